@@ -1,0 +1,49 @@
+# `make app` and `make test` do all the set-up themselves; `make setup` does nothing the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8501
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: setup app test test-all check format wheel clean
+
+setup: $(VENV)/.done
+
+# Without a GPU the CPU build of torch is taken; where its index cannot be reached, whatever pip finds.
+$(VENV)/.done: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@if ! command -v nvidia-smi >/dev/null 2>&1; then \
+	  $(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "torch==2.13.0+cpu" 2>/dev/null \
+	  || $(BIN)/python -m pip install --quiet "torch==2.13.0"; \
+	fi
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+app: setup
+	$(BIN)/workbench app --port $(PORT)
+
+test: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: setup
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf $(VENV) dist build *.egg-info

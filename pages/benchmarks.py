@@ -1,0 +1,211 @@
+"""Benchmarks: models on a suite in the background, scores with intervals, and the samples behind them."""
+
+import json
+
+import pandas as pd
+import streamlit as st
+
+from workbench.benchmarks import Results, minimal_detectable_difference, suites
+from workbench.errors import WorkbenchError
+from workbench.figures import scores as draw
+from workbench.store import Run
+from workbench.ui import evaluations as ev
+from workbench.ui import runs as ui
+from workbench.ui import samples
+from workbench.ui.charts import chart, downloads
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import choices
+from workbench.ui.words import short_names
+
+
+@st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
+def compared(_results: dict[str, Results], base: str, tuned: str, run_id: str, rows: int) -> pd.DataFrame:
+    return ev.compared(_results, base, tuned)
+
+
+def controls() -> tuple[list[str], str, int, int]:
+    """What to run: models, suite, limit, seed; all in the URL."""
+    options = list(dict.fromkeys([*choices(), *st.query_params.get_all("models")]))
+    default = [name for name in ev.PAIR if name in options] or options[:1]
+    known = [name for name, suite in suites().items() if not suite.problem]
+    left, middle, limit_box, seed_box = st.columns([6, 3, 2, 2])
+    models = left.multiselect(
+        "Models",
+        options,
+        default,
+        key="models",
+        bind="query-params",
+        accept_new_options=True,
+        help="The first is the base of comparisons. Type a folder, a .gguf file or a Hugging Face id.",
+    )
+    suite = middle.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
+    limit = limit_box.number_input(
+        "Items a task", 1, value=50, step=50, key="limit", bind="query-params", help="A fixed random subset."
+    )
+    seed = seed_box.number_input("Seed", 0, value=0, key="seed", bind="query-params", help="Of the subset.")
+    return list(models), suite, int(limit or 50), int(seed or 0)
+
+
+def plan(models: list[str], suite: str, limit: int) -> None:
+    """What would run, what it could show, and what cannot be had."""
+    found = suites()[suite]
+    absent = ev.missing(found)
+    tasks = [task for task in found.tasks if task not in absent]
+    least = minimal_detectable_difference(limit, paired=len(models) > 1)
+    items = "the same items for all models" if len(models) > 1 else "against a model on other items"
+    st.caption(
+        f"{found.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
+        f"{limit * len(tasks) * len(models):,} items.** With {limit} items a task, accuracies have to differ "
+        f"by about **{least:.2f}** to show ({items}, 80 % power, p < 0.05)."
+    )
+    if absent:
+        st.caption(
+            f":material/cloud_off: Not on this machine: {', '.join(absent)}. Set WORKBENCH_DATA to a folder "
+            "that has them, or connect to the network; else they are skipped and listed as such."
+        )
+    for broken in (s for s in suites().values() if s.problem):
+        st.caption(f":material/warning: {broken.problem}")
+
+
+def first_visit(limit: int) -> None:
+    st.info(
+        "No evaluation yet. One runs in the background, task by task: you can leave the page, close the "
+        "browser or restart the app, and its scores, intervals and samples will be here.",
+        icon=":material/scoreboard:",
+    )
+    pair = [name for name in ev.PAIR if name in choices()]
+    words = f"Try it: core on {' and '.join(pair)}, about a minute"
+    if pair and ui.pressed(st.button, words, "try", icon=":material/play_arrow:"):
+        ui.follow(ev.start(pair, "core", limit).id)
+
+
+def progress(run: Run) -> None:
+    """The scores that an active run has so far."""
+    found = ev.rows(ev.results_of(run))
+    if run.active and len(found):
+        st.table(ev.score_table(found), hide_index=True, border="horizontal")
+
+
+def scores(run: Run, results: dict[str, Results]) -> None:
+    table = ev.rows(results)
+    st.table(ev.score_table(table), hide_index=True, border="horizontal")
+    for note in dict.fromkeys(
+        f"{task}: {note}" for task, note in zip(table["task"], table["note"], strict=True) if note
+    ):
+        st.caption(f":material/info: {note}")
+    figure = draw.dots(table)
+    chart(
+        figure,
+        key="dots",
+        name=f"scores-{run.id}",
+        alt="Score of each model on each task with 95 % intervals",
+    )
+    st.caption("Dots are scores, bars their 95 % intervals (Wilson for accuracies, bootstrap otherwise).")
+    every = ev.rows(results, headlines=False)
+    with st.container(horizontal=True):
+        downloads(
+            lambda: [figure],
+            lambda: every,
+            name=f"scores-{run.id}",
+            title=run.title,
+            text=json.dumps(run.config),
+        )
+        st.download_button(
+            "Results (JSON)",
+            lambda: json.dumps({name: found.to_json() for name, found in results.items()}, indent=2),
+            f"results-{run.id}.json",
+            "application/json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def differences(run: Run, results: dict[str, Results]) -> None:
+    names = list(results)
+    left, right, _ = st.columns([2, 2, 3])
+    short = short_names(names)
+    base = left.selectbox("Base", names, 0, format_func=short.__getitem__)
+    others = [name for name in names if name != base]
+    tuned = right.selectbox("Compared with it", others, format_func=short.__getitem__)
+    table = compared(results, base, tuned, run.id, sum(len(found.rows) for found in results.values()))
+    base, tuned = short[base], short[tuned]
+    st.markdown(ev.verdicts(table, base, tuned))
+    figure = draw.differences(table, base=base, tuned=tuned)
+    chart(figure, key="differences", name=f"differences-{run.id}", alt="Paired differences with 95 % intervals")
+    st.caption("Filled: the 95 % interval (paired bootstrap over the same items) leaves out 0.")
+    st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
+    downloads(
+        lambda: [figure],
+        lambda: table,
+        name=f"differences-{run.id}",
+        title=f"{tuned} − {base}",
+        text=run.title,
+    )
+
+
+def browse(run: Run, results: dict[str, Results]) -> None:
+    pair = list(results)[:2] if len(results) > 1 else [None, None]
+    samples.browse(results, *pair)
+    frames = [found.samples.assign(model=name) for name, found in results.items()]
+    st.download_button(
+        "All samples (CSV)",
+        lambda: pd.concat(frames).to_csv(index=False),
+        f"samples-{run.id}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
+    )
+
+
+def show(run: Run) -> None:
+    """A run that has ended: as much as it found."""
+    results = {name: found for name, found in ev.results_of(run).items() if found.rows}
+    for name, found in results.items():
+        for task, why in found.skipped:
+            st.caption(f":material/cloud_off: {name}: {task} was skipped. {why}")
+    if not results:
+        st.caption("This run ended before its first task was scored.")
+        return
+    views = {"Scores": scores, "Differences": differences, "Samples": browse}
+    if len(results) < 2:
+        views.pop("Differences")
+    view = st.segmented_control(
+        "View",
+        list(views),
+        default="Scores",
+        key="view",
+        bind="query-params",
+        required=True,
+        label_visibility="collapsed",
+    )
+    try:
+        views[view or "Scores"](run, results)
+    except WorkbenchError as error:
+        st.warning(str(error))
+
+
+st.title("How good is it, and is the other one better?")
+st.caption("Models on lm-evaluation-harness tasks: every score with its interval and the samples behind it.")
+models, suite, limit, seed = controls()
+words, button = st.columns([8, 1], vertical_alignment="center", gap="large")
+with words:
+    plan(models, suite, limit)
+look = {"type": "primary", "icon": ":material/play_arrow:", "width": "stretch"}
+if ui.pressed(button.button, "Start", "start", disabled=not models, **look):
+    ui.follow(ev.start(models, suite, limit, seed=seed).id)
+picked = ui.pick_run("Evaluation", ui.store().list("eval", limit=200))
+if picked is None:
+    first_visit(limit)
+else:
+    ui.live(picked.id, progress)
+    if not picked.active:
+        show(picked)
+same_in_python(f"""\
+import workbench as wb
+from workbench.benchmarks import compare_results
+
+found = [wb.evaluate(wb.load(name), {suite!r}, limit={limit}, seed={seed}) for name in {models!r}]
+print(found[0].table()[["task", "metric", "value", "stderr", "low", "high", "n"]])
+if len(found) > 1:
+    print(compare_results(found[0], found[1]))
+""")

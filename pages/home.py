@@ -1,0 +1,120 @@
+"""Home: the questions that can be asked here, the model that is ready, and what has been running."""
+
+import streamlit as st
+
+from workbench.store import Run
+from workbench.ui import cards, runs, warm
+from workbench.ui.links import page_link
+
+QUESTIONS = (
+    (
+        "attention",
+        ":material/grid_on:",
+        "What does this head look at?",
+        "Every head's attention on your prompt at a glance, one in full, and what each does in general.",
+    ),
+    (
+        "positions",
+        ":material/timeline:",
+        "How does the model know order?",
+        "The position encoding itself, and how far back each head looks, with intervals.",
+    ),
+    (
+        "patching",
+        ":material/conversion_path:",
+        "Where does the answer come from?",
+        "Exact activation patching: which layer and token carry the answer, in a second.",
+    ),
+    (
+        "benchmarks",
+        ":material/scoreboard:",
+        "How good is it, and is the difference real?",
+        "Models on the same tasks, scores with their standard error, item by item.",
+    ),
+    (
+        "compare",
+        ":material/compare_arrows:",
+        "What did fine-tuning change?",
+        "A base and a tuned model: paired tests on tasks, and how far each head moved.",
+    ),
+    (
+        "train",
+        ":material/model_training:",
+        "Can I train one?",
+        "A small GPT from a recipe, on your own text, with live curves; it goes on without the browser.",
+    ),
+)
+SHOWN = ("n_params", "n_layers", "n_heads", "n_ctx", "d_vocab", "positions", "licence")
+PAGE_OF = {"train": "train", "finetune": "train", "eval": "benchmarks", "compare": "compare"}
+
+
+def questions() -> None:
+    for start in (0, 3):
+        for column, (page, icon, question, answer) in zip(st.columns(3), QUESTIONS[start : start + 3], strict=True):
+            with column.container(border=True, height="stretch"):
+                page_link(page, f"**{question}**", icon=icon)
+                st.caption(answer)
+
+
+def model() -> None:
+    facts = cards.shelf_facts(warm.DEFAULT)
+    st.markdown(f"##### {warm.DEFAULT} is ready")
+    if not facts:
+        st.caption("It is not on the shelf; Models says what else can be loaded.")
+    cards.table(cards.rows(facts, *SHOWN))
+    page_link("models", "All models, and how to load others", icon=":material/deployed_code:")
+
+
+@st.fragment(run_every=None if warm.done() else 1.0)
+def picture(waited: bool) -> None:
+    if not warm.done():
+        st.caption("Its heads appear here when it is loaded.")
+        return
+    if waited:
+        st.rerun()
+    from workbench.figures.attention import atlas
+    from workbench.ui.charts import chart
+    from workbench.ui.look import PROMPT, look
+    from workbench.ui.subjects import cached_load
+
+    subject = cached_load(warm.DEFAULT)
+    found = look(subject, PROMPT)
+    st.markdown(f"##### Its {subject.card.n_layers * subject.card.n_heads} heads")
+    chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
+    st.caption(f"Where each of its heads looks, on: {PROMPT}")
+
+
+def recent() -> None:
+    found = runs.store().list(limit=6)
+    st.markdown("##### Recent runs")
+    if not found:
+        st.caption("None yet. Train a model or start a benchmark: it runs in the background and is listed here.")
+
+    @st.fragment(run_every=2.0 if any(run.active for run in found) else None)
+    def listed() -> None:
+        for run in runs.store().list(limit=6):
+            line(run)
+
+    listed()
+
+
+def line(run: Run) -> None:
+    icon, colour = runs.LOOKS.get(run.status, runs.LOOKS["queued"])
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.badge(run.status, icon=icon, color=colour)
+        page_link(PAGE_OF.get(run.kind, "home"), run.title, run=run.id)
+        st.caption(runs.when(run))
+    if run.active:
+        st.progress(run.progress, text=run.message or "starting")
+
+
+st.title("What can I ask here?")
+st.caption("Train or load a small GPT, ask what it can do, look inside, change it, and see whether that mattered.")
+questions()
+left, middle, right = st.columns(3, gap="medium")
+with left:
+    model()
+with middle:
+    picture(not warm.done())
+with right:
+    recent()

@@ -1,0 +1,124 @@
+"""Models: what can be loaded, the card of the chosen one, and a few words from it."""
+
+import pandas as pd
+import streamlit as st
+
+import workbench as wb
+from workbench.figures import models as draw
+from workbench.interp.parameters import parameter_counts
+from workbench.ui import cards
+from workbench.ui.charts import chart
+from workbench.ui.generation import MOST, continuation
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import cached_load, pick_name
+
+KINDS = {
+    "bundled": "bundled",
+    "gguf": "GGUF file",
+    "folder": "folder",
+    "run": "training run",
+}
+HOW = """
+- **a folder** with `config.json` and safetensors: type its path above, or put it below the folder that the
+  environment variable `WORKBENCH_MODELS` names; it is listed then
+- **a GGUF file**: its path, or a file below `WORKBENCH_MODELS`; it is made float32 once and kept
+- **a Hugging Face id** such as `openai-community/gpt2`: from the local cache, or downloaded
+- **a nanoGPT checkpoint**: the path of its `ckpt.pt`
+- **a training run**: `run:ID`, or `run:ID@STEP` for one of its checkpoints
+
+Nothing is unpickled and no remote code runs. Weights are float32.
+"""
+
+
+def open_row(names: list[str]) -> None:
+    rows = st.session_state["shelf"].selection.rows
+    if rows:
+        st.session_state["model"] = names[rows[0]]
+
+
+def shelf() -> None:
+    found = wb.available()
+    table = pd.DataFrame(
+        {
+            "model": [a.name for a in found],
+            "kind": [KINDS.get(a.kind, a.kind) for a in found],
+            "where": [str(a.path) for a in found],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=min(320, 38 + 35 * max(1, len(table))),
+        key="shelf",
+        on_select=lambda: open_row(list(table["model"])),
+        selection_mode="single-row",
+        column_config={"model": st.column_config.TextColumn(width="medium")},
+    )
+
+
+def card(subject: wb.Subject) -> None:
+    facts = subject.card.to_dict()
+    st.subheader(subject.name)
+    cards.table(cards.rows(facts))
+    if metrics := facts["metrics"]:
+        st.markdown("**Measured when it was made**")
+        cards.table({str(name).replace("_", " "): cards.measured(value) for name, value in metrics.items()})
+
+
+@st.fragment
+def write(subject: wb.Subject) -> None:
+    st.subheader("What does it write?")
+    prompt = st.text_input("Prompt", "It was a dark and stormy night, and", key="start", bind="query-params")
+    length, heat, again = st.columns(3)
+    n = length.slider("New tokens", 1, MOST, 40, key="n", bind="query-params")
+    temperature = heat.slider(
+        "Temperature",
+        0.0,
+        2.0,
+        0.8,
+        0.1,
+        key="temperature",
+        bind="query-params",
+        help="0: always the likeliest.",
+    )
+    seed = again.number_input("Seed", 0, 9999, 0, key="seed", bind="query-params", disabled=temperature == 0)
+    try:
+        text = continuation(subject, prompt or "", n=n, temperature=temperature, seed=int(seed))
+    except wb.WorkbenchError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    with st.container(border=True):
+        st.text(f"{prompt}{text}")
+
+
+st.title("Which models can I study?")
+st.caption("Everything that can be loaded without a network. Choose a row, or type a path or a Hugging Face id.")
+left, right = st.columns([1, 2], gap="medium")
+with right:
+    shelf()
+with left:
+    name = pick_name()
+    with st.expander("How to load others", icon=":material/help:"):
+        st.markdown(HOW)
+subject = cached_load(name)
+left, right = st.columns(2, gap="large")
+with left:
+    card(subject)
+with right:
+    counts = parameter_counts(subject)
+    chart(
+        draw.parameters(counts),
+        key="parameters",
+        name=f"{subject.name}-parameters",
+        alt="Parameters by component",
+    )
+    write(subject)
+same_in_python(f"""\
+import workbench as wb
+
+print([found.name for found in wb.available()])
+subject = wb.load({name!r})
+print(subject.card.to_dict())
+ids = subject.encode("It was a dark and stormy night, and")
+print(subject.tokenizer.decode(subject.model.generate(ids, max_new_tokens=40, do_sample=False)[0]))
+""")

@@ -1,0 +1,120 @@
+"""Positions: what a model's position encoding is, and how far each head looks."""
+
+import streamlit as st
+
+import workbench as wb
+from workbench.figures import positions as draw
+from workbench.figures.style import head_name
+from workbench.interp.positional import Distances, Encoding
+from workbench.interp.texts import TEXTS
+from workbench.ui.charts import chart, downloads
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+
+SEQUENCES, LENGTH = 8, 64
+WORDS = {
+    "learned": "**learned**: one trained vector a position, added to the token's before the first layer",
+    "sinusoidal": "**sinusoidal**: sines and cosines of fixed wavelengths, added to the token's vector "
+    "(Vaswani et al. 2017)",
+    "rotary": "**rotary**: each pair of dimensions of queries and keys turns with the position, so that "
+    "scores depend on the distance (Su et al. 2021)",
+    "alibi": "**ALiBi**: each head takes a fixed amount off the score for every token of distance (Press et al. 2022)",
+    "none": "**none**: nothing is added; a causal model still learns order from what each position can see",
+}
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the encoding off the weights")
+def encoding(sha256: str, _subject: wb.Subject) -> Encoding:
+    with alone(sha256):
+        return wb.position_encoding(_subject)
+
+
+@st.cache_resource(max_entries=16, show_spinner="Measuring attention by distance")
+def distances(sha256: str, on_text: bool, _subject: wb.Subject) -> Distances:
+    texts = list(TEXTS) if on_text else None
+    with alone(sha256):
+        return wb.attention_by_distance(_subject, texts=texts, n=SEQUENCES, length=LENGTH)
+
+
+def show_encoding(subject: wb.Subject, found: Encoding) -> None:
+    st.markdown(f"{subject.name} is {WORDS.get(found.kind, 'of a kind that is not known here')}.")
+    figures = {}
+    if found.matrix is not None and found.similarity is not None and found.singular_values is not None:
+        figures = {
+            "matrix": draw.matrix(found.matrix),
+            "similarity": draw.similarity(found.similarity),
+            "norms": draw.norms(found.matrix),
+            "spectrum": draw.singular_values(found.singular_values, found.effective_rank or 0.0),
+        }
+    elif found.wavelengths:
+        figures = {
+            "wavelengths": draw.wavelengths(found.wavelengths, subject.n_ctx),
+            "turns": draw.turns(found.wavelengths, LENGTH),
+        }
+    elif found.slopes is not None:
+        figures = {"slopes": draw.slopes(found.slopes)}
+    columns = st.columns(2, gap="medium")
+    for i, (name, figure) in enumerate(figures.items()):
+        with columns[i % 2]:
+            chart(figure, key=name, name=f"{subject.name}-{name}", alt=f"Position encoding: {name}")
+
+
+@st.fragment
+def show_distances(subject: wb.Subject) -> None:
+    random = distances(subject.hash, False, subject)
+    try:
+        text = distances(subject.hash, True, subject)
+    except wb.WorkbenchError as error:
+        text = None
+        st.info(f"Only random tokens: {error}", icon=":material/info:")
+    both = [found for found in (random, text) if found is not None]
+    n_layers, n_heads = random.mean.shape[:2]
+    names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
+    kept = [name for name in st.session_state.get("heads", []) if name in names]
+    if "heads" in st.session_state and not kept:
+        st.session_state.pop("heads")  # heads of another, larger model
+    default = [head_name(*h) for h in draw.telling_heads(random.mean)]
+    chosen = st.multiselect("Heads", names, default, key="heads", bind="query-params", max_selections=3)
+    picked = [divmod(names.index(name), n_heads) for name in chosen]
+    maps = [draw.distance_map(found.mean, title=f"On {found.text}, n = {found.n}", chosen=picked) for found in both]
+    curves = {
+        f"{name}, {found.text}": tuple(a[layer, head] for a in (found.mean, found.low, found.high))
+        for name, (layer, head) in zip(chosen, picked, strict=True)
+        for found in both
+    }
+    lines = draw.distance_lines(curves, title=f"Mean attention and its 95 % interval over {random.n} sequences")
+    chart(lines, key="lines", name=f"{subject.name}-distances", alt="Mean attention by distance")
+    for column, figure, found in zip(st.columns(2, gap="medium"), maps, both, strict=False):
+        with column:
+            chart(figure, key=f"map_{found.text}", name=f"{subject.name}-distances-{found.text}")
+    downloads(
+        lambda: [lines, *maps],
+        lambda: draw.distance_frame({found.text: (found.mean, found.low, found.high) for found in both}),
+        name=f"distances-{subject.name}",
+        title=f"Attention by distance of {subject.name}",
+        text=f"{random.n} sequences of {LENGTH} tokens; the first key is left out.",
+    )
+
+
+st.title("How does the model know order?")
+st.caption("What its position encoding is, read off the weights, and how far back each head looks because of it.")
+with st.columns([1, 3])[0]:
+    model = pick_name()
+subject = cached_load(model)
+st.subheader("What the encoding is")
+show_encoding(subject, encoding(subject.hash, subject))
+st.subheader("What the heads do with it")
+st.caption(
+    "Mean attention to the token so far back. On random tokens only position can steer a head; on real text, "
+    "content steers too, so where the two curves part, it is content. The first key is left out: many heads "
+    "park attention there."
+)
+show_distances(subject)
+same_in_python(f"""\
+import workbench as wb
+
+subject = wb.load({model!r})
+print(wb.position_encoding(subject).kind)
+found = wb.attention_by_distance(subject, n={SEQUENCES}, length={LENGTH})
+print(found.mean.shape, found.n)  # [layer, head, distance]
+""")

@@ -1,0 +1,136 @@
+"""Train: start a recipe in the background, watch its curves, take the model elsewhere."""
+
+import pandas as pd
+import streamlit as st
+
+from workbench import paths
+from workbench.figures import runs as draw
+from workbench.store import Run, jobs
+from workbench.training import job_kind
+from workbench.training.recipe import names
+from workbench.ui import runs as ui
+from workbench.ui.charts import chart, downloads
+from workbench.ui.links import page_link
+from workbench.ui.recipes import recipe_form
+from workbench.ui.snippets import same_in_python
+from workbench.ui.words import plain_name
+
+KINDS = ("train", "finetune")
+METRICS = {
+    "loss": "Loss",
+    "tokens_per_s": "Tokens a second",
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm",
+}
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def shipped() -> dict[str, pd.DataFrame]:
+    files = sorted(paths.shelf("models").glob("*/metrics.csv"))
+    return {f"{path.parent.name} (shipped)": pd.read_csv(path) for path in files}
+
+
+def tokens_a_step(run: Run) -> int | None:
+    context = run.config.get("model", {}).get("n_ctx")
+    size = run.config.get("train", {}).get("batch_size")
+    return context and size and context * size
+
+
+def latest(rows: pd.DataFrame, name: str) -> float | None:
+    values = rows.loc[rows["name"] == name, "value"]
+    return None if values.empty else float(values.iloc[-1])
+
+
+def numbers(run: Run, rows: pd.DataFrame) -> None:
+    loss, held = latest(rows, "loss"), latest(rows, "validation_loss")
+    speed, step = latest(rows, "tokens_per_s"), int(rows["step"].max()) if len(rows) else 0
+    steps, *cells = st.columns([5, 4, 4, 4])
+    steps.metric("Steps", f"{step:,} / {run.config.get('train', {}).get('steps', 0):,}")
+    cells[0].metric("Training loss", "–" if loss is None else f"{loss:.3f}", help="Nats a token, the last batch.")
+    cells[1].metric("Validation loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
+    cells[2].metric("Tokens a second", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
+
+
+def curves(run: Run, others: list[Run]) -> None:
+    left, middle, right = st.columns([2, 2, 3])
+    name = left.selectbox("Metric", list(METRICS), format_func=METRICS.__getitem__)
+    x = middle.selectbox("Against", list(draw.AXES), format_func=draw.AXES.__getitem__)
+    extra = {ui.label(other): other for other in others if other.id != run.id}
+    chosen = right.multiselect("Beside it", [*shipped(), *extra], placeholder="Other runs on the same axes")
+    drawn = [run, *(extra[words] for words in chosen if words in extra)]
+    tables = {r.title if len(drawn) == 1 else ui.label(r): ui.metrics(r) for r in drawn}
+    tokens = {w: t for w, r in zip(tables, drawn, strict=True) if (t := tokens_a_step(r))}
+    tables |= {words: shipped()[words] for words in chosen if words in shipped()}
+    if all(table.empty for table in tables.values()):
+        st.caption("Nothing has been logged yet." if run.active else "This run ended before it logged anything.")
+        return
+    figure = draw.curves(tables, name=name, x=x, tokens_a_step=tokens)
+    chart(figure, key="curves", name=f"{plain_name(run.title)}-{name}", alt=f"{METRICS[name]} against {x}")
+
+
+def results(run: Run, others: list[Run]) -> None:
+    def show(now: Run) -> None:
+        numbers(now, ui.metrics(now))
+        curves(now, others)
+
+    ui.live(run.id, show)
+    if any((run.folder / "checkpoints").glob("step-*/config.json")):
+        outlook(run)
+
+
+def outlook(run: Run) -> None:
+    model = f"run:{run.id}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**Its newest checkpoint in**", width="content")
+        page_link("attention", "Attention", icon=":material/grid_on:", model=model)
+        page_link("positions", "Positions", icon=":material/timeline:", model=model)
+        page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=model)
+        if run.kind == "finetune":
+            pair = {"base": run.config["base"], "tuned": model}
+            page_link("compare", "Compare with its base", icon=":material/compare_arrows:", **pair)
+    downloads(
+        lambda: [draw.curves({run.title: ui.metrics(run)})],
+        lambda: ui.metrics(run),
+        name=f"metrics-{run.id}",
+        title=f"{run.title} ({run.id})",
+    )
+    same_in_python(f'import workbench as wb\n\nsubject = wb.load("{model}")\nprint(subject.card)')
+
+
+def before_the_first_run() -> None:
+    if shipped():
+        st.caption("No run of yours yet. This is how the bundled models were trained; yours appears here, live.")
+        figure = draw.curves(shipped())
+        chart(figure, key="shipped", name="shipped", alt="Loss of the bundled models over training")
+    else:
+        st.info(
+            "No run yet. Start a recipe on the left, and its loss appears here while it trains.",
+            icon=":material/model_training:",
+        )
+
+
+st.title("Train")
+st.caption(
+    "A run goes on in the background when you leave the page, close the browser or restart the app; its "
+    "checkpoints open on every other page."
+)
+form, view = st.columns([3, 5], gap="large")
+with form:
+    shelf = names()
+    default = shelf.index("tiny") if "tiny" in shelf else 0
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    chosen_recipe = left.selectbox("Recipe", shelf, index=default, key="recipe", bind="query-params")
+    as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
+    recipe = recipe_form(chosen_recipe, as_text=as_text)
+    if recipe is not None:
+        parent = recipe.base.removeprefix("run:").partition("@")[0] if recipe.base.startswith("run:") else None
+        begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent, ui.store())
+        ui.follow(begun.id)
+    same_in_python(f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")')
+with view:
+    known = [run for run in ui.store().list(limit=200) if run.kind in KINDS]
+    picked = ui.pick_run("Run", known)
+    if picked is None:
+        before_the_first_run()
+    else:
+        results(picked, known)

@@ -1,0 +1,181 @@
+"""Home, Models, Attention, Positions and Patching in a real browser."""
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+CENTRE = """(plot, place) => {
+  const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
+  return [box.x + xaxis._offset + xaxis.d2p(place[0]), box.y + yaxis._offset + yaxis.d2p(place[1])];
+}"""
+
+
+def plot(page, key):
+    found = page.locator(f".st-key-{key} .js-plotly-plot")
+    found.locator(".main-svg").first.wait_for()
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def click(page, key, x, y):
+    page.mouse.click(*plot(page, key).evaluate(CENTRE, [x, y]))
+
+
+def chosen_head(page):
+    return page.get_by_role("combobox", name="Head").input_value()
+
+
+def test_home_answers_what_can_be_asked_and_every_question_leads_to_a_page(open_page, settle):
+    page = open_page("")
+    expect(page.get_by_text("Recent runs")).to_be_visible()
+    cards = page.locator('[data-testid="stMain"] [data-testid="stPageLink"]')
+    expect(cards.nth(5)).to_be_visible()
+    page.get_by_text("Where does the answer come from?").click()
+    expect(page.locator("h1")).to_have_text("Where does the answer come from?")
+    settle()
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("What can I ask here?")
+
+
+def test_home_shows_the_heads_of_the_default_model_once_it_is_loaded(open_page):
+    page = open_page("")
+    assert plot(page, "home_atlas").is_visible()
+
+
+def test_models_lists_what_can_be_loaded_and_continues_a_text(open_page, settle):
+    page = open_page("models")
+    expect(page.get_by_text("sha256")).to_be_visible()
+    assert plot(page, "parameters").is_visible()
+    page.get_by_label("Prompt").fill("The")
+    page.get_by_label("Prompt").press("Enter")
+    settle()
+    expect(page.get_by_test_id("stText")).to_contain_text("The ")
+
+
+def test_a_click_in_the_atlas_opens_the_head_and_the_url_keeps_it(open_page, settle):
+    page = open_page("attention")
+    click(page, "atlas", 1, 2)
+    expect(page.get_by_text("L2H1, token by token")).to_be_visible()
+    settle()
+    assert chosen_head(page) == "L2H1"
+    assert "head=L2H1" in page.url
+    again = open_page("attention", head="L3H2")
+    assert chosen_head(again) == "L3H2"
+
+
+def test_every_click_in_the_atlas_draws_that_head(open_page, settle, record_property):
+    page = open_page("attention")
+    page.get_by_text("What does each head do in general?").wait_for()
+    took = []
+    for x, y in ((1, 1), (2, 1), (3, 1), (0, 1), (2, 2)):
+        x0, y0 = plot(page, "atlas").evaluate(CENTRE, [x, y])
+        start = time.perf_counter()
+        page.mouse.click(x0, y0)
+        page.locator(".st-key-head_map .gtitle").filter(has_text=f"L{y}H{x}:").wait_for()
+        took.append(time.perf_counter() - start)
+        settle()
+    record_property("head_switch_s", sorted(took))  # on record, not judged: machines are noisy
+    assert len(took) == 5
+
+
+def test_hovering_a_token_tells_what_it_looks_at(open_page):
+    page = open_page("attention", prompt="One two one two one")
+    tokens = page.locator(".st-key-tokens .token")
+    tokens.nth(2).hover()
+    expect(page.locator(".st-key-tokens .says")).to_contain_text("looks most at")
+    expect(tokens.nth(2)).to_have_class("token cursor")
+    page.get_by_role("button", name="what looks at a token").click()
+    expect(page.locator(".st-key-tokens .says")).to_contain_text("is looked at most by")
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a",
+        "<img src=x onerror=alert(1)> & $x^2$ </script>",
+        "👩‍👩‍👧 é é",
+        "שלום עולם",
+        "two\n\nlines\tand $ signs $",
+    ],
+)
+def test_odd_prompts_are_shown_as_they_are(open_page, prompt):
+    page = open_page("attention", prompt=prompt)
+    assert plot(page, "head_map").is_visible()
+    assert page.locator(".st-key-tokens .token").count() >= 1
+    assert page.locator(".st-key-tokens img").count() == 0
+
+
+def test_a_prompt_that_does_not_fit_gets_a_sentence(open_page):
+    page = open_page("attention", prompt="word " * 2000)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("shorten it")
+
+
+def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
+    page = open_page("attention", model="./no-such-folder")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("no-such-folder")
+    expect(page.get_by_role("combobox", name="Model")).to_be_visible()
+
+
+def test_strongest_pairs_replace_the_map(open_page, settle):
+    page = open_page("attention", view="Strongest pairs")
+    expect(page.locator(".st-key-head_map")).to_have_count(0)
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
+
+
+def test_the_score_in_the_url_is_drawn(open_page):
+    page = open_page("attention", score="previous token")
+    expect(plot(page, "score_map").locator(".gtitle")).to_contain_text("previous token")
+
+
+def test_positions_show_the_encoding_and_attention_by_distance(open_page):
+    page = open_page("positions")
+    for key in ("wavelengths", "turns", "lines"):
+        assert plot(page, key).is_visible()
+
+
+def test_patching_runs_its_default_example_and_a_click_gives_the_numbers(open_page, settle):
+    page = open_page("patching")
+    expect(page.get_by_text("Can this be trusted?")).to_be_visible()
+    expect(page.get_by_text("logits apart")).to_have_count(2)
+    click(page, "effects", 10, 0)
+    expect(page.get_by_text("Layer 0, position 10")).to_be_visible()
+    settle()
+
+
+def test_an_example_fills_the_prompts(open_page, settle):
+    page = open_page("patching")
+    page.get_by_role("button", name="Subject and verb").click()
+    expect(page.get_by_label("Corrupted prompt")).to_have_value("The plant of the garden")
+    settle()
+    assert plot(page, "effects").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"corrupted": "short"}, "must be equal"),
+        ({"answer": " extraordinarily"}, "give a single token"),
+        ({"clean": "same", "corrupted": "same"}, "are the same"),
+    ],
+)
+def test_a_pair_that_cannot_be_patched_gets_a_sentence(open_page, field, words):
+    page = open_page("patching", **field)
+    expect(page.get_by_test_id("stAlert")).to_contain_text(words)
+
+
+@pytest.mark.parametrize("path", ["models", "attention", "positions", "patching"])
+def test_the_python_on_the_page_runs_as_it_stands(open_page, path, tmp_path, monkeypatch):
+    page = open_page(path)
+    page.get_by_text("Same in Python").click()
+    code = page.get_by_test_id("stCode").locator("code").inner_text()
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, path, "exec"), {})
+
+
+def test_heads_can_be_patched_too(open_page):
+    page = open_page("patching", site="z", direction="noising")
+    title = plot(page, "effects").locator(".gtitle")
+    expect(title).to_contain_text("noising z")

@@ -1,0 +1,59 @@
+"""Tiny real models for all tests; nothing is downloaded, and every test has a home folder of its own session."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+for variable, name in (("WORKBENCH_DATA", "data"), ("WORKBENCH_MODELS", "models")):
+    if variable not in os.environ and (SHARED / name).is_dir():
+        os.environ[variable] = str(SHARED / name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory) -> Path:
+    """One home folder for the session, so that converted GGUF weights are kept between tests."""
+    folder = tmp_path_factory.mktemp("home")
+    os.environ["WORKBENCH_HOME"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smollm() -> str:
+    """The SmolLM2 GGUF below WORKBENCH_MODELS, by the name `load` takes."""
+    name = "SmolLM2-135M-Instruct.Q4_1.gguf"
+    folder = os.environ.get("WORKBENCH_MODELS")
+    if folder is None or not (Path(folder) / name).is_file():
+        pytest.skip(f"needs {name} below WORKBENCH_MODELS")
+    return name
+
+
+def subject_of(model, name: str = "tiny"):
+    """A Subject round a model whose text is its token ids, such as "3 1 2"."""
+    from workbench.subjects import Subject
+    from workbench.subjects.card import make_card
+    from workbench.subjects.tokenizer import id_tokenizer
+
+    card = make_card(model, name, "made by a test", "0" * 64, {})
+    return Subject(name, model, id_tokenizer(card.d_vocab), card)
+
+
+def tiny_gpt(seed: int = 0, **changes):
+    """Our GPT with 2 layers, 4 heads, d_model 32, weights large enough that attention is not flat."""
+    from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
+
+    torch.manual_seed(seed)
+    shape = {"d_vocab": 100, "n_ctx": 64, "n_layers": 2, "n_heads": 4, "d_model": 32, "initializer_range": 0.2}
+    return WorkbenchGPTForCausalLM(WorkbenchGPTConfig(**{**shape, **changes})).eval()
+
+
+@pytest.fixture
+def tiny():
+    """A Subject of `tiny_gpt`."""
+    return subject_of(tiny_gpt())

@@ -1,0 +1,345 @@
+"""The harness over tiny models: parity with lm-eval's own, suites, resuming."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from workbench.benchmarks import Results, compare_results, evaluate, suites
+from workbench.benchmarks.results import sample_frame
+from workbench.benchmarks.suites import find_suite
+from workbench.errors import WorkbenchError
+
+TEXT = "the cat sat on the mat and the dogs are near the house while Mary and John went to the store"
+STORIES = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small" / "stories260k" / "hf"
+
+
+@dataclass
+class TinySubject:
+    name: str
+    model: object
+    tokenizer: object
+    n_ctx: int
+    hash: str = "0" * 64
+
+    @property
+    def device(self):
+        return torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bare.train_from_iterator(
+        [TEXT], trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|end|>", bos_token="<|end|>")
+
+
+def make(family: str, n_ctx: int = 96):
+    torch.manual_seed(0)
+    llama = {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": n_ctx,
+        "head_dim": 8,
+    }
+    match family:
+        case "gpt2":
+            model = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_positions=n_ctx, n_embd=32, n_layer=2, n_head=4))
+        case "neox":
+            sizes = {k: v for k, v in llama.items() if k not in ("head_dim", "num_key_value_heads")}
+            model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes))
+        case "gemma2":
+            model = Gemma2ForCausalLM(Gemma2Config(**llama, final_logit_softcapping=0.5, sliding_window=16))
+        case _:
+            model = LlamaForCausalLM(LlamaConfig(**llama))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # far from uniform, so that parity means something
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture
+def subject(tokenizer, monkeypatch, tmp_path):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WORKBENCH_DATA", raising=False)
+    return TinySubject("tiny", make("gpt2", 256), tokenizer, 256)
+
+
+def instances(arguments):
+    return [SimpleNamespace(args=args, request_type="", task_name="t") for args in arguments]
+
+
+PAIRS = [
+    ("the cat sat on the mat", " and the dogs"),
+    ("the cat sat on the mat", " near"),
+    ("the cat sat on the mat", " near the house"),
+    ("the cat sat on the mat ", "a drink"),
+    ("", "Mary and John went to the store"),
+    ("", "Mary and John went to the park"),
+    ("the dogs are near the house", " a"),
+    ("the dogs are near the house", " b"),
+    (TEXT * 5, " the cat"),
+    (TEXT * 5, " a long walk"),
+]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "gemma2"])
+def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
+    from lm_eval.models.huggingface import HFLM
+
+    from workbench.benchmarks.lm import SubjectLM
+
+    model = make(family)
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=96)
+    ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
+    expected = theirs.loglikelihood(instances(PAIRS), disable_tqdm=True)
+    for (value, greedy), (reference, reference_greedy) in zip(
+        ours.loglikelihood(instances(PAIRS)), expected, strict=True
+    ):
+        assert value == pytest.approx(reference, abs=1e-3)
+        assert greedy == reference_greedy
+    assert ours.n_truncated == 2
+    # Softcapped logits must not be rebuilt from hidden states; all four families share prefixes.
+    assert ours.scorer.works == {"packed": True, "hidden": family != "gemma2"}
+    texts = instances([(TEXT,), (TEXT * 5,), ("the",)])
+    assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), abs=1e-3)
+
+
+def test_generation_equals_lm_evals_own_model(tokenizer):
+    from lm_eval.models.huggingface import HFLM
+
+    from workbench.benchmarks.lm import SubjectLM
+
+    model = make("llama")
+    asked = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
+    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=96)
+    ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
+    assert ours.generate_until(instances(asked)) == theirs.generate_until(instances(asked), disable_tqdm=True)
+
+
+@pytest.mark.skipif(not STORIES.is_dir(), reason="needs WORKBENCH_MODELS/small/stories260k")
+def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_path):
+    from lm_eval.evaluator import evaluate as harness
+    from lm_eval.models.huggingface import HFLM
+
+    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.tasks import load_tasks
+
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    vocabulary = [(token, score) for token, score in json.loads((STORIES / "tok512.json").read_text())]
+    bare = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
+    bare.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="\n<s>\n", eos_token="\n</s>\n")
+    model = LlamaForCausalLM.from_pretrained(STORIES).eval()
+    lms = [
+        SubjectLM(TinySubject("stories", model, tokenizer, 512)),
+        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8),
+    ]
+    for name in ("repeat", "agreement", "ioi", "passage", "intents"):
+        answers = []
+        for lm in lms:
+            samples = {name: list(range(8))}
+            output = harness(lm, {"tasks": load_tasks(name)}, samples=samples, bootstrap_iters=0)
+            answers.append(output["samples"][name])
+        for ours, theirs in zip(*answers, strict=True):
+            flat = [torch.tensor(s["filtered_resps"], dtype=torch.float64).flatten() for s in (ours, theirs)]
+            torch.testing.assert_close(*flat, atol=1e-3, rtol=0)
+            assert [ours[m] for m in ours["metrics"] if m == "acc"] == [
+                theirs[m] for m in theirs["metrics"] if m == "acc"
+            ]
+
+
+def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
+    from workbench.benchmarks.lm import SubjectLM
+
+    model = make("gpt2")
+    forward = model.forward
+    model.forward = lambda input_ids, use_cache=None: forward(input_ids=input_ids, use_cache=use_cache)
+    lm = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
+    values = [value for value, _ in lm.loglikelihood(instances(PAIRS))]
+    assert lm.scorer.works["packed"] is False
+    reference = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96)).loglikelihood(instances(PAIRS))
+    assert values == pytest.approx([value for value, _ in reference], abs=1e-3)
+
+
+def test_nothing_to_score_is_nan_and_not_zero(tokenizer):
+    from workbench.benchmarks.lm import SubjectLM
+
+    lm = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96))
+    answers = lm.loglikelihood(instances([("the cat", ""), ("the cat", TEXT * 5), ("the cat", " sat")]))
+    assert [value != value for value, _ in answers] == [True, True, False]
+
+
+def test_core_runs_on_a_tiny_model_and_every_row_has_n_and_stderr(subject, capsys):
+    heard = []
+    results = evaluate(subject, limit=5, progress=lambda fraction, message: heard.append((fraction, message)))
+    assert capsys.readouterr().out == ""
+    assert not results.skipped
+    assert {row.task for row in results.rows} == set(suites()["core"].tasks)
+    for row in results.rows:
+        assert row.n == 5 and row.n_unscored == 0
+        assert row.stderr >= 0 and row.low <= row.value <= row.high
+    fractions = [fraction for fraction, _ in heard]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+    assert heard[0][1] == "tiny · repeat 1/5"
+    sample = results.samples[results.samples["task"] == "intents"].iloc[0]
+    assert sample["input"].startswith("Request: ") and sample["input"].endswith("\nIntent:")
+    choices, values = json.loads(sample["choices"]), json.loads(sample["loglikelihoods"])
+    assert len(choices) == len(values) == 4 and choices[0].startswith(" ")
+    assert sample["prediction"] == values.index(max(values))
+    assert sample["correct"] == float(sample["prediction"] == sample["target"])
+
+
+def test_the_same_seed_takes_the_same_documents_and_another_seed_others(subject):
+    def taken(limit, seed):
+        return list(evaluate(subject, "agreement", limit=limit, seed=seed).samples["doc_id"])
+
+    assert taken(5, 0) == taken(5, 0) != taken(5, 1)
+    assert set(taken(5, 0)) < set(taken(8, 0))
+
+
+def test_few_shot_examples_stand_before_the_question_and_leave_it_out(subject):
+    sample = evaluate(subject, "intents", limit=3, num_fewshot=2).samples.iloc[0]
+    assert sample["input"].count("Request:") == 3
+    question = sample["input"].rsplit("Request:", 1)[1]
+    assert sample["input"].count(question) == 1
+
+
+def test_a_result_compared_with_itself_differs_by_exactly_zero_with_p_one(subject):
+    results = evaluate(subject, ["agreement", "passage"], limit=6)
+    table = compare_results(results, results)
+    assert list(table["task"]) == ["agreement", "passage"]
+    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (table[["p", "p_adjusted"]] == 1).all(axis=None)
+    values = {row.task: row.value for row in results.rows if row.headline}
+    assert list(table["base"]) == pytest.approx([values["agreement"], values["passage"]])
+
+
+def test_results_of_other_prompts_are_refused_by_name(subject):
+    results = [evaluate(subject, "intents", limit=3, num_fewshot=shots) for shots in (None, 1)]
+    with pytest.raises(WorkbenchError, match="intents: tiny was measured on data or prompts"):
+        compare_results(*results)
+
+
+def test_results_read_back_as_they_were_saved(subject, tmp_path):
+    results = evaluate(subject, ["repeat", "passage"], limit=3)
+    again = Results.read(results.save(tmp_path / "saved"))
+    assert again.to_json() == results.to_json()
+    assert again.samples.equals(results.samples)
+    assert len(again.table()) == len(results.rows) == 3
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["results.json", "samples.parquet"]
+
+
+def test_missing_data_is_skipped_with_the_reason_and_the_rest_runs(subject):
+    results = evaluate(subject, ["blimp", "agreement", "subject_verb"], limit=3)
+    assert {row.task for row in results.rows} == {"agreement"}
+    reasons = dict(results.skipped)
+    assert "'blimp' in WORKBENCH_DATA" in reasons["blimp"] and "nyu-mll/blimp" in reasons["blimp"]
+    assert "'subject_verb_agreement' in WORKBENCH_DATA" in reasons["subject_verb"]
+    with pytest.raises(WorkbenchError, match="No task of 'blimp' could run"):
+        evaluate(subject, "blimp")
+
+
+def test_a_folder_of_data_is_read(subject, monkeypatch, tmp_path):
+    row = {"context_options": ["the cat", "the dogs"], "continuation": "sat on the mat", "gold": 1}
+    (tmp_path / "gauntlet").mkdir()
+    (tmp_path / "gauntlet" / "winogrande.jsonl").write_text(json.dumps(row) + "\n")
+    monkeypatch.setenv("WORKBENCH_DATA", str(tmp_path))
+    sample = evaluate(subject, "winogrande").samples.iloc[0]
+    assert json.loads(sample["choices"]) == ["the cat sat on the mat", "the dogs sat on the mat"]
+    assert sample["target"] == 1
+
+
+def test_a_broken_suite_names_the_file_and_the_line(subject, tmp_path):
+    broken = tmp_path / "mine.yaml"
+    broken.write_text("name: mine\ntasks: [repeat\nversion: 1\n")
+    with pytest.raises(WorkbenchError, match=r"mine\.yaml, line 3"):
+        evaluate(subject, str(broken))
+    broken.write_text("name: mine\ntask: [repeat]\n")
+    with pytest.raises(WorkbenchError, match=r"mine\.yaml, line 2: unknown key 'task'"):
+        evaluate(subject, str(broken))
+
+
+def test_a_users_suite_is_listed_and_a_broken_one_does_not_hide_the_others(subject, tmp_path):
+    folder = tmp_path / "home" / "suites"
+    folder.mkdir(parents=True)
+    (folder / "quick.yaml").write_text("name: quick\ndescription: two\ntasks: [repeat, ioi]\n")
+    (folder / "bad.yaml").write_text("tasks: [\n")
+    found = suites()
+    assert found["quick"].tasks == ["repeat", "ioi"]
+    assert "bad.yaml, line" in found["bad"].problem
+    assert {"core", "language", "knowledge", "tasks", "responsible"} <= set(found)
+    with pytest.raises(WorkbenchError, match=r"bad\.yaml"):
+        find_suite("bad")
+
+
+def test_an_unknown_task_is_named_with_its_neighbours(subject):
+    with pytest.raises(WorkbenchError, match="no task 'agreemnt'; did you mean agreement"):
+        evaluate(subject, "agreemnt")
+
+
+class Recorder:
+    """A tracker that remembers messages and stops after so many reports."""
+
+    def __init__(self, folder, stop_after=10**9):
+        self.folder, self.stop_after, self.messages = folder, stop_after, []
+
+    def progress(self, fraction, message=""):
+        self.messages.append((fraction, message))
+        if len(self.messages) > self.stop_after:
+            raise KeyboardInterrupt
+
+
+def test_a_job_that_was_stopped_ends_with_the_results_of_an_undisturbed_one(subject, tmp_path):
+    from workbench.benchmarks.run import run_job
+
+    for name in ("base", "tuned"):
+        subject.model.save_pretrained(tmp_path / name)
+        subject.tokenizer.save_pretrained(tmp_path / name)
+    config = {"models": [str(tmp_path / "base"), str(tmp_path / "tuned")], "suite": "core", "limit": 3}
+    (tmp_path / "a").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        run_job(config, Recorder(tmp_path / "a", stop_after=5))
+    partial = Results.read(tmp_path / "a" / "base")
+    assert 0 < len(partial.config["finished"]) < 5
+    resumed = Recorder(tmp_path / "a")
+    summary = run_job(config, resumed)
+    undisturbed = Recorder(tmp_path / "b")
+    whole = run_job(config, undisturbed)
+    assert len(resumed.messages) < len(undisturbed.messages)
+    json.dumps(summary, allow_nan=False)
+    assert [m["rows"] for m in summary["models"].values()] == [m["rows"] for m in whole["models"].values()]
+    assert list(summary["models"]) == ["base", "tuned"]
+    assert {row["difference"] for row in summary["comparison"]} == {0.0}
+
+
+def test_samples_keep_their_columns_when_there_are_none():
+    assert list(sample_frame([]).columns)[:3] == ["task", "doc_id", "metric"]

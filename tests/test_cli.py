@@ -1,0 +1,105 @@
+"""The command line as a user types it: JSON alone on standard output, exit code 2 with one sentence."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from workbench.cli import app
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "workbench", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "WORKBENCH_HOME": str(home)},
+        timeout=300,
+    )
+
+
+def test_every_command_has_help_and_stands_in_the_readme():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__
+        result = CliRunner().invoke(app, [name, "--help"])
+        assert result.exit_code == 0 and (command.callback.__doc__ or "").split(":")[0][:20] in result.output
+        assert f"workbench {name}" in readme, name
+
+
+def test_patch_prints_one_json_document(home):
+    done = run(
+        "patch", "shelf-base", "--clean", "The king saw the queen. The king",
+        "--corrupted", "The queen saw the king. The queen", "--answer", " saw", "--wrong", " and", "--json", home=home,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["axes"] == ["layer", "pos"] and len(record["effect"]) == 6 and record["engine"] == "packed"
+    assert max(record["checks"].values()) < 1e-3
+
+
+def test_attention_writes_a_page_and_json(home, tmp_path):
+    page = tmp_path / "page.html"
+    done = run("attention", "shelf-base", "--prompt", "Once upon a time", "--out", str(page), "--json", home=home)
+    record = json.loads(done.stdout)
+    assert Path(record["file"]) == page and page.stat().st_size > 100_000
+    assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
+
+
+def test_eval_and_compare_agree_with_each_other(home):
+    evaluated = run("eval", "shelf-base", "shelf-tuned", "--suite", "intents", "--limit", "20", "--json", home=home)
+    assert evaluated.returncode == 0, evaluated.stderr
+    record = json.loads(evaluated.stdout)
+    compared = run("compare", "shelf-base", "shelf-tuned", "--suite", "intents", "--limit", "20", "--json", home=home)
+    other = json.loads(compared.stdout)
+    assert record["comparison"][0]["difference"] == other["tasks"][0]["difference"]
+    assert other["heads"][0]["distance"] >= other["heads"][-1]["distance"]
+    listed = json.loads(run("runs", "--json", home=home).stdout)
+    assert listed[0]["kind"] == "eval" and listed[0]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["patch", "shelf-base", "--clean", "a", "--corrupted", "a b c", "--answer", " x", "--wrong", " y"],
+            "must be equal",
+        ),
+        (
+            ["patch", "shelf-base", "--clean", "", "--corrupted", "a", "--answer", " x", "--wrong", " y"],
+            "clean prompt is empty",
+        ),
+        (["attention", "shelf-base", "--prompt", "word " * 400], "the context of shelf-base holds 256"),
+        (["attention", "no-such-model", "--prompt", "x"], "No model 'no-such-model'"),
+        (["eval", "shelf-base", "--suite", "no-such-suite"], "no-such-suite"),
+        (["train", "no-such-recipe"], "No recipe 'no-such-recipe'"),
+        (["bench", "nothing"], "No bench 'nothing'"),
+        (["runs", "--cancel", "nope"], "nope"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_two(arguments, message, home):
+    done = run(*arguments, home=home)
+    assert done.returncode == 2 and done.stdout == ""
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_doctor_finds_this_machine_ready(home):
+    done = run("doctor", "--json", home=home)
+    assert done.returncode == 0 and all(row["ok"] for row in json.loads(done.stdout))
+
+
+def test_the_patching_bench_reports_ratio_and_exactness(home, smollm):
+    pytest.importorskip("transformer_lens")
+    from workbench import bench
+
+    rows = bench.in_turn(lambda: sum(range(1000)), lambda: sum(range(100_000)))[2]
+    assert rows["n"] == 3 and rows["ratio"] > 1
+    assert run("bench", "--help", home=home).returncode == 0

@@ -1,0 +1,92 @@
+"""What the pages say about runs and results, from numbers whose words are known."""
+
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from workbench.errors import WorkbenchError
+from workbench.training import Recipe
+from workbench.ui import samples, words
+from workbench.ui.evaluations import score_table, verdict
+from workbench.ui.recipes import checked
+
+
+def row(low: float, high: float, *, p: float = 0.001, higher: bool = True) -> SimpleNamespace:
+    middle = (low + high) / 2
+    numbers = {"difference": middle, "low": low, "high": high, "p_adjusted": p, "n": 50}
+    return SimpleNamespace(task="intents", metric="acc", higher_is_better=higher, **numbers)
+
+
+def test_an_interval_about_zero_is_no_difference() -> None:
+    assert "no difference shown" in verdict(row(-0.1, 0.2), "base", "tuned", 5)
+
+
+def test_an_interval_above_zero_names_the_winner() -> None:
+    said = verdict(row(0.2, 0.4), "base", "tuned", 5)
+    assert "**tuned** is better than base by 0.300" in said and "excludes 0" in said
+
+
+def test_where_less_is_better_the_other_one_wins() -> None:
+    assert "**base** is better than tuned" in verdict(row(0.2, 0.4, higher=False), "base", "tuned", 5)
+
+
+def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
+    assert "a hint, not a finding" in verdict(row(0.01, 0.4, p=0.08), "base", "tuned", 5)
+
+
+def test_one_sample_gives_no_interval() -> None:
+    assert "no interval" in verdict(row(math.nan, math.nan), "base", "tuned", 5)
+
+
+def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:
+    columns = ["model", "task", "metric", "value", "stderr", "n", "n_unscored", "chance", "higher_is_better"]
+    rows = [("a", "ioi", "acc", 0.5, 0.1, 20, 1, 0.5, True), ("b", "ioi", "acc", 0.7, math.nan, 19, 2, 0.5, True)]
+    found = score_table(pd.DataFrame(rows, columns=columns)).iloc[0]
+    assert (found["a"], found["b"]) == ("0.500 ± 0.100", "0.700")
+    assert (found["n"], found["Unscored"], found["Guessing"]) == ("20 / 19", 3, "0.500")
+
+
+def test_samples_are_sorted_by_who_was_right() -> None:
+    table = pd.DataFrame({"correct a": [1.0, 1.0, 0.0], "correct b": [1.0, 0.0, 0.0]})
+    found = samples.filters(table, ["a", "b"], "a", "b")
+    counts = {words: int(mask.sum()) for words, mask in found.items()}
+    assert counts == {"all": 3, "a right, b wrong": 1, "b right, a wrong": 0, "both wrong": 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (1200, "20 min"), (7500, "2 h 5 min"), (400_000, "4 days")],
+)
+def test_a_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
+    assert words.duration(seconds) == said
+
+
+def test_paths_are_called_by_their_last_part_unless_two_share_it() -> None:
+    assert words.short_names(["/a/base", "org/model"]) == {"/a/base": "base", "org/model": "org/model"}
+    assert words.short_names(["/a/base", "/b/base"]) == {"/a/base": "/a/base", "/b/base": "/b/base"}
+
+
+def test_a_p_value_is_printed_as_in_a_paper() -> None:
+    assert [words.p_text(p) for p in (0.0001, 0.036, 0.5)] == ["p < 0.001", "p = 0.036", "p = 0.5"]
+
+
+def test_text_of_a_model_is_not_read_as_markdown() -> None:
+    assert words.escaped("*a* [b]") == r"\*a\* \[b\]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": {"steps": 0}}, "steps is 0"),
+        ({"train": {"batch_size": "x"}}, "batch_size is 'x'"),
+        ({"corpus": {"sources": []}}, "corpus is empty"),
+        ({"title": " "}, "needs a title"),
+        ({"model": {"positions": "spiral"}}, "positions is 'spiral'"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_before_it_starts(changes: dict, said: str) -> None:
+    recipe = Recipe.from_dict({"title": "x", "corpus": {"sources": ["a.txt"]}, **changes})
+    with pytest.raises(WorkbenchError, match=said):
+        checked(recipe)

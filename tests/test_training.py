@@ -1,0 +1,210 @@
+"""Recipes, corpora and the loop, on a corpus of a few kilobytes."""
+
+import numpy as np
+import pytest
+import torch
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+from workbench.store import Store
+from workbench.subjects.tokenizer import train_tokenizer
+from workbench.training import Recipe, checkpoints
+from workbench.training.corpus import documents, prepare, split, unwrap
+from workbench.training.finetune import collate, encode
+from workbench.training.optim import learning_rate, optimizers
+from workbench.training.recipe import Corpus, Optimisation, names
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A corpus with something to learn: counting sentences."""
+    path = tmp_path_factory.mktemp("corpus") / "counting.txt"
+    lines = [f"The cat number {i} sat on mat number {i + 1} and saw dog number {i + 2}." for i in range(3000)]
+    path.write_text("\n\n".join(lines))
+    return path
+
+
+def recipe(text, **train) -> Recipe:
+    shape = {"n_ctx": 32, "n_layers": 2, "n_heads": 2, "d_model": 32}
+    settings = {"steps": 30, "batch_size": 8, "eval_every": 10, "checkpoint_every": 10, "warmup": 5, "precision": "no"}
+    return Recipe.from_dict(
+        {
+            "title": "tiny",
+            "model": shape,
+            "tokenizer": {"kind": "bpe", "d_vocab": 300},
+            "corpus": {"sources": [str(text)], "validation": 0.2, "repeated": 0.25},
+            "train": {**settings, **train},
+        }
+    )
+
+
+def test_every_recipe_on_the_shelf_parses():
+    assert {"shelf-base", "shelf-tuned"} <= set(names())
+    for name in names():
+        assert Recipe.read(name).title == name
+
+
+def test_a_recipe_survives_being_written_down(text):
+    one = recipe(text)
+    assert Recipe.from_dict(one.to_dict()) == one
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "no title"),
+        ({"title": "x", "kind": "magic"}, "kind is 'magic'"),
+        ({"title": "x", "train": {"stepz": 3}}, r"\[train\] does not know stepz; it knows .*steps"),
+        ({"title": "x", "colour": 1}, "does not know colour"),
+    ],
+)
+def test_a_wrong_recipe_names_the_word(values, message):
+    with pytest.raises(WorkbenchError, match=message):
+        Recipe.from_dict(values)
+
+
+def test_training_learns_writes_checkpoints_and_loads_as_a_subject(text):
+    run = wb.train(recipe(text))
+    assert run.status == "done" and run.result is not None
+    metrics = Store().metrics(run.id).pivot(index="step", columns="name", values="value")
+    assert metrics["validation_loss"].dropna().iloc[-1] < metrics["validation_loss"].dropna().iloc[0]
+    assert len(metrics) == 30 and {"loss", "lr", "grad_norm", "tokens_per_s"} <= set(metrics)
+    assert [p.name for p in checkpoints.saved(run.folder)] == ["step-0000010", "step-0000020", "step-0000030"]
+    subject = wb.load(f"run:{run.id}")
+    assert subject.card.n_layers == 2 and wb.load(f"run:{run.id}@10").hash != subject.hash
+    with pytest.raises(WorkbenchError, match="has no checkpoint 7; it has 10, 20, 30"):
+        wb.load(f"run:{run.id}@7")
+
+
+def test_a_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(text):
+    """Ten steps, then on to thirty from the checkpoint: the very same losses as thirty in one go."""
+    from workbench.training.pretrain import run_recipe
+
+    whole = wb.train(recipe(text, decay=0.0))
+    store = Store()
+    with store.record("train", "two halves", {}) as tracker:
+        run_recipe(recipe(text, decay=0.0, steps=10).to_dict(), tracker)
+        run_recipe(recipe(text, decay=0.0).to_dict(), tracker)
+    losses = [store.metrics(i).query("name == 'loss'").set_index("step")["value"] for i in (whole.id, tracker.run_id)]
+    assert losses[0].to_dict() == losses[1].to_dict()
+
+
+def test_batches_are_a_function_of_seed_and_step(text):
+    r = recipe(text)
+    train, _ = split(documents(r.corpus.sources), 0.2)
+    tokens = prepare(r.corpus, train_tokenizer(train, "bpe", 300), 32)
+    one, again, other = (tokens.batch(s, size=8, n_ctx=32, seed=0, repeated=0.5) for s in (3, 3, 4))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert one.shape == (8, 33)
+
+
+def test_a_document_is_in_one_split_only_and_stays_there(text):
+    docs = documents([str(text)])
+    train, held = split(docs, 0.2)
+    assert not set(train) & set(held) and len(train) + len(held) == len(docs) > 20
+    assert set(split(docs[:50], 0.2)[1]) == set(held) & set(docs[:50])
+
+
+def test_hard_wrapped_prose_is_unwrapped_and_verse_is_not():
+    prose = "\n".join(["the quick brown fox jumps over the lazy dog and then runs far away"] * 3)
+    assert "\n" not in unwrap(prose)
+    assert unwrap("To be,\nor not to be") == "To be,\nor not to be"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"too short", "has 0 tokens|fewer than one row"),
+        ("caf\xe9 ".encode("latin-1") * 9, "not UTF-8"),
+    ],
+)
+def test_a_corpus_that_cannot_be_used_says_why(tmp_path, content, message):
+    (tmp_path / "bad.txt").write_bytes(content)
+    with pytest.raises(WorkbenchError, match=message):
+        wb.train(recipe(tmp_path / "bad.txt"))
+    with pytest.raises(WorkbenchError, match="No text found for corpus source"):
+        wb.train(recipe(tmp_path / "nowhere"))
+
+
+def test_the_learning_rate_is_a_trapezoid():
+    settings = Optimisation(steps=100, warmup=10, decay=0.5, lr=1.0)
+    rates = [learning_rate(s, settings) for s in range(100)]
+    assert rates[:2] == [0.1, 0.2] and rates[9:51] == [1.0] * 42 and rates[-1] == pytest.approx(0.02)
+
+
+def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
+    tiny.model.requires_grad_(True)
+    adamw, muon = optimizers(tiny.model, Optimisation())
+    inside = {id(p) for n, p in tiny.model.named_parameters() if ".layers." in n and p.ndim == 2}
+    assert {id(p) for g in muon.param_groups for p in g["params"]} == inside
+    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(list(tiny.model.parameters()))
+    with pytest.raises(WorkbenchError, match="must be muon or adamw"):
+        optimizers(tiny.model, Optimisation(optimizer="sgd"))
+
+
+def test_fine_tuning_scores_the_completion_only(tiny):
+    prompt, completion = encode(tiny.tokenizer, "{text} 9", "1 2", "5 6", 64)
+    assert (prompt, completion) == ([1, 2, 9], [5, 6])
+    inputs, targets = collate([(prompt, completion), ([3], [4])])
+    assert inputs.tolist() == [[1, 2, 9, 5], [3, 0, 0, 0]]
+    assert targets.tolist() == [[-100, -100, 5, 6], [4, -100, -100, -100]]
+
+
+def test_fine_tuning_from_a_users_file_keeps_its_parent(text, tmp_path):
+    base = wb.train(recipe(text, steps=10))
+    rows = "text,label\n" + "\n".join(f"animal {i},{'cat' if i % 2 else 'big_dog'}" for i in range(60))
+    (tmp_path / "pets.csv").write_text(rows)
+    tuned = wb.finetune(
+        Recipe.from_dict(
+            {
+                "title": "pets",
+                "kind": "finetune",
+                "base": f"run:{base.id}",
+                "task": {"data": str(tmp_path / "pets.csv"), "prompt": "{text}:"},
+                "corpus": {"validation": 0.3},
+                "train": {"steps": 8, "batch_size": 8, "eval_every": 4, "precision": "no"},
+            }
+        )
+    )
+    result = tuned.result
+    assert tuned.kind == "finetune" and result is not None and result["examples"] + result["held_out"] == 60
+    assert result["parent"] == f"run:{base.id}" and result["parent_sha256"] == wb.load(f"run:{base.id}").hash
+    assert np.isfinite(result["validation_loss"])
+
+
+def test_the_bundled_pairs_cards_tell_where_they_come_from():
+    base, tuned = wb.load("shelf-base").card, wb.load("shelf-tuned").card
+    for card in (base, tuned):
+        assert card.licence and card.data and card.command and card.created and card.metrics
+    assert tuned.parent == "shelf-base" and base.n_params < 6e6
+
+
+def test_an_unusable_precision_is_named(text):
+    with pytest.raises(WorkbenchError, match="precision is 'fp7'"):
+        wb.train(recipe(text, precision="fp7"))
+
+
+def test_the_corpus_is_tokenised_once(text):
+    r = recipe(text)
+    train, _ = split(documents(r.corpus.sources), 0.2)
+    tokenizer = train_tokenizer(train, "bpe", 300)
+    first = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
+    second = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
+    assert first.data_hash == second.data_hash and np.array_equal(first.train, second.train)
+    decoded = tokenizer.decode(first.train[:200].tolist())
+    assert decoded.replace("<|endoftext|>", "")[:40] in "".join(train)
+
+
+def test_the_tiny_recipe_needs_no_data_folder(monkeypatch):
+    monkeypatch.delenv("WORKBENCH_DATA", raising=False)
+    run = wb.train("tiny", steps=3)
+    assert run.status == "done" and run.result is not None and run.result["corpus_tokens"] > 300_000
+
+
+def test_characters_round_trip():
+    tokenizer = train_tokenizer(["to be or not"], "char")
+    ids = tokenizer("not to be")["input_ids"]
+    assert len(ids) == 9 and tokenizer.decode(ids) == "not to be"
+    with pytest.raises(WorkbenchError, match="bpe or char"):
+        train_tokenizer(["x"], "words")

@@ -1,0 +1,62 @@
+"""A workbench for small GPT models: train, load, benchmark, look inside, change, compare.
+
+    import workbench as wb
+    subject = wb.load("shelf-base")
+
+Names are imported when first used, so that `import workbench` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workbench.benchmarks import evaluate
+    from workbench.comparison import compare
+    from workbench.errors import WorkbenchError
+    from workbench.interp import attention, attention_by_distance, head_scores, patch, position_encoding
+    from workbench.subjects import Subject, available, load
+    from workbench.training import train
+    from workbench.training import train as finetune
+
+_HOMES = {
+    "Subject": "workbench.subjects",
+    "WorkbenchError": "workbench.errors",
+    "attention": "workbench.interp",
+    "attention_by_distance": "workbench.interp",
+    "available": "workbench.subjects",
+    "compare": "workbench.comparison",
+    "evaluate": "workbench.benchmarks",
+    "finetune": "workbench.training:train",
+    "head_scores": "workbench.interp",
+    "load": "workbench.subjects",
+    "patch": "workbench.interp",
+    "position_encoding": "workbench.interp",
+    "train": "workbench.training",
+}
+
+__all__ = [
+    "Subject",
+    "WorkbenchError",
+    "attention",
+    "attention_by_distance",
+    "available",
+    "compare",
+    "evaluate",
+    "finetune",
+    "head_scores",
+    "load",
+    "patch",
+    "position_encoding",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        module, _, attribute = _HOMES[name].partition(":")
+        return getattr(import_module(module), attribute or name)
+    raise AttributeError(f"module 'workbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,87 @@
+"""Speed, side by side in one process: ours against a reference, with the check that both say the same."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import load
+
+LONG = 60.0
+"""Seconds after which one measurement is enough."""
+
+Progress = Callable[[str], None]
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpu": gpu,
+        "torch": torch.__version__,
+    }
+
+
+def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3) -> tuple[Any, Any, dict[str, Any]]:
+    """Run both in turn `n` times (once where a turn takes over a minute): last results, median seconds, ratio."""
+    times: tuple[list[float], list[float]] = ([], [])
+    found: list[Any] = [None, None]
+    for _ in range(n):
+        for side, run in enumerate((ours, reference)):
+            if times[side] and times[side][0] > LONG:
+                continue
+            began = time.perf_counter()
+            found[side] = run()
+            times[side].append(time.perf_counter() - began)
+    ours_s, reference_s = (statistics.median(t) for t in times)
+    row = {"ours_s": ours_s, "reference_s": reference_s, "ratio": reference_s / ours_s, "n": len(times[0])}
+    return found[0], found[1], row
+
+
+def bench_patching(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1") -> list[dict[str, Any]]:
+    """The packed sweep against `transformer_lens.patching.get_act_patch_resid_pre`, layer x position, one IOI pair."""
+    from transformer_lens import patching as reference
+
+    from workbench.interp.patching import pair, sweep
+
+    subject = load(model)
+    sentence = "When Mary and John went to the store, {} gave a drink to"
+    question = pair(subject, sentence.format("John"), sentence.format("Mary"), " Mary", " John")
+    bridge = subject.bridge
+    clean, corrupted = question.clean.unsqueeze(0), question.corrupted.unsqueeze(0)
+
+    def metric(logits: torch.Tensor) -> torch.Tensor:
+        return logits[0, -1, question.answer] - logits[0, -1, question.wrong]
+
+    def theirs() -> torch.Tensor:
+        with torch.no_grad():
+            _, cache = bridge.run_with_cache(clean)
+            found: Any = reference.get_act_patch_resid_pre(bridge, corrupted, cache, metric)
+        return found
+
+    sweep(subject, question)  # warm up
+    progress(
+        f"{subject.name}: {subject.card.n_layers} layers x {clean.shape[1]} tokens, ours and TransformerLens in turn"
+    )
+    ours, found, row = in_turn(lambda: sweep(subject, question)[0], theirs)
+    difference = float((ours - found.cpu()).abs().max())
+    return [{"case": f"{subject.name}, IOI pair, resid_pre", **row, "max_abs_diff": difference}]
+
+
+BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {"patching": bench_patching}
+
+
+def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
+    """One bench as a JSON-able record. Raises `WorkbenchError` for a name that is none."""
+    if name not in BENCHES:
+        raise WorkbenchError(f"No bench {name!r}; there are {', '.join(BENCHES)}.")
+    return {"bench": name, "machine": machine(), "rows": BENCHES[name](progress)}

@@ -1,0 +1,17 @@
+"""Benchmarks: lm-evaluation-harness tasks over a Subject, in suites, with statistics one can publish."""
+
+from workbench.benchmarks.paired import compare_results
+from workbench.benchmarks.results import Results, TaskScore
+from workbench.benchmarks.run import evaluate
+from workbench.benchmarks.suites import Suite, suites
+from workbench.statistics import minimal_detectable_difference
+
+__all__ = [
+    "Results",
+    "Suite",
+    "TaskScore",
+    "compare_results",
+    "evaluate",
+    "minimal_detectable_difference",
+    "suites",
+]

@@ -1,0 +1,52 @@
+"""Two results on the same samples: is one model better, task by task?"""
+
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+from workbench.statistics import benjamini_hochberg, paired_difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from workbench.benchmarks.results import Results
+
+
+def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
+    """Per task, on the samples both models were scored on: base, tuned, paired difference, interval and p.
+
+    Each task is compared by its headline metric. Raises WorkbenchError where the two were measured on other
+    data or with other shots, or have no task in common.
+    """
+    import pandas as pd
+
+    tasks = [task for task in dict.fromkeys(base.samples["task"]) if task in set(tuned.samples["task"])]
+    if not tasks:
+        raise WorkbenchError(f"{base.subject} and {tuned.subject} have no task in common; evaluate both on one suite.")
+    rows = []
+    for task in tasks:
+        _refuse_other_data(base, tuned, task)
+        one, other = _scored(base, task), _scored(tuned, task)
+        both = one.join(other, how="inner", lsuffix="_base", rsuffix="_tuned")
+        if both.empty:
+            continue
+        a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
+        d = paired_difference(a, b, weights=weights)
+        rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(d)})
+    names = ["task", "metric", "base", "tuned", "difference", "low", "high", "p", "p_adjusted", "n", "test"]
+    frame: Any = pd.DataFrame(rows, columns=[name for name in names if name != "p_adjusted"])
+    frame["p_adjusted"] = benjamini_hochberg(list(frame["p"]))
+    return frame[names]
+
+
+def _scored(results: "Results", task: str) -> Any:
+    frame: Any = results.samples
+    return frame[(frame["task"] == task) & frame["score"].notna()].set_index("doc_id")[["score", "weight", "metric"]]
+
+
+def _refuse_other_data(base: "Results", tuned: "Results", task: str) -> None:
+    one, other = (results.config.get("data", {}).get(task) for results in (base, tuned))
+    if one != other:
+        raise WorkbenchError(
+            f"{task}: {base.subject} was measured on data or prompts {str(one)[:12]}, {tuned.subject} on "
+            f"{str(other)[:12]}; evaluate both again with the same data, shots and version."
+        )

@@ -1,0 +1,139 @@
+"""What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat it."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SAMPLE_COLUMNS = {
+    "task": "string",
+    "doc_id": "int64",
+    "metric": "string",
+    "input": "string",
+    "choices": "string",
+    "target": "Int64",
+    "prediction": "Int64",
+    "target_text": "string",
+    "prediction_text": "string",
+    "loglikelihoods": "string",
+    "correct": "float64",
+    "score": "float64",
+    "weight": "float64",
+    "scores": "string",
+    "group": "string",
+}
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """One metric of one task.
+
+    `stderr`, `low`, `high` (95 %) are NaN where one sample gives none; `n` counts the samples scored,
+    `n_unscored` those that could not be; `chance` is what guessing scores; `headline` marks the metric that
+    comparisons use.
+    """
+
+    task: str
+    metric: str
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+    n_unscored: int = 0
+    higher_is_better: bool = True
+    note: str = ""
+    headline: bool = False
+    chance: float | None = None
+
+
+@dataclass
+class Results:
+    """Scores of one Subject on one suite.
+
+    `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every metric) are
+    JSON; `score` is the headline metric's and `weight` its weight in the mean; a NaN could not be scored.
+    """
+
+    subject: str
+    subject_hash: str
+    suite: str
+    rows: list[TaskScore]
+    samples: "pd.DataFrame"
+    config: dict[str, Any]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+    def table(self) -> "pd.DataFrame":
+        """The rows as a frame, one a metric."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(TaskScore.__dataclass_fields__))
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the samples, as JSON holds it (NaN becomes None)."""
+        return {
+            "subject": self.subject,
+            "subject_hash": self.subject_hash,
+            "suite": self.suite,
+            "rows": [plain(asdict(row)) for row in self.rows],
+            "config": self.config,
+            "skipped": [list(pair) for pair in self.skipped],
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `samples.parquet`, then `results.json`: never half a file, never rows without samples."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "samples.parquet", lambda path: self.samples.to_parquet(path, index=False))
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
+        _replace(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+        return folder
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Results":
+        """What `save` wrote."""
+        import pandas as pd
+
+        folder = Path(folder)
+        try:
+            record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+            samples: Any = pd.read_parquet(folder / "samples.parquet")
+        except (OSError, ValueError) as error:
+            raise WorkbenchError(f"{folder} holds no readable evaluation results: {error}") from error
+        rows = [TaskScore(**{k: _nan(k, v) for k, v in row.items()}) for row in record.pop("rows")]
+        # A run killed between the two files leaves samples of a task that has no rows yet.
+        samples = samples[samples["task"].isin([row.task for row in rows])].reset_index(drop=True)
+        skipped = [(task, why) for task, why in record.pop("skipped")]
+        return cls(rows=rows, samples=samples.astype(SAMPLE_COLUMNS), skipped=skipped, **record)
+
+
+def sample_frame(records: list[dict[str, Any]]) -> "pd.DataFrame":
+    """Sample records as a frame with the columns and types of SAMPLE_COLUMNS."""
+    import pandas as pd
+
+    return pd.DataFrame(records, columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
+
+
+def plain(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with None for NaN and built-in numbers for numpy's."""
+    values = {k: v.item() if hasattr(v, "item") else v for k, v in record.items()}
+    return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
+
+
+def _nan(key: str, value: Any) -> Any:
+    return float("nan") if value is None and key in ("value", "stderr", "low", "high") else value
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    write(temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,220 @@
+"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable task by task."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.benchmarks.paired import compare_results
+from workbench.benchmarks.results import Results, plain, sample_frame
+from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.suites import Suite, find_suite
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.benchmarks.lm import SubjectLM
+    from workbench.store import Tracker
+    from workbench.subjects import Subject
+
+Report = Callable[[float, str], None]
+
+
+def evaluate(
+    subject: "Subject",
+    suite: str | list[str] | Suite = "core",
+    *,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    tracker: "Tracker | None" = None,
+    progress: Report | None = None,
+    seed: int = 0,
+) -> Results:
+    """Scores of a Subject on a suite.
+
+    Args:
+        subject: What is evaluated.
+        suite: A suite's name or YAML file, a task's name (ours or any of lm-eval's), or a list of task names.
+        limit: At most this many documents a task: a random subset fixed by (task, seed), whatever the model.
+        num_fewshot: Solved examples before each question where the task allows them; None: the task's own.
+        tracker: A run's tracker, told the progress; its cancellation stops the evaluation.
+        progress: Called with (share done, message) after every batch.
+        seed: Of the subset and of the examples.
+
+    Raises:
+        WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
+    """
+    chosen = find_suite(suite)
+
+    def report(fraction: float, message: str) -> None:
+        if tracker:
+            tracker.progress(fraction, message)
+        if progress:
+            progress(fraction, message)
+
+    settings = {"limit": limit, "num_fewshot": num_fewshot, "seed": seed}
+    results = empty_results(subject, chosen, settings)
+    for grown in each_task(subject, chosen, results, report):
+        results = grown
+    if not results.rows:
+        reasons = "; ".join(why for _, why in results.skipped)
+        raise WorkbenchError(f"No task of {chosen.name!r} could run: {reasons}")
+    return results
+
+
+def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) -> Results:
+    """Results without rows, with everything that identifies the evaluation in `config`."""
+    limit = settings["limit"]
+    if limit is not None and limit < 1:
+        raise WorkbenchError(f"limit={limit}: at least one document a task is needed.")
+    config = {
+        **settings,
+        "suite_version": suite.version,
+        "tasks": suite.tasks,
+        "data": {},
+        "task_versions": {},
+        "versions": {name: _version(name) for name in ("gpt-workbench", "lm-eval", "torch", "transformers")},
+    }
+    return Results(subject.name, subject.hash, suite.name, [], sample_frame([]), config)
+
+
+def each_task(subject: "Subject", suite: Suite, done: Results, report: Report) -> Iterator[Results]:
+    """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not redone."""
+    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.tasks import load_tasks
+
+    lm = SubjectLM(subject)
+    finished = set(done.config.get("finished", []))
+    results = replace(done, skipped=[])
+    count = len(suite.tasks)
+    for number, name in enumerate(suite.tasks):
+        label = f"{subject.name} · {name} {number + 1}/{count}"
+        report(number / count, label)
+        if name not in finished:
+            settings = {key: done.config[key] for key in ("num_fewshot", "seed")}
+            try:
+                tasks = load_tasks(name, **settings)
+            except MissingDataError as error:
+                results = replace(results, skipped=[*results.skipped, (name, str(error))])
+            else:
+                lm.progress = lambda share, n=number, text=label: report((n + share) / count, text)
+                for leaf, task in tasks.items():
+                    results = _with_task(results, lm, leaf, task)
+                finished.add(name)
+                results.config["finished"] = sorted(finished)
+        yield results
+    report(1.0, f"{subject.name} · done")
+
+
+def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Results:
+    import pandas as pd
+    from lm_eval.evaluator import evaluate as harness_evaluate
+
+    from workbench.benchmarks.scores import rows_and_records
+    from workbench.benchmarks.tasks import data_hash, pick
+
+    lm.n_truncated = 0
+    indices = pick(task, results.config["limit"], results.config["seed"])
+    output: Any = harness_evaluate(
+        lm,
+        {"tasks": {name: task}, "groups": {}},
+        samples={name: indices} if indices else None,
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    rows, records = rows_and_records(name, task, output["samples"][name])
+    if lm.n_truncated:
+        note = f"{lm.n_truncated} requests cut from the left to the model's {lm.max_length} tokens"
+        rows = [replace(row, note=note) for row in rows]
+    config = {
+        **results.config,
+        "data": {**results.config["data"], name: data_hash(task)},
+        "task_versions": {**results.config["task_versions"], name: task.VERSION},
+    }
+    frames = [frame for frame in (results.samples, sample_frame(records)) if len(frame)]
+    samples = pd.concat(frames, ignore_index=True) if frames else results.samples
+    return replace(results, rows=[*results.rows, *rows], samples=samples, config=config)
+
+
+def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
+    """Evaluate several models on a suite, as a run of the store.
+
+    Args:
+        config: `models` (names that `workbench.subjects.load` takes; the first is the comparison's base),
+            `suite`, and optionally `limit`, `num_fewshot`, `seed`.
+        tracker: The run's tracker; results go to one folder a model below its folder, saved after every task,
+            so that a job started again on the same folder goes on with the first task that is not finished.
+
+    Returns:
+        {"models": {name: {"rows", "skipped", "folder"}}, "comparison": [`compare_results` rows with "model"]}
+    """
+    from workbench.subjects import load
+
+    sources = config.get("models") or []
+    if not sources:
+        raise WorkbenchError("An evaluation needs at least one model in 'models'.")
+    suite = find_suite(config.get("suite", "core"))
+    settings = {
+        "limit": config.get("limit"),
+        "num_fewshot": config.get("num_fewshot"),
+        "seed": config.get("seed") or 0,
+    }
+    found: dict[str, Results] = {}
+    for number, source in enumerate(sources):
+        tracker.progress(number / len(sources), f"loading {source}")
+        subject = load(source)
+        name = _folder_name(subject.name, found)
+        folder = Path(tracker.folder) / name
+        results = _resumed(folder, empty_results(subject, suite, settings))
+
+        def report(fraction: float, message: str, number: int = number) -> None:
+            tracker.progress((number + fraction) / len(sources), message)
+
+        for grown in each_task(subject, suite, results, report):
+            results = grown
+            results.save(folder)
+        found[name] = results
+    return _summary(found, Path(tracker.folder))
+
+
+def _resumed(folder: Path, fresh: Results) -> Results:
+    """What an earlier start of the same job left, or `fresh` where that is nothing or something else."""
+    if not (folder / "results.json").is_file():
+        return fresh
+    earlier = Results.read(folder)
+    same = all(
+        earlier.config.get(key) == fresh.config[key] for key in fresh.config if key not in ("data", "task_versions")
+    )
+    return earlier if same and earlier.subject_hash == fresh.subject_hash else fresh
+
+
+def _summary(found: dict[str, Results], folder: Path) -> dict[str, Any]:
+    models = {
+        name: {
+            "rows": r.to_json()["rows"],
+            "skipped": [list(s) for s in r.skipped],
+            "folder": str(folder / name),
+        }
+        for name, r in found.items()
+    }
+    base, *others = found
+    comparison = [
+        {"model": other, **{str(k): v for k, v in plain(row).items()}}
+        for other in others
+        if len(found[base].samples) and len(found[other].samples)
+        for row in compare_results(found[base], found[other]).to_dict("records")
+    ]
+    return {"models": models, "comparison": comparison}
+
+
+def _folder_name(name: str, taken: dict[str, Results]) -> str:
+    bare = re.sub(r"[^\w.@-]+", "_", name).strip(".") or "model"
+    return next(n for n in (bare, *(f"{bare}-{i}" for i in range(2, 1000))) if n not in taken)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

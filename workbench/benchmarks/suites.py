@@ -1,0 +1,76 @@
+"""Suites: lists of tasks, a YAML file each, shipped in `suites/` here and a user's own in `home()/suites`."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.paths import home
+
+SHIPPED = Path(__file__).parent / "suites"
+KEYS = {"name": str, "description": str, "version": (int, float, str), "tasks": list}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of tasks; `problem` says why a file on the shelf could not be read."""
+
+    name: str
+    description: str = ""
+    tasks: list[str] = field(default_factory=list)
+    version: str = "1"
+    problem: str | None = None
+
+
+def suites() -> dict[str, Suite]:
+    """All suites by name: the shipped ones, then the user's (which may replace one of the same name)."""
+    found: dict[str, Suite] = {}
+    for folder in (SHIPPED, home() / "suites"):
+        for path in sorted(folder.glob("*.y*ml")):
+            try:
+                suite = read_suite(path)
+            except WorkbenchError as error:
+                suite = Suite(path.stem, problem=str(error))
+            found[suite.name] = suite
+    return found
+
+
+def find_suite(suite: "str | list[str] | Suite") -> Suite:
+    """The suite of a name, of a YAML file, of one task's name, or of a list of task names."""
+    if isinstance(suite, Suite):
+        return suite
+    if isinstance(suite, list):
+        return Suite("custom", tasks=list(suite))
+    if suite.endswith((".yaml", ".yml")):
+        return read_suite(Path(suite).expanduser())
+    found = suites().get(suite, Suite(suite, tasks=[suite]))
+    if found.problem:
+        raise WorkbenchError(found.problem)
+    return found
+
+
+def read_suite(path: Path) -> Suite:
+    """The suite in a YAML file; WorkbenchError with file and line where it is broken."""
+    import yaml
+
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if node else {}
+    except OSError as error:
+        raise WorkbenchError(f"{path}: there is no such suite file ({error.strerror}).") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or str(error)
+        raise WorkbenchError(f"{path}, line {mark.line + 1 if mark else 1}: not YAML: {problem}.") from error
+    if not isinstance(node, yaml.MappingNode):
+        raise WorkbenchError(f"{path}, line 1: a suite is a mapping with the keys {', '.join(KEYS)}.")
+    for key, value in node.value:
+        where = f"{path}, line {key.start_mark.line + 1}"
+        if key.value not in KEYS:
+            raise WorkbenchError(f"{where}: unknown key {key.value!r}; a suite has {', '.join(KEYS)}.")
+        if not isinstance(values[key.value], KEYS[key.value]):
+            raise WorkbenchError(f"{where}: {key.value!r} has a wrong type: {value.value!r}.")
+    tasks = values.get("tasks") or []
+    if not tasks or not all(isinstance(task, str) for task in tasks):
+        raise WorkbenchError(f"{path}, line 1: 'tasks' must list at least one task name, all of them text.")
+    return Suite(values.get("name", path.stem), values.get("description", ""), tasks, str(values.get("version", "1")))

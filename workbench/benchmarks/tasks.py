@@ -1,0 +1,134 @@
+"""Tasks: lm-eval YAML, ours (`tasks/` here, a user's in `home()/tasks`) before the harness's own."""
+
+import difflib
+import functools
+import hashlib
+import json
+import logging
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from workbench.benchmarks.sources import MissingDataError
+from workbench.errors import WorkbenchError
+from workbench.paths import home
+
+FOLDER = Path(__file__).parent / "tasks"
+HARNESS = "harness:"
+
+
+def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> dict[str, Any]:
+    """The lm-eval tasks behind a name (a group or tag has several), ready to run, by name.
+
+    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a task file.
+
+    Raises:
+        MissingDataError: its data cannot be had here.
+        WorkbenchError: there is no such task, or its file is broken.
+    """
+    from datasets.exceptions import DatasetsError
+
+    quiet()
+    harness = name.startswith(HARNESS)
+    manager, name = _manager_of(name)
+    try:
+        tasks = manager.load([name])["tasks"]
+    except MissingDataError as error:
+        raise MissingDataError(f"{name}: {error}") from error
+    except (OSError, DatasetsError, ValueError) as error:
+        entry = manager.task_index.get(name)
+        data = (entry.cfg or {}).get("dataset_path") if entry else None
+        reason = str(error).splitlines()[0]
+        raise MissingDataError(f"{name}: needs the Hugging Face data set {data or '?'}: {reason}") from error
+    for task in tasks.values():
+        configured = task.get_config("num_fewshot")
+        if configured is None or (num_fewshot is not None and configured != 0):
+            task.set_config(key="num_fewshot", value=num_fewshot or 0)
+        task.set_fewshot_seed(seed=seed)
+    prefix = HARNESS if harness else ""
+    return {prefix + leaf: task for leaf, task in tasks.items()}
+
+
+def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
+    """Documents a limit takes: fixed by (task, seed), nested in a larger limit's, balanced over strata."""
+    docs = task.eval_docs
+    if limit is None or limit >= len(docs):
+        return None
+    features = getattr(docs, "features", {})
+    column = next((name for name in ("stratum", "group") if name in features), None)
+    strata = docs[column] if column else [""] * len(docs)
+    rng = Random(f"{task.task_name}/{seed}")
+    order = rng.sample(range(len(docs)), len(docs))
+    seen: dict[str, int] = {}
+    turns = {}
+    for index in order:
+        turns[index] = seen.setdefault(strata[index], 0)
+        seen[strata[index]] += 1
+    return sorted(sorted(order, key=turns.__getitem__)[:limit])
+
+
+def data_hash(task: Any) -> str:
+    """SHA-256 over all documents and what turns them into prompts: equal hashes are comparable scores."""
+    asked = (
+        "doc_to_text",
+        "doc_to_target",
+        "doc_to_choice",
+        "description",
+        "target_delimiter",
+        "num_fewshot",
+    )
+    config = task.config.to_dict()
+    digest = hashlib.sha256(json.dumps([str(config.get(key)) for key in asked]).encode())
+    for doc in task.eval_docs:
+        digest.update(json.dumps(doc, sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def quiet() -> None:
+    """Keep lm-eval's notices and progress bars off the terminal; its warnings of trouble stay."""
+    import lm_eval.api.task as harness_task
+    from tqdm import tqdm
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # lm-eval has no switch for the bar it draws while it builds prompts.
+    harness_task.tqdm = functools.partial(tqdm, disable=True)
+
+
+def _manager_of(name: str) -> tuple[Any, str]:
+    from lm_eval.tasks import TaskManager
+
+    folders = [folder for folder in (FOLDER, home() / "tasks") if folder.is_dir()]
+    if not name.startswith(HARNESS):
+        ours = TaskManager(include_path=folders, include_defaults=False)  # pyright: ignore[reportArgumentType]
+        if name in ours.task_index:
+            return ours, name
+        if name.endswith((".yaml", ".yml")):
+            _check_file(Path(name))
+            return ours, name
+    theirs, bare = _harness(), name.removeprefix(HARNESS)
+    if bare not in theirs.task_index:
+        known = [*(ours.all_tasks if not name.startswith(HARNESS) else []), *theirs.all_tasks]
+        close = difflib.get_close_matches(bare, known, 3)
+        hint = f"; did you mean {', '.join(close)}?" if close else "; see `workbench.benchmarks.suites()`."
+        raise WorkbenchError(f"There is no task {bare!r}{hint}")
+    return theirs, bare
+
+
+@functools.cache
+def _harness() -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager()
+
+
+def _check_file(path: Path) -> None:
+    import yaml
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    try:
+        load_yaml(path, resolve_func=False)
+    except FileNotFoundError as error:
+        raise WorkbenchError(f"{path}: there is no such task file.") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise WorkbenchError(f"{path}, line {line}: not YAML: {error.problem}.") from error

@@ -1,0 +1,337 @@
+"""The command line: each command a thin call into the API, `--json` for one document on standard output."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from workbench.errors import WorkbenchError
+
+app = typer.Typer(
+    name="workbench",
+    help="Train, load, benchmark, look inside, change and compare small GPT models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Model = Annotated[str, typer.Argument(help="A bundled name, folder, .gguf file, Hugging Face id or run:ID.")]
+Limit = Annotated[int | None, typer.Option(help="At most this many items a task.")]
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except WorkbenchError as error:
+        err.print(f"[red]error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command("app")
+def serve_app(
+    port: Annotated[int, typer.Option(help="Port of the pages.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
+) -> None:
+    """Serve the pages and print their URL."""
+    from workbench.ui.server import serve
+
+    out.print(f"Workbench {version('gpt-workbench')} at [bold]http://{host}:{port}[/]  (stop with Ctrl-C)")
+    serve(host, port)
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List what can be loaded without the network."""
+    from workbench.subjects import available
+
+    found = [{"name": a.name, "kind": a.kind, "path": str(a.path)} for a in available()]
+    _show(found, as_json, title="Models")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A .toml file or the name of a recipe on the models shelf.")],
+    steps: Annotated[int | None, typer.Option(help="Train this many steps instead of the recipe's.")] = None,
+    background: Annotated[bool, typer.Option(help="Start it as a process of its own and return.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train or fine-tune as a recipe says; recorded as a run."""
+    from dataclasses import replace
+
+    from workbench.store import Store, jobs
+    from workbench.training import Recipe, job_kind, runner
+
+    found = Recipe.read(recipe)
+    if steps is not None:
+        found = replace(found, train=replace(found.train, steps=steps))
+    store = Store()
+    if background:
+        run_id = jobs.start(job_kind(found), found.title, found.to_dict()).id
+    else:
+        with store.record(job_kind(found), found.title, found.to_dict()) as tracker, _bar(as_json) as report:
+            tracker.result = runner(found)(found.to_dict(), _Shown(tracker, report))
+        run_id = tracker.run_id
+    run = store.get(run_id)
+    result = {"run": run.id, "model": f"run:{run.id}", "status": run.status, **(run.result or {})}
+    _show([result], as_json, title=found.title)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[list[str], typer.Argument(help="One or more models; with several, the first is the base.")],
+    suite: Annotated[str, typer.Option(help="A suite, a task, or a suite's YAML file.")] = "core",
+    limit: Limit = 100,
+    seed: Annotated[int, typer.Option(help="Of the random subset of items.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Benchmark models on a suite; recorded as a run."""
+    from workbench.benchmarks.run import run_job
+    from workbench.store import Store
+
+    config = {"models": model, "suite": suite, "limit": limit, "seed": seed}
+    with Store().record("eval", f"{suite}: {', '.join(model)}", config) as tracker, _bar(as_json) as report:
+        tracker.result = run_job(config, _Shown(tracker, report))
+    result = {"run": tracker.run_id, **tracker.result}
+    if as_json:
+        _print_json(result)
+        return
+    rows = [{"model": name, **row} for name, found in result["models"].items() for row in found["rows"]]
+    columns = ("model", "task", "metric", "value", "stderr", "low", "high", "n", "n_unscored")
+    _show(rows, False, title=f"Suite {suite}", columns=columns)
+    for name, found in result["models"].items():
+        for task, why in found["skipped"]:
+            err.print(f"{name}: {task} skipped: {_plain(why)}")
+    if result["comparison"]:
+        _show(result["comparison"], False, title=f"Against {model[0]}, same items", columns=_PAIRED)
+
+
+_PAIRED = ("model", "task", "base", "tuned", "difference", "low", "high", "p_adjusted", "n")
+
+
+@app.command()
+def attention(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="The text whose attention is read.")],
+    file: Annotated[Path | None, typer.Option("--out", help="Write a self-contained HTML page here.")] = None,
+    layer: Annotated[int, typer.Option(help="Layer of the head shown in full.")] = 0,
+    head: Annotated[int, typer.Option(help="The head shown in full.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Attention patterns of a prompt: an atlas of all heads, and one head in full."""
+    from workbench.interp import attention as read
+    from workbench.subjects import load
+
+    found = read(load(model), prompt)
+    pattern = found.head(layer, head)
+    written = None if file is None else str(found.to_html(file, layer=layer, head=head))
+    if as_json:
+        shape = dict(zip(("layers", "heads", "query", "key"), found.pattern.shape, strict=True))
+        record = {"model": found.subject, "sha256": found.sha256, "prompt": prompt, "tokens": found.tokens}
+        _print_json({**record, **shape, "layer": layer, "head": head, "pattern": pattern.tolist(), "file": written})
+    elif written:
+        out.print(f"Wrote {written}")
+    else:
+        rows = found.to_frame(layer, head).nlargest(15, "attention").to_dict("records")
+        _show(rows, False, title=f"L{layer}H{head}: strongest pairs (give --out FILE.html for the figure)")
+
+
+@app.command()
+def patch(
+    model: Model,
+    clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
+    corrupted: Annotated[str, typer.Option(help="As many tokens, another answer.")],
+    answer: Annotated[str, typer.Option(help='The clean answer, one token, such as " Mary".')],
+    wrong: Annotated[str, typer.Option(help='The other answer, one token, such as " John".')],
+    site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out or z.")] = "resid_pre",
+    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    as_json: Json = False,
+) -> None:
+    """Exact activation patching over the whole model: where does the answer come from?"""
+    from workbench.interp import patch as sweep
+    from workbench.subjects import load
+
+    with _bar(as_json) as report:
+        found = sweep(
+            load(model), clean, corrupted, answer=answer, wrong=wrong, site=site, direction=direction, progress=report
+        )
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    out.print(
+        f"logit difference {answer!r} - {wrong!r}: clean {found.clean_metric:+.3f}, "
+        f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
+        f"{found.seconds:.2f} s, n = {found.n}"
+    )
+    names = found.corrupted_tokens if found.axes[1] == "pos" else [f"H{i}" for i in range(len(found.effect[0]))]
+    rows = found.to_frame().assign(at=lambda f: [names[i] for i in f[found.axes[1]]])
+    rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
+    _show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
+
+
+@app.command()
+def compare(
+    base: Model,
+    tuned: Model,
+    suite: Annotated[str, typer.Option(help="A suite or a task.")] = "core",
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """What changed between two models: behaviour with paired statistics, and which heads moved."""
+    from workbench.comparison import compare as run
+
+    with _bar(as_json) as report:
+        found = run(base, tuned, suite=suite, limit=limit, progress=report)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    _show(found.table.to_dict("records"), False, title=f"{found.tuned} against {found.base}", columns=_PAIRED[1:])
+    if found.heads is not None:
+        rows = found.heads.to_frame().head(10).to_dict("records")
+        _show(rows, False, title="Heads whose attention moved most (Jensen-Shannon distance, 0..1)")
+    for note in found.notes:
+        err.print(_plain(note))
+
+
+@app.command()
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
+    half: Annotated[bool, typer.Option(help="Store the weights in float16, half the size.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model as a Hugging Face folder: safetensors, tokenizer, card."""
+    import torch
+
+    from workbench.subjects import load
+    from workbench.subjects.save import save
+
+    if folder.exists():
+        raise WorkbenchError(f"{folder} exists already; name a new folder.")
+    found = load(model)
+    dtype = torch.float16 if half else None
+    save(folder, found.model, found.tokenizer, card=found.card.to_dict(), dtype=dtype)
+    _show([{"model": found.name, "folder": str(folder), "sha256": load(folder).hash}], as_json, title="Exported")
+
+
+@app.command()
+def runs(
+    kind: Annotated[str | None, typer.Option(help="train, finetune or eval.")] = None,
+    cancel: Annotated[str | None, typer.Option(help="Cancel this run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first; or cancel one."""
+    from dataclasses import asdict
+
+    from workbench.store import Store, jobs
+
+    if cancel is not None:
+        jobs.cancel(cancel)
+    found = [asdict(run) for run in Store().list(kind)]
+    _show(found, as_json, title="Runs", columns=("id", "kind", "title", "status", "progress", "message"))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: device, folders, background work, network."""
+    from workbench.doctor import checks
+
+    found = checks()
+    _show(found, as_json, title="Doctor")
+    if not all(row["ok"] for row in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="patching")],
+    as_json: Json = False,
+) -> None:
+    """Measure ours against a reference in one process: ratio and exactness."""
+    from workbench.bench import run
+
+    found = run(name, progress=lambda message: err.print(_plain(message)))
+    if as_json:
+        _print_json(found)
+    else:
+        _show(found["rows"], False, title=f"{name}, {found['machine']}")
+
+
+class _Shown:
+    """A run's tracker that also moves a progress bar."""
+
+    def __init__(self, tracker: Any, report: Any):
+        self._tracker, self._report = tracker, report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self._report(fraction, message)
+        self._tracker.progress(fraction, message)
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Any]:
+    """A Rich progress bar on standard error; `report(fraction, message)` moves it."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda fraction, message="": bar.update(task, completed=fraction, description=_plain(message))
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()) -> None:
+    if as_json:
+        _print_json(rows)
+        return
+    names = columns or tuple(rows[0]) if rows else columns
+    table = Table(title=_plain(title), title_justify="left")
+    for name in names:
+        table.add_column(str(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    out.print(table if rows else f"{title}: none")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _print_json(value: Any) -> None:
+    """One document; what is not a number in JSON (NaN, infinity) becomes null."""
+
+    def clean(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {str(k): clean(v) for k, v in x.items()}
+        if isinstance(x, list | tuple):
+            return [clean(v) for v in x]
+        if hasattr(x, "item"):
+            x = x.item()
+        if isinstance(x, float) and not math.isfinite(x):
+            return None
+        return x if isinstance(x, str | int | float | bool | None) else str(x)
+
+    sys.stdout.write(json.dumps(clean(value), ensure_ascii=False) + os.linesep)

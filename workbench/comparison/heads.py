@@ -1,0 +1,101 @@
+"""How far each head's attention moved between two Subjects, on the same tokens."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.attention import each_pattern
+from workbench.statistics import mean_interval
+from workbench.subjects import Subject
+
+TEXTS = (
+    "The captain of the ship asked the old sailor whether the storm would pass before the morning came.",
+    "Request: please book me a table for two people at eight in the evening\nIntent:",
+    "When the children had gone to bed, their mother opened the letter and read it once more by the fire.",
+    "Request: how much money do I have left in my savings account\nIntent:",
+    "It was not the mountain that frightened the travellers, but the silence of the valley behind them.",
+    "Request: what will the weather be like in Lisbon next Friday\nIntent:",
+    "The doctor, who had seen many such cases, said that rest and patience were the only remedies.",
+    "Request: wake me up tomorrow at half past six\nIntent:",
+)
+"""Written for this project: prose and short requests, so that a general and a tuned behaviour both show."""
+
+
+@dataclass(frozen=True)
+class HeadShift:
+    """Jensen-Shannon distance of attention, in square-root bits from 0 (same) to 1 (nothing in common).
+
+    `mean`, `low`, `high` are `[layer, head]`: the distance of the two rows of a query, averaged over queries, with
+    95 % intervals over `n` texts.
+    """
+
+    base: str
+    tuned: str
+    mean: Float[np.ndarray, "layer head"]
+    low: Float[np.ndarray, "layer head"]
+    high: Float[np.ndarray, "layer head"]
+    n: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head, most changed first."""
+        layer, head = np.indices(self.mean.shape)
+        frame = pd.DataFrame(
+            {
+                "name": [f"L{i}H{j}" for i, j in zip(layer.ravel(), head.ravel(), strict=True)],
+                "distance": self.mean.ravel(),
+                "low": self.low.ravel(),
+                "high": self.high.ravel(),
+                "n": self.n,
+            }
+        )
+        return frame.sort_values("distance", ascending=False, ignore_index=True)
+
+
+def head_shift(base: Subject, tuned: Subject, texts: list[str] | None = None) -> HeadShift:
+    """Compare every head's attention on `texts` (default: `TEXTS`).
+
+    Raises `WorkbenchError` when the two differ in shape or split the texts into different tokens.
+    """
+    shapes = [(s.card.n_layers, s.card.n_heads) for s in (base, tuned)]
+    if shapes[0] != shapes[1]:
+        raise WorkbenchError(
+            f"{base.name} has {shapes[0][0]} layers of {shapes[0][1]} heads and {tuned.name} {shapes[1][0]} of "
+            f"{shapes[1][1]}; heads can only be compared one to one between models of one shape."
+        )
+    texts = list(TEXTS) if texts is None else texts
+    samples = np.zeros((len(texts), *shapes[0]))
+    for i, text in enumerate(texts):
+        ids = base.encode(text)
+        if ids.tolist() != tuned.encode(text).tolist():
+            raise WorkbenchError(
+                f"{base.name} and {tuned.name} split text into different tokens, so their attention cannot be laid "
+                "over each other; benchmarks can still be compared."
+            )
+        patterns: dict[int, Tensor] = {}
+        each_pattern(base, ids, patterns.__setitem__)
+
+        def look(layer: int, pattern: Tensor, i=i, patterns=patterns) -> None:
+            samples[i, layer] = distance(patterns.pop(layer).to(pattern.device), pattern)[0].cpu().numpy()
+
+        each_pattern(tuned, ids, look)
+    mean, low, high = mean_interval(samples)
+    return HeadShift(base.name, tuned.name, mean, low, high, len(texts))
+
+
+def distance(p: Float[Tensor, "*rest query key"], q: Float[Tensor, "*rest query key"]) -> Float[Tensor, "*rest"]:
+    """Mean over queries of the Jensen-Shannon distance: the root of the divergence in bits (Endres & Schindelin 2003).
+
+    The first query is left out: it can only attend to itself.
+    """
+    middle = (p + q) / 2
+
+    def divergence(x: Tensor) -> Tensor:
+        ratio = x.clamp_min(1e-30) / middle.clamp_min(1e-30)
+        return (x * ratio.log2()).sum(-1)
+
+    rows = ((divergence(p) + divergence(q)) / 2).clamp(0, 1).sqrt()
+    return rows[..., 1:].mean(-1) if rows.shape[-1] > 1 else rows.mean(-1)

@@ -1,0 +1,62 @@
+"""Is this machine ready? Each check says what it found and, where it failed, the mend."""
+
+import os
+import time
+from typing import Any
+
+from workbench import paths
+
+
+def checks() -> list[dict[str, Any]]:
+    """A row a check: `check`, `ok`, `found`."""
+    return [_device(), _home(), _folders(), _bundled(), _background()]
+
+
+def _row(check: str, ok: bool, found: str) -> dict[str, Any]:
+    return {"check": check, "ok": ok, "found": found}
+
+
+def _device() -> dict[str, Any]:
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    return _row("device", True, f"{name}, torch {torch.__version__}")
+
+
+def _home() -> dict[str, Any]:
+    folder = paths.home()
+    usable = os.access(folder, os.W_OK)
+    return _row("home", usable, f"{folder}" + ("" if usable else " is not writable; set WORKBENCH_HOME"))
+
+
+def _folders() -> dict[str, Any]:
+    data, models = paths.data_folder(), paths.models_folder()
+    return _row(
+        "offline folders", True, f"WORKBENCH_DATA: {data or 'not set'}; WORKBENCH_MODELS: {models or 'not set'}"
+    )
+
+
+def _bundled() -> dict[str, Any]:
+    from workbench.subjects import available
+
+    names = [a.name for a in available() if a.kind == "bundled"]
+    return _row("bundled models", bool(names), ", ".join(names) or "none; reinstall the package")
+
+
+def _background() -> dict[str, Any]:
+    from workbench.store import Store, jobs
+
+    store = Store()
+    run = jobs.start("sleep", "doctor", {"seconds": 0.1, "obey": True}, store=store)
+    for _ in range(100):
+        run = store.get(run.id)
+        if not run.active:
+            break
+        time.sleep(0.1)
+    else:
+        jobs.cancel(run.id, store=store)
+        run = store.get(run.id)
+    if run.status == "done":
+        store.delete(run.id)
+        return _row("background runs", True, "a run started, worked and ended")
+    return _row("background runs", False, f"a test run ended as {run.status}: {jobs.tail(run.id, 3)}")

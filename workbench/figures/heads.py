@@ -1,0 +1,74 @@
+"""Figures of head statistics: one score for all heads, and the heads that have most of it, with intervals."""
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from workbench.figures import style
+
+
+def score_map(
+    mean: Float[np.ndarray, "layer head"],
+    low: Float[np.ndarray, "layer head"],
+    high: Float[np.ndarray, "layer head"],
+    *,
+    name: str,
+    n: int,
+    height: int = 380,
+) -> go.Figure:
+    """One score, layer by head; the hover gives the 95 % interval over `n` sequences."""
+    n_layers, n_heads = mean.shape
+    in_bits = "entropy" in name
+    heat = go.Heatmap(
+        z=mean,
+        zmin=0,
+        zmax=float(mean.max()) if in_bits else 1,
+        colorscale=style.SEQUENTIAL if in_bits else style.ATTENTION,
+        colorbar=style.colour_bar(f"{name}, bits" if in_bits else name),
+        customdata=np.stack([low, high], axis=-1),
+        xgap=1,
+        ygap=1,
+        hovertemplate=(
+            "<b>L%{y}H%{x}</b><br>"
+            f"{name} %{{z:.3f}}<br>95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}"
+            "<extra></extra>"
+        ),
+    )
+    found = style.figure([heat], title=f"{name} of every head (mean of {n} sequences)", height=height)
+    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
+    found.update_yaxes(title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False)
+    return found
+
+
+def ranked(
+    mean: Float[np.ndarray, "layer head"],
+    low: Float[np.ndarray, "layer head"],
+    high: Float[np.ndarray, "layer head"],
+    *,
+    name: str,
+    n: int,
+    top: int = 12,
+    height: int = 380,
+) -> go.Figure:
+    """The `top` heads by one score, with 95 % intervals over `n` sequences."""
+    order = np.argsort(mean, axis=None)[::-1][:top]
+    layer, head = np.unravel_index(order, mean.shape)
+    value, below, above = (a.ravel()[order] for a in (mean, low, high))
+    dots = go.Scatter(
+        x=value,
+        y=[style.head_name(int(i), int(j)) for i, j in zip(layer, head, strict=True)],
+        error_x={"array": above - value, "arrayminus": value - below, "color": style.SOFT, "thickness": 1.5},
+        mode="markers",
+        marker={"size": 8, "color": style.BLUE},
+        customdata=np.stack([below, above], axis=-1),
+        hovertemplate=(
+            f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>95 % interval %{{customdata[0]:.3f}} to "
+            f"%{{customdata[1]:.3f}}, n = {n}<extra></extra>"
+        ),
+    )
+    found = style.figure([dots], title=f"Heads with the most {name}, 95 % interval, n = {n}", height=height)
+    found.update_xaxes(title_text=f"{name}, bits" if "entropy" in name else name)
+    if "entropy" not in name:
+        found.update_xaxes(range=[0, max(1.0, float(np.nanmax(above)))])
+    found.update_yaxes(autorange="reversed", type="category")
+    return found

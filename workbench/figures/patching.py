@@ -1,0 +1,102 @@
+"""The map of an activation-patching sweep: layer down, position or head across, effect in colour."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from workbench.figures import style
+
+MOST_TICKS = 60
+"""Above this many columns only some carry their name; the hover has them all."""
+
+
+def effect_map(
+    effect: Sequence[Sequence[float]],
+    metric: Sequence[Sequence[float]],
+    names: Sequence[str],
+    *,
+    across: str = "position",
+    starts: int = 0,
+    title: str = "",
+    chosen: tuple[int, int] | None = None,
+) -> go.Figure:
+    """Normalised effect of each patch: 0 is the corrupted run, 1 the clean run.
+
+    `names` is one axis label a column (`column_names`, or heads). Columns before `starts` are the same in
+    both runs; a line marks where they end. Each cell has an invisible point whose `customdata` begins with
+    layer and column, so that a click can be told.
+    """
+    values, logits = np.asarray(effect, dtype=float), np.asarray(metric, dtype=float)
+    n_layers, n_columns = values.shape
+    limit = max(1.0, float(np.nanmax(np.abs(values))))
+    heat = go.Heatmap(
+        z=values.astype(np.float32),
+        zmin=-limit,
+        zmax=limit,
+        colorscale=style.DIVERGING,
+        colorbar=style.colour_bar("effect (0 corrupted run, 1 clean run)"),
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+    )
+    height = int(min(860, 130 + max(15, min(34, 620 / n_layers)) * n_layers))
+    found = style.figure([heat, _points(values, logits, names, across)], title=title, height=height)
+    every = max(1, n_columns // MOST_TICKS + (n_columns > MOST_TICKS))
+    shown = list(range(0, n_columns, every))
+    plain = {"showgrid": False, "zeroline": False}
+    found.update_xaxes(
+        title_text=across,
+        tickvals=shown,
+        ticktext=[names[i] for i in shown],
+        tickangle=-50 if across != "head" else 0,
+        **plain,
+    )
+    found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 16 else 2, **plain)
+    found.update_xaxes(range=[-0.5, n_columns - 0.5])
+    found.update_yaxes(range=[n_layers - 0.5, -0.5])
+    found.update_layout(hoverdistance=-1, margin={"b": 90 if across != "head" else 48})
+    if 0 < starts < n_columns:
+        found.add_vline(x=starts - 0.5, line={"color": style.SOFT, "width": 1.5, "dash": "dot"})
+    if chosen is not None:
+        y, x = chosen
+        frame = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+        found.add_shape(type="rect", line={"color": style.ORANGE, "width": 3}, **frame)
+    return found
+
+
+def _points(
+    values: Float[np.ndarray, "layer column"],
+    logits: Float[np.ndarray, "layer column"],
+    names: Sequence[str],
+    across: str,
+) -> go.Scatter:
+    layer, column = np.divmod(np.arange(values.size), values.shape[1])
+    cells = zip(layer.tolist(), column.tolist(), values.ravel().tolist(), logits.ravel().tolist(), strict=True)
+    return go.Scatter(
+        x=column,
+        y=layer,
+        mode="markers",
+        marker={"opacity": 0, "size": 10, "symbol": "square"},
+        selected={"marker": {"opacity": 0}},
+        unselected={"marker": {"opacity": 0}},
+        customdata=[[i, j, names[j], effect, metric] for i, j, effect, metric in cells],
+        hovertemplate=(
+            f"layer <b>%{{customdata[0]}}</b>, {across} <b>%{{customdata[2]}}</b><br>"
+            "effect <b>%{customdata[3]:.3f}</b>, logit difference <b>%{customdata[4]:.3f}</b><extra></extra>"
+        ),
+        showlegend=False,
+    )
+
+
+def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
+    """One label a position; where the prompts differ, both tokens in colour: clean over corrupted."""
+    names = []
+    for i, (a, b) in enumerate(zip(style.labels(clean), style.labels(corrupted), strict=True)):
+        if clean[i] == corrupted[i]:
+            names.append(a)
+        else:
+            bare = a.rpartition(" <sub>")[0]
+            names.append(f'<b style="color:{style.BLUE}">{bare}</b> | <b style="color:{style.RED}">{b}</b>')
+    return names

@@ -1,0 +1,126 @@
+"""The look that all figures share: colours, fonts, head names, and tokens made visible.
+
+Sources (keys) run along x, destinations (queries) and layers down y. Effects are drawn in RdBu centred at 0,
+attention in one hue from white; both are safe for the colour-blind.
+"""
+
+import html
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
+
+INK, SOFT, RULE, PANEL = "#1c2733", "#5d6b7a", "#e3e8ee", "#f3f5f8"
+BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#2166ac", "#d55e00", "#00866a", "#7b4fa3", "#c0263c", "#56b4e9"
+LINES = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
+"""Colours of lines, in order (after Okabe and Ito)."""
+
+SEQUENTIAL = [
+    [0.0, "#ffffff"],
+    [0.15, "#dbe9f6"],
+    [0.35, "#a3cbe7"],
+    [0.55, "#5ba3d3"],
+    [0.78, "#1d6cb1"],
+    [1.0, "#08306b"],
+]
+"""Shares and other numbers from 0 up: white is 0."""
+
+ATTENTION = [
+    [float(v), c]
+    for v, c in zip(
+        np.linspace(0, 1, 21) ** 2, sample_colorscale(SEQUENTIAL, np.linspace(0, 1, 21).tolist()), strict=True
+    )
+]
+"""Attention 0..1: colour grows with the square root, so that weak patterns show beside strong ones."""
+
+DIVERGING = "RdBu"
+"""Effects: red below 0, white at 0, blue above."""
+
+FONT = "'Source Sans 3', 'Source Sans Pro', 'Source Sans', Inter, system-ui, 'Segoe UI', sans-serif"
+
+_SIGNS = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
+
+
+def visible(token: str) -> str:
+    """A token with its spaces, line ends and unprintable characters made visible: " the" is "·the"."""
+    shown = "".join(_SIGNS.get(c) or _printable(c) for c in token)
+    if shown and unicodedata.combining(shown[0]):
+        return f"◌{shown}"  # a lone accent needs something to sit on
+    return shown or "∅"
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else f"⟨{ord(character):X}⟩"
+
+
+def escaped(text: str) -> str:
+    """Text that Plotly shows as it is: no HTML, no LaTeX, and no direction taken from its neighbours."""
+    return f"\u2068{html.escape(text).replace('$', '&#36;')}\u2069"
+
+
+def labels(tokens: Sequence[str], longest: int = 14) -> list[str]:
+    """One axis label a position, all different: the token cut to `longest` characters, and the position."""
+    shown = [visible(t) for t in tokens]
+    cut = [t if len(t) <= longest else f"{t[: longest - 1]}…" for t in shown]
+    return [f"{escaped(t)} <sub>{i}</sub>" for i, t in enumerate(cut)]
+
+
+def head_name(layer: int, head: int) -> str:
+    """How a head is called in text and plots: L3H1."""
+    return f"L{layer}H{head}"
+
+
+def figure(traces: Iterable[Any] = (), *, title: str = "", height: int = 420, **layout: Any) -> go.Figure:
+    """A figure in the common style."""
+    axis = {
+        "title": {"font": {"size": 12, "color": SOFT}},
+        "tickfont": {"size": 11},
+        "gridcolor": RULE,
+        "zeroline": False,
+        "automargin": True,
+    }
+    common = {
+        "template": "plotly_white",
+        "title": {
+            "text": title,
+            "font": {"size": 14, "color": INK},
+            "x": 0.01,
+            "xref": "container",
+            "xanchor": "left",
+        },
+        "font": {"family": FONT, "size": 12, "color": INK},
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "height": height,
+        "margin": {"l": 60, "r": 16, "t": 40 if title else 12, "b": 48},
+        "hoverlabel": {
+            "bgcolor": "white",
+            "bordercolor": SOFT,
+            "font": {"family": FONT, "size": 13, "color": INK},
+        },
+        "colorway": list(LINES),
+        "legend": {"orientation": "h", "y": 1.02, "x": 1, "xanchor": "right", "yanchor": "bottom"},
+        "xaxis": axis,
+        "yaxis": axis,
+    }
+    return go.Figure(list(traces), {**common, **layout})  # at once: Plotly checks every later change anew
+
+
+def colour_bar(title: str, **more: Any) -> dict[str, Any]:
+    """A slim colour bar at the right, its title along it."""
+    return {
+        "title": {"text": title, "side": "right", "font": {"size": 11, "color": SOFT}},
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": 10},
+        **more,
+    }
+
+
+def translucent(colour: str, alpha: float) -> str:
+    """A hexadecimal colour with transparency, as Plotly spells it."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{alpha})"

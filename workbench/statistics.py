@@ -1,0 +1,196 @@
+"""Intervals, paired tests and detectable differences (after Miller 2024, "Adding Error Bars to Evals").
+
+Scores are one number a sample. A weighted mean (bits per byte, by bytes) is the ratio sum(w s) / sum(w).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.errors import WorkbenchError
+
+Scores = Sequence[float] | np.ndarray
+RESAMPLES = 9_999
+CELLS_AT_ONCE = 4_000_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its standard error and 95 % interval; NaN where one sample gives none."""
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What `tuned` scores above `base` on the same samples, its 95 % interval, and p of no difference."""
+
+    base: float
+    tuned: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    n: int
+    test: str
+
+
+def mean_interval(
+    samples: Float[np.ndarray, "n *rest"],
+) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
+    """Mean over the first axis with its 95 % Student interval (low, high); one sample has no interval (NaN)."""
+    from scipy.stats import t
+
+    n = len(samples)
+    mean = samples.mean(0)
+    half = samples.std(0, ddof=1) / np.sqrt(n) * t.ppf(0.975, n - 1) if n > 1 else np.full(mean.shape, np.nan)
+    return mean, mean - half, mean + half
+
+
+def estimate_mean(scores: Scores) -> Estimate:
+    """Mean with the sample standard error; interval by Wilson for 0/1 scores, by the bootstrap otherwise."""
+    x = np.asarray(scores, dtype=float)
+    if len(x) < 2:
+        return Estimate(float(x.mean()) if len(x) else math.nan, math.nan, math.nan, math.nan, len(x))
+    stderr = float(x.std(ddof=1) / math.sqrt(len(x)))
+    if _binary(x):
+        from statsmodels.stats.proportion import proportion_confint
+
+        interval: Any = proportion_confint(int(x.sum()), len(x), method="wilson")
+        low, high = interval
+    else:
+        low, high = _percentiles(_resampled_means(x, np.ones_like(x), seed=0))
+    return Estimate(float(x.mean()), stderr, float(low), float(high), len(x))
+
+
+def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], float]) -> Estimate:
+    """Any other aggregate (perplexity, F1): standard error and percentile interval by the bootstrap."""
+    n = len(items)
+    value = float(aggregate(list(items)))
+    if n < 2:
+        return Estimate(value, math.nan, math.nan, math.nan, n)
+    rng = np.random.default_rng(0)
+    rounds = max(200, min(1000, 1_000_000 // n))
+    drawn = np.array([aggregate([items[i] for i in rng.integers(0, n, n)]) for _ in range(rounds)])
+    low, high = _percentiles(drawn)
+    return Estimate(value, float(drawn.std(ddof=1)), low, high, n)
+
+
+def paired_difference(base: Scores, tuned: Scores, *, weights: Scores | None = None, seed: int = 0) -> Difference:
+    """Difference of two means over the same samples.
+
+    The interval is a paired percentile bootstrap; p is McNemar's exact test for unweighted 0/1 scores, a
+    sign-flip permutation test (9,999 draws) for all others. Equal scores give exactly 0 and p = 1.
+
+    Args:
+        base: Scores of the first model.
+        tuned: Scores of the second model on the same samples, in the same order.
+        weights: Of the samples, shared by both; None for a plain mean.
+        seed: Of the bootstrap and the permutations.
+    """
+    a, b = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
+    w = np.ones_like(a) if weights is None else np.asarray(weights, dtype=float)
+    if len(a) != len(b) or not len(a):
+        raise WorkbenchError(f"A paired difference needs equally many scores, at least one; got {len(a)} and {len(b)}.")
+    d = b - a
+    if _binary(a) and _binary(b) and (w == w[0]).all():
+        test, p = "McNemar exact", mcnemar(a, b)
+    else:
+        test, p = "sign-flip permutation", sign_flip(d * w, seed=seed)
+    low, high = _percentiles(_resampled_means(d, w, seed=seed))
+    means = [float((x * w).sum() / w.sum()) for x in (a, b, d)]
+    return Difference(means[0], means[1], means[2], low, high, p, len(a), test)
+
+
+def mcnemar(base: Scores, tuned: Scores) -> float:
+    """Exact two-sided p that the samples only one of two models gets right fall evenly on both."""
+    from statsmodels.stats.contingency_tables import mcnemar as test
+
+    a, b = np.asarray(base, dtype=bool), np.asarray(tuned, dtype=bool)
+    if not (a ^ b).any():
+        return 1.0
+    table = [[int((a & b).sum()), int((a & ~b).sum())], [int((~a & b).sum()), int((~a & ~b).sum())]]
+    return float(test(table, exact=True).pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def sign_flip(differences: Scores, *, seed: int = 0) -> float:
+    """Two-sided p that paired differences are symmetric about 0: exact to 13 samples, else 9,999 draws."""
+    from scipy.stats import permutation_test
+
+    d = np.asarray(differences, dtype=float)
+    if not d.any():
+        return 1.0
+    result = permutation_test(
+        (d, np.zeros_like(d)),
+        lambda x, y, axis: (x - y).mean(axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES,
+        batch=max(1, CELLS_AT_ONCE // len(d)),
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def benjamini_hochberg(p_values: Scores) -> list[float]:
+    """P-values adjusted for looking at several tasks (false discovery rate)."""
+    from statsmodels.stats.multitest import multipletests
+
+    if not len(p_values):
+        return []
+    adjusted: Any = multipletests(p_values, method="fdr_bh")[1]
+    return [float(p) for p in adjusted]
+
+
+def minimal_detectable_difference(
+    n: int,
+    *,
+    p: float = 0.5,
+    power: float = 0.8,
+    alpha: float = 0.05,
+    paired: bool = True,
+    correlation: float = 0.5,
+) -> float:
+    """Smallest true difference of two accuracies that `n` samples show with this power at level `alpha`.
+
+    Args:
+        n: Samples (a model).
+        p: Accuracy about which the two lie.
+        power: Chance to see the difference.
+        alpha: Chance to see one where there is none.
+        paired: Whether both models answer the same samples.
+        correlation: Of the two models' scores, when paired; a fine-tune and its base have 0.5 or more.
+    """
+    from scipy.stats import norm
+
+    if n < 1:
+        raise WorkbenchError(f"A detectable difference needs at least one sample, not {n}.")
+    variance = 2 * p * (1 - p) * (1 - correlation if paired else 1)
+    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * math.sqrt(variance / n))
+
+
+def _binary(x: np.ndarray) -> bool:
+    return bool(np.isin(x, (0.0, 1.0)).all())
+
+
+def _resampled_means(x: np.ndarray, weights: np.ndarray, *, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rounds = max(1, CELLS_AT_ONCE // len(x))
+    means = []
+    for start in range(0, RESAMPLES, rounds):
+        drawn = rng.integers(0, len(x), (min(rounds, RESAMPLES - start), len(x)))
+        means.append((x * weights)[drawn].sum(1) / weights[drawn].sum(1))
+    return np.concatenate(means)
+
+
+def _percentiles(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)

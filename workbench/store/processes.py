@@ -1,0 +1,71 @@
+"""Who runs a run: the identity of a process, whether it still lives, and the code that it executes."""
+
+import socket
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+
+from workbench.paths import PACKAGE
+
+HOST = socket.gethostname()
+_PACKAGES = ("torch", "transformers", "transformer-lens", "lm-eval", "gpt-workbench")
+
+
+def identity(pid: int) -> dict[str, Any]:
+    """Number and start of a process, which together no other process will bear.
+
+    The start is in seconds since boot, because the time of day moves when the clock is set.
+    """
+    try:
+        started = psutil.Process(pid).create_time() - psutil.boot_time()
+    except psutil.Error:  # gone already: a start that no process has
+        started = -1.0
+    return {"pid": pid, "pid_started": started, "host": HOST}
+
+
+def alive(pid: int, started: float) -> bool:
+    """Whether the process with this `identity` still works; a zombie does not."""
+    try:
+        process = psutil.Process(pid)
+        # The boot time is whole seconds, so the difference may jump by one.
+        same = abs(process.create_time() - psutil.boot_time() - started) < 1.5
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def is_worker(pid: int, run_id: str) -> bool:
+    """Whether the process was started for this run alone, and so may be killed with it."""
+    try:
+        command = psutil.Process(pid).cmdline()
+    except psutil.Error:
+        return False
+    return run_id in command and "workbench.worker" in command
+
+
+@cache
+def commit() -> str | None:
+    """The git commit of the checkout that this code runs from, None outside of one."""
+    if not (PACKAGE.parent / ".git").exists():
+        return None
+    command = ["git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the libraries that shape a result, read without importing them."""
+    return {name: found for name in _PACKAGES if (found := _version(name))}
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,230 @@
+"""The store: a row, metrics and a folder for each execution of a recipe, evaluation or comparison."""
+
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert, select, update
+
+from workbench.errors import WorkbenchError
+from workbench.store import processes
+from workbench.store.run import ACTIVE, Run, make_folder, one_line, read_run, runs_folder, to_json
+from workbench.store.tables import metrics, open_engine, runs
+from workbench.store.tracker import Stopped, Terminated, Tracker
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Rows = list[dict[str, Any]]
+Runs = list[Run]
+
+LOST = 600.0
+"""Seconds of silence after which a run on another host, whose processes we cannot ask, counts as dead."""
+
+
+class Store:
+    """The database of runs; cheap to open, safe to share between threads, processes and pages.
+
+    Args:
+        url: A path or any SQLAlchemy URL; else `WORKBENCH_STORE`, else `store.sqlite` in `WORKBENCH_HOME`.
+
+    Raises:
+        WorkbenchError: the database or the home folder cannot be used, or is of a newer workbench.
+
+    Usage:
+        store = Store()
+        with store.record("eval", "shelf-base on core", {"suite": "core"}) as tracker:
+            tracker.progress(0.5, "half way")
+            tracker.log(1, acc=0.31)
+            tracker.result = {"acc": 0.31}
+        print(store.list()[0].status)
+    """
+
+    def __init__(self, url: str | Path | None = None) -> None:
+        url = str(url or os.environ.get("WORKBENCH_STORE") or runs_folder().parent / "store.sqlite")
+        self.url = url if "://" in url else f"sqlite:///{Path(url).expanduser().resolve()}"
+        self._engine = open_engine(self.url)
+
+    # -- what pages, commands and notebooks call ------------------------------------------------------------
+
+    def create(self, kind: str, title: str, config: dict[str, Any], parent: str | None = None) -> Run:
+        """Adds a queued run and its folder; until a worker takes it over it belongs to this process."""
+        values = {"kind": kind, "title": title, "config": to_json(config), "parent": parent, **_here()}
+        folder, now = make_folder()
+        row = {"id": folder.name, "status": "queued", "created": now, "heartbeat": now, **values}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(runs).values(row))
+        except BaseException:
+            folder.rmdir()
+            raise
+        return self.get(folder.name)
+
+    def get(self, run_id: str) -> Run:
+        """The run with this id, or the only one whose id begins so.
+
+        Raises:
+            WorkbenchError: there is no such run, or there are several.
+        """
+        self.reconcile()
+        query = select(runs).where(runs.c.id.startswith(run_id, autoescape=True)).order_by(runs.c.id)
+        found = self._select(query.limit(4)) if run_id else []
+        if found and (len(found) == 1 or found[0].id == run_id):
+            return found[0]
+        some = ", ".join(run.id for run in (found or self.list(limit=3))[:3])
+        if found:
+            raise WorkbenchError(f"several runs begin with {run_id!r} ({some} ...); give more of the id")
+        hint = f"the newest are {some}" if some else "the store holds no runs yet"
+        raise WorkbenchError(f"there is no run {run_id!r}; {hint}")
+
+    def list(self, kind: str | None = None, limit: int = 50) -> Runs:
+        """Runs of one kind or of all, newest first."""
+        self.reconcile()
+        query = select(runs).order_by(runs.c.created.desc(), runs.c.id.desc()).limit(limit)
+        return self._select(query.where(runs.c.kind == kind) if kind else query)
+
+    def metrics(self, run_id: str) -> "pd.DataFrame":
+        """Everything the run logged, in order: columns step, name, value, time (unix seconds)."""
+        import pandas as pd  # a second of start-up that workers and most commands never need
+
+        columns = (metrics.c.step, metrics.c.name, metrics.c.value, metrics.c.time)
+        query = select(*columns).where(metrics.c.run_id == self.get(run_id).id).order_by(metrics.c.id)
+        with self._engine.connect() as connection:
+            table = pd.read_sql(query, connection)
+        return table.astype({"step": int, "value": float, "time": float})
+
+    def delete(self, run_id: str) -> None:
+        """Removes a run that has ended: its folder, its metrics, its row."""
+        run = self.get(run_id)
+        if run.active:
+            raise WorkbenchError(f"run {run.id} is {run.status}; cancel it before you delete it")
+        if run.folder.exists():
+            shutil.rmtree(run.folder)
+        with self._engine.begin() as connection:
+            connection.execute(delete(metrics).where(metrics.c.run_id == run.id))
+            connection.execute(delete(runs).where(runs.c.id == run.id))
+
+    def tracker(self, run_id: str) -> Tracker:
+        """What the worker of a run writes through; close it at the end."""
+        run = self.get(run_id)
+        return Tracker(self, run.id, run.folder)
+
+    @contextmanager
+    def record(self, kind: str, title: str, config: dict[str, Any], parent: str | None = None) -> Iterator[Tracker]:
+        """A run in this process: done at the end of the block, else failed or cancelled."""
+        run = self.begin(self.create(kind, title, config, parent).id)
+        with self.running(run) as tracker:
+            yield tracker
+
+    # -- what workers and jobs call -------------------------------------------------------------------------
+
+    def begin(self, run_id: str) -> Run:
+        """Marks a run as running in this process.
+
+        Raises:
+            Stopped: it was cancelled before it began, or has ended.
+        """
+        # A run looks interrupted while the app that started it is dead and its worker not up yet.
+        waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
+        now = time.time()
+        values = {
+            "status": "running",
+            "started": now,
+            "heartbeat": now,
+            "ended": None,
+            "error": None,
+            **_here(),
+        }
+        if not self.set(run_id, waiting, **values):
+            self.finish(run_id, "cancelled")
+            raise Stopped(f"run {run_id} was cancelled before it began")
+        return self.get(run_id)
+
+    @contextmanager
+    def running(self, run: Run) -> Iterator[Tracker]:
+        """Writes down how a run that has begun ends; exceptions go on to the caller."""
+        tracker = Tracker(self, run.id, run.folder)
+        try:
+            yield tracker
+            tracker.close()
+            self.finish(run.id, "done", result=to_json(tracker.result), progress=1.0)
+        except Exception as error:
+            tracker.close()
+            self.finish(run.id, "failed", error=one_line(error))
+            with (run.folder / "log.txt").open("a") as log:
+                log.write(one_line(error) + "\n" if isinstance(error, WorkbenchError) else traceback.format_exc())
+            raise
+        except BaseException as error:
+            tracker.close()
+            if isinstance(error, Terminated) and not tracker.should_stop():
+                self.finish(run.id, "interrupted", error=one_line(error))
+            else:
+                self.finish(run.id, "cancelled")
+            raise
+
+    def finish(self, run_id: str, status: str, **values: Any) -> None:
+        """Ends a run; one that has ended already stays as it is."""
+        unfinished = runs.c.status.in_((*ACTIVE, "interrupted"))
+        self.set(run_id, unfinished, status=status, ended=time.time(), **values)
+
+    def ask_to_stop(self, run_id: str) -> None:
+        """Makes the run's next `Tracker.progress` raise `Stopped`."""
+        self.set(run_id, runs.c.status.in_(ACTIVE), stop=True)
+
+    def hand_over(self, run_id: str, pid: int) -> None:
+        """Says that a queued run waits for this process to come up."""
+        self.set(run_id, runs.c.status == "queued", **processes.identity(pid))
+
+    def reconcile(self) -> None:
+        """Marks the runs whose process is gone: cancelled where that was asked for, else interrupted."""
+        columns = (runs.c.id, runs.c.pid, runs.c.pid_started, runs.c.host, runs.c.heartbeat, runs.c.stop)
+        with self._engine.connect() as connection:
+            active = connection.execute(select(*columns).where(runs.c.status.in_(ACTIVE))).all()
+        for run in active:
+            if _lives(run):
+                continue
+            end = {
+                "status": "interrupted",
+                "error": "the process went away without a word; its log may say why",
+            }
+            # The worker may have written its end, or taken the run over, since the row was read.
+            unchanged = runs.c.status.in_(ACTIVE) & (runs.c.pid == run.pid)
+            self.set(run.id, unchanged, ended=time.time(), **({"status": "cancelled"} if run.stop else end))
+
+    def write(self, run_id: str, rows: Rows, values: dict[str, Any]) -> bool:
+        """Adds rows of metrics, sets columns of the run, and says whether it was asked to stop."""
+        if rows or values:
+            with self._engine.begin() as connection:
+                if rows:
+                    connection.execute(insert(metrics), rows)
+                if values:
+                    connection.execute(update(runs).where(runs.c.id == run_id).values(values))
+        with self._engine.connect() as connection:
+            return bool(connection.scalar(select(runs.c.stop).where(runs.c.id == run_id)))
+
+    def set(self, run_id: str, condition: Any, /, **values: Any) -> bool:
+        """Sets columns of a run where a condition on its row holds; says whether it did."""
+        query = update(runs).where(runs.c.id == run_id, condition).values(values)
+        with self._engine.begin() as connection:
+            return connection.execute(query).rowcount > 0
+
+    def _select(self, query: Any) -> Runs:
+        with self._engine.connect() as connection:
+            return [read_run(row) for row in connection.execute(query).mappings()]
+
+
+def _here() -> dict[str, Any]:
+    """The columns that say which process and which code stand behind a run."""
+    code = {"commit": processes.commit(), "versions": to_json(processes.versions())}
+    return {**processes.identity(os.getpid()), **code}
+
+
+def _lives(run: Any) -> bool:
+    if run.host != processes.HOST:
+        return time.time() - run.heartbeat < LOST
+    return processes.alive(run.pid, run.pid_started)

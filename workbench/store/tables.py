@@ -1,0 +1,136 @@
+"""The store's tables, and the way into the database file or server that holds them."""
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from workbench.errors import WorkbenchError
+
+SCHEMA = 1
+"""Raise it with every change of the tables below; a store that bears a higher number is refused."""
+
+_metadata = sa.MetaData()
+
+meta = sa.Table(
+    "meta",
+    _metadata,
+    sa.Column("key", sa.String(32), primary_key=True),
+    sa.Column("value", sa.Text),
+)
+
+runs = sa.Table(
+    "runs",
+    _metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("config", sa.Text, nullable=False),  # JSON as text, as JSON columns refuse NaN
+    sa.Column("result", sa.Text),
+    sa.Column("progress", sa.Double, nullable=False, default=0.0),
+    sa.Column("message", sa.Text, nullable=False, default=""),
+    sa.Column("error", sa.Text),
+    sa.Column("parent", sa.Text),
+    sa.Column("created", sa.Double, nullable=False, index=True),
+    sa.Column("started", sa.Double),
+    sa.Column("ended", sa.Double),
+    sa.Column("heartbeat", sa.Double, nullable=False),
+    sa.Column("stop", sa.Boolean, nullable=False, default=False),
+    sa.Column("pid", sa.Integer),
+    sa.Column("pid_started", sa.Double),
+    sa.Column("host", sa.Text),
+    sa.Column("commit", sa.Text),
+    sa.Column("versions", sa.Text, nullable=False),
+)
+
+metrics = sa.Table(
+    "metrics",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("run_id", sa.String(32), nullable=False, index=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("value", sa.Double),  # NULL stands for NaN, which SQLite cannot hold
+    sa.Column("time", sa.Double, nullable=False),
+)
+
+
+def open_engine(url: str) -> sa.Engine:
+    """Connects to the store at a SQLAlchemy URL and makes its tables when they are missing.
+
+    Raises:
+        WorkbenchError: the URL names no usable database, or one of a newer workbench.
+    """
+    shown = url
+    try:
+        parsed = make_url(url)
+        shown = str(parsed.database if _is_sqlite(parsed) else parsed)
+        engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
+        if _is_sqlite(parsed):
+            event.listen(engine, "connect", _on_connect)
+        version = _schema_of(engine) or _make_tables(engine)
+    except (SQLAlchemyError, ImportError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())
+        raise WorkbenchError(
+            f"cannot open the run store {shown} ({reason}); set WORKBENCH_HOME to a folder that you may "
+            "write to, or WORKBENCH_STORE to the SQLAlchemy URL of a database that you can reach"
+        ) from error
+    if version > SCHEMA:
+        raise WorkbenchError(
+            f"the run store {shown} was written by a newer workbench (schema {version}, this one knows "
+            f"{SCHEMA}); upgrade gpt-workbench, or set WORKBENCH_HOME to another folder"
+        )
+    return engine
+
+
+def _is_sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _connect_args(url: URL) -> dict[str, Any]:
+    if not _is_sqlite(url):
+        return {}
+    if url.database in (None, "", ":memory:"):
+        raise WorkbenchError("the run store cannot live in memory, where no background job sees it; name a file")
+    return {"timeout": 30}  # seconds that a writer waits for another one
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    # With a write-ahead log this can lose the last instants to a power cut, to a killed process nothing.
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _schema_of(engine: sa.Engine) -> int:
+    """The number in the table `meta`, 0 where there is none yet."""
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("meta"):
+            return 0
+        return int(connection.scalar(sa.select(meta.c.value).where(meta.c.key == "schema")) or 0)
+
+
+def _make_tables(engine: sa.Engine) -> int:
+    """Makes what is missing; several processes may do so at once, so a lost race is run again."""
+    for attempt in range(50):
+        try:
+            with engine.begin() as connection:
+                if _is_sqlite(engine.url):
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and a writer side by side
+                for table in _metadata.sorted_tables:
+                    connection.execute(CreateTable(table, if_not_exists=True))
+                    for index in table.indexes:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
+                connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA)))
+        except (IntegrityError, OperationalError) as error:
+            if version := _schema_of(engine):
+                return version
+            if attempt == 49 or "locked" not in str(error):
+                raise
+            time.sleep(0.02)
+        else:
+            return SCHEMA
+    return SCHEMA

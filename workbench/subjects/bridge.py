@@ -1,0 +1,112 @@
+"""The TransformerLens view of a Subject: our GPT's architecture adapter, and bridges that leave the model clean."""
+
+import copy
+from typing import Any
+
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
+from transformer_lens.model_bridge.generalized_components import (
+    AttentionBridge,
+    BlockBridge,
+    EmbeddingBridge,
+    GatedMLPBridge,
+    LinearBridge,
+    MLPBridge,
+    NormalizationBridge,
+    PosEmbedBridge,
+    RMSNormalizationBridge,
+    UnembeddingBridge,
+)
+from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.subjects.gpt import WorkbenchGPTConfig, explicit_attention
+
+
+class WorkbenchAttentionBridge(AttentionBridge):
+    """Our attention with TransformerLens's hooks on q, k, v, scores, pattern and z."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """As `Attention.forward`, always with explicit scores and pattern."""
+        attention: Any = self.original_component
+        x = self.hook_in(args[0] if args else kwargs.pop("hidden_states"))
+        q, k, v = attention.prepare(self.q(x), self.k(x), self.v(x), kwargs.get("position_embeddings"))
+        if hasattr(self, "hook_rot_q"):
+            q, k = self.hook_rot_q(q), self.hook_rot_k(k)
+        k, v = self._update_kv_cache(k, v, **kwargs)
+        z, pattern = explicit_attention(
+            attention,
+            q,
+            k,
+            v,
+            kwargs.get("attention_mask"),
+            attention.scaling,
+            hook_scores=self.hook_attn_scores,
+            hook_pattern=self.hook_pattern,
+        )
+        return self.hook_out(self.o(z.reshape(*x.shape[:-1], -1))), pattern
+
+
+class WorkbenchGPTAdapter(ArchitectureAdapter):
+    """Names every part of the small GPT in TransformerLens's words (an entry point finds it)."""
+
+    def prepare_model(self, model: Any) -> None:
+        """Map the parts; here, because TransformerLens's own config does not carry our switches."""
+        config: WorkbenchGPTConfig = model.config
+        rms, gated = config.norm == "rmsnorm", config.mlp == "swiglu"
+        self.cfg.normalization_type = "RMS" if rms else "LN"
+        self.cfg.uses_rms_norm = self.cfg.final_rms = rms
+        self.cfg.gated_mlp = gated
+        self.cfg.attn_only = False
+        known = {"rotary": "rotary", "alibi": "alibi"}
+        self.cfg.positional_embedding_type = known.get(config.positions, "standard")
+        self.weight_processing_conversions = {**self._qkvo_weight_conversions(include_biases=config.bias)}
+        self.component_mapping = self._mapping(config)
+
+    def _mapping(self, config: WorkbenchGPTConfig) -> dict[str, Any]:
+        norm = RMSNormalizationBridge if config.norm == "rmsnorm" else NormalizationBridge
+        linear = {"in": LinearBridge(name="fc_in"), "out": LinearBridge(name="fc_out")}
+        if config.mlp == "swiglu":
+            linear = {"gate": LinearBridge(name="gate"), **linear}
+            mlp = GatedMLPBridge(name="mlp", config=self.cfg, submodules=linear)
+        else:
+            mlp = MLPBridge(name="mlp", submodules=linear)
+        heads = {part: LinearBridge(name=part) for part in "qkvo"}
+        block = {
+            "ln1": norm(name="ln1", config=self.cfg),
+            "attn": WorkbenchAttentionBridge(name="attn", config=self.cfg, submodules=heads),
+            "ln2": norm(name="ln2", config=self.cfg),
+            "mlp": mlp,
+        }
+        learned = {"pos_embed": PosEmbedBridge(name="model.pos")} if config.positions == "learned" else {}
+        return {
+            "embed": EmbeddingBridge(name="model.tok"),
+            **learned,
+            "blocks": BlockBridge(name="model.layers", submodules=block),
+            "ln_final": norm(name="model.ln_out", config=self.cfg),
+            "unembed": UnembeddingBridge(name="lm_head", config=self.cfg),
+        }
+
+
+def shared_clone(model: PreTrainedModel) -> PreTrainedModel:
+    """A second module tree over the same parameters and buffers: no memory, and hooks on it leave `model` alone."""
+    keep = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo=dict(keep))
+
+
+def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> TransformerBridge:
+    """The TransformerLens view of any Hugging Face causal model, raw weights, no processing.
+
+    Raises ValueError where TransformerLens has no adapter for the architecture.
+    """
+    clone = shared_clone(model)
+    clone.set_attn_implementation("eager")
+    # TransformerLens pads and prepends on its own copy; the Subject's tokenizer stays as it came.
+    return build_bridge_from_module(
+        clone,
+        type(model).__name__,
+        hf_config=clone.config,
+        tokenizer=copy.deepcopy(tokenizer),
+        model_name=name,
+    )

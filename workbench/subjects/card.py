@@ -1,0 +1,98 @@
+"""A Subject's card: what it is, where it came from, under which licence, and the hash that pins it."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+FILE = "card.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """Facts about a Subject.
+
+    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes; `parent` names
+    the Subject it was made from; what is not known is an empty string.
+    """
+
+    name: str
+    source: str
+    architecture: str
+    n_params: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    n_ctx: int
+    d_vocab: int
+    positions: str
+    sha256: str
+    licence: str = ""
+    parent: str = ""
+    created: str = ""
+    command: str = ""
+    data: str = ""
+    notes: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A plain dictionary, as it is written to `card.json`."""
+        return asdict(self)
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """What a folder's `card.json` says, words that no card knows left out; {} without one."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    known = {f.name for f in fields(Card)}
+    return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in known}
+
+
+def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said: dict[str, Any]) -> Card:
+    """The card of a loaded model: shapes from the model itself, the rest from what its folder said."""
+    config: Any = model.config.get_text_config()
+    n_heads = config.num_attention_heads
+    measured = {
+        "name": name,
+        "source": source,
+        "architecture": type(model).__name__,
+        "n_params": sum(p.numel() for p in model.parameters()),
+        "n_layers": config.num_hidden_layers,
+        "n_heads": n_heads,
+        "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
+        "d_model": config.hidden_size,
+        "d_head": getattr(config, "head_dim", None) or config.hidden_size // n_heads,
+        "n_ctx": config.max_position_embeddings,
+        "d_vocab": config.vocab_size,
+        "positions": position_encoding(config),
+        "sha256": sha256,
+    }
+    return Card(**{**said, **measured})
+
+
+def position_encoding(config: PretrainedConfig) -> str:
+    """learned, sinusoidal, rotary, alibi, none, or unknown: read off the configuration."""
+    if hasattr(config, "positions"):
+        return str(config.positions)
+    if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
+        return "alibi"
+    if getattr(config, "rope_parameters", None) or hasattr(config, "rotary_dim"):
+        return "rotary"
+    return "learned" if config.model_type in ("gpt2", "opt", "gpt_neo", "openai-gpt") else "unknown"
+
+
+def hash_files(files: Iterable[Path]) -> str:
+    """sha256 over the bytes of the files, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()

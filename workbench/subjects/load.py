@@ -1,0 +1,257 @@
+"""Loading a Subject: a bundled name, a Hugging Face id or folder, a GGUF file, a nanoGPT checkpoint, a run."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.subjects import convert, gpt
+from workbench.subjects.card import hash_files, make_card, read_card
+from workbench.subjects.save import save
+from workbench.subjects.subject import Subject
+from workbench.subjects.tokenizer import id_tokenizer
+
+gpt.register()
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, ImportError)
+"""What transformers raises for files that are not what they should be."""
+
+
+@dataclass(frozen=True)
+class Available:
+    """Something `load` can load: the words to give it, what it is, and where it lies."""
+
+    name: str
+    kind: str
+    path: Path
+
+
+def load(source: "str | Path | Subject", *, device: str | torch.device | None = None) -> Subject:
+    """Load a model as a Subject, in float32, on the GPU where there is one.
+
+    `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
+    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), or a file or folder below
+    `WORKBENCH_MODELS`. Nothing is unpickled and no remote code runs.
+
+    Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
+    """
+    if isinstance(source, Subject):
+        return source
+    name = str(source).strip()
+    if not name:
+        raise WorkbenchError("No model was named; try shelf-base, a folder, a .gguf file or a Hugging Face id.")
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    path = _run_checkpoint(name) if name.startswith("run:") else _local(name)
+    if path is None:
+        return _from_hub(name, device)
+    if path.is_dir():
+        return _from_folder(path, name, device)
+    if path.suffix == ".gguf":
+        return _from_gguf(path, device)
+    if path.suffix == ".pt":
+        return _from_nanogpt(path, device)
+    raise WorkbenchError(
+        f"{name} is a {path.suffix or 'nameless'} file; give a folder with config.json and safetensors, a .gguf file "
+        "or a nanoGPT ckpt.pt. Pickled weights are not read."
+    )
+
+
+def resolve(name: str) -> str:
+    """The same name made exact: a run becomes its newest checkpoint (`run:ID@STEP`), all else stays."""
+    if name.startswith("run:") and "@" not in name:
+        return f"{name}@{int(_run_checkpoint(name).name.removeprefix('step-'))}"
+    return name
+
+
+def available() -> list[Available]:
+    """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs' checkpoints."""
+    found = [Available(p.parent.name, "bundled", p.parent) for p in sorted(paths.shelf("models").glob("*/config.json"))]
+    if (folder := paths.models_folder()) is not None:
+        for p in sorted(folder.rglob("*")):
+            if p.suffix == ".gguf":
+                found.append(Available(p.name, "gguf", p))
+            elif p.name == "config.json" and any(p.parent.glob("*.safetensors")):
+                found.append(Available(str(p.parent.relative_to(folder)), "folder", p.parent))
+    for run in sorted((paths.home() / "runs").glob("*/checkpoints"), reverse=True):
+        steps = sorted(run.glob("step-*/config.json"))
+        if steps:
+            found.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
+    order = ("bundled", "gguf", "folder", "run")
+    return sorted(found, key=lambda a: order.index(a.kind))
+
+
+def _local(name: str) -> Path | None:
+    candidates = [Path(name).expanduser()]
+    if os.sep not in name or not Path(name).is_absolute():
+        candidates.append(paths.shelf("models") / name)
+        if (folder := paths.models_folder()) is not None:
+            candidates += [folder / name, folder / f"{name}.gguf"]
+    for path in candidates:
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            return path
+    if name.startswith((".", "/", "~")) or name.endswith((".gguf", ".pt", ".safetensors", ".bin")):
+        raise WorkbenchError(f"There is no file or folder {name}; check the path.")
+    return None
+
+
+def _run_checkpoint(name: str) -> Path:
+    from workbench.store import Store
+
+    run_id, _, step = name.removeprefix("run:").partition("@")
+    run = Store().get(run_id)
+    found = {int(p.name.removeprefix("step-")): p for p in sorted((run.folder / "checkpoints").glob("step-*"))}
+    if not found:
+        raise WorkbenchError(f"Run {run_id} has no checkpoint yet; wait for its first, or choose another run.")
+    if not step:
+        return found[max(found)]
+    if not step.isdigit() or int(step) not in found:
+        raise WorkbenchError(f"Run {run_id} has no checkpoint {step}; it has {', '.join(map(str, sorted(found)))}.")
+    return found[int(step)]
+
+
+def _from_folder(folder: Path, name: str, device: torch.device) -> Subject:
+    if not (folder / "config.json").is_file():
+        raise WorkbenchError(f"The folder {folder} has no config.json; give the folder of a Hugging Face model.")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")
+    for path in weights:
+        _check_safetensors(path)
+    model = _pretrained(folder, name)
+    shown = name if name.startswith("run:") else folder.name
+    card = make_card(model, shown, str(folder), hash_files(weights), read_card(folder))
+    return Subject(shown, model.to(device), _folder_tokenizer(folder, model), card)
+
+
+def _check_safetensors(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            stream.keys()
+    except (SafetensorError, OSError) as error:
+        raise WorkbenchError(f"{path} is not a whole safetensors file ({error}); download or save it again.") from error
+
+
+def _folder_tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
+    has_files = any(
+        (folder / f).is_file() for f in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
+    )
+    if not has_files:
+        return id_tokenizer(model.config.get_text_config().vocab_size)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The tokenizer in {folder} cannot be read ({_first_line(error)}).") from error
+
+
+def _from_gguf(path: Path, device: torch.device) -> Subject:
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":  # the magic number of the format
+            raise WorkbenchError(f"{path} is not a GGUF file (its first bytes are wrong); download it again.")
+    digest = hash_files([path])
+    cache = paths.home() / "cache" / f"gguf-{digest[:16]}"
+    if not (cache / "config.json").is_file():
+        _dequantise(path, cache)
+    model = _pretrained(cache, str(path))
+    card = make_card(model, path.stem, str(path), digest, read_card(cache))
+    return Subject(path.stem, model.to(device), AutoTokenizer.from_pretrained(cache), card)
+
+
+def _dequantise(path: Path, cache: Path) -> None:
+    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
+    model = _pretrained(path.parent, str(path), gguf_file=path.name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The tokenizer in {path} cannot be read ({_first_line(error)}).") from error
+    # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
+    for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(holder, attribute):
+            delattr(holder, attribute)
+    model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
+    save(cache, model, tokenizer, card={"licence": _gguf_licence(path)})
+
+
+def _gguf_licence(path: Path) -> str:
+    from gguf import GGUFReader
+
+    field = GGUFReader(path).get_field("general.license")
+    return str(field.contents()) if field is not None else ""
+
+
+def _from_nanogpt(path: Path, device: torch.device) -> Subject:
+    model = convert.nanogpt(path)
+    card = make_card(model, path.parent.name or path.stem, str(path), hash_files([path]), read_card(path.parent))
+    return Subject(card.name, model.to(device), _folder_tokenizer(path.parent, model), card)
+
+
+def _from_hub(name: str, device: torch.device) -> Subject:
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        cached = False
+    if not cached and not _hub_answers():
+        raise WorkbenchError(_why(name, name, OSError()))
+    model = _pretrained(name, name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The tokenizer of {name} cannot be had ({_first_line(error)}).") from error
+    revision = str(getattr(model.config, "_commit_hash", "") or "")
+    folder = Path(_cached_config(name)).parent
+    card = make_card(model, name, f"huggingface:{name}@{revision}", hash_files(folder.glob("*.safetensors")), {})
+    return Subject(name, model.to(device), tokenizer, card)
+
+
+def _hub_answers() -> bool:
+    """Whether the hub can be reached at all; asked first, because the hub's client retries for most of a minute."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    host = urlparse(constants.ENDPOINT)
+    try:
+        with socket.create_connection((host.hostname, host.port or 443), timeout=5):
+            return True
+    except OSError:
+        return bool(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"))
+
+
+def _cached_config(name: str) -> str:
+    from transformers.utils.hub import cached_file
+
+    return str(cached_file(name, "config.json"))
+
+
+def _pretrained(where: str | Path, name: str, **more: Any) -> PreTrainedModel:
+    safetensors = {} if "gguf_file" in more else {"use_safetensors": True}
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more
+        )
+    except UNREADABLE as error:
+        raise WorkbenchError(_why(name, where, error)) from error
+
+
+def _why(name: str, where: str | Path, error: BaseException) -> str:
+    if isinstance(where, Path):
+        return f"{name} cannot be read as a causal language model: {_first_line(error)}"
+    known = ", ".join(a.name for a in available() if a.kind == "bundled")
+    return (
+        f"No model {name!r}: it is not bundled ({known}), no file or folder, not in the Hugging Face cache, and could "
+        "not be downloaded. Check the name, or connect to the network."
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

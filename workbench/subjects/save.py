@@ -1,0 +1,55 @@
+"""Writing a model folder whole or not at all: a temporary name, then a rename."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.errors import WorkbenchError
+from workbench.subjects.card import FILE
+
+
+def save(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    card: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    also: Callable[[Path], None] | None = None,
+) -> Path:
+    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another precision.
+
+    `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the disk is full or
+    the place cannot be written; what was there before stays whole.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        weights = None if dtype is None else _in_dtype(model, dtype)
+        model.save_pretrained(part, state_dict=weights)
+        tokenizer.save_pretrained(part)
+        if card is not None:
+            (part / FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if also is not None:
+            also(part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise WorkbenchError(
+            f"{folder} could not be written ({error.strerror or error}); nothing older was lost. "
+            "Free some space or choose a writable folder."
+        ) from error
+    return folder
+
+
+def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The weights in another precision; tied ones stay one tensor, so that they are stored once."""
+    cast: dict[int, torch.Tensor] = {}
+    return {name: cast.setdefault(w.data_ptr(), w.to(dtype)) for name, w in model.state_dict().items()}

@@ -1,0 +1,99 @@
+"""Subject: a model under study, its tokenizer, its card and, on demand, its TransformerLens view."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from workbench.errors import WorkbenchError
+from workbench.subjects.card import Card
+
+
+@dataclass(eq=False)
+class Subject:
+    """One type for every model, wherever the weights came from.
+
+    - `model`: a plain Hugging Face causal model in eval mode, no gradients, on `device`
+    - `tokenizer`: its tokenizer; `card`: its facts; `name`: short, for pages and tables
+    - `bridge`: the TransformerLens view over the same weights, made when first asked for
+    """
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    card: Card
+
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    @property
+    def n_ctx(self) -> int:
+        """Longest input in tokens."""
+        return self.card.n_ctx
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the weights, hexadecimal."""
+        return self.card.sha256
+
+    @cached_property
+    def bridge(self) -> Any:
+        """The `TransformerBridge`: raw weights, TransformerLens's hook names, `model` untouched.
+
+        Raises `WorkbenchError` for an architecture that TransformerLens cannot name.
+        """
+        from workbench.subjects.bridge import bridge
+
+        try:
+            return bridge(self.model, self.tokenizer, self.name)
+        except ValueError as error:
+            raise WorkbenchError(
+                f"TransformerLens has no view of {self.card.architecture} ({self.name}): {error}. "
+                "Benchmarks and chat still work."
+            ) from error
+
+    def encode(self, text: str, what: str = "prompt") -> Int[Tensor, "1 pos"]:
+        """Token ids on the Subject's device, with the special tokens that its tokenizer adds.
+
+        Raises `WorkbenchError` when there is nothing to read or more than the context holds.
+        """
+        if not text:
+            raise WorkbenchError(f"The {what} is empty; type some text.")
+        ids = self.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"].long()
+        if ids.shape[1] == 0:
+            raise WorkbenchError(f"The {what} {text!r} has no token in the vocabulary of {self.name}; type other text.")
+        if ids.shape[1] > self.n_ctx:
+            raise WorkbenchError(
+                f"The {what} has {ids.shape[1]} tokens, and the context of {self.name} holds {self.n_ctx}; shorten it."
+            )
+        return ids.to(self.device)
+
+    def tokens(self, ids: Int[Tensor, "*pos"]) -> list[str]:
+        """The text of each token; a lone byte of a character shows as the tokenizer's own spelling."""
+        flat = ids.flatten().tolist()
+        texts = [self.tokenizer.decode([i]) for i in flat]
+        spelt = self.tokenizer.convert_ids_to_tokens(flat)
+        return [raw if "\ufffd" in text or not text else text for text, raw in zip(texts, spelt, strict=True)]
+
+    def answer_id(self, text: str, what: str = "answer") -> int:
+        """The one token that `text` is, exactly as it continues a prompt (mind the leading space).
+
+        Raises `WorkbenchError` when it is none or several, showing how it splits.
+        """
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        if len(ids) != 1:
+            parts = " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
+            raise WorkbenchError(
+                f"The {what} {text!r} is {len(ids)} tokens for {self.name} ({parts}); give a single token"
+                + ("." if text.startswith(" ") or not text else f", perhaps {' ' + text!r} with its leading space.")
+            )
+        return ids[0]

@@ -1,0 +1,45 @@
+"""Muon for the matrices inside the blocks, AdamW for the rest, and a trapezoid learning rate."""
+
+import torch
+from torch import nn
+
+from workbench.errors import WorkbenchError
+from workbench.training.recipe import Optimisation
+
+
+def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
+    """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW on everything.
+
+    Muon's update is scaled to AdamW's root mean square (Liu et al. 2025), so one learning rate serves both.
+    Norm gains and biases are not decayed.
+    """
+    if settings.optimizer not in ("muon", "adamw"):
+        raise WorkbenchError(f"The optimizer is {settings.optimizer!r}; it must be muon or adamw.")
+    matrices, embeddings, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        inside = parameter.ndim == 2 and ".layers." in f".{name}"
+        (matrices if inside else embeddings if parameter.ndim == 2 else vectors).append(parameter)
+    if settings.optimizer == "adamw":
+        embeddings, matrices = embeddings + matrices, []
+    groups = [
+        {"params": embeddings, "weight_decay": settings.weight_decay if settings.optimizer == "adamw" else 0.0},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, 0.95), fused=True)
+    ]
+    if matrices:
+        found.append(
+            torch.optim.Muon(
+                matrices, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return found
+
+
+def learning_rate(step: int, settings: Optimisation) -> float:
+    """Trapezoid: up over `warmup` steps, flat, then down to zero over the last `decay` share of the steps."""
+    down = max(1, int(settings.decay * settings.steps))
+    return settings.lr * min(1.0, (step + 1) / max(1, settings.warmup), (settings.steps - step) / down)

@@ -1,0 +1,104 @@
+"""A recipe: one TOML file that says how a Subject is trained or fine-tuned."""
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What is read: `sources` are files, folders, set names or `generated`; `validation` is the share held out.
+
+    `repeated` is the share of training rows that are one span of the corpus given again and again, in half of them
+    with its tokens shuffled: it lets a small model on a small budget find induction, which natural text alone teaches
+    only after many more tokens.
+    """
+
+    sources: list[str] = field(default_factory=list)
+    validation: float = 0.02
+    repeated: float = 0.0
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How long and how fast. Rates: `lr` for matrices (Muon) and for everything else (AdamW)."""
+
+    steps: int = 1000
+    batch_size: int = 16
+    lr: float = 3e-3
+    warmup: int = 50
+    decay: float = 0.3
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    optimizer: str = "muon"
+    precision: str = "auto"
+    eval_every: int = 100
+    eval_tokens: int = 32_768
+    checkpoint_every: int = 500
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run's whole description. `kind` is pretrain or finetune; `base` and `task` belong to the latter."""
+
+    title: str
+    kind: str = "pretrain"
+    notes: str = ""
+    licence: str = ""
+    model: dict[str, Any] = field(default_factory=dict)
+    tokenizer: dict[str, Any] = field(default_factory=lambda: {"kind": "bpe", "d_vocab": 4096})
+    corpus: Corpus = field(default_factory=Corpus)
+    train: Optimisation = field(default_factory=Optimisation)
+    base: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain nested dictionaries, as `Recipe.from_dict` reads them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
+        """Check and build. Raises `WorkbenchError` naming a word that no recipe has."""
+        values = dict(values)
+        if "title" not in values:
+            raise WorkbenchError('The recipe has no title; add a line such as title = "my model".')
+        if values.get("kind", "pretrain") not in ("pretrain", "finetune"):
+            raise WorkbenchError(f"The recipe's kind is {values['kind']!r}; it must be pretrain or finetune.")
+        values["corpus"] = _build(Corpus, values.get("corpus", {}), "corpus")
+        values["train"] = _build(Optimisation, values.get("train", {}), "train")
+        return _build(cls, values, "recipe")
+
+    @classmethod
+    def read(cls, source: str | Path) -> "Recipe":
+        """Read a recipe by path, or by the name of one on the `models/` shelf."""
+        path = find(source)
+        try:
+            return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise WorkbenchError(f"{path} is not a readable TOML file: {error}.") from error
+
+
+def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise WorkbenchError(f"[{where}] does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}.")
+    return cls(**values)
+
+
+def names() -> list[str]:
+    """The recipes on the shelf."""
+    return sorted(path.stem for path in paths.shelf("models").glob("*.toml"))
+
+
+def find(source: str | Path) -> Path:
+    """The recipe's path. Raises `WorkbenchError` listing what there is."""
+    for path in (Path(source), paths.shelf("models") / f"{source}.toml"):
+        if path.is_file():
+            return path
+    raise WorkbenchError(f"No recipe {str(source)!r}; give a .toml file or one of {', '.join(names())}.")

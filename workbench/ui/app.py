@@ -1,0 +1,67 @@
+"""The app's entry: navigation over `pages/`, and the one place where errors become a sentence."""
+
+import logging
+
+import streamlit as st
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.ui import shipped, warm
+from workbench.ui.charts import choose_image_format
+
+# File name on the shelf, title, icon, section. (Streamlit would write a string here on every page.)
+PAGES = (
+    ("home", "Home", ":material/home:", "Workbench"),
+    ("models", "Models", ":material/deployed_code:", "Workbench"),
+    ("attention", "Attention", ":material/grid_on:", "Look inside"),
+    ("positions", "Positions", ":material/timeline:", "Look inside"),
+    ("patching", "Patching", ":material/conversion_path:", "Look inside"),
+    ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
+    ("compare", "Compare", ":material/compare_arrows:", "Measure"),
+    ("train", "Train", ":material/model_training:", "Make"),
+)
+
+STYLE = """<style>
+.stMainBlockContainer { padding: 3.4rem 3rem 3rem; max-width: 1500px; }
+h1 { font-size: 2rem !important; padding: 0 0 0.2rem !important; }
+h3 { font-size: 1.25rem !important; }
+</style>"""
+
+
+def main() -> None:
+    """Show the page that the URL names."""
+    st.set_page_config(page_title="Workbench", page_icon="🔬", layout="wide")
+    st.html(STYLE)
+    sections: dict[str, list] = {}
+    for name, title, icon, section in PAGES:
+        page = st.Page(
+            paths.shelf("pages") / f"{name}.py",
+            title=title,
+            icon=icon,
+            url_path=None if name == "home" else name,
+            default=name == "home",
+        )
+        sections.setdefault(section, []).append(page)
+    page = st.navigation(sections)
+    with st.sidebar:
+        choose_image_format()
+    try:
+        shipped.ensure()
+        if page.url_path:  # every page but Home works with models
+            warm.start()
+            with st.spinner("Starting the model libraries, once"):
+                warm.wait()
+        page.run()
+    except WorkbenchError as error:
+        st.error(str(error), icon=":material/error:")
+    except Exception as error:
+        logging.getLogger("workbench").exception("The page %s failed", page.title)
+        st.error(
+            f"This is a fault of the workbench, not of your input: {type(error).__name__}: {error} "
+            "The log has the details; please report it.",
+            icon=":material/bug_report:",
+        )
+    warm.start()  # after the page: Home shall not share the processor with it
+
+
+main()

@@ -1,0 +1,85 @@
+"""Model cards on pages; a bundled model's is read from its folder, so that Home need not wait for torch."""
+
+import json
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from workbench import paths
+
+_WORDS = {
+    "n_params": "parameters",
+    "n_layers": "layers",
+    "n_heads": "heads a layer",
+    "n_kv_heads": "key/value heads",
+    "d_model": "width (d_model)",
+    "d_head": "width of a head",
+    "n_ctx": "context, tokens",
+    "d_vocab": "vocabulary",
+    "positions": "position encoding",
+    "architecture": "architecture",
+    "parent": "made from",
+    "data": "training data",
+    "licence": "licence",
+    "created": "created",
+    "source": "source",
+    "command": "command",
+    "notes": "notes",
+    "sha256": "sha256",
+}
+_STYLE = """<style>
+.facts { border-collapse: collapse; font-size: 14px; width: 100%; }
+.facts th { text-align: left; font-weight: 400; color: #5d6b7a; padding: 3px 14px 3px 0; white-space: nowrap;
+  vertical-align: top; width: 1%; }
+.facts td { padding: 3px 0; overflow-wrap: anywhere; }
+</style>"""
+
+
+def shelf_facts(name: str) -> dict[str, Any]:
+    """What the files of a bundled model say: `card.json`, and `config.json` where that is silent."""
+    folders = [paths.shelf("models") / name]
+    if (more := paths.models_folder()) is not None:
+        folders.append(more / name)
+    facts: dict[str, Any] = {}
+    for folder in folders:
+        for file in (folder / "config.json", folder / "card.json"):
+            if file.is_file():
+                facts |= json.loads(file.read_text(encoding="utf-8"))
+        if facts:
+            break
+    return facts
+
+
+def rows(facts: dict[str, Any], *names: str) -> dict[str, str]:
+    """A card's facts in words, in a fixed order; `names` limits them. What is not known is left out."""
+    return {_WORDS[n]: _spelt(facts[n]) for n in names or _WORDS if facts.get(n)}
+
+
+def short_count(n: int) -> str:
+    """A number of parameters as people say it: 135M, 3.4M, 260k."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return str(n)
+
+
+def measured(value: Any) -> str:
+    """A metric in words, with its interval and n where it has them."""
+    if isinstance(value, dict):
+        if {"low", "high"} <= value.keys():
+            value = {k: v for k, v in value.items() if k not in ("low", "high")} | {
+                "95 % interval": f"{value['low']:.3g} to {value['high']:.3g}"
+            }
+        return ", ".join(f"{name} {measured(v)}" for name, v in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else _spelt(value)
+
+
+def _spelt(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def table(facts: dict[str, str]) -> None:
+    """Facts below each other, as a plain table."""
+    body = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in facts.items())
+    st.html(f'{_STYLE}<table class="facts">{body}</table>')

@@ -1,0 +1,84 @@
+"""Charts and downloads on pages: one way to show a figure, to hear a click on it, and to take it home."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+if TYPE_CHECKING:  # Home draws nothing, and shall not wait for Plotly
+    import pandas as pd
+    import plotly.graph_objects as go
+
+FIRST_WIDTH = 540
+"""Pixels across a chart before it is fitted to its place."""
+
+
+def chart(
+    figure: "go.Figure", *, key: str, name: str, on_click: Callable[[Any], None] | None = None, alt: str = ""
+) -> None:
+    """Show a figure; its camera button saves `name` as SVG or PNG, as the sidebar says.
+
+    `on_click` gets the `customdata` of the point that was clicked, or None when it was let go.
+    """
+    config = {
+        "displaylogo": False,
+        "toImageButtonOptions": {"format": _image(), "filename": name, "scale": 2},
+    }
+    more: dict[str, Any] = {}
+    if on_click is not None:
+        more = {"on_select": lambda: _clicked(key, on_click), "selection_mode": "points"}
+    drawn, width = figure.to_dict(), "content" if figure.layout.width else "stretch"
+    # A chart without a width stays hidden until the browser has measured its place, which a busy one may miss.
+    drawn["layout"].setdefault("width", FIRST_WIDTH)
+    st.plotly_chart(drawn, theme=None, width=width, key=key, config=config, alt=alt or None, **more)
+
+
+def _clicked(key: str, on_click: Callable[[Any], None]) -> None:
+    points = st.session_state[key].selection.points
+    on_click(points[0]["customdata"] if points else None)
+
+
+def choose_image_format() -> None:
+    """The control that says what the camera button on every figure saves."""
+    st.segmented_control(
+        "The camera on a figure saves",
+        ["SVG", "PNG"],
+        default="SVG",
+        key="image_format",
+        persist_state="session",
+        required=True,
+    )
+
+
+def _image() -> str:
+    return str(st.session_state.get("image_format") or "SVG").lower()
+
+
+def downloads(
+    figures: Callable[[], "Sequence[go.Figure]"],
+    table: Callable[[], "pd.DataFrame"],
+    *,
+    name: str,
+    title: str,
+    text: str = "",
+) -> None:
+    """A menu: the numbers as CSV, the figures as one HTML file; both are made only when asked for."""
+    from workbench.figures.export import to_html
+
+    with st.popover("Download", icon=":material/download:"):
+        st.download_button(
+            "Numbers (CSV)",
+            lambda: table().to_csv(index=False),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            on_click="ignore",
+            width="stretch",
+        )
+        st.download_button(
+            "Interactive page (HTML, needs no network)",
+            lambda: to_html(figures(), title=title, text=text),
+            file_name=f"{name}.html",
+            mime="text/html",
+            on_click="ignore",
+            width="stretch",
+        )

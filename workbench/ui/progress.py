@@ -1,0 +1,45 @@
+"""Long work on a page: a progress bar while it runs, and the last results kept for all sessions."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+import streamlit as st
+
+T = TypeVar("T")
+KEPT = 64
+"""Results kept at once."""
+
+
+class _Kept:
+    def __init__(self) -> None:
+        self.results: OrderedDict[Hashable, object] = OrderedDict()
+        self.lock = threading.Lock()
+
+
+@st.cache_resource(show_spinner=False)
+def _kept() -> _Kept:
+    return _Kept()
+
+
+def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], T]) -> T:
+    """`work(progress)` with a bar, or its result of an earlier call with the same key.
+
+    Unlike `st.cache_data` the work may draw on the page while it runs.
+    """
+    kept = _kept()
+    with kept.lock:
+        if key in kept.results:
+            kept.results.move_to_end(key)
+            return kept.results[key]  # pyright: ignore[reportReturnType]
+    bar = st.progress(0.0, "Starting")
+    try:
+        result = work(lambda fraction, words: bar.progress(min(1.0, fraction), words) and None)
+    finally:
+        bar.empty()
+    with kept.lock:
+        kept.results[key] = result
+        while len(kept.results) > KEPT:
+            kept.results.popitem(last=False)
+    return result

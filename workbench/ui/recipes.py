@@ -1,0 +1,160 @@
+"""A recipe as a form: its main fields, or all of it as TOML."""
+
+import tomllib
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+from workbench.errors import WorkbenchError
+from workbench.training import Recipe
+from workbench.training.recipe import find
+from workbench.ui.runs import pressed
+
+POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
+
+
+def recipe_form(name: str, *, as_text: bool = False) -> Recipe | None:
+    """A form that starts as the recipe `name`; the edited recipe once "Start" is pressed, else None.
+
+    With `as_text` the form is the whole recipe as TOML.
+
+    A recipe that cannot be built is refused with its sentence, and nothing starts.
+    """
+    recipe = Recipe.read(name)
+    try:
+        with st.form(f"recipe {name} {as_text}"):
+            edited = _text(name, recipe) if as_text else _fields(name, recipe)
+            look = {"type": "primary", "icon": ":material/play_arrow:", "width": "stretch"}
+            started = pressed(st.form_submit_button, "Start", f"start {name} {as_text}", **look)
+            return checked(edited()) if started else None
+    except WorkbenchError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+
+
+def checked(recipe: Recipe) -> Recipe:
+    """The recipe, when its sizes make sense; what only the data can tell is told by the run."""
+    train = recipe.train
+    for word in ("steps", "batch_size", "lr", "eval_every", "checkpoint_every"):
+        value = getattr(train, word)
+        if not isinstance(value, (int, float)) or value <= 0:
+            raise WorkbenchError(f"{word} is {value!r}; it must be a number above 0.")
+    if not recipe.title.strip():
+        raise WorkbenchError("The run needs a title; type one.")
+    if recipe.kind == "pretrain":
+        if not recipe.corpus.sources:
+            raise WorkbenchError("The corpus is empty; name a text file, a folder or a data set.")
+        _check_shape(recipe.model)
+    return recipe
+
+
+def _check_shape(model: dict[str, Any]) -> None:
+    from workbench.subjects.gpt import WorkbenchGPTConfig
+
+    try:
+        WorkbenchGPTConfig(**model)
+    except (TypeError, ValueError) as error:
+        raise WorkbenchError(f"[model] of the recipe: {error}.") from error
+
+
+def _text(name: str, recipe: Recipe):
+    text = st.text_area(
+        "Recipe",
+        find(name).read_text(encoding="utf-8"),
+        height=420,
+        key=f"{name} text",
+        help=f"Begins as {name}.toml.",
+    )
+
+    def build() -> Recipe:
+        try:
+            return Recipe.from_dict(tomllib.loads(text or ""))
+        except tomllib.TOMLDecodeError as error:
+            raise WorkbenchError(f"This is not TOML: {error}.") from error
+
+    return build
+
+
+def _fields(name: str, recipe: Recipe):
+    title = st.text_input("Title", recipe.title, key=f"{name} title")
+    make = _pretrain(name, recipe) if recipe.kind == "pretrain" else _finetune(name, recipe)
+    train = recipe.train
+    left, middle, right = st.columns(3)
+    steps = left.number_input("Steps", 1, value=train.steps, step=100, key=f"{name} steps")
+    size = middle.number_input("Batch size", 1, value=train.batch_size, key=f"{name} batch")
+    lr = right.number_input("Peak lr", 0.0, value=float(train.lr), format="%g", step=1e-3, key=f"{name} lr")
+    every = left.number_input("Eval every", 1, value=train.eval_every, step=10, key=f"{name} every")
+    keep = middle.number_input("Save every", 1, value=train.checkpoint_every, step=100, key=f"{name} keep")
+    seed = right.number_input("Seed", 0, value=train.seed, key=f"{name} seed")
+
+    def build() -> Recipe:
+        changed = replace(
+            train, steps=steps, batch_size=size, lr=lr, eval_every=every, checkpoint_every=keep, seed=seed
+        )
+        return replace(make(), title=title, train=changed)
+
+    return build
+
+
+def _pretrain(name: str, recipe: Recipe):
+    model = recipe.model
+    sources = st.text_area(
+        "Corpus",
+        "\n".join(recipe.corpus.sources),
+        height=70,
+        key=f"{name} sources",
+        help="One a line: a .txt file, a folder of them, or the name of a set below WORKBENCH_DATA.",
+    )
+    left, middle, right = st.columns(3)
+    kind = model.get("positions", "rotary")
+    positions = left.selectbox(
+        "Positions", POSITIONS, POSITIONS.index(kind) if kind in POSITIONS else 0, key=f"{name} p"
+    )
+    n_ctx = middle.number_input(
+        "Context", 2, value=model.get("n_ctx", 256), step=64, key=f"{name} n_ctx", help="Tokens."
+    )
+    n_layers = right.number_input("Layers", 1, value=model.get("n_layers", 4), key=f"{name} n_layers")
+    n_heads = left.number_input("Heads", 1, value=model.get("n_heads", 4), key=f"{name} n_heads")
+    d_model = middle.number_input("d_model", 1, value=model.get("d_model", 128), step=32, key=f"{name} d_model")
+    d_mlp = right.number_input(
+        "d_mlp",
+        0,
+        value=model.get("d_mlp") or 0,
+        step=32,
+        key=f"{name} d_mlp",
+        help="0: as wide as usual for d_model.",
+    )
+
+    def build() -> Recipe:
+        shape = {
+            "positions": positions,
+            "n_ctx": n_ctx,
+            "n_layers": n_layers,
+            "n_heads": n_heads,
+            "d_model": d_model,
+        }
+        shape = {**model, **shape, "d_mlp": d_mlp or None}
+        lines = [line.strip() for line in (sources or "").splitlines() if line.strip()]
+        return replace(recipe, model=shape, corpus=replace(recipe.corpus, sources=lines))
+
+    return build
+
+
+def _finetune(name: str, recipe: Recipe):
+    left, right = st.columns(2)
+    base = left.text_input(
+        "Base", recipe.base, key=f"{name} base", help="What is tuned: any name that a model picker takes."
+    )
+    data = right.text_input(
+        "Data", recipe.task.get("data", ""), key=f"{name} data", help="A known set, or a .csv or .jsonl file."
+    )
+    prompt = st.text_area(
+        "Prompt", recipe.task.get("prompt", ""), height=70, key=f"{name} prompt", help="{text} is it."
+    )
+
+    def build() -> Recipe:
+        task = {**recipe.task, "data": (data or "").strip(), "prompt": prompt or ""}
+        return replace(recipe, base=(base or "").strip(), task=task)
+
+    return build

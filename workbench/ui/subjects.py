@@ -1,0 +1,72 @@
+"""Choosing and loading Subjects on a page: one cache for all pages, the choice in the URL."""
+
+import threading
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from workbench.subjects import Subject
+
+KEPT = 4
+"""Subjects kept in memory at once."""
+
+
+def cached_load(name: str) -> "Subject":
+    """The named Subject, loaded once for all sessions. Never change what it returns.
+
+    A run without a step means its newest checkpoint, so the cache is told which one that is.
+    """
+    from workbench.subjects import resolve
+
+    return _load(resolve(name))
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
+def _load(name: str) -> "Subject":
+    from workbench.subjects import load
+
+    return load(name)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def alone(sha256: str) -> threading.RLock:
+    """The lock to hold while looking inside the Subject with this hash.
+
+    Sessions share a Subject, and hooks that one of them hangs on its bridge would fire in another's run.
+    """
+    return threading.RLock()
+
+
+def choices() -> list[str]:
+    """Names that `load` takes, for a select box."""
+    from workbench.subjects import available
+
+    return [found.name for found in available()]
+
+
+def pick_subject(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> "Subject":
+    """A select box over what can be loaded (paths and Hugging Face ids may be typed), and the Subject.
+
+    The choice is in the URL under `key`.
+    """
+    return cached_load(pick_name(label, key=key, default=default))
+
+
+def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> str:
+    """The select box alone: the chosen name."""
+    options = choices()
+    asked = st.query_params.get(key)
+    if asked and asked not in options:
+        options = [asked, *options]
+    name = st.selectbox(
+        label,
+        options,
+        index=options.index(default) if default in options else 0,
+        key=key,
+        bind="query-params",
+        accept_new_options=True,
+        help="A bundled model, a file below WORKBENCH_MODELS, a run; or type a folder, a .gguf file or a "
+        "Hugging Face id.",
+    )
+    return str(name)
