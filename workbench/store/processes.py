@@ -32,7 +32,8 @@ def alive(pid: int, started: float) -> bool:
         process = psutil.Process(pid)
         # The boot time is whole seconds, so the difference may jump by one.
         same = abs(process.create_time() - psutil.boot_time() - started) < 1.5
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        # A process on its way out loses its command line before it becomes a zombie.
+        return same and process.status() != psutil.STATUS_ZOMBIE and bool(process.cmdline())
     except psutil.Error:
         return False
 
