@@ -141,6 +141,21 @@ def test_a_failing_job_leaves_one_line_and_a_traceback_in_the_log(store):
     assert jobs.tail(run.id, 1) == log.splitlines()[-1]
 
 
+def test_a_run_that_was_cut_short_is_taken_up_again_and_one_that_is_done_is_not(store):
+    run = start(store)
+    until(lambda: store.metrics(run.id).step.max() > 0)
+    os.kill(run.pid, signal.SIGKILL)
+    gone(run.pid)
+    again = jobs.resume(run.id, store)
+    assert again.id == run.id and again.active and again.error is None
+    until(lambda: store.get(run.id).status == "running")
+    with pytest.raises(WorkbenchError, match="running; only a run that was cut short"):
+        jobs.resume(run.id, store)
+    jobs.cancel(run.id, store, grace=30.0)
+    store.forget_metrics(run.id, after=0)
+    assert store.get(run.id).status == "cancelled" and set(store.metrics(run.id).step) == {0}
+
+
 def test_the_tail_shows_the_last_state_of_a_progress_bar(store):
     run = store.create("eval", "t", {})
     assert jobs.tail(run.id) == ""

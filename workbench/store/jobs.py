@@ -36,7 +36,19 @@ def start(kind: str, title: str, config: dict[str, Any], parent: str | None = No
     if kind not in KINDS:
         raise WorkbenchError(f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
     store = store or Store()
-    run = store.create(kind, title, config, parent)
+    return _launch(store.create(kind, title, config, parent), store)
+
+
+def resume(run_id: str, store: Store | None = None) -> Run:
+    """Starts a run that was cut short again in the background, in its own folder; the job finds what it has done.
+
+    Raises `WorkbenchError` for a run that is at work or done.
+    """
+    store = store or Store()
+    return _launch(store.reopen(run_id), store)
+
+
+def _launch(run: Run, store: Store) -> Run:
     try:
         process = _spawn(run, store)
     except OSError as error:

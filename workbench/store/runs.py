@@ -98,6 +98,27 @@ class Store:
             table = pd.read_sql(query, connection)
         return table.astype({"step": int, "value": float, "time": float})
 
+    def reopen(self, run_id: str) -> Run:
+        """Puts a run that ended before its end back into the queue of this process; its folder and metrics stay.
+
+        Raises:
+            WorkbenchError: it is at work, or done.
+        """
+        run = self.get(run_id)
+        ended = runs.c.status.in_(("cancelled", "failed", "interrupted"))
+        fresh = {"status": "queued", "stop": False, "error": None, "ended": None, "heartbeat": time.time()}
+        if not self.set(run.id, ended, **fresh, **_here()):
+            raise WorkbenchError(
+                f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be resumed"
+            )
+        return self.get(run.id)
+
+    def forget_metrics(self, run_id: str, after: int) -> None:
+        """Drops the metrics of the steps after this one, which a resumed run is about to take again."""
+        later = (metrics.c.run_id == run_id) & (metrics.c.step > after)
+        with self._engine.begin() as connection:
+            connection.execute(delete(metrics).where(later))
+
     def delete(self, run_id: str) -> None:
         """Removes a run that has ended: its folder, its metrics, its row."""
         run = self.get(run_id)

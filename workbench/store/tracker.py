@@ -80,6 +80,10 @@ class Tracker:
             self._rows += rows
         self._start()
 
+    def forget(self, after: int) -> None:
+        """Drops what was logged for later steps than this, because they are taken again."""
+        self._store.forget_metrics(self.run_id, after)
+
     def should_stop(self) -> bool:
         """Whether somebody asked the run to stop, at most 0.3 s ago unnoticed."""
         self._start()
