@@ -1,6 +1,7 @@
 """Recipes, corpora and the loop, on a corpus of a few kilobytes."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -9,10 +10,11 @@ from workbench.errors import WorkbenchError
 from workbench.store import Store
 from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training import Recipe, checkpoints
-from workbench.training.corpus import documents, prepare, split, unwrap
+from workbench.training.corpus import held_out, prepare, split, training_texts
 from workbench.training.finetune import collate, encode
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Corpus, Optimisation, names
+from workbench.training.texts import documents, prose
 
 
 @pytest.fixture(scope="module")
@@ -91,24 +93,40 @@ def test_a_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(text):
 
 def test_batches_are_a_function_of_seed_and_step(text):
     r = recipe(text)
-    train, _ = split(documents(r.corpus.sources), 0.2)
-    tokens = prepare(r.corpus, train_tokenizer(train, "bpe", 300), 32)
+    tokens = prepare(r.corpus, train_tokenizer(training_texts(r.corpus), "bpe", 300), 32)
     one, again, other = (tokens.batch(s, size=8, n_ctx=32, seed=0, repeated=0.5) for s in (3, 3, 4))
     assert torch.equal(one, again) and not torch.equal(one, other)
     assert one.shape == (8, 33)
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    docs = documents([str(text)])
-    train, held = split(docs, 0.2)
-    assert not set(train) & set(held) and len(train) + len(held) == len(docs) > 20
-    assert set(split(docs[:50], 0.2)[1]) == set(held) & set(docs[:50])
+    found = list(split(Corpus([str(text), str(text)], 0.2)))  # the second time all are duplicates
+    docs = list(documents([str(text)]))
+    assert [d for _, d in found] == docs and len(docs) > 20
+    assert all((name == "validation") == held_out(d, 0.2) for name, d in found)
+    assert 0.05 < sum(name == "validation" for name, _ in found) / len(found) < 0.4
 
 
 def test_hard_wrapped_prose_is_unwrapped_and_verse_is_not():
-    prose = "\n".join(["the quick brown fox jumps over the lazy dog and then runs far away"] * 3)
-    assert "\n" not in unwrap(prose)
-    assert unwrap("To be,\nor not to be") == "To be,\nor not to be"
+    lines = "\n".join(["the quick brown fox jumps over the lazy dog and then runs far away"] * 3)
+    assert list(prose(iter(lines.splitlines(keepends=True)))) == [lines.replace("\n", " ")]
+    verse = "To be,\nor not to be"
+    assert list(prose(iter(verse.splitlines(keepends=True)))) == [verse]
+
+
+def test_texts_come_from_jsonl_parquet_and_end_marks(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n"two"\n')
+    pd.DataFrame({"id": [1, 2], "content": ["three", "one"]}).to_parquet(tmp_path / "b.parquet")
+    (tmp_path / "c.txt").write_text("four\n<|endoftext|>\nfi\x00ve\n")
+    assert list(documents([str(tmp_path)])) == ["one\n", "two\n", "three\n", "four\n", "five\n"]
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text"\n')
+    with pytest.raises(WorkbenchError, match=r"a.jsonl, line 2, is not JSON"):
+        list(documents([str(tmp_path / "a.jsonl")]))
+
+
+def test_one_text_is_split_at_its_tail(tmp_path):
+    (tmp_path / "play.txt").write_text("abcdefghij")
+    assert list(split(Corpus([str(tmp_path)], 0.2, split="tail"))) == [("train", "abcdefgh"), ("validation", "ij")]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +205,7 @@ def test_an_unusable_precision_is_named(text):
 
 def test_the_corpus_is_tokenised_once(text):
     r = recipe(text)
-    train, _ = split(documents(r.corpus.sources), 0.2)
+    train = list(training_texts(r.corpus))
     tokenizer = train_tokenizer(train, "bpe", 300)
     first = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
     second = prepare(Corpus([str(text)], 0.2), tokenizer, 32)

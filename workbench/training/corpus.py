@@ -1,12 +1,14 @@
-"""From text files to token arrays: documents, a split by document, a tokenizer, memory-mapped ids."""
+"""From documents to memory-mapped token ids: a split by document, tokenised once, and batches by step number."""
 
-import gzip
 import hashlib
+import itertools
 import json
 import os
-import re
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -16,79 +18,43 @@ from transformers import PreTrainedTokenizerBase
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.training.generated import stories
 from workbench.training.recipe import Corpus
+from workbench.training.texts import documents, whole
 
-GENERATED = "generated"
-"""The source that needs no file: little stories made on the spot."""
+SPLITS = ("train", "validation")
+BATCH = 512
+"""Documents tokenised at a time; `tokenizers` shares them among the cores."""
 
-DOCUMENT = 2000
-"""Characters after which a long text is cut at the next paragraph, so that books can be split at all."""
-
-
-def _files(source: str) -> list[Path]:
-    folders = [Path(source)]
-    if (data := paths.data_folder()) is not None:
-        folders.append(data / source)
-    for path in folders:
-        if path.is_file():
-            return [path]
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.name.endswith((".txt", ".txt.gz")))
-            if found:
-                return found
-    raise WorkbenchError(
-        f"No text found for corpus source {source!r}; give a .txt file or folder, set WORKBENCH_DATA to the "
-        "folder that holds it, or use 'generated'."
-    )
+Progress = Callable[[float, str], None]
 
 
-def _read(path: Path) -> str:
-    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise WorkbenchError(
-            f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); convert it first."
-        ) from error
+def held_out(document: str, share: float) -> bool:
+    """Whether a document belongs to validation; its own hash decides, so a split never moves when texts are added."""
+    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") < share * 2**32
 
 
-def unwrap(text: str) -> str:
-    """Join the lines of hard-wrapped prose into paragraphs; short-lined text such as verse stays as it is."""
-    lengths = [len(line) for line in text.split("\n") if line]
-    if not lengths or np.median(lengths) < 55:
-        return text
-    paragraphs = [re.sub(r"\s+", " ", p).strip() for p in re.split(r"\n\s*\n", text)]
-    return "\n\n".join(p for p in paragraphs if p)
+def split(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Pairs (split, text) of a corpus, streamed; a text is in one split only."""
+    if corpus.split == "tail":
+        text = whole(corpus.sources)
+        at = int(len(text) * (1 - corpus.validation))
+        yield from (("train", text[:at]), ("validation", text[at:]))
+    elif corpus.split == "document":
+        for text in documents(corpus.sources):
+            yield SPLITS[held_out(text, corpus.validation)], text
+    else:
+        raise WorkbenchError(f"[corpus] split is {corpus.split!r}; it must be document or tail.")
 
 
-def documents(sources: list[str]) -> list[str]:
-    """Documents of about `DOCUMENT` characters, cut at paragraphs, exact duplicates dropped."""
-    found: dict[str, None] = {}
-    for source in sources:
-        if source == GENERATED:
-            found.update(dict.fromkeys(stories()))
-            continue
-        for path in _files(source):
-            document = ""
-            for paragraph in unwrap(_read(path)).split("\n\n"):
-                document += paragraph + "\n\n"
-                if len(document) >= DOCUMENT:
-                    found[document.strip() + "\n"] = None
-                    document = ""
-            if document.strip():
-                found[document.strip() + "\n"] = None
-    if not found:
-        raise WorkbenchError(f"The corpus {', '.join(sources)} is empty; give files with text in them.")
-    return list(found)
-
-
-def split(docs: list[str], validation: float) -> tuple[list[str], list[str]]:
-    """Train and validation documents; a document's own hash decides, so a split never moves when texts are added."""
-    limit = int(validation * 2**32)
-    held = [int.from_bytes(hashlib.sha256(d.encode()).digest()[:4], "big") < limit for d in docs]
-    train = [d for d, h in zip(docs, held, strict=True) if not h]
-    return train, [d for d, h in zip(docs, held, strict=True) if h]
+def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
+    """Texts of the training split, about `limit` characters of them: what a tokenizer is trained on."""
+    seen = 0
+    for name, text in split(corpus):
+        if name == "train":
+            yield text
+            seen += len(text)
+        if seen >= limit:
+            return
 
 
 @dataclass(frozen=True)
@@ -111,52 +77,71 @@ class Tokens:
 
     def validation_rows(self, n_ctx: int, n_tokens: int) -> Int[Tensor, "row pos"]:
         """Consecutive validation rows of `n_ctx + 1` ids, at most `n_tokens` in all."""
-        n = min(len(self.validation) - 1, n_tokens) // n_ctx
+        n = max(1, min(len(self.validation) - 1, n_tokens) // n_ctx)
         rows = [self.validation[i * n_ctx : (i + 1) * n_ctx + 1] for i in range(n)]
         return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
-def prepare(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, n_ctx: int) -> Tokens:
-    """Tokenise a corpus once; the arrays are kept under the home folder by the hash of text, split and tokenizer.
+def prepare(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, n_ctx: int, progress: Progress = lambda share, words: None
+) -> Tokens:
+    """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split and tokenizer.
 
+    Texts are streamed twice, to hash and to tokenise, so memory does not grow with the corpus.
     Raises `WorkbenchError` when there is no text or a split is shorter than the context.
     """
-    train, validation = split(documents(corpus.sources), corpus.validation)
-    digest = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
-    for part in (train, ["\0split"], validation):
-        for document in part:
-            digest.update(document.encode())
-    folder = paths.home() / "corpora" / digest.hexdigest()[:16]
+    digests, counts = {name: hashlib.sha256() for name in SPLITS}, 0
+    for name, text in split(corpus):
+        digests[name].update(text.encode() + b"\0")
+        counts += 1
+    key = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
+    for digest in digests.values():
+        key.update(digest.digest())
+    folder = paths.home() / "corpora" / key.hexdigest()[:16]
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     if not (folder / "meta.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        counts = {
-            name: _write(folder / f"{name}.bin", part, tokenizer)
-            for name, part in (("train", train), ("validation", validation))
-        }
-        _atomic(folder / "meta.json", json.dumps({"tokens": counts, "sources": corpus.sources}).encode())
+        _tokenise(folder, corpus, tokenizer, dtype, counts, progress)
     arrays = []
-    for name in ("train", "validation"):
+    for name in SPLITS:
         path = folder / f"{name}.bin"
-        n_tokens = path.stat().st_size // np.dtype(np.uint32).itemsize
+        n_tokens = path.stat().st_size // dtype.itemsize
         if n_tokens <= n_ctx + 1:
             raise WorkbenchError(
                 f"The {name} split has {n_tokens} tokens, fewer than one row of the context {n_ctx}; "
                 "add text or shorten n_ctx."
             )
-        arrays.append(np.memmap(path, dtype=np.uint32, mode="r"))
-    return Tokens(arrays[0], arrays[1], digest.hexdigest())
+        arrays.append(np.memmap(path, dtype=dtype, mode="r"))
+    return Tokens(arrays[0], arrays[1], key.hexdigest())
 
 
-def _write(path: Path, docs: list[str], tokenizer: PreTrainedTokenizerBase) -> int:
+def _tokenise(
+    folder: Path, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, dtype: np.dtype, n: int, progress: Progress
+) -> None:
+    """Write both splits under a temporary name, then give them theirs."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        with (part / "train.bin").open("wb") as train, (part / "validation.bin").open("wb") as validation:
+            out = {"train": train, "validation": validation}
+            texts = split(corpus)
+            for done in itertools.count():
+                if not (batch := list(itertools.islice(texts, BATCH))):
+                    break
+                _append(out, batch, tokenizer, dtype)
+                progress(min(1.0, (done + 1) * BATCH / max(n, 1)), f"tokenising {n:,} documents")
+        (part / "meta.json").write_text(json.dumps({"dtype": dtype.name, "sources": corpus.sources}))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except OSError as error:
+        raise WorkbenchError(f"{folder} could not be written ({error.strerror}); free some space.") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _append(
+    out: dict[str, BinaryIO], texts: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype
+) -> None:
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    found = tokenizer(docs, add_special_tokens=False, verbose=False)["input_ids"] if docs else []
-    ids = [np.array(i + end, dtype=np.uint32) for i in found]
-    joined = np.concatenate(ids) if ids else np.zeros(0, dtype=np.uint32)
-    _atomic(path, joined.tobytes())
-    return len(joined)
-
-
-def _atomic(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    ids = tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    for (name, _), found in zip(texts, ids, strict=True):
+        out[name].write(np.array(found + end, dtype=dtype).tobytes())

@@ -1,7 +1,12 @@
-"""One readable training loop over `accelerate`, for pretraining and fine-tuning alike."""
+"""One readable training loop over `accelerate`, for pretraining and fine-tuning, on one process or many.
+
+A step's rows are a pure function of its number, and so is its random state: a run that was killed goes on from its
+last checkpoint as if nothing had happened.
+"""
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +16,21 @@ from accelerate.state import AcceleratorState
 from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
-from workbench.training import checkpoints
+from workbench.training import checkpoints, resources
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
 Batch = tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]
 """Inputs, and the target of each position (-100: not scored)."""
+
+IGNORED = -100
+FLUSH = {"cuda": 16}
+"""Steps between two looks at the loss; each look makes a GPU wait."""
 
 
 @dataclass
@@ -38,8 +48,7 @@ def resumed(tracker: Tracker) -> Trainee | None:
     if not found:
         return None
     model = AutoModelForCausalLM.from_pretrained(found[-1], dtype=torch.float32)
-    step = int(found[-1].name.removeprefix("step-"))
-    return Trainee(model, AutoTokenizer.from_pretrained(found[-1]), step)
+    return Trainee(model, AutoTokenizer.from_pretrained(found[-1]), checkpoints.step_of(found[-1]))
 
 
 def precision(wanted: str) -> str:
@@ -53,6 +62,101 @@ def precision(wanted: str) -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
+class Stepper:
+    """Makes updates: the model, its optimisers and its average, wherever accelerate has put them."""
+
+    def __init__(self, trainee: Trainee, settings: Optimisation, saved: dict[str, Any] | None = None):
+        AcceleratorState._reset_state()  # else a process could train in one precision only
+        self.accelerator = Accelerator(mixed_precision=precision(settings.precision))
+        self.settings, self.parts = settings, max(1, settings.accumulate)
+        device = self.accelerator.device
+        model = trainee.model.to(device)
+        self.average = None
+        if settings.ema:
+            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=False)
+            self.average = average
+            if saved is not None:  # the checkpoint's weights are the average
+                average.n_averaged.fill_(saved["averaged"])
+                model.load_state_dict(saved["weights"])
+        if settings.checkpointing:
+            model.gradient_checkpointing_enable()
+        opts: list[Any] = optimizers(model, settings)
+        if saved is not None:
+            for opt, old in zip(opts, saved["optimizers"], strict=True):
+                opt.load_state_dict(old)
+        if settings.compile:
+            model.compile()
+        self.model, *self.opts = self.accelerator.prepare(model, *opts)
+        self.device = device.type
+        dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
+        self.rate = resources.matrix_rate(self.device, dtype)
+
+    def step(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        """One update; gives the mean loss of the whole batch and the gradient's norm before clipping."""
+        torch.manual_seed((self.settings.seed << 32) + number)
+        rate = learning_rate(number, self.settings)
+        while True:
+            try:
+                loss = self._gradients(*batch)
+                break
+            except RuntimeError as error:
+                if not resources.out_of_memory(error):
+                    raise
+                self._use_less_memory(len(batch[0]))
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        for opt in self.opts:
+            for group in opt.param_groups:
+                group["lr"] = rate
+            opt.step()
+            opt.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.accelerator.unwrap_model(self.model))
+        return loss, torch.as_tensor(norm)
+
+    def _gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Leave the gradient of the batch's mean loss; each process and part takes its rows of the same batch."""
+        self.model.train()
+        acc, count = self.accelerator, (targets != IGNORED).sum().clamp(min=1)
+        mine = slice(acc.process_index, None, acc.num_processes)
+        parts = list(zip(inputs[mine].chunk(self.parts), targets[mine].chunk(self.parts), strict=True))
+        total = torch.zeros((), device=acc.device)
+        for i, (x, y) in enumerate(parts):
+            apart = acc.no_sync(self.model) if i < len(parts) - 1 else nullcontext()
+            with apart, acc.autocast():
+                logits = self.model(x.to(acc.device, non_blocking=True), use_cache=False).logits
+                loss = _summed(logits, y.to(acc.device, non_blocking=True)) / count.to(acc.device)
+                # Processes average their gradients; the sum over them is wanted.
+                acc.backward(loss * acc.num_processes)
+            total += loss.detach()
+        return acc.reduce(total, "sum") if acc.num_processes > 1 else total
+
+    def _use_less_memory(self, size: int) -> None:
+        for opt in self.opts:
+            opt.zero_grad()
+        if self.settings.accumulate or self.parts >= size:
+            fits = max(1, size // self.parts // 2)
+            raise WorkbenchError(
+                f"Out of memory with {size // self.parts} rows at a time; set accumulate = {2 * self.parts} (the same "
+                f"steps, {fits} rows at a time), or 0 to let it find out, or batch_size = {fits}."
+            )
+        self.parts *= 2
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def best_model(self) -> PreTrainedModel:
+        """The model to evaluate and save: the average where there is one."""
+        return self.average.module if self.average is not None else self.accelerator.unwrap_model(self.model)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs beside the weights."""
+        state: dict[str, Any] = {"optimizers": [opt.state_dict() for opt in self.opts]}
+        if self.average is not None:
+            state["averaged"] = int(self.average.n_averaged)
+            state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
+        return state
+
+
 def fit(
     trainee: Trainee,
     settings: Optimisation,
@@ -62,69 +166,78 @@ def fit(
 ) -> dict[str, Any]:
     """Train to `settings.steps`; `batch(step)` must be a pure function, so that a resumed run sees the same data.
 
-    Logs loss (nats a token), validation_loss, lr, grad_norm and tokens_per_s; writes checkpoints into the run's
-    folder. Raises `WorkbenchError` when the loss is no longer a number; the last checkpoint is then whole.
+    Logs loss (nats a token), validation_loss, lr, grad_norm, tokens_per_s, mfu and memory_gb; writes checkpoints into
+    the run's folder. Raises `WorkbenchError` when the loss is no longer a number; the last checkpoint is then whole.
     """
-    AcceleratorState._reset_state()  # else a process could train in one precision only
-    accelerator = Accelerator(mixed_precision=precision(settings.precision))
-    opts: list[Any] = optimizers(trainee.model, settings)
-    if trainee.first:
-        saved = checkpoints.state(checkpoints.saved(tracker.folder)[-1])["optimizers"]
-        for opt, old in zip(opts, saved, strict=True):
-            opt.load_state_dict(old)
-    model, *opts = accelerator.prepare(trainee.model, *opts)
-    began, seen, latest, best = time.perf_counter(), 0, float("nan"), float("inf")
+    saved = checkpoints.state(checkpoints.saved(tracker.folder)[-1]) if trainee.first else None
+    stepper = Stepper(trainee, settings, saved)
+    main = stepper.accelerator.is_main_process
+    if main:
+        tracker.forget(trainee.first)
+    began, seen, latest, shown = time.perf_counter(), 0, float("nan"), float("nan")
+    best = saved["best"] if saved else float("inf")
+    waiting: list[tuple[int, Tensor, Tensor, float]] = []
     for step in range(trainee.first, settings.steps):
-        inputs, targets = (x.to(accelerator.device) for x in batch(step))
-        loss, norm = _step(accelerator, model, opts, inputs, targets, learning_rate(step, settings), settings.clip)
-        if not loss == loss or loss == float("inf"):
-            raise WorkbenchError(f"The loss became {loss} at step {step}; lower lr ({settings.lr}) and start again.")
-        done, seen = step + 1, seen + inputs.numel()
-        rate = seen / (time.perf_counter() - began)
-        tracker.log(done, loss=loss, lr=learning_rate(step, settings), grad_norm=norm, tokens_per_s=rate)
-        if done % settings.eval_every == 0 or done == settings.steps:
-            latest = mean_loss(accelerator, model, validation)
+        rows = batch(step)
+        loss, norm = stepper.step(rows, step)
+        done, seen = step + 1, seen + rows[0].numel()
+        waiting.append((done, loss, norm, seen / (time.perf_counter() - began)))
+        evaluates, saves = done % settings.eval_every == 0 or done == settings.steps, checkpoints.due(done, settings)
+        if evaluates or saves or done % FLUSH.get(stepper.device, 1) == 0:
+            shown = _log(waiting, stepper, rows, settings, tracker)
+        facts: dict[str, float] = {"tokens": done * rows[0].numel()}
+        if evaluates:
+            facts["validation_loss"] = latest = mean_loss(stepper.accelerator, stepper.best_model, validation)
             best = min(best, latest)
-            tracker.log(done, validation_loss=latest)
-        if done % settings.checkpoint_every == 0 or done == settings.steps:
-            training = {"optimizers": [opt.state_dict() for opt in opts]}
-            checkpoints.write(tracker.folder, done, accelerator.unwrap_model(model), trainee.tokenizer, training)
+            tracker.log(done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device))
+        if saves and main:
+            training = {**stepper.state(), "best": best}
+            checkpoints.write(tracker.folder, done, stepper.best_model, trainee.tokenizer, training, settings, facts)
         left = (settings.steps - done) * (time.perf_counter() - began) / (done - trainee.first)
-        tracker.progress(done / settings.steps, f"step {done} of {settings.steps}, loss {loss:.3f}, {left:.0f} s left")
+        tracker.progress(done / settings.steps, f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left")
+    stepper.accelerator.wait_for_everyone()
     return {
         "steps": settings.steps,
         "validation_loss": latest,
         "best_validation_loss": best,
         "seconds": time.perf_counter() - began,
+        "processes": stepper.accelerator.num_processes,
         "checkpoint": str(checkpoints.saved(tracker.folder)[-1]),
     }
 
 
-def _step(accelerator, model, opts, inputs: Tensor, targets: Tensor, lr: float, clip: float) -> tuple[float, float]:
-    """One update; gives the loss and the gradient's norm before clipping."""
-    model.train()
-    with accelerator.autocast():
-        logits = model(inputs, use_cache=False).logits
-    loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
-    accelerator.backward(loss)
-    norm = accelerator.clip_grad_norm_(model.parameters(), clip)
-    for opt in opts:
-        for group in opt.param_groups:
-            group["lr"] = lr
-        opt.step()
-        opt.zero_grad()
-    return loss.item(), float(norm)
+def _log(waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, tracker: Tracker) -> float:
+    """Write down the steps since the last look; gives the newest loss."""
+    model = stepper.accelerator.unwrap_model(stepper.model)
+    flops, value = resources.flops_per_token(model, rows[0].shape[1]), float("nan")
+    for done, loss, norm, rate in waiting:
+        value = float(loss)
+        if not value == value or value == float("inf"):
+            raise WorkbenchError(
+                f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and start again. The last "
+                "checkpoint is from before."
+            )
+        lr, mfu = learning_rate(done - 1, settings), rate * flops / stepper.rate / stepper.accelerator.num_processes
+        tracker.log(done, loss=value, lr=lr, grad_norm=float(norm), tokens_per_s=rate, mfu=mfu)
+    waiting.clear()
+    return value
 
 
 @torch.no_grad()
 def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Batch]) -> float:
-    """Mean loss in nats over all scored tokens."""
+    """Mean loss in nats over all scored tokens; the processes share the batches."""
     model.eval()
-    total, count = 0.0, 0
-    for inputs, targets in batches:
+    total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
+    for inputs, targets in batches[accelerator.process_index :: accelerator.num_processes]:
         targets = targets.to(accelerator.device)
         with accelerator.autocast():
             logits = model(inputs.to(accelerator.device), use_cache=False).logits
-        total += F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum").item()
-        count += int((targets != -100).sum())
-    return total / max(count, 1)
+            total[0] += _summed(logits, targets)
+        total[1] += (targets != IGNORED).sum()
+    total = accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
+    return float(total[0] / total[1].clamp(min=1))
+
+
+def _summed(logits: Tensor, targets: Tensor) -> Tensor:
+    """Summed cross-entropy in nats, in float32."""
+    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED)

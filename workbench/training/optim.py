@@ -1,4 +1,6 @@
-"""Muon for the matrices inside the blocks, AdamW for the rest, and a trapezoid learning rate."""
+"""Muon for the matrices inside the blocks, AdamW for the rest, and the learning rate of each step."""
+
+import math
 
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
         {"params": vectors, "weight_decay": 0.0},
     ]
     found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, 0.95), fused=True)
+        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
     ]
     if matrices:
         found.append(
@@ -40,6 +42,13 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
-    """Trapezoid: up over `warmup` steps, flat, then down to zero over the last `decay` share of the steps."""
-    down = max(1, int(settings.decay * settings.steps))
-    return settings.lr * min(1.0, (step + 1) / max(1, settings.warmup), (settings.steps - step) / down)
+    """The rate of a step: up over `warmup` steps, then by the schedule down to `min_lr` at the last step."""
+    if settings.schedule not in ("trapezoid", "cosine"):
+        raise WorkbenchError(f"The schedule is {settings.schedule!r}; it must be trapezoid or cosine.")
+    up = min(1.0, (step + 1) / max(1, settings.warmup))
+    if settings.schedule == "cosine":
+        done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        down = 0.5 * (1 + math.cos(math.pi * min(max(done, 0.0), 1.0)))
+    else:
+        down = min(1.0, (settings.steps - step) / max(1, int(settings.decay * settings.steps)))
+    return up * (settings.min_lr + (settings.lr - settings.min_lr) * down)

@@ -1,14 +1,16 @@
 """Pretraining a small GPT from scratch: recipe in, checkpoints and metrics out."""
 
+from collections.abc import Callable
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.subjects.tokenizer import train_tokenizer
-from workbench.training.corpus import documents, prepare, split
+from workbench.training.corpus import Tokens, prepare, training_texts
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
 
@@ -19,10 +21,32 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     Returns steps, tokens, losses in nats a token, the data hash and the last checkpoint's path.
     """
     recipe = Recipe.from_dict(config)
+    trainee, tokens = setup(recipe, resumed(tracker), tracker.progress)
+    batch, validation = batches(recipe, trainee, tokens)
+    result = fit(trainee, recipe.train, batch, validation, tracker)
+    return {
+        **result,
+        "tokens": recipe.train.steps * recipe.train.batch_size * trainee.model.config.n_ctx,
+        "corpus_tokens": len(tokens.train),
+        "data_hash": tokens.data_hash,
+    }
+
+
+def setup(
+    recipe: Recipe, trainee: Trainee | None = None, progress: Callable[[float, str], None] = lambda share, words: None
+) -> tuple[Trainee, Tokens]:
+    """The model (fresh unless given) and the tokenised corpus of a recipe; several processes share one preparation."""
     set_seed(recipe.train.seed)
-    trainee = resumed(tracker) or _fresh(recipe)
+    with PartialState().main_process_first():
+        trainee = trainee or _fresh(recipe)
+        return trainee, prepare(
+            recipe.corpus, trainee.tokenizer, trainee.model.config.n_ctx, lambda share, words: progress(0.0, words)
+        )
+
+
+def batches(recipe: Recipe, trainee: Trainee, tokens: Tokens) -> tuple[Callable[[int], Batch], list[Batch]]:
+    """Training rows by step number, and the validation rows."""
     settings, n_ctx = recipe.train, trainee.model.config.n_ctx
-    tokens = prepare(recipe.corpus, trainee.tokenizer, n_ctx)
 
     def batch(step: int) -> Batch:
         rows = tokens.batch(
@@ -30,20 +54,13 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         )
         return rows[:, :-1], rows[:, 1:]
 
-    held = tokens.validation_rows(n_ctx, settings.eval_tokens).split(16)
-    result = fit(trainee, settings, batch, [(rows[:, :-1], rows[:, 1:]) for rows in held], tracker)
-    return {
-        **result,
-        "tokens": settings.steps * settings.batch_size * n_ctx,
-        "corpus_tokens": len(tokens.train),
-        "data_hash": tokens.data_hash,
-    }
+    held = tokens.validation_rows(n_ctx, settings.eval_tokens).split(max(1, 8192 // n_ctx))
+    return batch, [(rows[:, :-1], rows[:, 1:]) for rows in held]
 
 
 def _fresh(recipe: Recipe) -> Trainee:
     """A new tokenizer, trained on the training split alone, and a new model."""
-    train, _ = split(documents(recipe.corpus.sources), recipe.corpus.validation)
-    tokenizer = train_tokenizer(train, **recipe.tokenizer)
+    tokenizer = train_tokenizer(training_texts(recipe.corpus), **recipe.tokenizer)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     try:
         shape = WorkbenchGPTConfig(**recipe.model, d_vocab=len(tokenizer), **ends)

@@ -11,7 +11,10 @@ from workbench.errors import WorkbenchError
 
 @dataclass(frozen=True)
 class Corpus:
-    """What is read: `sources` are files, folders, set names or `generated`; `validation` is the share held out.
+    """What is read: `sources` are files, folders, set names, hub ids or `generated`.
+
+    `validation` is the share held out; `split` is document (each document's own hash decides) or tail (the last
+    characters, for one text as it stands).
 
     `repeated` is the share of training rows that are one span of the corpus given again and again, in half of them
     with its tokens shuffled: it lets a small model on a small budget find induction, which natural text alone teaches
@@ -21,11 +24,20 @@ class Corpus:
     sources: list[str] = field(default_factory=list)
     validation: float = 0.02
     repeated: float = 0.0
+    split: str = "document"
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How long and how fast. Rates: `lr` for matrices (Muon) and for everything else (AdamW)."""
+    """How long and how fast, what is measured meanwhile and what is kept.
+
+    - `lr` serves matrices (Muon) and everything else (AdamW); `schedule`: trapezoid (flat, then down over the last
+      `decay` share of the steps) or cosine; both end at `min_lr`
+    - `accumulate`: a step's rows go through in so many parts; 0 finds out how many memory needs
+    - `ema`: decay of an average of the weights, which is what is evaluated and saved; 0 for none
+    - `keep`: the last checkpoints that stay, beside the best; `series`: how many stay spread evenly over the
+      logarithm of the steps, to see how it learned
+    """
 
     steps: int = 1000
     batch_size: int = 16
@@ -35,10 +47,19 @@ class Optimisation:
     weight_decay: float = 0.1
     clip: float = 1.0
     optimizer: str = "muon"
+    schedule: str = "trapezoid"
+    min_lr: float = 0.0
+    beta2: float = 0.95
+    ema: float = 0.0
+    accumulate: int = 1
     precision: str = "auto"
+    compile: bool = False
+    checkpointing: bool = False
     eval_every: int = 100
     eval_tokens: int = 32_768
     checkpoint_every: int = 500
+    keep: int = 3
+    series: int = 0
     seed: int = 0
 
 

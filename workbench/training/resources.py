@@ -1,0 +1,67 @@
+"""What training costs: parameters, arithmetic, memory and time, and how much of the machine's rate is used."""
+
+import resource
+import sys
+import time
+from functools import cache
+
+import torch
+from torch import nn
+
+SIZES = {"cpu": 1024, "cuda": 8192}
+"""Width of the square matrices whose product gives the matrix rate."""
+
+
+def n_parameters(model: nn.Module) -> int:
+    """All parameters, tied ones once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def flops_per_token(model: nn.Module, n_ctx: int) -> float:
+    """Arithmetic of one training token, forward and backward: 6 N + 12 L H d_head T (Chowdhery et al. 2022, B).
+
+    N are the parameters that multiply: without tables that are only looked up. The attention term counts all T
+    positions, as that formula does, though a causal model needs half.
+    """
+    config = model.config.get_text_config()
+    tables = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
+    head = model.get_output_embeddings()
+    if head is not None:
+        tables.pop(id(head.weight), None)  # tied: looked up and multiplied
+    multiplied = n_parameters(model) - sum(tables.values())
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 6 * multiplied + 12 * config.num_hidden_layers * config.num_attention_heads * d_head * n_ctx
+
+
+@cache
+def matrix_rate(device: str, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large matrix product, measured: the best of five."""
+    n = SIZES.get(device, 1024)
+    a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(6):
+        synchronize(device)
+        began = time.perf_counter()
+        a @ b
+        synchronize(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * n**3 / best
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory_gb(device: str) -> float:
+    """The most memory so far: allocated on the GPU, or resident of this process."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that an allocation failed, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
