@@ -12,6 +12,7 @@ from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training import Recipe, checkpoints
 from workbench.training.corpus import held_out, prepare, split, training_texts
 from workbench.training.finetune import collate, encode
+from workbench.training.muon import Muon, orthogonal
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Corpus, Optimisation, names
 from workbench.training.texts import documents, prose
@@ -226,3 +227,21 @@ def test_characters_round_trip():
     assert len(ids) == 9 and tokenizer.decode(ids) == "not to be"
     with pytest.raises(WorkbenchError, match="bpe or char"):
         train_tokenizer(["x"], "words")
+
+
+@pytest.mark.parametrize("shape", [(24, 40), (40, 24), (24, 24)])
+def test_muon_agrees_with_torchs_up_to_its_bfloat16(shape):
+    torch.manual_seed(0)
+    start, grads = torch.randn(shape), torch.randn(3, *shape)
+    ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
+    optimisers = (
+        Muon([ours], lr=0.1, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for grad in grads:
+        for parameter, optimiser in zip((ours, theirs), optimisers, strict=True):
+            parameter.grad = grad.clone()
+            optimiser.step()
+    assert (ours - theirs).abs().max() < 0.03 * (ours - start).abs().max()
+    values = torch.linalg.svdvals(orthogonal(torch.randn(2, *shape)))
+    assert values.min() > 0.3 and values.max() < 1.3

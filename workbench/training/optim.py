@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from workbench.errors import WorkbenchError
+from workbench.training.muon import Muon
 from workbench.training.recipe import Optimisation
 
 
 def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
     """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW on everything.
 
-    Muon's update is scaled to AdamW's root mean square (Liu et al. 2025), so one learning rate serves both.
     Norm gains and biases are not decayed.
     """
     if settings.optimizer not in ("muon", "adamw"):
@@ -33,11 +33,7 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
         torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
     ]
     if matrices:
-        found.append(
-            torch.optim.Muon(
-                matrices, lr=settings.lr, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+        found.append(Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay))
     return found
 
 

@@ -1,0 +1,67 @@
+"""Muon: momentum whose matrices are made orthogonal (Jordan 2024), batched over matrices of one shape.
+
+`torch.optim.Muon` takes one matrix at a time and always multiplies in bfloat16, which a CPU without bf16 units does
+more than ten times slower than float32, and which costs a small model hundreds of tiny products a step.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""Of the quintic iteration that drives singular values to about one (Jordan 2024)."""
+
+
+def orthogonal(matrices: Float[Tensor, "n row column"], steps: int = 5) -> Float[Tensor, "n row column"]:
+    """Matrices of the same singular vectors and singular values between about 0.7 and 1.2 (Newton-Schulz)."""
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).to(_dtype(x.device))
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+def _dtype(device: torch.device) -> torch.dtype:
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum, decoupled weight decay, and AdamW's step size.
+
+    The update is scaled by 0.2 sqrt(max(rows, columns)), the root mean square of AdamW's (Liu et al. 2025), so that
+    one learning rate serves both.
+
+    Args:
+        params: 2-D parameters.
+        lr: The learning rate.
+        momentum: Of the gradient.
+        weight_decay: Share of the weights that goes, times `lr`, at each step.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes[p.shape].append(p)
+            for shape, found in shapes.items():
+                grads = [p.grad for p in found]
+                moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in found]
+                torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
+                ahead = torch._foreach_lerp(grads, moments, group["momentum"])
+                updates = orthogonal(torch.stack(ahead)).unbind()
+                torch._foreach_mul_(found, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(found, updates, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
