@@ -1,28 +1,17 @@
-"""Attention: all heads of a prompt at a glance, one head in full, and what each head does in general."""
+"""Attention: all heads of a prompt at a glance, and one head in full."""
 
 import streamlit as st
 
-import workbench as wb
 from workbench.figures import attention as draw
-from workbench.figures import heads as draw_heads
 from workbench.figures.style import head_name, visible
 from workbench.interp.attention import Attention
-from workbench.interp.heads import SCORES, HeadScores
 from workbench.interp.prompt_scores import PromptScores
 from workbench.ui.charts import chart, downloads
+from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
 from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.subjects import cached_load, pick_name
 from workbench.ui.token_view import token_view
-
-SEQUENCES = 8
-SHORT = {s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in SCORES}
-
-
-@st.cache_resource(max_entries=8, show_spinner="Scoring every head on repeated random tokens")
-def scores(sha256: str, n: int, _subject: wb.Subject) -> HeadScores:
-    with alone(sha256):
-        return wb.head_scores(_subject, n=n)
 
 
 def hover_texts(here: PromptScores) -> list[str]:
@@ -126,54 +115,6 @@ def pairs(found: Attention, layer: int, head: int) -> None:
     )
 
 
-@st.fragment
-def catalogue(subject: wb.Subject) -> None:
-    st.subheader("What does each head do in general?")
-    st.caption(
-        f"Measured on {SEQUENCES} sequences of random tokens, each given twice, where only order and "
-        "repetition matter. Bars are means, ± is half of the 95 % interval over the sequences. Click a "
-        "column's name to sort."
-    )
-    found = scores(subject.hash, SEQUENCES, subject)
-    frame = found.to_frame().sort_values("induction_score", ascending=False)
-    columns, config = ["name"], {"name": st.column_config.TextColumn("head", pinned=True)}
-    for shown, score in SHORT.items():
-        frame[f"{score}_half"] = (frame[f"{score}_high"] - frame[f"{score}_low"]) / 2
-        columns += [score, f"{score}_half"]
-        top = float(frame[score].max()) if score == "attention_entropy" else 1.0
-        config[score] = st.column_config.ProgressColumn(
-            shown, help=SCORES[score], format="%.3f", min_value=0, max_value=top
-        )
-        config[f"{score}_half"] = st.column_config.NumberColumn("±", format="%.3f", width="small", help=f"of {shown}")
-    st.dataframe(frame[columns], hide_index=True, height=330, column_config=config)
-    name = st.segmented_control(
-        "Score",
-        list(SHORT),
-        default="induction",
-        key="score",
-        bind="query-params",
-        required=True,
-    )
-    score = SHORT[str(name)]
-    left, right = st.columns(2, gap="medium")
-    values = found.mean[score], found.low[score], found.high[score]
-    words = score.replace("_", " ")
-    figures = [
-        draw_heads.score_map(*values, name=words, n=found.n),
-        draw_heads.ranked(*values, name=words, n=found.n),
-    ]
-    for column, figure, what in zip((left, right), figures, ("map", "ranked"), strict=True):
-        with column:
-            chart(figure, key=f"score_{what}", name=f"{subject.name}-{score}-{what}", alt=f"{words}, {what}")
-    downloads(
-        lambda: figures,
-        found.to_frame,
-        name=f"heads-{subject.name}",
-        title=f"Head scores of {subject.name}",
-        text=f"{found.n} sequences of {found.length} random tokens given twice, seed {found.seed}.",
-    )
-
-
 st.title("What does each head look at?")
 st.caption("Every head's attention pattern on your prompt: all of them at a glance, then one in full.")
 choice, box = st.columns([1, 3])
@@ -184,6 +125,7 @@ with box:
 subject = cached_load(model)
 st.session_state.pop("framed", None)  # the whole page is drawn anew, and so is the atlas
 explore(*look(subject, prompt or ""))
+page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)
 same_in_python(f"""\
 import workbench as wb
 
@@ -191,8 +133,4 @@ subject = wb.load({model!r})
 found = wb.attention(subject, {prompt!r})
 print(found.pattern.shape)  # [layer, head, query, key]
 found.to_html("attention.html", layer=0, head=0)
-
-scores = wb.head_scores(subject, n={SEQUENCES})
-print(scores.best("induction_score"))
 """)
-catalogue(subject)

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from workbench.benchmarks import evaluate
     from workbench.comparison import compare
     from workbench.errors import WorkbenchError
-    from workbench.interp import attention, attention_by_distance, head_scores, patch, position_encoding
+    from workbench.interp import (
+        attention,
+        attention_by_distance,
+        composition,
+        head_catalogue,
+        head_scores,
+        patch,
+        position_encoding,
+        position_split,
+        strongest_pairs,
+    )
     from workbench.subjects import Subject, available, load
     from workbench.training import train
     from workbench.training import train as finetune
@@ -25,12 +35,16 @@ _HOMES = {
     "attention_by_distance": "workbench.interp",
     "available": "workbench.subjects",
     "compare": "workbench.comparison",
+    "composition": "workbench.interp",
     "evaluate": "workbench.benchmarks",
     "finetune": "workbench.training:train",
+    "head_catalogue": "workbench.interp",
     "head_scores": "workbench.interp",
     "load": "workbench.subjects",
     "patch": "workbench.interp",
     "position_encoding": "workbench.interp",
+    "position_split": "workbench.interp",
+    "strongest_pairs": "workbench.interp",
     "train": "workbench.training",
 }
 
@@ -41,12 +55,16 @@ __all__ = [
     "attention_by_distance",
     "available",
     "compare",
+    "composition",
     "evaluate",
     "finetune",
+    "head_catalogue",
     "head_scores",
     "load",
     "patch",
     "position_encoding",
+    "position_split",
+    "strongest_pairs",
     "train",
 ]
 

@@ -68,7 +68,7 @@ def test_a_click_in_the_atlas_opens_the_head_and_the_url_keeps_it(open_page, set
 
 def test_every_click_in_the_atlas_draws_that_head(open_page, settle, record_property):
     page = open_page("attention")
-    page.get_by_text("What does each head do in general?").wait_for()
+    plot(page, "head_map")
     took = []
     for x, y in ((1, 1), (2, 1), (3, 1), (0, 1), (2, 2)):
         x0, y0 = plot(page, "atlas").evaluate(CENTRE, [x, y])
@@ -125,9 +125,12 @@ def test_strongest_pairs_replace_the_map(open_page, settle):
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
 
 
-def test_the_score_in_the_url_is_drawn(open_page):
-    page = open_page("attention", score="previous token")
+def test_heads_are_scored_labelled_and_their_circuits_drawn_as_the_url_says(open_page):
+    page = open_page("heads", score="previous token", head="L1H3", kinds="Q")
     expect(plot(page, "score_map").locator(".gtitle")).to_contain_text("previous token")
+    expect(page.get_by_text("L1H3:")).to_be_visible()
+    assert plot(page, "composition").is_visible()
+    expect(page.get_by_test_id("stDataFrame")).to_have_count(5)
 
 
 def test_positions_show_the_encoding_and_attention_by_distance(open_page):
@@ -166,7 +169,7 @@ def test_a_pair_that_cannot_be_patched_gets_a_sentence(open_page, field, words):
     expect(page.get_by_test_id("stAlert")).to_contain_text(words)
 
 
-@pytest.mark.parametrize("path", ["models", "attention", "positions", "patching"])
+@pytest.mark.parametrize("path", ["models", "attention", "heads", "positions", "patching"])
 def test_the_python_on_the_page_runs_as_it_stands(open_page, path, tmp_path, monkeypatch):
     page = open_page(path)
     page.get_by_text("Same in Python").click()

@@ -14,17 +14,22 @@ def score_map(
     *,
     name: str,
     n: int,
+    unit: str = "",
     height: int = 380,
 ) -> go.Figure:
-    """One score, layer by head; the hover gives the 95 % interval over `n` sequences."""
+    """One score, layer by head; the hover gives the 95 % interval over `n` sequences.
+
+    A score with a `unit` (bits, tokens) is drawn up to its largest value, a share up to 1, a signed one from -1 to 1.
+    """
     n_layers, n_heads = mean.shape
-    in_bits = "entropy" in name
+    signed = float(np.nanmin(mean)) < 0
+    shares = style.DIVERGING if signed else style.ATTENTION
     heat = go.Heatmap(
         z=mean,
-        zmin=0,
-        zmax=float(mean.max()) if in_bits else 1,
-        colorscale=style.SEQUENTIAL if in_bits else style.ATTENTION,
-        colorbar=style.colour_bar(f"{name}, bits" if in_bits else name),
+        zmin=-1 if signed else 0,
+        zmax=float(mean.max()) if unit else 1,
+        colorscale=style.SEQUENTIAL if unit else shares,
+        colorbar=style.colour_bar(f"{name}, {unit}" if unit else name),
         customdata=np.stack([low, high], axis=-1),
         xgap=1,
         ygap=1,
@@ -47,6 +52,7 @@ def ranked(
     *,
     name: str,
     n: int,
+    unit: str = "",
     top: int = 12,
     height: int = 380,
 ) -> go.Figure:
@@ -67,8 +73,8 @@ def ranked(
         ),
     )
     found = style.figure([dots], title=f"Heads with the most {name}, 95 % interval, n = {n}", height=height)
-    found.update_xaxes(title_text=f"{name}, bits" if "entropy" in name else name)
-    if "entropy" not in name:
+    found.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
+    if not unit:
         found.update_xaxes(range=[0, max(1.0, float(np.nanmax(above)))])
     found.update_yaxes(autorange="reversed", type="category")
     return found

@@ -1,19 +1,30 @@
 """Looking inside: attention, heads, positions, and exact activation patching."""
 
 from workbench.interp.attention import Attention, attention
+from workbench.interp.catalogue import HeadCatalogue, head_catalogue
+from workbench.interp.circuits import Composition, composition, copying_scores, strongest_pairs
 from workbench.interp.heads import HeadScores, head_scores
 from workbench.interp.patching import Patching, patch
+from workbench.interp.position_split import PositionSplit, position_split
 from workbench.interp.positional import Distances, Encoding, attention_by_distance, position_encoding
 
 __all__ = [
     "Attention",
+    "Composition",
     "Distances",
     "Encoding",
+    "HeadCatalogue",
     "HeadScores",
     "Patching",
+    "PositionSplit",
     "attention",
     "attention_by_distance",
+    "composition",
+    "copying_scores",
+    "head_catalogue",
     "head_scores",
     "patch",
     "position_encoding",
+    "position_split",
+    "strongest_pairs",
 ]

@@ -14,6 +14,7 @@ PAGES = (
     ("home", "Home", ":material/home:", "Workbench"),
     ("models", "Models", ":material/deployed_code:", "Workbench"),
     ("attention", "Attention", ":material/grid_on:", "Look inside"),
+    ("heads", "Heads", ":material/category:", "Look inside"),
     ("positions", "Positions", ":material/timeline:", "Look inside"),
     ("patching", "Patching", ":material/conversion_path:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),

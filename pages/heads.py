@@ -1,0 +1,185 @@
+"""Heads: what every head does in general, which are of a kind, and the circuits in their weights."""
+
+import pandas as pd
+import streamlit as st
+
+import workbench as wb
+from workbench.figures import circuits as draw_circuits
+from workbench.figures import heads as draw
+from workbench.figures.style import visible
+from workbench.interp.catalogue import ALL_SCORES, RULES, HeadCatalogue
+from workbench.interp.circuits import COMMON, Composition
+from workbench.interp.heads import UNITS
+from workbench.interp.texts import TEXTS
+from workbench.ui.charts import chart, downloads
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+
+SAMPLES = 8
+SHORT = {s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in ALL_SCORES}
+
+
+@st.cache_resource(max_entries=8, show_spinner="Scoring every head; half a minute for a hundred million parameters")
+def catalogue(sha256: str, on_text: bool, _subject: wb.Subject) -> HeadCatalogue:
+    with alone(sha256):
+        return wb.head_catalogue(_subject, texts=TEXTS if on_text else None, n=SAMPLES)
+
+
+@st.cache_resource(max_entries=8, show_spinner="Multiplying the weights of every pair of heads")
+def feeding(sha256: str, _subject: wb.Subject) -> Composition:
+    with alone(sha256):
+        return wb.composition(_subject)
+
+
+@st.cache_data(max_entries=64, show_spinner="Multiplying the head's weights with every pair of tokens")
+def pairs(sha256: str, layer: int, head: int, circuit: str, _subject: wb.Subject) -> pd.DataFrame:
+    with alone(sha256):
+        return wb.strongest_pairs(_subject, layer, head, circuit=circuit)
+
+
+def show_table(found: HeadCatalogue) -> None:
+    frame = found.to_frame()
+    labels = sorted({label for cell in frame["labels"] for label in cell.split(", ") if label})
+    left, right = st.columns([2, 1])
+    wanted = left.multiselect("Only heads labelled", labels, key="labels", bind="query-params", placeholder="all heads")
+    order = right.selectbox("Sorted by", list(SHORT), list(SHORT).index("induction"), key="score", bind="query-params")
+    keep = frame["labels"].map(lambda cell: set(wanted) <= set(cell.split(", ")))
+    frame = frame[keep].sort_values(SHORT[str(order)], ascending=False, ignore_index=True)
+    columns, config = ["name", "labels"], {"name": st.column_config.TextColumn("head", pinned=True)}
+    for shown, score in SHORT.items():
+        frame[f"{score}_half"] = (frame[f"{score}_high"] - frame[f"{score}_low"]) / 2
+        columns += [score] if score == "copying" else [score, f"{score}_half"]
+        plain = score in UNITS or score == "copying"
+        title = f"{shown}, {UNITS[score]}" if score in UNITS else shown
+        config[score] = (
+            st.column_config.NumberColumn(title, help=ALL_SCORES[score], format="%.2f")
+            if plain
+            else st.column_config.ProgressColumn(title, help=ALL_SCORES[score], format="%.3f", min_value=0, max_value=1)
+        )
+        config[f"{score}_half"] = st.column_config.NumberColumn("±", format="%.3f", width="small", help=f"of {shown}")
+    st.dataframe(frame[columns], hide_index=True, height=360, column_config=config, key="catalogue")
+    st.caption(
+        f"{len(frame)} of {keep.size} heads. Means over {found.scores.n} samples ({found.scores.text}); ± is half of "
+        "the 95 % interval over them. Labels are given by rule: " + "; ".join(map(str, RULES)) + "."
+    )
+    score = SHORT[str(order)]
+    values, words = (found.mean[score], found.low[score], found.high[score]), score.replace("_", " ")
+    figures = [
+        draw.score_map(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
+        draw.ranked(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
+    ]
+    for column, figure, what in zip(st.columns(2, gap="medium"), figures, ("map", "ranked"), strict=True):
+        with column:
+            chart(figure, key=f"score_{what}", name=f"{subject.name}-{score}-{what}", alt=f"{words}, {what}")
+    downloads(
+        lambda: figures,
+        found.to_frame,
+        name=f"heads-{subject.name}",
+        title=f"Head scores of {subject.name}",
+        text=f"{found.scores.n} samples, {found.scores.text}, seed {found.scores.seed}.",
+    )
+
+
+def show_head(subject: wb.Subject, found: HeadCatalogue) -> None:
+    n_heads = subject.card.n_heads
+    names = found.to_frame()["name"].tolist()
+    if st.session_state.get("head") not in names:
+        st.session_state.pop("head", None)
+    best, _ = found.scores.best("induction_score")
+    with st.columns([1, 3])[0]:
+        name = st.selectbox("Head", names, names.index(best), key="head", bind="query-params")
+    layer, head = divmod(names.index(name), n_heads)
+    given = found.labels(layer, head)
+    st.markdown(f"**{name}**: {', '.join(given) if given else 'no label'}")
+    alike, reads, writes = st.columns([3, 2, 2], gap="medium")
+    with alike:
+        st.markdown("**Heads like this one**")
+        similar = found.similar(layer, head)[["name", "labels", "distance"]]
+        st.dataframe(similar, hide_index=True, column_config={"distance": st.column_config.NumberColumn(format="%.2f")})
+        st.caption("Distance of all scores, each in standard deviations over the model's heads.")
+    for column, circuit, words in (
+        (reads, "QK", "what looks for what"),
+        (writes, "OV", "attending to it writes"),
+    ):
+        with column:
+            st.markdown(f"**{circuit} circuit: {words}**")
+            table = pairs(subject.hash, layer, head, circuit, subject)
+            tokens = table.columns[:2]
+            shown = table.assign(**{c: table[c].map(visible) for c in tokens})
+            shown.columns = [c.replace("_", " ") for c in shown.columns]
+            st.dataframe(shown, hide_index=True, height=318)
+    st.caption(
+        f"From the weights, no prompt: the direct path from token to head to logits, over the {COMMON:,} lowest token "
+        "ids, the most frequent; QK before any position is counted. What earlier layers add is not in it."
+    )
+
+
+def show_composition(subject: wb.Subject) -> None:
+    st.caption(
+        "How much of what a head writes a later head reads into its queries (Q), keys (K) or values (V): norms of "
+        "products of weights (Elhage et al. 2021), the strongest pairs. An induction circuit is a previous-token head "
+        "that is K-composed with an induction head."
+    )
+    left, right = st.columns([1, 3])
+    kinds = left.segmented_control(
+        "Kind", list("QKV"), default=["K"], selection_mode="multi", key="kinds", bind="query-params"
+    )
+    most = right.slider("Pairs", 5, 60, 20, key="pairs", bind="query-params")
+    found = feeding(subject.hash, subject)
+    frame = found.to_frame()
+    edges = frame[frame["kind"].isin(list(kinds))].head(int(most))
+    figure = draw_circuits.composition_graph(
+        list(edges.itertuples(index=False, name=None)),
+        n_layers=subject.card.n_layers,
+        n_heads=subject.card.n_heads,
+        chance=found.chance,
+        title=f"The {len(edges)} strongest pairs; random matrices have about {found.chance:.3f}",
+    )
+    graph, table = st.columns([3, 1], gap="medium")
+    with graph:
+        chart(figure, key="composition", name=f"{subject.name}-composition", alt="Which heads feed which")
+    table.dataframe(
+        edges, hide_index=True, height=380, column_config={"score": st.column_config.NumberColumn(format="%.3f")}
+    )
+    downloads(
+        lambda: [figure],
+        lambda: frame.head(10_000),
+        name=f"composition-{subject.name}",
+        title=f"Composition of the heads of {subject.name}",
+    )
+
+
+st.title("What does each head do?")
+st.caption("Every head scored with intervals and labelled by rule, heads of a kind, and the circuits in the weights.")
+choice, ground = st.columns([1, 3], vertical_alignment="bottom")
+with choice:
+    model = pick_name()
+source = ground.segmented_control(
+    "Measured on",
+    ["random tokens", "real text"],
+    default="random tokens",
+    key="source",
+    bind="query-params",
+    required=True,
+    help="Random tokens given twice show what order and repetition do alone. On text, tokens that occurred before "
+    "count as copies.",
+)
+subject = cached_load(model)
+found = catalogue(subject.hash, source == "real text", subject)
+st.subheader("The catalogue")
+st.fragment(show_table)(found)
+st.subheader("One head")
+st.fragment(show_head)(subject, found)
+if subject.card.n_layers > 1:
+    st.subheader("Which heads feed which?")
+    st.fragment(show_composition)(subject)
+same_in_python(f"""\
+import workbench as wb
+
+subject = wb.load({model!r})
+heads = wb.head_catalogue(subject, n={SAMPLES})
+print(heads.to_frame().nlargest(5, "induction_score")[["name", "labels", "induction_score"]])
+print(heads.similar(1, 0))
+print(wb.strongest_pairs(subject, 1, 0, circuit="OV"))
+print(wb.composition(subject).to_frame(10))
+""")

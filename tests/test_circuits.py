@@ -1,0 +1,141 @@
+"""Weights, circuits and the catalogue on a circuit written by hand, and on every family of models."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import subject_of, tiny_gpt
+from tests.families import FAMILIES, make
+from workbench.errors import WorkbenchError
+from workbench.interp.catalogue import RULES, head_catalogue
+from workbench.interp.circuits import composition, copying_scores, strongest_pairs
+from workbench.interp.heads import head_scores, text_scores
+from workbench.interp.position_split import position_split, variance_shares
+from workbench.interp.weights import embedding, layer_weights
+
+VOCABULARY, CONTEXT, SHARP = 30, 21, 200.0
+
+
+def induction_by_hand():
+    """Two attention-only layers of two heads whose weights are written down.
+
+    The residual stream is three notebooks side by side: this token, this position, the token before. L0H0 looks one
+    position back and copies the token it finds into the third. L1H1 looks for a position whose third notebook holds the
+    present token, and writes the token there into the first. The other two heads do nothing.
+    """
+    width = 2 * VOCABULARY + CONTEXT
+    model = tiny_gpt(
+        d_vocab=VOCABULARY, n_ctx=CONTEXT, n_heads=2, d_model=width, d_head=VOCABULARY, positions="learned"
+    )
+    token, position = slice(0, VOCABULARY), slice(VOCABULARY, VOCABULARY + CONTEXT)
+    before = slice(VOCABULARY + CONTEXT, width)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.zero_()
+        model.model.tok.weight[:, token] = torch.eye(VOCABULARY)
+        model.model.pos.weight[:, position] = torch.eye(CONTEXT)
+        first, second = (layer.attn for layer in model.model.layers)
+        first.q.weight[: CONTEXT - 1, position] = SHARP * torch.eye(CONTEXT)[1:]  # at p: asks for p - 1
+        first.k.weight[:CONTEXT, position] = torch.eye(CONTEXT)
+        first.v.weight[:VOCABULARY, token] = torch.eye(VOCABULARY)
+        first.o.weight[before, :VOCABULARY] = torch.eye(VOCABULARY)
+        second.q.weight[VOCABULARY:, token] = SHARP * torch.eye(VOCABULARY)
+        second.k.weight[VOCABULARY:, before] = torch.eye(VOCABULARY)
+        second.k.weight[VOCABULARY:, position.start] = -1  # nothing stands before the first token
+        second.v.weight[VOCABULARY:, token] = torch.eye(VOCABULARY)
+        second.o.weight[token, VOCABULARY:] = 9 * torch.eye(VOCABULARY)
+    return subject_of(model, "by hand")
+
+
+def test_a_circuit_written_by_hand_scores_one_and_predicts_the_next_token():
+    subject = induction_by_hand()
+    found = head_scores(subject, length=10)
+    assert found.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
+    assert found.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
+    assert found.low["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
+    assert np.delete(found.mean["induction_score"].ravel(), 3).max() < 0.2
+    ids = subject.encode("3 1 4 15 9 3 1 4 15")
+    assert subject.model(ids).logits[0, 5:].argmax(-1).tolist() == [1, 4, 15, 9]
+
+
+def test_the_weights_alone_show_who_feeds_whom_and_what_is_copied():
+    subject = induction_by_hand()
+    table = composition(subject).to_frame()
+    top = table.iloc[0]
+    assert (top["earlier"], top["later"], top["kind"]) == ("L0H0", "L1H1", "K") and top["score"] > 0.1
+    assert table["score"].iloc[1:].max() < 0.02
+    assert copying_scores(subject)[1, 1] == pytest.approx(1, abs=1e-6)
+    pairs = strongest_pairs(subject, 1, 1, n=VOCABULARY)
+    assert pairs["source_token"].tolist() == pairs["output_token"].tolist()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "workbench-sinusoidal"])
+def test_a_token_alone_leaves_in_the_first_layer_what_the_weights_say(family):
+    """The first query sees itself alone, so attention writes `sum over heads of x W_V W_O`; biases fall out."""
+    model = make(family)
+    for name, parameter in model.named_parameters():
+        if "wpe" in name or name.endswith("pos.weight"):
+            torch.nn.init.zeros_(parameter)
+    subject = subject_of(model, family)
+    written = []
+    for token in (3, 7):
+        _, cache = subject.bridge.run_with_cache(torch.tensor([[token, 1]]))
+        written.append(cache["blocks.0.attn.hook_out"][0, 0])
+    w, tokens = layer_weights(subject)[0], embedding(subject)
+    expected = torch.einsum("m,hmd,hdn->n", tokens[3] - tokens[7], w.v, w.o)
+    # LayerNorm's bias falls out too; the norms' epsilon stays.
+    torch.testing.assert_close(written[0] - written[1], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_the_strongest_pairs_are_the_largest_entries_of_the_whole_matrix(tiny):
+    w, tokens = layer_weights(tiny)[1], embedding(tiny)
+    scores = tokens @ w.q[2] @ w.k[2].T @ tokens.T / tiny.card.d_head**0.5
+    found = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
+    np.testing.assert_allclose(found["score"], scores.flatten().topk(5).values, rtol=1e-4)
+    first = divmod(int(scores.argmax()), len(tokens))
+    assert (found["query_token"][0], found["key_token"][0]) == tuple(str(i) for i in first)
+    with pytest.raises(WorkbenchError, match="has no L2H0"):
+        strongest_pairs(tiny, 2, 0)
+
+
+def test_variance_goes_to_what_made_it():
+    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    order = torch.from_numpy(np.stack([rng.permutation(12) for _ in range(16)]))
+    position = torch.randn(12, 12, generator=torch_rng).double().expand(16, -1, -1)
+    content = torch.randn(12, 12, generator=torch_rng).double()[order[:, :, None], order[:, None, :]]
+    noise = torch.randn(16, 12, 12, generator=torch_rng).double()
+    shift = torch.randn(16, 1, 12, 1, generator=torch_rng).double()  # softmax cannot see it, so it counts for nothing
+    made = torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1) + shift
+    found = {k: v.round(decimals=2).tolist() for k, v in variance_shares(made, order).items()}
+    assert found["position"][:3] == [1, 0, 0] and found["content"][:3] == [0, 1, 0]
+    assert found["interaction"][:3] == [0, 0, 1] and found["interaction"][4] == 1
+    assert found["position"][3] == pytest.approx(0.5, abs=0.07)
+
+
+def test_a_head_that_sees_only_positions_is_all_position():
+    found = position_split(induction_by_hand(), n=2)
+    assert found.mean["position"][0, 0] > 0.99 and found.n == 2
+
+
+def test_a_text_counts_every_earlier_copy_and_what_followed_it():
+    ids = torch.tensor([[5, 6, 5, 6]])
+    pattern = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0.2, 0.5, 0.3]])[None, None]
+    found = text_scores(pattern, ids)
+    assert found["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
+    assert found["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
+
+
+def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
+    found = head_catalogue(induction_by_hand(), length=10)
+    assert "previous token" in found.labels(0, 0) and "induction" in found.labels(1, 1)
+    for rule in RULES:
+        given = [rule.label in found.labels(i, j) for i in range(2) for j in range(2)]
+        assert given == (found.low[rule.score] >= rule.at_least).ravel().tolist(), str(rule)
+    assert found.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
+    assert len(found.to_frame()) == 4
+
+
+def test_one_text_gives_no_interval_and_so_no_label(tiny):
+    found = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
+    assert set(found.to_frame()["labels"]) <= {"", "copying"}

@@ -1,0 +1,95 @@
+"""A head's weights as the field writes them: query, key, value and output matrices with the norms folded in.
+
+With row vectors, `QK = W_Q W_K^T` says which residual directions find each other and `OV = W_V W_O` what is moved when
+they do (Elhage et al. 2021). Both have rank `d_head`, so nothing of width `d_vocab` squared is ever built.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import Subject
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer's heads, `[head, d_model, d_head]` (`o`: `[head, d_head, d_model]`); keys and values of grouped-query
+    attention are repeated for each of their query heads. The scale of the norm before attention is in q, k and v.
+    """
+
+    q: Float[Tensor, "head d_model d_head"]
+    k: Float[Tensor, "head d_model d_head"]
+    v: Float[Tensor, "head d_model d_head"]
+    o: Float[Tensor, "head d_head d_model"]
+
+
+def norm_scale(norm: nn.Module, d_model: int, like: Tensor) -> Float[Tensor, " d_model"]:
+    """By what a norm multiplies each dimension after it has made the length one (Gemma stores it less one)."""
+    if isinstance(norm, nn.LayerNorm):
+        return torch.ones(d_model).to(like) if norm.weight is None else norm.weight.detach()
+    return norm(torch.full((1, 1, d_model), 1e3).to(like))[0, 0].detach()  # a vector whose root mean square is 1000
+
+
+def centres(norm: nn.Module) -> bool:
+    """Whether the norm takes the mean off, as LayerNorm does and RMSNorm does not."""
+    return isinstance(norm, nn.LayerNorm)
+
+
+@torch.no_grad()
+def layer_weights(subject: Subject) -> list[LayerWeights]:
+    """The weights of every head of every layer, biases left out.
+
+    Raises `WorkbenchError` where TransformerLens cannot name them.
+    """
+    bridge, card = subject.bridge, subject.card
+    try:
+        q, k, v, o = (getattr(bridge, f"W_{part}").detach() for part in "QKVO")
+    except (AttributeError, KeyError, ValueError, RuntimeError) as error:
+        raise WorkbenchError(
+            f"TransformerLens cannot take the heads of {subject.name} ({card.architecture}) apart: {error}"
+        ) from error
+    groups = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(groups, 1) for x in (k, v))
+    norms = block_norms(subject)
+    found = []
+    for i, norm in enumerate(norms):
+        scale = norm_scale(norm, card.d_model, q)[:, None]
+        read = [x[i] * scale for x in (q, k, v)]
+        if centres(norm):
+            read = [x - x.mean(-2, keepdim=True) for x in read]
+        found.append(LayerWeights(*read, o[i]))
+    return found
+
+
+def block_norms(subject: Subject) -> list[nn.Module]:
+    """The norm before each layer's attention."""
+    mapping: Any = subject.bridge.adapter.component_mapping
+    layers: Any = subject.model.get_submodule(mapping["blocks"].name)
+    return [layer.get_submodule(mapping["blocks"].submodules["ln1"].name) for layer in layers]
+
+
+@torch.no_grad()
+def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
+    """Token vectors at unit root mean square, as a norm hands them on (its scale is in the heads' weights)."""
+    weight: Any = subject.model.get_input_embeddings().weight
+    vectors = weight.detach()
+    if centres(block_norms(subject)[0]):
+        vectors = vectors - vectors.mean(-1, keepdim=True)
+    return vectors / vectors.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
+
+
+@torch.no_grad()
+def unembedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
+    """What each token's logit reads, the scale of the final norm folded in, less the mean over tokens, to which a
+    softmax is blind.
+    """
+    mapping: Any = subject.bridge.adapter.component_mapping
+    norm = subject.model.get_submodule(mapping["ln_final"].name)
+    weight: Any = subject.model.get_output_embeddings().weight
+    read = weight.detach() * norm_scale(norm, subject.card.d_model, weight)
+    read = read - read.mean(0)
+    return read - read.mean(-1, keepdim=True) if centres(norm) else read
