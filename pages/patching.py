@@ -6,6 +6,7 @@ import streamlit as st
 import workbench as wb
 from workbench.figures import patching as draw
 from workbench.figures.style import visible
+from workbench.interp.checks import TOLERANCE, WORDS
 from workbench.interp.patching import DIRECTIONS, SITES, Patching
 from workbench.ui.alignment import alignment
 from workbench.ui.charts import chart, downloads
@@ -13,7 +14,7 @@ from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
-TOLERANCE = 1e-3
+FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 EXAMPLES = {
     "Induction": (
         "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old",
@@ -31,9 +32,11 @@ EXAMPLES = {
 }
 FIELDS = ("clean", "corrupted", "answer", "wrong")
 SITE_HELP = """
-- **resid_pre**, **resid_post**: the residual stream before and after a layer
+- **resid_pre**, **resid_mid**, **resid_post**: the residual stream before a layer, between its attention and its
+  MLP, and after it
 - **attn_out**, **mlp_out**: what attention and the MLP add to it
 - **z**: what one head puts out, at all positions
+- **q**, **k**, **v**, **pattern**: the queries, keys, values or attention pattern of one head
 """
 DIRECTION_HELP = """
 - **denoising**: clean activations into the corrupted run. What is enough to bring the answer back?
@@ -72,7 +75,7 @@ def inputs() -> tuple[str, dict[str, str]]:
             help="What the corrupted prompt leads to.",
         ),
     }
-    site = choose_site.selectbox("What is patched", list(SITES), key="site", bind="query-params", help=SITE_HELP)
+    site = choose_site.selectbox("What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP)
     direction = choose_direction.segmented_control(
         "Direction",
         DIRECTIONS,
@@ -109,16 +112,12 @@ def numbers(found: Patching) -> None:
 
 
 def trust(found: Patching) -> None:
-    words = {
-        "plain_model": "both runs against the plain model",
-        "hooked_cells": "random cells against TransformerLens's hooks",
-    }
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Can this be trusted?**", width="content")
         for name, value in found.checks.items():
             good = value <= TOLERANCE
             st.badge(
-                f"{words.get(name, name)}: {value:.0e} logits apart",
+                f"{WORDS.get(name, name)}: {value:.0e}",
                 icon=":material/check:" if good else ":material/warning:",
                 color="green" if good else "red",
             )

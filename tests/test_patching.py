@@ -8,25 +8,94 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
+from workbench.interp.hooked import hooked
 from workbench.interp.packed import engine
-from workbench.interp.patching import DIRECTIONS, SITES, hooked_sweep, pair, patch, sweep
+from workbench.interp.patching import DIRECTIONS, METRICS, SITES, pair, patch, sweep
+from workbench.interp.sweep import Settings, run_sweep
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CELLS = {
+    **{site: [(0, 3), (1, 5), (1, 8), (2, 4), (2, 8)] for site, axes in SITES.items() if axes == ("layer", "pos")},
+    "z_by_pos": [(0, 1, 3), (1, 0, 5), (1, 3, 8), (2, 2, 8)],
+    "neurons": [(0, 0), (0, 17), (0, 60)],
+}
 IOI = "When Mary and John went to the store, {} gave a drink to"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_equals_hooked_for_every_site_in_both_directions(family):
+def test_packed_equals_hooked_for_every_site(family):
     subject = subject_of(make(family), family)
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     # Some families keep norms and rotary tables in float32 inside a float64 model; ours and GPT-2 do not.
     tolerance = 1e-10 if family in ("gpt2", "neox") or family.startswith("workbench") else 1e-5
-    for site in SITES:
-        for direction in DIRECTIONS:
-            ours, ends = sweep(subject, question, site, direction)
-            theirs, again = hooked_sweep(subject, question, site, direction)
-            torch.testing.assert_close(ours, theirs, atol=tolerance, rtol=0)
-            assert ends == pytest.approx(again, abs=tolerance)
+    for i, site in enumerate(SITES):
+        if site == "resid_mid" and engine(subject).parallel:
+            continue
+        settings = Settings(site, DIRECTIONS[i % 2], layer=1 if site == "neurons" else None)
+        ours, theirs = (
+            run_sweep(subject, question, settings),
+            hooked(subject, question, settings, cells=CELLS.get(site)),
+        )
+        some = ~theirs.values.isnan()
+        torch.testing.assert_close(ours.values[some], theirs.values[some], atol=tolerance, rtol=0)
+        assert (ours.clean, ours.corrupted) == pytest.approx((theirs.clean, theirs.corrupted), abs=tolerance)
+
+
+def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
+    subject = subject_of(tiny_gpt(n_layers=4).double())
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    ours = run_sweep(subject, question, Settings("mlp_out", window=3)).values
+    bridge = subject.bridge
+    _, cache = bridge.run_with_cache(question.clean[None])
+    hooks = [(n := f"blocks.{i}.hook_mlp_out", lambda x, hook, n=n: put(x, cache[n], 5)) for i in (1, 2, 3)]
+
+    def put(x, given, p):
+        x = x.clone()
+        x[:, p] = given[:, p]
+        return x
+
+    logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
+    assert float(ours[2, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "resample"])
+def test_an_ablated_map_is_of_the_clean_run(tiny, replacement):
+    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement)
+    assert found.direction == "noising" and found.checks["identity_patch"] < 1e-5
+    if replacement == "zero":  # one cell by hand
+        logits = tiny.bridge.run_with_hooks(
+            tiny.encode(CLEAN), fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))]
+        )[0, -1]
+        assert found.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
+
+
+def zero_head(z, head):
+    z = z.clone()
+    z[:, :, head] = 0
+    return z
+
+
+def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
+    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_pre")
+    assert found.effect[0][0] == 0 and found.clean_metric != found.corrupted_metric
+    whole = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_post")
+    assert whole.effect[-1][-1] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_read_off_the_same_runs(tiny, metric):
+    found = patch(tiny, CLEAN, CORRUPTED, answer=["7", "9"], wrong="8", metric=metric, site="resid_post")
+    assert max(found.checks.values()) < 1e-3 and found.metric_name == metric
+    logits = tiny.model(tiny.encode(CLEAN)).logits[0, -1]
+    by_hand = {
+        "logit_difference": logits[[7, 9]].mean() - logits[8],
+        "prob_difference": logits.softmax(-1)[[7, 9]].sum() - logits.softmax(-1)[8],
+        "log_prob": logits.softmax(-1)[[7, 9]].sum().log(),
+        "prob": logits.softmax(-1)[[7, 9]].sum(),
+        "rank": (logits > logits[[7, 9]].max()).sum(),
+        "kl": torch.zeros(()),
+    }
+    assert found.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
 
 
 def test_chunks_under_a_small_budget_change_nothing():
@@ -91,6 +160,11 @@ def test_a_model_that_cannot_be_packed_goes_through_the_hooks_and_says_so(tiny):
         ({"answer": "8"}, "are both '8'"),
         ({"site": "soul"}, "site is 'soul'.*resid_pre"),
         ({"direction": "sideways"}, "denoising or noising"),
+        ({"metric": "charm"}, "metric is 'charm'"),
+        ({"site": "neurons"}, "needs a layer"),
+        ({"layer": 9}, "no layer 9"),
+        ({"window": 3}, "window of 3"),
+        ({"site": "q", "replacement": "mean"}, "no mean ablation"),
     ],
 )
 def test_bad_input_gets_one_sentence(tiny, change, message):

@@ -28,6 +28,13 @@ out, err = Console(), Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Model = Annotated[str, typer.Argument(help="A bundled name, folder, .gguf file, Hugging Face id or run:ID.")]
+Site = Annotated[
+    str,
+    typer.Option(
+        help="resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, pattern, neurons@LAYER."
+    ),
+]
+Metric = Annotated[str, typer.Option(help="logit_difference, prob_difference, log_prob, prob, rank or kl.")]
 Limit = Annotated[int | None, typer.Option(help="At most this many items a task.")]
 
 
@@ -153,30 +160,46 @@ def patch(
     model: Model,
     clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
     corrupted: Annotated[str, typer.Option(help="As many tokens, another answer.")],
-    answer: Annotated[str, typer.Option(help='The clean answer, one token, such as " Mary".')],
+    answer: Annotated[str, typer.Option(help='The clean answer, one token, such as " Mary"; several with commas.')],
     wrong: Annotated[str, typer.Option(help='The other answer, one token, such as " John".')],
-    site: Annotated[str, typer.Option(help="resid_pre, resid_post, attn_out, mlp_out or z.")] = "resid_pre",
+    site: Site = "resid_pre",
     direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    metric: Metric = "logit_difference",
+    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
     as_json: Json = False,
 ) -> None:
     """Exact activation patching over the whole model: where does the answer come from?"""
     from workbench.interp import patch as sweep
     from workbench.subjects import load
 
+    site, _, layer = site.partition("@")
     with _bar(as_json) as report:
         found = sweep(
-            load(model), clean, corrupted, answer=answer, wrong=wrong, site=site, direction=direction, progress=report
+            load(model),
+            clean,
+            corrupted,
+            answer=answer.split(",") if "," in answer else answer,
+            wrong=wrong.split(",") if "," in wrong else wrong,
+            site=site,
+            direction=direction,
+            metric=metric,
+            replacement=replacement,
+            layer=int(layer) if layer else None,
+            progress=report,
         )
     if as_json:
         _print_json(found.to_dict())
         return
     out.print(
-        f"logit difference {answer!r} - {wrong!r}: clean {found.clean_metric:+.3f}, "
+        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
         f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
         f"{found.seconds:.2f} s, n = {found.n}"
     )
-    names = found.corrupted_tokens if found.axes[1] == "pos" else [f"H{i}" for i in range(len(found.effect[0]))]
-    rows = found.to_frame().assign(at=lambda f: [names[i] for i in f[found.axes[1]]])
+    rows = found.to_frame()
+    if "pos" in rows:
+        rows = rows.assign(token=[found.corrupted_tokens[i] for i in rows["pos"]])
+    for warning in found.warnings:
+        err.print(_plain(warning))
     rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
     _show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
 

@@ -9,7 +9,7 @@ names that TransformerLens's architecture adapter gives them.
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,42 +24,12 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from workbench.errors import WorkbenchError
+from workbench.interp.branches import Branches, Edit, Recording
 from workbench.subjects import Subject
 from workbench.subjects.bridge import shared_clone
 
 NAME = "workbench_packed"
 CACHES = ("past_key_values", "layer_past", "past_key_value")
-
-
-@dataclass
-class Recording:
-    """What one ordinary forward pass leaves behind, for each layer; `batch` is the prompts' axis.
-
-    `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last layer), `z` is
-    `[batch, pos, head, d_head]`, keys and values `[batch, kv_head, pos, d_head]` after rotary turns.
-    """
-
-    resid: list[Tensor] = field(default_factory=list)
-    attn_out: list[Tensor] = field(default_factory=list)
-    mlp_out: list[Tensor] = field(default_factory=list)
-    z: list[Tensor] = field(default_factory=list)
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
-    arguments: list[dict[str, Any]] = field(default_factory=list)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
-
-
-@dataclass
-class Branches:
-    """`n` patched runs that differ from the target run from position `pos` on: rows `[n, n_pos - pos, d_model]`.
-
-    They enter before layer `layer` (n_layers: straight to the readout). `key` is the caller's.
-    """
-
-    layer: int
-    pos: int
-    rows: Float[Tensor, "n suffix d_model"]
-    key: Any = None
 
 
 @dataclass
@@ -72,6 +42,7 @@ class _Pass:
     layer: int = 0
     groups: list[tuple[int, int]] = field(default_factory=list)  # (pos, n) in the order of the packed row
     z: Tensor | None = None
+    seen: tuple[Tensor, Tensor, Tensor] | None = None  # queries, keys, values of a projection
 
 
 _PASS: ContextVar[_Pass | None] = ContextVar("packed_pass", default=None)
@@ -82,12 +53,14 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     state = _PASS.get()
     softcap = more.get("softcap")
     if state is None or state.recording is not None:
-        out = _attend(query, key, value, attention_mask, scaling, softcap).transpose(1, 2)
+        out = attend(query, key, value, attention_mask, scaling, softcap).transpose(1, 2)
         if state is not None and state.recording is not None:
-            for where, tensor in (("keys", key), ("values", value), ("z", out)):
+            state.recording.scaling.append((scaling, softcap))
+            for where, tensor in (("queries", query), ("keys", key), ("values", value), ("z", out)):
                 getattr(state.recording, where).append(tensor)
         return out, None
     if state.z is not None:
+        state.seen = query, key, value
         return state.z, None
     assert state.target is not None
     keys, values = (side[state.layer][state.prompt] for side in (state.target.keys, state.target.values))
@@ -99,11 +72,11 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
         k = torch.cat([keys[:, :pos].expand(n, -1, -1, -1), k], dim=2)
         v = torch.cat([values[:, :pos].expand(n, -1, -1, -1), v], dim=2)
         own = None if mask is None else mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
-        parts.append(_attend(q, k, v, own, scaling, softcap).transpose(1, 2).flatten(0, 1))
+        parts.append(attend(q, k, v, own, scaling, softcap).transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).unsqueeze(0), None
 
 
-def _attend(q, k, v, mask, scaling, softcap) -> Tensor:
+def attend(q, k, v, mask, scaling, softcap) -> Tensor:
     """Attention of the last queries over all keys: `[batch, head, query, d_head]`. No mask means causal."""
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     if mask is None:
@@ -137,14 +110,26 @@ class PackedEngine:
         parts = mapping["blocks"].submodules
         self.attentions = [layer.get_submodule(parts["attn"].name) for layer in self.layers]
         self.mlps = [layer.get_submodule(parts["mlp"].name) for layer in self.layers]
+        self.outputs = [a.get_submodule(parts["attn"].submodules["o"].name) for a in self.attentions]
+        self.neurons = [m.get_submodule(parts["mlp"].submodules["out"].name) for m in self.mlps]
+        # What attention adds to the stream: Gemma norms it once more.
+        adds = parts.get("ln1_post") or parts["attn"]
+        self.adders = [layer.get_submodule(adds.name) for layer in self.layers]
+        self.norm1 = [layer.get_submodule(parts["ln1"].name) for layer in self.layers]
+        self.parallel = "hook_resid_mid" not in mapping["blocks"].hook_aliases
         self.norm = self.model.get_submodule(mapping["ln_final"].name)
         self.unembed: Any = self.model.get_output_embeddings()
         self.softcap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         self.lock = threading.Lock()
 
     @torch.no_grad()
-    def record(self, ids: Int[Tensor, "batch pos"]) -> Recording:
-        """One ordinary pass over the prompts (of equal length), everything a sweep needs kept."""
+    def record(
+        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
+    ) -> Recording:
+        """One ordinary pass over the prompts (of equal length), or over `embeddings` in their place.
+
+        Everything a sweep needs is kept.
+        """
         recording = Recording()
 
         def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -161,13 +146,19 @@ class PackedEngine:
             handles = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self.layers]
             handles += [m.register_forward_hook(leave(recording.attn_out)) for m in self.attentions]
             handles += [m.register_forward_hook(leave(recording.mlp_out)) for m in self.mlps]
+            handles += [m.register_forward_hook(leave(recording.mid)) for m in self.adders]
+            handles += [
+                m.register_forward_pre_hook(lambda _m, args: recording.post.append(args[0])) for m in self.neurons
+            ]
             handles.append(self.layers[-1].register_forward_hook(leave(last)))
             try:
-                recording.logits = self.model(ids, use_cache=False).logits
+                given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
+                recording.logits = self.model(**given, use_cache=False).logits
             finally:
                 for handle in handles:
                     handle.remove()
         recording.resid += last
+        recording.mid = [before + added for before, added in zip(recording.resid, recording.mid, strict=False)]
         if len(recording.keys) != len(self.layers):
             raise UnpackableError(f"{type(self.model).__name__} has attention that the packed engine does not see.")
         return recording
@@ -176,27 +167,87 @@ class PackedEngine:
     def block(
         self, target: Recording, prompt: int, layer: int, pos: Int[Tensor, " row"], **replaced: Tensor
     ) -> Float[Tensor, "n row d_model"]:
-        """Run one block at rows `pos` with a part of it replaced: `z`, `attn_out` or `mlp_out`, `[n, row, ...]`.
+        """Run one block at rows `pos` with a part replaced, `[n, row, ...]`: `z`, `attn_out`, `mid`, `post`, `mlp_out`.
 
         Nothing attends here: with its attention given, a block works on each position alone. Without `z` or
         `attn_out`, the target's own z is used.
         """
         n = len(next(iter(replaced.values())))
+        z = replaced.pop("z") if "z" in replaced else target.z[layer][prompt, pos].expand(n, -1, -1, -1)
         rows = target.resid[layer][prompt, pos].repeat(n, 1).unsqueeze(0)
-        z = replaced["z"] if "z" in replaced else target.z[layer][prompt, pos].expand(n, -1, -1, -1)
         state = _Pass(target=target, prompt=prompt, layer=layer, z=z.flatten(0, 1).unsqueeze(0))
-        outputs = {"attn_out": self.attentions[layer], "mlp_out": self.mlps[layer]}
-        with self.lock, _active(state):
-            handles = [
-                module.register_forward_hook(_replace(replaced[name].flatten(0, 1).unsqueeze(0)))
-                for name, module in outputs.items()
-                if name in replaced
-            ]
-            try:
-                return self._layer(state, rows, pos.repeat(n))[0].unflatten(0, (n, -1))
-            finally:
-                for handle in handles:
-                    handle.remove()
+        given = {site: value.flatten(0, 1).unsqueeze(0) for site, value in replaced.items()}
+        if "mid" in given:
+            given["mid"] = given["mid"] - rows
+        with self.lock, _active(state), self._replaced(layer, given):
+            return self._layer(state, rows, pos.repeat(n))[0].unflatten(0, (n, -1))
+
+    @torch.no_grad()
+    def project(
+        self, target: Recording, prompt: int, layer: int, resid: Float[Tensor, "n pos d_model"]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values `[n, head, pos, d_head]` of a layer whose attention reads these streams."""
+        n, n_pos = resid.shape[:2]
+        z = target.z[layer][prompt].expand(n, -1, -1, -1)
+        state = _Pass(target=target, prompt=prompt, layer=layer, z=z.flatten(0, 1).unsqueeze(0))
+        where = torch.arange(n_pos, device=resid.device).repeat(n)
+        with _active(state):
+            self._layer(state, resid.flatten(0, 1).unsqueeze(0), where)
+        assert state.seen is not None
+        q, k, v = (x[0].unflatten(1, (n, n_pos)).transpose(0, 1) for x in state.seen)
+        return q, k, v
+
+    @contextmanager
+    def _replaced(self, layer: int, given: dict[str, Tensor]) -> Iterator[None]:
+        """Modules of one block whose output (of `post`: input) is given while the context lasts."""
+        modules = {"attn_out": self.attentions, "mid": self.adders, "mlp_out": self.mlps, "post": self.neurons}
+        handles = []
+        for site, value in given.items():
+            module = modules[site][layer]
+            if site == "post":
+                handles.append(module.register_forward_pre_hook(lambda _m, _args, value=value: (value,)))
+            else:
+                handles.append(module.register_forward_hook(_replace(value)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _edited(self, layer: int, edits: list[tuple[Int[Tensor, " row"], Edit]]) -> Iterator[None]:
+        """The edits of the branches under way in this layer, each at its rows of the packed row."""
+        by_site: dict[str, list[tuple[Tensor, Edit]]] = {}
+        for rows, edit in edits:
+            by_site.setdefault(edit.site, []).append((rows, edit))
+
+        def changed(x: Tensor, found: list[tuple[Tensor, Edit]]) -> Tensor:
+            x = x.clone()
+            for rows, edit in found:
+                value = edit.value.flatten(0, 1)
+                if edit.site == "z":
+                    heads = x[0].unflatten(-1, (-1, value.shape[-1]))  # a view
+                    which = torch.arange(heads.shape[1]) if edit.heads is None else torch.tensor(edit.heads)
+                    heads[rows.unsqueeze(1), which.to(rows.device)] = value
+                elif edit.heads is not None:
+                    x[0, rows.unsqueeze(1), torch.tensor(edit.heads, device=rows.device)] = value
+                else:
+                    x[0, rows] = value
+            return x
+
+        places = {"attn_out": self.attentions, "mlp_out": self.mlps, "z": self.outputs, "post": self.neurons}
+        handles = []
+        for site, found in by_site.items():
+            module = places[site][layer]
+            if site in ("z", "post"):
+                handles.append(module.register_forward_pre_hook(lambda _m, a, found=found: (changed(a[0], found),)))
+            else:
+                handles.append(module.register_forward_hook(_change(lambda x, found=found: changed(x, found))))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     @torch.no_grad()
     def carry(
@@ -212,7 +263,7 @@ class PackedEngine:
         rows: dict[int, Tensor] = {}
         for layer in range(min((b.layer for b in branches), default=0), len(self.layers) + 1):
             for p, found in by_pos.items():
-                joining = [b.rows for b in found if b.layer == layer]
+                joining = [b.make() for b in found if b.layer == layer]
                 if joining:
                     rows[p] = torch.cat([rows[p], *joining] if p in rows else joining)
             if layer < len(self.layers) and rows:
@@ -220,14 +271,15 @@ class PackedEngine:
                 state = _Pass(target=target, prompt=prompt, layer=layer, groups=groups)
                 packed = torch.cat([x.flatten(0, 1) for x in rows.values()]).unsqueeze(0)
                 where = torch.cat([suffix[p].repeat(n) for p, n in groups])
-                with _active(state):
+                edits = _edits_here(by_pos, groups, n_pos, layer)
+                with self.lock, _active(state), self._edited(layer, edits):
                     packed = self._layer(state, packed, where)[0]
                 sizes = [n * (n_pos - p) for p, n in groups]
                 for (p, n), part in zip(groups, packed.split(sizes), strict=True):
                     rows[p] = part.unflatten(0, (n, -1))
         done = []
         for p, found in by_pos.items():
-            finals = rows[p][:, -1].split([len(b.rows) for b in found])
+            finals = rows[p][:, -1].split([b.n for b in found])
             done += list(zip(found, finals, strict=True))
         return done
 
@@ -266,7 +318,30 @@ def _active(state: _Pass) -> Iterator[None]:
 
 
 def _replace(value: Tensor):
-    return lambda _module, _args, out: (value, *out[1:]) if isinstance(out, tuple) else value
+    return _change(lambda _: value)
+
+
+def _change(change: Callable[[Tensor], Tensor]):
+    return lambda _module, _args, out: (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+
+def _edits_here(
+    by_pos: dict[int, list[Branches]], groups: list[tuple[int, int]], n_pos: int, layer: int
+) -> list[tuple[Tensor, Edit]]:
+    """The edits that branches under way have at this layer, with their rows in the packed row."""
+    found, start = [], 0
+    for p, n in groups:
+        at = start
+        for branch in by_pos[p]:
+            if branch.layer > layer:
+                break  # they are sorted by layer, so the rest has not joined yet
+            for edit in branch.edits:
+                if edit.layer == layer:
+                    first = at + torch.arange(branch.n, device=edit.pos.device) * (n_pos - p)
+                    found.append(((first.unsqueeze(1) + edit.pos - p).flatten(), edit))
+            at += branch.n * (n_pos - p)
+        start += n * (n_pos - p)
+    return found
 
 
 _ENGINES: WeakKeyDictionary[Subject, PackedEngine] = WeakKeyDictionary()

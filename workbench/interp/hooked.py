@@ -1,0 +1,126 @@
+"""The same maps by TransformerLens's hooks, one whole run a cell: slow, for any architecture, and our referee."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.metrics import metric_of
+from workbench.interp.pairs import Pair
+from workbench.interp.sites import SITES
+from workbench.interp.sweep import Progress, Settings, Swept
+from workbench.subjects import Subject
+
+HOOKS = {
+    "z": "attn.hook_z",
+    "z_by_pos": "attn.hook_z",
+    "q": "attn.hook_q",
+    "k": "attn.hook_k",
+    "v": "attn.hook_v",
+    "pattern": "attn.hook_pattern",
+    "neurons": "mlp.hook_post",
+}
+Cell = tuple[int, ...]
+
+
+def hooked(
+    subject: Subject,
+    question: Pair,
+    settings: Settings,
+    *,
+    cells: list[Cell] | None = None,
+    progress: Progress | None = None,
+) -> Swept:
+    """The map of `settings` with the other run's activations; `cells` limits the work, the others stay NaN.
+
+    Raises `WorkbenchError` where TransformerLens has no hook for the site, or the settings need the packed engine.
+    """
+    if settings.replacement not in ("other", "zero") or settings.window > 1:
+        raise WorkbenchError("Hooks patch single layers from the other run, or zero them; the packed engine does more.")
+    bridge, axes, site = subject.bridge, SITES[settings.site], settings.site
+    runs = torch.stack([question.clean, question.corrupted])
+    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
+    if settings.ablates:
+        source, target = 1, 0
+    name = HOOKS.get(site, f"hook_{site}")
+    with torch.no_grad():
+        wanted = (name, "hook_resid_pre") if site == "resid_mid" else (name,)
+        logits, cache = bridge.run_with_cache(runs, names_filter=lambda n: n.endswith(wanted))
+        n_layers = subject.card.n_layers
+        if f"blocks.{n_layers - 1}.{name}" not in cache:
+            raise WorkbenchError(f"TransformerLens has no {site} for {subject.card.architecture}; choose another site.")
+        metric = metric_of(settings.metric, question, logits[0, -1])
+        clean, corrupted = metric(logits[:, -1]).tolist()
+        layers = settings.layers(subject)
+        sizes = _sizes(cache[f"blocks.{n_layers - 1}.{name}"], site, len(layers))
+        values = torch.full([sizes[axis] for axis in axes], float("nan"), dtype=subject.model.dtype)
+        todo = cells if cells is not None else [tuple(c) for c in torch.ones(values.shape).nonzero().tolist()]
+        for done, cell in enumerate(todo):
+            full = f"blocks.{layers[cell[0]]}.{name}"
+            where = _where(site, dict(zip(axes, cell, strict=True)))
+            given = torch.zeros_like(cache[full][source]) if settings.ablates else cache[full][source]
+            if site == "resid_mid":
+                full, given = _through_attention(bridge, layers[cell[0]], given, cache, target)
+            hook = (full, _putting(given, where))
+            out = bridge.run_with_hooks(runs[target : target + 1], fwd_hooks=[hook])
+            values[cell] = metric(out[:, -1])[0].to(values.dtype).cpu()
+            if progress is not None and done % 8 == 0:
+                progress((done + 1) / len(todo), f"{site}: {done + 1} of {len(todo)} hooked runs")
+    return Swept(values, clean, corrupted, question.first_difference, metric)
+
+
+def _sizes(activation: Tensor, site: str, n_layers: int) -> dict[str, int]:
+    """How long each axis of the map is, read off an activation with its batch axis first."""
+    head = 1 if site == "pattern" else 2
+    pos = 2 if site == "pattern" else 1
+    n_head = activation.shape[head] if activation.ndim == 4 else 0
+    return {"layer": n_layers, "pos": activation.shape[pos], "head": n_head, "neuron": activation.shape[-1]}
+
+
+def _putting(given: Tensor, where: tuple[Any, ...]) -> Any:
+    """A hook that puts `given` into an activation, at `where`."""
+
+    def put(activation: Tensor, hook: Any) -> Tensor:
+        activation = activation.clone()
+        activation[(slice(None), *where)] = given[where]
+        return activation
+
+    return put
+
+
+def _through_attention(bridge: Any, layer: int, mid: Tensor, cache: Any, target: int) -> tuple[str, Tensor]:
+    """The hook and the value that make the stream after attention `mid`.
+
+    TransformerBridge's own `hook_resid_mid` is what ln2 reads: a patch there changes the MLP's input and leaves the
+    stream that goes on past it as it was.
+    """
+    name = f"blocks.{layer}.ln1_post.hook_out"
+    name = name if name in bridge.hook_dict else f"blocks.{layer}.hook_attn_out"
+    return name, mid - cache[f"blocks.{layer}.hook_resid_pre"][target]
+
+
+def _where(site: str, at: dict[str, int]) -> tuple[Any, ...]:
+    """The index of a cell in an activation without its batch axis."""
+    if site == "pattern":
+        return (at["head"],)
+    if site == "neurons":
+        return (slice(None), at["neuron"])
+    if "head" in at:
+        return (at.get("pos", slice(None)), at["head"])
+    return (at["pos"],)
+
+
+def hooked_sweep(
+    subject: Subject,
+    question: Pair,
+    site: str,
+    direction: str = "denoising",
+    *,
+    cells: list[Cell] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Float[Tensor, "layer other"], tuple[float, float]]:
+    """The logit difference of every cell (or of `cells`) by hooks, and of the clean and the corrupted run."""
+    found = hooked(subject, question, Settings(site, direction), cells=cells, progress=progress)
+    return found.values, (found.clean, found.corrupted)

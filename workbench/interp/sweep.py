@@ -1,0 +1,206 @@
+"""All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a cell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.branches import Branches, Recording
+from workbench.interp.metrics import METRICS, Metric, metric_of
+from workbench.interp.packed import engine
+from workbench.interp.pairs import Pair
+from workbench.interp.sites import OUTPUTS, REPLACEMENTS, SITES, WINDOWED, Map, source_of_run, source_of_value
+from workbench.interp.texts import TEXTS
+from workbench.subjects import Subject
+
+DIRECTIONS = ("denoising", "noising")
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a sweep does, apart from the question.
+
+    - `site`, `direction`, `metric`, `replacement`: see `SITES`, `DIRECTIONS`, `METRICS`, `REPLACEMENTS`
+    - `layer`: the one layer to sweep (needed for neurons); None for all
+    - `window`: layers replaced at once (attn_out and mlp_out); `noise`: standard deviations of the embedding
+    - `memory_gb`: that the packed rows may take; `seed`: of noise and resampling
+    """
+
+    site: str = "resid_pre"
+    direction: str = "denoising"
+    metric: str = "logit_difference"
+    replacement: str = "other"
+    layer: int | None = None
+    window: int = 1
+    noise: float = 3.0
+    memory_gb: float = 1.0
+    seed: int = 0
+
+    def check(self, subject: Subject) -> None:
+        """Raise `WorkbenchError` for the first setting that makes no sense, saying what would."""
+        for what, value, known in (
+            ("site", self.site, SITES),
+            ("direction", self.direction, DIRECTIONS),
+            ("metric", self.metric, METRICS),
+            ("replacement", self.replacement, REPLACEMENTS),
+        ):
+            if value not in known:
+                raise WorkbenchError(f"The {what} is {value!r}; choose {_either(list(known))}.")
+        n_layers = subject.card.n_layers
+        if self.layer is not None and not 0 <= self.layer < n_layers:
+            raise WorkbenchError(f"There is no layer {self.layer}; {subject.name} has layers 0 to {n_layers - 1}.")
+        if self.site == "neurons" and self.layer is None:
+            raise WorkbenchError("A sweep over neurons needs a layer; name one, such as 0.")
+        if self.window < 1 or (self.window > 1 and self.site not in WINDOWED):
+            raise WorkbenchError(f"A window of {self.window} layers goes with {' and '.join(WINDOWED)} only.")
+        if self.ablates and self.site not in OUTPUTS:
+            raise WorkbenchError(f"{self.site} has no {self.replacement} ablation; choose {_either(list(OUTPUTS))}.")
+
+    def layers(self, subject: Subject) -> list[int]:
+        """The layers that are swept."""
+        return list(range(subject.card.n_layers)) if self.layer is None else [self.layer]
+
+    @property
+    def ablates(self) -> bool:
+        """Whether activations of the clean run are taken away and nothing of another prompt comes in."""
+        return self.replacement in ("zero", "mean", "resample")
+
+
+def settings_of(**given: Any) -> Settings:
+    """Settings by name. Raises `WorkbenchError` for a word that is none."""
+    known = [f.name for f in fields(Settings)]
+    for name in given:
+        if name not in known:
+            raise WorkbenchError(f"A sweep has no setting {name!r}; there are {', '.join(known)}.")
+    return Settings(**given)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """One question's map in the metric's unit, laid out by the site's axes, and the two unpatched runs.
+
+    `first` is the first position whose cells were computed: before it a patch changes nothing.
+    """
+
+    values: Float[Tensor, "*axes"]
+    clean: float
+    corrupted: float
+    first: int
+    metric: Metric = field(repr=False)
+
+    @property
+    def effect(self) -> Float[Tensor, "*axes"]:
+        """Normalised: 0 is the corrupted run, 1 the clean run."""
+        return (self.values - self.corrupted) / (self.clean - self.corrupted)
+
+
+def _either(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None) -> Swept:
+    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
+    packed = engine(subject)
+    run = packed.record(torch.stack([question.clean, question.corrupted]))
+    ends = run.logits[:, -1].clone()
+    metric = metric_of(settings.metric, question, ends[0])
+    first = question.first_difference
+    if settings.replacement == "noise":
+        run = packed.record(*_noised(subject, question, settings))
+        ends[1] = run.logits[1, -1]
+    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
+    come_in = source_of_run(run, source)
+    if settings.ablates:
+        target, first = 0, 0
+        come_in = _ablation(subject, run, settings)
+    del run.logits  # by far the largest part of it
+    clean, corrupted = metric(ends).tolist()
+    layers = tuple(settings.layers(subject))
+    swept = Map(packed, run, target, come_in, settings.site, first, layers, settings.window)
+    values = torch.full(swept.shape(), (clean, corrupted)[target], dtype=run.resid[0].dtype)
+    chunks = split(list(swept.branches()), run, settings.memory_gb)
+    for i, chunk in enumerate(chunks):
+        for branch, finals in packed.carry(run, target, chunk):
+            values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
+        if progress is not None:
+            progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
+    return Swept(values, clean, corrupted, first, metric)
+
+
+def _noised(subject: Subject, question: Pair, settings: Settings) -> tuple[Tensor, Tensor]:
+    """The clean prompt twice, and its embeddings: as they are, and noised where the prompts differ."""
+    ids = torch.stack([question.clean, question.clean])
+    embed: Any = subject.model.get_input_embeddings()
+    embeddings = embed(ids).clone()
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(embeddings[1].shape, generator=generator).to(embeddings)
+    differ = (question.clean != question.corrupted).unsqueeze(-1)
+    embeddings[1] += noise * differ * settings.noise * embed.weight.std()
+    return ids, embeddings
+
+
+def _ablation(subject: Subject, run: Recording, settings: Settings) -> Any:
+    """The source of an ablation: zeros, the mean over the reference texts, or one of them drawn at random."""
+    n_pos = run.resid[0].shape[1]
+    if settings.replacement == "zero":
+        return source_of_value("zero", run, None)
+    reference = engine(subject).record(reference_ids(subject, n_pos))
+    if settings.replacement == "mean":
+        return source_of_value("mean", run, reference)
+    generator = torch.Generator().manual_seed(settings.seed)
+    return source_of_run(reference, int(torch.randint(len(reference.resid[0]), (1,), generator=generator)))
+
+
+def reference_ids(subject: Subject, n_pos: int) -> Tensor:
+    """The first `n_pos` tokens of each reference text that has as many, `[text, pos]`.
+
+    Where the tokenizer cannot read text (models over bare token ids), random tokens stand in for it.
+    """
+    found = []
+    for text in TEXTS:
+        ids = subject.tokenizer(text, verbose=False)["input_ids"][:n_pos]
+        if len(ids) == n_pos and len(set(ids)) > n_pos // 4:
+            found.append(ids)
+    if not found:
+        generator = torch.Generator().manual_seed(0)
+        found = torch.randint(subject.card.d_vocab, (len(TEXTS), n_pos), generator=generator).tolist()
+    return torch.tensor(found, device=subject.device)
+
+
+def split(branches: list[Branches], run: Recording, memory_gb: float) -> list[list[Branches]]:
+    """Split branches so that the widest moment of a pass stays within the budget."""
+    row_bytes = run.resid[0].element_size() * (8 * run.resid[0].shape[-1] + 3 * run.post[0].shape[-1])
+    limit = max(1, int(memory_gb * 2**30 / row_bytes))
+    n_pos = run.resid[0].shape[1]
+    chunks: list[list[Branches]] = [[]]
+    rows = 0
+    for branch in sorted(branches, key=lambda b: (b.pos, b.layer)):
+        size = branch.n * (n_pos - branch.pos)
+        if rows + size > limit and chunks[-1]:
+            chunks.append([])
+            rows = 0
+        chunks[-1].append(branch)
+        rows += size
+    return chunks
+
+
+def sweep(
+    subject: Subject,
+    question: Pair,
+    site: str = "resid_pre",
+    direction: str = "denoising",
+    *,
+    memory_gb: float = 1.0,
+    progress: Progress | None = None,
+) -> tuple[Float[Tensor, "layer other"], tuple[float, float]]:
+    """The logit difference of every cell, and of the clean and the corrupted run: `run_sweep` in one line.
+
+    Raises `UnpackableError` for an architecture that the engine cannot run.
+    """
+    found = run_sweep(subject, question, Settings(site, direction, memory_gb=memory_gb), progress)
+    return found.values, (found.clean, found.corrupted)
