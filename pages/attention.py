@@ -7,11 +7,15 @@ from workbench.figures.style import head_name, visible
 from workbench.interp.attention import Attention
 from workbench.interp.prompt_scores import PromptScores
 from workbench.ui.charts import chart, downloads
+from workbench.ui.cut import cut
 from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import cached_load, pick_name
 from workbench.ui.token_view import token_view
+
+MOST = 1024
+"""Positions of a prompt; longer ones are cut."""
 
 
 def hover_texts(here: PromptScores) -> list[str]:
@@ -121,10 +125,11 @@ choice, box = st.columns([1, 3])
 with choice:
     model = pick_name()
 with box:
-    prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params")
+    prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
 subject = cached_load(model)
+prompt = cut(subject, prompt, MOST)
 st.session_state.pop("framed", None)  # the whole page is drawn anew, and so is the atlas
-explore(*look(subject, prompt or ""))
+explore(*look(subject, prompt))
 page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)
 same_in_python(f"""\
 import workbench as wb

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from workbench.comparison import compare
     from workbench.errors import WorkbenchError
     from workbench.interp import (
+        anatomy,
         attention,
         attention_by_distance,
         composition,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Subject": "workbench.subjects",
     "WorkbenchError": "workbench.errors",
+    "anatomy": "workbench.interp",
     "attention": "workbench.interp",
     "attention_by_distance": "workbench.interp",
     "available": "workbench.subjects",
@@ -51,6 +53,7 @@ _HOMES = {
 __all__ = [
     "Subject",
     "WorkbenchError",
+    "anatomy",
     "attention",
     "attention_by_distance",
     "available",

@@ -108,9 +108,17 @@ def test_odd_prompts_are_shown_as_they_are(open_page, prompt):
     assert page.locator(".st-key-tokens img").count() == 0
 
 
-def test_a_prompt_that_does_not_fit_gets_a_sentence(open_page):
+def test_a_prompt_that_does_not_fit_is_cut_and_the_page_says_so(open_page):
     page = open_page("attention", prompt="word " * 2000)
-    expect(page.get_by_test_id("stAlert")).to_contain_text("shorten it")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("more than 256 tokens")
+    assert plot(page, "head_map").is_visible()
+
+
+def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_page):
+    page = open_page("anatomy", head="L3H1", prompt="One two one two")
+    expect(page.get_by_text("steps compared with the model's own tensors")).to_be_visible()
+    expect(page.get_by_text("Softmax")).to_be_visible()
+    assert plot(page, "step_1").is_visible()
 
 
 def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
@@ -169,7 +177,7 @@ def test_a_pair_that_cannot_be_patched_gets_a_sentence(open_page, field, words):
     expect(page.get_by_test_id("stAlert")).to_contain_text(words)
 
 
-@pytest.mark.parametrize("path", ["models", "attention", "heads", "positions", "patching"])
+@pytest.mark.parametrize("path", ["models", "attention", "heads", "anatomy", "positions", "patching"])
 def test_the_python_on_the_page_runs_as_it_stands(open_page, path, tmp_path, monkeypatch):
     page = open_page(path)
     page.get_by_text("Same in Python").click()

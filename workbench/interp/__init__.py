@@ -1,5 +1,6 @@
 """Looking inside: attention, heads, positions, and exact activation patching."""
 
+from workbench.interp.anatomy import Anatomy, anatomy
 from workbench.interp.attention import Attention, attention
 from workbench.interp.catalogue import HeadCatalogue, head_catalogue
 from workbench.interp.circuits import Composition, composition, copying_scores, strongest_pairs
@@ -9,6 +10,7 @@ from workbench.interp.position_split import PositionSplit, position_split
 from workbench.interp.positional import Distances, Encoding, attention_by_distance, position_encoding
 
 __all__ = [
+    "Anatomy",
     "Attention",
     "Composition",
     "Distances",
@@ -17,6 +19,7 @@ __all__ = [
     "HeadScores",
     "Patching",
     "PositionSplit",
+    "anatomy",
     "attention",
     "attention_by_distance",
     "composition",

@@ -15,6 +15,7 @@ PAGES = (
     ("models", "Models", ":material/deployed_code:", "Workbench"),
     ("attention", "Attention", ":material/grid_on:", "Look inside"),
     ("heads", "Heads", ":material/category:", "Look inside"),
+    ("anatomy", "Anatomy", ":material/biotech:", "Look inside"),
     ("positions", "Positions", ":material/timeline:", "Look inside"),
     ("patching", "Patching", ":material/conversion_path:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),

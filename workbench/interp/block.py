@@ -1,0 +1,303 @@
+"""One decoder block computed by its formulas, from the weights and the residual stream that enters it.
+
+Covers what the supported families do differently: LayerNorm or RMSNorm, grouped-query heads, QK-norm, rotary turns (of
+all or some dimensions), ALiBi, sliding windows, soft caps, norms after attention and MLP, parallel blocks, gated MLPs.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from workbench.errors import WorkbenchError
+from workbench.interp.weights import centres, norm_scale
+from workbench.subjects import Subject
+from workbench.subjects import positions as encoding
+
+
+def normed(x: Tensor, norm: nn.Module) -> Tensor:
+    """LayerNorm or RMSNorm by its formula."""
+    epsilon = float(getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0.0)
+    scale = norm_scale(norm, x.shape[-1], x)
+    if not centres(norm):
+        return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * scale
+    x = x - x.mean(-1, keepdim=True)
+    bias: Any = getattr(norm, "bias", None)
+    x = x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * scale
+    return x if bias is None else x + bias
+
+
+class Block:
+    """The tensors of one block for one prompt, without a batch axis; each is computed when first asked for."""
+
+    def __init__(self, subject: Subject, layer: int, cache: Any, n_pos: int):
+        mapping: Any = subject.bridge.adapter.component_mapping
+        self.subject, self.layer, self.cache, self.n_pos = subject, layer, cache, n_pos
+        self.names: Any = mapping["blocks"].submodules
+        self.module: Any = subject.model.get_submodule(mapping["blocks"].name)[layer]
+        missing = [part for part in ("ln1", "attn", "ln2", "mlp") if part not in self.names]
+        if missing:
+            raise WorkbenchError(
+                f"{subject.card.architecture} ({subject.name}) has blocks without {', '.join(missing)}; the anatomy "
+                "page knows blocks of norm, attention, norm and MLP."
+            )
+        self.final_norm = subject.model.get_submodule(mapping["ln_final"].name)
+        self.config: Any = subject.model.config.get_text_config()
+        card = subject.card
+        self.n_heads, self.d_head, self.d_model = card.n_heads, card.d_head, card.d_model
+        self.attn = self.part("attn")
+        self.mlp = self.part("mlp")
+        self.x: Tensor = cache[f"blocks.{layer}.hook_in"][0]
+        self.parallel = bool(getattr(self.config, "use_parallel_residual", False))
+
+    def part(self, name: str) -> Any:
+        """The model's own module of this name in TransformerLens's words, or None."""
+        return self.module.get_submodule(self.names[name].name) if name in self.names else None
+
+    def model(self, hook: str) -> Tensor:
+        """What the model computed at a hook of this block."""
+        return self.cache[f"blocks.{self.layer}.{hook}"][0]
+
+    @cached_property
+    def normed(self) -> Float[Tensor, "pos d_model"]:
+        """The stream as the heads read it."""
+        return normed(self.x, self.part("ln1"))
+
+    @property
+    def norm_formula(self) -> str:
+        """LayerNorm or RMSNorm."""
+        if centres(self.part("ln1")):
+            return r"\mathrm{norm}(x) = \frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + \epsilon}}\, \gamma + \beta"
+        return r"\mathrm{norm}(x) = \frac{x}{\sqrt{\overline{x^2} + \epsilon}}\, \gamma"
+
+    def weight(self, part: str) -> tuple[Tensor, Tensor | None]:
+        """`W` of this layer and its bias, a head at a time."""
+        bridge = self.subject.bridge
+        try:
+            bias = getattr(bridge, f"b_{part.upper()}")[self.layer]
+        except AttributeError:  # TransformerLens says so where a checkpoint has none
+            bias = None
+        return getattr(bridge, f"W_{part.upper()}")[self.layer], bias
+
+    def has_bias(self, part: str) -> bool:
+        """Whether a projection has a bias."""
+        return self.weight(part)[1] is not None
+
+    def _project(self, part: str) -> Float[Tensor, "pos head d_head"]:
+        weight, bias = self.weight(part)
+        out = torch.einsum("pm,hmd->phd", self.normed, weight)
+        return out if bias is None else out + bias
+
+    @cached_property
+    def q(self) -> Float[Tensor, "pos head d_head"]:
+        """Queries."""
+        return self._project("q")
+
+    @cached_property
+    def k(self) -> Float[Tensor, "pos kv_head d_head"]:
+        """Keys, before any turn."""
+        return self._project("k")
+
+    @cached_property
+    def v(self) -> Float[Tensor, "pos kv_head d_head"]:
+        """Values."""
+        return self._project("v")
+
+    @property
+    def groups(self) -> int:
+        """Query heads that share a key and value head."""
+        return self.n_heads // self.k.shape[1]
+
+    def source(self, part: str, head: int) -> int:
+        """Which of a projection's heads a query head uses."""
+        return head if part == "q" else head // self.groups
+
+    @cached_property
+    def sized(self) -> dict[str, Tensor] | None:
+        """Queries and keys after QK-norm, where the model has one."""
+        norms = {part: getattr(self.attn, f"{part}_norm", None) for part in "qk"}
+        if any(norm is None for norm in norms.values()):
+            return None
+        return {part: normed(getattr(self, part), norm) for part, norm in norms.items()}
+
+    @cached_property
+    def turned(self) -> dict[str, Tensor] | None:
+        """Queries and keys after their rotary turn, where the model has one."""
+        if self.subject.card.positions != "rotary":
+            return None
+        cos, sin = self._turns()
+        width = cos.shape[-1]
+        found = {}
+        for part in "qk":
+            x = getattr(self, part) if self.sized is None else self.sized[part]
+            turning, rest = x[..., :width], x[..., width:]
+            first, second = turning.chunk(2, -1)
+            found[part] = torch.cat([turning * cos + torch.cat([-second, first], -1) * sin, rest], -1)
+        return found
+
+    def _turns(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine by position, `[pos, 1, d]`: our own, or the model's for this layer."""
+        base = getattr(self.config, "rotary_base", None)
+        if base is not None:
+            both = encoding.rotary_cos_sin(torch.arange(self.n_pos, device=self.x.device), self.d_head, base)
+        else:
+            both = tuple(self.model(f"attn.hook_{name}") for name in ("cos", "sin"))
+        cos, sin = (x.to(self.x).unsqueeze(1) for x in both)
+        return cos, sin
+
+    def changes(self, head: int) -> Iterator[tuple[str, str, str, str, Tensor, int, float | None]]:
+        """What happens to queries and keys before they meet: name, what, formula, words, values, head, deviation."""
+        names = {"q": "Query", "k": "Key"}
+        if self.sized is not None:
+            words = "Brought to unit size a head at a time (QK-norm), which keeps scores in bounds."
+            for part, values in self.sized.items():
+                formula = rf"{part} \leftarrow \mathrm{{RMSNorm}}({part})"
+                yield names[part], "normed", formula, words, values, self.source(part, head), None
+        if self.turned is not None:
+            words = "Each pair of dimensions turns by an angle that grows with the position; lengths stay."
+            for part, values in self.turned.items():
+                hook = f"blocks.{self.layer}.attn.hook_rot_{part}"
+                off = None
+                if hook in self.cache:
+                    theirs = self.cache[hook][0]
+                    off = float((values - theirs).abs().max() / theirs.abs().max().clamp_min(1.0))
+                formula = rf"{part}_t \leftarrow R_{{\theta t}}\, {part}_t"
+                yield names[part], "turned", formula, words, values, self.source(part, head), off
+
+    @cached_property
+    def scores(self) -> Float[Tensor, "head query key"]:
+        """Scores before the mask."""
+        ready = self.turned or self.sized or {"q": self.q, "k": self.k}
+        keys = ready["k"].repeat_interleave(self.groups, 1)
+        found = torch.einsum("qhd,khd->hqk", ready["q"], keys) * self.scaling
+        if self.softcap:
+            found = self.softcap * torch.tanh(found / self.softcap)
+        if self.subject.card.positions == "alibi":
+            found = found + encoding.alibi_bias(self.n_heads, self.n_pos, self.n_pos).to(found)
+        return found
+
+    @property
+    def scaling(self) -> float:
+        """By what scores are multiplied: 1 / sqrt(d_head) but where the model says otherwise."""
+        return float(getattr(self.attn, "scaling", None) or self.d_head**-0.5)
+
+    @property
+    def softcap(self) -> float | None:
+        """Gemma 2's bound on scores."""
+        return getattr(self.attn, "attn_logit_softcapping", None)
+
+    @property
+    def score_formula(self) -> str:
+        """The formula with what this model adds."""
+        formula = r"s_{ij} = q_i \cdot k_j / \sqrt{d_{\mathrm{head}}}"
+        if self.softcap:
+            formula += rf",\quad s \leftarrow {self.softcap:g} \tanh(s / {self.softcap:g})"
+        return formula + (r" - m_h (i - j)" if self.subject.card.positions == "alibi" else "")
+
+    @property
+    def score_words(self) -> str:
+        """The same in words."""
+        if abs(self.scaling * self.d_head**0.5 - 1) > 1e-6:
+            return f" (this model multiplies by {self.scaling:.4g} instead)"
+        return ", less a fixed amount for every token of distance" if self.subject.card.positions == "alibi" else ""
+
+    @property
+    def window(self) -> int | None:
+        """How many keys back a query of this layer sees; None for all."""
+        kinds = getattr(self.config, "layer_types", None)
+        if kinds is not None and kinds[self.layer] != "sliding_attention":
+            return None
+        if kinds is None and self.config.model_type not in ("mistral", "mixtral"):
+            return None
+        return getattr(self.config, "sliding_window", None)
+
+    @cached_property
+    def mask(self) -> Bool[Tensor, "query key"]:
+        """What may be seen."""
+        position = torch.arange(self.n_pos, device=self.x.device)
+        back = position[:, None] - position
+        return (back >= 0) & (back < (self.window or self.n_pos))
+
+    @cached_property
+    def pattern(self) -> Float[Tensor, "head query key"]:
+        """Attention."""
+        return self.scores.masked_fill(~self.mask, float("-inf")).softmax(-1)
+
+    @cached_property
+    def z(self) -> Float[Tensor, "pos head d_head"]:
+        """The weighted sums of values."""
+        return torch.einsum("hqk,khd->qhd", self.pattern, self.v.repeat_interleave(self.groups, 1))
+
+    @property
+    def attention_norm(self) -> Any:
+        """The norm after attention, where there is one."""
+        return self.part("ln1_post")
+
+    @property
+    def attended_hook(self) -> str:
+        """Where the model shows what attention adds."""
+        return "attn.hook_out" if self.attention_norm is None else "ln1_post.hook_out"
+
+    @property
+    def mlp_hook(self) -> str:
+        """Where the model shows what the MLP adds."""
+        return "mlp.hook_out" if self.part("ln2_post") is None else "ln2_post.hook_out"
+
+    @cached_property
+    def attended(self) -> Float[Tensor, "pos d_model"]:
+        """What attention adds to the stream."""
+        weight, bias = self.weight("o")
+        out = torch.einsum("phd,hdm->pm", self.z, weight)
+        out = out if bias is None else out + bias
+        return out if self.attention_norm is None else normed(out, self.attention_norm)
+
+    @cached_property
+    def middle(self) -> Float[Tensor, "pos d_model"]:
+        """The stream after attention."""
+        return self.x + self.attended
+
+    @cached_property
+    def mlp_out(self) -> Float[Tensor, "pos d_model"]:
+        """What the MLP adds to the stream."""
+        parts = {k: self.mlp.get_submodule(v.name) for k, v in self.names["mlp"].submodules.items()}
+        x = normed(self.x if self.parallel else self.middle, self.part("ln2"))
+        inner = parts["in"](x)
+        inner = self._act(parts["gate"](x)) * inner if "gate" in parts else self._act(inner)
+        out, after = parts["out"](inner), self.part("ln2_post")
+        return out if after is None else normed(out, after)
+
+    def _act(self, x: Tensor) -> Tensor:
+        if hasattr(self.mlp, "act") and callable(self.mlp.act):
+            return self.mlp.act(x)
+        return ACT2FN[self._activation()](x)
+
+    def _activation(self) -> str:
+        for name in ("hidden_activation", "hidden_act", "activation_function"):
+            if isinstance(found := getattr(self.config, name, None), str):
+                return found
+        return str(getattr(self.config, "mlp", "gelu"))
+
+    @property
+    def mlp_words(self) -> str:
+        """The MLP in words."""
+        gated = "gate" in self.names["mlp"].submodules
+        kind = self._activation()
+        return f"widened, {'gated with' if gated else 'through'} {kind}, and narrowed again"
+
+    @cached_property
+    def out(self) -> Float[Tensor, "pos d_model"]:
+        """The stream after the block."""
+        return self.middle + self.mlp_out
+
+    def logits(self, stream: Float[Tensor, "1 pos d_model"]) -> tuple[Tensor, Tensor]:
+        """Logits `[pos, d_vocab]` of the last layer's stream, and the normed stream they read."""
+        x = normed(stream[0], self.final_norm)
+        unembed: Any = self.subject.model.get_output_embeddings()
+        found = x @ unembed.weight.T
+        found = found if unembed.bias is None else found + unembed.bias
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return (found if cap is None else cap * torch.tanh(found / cap)), x

@@ -1,0 +1,28 @@
+"""A long prompt cut to what a page can show, with a notice."""
+
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from workbench.subjects import Subject
+
+CHARACTERS = 40
+"""No tokenizer's tokens are longer on average; what lies beyond is not even tokenised."""
+
+
+def cut(subject: "Subject", prompt: str, most: int) -> str:
+    """The prompt, or as much of its beginning as `most` tokens and the context hold; the page then says so."""
+    most = min(most, subject.n_ctx)
+    start = prompt[: most * CHARACTERS]
+    encoded = subject.tokenizer(start, return_offsets_mapping=True, verbose=False)
+    n_tokens = len(encoded["input_ids"])
+    if n_tokens <= most and len(start) == len(prompt):
+        return prompt
+    if n_tokens > most:
+        start = start[: encoded["offset_mapping"][most - 1][1]]
+    st.info(
+        f"The prompt has more than {most:,} tokens; its first {len(start):,} of {len(prompt):,} characters are shown.",
+        icon=":material/content_cut:",
+    )
+    return start
