@@ -1,17 +1,25 @@
 """Attention: all heads of a prompt at a glance, and one head in full."""
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
+import workbench as wb
+from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw
-from workbench.figures.style import head_name, visible
+from workbench.figures import routes as draw_routes
+from workbench.figures.style import escaped, head_name, visible
 from workbench.interp.attention import Attention
 from workbench.interp.prompt_scores import PromptScores
+from workbench.interp.routes import LONGEST_FLOW, flow, rollout
+from workbench.subjects import Subject
 from workbench.ui.charts import chart, downloads
 from workbench.ui.cut import cut
 from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
+from workbench.ui.one_head import VIEWS, show_view
 from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import cached_load, pick_name
+from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.token_view import token_view
 
 MOST = 1024
@@ -64,18 +72,11 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
         best = here.best()
         name = pick.selectbox("Head", names, names.index(head_name(*best)), key="head", bind="query-params")
         layer, head = divmod(names.index(name), n_heads)
-        views = ["Map", "Strongest pairs"]
-        view = show.segmented_control("View", views, default="Map", key="view", bind="query-params", required=True)
-        if view == "Map":
-            title = f"{name}: what each token (row) attends to (column)"
-            chart(
-                draw.head(found.head(layer, head), found.tokens, title=title),
-                key="head_map",
-                name=f"{found.subject}-{name}",
-                alt=f"Attention pattern of {name}",
-            )
-        else:
-            pairs(found, layer, head)
+        view = show.segmented_control("View", VIEWS, default="Map", key="view", bind="query-params", required=True)
+        try:
+            show_view(str(view), found, layer, head, names)
+        except WorkbenchError as error:
+            st.error(str(error), icon=":material/error:")
     with left:
         st.markdown(f"**All {len(names)} heads**")
         st.caption("Click one to open it. Rows of a picture attend to its columns; darker is more attention.")
@@ -97,26 +98,63 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
     )
 
 
-def pairs(found: Attention, layer: int, head: int) -> None:
-    first = st.toggle("With the first token", key="first", bind="query-params", help="Many heads park attention there.")
-    frame = found.to_frame(layer, head)
-    if not first:
-        frame = frame[frame["key"] > 0]
-    frame = frame.nlargest(50, "attention")
-    for column in ("query_token", "key_token"):
-        frame[column] = frame[column].map(visible)
-    st.dataframe(
-        frame[["query_token", "query", "key_token", "key", "attention"]],
-        hide_index=True,
-        height=500,
-        column_config={
-            "query_token": "from (query)",
-            "query": st.column_config.NumberColumn("position", width="small"),
-            "key_token": "to (key)",
-            "key": st.column_config.NumberColumn("position ", width="small"),
-            "attention": st.column_config.ProgressColumn("attention", format="%.3f", min_value=0, max_value=1),
-        },
+@st.cache_resource(max_entries=16, show_spinner="Following attention back to the prompt")
+def routes(sha256: str, prompt: str, position: int, target: int | None, _subject: Subject, _found: Attention):
+    with alone(sha256):
+        gradient = wb.gradient_attention(_subject, prompt, position=position, target=target)
+    widest = flow(_found, position) if position < LONGEST_FLOW else None
+    return gradient, rollout(_found, position), widest
+
+
+@st.fragment
+def show_routes(subject: Subject, found: Attention) -> None:
+    st.subheader("Which tokens does an output rest on?")
+    st.caption(
+        "Attention followed back through all layers, three ways: rollout multiplies the heads' mean, flow asks how "
+        "much could pass at most (Abnar & Zuidema 2020), gradient-weighted attention counts what raises the chosen logit "
+        "(Chefer et al. 2021). Readings, not causes; Patching finds causes."
     )
+    where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
+    last = len(found.tokens) - 1
+    if st.session_state.get("at", 0) > last:
+        st.session_state.pop("at", None)
+    position = where.selectbox(
+        "Output at",
+        range(last + 1),
+        last,
+        format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
+        key="at",
+    )
+    token = what.text_input("Next token", key="next", bind="query-params", placeholder="what the model expects")
+    if not go.toggle("Follow", key="routes", bind="query-params"):
+        return
+    target = subject.answer_id(token, "next token") if token else None
+    gradient, shares, widest = routes(subject.hash, found.prompt, int(position or 0), target, subject, found)
+    methods = {"gradient-weighted": gradient.relevance, "rollout": shares[0]}
+    if widest is not None:
+        methods["flow"] = widest
+    else:
+        st.caption(f"Flow is worked out up to position {LONGEST_FLOW}.")
+    title = f"Where {visible(gradient.target)} after {visible(found.tokens[gradient.position])} comes from"
+    figures = [
+        draw_routes.token_bars(methods, found.tokens, title=escaped(title)),
+        draw_routes.rollout_map(shares, found.tokens, title="Rollout by layer"),
+    ]
+    for figure, name in zip(figures, ("routes", "rollout"), strict=True):
+        chart(figure, key=f"figure_{name}", name=f"{found.subject}-{name}", alt=name)
+    st.markdown("**The heads with the most gradient-weighted attention**")
+    st.dataframe(gradient.to_frame().head(10), hide_index=True)
+    downloads(
+        lambda: figures,
+        lambda: pd.DataFrame({"token": found.tokens, **{m: pad(v, last + 1) for m, v in methods.items()}}),
+        name=f"routes-{found.subject}",
+        title=f"Where an output of {found.subject} comes from",
+        text=found.prompt,
+    )
+
+
+def pad(values: np.ndarray, length: int) -> np.ndarray:
+    return np.pad(values, (0, length - len(values)))
 
 
 st.title("What does each head look at?")
@@ -129,7 +167,9 @@ with box:
 subject = cached_load(model)
 prompt = cut(subject, prompt, MOST)
 st.session_state.pop("framed", None)  # the whole page is drawn anew, and so is the atlas
-explore(*look(subject, prompt))
+seen = look(subject, prompt)
+explore(*seen)
+show_routes(subject, seen.found)
 page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)
 same_in_python(f"""\
 import workbench as wb
@@ -137,5 +177,7 @@ import workbench as wb
 subject = wb.load({model!r})
 found = wb.attention(subject, {prompt!r})
 print(found.pattern.shape)  # [layer, head, query, key]
+print(found.value_weighted(0, 0).shape)  # attention times the length of what it moves
 found.to_html("attention.html", layer=0, head=0)
+print(wb.gradient_attention(subject, {prompt!r}).to_frame().head(3))
 """)

@@ -183,46 +183,69 @@ def _names(image: Atlas) -> go.Scatter:
     )
 
 
+SCALES = {
+    "attention": (style.ATTENTION, [0, 0.05, 0.25, 0.5, 1]),
+    "attention x |v W_O|": (style.SEQUENTIAL, None),
+    "difference": (style.DIVERGING, None),
+}
+"""What a head's map can show: its colours and the ticks of its bar."""
+
+
 def head(
-    pattern: Float[np.ndarray, "query key"], tokens: Sequence[str], *, title: str = "", height: int = 570
+    pattern: Float[np.ndarray, "query key"],
+    tokens: Sequence[str],
+    *,
+    title: str = "",
+    height: int = 570,
+    kind: str = "attention",
+    sought: Sequence[int] = (),
 ) -> go.Figure:
-    """One head in full: queries (destinations) down, keys (sources) across; later keys stay grey."""
+    """One head in full: queries (destinations) down, keys (sources) across; later keys stay grey.
+
+    `kind` is one of `SCALES`; the positions `sought` are marked along both axes.
+    """
     names = style.labels(tokens)
     n_pos = len(names)
     shown = np.where(np.tri(n_pos, dtype=bool), pattern, np.nan).astype(np.float32)
+    scale, ticks = SCALES[kind]
+    top = 1.0 if kind == "attention" else float(np.nanmax(np.abs(shown))) or 1.0
     heat = go.Heatmap(
         z=shown,
         x=names,
         y=names,
-        zmin=0,
-        zmax=1,
-        colorscale=style.ATTENTION,
+        zmin=-top if kind == "difference" else 0,
+        zmax=top,
+        colorscale=scale,
         # Inside, at the top right: no query attends to later keys, so nothing is ever drawn there.
-        colorbar=style.colour_bar(
-            "attention",
-            len=0.4,
-            x=0.99,
-            xanchor="right",
-            y=0.99,
-            yanchor="top",
-            tickvals=[0, 0.05, 0.25, 0.5, 1],
-        ),
+        colorbar=style.colour_bar(kind, len=0.4, x=0.99, xanchor="right", y=0.99, yanchor="top", tickvals=ticks),
         showscale=n_pos > 3,
         hoverongaps=False,
         xgap=1 if n_pos <= 48 else 0,
         ygap=1 if n_pos <= 48 else 0,
-        hovertemplate=("from query <b>%{y}</b><br>to key <b>%{x}</b><br>attention <b>%{z:.3f}</b><extra></extra>"),
+        hovertemplate=f"from query <b>%{{y}}</b><br>to key <b>%{{x}}</b><br>{kind} <b>%{{z:.3f}}</b><extra></extra>",
     )
-    found = style.figure([heat], title=title, height=height, plot_bgcolor=style.PANEL)
+    traces: list = [heat]
+    if sought:
+        marks = [names[i] for i in sought]
+        marker = {"color": style.ORANGE, "size": 9, "symbol": "diamond"}
+        traces.append(go.Scatter(x=marks, y=marks, mode="markers", marker=marker, hoverinfo="skip", showlegend=False))
+    found = style.figure(traces, title=title, height=height, plot_bgcolor=style.PANEL)
     every = {"dtick": 1} if n_pos <= 40 else {}
-    ticks = {"tickfont": {"size": 11 if n_pos <= 30 else 9}, "showgrid": False, "type": "category", **every}
-    found.update_xaxes(title_text="key (source)", tickangle=-60, constrain="domain", **ticks)
+    axis = {"tickfont": {"size": 11 if n_pos <= 30 else 9}, "showgrid": False, "type": "category", **every}
+    found.update_xaxes(title_text="key (source)", tickangle=-60, constrain="domain", **axis)
     found.update_yaxes(
         title_text="query (destination)",
         autorange="reversed",
         scaleanchor="x",
         constrain="domain",
         constraintoward="top",
-        **ticks,
+        **axis,
     )
+    for i in sought:
+        for side in ("x", "y"):
+            along = {f"{side}0": i - 0.5, f"{side}1": i + 0.5, f"{side}ref": side}
+            other = "y" if side == "x" else "x"
+            across = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
+            fill = style.translucent(style.ORANGE, 0.12)
+            found.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **along, **across)
     return found

@@ -8,6 +8,7 @@ from workbench.interp.heads import HeadScores, head_scores
 from workbench.interp.patching import Patching, patch
 from workbench.interp.position_split import PositionSplit, position_split
 from workbench.interp.positional import Distances, Encoding, attention_by_distance, position_encoding
+from workbench.interp.routes import GradientAttention, flow, gradient_attention, rollout
 
 __all__ = [
     "Anatomy",
@@ -15,6 +16,7 @@ __all__ = [
     "Composition",
     "Distances",
     "Encoding",
+    "GradientAttention",
     "HeadCatalogue",
     "HeadScores",
     "Patching",
@@ -24,10 +26,13 @@ __all__ = [
     "attention_by_distance",
     "composition",
     "copying_scores",
+    "flow",
+    "gradient_attention",
     "head_catalogue",
     "head_scores",
     "patch",
     "position_encoding",
     "position_split",
+    "rollout",
     "strongest_pairs",
 ]

@@ -1,9 +1,10 @@
 """Attention patterns of a prompt: every head of every layer, read layer by layer through TransformerLens's hooks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 
 FULL_PRECISION = 2**26
-"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision."""
+"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a file without a name
+that the system drops with them: memory stays bounded, whatever the model and the prompt."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Attention:
     """The attention of one prompt.
 
     `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), and no query sees a
-    later key. `tokens` is one string a position.
+    later key. `tokens` is one string a position. `value_norms` says how long a vector each head would write if it
+    attended to a key alone, `|v W_O|`; None where the model does not show its values.
     """
 
     subject: str
@@ -32,6 +35,7 @@ class Attention:
     prompt: str
     tokens: list[str]
     pattern: Float[np.ndarray, "layer head query key"]
+    value_norms: Float[np.ndarray, "layer head key"] | None = None
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
         """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not there."""
@@ -41,6 +45,17 @@ class Attention:
                 f"{self.subject} has no L{layer}H{head}; it has L0H0 to L{n_layers - 1}H{n_heads - 1}."
             )
         return self.pattern[layer, head].astype(np.float32)
+
+    def value_weighted(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
+        """Attention times the length of what it moves, `pattern |v W_O|` (Kobayashi et al. 2020).
+
+        Attention parked on a token whose value is short, as on a sink, moves nothing.
+        Raises `WorkbenchError` for a head that is not there or a model that does not show its values.
+        """
+        pattern = self.head(layer, head)
+        if self.value_norms is None:
+            raise WorkbenchError(f"{self.subject} does not show its values, so attention cannot be weighted by them.")
+        return pattern * self.value_norms[layer, head]
 
     def to_frame(self, layer: int, head: int) -> pd.DataFrame:
         """One head as a table: query and key positions, their tokens, the attention."""
@@ -75,22 +90,63 @@ def attention(subject: Subject, prompt: str) -> Attention:
     """
     ids = subject.encode(prompt)
     n, c = ids.shape[1], subject.card
-    size = c.n_layers * c.n_heads * n * n
-    found = np.zeros((c.n_layers, c.n_heads, n, n), np.float32 if size <= FULL_PRECISION else np.float16)
+    found = _room((c.n_layers, c.n_heads, n, n))
+    norms = np.zeros((c.n_layers, c.n_heads, n), np.float32)
+    lengths, seen = _ValueLengths(subject), set()
 
     def keep(layer: int, pattern: Tensor) -> None:
         found[layer] = pattern[0].cpu().numpy()
 
-    each_pattern(subject, ids, keep)
-    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found)
+    def measure(values: Tensor, hook: Any, layer: int) -> None:
+        norms[layer] = lengths(layer, values[0]).cpu().numpy()
+        seen.add(layer)
+
+    hooks = [(f"blocks.{i}.attn.v.hook_out", partial(measure, layer=i)) for i in range(c.n_layers)]
+    each_pattern(subject, ids, keep, hooks if lengths.known else [])
+    whole = norms if len(seen) == c.n_layers else None
+    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole)
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    if np.prod(shape) <= FULL_PRECISION:
+        return np.zeros(shape, np.float32)
+    with TemporaryFile(prefix="attention-") as file:
+        return np.memmap(file, np.float16, "w+", shape=shape)
+
+
+class _ValueLengths:
+    """`|v W_O|` of every key by head: `v G v` with the small matrix `G = W_O W_O^T`."""
+
+    def __init__(self, subject: Subject):
+        try:
+            output = subject.bridge.W_O.detach()
+            self.gram = output @ output.mT  # [layer, head, d_head, d_head]
+        except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
+            self.gram = None
+
+    @property
+    def known(self) -> bool:
+        """Whether the model's output matrices can be taken apart by head."""
+        return self.gram is not None
+
+    def __call__(self, layer: int, values: Float[Tensor, "key kv_head d_head"]) -> Float[Tensor, "head key"]:
+        """One layer's lengths."""
+        assert self.gram is not None
+        gram = self.gram[layer]
+        values = values.repeat_interleave(gram.shape[0] // values.shape[1], 1)
+        return torch.einsum("khd,hde,khe->hk", values, gram, values).clamp_min(0).sqrt().float()
 
 
 def each_pattern(
     subject: Subject,
     ids: Int[Tensor, "batch pos"],
     look: Callable[[int, Float[Tensor, "batch head query key"]], None],
+    more: Sequence[tuple[str, Callable]] = (),
 ) -> None:
-    """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept."""
+    """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept.
+
+    `more` are further hooks of TransformerLens's for the same run.
+    """
     seen = set()
 
     def show(pattern: Tensor, hook: Any, layer: int) -> None:
@@ -100,7 +156,7 @@ def each_pattern(
     layers = range(subject.card.n_layers)
     hooks = [(f"blocks.{i}.attn.hook_pattern", partial(show, layer=i)) for i in layers]
     with torch.no_grad():
-        subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
+        subject.bridge.run_with_hooks(ids, fwd_hooks=[*hooks, *more])
     if len(seen) != len(layers):
         raise WorkbenchError(
             f"{subject.name} ({subject.card.architecture}) shows attention patterns in {len(seen)} of {len(layers)} "
