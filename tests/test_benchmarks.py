@@ -133,6 +133,18 @@ def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
     assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), abs=1e-3)
 
 
+def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
+    from workbench.benchmarks.scoring import Request, batches, plan
+
+    inputs = [(1, 2, 3), (1, 2, 4, 5), (1, 2, 4, 6), (1, 2, 3), (9, 9)]
+    rows = plan([Request(i, tokens, (7,)) for i, tokens in enumerate(inputs)], limit=64, reach=64, worth=50)
+    assert sorted(row.tokens for row in rows) == [[1, 2, 3, 4, 5, 6], [9, 9]]
+    tree = next(row for row in rows if row.branches)
+    assert tree.positions == [0, 1, 2, 2, 3, 3]
+    assert tree.seen()[5].nonzero()[:, 0].tolist() == [0, 1, 3, 5]
+    assert [row.length for batch in batches(rows, 64) for row in batch] == [2, 6]
+
+
 def test_generation_equals_lm_evals_own_model(tokenizer):
     from lm_eval.models.huggingface import HFLM
 
@@ -318,27 +330,72 @@ class Recorder:
             raise KeyboardInterrupt
 
 
-def test_a_job_that_was_stopped_ends_with_the_results_of_an_undisturbed_one(subject, tmp_path):
-    from workbench.benchmarks.run import run_job
-
+@pytest.fixture
+def two_folders(subject, tmp_path):
     for name in ("base", "tuned"):
         subject.model.save_pretrained(tmp_path / name)
         subject.tokenizer.save_pretrained(tmp_path / name)
-    config = {"models": [str(tmp_path / "base"), str(tmp_path / "tuned")], "suite": "core", "limit": 3}
+    return [str(tmp_path / "base"), str(tmp_path / "tuned")]
+
+
+@pytest.mark.parametrize("stop_after", [3, 8, 14])
+def test_a_job_that_was_stopped_ends_with_exactly_the_results_of_an_undisturbed_one(
+    two_folders, tmp_path, monkeypatch, stop_after
+):
+    from workbench.benchmarks import lm
+    from workbench.benchmarks.run import run_job
+
+    monkeypatch.setattr(lm, "GENERATION_BUDGET", 64)
+    monkeypatch.setattr(lm, "TOKEN_BUDGET", 64)  # so that a task has several batches
+    config = {"models": two_folders, "suite": "core", "limit": 3}
     (tmp_path / "a").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        run_job(config, Recorder(tmp_path / "a", stop_after=5))
-    partial = Results.read(tmp_path / "a" / "base")
-    assert 0 < len(partial.config["finished"]) < 5
+        run_job(config, Recorder(tmp_path / "a", stop_after=stop_after))
     resumed = Recorder(tmp_path / "a")
     summary = run_job(config, resumed)
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "other home"))
     undisturbed = Recorder(tmp_path / "b")
     whole = run_job(config, undisturbed)
-    assert len(resumed.messages) < len(undisturbed.messages)
     json.dumps(summary, allow_nan=False)
     assert [m["rows"] for m in summary["models"].values()] == [m["rows"] for m in whole["models"].values()]
+    for name in ("base", "tuned"):
+        one, other = (Results.read(tmp_path / run / name) for run in ("a", "b"))
+        assert one.samples.equals(other.samples)
     assert list(summary["models"]) == ["base", "tuned"]
     assert {row["difference"] for row in summary["comparison"]} == {0.0}
+
+
+def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp_path, monkeypatch):
+    from workbench.benchmarks import lm
+    from workbench.benchmarks.cache import cache_of
+
+    def scorer(origin):
+        found = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))
+        run, found.runs = found.scorer.run, 0
+
+        def counted(batch):
+            found.runs += 1
+            return run(batch)
+
+        monkeypatch.setattr(found.scorer, "run", counted)
+        return found
+
+    first = scorer("run-1")
+
+    def stop(fraction):
+        raise KeyboardInterrupt
+
+    first.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        first.loglikelihood(instances(PAIRS))
+    again, other, fresh = scorer("run-1"), scorer("run-2"), lm.SubjectLM(subject, token_budget=32)
+    expected = fresh.loglikelihood(instances(PAIRS))
+    assert again.loglikelihood(instances(PAIRS)) == expected == other.loglikelihood(instances(PAIRS))
+    assert (first.runs, other.runs) == (1, 0) and again.runs > 0
+    before = again.runs
+    with torch.no_grad():
+        subject.model.get_input_embeddings().weight.add_(1e-3)
+    assert scorer("run-3").loglikelihood(instances(PAIRS)) != expected and again.runs == before
 
 
 def test_samples_keep_their_columns_when_there_are_none():

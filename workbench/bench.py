@@ -77,7 +77,14 @@ def bench_patching(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1"
     return [{"case": f"{subject.name}, IOI pair, resid_pre", **row, "max_abs_diff": difference}]
 
 
-BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {"patching": bench_patching}
+def bench_eval(progress: Progress) -> list[dict[str, Any]]:
+    """The benchmark engine against lm-eval's `hf` model: `workbench.benchmarks.bench`."""
+    from workbench.benchmarks.bench import bench_eval
+
+    return bench_eval(progress)
+
+
+BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {"patching": bench_patching, "eval": bench_eval}
 
 
 def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="patching")],
+    name: Annotated[str, typer.Argument(help="patching or eval")],
     as_json: Json = False,
 ) -> None:
     """Measure ours against a reference in one process: ratio and exactness."""

@@ -10,12 +10,15 @@ from lm_eval import utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
+from workbench.benchmarks.cache import Cache
 from workbench.benchmarks.scoring import Request, Scorer
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 UNSCORED = (math.nan, False)
+Key = tuple[tuple[int, ...], tuple[int, ...]]
+TOKEN_BUDGET: int | None = None  # tokens a batch; None lets the scorer choose
 GENERATION_BUDGET = 4096  # tokens a batch; decoding is bound by reading the weights, so more rows are nearly free
 
 
@@ -23,17 +26,19 @@ class SubjectLM(TemplateLM):
     """What lm-eval asks of a model, answered by a Subject.
 
     Attributes:
+        cache: what the model has answered before, and where its answers are kept batch by batch.
         progress: called after every batch with the share of the current requests done; may raise to stop.
         n_truncated: requests cut from the left to the model's context so far.
     """
 
-    def __init__(self, subject: "Subject", *, token_budget: int | None = None) -> None:
+    def __init__(self, subject: "Subject", *, token_budget: int | None = None, cache: Cache | None = None) -> None:
         super().__init__()
         self.subject = subject
         self.tokenizer: Any = subject.tokenizer
         self.max_length = subject.n_ctx
         self._device = subject.device
-        self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget)
+        self.cache = cache or Cache(None)
+        self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET)
         self.progress: Callable[[float], None] = lambda fraction: None
         self.n_truncated = 0
 
@@ -78,16 +83,32 @@ class SubjectLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        rows = []
+        wanted: dict[int, Key] = {}
         for index, (_strings, context, continuation) in enumerate(requests):
             if not continuation or len(continuation) > self.max_length:
                 continue
             tokens = (context + continuation)[-(self.max_length + 1) :]
             self.n_truncated += len(tokens) < len(context) + len(continuation)
-            rows.append(Request(index, tuple(tokens[:-1]), tuple(continuation)))
-        scores = self.scorer.score(rows, lambda done: self.progress(done / len(rows)))
-        answers = {index: (score.loglikelihood, score.greedy) for index, score in scores.items()}
-        return [answers.get(index, UNSCORED) for index in range(len(requests))]
+            wanted[index] = tuple(tokens[:-1]), tuple(continuation)
+        scores = self._scores(list(dict.fromkeys(wanted.values())))
+        return [scores[wanted[index]] if index in wanted else UNSCORED for index in range(len(requests))]
+
+    def _scores(self, keys: list[Key]) -> dict[Key, tuple[float, bool]]:
+        """(log-likelihood, greedy) of each (inputs, targets), from the cache where they are known."""
+        known = self.cache.get(keys)
+        scores: dict[Key, tuple[float, bool]] = {key: (value, greedy) for key, ((value, greedy), _) in known.items()}
+        # What this run itself has found stays in the plan: taken up again, it has the batches of an undisturbed one.
+        open_keys = [key for key in keys if key not in known or known[key][1]]
+        done = len(keys) - len(open_keys)
+        for batch in self.scorer.plan([Request(i, *key) for i, key in enumerate(open_keys)]):
+            asked = [open_keys[request.index] for row in batch for request in row.requests]
+            if any(key not in scores for key in asked):
+                fresh = {open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()}
+                self.cache.put(fresh)
+                scores = fresh | scores
+            done += len(asked)
+            self.progress(done / len(keys))
+        return scores
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood of whole texts, in windows of the model's context, every token predicted once."""
@@ -109,30 +130,40 @@ class SubjectLM(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Text generated after each context, greedy unless the task samples, up to a stop sequence."""
-        contexts = [self.tok_encode(request.args[0]) for request in requests]
+        keys = [(tuple(self.tok_encode(r.args[0])), repr(r.args[1])) for r in requests]
+        settings = {repr(r.args[1]): r.args[1] for r in requests}
+        known = self.cache.get([key for key in dict.fromkeys(keys) if not _samples(settings[key[1]])])
+        texts: dict[Any, str] = {key: text for key, (text, _) in known.items()}
+        open_keys = [key for key in dict.fromkeys(keys) if key not in known or known[key][1]]
+        done = len(set(keys)) - len(open_keys)
+        for batch, room, gen in self._generation_plan(open_keys, settings):
+            if any(key not in texts for key in batch):
+                produced = self._generate([list(context) for context, _ in batch], room, dict(gen))
+                fresh = dict(zip(batch, produced, strict=True))
+                if not _samples(gen):
+                    self.cache.put(fresh)
+                texts = fresh | texts
+            done += len(batch)
+            self.progress(done / len(set(keys)))
+        return [texts[key] for key in keys]
+
+    def _generation_plan(self, keys: list[Any], settings: dict[str, Any]) -> list[tuple[list[Any], int, Any]]:
+        """Batches of (keys, room in tokens, settings), longest contexts first."""
         # Without position ids a model counts the padding on the left: then only equal lengths share a batch.
         pads = "position_ids" in inspect.signature(self.subject.model.forward).parameters
-        groups: dict[tuple[str, int], list[int]] = {}
-        for index, request in enumerate(requests):
-            key = repr(request.args[1]), 0 if pads else len(contexts[index])
-            groups.setdefault(key, []).append(index)
-        texts = [""] * len(requests)
-        done = 0
-        for members in groups.values():
-            members.sort(key=lambda index: -len(contexts[index]))
-            settings = normalize_gen_kwargs(requests[members[0]].args[1], 256)
+        groups: dict[tuple[str, int], list[Any]] = {}
+        for key in keys:
+            groups.setdefault((key[1], 0 if pads else len(key[0])), []).append(key)
+        found = []
+        for (which, _), members in groups.items():
+            members.sort(key=lambda key: (-len(key[0]), key[0]))
+            gen = normalize_gen_kwargs(settings[which], 256)
             # A model with a short context still needs room for the prompt.
-            room = min(settings.pop("max_gen_toks"), self.max_length // 2)
+            room = min(gen.pop("max_gen_toks"), self.max_length // 2)
             budget = max(self.scorer.token_budget, GENERATION_BUDGET)
-            size = max(1, budget // (len(contexts[members[0]]) + room))
-            for start in range(0, len(members), size):
-                batch = members[start : start + size]
-                produced = self._generate([contexts[index] for index in batch], room, dict(settings))
-                for index, text in zip(batch, produced, strict=True):
-                    texts[index] = text
-                done += len(batch)
-                self.progress(done / len(requests))
-        return texts
+            size = max(1, budget // (len(members[0][0]) + room))
+            found += [(members[start : start + size], room, gen) for start in range(0, len(members), size)]
+        return found
 
     def _generate(self, contexts: list[list[int]], room: int, settings: dict[str, Any]) -> list[str]:
         from lm_eval.models.utils_hf import stop_sequences_criteria
@@ -161,3 +192,8 @@ class SubjectLM(TemplateLM):
             )
         texts = [self.tokenizer.decode(row[width:], skip_special_tokens=True) for row in output.tolist()]
         return [postprocess_generated_text(text, stop, None) for text in texts]
+
+
+def _samples(settings: Any) -> bool:
+    """Whether a request's text is drawn at random, so that it may not be answered from the cache."""
+    return bool(settings.get("do_sample") or settings.get("temperature"))

@@ -1,12 +1,15 @@
-"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable task by task."""
+"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by batch."""
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
+from workbench.benchmarks.cache import Cache, cache_of
 from workbench.benchmarks.paired import compare_results
 from workbench.benchmarks.results import Results, plain, sample_frame
 from workbench.benchmarks.sources import MissingDataError
@@ -30,6 +33,7 @@ def evaluate(
     tracker: "Tracker | None" = None,
     progress: Report | None = None,
     seed: int = 0,
+    cache: bool = True,
 ) -> Results:
     """Scores of a Subject on a suite.
 
@@ -41,6 +45,7 @@ def evaluate(
         tracker: A run's tracker, told the progress; its cancellation stops the evaluation.
         progress: Called with (share done, message) after every batch.
         seed: Of the subset and of the examples.
+        cache: Answer requests that this very model has had before from `answers.sqlite` in the home folder.
 
     Raises:
         WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
@@ -55,8 +60,11 @@ def evaluate(
 
     settings = {"limit": limit, "num_fewshot": num_fewshot, "seed": seed}
     results = empty_results(subject, chosen, settings)
-    for grown in each_task(subject, chosen, results, report):
-        results = grown
+    origin = tracker.run_id if tracker else uuid4().hex
+    answers = cache_of(subject, origin) if cache else Cache(None)
+    with closing(answers):
+        for grown in each_task(subject, chosen, results, report, answers):
+            results = grown
     if not results.rows:
         reasons = "; ".join(why for _, why in results.skipped)
         raise WorkbenchError(f"No task of {chosen.name!r} could run: {reasons}")
@@ -79,12 +87,14 @@ def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) ->
     return Results(subject.name, subject.hash, suite.name, [], sample_frame([]), config)
 
 
-def each_task(subject: "Subject", suite: Suite, done: Results, report: Report) -> Iterator[Results]:
+def each_task(
+    subject: "Subject", suite: Suite, done: Results, report: Report, cache: Cache | None = None
+) -> Iterator[Results]:
     """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not redone."""
     from workbench.benchmarks.lm import SubjectLM
     from workbench.benchmarks.tasks import load_tasks
 
-    lm = SubjectLM(subject)
+    lm = SubjectLM(subject, cache=cache)
     finished = set(done.config.get("finished", []))
     results = replace(done, skipped=[])
     count = len(suite.tasks)
@@ -171,9 +181,10 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
         def report(fraction: float, message: str, number: int = number) -> None:
             tracker.progress((number + fraction) / len(sources), message)
 
-        for grown in each_task(subject, suite, results, report):
-            results = grown
-            results.save(folder)
+        with closing(cache_of(subject, Path(tracker.folder).name)) as cache:
+            for grown in each_task(subject, suite, results, report, cache):
+                results = grown
+                results.save(folder)
         found[name] = results
     return _summary(found, Path(tracker.folder))
 

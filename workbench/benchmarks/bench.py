@@ -1,0 +1,92 @@
+"""`workbench bench eval`: our engine against lm-eval's own `hf` model, the same tasks and documents in one process."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+
+from workbench.benchmarks.lm import SubjectLM
+from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.tasks import load_tasks, pick, quiet
+from workbench.errors import WorkbenchError
+
+MODEL = "SmolLM2-135M-Instruct.Q4_1"
+TASKS = {"clinc150": 40, "arc_easy": 40, "hellaswag": 30, "winogrande": 60, "blimp": 335, "intents": 40, "passage": 10}
+"""What is measured, and on how many documents."""
+BATCH_SIZES = (1, 8, 32)
+
+
+def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float = 1.0) -> list[dict[str, Any]]:
+    """Seconds of both, the best of the reference's batch sizes, and how far the numbers lie apart.
+
+    Args:
+        progress: Told what is being measured.
+        model: Any name that `load` takes.
+        scale: Of the numbers of documents in `TASKS`.
+
+    Returns:
+        A row a task: seconds of ours and of the reference at its best batch size, their ratio, the greatest
+        difference of a log-likelihood in nats, whether all accuracies are the same, and our process's memory.
+    """
+    from lm_eval.models.huggingface import HFLM
+
+    from workbench.subjects import load
+
+    quiet()
+    subject: Any = load(model)
+    for lm in (SubjectLM(subject), HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
+        _timed(lm, "agreement", [0, 1])  # warm up; ours tries out once a process what the model can do
+    before = psutil.Process().memory_info().rss
+    rows = []
+    for name, count in TASKS.items():
+        try:
+            task = load_tasks(name)[name]
+        except MissingDataError as error:
+            progress(f"{name} left out: {error}")
+            continue
+        progress(f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}")
+        documents = pick(task, max(1, int(count * scale)), 0) or list(range(len(task.eval_docs)))
+        ours_s, ours = _timed(SubjectLM(subject), name, documents)
+        memory = psutil.Process().memory_info().rss - before
+        best: tuple[float, int, Any] | None = None
+        for size in BATCH_SIZES:
+            settings: Any = {"pretrained": subject.model, "tokenizer": subject.tokenizer, "batch_size": size}
+            seconds, found = _timed(HFLM(**settings), name, documents)
+            if best is None or seconds < best[0]:
+                best = seconds, size, found
+        assert best is not None
+        rows.append(
+            {
+                "case": f"{name}, {len(documents)} documents",
+                "ours_s": ours_s,
+                "reference_s": best[0],
+                "ratio": best[0] / ours_s,
+                "reference_batch": best[1],
+                "max_abs_diff": _apart(ours, best[2]),
+                "same_accuracy": _accuracies(ours) == _accuracies(best[2]),
+                "memory_gb": round(memory / 2**30, 2),
+            }
+        )
+    if not rows:
+        raise WorkbenchError("No task of the bench has its data here; set WORKBENCH_DATA.")
+    return rows
+
+
+def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[str, Any]]]:
+    from lm_eval.evaluator import evaluate
+
+    tasks: Any = {"tasks": load_tasks(name), "groups": {}}
+    began = time.perf_counter()
+    output: Any = evaluate(lm, tasks, samples={name: documents}, bootstrap_iters=0, log_samples=True)
+    return time.perf_counter() - began, sorted(output["samples"][name], key=lambda sample: sample["doc_id"])
+
+
+def _apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
+    flat = [[torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1] for s in side] for side in (ours, theirs)]
+    return max(float((a - b).abs().max()) for a, b in zip(*flat, strict=True))
+
+
+def _accuracies(samples: list[dict[str, Any]]) -> list[float]:
+    return [sample[metric] for sample in samples for metric in sample["metrics"] if metric.startswith("acc")]

@@ -1,0 +1,61 @@
+"""Which earlier answers belong to a Subject: the store's answers under a fingerprint of its weights and precision."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from workbench.store.answers import Answers
+
+if TYPE_CHECKING:
+    from workbench.subjects import Subject
+
+VERSION = 1
+"""Raise it when the same request to the same model would be answered otherwise."""
+
+
+class Cache:
+    """Answers by request, where requests are tuples; without `answers` it knows and keeps nothing."""
+
+    def __init__(self, answers: Answers | None) -> None:
+        self._answers = answers
+
+    def get(self, requests: Sequence[Any]) -> dict[Any, tuple[Any, bool]]:
+        """(answer, whether this run gave it) of the requests that have been answered."""
+        if self._answers is None:
+            return {}
+        keys = {self._answers.key(request): request for request in requests}
+        return {keys[key]: found for key, found in self._answers.get(list(keys)).items()}
+
+    def put(self, answers: Mapping[Any, Any]) -> None:
+        """Keep answers by request."""
+        if self._answers is not None:
+            self._answers.put((self._answers.key(request), answer) for request, answer in answers.items())
+
+    def close(self) -> None:
+        """Close the file behind it."""
+        if self._answers is not None:
+            self._answers.close()
+
+
+def cache_of(subject: "Subject", origin: str) -> Cache:
+    """The cache of a Subject; an empty one for a model that hooks change, as no hash tells what they do.
+
+    Args:
+        subject: Whose answers.
+        origin: The run that asks; taken up again it finds its own answers, and knows that they are.
+    """
+    if any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules()):
+        return Cache(None)
+    return Cache(Answers(fingerprint(subject), origin=origin))
+
+
+def fingerprint(subject: "Subject") -> str:
+    """What the answers of a Subject depend on: its hash, its weights as they are now, precision, device, context."""
+    digest = hashlib.sha256(f"{VERSION} {subject.hash} {subject.n_ctx} {subject.device.type}".encode())
+    for name, tensor in subject.model.named_parameters():
+        flat = tensor.detach().reshape(-1)
+        sums = torch.stack((flat.sum(dtype=torch.float64), flat[::7].sum(dtype=torch.float64)))
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {sums.tolist()}".encode())
+    return digest.hexdigest()

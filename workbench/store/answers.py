@@ -1,0 +1,72 @@
+"""What models have answered before: one SQLite file beside the store, by model and request, written batch by batch."""
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.paths import home
+
+AT_ONCE = 500
+"""Keys looked up in one statement."""
+
+
+class Answers:
+    """Answers of one model, such as log-likelihoods of requests; safe to share between processes.
+
+    The first answer to a request stays: what is asked again is given again, to the last bit.
+
+    Args:
+        model: What identifies the model and everything that its answers depend on, such as hash and precision.
+        origin: Who writes, such as a run; an answer knows whether this origin or an earlier one gave it.
+        path: The file; else `answers.sqlite` in `WORKBENCH_HOME`.
+
+    Raises:
+        WorkbenchError: the file cannot be written or is no database.
+    """
+
+    def __init__(self, model: str, *, origin: str, path: Path | None = None) -> None:
+        self.model, self.origin = model, origin
+        path = path or home() / "answers.sqlite"
+        try:
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL, "
+                "origin TEXT NOT NULL) WITHOUT ROWID"
+            )
+        except sqlite3.Error as error:
+            raise WorkbenchError(f"{path} cannot hold cached answers ({error}); remove it to start afresh.") from error
+
+    def key(self, request: Any) -> bytes:
+        """The key of a request, which JSON can hold."""
+        return hashlib.sha256(json.dumps([self.model, request]).encode()).digest()
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Any, bool]]:
+        """(answer, whether this origin gave it) of the keys that have one."""
+        found: dict[bytes, tuple[Any, bool]] = {}
+        for start in range(0, len(keys), AT_ONCE):
+            part = keys[start : start + AT_ONCE]
+            marks = ",".join("?" * len(part))
+            rows = self._db.execute(f"SELECT key, answer, origin FROM answers WHERE key IN ({marks})", part)
+            found |= {key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows}
+        return found
+
+    def put(self, answers: Iterable[tuple[bytes, Any]]) -> None:
+        """Keep answers, all or none; keys that have one keep it."""
+        rows = [(key, json.dumps(answer), self.origin) for key, answer in answers]
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
