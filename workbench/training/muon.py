@@ -58,10 +58,11 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     shapes[p.shape].append(p)
             for shape, found in shapes.items():
-                grads = [p.grad for p in found]
-                moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in found]
-                torch._foreach_lerp_(moments, grads, 1 - group["momentum"])
-                ahead = torch._foreach_lerp(grads, moments, group["momentum"])
-                updates = orthogonal(torch.stack(ahead)).unbind()
-                torch._foreach_mul_(found, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(found, updates, alpha=-group["lr"] * 0.2 * max(shape) ** 0.5)
+                ahead = []
+                for p in found:
+                    moment = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                    moment.lerp_(p.grad, 1 - group["momentum"])
+                    ahead.append(torch.lerp(p.grad, moment, group["momentum"]))
+                size = group["lr"] * 0.2 * max(shape) ** 0.5
+                for p, update in zip(found, orthogonal(torch.stack(ahead)), strict=True):
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-size)
