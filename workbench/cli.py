@@ -70,30 +70,52 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A .toml file or the name of a recipe on the models shelf.")],
+    recipe: Annotated[str | None, typer.Argument(help="A .toml file or a recipe on the models shelf.")] = None,
     steps: Annotated[int | None, typer.Option(help="Train this many steps instead of the recipe's.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this run, cut short, exactly where it was.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it costs, measured here, and stop.")] = False,
     background: Annotated[bool, typer.Option(help="Start it as a process of its own and return.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or fine-tune as a recipe says; recorded as a run."""
+    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes."""
     from dataclasses import replace
 
     from workbench.store import Store, jobs
-    from workbench.training import Recipe, job_kind, runner
+    from workbench.training import Recipe, carry_out, many, start
 
-    found = Recipe.read(recipe)
-    if steps is not None:
-        found = replace(found, train=replace(found.train, steps=steps))
+    if (recipe is None) == (resume is None):
+        raise WorkbenchError("Name either a recipe to train or, with --resume, a run to go on with.")
     store = Store()
+    if resume is None:
+        found = Recipe.read(recipe or "")
+        if steps is not None:
+            found = replace(found, train=replace(found.train, steps=steps))
+        if dry_run:
+            _dry_run(found, as_json)
+            return
+    if many.follower():
+        many.follow(store)
+        return
+    run = store.reopen(resume) if resume else start(found, store)
     if background:
-        run_id = jobs.start(job_kind(found), found.title, found.to_dict()).id
+        run = jobs.launch(run, store)
     else:
-        with store.record(job_kind(found), found.title, found.to_dict()) as tracker, _bar(as_json) as report:
-            tracker.result = runner(found)(found.to_dict(), _Shown(tracker, report))
-        run_id = tracker.run_id
-    run = store.get(run_id)
+        with _bar(as_json) as report:
+            run = carry_out(run, store, lambda tracker: _Shown(many.lead(tracker), report))
     result = {"run": run.id, "model": f"run:{run.id}", "status": run.status, **(run.result or {})}
-    _show([result], as_json, title=found.title)
+    _show([result], as_json, title=run.title)
+
+
+def _dry_run(recipe: Any, as_json: bool) -> None:
+    from workbench.training.cost import cost
+
+    with _bar(as_json) as report:
+        found = cost(recipe, progress=report)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        rows = [{"what": what, "value": value} for what, value in found.words()]
+        _show(rows, False, title=f"{recipe.title}: what it costs on this machine")
 
 
 @app.command("eval")

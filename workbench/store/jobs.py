@@ -36,7 +36,7 @@ def start(kind: str, title: str, config: dict[str, Any], parent: str | None = No
     if kind not in KINDS:
         raise WorkbenchError(f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
     store = store or Store()
-    return _launch(store.create(kind, title, config, parent), store)
+    return launch(store.create(kind, title, config, parent), store)
 
 
 def resume(run_id: str, store: Store | None = None) -> Run:
@@ -45,10 +45,11 @@ def resume(run_id: str, store: Store | None = None) -> Run:
     Raises `WorkbenchError` for a run that is at work or done.
     """
     store = store or Store()
-    return _launch(store.reopen(run_id), store)
+    return launch(store.reopen(run_id), store)
 
 
-def _launch(run: Run, store: Store) -> Run:
+def launch(run: Run, store: Store) -> Run:
+    """Starts the process of a queued run."""
     try:
         process = _spawn(run, store)
     except OSError as error:

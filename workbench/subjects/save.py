@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
@@ -40,10 +41,11 @@ def save(
             also(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have words of their own
         shutil.rmtree(part, ignore_errors=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise WorkbenchError(
-            f"{folder} could not be written ({error.strerror or error}); nothing older was lost. "
+            f"{folder} could not be written ({why}); nothing older was lost. "
             "Free some space or choose a writable folder."
         ) from error
     return folder

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 from workbench.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from workbench.store import Run
+    from collections.abc import Callable
 
-__all__ = ["Recipe", "job_kind", "runner", "train"]
+    from workbench.store import Run, Store, Tracker
+
+__all__ = ["Recipe", "carry_out", "job_kind", "parent_of", "resume", "runner", "start", "train"]
 
 
 def train(recipe: "str | Recipe", **changes: Any) -> "Run":
@@ -23,14 +25,46 @@ def train(recipe: "str | Recipe", **changes: Any) -> "Run":
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     found = replace(found, train=replace(found.train, **changes))
     store = Store()
-    with store.record(job_kind(found), found.title, found.to_dict(), parent=None) as tracker:
-        tracker.result = runner(found)(found.to_dict(), tracker)
-    return store.get(tracker.run_id)
+    return carry_out(start(found, store), store)
+
+
+def start(recipe: Recipe, store: "Store") -> "Run":
+    """The queued run of a recipe."""
+    return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe))
+
+
+def resume(run_id: str) -> "Run":
+    """Go on with a run that was cut short, from its last checkpoint and as if nothing had happened.
+
+    On the CPU the losses are the same to the last bit. Raises `WorkbenchError` for a run that is at work or done.
+    """
+    from workbench.store import Store
+
+    store = Store()
+    return carry_out(store.reopen(run_id), store)
+
+
+def carry_out(run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker) -> "Run":
+    """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
+    work = runner(Recipe.from_dict(run.config))
+    with store.running(store.begin(run.id)) as tracker:
+        tracker.result = work(run.config, shown(tracker))
+    return store.get(run.id)
 
 
 def job_kind(recipe: Recipe) -> str:
     """The store's word for a recipe's run: train or finetune."""
     return "train" if recipe.kind == "pretrain" else "finetune"
+
+
+def parent_of(recipe: Recipe) -> str | None:
+    """What the store links a fine-tune to: the run that its base came from, else the base's name."""
+    from workbench.store import Store
+
+    if recipe.kind == "pretrain" or not recipe.base:
+        return None
+    run_id = recipe.base.removeprefix("run:").partition("@")[0]
+    return Store().get(run_id).id if recipe.base.startswith("run:") else recipe.base
 
 
 def runner(recipe: Recipe):

@@ -1,0 +1,146 @@
+"""Runs that are killed, run out of something, or are spread over processes, for real."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import torch
+
+import workbench as wb
+from tests.test_training import recipe, text  # noqa: F401 (a fixture)
+from workbench.errors import WorkbenchError
+from workbench.store import Store, jobs
+from workbench.training import checkpoints, resume
+from workbench.training.loop import Stepper, Trainee
+from workbench.training.recipe import Optimisation
+
+
+def losses(run_id: str, name: str = "loss") -> dict[int, float]:
+    return Store().metrics(run_id).query(f"name == '{name}'").set_index("step")["value"].to_dict()
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(text):  # noqa: F811
+    """kill -9 in the background, then --resume: the same losses bit for bit, averaged weights and all."""
+    words = {"steps": 60, "checkpoint_every": 5, "ema": 0.9, "seed": 3, "schedule": "cosine"}
+    whole = wb.train(recipe(text, **words))
+    killed = jobs.start("train", "killed", recipe(text, **words).to_dict())
+    end = time.monotonic() + 300
+    while not checkpoints.saved(killed.folder):
+        assert time.monotonic() < end and Store().get(killed.id).active
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    while psutil.pid_exists(killed.pid):
+        time.sleep(0.02)
+    run = resume(killed.id[:-1])
+    assert run.id == killed.id and run.status == "done"
+    for name in ("loss", "validation_loss", "grad_norm"):
+        assert losses(run.id, name) == losses(whole.id, name)
+    assert wb.load(f"run:{run.id}").hash == wb.load(f"run:{whole.id}").hash
+    with pytest.raises(WorkbenchError, match="done; only a run that was cut short can be resumed"):
+        resume(run.id)
+
+
+def test_two_processes_train_like_one(text, tmp_path):  # noqa: F811
+    """torchrun with gloo, the same global batch: the same losses to 1e-4 after 20 steps, one run in the store."""
+    one = wb.train(recipe(text, steps=20))
+    values = recipe(text, steps=20).to_dict()
+    lines = ['title = "two"']
+    for table in ("model", "tokenizer", "corpus", "train"):
+        lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values[table].items() if v is not None)]
+    (tmp_path / "two.toml").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, "-m", "workbench", "train", str(tmp_path / "two.toml"), "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (result,) = json.loads(done.stdout)
+    assert result["processes"] == 2
+    here, there = losses(one.id), losses(result["run"])
+    assert here.keys() == there.keys() and max(abs(here[s] - there[s]) for s in here) < 1e-4
+    assert result["validation_loss"] == pytest.approx(one.result["validation_loss"], abs=1e-4)
+
+
+def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
+    run = wb.train(recipe(text, steps=32, checkpoint_every=4, eval_every=4, keep=2, series=3))
+    found = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
+    losses_at = losses(run.id, "validation_loss")
+    assert set(found) >= {1, 6, 28, 32, min(losses_at, key=losses_at.get)} and len(found) <= 6
+    assert [p.name for p in run.folder.rglob("training_state.pt")] == ["training_state.pt"]
+    facts = checkpoints.facts(checkpoints.saved(run.folder)[-1])
+    assert facts == {"step": 32, "tokens": 32 * 8 * 32, "validation_loss": losses_at[32]}
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(text):  # noqa: F811
+    store, limits = Store(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    run = wb.train(recipe(text, steps=10))
+    before = wb.load(f"run:{run.id}").hash
+    from workbench.subjects.save import save
+
+    subject = wb.load(f"run:{run.id}")
+    for size, also in ((20_000, None), (500_000, lambda part: torch.save(torch.zeros(10**6), part / "state.pt"))):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            with pytest.raises(WorkbenchError, match=r"could not be written .*nothing older was lost"):
+                save(checkpoints.saved(run.folder)[-1], subject.model, subject.tokenizer, also=also)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert wb.load(f"run:{run.id}").hash == before and store.get(run.id).status == "done"
+
+
+class Narrow(torch.nn.Module):
+    """A model on a device with room for so many rows."""
+
+    def __init__(self, model, rows: int):
+        super().__init__()
+        self.inner, self.rows, self.config = model, rows, model.config
+
+    def forward(self, ids, **more):
+        if len(ids) > self.rows:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+        return self.inner(ids, **more)
+
+
+def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
+    ids = torch.randint(0, tiny.card.d_vocab, (8, 17), generator=torch.Generator().manual_seed(0))
+    batch, found = (ids[:, :-1], ids[:, 1:]), []
+    start = {k: v.clone() for k, v in tiny.model.state_dict().items()}
+    for rows, parts in ((8, 1), (2, 0)):
+        tiny.model.load_state_dict(start)
+        tiny.model.requires_grad_(True)
+        settings = Optimisation(accumulate=parts, precision="no", optimizer="adamw")
+        stepper = Stepper(Trainee(Narrow(tiny.model, rows), tiny.tokenizer), settings)
+        loss, norm = stepper.step(batch, 0)
+        found.append((float(loss), float(norm)))
+    tiny.model.load_state_dict(start)
+    assert stepper.parts == 4 and found[0] == pytest.approx(found[1], rel=1e-5)
+    narrow = Stepper(Trainee(Narrow(tiny.model, 2), tiny.tokenizer), Optimisation(precision="no", optimizer="adamw"))
+    with pytest.raises(WorkbenchError, match=r"Out of memory with 8 rows at a time; set accumulate = 2"):
+        narrow.step(batch, 0)
+
+
+def test_a_diverging_run_stops_and_names_the_step(text):  # noqa: F811
+    with pytest.raises(WorkbenchError, match=r"The loss became (nan|inf) at step \d+; lower lr"):
+        wb.train(recipe(text, lr=1e30, optimizer="adamw", steps=40, clip=1e30))
+    run = Store().list()[0]
+    assert run.status == "failed" and "lower lr" in run.error
+
+
+def test_a_dry_run_measures_and_leaves_no_run(text):  # noqa: F811
+    from workbench.training.cost import cost
+
+    runs = len(Store().list())
+    found = cost(recipe(text))
+    assert found.tokens == 30 * 8 * 32 and found.parameters == found.trained_parameters > 10_000
+    assert found.flops > 6 * 300 * 32 * found.tokens and 0 < found.mfu < 2 and found.memory_gb > 0.1
+    assert found.seconds >= 30 * found.seconds_a_step[0] and len(Store().list()) == runs

@@ -1,0 +1,128 @@
+"""What a recipe costs on this machine, before it is started: a few real steps, measured, and the rest by arithmetic."""
+
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench import paths
+from workbench.training import checkpoints, resources
+from workbench.training.loop import Batch, Stepper, Trainee
+from workbench.training.recipe import Optimisation, Recipe
+
+STEPS = 4
+"""Measured steps after the first, which warms up."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds and memory (the process's peak) are measured over `n` steps; disk is the checkpoints that stay."""
+
+    parameters: int
+    trained_parameters: int
+    tokens: int
+    flops: float
+    seconds: float
+    seconds_a_step: tuple[float, float]
+    tokens_per_s: float
+    mfu: float
+    matrix_gflops: float
+    memory_gb: float
+    disk_gb: float
+    free_disk_gb: float
+    device: str
+    precision: str
+    n: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def words(self) -> list[tuple[str, str]]:
+        """Each figure in words, for people."""
+        low, high = self.seconds_a_step
+        return [
+            ("device", f"{self.device}, {self.precision}"),
+            ("parameters", f"{self.parameters:,}, of which {self.trained_parameters:,} are trained"),
+            ("tokens", f"{self.tokens:,}"),
+            ("arithmetic", f"{self.flops:.2e} floating-point operations"),
+            (
+                "time",
+                f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to {high:.3f} s, n = {self.n})",
+            ),
+            ("speed", f"{self.tokens_per_s:,.0f} tokens a second"),
+            ("use of the machine", f"{self.mfu:.0%} of {self.matrix_gflops:,.0f} GFLOP/s, its measured matrix rate"),
+            ("peak memory", f"{self.memory_gb:.2f} GB"),
+            ("disk", f"{self.disk_gb:.2f} GB of {self.free_disk_gb:,.0f} GB free"),
+        ]
+
+
+def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, words: None) -> Cost:
+    """Prepare a recipe's data and model, take a few of its steps, keep nothing of them.
+
+    Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little memory.
+    """
+    trainee, batch = _work(recipe, progress)
+    settings = recipe.train
+    stepper = Stepper(trainee, settings)
+    rows, seconds = batch(0), []
+    for step in range(STEPS + 1):
+        progress(step / (STEPS + 1), f"measuring step {step + 1} of {STEPS + 1}")
+        began = time.perf_counter()
+        loss, _ = stepper.step(batch(step), step)
+        float(loss)
+        seconds.append(time.perf_counter() - began)
+    found, n_tokens = seconds[1:], rows[0].numel()
+    typical = statistics.median(found)
+    flops = n_tokens * resources.flops_per_token(trainee.model, rows[0].shape[1])
+    return Cost(
+        parameters=resources.n_parameters(trainee.model),
+        trained_parameters=sum(p.numel() for p in trainee.model.parameters() if p.requires_grad),
+        tokens=n_tokens * settings.steps,
+        flops=flops * settings.steps,
+        seconds=typical * settings.steps,
+        seconds_a_step=(min(found), max(found)),
+        tokens_per_s=n_tokens / typical,
+        mfu=flops / typical / stepper.rate,
+        matrix_gflops=stepper.rate / 1e9,
+        memory_gb=resources.peak_memory_gb(stepper.device),
+        disk_gb=_disk_gb(trainee.model, settings),
+        free_disk_gb=_free_gb(paths.home()),
+        device=torch.cuda.get_device_name() if stepper.device == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        precision=stepper.accelerator.mixed_precision.replace("no", "float32"),
+        n=len(found),
+    )
+
+
+def _work(recipe: Recipe, progress: Callable[[float, str], None]) -> tuple[Trainee, Callable[[int], Batch]]:
+    if recipe.kind == "pretrain":
+        from workbench.training.pretrain import batches, setup
+
+        trainee, tokens = setup(recipe, progress=progress)
+        return trainee, batches(recipe, trainee, tokens)[0]
+    from workbench.training.finetune import trial
+
+    return trial(recipe)
+
+
+def _disk_gb(model: torch.nn.Module, settings: Optimisation) -> float:
+    """Weights of every checkpoint that stays, and two moments of the newest."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    due = [s for s in range(1, settings.steps + 1) if checkpoints.due(s, settings)]
+    kept = {*due[-max(1, settings.keep) :], *(set(due) & checkpoints.series(settings))}
+    return 4 * (trained * (len(kept) + 1) + 2 * trained) / 2**30
+
+
+def _free_gb(folder: Path) -> float:
+    return shutil.disk_usage(folder).free / 2**30
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
