@@ -4,10 +4,12 @@ import streamlit as st
 
 import workbench as wb
 from workbench.figures import positions as draw
+from workbench.figures import positions_in_use as draw_use
 from workbench.figures.style import head_name
 from workbench.interp.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
+from workbench.ui.position_views import VIEWS
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
@@ -45,6 +47,8 @@ def show_encoding(subject: wb.Subject, found: Encoding) -> None:
             "similarity": draw.similarity(found.similarity),
             "norms": draw.norms(found.matrix),
             "spectrum": draw.singular_values(found.singular_values, found.effective_rank or 0.0),
+            "helix": draw_use.helix(found.matrix),
+            "fourier": draw_use.fourier(found.matrix),
         }
     elif found.wavelengths:
         figures = {
@@ -110,11 +114,21 @@ st.caption(
     "park attention there."
 )
 show_distances(subject)
+st.subheader("What else does position do?")
+more = st.segmented_control("Measure", list(VIEWS), key="more", bind="query-params", label_visibility="collapsed")
+if more:
+    st.fragment(VIEWS[str(more)])(subject)
+else:
+    st.caption("Choose one: each is measured when it is opened, in seconds for a small model.")
 same_in_python(f"""\
 import workbench as wb
+from workbench.interp.texts import TEXTS
 
 subject = wb.load({model!r})
 print(wb.position_encoding(subject).kind)
 found = wb.attention_by_distance(subject, n={SEQUENCES}, length={LENGTH})
 print(found.mean.shape, found.n)  # [layer, head, distance]
+print(wb.position_split(subject).to_frame().head(3))
+print(wb.position_probe(subject).to_frame())
+print(wb.loss_by_position(subject, TEXTS).to_frame().head(3))
 """)

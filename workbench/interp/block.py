@@ -124,6 +124,10 @@ class Block:
             return None
         return {part: normed(getattr(self, part), norm) for part, norm in norms.items()}
 
+    def unturned(self, part: str) -> Float[Tensor, "pos head d_head"]:
+        """Queries or keys as they are before any rotary turn."""
+        return getattr(self, part) if self.sized is None else self.sized[part]
+
     @cached_property
     def turned(self) -> dict[str, Tensor] | None:
         """Queries and keys after their rotary turn, where the model has one."""
@@ -133,7 +137,7 @@ class Block:
         width = cos.shape[-1]
         found = {}
         for part in "qk":
-            x = getattr(self, part) if self.sized is None else self.sized[part]
+            x = self.unturned(part)
             turning, rest = x[..., :width], x[..., width:]
             first, second = turning.chunk(2, -1)
             found[part] = torch.cat([turning * cos + torch.cat([-second, first], -1) * sin, rest], -1)

@@ -1,0 +1,78 @@
+"""Loss by position, inside the trained context and beyond it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch.nn import functional as F
+
+from workbench.errors import WorkbenchError
+from workbench.statistics import mean_interval
+from workbench.subjects import Subject
+
+LONGEST = 1024
+"""Tokens read at most; a larger context is not left then."""
+
+
+@dataclass(frozen=True)
+class PositionLoss:
+    """Mean next-token loss in nats of the tokens of each bin of positions, 95 % intervals over `n` texts.
+
+    `start` is each bin's first position; bins from `n_ctx` on lie beyond the trained context.
+    """
+
+    subject: str
+    positions: str
+    n_ctx: int
+    width: int
+    start: Float[np.ndarray, " bin"]
+    mean: Float[np.ndarray, " bin"]
+    low: Float[np.ndarray, " bin"]
+    high: Float[np.ndarray, " bin"]
+    n: int
+
+    def inside(self) -> float:
+        """Mean loss of the bins inside the context."""
+        return float(self.mean[self.start < self.n_ctx].mean())
+
+    def beyond(self) -> float:
+        """Mean loss of the bins beyond the context; NaN where none was read."""
+        outside = self.mean[self.start >= self.n_ctx]
+        return float(outside.mean()) if len(outside) else float("nan")
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a bin."""
+        columns = {"position": self.start, "loss": self.mean, "low": self.low, "high": self.high}
+        return pd.DataFrame({**columns, "beyond": self.start >= self.n_ctx})
+
+
+@torch.no_grad()
+def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2.0, width: int = 16) -> PositionLoss:
+    """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions end with it.
+
+    The texts are read one after the other, once from each of them on, so that each position is read in as many places
+    as there are texts. Raises `WorkbenchError` when together they are shorter than two bins.
+    """
+    limit = subject.n_ctx if subject.card.positions in ("learned", "unknown") else int(reach * subject.n_ctx)
+    rows = []
+    for i in range(len(texts)):
+        text = "\n\n".join([*texts[i:], *texts[:i]])
+        rows.append(subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][0])
+    n_bins = (min([limit, LONGEST, *map(len, rows)]) - 1) // width
+    if n_bins < 2:
+        raise WorkbenchError(f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones.")
+    length = n_bins * width + 1
+    samples = []
+    for row in rows:
+        ids = row[:length].long().to(subject.device)
+        logits = subject.model(ids[None], use_cache=False).logits[0, :-1]
+        loss = F.cross_entropy(logits.float(), ids[1:], reduction="none")
+        samples.append(loss.view(n_bins, width).mean(-1).cpu().numpy())
+    mean, low, high = mean_interval(np.stack(samples).astype(float))
+    start = np.arange(n_bins) * width
+    return PositionLoss(
+        subject.name, subject.card.positions, subject.n_ctx, width, start, mean, low, high, len(samples)
+    )
