@@ -227,6 +227,43 @@ def patch(
 
 
 @app.command()
+def probe(
+    model: Model,
+    name: Annotated[str, typer.Argument(help="A probe of the shelf, such as ioi, or a .toml file.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 50,
+    site: Site = "resid_pre",
+    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
+    seed: Annotated[int, typer.Option(help="Of the pairs drawn.")] = 0,
+    anyway: Annotated[bool, typer.Option(help="Sweep although the model cannot do the probe.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Patch many prompt pairs of a probe: every cell with its interval and corrected p-value."""
+    from workbench.interp import probe as sweep
+    from workbench.subjects import load
+
+    site, _, layer = site.partition("@")
+    more = {"site": site, "direction": direction, "replacement": replacement, "layer": int(layer) if layer else None}
+    with _bar(as_json) as report:
+        found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, progress=report, **more)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    clean, corrupted = found.clean_metric, found.corrupted_metric
+    out.print(
+        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
+        f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
+        f"{found.site}, {found.direction}, {found.seconds:.1f} s"
+    )
+    rows = found.to_frame()
+    if "pos" in rows:
+        rows = rows.assign(token=[found.names[i] for i in rows["pos"]])
+    change = rows["effect"] if found.direction == "denoising" else 1 - rows["effect"]
+    rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
+    _show(rows.to_dict("records"), False, title="Largest effects with 95 % intervals, p over all cells corrected")
+
+
+@app.command()
 def compare(
     base: Model,
     tuned: Model,

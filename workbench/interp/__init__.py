@@ -6,11 +6,14 @@ from workbench.interp.catalogue import HeadCatalogue, head_catalogue
 from workbench.interp.circuits import Composition, composition, copying_scores, strongest_pairs
 from workbench.interp.encodings import EncodingStudy, encoding_study
 from workbench.interp.heads import HeadScores, head_scores
+from workbench.interp.interventions import ablation, needed_heads, steering
 from workbench.interp.patching import Patching, patch
 from workbench.interp.position_loss import PositionLoss, loss_by_position
 from workbench.interp.position_probe import PositionProbe, position_probe
 from workbench.interp.position_split import PositionSplit, position_split
 from workbench.interp.positional import Distances, Encoding, attention_by_distance, position_encoding
+from workbench.interp.probes import available_probes
+from workbench.interp.probing import Probed, probe
 from workbench.interp.rotary import RotaryUse, rotary_use
 from workbench.interp.routes import GradientAttention, flow, gradient_attention, rollout
 
@@ -28,10 +31,13 @@ __all__ = [
     "PositionLoss",
     "PositionProbe",
     "PositionSplit",
+    "Probed",
     "RotaryUse",
+    "ablation",
     "anatomy",
     "attention",
     "attention_by_distance",
+    "available_probes",
     "composition",
     "copying_scores",
     "encoding_study",
@@ -40,11 +46,14 @@ __all__ = [
     "head_catalogue",
     "head_scores",
     "loss_by_position",
+    "needed_heads",
     "patch",
     "position_encoding",
     "position_probe",
     "position_split",
+    "probe",
     "rollout",
     "rotary_use",
+    "steering",
     "strongest_pairs",
 ]

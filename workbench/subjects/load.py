@@ -43,8 +43,8 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     """Load a model as a Subject, in float32, on the GPU where there is one.
 
     `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
-    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), or a file or folder below
-    `WORKBENCH_MODELS`. Nothing is unpickled and no remote code runs.
+    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention
+    (`edit:NAME`), or a file or folder below `WORKBENCH_MODELS`. Nothing is unpickled and no remote code runs.
 
     Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
     """
@@ -53,6 +53,11 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     name = str(source).strip()
     if not name:
         raise WorkbenchError("No model was named; try shelf-base, a folder, a .gguf file or a Hugging Face id.")
+    if name.startswith("edit:"):
+        from workbench.subjects.intervention import apply, read_intervention
+
+        change = read_intervention(name.removeprefix("edit:"))
+        return apply(load(change.base, device=device), change)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = _run_checkpoint(name) if name.startswith("run:") else _local(name)
     if path is None:
@@ -89,7 +94,9 @@ def available() -> list[Available]:
         steps = sorted(run.glob("step-*/config.json"))
         if steps:
             found.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
-    order = ("bundled", "gguf", "folder", "run")
+    for path in sorted((paths.home() / "interventions").glob("*.json")):
+        found.append(Available(f"edit:{path.stem}", "edit", path))
+    order = ("bundled", "gguf", "folder", "run", "edit")
     return sorted(found, key=lambda a: order.index(a.kind))
 
 

@@ -1,0 +1,102 @@
+"""Probes: the shelf's files, token-aligned pairs, and maps over many pairs with their statistics."""
+
+import numpy as np
+import pytest
+
+from tests.conftest import subject_of, tiny_gpt
+from workbench.errors import WorkbenchError
+from workbench.interp.patching import patch
+from workbench.interp.probes import available_probes, generate, read_probe
+from workbench.interp.probing import probe
+from workbench.statistics import cell_statistics
+from workbench.subjects import load
+
+SHELF = {
+    "country_capital",
+    "docstring",
+    "gendered_pronoun",
+    "greater_than",
+    "induction",
+    "ioi",
+    "subject_verb_agreement",
+    "successor",
+}
+
+
+def test_every_probe_of_the_shelf_gives_aligned_pairs_for_a_real_tokenizer(smollm):
+    subject = load(smollm)
+    assert set(available_probes()) >= SHELF
+    for name in SHELF:
+        made = generate(subject, read_probe(name), n=20)
+        assert len(made.items) == 20 and made.probe.title and made.probe.question and made.probe.source
+        lengths = {len(item.pair.clean) for item in made.items} | {len(item.pair.corrupted) for item in made.items}
+        assert lengths == {len(made.names)}
+        assert len({(item.clean, item.corrupted) for item in made.items}) == 20
+        assert generate(subject, read_probe(name), n=20).items[3].clean == made.items[3].clean  # the seed holds
+    assert generate(subject, read_probe("ioi"), n=20).names[1] == "{IO}"
+
+
+def test_words_that_are_not_single_tokens_are_dropped_and_counted():
+    with pytest.raises(WorkbenchError, match=r"ioi gives 0 usable pairs.*dropped: "):
+        generate(subject_of(tiny_gpt()), read_probe("ioi"))
+
+
+def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
+    subject = subject_of(tiny_gpt())
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'title = "Own"\nquestion = "?"\n[[templates]]\nclean = "{a} 5 {b}"\ncorrupted = "{b} 5 {b}"\n'
+        'answer = "{a}|3"\nwrong = "{b}"\nslots = { a = "vocabulary", b = "vocabulary" }\n'
+    )
+    partial = []
+    found = probe(subject, str(file), n=6, anyway=True, site="z", seen=lambda f: partial.append(f.n))
+    assert partial == [1, 2, 4, 6] and found.samples.shape == (6, 2, 4) and found.n == 6
+    span = found.clean_metric.value - found.corrupted_metric.value
+    first = found.items[0]
+    one = patch(
+        subject, first["clean"], first["corrupted"], answer=first["answer"], wrong=first["wrong"], site="z", audit=0
+    )
+    by_hand = (np.array(one.metric) - one.corrupted_metric) / span
+    np.testing.assert_allclose(found.samples[0], by_hand, atol=1e-4)
+    assert ((found.low <= found.effect) & (found.effect <= found.high)).all() and found.p.max() <= 1
+    assert len(found.to_frame()) == 8 and max(found.checks.values()) < 1e-3
+
+
+def test_a_model_that_cannot_do_a_probe_says_so_before_sweeping():
+    subject = subject_of(tiny_gpt())
+    subject.model.lm_head.weight.zero_()  # all tokens equally likely after any prompt
+    with pytest.raises(WorkbenchError, match=r"cannot do induction.*chance: 50 %"):
+        probe(subject, "induction", n=20)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title = 3", "cannot be read"),
+        ("not toml", "cannot be read"),
+        (
+            'title = "t"\nquestion = "?"\n[[templates]]\nclean = "{a}"\ncorrupted = "b"\nanswer = "c"\n'
+            'wrong = "d"\nslots = {}',
+            "KeyError: 'a'",
+        ),
+    ],
+)
+def test_a_broken_probe_file_gets_one_sentence(tmp_path, text, message):
+    file = tmp_path / "broken.toml"
+    file.write_text(text)
+    with pytest.raises(WorkbenchError, match=message):
+        read_probe(str(file))
+    with pytest.raises(WorkbenchError, match=r"no probe 'soul'; there are .*ioi"):
+        read_probe("soul")
+
+
+def test_cell_statistics_find_the_cell_that_moves_and_no_other():
+    rng = np.random.default_rng(1)
+    samples = rng.normal(0, 1, (40, 5, 6))
+    samples[:, 2, 3] += 2
+    samples[:, 0, 0] = 0
+    found = cell_statistics(samples)
+    assert found.p[2, 3] < 0.01 and found.p[0, 0] == 1 and (found.p < 0.05).sum() <= 2
+    assert found.low[2, 3] < samples[:, 2, 3].mean() < found.high[2, 3]
+    half = 1.96 * samples[:, 1, 1].std(ddof=1) / np.sqrt(40)
+    assert (found.high - found.low)[1, 1] / 2 == pytest.approx(half, rel=0.2)

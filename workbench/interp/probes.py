@@ -1,0 +1,233 @@
+"""Probes: questions put to a model's inside, each one TOML file, and the prompt pairs made from it for a tokenizer.
+
+A file has `title`, `question`, `source`, `metric`, one or more `[[templates]]` (the first that suits the tokenizer is
+used) with `clean`, `corrupted`, `answer`, `wrong` and `slots`, and `[lists]` of words. A slot is filled from its list;
+slots of one list get different entries. An entry may have columns, named in `[columns]` and written `{slot.column}`;
+several answers are parted by `|`. The list "vocabulary" means ordinary words among the tokenizer's own tokens.
+"""
+
+import random
+import re
+import string
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.interp.pairs import Pair, pair
+from workbench.subjects import Subject
+
+FEWEST = 5
+"""Usable items below which a probe says nothing."""
+
+TRIES = 20
+FIELDS = ("clean", "corrupted", "answer", "wrong")
+SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
+
+
+@dataclass(frozen=True)
+class Template:
+    """One wording: four texts with slots, and the list that fills each slot."""
+
+    clean: str
+    corrupted: str
+    answer: str
+    wrong: str
+    slots: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A question: what it asks in words, where it comes from, its wordings and word lists."""
+
+    name: str
+    title: str
+    question: str
+    source: str
+    metric: str
+    templates: tuple[Template, ...]
+    lists: dict[str, list]
+    columns: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt pair of a probe, tokenised."""
+
+    clean: str
+    corrupted: str
+    answers: tuple[str, ...]
+    wrongs: tuple[str, ...]
+    pair: Pair
+
+
+@dataclass(frozen=True)
+class Items:
+    """The usable pairs, all of one length: `names` labels the positions; `dropped` counts what was not usable."""
+
+    probe: Probe
+    items: list[Item]
+    names: list[str]
+    dropped: dict[str, int]
+
+
+def folders() -> list[Path]:
+    """Where probes lie: the shelf, and `probes/` in the user's home folder."""
+    return [paths.shelf("probes"), paths.home() / "probes"]
+
+
+def available_probes() -> list[str]:
+    """Names of the probes there are."""
+    return sorted({path.stem for folder in folders() for path in folder.glob("*.toml")})
+
+
+def read_probe(name: str) -> Probe:
+    """The probe of that name, or in that file. Raises `WorkbenchError` for none, and for a file that is not one."""
+    candidates = (
+        [Path(name)] if name.endswith(".toml") else [folder / f"{Path(name).name}.toml" for folder in folders()]
+    )
+    path = next((p for p in candidates if p.is_file()), None)
+    if path is None:
+        raise WorkbenchError(f"There is no probe {name!r}; there are {', '.join(available_probes())}.")
+    try:
+        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        templates = tuple(Template(**t) for t in said["templates"])
+        found = Probe(
+            path.stem,
+            said["title"],
+            said["question"],
+            said.get("source", ""),
+            said.get("metric", "logit_difference"),
+            templates,
+            said.get("lists", {}),
+            said.get("columns", {}),
+        )
+        for template in templates:
+            _check_template(template, found)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise WorkbenchError(f"The probe {path} cannot be read ({type(error).__name__}: {error}).") from error
+    return found
+
+
+def _check_template(template: Template, probe: Probe) -> None:
+    for text in (getattr(template, name) for name in FIELDS):
+        for slot, column in SLOT.findall(text):
+            name = template.slots[slot]
+            if name != "vocabulary" and not probe.lists[name]:
+                raise KeyError(f"the list {name} is empty")
+            if column and column not in probe.columns[name]:
+                raise KeyError(f"{name} has no column {column}")
+
+
+def generate(subject: Subject, probe: Probe, n: int = 50, seed: int = 0) -> Items:
+    """`n` different pairs that are token-aligned for this tokenizer, drawn at random.
+
+    Raises `WorkbenchError` when fewer than five can be made, saying what was in the way.
+    """
+    best: Items | None = None
+    for template in probe.templates:
+        found = _from_template(subject, probe, template, n, seed)
+        if best is None or len(found.items) > len(best.items):
+            best = found
+        if len(found.items) >= n:
+            break
+    assert best is not None
+    if len(best.items) < min(n, FEWEST):
+        why = ", ".join(f"{count} {reason}" for reason, count in best.dropped.items()) or "too few words"
+        raise WorkbenchError(
+            f"The probe {probe.name} gives {len(best.items)} usable pairs for the tokenizer of {subject.name} "
+            f"(dropped: {why}); choose another probe or model."
+        )
+    return best
+
+
+def _from_template(subject: Subject, probe: Probe, template: Template, n: int, seed: int) -> Items:
+    rng = random.Random(f"{probe.name} {seed}")
+    words = {name: _usable(subject, probe, name) for name in set(template.slots.values())}
+    dropped: Counter[str] = Counter()
+    by_length: dict[int, list[tuple[Item, dict[str, Any]]]] = {}
+    seen: set[tuple[str, str]] = set()
+    for _ in range(n * TRIES):
+        filled = _fill(template, words, rng)
+        if filled is None:
+            dropped["words too few for the slots"] += 1
+            break
+        texts = [_text(getattr(template, name), filled, probe, template) for name in FIELDS]
+        if (texts[0], texts[1]) in seen:
+            continue
+        seen.add((texts[0], texts[1]))
+        answers, wrongs = (tuple(text.split("|")) for text in texts[2:])
+        try:
+            made = pair(subject, texts[0], texts[1], answers, wrongs)
+        except WorkbenchError as error:
+            dropped[_reason(str(error))] += 1
+            continue
+        found = by_length.setdefault(len(made.clean), [])
+        found.append((Item(texts[0], texts[1], answers, wrongs, made), filled))
+        if len(found) == n:
+            break
+    if not by_length:
+        return Items(probe, [], [], dict(dropped))
+    kept = max(by_length.values(), key=len)
+    if others := sum(map(len, by_length.values())) - len(kept):
+        dropped["of another length"] = others
+    items = [item for item, _ in kept]
+    return Items(probe, items, _names(subject, template, probe, items, kept[0][1]), dict(dropped))
+
+
+def _reason(message: str) -> str:
+    if "must be equal" in message:
+        return "whose prompts have unequal lengths"
+    return "whose answers are not single tokens" if "single token" in message else "with prompts or answers alike"
+
+
+def _usable(subject: Subject, probe: Probe, name: str) -> list:
+    if name != "vocabulary":
+        return list(probe.lists[name])
+    found = []
+    for token, i in subject.tokenizer.get_vocab().items():
+        text = subject.tokenizer.decode([i])
+        word = text.strip()
+        if text == f" {word}" and len(word) > 2 and word.isascii() and word.isalpha() and word.islower():
+            found.append((token, word))
+    if not found:  # bare token ids, or characters
+        special = set(subject.tokenizer.all_special_ids)
+        return [subject.tokenizer.decode([i]).strip() for i in range(len(subject.tokenizer)) if i not in special]
+    return [word for _, word in sorted(found)]
+
+
+def _fill(template: Template, words: dict[str, list], rng: random.Random) -> dict[str, Any] | None:
+    """An entry for every slot; slots that share a list get different ones."""
+    filled: dict[str, Any] = {}
+    for name in sorted(words):
+        slots = [slot for slot in template.slots if template.slots[slot] == name]
+        if len(words[name]) < len(slots):
+            return None
+        filled |= dict(zip(slots, rng.sample(words[name], len(slots)), strict=True))
+    return filled
+
+
+def _text(text: str, filled: dict[str, Any], probe: Probe, template: Template) -> str:
+    def fill(match: re.Match[str]) -> str:
+        slot, column = match.groups()
+        entry = filled[slot]
+        return str(entry[probe.columns[template.slots[slot]].index(column)] if column else entry)
+
+    return SLOT.sub(fill, text)
+
+
+def _names(subject: Subject, template: Template, probe: Probe, items: list[Item], filled: dict[str, Any]) -> list[str]:
+    """What a position is called: its token where all items share it, else its slot."""
+    tokens = [subject.tokens(item.pair.clean) for item in items]
+    names = [column[0] if len(set(column)) == 1 else "" for column in zip(*tokens, strict=True)]
+    first = int(subject.tokenizer.bos_token_id is not None and tokens[0][0] == subject.tokenizer.bos_token)
+    for match in SLOT.finditer(template.clean):
+        before = _text(template.clean[: match.start()], filled, probe, template).rstrip(" ")
+        at = len(subject.tokenizer(before)["input_ids"]) if before else first
+        if at < len(names) and not names[at]:
+            names[at] = f"{{{match.group(1)}}}"
+    letters = iter(string.ascii_lowercase * 20)
+    return [name or f"({next(letters)})" for name in names]

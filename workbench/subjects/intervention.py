@@ -1,0 +1,196 @@
+"""Interventions: reproducible edits of a Subject, kept as JSON. An edited Subject is a Subject.
+
+An edit works on every position alike, so it needs no knowledge of the prompt and the model can be benchmarked,
+patched and talked to. Numbers that an edit needs (means, directions) are in it; nothing is computed when it is applied.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.subjects.bridge import shared_clone
+from workbench.subjects.subject import Subject
+
+SITES = {
+    "z": "the outputs of heads, before they are projected into the stream",
+    "post": "MLP neurons, after the nonlinearity",
+    "attn_out": "what attention adds to the stream",
+    "mlp_out": "what the MLP adds to the stream",
+    "resid_post": "the stream after a layer",
+}
+ACTIONS = ("set", "add")
+MOST_BYTES = 50_000_000
+NAME = re.compile(r"[\w.+-]{1,80}")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """`site` of `layer` is set to `value`, or gets it added: of the heads or neurons `index` only, where given.
+
+    `value` is a number, or a vector: `[d_model]` for the stream, `[d_head]` a head (or one for each head), one number a
+    neuron.
+    """
+
+    layer: int
+    site: str
+    index: tuple[int, ...] = ()
+    action: str = "set"
+    value: Any = 0.0
+
+
+@dataclass(frozen=True)
+class Intervention:
+    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what it does."""
+
+    name: str
+    base: str
+    edits: tuple[Edit, ...]
+    words: str = ""
+
+    def to_json(self) -> str:
+        """The intervention as text, everything in it."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Intervention":
+        """Read one. Raises `WorkbenchError` for anything that is not an intervention."""
+        try:
+            said = json.loads(text)
+            edits = tuple(Edit(**{**e, "index": tuple(e.get("index", ()))}) for e in said.pop("edits"))
+            found = cls(edits=edits, **said)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WorkbenchError(f"This is not an intervention ({type(error).__name__}: {error}).") from error
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raise `WorkbenchError` for a name, site or action that is none."""
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            raise WorkbenchError(f"An intervention's name is letters, digits and . + - _; {self.name!r} is not.")
+        for edit in self.edits:
+            if edit.site not in SITES or edit.action not in ACTIONS:
+                raise WorkbenchError(
+                    f"An edit is {edit.action!r} at {edit.site!r}; it must be one of {', '.join(ACTIONS)} at one of "
+                    f"{', '.join(SITES)}."
+                )
+
+    def save(self) -> str:
+        """Keep it in the home folder; gives the name under which `load` finds the edited Subject.
+
+        Raises `WorkbenchError` where another one is kept under this name: what a name means never changes.
+        """
+        self.check()
+        folder = paths.home() / "interventions"
+        folder.mkdir(exist_ok=True)
+        kept = folder / f"{self.name}.json"
+        if kept.is_file() and kept.read_text(encoding="utf-8") != self.to_json():
+            raise WorkbenchError(f"Another intervention is kept as {self.name}; choose another name.")
+        part = folder / f".{self.name}.part"
+        part.write_text(self.to_json(), encoding="utf-8")
+        part.rename(kept)
+        return f"edit:{self.name}"
+
+
+def saved() -> list[Path]:
+    """The files of the interventions that are kept."""
+    return sorted((paths.home() / "interventions").glob("*.json"))
+
+
+def read_intervention(name: str) -> Intervention:
+    """A kept intervention, or one in a .json file. Raises `WorkbenchError` for none."""
+    path = Path(name) if name.endswith(".json") else paths.home() / "interventions" / f"{Path(name).name}.json"
+    if not path.is_file():
+        kept = ", ".join(p.stem for p in saved()) or "none yet"
+        raise WorkbenchError(f"There is no intervention {name!r}; kept are: {kept}.")
+    if path.stat().st_size > MOST_BYTES:
+        raise WorkbenchError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is.")
+    return Intervention.from_json(path.read_text(encoding="utf-8"))
+
+
+def apply(subject: Subject, change: Intervention) -> Subject:
+    """The edited Subject: the same weights, no memory; `subject` stays as it is.
+
+    Its hash is of the weights and the edits, its card names the parent. Raises `WorkbenchError` for a layer, head,
+    neuron or vector that the model does not have.
+    """
+    change.check()
+    mapping: Any = subject.bridge.adapter.component_mapping
+    model = shared_clone(subject.model)
+    layers: Any = model.get_submodule(mapping["blocks"].name)
+    for edit in change.edits:
+        if not 0 <= edit.layer < len(layers):
+            raise WorkbenchError(f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}.")
+        _hang(layers[edit.layer], mapping["blocks"].submodules, edit, subject)
+    digest = hashlib.sha256((subject.hash + change.to_json()).encode()).hexdigest()
+    name = f"{subject.name}+{change.name}"
+    card = replace(subject.card, name=name, sha256=digest, parent=subject.name, notes=change.words)
+    return Subject(name, model, subject.tokenizer, card)
+
+
+def _hang(layer: nn.Module, parts: Any, edit: Edit, subject: Subject) -> None:
+    """Put the edit on its module as a hook, which copies of the model take along."""
+    attention, mlp = layer.get_submodule(parts["attn"].name), layer.get_submodule(parts["mlp"].name)
+    outputs: Any = attention.get_submodule(parts["attn"].submodules["o"].name)
+    neurons: Any = mlp.get_submodule(parts["mlp"].submodules["out"].name)
+    value = torch.tensor(edit.value, dtype=subject.model.dtype, device=subject.device)
+    d_head = subject.card.d_head
+    n_index = {"z": subject.card.n_heads, "post": _width(neurons)}.get(edit.site, 0)
+    for i in edit.index:
+        if not 0 <= i < n_index:
+            what = {"z": "head", "post": "neuron"}.get(edit.site)
+            raise WorkbenchError(
+                f"Layer {edit.layer} of {subject.name} has no {what} {i}; it has {n_index}."
+                if what
+                else f"{edit.site} has no parts to choose from; leave the index empty."
+            )
+    change = _Change(edit.site, edit.action, list(edit.index), value, d_head)
+    shape = {"z": (d_head,), "post": (len(edit.index) or n_index,)}.get(edit.site, (subject.card.d_model,))
+    if value.ndim and (tuple(value.shape) != shape and (edit.site != "z" or value.shape[-1] != d_head)):
+        raise WorkbenchError(
+            f"The value for {edit.site} of layer {edit.layer} has shape {list(value.shape)}; "
+            f"it must be a number or {list(shape)}."
+        )
+    if edit.site in ("z", "post"):
+        (outputs if edit.site == "z" else neurons).register_forward_pre_hook(change.before)
+    else:
+        {"attn_out": attention, "mlp_out": mlp, "resid_post": layer}[edit.site].register_forward_hook(change.after)
+
+
+def _width(module: Any) -> int:
+    return getattr(module, "in_features", None) or module.weight.shape[0]
+
+
+@dataclass
+class _Change:
+    """One edit at work."""
+
+    site: str
+    action: str
+    index: list[int]
+    value: Tensor
+    d_head: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        view = x.unflatten(-1, (-1, self.d_head)) if self.site == "z" else x
+        if not self.index:
+            view[...] = self.value if self.action == "set" else view + self.value
+        elif self.site == "z":
+            view[..., self.index, :] = self.value if self.action == "set" else view[..., self.index, :] + self.value
+        else:
+            view[..., self.index] = self.value if self.action == "set" else view[..., self.index] + self.value
+        return view.flatten(-2) if self.site == "z" else view
+
+    def before(self, _module: nn.Module, args: tuple) -> tuple:
+        return (self(args[0]), *args[1:])
+
+    def after(self, _module: nn.Module, _args: tuple, out: Any) -> Any:
+        return (self(out[0]), *out[1:]) if isinstance(out, tuple) else self(out)
