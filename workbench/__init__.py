@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         position_encoding,
         position_probe,
         position_split,
+        probe,
         rotary_use,
         strongest_pairs,
     )

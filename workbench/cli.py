@@ -1,21 +1,20 @@
 """The command line: each command a thin call into the API, `--json` for one document on standard output."""
 
-import json
-import math
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from workbench import cli_causal as causal
 from workbench.errors import WorkbenchError
+from workbench.terminal import Json, Model, err, out
+from workbench.terminal import Shown as _Shown
+from workbench.terminal import bar as _bar
+from workbench.terminal import plain as _plain
+from workbench.terminal import print_json as _print_json
+from workbench.terminal import show as _show
 
 app = typer.Typer(
     name="workbench",
@@ -24,17 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(), Console(stderr=True)
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Model = Annotated[str, typer.Argument(help="A bundled name, folder, .gguf file, Hugging Face id or run:ID.")]
-Site = Annotated[
-    str,
-    typer.Option(
-        help="resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, pattern, neurons@LAYER."
-    ),
-]
-Metric = Annotated[str, typer.Option(help="logit_difference, prob_difference, log_prob, prob, rank or kl.")]
 Limit = Annotated[int | None, typer.Option(help="At most this many items a task.")]
 
 
@@ -178,92 +166,6 @@ def attention(
 
 
 @app.command()
-def patch(
-    model: Model,
-    clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
-    corrupted: Annotated[str, typer.Option(help="As many tokens, another answer.")],
-    answer: Annotated[str, typer.Option(help='The clean answer, one token, such as " Mary"; several with commas.')],
-    wrong: Annotated[str, typer.Option(help='The other answer, one token, such as " John".')],
-    site: Site = "resid_pre",
-    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
-    metric: Metric = "logit_difference",
-    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
-    as_json: Json = False,
-) -> None:
-    """Exact activation patching over the whole model: where does the answer come from?"""
-    from workbench.interp import patch as sweep
-    from workbench.subjects import load
-
-    site, _, layer = site.partition("@")
-    with _bar(as_json) as report:
-        found = sweep(
-            load(model),
-            clean,
-            corrupted,
-            answer=answer.split(",") if "," in answer else answer,
-            wrong=wrong.split(",") if "," in wrong else wrong,
-            site=site,
-            direction=direction,
-            metric=metric,
-            replacement=replacement,
-            layer=int(layer) if layer else None,
-            progress=report,
-        )
-    if as_json:
-        _print_json(found.to_dict())
-        return
-    out.print(
-        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
-        f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
-        f"{found.seconds:.2f} s, n = {found.n}"
-    )
-    rows = found.to_frame()
-    if "pos" in rows:
-        rows = rows.assign(token=[found.corrupted_tokens[i] for i in rows["pos"]])
-    for warning in found.warnings:
-        err.print(_plain(warning))
-    rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
-    _show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
-
-
-@app.command()
-def probe(
-    model: Model,
-    name: Annotated[str, typer.Argument(help="A probe of the shelf, such as ioi, or a .toml file.")],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 50,
-    site: Site = "resid_pre",
-    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
-    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
-    seed: Annotated[int, typer.Option(help="Of the pairs drawn.")] = 0,
-    anyway: Annotated[bool, typer.Option(help="Sweep although the model cannot do the probe.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Patch many prompt pairs of a probe: every cell with its interval and corrected p-value."""
-    from workbench.interp import probe as sweep
-    from workbench.subjects import load
-
-    site, _, layer = site.partition("@")
-    more = {"site": site, "direction": direction, "replacement": replacement, "layer": int(layer) if layer else None}
-    with _bar(as_json) as report:
-        found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, progress=report, **more)
-    if as_json:
-        _print_json(found.to_dict())
-        return
-    clean, corrupted = found.clean_metric, found.corrupted_metric
-    out.print(
-        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
-        f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
-        f"{found.site}, {found.direction}, {found.seconds:.1f} s"
-    )
-    rows = found.to_frame()
-    if "pos" in rows:
-        rows = rows.assign(token=[found.names[i] for i in rows["pos"]])
-    change = rows["effect"] if found.direction == "denoising" else 1 - rows["effect"]
-    rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
-    _show(rows.to_dict("records"), False, title="Largest effects with 95 % intervals, p over all cells corrected")
-
-
-@app.command()
 def compare(
     base: Model,
     tuned: Model,
@@ -351,69 +253,5 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
-class _Shown:
-    """A run's tracker that also moves a progress bar."""
-
-    def __init__(self, tracker: Any, report: Any):
-        self._tracker, self._report = tracker, report
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracker, name)
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        self._report(fraction, message)
-        self._tracker.progress(fraction, message)
-
-
-@contextmanager
-def _bar(quiet: bool) -> Iterator[Any]:
-    """A Rich progress bar on standard error; `report(fraction, message)` moves it."""
-    columns = (
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda fraction, message="": bar.update(task, completed=fraction, description=_plain(message))
-
-
-def _show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()) -> None:
-    if as_json:
-        _print_json(rows)
-        return
-    names = columns or tuple(rows[0]) if rows else columns
-    table = Table(title=_plain(title), title_justify="left")
-    for name in names:
-        table.add_column(str(name), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    out.print(table if rows else f"{title}: none")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return "" if value is None else _plain(str(value))
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
-
-
-def _print_json(value: Any) -> None:
-    """One document; what is not a number in JSON (NaN, infinity) becomes null."""
-
-    def clean(x: Any) -> Any:
-        if isinstance(x, dict):
-            return {str(k): clean(v) for k, v in x.items()}
-        if isinstance(x, list | tuple):
-            return [clean(v) for v in x]
-        if hasattr(x, "item"):
-            x = x.item()
-        if isinstance(x, float) and not math.isfinite(x):
-            return None
-        return x if isinstance(x, str | int | float | bool | None) else str(x)
-
-    sys.stdout.write(json.dumps(clean(value), ensure_ascii=False) + os.linesep)
+for _command in (causal.patch, causal.probe, causal.needs, causal.ablate):
+    app.command()(_command)

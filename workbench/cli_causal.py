@@ -1,0 +1,141 @@
+"""Commands of causal analysis: patch, probe, which heads a probe needs, and models with parts taken out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
+
+Site = Annotated[
+    str,
+    typer.Option(
+        help="resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, pattern, neurons@LAYER."
+    ),
+]
+Metric = Annotated[str, typer.Option(help="logit_difference, prob_difference, log_prob, prob, rank or kl.")]
+Kind = Annotated[str, typer.Option(help="mean, zero or resample.")]
+
+
+def patch(
+    model: Model,
+    clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
+    corrupted: Annotated[str, typer.Option(help="As many tokens, another answer.")],
+    answer: Annotated[str, typer.Option(help='The clean answer, one token, such as " Mary"; several with commas.')],
+    wrong: Annotated[str, typer.Option(help='The other answer, one token, such as " John".')],
+    site: Site = "resid_pre",
+    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    metric: Metric = "logit_difference",
+    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
+    as_json: Json = False,
+) -> None:
+    """Exact activation patching over the whole model: where does the answer come from?"""
+    from workbench.interp import patch as sweep
+    from workbench.subjects import load
+
+    site, _, layer = site.partition("@")
+    with bar(as_json) as report:
+        found = sweep(
+            load(model),
+            clean,
+            corrupted,
+            answer=answer.split(",") if "," in answer else answer,
+            wrong=wrong.split(",") if "," in wrong else wrong,
+            site=site,
+            direction=direction,
+            metric=metric,
+            replacement=replacement,
+            layer=int(layer) if layer else None,
+            progress=report,
+        )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out.print(
+        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
+        f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
+        f"{found.seconds:.2f} s, n = {found.n}"
+    )
+    rows = found.to_frame()
+    if "pos" in rows:
+        rows = rows.assign(token=[found.corrupted_tokens[i] for i in rows["pos"]])
+    for warning in found.warnings:
+        err.print(plain(warning))
+    rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
+    show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
+
+
+def probe(
+    model: Model,
+    name: Annotated[str, typer.Argument(help="A probe of the shelf, such as ioi, or a .toml file.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 50,
+    site: Site = "resid_pre",
+    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
+    seed: Annotated[int, typer.Option(help="Of the pairs drawn.")] = 0,
+    anyway: Annotated[bool, typer.Option(help="Sweep although the model cannot do the probe.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Patch many prompt pairs of a probe: every cell with its interval and corrected p-value."""
+    from workbench.interp import probe as sweep
+    from workbench.subjects import load
+
+    site, _, layer = site.partition("@")
+    more = {"site": site, "direction": direction, "replacement": replacement, "layer": int(layer) if layer else None}
+    with bar(as_json) as report:
+        found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, progress=report, **more)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    clean, corrupted = found.clean_metric, found.corrupted_metric
+    out.print(
+        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
+        f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
+        f"{found.site}, {found.direction}, {found.seconds:.1f} s"
+    )
+    rows = found.to_frame()
+    if "pos" in rows:
+        rows = rows.assign(token=[found.names[i] for i in rows["pos"]])
+    change = rows["effect"] if found.direction == "denoising" else 1 - rows["effect"]
+    rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
+    show(rows.to_dict("records"), False, title="Largest effects with 95 % intervals, p over all cells corrected")
+
+
+def needs(
+    model: Model,
+    probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 20,
+    kind: Kind = "mean",
+    as_json: Json = False,
+) -> None:
+    """Which heads does a probe need? Each is taken out alone; paired intervals over the prompts."""
+    from workbench.interp import needed_heads
+    from workbench.subjects import load
+
+    with bar(as_json) as report:
+        found = needed_heads(load(model), probe, n=n, kind=kind, progress=report)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    title = f"Share of the {found.metric_name.replace('_', ' ')} lost without the head ({found.kind}), n = {found.n}"
+    show(found.to_frame().head(15).to_dict("records"), False, title=title)
+
+
+def ablate(
+    model: Model,
+    heads: Annotated[str, typer.Argument(help='Heads to take out, such as "L3H1,L5H0".')],
+    name: Annotated[str, typer.Option(help="What the edited model is called.")] = "",
+    kind: Kind = "mean",
+    file: Annotated[Path | None, typer.Option("--out", help="Also write the JSON here, to share.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep an intervention that takes heads out; the edited model loads as edit:NAME everywhere."""
+    from workbench.interp import ablation
+    from workbench.interp.interventions import parse_heads
+    from workbench.subjects import load
+
+    change = ablation(load(model), parse_heads(heads), kind=kind, name=name, base=model)
+    kept = change.save()
+    if file is not None:
+        file.write_text(change.to_json(), encoding="utf-8")
+    show([{"model": kept, "base": model, "what": change.words, "file": file}], as_json, title="Kept")
