@@ -6,7 +6,7 @@ import streamlit as st
 from workbench import paths
 from workbench.figures import runs as draw
 from workbench.store import Run, jobs
-from workbench.training import job_kind
+from workbench.training import job_kind, parent_of
 from workbench.training.recipe import names
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
@@ -123,8 +123,7 @@ with form:
     as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
     recipe = recipe_form(chosen_recipe, as_text=as_text)
     if recipe is not None:
-        parent = recipe.base.removeprefix("run:").partition("@")[0] if recipe.base.startswith("run:") else None
-        begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent, ui.store())
+        begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store())
         ui.follow(begun.id)
     same_in_python(f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")')
 with view:

@@ -11,7 +11,6 @@ from workbench.store import Store
 from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training import Recipe, checkpoints
 from workbench.training.corpus import held_out, prepare, split, training_texts
-from workbench.training.finetune import collate, encode
 from workbench.training.muon import Muon, orthogonal
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Corpus, Optimisation, names
@@ -160,36 +159,6 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
     assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(list(tiny.model.parameters()))
     with pytest.raises(WorkbenchError, match="must be muon or adamw"):
         optimizers(tiny.model, Optimisation(optimizer="sgd"))
-
-
-def test_fine_tuning_scores_the_completion_only(tiny):
-    prompt, completion = encode(tiny.tokenizer, "{text} 9", "1 2", "5 6", 64)
-    assert (prompt, completion) == ([1, 2, 9], [5, 6])
-    inputs, targets = collate([(prompt, completion), ([3], [4])])
-    assert inputs.tolist() == [[1, 2, 9, 5], [3, 0, 0, 0]]
-    assert targets.tolist() == [[-100, -100, 5, 6], [4, -100, -100, -100]]
-
-
-def test_fine_tuning_from_a_users_file_keeps_its_parent(text, tmp_path):
-    base = wb.train(recipe(text, steps=10))
-    rows = "text,label\n" + "\n".join(f"animal {i},{'cat' if i % 2 else 'big_dog'}" for i in range(60))
-    (tmp_path / "pets.csv").write_text(rows)
-    tuned = wb.finetune(
-        Recipe.from_dict(
-            {
-                "title": "pets",
-                "kind": "finetune",
-                "base": f"run:{base.id}",
-                "task": {"data": str(tmp_path / "pets.csv"), "prompt": "{text}:"},
-                "corpus": {"validation": 0.3},
-                "train": {"steps": 8, "batch_size": 8, "eval_every": 4, "precision": "no"},
-            }
-        )
-    )
-    result = tuned.result
-    assert tuned.kind == "finetune" and result is not None and result["examples"] + result["held_out"] == 60
-    assert result["parent"] == f"run:{base.id}" and result["parent_sha256"] == wb.load(f"run:{base.id}").hash
-    assert np.isfinite(result["validation_loss"])
 
 
 def test_the_bundled_pairs_cards_tell_where_they_come_from():

@@ -91,7 +91,11 @@ def train(
         with _bar(as_json) as report:
             run = carry_out(run, store, lambda tracker: _Shown(many.lead(tracker), report))
     result = {"run": run.id, "model": f"run:{run.id}", "status": run.status, **(run.result or {})}
+    changes = [] if as_json else result.pop("changes", [])
     _show([result], as_json, title=run.title)
+    if changes:
+        columns = ("metric", "base", "tuned", "difference", "low", "high", "p", "n")
+        _show(changes, False, title="Before and after, same held-out items", columns=columns)
 
 
 def _dry_run(recipe: Any, as_json: bool) -> None:

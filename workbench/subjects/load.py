@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.subjects import convert, gpt
+from workbench.subjects import adapter, convert, gpt
 from workbench.subjects.card import hash_files, make_card, read_card
 from workbench.subjects.save import save
 from workbench.subjects.subject import Subject
@@ -43,8 +43,9 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     """Load a model as a Subject, in float32, on the GPU where there is one.
 
     `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
-    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention
-    (`edit:NAME`), or a file or folder below `WORKBENCH_MODELS`. Nothing is unpickled and no remote code runs.
+    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention (`edit:NAME`), or a
+    file or folder below `WORKBENCH_MODELS`. A LoRA adapter gives its base with the adapter merged. Nothing is
+    unpickled and no remote code runs.
 
     Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
     """
@@ -63,7 +64,7 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     if path is None:
         return _from_hub(name, device)
     if path.is_dir():
-        return _from_folder(path, name, device)
+        return _from_folder(path, name, device, _run_facts(name) if name.startswith("run:") else {})
     if path.suffix == ".gguf":
         return _from_gguf(path, device)
     if path.suffix == ".pt":
@@ -129,18 +130,54 @@ def _run_checkpoint(name: str) -> Path:
     return found[int(step)]
 
 
-def _from_folder(folder: Path, name: str, device: torch.device) -> Subject:
+def _run_facts(name: str) -> dict[str, str]:
+    """What the card of a run's model takes from its recipe: licence, notes and parent."""
+    from workbench.store import Store
+
+    config = Store().get(name.removeprefix("run:").partition("@")[0]).config
+    words = {"parent": config.get("base"), "licence": config.get("licence"), "notes": config.get("notes")}
+    return {word: str(value) for word, value in words.items() if value}
+
+
+def _from_folder(folder: Path, name: str, device: torch.device, facts: dict[str, str]) -> Subject:
+    weights = sorted(folder.glob("*.safetensors"))
+    if adapter.is_adapter(folder):
+        return _from_adapter(folder, name, device, facts)
     if not (folder / "config.json").is_file():
         raise WorkbenchError(f"The folder {folder} has no config.json; give the folder of a Hugging Face model.")
-    weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")
     for path in weights:
         _check_safetensors(path)
     model = _pretrained(folder, name)
     shown = name if name.startswith("run:") else folder.name
-    card = make_card(model, shown, str(folder), hash_files(weights), read_card(folder))
+    card = make_card(model, shown, str(folder), hash_files(weights), {**facts, **read_card(folder)})
     return Subject(shown, model.to(device), _folder_tokenizer(folder, model), card)
+
+
+def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str, str]) -> Subject:
+    """The base with the adapter merged into it, an ordinary model."""
+    weights = folder / adapter.WEIGHTS
+    if not weights.is_file():
+        raise WorkbenchError(f"The adapter {name} has no {adapter.WEIGHTS}; save it as safetensors (no pickle).")
+    _check_safetensors(weights)
+    said = adapter.base_of(folder)
+    base = load(said.name, device="cpu")
+    if said.sha256 and said.sha256 != base.hash:
+        raise WorkbenchError(
+            f"The adapter {name} belongs to {said.name} as it was (sha256 {said.sha256[:12]}), which is now another "
+            f"model ({base.hash[:12]}); bring the old one back, or fine-tune again."
+        )
+    try:
+        model = adapter.merged(base.model, folder)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The adapter {name} does not fit {said.name} ({_first_line(error)}).") from error
+    shown = name if name.startswith("run:") else folder.name
+    facts = {"licence": base.card.licence, **facts, "parent": said.name, **read_card(folder)}
+    card = make_card(model, shown, str(folder), adapter.merged_hash(base.hash, hash_files([weights])), facts)
+    has_own = any(folder.glob("tokenizer*"))
+    tokenizer = _folder_tokenizer(folder, model) if has_own else base.tokenizer
+    return Subject(shown, model.to(device), tokenizer, card)
 
 
 def _check_safetensors(path: Path) -> None:

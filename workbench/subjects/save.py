@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.subjects import adapter
 from workbench.subjects.card import FILE
 
 
@@ -25,6 +26,8 @@ def save(
 ) -> Path:
     """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another precision.
 
+    Of a model with LoRA adapters only the adapters are saved, and what they belong to.
+
     `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the disk is full or
     the place cannot be written; what was there before stays whole.
     """
@@ -32,8 +35,10 @@ def save(
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        weights = None if dtype is None else _in_dtype(model, dtype)
-        model.save_pretrained(part, state_dict=weights)
+        if adapter.is_adapted(model):
+            adapter.write(part, model)
+        else:
+            model.save_pretrained(part, state_dict=None if dtype is None else _in_dtype(model, dtype))
         tokenizer.save_pretrained(part)
         if card is not None:
             (part / FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

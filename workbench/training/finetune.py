@@ -1,81 +1,195 @@
-"""Fine-tuning a Subject on a real task: classification by completion, with the loss on the completion only."""
+"""Fine-tuning a Subject on a task, whole or by LoRA, with the loss on completions only, measured before and after."""
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from accelerate.utils import set_seed
-from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
-from workbench.subjects import load
-from workbench.training.examples import hold_out, labelled_texts
+from workbench.subjects import Subject, load
+from workbench.training import checkpoints, evaluation, lora
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
+from workbench.training.rows import Row, check_vocabulary, collate
+from workbench.training.tasks import Data, Item, Task, make
 
-IGNORED = -100
+SHARES = {"base": (0.0, 0.1), "training": (0.1, 0.9), "tuned": (0.9, 1.0)}
+"""What part of the progress bar each stage fills."""
+ROWS_AT_ONCE = 16
+"""Rows of a validation batch."""
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Fine-tune `base` on `[task]`: `data` (a set's name or a file) and `prompt`, a template with {text}.
+    """Fine-tune `base` on `[task]`: all weights, or with a `[lora]` table adapters that are kept apart.
 
-    The label follows the prompt after a space and ends the document. Every weight is trained.
-    Returns steps, losses in nats a completion token, the number of examples and the parent's hash.
+    Base and tuned answer the same held-out items; the answers are in the run's folder, and `changes` of the result
+    holds each metric before and after with the paired difference, its 95 % interval and p.
+
+    Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash, the changes.
     """
-    recipe = Recipe.from_dict(config)
-    if not recipe.base or "data" not in recipe.task:
-        raise WorkbenchError("A fine-tuning recipe needs base = (a model) and [task] data = (a set or file).")
-    set_seed(recipe.train.seed)
-    parent = load(recipe.base)
-    parent.model.requires_grad_(True)
-    trainee = resumed(tracker) or Trainee(parent.model, parent.tokenizer)
-    train, held = hold_out(labelled_texts(recipe.task["data"]), recipe.corpus.validation, recipe.train.seed)
-    template = recipe.task.get("prompt", "{text}\nLabel:")
-    rows = [encode(trainee.tokenizer, template, t, label, parent.n_ctx) for t, label in train.itertuples(index=False)]
-    held_rows = [
-        encode(trainee.tokenizer, template, t, label, parent.n_ctx) for t, label in held.itertuples(index=False)
-    ]
-    if not rows or not held_rows:
-        raise WorkbenchError(
-            f"{recipe.task['data']} has {len(rows)} training and {len(held_rows)} held-out rows; add some."
-        )
-    size, seed = recipe.train.batch_size, recipe.train.seed
-
-    def batch(step: int) -> Batch:
-        epoch, at = divmod(step * size, len(rows))
-        order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-        return collate([rows[i] for i in order[at : at + size]])
-
-    validation = [collate(held_rows[i : i + 64]) for i in range(0, len(held_rows), 64)]
-    result = fit(trainee, recipe.train, batch, validation, tracker)
+    recipe = _pinned(Recipe.from_dict(config))
+    task, base, (train, validation, held_out, left_out) = _setup(recipe)
+    before = _ask(task, base, held_out, tracker, "base")
+    trainee = _trainee(recipe, base, tracker)
+    n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
+    batch, held = _batches(recipe, train), _capped(validation, recipe.train.eval_tokens)
+    result = fit(trainee, recipe.train, batch, held, _Stage(tracker, "training"))
+    after = _ask(task, load(result["checkpoint"]), held_out, tracker, "tuned")  # as any other room would load it
     return {
         **result,
-        "examples": len(rows),
-        "held_out": len(held_rows),
-        "parent": parent.name,
-        "parent_sha256": parent.hash,
+        "task": task.kind,
+        "data": task.source,
+        "examples": len(train),
+        "held_out": len(held_out),
+        "left_out": left_out,
+        "trained_parameters": n_trained,
+        "parent": recipe.base,
+        "parent_sha256": base.hash,
+        "changes": [asdict(change) for change in evaluation.changes(task, before, after)],
     }
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, template: str, text: str, label: str, n_ctx: int
-) -> tuple[list[int], list[int]]:
-    """Token ids of prompt and completion; a prompt too long for the context loses its beginning."""
-    prompt = tokenizer(template.format(text=text))["input_ids"]
-    completion = tokenizer(" " + label, add_special_tokens=False)["input_ids"]
-    if tokenizer.eos_token_id is not None:
-        completion = [*completion, tokenizer.eos_token_id]
-    return prompt[-(n_ctx - len(completion)) :], completion
+def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch]]:
+    """What is trained and the rows of each step, for measuring a few of them."""
+    recipe = _pinned(recipe)
+    _, base, (train, *_) = _setup(recipe)
+    return _trainee(recipe, base, None), _batches(recipe, train)
 
 
-def collate(rows: list[tuple[list[int], list[int]]]) -> Batch:
-    """Pad on the right; targets are the next token inside the completion, -100 elsewhere."""
-    width = max(len(prompt) + len(completion) for prompt, completion in rows) - 1
-    inputs = torch.zeros(len(rows), width, dtype=torch.long)
-    targets = torch.full((len(rows), width), IGNORED)
-    for i, (prompt, completion) in enumerate(rows):
-        ids = torch.tensor(prompt + completion)
-        inputs[i, : len(ids) - 1] = ids[:-1]
-        targets[i, len(prompt) - 1 : len(ids) - 1] = ids[len(prompt) :]
-    return inputs, targets
+class Examples(NamedTuple):
+    """Rows to learn and to watch, the items both models answer, and how many examples are in none, by reason."""
+
+    train: list[Row]
+    validation: list[Row]
+    held_out: list[Item]
+    left_out: dict[str, int]
+
+
+def make_task(recipe: Recipe) -> Task:
+    """The recipe's task. Raises `WorkbenchError` when the recipe lacks what a fine-tune needs."""
+    if not recipe.base.strip():
+        raise WorkbenchError("A fine-tuning recipe needs base = (a model); name a model, a file or a run.")
+    if recipe.lora is not None:
+        lora.Lora.from_dict(recipe.lora)
+    return make(recipe.task)
+
+
+def _pinned(recipe: Recipe) -> Recipe:
+    """With a base that stays the same while it is trained further."""
+    return replace(recipe, base=lora.lasting(recipe.base)) if recipe.base.strip() else recipe
+
+
+def _setup(recipe: Recipe) -> tuple[Task, Subject, Examples]:
+    task = make_task(recipe)
+    base = load(recipe.base)
+    task.prepare(base.tokenizer)
+    return task, base, _examples(task, task.read(recipe.corpus.validation, recipe.train.seed), base)
+
+
+def _examples(task: Task, data: Data, base: Subject) -> Examples:
+    """The examples that fit the context; raises `WorkbenchError` when none does, or the vocabulary does not."""
+    longest = min(task.max_length, base.n_ctx)
+    counts = dict(data.left_out)
+
+    def fitting(items: list[Item], where: str, most: int | None = None) -> list[tuple[Item, Row]]:
+        kept: list[tuple[Item, Row]] = []
+        looked = 0
+        while looked < len(items) and (most is None or len(kept) < most):
+            row = task.row(base.tokenizer, items[looked])
+            if len(row.ids) <= longest and row.n_learned and row.prompt:
+                kept.append((items[looked], row))
+            looked += 1
+        if looked > len(kept):
+            counts[f"too long ({where})"] = looked - len(kept)
+        return kept
+
+    train, validation = fitting(data.train, "training"), fitting(data.validation, "validation")
+    held = fitting(data.held_out, "held out", task.eval_items)
+    for kept, items, where in ((train, data.train, "training"), (held, data.held_out, "held-out")):
+        if not kept:
+            raise WorkbenchError(
+                f"All {len(items)} {where} examples of {task.source} are longer than {longest} tokens; raise "
+                f"max_length of [task] ({task.max_length}), or choose a base with a longer context than {base.n_ctx}."
+            )
+    rows = [row for _, row in train]
+    check_vocabulary([*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name)
+    judged = [row for _, row in validation or held]
+    return Examples(rows, judged, [item for item, _ in held], counts)
+
+
+def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:
+    """What is trained: the newest checkpoint of the run where there is one, else the base."""
+    set_seed(recipe.train.seed)
+    if recipe.lora is None:
+        base.model.requires_grad_(True)
+        return (resumed(tracker) if tracker else None) or Trainee(base.model, base.tokenizer)
+    model: Any = lora.adapt(base, lora.Lora.from_dict(recipe.lora), recipe.base)
+    found = checkpoints.saved(tracker.folder) if tracker else []
+    if not found:
+        return Trainee(model, base.tokenizer)
+    lora.restore(model, found[-1])
+    return Trainee(model, base.tokenizer, checkpoints.step_of(found[-1]))
+
+
+def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who: str):
+    """A model's answers, from the run's folder where it has them already."""
+    kept = evaluation.answers(tracker.folder, who)
+    if kept is not None:
+        return kept
+    report = _Stage(tracker, who)
+    words = f"{who} answers {len(items)} held-out items"
+    report.progress(0.0, words)
+    frame = evaluation.ask(task, subject.model, subject.tokenizer, items, lambda done: report.progress(done, words))
+    evaluation.keep(frame, tracker.folder, who)
+    return frame
+
+
+def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
+    size, seed = recipe.train.batch_size, recipe.train.seed
+
+    def batch(step: int) -> Batch:
+        """Every row once an epoch, in an order of its own; the last batch of an epoch is filled from the next."""
+        chosen = []
+        for number in range(step * size, (step + 1) * size):
+            epoch, at = divmod(number, len(rows))
+            chosen.append(rows[_order(len(rows), seed, epoch)[at]])
+        return collate(chosen)
+
+    return batch
+
+
+_ORDERS: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _order(n: int, seed: int, epoch: int) -> np.ndarray:
+    key = (n, seed, epoch)
+    if key not in _ORDERS:
+        while len(_ORDERS) > 1:  # a batch needs two epochs at most unless the data is smaller than it
+            _ORDERS.pop(next(iter(_ORDERS)))
+        _ORDERS[key] = np.random.default_rng((seed, epoch)).permutation(n)
+    return _ORDERS[key]
+
+
+def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
+    """Batches of the first rows, with `eval_tokens` tokens at most but one batch at least."""
+    kept, tokens = 0, 0
+    while kept < len(rows) and (kept < ROWS_AT_ONCE or tokens + len(rows[kept].ids) <= eval_tokens):
+        tokens += len(rows[kept].ids)
+        kept += 1
+    return [collate(rows[i : min(i + ROWS_AT_ONCE, kept)]) for i in range(0, kept, ROWS_AT_ONCE)]
+
+
+class _Stage:
+    """A run's tracker whose progress fills one part of the bar."""
+
+    def __init__(self, tracker: Any, stage: str) -> None:
+        self._tracker, (self._low, self._high) = tracker, SHARES[stage]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        self._tracker.progress(self._low + fraction * (self._high - self._low), message)

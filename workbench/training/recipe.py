@@ -65,7 +65,10 @@ class Optimisation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run's whole description. `kind` is pretrain or finetune; `base` and `task` belong to the latter."""
+    """One run's whole description. `kind` is pretrain or finetune; `base`, `task` and `lora` belong to the latter.
+
+    `lora` is None where every weight is trained; a `[lora]` table, even an empty one, trains adapters instead.
+    """
 
     title: str
     kind: str = "pretrain"
@@ -77,6 +80,7 @@ class Recipe:
     train: Optimisation = field(default_factory=Optimisation)
     base: str = ""
     task: dict[str, Any] = field(default_factory=dict)
+    lora: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain nested dictionaries, as `Recipe.from_dict` reads them."""

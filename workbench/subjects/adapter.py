@@ -1,0 +1,76 @@
+"""LoRA adapters in their own folder: written beside what they adapt, merged into it when loaded.
+
+The folder is PEFT's (adapter_config.json, adapter_model.safetensors) with the base's config.json, the tokenizer, and
+`base.json`, which says what was adapted and pins it by its hash.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
+
+
+class Base(NamedTuple):
+    """What an adapter belongs to: a name that `load` takes, and the sha256 of its weights ("" where unknown)."""
+
+    name: str
+    sha256: str
+
+
+def is_adapted(model: Any) -> bool:
+    """Whether a model is wrapped in adapters of PEFT."""
+    return hasattr(model, "get_base_model")
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and not a whole model."""
+    return (folder / CONFIG).is_file()
+
+
+def write(folder: Path, model: "PeftModel") -> None:
+    """The adapter alone; `model.base_subject`, where it is set, says what it was trained on."""
+    config = model.peft_config["default"]
+    base: Base | None = getattr(model, "base_subject", None)
+    if base is not None:
+        config.base_model_name_or_path = base.name
+        (folder / BASE).write_text(json.dumps(base._asdict(), indent=2) + "\n", encoding="utf-8")
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
+    model.get_base_model().config.save_pretrained(folder)
+
+
+def base_of(folder: Path) -> Base:
+    """What the adapter in a folder belongs to. Raises `WorkbenchError` when the folder does not say."""
+    try:
+        if (folder / BASE).is_file():
+            said = json.loads((folder / BASE).read_text(encoding="utf-8"))
+            found = Base(str(said["name"]), str(said["sha256"]))
+        else:
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            found = Base(str(config.get("base_model_name_or_path") or ""), "")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
+    if not found.name or Path(found.name).resolve() == folder.resolve():
+        raise WorkbenchError(f"The adapter in {folder} does not say which model it belongs to; it cannot be used.")
+    return found
+
+
+def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """A model with the adapter of a folder added to its weights: W + (alpha / r) B A (Hu et al. 2021)."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
+
+
+def merged_hash(base: str, adapter: str) -> str:
+    """The hash of a merged model: sha256 of the two hashes, which together pin its weights."""
+    return hashlib.sha256(f"{base}+{adapter}".encode()).hexdigest()

@@ -1,0 +1,79 @@
+"""Low-rank adaptation (Hu et al. 2021) of a Subject through PEFT: small matrices are trained, its weights stay."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import Subject, adapter, resolve
+
+
+@dataclass(frozen=True)
+class Lora:
+    """The `[lora]` table of a recipe.
+
+    - `r`: rank of each update; `alpha`: the update is scaled by alpha / r; `dropout`: on the adapter's input
+    - `targets`: `all-linear` (every linear layer but the unembedding), or names of layers, such as ["q", "v"]
+    """
+
+    r: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: str | list[str] = "all-linear"
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Lora":
+        """Check and build. Raises `WorkbenchError` naming the word that is wrong."""
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(values) - set(known)):
+            raise WorkbenchError(f"[lora] does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}.")
+        found = cls(**values)
+        if not isinstance(found.r, int) or found.r < 1:
+            raise WorkbenchError(f"[lora] r is {found.r!r}; it must be a whole number above 0.")
+        if not 0 <= found.dropout < 1 or found.alpha <= 0:
+            raise WorkbenchError(
+                f"[lora] has alpha {found.alpha!r} and dropout {found.dropout!r}; alpha must be above 0, dropout at "
+                "least 0 and below 1."
+            )
+        return found
+
+
+def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
+    """The Subject's model with fresh adapters, which alone can be trained; at first it computes what it did.
+
+    Args:
+        subject: Its model is changed in place (PEFT puts its layers inside); load it anew for anything else.
+        settings: Rank, scale, dropout, and where the adapters go.
+        name: What `load` takes to have the Subject again; kept with the adapter.
+
+    Raises:
+        WorkbenchError: `targets` names no linear layer of the model.
+    """
+    config = LoraConfig(
+        r=settings.r, lora_alpha=settings.alpha, lora_dropout=settings.dropout, target_modules=settings.targets
+    )
+    try:
+        model = get_peft_model(subject.model, config)
+    except ValueError as error:
+        raise WorkbenchError(
+            f"[lora] targets {settings.targets!r} cannot be adapted in {subject.name}: {str(error).splitlines()[0]}"
+        ) from error
+    assert isinstance(model, PeftModel)
+    model.base_subject = adapter.Base(name, subject.hash)  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def restore(model: PeftModel, folder: Path) -> None:
+    """Give adapters the weights that a checkpoint kept."""
+    from peft import set_peft_model_state_dict
+
+    set_peft_model_state_dict(model, load_file(folder / adapter.WEIGHTS))
+
+
+def lasting(name: str) -> str:
+    """A name that means the same Subject from any folder and at any time: a run's checkpoint, a whole path."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else resolve(name)

@@ -1,0 +1,105 @@
+"""Training rows of fine-tuning: token ids with the share of them that is learned, padded into batches."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from workbench.errors import WorkbenchError
+from workbench.training.loop import Batch
+
+IGNORED = -100
+
+
+class Segment(NamedTuple):
+    """A piece of text and whether the model is to learn it."""
+
+    text: str
+    learned: bool
+
+
+class Row(NamedTuple):
+    """Token ids and, for each, whether it is learned; the first token never is, as nothing comes before it."""
+
+    ids: list[int]
+    learned: list[bool]
+
+    @property
+    def prompt(self) -> list[int]:
+        """The ids before the first learned one."""
+        return self.ids[: self.learned.index(True)] if True in self.learned else self.ids
+
+    @property
+    def n_learned(self) -> int:
+        """How many tokens the loss is the mean of."""
+        return sum(self.learned)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment], *, special: bool = True, end: bool = False
+) -> Row:
+    """Segments as one row; each is tokenised alone, as a prompt is when the model goes on from it.
+
+    Args:
+        tokenizer: Of the model.
+        segments: In order; joined they are the text.
+        special: Whether the tokenizer adds its own special tokens before the first segment.
+        end: Whether the end-of-text token follows and is learned; a tokenizer without one adds nothing.
+    """
+    ids: list[int] = []
+    learned: list[bool] = []
+    for number, segment in enumerate(segments):
+        part = tokenizer(segment.text, add_special_tokens=special and number == 0, verbose=False)["input_ids"]
+        ids += part
+        learned += [segment.learned] * len(part)
+    if end and tokenizer.eos_token_id is not None:
+        ids.append(tokenizer.eos_token_id)
+        learned.append(True)
+    if learned:
+        learned[0] = False
+    return Row(ids, learned)
+
+
+def collate(rows: Sequence[Row]) -> Batch:
+    """Rows padded on the right; the target of a position is the next token where that is learned, else -100."""
+    width = max(len(row.ids) for row in rows) - 1
+    inputs = torch.zeros(len(rows), width, dtype=torch.long)
+    targets = torch.full((len(rows), width), IGNORED)
+    for i, row in enumerate(rows):
+        ids = torch.tensor(row.ids)
+        inputs[i, : len(ids) - 1] = ids[:-1]
+        targets[i, : len(ids) - 1] = ids[1:].masked_fill(~torch.tensor(row.learned[1:]), IGNORED)
+    return inputs, targets
+
+
+def check_vocabulary(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_vocab: int, base: str) -> None:
+    """Raises `WorkbenchError` where the tokenizer and the model, or the tokenizer and the answers, do not fit."""
+    highest = max((max(row.ids) for row in rows if row.ids), default=0)
+    if highest >= d_vocab:
+        raise WorkbenchError(
+            f"The tokenizer of {base} gives token {highest}, and the model knows {d_vocab} tokens; "
+            "they do not belong together, so choose a base whose tokenizer is its own."
+        )
+    unknown = _unknown(tokenizer)
+    for row in rows:
+        for run in _learned_runs(row):
+            body = run[:-1] if run[-1] == tokenizer.eos_token_id else run
+            if unknown.intersection(body):
+                raise WorkbenchError(
+                    f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} (a character of it "
+                    "has no token); choose a base whose tokenizer knows it, or other data."
+                )
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """The ids that stand for what a tokenizer cannot spell."""
+    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+    names = [name for name in (tokenizer.unk_token, getattr(model, "unk_token", None)) if isinstance(name, str)]
+    return set(tokenizer.convert_tokens_to_ids(names))
+
+
+def _learned_runs(row: Row) -> list[list[int]]:
+    runs = groupby(zip(row.ids, row.learned, strict=True), key=lambda pair: pair[1])
+    return [[token for token, _ in pairs] for learned, pairs in runs if learned]

@@ -1,0 +1,90 @@
+"""Extractive question answering in SQuAD's form: the answer, a span of the context, follows the question.
+
+Exact match and token F1 follow the evaluation script of SQuAD 1.1 (Rajpurkar et al. 2016), which the `squad` metric of
+Hugging Face's `evaluate` runs too.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+from workbench.statistics import Difference, paired_difference
+from workbench.training.decode import complete, line_breaks
+from workbench.training.tasks.sources import Record
+from workbench.training.tasks.task import Answer, Completion, Item, Progress, text_of
+
+LONGEST = 32
+"""Tokens of an answer."""
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Questions(Completion):
+    """Records are {context, question, answers}; `answers` is SQuAD's {text, answer_start}, a list, or `answer` a text.
+
+    Questions without an answer (SQuAD 2) are left out. The first answer is learned; the best counts.
+    """
+
+    kind = "questions"
+    template = "{context}\nQuestion: {question}\nAnswer:"
+    fields = ("context", "question")
+
+    def item(self, record: Record) -> Item | None:
+        """Context, question and the accepted answers."""
+        found = record.get("answers", record.get("answer"))
+        if found is None:
+            raise KeyError("answers")
+        if isinstance(found, dict):
+            found = found.get("text", [])
+        texts = [str(x).strip() for x in ([found] if isinstance(found, str) else found) if str(x).strip()]
+        context, question = text_of(record, ("context",)), text_of(record, ("question",))
+        answers = list(dict.fromkeys(texts))
+        return {"context": context, "question": question, "answers": answers} if answers and context else None
+
+    def group(self, item: Item) -> Hashable:
+        """The context: all its questions lie in one split."""
+        return item["context"]
+
+    def completion(self, item: Item) -> str:
+        """The first answer."""
+        return item["answers"][0]
+
+    def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
+        """What the model writes up to the end of the line; `score` is its token F1."""
+        prompts = [self.row(tokenizer, item).prompt for item in items]
+        stops = line_breaks(tokenizer)
+        written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
+        texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+        return [
+            {
+                "input": self.prompt(item),
+                "target": " / ".join(item["answers"]),
+                "prediction": text,
+                "score": max(token_f1(text, answer) for answer in item["answers"]),
+                "exact": float(any(normalised(text) == normalised(answer) for answer in item["answers"])),
+            }
+            for item, text in zip(items, texts, strict=True)
+        ]
+
+    def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
+        """Exact match (McNemar) and token F1."""
+        return {
+            "exact_match": paired_difference(base["exact"], tuned["exact"]),
+            "token_f1": paired_difference(base["score"], tuned["score"]),
+        }
+
+
+def normalised(text: str) -> str:
+    """Lower case, without punctuation, English articles and extra spaces."""
+    bare = text.lower().translate(_PUNCTUATION)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def token_f1(said: str, right: str) -> float:
+    """Harmonic mean of precision and recall over the words of both, repetitions counted."""
+    a, b = normalised(said).split(), normalised(right).split()
+    if not a or not b:
+        return float(a == b)
+    both = sum((Counter(a) & Counter(b)).values())
+    return 2 * both / (len(a) + len(b))
