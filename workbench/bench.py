@@ -11,6 +11,7 @@ import torch
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import load
+from workbench.training.bench import bench_training
 
 LONG = 60.0
 """Seconds after which one measurement is enough."""
@@ -84,7 +85,11 @@ def bench_eval(progress: Progress) -> list[dict[str, Any]]:
     return bench_eval(progress)
 
 
-BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {"patching": bench_patching, "eval": bench_eval}
+BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
+    "patching": bench_patching,
+    "eval": bench_eval,
+    "training": bench_training,
+}
 
 
 def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
