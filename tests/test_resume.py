@@ -16,7 +16,7 @@ import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
 from workbench.errors import WorkbenchError
 from workbench.store import Store, jobs
-from workbench.training import checkpoints, resume
+from workbench.training import checkpoints
 from workbench.training.loop import Stepper, Trainee
 from workbench.training.recipe import Optimisation
 
@@ -37,13 +37,13 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(text):  # noqa: F811
     os.kill(killed.pid, signal.SIGKILL)
     while psutil.pid_exists(killed.pid):
         time.sleep(0.02)
-    run = resume(killed.id[:-1])
+    run = wb.resume(killed.id[:-1])
     assert run.id == killed.id and run.status == "done"
     for name in ("loss", "validation_loss", "grad_norm"):
         assert losses(run.id, name) == losses(whole.id, name)
     assert wb.load(f"run:{run.id}").hash == wb.load(f"run:{whole.id}").hash
     with pytest.raises(WorkbenchError, match="done; only a run that was cut short can be resumed"):
-        resume(run.id)
+        wb.resume(run.id)
 
 
 def test_two_processes_train_like_one(text, tmp_path):  # noqa: F811
@@ -144,3 +144,21 @@ def test_a_dry_run_measures_and_leaves_no_run(text):  # noqa: F811
     assert found.tokens == 30 * 8 * 32 and found.parameters == found.trained_parameters > 10_000
     assert found.flops > 6 * 300 * 32 * found.tokens and 0 < found.mfu < 2 and found.memory_gb > 0.1
     assert found.seconds >= 30 * found.seconds_a_step[0] and len(Store().list()) == runs
+
+
+def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(text):  # noqa: F811
+    from workbench.subjects.positions import ENCODINGS
+    from workbench.training.encodings import run_recipe
+
+    whole = wb.train_encodings(recipe(text), steps=3, eval_every=3)
+    assert set(whole.result["runs"]) == set(ENCODINGS) and set(whole.result["validation_loss"]) == set(ENCODINGS)
+    subjects = {name: wb.load(f"run:{i}") for name, i in whole.result["runs"].items()}
+    assert all(s.card.positions == name and s.card.n_layers == 2 for name, s in subjects.items())
+    store = Store()
+    with store.record("study", "again", {}) as tracker:
+        values = recipe(text, steps=3, eval_every=3).to_dict()
+        cut = {**values, "model": {**values["model"], "positions": "learned"}}
+        first = store.create("train", "learned", cut, tracker.run_id)
+        store.finish(first.id, "interrupted")
+        again = run_recipe(values, tracker)
+    assert again["validation_loss"] == whole.result["validation_loss"] and again["runs"]["learned"] == first.id

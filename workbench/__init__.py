@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         strongest_pairs,
     )
     from workbench.subjects import Subject, available, load
-    from workbench.training import train
+    from workbench.training import resume, train, train_encodings
     from workbench.training import train as finetune
 
 _HOMES = {
@@ -57,9 +57,11 @@ _HOMES = {
     "position_probe": "workbench.interp",
     "position_split": "workbench.interp",
     "probe": "workbench.interp.probing",
+    "resume": "workbench.training",
     "rotary_use": "workbench.interp",
     "strongest_pairs": "workbench.interp",
     "train": "workbench.training",
+    "train_encodings": "workbench.training",
 }
 
 __all__ = [
@@ -84,9 +86,11 @@ __all__ = [
     "position_probe",
     "position_split",
     "probe",
+    "resume",
     "rotary_use",
     "strongest_pairs",
     "train",
+    "train_encodings",
 ]
 
 

@@ -17,6 +17,7 @@ from workbench.store.runs import Store
 KINDS = {
     "train": "workbench.training.pretrain:run_recipe",
     "finetune": "workbench.training.finetune:run_recipe",
+    "study": "workbench.training.encodings:run_recipe",
     "eval": "workbench.benchmarks.run:run_job",
     "sleep": "workbench.worker:sleep",
 }

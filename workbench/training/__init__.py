@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from workbench.store import Run, Store, Tracker
 
-__all__ = ["Recipe", "carry_out", "job_kind", "parent_of", "resume", "runner", "start", "train"]
+__all__ = ["Recipe", "carry_out", "job_kind", "parent_of", "resume", "runner", "start", "train", "train_encodings"]
 
 
 def train(recipe: "str | Recipe", **changes: Any) -> "Run":
@@ -28,9 +28,23 @@ def train(recipe: "str | Recipe", **changes: Any) -> "Run":
     return carry_out(start(found, store), store)
 
 
-def start(recipe: Recipe, store: "Store") -> "Run":
+def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
     """The queued run of a recipe."""
-    return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe))
+    return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
+
+
+def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
+    """Train a recipe once with each position encoding; `result["runs"]` of the run names the five."""
+    from dataclasses import replace
+
+    from workbench.store import Store
+    from workbench.training.encodings import run_recipe
+
+    found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    found, store = replace(found, train=replace(found.train, **changes)), Store()
+    with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
+        tracker.result = run_recipe(found.to_dict(), tracker)
+    return store.get(tracker.run_id)
 
 
 def resume(run_id: str) -> "Run":
