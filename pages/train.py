@@ -4,9 +4,10 @@ import pandas as pd
 import streamlit as st
 
 from workbench import paths
+from workbench.errors import WorkbenchError
 from workbench.figures import runs as draw
 from workbench.store import Run, jobs
-from workbench.training import job_kind, parent_of
+from workbench.training import Recipe, job_kind, parent_of
 from workbench.training.recipe import names
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
@@ -15,12 +16,14 @@ from workbench.ui.recipes import recipe_form
 from workbench.ui.snippets import same_in_python
 from workbench.ui.words import plain_name
 
-KINDS = ("train", "finetune")
+KINDS = ("train", "finetune", "study")
 METRICS = {
     "loss": "Loss",
     "tokens_per_s": "Tokens a second",
     "lr": "Learning rate",
     "grad_norm": "Gradient norm",
+    "mfu": "Share of the machine's matrix rate",
+    "memory_gb": "Peak memory (GB)",
 }
 
 
@@ -44,11 +47,18 @@ def latest(rows: pd.DataFrame, name: str) -> float | None:
 def numbers(run: Run, rows: pd.DataFrame) -> None:
     loss, held = latest(rows, "loss"), latest(rows, "validation_loss")
     speed, step = latest(rows, "tokens_per_s"), int(rows["step"].max()) if len(rows) else 0
-    steps, *cells = st.columns([5, 4, 4, 4])
+    use, memory = latest(rows, "mfu"), latest(rows, "memory_gb")
+    steps, *cells = st.columns([5, 4, 4, 4, 4])
     steps.metric("Steps", f"{step:,} / {run.config.get('train', {}).get('steps', 0):,}")
     cells[0].metric("Training loss", "–" if loss is None else f"{loss:.3f}", help="Nats a token, the last batch.")
     cells[1].metric("Validation loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
     cells[2].metric("Tokens a second", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
+    cells[3].metric(
+        "Use of the machine",
+        "–" if use is None else f"{use:.0%}",
+        help="Model arithmetic over the matrix rate measured at the start (MFU)."
+        + ("" if memory is None else f" Peak memory: {memory:.2f} GB."),
+    )
 
 
 def curves(run: Run, others: list[Run]) -> None:
@@ -73,9 +83,36 @@ def results(run: Run, others: list[Run]) -> None:
         numbers(now, ui.metrics(now))
         curves(now, others)
 
-    ui.live(run.id, show)
+    ui.live(run.id, study if run.kind == "study" else show, resumable=True)
     if any((run.folder / "checkpoints").glob("step-*/config.json")):
         outlook(run)
+
+
+def study(run: Run) -> None:
+    """The runs of a study on one axis; each is a run of its own in the list above."""
+    children = [r for r in ui.store().list("train", limit=200) if r.parent == run.id]
+    if not children:
+        st.caption("The first of the five is being prepared.")
+        return
+    found = {r.config["model"]["positions"]: r for r in reversed(children)}
+    tables = {encoding: rows for encoding, r in found.items() if len(rows := ui.metrics(r))}
+    rows = [
+        {
+            "positions": encoding,
+            "status": found[encoding].status,
+            "steps": int(table["step"].max()),
+            "validation loss": latest(table, "validation_loss"),
+        }
+        for encoding, table in tables.items()
+    ]
+    losses = st.column_config.NumberColumn(format="%.4f", help="Nats a token, held-out text.")
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"validation loss": losses})
+    chart(draw.curves(tables), key="study", name=f"{plain_name(run.title)}", alt="Loss with each position encoding")
+    st.caption("Nats a token. One seed each: differences below about 0.02 may be chance.")
+    if len(children) > 1:
+        models = [f"run:{r.id}" for r in reversed(children)]
+        view = {"models": models, "more": "Models side by side", "measure": "true"}
+        page_link("positions", "How each of them uses position", icon=":material/timeline:", **view)
 
 
 def outlook(run: Run) -> None:
@@ -109,6 +146,31 @@ def before_the_first_run() -> None:
         )
 
 
+def act(what: str, recipe: Recipe) -> None:
+    """Do what was pressed; a recipe that cannot be carried out says so in its sentence."""
+    try:
+        if what == "cost":
+            price(recipe)
+            return
+        if what == "encodings":
+            title = f"{recipe.title}: five encodings"
+            begun = jobs.start("study", title, recipe.to_dict(), None, ui.store())
+        else:
+            begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store())
+    except WorkbenchError as error:
+        st.error(str(error), icon=":material/error:")
+        return
+    ui.follow(begun.id)
+
+
+def price(recipe: Recipe) -> None:
+    from workbench.training.cost import cost
+
+    with st.spinner("Preparing the data and measuring a few steps"):
+        found = cost(recipe)
+    st.dataframe(pd.DataFrame(found.words(), columns=["what", "on this machine"]), hide_index=True)
+
+
 st.title("Train")
 st.caption(
     "A run goes on in the background when you leave the page, close the browser or restart the app; its "
@@ -121,10 +183,9 @@ with form:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     chosen_recipe = left.selectbox("Recipe", shelf, index=default, key="recipe", bind="query-params")
     as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
-    recipe = recipe_form(chosen_recipe, as_text=as_text)
-    if recipe is not None:
-        begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store())
-        ui.follow(begun.id)
+    asked = recipe_form(chosen_recipe, as_text=as_text)
+    if asked is not None:
+        act(*asked)
     same_in_python(f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")')
 with view:
     known = [run for run in ui.store().list(limit=200) if run.kind in KINDS]

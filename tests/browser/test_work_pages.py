@@ -112,7 +112,7 @@ def test_a_training_run_goes_on_while_another_page_is_read(
     expect(page.get_by_role("link", name="Attention").last).to_have_attribute("href", re.compile("model=run%3A"))
 
 
-def test_a_run_survives_a_reload_and_stops_when_asked(open_page: Callable[..., Page], corpus: Path) -> None:
+def test_a_run_survives_a_reload_stops_and_is_resumed(open_page: Callable[..., Page], corpus: Path) -> None:
     page = open_page("train")
     start_training(page, "without end", corpus, 50_000)
     expect(page.get_by_test_id("stProgress").get_by_text("step")).to_be_visible(timeout=LONG)
@@ -124,6 +124,17 @@ def test_a_run_survives_a_reload_and_stops_when_asked(open_page: Callable[..., P
     page.get_by_role("button", name="Stop run").click()
     expect(badge(page, "cancelled")).to_be_visible(timeout=LONG)
     expect(page.get_by_test_id("stProgress")).to_have_count(0)
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_test_id("stProgress").get_by_text("step")).to_be_visible(timeout=LONG)
+    page.get_by_role("button", name="Stop run").click()
+    expect(badge(page, "cancelled")).to_be_visible(timeout=LONG)
+
+
+def test_the_cost_of_a_recipe_is_measured_before_it_starts(open_page: Callable[..., Page]) -> None:
+    page = open_page("train", recipe="tiny")
+    page.get_by_role("button", name="What will it cost?").click()
+    expect(page.get_by_test_id("stDataFrame").first).to_be_visible(timeout=LONG)
+    expect(page.get_by_test_id("stAlert").filter(has_text="error")).to_have_count(0)
 
 
 def test_a_corpus_that_is_not_there_is_a_sentence(open_page: Callable[..., Page]) -> None:

@@ -18,6 +18,8 @@ NAMES = {
     "tokens_per_s": "tokens a second",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
+    "mfu": "share of the matrix rate",
+    "memory_gb": "peak memory (GB)",
 }
 
 

@@ -6,7 +6,7 @@ from streamlit.errors import StreamlitAPIException
 from workbench import paths
 
 
-def page_link(page: str, label: str, *, icon: str | None = None, **query: str) -> None:
+def page_link(page: str, label: str, *, icon: str | None = None, **query: str | list[str]) -> None:
     """A link to a page of the shelf, opened in the same session.
 
     Args:

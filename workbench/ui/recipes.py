@@ -14,23 +14,47 @@ from workbench.ui.runs import pressed
 POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
 
 
-def recipe_form(name: str, *, as_text: bool = False) -> Recipe | None:
-    """A form that starts as the recipe `name`; the edited recipe once "Start" is pressed, else None.
+def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | None:
+    """A form that starts as the recipe `name`; what was pressed (start, cost, encodings) and the edited recipe.
 
-    With `as_text` the form is the whole recipe as TOML.
-
+    None while nothing was pressed. With `as_text` the form is the whole recipe as TOML.
     A recipe that cannot be built is refused with its sentence, and nothing starts.
     """
     recipe = Recipe.read(name)
     try:
         with st.form(f"recipe {name} {as_text}"):
             edited = _text(name, recipe) if as_text else _fields(name, recipe)
-            look = {"type": "primary", "icon": ":material/play_arrow:", "width": "stretch"}
-            started = pressed(st.form_submit_button, "Start", f"start {name} {as_text}", **look)
-            return checked(edited()) if started else None
+            chosen = _buttons(recipe, f"{name} {as_text}")
+            return (chosen, checked(edited())) if chosen else None
     except WorkbenchError as error:
         st.error(str(error), icon=":material/error:")
         return None
+
+
+def _buttons(recipe: Recipe, key: str) -> str | None:
+    """Start, and beside it what may come first: the cost, or the same recipe with every position encoding."""
+    looks = {
+        "start": ("Start", {"type": "primary", "icon": ":material/play_arrow:"}),
+        "cost": (
+            "What will it cost?",
+            {"icon": ":material/timer:", "help": "Prepares the data, takes a few steps and keeps nothing of them."},
+        ),
+        "encodings": (
+            "All five encodings",
+            {
+                "icon": ":material/linear_scale:",
+                "help": "Trains it once with each position encoding, one after the other.",
+            },
+        ),
+    }
+    if recipe.kind != "pretrain":
+        looks.pop("encodings")
+    found = None
+    with st.container(horizontal=True):
+        for what, (words, look) in looks.items():
+            if pressed(st.form_submit_button, words, f"{what} {key}", **look):
+                found = what
+    return found
 
 
 def checked(recipe: Recipe) -> Recipe:

@@ -126,7 +126,9 @@ def status_line(run: Run) -> None:
         st.code(text or "The log is empty so far.", language=None, wrap_lines=True)
 
 
-def live(run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = "Stop run") -> None:
+def live(
+    run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = "Stop run", resumable: bool = False
+) -> None:
     """Status, progress bar and stop button of a run, looked at every second for as long as it is active.
 
     Only this part of the page is drawn again; when the run ends, the whole page is, once.
@@ -135,6 +137,7 @@ def live(run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = 
         run_id: The run.
         show: Draws more below the bar, such as curves; called at every look.
         stop: The words on the button.
+        resumable: Whether a run that was cut short can go on; it then gets a button.
     """
     watching = store().get(run_id).active
 
@@ -149,10 +152,24 @@ def live(run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = 
             bar.progress(run.progress, text=f"{run.progress:.0%} · {escaped(run.message) or 'starting'}")
             with button:
                 _stop_button(run, stop)
+        elif run.status in ("cancelled", "failed", "interrupted") and resumable:
+            _resume_button(run)
         if show:
             show(run)
 
     watch()
+
+
+def _resume_button(run: Run) -> None:
+    help = "Goes on from what the run has kept, in its own folder, as if it had not stopped."
+    if pressed(st.button, "Resume", f"resume {run.id}", icon=":material/resume:", help=help):
+        st.session_state.pop(f"stopping {run.id}", None)
+        try:
+            jobs.resume(run.id, store())
+        except WorkbenchError as error:
+            st.error(str(error), icon=":material/error:")
+        else:
+            st.rerun()
 
 
 def _stop_button(run: Run, words: str) -> None:
