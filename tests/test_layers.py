@@ -13,7 +13,7 @@ ALLOWED = {
     "training": {"subjects", "store"},
     "interp": {"subjects", "figures"},  # an attention record writes its own page
     "benchmarks": {"subjects", "store"},
-    "comparison": {"subjects", "interp", "benchmarks"},
+    "comparison": {"subjects", "interp", "benchmarks", "store"},
     "store": set(),
     "figures": set(),
 }

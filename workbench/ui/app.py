@@ -21,6 +21,7 @@ PAGES = (
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
+    ("dynamics", "Dynamics", ":material/show_chart:", "Make"),
 )
 
 STYLE = """<style>

@@ -1,0 +1,104 @@
+"""When did it learn what: losses, head scores and a benchmark over the checkpoints that a run has kept."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+
+from workbench.benchmarks import evaluate
+from workbench.errors import WorkbenchError
+from workbench.interp.heads import head_scores
+from workbench.store import Run, Store
+from workbench.subjects import load
+
+SCORES = ("induction_score", "previous_token_score")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One checkpoint's value of one measure, with its 95 % interval over `n` sequences or items.
+
+    For a head score, `head` is the head that has most of it at that checkpoint.
+    """
+
+    step: int
+    tokens: int
+    measure: str
+    value: float
+    low: float
+    high: float
+    n: int
+    head: str = ""
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """A run's checkpoints, measured; `losses` are (tokens, validation loss) as the run logged them."""
+
+    run: str
+    title: str
+    task: str
+    points: list[Point]
+    losses: list[tuple[int, float]]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a checkpoint and measure; the losses come without an interval."""
+        rows = [asdict(point) for point in self.points]
+        rows += [
+            {"tokens": tokens, "measure": "validation_loss", "value": loss, "low": np.nan, "high": np.nan, "n": 1}
+            for tokens, loss in self.losses
+        ]
+        return pd.DataFrame(rows)
+
+    def rise(self, measure: str = "induction_score") -> tuple[int, int] | None:
+        """The tokens between which a measure rose most, from one checkpoint to the next; None with fewer than two."""
+        found = sorted((p.tokens, p.value) for p in self.points if p.measure == measure)
+        if len(found) < 2:
+            return None
+        at = int(np.argmax(np.diff([value for _, value in found])))
+        return found[at][0], found[at + 1][0]
+
+
+def dynamics(
+    run: str | Run,
+    *,
+    task: str = "repeat",
+    limit: int = 50,
+    progress: Callable[[float, str], None] = lambda share, words: None,
+) -> Dynamics:
+    """Measure every kept checkpoint: the best induction and previous-token head, and a task's accuracy.
+
+    The induction bump is the sudden rise of the first, with a bend of the loss at the same tokens (Olsson et al.
+    2022). A recipe's `series` keeps checkpoints spread over the logarithm of the steps.
+    Raises `WorkbenchError` when the run has fewer than two checkpoints, or is not one that trained on rows of a
+    fixed length.
+    """
+    store = Store()
+    run = store.get(run) if isinstance(run, str) else run
+    folders = sorted((run.folder / "checkpoints").glob("step-*"))
+    if len(folders) < 2 or run.kind != "train":
+        raise WorkbenchError(
+            f"The run {run.title} has {len(folders)} checkpoints; a pretraining run with series = 12 in its recipe "
+            "keeps enough of them."
+        )
+    a_step = run.config["train"]["batch_size"] * run.config["model"]["n_ctx"]
+    points: list[Point] = []
+    for i, folder in enumerate(folders):
+        progress(i / len(folders), f"checkpoint {i + 1} of {len(folders)}")
+        points += _measure(str(folder), int(folder.name.removeprefix("step-")), a_step, task, limit)
+    logged = store.metrics(run.id).query("name == 'validation_loss'")
+    losses = [(int(step) * a_step, float(value)) for step, value in zip(logged["step"], logged["value"], strict=True)]
+    return Dynamics(run.id, run.title, task, points, losses)
+
+
+def _measure(folder: str, step: int, a_step: int, task: str, limit: int) -> list[Point]:
+    subject, found = load(folder), []
+    scores = head_scores(subject)
+    for name in SCORES:
+        layer, head = np.unravel_index(scores.mean[name].argmax(), scores.mean[name].shape)
+        values = (float(part[name][layer, head]) for part in (scores.mean, scores.low, scores.high))
+        found.append(Point(step, step * a_step, name, *values, scores.n, f"L{layer}H{head}"))
+    row = evaluate(subject, task, limit=limit).table().iloc[0]
+    found.append(Point(step, step * a_step, task, *(float(row[k]) for k in ("value", "low", "high")), int(row["n"])))
+    return found
