@@ -400,3 +400,28 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
 
 def test_samples_keep_their_columns_when_there_are_none():
     assert list(sample_frame([]).columns)[:3] == ["task", "doc_id", "metric"]
+
+
+def test_a_task_is_asked_in_other_ways_as_tasks_of_their_own(subject):
+    results = evaluate(
+        subject, ["intents", "passage"], limit=3, variants=["shots=2", "prompt=instructed", "prompt=next line"]
+    )
+    prompts = {task: part["input"].iloc[0] for task, part in results.samples.groupby("task")}
+    assert prompts["intents@shots=2"].count("Request:") == 3 and prompts["intents"].count("Request:") == 1
+    assert prompts["intents@prompt=instructed"] == "Answer as well as you can.\n\n" + prompts["intents"]
+    lines = results.samples[results.samples["task"] == "intents@prompt=next line"]["choices"].iloc[0]
+    assert all(choice.startswith("\n") for choice in json.loads(lines))
+    assert dict(results.skipped)["passage@prompt=instructed"] == "passage has no prompt to change."
+    assert len(set(results.config["data"].values())) == len(results.config["data"])
+    with pytest.raises(WorkbenchError, match="is no way to ask"):
+        evaluate(subject, "intents", variants=["prompt=rude"])
+
+
+@pytest.mark.skipif(not os.environ.get("WORKBENCH_DATA"), reason="needs WORKBENCH_DATA")
+@pytest.mark.parametrize("name", ["reasoning", "responsible"])
+def test_questions_from_a_folder_of_data_are_scored(tokenizer, monkeypatch, tmp_path, name):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
+    subject = TinySubject("tiny", make("gpt2", 256), tokenizer, 256)
+    results = evaluate(subject, name, limit=2)
+    assert not results.skipped and {row.task for row in results.rows} == set(suites()[name].tasks)
+    assert all(row.n == 2 for row in results.rows)

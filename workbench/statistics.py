@@ -55,18 +55,32 @@ def mean_interval(
     return mean, mean - half, mean + half
 
 
-def estimate_mean(scores: Scores) -> Estimate:
-    """Mean with the sample standard error; interval by Wilson for 0/1 scores, by the bootstrap otherwise."""
+def estimate_mean(scores: Scores, clusters: Sequence[Any] | None = None) -> Estimate:
+    """Mean with the sample standard error; interval by Wilson for 0/1 scores, by the bootstrap otherwise.
+
+    Args:
+        scores: One a sample.
+        clusters: What samples belong to, such as their passage; samples of one are no independent evidence, so the
+            standard error is the clustered one (Miller 2024, equation 4) and the bootstrap draws whole clusters.
+    """
     x = np.asarray(scores, dtype=float)
     if len(x) < 2:
         return Estimate(float(x.mean()) if len(x) else math.nan, math.nan, math.nan, math.nan, len(x))
-    stderr = float(x.std(ddof=1) / math.sqrt(len(x)))
-    if _binary(x):
+    numbers = _numbered(clusters, len(x))
+    if numbers is not None:
+        sums = np.bincount(numbers, x - x.mean())
+        if len(sums) < 2:
+            return Estimate(float(x.mean()), math.nan, math.nan, math.nan, len(x))
+        stderr = math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(x)
+        low, high = _percentiles(_resampled_means(x, np.ones_like(x), seed=0, clusters=numbers))
+    elif _binary(x):
         from statsmodels.stats.proportion import proportion_confint
 
+        stderr = float(x.std(ddof=1) / math.sqrt(len(x)))
         interval: Any = proportion_confint(int(x.sum()), len(x), method="wilson")
         low, high = interval
     else:
+        stderr = float(x.std(ddof=1) / math.sqrt(len(x)))
         low, high = _percentiles(_resampled_means(x, np.ones_like(x), seed=0))
     return Estimate(float(x.mean()), stderr, float(low), float(high), len(x))
 
@@ -84,7 +98,14 @@ def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], fl
     return Estimate(value, float(drawn.std(ddof=1)), low, high, n)
 
 
-def paired_difference(base: Scores, tuned: Scores, *, weights: Scores | None = None, seed: int = 0) -> Difference:
+def paired_difference(
+    base: Scores,
+    tuned: Scores,
+    *,
+    weights: Scores | None = None,
+    clusters: Sequence[Any] | None = None,
+    seed: int = 0,
+) -> Difference:
     """Difference of two means over the same samples.
 
     The interval is a paired percentile bootstrap; p is McNemar's exact test for unweighted 0/1 scores, a
@@ -94,6 +115,7 @@ def paired_difference(base: Scores, tuned: Scores, *, weights: Scores | None = N
         base: Scores of the first model.
         tuned: Scores of the second model on the same samples, in the same order.
         weights: Of the samples, shared by both; None for a plain mean.
+        clusters: What samples belong to, such as their passage; then whole clusters are drawn and flipped.
         seed: Of the bootstrap and the permutations.
     """
     a, b = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
@@ -101,11 +123,14 @@ def paired_difference(base: Scores, tuned: Scores, *, weights: Scores | None = N
     if len(a) != len(b) or not len(a):
         raise WorkbenchError(f"A paired difference needs equally many scores, at least one; got {len(a)} and {len(b)}.")
     d = b - a
-    if _binary(a) and _binary(b) and (w == w[0]).all():
+    numbers = _numbered(clusters, len(d))
+    if numbers is not None:
+        test, p = "sign-flip permutation of clusters", sign_flip(np.bincount(numbers, d * w), seed=seed)
+    elif _binary(a) and _binary(b) and (w == w[0]).all():
         test, p = "McNemar exact", mcnemar(a, b)
     else:
         test, p = "sign-flip permutation", sign_flip(d * w, seed=seed)
-    low, high = _percentiles(_resampled_means(d, w, seed=seed))
+    low, high = _percentiles(_resampled_means(d, w, seed=seed, clusters=numbers))
     means = [float((x * w).sum() / w.sum()) for x in (a, b, d)]
     return Difference(means[0], means[1], means[2], low, high, p, len(a), test)
 
@@ -255,13 +280,26 @@ def _binary(x: np.ndarray) -> bool:
     return bool(np.isin(x, (0.0, 1.0)).all())
 
 
-def _resampled_means(x: np.ndarray, weights: np.ndarray, *, seed: int) -> np.ndarray:
+def _numbered(clusters: Sequence[Any] | None, n: int) -> np.ndarray | None:
+    """The clusters' numbers, None where there are none or every sample is its own."""
+    if clusters is None:
+        return None
+    found, numbers = np.unique(np.asarray([str(cluster) for cluster in clusters]), return_inverse=True)
+    return numbers if len(found) < n else None
+
+
+def _resampled_means(
+    x: np.ndarray, weights: np.ndarray, *, seed: int, clusters: np.ndarray | None = None
+) -> np.ndarray:
+    total = x * weights
+    if clusters is not None:
+        total, weights = np.bincount(clusters, total), np.bincount(clusters, weights)
     rng = np.random.default_rng(seed)
-    rounds = max(1, CELLS_AT_ONCE // len(x))
+    rounds = max(1, CELLS_AT_ONCE // len(total))
     means = []
     for start in range(0, RESAMPLES, rounds):
-        drawn = rng.integers(0, len(x), (min(rounds, RESAMPLES - start), len(x)))
-        means.append((x * weights)[drawn].sum(1) / weights[drawn].sum(1))
+        drawn = rng.integers(0, len(total), (min(rounds, RESAMPLES - start), len(total)))
+        means.append(total[drawn].sum(1) / weights[drawn].sum(1))
     return np.concatenate(means)
 
 

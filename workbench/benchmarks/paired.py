@@ -30,7 +30,8 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
         if both.empty:
             continue
         a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
-        d = paired_difference(a, b, weights=weights)
+        clusters = both["cluster_base"]
+        d = paired_difference(a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters))
         rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(d)})
     names = ["task", "metric", "base", "tuned", "difference", "low", "high", "p", "p_adjusted", "n", "test"]
     frame: Any = pd.DataFrame(rows, columns=[name for name in names if name != "p_adjusted"])
@@ -40,7 +41,8 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
 
 def _scored(results: "Results", task: str) -> Any:
     frame: Any = results.samples
-    return frame[(frame["task"] == task) & frame["score"].notna()].set_index("doc_id")[["score", "weight", "metric"]]
+    scored = frame[(frame["task"] == task) & frame["score"].notna()].set_index("doc_id")
+    return scored[["score", "weight", "metric", "cluster"]]
 
 
 def _refuse_other_data(base: "Results", tuned: "Results", task: str) -> None:

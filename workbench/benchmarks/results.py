@@ -28,6 +28,7 @@ SAMPLE_COLUMNS = {
     "weight": "float64",
     "scores": "string",
     "group": "string",
+    "cluster": "string",
 }
 
 
@@ -36,8 +37,8 @@ class TaskScore:
     """One metric of one task.
 
     `stderr`, `low`, `high` (95 %) are NaN where one sample gives none; `n` counts the samples scored,
-    `n_unscored` those that could not be; `chance` is what guessing scores; `headline` marks the metric that
-    comparisons use.
+    `n_unscored` those that could not be; `n_clusters` what they belong to where some share a passage (then the
+    uncertainty is clustered); `chance` is what guessing scores; `headline` marks the metric that comparisons use.
     """
 
     task: str
@@ -52,6 +53,7 @@ class TaskScore:
     note: str = ""
     headline: bool = False
     chance: float | None = None
+    n_clusters: int | None = None
 
 
 @dataclass
@@ -60,6 +62,7 @@ class Results:
 
     `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every metric) are
     JSON; `score` is the headline metric's and `weight` its weight in the mean; a NaN could not be scored.
+    `group` is what a sample is about, `cluster` what it shares with others, such as a passage.
     """
 
     subject: str
@@ -111,7 +114,9 @@ class Results:
         # A run killed between the two files leaves samples of a task that has no rows yet.
         samples = samples[samples["task"].isin([row.task for row in rows])].reset_index(drop=True)
         skipped = [(task, why) for task, why in record.pop("skipped")]
-        return cls(rows=rows, samples=samples.astype(SAMPLE_COLUMNS), skipped=skipped, **record)
+        # Columns that came later are empty in results of an earlier version.
+        samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
+        return cls(rows=rows, samples=samples, skipped=skipped, **record)
 
 
 def sample_frame(records: list[dict[str, Any]]) -> "pd.DataFrame":

@@ -1,7 +1,7 @@
 """Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by batch."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from workbench.benchmarks.cache import Cache, cache_of
+from workbench.benchmarks.inside import INSIDE, heads_task
 from workbench.benchmarks.paired import compare_results
 from workbench.benchmarks.results import Results, plain, sample_frame
 from workbench.benchmarks.sources import MissingDataError
-from workbench.benchmarks.suites import Suite, find_suite
+from workbench.benchmarks.suites import Suite, find_suite, with_variants
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def evaluate(
     tracker: "Tracker | None" = None,
     progress: Report | None = None,
     seed: int = 0,
+    variants: Sequence[str] = (),
     cache: bool = True,
 ) -> Results:
     """Scores of a Subject on a suite.
@@ -45,12 +47,14 @@ def evaluate(
         tracker: A run's tracker, told the progress; its cancellation stops the evaluation.
         progress: Called with (share done, message) after every batch.
         seed: Of the subset and of the examples.
+        variants: How each task is asked besides its own way, such as "shots=2" or "prompt=instructed" (see
+            `workbench.benchmarks.tasks.PROMPTS`); scored as tasks of their own, called "arc_easy@shots=2".
         cache: Answer requests that this very model has had before from `answers.sqlite` in the home folder.
 
     Raises:
         WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
     """
-    chosen = find_suite(suite)
+    chosen = with_variants(find_suite(suite), variants)
 
     def report(fraction: float, message: str) -> None:
         if tracker:
@@ -92,7 +96,6 @@ def each_task(
 ) -> Iterator[Results]:
     """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not redone."""
     from workbench.benchmarks.lm import SubjectLM
-    from workbench.benchmarks.tasks import load_tasks
 
     lm = SubjectLM(subject, cache=cache)
     finished = set(done.config.get("finished", []))
@@ -102,23 +105,36 @@ def each_task(
         label = f"{subject.name} · {name} {number + 1}/{count}"
         report(number / count, label)
         if name not in finished:
-            settings = {key: done.config[key] for key in ("num_fewshot", "seed")}
+            lm.progress = lambda share, n=number, text=label: report((n + share) / count, text)
             try:
-                tasks = load_tasks(name, **settings)
+                results = _grown(results, subject, lm, name)
             except MissingDataError as error:
                 results = replace(results, skipped=[*results.skipped, (name, str(error))])
             else:
-                lm.progress = lambda share, n=number, text=label: report((n + share) / count, text)
-                for leaf, task in tasks.items():
-                    results = _with_task(results, lm, leaf, task)
                 finished.add(name)
                 results.config["finished"] = sorted(finished)
         yield results
     report(1.0, f"{subject.name} · done")
 
 
+def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> Results:
+    """The results with every task behind a name."""
+    from workbench.benchmarks.tasks import load_tasks
+
+    config = results.config
+    if name in INSIDE:
+        try:
+            found = heads_task(subject, name, limit=config["limit"], seed=config["seed"], report=lm.progress)
+        except WorkbenchError as error:
+            raise MissingDataError(f"{name}: {error}") from error
+        rows, records, digest = found
+        return _added(results, name, rows, records, data=digest, version=1)
+    for leaf, task in load_tasks(name, num_fewshot=config["num_fewshot"], seed=config["seed"]).items():
+        results = _with_task(results, lm, leaf, task)
+    return results
+
+
 def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Results:
-    import pandas as pd
     from lm_eval.evaluator import evaluate as harness_evaluate
 
     from workbench.benchmarks.scores import rows_and_records
@@ -137,10 +153,18 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
     if lm.n_truncated:
         note = f"{lm.n_truncated} requests cut from the left to the model's {lm.max_length} tokens"
         rows = [replace(row, note=note) for row in rows]
+    return _added(results, name, rows, records, data=data_hash(task), version=task.VERSION)
+
+
+def _added(
+    results: Results, name: str, rows: list[Any], records: list[dict[str, Any]], *, data: str, version: Any
+) -> Results:
+    import pandas as pd
+
     config = {
         **results.config,
-        "data": {**results.config["data"], name: data_hash(task)},
-        "task_versions": {**results.config["task_versions"], name: task.VERSION},
+        "data": {**results.config["data"], name: data},
+        "task_versions": {**results.config["task_versions"], name: version},
     }
     frames = [frame for frame in (results.samples, sample_frame(records)) if len(frame)]
     samples = pd.concat(frames, ignore_index=True) if frames else results.samples
@@ -152,7 +176,7 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
 
     Args:
         config: `models` (names that `workbench.subjects.load` takes; the first is the comparison's base),
-            `suite`, and optionally `limit`, `num_fewshot`, `seed`.
+            `suite`, and optionally `limit`, `num_fewshot`, `seed`, `variants`.
         tracker: The run's tracker; results go to one folder a model below its folder, saved after every task,
             so that a job started again on the same folder goes on with the first task that is not finished.
 
@@ -164,7 +188,7 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
     sources = config.get("models") or []
     if not sources:
         raise WorkbenchError("An evaluation needs at least one model in 'models'.")
-    suite = find_suite(config.get("suite", "core"))
+    suite = with_variants(find_suite(config.get("suite", "core")), config.get("variants") or ())
     settings = {
         "limit": config.get("limit"),
         "num_fewshot": config.get("num_fewshot"),

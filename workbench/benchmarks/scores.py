@@ -22,9 +22,9 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
     headline = headline or next((m for m in metrics if m[0] == "bits_per_byte"), metrics[0])
     rows = []
     for metric, key in metrics:
-        items, lost = _items(logged, metric, key)
+        items, lost, clusters = _items(logged, metric, key)
         label = metric if len(filters) == 1 else f"{metric} ({key})"
-        estimate = _estimate(items, task.aggregation().get(metric))
+        estimate = _estimate(items, task.aggregation().get(metric), clusters)
         rows.append(
             TaskScore(
                 task=name,
@@ -34,6 +34,7 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
                 higher_is_better=task.higher_is_better().get(metric) is not False,
                 headline=(metric, key) == headline,
                 chance=_chance(logged) if metric.startswith("acc") else None,
+                n_clusters=len(set(clusters)) if clusters else None,
             )
         )
     first = [sample for sample in logged if sample["filter"] == headline[1]]
@@ -46,10 +47,21 @@ def _metrics(task: Any, logged: list[Logged], key: str) -> list[str]:
     return ordered + sorted(present - set(ordered))
 
 
-def _items(logged: list[Logged], metric: str, key: str) -> tuple[list[Any], int]:
+def _items(logged: list[Logged], metric: str, key: str) -> tuple[list[Any], int, list[str] | None]:
+    """The metric's items, how many samples could not be scored, and the items' clusters where they have some."""
     having = [s for s in logged if s["filter"] == key and metric in s]
-    items = [sample[metric] for sample in having if not _unscored(sample)]
-    return items, len(having) - len(items)
+    scored = [sample for sample in having if not _unscored(sample)]
+    clusters = [_of_doc(sample, "cluster") for sample in scored]
+    known = [str(cluster) for cluster in clusters if cluster is not None]
+    return (
+        [sample[metric] for sample in scored],
+        len(having) - len(scored),
+        known if len(known) == len(scored) else None,
+    )
+
+
+def _of_doc(sample: Logged, name: str) -> Any:
+    return sample["doc"].get(name) if isinstance(sample["doc"], dict) else None
 
 
 def _unscored(sample: Logged) -> bool:
@@ -62,15 +74,17 @@ def _loglikelihoods(sample: Logged) -> list[float]:
 
 
 def _binary(logged: list[Logged], metric: str, key: str) -> bool:
-    items, _ = _items(logged, metric, key)
+    items, *_ = _items(logged, metric, key)
     return bool(items) and all(isinstance(item, (int, float)) and item in (0, 1) for item in items)
 
 
-def _estimate(items: list[Any], aggregate: Callable[[list[Any]], float] | None) -> Estimate:
+def _estimate(
+    items: list[Any], aggregate: Callable[[list[Any]], float] | None, clusters: list[str] | None = None
+) -> Estimate:
     if not items:
         return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
     if aggregate is None or getattr(aggregate, "__name__", "") == "mean":
-        return estimate_mean([float(item) for item in items])
+        return estimate_mean([float(item) for item in items], clusters)
     return estimate_aggregate(items, aggregate)
 
 
@@ -104,7 +118,8 @@ def _record(name: str, task: Any, sample: Logged, metric: str) -> dict[str, Any]
         "correct": score if not unscored and score in (0, 1) and not label else math.nan,
         "weight": weight,
         "scores": json.dumps({m: sample[m] for m in sample["metrics"] if m in sample}, default=str),
-        "group": sample["doc"].get("group") if isinstance(sample["doc"], dict) else None,
+        "group": _of_doc(sample, "group"),
+        "cluster": _of_doc(sample, "cluster"),
         "loglikelihoods": json.dumps([None if math.isnan(v) else v for v in _loglikelihoods(sample)]),
     }
     return record | (_choice(task, sample) if len(sample["arguments"]) > 1 else _single(sample))

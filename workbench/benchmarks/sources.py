@@ -1,108 +1,36 @@
 """Where task documents come from: made here, a folder of `WORKBENCH_DATA`, or a Hugging Face data set.
 
 Every multiple-choice document is {query, choices, gold}; in partial evaluation {choices, continuation, gold};
-`group` names what it belongs to and `stratum` what a limited sample is balanced over.
+`group` names what it belongs to, `stratum` what a limit is balanced over, `cluster` what it shares, as a passage.
 """
 
-import csv
-import gzip
-import hashlib
-import io
-import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from workbench.benchmarks import generated
-from workbench.errors import WorkbenchError
+from workbench.benchmarks.questions import QUESTIONS
+from workbench.benchmarks.records import Doc, MissingDataError, Source, among, rank, read, records
 from workbench.paths import data_folder
 
-Doc = dict[str, Any]
+__all__ = ["MADE", "SOURCES", "MissingDataError", "Source", "load"]
+
 BLIMP_PER_PARADIGM = 15
 INTENT_CHOICES = 10
 
 
-class MissingDataError(WorkbenchError):
-    """A task's data is neither in a folder of `WORKBENCH_DATA` nor to be had from Hugging Face."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A data set: its file below `WORKBENCH_DATA`, its Hugging Face id, and how a row becomes a document.
-
-    `row` turns a record of the file into a document (None leaves it out), `hub_row` one of the hub's where
-    that differs; `whole` turns all documents into others at the end.
-    """
-
-    file: str
-    row: Callable[[Doc], Doc | None] = dict
-    hub: tuple[str, str | None, str] | None = None
-    hub_row: Callable[[Doc], Doc | None] | None = None
-    whole: Callable[[list[Doc]], list[Doc]] = list
-
-
 def load(source: str, **_: Any) -> dict[str, Any]:
-    """What lm-eval calls for a task's data: {"test": Dataset}; MissingDataError names what is needed."""
+    """What lm-eval calls for a task's data: {"test": Dataset}, with "train" where few-shot examples come from there.
+
+    Raises MissingDataError, which names what is needed.
+    """
     from datasets import Dataset
 
     maker = MADE.get(source)
-    return {"test": Dataset.from_list(maker() if maker else _read(SOURCES[source]))}
-
-
-def _read(source: Source) -> list[Doc]:
-    folder = data_folder()
-    found = [p for p in (folder / source.file, folder / f"{source.file}.gz") if p.is_file()] if folder else []
-    rows = map(source.row, _records(found[0])) if found else map(source.hub_row or source.row, _hub(source))
-    return source.whole([row for row in rows if row is not None])
-
-
-def _records(path: Path) -> Iterable[Doc]:
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8", newline="")  # pyright: ignore[reportArgumentType]
-        match Path(path.name.removesuffix(".gz")).suffix:
-            case ".jsonl":
-                return [json.loads(line) for line in text if line.strip()]
-            case ".csv":
-                return list(csv.DictReader(text))
-            case ".tsv":
-                return [{str(i): v for i, v in enumerate(line.rstrip("\r\n").split("\t"))} for line in text]
-            case _:
-                return [{"text": text.read()}]
-
-
-def _hub(source: Source) -> Iterable[Doc]:
-    folder = source.file.split("/")[0]
-    if source.hub is None:
-        raise MissingDataError(f"needs the folder {folder!r} in WORKBENCH_DATA.")
-    import datasets
-    from datasets.exceptions import DatasetsError
-
-    name, config, split = source.hub
-    try:
-        configs = datasets.get_dataset_config_names(name) if config == "*" else [config]
-        parts = [datasets.load_dataset(name, part, split=split) for part in configs]
-    except (OSError, ValueError, DatasetsError) as error:
-        raise MissingDataError(
-            f"needs the folder {folder!r} in WORKBENCH_DATA or, online, the Hugging Face data set {name}."
-        ) from error
-    for part in parts:
-        names = {k: f.names for k, f in part.features.items() if isinstance(f, datasets.ClassLabel)}
-        for row in part:
-            row = dict(row)
-            yield {**row, **{f"{k}_name": labels[row[k]] for k, labels in names.items()}}
-
-
-def _rank(*parts: object) -> str:
-    """A fixed pseudo-random order, the same on every machine."""
-    return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
-
-
-def _among(query: str, right: str, wrong: Iterable[str]) -> Doc:
-    choices = sorted([right, *wrong], key=lambda choice: _rank(query, choice, "order"))
-    return {"query": query, "choices": choices, "gold": choices.index(right)}
+    found = {"test": Dataset.from_list(maker() if maker else read(SOURCES[source]))}
+    shots = None if maker else SOURCES[source].shots
+    return found | ({"train": Dataset.from_list(read(shots))} if shots else {})
 
 
 def _intents(docs: list[Doc]) -> list[Doc]:
@@ -110,9 +38,9 @@ def _intents(docs: list[Doc]) -> list[Doc]:
     names = sorted({doc["intent"] for doc in docs})
     result = []
     for doc in docs:
-        others = sorted((n for n in names if n != doc["intent"]), key=lambda n: _rank(doc["text"], n))
+        others = sorted((n for n in names if n != doc["intent"]), key=lambda n: rank(doc["text"], n))
         query = f"Request: {doc['text']}\nIntent:"
-        result.append(_among(query, doc["intent"], others[: INTENT_CHOICES - 1]))
+        result.append(among(query, doc["intent"], others[: INTENT_CHOICES - 1]))
     return result
 
 
@@ -123,10 +51,10 @@ def _intent(text: str, intent: str) -> Doc | None:
 def _blimp(docs: list[Doc]) -> list[Doc]:
     """The same few pairs of every paradigm, in a fixed order."""
     by_paradigm: dict[str, list[Doc]] = {}
-    for doc in sorted(docs, key=lambda d: _rank(d["UID"], d["sentence_good"])):
+    for doc in sorted(docs, key=lambda d: rank(d["UID"], d["sentence_good"])):
         by_paradigm.setdefault(doc["UID"], []).append(doc)
     return [
-        _among("", doc["sentence_good"], [doc["sentence_bad"]])
+        among("", doc["sentence_good"], [doc["sentence_bad"]])
         | {"group": doc["linguistics_term"], "stratum": doc["UID"]}
         for _, pairs in sorted(by_paradigm.items())
         for doc in pairs[:BLIMP_PER_PARADIGM]
@@ -142,6 +70,7 @@ def _hellaswag(row: Doc) -> Doc:
         "query": clean(context),
         "choices": [clean(ending) for ending in row["endings"]],
         "gold": int(row["label"]),
+        "cluster": row.get("source_id"),
     }
 
 
@@ -181,7 +110,7 @@ def _pair(more: str, less: str, group: str) -> Doc:
 def _winogender(docs: list[Doc]) -> list[Doc]:
     """Pairs that differ in an occupation's pronoun; first the gender of its majority (US statistics)."""
     statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
-    shares = {row["0"]: float(row["2"]) for row in list(_records(statistics))[1:]}
+    shares = {row["0"]: float(row["2"]) for row in list(records(statistics))[1:]}
     sentences = {doc["0"]: doc["1"] for doc in docs[1:]}
     pairs = []
     for key in sentences:
@@ -214,11 +143,13 @@ SOURCES: dict[str, Source] = {
     "hellaswag": Source("hellaswag_1k/hellaswag_val_1k.jsonl", _hellaswag, ("Rowan/hellaswag", None, "validation")),
     "boolq": Source(
         "gauntlet/boolq.jsonl",
-        hub=("google/boolq", None, "validation"),
-        hub_row=lambda r: {
+        lambda r: {**r, "cluster": rank(r["query"].split("\nQuestion:")[0])[:16]},
+        ("google/boolq", None, "validation"),
+        lambda r: {
             "query": f"Passage: {r['passage']}\nQuestion: {r['question']}?",
             "choices": ["no", "yes"],
             "gold": int(r["answer"]),
+            "cluster": rank(r["passage"])[:16],
         },
     ),
     "winogrande": Source(
@@ -262,7 +193,7 @@ SOURCES: dict[str, Source] = {
     ),
     "subject_verb": Source(
         "subject_verb_agreement/simple_test.jsonl",
-        lambda r: _among(r["clean_prefix"], r["clean_answer"].strip(), [r["patch_answer"].strip()]),
+        lambda r: among(r["clean_prefix"], r["clean_answer"].strip(), [r["patch_answer"].strip()]),
     ),
     "crows_pairs": Source(
         "crows_pairs/crows_pairs.csv",
@@ -270,6 +201,7 @@ SOURCES: dict[str, Source] = {
         ("jannalu/crows_pairs_multilingual", "english", "test"),
     ),
     "winogender": Source("winogender/all_sentences.tsv", whole=_winogender),
+    **QUESTIONS,
 }
 
 

@@ -1,6 +1,7 @@
 """Suites: lists of tasks, a YAML file each, shipped in `suites/` here and a user's own in `home()/suites`."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ def find_suite(suite: "str | list[str] | Suite") -> Suite:
     if found.problem:
         raise WorkbenchError(found.problem)
     return found
+
+
+def with_variants(suite: Suite, variants: Sequence[str]) -> Suite:
+    """The suite with every task also asked in other ways, such as "shots=2" or "prompt=instructed"."""
+    tasks = [name for task in suite.tasks for name in (task, *(f"{task}@{variant}" for variant in variants))]
+    return replace(suite, tasks=tasks)
 
 
 def read_suite(path: Path) -> Suite:

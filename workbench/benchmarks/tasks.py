@@ -15,12 +15,18 @@ from workbench.paths import home
 
 FOLDER = Path(__file__).parent / "tasks"
 HARNESS = "harness:"
+PROMPTS = {
+    "instructed": {"description": "Answer as well as you can.\n\n"},
+    "next line": {"target_delimiter": "\n"},
+}
+"""Other ways to ask, as changes of a task's settings; a model's score should hardly depend on them."""
 
 
 def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> dict[str, Any]:
     """The lm-eval tasks behind a name (a group or tag has several), ready to run, by name.
 
-    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a task file.
+    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a task file;
+    `arc_easy@shots=2` and `arc_easy@prompt=instructed` ask in another way.
 
     Raises:
         MissingDataError: its data cannot be had here.
@@ -30,6 +36,7 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
 
     quiet()
     harness = name.startswith(HARNESS)
+    name, _, variant = name.partition("@")
     manager, name = _manager_of(name)
     try:
         tasks = manager.load([name])["tasks"]
@@ -40,13 +47,31 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         data = (entry.cfg or {}).get("dataset_path") if entry else None
         reason = str(error).splitlines()[0]
         raise MissingDataError(f"{name}: needs the Hugging Face data set {data or '?'}: {reason}") from error
-    for task in tasks.values():
+    for leaf, task in tasks.items():
         configured = task.get_config("num_fewshot")
         if configured is None or (num_fewshot is not None and configured != 0):
             task.set_config(key="num_fewshot", value=num_fewshot or 0)
         task.set_fewshot_seed(seed=seed)
-    prefix = HARNESS if harness else ""
-    return {prefix + leaf: task for leaf, task in tasks.items()}
+        if variant:
+            _vary(leaf, task, variant, fixed=configured == 0)
+    prefix, suffix = HARNESS if harness else "", f"@{variant}" if variant else ""
+    return {prefix + leaf + suffix: task for leaf, task in tasks.items()}
+
+
+def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:
+    """Ask a task in another way; MissingDataError where that changes nothing about it."""
+    key, _, value = variant.partition("=")
+    if key == "shots" and value.isdigit():
+        if fixed:
+            raise MissingDataError(f"{name} takes no examples.")
+        task.set_config(key="num_fewshot", value=int(value))
+    elif key == "prompt" and value in PROMPTS:
+        if task.OUTPUT_TYPE == "loglikelihood_rolling" or not task.get_config("target_delimiter"):
+            raise MissingDataError(f"{name} has no prompt to change.")
+        for setting, other in PROMPTS[value].items():
+            task.set_config(key=setting, value=other)
+    else:
+        raise WorkbenchError(f"{variant!r} is no way to ask; there are shots=N and prompt={', prompt='.join(PROMPTS)}.")
 
 
 def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:

@@ -1,0 +1,123 @@
+"""What is made of evaluations: clustered errors, calibration, boards, references, exports, tasks about the inside."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.conftest import subject_of, tiny_gpt
+from workbench.benchmarks import Results, TaskScore, evaluate
+from workbench.benchmarks.calibration import calibration
+from workbench.benchmarks.export import harness_json, report
+from workbench.benchmarks.leaderboard import leaderboard
+from workbench.benchmarks.metrics import logit_difference, reading
+from workbench.benchmarks.references import references
+from workbench.benchmarks.results import sample_frame
+from workbench.errors import WorkbenchError
+from workbench.statistics import estimate_mean, paired_difference
+
+
+def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
+    once = [0.1, 0.4, 0.9, 0.3, 0.7]
+    alone, copied = estimate_mean(once), estimate_mean(np.repeat(once, 4), np.repeat(list("abcde"), 4))
+    assert copied.value == pytest.approx(alone.value) and copied.stderr == pytest.approx(alone.stderr)
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+    assert estimate_mean(np.repeat(once, 4)).stderr < alone.stderr / 1.9
+    assert math.isnan(estimate_mean([1.0, 0.0], ["a", "a"]).stderr)
+
+
+def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
+    base, tuned = [0.0] * 8, [1.0] * 8
+    assert paired_difference(base, tuned).p < 0.01
+    found = paired_difference(base, tuned, clusters=list("aaaabbbb"))
+    assert found.p == 0.5 and "clusters" in found.test  # two clusters, four ways to flip them, two as extreme
+    assert paired_difference(base, tuned, clusters=range(8)).test == "McNemar exact"
+
+
+def choice(number: int, values: list[float], target: int) -> dict:
+    prediction = values.index(max(values))
+    text = {"input": "", "choices": "[]", "target_text": "", "prediction_text": "", "scores": "{}", "weight": 1.0}
+    found = {"task": "t", "doc_id": number, "metric": "acc", "target": target, "prediction": prediction, **text}
+    right = float(prediction == target)
+    return {**found, "loglikelihoods": json.dumps(values), "correct": right, "score": right}
+
+
+def test_a_model_that_is_right_as_often_as_it_says_is_calibrated() -> None:
+    sure = [math.log(0.75), math.log(0.25)]
+    calibrated = sample_frame([choice(i, sure, int(i % 4 == 3)) for i in range(40)])
+    found = calibration(calibrated)
+    assert found.ece == pytest.approx(0) and found.n == 40
+    assert found.bins.iloc[0][["confidence", "accuracy"]].tolist() == pytest.approx([0.75, 0.75])
+    wrong = calibration(sample_frame([choice(i, sure, 1) for i in range(40)]), "t")
+    assert wrong.ece == pytest.approx(0.75) == wrong.low
+    with pytest.raises(WorkbenchError, match="no multiple-choice"):
+        calibration(calibrated, "other")
+
+
+def results(name: str, value: float, **changes) -> Results:
+    row = TaskScore("piqa", "acc_norm", value, 0.05, value - 0.1, value + 0.1, 50, headline=True)
+    config = {
+        "limit": 50,
+        "seed": 0,
+        "num_fewshot": None,
+        "suite_version": "1",
+        "tasks": ["piqa"],
+        "finished": ["piqa"],
+        "data": {"piqa": "aa"},
+        "task_versions": {"piqa": 1},
+        "versions": {"lm-eval": "0.4"},
+    }
+    samples = sample_frame([choice(i, [0.0, -1.0], int(i > value * 50)) | {"task": "piqa"} for i in range(50)])
+    return Results(name, name * 8, "mine", [row], samples, {**config, **changes})
+
+
+def test_a_board_holds_only_what_is_comparable_and_each_model_once() -> None:
+    found = leaderboard(
+        [
+            ("3", results("a", 0.6)),
+            ("2", results("a", 0.5)),
+            ("1", results("b", 0.4)),
+            ("0", results("c", 0.9, data={"piqa": "bb"})),
+            ("x", results("d", 0.9, limit=10)),
+            ("y", results("e", 0.9, finished=[])),
+        ]
+    )
+    assert [sorted(name for name, _ in board.models) for board in found] == [["a", "b"], ["c"], ["d"]]
+    assert found[0].models["a", "a" * 8]["piqa"].value == 0.6 and found[0].runs["a", "a" * 8] == "3"
+    assert found[0].title.startswith("mine, version 1, 50 items a task, seed 0, data ")
+
+
+def test_published_scores_stand_beside_ours_with_their_source_and_why_they_differ() -> None:
+    table = references(results("SmolLM2-135M-Instruct.Q4_1", 0.65))
+    assert list(table["published"]) == [0.663, 0.6692] and set(table["ours"]) == {0.65}
+    assert table["source"].str.contains("huggingface.co").all()
+    assert "quantised to Q4_1; 50 items a task" in table["why"].iloc[0]
+    assert references(results("other", 0.65)).empty
+
+
+def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> None:
+    base, tuned = results("a", 0.6), results("<b>", 0.4)
+    record = json.loads(json.dumps(harness_json(base), allow_nan=False))
+    assert record["results"]["piqa"]["acc_norm,none"] == 0.6
+    assert record["results"]["piqa"]["acc_norm_stderr,none"] == 0.05
+    page = report({"a": base, "<b>": tuned}, title="a against b")
+    assert "McNemar exact" in page and "&lt;b&gt;" in page and "<b>" not in page.split("</script>")[-1]
+    assert "src=" not in page.split("<body>")[0]
+
+
+def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:
+    doc = {"gold": 1}
+    assert logit_difference(doc, [(-3.0, False), (-1.0, True), (-2.5, False)]) == {"logit_difference": 1.5, "acc": 1.0}
+    found = reading({"answers": ["the red house", "house"]}, ["A red barn."])
+    assert found == {"exact_match": 0.0, "f1": pytest.approx(0.5)}
+    assert reading({"answers": ["The red house"]}, ["red house!"])["exact_match"] == 1.0
+
+
+def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_on() -> None:
+    found = evaluate(subject_of(tiny_gpt()), ["induction_head", "previous_token_head"], limit=4, cache=False)
+    assert [row.metric for row in found.rows] == ["induction_score", "previous_token_score"]
+    assert all(row.n == 4 and row.low <= row.value <= row.high for row in found.rows)
+    assert "chosen on 4 other sequences" in found.rows[0].note and len(found.samples) == 8
+    again = evaluate(subject_of(tiny_gpt()), "induction_head", limit=4, cache=False)
+    assert again.rows[0] == found.rows[0] and again.config["data"].items() <= found.config["data"].items()

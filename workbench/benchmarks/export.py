@@ -1,0 +1,93 @@
+"""Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs no network."""
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from workbench.benchmarks.paired import compare_results
+from workbench.benchmarks.results import Results, plain
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def harness_json(results: Results) -> dict[str, Any]:
+    """The results in the form of lm-eval's own `results_*.json`, which its viewers and tables read."""
+    found: dict[str, dict[str, Any]] = {}
+    counts: dict[str, dict[str, int]] = {}
+    for row in results.rows:
+        metric, _, key = row.metric.partition(" (")
+        key = key.removesuffix(")") or "none"
+        entry = found.setdefault(row.task, {"alias": row.task})
+        values = plain({"value": row.value, "stderr": row.stderr})
+        entry[f"{metric},{key}"] = values["value"]
+        entry[f"{metric}_stderr,{key}"] = "N/A" if values["stderr"] is None else values["stderr"]
+        counts.setdefault(row.task, {"original": row.n + row.n_unscored, "effective": row.n})
+    better: dict[str, dict[str, bool]] = {}
+    for row in results.rows:
+        better.setdefault(row.task, {})[row.metric.partition(" (")[0]] = row.higher_is_better
+    config = results.config
+    return {
+        "results": found,
+        "group_subtasks": {task: [] for task in found},
+        "versions": config.get("task_versions", {}),
+        "n-shot": dict.fromkeys(found, config.get("num_fewshot") or 0),
+        "n-samples": counts,
+        "higher_is_better": better,
+        "config": {"model": "workbench", "model_args": {"model": results.subject}, "limit": config.get("limit")},
+        "model_name": results.subject,
+        "model_sha": results.subject_hash,
+        "task_hashes": config.get("data", {}),
+        "lm_eval_version": config.get("versions", {}).get("lm-eval"),
+        "transformers_version": config.get("versions", {}).get("transformers"),
+        "random_seed": config.get("seed"),
+    }
+
+
+def table(results: Mapping[str, Results]) -> "pd.DataFrame":
+    """Every metric of every model as one row."""
+    import pandas as pd
+
+    return pd.DataFrame([{"model": name, **asdict(row)} for name, found in results.items() for row in found.rows])
+
+
+def report(results: Mapping[str, Results], *, title: str) -> str:
+    """One HTML page: what was measured and how, every score with its interval, paired differences, figures."""
+    from workbench.figures import scores as draw
+    from workbench.figures.export import to_html
+
+    every = table(results)
+    figures = [draw.dots(every[every["headline"]])]
+    parts = [_html(every.drop(columns=["headline", "higher_is_better"]), "Scores, 95 % intervals")]
+    names = list(results)
+    for other in names[1:]:
+        try:
+            paired = compare_results(results[names[0]], results[other])
+        except WorkbenchError as error:
+            parts.append(f"<p>{html.escape(str(error))}</p>")
+            continue
+        parts.append(_html(paired, f"{other} minus {names[0]}, the same items, p adjusted over tasks"))
+    page = to_html(figures, title=title, text=_method(results))
+    return page.replace("</body></html>", "".join(parts) + "</body></html>")
+
+
+def _method(results: Mapping[str, Results]) -> str:
+    first = next(iter(results.values()))
+    config = first.config
+    lines = [
+        f"Suite {first.suite}, version {config.get('suite_version')}; limit {config.get('limit')}, seed "
+        f"{config.get('seed')}, shots {config.get('num_fewshot')}.",
+        *(f"{name}: weights sha256 {found.subject_hash}" for name, found in results.items()),
+        "Versions: " + ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()),
+        *(f"{name}: {task} skipped: {why}" for name, found in results.items() for task, why in found.skipped),
+    ]
+    return "\n".join(lines)
+
+
+def _html(frame: "pd.DataFrame", caption: str) -> str:
+    """A table whose text cannot be markup."""
+    body = frame.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.4g}", escape=True)
+    style = "<style>table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;text-align:left}</style>"
+    return f"<h2>{html.escape(caption)}</h2>{style}{body}"
