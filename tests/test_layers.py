@@ -12,13 +12,8 @@ ALLOWED = {
     "subjects": {"store"},  # a run is a source of weights
     "training": {"subjects", "store"},
     "interp": {"subjects", "figures"},  # an attention record writes its own page
-<<<<<<< HEAD
-    "benchmarks": {"subjects", "store"},
-    "comparison": {"subjects", "interp", "benchmarks", "store"},
-=======
     "benchmarks": {"subjects", "store", "interp", "figures"},  # heads as tasks; results write their own report
-    "comparison": {"subjects", "interp", "benchmarks"},
->>>>>>> 4fb63c6 (Suites inside and reasoning, clustered errors, prompt variants, calibration, boards, references and exports)
+    "comparison": {"subjects", "interp", "benchmarks", "store"},
     "store": set(),
     "figures": set(),
 }
