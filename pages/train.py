@@ -52,11 +52,11 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
     steps.metric("Steps", f"{step:,} / {run.config.get('train', {}).get('steps', 0):,}")
     cells[0].metric("Training loss", "–" if loss is None else f"{loss:.3f}", help="Nats a token, the last batch.")
     cells[1].metric("Validation loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
-    cells[2].metric("Tokens a second", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
+    cells[2].metric("Tokens/s", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
     cells[3].metric(
-        "Use of the machine",
+        "MFU",
         "–" if use is None else f"{use:.0%}",
-        help="Model arithmetic over the matrix rate measured at the start (MFU)."
+        help="Use of the machine: model arithmetic over the matrix rate measured at the start."
         + ("" if memory is None else f" Peak memory: {memory:.2f} GB."),
     )
 
@@ -122,6 +122,8 @@ def outlook(run: Run) -> None:
         page_link("attention", "Attention", icon=":material/grid_on:", model=model)
         page_link("positions", "Positions", icon=":material/timeline:", model=model)
         page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=model)
+        if run.kind == "train":
+            page_link("dynamics", "Dynamics", icon=":material/show_chart:", run=run.id)
         if run.kind == "finetune":
             pair = {"base": run.config["base"], "tuned": model}
             page_link("compare", "Compare with its base", icon=":material/compare_arrows:", **pair)

@@ -93,7 +93,7 @@ def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, 
         memory_gb=resources.peak_memory_gb(stepper.device),
         disk_gb=_disk_gb(trainee.model, settings),
         free_disk_gb=_free_gb(paths.home()),
-        device=torch.cuda.get_device_name() if stepper.device == "cuda" else f"CPU, {torch.get_num_threads()} threads",
+        device=torch.cuda.get_device_name() if stepper.device == "cuda" else f"CPU, threads: {torch.get_num_threads()}",
         precision=stepper.accelerator.mixed_precision.replace("no", "float32"),
         n=len(found),
     )
