@@ -41,12 +41,15 @@ figure = draw(result.to_frame(), rise=rise)
 chart(
     figure, key="dynamics", name=f"dynamics-{plain_name(run.title)}", alt="Loss, head scores and accuracy over tokens"
 )
-if rise:
-    st.caption(
-        f"Shaded: the induction score rose most between {rise[0]:,} and {rise[1]:,} tokens. Bars are 95 % "
-        f"intervals over {result.points[0].n} random sequences, or over the benchmark's items; of one run, so they say "
-        "nothing of another seed."
-    )
+shaded = (
+    f"Shaded: the induction score rose most between {rise[0]:,} and {rise[1]:,} tokens."
+    if rise
+    else "The induction score never rose by 0.1 from one checkpoint to the next."
+)
+st.caption(
+    f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; of one "
+    "run, so they say nothing of another seed."
+)
 downloads(
     lambda: [figure], result.to_frame, name=f"dynamics-{run.id}", title=f"Training dynamics of {run.title} ({run.id})"
 )

@@ -52,11 +52,12 @@ class Dynamics:
         return pd.DataFrame(rows)
 
     def rise(self, measure: str = "induction_score") -> tuple[int, int] | None:
-        """The tokens between which a measure rose most, from one checkpoint to the next; None with fewer than two."""
+        """The tokens between which a measure rose most, from one checkpoint to the next; None for less than 0.1."""
         found = sorted((p.tokens, p.value) for p in self.points if p.measure == measure)
-        if len(found) < 2:
+        gains = np.diff([value for _, value in found])
+        if not len(gains) or gains.max() < 0.1:
             return None
-        at = int(np.argmax(np.diff([value for _, value in found])))
+        at = int(gains.argmax())
         return found[at][0], found[at + 1][0]
 
 

@@ -57,5 +57,7 @@ def dynamics(frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height
     figure.update_yaxes(title="nats a token", row=1, col=1)
     figure.update_yaxes(title="score or accuracy", range=[0, 1.02], row=2, col=1)
     base = style.figure(height=height)
-    figure.update_layout(base.layout, height=height, hovermode="closest", legend=dict(orientation="h", y=1.08, x=0))
+    figure.update_layout(
+        base.layout, height=height, hovermode="closest", legend=dict(orientation="h", y=1.08, x=0, xanchor="left")
+    )
     return figure
