@@ -257,5 +257,5 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
-for _command in (causal.patch, causal.probe, causal.needs, causal.ablate):
+for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit, causal.lens):
     app.command()(_command)

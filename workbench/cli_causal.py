@@ -139,3 +139,52 @@ def ablate(
     if file is not None:
         file.write_text(change.to_json(), encoding="utf-8")
     show([{"model": kept, "base": model, "what": change.words, "file": file}], as_json, title="Kept")
+
+
+def circuit(
+    model: Model,
+    probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 6,
+    as_json: Json = False,
+) -> None:
+    """The edges between parts that carry a probe: screened by gradient, run exactly, against random circuits."""
+    from workbench.interp import circuit as search
+    from workbench.subjects import load
+
+    with bar(as_json) as report:
+        found = search(load(model), probe, n=n, progress=report)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    rows = [
+        {
+            "edges": s.edges,
+            "faithfulness": s.faithfulness.value,
+            "low": s.faithfulness.low,
+            "high": s.faithfulness.high,
+            "all but it": s.without.value,
+            "random": s.random.value,
+        }
+        for s in found.curve
+    ]
+    show(rows, False, title=f"Circuits of {probe} in {found.subject}, {found.n} pairs; {found.n_edges} edges in all")
+    show(found.edges.head(15).to_dict("records"), False, title=f"Strongest of the {found.chosen} chosen edges")
+    out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
+
+
+def lens(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="The text that is read layer by layer.")],
+    as_json: Json = False,
+) -> None:
+    """The logit lens: what the last position would say after each layer."""
+    from workbench.interp import lens as read
+    from workbench.subjects import load
+
+    found = read(load(model), prompt)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    rows = found.to_frame()
+    rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
+    show(rows[["after layers", "top", "prob", "kl", "rank"]].to_dict("records"), False, title=f"Lens: {prompt}")

@@ -1,77 +1,95 @@
-"""Figures of circuits: which heads feed which, as a graph over the layers."""
+"""Figures of circuits: how much a circuit of each size brings back, and its strongest edges as a graph."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from workbench.figures import style
 
-KINDS = {"Q": style.BLUE, "K": style.ORANGE, "V": style.GREEN}
-"""Colour of each kind of composition: what the later head asks, what it is found by, what it moves."""
 
+def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
+    """Faithfulness against size, with 95 % intervals: the circuit, all edges but it, and random edges.
 
-def composition_graph(
-    edges: Sequence[tuple[str, str, str, float]], *, n_layers: int, n_heads: int, chance: float, title: str = ""
-) -> go.Figure:
-    """Heads as dots, layers upwards; a line from each earlier head to the later one that reads it.
-
-    `edges` are (earlier, later, kind, score) as `Composition.to_frame` gives them, wider lines for higher scores;
-    heads without an edge are small and grey.
+    `curve` has records with `edges` and estimates `faithfulness`, `without`, `random`.
     """
-    top = max((score for *_, score in edges), default=1.0)
-    found = style.figure(title=title, height=int(np.clip(26 * n_layers + 120, 360, 860)))
-    named = set()
-    for kind, colour in KINDS.items():
-        lines = [(place(a), place(b), a, b, score) for a, b, k, score in edges if k == kind]
-        for (x0, y0), (x1, y1), *_, score in lines:
-            found.add_scatter(
-                x=[x0, x1],
-                y=[y0, y1],
-                mode="lines",
-                line={"color": style.translucent(colour, 0.75), "width": 0.8 + 3.2 * score / top},
-                hoverinfo="skip",
-                showlegend=False,
+    lines = []
+    for name, words, colour in (
+        ("faithfulness", "only the circuit", style.BLUE),
+        ("without", "all but the circuit", style.ORANGE),
+        ("random", "as many random edges", style.SOFT),
+    ):
+        found = [getattr(size, name) for size in curve]
+        lines.append(
+            go.Scatter(
+                x=[size.edges for size in curve],
+                y=[e.value for e in found],
+                error_y={
+                    "array": [e.high - e.value for e in found],
+                    "arrayminus": [e.value - e.low for e in found],
+                    "width": 3,
+                    "thickness": 1,
+                },
+                mode="lines+markers",
+                name=words,
+                line={"color": colour},
+                hovertemplate="%{x} edges: <b>%{y:.3f}</b><extra>" + words + "</extra>",
             )
-        if lines:
-            found.add_scatter(
-                x=[(a[0] + b[0]) / 2 for a, b, *_ in lines],
-                y=[(a[1] + b[1]) / 2 for a, b, *_ in lines],
-                mode="markers",
-                marker={"color": colour, "size": 7},
-                name=f"{kind}-composition",
-                customdata=[[a, b, score] for *_, a, b, score in lines],
-                hovertemplate=f"<b>%{{customdata[0]}} → %{{customdata[1]}}</b>, {kind}<br>"
-                f"%{{customdata[2]:.3f}} (chance about {chance:.3f})<extra></extra>",
-            )
-        named |= {name for line in lines for name in line[2:4]}
-    found.add_scatter(**_heads(n_layers, n_heads, named))
-    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, range=[-0.6, n_heads - 0.4], showgrid=False)
-    found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 12 else 4, range=[-0.6, n_layers - 0.2])
+        )
+    found = style.figure(lines, title="How much of the clean run a circuit brings back", height=360)
+    found.update_xaxes(title_text="edges in the circuit", type="log")
+    found.update_yaxes(title_text="0 corrupted run, 1 clean run")
+    found.add_hline(y=1, line={"color": style.RULE, "width": 1})
+    found.add_vline(x=chosen, line={"color": style.SOFT, "width": 1, "dash": "dot"})
     return found
 
 
-def place(name: str) -> tuple[int, int]:
-    """Where a head stands: its number across, its layer up."""
+def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Figure:
+    """Edges (sender, receiver, score) as lines between parts: layers go up, heads across; blue supports the answer."""
+    width = max((abs(score) for *_, score in edges), default=1.0) or 1.0
+    places: dict[str, tuple[float, float]] = {}
+    for sender, receiver, _ in edges:
+        for name in (sender, receiver.partition(".")[0]):
+            places[name] = _place(name, n_layers)
+    lines = [_line(places[s], places[r.partition(".")[0]], s, r, score, width) for s, r, score in edges]
+    nodes = go.Scatter(
+        x=[x for x, _ in places.values()],
+        y=[y for _, y in places.values()],
+        mode="markers+text",
+        text=list(places),
+        textposition="middle right",
+        textfont={"size": 10},
+        marker={"size": 9, "color": style.INK},
+        hoverinfo="text",
+        showlegend=False,
+    )
+    found = style.figure([*lines, nodes], title="The strongest edges", height=max(360, 24 * n_layers))
+    found.update_xaxes(visible=False)
+    found.update_yaxes(title_text="layer", showgrid=True, range=[-1.6, n_layers + 0.6])
+    return found
+
+
+def _place(name: str, n_layers: int) -> tuple[float, float]:
+    if name == "embed":
+        return 0.0, -1.0
+    if name == "logits":
+        return 0.0, float(n_layers)
+    if name.startswith("MLP"):
+        return -2.0, float(name.removeprefix("MLP ")) + 0.3
     layer, _, head = name.removeprefix("L").partition("H")
-    return int(head), int(layer)
+    return float(head), float(layer)
 
 
-def _heads(n_layers: int, n_heads: int, named: set[str]) -> dict:
-    heads = [style.head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    return {
-        "x": [place(h)[0] for h in heads],
-        "y": [place(h)[1] for h in heads],
-        "mode": "markers+text",
-        "marker": {
-            "size": [11 if h in named else 4 for h in heads],
-            "color": [style.INK if h in named else style.RULE for h in heads],
+def _line(start: tuple, end: tuple, sender: str, receiver: str, score: float, width: float) -> go.Scatter:
+    return go.Scatter(
+        x=[start[0], end[0]],
+        y=[start[1], end[1]],
+        mode="lines",
+        line={
+            "color": style.translucent(style.BLUE if score > 0 else style.RED, 0.75),
+            "width": 0.6 + 4 * abs(score) / width,
         },
-        "text": [h if h in named else "" for h in heads],
-        "textposition": "top center",
-        "textfont": {"size": 11, "color": style.INK},
-        "hovertext": heads,
-        "hoverinfo": "text",
-        "showlegend": False,
-        "cliponaxis": False,
-    }
+        hovertext=f"{sender} → {receiver}: {score:+.3f}",
+        hoverinfo="text",
+        showlegend=False,
+    )

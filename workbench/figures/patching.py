@@ -21,6 +21,7 @@ def effect_map(
     starts: int = 0,
     title: str = "",
     chosen: tuple[int, int] | None = None,
+    label: str = "effect (0 corrupted run, 1 clean run)",
 ) -> go.Figure:
     """Normalised effect of each patch: 0 is the corrupted run, 1 the clean run.
 
@@ -36,7 +37,7 @@ def effect_map(
         zmin=-limit,
         zmax=limit,
         colorscale=style.DIVERGING,
-        colorbar=style.colour_bar("effect (0 corrupted run, 1 clean run)"),
+        colorbar=style.colour_bar(label),
         xgap=1,
         ygap=1,
         hoverinfo="skip",

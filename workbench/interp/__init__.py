@@ -3,7 +3,9 @@
 from workbench.interp.anatomy import Anatomy, anatomy
 from workbench.interp.attention import Attention, attention
 from workbench.interp.catalogue import HeadCatalogue, head_catalogue
+from workbench.interp.circuit import Circuit, circuit
 from workbench.interp.circuits import Composition, composition, copying_scores, strongest_pairs
+from workbench.interp.direct import Direct, Lens, direct, lens
 from workbench.interp.encodings import EncodingStudy, encoding_study
 from workbench.interp.heads import HeadScores, head_scores
 from workbench.interp.interventions import ablation, needed_heads, steering
@@ -20,13 +22,16 @@ from workbench.interp.routes import GradientAttention, flow, gradient_attention,
 __all__ = [
     "Anatomy",
     "Attention",
+    "Circuit",
     "Composition",
+    "Direct",
     "Distances",
     "Encoding",
     "EncodingStudy",
     "GradientAttention",
     "HeadCatalogue",
     "HeadScores",
+    "Lens",
     "Patching",
     "PositionLoss",
     "PositionProbe",
@@ -38,13 +43,16 @@ __all__ = [
     "attention",
     "attention_by_distance",
     "available_probes",
+    "circuit",
     "composition",
     "copying_scores",
+    "direct",
     "encoding_study",
     "flow",
     "gradient_attention",
     "head_catalogue",
     "head_scores",
+    "lens",
     "loss_by_position",
     "needed_heads",
     "patch",

@@ -11,11 +11,13 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.branches import Branches, Recording
+from workbench.interp.metrics import metric_of
 from workbench.interp.packed import engine
 from workbench.interp.probes import generate, read_probe
 from workbench.interp.probing import require
 from workbench.interp.sweep import Progress, reference_ids, split
-from workbench.statistics import Estimate, cell_statistics, estimate_mean
+from workbench.interp.texts import TEXTS
+from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Edit, Intervention
 
@@ -184,11 +186,9 @@ def needed_heads(
     """
     if kind not in KINDS:
         raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
-    from workbench.interp.metrics import metric_of
-
     asked = read_probe(probe)
     made = generate(subject, asked, n, seed)
-    require(subject, made)
+    require(subject, asked, seed)
     packed, value = engine(subject), _values(subject, kind, seed)
     n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
     given = [torch.tensor([value("z", i, h) for h in range(n_heads)], device=subject.device) for i in range(n_layers)]
@@ -234,3 +234,52 @@ def _without_each(packed: Any, run: Recording, layer: int, given: Tensor) -> Bra
         return packed.block(run, 0, layer, torch.arange(len(z), device=z.device), z=patched)
 
     return Branches(layer + 1, 0, run.z[layer].shape[2], make, layer)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on ordinary text."""
+
+    base: str
+    edited: str
+    probe: str
+    metric_name: str
+    metric: Difference
+    loss: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return asdict(self)
+
+
+def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
+    """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of public-domain books.
+
+    The loss is in nats a token, one number a paragraph.
+    """
+    asked = read_probe(probe)
+    made = generate(base, asked, n, seed)
+    metrics: list[list[float]] = [[], []]
+    for item in made.items:
+        for side, subject in enumerate((base, edited)):
+            with torch.no_grad():
+                logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits[:, -1]
+            metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0])(logits)[0]))
+    losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
+    return Effect(
+        base.name,
+        edited.name,
+        probe,
+        asked.metric,
+        paired_difference(metrics[0], metrics[1]),
+        paired_difference(losses[0], losses[1]),
+    )
+
+
+@torch.no_grad()
+def _loss(subject: Subject, text: str) -> float:
+    ids = subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][:, : subject.n_ctx].to(
+        subject.device
+    )
+    logs = subject.model(ids).logits[0, :-1].float().log_softmax(-1)
+    return float(-logs.gather(-1, ids[0, 1:, None]).mean())

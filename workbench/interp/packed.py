@@ -42,7 +42,7 @@ class _Pass:
     layer: int = 0
     groups: list[tuple[int, int]] = field(default_factory=list)  # (pos, n) in the order of the packed row
     z: Tensor | None = None
-    seen: tuple[Tensor, Tensor, Tensor] | None = None  # queries, keys, values of a projection
+    only_projects: bool = False
 
 
 _PASS: ContextVar[_Pass | None] = ContextVar("packed_pass", default=None)
@@ -60,8 +60,9 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
                 getattr(state.recording, where).append(tensor)
         return out, None
     if state.z is not None:
-        state.seen = query, key, value
         return state.z, None
+    if state.only_projects:
+        raise _ProjectedError(query, key, value)
     assert state.target is not None
     keys, values = (side[state.layer][state.prompt] for side in (state.target.keys, state.target.values))
     mask = state.target.arguments[state.layer].get("attention_mask")
@@ -87,6 +88,10 @@ def attend(q, k, v, mask, scaling, softcap) -> Tensor:
     scores = softcap * torch.tanh(q @ k.transpose(-2, -1) * scaling / softcap)
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1) @ v
+
+
+class _ProjectedError(Exception):
+    """Carries queries, keys and values out of a block; what comes after them is not needed."""
 
 
 AttentionInterface.register(NAME, _attention)
@@ -115,7 +120,7 @@ class PackedEngine:
         # What attention adds to the stream: Gemma norms it once more.
         adds = parts.get("ln1_post") or parts["attn"]
         self.adders = [layer.get_submodule(adds.name) for layer in self.layers]
-        self.norm1 = [layer.get_submodule(parts["ln1"].name) for layer in self.layers]
+        self.norm2 = [layer.get_submodule(parts["ln2" if "ln2" in parts else "ln1"].name) for layer in self.layers]
         self.parallel = "hook_resid_mid" not in mapping["blocks"].hook_aliases
         self.norm = self.model.get_submodule(mapping["ln_final"].name)
         self.unembed: Any = self.model.get_output_embeddings()
@@ -182,20 +187,20 @@ class PackedEngine:
         with self.lock, _active(state), self._replaced(layer, given):
             return self._layer(state, rows, pos.repeat(n))[0].unflatten(0, (n, -1))
 
-    @torch.no_grad()
     def project(
         self, target: Recording, prompt: int, layer: int, resid: Float[Tensor, "n pos d_model"]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values `[n, head, pos, d_head]` of a layer whose attention reads these streams."""
         n, n_pos = resid.shape[:2]
-        z = target.z[layer][prompt].expand(n, -1, -1, -1)
-        state = _Pass(target=target, prompt=prompt, layer=layer, z=z.flatten(0, 1).unsqueeze(0))
+        state = _Pass(target=target, prompt=prompt, layer=layer, only_projects=True)
         where = torch.arange(n_pos, device=resid.device).repeat(n)
         with _active(state):
-            self._layer(state, resid.flatten(0, 1).unsqueeze(0), where)
-        assert state.seen is not None
-        q, k, v = (x[0].unflatten(1, (n, n_pos)).transpose(0, 1) for x in state.seen)
-        return q, k, v
+            try:
+                self._layer(state, resid.flatten(0, 1).unsqueeze(0), where)
+            except _ProjectedError as seen:
+                q, k, v = (x[0].unflatten(1, (n, n_pos)).transpose(0, 1) for x in seen.args)
+                return q, k, v
+        raise UnpackableError("This model's attention does not ask for its pattern.")
 
     @contextmanager
     def _replaced(self, layer: int, given: dict[str, Tensor]) -> Iterator[None]:
@@ -305,7 +310,11 @@ class PackedEngine:
         else:
             bias = None if self.unembed.bias is None else self.unembed.bias[tokens]
             out = F.linear(x, self.unembed.weight[tokens], bias)
-        return out if self.softcap is None else torch.tanh(out / self.softcap) * self.softcap
+        return self.capped(out)
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits as the model gives them: some are kept within bounds by a tanh."""
+        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
 @contextmanager

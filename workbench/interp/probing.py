@@ -13,13 +13,15 @@ from workbench.interp.checks import run_checks
 from workbench.interp.hooked import hooked
 from workbench.interp.packed import UnpackableError
 from workbench.interp.patching import SMALLEST_SPAN, cells
-from workbench.interp.probes import Item, Items, generate, read_probe
+from workbench.interp.probes import Item, Items, Probe, generate, read_probe
 from workbench.interp.sites import SITES
 from workbench.interp.sweep import Progress, Settings, Swept, run_sweep, settings_of
 from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
 from workbench.subjects import Subject
 
 ALPHA = 0.05
+ASKED = 20
+"""Pairs on which it is settled whether a model can do a probe."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def probe(
         settings = replace(settings, direction="noising")
     made = generate(subject, asked, n, seed)
     if not anyway:
-        require(subject, made)
+        require(subject, asked, seed)
     return sweep_items(subject, made, settings, progress=progress, seen=seen)
 
 
@@ -129,12 +131,15 @@ def able(subject: Subject, made: Items) -> Estimate:
     return estimate_mean(right)
 
 
-def require(subject: Subject, made: Items) -> Estimate:
-    """`able`, which must be better than chance. Raises `WorkbenchError` where the model cannot do the probe."""
-    found = able(subject, made)
+def require(subject: Subject, asked: Probe, seed: int = 0) -> Estimate:
+    """`able` on twenty pairs, which must be better than chance.
+
+    Raises `WorkbenchError` where the model cannot do the probe.
+    """
+    found = able(subject, generate(subject, asked, ASKED, seed))
     if not found.low > 0.5:
         raise WorkbenchError(
-            f"{subject.name} cannot do {made.probe.name}: the answer is more likely after the clean prompt than after "
+            f"{subject.name} cannot do {asked.name}: the answer is more likely after the clean prompt than after "
             f"the corrupted one in {found.value:.0%} of {found.n} pairs (chance: 50 %), so a map would show nothing. "
             "Choose another model or probe, or ask for the map anyway."
         )

@@ -1,0 +1,164 @@
+"""Circuits: which heads a probe needs, the edges between them, and the model without them."""
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+from workbench.figures import circuits as draw
+from workbench.figures import patching as maps
+from workbench.interp.interventions import KINDS, Needed, ablation, effect_of, parse_heads
+from workbench.interp.probes import available_probes
+from workbench.subjects.intervention import apply
+from workbench.ui.charts import chart, downloads
+from workbench.ui.links import page_link
+from workbench.ui.progress import with_progress
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.words import p_text, plain_name, signed
+
+PAIRS = 20
+
+
+def needed(found: Needed) -> None:
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        figure = maps.effect_map(
+            found.loss,
+            found.loss * found.intact.value,
+            [f"H{i}" for i in range(found.loss.shape[1])],
+            across="head",
+            title=f"Share of the {found.metric_name.replace('_', ' ')} that goes when one head is taken out",
+            label="share lost (1: all of it)",
+        )
+        chart(figure, key="needed", name="needed-heads", alt="What the probe loses without each head")
+    table = found.to_frame()
+    with right:
+        st.markdown(f"Most needed heads, {found.n} prompts, 95 % intervals")
+        st.dataframe(
+            table[["head", "loss", "low", "high", "p"]].head(12),
+            hide_index=True,
+            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in ("loss", "low", "high", "p")},
+        )
+        downloads(lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs")
+
+
+def found_circuit(model: str, probe: str) -> None:
+    subject = cached_load(model)
+    key = ("circuit", subject.hash, probe)
+    if not st.toggle(
+        "Search the circuit",
+        key="search",
+        bind="query-params",
+        help="Scores every edge between two parts by gradient, then runs the best ones exactly. A minute or so for a "
+        "model of 30 layers.",
+    ):
+        return
+    with alone(subject.hash):
+        found = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
+    chosen = next(size for size in found.curve if size.edges == found.chosen)
+    columns = st.columns(4)
+    columns[0].metric("Edges in the circuit", f"{found.chosen:,}", help=f"Of {found.n_edges:,} there can be.")
+    for column, words, value in (
+        (1, "Only the circuit", chosen.faithfulness),
+        (2, "All but the circuit", chosen.without),
+        (3, "As many random edges", chosen.random),
+    ):
+        columns[column].metric(words, f"{value.value:.0%}", help="0 % is the corrupted run, 100 % the clean one.")
+        columns[column].caption(f"[{value.low:.0%}, {value.high:.0%}], n = {value.n}")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
+        st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
+        exact = found.edges.dropna(subset=["exact"])
+        numbers = ("score", "exact", "low", "high")
+        st.dataframe(
+            exact,
+            hide_index=True,
+            height=260,
+            column_config={n: st.column_config.NumberColumn(format="%.4f") for n in numbers},
+        )
+    with right:
+        strongest = found.edges.head(60)
+        rows = list(zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True))
+        chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
+    worst = max(found.checks.values())
+    st.caption(
+        f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
+        f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, {found.n} pairs."
+    )
+
+
+def without(model: str, probe: str, first: str) -> None:
+    st.subheader("The model without these heads")
+    with st.form("ablate", border=False):
+        columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
+        heads = columns[0].text_input("Heads", first, help="Such as L3H1, L5H0.")
+        kind = columns[1].selectbox("Each is", list(KINDS), help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))
+        name = columns[2].text_input("Name", plain_name(f"{model.rpartition('/')[2]}-{probe}-cut"))
+        made = columns[3].form_submit_button("Make and measure", type="primary", width="stretch")
+    if made:
+        st.session_state["cut"] = (model, probe, heads, kind, name)
+    cut = st.session_state.get("cut")
+    if cut is None or cut[:2] != (model, probe):
+        return
+    _, _, heads, kind, name = cut
+    base = cached_load(model)
+    with alone(base.hash), st.spinner("Making the model and measuring both"):
+        change = ablation(base, parse_heads(heads), kind=str(kind), name=name, base=model)
+        kept = change.save()
+        found = effect_of(base, apply(base, change), probe)
+    columns = st.columns(2)
+    for column, words, d in (
+        (0, f"{probe}: {found.metric_name.replace('_', ' ')} on its clean prompts", found.metric),
+        (1, "Loss on ordinary text, nats a token", found.loss),
+    ):
+        columns[column].metric(words, f"{d.tuned:.3f}", delta=signed(d.difference), delta_color="off")
+        columns[column].caption(
+            f"before {d.base:.3f}; change [{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}"
+        )
+    st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
+    with st.container(horizontal=True):
+        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:")
+        page_link("patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe)
+        page_link("attention", "See its attention", icon=":material/grid_on:", model=kept)
+        st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore")
+
+
+st.title("Which parts does it need?")
+st.caption(
+    "Take every head out in turn and ask again; search the edges that carry the answer; keep the model without them."
+)
+left, right = st.columns(2)
+with left:
+    model = pick_name()
+probes = available_probes()
+probe = str(right.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params"))
+subject = cached_load(model)
+try:
+    with alone(subject.hash):
+        found = with_progress(
+            ("needed", subject.hash, probe),
+            lambda report: wb.needed_heads(subject, probe, n=PAIRS, progress=report),
+        )
+except WorkbenchError as error:
+    st.warning(str(error), icon=":material/block:")
+    st.stop()
+needed(found)
+significant: pd.DataFrame = found.to_frame().query("p < 0.05 and loss > 0")
+first = ", ".join((significant if len(significant) else found.to_frame()).head(3)["head"])
+without(model, probe, first)
+st.subheader("How are they connected?")
+found_circuit(model, probe)
+best = np.unravel_index(found.loss.argmax(), found.loss.shape)
+same_in_python(f"""\
+import workbench as wb
+from workbench.interp import ablation
+
+model = wb.load({model!r})
+print(wb.needed_heads(model, {probe!r}, n={PAIRS}).to_frame().head(10))
+print(wb.circuit(model, {probe!r}).edges.head(20))
+name = ablation(model, [({best[0]}, {best[1]})], name="cut", base={model!r}).save()
+print(wb.evaluate(wb.load(name), "core", limit=50).table())
+""")

@@ -1,0 +1,89 @@
+"""Direct attribution adds up, the lens ends at the logits, and runs with masked edges equal the model's own."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import subject_of
+from tests.families import FAMILIES, make
+from workbench.errors import WorkbenchError
+from workbench.interp.circuit import _question, circuit, edge_scores, faithfulness
+from workbench.interp.direct import direct, lens
+from workbench.interp.edges import edge_effects, graph_of
+from workbench.interp.packed import engine
+from workbench.interp.pairs import pair
+from workbench.subjects import load
+
+CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+PLAIN = [name for name in FAMILIES if not name.startswith("gemma")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_at_the_logits(family):
+    subject = subject_of(make(family), family)
+    found = direct(subject, CLEAN, CORRUPTED, answer="7", wrong="8")
+    assert found.checks["direct_sum"] < 1e-4
+    assert len(found.to_frame()) == 1 + 3 * 4 + 3
+    seen = lens(subject, CLEAN)
+    assert seen.checks["lens"] < 1e-4 and seen.kl[-1].max() < 1e-4 and (seen.rank[-1] == 0).all()
+    assert len(seen.to_frame()) == 4 * 9
+
+
+@pytest.mark.parametrize("family", PLAIN)
+def test_masked_edges_give_both_runs_at_the_ends_and_single_edges_agree_with_path_patching(family):
+    subject = subject_of(make(family), family)
+    packed = engine(subject)
+    question = _question(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
+    graph = graph_of(packed, question.run)
+    possible = graph.possible()
+    assert faithfulness(packed, graph, question, possible) == pytest.approx(question.ends[0], abs=1e-5)
+    assert faithfulness(packed, graph, question, possible & False) == pytest.approx(question.ends[1], abs=1e-5)
+    names = graph.receivers
+    edges = [
+        (names.index("L1H2.q"), 3),
+        (names.index("L2H1.v"), 0),
+        (names.index("MLP 1"), 2),
+        (names.index("logits"), 9),
+    ]
+    edges.append((names.index("L1H0.k"), 5))
+    with torch.no_grad():
+        finals = edge_effects(packed, graph, question.run, question.corrupted - question.clean, edges)
+        ours = question.metric.of(packed.logits(finals, question.metric.tokens))
+    for edge, value in zip(edges, ours, strict=True):
+        mask = possible.clone()
+        mask[edge] = False
+        assert float(value) == pytest.approx(faithfulness(packed, graph, question, mask), abs=2e-5)
+
+
+def test_edge_scores_are_the_exact_effect_where_an_edge_goes_straight_to_the_answer():
+    """Into the logits, only the final norm is not linear; with a small difference the gradient is exact."""
+    subject = subject_of(make("llama"), "llama")
+    packed = engine(subject)
+    question = _question(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
+    graph = graph_of(packed, question.run)
+    near = question.clean + 1e-4 * (question.corrupted - question.clean)
+    from dataclasses import replace
+
+    scores = edge_scores(packed, graph, replace(question, corrupted=near), steps=1)
+    edges = [(r, s) for r, s in graph.possible().nonzero().tolist() if r % 5 == 0]
+    with torch.no_grad():
+        finals = edge_effects(packed, graph, question.run, near - question.clean, edges)
+        lost = question.ends[0] - question.metric.of(packed.logits(finals, question.metric.tokens))
+    ours = torch.stack([scores[edge] for edge in edges])
+    assert np.corrcoef(ours, lost)[0, 1] > 0.999
+
+
+def test_a_circuit_of_induction_is_faithful_and_better_than_chance():
+    found = circuit(load("shelf-base"), "induction", n=3, steps=2, verify=5)
+    assert max(found.checks.values()) < 1e-3
+    best = next(size for size in found.curve if size.edges == found.chosen)
+    assert best.faithfulness.value > 0.8 > best.random.value and found.n_edges > 100
+    assert len(found.edges) == found.chosen and found.edges["exact"].notna().sum() == 5
+    assert found.heads and found.correlation == found.correlation
+
+
+def test_a_model_whose_parts_are_normed_once_more_is_refused_in_one_sentence():
+    subject = subject_of(make("gemma2"), "gemma2")
+    packed = engine(subject)
+    with pytest.raises(WorkbenchError, match="write straight into the stream"):
+        graph_of(packed, packed.record(subject.encode(CLEAN)))
