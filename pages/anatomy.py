@@ -13,8 +13,7 @@ from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import escaped
 
 PROMPT = "The red house, the old horse, the black dog. The red house, the old"
-MOST = 64
-"""Positions at which a row is still readable; longer prompts are cut."""
+MOST = 64  # positions at which a row is still readable; longer prompts are cut
 
 
 @st.cache_resource(max_entries=16, show_spinner="Working every step out by hand")

@@ -22,8 +22,7 @@ from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.token_view import token_view
 
-MOST = 1024
-"""Positions of a prompt; longer ones are cut."""
+MOST = 1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
 
 
 def hover_texts(here: PromptScores) -> list[str]:

@@ -133,7 +133,9 @@ def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
         given = [rule.label in found.labels(i, j) for i in range(2) for j in range(2)]
         assert given == (found.low[rule.score] >= rule.at_least).ravel().tolist(), str(rule)
     assert found.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
-    assert len(found.to_frame()) == 4
+    assert len(found.to_frame()) == 4 and found.best("induction_score")["name"][0] == "L1H1"
+    with pytest.raises(WorkbenchError, match="There is no score 'luck'"):
+        found.best("luck")
 
 
 def test_one_text_gives_no_interval_and_so_no_label(tiny):

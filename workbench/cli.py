@@ -170,6 +170,21 @@ def attention(
 
 
 @app.command()
+def heads(
+    model: Model,
+    score: Annotated[str, typer.Option(help="Sort by this score.")] = "induction_score",
+    top: Annotated[int, typer.Option(help="At most this many heads.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Heads with the most of a score, its 95 % interval and their labels."""
+    from workbench.interp import head_catalogue
+    from workbench.subjects import load
+
+    rows = head_catalogue(load(model)).best(score, top).to_dict("records")
+    _show(rows, as_json, title=f"{model}: {score}, mean of 8 samples, 95 % interval")
+
+
+@app.command()
 def compare(
     base: Model,
     tuned: Model,

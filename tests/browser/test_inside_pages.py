@@ -128,7 +128,7 @@ def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
 
 
 def test_strongest_pairs_replace_the_map(open_page, settle):
-    page = open_page("attention", view="Strongest pairs")
+    page = open_page("attention", view="Pairs")
     expect(page.locator(".st-key-head_map")).to_have_count(0)
     expect(page.get_by_test_id("stDataFrame").first).to_be_visible()
 

@@ -120,7 +120,10 @@ def bands(
         )
     found.update_xaxes(title_text=across)
     found.update_yaxes(title_text=up)
-    found.update_layout(showlegend=len(curves) > 1)
+    # Below: titles here are long.
+    found.update_layout(
+        showlegend=len(curves) > 1, legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"}
+    )
     return found
 
 
@@ -168,7 +171,7 @@ def mean_kernels(models: Sequence[tuple[str, Float[np.ndarray, "layer head dista
         curves[name] = (flat.mean(0), np.percentile(flat, 25, axis=0), np.percentile(flat, 75, axis=0))
     found = bands(
         curves,
-        title="Distance kernels on random tokens: mean over heads, band: the middle half of the heads",
+        title="Attention by distance on random tokens: mean of heads, band of half of them",
         across="distance back, tokens",
         up="mean attention",
     )

@@ -77,6 +77,16 @@ class HeadCatalogue:
                 columns[score + suffix] = values[score].ravel()
         return pd.DataFrame(columns)
 
+    def best(self, score: str = "induction_score", n: int = 10) -> pd.DataFrame:
+        """The `n` heads with most of a score: name, labels, mean, both ends of its interval.
+
+        Raises `WorkbenchError` for a score that is not there.
+        """
+        if score not in ALL_SCORES:
+            raise WorkbenchError(f"There is no score {score!r}; there are {', '.join(ALL_SCORES)}.")
+        columns = ["name", "labels", score, f"{score}_low", f"{score}_high"]
+        return self.to_frame().nlargest(n, score)[columns].reset_index(drop=True)
+
     def similar(self, layer: int, head: int, n: int = 8) -> pd.DataFrame:
         """The `n` heads most like one, by the distance of their scores, each in standard deviations over all heads.
 

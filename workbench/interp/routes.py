@@ -81,7 +81,7 @@ class GradientAttention:
     """Attention times the gradient of one token's logit by it, positive part.
 
     `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the prompt adds up to at
-    the position, propagated through the layers (Chefer et al. 2021), 0 for later tokens.
+    the position, propagated through the layers (Chefer et al. 2021), less the position's own start; 0 for later tokens.
     """
 
     position: int
@@ -141,6 +141,7 @@ def gradient_attention(
         weighted = (pattern.detach() * gradient).clamp_min(0)[0].cpu()
         heads[layer] = weighted.sum((-2, -1)).numpy()
         relevance = relevance + weighted.mean(0).to(relevance) @ relevance
+    relevance = relevance - torch.eye(n, dtype=logits.dtype)
     name = subject.tokens(torch.tensor([token]))[0]
     return GradientAttention(position, name, float(logits[token].detach()), heads, relevance[position].float().numpy())
 

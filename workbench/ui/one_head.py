@@ -12,7 +12,7 @@ from workbench.ui.subjects import cached_load, pick_name
 if TYPE_CHECKING:
     from workbench.interp.attention import Attention
 
-VIEWS = ("Map", "Value-weighted", "Difference", "Strongest pairs")
+VIEWS = ("Map", "Weighted", "Difference", "Pairs")
 LONG = 40
 """Positions from which a search helps."""
 
@@ -22,7 +22,7 @@ def show_view(view: str, found: "Attention", layer: int, head: int, names: list[
     from workbench.figures import attention as draw
 
     name = names[layer * (len(names) // found.pattern.shape[0]) + head]
-    if view == "Strongest pairs":
+    if view == "Pairs":
         pairs(found, layer, head)
         return
     if view == "Difference":
@@ -30,7 +30,7 @@ def show_view(view: str, found: "Attention", layer: int, head: int, names: list[
         return
     sought = _sought(found.tokens)
     pattern, kind, title = found.head(layer, head), "attention", "what each token (row) attends to (column)"
-    if view == "Value-weighted":
+    if view == "Weighted":
         pattern, kind = found.value_weighted(layer, head), "attention x |v W_O|"
         title = "attention times the length of what it moves"
     chart(
@@ -39,7 +39,7 @@ def show_view(view: str, found: "Attention", layer: int, head: int, names: list[
         name=f"{found.subject}-{name}",
         alt=f"Attention pattern of {name}",
     )
-    if view == "Value-weighted":
+    if view == "Weighted":
         st.caption(
             "Attention parked on a token with a short value, such as the first, moves little, and pales here "
             "(Kobayashi et al. 2020)."
