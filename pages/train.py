@@ -9,6 +9,7 @@ from workbench.figures import runs as draw
 from workbench.store import Run, jobs
 from workbench.training import Recipe, job_kind, parent_of
 from workbench.training.recipe import names
+from workbench.ui import finetuning
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
@@ -84,6 +85,7 @@ def results(run: Run, others: list[Run]) -> None:
         curves(now, others)
 
     ui.live(run.id, study if run.kind == "study" else show, resumable=True)
+    finetuning.outcome(run)
     if any((run.folder / "checkpoints").glob("step-*/config.json")):
         outlook(run)
 

@@ -394,3 +394,12 @@ def test_a_table_of_a_users_own_gives_the_same_as_lines(tmp_path):
     pd.DataFrame(PETS).to_csv(tmp_path / "p.csv", index=False)
     data = [make({"data": str(tmp_path / n)}).read(0.2, 0) for n in ("p.parquet", "p.csv")]
     assert data[0] == data[1] and len(data[0].train) + len(data[0].held_out) == len(PETS)
+
+
+def test_a_verdict_says_whether_the_difference_is_shown():
+    from workbench.ui.finetuning import verdict
+
+    change = evaluation.Change("loss", False, 3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation")
+    assert change.improved and "3.000 → 2.000: **better** by 1.000" in verdict(change)
+    unsure = evaluation.Change("entity_f1", True, 0.1, 0.2, 0.1, -0.1, 0.3, 0.4, 50, "approximate randomisation")
+    assert not unsure.shown and "no difference shown" in verdict(unsure) and "includes 0" in verdict(unsure)

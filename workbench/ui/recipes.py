@@ -9,6 +9,7 @@ import streamlit as st
 from workbench.errors import WorkbenchError
 from workbench.training import Recipe
 from workbench.training.recipe import find
+from workbench.ui import finetuning
 from workbench.ui.runs import pressed
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
@@ -70,6 +71,10 @@ def checked(recipe: Recipe) -> Recipe:
         if not recipe.corpus.sources:
             raise WorkbenchError("The corpus is empty; name a text file, a folder or a data set.")
         _check_shape(recipe.model)
+    else:
+        from workbench.training.finetune import make_task
+
+        make_task(recipe)
     return recipe
 
 
@@ -102,7 +107,7 @@ def _text(name: str, recipe: Recipe):
 
 def _fields(name: str, recipe: Recipe):
     title = st.text_input("Title", recipe.title, key=f"{name} title")
-    make = _pretrain(name, recipe) if recipe.kind == "pretrain" else _finetune(name, recipe)
+    make = _pretrain(name, recipe) if recipe.kind == "pretrain" else finetuning.fields(name, recipe)
     train = recipe.train
     left, middle, right = st.columns(3)
     steps = left.number_input("Steps", 1, value=train.steps, step=100, key=f"{name} steps")
@@ -161,24 +166,5 @@ def _pretrain(name: str, recipe: Recipe):
         shape = {**model, **shape, "d_mlp": d_mlp or None}
         lines = [line.strip() for line in (sources or "").splitlines() if line.strip()]
         return replace(recipe, model=shape, corpus=replace(recipe.corpus, sources=lines))
-
-    return build
-
-
-def _finetune(name: str, recipe: Recipe):
-    left, right = st.columns(2)
-    base = left.text_input(
-        "Base", recipe.base, key=f"{name} base", help="What is tuned: any name that a model picker takes."
-    )
-    data = right.text_input(
-        "Data", recipe.task.get("data", ""), key=f"{name} data", help="A known set, or a .csv or .jsonl file."
-    )
-    prompt = st.text_area(
-        "Prompt", recipe.task.get("prompt", ""), height=70, key=f"{name} prompt", help="{text} is it."
-    )
-
-    def build() -> Recipe:
-        task = {**recipe.task, "data": (data or "").strip(), "prompt": prompt or ""}
-        return replace(recipe, base=(base or "").strip(), task=task)
 
     return build
