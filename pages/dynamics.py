@@ -47,8 +47,8 @@ shaded = (
     else "The induction score never rose by 0.1 from one checkpoint to the next."
 )
 st.caption(
-    f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; of one "
-    "run, so they say nothing of another seed."
+    f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; of "
+    "one run, so they say nothing of another seed."
 )
 downloads(
     lambda: [figure], result.to_frame, name=f"dynamics-{run.id}", title=f"Training dynamics of {run.title} ({run.id})"
