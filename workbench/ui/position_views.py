@@ -185,16 +185,19 @@ def side_by_side(subject: "Subject") -> None:
     found = EncodingStudy(rows)
     bar.empty()
     st.dataframe(found.to_frame().round(3), hide_index=True)
+    kinds = {row.positions for row in found.rows}
+    names = [row.positions if len(kinds) == len(found.rows) else row.name for row in found.rows]
+    named = dict(zip(names, found.rows, strict=True))
     losses = draw.bands(
-        {row.name: (row.loss.mean, row.loss.low, row.loss.high) for row in found.rows},
-        {row.name: row.loss.start for row in found.rows},
+        {name: (row.loss.mean, row.loss.low, row.loss.high) for name, row in named.items()},
+        {name: row.loss.start for name, row in named.items()},
         title="Loss by position, 95 % intervals",
         across="position",
         up="loss, nats a token",
     )
     if len({row.n_ctx for row in found.rows}) == 1:
         draw.mark(losses, found.rows[0].n_ctx, "end of the trained context")
-    kernels = draw.mean_kernels([(row.name, row.distances.mean) for row in found.rows])
+    kernels = draw.mean_kernels([(name, row.distances.mean) for name, row in named.items()])
     for column, figure, name in zip(st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True):
         with column:
             chart(figure, key=f"study_{name}", name=f"encodings-{name}", alt=name)
