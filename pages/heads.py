@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 import workbench as wb
-from workbench.figures import circuits as draw_circuits
+from workbench.figures import composition as draw_composition
 from workbench.figures import heads as draw
 from workbench.figures.style import visible
 from workbench.interp.catalogue import ALL_SCORES, RULES, HeadCatalogue
@@ -128,7 +128,7 @@ def show_composition(subject: wb.Subject) -> None:
     found = feeding(subject.hash, subject)
     frame = found.to_frame()
     edges = frame[frame["kind"].isin(list(kinds))].head(int(most))
-    figure = draw_circuits.composition_graph(
+    figure = draw_composition.composition_graph(
         list(edges.itertuples(index=False, name=None)),
         n_layers=subject.card.n_layers,
         n_heads=subject.card.n_heads,

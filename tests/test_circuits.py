@@ -7,6 +7,7 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
+from workbench.figures import composition as draw
 from workbench.interp.catalogue import RULES, head_catalogue
 from workbench.interp.circuits import composition, copying_scores, strongest_pairs
 from workbench.interp.heads import head_scores, text_scores
@@ -141,3 +142,11 @@ def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
 def test_one_text_gives_no_interval_and_so_no_label(tiny):
     found = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
     assert set(found.to_frame()["labels"]) <= {"", "copying"}
+
+
+def test_the_graph_joins_the_heads_that_feed_each_other():
+    edges = [("L0H0", "L1H1", "K", 0.4), ("L0H1", "L1H0", "Q", 0.2)]
+    figure = draw.composition_graph(edges, n_layers=2, n_heads=2, chance=0.1)
+    middles = {trace.name: (trace.x[0], trace.y[0]) for trace in figure.data if trace.name}
+    assert middles == {"Q-composition": (0.5, 0.5), "K-composition": (0.5, 0.5)}
+    assert draw.place("L12H3") == (3, 12)
