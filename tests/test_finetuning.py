@@ -165,6 +165,7 @@ def test_macro_f1_is_scikit_learns():
     expected = f1_score(right, said, average="macro", labels=list("abc"), zero_division=0)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
     assert macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5  # one class always right, one never named
+    assert macro_f1(np.array([1.0, 0, 0, 5, 0, 0])) == 1.0  # no item is of the second class
 
 
 def test_entities_are_listed_and_found_again():

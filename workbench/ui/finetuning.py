@@ -143,7 +143,7 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         selection_mode="single-row",
         selection_default={"selection": {"rows": [0]}},
         key=f"rows {run.id} {chosen}",
-        column_config={"Before": score, "After": score},
+        column_config={"Asked": st.column_config.TextColumn(width="medium"), "Before": score, "After": score},
     )
     number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
     row = rows.iloc[min(number, len(rows) - 1)]

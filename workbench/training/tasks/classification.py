@@ -105,7 +105,11 @@ def class_counts(targets: Sequence[str], predictions: Sequence[str], classes: Se
 
 
 def macro_f1(sums: np.ndarray) -> np.ndarray:
-    """Mean over the classes of F1 from summed counts `[..., 3 * class]`; a class without any counts 0."""
+    """Mean F1 from summed counts `[..., 3 * class]` over the classes that items belong to.
+
+    A class that a resample holds no item of is left out of its mean; counted as 0 it would drag the interval down.
+    """
     hits, wrong, missed = np.split(sums, 3, axis=-1)
-    below = 2 * hits + wrong + missed
-    return (2 * hits / np.where(below > 0, below, 1)).mean(-1)
+    f1 = 2 * hits / np.maximum(2 * hits + wrong + missed, 1)
+    there = hits + missed > 0
+    return (f1 * there).sum(-1) / np.maximum(there.sum(-1), 1)
