@@ -115,6 +115,11 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
     before, after = answers(run.folder, "base"), answers(run.folder, "tuned")
     if before is None or after is None:
         return
+    if "unaligned" in after:
+        st.caption(
+            f"Entities listed that have no place left in their text, and so count in no score: base "
+            f"{int(before['unaligned'].sum())}, tuned {int(after['unaligned'].sum())}."
+        )
     gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
     masks = {"all": gain == gain, "better": gain > 1e-9, "worse": gain < -1e-9, "unchanged": gain.abs() <= 1e-9}
     names = {f"{word} ({int(mask.sum())})": mask for word, mask in masks.items()}
