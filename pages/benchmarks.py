@@ -1,13 +1,19 @@
 """Benchmarks: models on a suite in the background, scores with intervals, and the samples behind them."""
 
 import json
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from workbench.benchmarks import Results, minimal_detectable_difference, suites
+from workbench.benchmarks.calibration import calibration
+from workbench.benchmarks.export import harness_json, report
+from workbench.benchmarks.leaderboard import leaderboard
+from workbench.benchmarks.references import references
 from workbench.errors import WorkbenchError
 from workbench.figures import scores as draw
+from workbench.figures.calibration import reliability as draw_reliability
 from workbench.store import Run
 from workbench.ui import evaluations as ev
 from workbench.ui import runs as ui
@@ -15,7 +21,7 @@ from workbench.ui import samples
 from workbench.ui.charts import chart, downloads
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import choices
-from workbench.ui.words import short_names
+from workbench.ui.words import duration, escaped, short_names, value_text
 
 
 @st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
@@ -23,8 +29,8 @@ def compared(_results: dict[str, Results], base: str, tuned: str, run_id: str, r
     return ev.compared(_results, base, tuned)
 
 
-def controls() -> tuple[list[str], str, int, int]:
-    """What to run: models, suite, limit, seed; all in the URL."""
+def controls() -> tuple[list[str], str, int, dict[str, Any]]:
+    """What to run: models, suite, limit, and seed, shots and variants; all in the URL."""
     options = list(dict.fromkeys([*choices(), *st.query_params.get_all("models")]))
     default = [name for name in ev.PAIR if name in options] or options[:1]
     known = [name for name, suite in suites().items() if not suite.problem]
@@ -43,10 +49,25 @@ def controls() -> tuple[list[str], str, int, int]:
         "Items a task", 1, value=50, step=50, key="limit", bind="query-params", help="A fixed random subset."
     )
     seed = seed_box.number_input("Seed", 0, value=0, key="seed", bind="query-params", help="Of the subset.")
-    return list(models), suite, int(limit or 50), int(seed or 0)
+    shots_box, vary_box, _ = st.columns([3, 5, 5], vertical_alignment="bottom")
+    shots = shots_box.selectbox(
+        "Examples before each question",
+        ["as the task says", "0", "1", "2", "3", "5"],
+        key="shots",
+        bind="query-params",
+        help="Solved questions put before each one, where the task allows them.",
+    )
+    vary = vary_box.toggle(
+        "Also ask in other ways",
+        key="vary",
+        bind="query-params",
+        help="Each task again with two examples and with other prompts: how far does the score depend on that?",
+    )
+    more = {"seed": int(seed or 0), "shots": int(shots) if shots.isdigit() else None}
+    return list(models), suite, int(limit or 50), {**more, "variants": list(ev.VARIANTS) if vary else []}
 
 
-def plan(models: list[str], suite: str, limit: int) -> None:
+def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None:
     """What would run, what it could show, and what cannot be had."""
     found = suites()[suite]
     absent = ev.missing(found)
@@ -56,7 +77,7 @@ def plan(models: list[str], suite: str, limit: int) -> None:
     st.caption(
         f"{found.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
         f"{limit * len(tasks) * len(models):,} items.** With {limit} items a task, accuracies have to differ "
-        f"by about **{least:.2f}** to show ({items}, 80 % power, p < 0.05)."
+        f"by about **{least:.2f}** to show ({items}, 80 % power, p < 0.05). {expected(models, tasks, limit, variants)}"
     )
     if absent:
         st.caption(
@@ -65,6 +86,14 @@ def plan(models: list[str], suite: str, limit: int) -> None:
         )
     for broken in (s for s in suites().values() if s.problem):
         st.caption(f":material/warning: {broken.problem}")
+
+
+def expected(models: list[str], tasks: list[str], limit: int, variants: list[str]) -> str:
+    """How long it should take, in words."""
+    seconds = ev.expected_seconds(models, tasks, limit)
+    if seconds is None:
+        return "How long it takes is not known yet; a run says so once it is under way."
+    return f"Judging by earlier runs it takes about **{duration(seconds * (1 + len(variants)))}** on this machine."
 
 
 def first_visit(limit: int) -> None:
@@ -100,7 +129,15 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         name=f"scores-{run.id}",
         alt="Score of each model on each task with 95 % intervals",
     )
-    st.caption("Dots are scores, bars their 95 % intervals (Wilson for accuracies, bootstrap otherwise).")
+    st.caption(
+        "Dots are scores, bars their 95 % intervals (Wilson for accuracies, bootstrap otherwise; where items share a "
+        "passage, whole passages are drawn)."
+    )
+    moved = ev.spread(table)
+    if len(moved):
+        st.markdown("**How far does a score depend on the way of asking?**")
+        st.dataframe(moved, hide_index=True, column_config=ev.decimals(moved))
+    published(results)
     every = ev.rows(results, headlines=False)
     with st.container(horizontal=True):
         downloads(
@@ -111,13 +148,49 @@ def scores(run: Run, results: dict[str, Results]) -> None:
             text=json.dumps(run.config),
         )
         st.download_button(
-            "Results (JSON)",
-            lambda: json.dumps({name: found.to_json() for name, found in results.items()}, indent=2),
+            "Results (lm-eval's JSON)",
+            lambda: json.dumps([harness_json(found) for found in results.values()], indent=2),
             f"results-{run.id}.json",
             "application/json",
             icon=":material/download:",
             on_click="ignore",
         )
+        st.download_button(
+            "Report (HTML)",
+            lambda: report(dict(zip(short_names(results).values(), results.values(), strict=True)), title=run.title),
+            f"report-{run.id}.html",
+            "text/html",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def published(results: dict[str, Results]) -> None:
+    """What others published for these models, beside ours."""
+    for name, found in results.items():
+        table = references(found)
+        if len(table):
+            st.markdown(f"**Published for {escaped(short_names(results)[name])}, beside ours**")
+            st.dataframe(table, hide_index=True, column_config=ev.decimals(table))
+            st.caption("Ours has its 95 % interval and n; the last column says what is known to differ.")
+
+
+def reliability(run: Run, results: dict[str, Results]) -> None:
+    """Whether the models know how often they are right."""
+    names = short_names(results)
+    tasks = list(dict.fromkeys(task for found in results.values() for task in found.samples["task"]))
+    task = st.selectbox("Task", ["all multiple choice", *tasks], key="reliability task")
+    chosen = None if task == "all multiple choice" else str(task)
+    found = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
+    figure = draw_reliability({name: one.bins for name, one in found.items()})
+    chart(figure, key="reliability", name=f"reliability-{run.id}", alt="Accuracy over confidence")
+    for name, one in found.items():
+        st.markdown(
+            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (95 % interval {one.low:.3f} to "
+            f"{one.high:.3f}, n = {one.n}); 0 means it is right as often as it is sure."
+        )
+    bins = pd.concat([one.bins.assign(model=name) for name, one in found.items()])
+    downloads(lambda: [figure], lambda: bins, name=f"reliability-{run.id}", title=f"Reliability, {run.title}")
 
 
 def differences(run: Run, results: dict[str, Results]) -> None:
@@ -147,14 +220,52 @@ def browse(run: Run, results: dict[str, Results]) -> None:
     pair = list(results)[:2] if len(results) > 1 else [None, None]
     samples.browse(results, *pair)
     frames = [found.samples.assign(model=name) for name, found in results.items()]
-    st.download_button(
-        "All samples (CSV)",
-        lambda: pd.concat(frames).to_csv(index=False),
-        f"samples-{run.id}.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
+    with st.container(horizontal=True):
+        st.download_button(
+            "All samples (CSV)",
+            lambda: pd.concat(frames).to_csv(index=False),
+            f"samples-{run.id}.csv",
+            "text/csv",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.download_button(
+            "All samples (Parquet)",
+            lambda: pd.concat(frames).to_parquet(index=False),
+            f"samples-{run.id}.parquet",
+            "application/vnd.apache.parquet",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+
+
+def cut_short(run: Run) -> None:
+    """A run that ended before its end can be taken up again."""
+    if run.status not in ("cancelled", "failed", "interrupted"):
+        return
+    if ui.pressed(st.button, "Go on where it stopped", f"go on {run.id}", icon=":material/resume:"):
+        ui.follow(ev.go_on(run).id)
+
+
+def boards() -> None:
+    """All stored evaluations, side by side only where the very same thing was measured."""
+    found = leaderboard(ev.stored())
+    if not found:
+        return
+    with st.expander(f"Leaderboard: all stored evaluations ({len(found)} comparable groups)"):
+        titles = {board.title: board for board in found}
+        board = titles[str(st.selectbox("Measured", list(titles), key="board"))]
+        rows = []
+        for (model, sha), scored in board.models.items():
+            cells = {
+                task: value_text(scored[task].value, scored[task].stderr) for task in board.tasks if task in scored
+            }
+            rows.append({"Model": model, "Weights": sha[:8], **cells})
+        st.dataframe(pd.DataFrame(rows), hide_index=True)
+        st.caption(
+            "Values with standard errors, each task's headline metric. A group holds evaluations of one suite version, "
+            "one data hash (documents, prompts, shots), one limit and one seed; others are never mixed in."
+        )
 
 
 def show(run: Run) -> None:
@@ -166,7 +277,7 @@ def show(run: Run) -> None:
     if not results:
         st.caption("This run ended before its first task was scored.")
         return
-    views = {"Scores": scores, "Differences": differences, "Samples": browse}
+    views = {"Scores": scores, "Differences": differences, "Reliability": reliability, "Samples": browse}
     if len(results) < 2:
         views.pop("Differences")
     view = st.segmented_control(
@@ -186,25 +297,28 @@ def show(run: Run) -> None:
 
 st.title("How good is it, and is the other one better?")
 st.caption("Models on lm-evaluation-harness tasks: every score with its interval and the samples behind it.")
-models, suite, limit, seed = controls()
+models, suite, limit, more = controls()
 words, button = st.columns([8, 1], vertical_alignment="center", gap="large")
 with words:
-    plan(models, suite, limit)
+    plan(models, suite, limit, more["variants"])
 look = {"type": "primary", "icon": ":material/play_arrow:", "width": "stretch"}
 if ui.pressed(button.button, "Start", "start", disabled=not models, **look):
-    ui.follow(ev.start(models, suite, limit, seed=seed).id)
+    ui.follow(ev.start(models, suite, limit, **more).id)
 picked = ui.pick_run("Evaluation", ui.store().list("eval", limit=200))
 if picked is None:
     first_visit(limit)
 else:
     ui.live(picked.id, progress)
     if not picked.active:
+        cut_short(picked)
         show(picked)
+boards()
 same_in_python(f"""\
 import workbench as wb
 from workbench.benchmarks import compare_results
 
-found = [wb.evaluate(wb.load(name), {suite!r}, limit={limit}, seed={seed}) for name in {models!r}]
+settings = dict(limit={limit}, seed={more["seed"]}, num_fewshot={more["shots"]}, variants={more["variants"]!r})
+found = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
 print(found[0].table()[["task", "metric", "value", "stderr", "low", "high", "n"]])
 if len(found) > 1:
     print(compare_results(found[0], found[1]))

@@ -1,5 +1,6 @@
 """What the pages say about runs and results, from numbers whose words are known."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -9,7 +10,8 @@ import pytest
 from workbench.errors import WorkbenchError
 from workbench.training import Recipe
 from workbench.ui import samples, words
-from workbench.ui.evaluations import score_table, verdict
+from workbench.ui.evaluations import score_table, spread, verdict
+from workbench.ui.pairs import pair
 from workbench.ui.recipes import checked
 
 
@@ -53,6 +55,35 @@ def test_samples_are_sorted_by_who_was_right() -> None:
     found = samples.filters(table, ["a", "b"], "a", "b")
     counts = {words: int(mask.sum()) for words, mask in found.items()}
     assert counts == {"all": 3, "a right, b wrong": 1, "b right, a wrong": 0, "both wrong": 1}
+
+
+def sample_row(number: int, prompt: str, choices: list[str], target: int) -> dict:
+    asked = {"doc_id": number, "input": prompt, "choices": json.dumps(choices), "target": target}
+    taken = {"prediction a": 1 - target, "loglikelihoods a": "[-1.0, -2.0]"}
+    return {**asked, "target_text": choices[target], **taken}
+
+
+def test_a_sample_becomes_a_prompt_pair_whose_answer_is_another() -> None:
+    rows = [
+        sample_row(0, "When Anna and Peter met, Peter gave a key to", [" Anna", " Peter"], 0),
+        sample_row(1, "The nurse near the boats", [" is", " are"], 0),
+        sample_row(2, "The nurses near the boats", [" is", " are"], 1),
+        sample_row(3, "A pilot waits there now", [" is", " are"], 1),
+        sample_row(4, "", ["One sentence.", "Another."], 1),
+    ]
+    table = pd.DataFrame(rows)
+    swapped = pair(table.iloc[0], table, ["a"])
+    assert swapped and swapped["corrupted"] == "When Peter and Anna met, Anna gave a key to"
+    assert (swapped["answer"], swapped["wrong"]) == (" Anna", " Peter")
+    neighbour = pair(table.iloc[1], table, ["a"])
+    assert neighbour and neighbour["corrupted"] == "The nurses near the boats"
+    assert pair(table.iloc[4], table, ["a"]) is None
+
+
+def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
+    rows = [("m", "ioi", "acc", 0.5), ("m", "ioi@shots=2", "acc", 0.7), ("m", "passage", "acc", 0.1)]
+    found = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
+    assert len(found) == 1 and tuple(found.iloc[0][["Its own way", "Least", "Most", "Ways"]]) == (0.5, 0.5, 0.7, 2)
 
 
 @pytest.mark.parametrize(

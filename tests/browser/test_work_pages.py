@@ -162,6 +162,7 @@ def test_two_models_are_evaluated_and_compared(
     page.keyboard.press("Escape")
     settle()
     page.get_by_role("button", name="Start").click()
+    expect(status(page, "core: first, second")).to_be_visible(timeout=LONG)  # not the shipped run any more
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     settle()
     table = page.get_by_role("table")
@@ -171,8 +172,11 @@ def test_two_models_are_evaluated_and_compared(
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
     page.get_by_text("Samples", exact=True).click()
     expect(page.get_by_text("Sample", exact=False).first).to_be_visible()
-    link = page.get_by_role("link", name="first", exact=False).last
-    expect(link).to_have_attribute("href", re.compile("attention.*prompt="))
+    expect(page.locator("a[href*='attention'][href*='prompt=']").first).to_be_visible()
+    patching = page.locator("a[href*='patching'][href*='corrupted=']").first
+    expect(patching).to_have_attribute("href", re.compile("clean=.*corrupted=.*answer=.*wrong="))
+    page.get_by_text("Reliability", exact=True).click()
+    expect(page.get_by_role("paragraph").filter(has_text="expected calibration error")).to_have_count(2)
 
 
 def test_compare_shows_the_difference_and_a_head_map(

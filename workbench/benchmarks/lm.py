@@ -28,6 +28,7 @@ class SubjectLM(TemplateLM):
     Attributes:
         cache: what the model has answered before, and where its answers are kept batch by batch.
         progress: called after every batch with the share of the current requests done; may raise to stop.
+        n_known: requests answered from the cache so far.
         n_truncated: requests cut from the left to the model's context so far.
     """
 
@@ -41,6 +42,7 @@ class SubjectLM(TemplateLM):
         self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET)
         self.progress: Callable[[float], None] = lambda fraction: None
         self.n_truncated = 0
+        self.n_known = 0
 
     @property
     def eot_token_id(self) -> int:
@@ -96,6 +98,7 @@ class SubjectLM(TemplateLM):
     def _scores(self, keys: list[Key]) -> dict[Key, tuple[float, bool]]:
         """(log-likelihood, greedy) of each (inputs, targets), from the cache where they are known."""
         known = self.cache.get(keys)
+        self.n_known += len(known)
         scores: dict[Key, tuple[float, bool]] = {key: (value, greedy) for key, ((value, greedy), _) in known.items()}
         # What this run itself has found stays in the plan: taken up again, it has the batches of an undisturbed one.
         open_keys = [key for key in keys if key not in known or known[key][1]]
@@ -133,6 +136,7 @@ class SubjectLM(TemplateLM):
         keys = [(tuple(self.tok_encode(r.args[0])), repr(r.args[1])) for r in requests]
         settings = {repr(r.args[1]): r.args[1] for r in requests}
         known = self.cache.get([key for key in dict.fromkeys(keys) if not _samples(settings[key[1]])])
+        self.n_known += len(known)
         texts: dict[Any, str] = {key: text for key, (text, _) in known.items()}
         open_keys = [key for key in dict.fromkeys(keys) if key not in known or known[key][1]]
         done = len(set(keys)) - len(open_keys)

@@ -1,6 +1,7 @@
 """Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by batch."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 Report = Callable[[float, str], None]
+GROWING = ("data", "task_versions", "seconds")
+"""Entries of a result's config that grow with its tasks."""
 
 
 def evaluate(
@@ -86,6 +89,7 @@ def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) ->
         "tasks": suite.tasks,
         "data": {},
         "task_versions": {},
+        "seconds": {},
         "versions": {name: _version(name) for name in ("gpt-workbench", "lm-eval", "torch", "transformers")},
     }
     return Results(subject.name, subject.hash, suite.name, [], sample_frame([]), config)
@@ -106,6 +110,7 @@ def each_task(
         report(number / count, label)
         if name not in finished:
             lm.progress = lambda share, n=number, text=label: report((n + share) / count, text)
+            began, lm.n_known = time.perf_counter(), 0
             try:
                 results = _grown(results, subject, lm, name)
             except MissingDataError as error:
@@ -113,6 +118,11 @@ def each_task(
             else:
                 finished.add(name)
                 results.config["finished"] = sorted(finished)
+                if not lm.n_known:  # else it was faster than it will be for another model
+                    results.config["seconds"] = {
+                        **results.config.get("seconds", {}),
+                        name: round(time.perf_counter() - began, 2),
+                    }
         yield results
     report(1.0, f"{subject.name} · done")
 
@@ -218,9 +228,7 @@ def _resumed(folder: Path, fresh: Results) -> Results:
     if not (folder / "results.json").is_file():
         return fresh
     earlier = Results.read(folder)
-    same = all(
-        earlier.config.get(key) == fresh.config[key] for key in fresh.config if key not in ("data", "task_versions")
-    )
+    same = all(earlier.config.get(key) == fresh.config[key] for key in fresh.config if key not in GROWING)
     return earlier if same and earlier.subject_hash == fresh.subject_hash else fresh
 
 

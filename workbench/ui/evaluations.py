@@ -9,6 +9,7 @@ import streamlit as st
 
 from workbench.benchmarks import Results, Suite, compare_results
 from workbench.benchmarks.sources import MADE, SOURCES
+from workbench.benchmarks.tasks import PROMPTS
 from workbench.paths import data_folder
 from workbench.store import Run, jobs
 from workbench.subjects import resolve
@@ -19,11 +20,72 @@ PAIR = ("shelf-base", "shelf-tuned")
 """The bundled models that there is always something to compare in."""
 
 
-def start(models: Sequence[str], suite: str, limit: int | None, *, seed: int = 0, shots: int | None = None) -> Run:
+VARIANTS = ("shots=2", *(f"prompt={name}" for name in PROMPTS))
+"""How tasks are also asked where the page is to show how far scores depend on that."""
+
+
+def start(
+    models: Sequence[str],
+    suite: str,
+    limit: int | None,
+    *,
+    seed: int = 0,
+    shots: int | None = None,
+    variants: Sequence[str] = (),
+) -> Run:
     """Evaluate models on a suite in the background; a run's name is pinned to the checkpoint it has now."""
     exact = [resolve(name) for name in models]
-    config = {"models": exact, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
+    config: dict[str, Any] = {"models": exact, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
+    config["variants"] = list(variants)
     return jobs.start("eval", f"{suite}: {', '.join(short_names(exact).values())}", config, store=ui.store())
+
+
+def go_on(run: Run) -> Run:
+    """Take up an evaluation that was cut short; what it has scored is not scored again."""
+    return jobs.launch(ui.store().reopen(run.id), ui.store())
+
+
+def stored() -> list[tuple[str, Results]]:
+    """Every stored evaluation of one model as (run, results), newest first."""
+    return [(run.id, found) for run in ui.store().list("eval", limit=500) for found in results_of(run).values()]
+
+
+def expected_seconds(models: Sequence[str], tasks: Sequence[str], limit: int) -> float | None:
+    """Seconds an evaluation should take, from what a sample of each task took before; None where one is new.
+
+    Of the same model where it was measured, else of the slowest other one.
+    """
+    took: dict[str, dict[str, float]] = {}
+    for _, found in reversed(stored()):
+        counts = {row.task: row.n + row.n_unscored for row in found.rows}
+        for task, seconds in found.config.get("seconds", {}).items():
+            if counts.get(task):
+                took.setdefault(task, {})[found.subject] = seconds / counts[task]
+    if any(task not in took for task in tasks):
+        return None
+    short = [name.rsplit("/", 1)[-1] for name in models]
+    return sum(limit * took[task].get(name, max(took[task].values())) for name in short for task in tasks)
+
+
+def spread(scores: Any) -> pd.DataFrame:
+    """How far each model's score moves between the ways a task was asked; empty where it was asked in one."""
+    bare = scores.assign(base=scores["task"].str.partition("@")[0])
+    rows = []
+    for (model, task, metric), part in bare.groupby(["model", "base", "metric"], sort=False):
+        if len(part) > 1:
+            own = part.loc[part["task"] == task, "value"]
+            rows.append(
+                {
+                    "Model": model,
+                    "Task": task,
+                    "Metric": metric,
+                    "Its own way": float(own.iloc[0]) if len(own) else float("nan"),
+                    "Least": float(part["value"].min()),
+                    "Most": float(part["value"].max()),
+                    "Ways": len(part),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def missing(suite: Suite) -> list[str]:

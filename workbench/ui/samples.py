@@ -1,4 +1,4 @@
-"""The samples behind a score: filtered by who was right, one in full, and on to the Attention page."""
+"""The samples behind a score: filtered by who was right, one in full, and on to Attention and Patching."""
 
 import json
 from typing import Any
@@ -8,6 +8,7 @@ import streamlit as st
 
 from workbench.benchmarks import Results
 from workbench.ui.links import page_link
+from workbench.ui.pairs import pair
 from workbench.ui.words import escaped, short_names
 
 SHOWN = 1000
@@ -27,7 +28,7 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
     left, right = st.columns([1, 3], vertical_alignment="bottom")
     tasks = list(dict.fromkeys(first.samples["task"]))
     task = str(left.selectbox("Task", tasks, key="task", bind="query-params"))
-    table = side_by_side(results, task)
+    table = whole = side_by_side(results, task)
     options = filters(table, list(results), base, tuned)
     counted = {f"{words} ({int(mask.sum())})": mask for words, mask in options.items()}
     chosen = right.segmented_control(
@@ -47,7 +48,8 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
         key=f"samples {task} {chosen}",
     )
     number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
-    sample(table.iloc[min(number, len(table) - 1)], list(results))
+    row = table.iloc[min(number, len(table) - 1)]
+    sample(row, list(results), pair(row, whole, list(results)))
 
 
 def side_by_side(results: dict[str, Results], task: str) -> Any:
@@ -91,7 +93,7 @@ def listed(table: Any, models: list[str]) -> pd.DataFrame:
     return found
 
 
-def sample(row: Any, models: list[str]) -> None:
+def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -> None:
     """One sample in full: prompt, choices with log-likelihoods, and links that take the prompt elsewhere."""
     prompt = str(row["input"] or row["target_text"])
     with st.container(border=True):
@@ -115,6 +117,12 @@ def sample(row: Any, models: list[str]) -> None:
                     model=name,
                     prompt=prompt,
                 )
+        if patched:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown("**Where does its answer come from?** Patch", width="content")
+                for name in models:
+                    words = short_names(models)[name]
+                    page_link("patching", words, icon=":material/swap_calls:", model=name, **patched)
 
 
 def choice_table(row: Any, choices: list[str], models: list[str]) -> pd.DataFrame:
