@@ -8,6 +8,7 @@ from workbench import paths
 from workbench.store import Store
 
 FOLDER = "shelf-evaluation"
+CONFIG = {"models": ["shelf-base", "shelf-tuned"], "suite": "core", "limit": 200, "seed": 0, "num_fewshot": None}
 
 
 @cache
@@ -24,3 +25,27 @@ def ensure() -> None:
             found["folder"] = str(tracker.folder / name)
         tracker.result = shipped["result"]
         tracker.progress(1.0, "measured by the project and shipped with the models")
+
+
+def remake() -> None:
+    """Measure the bundled pair again and put the result on the shelf: `python -m workbench.ui.shipped`."""
+    from workbench.benchmarks.run import run_job
+
+    target = paths.shelf("models") / FOLDER
+    title = "core: shelf-base, shelf-tuned (shipped)"
+    with Store().record("eval", title, CONFIG) as tracker:
+        tracker.result = run_job(CONFIG, tracker)
+    shutil.rmtree(target, ignore_errors=True)
+    for name, found in tracker.result["models"].items():
+        shutil.copytree(tracker.folder / name, target / name)
+        found["folder"] = name
+        results = target / name / "results.json"
+        record = json.loads(results.read_text(encoding="utf-8"))
+        record["config"]["seconds"] = {}  # they would be this machine's
+        results.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    shipped = {"title": title, "config": CONFIG, "result": tracker.result}
+    (target / "run.json").write_text(json.dumps(shipped, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    remake()
