@@ -10,7 +10,6 @@ import psutil
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.subjects import load
 from workbench.training.bench import bench_training
 
 LONG = 60.0
@@ -49,33 +48,10 @@ def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3) -
 
 
 def bench_patching(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1") -> list[dict[str, Any]]:
-    """The packed sweep against `transformer_lens.patching.get_act_patch_resid_pre`, layer x position, one IOI pair."""
-    from transformer_lens import patching as reference
+    """Packed sweeps against `transformer_lens.patching`'s loops, and their growth against the FLOPs floor."""
+    from workbench.bench_patching import bench
 
-    from workbench.interp.patching import pair, sweep
-
-    subject = load(model)
-    sentence = "When Mary and John went to the store, {} gave a drink to"
-    question = pair(subject, sentence.format("John"), sentence.format("Mary"), " Mary", " John")
-    bridge = subject.bridge
-    clean, corrupted = question.clean.unsqueeze(0), question.corrupted.unsqueeze(0)
-
-    def metric(logits: torch.Tensor) -> torch.Tensor:
-        return logits[0, -1, question.answer] - logits[0, -1, question.wrong]
-
-    def theirs() -> torch.Tensor:
-        with torch.no_grad():
-            _, cache = bridge.run_with_cache(clean)
-            found: Any = reference.get_act_patch_resid_pre(bridge, corrupted, cache, metric)
-        return found
-
-    sweep(subject, question)  # warm up
-    progress(
-        f"{subject.name}: {subject.card.n_layers} layers x {clean.shape[1]} tokens, ours and TransformerLens in turn"
-    )
-    ours, found, row = in_turn(lambda: sweep(subject, question)[0], theirs)
-    difference = float((ours - found.cpu()).abs().max())
-    return [{"case": f"{subject.name}, IOI pair, resid_pre", **row, "max_abs_diff": difference}]
+    return bench(progress, model)
 
 
 def bench_eval(progress: Progress) -> list[dict[str, Any]]:
