@@ -95,7 +95,9 @@ def without(model: str, probe: str, first: str) -> None:
     with st.form("ablate", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
         heads = columns[0].text_input("Heads", first, help="Such as L3H1, L5H0.")
-        kind = columns[1].selectbox("Each is", list(KINDS), help="; ".join(f"{k}: {v}" for k, v in KINDS.items()))
+        kind = columns[1].selectbox(
+            "Each is", list(KINDS), list(KINDS).index("mean"), help="; ".join(f"{k}: {v}" for k, v in KINDS.items())
+        )
         name = columns[2].text_input("Name", plain_name(f"{model.rpartition('/')[2]}-{probe}-cut"))
         made = columns[3].form_submit_button("Make and measure", type="primary", width="stretch")
     if made:

@@ -158,14 +158,12 @@ def test_patching_runs_its_default_example_and_a_click_gives_the_numbers(open_pa
 
 
 def test_a_probe_leads_from_the_heads_it_needs_to_a_model_without_them(open_page, settle):
-    page = open_page("circuits", model="shelf-base", probe="induction", search="true")
+    page = open_page("circuits", model="shelf-base", probe="induction")
     expect(page.get_by_text("Most needed heads")).to_be_visible()
-    assert plot(page, "needed").is_visible() and plot(page, "curve").is_visible()
+    assert plot(page, "needed").is_visible()
     page.get_by_role("button", name="Make and measure").click()
     expect(page.get_by_text("edit:shelf-base-induction-cut")).to_be_visible()
     settle()
-    page = open_page("patching", model="edit:shelf-base-induction-cut", probe="induction", pairs="10", site="z")
-    expect(page.get_by_test_id("stAlert").or_(page.get_by_text("Can this be trusted?")).first).to_be_visible()
 
 
 def test_an_example_fills_the_prompts(open_page, settle):
