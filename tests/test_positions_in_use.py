@@ -8,6 +8,7 @@ from tests.conftest import subject_of, tiny_gpt
 from tests.families import make
 from workbench.errors import WorkbenchError
 from workbench.figures import positions_in_use as draw
+from workbench.interp import attention_by_distance, head_scores
 from workbench.interp.encodings import encoding_study
 from workbench.interp.position_loss import loss_by_position
 from workbench.interp.position_probe import position_probe
@@ -77,6 +78,12 @@ def test_sinusoidal_vectors_have_the_waves_they_were_made_of_and_a_helix():
     assert line.x[int(np.argmax(line.y))] == pytest.approx(16)
     assert len(draw.helix(vectors).data[0].z) == 64
     assert len(draw.helix(vectors[:, :1]).data[0].z) == 64
+
+
+def test_texts_longer_than_the_context_are_read_as_far_as_it_goes(tiny):
+    long = " ".join(["3", "1", "4", "1", "5"] * 40)
+    assert head_scores(tiny, texts=[long, long]).length <= tiny.n_ctx
+    assert attention_by_distance(tiny, texts=[long, long]).n == rotary_use(tiny, [long, long]).n == 2
 
 
 def test_texts_that_are_too_short_say_so(tiny):

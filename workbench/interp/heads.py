@@ -76,6 +76,12 @@ def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Ten
     return torch.from_numpy(np.concatenate(parts, axis=1)).to(subject.device)
 
 
+def beginning(subject: Subject, text: str, most: int) -> Int[Tensor, "1 pos"]:
+    """The first `most` tokens of a text, which may be longer than the context."""
+    ids = subject.tokenizer(text[: 40 * most], return_tensors="pt", verbose=False)["input_ids"]
+    return ids.long()[:, :most].to(subject.device)
+
+
 def pattern_scores(
     pattern: Float[Tensor, "batch head query key"], length: int
 ) -> dict[str, Float[Tensor, "batch head"]]:
@@ -131,7 +137,7 @@ def head_scores(
         ids, what = repeated_tokens(subject, n, length, seed), "random tokens given twice"
         found.append(_samples(subject, ids, lambda pattern: pattern_scores(pattern, length)))
     else:
-        rows = [ids for text in texts if (ids := subject.encode(text[:4000])[:, : 2 * length]).shape[1] >= 8]
+        rows = [ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8]
         if not rows:
             raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
         what, length = "text", max(row.shape[1] for row in rows)

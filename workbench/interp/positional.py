@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.attention import each_pattern
-from workbench.interp.heads import repeated_tokens
+from workbench.interp.heads import beginning, repeated_tokens
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
@@ -115,8 +115,8 @@ def attention_by_distance(
     if texts is None:
         ids = repeated_tokens(subject, n, length, seed)[:, :length]
     else:
-        rows = [subject.encode(t[:4000])[0] for t in texts]
-        rows = [row[:length] for row in rows if len(row) >= length]
+        rows = [beginning(subject, t, length)[0] for t in texts]
+        rows = [row for row in rows if len(row) >= length]
         if not rows:
             raise WorkbenchError(
                 f"No text has {length} tokens for {subject.name}; give longer ones or a smaller length."

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from workbench.errors import WorkbenchError
 from workbench.interp.block import Block
+from workbench.interp.heads import beginning
 from workbench.interp.positional import position_encoding
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
@@ -59,7 +60,7 @@ def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64
     used = np.zeros((len(texts), card.n_layers, card.n_heads, turns.shape[1]))
     decay = np.zeros((len(texts), card.n_layers, card.n_heads, len(distance)))
     for t, text in enumerate(texts):
-        ids = subject.encode(text[: 40 * length])[:, :length]
+        ids = beginning(subject, text, min(length, subject.n_ctx))
         wanted = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
         _, cache = subject.bridge.run_with_cache(ids, names_filter=lambda name, wanted=wanted: name in wanted)
         for i in range(card.n_layers):
