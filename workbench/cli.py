@@ -116,16 +116,27 @@ def evaluate(
     suite: Annotated[str, typer.Option(help="A suite, a task, or a suite's YAML file.")] = "core",
     limit: Limit = 100,
     seed: Annotated[int, typer.Option(help="Of the random subset of items.")] = 0,
+    shots: Annotated[
+        int | None, typer.Option(help="Solved examples before each question; else the task's own.")
+    ] = None,
+    vary: Annotated[list[str] | None, typer.Option(help="Also ask so: shots=2, prompt=instructed; repeatable.")] = None,
+    file: Annotated[Path | None, typer.Option("--out", help="Write a self-contained HTML report here.")] = None,
     as_json: Json = False,
 ) -> None:
     """Benchmark models on a suite; recorded as a run."""
+    from workbench.benchmarks import Results
+    from workbench.benchmarks.export import report as page
     from workbench.benchmarks.run import run_job
     from workbench.store import Store
 
-    config = {"models": model, "suite": suite, "limit": limit, "seed": seed}
+    config = {"models": model, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
+    config["variants"] = vary or []
     with Store().record("eval", f"{suite}: {', '.join(model)}", config) as tracker, _bar(as_json) as report:
         tracker.result = run_job(config, _Shown(tracker, report))
     result = {"run": tracker.run_id, **tracker.result}
+    if file:
+        found = {name: Results.read(record["folder"]) for name, record in result["models"].items()}
+        file.write_text(page(found, title=f"{suite}: {', '.join(found)}"), encoding="utf-8")
     if as_json:
         _print_json(result)
         return
