@@ -27,7 +27,7 @@ def losses(run_id: str, name: str = "loss") -> dict[int, float]:
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(text):  # noqa: F811
     """kill -9 in the background, then --resume: the same losses bit for bit, averaged weights and all."""
-    words = {"steps": 60, "checkpoint_every": 5, "ema": 0.9, "seed": 3, "schedule": "cosine"}
+    words = {"steps": 240, "checkpoint_every": 20, "ema": 0.9, "seed": 3, "schedule": "cosine"}
     whole = wb.train(recipe(text, **words))
     killed = jobs.start("train", "killed", recipe(text, **words).to_dict())
     end = time.monotonic() + 300

@@ -142,7 +142,7 @@ def matrix_rate(subject: Subject, seconds: float = 1.0) -> float:
     b = torch.randn(width, 4 * width, device=subject.device)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        a @ b
+        torch.mm(a, b)
         count += 1
     if subject.device.type == "cuda":
         torch.cuda.synchronize()

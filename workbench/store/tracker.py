@@ -3,6 +3,7 @@
 import atexit
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ class Tracker:
         with self._lock:
             self._rows += rows
         self._start()
+
+    def flush(self) -> None:
+        """Writes what is buffered now, before something that relies on it; a busy disk leaves it for later."""
+        with suppress(SQLAlchemyError):
+            self._write()
 
     def forget(self, after: int) -> None:
         """Drops what was logged for later steps than this, because they are taken again."""

@@ -191,6 +191,7 @@ def fit(
             best = min(best, latest)
             tracker.log(done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device))
         if saves and main:
+            tracker.flush()  # a run that goes on from here has all that was logged before
             training = {**stepper.state(), "best": best}
             checkpoints.write(tracker.folder, done, stepper.best_model, trainee.tokenizer, training, settings, facts)
         left = (settings.steps - done) * (time.perf_counter() - began) / (done - trainee.first)
