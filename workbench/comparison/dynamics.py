@@ -77,7 +77,7 @@ def dynamics(
     """
     store = Store()
     run = store.get(run) if isinstance(run, str) else run
-    folders = sorted((run.folder / "checkpoints").glob("step-*"))
+    folders = run.checkpoints
     if len(folders) < 2 or run.kind != "train":
         raise WorkbenchError(
             f"The run {run.title} has {len(folders)} checkpoints; a pretraining run with series = 12 in its recipe "
@@ -85,9 +85,9 @@ def dynamics(
         )
     a_step = run.config["train"]["batch_size"] * run.config["model"]["n_ctx"]
     points: list[Point] = []
-    for i, folder in enumerate(folders):
+    for i, (step, folder) in enumerate(folders.items()):
         progress(i / len(folders), f"checkpoint {i + 1} of {len(folders)}")
-        points += _measure(str(folder), int(folder.name.removeprefix("step-")), a_step, task, limit)
+        points += _measure(str(folder), step, a_step, task, limit)
     logged = store.metrics(run.id).query("name == 'validation_loss'")
     losses = [(int(step) * a_step, float(value)) for step, value in zip(logged["step"], logged["value"], strict=True)]
     return Dynamics(run.id, run.title, task, points, losses)

@@ -213,17 +213,7 @@ def distance_lines(
     found = style.figure(title=title, height=400)
     for name, (mean, low, high) in curves.items():
         colour, x = style.LINES[heads.index(name.split(",")[0]) % len(style.LINES)], np.arange(len(mean))
-        band = np.concatenate([high, low[::-1]]).clip(0)
-        found.add_scatter(
-            x=np.concatenate([x, x[::-1]]),
-            y=band,
-            fill="toself",
-            fillcolor=style.translucent(colour, 0.18),
-            line={"width": 0},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=name,
-        )
+        style.add_band(found, x, low.clip(0), high.clip(0), colour=colour, name=name)
         found.add_scatter(
             x=x,
             y=mean,

@@ -96,16 +96,7 @@ def bands(
     for (name, (mean, low, high)), colour in zip(curves.items(), style.LINES * 4, strict=False):
         places = np.arange(len(mean)) if x is None else x[name]
         if np.isfinite(low).all():
-            found.add_scatter(
-                x=np.concatenate([places, places[::-1]]),
-                y=np.concatenate([high, low[::-1]]),
-                fill="toself",
-                fillcolor=style.translucent(colour, 0.18),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-            )
+            style.add_band(found, places, low, high, colour=colour, name=name)
         found.add_scatter(
             x=places,
             y=mean,

@@ -120,6 +120,20 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def add_band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str, name: str) -> None:
+    """Shade an interval along a line; the band shows and hides with the line of the same legend group `name`."""
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]),
+        fill="toself",
+        fillcolor=translucent(colour, 0.18),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=name,
+    )
+
+
 def translucent(colour: str, alpha: float) -> str:
     """A hexadecimal colour with transparency, as Plotly spells it."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -50,19 +50,26 @@ class HeadScores:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: layer, head, its name, each score with `_low` and `_high`."""
-        n_layers, n_heads = self.mean["induction_score"].shape
-        layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
-        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "head": head}
-        for score in self.mean:
-            columns[score] = self.mean[score].ravel()
-            columns[f"{score}_low"] = self.low[score].ravel()
-            columns[f"{score}_high"] = self.high[score].ravel()
-        return pd.DataFrame(columns)
+        return head_frame(self.mean, self.low, self.high)
 
     def best(self, score: str = "induction_score") -> tuple[str, float]:
         """The name and mean score of the head that has most of it."""
         layer, head = np.unravel_index(self.mean[score].argmax(), self.mean[score].shape)
         return f"L{layer}H{head}", float(self.mean[score][layer, head])
+
+
+def head_frame(
+    mean: dict[str, Float[np.ndarray, "layer head"]],
+    low: dict[str, Float[np.ndarray, "layer head"]],
+    high: dict[str, Float[np.ndarray, "layer head"]],
+) -> pd.DataFrame:
+    """One row a head: its name, layer, head, and each score with `_low` and `_high`."""
+    layer, head = (i.ravel() for i in np.indices(next(iter(mean.values())).shape))
+    columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "head": head}
+    for score in mean:
+        for suffix, values in (("", mean), ("_low", low), ("_high", high)):
+            columns[score + suffix] = values[score].ravel()
+    return pd.DataFrame(columns)
 
 
 def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Tensor, "n pos"]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.attention import each_pattern
+from workbench.interp.heads import head_frame
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -46,12 +47,7 @@ class PositionSplit:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: its name, layer, head, each share with `_low` and `_high`."""
-        layer, head = (i.ravel() for i in np.indices(self.mean["position"].shape))
-        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "head": head}
-        for part in self.mean:
-            for suffix, values in (("", self.mean), ("_low", self.low), ("_high", self.high)):
-                columns[part + suffix] = values[part].ravel()
-        return pd.DataFrame(columns)
+        return head_frame(self.mean, self.low, self.high)
 
 
 def position_split(subject: Subject, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0) -> PositionSplit:

@@ -43,9 +43,20 @@ class Run:
         return runs_folder() / self.id
 
     @property
+    def checkpoints(self) -> dict[int, Path]:
+        """The folders of its checkpoints by step, first step first."""
+        return checkpoints_in(self.folder)
+
+    @property
     def active(self) -> bool:
         """Whether the run waits or works."""
         return self.status in ACTIVE
+
+
+def checkpoints_in(run_folder: Path) -> dict[int, Path]:
+    """The folders of a run's checkpoints by step, first step first."""
+    found = sorted((run_folder / "checkpoints").glob("step-*"))
+    return {int(folder.name.removeprefix("step-")): folder for folder in found}
 
 
 def read_run(row: Any) -> Run:

@@ -120,7 +120,7 @@ def _run_checkpoint(name: str) -> Path:
 
     run_id, _, step = name.removeprefix("run:").partition("@")
     run = Store().get(run_id)
-    found = {int(p.name.removeprefix("step-")): p for p in sorted((run.folder / "checkpoints").glob("step-*"))}
+    found = run.checkpoints
     if not found:
         raise WorkbenchError(f"Run {run_id} has no checkpoint yet; wait for its first, or choose another run.")
     if not step:

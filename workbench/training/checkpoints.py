@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.store.run import checkpoints_in
 from workbench.subjects.save import save
 from workbench.training.recipe import Optimisation
 
@@ -16,12 +18,13 @@ STATE = "training_state.pt"
 FACTS = "training.json"
 
 
-def series(settings: Optimisation) -> set[int]:
+@cache
+def series(settings: Optimisation) -> frozenset[int]:
     """Steps that stay for good, evenly spread over the logarithm of the last seven doublings."""
     if settings.series <= 0:
-        return set()
+        return frozenset()
     steps = np.geomspace(max(1, settings.steps / 128), settings.steps, settings.series)
-    return {int(step) for step in steps.round()}
+    return frozenset(int(step) for step in steps.round())
 
 
 def due(step: int, settings: Optimisation) -> bool:
@@ -66,7 +69,7 @@ def _tidy(run_folder: Path, settings: Optimisation) -> None:
 
 def saved(run_folder: Path) -> list[Path]:
     """The checkpoints of a run, first step first."""
-    return sorted((run_folder / "checkpoints").glob("step-*"))
+    return list(checkpoints_in(run_folder).values())
 
 
 def step_of(folder: Path) -> int:

@@ -79,7 +79,7 @@ def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, 
         seconds.append(time.perf_counter() - began)
     found, n_tokens = seconds[1:], rows[0].numel()
     typical = statistics.median(found)
-    flops = n_tokens * resources.flops_per_token(trainee.model, rows[0].shape[1])
+    flops = n_tokens * stepper.flops_per_token(rows[0].shape[1])
     return Cost(
         parameters=resources.n_parameters(trainee.model),
         trained_parameters=sum(p.numel() for p in trainee.model.parameters() if p.requires_grad),

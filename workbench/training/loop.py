@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -90,6 +91,7 @@ class Stepper:
         self.device = device.type
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.rate = resources.matrix_rate(self.device, dtype)
+        self.flops_per_token = cache(partial(resources.flops_per_token, model))  # walks the model, once a width
 
     def step(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """One update; gives the mean loss of the whole batch and the gradient's norm before clipping."""
@@ -209,8 +211,7 @@ def fit(
 
 def _log(waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, tracker: Tracker) -> float:
     """Write down the steps since the last look; gives the newest loss."""
-    model = stepper.accelerator.unwrap_model(stepper.model)
-    flops, value = resources.flops_per_token(model, rows[0].shape[1]), float("nan")
+    flops, value = stepper.flops_per_token(rows[0].shape[1]), float("nan")
     for done, loss, norm, rate in waiting:
         value = float(loss)
         if not value == value or value == float("inf"):
