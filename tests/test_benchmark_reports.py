@@ -2,18 +2,21 @@
 
 import json
 import math
+from statistics import mean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.conftest import subject_of, tiny_gpt
-from workbench.benchmarks import Results, TaskScore, evaluate
+from workbench.benchmarks import Results, TaskScore, compare_results, evaluate, metrics
 from workbench.benchmarks.calibration import calibration
 from workbench.benchmarks.export import harness_json, report
 from workbench.benchmarks.leaderboard import leaderboard
 from workbench.benchmarks.metrics import logit_difference, reading
 from workbench.benchmarks.references import references
 from workbench.benchmarks.results import sample_frame
+from workbench.benchmarks.scores import rows_and_records
 from workbench.errors import WorkbenchError
 from workbench.statistics import estimate_mean, paired_difference
 
@@ -121,3 +124,35 @@ def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_o
     assert "chosen on 4 other sequences" in found.rows[0].note and len(found.samples) == 8
     again = evaluate(subject_of(tiny_gpt()), "induction_head", limit=4, cache=False)
     assert again.rows[0] == found.rows[0] and again.config["data"].items() <= found.config["data"].items()
+
+
+def test_named_entities_are_scored_by_their_summed_counts() -> None:
+    doc = {
+        "words": ["Anna", "left", "Oslo", "and", "Bergen"],
+        "tags": ["B-person", "O", "B-location", "O", "B-location"],
+    }
+    said = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
+    assert said == {"entity_f1": [1, 1, 2], "all_right": 0.0}  # what does not stand in the text is not counted
+    right = metrics.entities(doc, ["Anna = person; Oslo = location; Bergen = location"])
+    assert right == {"entity_f1": [3, 0, 0], "all_right": 1.0}
+    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(2 * 4 / (2 * 4 + 1 + 2))
+
+    def logged(counts: list[list[int]]) -> list[dict]:
+        one = {"filter": "none", "metrics": ["entity_f1", "all_right"], "doc": {}, "target": "none"}
+        one |= {"arguments": [("Text: x", {})], "filtered_resps": ["none"], "all_right": 0.0}
+        return [one | {"doc_id": i, "entity_f1": c} for i, c in enumerate(counts)]
+
+    task = SimpleNamespace(
+        aggregation=lambda: {"entity_f1": metrics.entity_f1, "all_right": mean},
+        higher_is_better=lambda: {"entity_f1": True, "all_right": True},
+    )
+    found = []
+    for counts in ([[1, 1, 2], [0, 0, 0]] * 10, [[2, 0, 1], [0, 0, 0]] * 10):
+        rows, records = rows_and_records("wnut17", task, logged(counts))
+        config = {"data": {"wnut17": "x"}}
+        found.append(Results("m", "0", "tasks", rows, sample_frame(records), config))
+    headline = next(row for row in found[0].rows if row.headline)
+    assert (headline.metric, headline.value) == ("entity_f1", pytest.approx(0.4))
+    assert list(found[0].samples["score"][:2]) == pytest.approx([0.4, 1.0])
+    compared = compare_results(*found).iloc[0]
+    assert (compared["base"], compared["tuned"]) == pytest.approx((0.4, 0.8)) and compared["low"] > 0

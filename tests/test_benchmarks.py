@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -128,9 +129,45 @@ def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
         assert greedy == reference_greedy
     assert ours.n_truncated == 2
     # Softcapped logits must not be rebuilt from hidden states; all four families share prefixes.
-    assert ours.scorer.works == {"packed": True, "hidden": family != "gemma2"}
+    works = {"packed": True, "hidden": family != "gemma2", "laid out": True}
+    assert ours.scorer.works == {k: works[k] for k in works if k != "laid out" or ours.scorer.layout.possible}
     texts = instances([(TEXT,), (TEXT * 5,), ("the",)])
     assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), abs=1e-3)
+
+
+def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_trace():
+    from workbench.benchmarks.layout import Layout
+
+    model = make("llama")
+    layout, ids, seen = Layout(model), torch.arange(24)[None], []
+    plain = model(ids).logits
+    assert layout.possible
+    with torch.no_grad(), layout:
+        hook = model.lm_head.register_forward_hook(lambda *_: seen.append(1))
+        torch.testing.assert_close(model(ids).logits, plain, atol=1e-4, rtol=1e-4)
+        assert seen == [1] and "forward" in model.lm_head.__dict__
+        hook.remove()
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+        with layout:
+            torch.testing.assert_close(model(ids).logits, 2 * plain, atol=1e-4, rtol=1e-4)
+    assert not any("forward" in module.__dict__ for module in model.modules())
+    assert not Layout(model.bfloat16()).possible
+
+
+def test_the_bench_says_where_the_time_went(tokenizer):
+    from workbench.benchmarks.bench import Spent
+    from workbench.benchmarks.lm import SubjectLM
+
+    lm = SubjectLM(TinySubject("tiny", make("llama"), tokenizer, 96))
+    with Spent(lm) as spent:
+        began = time.perf_counter()
+        values = lm.loglikelihood(instances(PAIRS))
+        seconds = time.perf_counter() - began
+    shares = spent.shares(seconds)
+    assert 0 < shares["tokens"] < 1  # shared prefixes were computed once
+    assert sum(shares[part] for part in ("body", "head", "rest")) == pytest.approx(1, abs=0.002)
+    assert min(shares.values()) > 0 and lm.loglikelihood(instances(PAIRS)) == values
 
 
 def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
@@ -418,7 +455,7 @@ def test_a_task_is_asked_in_other_ways_as_tasks_of_their_own(subject):
 
 
 @pytest.mark.skipif(not os.environ.get("WORKBENCH_DATA"), reason="needs WORKBENCH_DATA")
-@pytest.mark.parametrize("name", ["reasoning", "responsible"])
+@pytest.mark.parametrize("name", ["reasoning", "responsible", "tasks"])
 def test_questions_from_a_folder_of_data_are_scored(tokenizer, monkeypatch, tmp_path, name):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
     subject = TinySubject("tiny", make("gpt2", 256), tokenizer, 256)

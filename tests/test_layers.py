@@ -17,7 +17,7 @@ ALLOWED = {
     "store": set(),
     "figures": set(),
 }
-COMMON = {"errors", "paths", "statistics"}
+COMMON = {"entities", "errors", "paths", "statistics"}
 
 
 def imports(path: Path) -> set[str]:

@@ -29,6 +29,9 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
     Returns:
         A row a task: seconds of ours and of the reference at its best batch size, their ratio, the greatest
         difference of a log-likelihood in nats, whether all accuracies are the same, and our process's memory.
+        Where our time went: `tokens` is how many we computed for each token that was asked, without any padding;
+        `body`, `head` and `rest` are shares of our seconds, spent in the model below the unembedding, in the
+        unembedding with its softmax, and in building prompts, planning rows and taking metrics.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -36,9 +39,10 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
 
     quiet()
     subject: Any = load(model)
-    for lm in (SubjectLM(subject), HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
-        _timed(lm, "agreement", [0, 1])  # warm up; ours tries out once a process what the model can do
     before = psutil.Process().memory_info().rss
+    lm = SubjectLM(subject)
+    for side in (lm, HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
+        _timed(side, "agreement", [0, 1])  # warm up; ours tries out once a model what it can do, and lays it out
     rows = []
     for name, count in TASKS.items():
         try:
@@ -48,7 +52,8 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
             continue
         progress(f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}")
         documents = pick(task, max(1, int(count * scale)), 0) or list(range(len(task.eval_docs)))
-        ours_s, ours = _timed(SubjectLM(subject), name, documents)
+        with Spent(lm) as spent:
+            ours_s, ours = _timed(lm, name, documents)
         memory = psutil.Process().memory_info().rss - before
         best: tuple[float, int, Any] | None = None
         for size in BATCH_SIZES:
@@ -67,11 +72,54 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
                 "max_abs_diff": _apart(ours, best[2]),
                 "same_accuracy": _accuracies(ours) == _accuracies(best[2]),
                 "memory_gb": round(memory / 2**30, 2),
+                **spent.shares(ours_s),
             }
         )
     if not rows:
         raise WorkbenchError("No task of the bench has its data here; set WORKBENCH_DATA.")
     return rows
+
+
+class Spent:
+    """While entered, counts the tokens and the seconds that an engine spends in its model's parts."""
+
+    def __init__(self, lm: SubjectLM) -> None:
+        self._lm = lm
+        self.asked = self.computed = 0
+        self.scorer_s = self.body_s = 0.0
+
+    def __enter__(self) -> "Spent":
+        scorer, body = self._lm.scorer, self._lm.subject.model.base_model
+        run = scorer.run
+
+        def counted(batch: Any) -> Any:
+            self.asked += sum(len(request.inputs) for row in batch for request in row.requests)
+            self.computed += len(batch) * max(row.length for row in batch)
+            hooks = [body.register_forward_pre_hook(self._begin), body.register_forward_hook(self._end)]
+            began = time.perf_counter()
+            found = run(batch)
+            self.scorer_s += time.perf_counter() - began
+            for hook in hooks:
+                hook.remove()
+            return found
+
+        scorer.run = counted
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._lm.scorer.run
+
+    def _begin(self, *_: Any) -> None:
+        self._began = time.perf_counter()
+
+    def _end(self, *_: Any) -> None:
+        self.body_s += time.perf_counter() - self._began
+
+    def shares(self, seconds: float) -> dict[str, float]:
+        """Tokens computed a token asked, and the shares of `seconds` by part."""
+        parts = {"body": self.body_s, "head": self.scorer_s - self.body_s, "rest": seconds - self.scorer_s}
+        shares = {name: round(part / seconds, 3) for name, part in parts.items()}
+        return {"tokens": round(self.computed / max(1, self.asked), 3), **shares}
 
 
 def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[str, Any]]]:

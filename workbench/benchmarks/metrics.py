@@ -3,7 +3,12 @@
 import re
 import string
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from workbench import entities as named
 
 
 def logit_difference(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
@@ -22,6 +27,26 @@ def reading(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     said = results[0]
     pairs = [(_exact(said, answer), _f1(said, answer)) for answer in doc["answers"]]
     return {"exact_match": max(exact for exact, _ in pairs), "f1": max(f1 for _, f1 in pairs)}
+
+
+def entities(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
+    """Entities found, wrongly named and missed, which `entity_f1` sums; and whether all are right.
+
+    As in fine-tuning; what a model lists but does not stand in the text is beside its tags, and so not counted.
+    """
+    tags, _ = named.aligned(doc["words"], results[0].strip())
+    counts = named.span_counts(named.spans(doc["tags"]), named.spans(tags))
+    return {"entity_f1": list(counts), "all_right": float(not counts[1] and not counts[2])}
+
+
+def entity_f1(items: Sequence[Sequence[int]]) -> float:
+    """Micro F1 over the counts of all samples."""
+    return float(named.entity_f1(np.sum(items, axis=0)))
+
+
+def reply(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, tuple[float, int]]:
+    """What a given reply costs the model, in bits a byte of it."""
+    return {"bits_per_byte": (results[0][0], len(doc["reply"].encode()))}
 
 
 def _words(text: str) -> list[str]:

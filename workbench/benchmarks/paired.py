@@ -1,9 +1,14 @@
 """Two results on the same samples: is one model better, task by task?"""
 
+import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from workbench.benchmarks.scores import COUNTS
+from workbench.entities import entity_f1
 from workbench.errors import WorkbenchError
-from workbench.statistics import benjamini_hochberg, paired_difference
+from workbench.statistics import Difference, benjamini_hochberg, paired_counts, paired_difference
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,20 +34,27 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
         both = one.join(other, how="inner", lsuffix="_base", rsuffix="_tuned")
         if both.empty:
             continue
-        a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
-        clusters = both["cluster_base"]
-        d = paired_difference(a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters))
-        rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(d)})
+        rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(_difference(both))})
     names = ["task", "metric", "base", "tuned", "difference", "low", "high", "p", "p_adjusted", "n", "test"]
     frame: Any = pd.DataFrame(rows, columns=[name for name in names if name != "p_adjusted"])
     frame["p_adjusted"] = benjamini_hochberg(list(frame["p"]))
     return frame[names]
 
 
+def _difference(both: Any) -> Difference:
+    """Of samples joined by document: of summed counts where the metric is made of those, else of means."""
+    if both["metric_base"].iloc[0] == COUNTS:
+        counts = [np.array([json.loads(s)[COUNTS] for s in both[f"scores_{side}"]]) for side in ("base", "tuned")]
+        return paired_counts(*counts, entity_f1)
+    a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
+    clusters = both["cluster_base"]
+    return paired_difference(a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters))
+
+
 def _scored(results: "Results", task: str) -> Any:
     frame: Any = results.samples
     scored = frame[(frame["task"] == task) & frame["score"].notna()].set_index("doc_id")
-    return scored[["score", "weight", "metric", "cluster"]]
+    return scored[["score", "weight", "metric", "cluster", "scores"]]
 
 
 def _refuse_other_data(base: "Results", tuned: "Results", task: str) -> None:

@@ -1,10 +1,11 @@
-"""Data sets of questions: school knowledge, truthfulness, facts, sums, reasoning, reading, and bias in answers."""
+"""Data sets of questions: knowledge, truthfulness, facts, sums, reasoning, reading, entities, and bias in answers."""
 
 import re
 from collections.abc import Callable
 from typing import Any
 
 from workbench.benchmarks.records import Doc, MissingDataError, Source, rank, records
+from workbench.entities import bio, listed, spans
 from workbench.paths import data_folder
 
 SHOTS = 3
@@ -128,6 +129,21 @@ def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[lis
     return whole
 
 
+def _entities(row: Doc) -> Doc:
+    words, tags = row["tokens"], row.get("ner_tags_name", row.get("tags"))
+    found = spans(tags)
+    tagged = bio(found, len(words))
+    query = f"Text: {' '.join(words)}\nEntities:"
+    return {"query": query, "answer": listed(words, found), "words": words, "tags": tagged}
+
+
+def _instruction(row: Doc) -> Doc:
+    asked = "\n\n".join(part.strip() for part in (row["instruction"], row["input"]) if part.strip())
+    return {"query": f"User: {asked}\nAssistant:", "reply": row["output"].strip()}
+
+
+_TABLES = "leondz/wnut_17@refs/convert/parquet"  # the set's own files are a loading script, which nobody runs any more
+_WNUT_SHOTS = Source("wnut17/train.conll", _entities, (_TABLES, None, "train"))
 _GSM8K_SHOTS = Source("gsm8k/train.jsonl", hub=("openai/gsm8k", "main", "train"))
 QUESTIONS: dict[str, Source] = {
     "mmlu": Source("mmlu/mmlu_test.jsonl", _mmlu, ("cais/mmlu", "all", "test")),
@@ -141,6 +157,8 @@ QUESTIONS: dict[str, Source] = {
     "gsm8k": Source("gsm8k/test.jsonl", hub=("openai/gsm8k", "main", "test"), shots=_GSM8K_SHOTS),
     "bbh": Source("bbh/bbh.jsonl", whole=_bbh),
     "squad": Source("squad/xquad_en_test.jsonl", _reading, ("google/xquad", "xquad.en", "validation")),
+    "wnut17": Source("wnut17/test.conll", _entities, (_TABLES, None, "test"), shots=_WNUT_SHOTS),
+    "instructions": Source("instruct_1100/instruction-data.json", _instruction),
     "bbq": Source("bbq/Age.jsonl", _bbq, whole=_several(_bbq, BBQ[1:])),
     "winobias": Source("winobias/pro_stereotyped_type1.txt.test", whole=_winobias),
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workbench.entities import conll
 from workbench.errors import WorkbenchError
 from workbench.paths import data_folder
 
@@ -24,6 +25,7 @@ class MissingDataError(WorkbenchError):
 class Source:
     """A data set: its file below `WORKBENCH_DATA`, its Hugging Face id, and how a row becomes a document.
 
+    `hub` is (id, configuration, split), the id with "@revision" where that is not the newest one.
     `row` turns a record of the file into a document (None leaves it out), `hub_row` one of the hub's where
     that differs; `whole` turns all documents into others at the end; `shots` is where few-shot examples come from.
     """
@@ -54,6 +56,10 @@ def records(path: Path) -> Iterable[Doc]:
                 return [json.loads(line) for line in text if line.strip()]
             case ".csv":
                 return list(csv.DictReader(text))
+            case ".conll":
+                return list(conll(text))
+            case ".json":
+                return json.load(text)
             case ".tsv":
                 return [{str(i): v for i, v in enumerate(line.rstrip("\r\n").split("\t"))} for line in text]
             case _:
@@ -67,19 +73,25 @@ def _hub(source: Source) -> Iterable[Doc]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    name, config, split = source.hub
+    (name, _, revision), config, split = source.hub[0].partition("@"), *source.hub[1:]
     try:
         configs = datasets.get_dataset_config_names(name) if config == "*" else [config]
-        parts = [datasets.load_dataset(name, part, split=split) for part in configs]
-    except (OSError, ValueError, DatasetsError) as error:
+        parts = [datasets.load_dataset(name, part, split=split, revision=revision or None) for part in configs]
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise MissingDataError(
             f"needs the folder {folder!r} in WORKBENCH_DATA or, online, the Hugging Face data set {name}."
         ) from error
     for part in parts:
-        names = {k: f.names for k, f in part.features.items() if isinstance(f, datasets.ClassLabel)}
+        # A list of classes has them one level down.
+        classes = {k: getattr(f, "feature", f) for k, f in part.features.items()}
+        names = {k: f.names for k, f in classes.items() if isinstance(f, datasets.ClassLabel)}
         for row in part:
             row = dict(row)
-            yield {**row, **{f"{k}_name": labels[row[k]] for k, labels in names.items()}}
+            yield {**row, **{f"{k}_name": _named(row[k], labels) for k, labels in names.items()}}
+
+
+def _named(value: int | list[int], labels: list[str]) -> str | list[str]:
+    return [labels[v] for v in value] if isinstance(value, list) else labels[value]
 
 
 def rank(*parts: object) -> str:

@@ -5,10 +5,15 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from workbench.benchmarks.results import TaskScore
+from workbench.entities import entity_f1
 from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
 
 Logged = dict[str, Any]
+COUNTS = entity_f1.__name__
+"""The metric, and its aggregation, whose items are counts (found, wrong, missed)."""
 
 
 def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[TaskScore], list[dict[str, Any]]]:
@@ -18,7 +23,8 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
     """
     filters = list(dict.fromkeys(sample["filter"] for sample in logged))
     metrics = [(metric, key) for key in filters for metric in _metrics(task, logged, key)]
-    headline = next((m for m in metrics if _binary(logged, *m)), None)
+    headline = next((m for m in metrics if m[0] == COUNTS), None)
+    headline = headline or next((m for m in metrics if _binary(logged, *m)), None)
     headline = headline or next((m for m in metrics if m[0] == "bits_per_byte"), metrics[0])
     rows = []
     for metric, key in metrics:
@@ -94,13 +100,18 @@ def _chance(logged: list[Logged]) -> float | None:
 
 
 def _score(item: Any, aggregate: str) -> tuple[float, float, str]:
-    """A sample's (score, weight, name) such that the weighted mean is the metric or its logarithm."""
+    """A sample's (score, weight, name) such that the weighted mean is the metric or its logarithm.
+
+    Of counts, which only their sums turn into the metric, the score is the sample's own F1.
+    """
     if aggregate == "bits_per_byte":
         return -item[0] / item[1] / math.log(2), float(item[1]), "bits_per_byte"
     if aggregate == "weighted_perplexity":
         return -item[0] / item[1], float(item[1]), "log perplexity"
     if aggregate == "perplexity":
         return -item, 1.0, "log perplexity"
+    if aggregate == COUNTS:
+        return float(entity_f1(np.array(item))) if sum(item) else 1.0, 1.0, ""
     if isinstance(item, (int, float)):
         return float(item), 1.0, ""
     return math.nan, 1.0, ""  # F1 and the like belong to no single sample

@@ -6,6 +6,7 @@ whether one does is tried on plain calls first.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -13,6 +14,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+
+from workbench.benchmarks.layout import Layout
 
 # Config entries with which a model changes its logits after the output embeddings.
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -29,7 +32,8 @@ Counting FLOPs it is about 6 d_model; masked attention runs at about a quarter o
 
 
 _WORKS: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
-"""What has been found out about a model: whether rows may branch ("packed"), and hidden states suffice ("hidden")."""
+"""What has been found out about a model: whether rows may branch ("packed"), hidden states suffice ("hidden"), and
+its weights may be laid out ("laid out")."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class Scorer:
         self.worth = ATTENTION_COST * d_model
         changes = [getattr(model.config, name, None) for name in LOGIT_CHANGES]
         self.works = _WORKS.setdefault(model, {})
+        self.layout = Layout(model)
         if any(change not in (None, 1, 1.0) for change in changes) or model.get_output_embeddings() is None:
             self.works["hidden"] = False
 
@@ -168,6 +173,8 @@ class Scorer:
             rows = [Row([request]) for request in requests]
         if rows:
             self._holds("hidden", _probe(rows))
+            if self.layout.possible:
+                self._holds("laid out", _probe(rows))
         budget = self.token_budget
         if not self.works.get("hidden"):
             budget = min(budget, max(1, 4 * FLOATS_AT_ONCE // self.vocabulary))
@@ -175,16 +182,21 @@ class Scorer:
 
     def run(self, batch: Sequence[Row]) -> dict[int, Score]:
         """The scores of one batch of `plan`, by request index."""
-        return self._run(batch, hidden=self.works["hidden"])
+        with self._laid_out(self.works.get("laid out", False)):
+            return self._run(batch, hidden=self.works["hidden"])
+
+    def _laid_out(self, wanted: bool) -> AbstractContextManager[None]:
+        return self.layout if wanted and self.layout.possible else nullcontext()
 
     def _holds(self, way: str, row: Row) -> bool:
-        """Whether a way ("packed", "hidden") gives what plain calls give; tried once a model, on `row`."""
+        """Whether a way ("packed", "hidden", "laid out") gives what plain calls give; tried once a model, on `row`."""
         if way not in self.works:
             singles = [Row([r]) for r in row.requests]
             plain = self._run(singles, hidden=False)
             tolerance = 1e-3 if next(self.model.parameters()).dtype == torch.float32 else 0.1
             try:
-                tried = self._run([row] if way == "packed" else singles, hidden=way == "hidden")
+                with self._laid_out(way == "laid out"):
+                    tried = self._run([row] if way == "packed" else singles, hidden=way == "hidden")
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
                 # Models differ in how they refuse a mask or lack a base model; the plain way remains.
                 self.works[way] = False
@@ -229,8 +241,11 @@ class Scorer:
             here = ((state >= start) & (state < start + step)).nonzero()[:, 0]
             at = state[here] - start
             chosen = logits[at, target[here]]
-            logprobs[here] = (chosen - logits.logsumexp(-1)[at]).double()
-            hits[here] = chosen == logits.amax(-1)[at]
+            greatest = logits.amax(-1)
+            hits[here] = chosen == greatest[at]
+            # In place: a second array of this size costs more than what is computed on it.
+            normaliser = greatest + logits.sub_(greatest[:, None]).exp_().sum(-1).log()
+            logprobs[here] = (chosen - normaliser[at]).double()
         return logprobs.tolist(), hits.tolist()
 
     def _inputs(self, batch: Sequence[Row]) -> dict[str, torch.Tensor]:

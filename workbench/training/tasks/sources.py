@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench import paths
+from workbench.entities import conll
 from workbench.errors import WorkbenchError
 
 Record = dict[str, Any]
@@ -191,21 +192,4 @@ def _tsv(text: io.TextIOBase) -> Iterator[Record]:
         yield dict(zip(header, row, strict=True))
 
 
-def _conll(text: io.TextIOBase) -> Iterator[Record]:
-    """One word and its tag a line, an empty line between sentences; -DOCSTART- lines are left out."""
-    words: list[str] = []
-    tags: list[str] = []
-    for line in [*text, ""]:
-        parts = line.split("\t") if "\t" in line else line.split()
-        if len(parts) >= 2 and parts[0].strip():
-            if parts[0] != "-DOCSTART-":
-                words.append(parts[0].strip())
-                tags.append(parts[-1].strip())
-        elif len(parts) == 1 and parts[0].strip():
-            raise ValueError(f"a line has a word and no tag: {line.strip()[:60]!r}")
-        elif words:
-            yield {"tokens": words, "tags": tags}
-            words, tags = [], []
-
-
-_PARSERS = {"csv": csv.DictReader, "tsv": _tsv, "json": _json, "jsonl": _jsonl, "conll": _conll}
+_PARSERS = {"csv": csv.DictReader, "tsv": _tsv, "json": _json, "jsonl": _jsonl, "conll": conll}
