@@ -68,7 +68,7 @@ def train(
     """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes."""
     from dataclasses import replace
 
-    from workbench.store import Store, jobs
+    from workbench.store import Store, followers, jobs
     from workbench.training import Recipe, carry_out, many, start
 
     if (recipe is None) == (resume is None):
@@ -81,7 +81,7 @@ def train(
         if dry_run:
             _dry_run(found, as_json)
             return
-    if many.follower():
+    if followers.follower():
         many.follow(store)
         return
     run = store.reopen(resume) if resume else start(found, store)
@@ -123,14 +123,17 @@ def evaluate(
     file: Annotated[Path | None, typer.Option("--out", help="Write a self-contained HTML report here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Benchmark models on a suite; recorded as a run."""
+    """Benchmark models on a suite, recorded as a run; under torchrun or accelerate launch on many processes."""
     from workbench.benchmarks import Results
     from workbench.benchmarks.export import report as page
     from workbench.benchmarks.run import run_job
-    from workbench.store import Store
+    from workbench.store import Store, followers
 
     config = {"models": model, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
     config["variants"] = vary or []
+    if followers.follower():
+        run_job(config, followers.Silent())
+        return
     with Store().record("eval", f"{suite}: {', '.join(model)}", config) as tracker, _bar(as_json) as report:
         tracker.result = run_job(config, _Shown(tracker, report))
     result = {"run": tracker.run_id, **tracker.result}

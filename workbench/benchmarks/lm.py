@@ -3,7 +3,8 @@
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from lm_eval import utils
@@ -11,15 +12,26 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 
 from workbench.benchmarks.cache import Cache
-from workbench.benchmarks.scoring import Request, Scorer
+from workbench.benchmarks.scoring import Request, Row, Scorer
+from workbench.benchmarks.shards import Shards
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 UNSCORED = (math.nan, False)
+T = TypeVar("T")
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 TOKEN_BUDGET: int | None = None  # tokens a batch; None lets the scorer choose
 GENERATION_BUDGET = 4096  # tokens a batch; decoding is bound by reading the weights, so more rows are nearly free
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch of (context, settings as text) to go on from, for at most `room` tokens."""
+
+    keys: list[Any]
+    room: int
+    settings: Any
 
 
 class SubjectLM(TemplateLM):
@@ -32,13 +44,21 @@ class SubjectLM(TemplateLM):
         n_truncated: requests cut from the left to the model's context so far.
     """
 
-    def __init__(self, subject: "Subject", *, token_budget: int | None = None, cache: Cache | None = None) -> None:
+    def __init__(
+        self,
+        subject: "Subject",
+        *,
+        token_budget: int | None = None,
+        cache: Cache | None = None,
+        shards: Shards | None = None,
+    ) -> None:
         super().__init__()
         self.subject = subject
         self.tokenizer: Any = subject.tokenizer
         self.max_length = subject.n_ctx
         self._device = subject.device
         self.cache = cache or Cache(None)
+        self.shards = shards or Shards()
         self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET)
         self.progress: Callable[[float], None] = lambda fraction: None
         self.n_truncated = 0
@@ -97,21 +117,43 @@ class SubjectLM(TemplateLM):
 
     def _scores(self, keys: list[Key]) -> dict[Key, tuple[float, bool]]:
         """(log-likelihood, greedy) of each (inputs, targets), from the cache where they are known."""
-        known = self.cache.get(keys)
+        known = self.shards.of_first(lambda: self.cache.get(keys))
         self.n_known += len(known)
         scores: dict[Key, tuple[float, bool]] = {key: (value, greedy) for key, ((value, greedy), _) in known.items()}
         # What this run itself has found stays in the plan: taken up again, it has the batches of an undisturbed one.
         open_keys = [key for key in keys if key not in known or known[key][1]]
-        done = len(keys) - len(open_keys)
-        for batch in self.scorer.plan([Request(i, *key) for i, key in enumerate(open_keys)]):
-            asked = [open_keys[request.index] for row in batch for request in row.requests]
-            if any(key not in scores for key in asked):
-                fresh = {open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()}
+        plan = self.scorer.plan([Request(i, *key) for i, key in enumerate(open_keys)])
+
+        def asked(batch: list[Row]) -> list[Key]:
+            return [open_keys[request.index] for row in batch for request in row.requests]
+
+        def compute(batch: list[Row]) -> dict[Key, tuple[float, bool]]:
+            return {open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()}
+
+        return self._in_rounds(plan, asked, compute, scores, count=len(keys))
+
+    def _in_rounds(
+        self,
+        batches: list[T],
+        asked: Callable[[T], list[Any]],
+        compute: Callable[[T], dict[Any, Any]],
+        known: dict[Any, Any],
+        *,
+        count: int,
+        keep: bool = True,
+    ) -> dict[Any, Any]:
+        """Answers by request, kept as they come; a batch of which all is known is not computed."""
+        answers = dict(known)
+        waiting = [batch for batch in batches if any(key not in answers for key in asked(batch))]
+        left = sum(len(asked(batch)) for batch in waiting)
+        for together in self.shards.rounds(waiting):
+            fresh = self.shards.each(together, compute)
+            if keep and self.shards.leads:
                 self.cache.put(fresh)
-                scores = fresh | scores
-            done += len(asked)
-            self.progress(done / len(keys))
-        return scores
+            answers = fresh | answers
+            left -= sum(len(asked(batch)) for batch in together)
+            self.progress(1 - left / count)
+        return answers
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood of whole texts, in windows of the model's context, every token predicted once."""
@@ -126,7 +168,8 @@ class SubjectLM(TemplateLM):
             ):
                 windows.append((None, *utils.make_disjoint_window(window)))
                 owners.append(owner)
-        totals = [0.0 if owner in set(owners) else math.nan for owner in range(len(requests))]
+        having = set(owners)
+        totals = [0.0 if owner in having else math.nan for owner in range(len(requests))]
         for owner, (loglikelihood, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
             totals[owner] += loglikelihood
         return totals
@@ -135,24 +178,22 @@ class SubjectLM(TemplateLM):
         """Text generated after each context, greedy unless the task samples, up to a stop sequence."""
         keys = [(tuple(self.tok_encode(r.args[0])), repr(r.args[1])) for r in requests]
         settings = {repr(r.args[1]): r.args[1] for r in requests}
-        known = self.cache.get([key for key in dict.fromkeys(keys) if not _samples(settings[key[1]])])
-        self.n_known += len(known)
-        texts: dict[Any, str] = {key: text for key, (text, _) in known.items()}
-        open_keys = [key for key in dict.fromkeys(keys) if key not in known or known[key][1]]
-        done = len(set(keys)) - len(open_keys)
-        for batch, room, gen in self._generation_plan(open_keys, settings):
-            if any(key not in texts for key in batch):
-                produced = self._generate([list(context) for context, _ in batch], room, dict(gen))
-                fresh = dict(zip(batch, produced, strict=True))
-                if not _samples(gen):
-                    self.cache.put(fresh)
-                texts = fresh | texts
-            done += len(batch)
-            self.progress(done / len(set(keys)))
+        distinct = list(dict.fromkeys(keys))
+        texts: dict[Any, str] = {}
+        # Texts drawn at random are drawn again each time.
+        for drawn in (False, True):
+            wanted = [key for key in distinct if _samples(settings[key[1]]) == drawn]
+            known = {} if drawn else self.shards.of_first(lambda wanted=wanted: self.cache.get(wanted))
+            self.n_known += len(known)
+            found = {key: text for key, (text, _) in known.items()}
+            plan = self._generation_plan([k for k in wanted if k not in known or known[k][1]], settings)
+            texts |= self._in_rounds(
+                plan, lambda batch: batch.keys, self._generate, found, count=len(distinct), keep=not drawn
+            )
         return [texts[key] for key in keys]
 
-    def _generation_plan(self, keys: list[Any], settings: dict[str, Any]) -> list[tuple[list[Any], int, Any]]:
-        """Batches of (keys, room in tokens, settings), longest contexts first."""
+    def _generation_plan(self, keys: list[Any], settings: dict[str, Any]) -> list["Prompts"]:
+        """Batches, longest contexts first."""
         # Without position ids a model counts the padding on the left: then only equal lengths share a batch.
         pads = "position_ids" in inspect.signature(self.subject.model.forward).parameters
         groups: dict[tuple[str, int], list[Any]] = {}
@@ -165,16 +206,16 @@ class SubjectLM(TemplateLM):
             # A model with a short context still needs room for the prompt.
             room = min(gen.pop("max_gen_toks"), self.max_length // 2)
             budget = max(self.scorer.token_budget, GENERATION_BUDGET)
+            self.n_truncated += sum(len(context) > self.max_length - room for context, _ in members)
             size = max(1, budget // (len(members[0][0]) + room))
-            found += [(members[start : start + size], room, gen) for start in range(0, len(members), size)]
+            found += [Prompts(members[start : start + size], room, gen) for start in range(0, len(members), size)]
         return found
 
-    def _generate(self, contexts: list[list[int]], room: int, settings: dict[str, Any]) -> list[str]:
+    def _generate(self, batch: "Prompts") -> dict[Any, str]:
         from lm_eval.models.utils_hf import stop_sequences_criteria
 
-        longest = self.max_length - room
-        self.n_truncated += sum(len(context) > longest for context in contexts)
-        contexts = [context[-longest:] for context in contexts]
+        room, settings = batch.room, dict(batch.settings)
+        contexts = [list(context[-(self.max_length - room) :]) for context, _ in batch.keys]
         eos = self.tokenizer.eos_token_id
         pad = next((t for t in (self.tokenizer.pad_token_id, eos) if t is not None), 0)
         width = max(len(context) for context in contexts)
@@ -195,7 +236,7 @@ class SubjectLM(TemplateLM):
                 **settings,
             )
         texts = [self.tokenizer.decode(row[width:], skip_special_tokens=True) for row in output.tolist()]
-        return [postprocess_generated_text(text, stop, None) for text in texts]
+        return {key: postprocess_generated_text(t, stop, None) for key, t in zip(batch.keys, texts, strict=True)}
 
 
 def _samples(settings: Any) -> bool:

@@ -14,6 +14,7 @@ from workbench.benchmarks.cache import Cache, cache_of
 from workbench.benchmarks.inside import INSIDE, heads_task
 from workbench.benchmarks.paired import compare_results
 from workbench.benchmarks.results import Results, plain, sample_frame
+from workbench.benchmarks.shards import Shards
 from workbench.benchmarks.sources import MissingDataError
 from workbench.benchmarks.suites import Suite, find_suite, with_variants
 from workbench.errors import WorkbenchError
@@ -54,6 +55,9 @@ def evaluate(
             `workbench.benchmarks.tasks.PROMPTS`); scored as tasks of their own, called "arc_easy@shots=2".
         cache: Answer requests that this very model has had before from `answers.sqlite` in the home folder.
 
+    Where a launcher such as torchrun has started several processes, each calls this, computes its share of the
+    requests, and returns the same results.
+
     Raises:
         WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
     """
@@ -68,7 +72,7 @@ def evaluate(
     settings = {"limit": limit, "num_fewshot": num_fewshot, "seed": seed}
     results = empty_results(subject, chosen, settings)
     origin = tracker.run_id if tracker else uuid4().hex
-    answers = cache_of(subject, origin) if cache else Cache(None)
+    answers = cache_of(subject, origin) if cache and Shards().leads else Cache(None)
     with closing(answers):
         for grown in each_task(subject, chosen, results, report, answers):
             results = grown
@@ -205,20 +209,24 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
         "seed": config.get("seed") or 0,
     }
     found: dict[str, Results] = {}
+    shards = Shards()
     for number, source in enumerate(sources):
         tracker.progress(number / len(sources), f"loading {source}")
         subject = load(source)
         name = _folder_name(subject.name, found)
         folder = Path(tracker.folder) / name
-        results = _resumed(folder, empty_results(subject, suite, settings))
+        fresh = empty_results(subject, suite, settings)
+        results = shards.of_first(lambda folder=folder, fresh=fresh: _resumed(folder, fresh))
 
         def report(fraction: float, message: str, number: int = number) -> None:
             tracker.progress((number + fraction) / len(sources), message)
 
-        with closing(cache_of(subject, Path(tracker.folder).name)) as cache:
+        cache = cache_of(subject, Path(tracker.folder).name) if shards.leads else Cache(None)
+        with closing(cache):
             for grown in each_task(subject, suite, results, report, cache):
                 results = grown
-                results.save(folder)
+                if shards.leads:
+                    results.save(folder)
         found[name] = results
     return _summary(found, Path(tracker.folder))
 

@@ -12,6 +12,8 @@ from workbench.paths import home
 
 AT_ONCE = 500
 """Keys looked up in one statement."""
+MOST = 4_000_000
+"""Answers that are kept, about 550 MB of log-likelihoods; beyond them the oldest go."""
 
 
 class Answers:
@@ -23,22 +25,25 @@ class Answers:
         model: What identifies the model and everything that its answers depend on, such as hash and precision.
         origin: Who writes, such as a run; an answer knows whether this origin or an earlier one gave it.
         path: The file; else `answers.sqlite` in `WORKBENCH_HOME`.
+        most: Answers that the file keeps, of all models; each new one beyond them takes the place of the oldest.
 
     Raises:
         WorkbenchError: the file cannot be written or is no database.
     """
 
-    def __init__(self, model: str, *, origin: str, path: Path | None = None) -> None:
-        self.model, self.origin = model, origin
+    def __init__(self, model: str, *, origin: str, path: Path | None = None, most: int = MOST) -> None:
+        self.model, self.origin, self.most = model, origin, most
         path = path or home() / "answers.sqlite"
         try:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            # Row numbers grow with time and have no gaps, so they say how many rows there are and which are oldest.
             self._db.execute(
-                "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, answer TEXT NOT NULL, "
-                "origin TEXT NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS given (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, "
+                "answer TEXT NOT NULL, origin TEXT NOT NULL)"
             )
+            self._db.execute("DROP TABLE IF EXISTS answers")  # of an earlier version, which kept everything
         except sqlite3.Error as error:
             raise WorkbenchError(f"{path} cannot hold cached answers ({error}); remove it to start afresh.") from error
 
@@ -52,7 +57,7 @@ class Answers:
         for start in range(0, len(keys), AT_ONCE):
             part = keys[start : start + AT_ONCE]
             marks = ",".join("?" * len(part))
-            rows = self._db.execute(f"SELECT key, answer, origin FROM answers WHERE key IN ({marks})", part)
+            rows = self._db.execute(f"SELECT key, answer, origin FROM given WHERE key IN ({marks})", part)
             found |= {key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows}
         return found
 
@@ -61,7 +66,8 @@ class Answers:
         rows = [(key, json.dumps(answer), self.origin) for key, answer in answers]
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            self._db.executemany("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO given (key, answer, origin) VALUES (?, ?, ?)", rows)
+            self._db.execute("DELETE FROM given WHERE number <= (SELECT max(number) FROM given) - ?", (self.most,))
             self._db.execute("COMMIT")
         except BaseException:
             self._db.execute("ROLLBACK")

@@ -3,24 +3,18 @@
 `torchrun --nproc-per-node 2 -m workbench train RECIPE` (or `accelerate launch`) starts the same command in each.
 """
 
-import os
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from workbench.store import Store, Tracker
-
-
-def follower() -> bool:
-    """Whether this process was started beside a first one that records the run."""
-    return int(os.environ.get("RANK", "0")) > 0
+from workbench.store.followers import Silent, several
 
 
 def lead(tracker: Tracker) -> Tracker:
     """Tell the other processes, if there are any, which run this is."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if several():
         _state()
         broadcast_object_list([tracker.run_id])
     return tracker
@@ -35,20 +29,10 @@ def follow(store: Store) -> None:
     told: list[Any] = [None]
     broadcast_object_list(told)
     run = store.get(told[0])
-    runner(Recipe.from_dict(run.config))(run.config, _Silent(run.folder))
+    runner(Recipe.from_dict(run.config))(run.config, Silent(run.folder))
 
 
 def _state() -> PartialState:
     import torch
 
     return PartialState(cpu=not torch.cuda.is_available())
-
-
-class _Silent:
-    """A tracker that writes nothing."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_args, **_words: False

@@ -1,0 +1,28 @@
+"""Several processes, one run: the first records it, the others work along and write nothing.
+
+`torchrun --nproc-per-node 2 -m workbench ...` (or `accelerate launch`) starts the same command in each.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+
+def follower() -> bool:
+    """Whether this process was started beside a first one that records the run."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def several() -> bool:
+    """Whether a launcher started more than this process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+class Silent:
+    """A tracker that writes nothing."""
+
+    def __init__(self, folder: Path = Path()) -> None:
+        self.folder = folder
+
+    def __getattr__(self, _name: str) -> Any:
+        return lambda *_args, **_words: False
