@@ -146,5 +146,5 @@ def test_disjoint_rows_are_one_apart_and_equal_rows_none():
 
 
 def test_models_of_other_shapes_say_so(tiny):
-    with pytest.raises(WorkbenchError, match="2 layers of 4 heads and big 3 of 4"):
+    with pytest.raises(WorkbenchError, match="2 layers of 4 heads, width 32 and big has 3 layers"):
         head_shift(tiny, subject_of(tiny_gpt(n_layers=3), "big"))

@@ -204,20 +204,24 @@ def compare(
     tuned: Model,
     suite: Annotated[str, typer.Option(help="A suite or a task.")] = "core",
     limit: Limit = 100,
+    part: Annotated[
+        list[str] | None, typer.Option(help="Only this: behaviour, text, layers, heads, weights; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """What changed between two models: behaviour with paired statistics, and which heads moved."""
+    """What changed between two models: weights, heads, text, layers and behaviour, each shown as it is there."""
     from workbench.comparison import compare as run
+    from workbench.comparison.terminal import tables
 
+    wanted = part or ["behaviour", "text", "layers", "heads", "weights"]
+    shown: Any = (
+        None if as_json else lambda name, found: [_show(rows, False, title=t) for t, rows in tables(name, found)]
+    )
     with _bar(as_json) as report:
-        found = run(base, tuned, suite=suite, limit=limit, progress=report)
+        found = run(base, tuned, suite=suite, limit=limit, parts=wanted, progress=report, partial=shown)
     if as_json:
         _print_json(found.to_dict())
         return
-    _show(found.table.to_dict("records"), False, title=f"{found.tuned} against {found.base}", columns=_PAIRED[1:])
-    if found.heads is not None:
-        rows = found.heads.to_frame().head(10).to_dict("records")
-        _show(rows, False, title="Heads whose attention moved most (Jensen-Shannon distance, 0..1)")
     for note in found.notes:
         err.print(_plain(note))
 

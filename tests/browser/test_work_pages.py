@@ -206,7 +206,7 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
     shape = GPT2Config(n_layer=1, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0)
     save(tmp_path / "flat", GPT2LMHeadModel(shape), tokenizer)
     page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"))
-    said = page.get_by_test_id("stAlert").filter(has_text="heads can only be compared one to one")
+    said = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
     expect(said).to_be_visible()
     expect(page.get_by_role("button", name="Measure", exact=True)).to_be_visible()
 

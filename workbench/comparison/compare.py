@@ -1,43 +1,94 @@
-"""Base against tuned: the same suite and the same text, with paired statistics."""
+"""Base against tuned, all of it in one record: the same items, the same texts, the same heads, matrix by matrix."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from workbench.benchmarks import Results, compare_results, evaluate
+from workbench.comparison.beliefs import LensShift, lens_shift
+from workbench.comparison.head_scores import ScoreShift, head_table, score_shift
 from workbench.comparison.heads import HeadShift, head_shift
+from workbench.comparison.layers import LayerShift, layer_shift
+from workbench.comparison.matching import VIEWS, obstacles, what_remains
+from workbench.comparison.text import Parting, TextShift, agreement, partings, text_shift
+from workbench.comparison.transfer import QUESTIONS, Transfer, probe_transfer
+from workbench.comparison.weights import WeightShift, weight_shift
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject, load
 
+Report = Callable[[float, str], None]
+NO_TASKS = pd.DataFrame(columns=["task", "metric", "base", "tuned", "difference", "low", "high", "p_adjusted", "n"])
+SHARE = {"weights": 0.1, "heads": 0.25, "text": 0.15, "layers": 0.2, "behaviour": 0.3}
+"""About how much of the whole time each part takes, in the order in which they are made."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class Comparison:
-    """Two Subjects compared.
+    """Two Subjects compared. A part that was not asked for, or cannot be had (`notes` say why), is None or empty.
 
-    - `table`: a row a task: base, tuned, difference, 95 % interval, p, p adjusted over tasks, n
-    - `heads`: how far each head's attention moved, None where heads cannot be matched
+    - `table`: a row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over tasks, n
+    - `text`, `partings`: loss and divergence token by token; where greedy writing parts
+    - `layers`, `lenses`, `transfer`: the residual stream; the logit lens; linear probes of each question
+    - `heads`, `scores`: how far each head's attention moved; the change of its catalogue scores
+    - `weights`: the update of every matrix
     - `notes`: what could not be compared, and why
     """
 
     base: str
     tuned: str
-    table: pd.DataFrame
-    heads: HeadShift | None
-    base_results: Results
-    tuned_results: Results
+    sha256: tuple[str, str]
+    settings: dict[str, Any]
+    table: pd.DataFrame = field(default_factory=NO_TASKS.copy)
+    base_results: Results | None = None
+    tuned_results: Results | None = None
+    text: TextShift | None = None
+    partings: list[Parting] = field(default_factory=list)
+    layers: LayerShift | None = None
+    lenses: LensShift | None = None
+    transfer: list[Transfer] = field(default_factory=list)
+    heads: HeadShift | None = None
+    scores: ScoreShift | None = None
+    weights: WeightShift | None = None
     notes: list[str] = field(default_factory=list)
 
+    def outcomes(self) -> pd.DataFrame:
+        """A row a task: how many items both, only the base, only the tuned and neither got right."""
+        if self.base_results is None or self.tuned_results is None:
+            return pd.DataFrame(columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
+        return outcomes(self.base_results, self.tuned_results)
+
+    def head_table(self) -> pd.DataFrame:
+        """One row a head with everything known of its change, the attention that moved farthest first."""
+        return head_table(self.heads, self.scores, None if self.weights is None else self.weights.heads)
+
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {
-            "base": self.base,
-            "tuned": self.tuned,
-            "tasks": self.table.to_dict("records"),
-            "heads": None if self.heads is None else self.heads.to_frame().to_dict("records"),
-            "notes": self.notes,
-        }
+        """A JSON-able record of every part."""
+        record: dict[str, Any] = {"base": self.base, "tuned": self.tuned, "sha256": list(self.sha256)}
+        record |= {"settings": self.settings, "tasks": self.table.to_dict("records")}
+        record["outcomes"] = self.outcomes().to_dict("records")
+        record["text"] = None if self.text is None else self.text.to_dict()
+        record["partings"] = [asdict(parting) for parting in self.partings]
+        record["agreement"] = agreement(self.partings) if self.partings else None
+        record["layers"] = None if self.layers is None else self.layers.to_frame().to_dict("records")
+        record["lenses"] = None if self.lenses is None else self.lenses.to_frame().to_dict("records")
+        record["transfer"] = [{"question": t.question, "rows": t.to_frame().to_dict("records")} for t in self.transfer]
+        record["heads"] = None if self.heads is None else self.head_table().to_dict("records")
+        record["weights"] = None if self.weights is None else self.weights.to_dict()
+        return record | {"notes": self.notes}
+
+
+def outcomes(base: Results, tuned: Results) -> pd.DataFrame:
+    """Items of each task by who got them right; tasks without right and wrong are left out."""
+    sides = [r.samples.set_index(["task", "doc_id"])["correct"].dropna() for r in (base, tuned)]
+    both: Any = pd.concat(sides, axis=1, join="inner", keys=["base", "tuned"])
+    rows = []
+    for task, part in both.groupby(level="task", sort=False):
+        a, b = part["base"] == 1, part["tuned"] == 1
+        counts = {"both": a & b, "only_base": a & ~b, "only_tuned": b & ~a, "neither": ~a & ~b}
+        rows.append({"task": task, **{name: int(mask.sum()) for name, mask in counts.items()}, "n": len(part)})
+    return pd.DataFrame(rows, columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
 
 
 def compare(
@@ -47,25 +98,92 @@ def compare(
     suite: str | list[str] = "core",
     limit: int | None = 100,
     seed: int = 0,
-    progress: Callable[[float, str], None] | None = None,
+    parts: Sequence[str] = tuple(VIEWS),
+    progress: Report | None = None,
+    partial: Callable[[str, Comparison], None] | None = None,
 ) -> Comparison:
-    """Evaluate both on the same documents of a suite, and compare their heads on the same text.
+    """Compare two Subjects part by part, the quick parts first.
 
-    Raises `WorkbenchError` for models or suites that cannot be had.
+    Args:
+        base: What was there before.
+        tuned: What it became.
+        suite: Benchmarks for `behaviour`, on the same items.
+        limit: Items a task.
+        seed: Of the items, the random sequences and the split of probes.
+        parts: Some of behaviour, text, layers, heads, weights; all by default.
+        progress: Called with (share done, message).
+        partial: Called with (part, the record so far) when a part is there.
+
+    Raises:
+        WorkbenchError: models, suites or parts that cannot be had. What cannot be compared becomes a note instead.
     """
+    if unknown := sorted(set(parts) - set(VIEWS)):
+        raise WorkbenchError(f"There is no part {', '.join(unknown)}; there are {', '.join(VIEWS)}.")
     first, second = load(base), load(tuned)
-    results = []
-    for i, subject in enumerate((first, second)):
+    settings = {"suite": suite, "limit": limit, "seed": seed, "parts": list(parts)}
+    found = Comparison(first.name, second.name, (first.hash, second.hash), settings)
+    missing = obstacles(first, second)
+    if set(missing) & set(parts):
+        found.notes.append(what_remains(first, second))
+    todo = [part for part in SHARE if part in parts and part not in missing]
+    whole, before = sum(SHARE[part] for part in todo), 0.0
+    for part in todo:
 
-        def report(share: float, message: str, i: int = i) -> None:
+        def report(share: float, message: str, before: float = before, part: str = part) -> None:
             if progress is not None:
-                progress((i + share) / 2, message)
+                progress((before + share * SHARE[part]) / whole, message)
 
-        results.append(evaluate(subject, suite, limit=limit, seed=seed, progress=report))
-    notes = [f"{task}: {why}" for task, why in results[0].skipped]
-    try:
-        heads = head_shift(first, second)
-    except WorkbenchError as error:
-        heads = None
-        notes.append(str(error))
-    return Comparison(first.name, second.name, compare_results(*results), heads, results[0], results[1], notes)
+        try:
+            _MAKERS[part](found, first, second, report)
+        except WorkbenchError as error:
+            if part == "behaviour":
+                raise
+            found.notes.append(f"{part}: {error}")
+        before += SHARE[part]
+        if partial is not None:
+            partial(part, found)
+    return found
+
+
+def _behaviour(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    chosen = {name: found.settings[name] for name in ("limit", "seed")}
+    results = []
+    for i, subject in enumerate((base, tuned)):
+        part = _share(report, i / 2, 1 / 2)
+        results.append(evaluate(subject, found.settings["suite"], **chosen, progress=part))
+    found.base_results, found.tuned_results = results
+    found.table = compare_results(*results)
+    found.notes += [f"{task}: {why}" for task, why in results[0].skipped]
+
+
+def _text(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    found.text = text_shift(base, tuned, progress=_share(report, 0, 0.4))
+    for done, parting in partings(base, tuned):
+        found.partings.append(parting)
+        report(0.4 + 0.6 * done, "writing on from the same prompts")
+
+
+def _layers(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    found.layers = layer_shift(base, tuned, progress=_share(report, 0, 0.2))
+    found.lenses = lens_shift(base, tuned, progress=_share(report, 0.2, 0.3))
+    for i, question in enumerate(QUESTIONS):
+        part = _share(report, 0.5 + i / len(QUESTIONS) / 2, 0.5 / len(QUESTIONS))
+        seed = found.settings["seed"]
+        found.transfer.append(probe_transfer(base, tuned, question, seed=seed, progress=part))
+
+
+def _heads(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    found.heads = head_shift(base, tuned, progress=_share(report, 0, 0.3))
+    found.scores = score_shift(base, tuned, seed=found.settings["seed"], progress=_share(report, 0.3, 0.7))
+
+
+def _weights(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    found.weights = weight_shift(base, tuned, progress=report)
+
+
+def _share(report: Report, start: float, part: float) -> Report:
+    """The same report, where all of one step is `part` of the whole from `start` on."""
+    return lambda share, message: report(start + part * share, message)
+
+
+_MAKERS = {"behaviour": _behaviour, "text": _text, "layers": _layers, "heads": _heads, "weights": _weights}

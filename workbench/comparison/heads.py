@@ -1,5 +1,6 @@
 """How far each head's attention moved between two Subjects, on the same tokens."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.errors import WorkbenchError
+from workbench.comparison.matching import need
 from workbench.interp.attention import each_pattern
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
@@ -23,6 +24,7 @@ TEXTS = (
     "Request: wake me up tomorrow at half past six\nIntent:",
 )
 """Written for this project: prose and short requests, so that a general and a tuned behaviour both show."""
+Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -55,33 +57,28 @@ class HeadShift:
         return frame.sort_values("distance", ascending=False, ignore_index=True)
 
 
-def head_shift(base: Subject, tuned: Subject, texts: list[str] | None = None) -> HeadShift:
+def head_shift(
+    base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
+) -> HeadShift:
     """Compare every head's attention on `texts` (default: `TEXTS`).
 
     Raises `WorkbenchError` when the two differ in shape or split the texts into different tokens.
     """
-    shapes = [(s.card.n_layers, s.card.n_heads) for s in (base, tuned)]
-    if shapes[0] != shapes[1]:
-        raise WorkbenchError(
-            f"{base.name} has {shapes[0][0]} layers of {shapes[0][1]} heads and {tuned.name} {shapes[1][0]} of "
-            f"{shapes[1][1]}; heads can only be compared one to one between models of one shape."
-        )
+    need(base, tuned, "heads")
+    shape = (base.card.n_layers, base.card.n_heads)
     texts = list(TEXTS) if texts is None else texts
-    samples = np.zeros((len(texts), *shapes[0]))
+    samples = np.zeros((len(texts), *shape))
     for i, text in enumerate(texts):
+        if progress is not None:
+            progress(i / len(texts), f"attention on text {i + 1} of {len(texts)}")
         ids = base.encode(text)
-        if ids.tolist() != tuned.encode(text).tolist():
-            raise WorkbenchError(
-                f"{base.name} and {tuned.name} split text into different tokens, so their attention cannot be laid "
-                "over each other; benchmarks can still be compared."
-            )
         patterns: dict[int, Tensor] = {}
         each_pattern(base, ids, patterns.__setitem__)
 
         def look(layer: int, pattern: Tensor, i=i, patterns=patterns) -> None:
             samples[i, layer] = distance(patterns.pop(layer).to(pattern.device), pattern)[0].cpu().numpy()
 
-        each_pattern(tuned, ids, look)
+        each_pattern(tuned, ids.to(tuned.device), look)
     mean, low, high = mean_interval(samples)
     return HeadShift(base.name, tuned.name, mean, low, high, len(texts))
 

@@ -138,23 +138,35 @@ def head_scores(
     Texts are cut to `2 length` tokens; those of fewer than eight are left out.
     Raises `WorkbenchError` when no text is left.
     """
+    samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
+    mean, low, high = {}, {}, {}
+    for score, values in samples.items():
+        mean[score], low[score], high[score] = mean_interval(values)
+    what = "random tokens given twice" if texts is None else "text"
+    count = len(next(iter(samples.values())))
+    return HeadScores(subject.name, subject.hash, mean, low, high, count, length, seed, what)
+
+
+def score_samples(
+    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+) -> tuple[dict[str, Float[np.ndarray, "n layer head"]], int]:
+    """Every score of every sequence, which `head_scores` averages, and the length that was used.
+
+    Raises `WorkbenchError` as `head_scores` does.
+    """
     length = min(length, (subject.n_ctx - 1) // 2)
     card, found = subject.card, []
     if texts is None:
-        ids, what = repeated_tokens(subject, n, length, seed), "random tokens given twice"
+        ids = repeated_tokens(subject, n, length, seed)
         found.append(_samples(subject, ids, lambda pattern: pattern_scores(pattern, length)))
     else:
         rows = [ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8]
         if not rows:
             raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
-        what, length = "text", max(row.shape[1] for row in rows)
+        length = max(row.shape[1] for row in rows)
         found += [_samples(subject, row, lambda pattern, row=row: text_scores(pattern, row)) for row in rows]
-    mean, low, high, count = {}, {}, {}, 0
-    for score in SCORES:
-        values = np.concatenate([part[score] for part in found]).reshape(-1, card.n_layers, card.n_heads)
-        mean[score], low[score], high[score] = mean_interval(values)
-        count = len(values)
-    return HeadScores(subject.name, subject.hash, mean, low, high, count, length, seed, what)
+    shape = (-1, card.n_layers, card.n_heads)
+    return {score: np.concatenate([part[score] for part in found]).reshape(shape) for score in SCORES}, length
 
 
 def _samples(subject: Subject, ids: Int[Tensor, "n pos"], score) -> dict[str, Float[np.ndarray, "n layer head"]]:

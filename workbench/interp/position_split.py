@@ -57,6 +57,17 @@ def position_split(subject: Subject, *, n: int = 8, tokens: int = 12, orders: in
     out, since many heads park attention there. Raises `WorkbenchError` when the context is too short.
     """
     tokens = min(tokens, subject.n_ctx - 1)
+    mean, low, high = {}, {}, {}
+    for part, values in split_samples(subject, n=n, tokens=tokens, orders=orders, seed=seed).items():
+        mean[part], low[part], high[part] = mean_interval(values)
+    return PositionSplit(subject.name, subject.hash, mean, low, high, n, tokens, orders, seed)
+
+
+def split_samples(
+    subject: Subject, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0
+) -> dict[str, Float[np.ndarray, "n layer head"]]:
+    """The shares of every set of tokens, which `position_split` averages; raises what that raises."""
+    tokens = min(tokens, subject.n_ctx - 1)
     if tokens < 4:
         raise WorkbenchError(f"The context of {subject.name} holds {subject.n_ctx} tokens; the split needs five.")
     rng = np.random.default_rng(seed)
@@ -71,10 +82,7 @@ def position_split(subject: Subject, *, n: int = 8, tokens: int = 12, orders: in
                 samples[part][i, layer] = share.numpy()
 
         each_pattern(subject, ids, look)
-    mean, low, high = {}, {}, {}
-    for part, values in samples.items():
-        mean[part], low[part], high[part] = mean_interval(values)
-    return PositionSplit(subject.name, subject.hash, mean, low, high, n, tokens, orders, seed)
+    return samples
 
 
 def shuffled_tokens(

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
@@ -24,6 +26,14 @@ class Base(NamedTuple):
 
     name: str
     sha256: str
+
+
+class Factors(NamedTuple):
+    """One update `scale b a`: `a` `[r, in]`, `b` `[out, r]` (Hu et al. 2021)."""
+
+    a: Tensor
+    b: Tensor
+    scale: float
 
 
 def is_adapted(model: Any) -> bool:
@@ -61,6 +71,25 @@ def base_of(folder: Path) -> Base:
         raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
     if not found.name or Path(found.name).resolve() == folder.resolve():
         raise WorkbenchError(f"The adapter in {folder} does not say which model it belongs to; it cannot be used.")
+    return found
+
+
+def factors(folder: Path) -> dict[str, Factors]:
+    """The updates of an adapter by the name of the weight that each is added to.
+
+    Raises `WorkbenchError` when the folder cannot be read as a LoRA.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        root = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
+        scale, weights = config["lora_alpha"] / root, load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
+    found = {}
+    for name, a in weights.items():
+        if name.endswith(".lora_A.weight"):
+            module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+            found[f"{module}.weight"] = Factors(a, weights[name.replace(".lora_A.", ".lora_B.")], scale)
     return found
 
 

@@ -1,0 +1,182 @@
+"""What fine-tuning did to the weights: how far each matrix moved, and in how many directions.
+
+Read off the weights, exactly: no sample, so no interval.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.comparison.matching import need
+from workbench.subjects import Subject, adapter
+
+ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class WeightShift:
+    """The update `tuned - base` of every matrix.
+
+    `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius),
+    `norm` (|update|), `rank` (singular values above rounding), `effective_rank` (exp of the entropy of the singular
+    values; Roy & Vetterli 2007), `most` (what full rank would be), `lora_rank` (of the adapter that made it, else 0).
+    Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`: the relative change of a head's own
+    query, key, value and output matrices together (keys and values shared by a group count for each of its heads);
+    None where the heads cannot be taken apart.
+    """
+
+    base: str
+    tuned: str
+    table: pd.DataFrame
+    heads: Float[np.ndarray, "layer head"] | None
+
+    def grid(self, column: str = "relative") -> tuple[Float[np.ndarray, "layer matrix"], list[str]]:
+        """One column of the matrices inside the layers as a map, and the names of its columns; NaN where none is."""
+        inside = self.table[(self.table["layer"] >= 0) & (self.table["most"] > 1)]
+        names = sorted(set(inside["matrix"]), key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
+        wide = inside.pivot_table(index="layer", columns="matrix", values=column, aggfunc="first", dropna=False)
+        return wide.reindex(columns=names).to_numpy(float), names
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table, most changed first."""
+        return self.table.sort_values("relative", ascending=False, ignore_index=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        heads = None if self.heads is None else self.heads.tolist()
+        return {"matrices": self.to_frame().to_dict("records"), "heads": heads}
+
+
+@torch.no_grad()
+def weight_shift(base: Subject, tuned: Subject, *, progress: Report | None = None) -> WeightShift:
+    """Compare every matrix; where `tuned` is a LoRA of `base`, its factors are taken as they are.
+
+    Raises `WorkbenchError` for two models whose weights do not match one to one.
+    """
+    need(base, tuned, "weights")
+    ours, theirs = dict(base.model.named_parameters()), dict(tuned.model.named_parameters())
+    lora, names, rows = _lora(base, tuned), _names(base), []
+    for i, (name, weight) in enumerate(ours.items()):
+        if progress is not None:
+            progress(i / len(ours), f"weights {i + 1} of {len(ours)}")
+        other = theirs.get(name)
+        if other is None or other.shape != weight.shape:
+            continue
+        rows.append({**_place(name, names), **_update(weight, other, lora.get(name))})
+    return WeightShift(base.name, tuned.name, pd.DataFrame(rows), head_change(base, tuned))
+
+
+def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None) -> dict[str, float | int]:
+    size = float(weight.double().norm())
+    most = min(weight.shape) if weight.ndim > 1 else 1
+    if lora is None:
+        values = singular_values(other.double() - weight.double().to(other.device), floor=size)
+    else:
+        values = singular_values_of(lora)
+    norm = float(values.square().sum().sqrt())
+    return {
+        "relative": norm / size if size else float(norm > 0),
+        "norm": norm,
+        "rank": int((values > 0).sum()),
+        "effective_rank": effective_rank(values),
+        "most": most,
+        "lora_rank": 0 if lora is None else lora.a.shape[0],
+        "parameters": weight.numel(),
+    }
+
+
+def singular_values(update: Float[Tensor, "*shape"], *, floor: float = 0.0) -> Float[Tensor, " rank"]:
+    """Singular values of an update by the eigenvalues of its smaller Gram matrix, largest last.
+
+    What lies below the rounding of single-precision weights of norm `floor` is 0, so that the rank of a small update is
+    its own and not its noise's.
+    """
+    if update.ndim < 2:
+        return update.norm()[None]
+    flat = update.flatten(1) if update.ndim > 2 else update
+    gram = flat @ flat.T if flat.shape[0] <= flat.shape[1] else flat.T @ flat
+    if not gram.any():
+        return gram.new_zeros(1)
+    values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    least = max(floor * torch.finfo(torch.float32).eps, float(values.max()) * 1e-7)
+    return torch.where(values > least, values, 0.0)
+
+
+def singular_values_of(lora: adapter.Factors) -> Float[Tensor, " rank"]:
+    """Singular values of `scale B A` from its factors alone: those of `R_B R_A^T`, as small as the rank."""
+    left, right = torch.linalg.qr(lora.b.double()).R, torch.linalg.qr(lora.a.double().T).R
+    return torch.linalg.svdvals(left @ right.T) * lora.scale
+
+
+def effective_rank(values: Float[Tensor, " rank"]) -> float:
+    """`exp(H)` of the singular values as shares of their sum (Roy & Vetterli 2007); 0 where there is no update."""
+    if not (total := float(values.sum())):
+        return 0.0
+    share = values[values > 0] / total
+    return float((-(share * share.log()).sum()).exp())
+
+
+def head_change(base: Subject, tuned: Subject) -> Float[np.ndarray, "layer head"] | None:
+    """The relative Frobenius change of every head's own matrices; None where TransformerLens cannot name them."""
+    try:
+        parts = [[getattr(s.bridge, f"W_{part}").detach().double() for part in "QKVO"] for s in (base, tuned)]
+    except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
+        return None
+    n_heads = parts[0][0].shape[1]
+    moved = total = torch.zeros(parts[0][0].shape[:2], dtype=torch.float64, device=base.device)
+    for ours, theirs in zip(*parts, strict=True):
+        squares = torch.stack([(theirs.to(ours.device) - ours).square(), ours.square()]).sum((-2, -1))
+        change, size = squares.repeat_interleave(n_heads // squares.shape[-1], -1)
+        moved, total = moved + change, total + size
+    return (moved / total.clamp_min(1e-30)).sqrt().cpu().numpy()
+
+
+def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
+    """The factors of the adapter that made `tuned` out of `base`, by the weight they add to; else nothing."""
+    folder = Path(tuned.card.source)
+    if not folder.is_dir() or not adapter.is_adapter(folder) or adapter.base_of(folder).sha256 != base.hash:
+        return {}
+    return adapter.factors(folder)
+
+
+def _names(subject: Subject) -> dict[str, str]:
+    """TransformerLens's words for modules, by their path in the model; paths inside a layer start at the layer."""
+    mapping: Any = subject.bridge.adapter.component_mapping
+    outer = {"embed": "W_E", "pos_embed": "W_pos", "unembed": "W_U", "ln_final": "final norm"}
+    found = {mapping[k].name: word for k, word in outer.items() if k in mapping}
+    found["layers"] = mapping["blocks"].name
+    for part, inside in _modules(mapping["blocks"].submodules):
+        found[inside] = part
+    return found
+
+
+def _modules(block: Any) -> Iterator[tuple[str, str]]:
+    words = {"q": "W_Q", "k": "W_K", "v": "W_V", "o": "W_O", "qkv": "W_QKV"}
+    for name, word in {**words, "q_norm": "query norm", "k_norm": "key norm"}.items():
+        if (part := block["attn"].submodules.get(name)) is not None:
+            yield word, f"{block['attn'].name}.{part.name}"
+    for name, word in {"in": "W_in", "gate": "W_gate", "out": "W_out"}.items():
+        if "mlp" in block and (part := block["mlp"].submodules.get(name)) is not None:
+            yield word, f"{block['mlp'].name}.{part.name}"
+    for name, part in block.items():
+        if name.startswith("ln"):
+            yield f"norm {name}", part.name
+
+
+def _place(name: str, names: dict[str, str]) -> dict[str, Any]:
+    """Layer and matrix of a parameter; one that TransformerLens has no word for keeps its own name."""
+    module, _, kind = name.rpartition(".")
+    layer, inside = -1, module
+    if module.startswith(names["layers"] + "."):
+        number, _, inside = module.removeprefix(names["layers"] + ".").partition(".")
+        layer = int(number)
+    word = names.get(inside, inside)
+    return {"layer": layer, "matrix": word if kind == "weight" else f"{word} {kind}"}
