@@ -1,38 +1,48 @@
-"""Compare: what fine-tuning changed in behaviour, with paired intervals, and in which heads."""
+"""Compare: what fine-tuning changed in behaviour, predictions, representation, heads and weights."""
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 import workbench as wb
 from workbench.benchmarks import Results, minimal_detectable_difference, suites
-from workbench.comparison import HeadShift, head_shift
+from workbench.comparison import head_shift, score_shift
+from workbench.comparison.compare import outcomes
+from workbench.comparison.head_scores import head_table
+from workbench.comparison.lineage import lineage_pair, relatives
+from workbench.comparison.weights import head_change
 from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw_attention
 from workbench.figures import comparison as draw
 from workbench.figures import scores as draw_scores
 from workbench.figures.style import head_name
 from workbench.interp.attention import Attention
+from workbench.interp.heads import UNITS
 from workbench.subjects import resolve
+from workbench.ui import change_views as views
 from workbench.ui import evaluations as ev
 from workbench.ui import runs as ui
+from workbench.ui import samples
+from workbench.ui.change_views import TEXT, measured
 from workbench.ui.charts import chart, downloads
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import plain_name, short_names
 
-TEXT = "Request: please wake me up at half past six tomorrow\nIntent:"
+VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights"]
+DISTANCE, WEIGHTS = "attention (Jensen-Shannon distance)", "weights (relative change)"
+SNIPPETS = {
+    "Behaviour": "print(found.table, found.outcomes())  # paired differences with 95 % intervals",
+    "Text": "print(found.text.summary(), found.text.texts[0].to_frame(), found.partings)",
+    "Layers": "print(found.layers.to_frame(), found.lenses.to_frame(), found.transfer[0].to_frame())",
+    "Heads": "print(found.head_table().head())",
+    "Weights": "print(found.weights.to_frame().head())",
+}
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def compared(_results: dict[str, Results], base: str, tuned: str, run_id: str) -> pd.DataFrame:
     return ev.compared(_results, base, tuned)
-
-
-@st.cache_data(max_entries=16, show_spinner="Comparing every head's attention on eight texts")
-def shift(hashes: tuple[str, str], _base: wb.Subject, _tuned: wb.Subject) -> HeadShift:
-    first, second = sorted(set(hashes))[0], sorted(set(hashes))[-1]
-    with alone(first), alone(second):  # always in one order, so that two sessions cannot wait for each other
-        return head_shift(_base, _tuned)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the attention of every head")
@@ -60,16 +70,16 @@ def behaviour(base: str, tuned: str) -> None:
     if run is None:
         st.info(
             f"Not measured on {suite} yet: {' and '.join(short_names((base, tuned)).values())}. Press Measure: it runs "
-            "in the background, about a minute for the bundled pair on core; the heads below need not wait.",
+            "in the background, about a minute for the bundled pair on core; the other views need not wait.",
             icon=":material/scoreboard:",
         )
         return
     ui.live(run.id)
     if run.status == "done":
-        measured(run, *exact, limit)
+        shown(run, *exact, limit)
 
 
-def measured(run, base: str, tuned: str, limit: int) -> None:
+def shown(run, base: str, tuned: str, limit: int) -> None:
     if (used := run.config.get("limit")) != limit:
         more = f"; measure again for {limit}" if used and used < limit else ""
         st.caption(f"Measured with {used or 'all'} items a task{more}.")
@@ -88,6 +98,11 @@ def measured(run, base: str, tuned: str, limit: int) -> None:
         "Filled: the 95 % interval (paired bootstrap over the same items) leaves out 0. p is corrected over "
         "tasks (Benjamini-Hochberg)."
     )
+    st.subheader("Which items?")
+    st.markdown("Items by who got them right; choose a task below to see them, and where their heads look.")
+    counts = outcomes(*found.values())
+    st.dataframe(counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content")
+    samples.browse(found, *found)
     with st.expander("As a table"):
         st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
     downloads(
@@ -104,32 +119,36 @@ def choose(name: str) -> None:
 
 
 @st.fragment
-def heads(base: wb.Subject, tuned: wb.Subject, found: HeadShift) -> None:
-    frame = found.to_frame()
+def heads(base: wb.Subject, tuned: wb.Subject) -> None:
+    found = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
+    scores = measured("scores", base, tuned, lambda report: score_shift(base, tuned, progress=report))
+    weights = measured("head weights", base, tuned, lambda report: head_change(base, tuned))
+    table = head_table(found, scores, weights)
     names = [head_name(i, j) for i in range(found.mean.shape[0]) for j in range(found.mean.shape[1])]
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)  # the head of another, larger model
-    pick, box = st.columns([1, 4])
-    name = pick.selectbox("Head", names, names.index(frame["name"][0]), key="head", bind="query-params")
+    kinds = {DISTANCE: "distance", **({WEIGHTS: "weights"} if weights is not None else {})}
+    kinds |= {name.removesuffix("_score").replace("_", " "): name for name in scores.mean}
+    pick, sort, box = st.columns([1, 2, 3])
+    name = str(pick.selectbox("Head", names, names.index(table["name"][0]), key="head", bind="query-params"))
+    kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
     text = box.text_area("Text", TEXT, height=70, key="text", bind="query-params")
-    layer, head = divmod(names.index(name), found.mean.shape[1])
+    place = divmod(names.index(name), found.mean.shape[1])
+    figure = draw_heads(kind, kinds[kind], (found, scores, weights), place)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        figure = draw.head_map(found.mean, found.low, found.high, n=found.n, chosen=(layer, head))
-        chart(
-            figure,
-            key="shift",
-            name="head-shift",
-            on_click=choose,
-            alt="Jensen-Shannon distance of every head",
-        )
+        chart(figure, key="shift", name=f"head-{kinds[kind]}", on_click=choose, alt=f"Change of every head: {kind}")
     with right:
-        shown = frame[["name", "distance", "low", "high"]].rename(columns={"name": "head"})
+        shown = table.reindex(table[kinds[kind]].abs().sort_values(ascending=False, kind="stable").index)
+        order = ["name", kinds[kind], f"{kinds[kind]}_low", f"{kinds[kind]}_high", "distance", "weights", *scores.mean]
+        shown = shown[[c for c in dict.fromkeys(order) if c in shown]].reset_index(drop=True)
 
         def choose_row() -> None:
             if rows := st.session_state["changed"].selection.rows:
                 choose(shown["head"][rows[0]])
 
+        short = {"name": "head", f"{kinds[kind]}_low": "low", f"{kinds[kind]}_high": "high"}
+        shown = shown.rename(columns=short | {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean})
         st.dataframe(
             shown,
             hide_index=True,
@@ -139,13 +158,25 @@ def heads(base: wb.Subject, tuned: wb.Subject, found: HeadShift) -> None:
             selection_mode="single-row",
             key="changed",
         )
-    patterns(base, tuned, name, (layer, head), text or "")
-    downloads(
-        lambda: [figure],
-        found.to_frame,
-        name="head-shift",
-        title=f"Attention of {found.tuned} against {found.base}",
+    st.caption(
+        f"Attention: Jensen-Shannon distance on the same {found.n} texts, 0 = the same, 1 = nothing in common. Scores: "
+        f"tuned − base on the same {scores.n} random sequences (95 % intervals, paired; copying and weights are read "
+        "off the weights and have none). Click a cell or a row to see both patterns."
     )
+    patterns(base, tuned, name, place, text or "")
+    downloads(lambda: [figure], lambda: table, name="heads", title=f"Heads of {found.tuned} against {found.base}")
+
+
+def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int]) -> go.Figure:
+    found, scores, weights = all_of_them
+    if column == "distance":
+        return draw.head_map(found.mean, found.low, found.high, n=found.n, chosen=place)
+    if column == "weights":
+        return draw.head_map(weights, weights, weights, n=0, chosen=place, name=kind)
+    unit = f", {UNITS[column]}" if column in UNITS else ""
+    ends = scores.mean[column], scores.low[column], scores.high[column]
+    n = 0 if column == "copying" else scores.n
+    return draw.head_map(*ends, n=n, chosen=place, name=f"{kind}{unit}, tuned − base", signed=True)
 
 
 def patterns(base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, int], text: str) -> None:
@@ -161,36 +192,41 @@ def patterns(base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, i
             chart(figure, key=f"pattern of {side}", name=file, alt=f"Attention of {name} in {found.subject}")
 
 
-def inside(base: str, tuned: str) -> None:
-    st.subheader("Which heads look elsewhere?")
-    try:
-        first, second = cached_load(base), cached_load(tuned)
-        found = shift((first.hash, second.hash), first, second)
-    except WorkbenchError as error:
-        st.info(f"The heads cannot be compared: {error}", icon=":material/info:")
-        return
-    st.caption(
-        f"How far each head's attention moved on the same {found.n} texts: Jensen-Shannon distance, 0 = the "
-        "same, 1 = nothing in common; 95 % intervals over the texts. Click a head to see both patterns."
-    )
-    heads(first, second, found)
+def pick() -> tuple[str, str]:
+    left, right = st.columns(2)
+    first, second = lineage_pair(str(st.query_params.get("tuned") or st.query_params.get("base") or "shelf-base"))
+    with left:
+        base = pick_name("Base", key="base", default=first)
+    with right:
+        tuned = pick_name("Tuned", key="tuned", default=second)
+    known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
+    if known:
+        words = ["–", *known]
+        st.pills("Relatives of the base", words[1:], key="relative", on_change=lambda: take(known), default=None)
+    return base, tuned
+
+
+def take(known: dict[str, str]) -> None:
+    if chosen := st.session_state.pop("relative", None):
+        st.session_state["tuned"] = known[chosen]
 
 
 st.title("What did fine-tuning change?")
-st.caption("Two models on the same items and texts: whether the difference is real, and which heads changed.")
-left, right = st.columns(2)
-with left:
-    base = pick_name("Base", key="base", default="shelf-base")
-with right:
-    tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
+st.caption("Two models on the same items, texts and weights: whether the difference is real, and where it lies.")
+base, tuned = pick()
 if resolve(base) == resolve(tuned):
     st.info("Base and tuned are the same model: every difference is exactly 0.", icon=":material/info:")
-behaviour(base, tuned)
-inside(base, tuned)
+view = str(st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True))
+if view == "Behaviour":
+    behaviour(base, tuned)
+else:
+    first, second = cached_load(base), cached_load(tuned)
+    drawn = {"Text": views.text, "Layers": views.layers, "Heads": heads, "Weights": views.weights}
+    views.guarded(drawn[view], first, second)
 same_in_python(f"""\
 import workbench as wb
 
-found = wb.compare({base!r}, {tuned!r}, suite="core", limit=50)
-print(found.table)  # paired differences with 95 % intervals
-print(found.heads.to_frame().head() if found.heads else found.notes)
+found = wb.compare({base!r}, {tuned!r}, suite="core", limit=50, parts=[{view.lower()!r}])
+{SNIPPETS[view]}
+print(found.notes)
 """)

@@ -2,11 +2,16 @@
 
 import streamlit as st
 
+from workbench.comparison import checkpoint_series
 from workbench.comparison.dynamics import dynamics
+from workbench.comparison.series import MEASURES
 from workbench.errors import WorkbenchError
+from workbench.figures import change as draw_change
 from workbench.figures.dynamics import dynamics as draw
+from workbench.store import Run
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
+from workbench.ui.evaluations import decimals
 from workbench.ui.links import page_link
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -19,43 +24,91 @@ st.caption(
     "Loss, the best induction head, the best previous-token head and a benchmark over the checkpoints that a run "
     "kept. Where induction appears, the loss bends (Olsson et al. 2022)."
 )
-found = [run for run in ui.store().list("train", limit=200) if len(list((run.folder / "checkpoints").glob("*"))) > 1]
+TASK_HELP = "50 items, made here, the same always."
+AGAINST = {"the last checkpoint": "last", "the first checkpoint": "first", "what it was fine-tuned from": "base"}
+PARTS = {"heads": "head", "stream": "after so many layers", "weights": "layer"}
+
+
+def learned(run: Run, task: str) -> None:
+    """Loss, head scores and a benchmark over training tokens."""
+    key = ("dynamics", run.id, run.ended, run.status, task)
+    result = with_progress(key, lambda report: dynamics(run, task=task, progress=report))
+    rise = result.rise()
+    figure = draw(result.to_frame(), rise=rise)
+    name = f"dynamics-{plain_name(run.title)}"
+    chart(figure, key="dynamics", name=name, alt="Loss, head scores and accuracy over tokens")
+    shaded = (
+        f"Shaded: the induction score rose most between {rise[0]:,} and {rise[1]:,} tokens."
+        if rise
+        else "The induction score never rose by 0.1 from one checkpoint to the next."
+    )
+    st.caption(
+        f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; "
+        "of one run, so they say nothing of another seed."
+    )
+    title = f"Training dynamics of {run.title} ({run.id})"
+    downloads(lambda: [figure], result.to_frame, name=f"dynamics-{run.id}", title=title)
+
+
+@st.fragment
+def changed(run: Run) -> None:
+    """How far each head and layer is from one checkpoint, over all of them."""
+    left, right = st.columns([1, 1])
+    known = [words for words, which in AGAINST.items() if which != "base" or run.config.get("base")]
+    words = str(left.selectbox("Against", known, key="against", bind="query-params"))
+    options = list(PARTS)
+    measure = str(
+        right.segmented_control("What", options, default="heads", key="what", bind="query-params", required=True)
+    )
+    against = AGAINST[words]
+    if ui.pressed(st.button, "Measure every checkpoint", "changes"):
+        st.session_state["changes of"] = (run.id, against)
+    if st.session_state.get("changes of") != (run.id, against):
+        st.caption(
+            f"{len(run.checkpoints)} checkpoints are loaded one after the other; seconds each for a small model."
+        )
+        return
+    key = ("changes", run.id, run.ended, run.status, against)
+    found = with_progress(key, lambda report: checkpoint_series(run, against=against, progress=report))
+    values, places, steps = found.grid(measure)
+    figure = draw_change.over_time(values, places, steps, name=MEASURES[measure], what=PARTS[measure])
+    chart(figure, key="changes", name=f"changes-{measure}-{run.id}", alt=f"{MEASURES[measure]} over checkpoints")
+    st.caption(f"{MEASURES[measure]} against {words}; 0 = the same. Intervals over texts are in the download.")
+    if against == "last":
+        half = found.half_way(measure).dropna().rename(columns={"place": PARTS[measure], "at": "half way at step"})
+        st.markdown("**When had each come half the way?** From this step on it is at most half as far from the end.")
+        st.dataframe(half, hide_index=True, height=240, width="content", column_config=decimals(half))
+    downloads(lambda: [figure], lambda: found.table, name=f"changes-{run.id}", title=f"Changes of {run.title}")
+
+
+runs = [run for kind in ("train", "finetune") for run in ui.store().list(kind, limit=200)]
 left, right = st.columns([3, 1])
 with left:
-    run = ui.pick_run("Run", found)
-task = right.selectbox(
-    "Benchmark", TASKS, key="task", bind="query-params", help="50 items, made here, the same always."
-)
+    run = ui.pick_run("Run", [run for run in runs if len(run.checkpoints) > 1])
+task = right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP)
 if run is None:
     st.info("No run has kept checkpoints yet. Train one, with `series = 12` under [train].", icon=":material/info:")
     page_link("train", "Train", icon=":material/model_training:")
     st.stop()
+if run.kind == "train":
+    try:
+        learned(run, str(task))
+    except WorkbenchError as error:
+        st.info(str(error), icon=":material/info:")
+st.subheader("When did each part change?")
 try:
-    key = ("dynamics", run.id, run.ended, run.status, task)
-    result = with_progress(key, lambda report: dynamics(run, task=str(task), progress=report))
+    changed(run)
 except WorkbenchError as error:
     st.info(str(error), icon=":material/info:")
-    st.stop()
-rise = result.rise()
-figure = draw(result.to_frame(), rise=rise)
-chart(
-    figure, key="dynamics", name=f"dynamics-{plain_name(run.title)}", alt="Loss, head scores and accuracy over tokens"
-)
-shaded = (
-    f"Shaded: the induction score rose most between {rise[0]:,} and {rise[1]:,} tokens."
-    if rise
-    else "The induction score never rose by 0.1 from one checkpoint to the next."
-)
-st.caption(
-    f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; of "
-    "one run, so they say nothing of another seed."
-)
-downloads(
-    lambda: [figure], result.to_frame, name=f"dynamics-{run.id}", title=f"Training dynamics of {run.title} ({run.id})"
-)
 same_in_python(f"""\
+from workbench.comparison import checkpoint_series
+from workbench.comparison import checkpoint_series
 from workbench.comparison.dynamics import dynamics
+from workbench.comparison.series import MEASURES
 
-found = dynamics({run.id!r}, task={task!r})
-print(found.to_frame(), found.rise())
+changes = checkpoint_series({run.id!r}, against="last")
+print(changes.half_way("heads"), changes.grid("weights"))
+if {run.kind!r} == "train":
+    found = dynamics({run.id!r}, task={task!r})
+    print(found.to_frame(), found.rise())
 """)

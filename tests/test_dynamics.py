@@ -1,14 +1,18 @@
 """Training dynamics over the checkpoints of a real run."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
+from workbench.comparison import Series, checkpoint_series, relatives
 from workbench.comparison.dynamics import Dynamics, Point, dynamics
+from workbench.comparison.lineage import lineage_pair, parent
 from workbench.errors import WorkbenchError
 from workbench.figures.dynamics import dynamics as draw
 from workbench.interp.heads import head_scores
+from workbench.subjects.intervention import Intervention
 
 
 def test_every_kept_checkpoint_is_measured_and_drawn(text):  # noqa: F811
@@ -37,3 +41,46 @@ def test_the_rise_is_where_a_measure_gained_most():
     assert Dynamics("r", "t", "repeat", points, []).rise() == (20, 40)
     assert Dynamics("r", "t", "repeat", points[:1], []).rise() is None
     assert np.isnan(Dynamics("r", "t", "repeat", [], [(10, 2.0)]).to_frame()["low"]).all()
+
+
+def test_every_head_and_layer_ends_where_the_last_checkpoint_is(text):  # noqa: F811
+    run = wb.train(recipe(text, steps=8, eval_every=8, checkpoint_every=8, series=3))
+    found = checkpoint_series(run.id, texts=["one two three four five six seven eight"])
+    steps = list(run.checkpoints)
+    for measure in ("kl", "heads", "stream", "weights"):
+        values, places, order = found.grid(measure)
+        assert order == steps and len(places) == len(values) and (values[:, -1] == 0).all()
+        assert values[:, 0].max() > 0
+    table = found.table.set_index(["measure", "order", "place"])["value"]
+    first, last = (wb.load(f"run:{run.id}@{step}") for step in (steps[0], steps[-1]))
+    layer = [(n, p) for n, p in last.model.named_parameters() if n.startswith("model.layers.0.")]
+    old = dict(first.model.named_parameters())
+    update = sum(float((old[n] - p).double().square().sum()) for n, p in layer) ** 0.5
+    size = sum(float(p.double().square().sum()) for _, p in layer) ** 0.5
+    assert table["weights", steps[0], "0"] == pytest.approx(update / size)
+    with pytest.raises(WorkbenchError, match="began from nothing"):
+        checkpoint_series(run.id, against="base")
+
+
+def test_half_way_is_the_first_step_from_which_on_it_stays_near():
+    values = {"L0H0": [0.8, 0.3, 0.5, 0.2, 0.0], "L0H1": [0.6, 0.3, 0.2, 0.1, 0.0], "L1H0": [0.0] * 5}
+    rows = [
+        {"subject": "", "order": 2**i, "measure": "heads", "place": place, "value": v, "low": v, "high": v, "n": 2}
+        for place, row in values.items()
+        for i, v in enumerate(row)
+    ]
+    half = Series("end", pd.DataFrame(rows)).half_way().set_index("place")["at"]
+    assert half["L0H0"] == 8 and half["L0H1"] == 2 and np.isnan(half["L1H0"])
+
+
+def test_lineage_is_read_from_cards_runs_and_edits_without_loading_a_model(text):  # noqa: F811
+    run = wb.train(recipe(text, steps=4, eval_every=4, checkpoint_every=2, series=3))
+    steps = list(run.checkpoints)
+    others = {r.name: r.how for r in relatives(f"run:{run.id}")}
+    assert others == {f"run:{run.id}@{step}": f"step {step} of its run" for step in steps[:-1]}
+    child = wb.load("shelf-tuned").card.parent
+    assert parent("shelf-tuned") == child and lineage_pair("shelf-tuned") == (child, "shelf-tuned")
+    assert "shelf-tuned" in [r.name for r in relatives(child)]
+    kept = Intervention("lineage-test", f"run:{run.id}", ()).save()
+    assert parent(kept) == f"run:{run.id}" and kept in [r.name for r in relatives(f"run:{run.id}")]
+    assert parent("./no-such-folder") == "" and relatives("./no-such-folder") == []

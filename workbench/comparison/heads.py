@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.comparison.matching import need
+from workbench.comparison.matching import need, same_ids
 from workbench.interp.attention import each_pattern
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
@@ -24,6 +24,8 @@ TEXTS = (
     "Request: wake me up tomorrow at half past six\nIntent:",
 )
 """Written for this project: prose and short requests, so that a general and a tuned behaviour both show."""
+LONGEST = 512
+"""Tokens of a text that are read at most, fewer where the context is shorter."""
 Report = Callable[[float, str], None]
 
 
@@ -66,12 +68,11 @@ def head_shift(
     """
     need(base, tuned, "heads")
     shape = (base.card.n_layers, base.card.n_heads)
-    texts = list(TEXTS) if texts is None else texts
-    samples = np.zeros((len(texts), *shape))
-    for i, text in enumerate(texts):
+    rows = same_ids(base, tuned, TEXTS if texts is None else texts, LONGEST)
+    samples = np.zeros((len(rows), *shape))
+    for i, ids in enumerate(rows):
         if progress is not None:
-            progress(i / len(texts), f"attention on text {i + 1} of {len(texts)}")
-        ids = base.encode(text)
+            progress(i / len(rows), f"attention on text {i + 1} of {len(rows)}")
         patterns: dict[int, Tensor] = {}
         each_pattern(base, ids, patterns.__setitem__)
 
@@ -80,7 +81,7 @@ def head_shift(
 
         each_pattern(tuned, ids.to(tuned.device), look)
     mean, low, high = mean_interval(samples)
-    return HeadShift(base.name, tuned.name, mean, low, high, len(texts))
+    return HeadShift(base.name, tuned.name, mean, low, high, len(rows))
 
 
 def distance(p: Float[Tensor, "*rest query key"], q: Float[Tensor, "*rest query key"]) -> Float[Tensor, "*rest"]:

@@ -26,11 +26,11 @@ class WeightShift:
     """The update `tuned - base` of every matrix.
 
     `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius),
-    `norm` (|update|), `rank` (singular values above rounding), `effective_rank` (exp of the entropy of the singular
-    values; Roy & Vetterli 2007), `most` (what full rank would be), `lora_rank` (of the adapter that made it, else 0).
-    Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`: the relative change of a head's own
-    query, key, value and output matrices together (keys and values shared by a group count for each of its heads);
-    None where the heads cannot be taken apart.
+    `norm` (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank` (exp of the entropy of
+    the singular values; Roy & Vetterli 2007), `most` (what full rank would be), `lora_rank` (of the adapter that made
+    it, else 0). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`: the relative change of a
+    head's own query, key, value and output matrices together (keys and values shared by a group count for each of its
+    heads); None where the heads cannot be taken apart.
     """
 
     base: str
@@ -56,8 +56,10 @@ class WeightShift:
 
 
 @torch.no_grad()
-def weight_shift(base: Subject, tuned: Subject, *, progress: Report | None = None) -> WeightShift:
+def weight_shift(base: Subject, tuned: Subject, *, ranks: bool = True, progress: Report | None = None) -> WeightShift:
     """Compare every matrix; where `tuned` is a LoRA of `base`, its factors are taken as they are.
+
+    Without `ranks` only norms are measured, which takes no singular values; ranks are then NaN.
 
     Raises `WorkbenchError` for two models whose weights do not match one to one.
     """
@@ -70,14 +72,16 @@ def weight_shift(base: Subject, tuned: Subject, *, progress: Report | None = Non
         other = theirs.get(name)
         if other is None or other.shape != weight.shape:
             continue
-        rows.append({**_place(name, names), **_update(weight, other, lora.get(name))})
+        rows.append({**_place(name, names), **_update(weight, other, lora.get(name), ranks)})
     return WeightShift(base.name, tuned.name, pd.DataFrame(rows), head_change(base, tuned))
 
 
-def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None) -> dict[str, float | int]:
+def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: bool) -> dict[str, float | int]:
     size = float(weight.double().norm())
     most = min(weight.shape) if weight.ndim > 1 else 1
-    if lora is None:
+    if lora is None and not ranks:
+        values = (other.double() - weight.double().to(other.device)).norm()[None]
+    elif lora is None:
         values = singular_values(other.double() - weight.double().to(other.device), floor=size)
     else:
         values = singular_values_of(lora)
@@ -85,8 +89,9 @@ def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None) -> dict
     return {
         "relative": norm / size if size else float(norm > 0),
         "norm": norm,
-        "rank": int((values > 0).sum()),
-        "effective_rank": effective_rank(values),
+        "size": size,
+        "rank": int((values > 0).sum()) if ranks else float("nan"),
+        "effective_rank": effective_rank(values) if ranks else float("nan"),
         "most": most,
         "lora_rank": 0 if lora is None else lora.a.shape[0],
         "parameters": weight.numel(),

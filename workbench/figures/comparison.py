@@ -13,27 +13,38 @@ Grid = Float[np.ndarray, "layer head"]
 
 
 def head_map(
-    mean: Grid, low: Grid, high: Grid, *, n: int, chosen: tuple[int, int] | None = None, title: str = ""
+    mean: Grid,
+    low: Grid,
+    high: Grid,
+    *,
+    n: int,
+    chosen: tuple[int, int] | None = None,
+    title: str = "",
+    name: str = "Jensen-Shannon distance",
+    signed: bool = False,
 ) -> go.Figure:
-    """Layer x head heat map of the Jensen-Shannon distance (0 to 1); the interval is in the hover.
+    """Layer x head heat map of how far each head changed; the interval is in the hover.
 
     Args:
-        mean: The distance averaged over texts.
+        mean: The change averaged over samples.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        n: Texts.
+        n: Samples; 0 for what is read off the weights and has no interval.
         chosen: A (layer, head) to mark.
         title: Above the map.
+        name: What is drawn.
+        signed: Whether it has a direction: drawn about 0, and not from 0 up.
     """
     n_layers, n_heads = mean.shape
+    most = max(float(np.nanmax(np.abs(mean))), FAINT)
     heat = go.Heatmap(
         z=mean,
-        colorscale=style.SEQUENTIAL,
-        zmin=0,
-        zmax=max(float(np.nanmax(mean)), FAINT),
+        colorscale=style.DIVERGING if signed else style.SEQUENTIAL,
+        zmin=-most if signed else 0,
+        zmax=most,
         xgap=2,
         ygap=2,
-        colorbar=style.colour_bar("Jensen-Shannon distance"),
+        colorbar=style.colour_bar(name),
         hoverinfo="skip",
     )
     height = max(260, min(720, 34 * n_layers + 130))
@@ -61,7 +72,7 @@ def head_map(
 def _points(mean: Grid, low: Grid, high: Grid, n: int) -> go.Scatter:
     """An invisible point a head, whose `customdata` is its name, so that a click can be told."""
     layer, head = (axis.ravel() for axis in np.indices(mean.shape))
-    spans = [f"{a:.3f} to {b:.3f}" for a, b in zip(low.ravel(), high.ravel(), strict=True)]
+    spans = [f"<br>95 % interval {a:.3f} to {b:.3f}<br>n = {n}" if n else "" for a, b in _ends(low, high)]
     return go.Scatter(
         x=head,
         y=layer,
@@ -70,7 +81,11 @@ def _points(mean: Grid, low: Grid, high: Grid, n: int) -> go.Scatter:
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
         customdata=[style.head_name(int(i), int(j)) for i, j in zip(layer, head, strict=True)],
-        text=[f"{value:.3f}<br>95 % interval {span}" for value, span in zip(mean.ravel(), spans, strict=True)],
-        hovertemplate=f"<b>%{{customdata}}</b>: %{{text}}<br>n = {n} texts<extra></extra>",
+        text=[f"{value:.3f}{span}" for value, span in zip(mean.ravel(), spans, strict=True)],
+        hovertemplate="<b>%{customdata}</b>: %{text}<extra></extra>",
         showlegend=False,
     )
+
+
+def _ends(low: Grid, high: Grid) -> list[tuple[float, float]]:
+    return list(zip(low.ravel().tolist(), high.ravel().tolist(), strict=True))

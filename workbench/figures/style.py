@@ -125,6 +125,7 @@ def add_band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray
     figure.add_scatter(
         x=np.concatenate([x, x[::-1]]),
         y=np.concatenate([high, low[::-1]]),
+        mode="lines",  # few points would get markers by default
         fill="toself",
         fillcolor=translucent(colour, 0.18),
         line={"width": 0},

@@ -78,6 +78,7 @@ def filters(table: Any, models: list[str], base: str | None, tuned: str | None) 
         f"{short[base]} right, {short[tuned]} wrong": right[base] & wrong[tuned],
         f"{short[tuned]} right, {short[base]} wrong": right[tuned] & wrong[base],
         "both wrong": wrong[base] & wrong[tuned],
+        "both right": right[base] & right[tuned],
     }
 
 

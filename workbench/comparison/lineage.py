@@ -1,0 +1,89 @@
+"""Who comes from whom: parents, fine-tunes, checkpoints and edits, as cards, runs and interventions tell it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.store import Store
+from workbench.subjects import adapter, available
+from workbench.subjects.card import read_card
+from workbench.subjects.intervention import read_intervention
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A model by the name that `load` takes, and how it is related to another."""
+
+    name: str
+    how: str
+
+
+def parent(name: str) -> str:
+    """What a model was made from, by the name `load` takes; "" where nothing is known. Loads no model."""
+    try:
+        if name.startswith("edit:"):
+            return read_intervention(name.removeprefix("edit:")).base
+        if name.startswith("run:"):
+            return str(Store().get(_run(name)).config.get("base") or "")
+        folder = _folder(name)
+        if folder is None:
+            return ""
+        if adapter.is_adapter(folder):
+            return adapter.base_of(folder).name
+        return str(read_card(folder).get("parent") or "")
+    except (WorkbenchError, OSError, ValueError):
+        return ""
+
+
+def relatives(name: str) -> list[Relative]:
+    """The known relatives of a model: its parent, what was made from it, and the other checkpoints of its run."""
+    found = []
+    if made_from := parent(name):
+        found.append(Relative(made_from, "what it was made from"))
+    for other in available():
+        if other.name != name and (own := parent(other.name)) and _key(own) == _key(name):
+            found.append(Relative(other.name, "an edit of it" if other.kind == "edit" else "made from it"))
+    if name.startswith("run:"):
+        run = _run(name)
+        steps = _checkpoints(run)
+        newest = f"run:{run}@{steps[-1]}" if steps else ""
+        whole = name if "@" in name else newest
+        found += [Relative(f"run:{run}@{s}", f"step {s} of its run") for s in steps if f"run:{run}@{s}" != whole]
+    return list({r.name: r for r in found}.values())
+
+
+def lineage_pair(name: str) -> tuple[str, str]:
+    """(base, tuned) to start with: a model with a parent against it, else the model against what was made from it."""
+    if made_from := parent(name):
+        return made_from, name
+    children = [r.name for r in relatives(name)]
+    return name, children[0] if children else name
+
+
+def _run(name: str) -> str:
+    return name.removeprefix("run:").partition("@")[0]
+
+
+def _checkpoints(run: str) -> list[int]:
+    try:
+        return list(Store().get(run).checkpoints)
+    except WorkbenchError:
+        return []
+
+
+def _folder(name: str) -> Path | None:
+    places = [Path(name).expanduser(), paths.shelf("models") / name]
+    if (more := paths.models_folder()) is not None:
+        places.append(more / name)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def _key(name: str) -> str:
+    """The same for a name and the path it stands for; of a run the run, whichever step."""
+    if name.startswith("run:"):
+        return f"run:{_run(name)}"
+    places = [Path(name).expanduser(), paths.shelf("models") / name]
+    if (more := paths.models_folder()) is not None:
+        places += [more / name, more / f"{name}.gguf"]
+    return next((str(place.resolve()) for place in places if place.exists()), name)

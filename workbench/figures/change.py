@@ -1,0 +1,120 @@
+"""What fine-tuning changed, drawn: lines over the layers, a map of the matrices, and maps over a run's checkpoints."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from workbench.figures import style
+
+
+def stage_lines(
+    frame: pd.DataFrame,
+    *,
+    line: str,
+    value: str,
+    title: str,
+    limits: tuple[float, float] | None = None,
+    mark: tuple[float, str] | None = None,
+    height: int = 330,
+) -> go.Figure:
+    """Lines over the layers with bands of their 95 % intervals.
+
+    Args:
+        frame: Columns stage (0: the embedding, i: after layer i - 1), `line` (its name), `value`, low, high, n.
+        line: The column that says which line a row belongs to.
+        value: The column that is drawn.
+        title: Of the y axis.
+        limits: Of the y axis.
+        mark: A level to draw as a dotted line, such as guessing, and its name.
+        height: In pixels.
+    """
+    figure = style.figure(height=height)
+    for number, (name, rows) in enumerate(frame.groupby(line, sort=False)):
+        colour = style.LINES[number % len(style.LINES)]
+        x, low, high = (rows[c].to_numpy(float) for c in ("stage", "low", "high"))
+        style.add_band(figure, x, low, high, colour=colour, name=str(name))
+        figure.add_scatter(
+            x=x,
+            y=rows[value],
+            name=str(name),
+            legendgroup=str(name),
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"size": 6},
+            customdata=rows[["low", "high", "n"]].to_numpy(),
+            hovertemplate="after %{x} layers: %{y:.3f}<br>95 % %{customdata[0]:.3f} to %{customdata[1]:.3f}, "
+            f"n = %{{customdata[2]}}<extra>{style.escaped(str(name))}</extra>",
+        )
+    if mark is not None:
+        figure.add_hline(y=mark[0], line={"color": style.SOFT, "width": 1, "dash": "dot"})
+        figure.add_annotation(
+            x=0, xref="paper", xanchor="left", y=mark[0], yanchor="top", text=mark[1], showarrow=False,
+            font={"size": 11, "color": style.SOFT},
+        )  # fmt: skip
+    most = int(frame["stage"].max())
+    figure.update_xaxes(title="after so many layers", dtick=max(1, most // 10), range=[-0.2, most + 0.2])
+    figure.update_yaxes(title=title, range=limits)
+    figure.update_layout(legend={"x": 0, "xanchor": "left"}, margin={"t": 36})
+    return figure
+
+
+def matrix_map(
+    values: Float[np.ndarray, "layer matrix"], names: Sequence[str], *, name: str, spelt: str = ".3f"
+) -> go.Figure:
+    """Layer by matrix; read off the weights, so there is no interval. Cells without a matrix stay grey.
+
+    Args:
+        values: One number a matrix.
+        names: Of the columns.
+        name: What the numbers are.
+        spelt: How the hover spells a number.
+    """
+    most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+    heat = go.Heatmap(
+        z=values,
+        x=list(names),
+        zmin=0,
+        zmax=most or 1,
+        colorscale=style.SEQUENTIAL,
+        colorbar=style.colour_bar(name),
+        xgap=2,
+        ygap=2,
+        hovertemplate=f"<b>layer %{{y}}, %{{x}}</b><br>{name} %{{z:{spelt}}}<extra></extra>",
+    )
+    n_layers = len(values)
+    figure = style.figure([heat], height=max(260, min(720, 26 * n_layers + 130)), plot_bgcolor=style.PANEL)
+    figure.update_xaxes(showgrid=False)
+    figure.update_yaxes(title="layer", autorange="reversed", dtick=max(1, n_layers // 16), showgrid=False)
+    return figure
+
+
+def over_time(
+    values: Float[np.ndarray, "place step"], places: Sequence[str], steps: Sequence[int], *, name: str, what: str
+) -> go.Figure:
+    """One measure of every head or layer over a run's checkpoints.
+
+    Args:
+        values: One number a place and checkpoint.
+        places: Heads or layers, from top to bottom.
+        steps: Of the checkpoints.
+        name: What the numbers are.
+        what: What the rows are: head, layer.
+    """
+    most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
+    heat = go.Heatmap(
+        z=values,
+        x=[f"{step:,}" for step in steps],
+        y=list(places),
+        zmin=0,
+        zmax=most or 1,
+        colorscale=style.SEQUENTIAL,
+        colorbar=style.colour_bar(name),
+        hovertemplate=f"<b>{what} %{{y}}</b> at step %{{x}}<br>{name} %{{z:.3f}}<extra></extra>",
+    )
+    figure = style.figure([heat], height=max(260, min(760, 15 * len(places) + 110)))
+    figure.update_xaxes(title="step", type="category", showgrid=False)
+    figure.update_yaxes(title=what, type="category", autorange="reversed", showgrid=False)
+    return figure

@@ -1,0 +1,30 @@
+"""A prompt as text, each token coloured by a number that belongs to it."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import streamlit as st
+from plotly.colors import sample_colorscale
+
+from workbench.figures.style import DIVERGING, visible
+
+_STYLE = """<style>
+.coloured { line-height: 2.1; font-size: 15px; }
+.coloured span { padding: 3px 3px; margin-right: 1px; border-radius: 3px; white-space: pre; unicode-bidi: isolate;
+  display: inline-block; line-height: 1.4; }
+.coloured sub { display: block; font-size: 10px; line-height: 1.1; text-align: center; opacity: 0.75; }
+</style>"""
+
+
+def coloured_text(tokens: Sequence[str], scores: Sequence[float]) -> None:
+    """Tokens on red (below 0) to blue (above), each with its number below it."""
+    values = np.asarray(scores, dtype=float)
+    limit = float(np.abs(values).max()) or 1.0
+    colours = sample_colorscale(DIVERGING, (0.5 + 0.5 * values / limit).clip(0, 1).tolist())
+    spans = [
+        f'<span style="background:{colour};color:{"white" if abs(value) > 0.6 * limit else "#1c2733"}">'
+        f"{escape(visible(token))}<sub>{value:+.2f}</sub></span>"
+        for token, value, colour in zip(tokens, values, colours, strict=True)
+    ]
+    st.html(f'{_STYLE}<div class="coloured">{"".join(spans)}</div>')
