@@ -8,8 +8,9 @@ from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.interp.circuit import _question, circuit, edge_scores, faithfulness
-from workbench.interp.direct import direct, lens
+from workbench.interp.direct import direct
 from workbench.interp.edges import edge_effects, graph_of
+from workbench.interp.lens import lens
 from workbench.interp.packed import engine
 from workbench.interp.pairs import pair
 from workbench.subjects import load
@@ -22,7 +23,7 @@ PLAIN = [name for name in FAMILIES if not name.startswith("gemma")]
 def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_at_the_logits(family):
     subject = subject_of(make(family), family)
     found = direct(subject, CLEAN, CORRUPTED, answer="7", wrong="8")
-    assert found.checks["direct_sum"] < 1e-4
+    assert found.checks["direct_sum"] < 1e-4 and found.checks["neuron_sum"] < 1e-4
     assert len(found.to_frame()) == 1 + 3 * 4 + 3
     seen = lens(subject, CLEAN)
     assert seen.checks["lens"] < 1e-4 and seen.kl[-1].max() < 1e-4 and (seen.rank[-1] == 0).all()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         anatomy,
         attention,
         attention_by_distance,
+        attribution,
         circuit,
         composition,
         direct,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         gradient_attention,
         head_catalogue,
         head_scores,
+        input_attribution,
         lens,
         loss_by_position,
         needed_heads,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
         probe,
         rotary_use,
         strongest_pairs,
+        tuned_lens,
     )
     from workbench.subjects import Subject, available, load
     from workbench.training import resume, train, train_encodings
@@ -45,6 +48,7 @@ _HOMES = {
     "anatomy": "workbench.interp",
     "attention": "workbench.interp",
     "attention_by_distance": "workbench.interp",
+    "attribution": "workbench.interp.attribution",
     "available": "workbench.subjects",
     "circuit": "workbench.interp.circuit",
     "compare": "workbench.comparison",
@@ -56,7 +60,8 @@ _HOMES = {
     "gradient_attention": "workbench.interp",
     "head_catalogue": "workbench.interp",
     "head_scores": "workbench.interp",
-    "lens": "workbench.interp.direct",
+    "input_attribution": "workbench.interp.inputs",
+    "lens": "workbench.interp.lens",
     "load": "workbench.subjects",
     "loss_by_position": "workbench.interp",
     "needed_heads": "workbench.interp.interventions",
@@ -70,6 +75,7 @@ _HOMES = {
     "strongest_pairs": "workbench.interp",
     "train": "workbench.training",
     "train_encodings": "workbench.training",
+    "tuned_lens": "workbench.interp.tuned",
 }
 
 __all__ = [
@@ -78,6 +84,7 @@ __all__ = [
     "anatomy",
     "attention",
     "attention_by_distance",
+    "attribution",
     "available",
     "circuit",
     "compare",
@@ -89,6 +96,7 @@ __all__ = [
     "gradient_attention",
     "head_catalogue",
     "head_scores",
+    "input_attribution",
     "lens",
     "load",
     "loss_by_position",
@@ -103,6 +111,7 @@ __all__ = [
     "strongest_pairs",
     "train",
     "train_encodings",
+    "tuned_lens",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench import cli_causal as causal
+from workbench import cli_reading as reading
 from workbench.errors import WorkbenchError
 from workbench.terminal import Json, Model, err, out
 from workbench.terminal import Shown as _Shown
@@ -290,5 +291,7 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
-for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit, causal.lens):
+for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit):
+    app.command()(_command)
+for _command in (reading.attribution, reading.lens, reading.inputs):
     app.command()(_command)

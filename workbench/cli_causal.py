@@ -170,21 +170,3 @@ def circuit(
     show(rows, False, title=f"Circuits of {probe} in {found.subject}, {found.n} pairs; {found.n_edges} edges in all")
     show(found.edges.head(15).to_dict("records"), False, title=f"Strongest of the {found.chosen} chosen edges")
     out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
-
-
-def lens(
-    model: Model,
-    prompt: Annotated[str, typer.Option(help="The text that is read layer by layer.")],
-    as_json: Json = False,
-) -> None:
-    """The logit lens: what the last position would say after each layer."""
-    from workbench.interp import lens as read
-    from workbench.subjects import load
-
-    found = read(load(model), prompt)
-    if as_json:
-        print_json(found.to_dict())
-        return
-    rows = found.to_frame()
-    rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
-    show(rows[["after layers", "top", "prob", "kl", "rank"]].to_dict("records"), False, title=f"Lens: {prompt}")

@@ -16,6 +16,8 @@ from workbench.errors import WorkbenchError
 Scores = Sequence[float] | np.ndarray
 RESAMPLES = 9_999
 CELLS_AT_ONCE = 4_000_000
+ALMOST_ONE = 1 - 1e-12
+"""A correlation that arctanh can take."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +239,36 @@ def cell_statistics(samples: Float[np.ndarray, "n *axes"], *, seed: int = 0, res
     p = np.where(flat.any(0), p, 1.0)
     adjusted = np.array(benjamini_hochberg(p))
     return Cells(*(x.reshape(shape) for x in (mean, low, high, adjusted)))
+
+
+def map_correlation(
+    a: Float[np.ndarray, "n *axes"], b: Float[np.ndarray, "n *axes"], *, seed: int = 0, resamples: int = 1_999
+) -> Estimate:
+    """Pearson correlation, over the cells, of two mean maps of the same `n` samples.
+
+    The interval is Fisher's: arctanh(r) with the standard error that a bootstrap over samples gives it. (Percentiles
+    would lie below r, since samples drawn anew are noisier than those that were seen.) Cells that are 0 in all samples
+    of both maps are left out; fewer than three cells have no correlation (NaN).
+    """
+    n = len(a)
+    x, y = (side.reshape(n, -1).astype(float) for side in (a, b))
+    told = (x != 0).any(0) | (y != 0).any(0)
+    x, y = x[:, told], y[:, told]
+    if x.shape[1] < 3:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, n)
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples) / n
+    value, drawn = _pearson(x.mean(0)[None], y.mean(0)[None])[0], _pearson(weights @ x, weights @ y)
+    if n < 2:
+        return Estimate(float(value), math.nan, math.nan, math.nan, n)
+    z, spread = (np.arctanh(r.clip(-ALMOST_ONE, ALMOST_ONE)) for r in (value, drawn))
+    half = 1.96 * spread.std(ddof=1)
+    return Estimate(float(value), float(drawn.std(ddof=1)), float(np.tanh(z - half)), float(np.tanh(z + half)), n)
+
+
+def _pearson(x: Float[np.ndarray, "draw cell"], y: Float[np.ndarray, "draw cell"]) -> Float[np.ndarray, " draw"]:
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    size = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return np.divide((x * y).sum(1), size, out=np.full(len(x), np.nan), where=size > 0)
 
 
 def benjamini_hochberg(p_values: Scores) -> list[float]:

@@ -200,3 +200,33 @@ def test_heads_can_be_patched_too(open_page):
     page = open_page("patching", site="z", direction="noising")
     title = plot(page, "effects").locator(".gtitle")
     expect(title).to_contain_text("noising z")
+
+
+def test_the_lens_page_reads_every_layer_splits_the_answer_and_weighs_the_tokens(open_page, settle):
+    page = open_page("lens", model="shelf-base")
+    assert plot(page, "table").is_visible() and plot(page, "answers_rank").is_visible()
+    expect(page.get_by_text("the lens gives the model's own logits")).to_be_visible()
+    page = open_page("lens", model="shelf-base", view="By part")
+    assert plot(page, "waterfall").is_visible() and plot(page, "neurons").is_visible()
+    page = open_page("lens", model="shelf-base", view="By token", baseline="mean")
+    assert page.locator(".coloured span").count() == 18
+    assert "view=By+token" in page.url.replace("%20", "+")
+    page.get_by_role("textbox", name="Wrong answer").fill("")
+    page.get_by_role("textbox", name="Wrong answer").press("Enter")
+    settle()
+    expect(page.get_by_text("What each token adds to the log prob")).to_be_visible()
+
+
+def test_a_tuned_lens_is_trained_on_the_page_and_kept(open_page, settle):
+    page = open_page("lens", model="shelf-base", lens="tuned")
+    page.get_by_role("button", name="Train the tuned lens").click()
+    plot(page, "nearness").wait_for(timeout=240_000)
+    expect(page.get_by_text("held out from the training text")).to_be_visible()
+    expect(page.get_by_role("button", name="Train the tuned lens")).to_have_count(0)
+
+
+def test_estimates_stand_beside_the_exact_map_with_their_correlation(open_page):
+    page = open_page("attribution", model="shelf-base", probe="induction", site="resid_pre", pairs="10")
+    for key in ("estimate", "exact", "scatter"):
+        assert plot(page, key).is_visible()
+    expect(page.get_by_test_id("stMetricValue").nth(1)).to_contain_text(" of 60")

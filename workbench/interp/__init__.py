@@ -2,13 +2,16 @@
 
 from workbench.interp.anatomy import Anatomy, anatomy
 from workbench.interp.attention import Attention, attention
+from workbench.interp.attribution import Attribution, attribution
 from workbench.interp.catalogue import HeadCatalogue, head_catalogue
 from workbench.interp.circuit import Circuit, circuit
 from workbench.interp.circuits import Composition, composition, copying_scores, strongest_pairs
-from workbench.interp.direct import Direct, Lens, direct, lens
+from workbench.interp.direct import Direct, direct
 from workbench.interp.encodings import EncodingStudy, encoding_study
 from workbench.interp.heads import HeadScores, head_scores
+from workbench.interp.inputs import InputAttribution, input_attribution
 from workbench.interp.interventions import ablation, needed_heads, steering
+from workbench.interp.lens import Lens, lens
 from workbench.interp.patching import Patching, patch
 from workbench.interp.position_loss import PositionLoss, loss_by_position
 from workbench.interp.position_probe import PositionProbe, position_probe
@@ -18,10 +21,12 @@ from workbench.interp.probes import available_probes
 from workbench.interp.probing import Probed, probe
 from workbench.interp.rotary import RotaryUse, rotary_use
 from workbench.interp.routes import GradientAttention, flow, gradient_attention, rollout
+from workbench.interp.tuned import TunedLens, tuned_lens
 
 __all__ = [
     "Anatomy",
     "Attention",
+    "Attribution",
     "Circuit",
     "Composition",
     "Direct",
@@ -31,6 +36,7 @@ __all__ = [
     "GradientAttention",
     "HeadCatalogue",
     "HeadScores",
+    "InputAttribution",
     "Lens",
     "Patching",
     "PositionLoss",
@@ -38,10 +44,12 @@ __all__ = [
     "PositionSplit",
     "Probed",
     "RotaryUse",
+    "TunedLens",
     "ablation",
     "anatomy",
     "attention",
     "attention_by_distance",
+    "attribution",
     "available_probes",
     "circuit",
     "composition",
@@ -52,6 +60,7 @@ __all__ = [
     "gradient_attention",
     "head_catalogue",
     "head_scores",
+    "input_attribution",
     "lens",
     "loss_by_position",
     "needed_heads",
@@ -64,4 +73,5 @@ __all__ = [
     "rotary_use",
     "steering",
     "strongest_pairs",
+    "tuned_lens",
 ]

@@ -14,13 +14,14 @@ class Recording:
     """What one ordinary forward pass leaves behind, for each layer; `batch` is the prompts' axis.
 
     `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last layer), `mid` is
-    the stream between attention and MLP (of parallel blocks meaningless), `post` the neurons `[batch, pos, d_mlp]`,
-    `z` is `[batch, pos, head, d_head]`, queries `[batch, head, pos, d_head]`, keys and values
-    `[batch, kv_head, pos, d_head]`, after rotary turns.
+    the stream between attention and MLP (of parallel blocks meaningless), `added` what attention adds to it, `post` the
+    neurons `[batch, pos, d_mlp]`, `z` is `[batch, pos, head, d_head]`, queries
+    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]`, after rotary turns.
     """
 
     resid: list[Tensor] = field(default_factory=list)
     mid: list[Tensor] = field(default_factory=list)
+    added: list[Tensor] = field(default_factory=list)
     post: list[Tensor] = field(default_factory=list)
     queries: list[Tensor] = field(default_factory=list)
     attn_out: list[Tensor] = field(default_factory=list)

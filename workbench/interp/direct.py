@@ -1,8 +1,7 @@
-"""What each part adds to the answer directly, and what the stream already says at every layer.
+"""What each part adds to the answer directly.
 
 *Direct logit attribution* splits the logit difference into what the embedding, every head and every MLP write along
-its direction, the final norm's scale held at its value in this run: the parts add up exactly. The *logit lens* reads
-the stream after each layer with the model's own final norm and unembedding (nostalgebraist 2020).
+its direction, the final norm's scale held at its value in this run: the parts add up exactly.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.errors import WorkbenchError
 from workbench.interp.branches import Recording
 from workbench.interp.packed import PackedEngine, engine
-from workbench.interp.pairs import Pair, pair
+from workbench.interp.pairs import Pair, pair, single
 from workbench.subjects import Subject
 
 
@@ -26,7 +26,8 @@ class Direct:
 
     `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
     `embedding` and `constant` (the final norm's and the unembedding's bias) the rest; their sum is `total`.
-    `checks`: the sum against the model's own logit difference.
+    `neurons` `[layer, neuron]` splits each MLP further, but for its bias.
+    `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP.
     """
 
     subject: str
@@ -38,6 +39,7 @@ class Direct:
     heads: np.ndarray
     mlps: np.ndarray
     attention_rest: np.ndarray
+    neurons: np.ndarray
     embedding: float
     constant: float
     total: float
@@ -51,6 +53,22 @@ class Direct:
         rows += [(f"MLP {i}", i, float(self.mlps[i])) for i in range(n_layers)]
         frame = pd.DataFrame(rows, columns=["part", "layer", "contribution"])
         return frame.reindex(frame["contribution"].abs().sort_values(ascending=False).index).reset_index(drop=True)
+
+    def layers(self) -> pd.DataFrame:
+        """One row a step from the embedding to the answer, in order: `part` and `contribution`; they add up."""
+        rows = [("embedding", self.embedding)]
+        for layer, (heads, rest, mlp) in enumerate(zip(self.heads, self.attention_rest, self.mlps, strict=True)):
+            rows += [(f"attention {layer}", float(heads.sum() + rest)), (f"MLP {layer}", float(mlp))]
+        rows += [("constant", self.constant)] if self.constant else []
+        return pd.DataFrame(rows, columns=["part", "contribution"])
+
+    def top_neurons(self, top: int = 20) -> pd.DataFrame:
+        """The neurons that add most, in either direction: `neuron`, `layer`, `index`, `contribution`."""
+        order = np.abs(self.neurons).ravel().argsort()[::-1][:top]
+        layer, index = np.unravel_index(order, self.neurons.shape)
+        names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
+        columns = {"neuron": names, "layer": layer, "index": index, "contribution": self.neurons[layer, index]}
+        return pd.DataFrame(columns)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
@@ -79,6 +97,23 @@ def head_writes(
     return heads, added - heads.sum(0)
 
 
+def neuron_writes(
+    packed: PackedEngine, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
+) -> tuple[Float[Tensor, " neuron"], float]:
+    """What each neuron of a layer writes along a direction at the last position, and what the MLP's bias does.
+
+    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run.
+    """
+    if packed.adders[layer] is not packed.attentions[layer]:
+        added = run.resid[layer + 1][0, -1] - run.resid[layer][0, -1] - run.added[layer][0, -1]
+        written = run.mlp_out[layer][0, -1]
+        direction = direction * added / torch.where(written == 0, 1.0, written)
+    post, write = run.post[layer][0, -1], packed.neurons[layer]
+    bias = write(torch.zeros_like(post)[None])[0]
+    each = torch.cat([(write(part) - bias) @ direction for part in torch.eye(len(post)).to(post).split(512)])
+    return post * each, float(bias @ direction)
+
+
 def answer_direction(
     packed: PackedEngine, final: Float[Tensor, " d_model"], question: Pair
 ) -> tuple[Float[Tensor, " d_model"], float]:
@@ -101,21 +136,30 @@ def answer_direction(
 
 
 @torch.no_grad()
-def direct(subject: Subject, clean: str, corrupted: str, *, answer: str, wrong: str) -> Direct:
-    """Split the clean run's logit difference into what every part writes. Raises `WorkbenchError` as `pair` does."""
-    question = pair(subject, clean, corrupted, answer, wrong)
+def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str) -> Direct:
+    """Split the clean run's logit difference into what every part writes.
+
+    The corrupted prompt, where there is one, is only checked against the clean one. Raises `WorkbenchError` as `pair`
+    does.
+    """
+    question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
+    if not question.wrongs:
+        raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
     packed = engine(subject)
     run = packed.record(question.clean[None])
     direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
-    heads, rest, mlps = [], [], []
+    heads, rest, mlps, neurons, apart = [], [], [], [], 0.0
     for layer in range(len(packed.layers)):
         writes, more = head_writes(packed, run, 0, layer)
         heads.append(writes[:, -1] @ direction)
         rest.append(more[-1] @ direction)
         mlps.append((run.resid[layer + 1][0, -1] - run.resid[layer][0, -1]) @ direction - heads[-1].sum() - rest[-1])
+        each, bias = neuron_writes(packed, run, layer, direction)
+        neurons.append(each)
+        apart = max(apart, abs(float(each.sum() + bias - mlps[-1])))
     embedding = float(run.resid[0][0, -1] @ direction)
-    parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps)]
-    total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts))
+    parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps, neurons)]
+    total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts[:3]))
     if packed.softcap is None:
         logits = subject.model(question.clean[None]).logits[0, -1]
     else:  # what the cap is put on: contributions add up before it
@@ -131,65 +175,9 @@ def direct(subject: Subject, clean: str, corrupted: str, *, answer: str, wrong: 
         parts[0],
         parts[2],
         parts[1],
+        parts[3],
         embedding,
         constant,
         total,
-        {"direct_sum": abs(total - told)},
+        {"direct_sum": abs(total - told), "neuron_sum": apart},
     )
-
-
-@dataclass(frozen=True)
-class Lens:
-    """What the stream says after each layer, read with the final norm and unembedding.
-
-    Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest token, `prob` its
-    probability, `kl` the divergence of the model's own prediction from it, in nats, `rank` of the token that the model
-    predicts in the end (0: first). `checks`: the last row against the model's logits.
-    """
-
-    subject: str
-    sha256: str
-    prompt: str
-    tokens: list[str]
-    top: list[list[str]]
-    prob: np.ndarray
-    kl: np.ndarray
-    rank: np.ndarray
-    kind: str
-    checks: dict[str, float] = field(default_factory=dict)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a layer and position."""
-        row, pos = np.indices(self.prob.shape).reshape(2, -1)
-        top = [self.top[i][j] for i, j in zip(row, pos, strict=True)]
-        columns = {"row": row, "pos": pos, "token": [self.tokens[j] for j in pos], "top": top}
-        return pd.DataFrame({**columns, "prob": self.prob.ravel(), "kl": self.kl.ravel(), "rank": self.rank.ravel()})
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
-
-
-@torch.no_grad()
-def lens(subject: Subject, prompt: str) -> Lens:
-    """The logit lens of a prompt, every layer and position. Raises `WorkbenchError` where `encode` does."""
-    ids = subject.encode(prompt)
-    packed = engine(subject)
-    run = packed.record(ids)
-    final = subject.model(ids).logits[0]
-    log_final = final.log_softmax(-1)
-    chosen = final.argmax(-1)
-    top, prob, kl, rank, apart = [], [], [], [], 0.0
-    for resid in run.resid:
-        logits = packed.logits(resid[0])
-        apart = float((logits - final).abs().max())
-        logs = logits.log_softmax(-1)
-        best = logs.max(-1)
-        top.append(subject.tokens(best.indices))
-        prob.append(best.values.exp().float().cpu().numpy())
-        kl.append((log_final.exp() * (log_final - logs)).sum(-1).float().cpu().numpy())
-        own: Int[Tensor, " pos"] = (logits > logits.gather(-1, chosen[:, None])).sum(-1)
-        rank.append(own.cpu().numpy())
-    arrays = [np.stack(side) for side in (prob, kl, rank)]
-    tokens = subject.tokens(ids[0])
-    return Lens(subject.name, subject.hash, prompt, tokens, top, *arrays, "logit lens", {"lens": apart})

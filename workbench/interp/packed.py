@@ -135,6 +135,12 @@ class PackedEngine:
 
         Everything a sweep needs is kept.
         """
+        return self.trace(ids, embeddings)
+
+    def trace(
+        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
+    ) -> Recording:
+        """As `record`, and what is kept can be differentiated where the embeddings ask for gradients."""
         recording = Recording()
 
         def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -151,7 +157,7 @@ class PackedEngine:
             handles = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self.layers]
             handles += [m.register_forward_hook(leave(recording.attn_out)) for m in self.attentions]
             handles += [m.register_forward_hook(leave(recording.mlp_out)) for m in self.mlps]
-            handles += [m.register_forward_hook(leave(recording.mid)) for m in self.adders]
+            handles += [m.register_forward_hook(leave(recording.added)) for m in self.adders]
             handles += [
                 m.register_forward_pre_hook(lambda _m, args: recording.post.append(args[0])) for m in self.neurons
             ]
@@ -163,7 +169,7 @@ class PackedEngine:
                 for handle in handles:
                     handle.remove()
         recording.resid += last
-        recording.mid = [before + added for before, added in zip(recording.resid, recording.mid, strict=False)]
+        recording.mid = [before + added for before, added in zip(recording.resid, recording.added, strict=False)]
         if len(recording.keys) != len(self.layers):
             raise UnpackableError(f"{type(self.model).__name__} has attention that the packed engine does not see.")
         return recording
@@ -304,6 +310,12 @@ class PackedEngine:
         self, resid: Float[Tensor, "n d_model"], tokens: Int[Tensor, " token"] | None = None
     ) -> Float[Tensor, "n token"]:
         """Logits of the residual stream after the last layer, of `tokens` only where given."""
+        return self.readable(resid, tokens)
+
+    def readable(
+        self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*batch token"]:
+        """As `logits`, for any batch, and differentiable."""
         x = self.norm(resid)
         if tokens is None:
             out = self.unembed(x)

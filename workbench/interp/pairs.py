@@ -66,6 +66,19 @@ def pair(subject: Subject, clean: str, corrupted: str, answer: Words, wrong: Wor
     return Pair(a, b, answers, wrongs)
 
 
+def single(subject: Subject, prompt: str, answer: str, wrong: str = "") -> Pair:
+    """A question about one prompt: both prompts of the pair are that one, and there may be no wrong answer.
+
+    Raises `WorkbenchError` for an empty prompt, answers that are not one token each, and equal answers.
+    """
+    ids = subject.encode(prompt)[0]
+    answers = (subject.answer_id(answer),)
+    wrongs = (subject.answer_id(wrong, "wrong answer"),) if wrong else ()
+    if answers == wrongs:
+        raise WorkbenchError(f"The answer and the wrong answer are both {answer!r}; give two different ones.")
+    return Pair(ids, ids, answers, wrongs)
+
+
 def warnings(subject: Subject, clean: str, corrupted: str) -> list[str]:
     """What is known to spoil results without being an error: a space at the end, a missing first token."""
     found = []

@@ -170,13 +170,13 @@ def sweep_items(
             progress((i + 1) / len(made.items), f"pair {i + 1} of {len(made.items)}")
         if last or (seen is not None and i + 1 in (1, 2, 4, 8, 16, 32, 64, 128)):
             seconds = time.perf_counter() - began
-            result = _result(subject, made, settings, found, (seconds, how), first_checks)
+            result = summary(subject, made, settings, found, (seconds, how), first_checks)
             if seen is not None:
                 seen(result)
     return result  # pyright: ignore[reportPossiblyUnboundVariable]
 
 
-def _result(
+def summary(
     subject: Subject,
     made: Items,
     settings: Settings,
@@ -184,6 +184,7 @@ def _result(
     took: tuple[float, str],
     checks: dict[str, float],
 ) -> Probed:
+    """The maps of several pairs as one; `took` is the time in seconds and the engine's name."""
     clean, corrupted = (np.array([getattr(s, side) for s in found]) for side in ("clean", "corrupted"))
     span = float((clean - corrupted).mean())
     if abs(span) < SMALLEST_SPAN:

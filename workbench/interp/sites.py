@@ -159,7 +159,7 @@ class Map:
             own[n, :, torch.tensor(part)] = theirs[:, list(part)].T
             return self._block(layer, post=own)
         own = self.run.z[layer][self.target, pos]
-        theirs = self.source("z", layer)[pos] if site.startswith("z") else self._z_by_part(layer)[pos]
+        theirs = self.source("z", layer)[pos] if site.startswith("z") else self.patched_z(layer)[pos]
         return self._block(layer, z=self._one_head_each(own, theirs))
 
     def _one_head_each(self, own: Float[Tensor, "row head d_head"], theirs: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class Map:
             patched[variant, :, heads] = theirs[:, heads]
         return patched
 
-    def _z_by_part(self, layer: int) -> Float[Tensor, "pos head d_head"]:
+    def patched_z(self, layer: int) -> Float[Tensor, "pos head d_head"]:
         """Every head's z with their queries, keys, values or pattern replaced and all else their own."""
         given = {name: self.source(name, layer) for name in ("queries", "keys", "values")}
         own = {name: getattr(self.run, name)[layer][self.target] for name in given}

@@ -103,33 +103,67 @@ def _either(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None) -> Swept:
-    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
+@dataclass(frozen=True)
+class Prepared:
+    """What a map needs before its first patch: both runs recorded, the metric, its value in them, what comes in.
+
+    `embeddings` are those of the two runs, `[2, pos, d_model]`.
+    """
+
+    map: Map
+    metric: Metric
+    clean: float
+    corrupted: float
+    embeddings: Float[Tensor, "run pos d_model"]
+
+    def blank(self) -> Float[Tensor, "*axes"]:
+        """The map with every cell as the run that is patched leaves it."""
+        own = (self.clean, self.corrupted)[self.map.target]
+        return torch.full(self.map.shape(), own, dtype=self.map.run.resid[0].dtype)
+
+    def swept(self, values: Float[Tensor, "*axes"]) -> "Swept":
+        """A finished map."""
+        return Swept(values, self.clean, self.corrupted, self.map.first, self.metric)
+
+
+def prepare(subject: Subject, question: Pair, settings: Settings) -> Prepared:
+    """Record what the map needs. Raises `UnpackableError` where the engine cannot run the model."""
     packed = engine(subject)
-    run = packed.record(torch.stack([question.clean, question.corrupted]))
+    ids = torch.stack([question.clean, question.corrupted])
+    embed: Any = subject.model.get_input_embeddings()
+    with torch.no_grad():
+        embeddings = embed(ids)
+    run = packed.record(ids)
     ends = run.logits[:, -1].clone()
     metric = metric_of(settings.metric, question, ends[0])
     first = question.first_difference
     if settings.replacement == "noise":
-        run = packed.record(*_noised(subject, question, settings))
+        noised, embeddings = _noised(subject, question, settings)
+        run = packed.record(noised, embeddings)
         ends[1] = run.logits[1, -1]
     source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
     come_in = source_of_run(run, source)
     if settings.ablates:
         target, first = 0, 0
         come_in = _ablation(subject, run, settings)
-    del run.logits  # by far the largest part of it
+    run.logits = torch.empty(0)  # by far the largest part of it
     clean, corrupted = metric(ends).tolist()
     layers = tuple(settings.layers(subject))
-    swept = Map(packed, run, target, come_in, settings.site, first, layers, settings.window)
-    values = torch.full(swept.shape(), (clean, corrupted)[target], dtype=run.resid[0].dtype)
-    chunks = split(list(swept.branches()), run, settings.memory_gb)
+    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window)
+    return Prepared(found, metric, clean, corrupted, embeddings)
+
+
+def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None) -> Swept:
+    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
+    ready = prepare(subject, question, settings)
+    packed, values = ready.map.packed, ready.blank()
+    chunks = split(list(ready.map.branches()), ready.map.run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
-        for branch, finals in packed.carry(run, target, chunk):
-            values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
+        for branch, finals in packed.carry(ready.map.run, ready.map.target, chunk):
+            values[branch.key] = ready.metric.of(packed.logits(finals, ready.metric.tokens)).cpu().to(values.dtype)
         if progress is not None:
             progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
-    return Swept(values, clean, corrupted, first, metric)
+    return ready.swept(values)
 
 
 def _noised(subject: Subject, question: Pair, settings: Settings) -> tuple[Tensor, Tensor]:

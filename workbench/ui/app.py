@@ -18,6 +18,8 @@ PAGES = (
     ("anatomy", "Anatomy", ":material/biotech:", "Look inside"),
     ("positions", "Positions", ":material/timeline:", "Look inside"),
     ("patching", "Patching", ":material/conversion_path:", "Look inside"),
+    ("attribution", "Attribution", ":material/compare:", "Look inside"),
+    ("lens", "Lens", ":material/layers:", "Look inside"),
     ("circuits", "Circuits", ":material/hub:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),

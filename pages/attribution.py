@@ -1,0 +1,152 @@
+"""Attribution: a patching map estimated by gradients beside the exact one, and the cells where it misleads."""
+
+import numpy as np
+import streamlit as st
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+from workbench.figures import attribution as draw
+from workbench.figures.patching import effect_map
+from workbench.figures.style import labels
+from workbench.interp.attribution import KINDS, TOLERANCE, Attribution
+from workbench.interp.patching import DIRECTIONS, SITES
+from workbench.interp.probes import available_probes, read_probe
+from workbench.ui.charts import chart, downloads
+from workbench.ui.links import page_link
+from workbench.ui.progress import with_progress
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+
+FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
+METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
+METHOD_HELP = """
+- **one gradient**: the gradient in the patched run, times the difference (attribution patching)
+- **5 gradients**: their mean at five inputs between the two prompts (integrated gradients)
+- **exact attention**: as the first, but where queries or keys are patched attention itself is run exactly
+"""
+
+
+def controls() -> tuple[str, str, dict]:
+    """Model, probe, and what is estimated how."""
+    first, second, third, fourth = st.columns([3, 3, 2, 3])
+    with first:
+        model = pick_name()
+    probes = available_probes()
+    probe = second.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params")
+    site = third.selectbox("What is patched", FLAT, FLAT.index("z"), key="site", bind="query-params")
+    direction = fourth.segmented_control(
+        "Direction", DIRECTIONS, default=DIRECTIONS[0], key="direction", bind="query-params", required=True
+    )
+    left, right = st.columns([3, 3])
+    method = left.segmented_control(
+        "Estimate from",
+        list(METHODS),
+        default="one gradient",
+        key="method",
+        bind="query-params",
+        required=True,
+        help=METHOD_HELP,
+    )
+    n = right.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params")
+    steps, softmax = METHODS[str(method)]
+    more = {"n": int(n), "site": str(site), "direction": str(direction), "steps": steps, "softmax": softmax}
+    return model, str(probe), more
+
+
+def numbers(found: Attribution) -> None:
+    columns = st.columns(4)
+    r, exact = found.correlation, found.exact
+    assert r is not None and exact is not None
+    columns[0].metric("Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps.")
+    columns[0].caption(f"[{r.low:.3f}, {r.high:.3f}], n = {r.n} pairs")
+    columns[1].metric("Cells that mislead", f"{found.misleading} of {exact.effect.size}")
+    columns[1].caption(f"off by more than {found.tolerance:g}, or of the wrong sign")
+    columns[2].metric("Estimate", f"{found.estimate.seconds:.1f} s", help="One forward and backward pass a gradient.")
+    columns[3].metric("Exact", f"{exact.seconds:.1f} s", help=f"{exact.effect.size * exact.n:,} patched runs.")
+
+
+def maps(found: Attribution) -> list:
+    exact = found.exact
+    assert exact is not None
+    by_position = exact.axes[-1] == "pos"
+    names = labels(exact.names) if by_position else [str(i) for i in range(exact.effect.shape[1])]
+    figures = []
+    for column, side, words in zip(
+        st.columns(2, gap="medium"), (found.estimate, exact), ("Estimate by gradient", "Exact"), strict=True
+    ):
+        figure = effect_map(
+            side.effect,
+            side.metric,
+            names,
+            across="position" if by_position else "head",
+            starts=exact.first_difference if by_position else 0,
+            title=words,
+        )
+        figure.data[0].update(zmin=-top(found), zmax=top(found))
+        figures.append(figure)
+        with column:
+            chart(figure, key=words.split()[0].lower(), name=words.lower().replace(" ", "-"), alt=f"{words}: the map")
+    return figures
+
+
+def top(found: Attribution) -> float:
+    """The end of the colour scale that both maps share."""
+    assert found.exact is not None
+    return max(1.0, float(np.abs(found.exact.effect).max()), float(np.abs(found.estimate.effect).max()))
+
+
+def misled(found: Attribution) -> list:
+    table = found.to_frame()
+    left, right = st.columns([3, 2], gap="medium")
+    figure = draw.scatter(table, found.tolerance, title="Every cell: estimate against exact value")
+    with left:
+        chart(figure, key="scatter", name="attribution-scatter", alt="Estimate against exact effect, a point a cell")
+    with right:
+        st.markdown("Furthest off")
+        columns = ["cell", "exact", "estimate", "error", "error_low", "error_high", "kind"]
+        furthest = table.reindex(table["error"].abs().sort_values(ascending=False).index)[columns].head(14)
+        st.dataframe(
+            furthest,
+            hide_index=True,
+            height=420,
+            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in columns[1:-1]},
+        )
+    st.caption("; ".join(f"**{kind}**: {words}" for kind, words in KINDS.items() if kind != "agrees") + ".")
+    return [figure]
+
+
+st.title("How far can gradients be trusted?")
+st.caption(
+    "Attribution patching estimates every patch from one gradient. Here each estimate stands beside the exact value."
+)
+model, probe, given = controls()
+subject = cached_load(model)
+asked = read_probe(probe)
+st.caption(f"{asked.question} {asked.source}.")
+try:
+    with alone(subject.hash):
+        found = with_progress(
+            ("attribution", subject.hash, probe, *given.values()),
+            lambda report: wb.attribution(subject, probe, progress=report, **given),
+        )
+except WorkbenchError as error:
+    st.warning(str(error), icon=":material/block:")
+    st.stop()
+numbers(found)
+figures = maps(found) + misled(found)
+page_link("patching", "The exact map on Patching", model=model, probe=probe, site=given["site"])
+downloads(
+    lambda: figures,
+    found.to_frame,
+    name=f"attribution-{found.estimate.subject}-{given['site']}",
+    title=f"Attribution patching of {given['site']} in {found.estimate.subject}",
+    text=f"{found.estimate.title}, n = {found.estimate.n}, tolerance {TOLERANCE}",
+)
+call = ", ".join(f"{name}={value!r}" for name, value in given.items())
+same_in_python(f"""\
+import workbench as wb
+
+found = wb.attribution(wb.load({model!r}), {probe!r}, {call})
+print(found.correlation, found.misleading)
+print(found.to_frame().query("kind != 'agrees'"))
+""")

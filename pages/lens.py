@@ -1,0 +1,243 @@
+"""Lens: what each layer already believes, what each part adds to the answer, and which tokens it rests on."""
+
+import pandas as pd
+import streamlit as st
+
+import workbench as wb
+from workbench.figures import lens as draw
+from workbench.figures.style import visible
+from workbench.interp.checks import TOLERANCE
+from workbench.interp.inputs import BASELINES, InputAttribution
+from workbench.interp.lens import LENSES, Lens
+from workbench.interp.tuned import TunedLens, stored_lens
+from workbench.ui.charts import chart, downloads
+from workbench.ui.coloured_text import coloured_text
+from workbench.ui.links import page_link
+from workbench.ui.progress import with_progress
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+
+VIEWS = ("By layer", "By part", "By token")
+VIEW_HELP = """
+- **By layer**: the stream after each layer, read as if it were the last
+- **By part**: what the embedding, every layer, head and neuron writes along the answer's direction
+- **By token**: which words of the prompt the answer rests on (integrated gradients)
+"""
+SHOWN = 24
+PROMPT = "The red house, the old horse, the black dog. The red house, the old"
+LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
+
+
+def controls() -> tuple[str, str, str, str, str]:
+    """Model, view, prompt, answer and wrong answer."""
+    left, right = st.columns([3, 4], vertical_alignment="bottom")
+    with left:
+        model = pick_name()
+    view = right.segmented_control(
+        "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, help=VIEW_HELP
+    )
+    words, first, second = st.columns([6, 1, 1])
+    prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
+    answer = first.text_input(
+        "Answer", " horse", key="answer", bind="query-params", help="One token, with its leading space."
+    )
+    wrong = second.text_input(
+        "Wrong answer", " dog", key="wrong", bind="query-params", help="Another, to compare with."
+    )
+    return model, str(view), prompt or "", answer or "", wrong or ""
+
+
+def by_layer(model: str, prompt: str, answers: list[str]) -> None:
+    subject = cached_load(model)
+    kept = stored_lens(subject)
+    kind = str(
+        st.segmented_control(
+            "Lens", list(LENSES), default="logit", key="lens", bind="query-params", required=True, help=LENS_HELP
+        )
+    )
+    if kind == "tuned" and kept is None:
+        train(model)
+        return
+    with alone(subject.hash):
+        found = wb.lens(subject, prompt, kind=kind, answers=answers)
+        others = {kind: found}
+        if kept is not None:
+            other = "logit" if kind == "tuned" else "tuned"
+            others[other] = wb.lens(subject, prompt, kind=other, answers=answers)
+    n_pos = len(found.tokens)
+    first = max(0, n_pos - SHOWN)
+    if first:
+        st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all.")
+    table = draw.lens_table(
+        [row[first:] for row in found.top],
+        found.prob[:, first:],
+        found.kl[:, first:],
+        found.tokens[first:],
+        starts=first,
+        title=f"What the stream says after each layer ({kind} lens)",
+    )
+    chart(table, key="table", name=f"{kind}-lens", alt="The likeliest next token by layer and position")
+    figures = [table, *(trajectories(others, kind) if answers else [])]
+    if kept is not None:
+        how_near(kept)
+    worst = found.checks["lens"]
+    mark = ":material/check: " if worst <= TOLERANCE else ":material/warning: "
+    st.caption(f"{mark}After the last layer the lens gives the model's own logits, to {worst:.0e}.")
+    downloads(
+        lambda: figures, found.to_frame, name=f"{kind}-lens-{found.subject}", title=f"{kind} lens of {found.subject}"
+    )
+    same_in_python(f"""\
+import workbench as wb
+
+model = wb.load({model!r})
+{"wb.tuned_lens(model)  # trains it, unless it is kept already" if kind == "tuned" else "# the model's own unembedding"}
+found = wb.lens(model, {prompt!r}, kind={kind!r}, answers={answers!r})
+print(found.to_frame().query("pos == {n_pos - 1}"), found.checks)
+""")
+
+
+def trajectories(found: dict[str, Lens], kind: str) -> list:
+    """Probability and rank of the answers by layer at the last position, through every lens there is."""
+    figures = []
+    for column, what in zip(st.columns(2, gap="medium"), ("prob", "rank"), strict=True):
+        lines, dashed = {}, []
+        for name, seen in found.items():
+            values = seen.answer_prob if what == "prob" else seen.answer_rank
+            for answer, line in zip(seen.answers, values[:, :, -1], strict=True):
+                lines[f"{answer} ({name})"] = line
+                dashed += [f"{answer} ({name})"] if name != kind else []
+        n_rows = len(next(iter(found.values())).prob)
+        figures.append(draw.answer_lines(lines, kind=what, n_rows=n_rows, dashed=dashed))
+        with column:
+            chart(figures[-1], key=f"answers_{what}", name=f"answers-{what}", alt=f"The answers' {what} by layer")
+    return figures
+
+
+def train(model: str) -> None:
+    """The offer to train a tuned lens; once it is there the page starts over."""
+    subject = cached_load(model)
+    st.info(
+        "This model has no tuned lens yet. Training takes seconds for a model of the shelf and minutes for SmolLM2; it "
+        "is kept, and stopping it loses nothing.",
+        icon=":material/tune:",
+    )
+    if st.button("Train the tuned lens", type="primary"):
+        with alone(subject.hash):
+            with_progress(("tuned", subject.hash), lambda report: wb.tuned_lens(subject, progress=report))
+        st.rerun()
+
+
+def how_near(kept: TunedLens) -> None:
+    error = kept.error
+    table = {name: list(column) for name, column in error.to_frame().items()}
+    chart(draw.lens_error(table, error.n), key="nearness", name="lens-error", alt="Divergence of both lenses by layer")
+    st.caption(
+        f"95 % bootstrap intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
+        f"({kept.source}, {kept.tokens:,} tokens); each text's first token is left out."
+    )
+
+
+def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
+    subject = cached_load(model)
+    with alone(subject.hash):
+        found = wb.direct(subject, prompt, answer=answer, wrong=wrong)
+    steps, neurons = found.layers(), found.top_neurons(15)
+    columns = st.columns(3)
+    columns[0].metric("Logit difference", f"{found.total:+.3f}", help="Sum of all parts below.")
+    columns[1].metric("Sum against the model", f"{found.checks['direct_sum']:.0e}", help="Difference, in logits.")
+    columns[2].metric("Neurons against their MLPs", f"{found.checks['neuron_sum']:.0e}", help="Greatest difference.")
+    heads = found.to_frame().query("part.str.contains('H')").head(15)
+    figures = [
+        draw.waterfall(list(steps["part"]), list(steps["contribution"]), found.total),
+        draw.head_contributions(found.heads),
+        draw.ranked_bars(list(heads["part"]), list(heads["contribution"]), title="Strongest heads", unit="logits"),
+        draw.ranked_bars(
+            list(neurons["neuron"]), list(neurons["contribution"]), title="Strongest neurons", unit="logits"
+        ),
+    ]
+    chart(figures[0], key="waterfall", name="direct-layers", alt="Direct contribution of every layer, adding up")
+    left, middle, right = st.columns([2, 1, 1], gap="medium")
+    for column, figure, name in (
+        (left, figures[1], "heads"),
+        (middle, figures[2], "strongest_heads"),
+        (right, figures[3], "neurons"),
+    ):
+        with column:
+            chart(figure, key=name, name=f"direct-{name}", alt=f"Direct contribution of {name}")
+    best = str(heads["part"].iloc[0])
+    page_link("attention", f"Attention of {best}", model=model, prompt=prompt, head=best)
+    downloads(
+        lambda: figures,
+        lambda: pd.concat([found.to_frame(), found.top_neurons(200).rename(columns={"neuron": "part"})]),
+        name=f"direct-{found.subject}",
+        title=f"Direct logit attribution of {found.subject}",
+        text=f"{prompt}\nanswer: {answer!r}, wrong: {wrong!r}",
+    )
+    same_in_python(f"""\
+import workbench as wb
+
+found = wb.direct(wb.load({model!r}), {prompt!r}, answer={answer!r}, wrong={wrong!r})
+print(found.layers(), found.total, found.checks)
+print(found.to_frame().head(20), found.top_neurons(10))
+""")
+
+
+def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
+    subject = cached_load(model)
+    left, right = st.columns([2, 5], vertical_alignment="bottom")
+    baseline = left.segmented_control(
+        "Baseline",
+        list(BASELINES),
+        default="mean",
+        key="baseline",
+        bind="query-params",
+        required=True,
+        help="; ".join(f"**{name}**: {words}" for name, words in BASELINES.items()),
+    )
+    given = {"answer": answer, "wrong": wrong, "baseline": str(baseline)}
+    if baseline == "corrupted":
+        given["corrupted"] = right.text_input("Corrupted prompt", key="corrupted", bind="query-params") or ""
+        if not given["corrupted"]:
+            st.info("Give a prompt of as many tokens that leads to the wrong answer.", icon=":material/edit:")
+            return
+    with alone(subject.hash), st.spinner("Integrating the gradient"):
+        found = wb.input_attribution(subject, prompt, **given)
+    show_tokens(found)
+    call = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    same_in_python(f"""\
+import workbench as wb
+
+found = wb.input_attribution(wb.load({model!r}), {prompt!r}, {call})
+print(found.to_frame(), found.start, found.value, found.checks)
+""")
+
+
+def show_tokens(found: InputAttribution) -> None:
+    columns = st.columns(4)
+    words = found.metric_name.replace("_", " ")
+    columns[0].metric("At the prompt", f"{found.value:+.3f}", help=f"The {words} at the last token.")
+    columns[1].metric("At the baseline", f"{found.start:+.3f}", help=BASELINES[found.baseline])
+    columns[2].metric("Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline.")
+    error = found.checks["completeness"]
+    columns[3].metric("Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken.")
+    if error > TOLERANCE:
+        st.warning(f"The scores miss the difference by {error:.3f}: {found.gradients} gradients did not do.")
+    coloured_text(found.tokens, list(found.scores))
+    st.caption(f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference.")
+    names = [f"{i} {visible(t)}" for i, t in enumerate(found.tokens)]
+    figure = draw.ranked_bars(names, list(found.scores), title=f"What each token adds to the {words}", unit=words)
+    chart(figure, key="inputs", name="input-attribution", alt="What each token adds")
+    downloads(lambda: [figure], found.to_frame, name=f"inputs-{found.subject}", title=f"Input tokens, {found.subject}")
+
+
+st.title("What does each layer already believe?")
+st.caption(
+    "Read the stream after every layer, split the answer into what each part adds, and find the words it rests on."
+)
+model, view, prompt, answer, wrong = controls()
+if view == "By layer":
+    by_layer(model, prompt, [word for word in dict.fromkeys((answer, wrong)) if word])
+elif view == "By part":
+    by_part(model, prompt, answer, wrong)
+else:
+    by_token(model, prompt, answer, wrong)

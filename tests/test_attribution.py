@@ -1,0 +1,158 @@
+"""Attribution patching is the derivative of the exact map, equals it where the model is linear, and says where not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import subject_of, tiny_gpt
+from tests.families import FAMILIES, make
+from workbench.errors import WorkbenchError
+from workbench.interp.attribution import attribution
+from workbench.interp.gradients import Approximation, estimate_sweep, estimates
+from workbench.interp.pairs import pair
+from workbench.interp.sites import SITES
+from workbench.interp.sweep import prepare, run_sweep, settings_of
+from workbench.statistics import map_correlation
+from workbench.subjects import load
+
+CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+STEP = 1e-3
+
+
+def exact(ready):
+    values = ready.blank()
+    for branch, finals in ready.map.packed.carry(ready.map.run, ready.map.target, list(ready.map.branches())):
+        values[branch.key] = ready.metric.of(ready.map.packed.logits(finals, ready.metric.tokens))
+    return values
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
+    """Patches that go a small step of the way, run exactly, against gradient x difference.
+
+    Models are in float64; where a norm computes in float32 all the same, steps must not be smaller.
+    """
+    subject = subject_of(make(family), family)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    for site in SITES:
+        parallel = family == "neox" and site == "resid_mid"
+        for direction in ("denoising",) if site != "z" else ("denoising", "noising"):
+            settings = settings_of(site=site, direction=direction, layer=1 if site == "neurons" else None)
+            ready = prepare(subject, question, settings)
+            if parallel:
+                with pytest.raises(WorkbenchError, match="no resid_mid"):
+                    estimates(ready, question, Approximation())
+                continue
+            near = {
+                step: replace(ready, map=replace(ready.map, source=part(ready.map, step))) for step in (-STEP, STEP)
+            }
+            slope = (exact(near[STEP]) - exact(near[-STEP])) / (2 * STEP)
+            plain = estimates(ready, question, Approximation())
+            attended = [estimates(near[step], question, Approximation(softmax=True)) for step in (-STEP, STEP)]
+            mended = (attended[1] - attended[0]) / (2 * STEP)
+            tolerance = 5e-3 * float(slope.abs().max())
+            assert float(slope.abs().max()) > 1e-2, site
+            assert float((mended - slope).abs().max()) < tolerance, (site, direction)
+            if site != "pattern":  # its estimate runs the softmax, so only small steps are a derivative
+                assert float((plain - slope).abs().max()) < tolerance, (site, direction)
+
+
+def part(sweep, step):
+    """A source of activations that are a small step of the way from the run's own to the other's."""
+
+    def source(field, layer):
+        own = getattr(sweep.run, field)[layer][sweep.target]
+        return own + step * (sweep.source(field, layer) - own)
+
+    return source
+
+
+def linear_model():
+    """A model without MLPs whose final norm divides by a constant, so that its last layer is linear."""
+    model = tiny_gpt(norm="layernorm").double()
+    for layer in model.model.layers:
+        torch.nn.init.zeros_(layer.mlp.fc_out.weight)
+    model.model.ln_out.eps = 1e8
+    torch.nn.init.constant_(model.model.ln_out.weight, 1e4)
+    return model
+
+
+@pytest.mark.parametrize("site", ["resid_mid", "resid_post", "attn_out", "z", "v", "pattern"])
+@pytest.mark.parametrize("direction", ["denoising", "noising"])
+def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direction):
+    subject = subject_of(linear_model())
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    settings = settings_of(site=site, direction=direction, layer=1)
+    ours, theirs = estimate_sweep(subject, question, settings), run_sweep(subject, question, settings)
+    assert float((theirs.values - theirs.values.flatten()[0]).abs().max()) > 1e-3
+    torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
+
+
+def test_queries_patched_with_exact_attention_are_exact_in_a_last_linear_layer_and_plain_gradients_are_not():
+    subject = subject_of(linear_model())
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    for site in ("q", "k"):
+        settings = settings_of(site=site, layer=1)
+        truth = run_sweep(subject, question, settings).values
+        plain, mended = (
+            estimate_sweep(subject, question, settings, Approximation(softmax=softmax)).values
+            for softmax in (False, True)
+        )
+        torch.testing.assert_close(mended, truth, rtol=0, atol=2e-6)
+        assert float((plain - truth).abs().max()) > 1e-3
+
+
+def test_more_steps_come_nearer_to_what_the_whole_embedding_does():
+    """Replacing all of resid_pre at layer 0 is the other run; the integral of the gradient gives that exactly."""
+    subject = subject_of(make("llama"), "llama")
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    apart = []
+    for steps in (1, 8, 64):
+        found = estimate_sweep(subject, question, settings_of(layer=0), Approximation(steps=steps))
+        apart.append(abs(float((found.values - found.corrupted).sum()) - (found.clean - found.corrupted)))
+    assert apart[2] < 0.02 * apart[0] and apart[2] < apart[1]
+
+
+def test_a_probe_is_estimated_beside_its_exact_map_and_cells_that_mislead_are_named():
+    subject = load("shelf-base")
+    found = attribution(subject, "induction", n=6, site="z")
+    exact_map = found.exact
+    assert exact_map is not None and found.correlation is not None and found.error is not None
+    assert found.correlation.low <= found.correlation.value <= found.correlation.high and found.correlation.n == 6
+    frame = found.to_frame()
+    assert len(frame) == 36 and frame["cell"][7] == "L1H1"
+    np.testing.assert_allclose(frame["error"], frame["estimate"] - frame["exact"], atol=1e-12)
+    off = (frame["error"].abs() > found.tolerance) & (frame["error_p"] < 0.05)
+    assert (frame["kind"][off] != "agrees").all() and found.misleading == (frame["kind"] != "agrees").sum()
+    assert max(exact_map.checks.values()) < 1e-3
+    alone = attribution(subject, "induction", n=6, site="z", exact=False)
+    np.testing.assert_allclose(alone.estimate.effect, found.estimate.effect)
+    assert alone.exact is None and "exact" not in alone.to_frame()
+
+
+def test_the_correlation_of_maps_is_pearsons_and_leaves_out_cells_that_nothing_moves():
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(30, 4, 5)) + rng.normal(size=(4, 5))
+    b = a + rng.normal(size=a.shape)
+    found = map_correlation(a, b)
+    assert found.value == pytest.approx(np.corrcoef(a.mean(0).ravel(), b.mean(0).ravel())[0, 1])
+    assert found.low < found.value < found.high <= 1
+    padded = [np.concatenate([side, np.zeros((30, 9, 5))], axis=1) for side in (a, b)]
+    again = map_correlation(padded[0], padded[1])
+    assert (again.value, again.low, again.high) == pytest.approx((found.value, found.low, found.high))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"steps": 0}, "one input at least"),
+        ({"metric": "rank"}, "no gradient"),
+        ({"steps": 2, "replacement": "zero", "site": "z"}, "no other prompt"),
+        ({"window": 3, "site": "attn_out"}, "leave the window at 1"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused_in_one_sentence(more, words):
+    with pytest.raises(WorkbenchError, match=words):
+        attribution(load("shelf-base"), "induction", n=5, **more)

@@ -1,0 +1,111 @@
+"""Commands that read a model without patching it: lenses, estimates by gradient, and the tokens that matter."""
+
+from typing import Annotated
+
+import typer
+
+from workbench.cli_causal import Site
+from workbench.terminal import Json, Model, bar, out, print_json, show
+
+
+def lens(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="The text that is read layer by layer.")] = "",
+    tuned: Annotated[bool, typer.Option("--tuned", help="Through the trained translators.")] = False,
+    answer: Annotated[list[str] | None, typer.Option(help="A token to follow through the layers; repeatable.")] = None,
+    train: Annotated[
+        bool, typer.Option("--train", help="Train the tuned lens (minutes), keep it, measure it.")
+    ] = False,
+    texts: Annotated[str | None, typer.Option(help="A text file to train on; else books below WORKBENCH_DATA.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Logit lens or tuned lens: what the last position would say after each layer."""
+    from workbench.errors import WorkbenchError
+    from workbench.interp import lens as read
+    from workbench.interp import tuned_lens
+    from workbench.subjects import load
+
+    if not (train or prompt):
+        raise WorkbenchError("A lens reads a text: give one with --prompt (or --train, to train the tuned lens).")
+    subject = load(model)
+    if train:
+        with bar(as_json) as report:
+            made = tuned_lens(subject, texts, again=True, progress=report)
+        if not prompt:
+            rows = made.error.to_frame().to_dict("records")
+            title = f"Nats a token from the model, {made.error.n} held-out texts ({made.source}), 95 % intervals"
+            show([made.to_dict()] if as_json else rows, as_json, title=title)
+            return
+    found = read(subject, prompt, kind="tuned" if tuned else "logit", answers=answer or [])
+    if as_json:
+        print_json(found.to_dict())
+        return
+    rows = found.to_frame()
+    rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
+    rows = rows.drop(columns=["pos", "token"]).to_dict("records")
+    show(rows, False, title=f"{found.kind} lens: {prompt}")
+
+
+def attribution(
+    model: Model,
+    probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 20,
+    site: Site = "z",
+    direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
+    steps: Annotated[int, typer.Option(help="Inputs over which the gradient is averaged; 1 is the plain method.")] = 1,
+    softmax: Annotated[bool, typer.Option("--softmax", help="Run attention exactly where q or k is patched.")] = False,
+    exact: Annotated[bool, typer.Option(help="Also run every patch, and compare.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Attribution patching: a map estimated by gradients, beside the exact one, and where it misleads."""
+    from workbench.interp import attribution as estimate
+    from workbench.subjects import load
+
+    site, _, layer = site.partition("@")
+    more = {"site": site, "direction": direction, "layer": int(layer) if layer else None}
+    with bar(as_json) as report:
+        found = estimate(load(model), probe, n=n, steps=steps, softmax=softmax, exact=exact, progress=report, **more)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    rows = found.to_frame()
+    if found.exact is not None and found.correlation is not None:
+        r = found.correlation
+        out.print(
+            f"{site}, {found.estimate.n} pairs: r = {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] over {len(rows)} cells, "
+            f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, {found.exact.seconds:.1f} s "
+            "exact"
+        )
+        rows = rows.reindex(rows["error"].abs().sort_values(ascending=False).index)
+        columns = ("cell", "estimate", "exact", "error", "error_low", "error_high", "error_p", "kind")
+        show(rows.head(15).to_dict("records"), False, title="Where the estimate is furthest off", columns=columns)
+        return
+    rows = rows.reindex(rows["estimate"].abs().sort_values(ascending=False).index)
+    title = f"Largest estimated effects, {found.estimate.n} pairs, {found.estimate.seconds:.1f} s"
+    show(rows.head(15).to_dict("records"), False, title=title)
+
+
+def inputs(
+    model: Model,
+    prompt: Annotated[str, typer.Option(help="The text whose tokens are weighed.")],
+    answer: Annotated[str, typer.Option(help='One token, such as " Mary".')],
+    wrong: Annotated[
+        str, typer.Option(help="Another: the logit difference is split; without, the log-probability.")
+    ] = "",
+    baseline: Annotated[str, typer.Option(help="mean, zero or corrupted.")] = "mean",
+    corrupted: Annotated[str, typer.Option(help="The other prompt, for the baseline of that name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Integrated gradients: which tokens of a prompt an output rests on; the scores add up to it."""
+    from workbench.interp import input_attribution
+    from workbench.subjects import load
+
+    found = input_attribution(load(model), prompt, answer=answer, wrong=wrong, baseline=baseline, corrupted=corrupted)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    out.print(
+        f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, {found.value:+.3f} at the prompt; "
+        f"scores add up to the difference within {found.checks['completeness']:.0e}"
+    )
+    show(found.to_frame().to_dict("records"), False, title=f"What each token adds ({found.baseline} baseline)")

@@ -1,0 +1,61 @@
+"""Estimate against exact value: every cell of a map as a point, those that mislead in colour and by name."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from workbench.figures import style
+
+COLOURS = {"agrees": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
+NAMED = 8
+"""Points that carry their name: those furthest off."""
+
+
+def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
+    """One point a cell, exact effect across and estimate up; on the line both agree.
+
+    Args:
+        table: Columns cell, exact, exact_low, exact_high, estimate, error, error_low, error_high, kind.
+        tolerance: How far off an estimate may be; the band round the line.
+        title: Of the figure.
+    """
+    both = np.concatenate([table["exact"], table["estimate"]])
+    low, high = float(both.min()), float(both.max())
+    room = 0.05 * (high - low or 1.0)
+    ends = np.array([low - room, high + room])
+    found = style.figure(title=title, height=460)
+    style.add_band(found, ends, ends - tolerance, ends + tolerance, colour=style.SOFT, name="within the tolerance")
+    found.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": style.SOFT, "width": 1}, hoverinfo="skip", showlegend=False
+    )
+    worst = set(table["error"].abs().nlargest(NAMED).index) & set(table.index[table["kind"] != "agrees"])
+    for kind, colour in COLOURS.items():
+        part = table[table["kind"] == kind]
+        if not len(part):
+            continue
+        found.add_scatter(
+            x=part["exact"],
+            y=part["estimate"],
+            mode="markers+text",
+            name=f"{kind} ({len(part)})",
+            text=[style.escaped(c) if i in worst else "" for i, c in zip(part.index, part["cell"], strict=True)],
+            textposition="top center",
+            textfont={"size": 10, "color": colour},
+            marker={"size": 7, "color": colour, "opacity": 0.45 if kind == "agrees" else 0.9},
+            customdata=np.stack(
+                [
+                    [style.escaped(c) for c in part["cell"]],
+                    *(part[c] for c in ("exact_low", "exact_high", "error", "error_low", "error_high")),
+                ],
+                -1,
+            ).tolist(),
+            hovertemplate=(
+                "<b>%{customdata[0]}</b><br>exact %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
+                "estimate %{y:.3f}<br>off by %{customdata[3]:.3f} [%{customdata[4]:.3f}, %{customdata[5]:.3f}]"
+                "<extra></extra>"
+            ),
+        )
+    found.update_xaxes(title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True)
+    found.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
+    return found

@@ -1,0 +1,202 @@
+"""Figures of lenses and direct contributions: what each layer would say, and what each part adds to the answer."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from jaxtyping import Float
+
+from workbench.figures import style
+
+ROW = 21
+"""Pixels of a row of the lens's table."""
+
+
+def row_names(n_rows: int) -> list[str]:
+    """What the rows of a lens are called: the embedding, then the layer whose output is read."""
+    return ["embed", *(str(i) for i in range(n_rows - 1))]
+
+
+def lens_table(
+    top: Sequence[Sequence[str]],
+    prob: Float[np.ndarray, "row pos"],
+    kl: Float[np.ndarray, "row pos"],
+    tokens: Sequence[str],
+    *,
+    starts: int = 0,
+    title: str = "",
+) -> go.Figure:
+    """The likeliest next token after each layer (down) at each position (across); its probability is the colour.
+
+    `starts` is the position of the first column.
+    """
+    n_rows, n_columns = prob.shape
+    longest = max(3, min(14, 150 // n_columns))
+    texts = [[style.visible(t) for t in row] for row in top]
+    shown = [[style.escaped(t if len(t) <= longest else f"{t[: longest - 1]}…") for t in row] for row in texts]
+    names = row_names(n_rows)
+    said = [
+        [[style.escaped(text), float(kl[i, j]), names[i], style.escaped(style.visible(tokens[j]))] for j, text in row]
+        for i, row in enumerate(enumerate(r) for r in texts)
+    ]
+    heat = go.Heatmap(
+        z=prob.astype(np.float32),
+        zmin=0,
+        zmax=1,
+        colorscale=style.SEQUENTIAL,
+        colorbar=style.colour_bar("probability of the token in the cell"),
+        text=shown,
+        texttemplate="%{text}",
+        textfont={"size": 11},
+        customdata=said,
+        xgap=1,
+        ygap=1,
+        hovertemplate=(
+            "after layer <b>%{customdata[2]}</b>, at <b>%{customdata[3]}</b><br>says <b>%{customdata[0]}</b>, "
+            "probability <b>%{z:.3f}</b><br>%{customdata[1]:.2f} nats from the model<extra></extra>"
+        ),
+    )
+    found = style.figure([heat], title=title, height=110 + ROW * n_rows)
+    plain = {"showgrid": False, "zeroline": False}
+    found.update_xaxes(
+        title_text="position: the token that is read",
+        tickvals=list(range(n_columns)),
+        ticktext=[f"{style.escaped(style.visible(t))} <sub>{starts + i}</sub>" for i, t in enumerate(tokens)],
+        tickangle=-50,
+        **plain,
+    )
+    every = 1 if n_rows <= 20 else 2
+    shown_rows = [0, *range(1, n_rows, every)]
+    found.update_yaxes(
+        title_text="after layer",
+        tickvals=shown_rows,
+        ticktext=[names[i] for i in shown_rows],
+        range=[n_rows - 0.5, -0.5],
+        **plain,
+    )
+    return found
+
+
+def answer_lines(
+    values: Mapping[str, Float[np.ndarray, " row"]], *, kind: str, n_rows: int, dashed: Sequence[str] = ()
+) -> go.Figure:
+    """Probability (`kind` "prob") or rank ("rank") of answers by layer; lines in `dashed` are the other lens."""
+    lines = []
+    colours = {}
+    for name, line in values.items():
+        answer = name.partition(" (")[0]
+        colour = colours.setdefault(answer, style.LINES[len(colours) % len(style.LINES)])
+        word = style.escaped(style.visible(answer)) + name[len(answer) :]
+        lines.append(
+            go.Scatter(
+                x=list(range(n_rows)),
+                y=line + (kind == "rank"),
+                mode="lines+markers",
+                name=word,
+                marker={"size": 4},
+                line={"color": colour, "width": 2, "dash": "dot" if name in dashed else "solid"},
+                hovertemplate=f"{word}: <b>%{{y:.3~f}}</b><extra></extra>",
+            )
+        )
+    words = "probability of the answer" if kind == "prob" else "rank of the answer (1: first)"
+    found = style.figure(lines, height=330, hovermode="x unified")
+    every = max(1, n_rows // 16)
+    found.update_xaxes(
+        title_text="after layer", tickvals=list(range(0, n_rows, every)), ticktext=row_names(n_rows)[::every]
+    )
+    found.update_yaxes(title_text=words)
+    if kind == "rank":
+        found.update_yaxes(type="log", autorange="reversed", dtick=1)
+    else:
+        found.update_yaxes(range=[0, max(0.05, 1.08 * max(float(v.max()) for v in values.values()))])
+    return found
+
+
+def lens_error(table: Mapping[str, Sequence[float]], n: int) -> go.Figure:
+    """Divergence of both lenses from the model by layer, with 95 % intervals over `n` held-out texts.
+
+    The axis is logarithmic: after the last layer both are the model (0, and not drawn).
+    """
+    found = style.figure(height=330, title=f"How far each lens is from the model, {n} held-out texts")
+    rows = np.arange(len(table["logit"]) - 1)
+    for name, colour in (("logit", style.ORANGE), ("tuned", style.BLUE)):
+        mean, low, high = (np.asarray(table[f"{name}{end}"])[:-1] for end in ("", "_low", "_high"))
+        words = f"{name} lens"
+        style.add_band(found, rows, low, high, colour=colour, name=words)
+        found.add_scatter(
+            x=rows,
+            y=mean,
+            mode="lines+markers",
+            marker={"size": 4},
+            line={"color": colour},
+            name=words,
+            legendgroup=words,
+            customdata=np.stack([low, high], -1),
+            hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>" + words + "</extra>",
+        )
+    every = max(1, len(rows) // 16)
+    found.update_xaxes(title_text="after layer", tickvals=rows[::every], ticktext=row_names(len(rows))[::every])
+    found.update_yaxes(title_text="Kullback-Leibler divergence, nats a token", type="log")
+    return found
+
+
+def waterfall(parts: Sequence[str], contributions: Sequence[float], total: float) -> go.Figure:
+    """Direct contributions in order, each beginning where the one before ended, and their sum."""
+    names = [p.replace("attention ", "A").replace("MLP ", "M") for p in parts]
+    bars = go.Waterfall(
+        x=[*names, "sum"],
+        y=[*contributions, total],
+        measure=["relative"] * len(names) + ["total"],
+        increasing={"marker": {"color": style.BLUE}},
+        decreasing={"marker": {"color": style.RED}},
+        totals={"marker": {"color": style.INK}},
+        connector={"line": {"color": style.RULE, "width": 1}},
+        customdata=[*parts, "sum: the logit difference"],
+        hovertemplate="%{customdata}: <b>%{delta:+.3f}</b>, sum so far %{y:.3f}<extra></extra>",
+    )
+    found = style.figure([bars], title="What each layer adds to the logit difference", height=360)
+    found.update_xaxes(title_text="A: attention, M: MLP of a layer", tickangle=-90, tickfont={"size": 10})
+    found.update_yaxes(title_text="logit difference so far")
+    found.add_hline(y=0, line={"color": style.SOFT, "width": 1})
+    return found
+
+
+def head_contributions(heads: Float[np.ndarray, "layer head"]) -> go.Figure:
+    """What each head adds to the logit difference: blue towards the answer, red away from it."""
+    limit = float(np.abs(heads).max()) or 1.0
+    layer, head = np.indices(heads.shape)
+    names = np.vectorize(style.head_name, otypes=[object])(layer, head)
+    heat = go.Heatmap(
+        z=heads.astype(np.float32),
+        zmin=-limit,
+        zmax=limit,
+        colorscale=style.DIVERGING,
+        colorbar=style.colour_bar("logits added to the difference"),
+        xgap=1,
+        ygap=1,
+        customdata=names,
+        hovertemplate="%{customdata}: <b>%{z:+.3f}</b><extra></extra>",
+    )
+    n_layers, n_heads = heads.shape
+    height = int(min(760, 120 + max(14, min(30, 560 / n_layers)) * n_layers))
+    found = style.figure([heat], title="What each head adds", height=height)
+    plain = {"showgrid": False, "zeroline": False}
+    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 2, **plain)
+    found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 16 else 2, range=[n_layers - 0.5, -0.5], **plain)
+    return found
+
+
+def ranked_bars(names: Sequence[str], values: Sequence[float], *, title: str, unit: str) -> go.Figure:
+    """Signed bars, the first on top; blue above 0, red below."""
+    bars = go.Bar(
+        y=list(names),
+        x=list(values),
+        orientation="h",
+        marker={"color": [style.BLUE if v > 0 else style.RED for v in values]},
+        hovertemplate="%{y}: <b>%{x:+.3f}</b><extra></extra>",
+    )
+    found = style.figure([bars], title=title, height=90 + 19 * len(names))
+    found.update_yaxes(autorange="reversed", tickfont={"size": 11})
+    found.update_xaxes(title_text=unit)
+    found.add_vline(x=0, line={"color": style.SOFT, "width": 1})
+    return found
