@@ -13,13 +13,14 @@ from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import escaped
 
 PROMPT = "The red house, the old horse, the black dog. The red house, the old"
+WORD = "interpretable"
 MOST = 64  # positions at which a row is still readable; longer prompts are cut
 
 
 @st.cache_resource(max_entries=16, show_spinner="Working every step out by hand")
-def worked_out(sha256: str, prompt: str, layer: int, head: int, _subject: wb.Subject) -> Anatomy:
+def worked_out(sha256: str, prompt: str, more: tuple, _subject: wb.Subject) -> Anatomy:
     with alone(sha256):
-        return wb.anatomy(_subject, prompt, layer=layer, head=head)
+        return wb.anatomy(_subject, prompt, **dict(more))
 
 
 def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
@@ -31,31 +32,57 @@ def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
         if step.deviation is not None:
             st.badge(f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green")
     with picture:
-        figure = draw.step_matrix(step.values, found.tokens, over_keys=step.over_keys, chosen=position)
+        tokens, keys = found.axes(step)
+        figure = draw.step_matrix(step.values, tokens, keys=keys, chosen=None if step.of_sources else position)
         name = f"{found.subject}-{head_name(found.layer, found.head)}-{step.name}"
         chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, a row a token")
 
 
+def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
+    n_heads = subject.card.n_heads
+    names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
+    if st.session_state.get("head") not in names:
+        st.session_state.pop("head", None)
+    name = st.selectbox("Layer and head", names, min(len(names) - 1, n_heads), key="head", bind="query-params")
+    return name, *divmod(names.index(name), n_heads)
+
+
+def show_next(found: Anatomy) -> None:
+    st.markdown("**What comes next**" if found.part != "encoder" else "**What the decoder writes next**")
+    expected = found.next_tokens.assign(token=found.next_tokens["token"].map(visible))
+    bar = st.column_config.ProgressColumn("probability", format="%.3f", min_value=0, max_value=1)
+    st.dataframe(expected, hide_index=True, column_config={"probability": bar})
+
+
 st.title("How does attention work, number by number?")
 st.caption(
-    "One layer and head of a real prompt, step by step, each worked out by its formula and compared with the model."
+    "One layer and head of a real prompt, step by step, each worked out by its formula and compared with the model. "
+    "Of an encoder-decoder model, such as shelf-reverse, each of its three attentions."
 )
 choice, box = st.columns([1, 3])
 with choice:
-    model = pick_name()
-with box:
-    prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
-subject = cached_load(model)
+    model = pick_name(seq2seq=True)
+subject = cached_load(model, seq2seq=True)
+more: dict = {}
+if subject.model.config.is_encoder_decoder:
+    from workbench.interp.seq2seq import PARTS, n_layers
+
+    with box:
+        prompt = st.text_input("Text", WORD, key="text", bind="query-params")
+        part = st.segmented_control(
+            "Attention", list(PARTS), default="cross", key="part", bind="query-params", required=True
+        )
+        st.caption(f"{PARTS[str(part)].capitalize()}. The decoder reads what the model itself makes of the text.")
+    more, depth = {"part": str(part)}, n_layers(subject, str(part))
+else:
+    with box:
+        prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
+    depth = subject.card.n_layers
 prompt = cut(subject, prompt, MOST)
-names = [head_name(i, j) for i in range(subject.card.n_layers) for j in range(subject.card.n_heads)]
-if st.session_state.get("head") not in names:
-    st.session_state.pop("head", None)
 with choice:
-    name = st.selectbox(
-        "Layer and head", names, min(len(names) - 1, subject.card.n_heads), key="head", bind="query-params"
-    )
-layer, head = divmod(names.index(name), subject.card.n_heads)
-found = worked_out(subject.hash, prompt, layer, head, subject)
+    name, layer, head = pick_head(subject, depth)
+more = {"layer": layer, "head": head, **more}
+found = worked_out(subject.hash, prompt, tuple(more.items()), subject)
 last = len(found.tokens) - 1
 with box:
     places = list(range(last + 1))
@@ -77,13 +104,10 @@ st.badge(
 st.caption("The steps without a tick are the model's own numbers, or have no tensor in the model to compare with.")
 for number, step in enumerate(found.steps, 1):
     show_step(number, step, found, int(position or 0))
-st.markdown("**What comes next**")
-expected = found.next_tokens.assign(token=found.next_tokens["token"].map(visible))
-bar = st.column_config.ProgressColumn("probability", format="%.3f", min_value=0, max_value=1)
-st.dataframe(expected, hide_index=True, column_config={"probability": bar})
+show_next(found)
 downloads(
     lambda: [
-        draw.step_matrix(s.values, found.tokens, over_keys=s.over_keys, title=f"{i}. {s.name} {s.shape}")
+        draw.step_matrix(s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}")
         for i, s in enumerate(found.steps, 1)
     ],
     found.to_frame,
@@ -91,11 +115,13 @@ downloads(
     title=f"Attention of {found.subject}, {name}, step by step",
     text=found.prompt,
 )
+loading = f"{model!r}, seq2seq=True" if found.part else f"{model!r}"
+settings = ", ".join(f"{word}={value!r}" for word, value in more.items())
 same_in_python(f"""\
 import workbench as wb
 
-subject = wb.load({model!r})
-found = wb.anatomy(subject, {prompt!r}, layer={layer}, head={head})
+subject = wb.load({loading})
+found = wb.anatomy(subject, {prompt!r}, {settings})
 print(found.to_frame())  # every step, its shape, and how far it is from the model's own
 print(found.steps[-1].values.shape, found.next_tokens)
 """)

@@ -9,6 +9,7 @@ from workbench.interp.parameters import parameter_counts
 from workbench.ui import cards
 from workbench.ui.charts import chart
 from workbench.ui.generation import MOST, continuation
+from workbench.ui.links import page_link
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import cached_load, pick_name
 
@@ -17,6 +18,8 @@ KINDS = {
     "gguf": "GGUF file",
     "folder": "folder",
     "run": "training run",
+    "edit": "edited model",
+    "seq2seq": "encoder-decoder",
 }
 HOW = """
 - **a folder** with `config.json` and safetensors: type its path above, or put it below the folder that the
@@ -97,10 +100,14 @@ left, right = st.columns([1, 2], gap="medium")
 with right:
     shelf()
 with left:
-    name = pick_name()
+    name = pick_name(seq2seq=True)
     with st.expander("How to load others", icon=":material/help:"):
         st.markdown(HOW)
-subject = cached_load(name)
+subject = cached_load(name, seq2seq=True)
+if subject.model.config.is_encoder_decoder:
+    card(subject)
+    page_link("anatomy", "An encoder-decoder model: see its three attentions step by step", model=name)
+    st.stop()
 left, right = st.columns(2, gap="large")
 with left:
     card(subject)

@@ -121,6 +121,20 @@ def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_
     assert plot(page, "step_1").is_visible()
 
 
+@pytest.mark.parametrize(
+    ("part", "step"), [("encoder", "Position bias"), ("decoder", "Mask"), ("cross", "Encoder output")]
+)
+def test_anatomy_shows_each_attention_of_an_encoder_decoder_model(open_page, part, step):
+    page = open_page("anatomy", model="shelf-reverse", part=part, text="stressed")
+    expect(page.get_by_text("steps compared with the model's own tensors")).to_be_visible()
+    expect(page.get_by_text(step, exact=False).first).to_be_visible()
+
+
+def test_pages_for_decoders_say_that_an_encoder_decoder_model_is_none(open_page):
+    page = open_page("attention", model="shelf-reverse")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("is an encoder-decoder model; the Anatomy page")
+
+
 def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
     page = open_page("attention", model="./no-such-folder")
     expect(page.get_by_test_id("stAlert")).to_contain_text("no-such-folder")
@@ -187,9 +201,13 @@ def test_a_pair_that_cannot_be_patched_gets_a_sentence(open_page, field, words):
     expect(page.get_by_test_id("stAlert")).to_contain_text(words)
 
 
-@pytest.mark.parametrize("path", ["models", "attention", "heads", "anatomy", "positions", "patching"])
-def test_the_python_on_the_page_runs_as_it_stands(open_page, path, tmp_path, monkeypatch):
-    page = open_page(path)
+@pytest.mark.parametrize(
+    ("path", "model"),
+    [(p, "shelf-base") for p in ("models", "attention", "heads", "anatomy", "positions", "patching")]
+    + [("anatomy", "shelf-reverse")],
+)
+def test_the_python_on_the_page_runs_as_it_stands(open_page, path, model, tmp_path, monkeypatch):
+    page = open_page(path, model=model)
     page.get_by_text("Same in Python").click()
     code = page.get_by_test_id("stCode").locator("code").inner_text()
     monkeypatch.chdir(tmp_path)

@@ -16,11 +16,11 @@ def step_matrix(
     values: Float[np.ndarray, "pos column"],
     tokens: Sequence[str],
     *,
-    over_keys: bool = False,
+    keys: Sequence[str] | None = None,
     chosen: int | None = None,
     title: str = "",
 ) -> go.Figure:
-    """A step's numbers: positions down; dimensions across, or keys. Shares from 0 to 1 have attention's colours.
+    """A step's numbers: positions down; dimensions across, or `keys`. Shares from 0 to 1 have attention's colours.
 
     What is struck out (NaN) stays grey; the row of the `chosen` position has a frame.
     """
@@ -28,12 +28,12 @@ def step_matrix(
     columns = np.arange(0, n_columns, -(-n_columns // COLUMNS))
     shown = values[:, columns].astype(np.float32)
     seen = shown[np.isfinite(shown)]
-    shares = over_keys and bool(len(seen)) and float(seen.min()) >= 0 and float(seen.max()) <= 1 + 1e-6
+    shares = keys is not None and bool(len(seen)) and float(seen.min()) >= 0 and float(seen.max()) <= 1 + 1e-6
     limit = float(np.percentile(np.abs(seen), 99.5)) if len(seen) else 1.0
-    across = "to key <b>%{x}</b>" if over_keys else "dimension %{x}"
+    across = "dimension %{x}" if keys is None else "to key <b>%{x}</b>"
     heat = go.Heatmap(
         z=shown,
-        x=names if over_keys else columns,
+        x=columns if keys is None else style.labels(keys),
         y=names,
         zmin=0 if shares else -(limit or 1.0),
         zmax=1 if shares else limit or 1.0,
@@ -46,10 +46,10 @@ def step_matrix(
         [heat], title=title, height=int(np.clip(17 * len(names) + 90, 190, 480)), plot_bgcolor=style.PANEL
     )
     found.update_xaxes(
-        title_text="key (source)" if over_keys else "dimension", showgrid=False, tickangle=-60 if over_keys else 0
+        title_text="dimension" if keys is None else "key (source)", showgrid=False, tickangle=0 if keys is None else -60
     )
     found.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont={"size": 10})
-    if over_keys:
+    if keys is not None:
         found.update_xaxes(type="category", tickfont={"size": 10})
     if chosen is not None:
         found.add_shape(

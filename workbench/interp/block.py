@@ -32,7 +32,12 @@ def normed(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 class Block:
-    """The tensors of one block for one prompt, without a batch axis; each is computed when first asked for."""
+    """The tensors of one block for one prompt, without a batch axis; each is computed when first asked for.
+
+    `crosses` says that keys and values come from another text, `ends` that the block's MLP follows this attention.
+    """
+
+    crosses, ends = False, True
 
     def __init__(self, subject: Subject, layer: int, cache: Any, n_pos: int):
         mapping: Any = subject.bridge.adapter.component_mapping
@@ -61,6 +66,11 @@ class Block:
     def model(self, hook: str) -> Tensor:
         """What the model computed at a hook of this block."""
         return self.cache[f"blocks.{self.layer}.{hook}"][0]
+
+    @property
+    def n_keys(self) -> int:
+        """Positions that can be attended to."""
+        return self.n_pos
 
     @cached_property
     def normed(self) -> Float[Tensor, "pos d_model"]:
@@ -205,9 +215,16 @@ class Block:
     @property
     def score_words(self) -> str:
         """The same in words."""
+        words = f"divided by √{self.d_head} so that scores do not grow with the width"
         if abs(self.scaling * self.d_head**0.5 - 1) > 1e-6:
-            return f" (this model multiplies by {self.scaling:.4g} instead)"
-        return ", less a fixed amount for every token of distance" if self.subject.card.positions == "alibi" else ""
+            return f"{words} (this model multiplies by {self.scaling:.4g} instead)"
+        alibi = self.subject.card.positions == "alibi"
+        return words + (", less a fixed amount for every token of distance" if alibi else "")
+
+    @property
+    def model_scores(self) -> Tensor | None:
+        """The model's own scores, where it shows them."""
+        return self.model("attn.hook_attn_scores")
 
     @property
     def window(self) -> int | None:
@@ -263,6 +280,11 @@ class Block:
     def middle(self) -> Float[Tensor, "pos d_model"]:
         """The stream after attention."""
         return self.x + self.attended
+
+    @property
+    def off_middle(self) -> float | None:
+        """How far that is from the model's, where it shows it."""
+        return None
 
     @cached_property
     def mlp_out(self) -> Float[Tensor, "pos d_model"]:

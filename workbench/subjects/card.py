@@ -10,6 +10,8 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 FILE = "card.json"
+T5_CONTEXT = 512
+"""Tokens a side that T5 was trained on; its relative positions have no end, so its configuration names none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in known}
 
 
+def write_card(folder: Path, card: dict[str, Any]) -> None:
+    """Write a folder's `card.json`."""
+    (folder / FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said: dict[str, Any]) -> Card:
     """The card of a loaded model: shapes from the model itself, the rest from what its folder said."""
     config: Any = model.config.get_text_config()
@@ -69,7 +76,7 @@ def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said:
         "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
         "d_model": config.hidden_size,
         "d_head": getattr(config, "head_dim", None) or config.hidden_size // n_heads,
-        "n_ctx": config.max_position_embeddings,
+        "n_ctx": getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or T5_CONTEXT,
         "d_vocab": config.vocab_size,
         "positions": position_encoding(config),
         "sha256": sha256,
@@ -78,9 +85,11 @@ def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said:
 
 
 def position_encoding(config: PretrainedConfig) -> str:
-    """learned, sinusoidal, rotary, alibi, none, or unknown: read off the configuration."""
+    """learned, sinusoidal, rotary, alibi, relative (T5's biases), none, or unknown: read off the configuration."""
     if hasattr(config, "positions"):
         return str(config.positions)
+    if hasattr(config, "relative_attention_num_buckets"):
+        return "relative"
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return "alibi"
     if getattr(config, "rope_parameters", None) or hasattr(config, "rotary_dim"):

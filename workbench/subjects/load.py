@@ -18,6 +18,7 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter, convert, gpt
 from workbench.subjects.card import hash_files, make_card, read_card
+from workbench.subjects.kinds import auto_class, says_encoder_decoder
 from workbench.subjects.save import save
 from workbench.subjects.subject import Subject
 from workbench.subjects.tokenizer import id_tokenizer
@@ -39,13 +40,16 @@ class Available:
     path: Path
 
 
-def load(source: "str | Path | Subject", *, device: str | torch.device | None = None) -> Subject:
+def load(source: "str | Path | Subject", *, device: str | torch.device | None = None, seq2seq: bool = False) -> Subject:
     """Load a model as a Subject, in float32, on the GPU where there is one.
 
     `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
     `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention (`edit:NAME`), or a
     file or folder below `WORKBENCH_MODELS`. A LoRA adapter gives its base with the adapter merged. Nothing is
     unpickled and no remote code runs.
+
+    Encoder-decoder models (`shelf-reverse`, T5) are loaded with `seq2seq`, for `anatomy` alone: nothing else here could
+    read them.
 
     Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
     """
@@ -62,9 +66,9 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = _run_checkpoint(name) if name.startswith("run:") else _local(name)
     if path is None:
-        return _from_hub(name, device)
+        return _from_hub(name, device, seq2seq)
     if path.is_dir():
-        return _from_folder(path, name, device, _run_facts(name) if name.startswith("run:") else {})
+        return _from_folder(path, name, device, _run_facts(name) if name.startswith("run:") else {}, seq2seq=seq2seq)
     if path.suffix == ".gguf":
         return _from_gguf(path, device)
     if path.suffix == ".pt":
@@ -84,21 +88,30 @@ def resolve(name: str) -> str:
 
 def available() -> list[Available]:
     """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs' checkpoints."""
-    found = [Available(p.parent.name, "bundled", p.parent) for p in sorted(paths.shelf("models").glob("*/config.json"))]
+    shelf = paths.shelf("models")
+    found = [
+        Available(p.parent.relative_to(shelf).as_posix(), _kind(p, "bundled"), p.parent)
+        for p in sorted(shelf.rglob("config.json"))
+    ]
     if (folder := paths.models_folder()) is not None:
         for p in sorted(folder.rglob("*")):
             if p.suffix == ".gguf":
                 found.append(Available(p.name, "gguf", p))
             elif p.name == "config.json" and any(p.parent.glob("*.safetensors")):
-                found.append(Available(str(p.parent.relative_to(folder)), "folder", p.parent))
+                found.append(Available(str(p.parent.relative_to(folder)), _kind(p, "folder"), p.parent))
     for run in sorted((paths.home() / "runs").glob("*/checkpoints"), reverse=True):
         steps = sorted(run.glob("step-*/config.json"))
         if steps:
             found.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
     for path in sorted((paths.home() / "interventions").glob("*.json")):
         found.append(Available(f"edit:{path.stem}", "edit", path))
-    order = ("bundled", "gguf", "folder", "run", "edit")
-    return sorted(found, key=lambda a: order.index(a.kind))
+    order = ("bundled", "gguf", "folder", "run", "edit", "seq2seq")
+    return sorted(found, key=lambda a: (order.index(a.kind), a.kind == "bundled" and "/" in a.name))
+
+
+def _kind(config: Path, kind: str) -> str:
+    """`seq2seq` for encoder-decoder models, which need `load(..., seq2seq=True)`."""
+    return "seq2seq" if says_encoder_decoder(config) else kind
 
 
 def _local(name: str) -> Path | None:
@@ -139,7 +152,9 @@ def _run_facts(name: str) -> dict[str, str]:
     return {word: str(value) for word, value in words.items() if value}
 
 
-def _from_folder(folder: Path, name: str, device: torch.device, facts: dict[str, str]) -> Subject:
+def _from_folder(
+    folder: Path, name: str, device: torch.device, facts: dict[str, str], *, seq2seq: bool = False
+) -> Subject:
     weights = sorted(folder.glob("*.safetensors"))
     if adapter.is_adapter(folder):
         return _from_adapter(folder, name, device, facts)
@@ -149,8 +164,9 @@ def _from_folder(folder: Path, name: str, device: torch.device, facts: dict[str,
         raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")
     for path in weights:
         _check_safetensors(path)
-    model = _pretrained(folder, name)
-    shown = name if name.startswith("run:") else folder.name
+    model = _pretrained(folder, name, seq2seq=seq2seq)
+    on_shelf = folder.is_relative_to(paths.shelf("models"))
+    shown = name if name.startswith("run:") or (on_shelf and not Path(name).is_absolute()) else folder.name
     card = make_card(model, shown, str(folder), hash_files(weights), {**facts, **read_card(folder)})
     return Subject(shown, model.to(device), _folder_tokenizer(folder, model), card)
 
@@ -241,14 +257,14 @@ def _from_nanogpt(path: Path, device: torch.device) -> Subject:
     return Subject(card.name, model.to(device), _folder_tokenizer(path.parent, model), card)
 
 
-def _from_hub(name: str, device: torch.device) -> Subject:
+def _from_hub(name: str, device: torch.device, seq2seq: bool = False) -> Subject:
     try:
         cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError:
         cached = False
     if not cached and not _hub_answers():
         raise WorkbenchError(_why(name, name, OSError()))
-    model = _pretrained(name, name)
+    model = _pretrained(name, name, seq2seq=seq2seq)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except UNREADABLE as error:
@@ -277,12 +293,11 @@ def _cached_config(name: str) -> str:
     return str(cached_file(name, "config.json"))
 
 
-def _pretrained(where: str | Path, name: str, **more: Any) -> PreTrainedModel:
+def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, **more: Any) -> PreTrainedModel:
     safetensors = {} if "gguf_file" in more else {"use_safetensors": True}
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more
-        )
+        reader = AutoModelForCausalLM if "gguf_file" in more else auto_class(where, name, seq2seq=seq2seq)
+        return reader.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more)
     except UNREADABLE as error:
         raise WorkbenchError(_why(name, where, error)) from error
 

@@ -1,6 +1,5 @@
 """Writing a model folder whole or not at all: a temporary name, then a rename."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter
-from workbench.subjects.card import FILE
+from workbench.subjects.card import write_card
 
 
 def save(
@@ -41,7 +40,7 @@ def save(
             model.save_pretrained(part, state_dict=None if dtype is None else _in_dtype(model, dtype))
         tokenizer.save_pretrained(part)
         if card is not None:
-            (part / FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_card(part, card)
         if also is not None:
             also(part)
         shutil.rmtree(folder, ignore_errors=True)

@@ -20,9 +20,17 @@ def cut(subject: "Subject", prompt: str, most: int) -> str:
     if n_tokens <= most and len(start) == len(prompt):
         return prompt
     if n_tokens > most:
-        start = start[: encoded["offset_mapping"][most - 1][1]]
+        ends = [end for _, end in encoded["offset_mapping"]]
+        start = next(
+            start[: ends[i]] for i in range(most - 1, -1, -1) if i == 0 or _fits(subject, start[: ends[i]], most)
+        )
     st.info(
         f"The prompt has more than {most:,} tokens; its first {len(start):,} of {len(prompt):,} characters are shown.",
         icon=":material/content_cut:",
     )
     return start
+
+
+def _fits(subject: "Subject", text: str, most: int) -> bool:
+    """Whether a text is short enough by itself: an end token counts, and a cut word may split anew."""
+    return len(subject.tokenizer(text, verbose=False)["input_ids"]) <= most

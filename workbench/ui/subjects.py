@@ -12,21 +12,21 @@ KEPT = 4
 """Subjects kept in memory at once."""
 
 
-def cached_load(name: str) -> "Subject":
+def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
     """The named Subject, loaded once for all sessions. Never change what it returns.
 
-    A run without a step means its newest checkpoint, so the cache is told which one that is.
+    A run without a step means its newest checkpoint, so the cache is told which one that is. `seq2seq` as in `load`.
     """
     from workbench.subjects import resolve
 
-    return _load(resolve(name))
+    return _load(resolve(name), seq2seq)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
-def _load(name: str) -> "Subject":
+def _load(name: str, seq2seq: bool) -> "Subject":
     from workbench.subjects import load
 
-    return load(name)
+    return load(name, seq2seq=seq2seq)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -38,11 +38,11 @@ def alone(sha256: str) -> threading.RLock:
     return threading.RLock()
 
 
-def choices() -> list[str]:
-    """Names that `load` takes, for a select box."""
+def choices(*, seq2seq: bool = False) -> list[str]:
+    """Names that `load` takes, for a select box; with `seq2seq` also encoder-decoder models."""
     from workbench.subjects import available
 
-    return [found.name for found in available()]
+    return [found.name for found in available() if seq2seq or found.kind != "seq2seq"]
 
 
 def pick_subject(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> "Subject":
@@ -53,9 +53,9 @@ def pick_subject(label: str = "Model", *, key: str = "model", default: str = "sh
     return cached_load(pick_name(label, key=key, default=default))
 
 
-def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> str:
+def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False) -> str:
     """The select box alone: the chosen name."""
-    options = choices()
+    options = choices(seq2seq=seq2seq)
     asked = st.query_params.get(key)
     if asked and asked not in options:
         options = [asked, *options]

@@ -1,0 +1,145 @@
+"""The bundled model that reverses strings, trained from nothing: `python -m workbench.training.reverse FOLDER`.
+
+A T5 (Raffel et al. 2020) of two layers a side over single letters. Its data are made on the spot, so there is no
+licence to heed, and what it should have learned is known: its cross-attention must run against the diagonal.
+"""
+
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from workbench.statistics import Estimate, estimate_mean
+from workbench.subjects import load
+from workbench.subjects.card import write_card
+from workbench.subjects.save import save
+from workbench.training.corpus import held_out
+from workbench.training.optim import learning_rate, optimizers
+from workbench.training.recipe import Optimisation
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SHORTEST, LONGEST = 2, 14
+HELD_OUT = 0.1
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+SETTINGS = Optimisation(
+    steps=1200, batch_size=64, lr=4e-3, warmup=60, decay=0.6, weight_decay=0.01, optimizer="adamw", beta2=0.98
+)
+TEST_SEED, TESTED = 10**6, 500
+
+
+def strings(n: int, seed: int, *, held: bool) -> list[str]:
+    """`n` random strings of `SHORTEST` to `LONGEST` letters; a string's own hash says whether it is held out."""
+    draw, found = random.Random(seed), []
+    while len(found) < n:
+        text = "".join(draw.choices(LETTERS, k=draw.randint(SHORTEST, LONGEST)))
+        if held_out(text, HELD_OUT) == held:
+            found.append(text)
+    return found
+
+
+def letters_tokenizer() -> PreTrainedTokenizerBase:
+    """One id a letter; `END` follows every text, as T5 has it."""
+    vocab = {token: i for i, token in enumerate([PAD, END, UNKNOWN, *LETTERS])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, vocab[END])])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+
+
+def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
+    """The untrained model."""
+    torch.manual_seed(seed)
+    shape = T5Config(
+        vocab_size=d_vocab,
+        d_model=64,
+        d_kv=16,
+        d_ff=128,
+        num_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=64,  # one a distance up to 16, so that positions are told apart
+        relative_attention_max_distance=64,
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        n_positions=32,
+    )
+    return T5ForConditionalGeneration(shape)
+
+
+def rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, Int[Tensor, "batch pos"]]:
+    """Sources with their mask and the reversed strings as labels; what is padding is not scored."""
+    source = tokenizer(list(texts), padding=True, return_tensors="pt")
+    labels = tokenizer([text[::-1] for text in texts], padding=True, return_tensors="pt")["input_ids"]
+    return {
+        "input_ids": source["input_ids"],
+        "attention_mask": source["attention_mask"],
+        "labels": labels.masked_fill(labels == tokenizer.pad_token_id, -100),
+    }
+
+
+def fit(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, settings: Optimisation) -> None:
+    """Train in place; step `s` draws its strings with seed `s`, so that a second run sees the same."""
+    opts = optimizers(model, settings)
+    model.train()
+    for step in range(settings.steps):
+        batch = rows(tokenizer, strings(settings.batch_size, step, held=False))
+        logits = model(**batch, use_cache=False).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = learning_rate(step, settings)
+            opt.step()
+            opt.zero_grad()
+        if step % 100 == 0 or step == settings.steps - 1:
+            sys.stderr.write(f"step {step}: loss {float(loss.detach()):.4f}\n")
+    model.eval()
+
+
+@torch.no_grad()
+def right(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[bool]:
+    """Whether each string comes out reversed, letter by letter, by greedy decoding."""
+    source = tokenizer(list(texts), padding=True, return_tensors="pt")
+    out: Any = model.generate(**source, max_new_tokens=LONGEST + 4, do_sample=False)
+    said = tokenizer.batch_decode(out, skip_special_tokens=True)
+    return [answer == text[::-1] for answer, text in zip(said, texts, strict=True)]
+
+
+def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
+    """Train, save in half precision with a card, and give the share of held-out strings that come out right."""
+    tokenizer = letters_tokenizer()
+    model = fresh(len(tokenizer), settings.seed)
+    fit(model, tokenizer, settings)
+    model.half().float()  # what is stored is what is measured
+    found = estimate_mean([float(x) for x in right(model, tokenizer, strings(TESTED, TEST_SEED, held=True))])
+    metrics = {"accuracy_held_out": {"mean": found.value, "low": found.low, "high": found.high, "n": found.n}}
+    card = {
+        "source": "bundled",
+        "licence": "MIT",
+        "command": "python -m workbench.training.reverse models/shelf-reverse",
+        "data": f"random strings of {SHORTEST} to {LONGEST} letters, made on the spot; a tenth of all strings, chosen "
+        "by their hash, is held out",
+        "notes": f"A T5 of two layers a side that writes a string backwards, letter by letter: {settings.steps} steps "
+        f"of {settings.batch_size} strings. To look inside on the Anatomy page: its cross-attention runs against the "
+        "diagonal.",
+        "metrics": {"steps": settings.steps, **metrics},
+    }
+    save(folder, model, tokenizer, card=card, dtype=torch.float16)
+    complete = load(folder, seq2seq=True).card.to_dict() | {"name": folder.name, "source": "bundled"}
+    write_card(folder, complete)
+    return found
+
+
+if __name__ == "__main__":
+    print(make(Path(sys.argv[1])))
