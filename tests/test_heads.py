@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
+from tests.families import FAMILIES, make
 from workbench.comparison import head_shift
 from workbench.comparison.heads import distance
 from workbench.errors import WorkbenchError
 from workbench.interp import attention, attention_by_distance, head_scores, position_encoding
+from workbench.interp.attention import _hooked_patterns
 from workbench.interp.heads import pattern_scores, repeated_tokens
+from workbench.interp.looking import look_through
+from workbench.interp.prompt_scores import scored_attention
 
 
 def looking_back(n_pos: int, back: int) -> torch.Tensor:
@@ -148,3 +152,33 @@ def test_disjoint_rows_are_one_apart_and_equal_rows_none():
 def test_models_of_other_shapes_say_so(tiny):
     with pytest.raises(WorkbenchError, match="2 layers of 4 heads, width 32 and big has 3 layers"):
         head_shift(tiny, subject_of(tiny_gpt(n_layers=3), "big"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_patterns_read_without_hooks_are_those_of_the_hooks(family):
+    subject = subject_of(make(family), family)
+    ids = subject.encode("3 1 4 15 9 26 5")
+    seen, hooked = ([{}, {}] for _ in range(2))
+    look_through(subject, ids, lambda i, pattern, values: (seen[0].update({i: pattern}), seen[1].update({i: values})))
+    _hooked_patterns(subject, ids, hooked[0].__setitem__, hooked[1].__setitem__)
+    for layer in range(subject.card.n_layers):
+        torch.testing.assert_close(seen[0][layer].float(), hooked[0][layer], atol=1e-6, rtol=0)
+        torch.testing.assert_close(seen[1][layer].double(), hooked[1][layer].double(), atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
+    wanted = attention(tiny, "1 2 3 1 2")
+    monkeypatch.setattr(type(tiny.model), "_supports_attention_backend", False)
+    found = attention(tiny, "1 2 3 1 2")
+    np.testing.assert_allclose(found.pattern, wanted.pattern, atol=1e-6)
+    np.testing.assert_allclose(found.value_norms, wanted.value_norms, atol=1e-5)
+
+
+def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
+    found, scores = scored_attention(tiny, "1 2 3 1 2")
+    pattern = found.pattern
+    np.testing.assert_allclose(scores.previous_token, pattern[..., [1, 2, 3, 4], [0, 1, 2, 3]].mean(-1), atol=1e-6)
+    np.testing.assert_allclose(scores.duplicate, (pattern[..., 3, 0] + pattern[..., 4, 1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(scores.induction, (pattern[..., 3, 1] + pattern[..., 4, 2]) / 2, atol=1e-6)
+    _, once = scored_attention(tiny, "7")
+    assert once.induction is None and (once.previous_token == 0).all() and (once.entropy == 0).all()

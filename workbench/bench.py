@@ -54,6 +54,13 @@ def bench_patching(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1"
     return bench(progress, model)
 
 
+def bench_attention(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1.gguf") -> list[dict[str, Any]]:
+    """Every head of a prompt, drawn and scored, against TransformerLens's cache of patterns."""
+    from workbench.bench_attention import bench
+
+    return bench(progress, model)
+
+
 def bench_eval(progress: Progress) -> list[dict[str, Any]]:
     """The benchmark engine against lm-eval's `hf` model: `workbench.benchmarks.bench`."""
     from workbench.benchmarks.bench import bench_eval
@@ -62,6 +69,7 @@ def bench_eval(progress: Progress) -> list[dict[str, Any]]:
 
 
 BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
+    "attention": bench_attention,
     "patching": bench_patching,
     "eval": bench_eval,
     "training": bench_training,

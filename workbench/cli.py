@@ -278,7 +278,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="patching or eval")],
+    name: Annotated[str, typer.Argument(help="attention, patching, eval or training")],
     as_json: Json = False,
 ) -> None:
     """Measure ours against a reference in one process: ratio and exactness."""

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -49,26 +49,41 @@ class Atlas:
         return block * (self.n_heads + 1) + head, row
 
 
+class AtlasPainter:
+    """Draws an atlas layer by layer, so that patterns need not be kept; longer prompts shrink by taking maxima."""
+
+    def __init__(self, n_layers: int, n_heads: int, n_pos: int):
+        rows = _rows(n_layers, n_heads)
+        most = max(12, min(160, WIDTH // Atlas("", n_layers, n_heads, rows, 0, 0, 0).columns))
+        side = min(n_pos, most)
+        unit = side * max(1, most // side)
+        self.gap = max(2, unit // 16)
+        self.atlas = Atlas("", n_layers, n_heads, rows, unit, unit + self.gap, side)
+        size = (rows * self.atlas.cell + self.gap, self.atlas.columns * self.atlas.cell + self.gap)
+        self.image = np.full(size, BLANK, np.uint8)
+        self.future = np.triu(np.ones((side, side), bool), 1)
+
+    def add(self, layer: int, pattern: Float[np.ndarray, "head query key"]) -> None:
+        """Draw one layer's heads."""
+        unit, cell, side = self.atlas.unit, self.atlas.cell, self.atlas.side
+        levels = (np.sqrt(_shrink(pattern, side).clip(0, 1)) * LEVELS).round().astype(np.uint8)
+        levels[:, self.future] = FUTURE
+        levels = levels.repeat(unit // side, 1).repeat(unit // side, 2)
+        for head, thumbnail in enumerate(levels):
+            x, y = (self.gap + cell * i for i in self.atlas.place(layer, head))
+            self.image[y : y + unit, x : x + unit] = thumbnail
+
+    def finish(self) -> Atlas:
+        """The picture of all layers."""
+        return replace(self.atlas, uri=_png(self.image))
+
+
 def atlas_image(pattern: Float[np.ndarray, "layer head query key"]) -> Atlas:
     """Draw all heads; a prompt of more positions than a thumbnail has pixels shrinks by taking maxima."""
-    n_layers, n_heads, n_pos, _ = pattern.shape
-    rows = _rows(n_layers, n_heads)
-    layout = Atlas("", n_layers, n_heads, rows, 0, 0, 0)
-    most = max(12, min(160, WIDTH // layout.columns))
-    side = min(n_pos, most)
-    unit = side * max(1, most // side)
-    gap = max(2, unit // 16)
-    cell = unit + gap
-    image = np.full((rows * cell + gap, layout.columns * cell + gap), BLANK, np.uint8)
-    future = np.triu(np.ones((side, side), bool), 1)
-    for layer in range(n_layers):
-        levels = (np.sqrt(_shrink(pattern[layer], side).clip(0, 1)) * LEVELS).round().astype(np.uint8)
-        levels[:, future] = FUTURE
-        levels = levels.repeat(unit // side, 1).repeat(unit // side, 2)
-        for head in range(n_heads):
-            x, y = (gap + cell * i for i in layout.place(layer, head))
-            image[y : y + unit, x : x + unit] = levels[head]
-    return Atlas(_png(image), n_layers, n_heads, rows, unit, cell, side)
+    painter = AtlasPainter(*pattern.shape[:3])
+    for layer, heads in enumerate(pattern):
+        painter.add(layer, heads)
+    return painter.finish()
 
 
 def _rows(n_layers: int, n_heads: int) -> int:
@@ -81,8 +96,7 @@ def _rows(n_layers: int, n_heads: int) -> int:
 
 
 def _shrink(pattern: Float[np.ndarray, "head query key"], side: int) -> Float[np.ndarray, "head {side} {side}"]:
-    n_pos = pattern.shape[-1]
-    pattern = pattern.astype(np.float32)
+    pattern, n_pos = np.asarray(pattern, np.float32), pattern.shape[-1]
     if side == n_pos:
         return pattern
     starts = np.arange(side) * n_pos // side

@@ -1,11 +1,12 @@
-"""Attention patterns of a prompt: every head of every layer, read layer by layer through TransformerLens's hooks."""
+"""Attention patterns of a prompt: every head of every layer, read layer by layer as the model runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.looking import UnreadableError, look_through
 from workbench.subjects import Subject
 
 FULL_PRECISION = 2**26
@@ -83,27 +85,32 @@ class Attention:
         return write_html(figures, path, title=f"Attention of {self.subject}", text=self.prompt)
 
 
-def attention(subject: Subject, prompt: str) -> Attention:
+def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None) -> Attention:
     """The attention patterns of a prompt.
+
+    `also(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read, in single precision: what
+    is worked out there costs no second look at patterns that may be kept in half precision on a disk.
 
     Raises `WorkbenchError` for an empty or overlong prompt, or a model without attention patterns.
     """
     ids = subject.encode(prompt)
     n, c = ids.shape[1], subject.card
     found = _room((c.n_layers, c.n_heads, n, n))
-    norms = np.zeros((c.n_layers, c.n_heads, n), np.float32)
-    lengths, seen = _ValueLengths(subject), set()
+    norms, lengths, known = np.zeros((c.n_layers, c.n_heads, n), np.float32), _value_lengths(subject), set()
+    kept = torch.float16 if found.dtype == np.float16 else torch.float32
 
     def keep(layer: int, pattern: Tensor) -> None:
-        found[layer] = pattern[0].cpu().numpy()
+        found[layer] = pattern[0].to(kept).cpu().numpy()
+        if also is not None:
+            also(layer, pattern[0])
 
-    def measure(values: Tensor, hook: Any, layer: int) -> None:
-        norms[layer] = lengths(layer, values[0]).cpu().numpy()
-        seen.add(layer)
+    def measure(layer: int, values: Tensor) -> None:
+        if lengths is not None:
+            norms[layer] = lengths(layer, values[0]).cpu().numpy()
+            known.add(layer)
 
-    hooks = [(f"blocks.{i}.attn.v.hook_out", partial(measure, layer=i)) for i in range(c.n_layers)]
-    each_pattern(subject, ids, keep, hooks if lengths.known else [])
-    whole = norms if len(seen) == c.n_layers else None
+    each_pattern(subject, ids, keep, measure)
+    whole = norms if len(known) == c.n_layers else None
     return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole)
 
 
@@ -118,47 +125,70 @@ class _ValueLengths:
     """`|v W_O|` of every key by head: `v G v` with the small matrix `G = W_O W_O^T`."""
 
     def __init__(self, subject: Subject):
-        try:
-            output = subject.bridge.W_O.detach()
-            self.gram = output @ output.mT  # [layer, head, d_head, d_head]
-        except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
-            self.gram = None
+        output = subject.bridge.W_O.detach()
+        self.gram = output @ output.mT  # [layer, head, d_head, d_head]
 
-    @property
-    def known(self) -> bool:
-        """Whether the model's output matrices can be taken apart by head."""
-        return self.gram is not None
-
-    def __call__(self, layer: int, values: Float[Tensor, "key kv_head d_head"]) -> Float[Tensor, "head key"]:
+    def __call__(self, layer: int, values: Float[Tensor, "kv_head key d_head"]) -> Float[Tensor, "head key"]:
         """One layer's lengths."""
-        assert self.gram is not None
         gram = self.gram[layer]
-        values = values.repeat_interleave(gram.shape[0] // values.shape[1], 1)
-        return torch.einsum("khd,hde,khe->hk", values, gram, values).clamp_min(0).sqrt().float()
+        values = values.repeat_interleave(gram.shape[0] // values.shape[0], 0)
+        return ((values @ gram) * values).sum(-1).clamp_min(0).sqrt().float()
+
+
+_LENGTHS: WeakKeyDictionary[Subject, _ValueLengths | None] = WeakKeyDictionary()
+
+
+def _value_lengths(subject: Subject) -> _ValueLengths | None:
+    """Made once for a Subject; None where its output matrices cannot be taken apart by head."""
+    if subject not in _LENGTHS:
+        try:
+            _LENGTHS[subject] = _ValueLengths(subject)
+        except (WorkbenchError, AttributeError, KeyError, ValueError, RuntimeError, TypeError):
+            _LENGTHS[subject] = None
+    return _LENGTHS[subject]
 
 
 def each_pattern(
     subject: Subject,
     ids: Int[Tensor, "batch pos"],
     look: Callable[[int, Float[Tensor, "batch head query key"]], None],
-    more: Sequence[tuple[str, Callable]] = (),
+    measure: Callable[[int, Float[Tensor, "batch kv_head key d_head"]], None] | None = None,
 ) -> None:
     """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept.
 
-    `more` are further hooks of TransformerLens's for the same run.
+    `measure` is shown the values too, where the model shows them. A layer may be shown twice; the last time counts.
+    Raises `WorkbenchError` for a model that does not show its patterns.
     """
-    seen = set()
+
+    def see(layer: int, pattern: Tensor, values: Tensor) -> None:
+        look(layer, pattern.float())
+        if measure is not None:
+            measure(layer, values)
+
+    try:
+        look_through(subject, ids, see)
+    except UnreadableError:
+        _hooked_patterns(subject, ids, look, measure)
+
+
+def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Callable | None) -> None:
+    """The same through TransformerLens's hooks, for architectures that attend in a way of their own."""
+    seen, layers = set(), range(subject.card.n_layers)
 
     def show(pattern: Tensor, hook: Any, layer: int) -> None:
         seen.add(layer)
         look(layer, pattern.detach().float())
 
-    layers = range(subject.card.n_layers)
+    def value(values: Tensor, hook: Any, layer: int) -> None:
+        if measure is not None and values.ndim == 4:
+            measure(layer, values.detach().transpose(1, 2))
+
     hooks = [(f"blocks.{i}.attn.hook_pattern", partial(show, layer=i)) for i in layers]
+    hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in layers]
     with torch.no_grad():
-        subject.bridge.run_with_hooks(ids, fwd_hooks=[*hooks, *more])
+        subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
     if len(seen) != len(layers):
         raise WorkbenchError(
             f"{subject.name} ({subject.card.architecture}) shows attention patterns in {len(seen)} of {len(layers)} "
-            "layers; its attention is of a kind that TransformerLens cannot read."
+            "layers; its attention is of a kind that cannot be read here."
         )

@@ -1,14 +1,18 @@
-"""What each head does on one prompt: the head statistics of `heads`, read off that prompt's pattern.
+"""What each head does on one prompt: the head statistics of `heads`, read as that prompt's patterns pass by.
 
 One prompt is an example and not a measurement, so nothing here has an interval; `head_scores` measures.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from torch import Tensor
 
-from workbench.interp.attention import Attention
+from workbench.interp.attention import Attention, attention
+from workbench.interp.heads import text_scores
+from workbench.subjects import Subject
 
 
 @dataclass(frozen=True)
@@ -28,32 +32,34 @@ class PromptScores:
         return int(layer), int(head)
 
 
-def prompt_scores(found: Attention) -> PromptScores:
-    """Mean attention to the token before, to the first token, to an earlier copy and to what followed it.
+NAMES = {
+    "previous_token": "previous_token_score",
+    "first_token": "first_token_attention",
+    "entropy": "attention_entropy",
+    "induction": "induction_score",
+    "duplicate": "duplicate_token_score",
+}
 
-    The mean is over the queries for which the statistic is defined; the entropy of a row is in bits.
+
+def scored_attention(
+    subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None
+) -> tuple[Attention, PromptScores]:
+    """`attention` and the scores of every head on the prompt, in one run.
+
+    Mean attention to the token before, to the first token, to an earlier copy and to what followed it, over the queries
+    for which the statistic is defined (0 without any); the entropy of a row is in bits. `also` and errors as there.
     """
-    pattern = found.pattern
-    n_layers, n_heads, n_pos, _ = pattern.shape
-    later = np.arange(1, n_pos)
-    nothing = np.zeros((n_layers, n_heads))
-    entropy = np.zeros((n_layers, n_heads))
-    for layer, heads in enumerate(pattern):  # one layer at a time, for long prompts
-        logs = np.log2(np.maximum(heads, 1e-30, dtype=np.float32))
-        entropy[layer] = -(heads * logs).sum(-1, dtype=np.float32).mean(-1)
-    copies = [(q, k) for q in range(n_pos) for k in range(q) if found.tokens[q] == found.tokens[k]]
-    queries, keys = (np.array(side, int) for side in zip(*copies, strict=True)) if copies else ([], [])
-    n_queries = len(set(queries))
-    return PromptScores(
-        previous_token=pattern[..., later, later - 1].mean(-1, dtype=np.float32) if n_pos > 1 else nothing,
-        first_token=pattern[..., 1:, 0].mean(-1, dtype=np.float32) if n_pos > 1 else nothing,
-        entropy=entropy,
-        induction=_sum(pattern, queries, np.asarray(keys, int) + 1, n_queries),
-        duplicate=_sum(pattern, queries, keys, n_queries),
-    )
+    ids = subject.encode(prompt)
+    found = {name: np.zeros((subject.card.n_layers, subject.card.n_heads)) for name in NAMES}
 
+    def score(layer: int, pattern: Tensor) -> None:
+        scores = text_scores(pattern[None], ids)
+        for name, word in NAMES.items():
+            found[name][layer] = np.nan_to_num(scores[word][0].cpu().numpy())
+        if also is not None:
+            also(layer, pattern)
 
-def _sum(pattern, queries, keys, n_queries: int) -> Float[np.ndarray, "layer head"] | None:
-    if not n_queries:
-        return None
-    return pattern[..., queries, keys].sum(-1, dtype=np.float32) / n_queries
+    seen = attention(subject, prompt, also=score)
+    repeats = len(set(ids[0].tolist())) < ids.shape[1]
+    nothing = {} if repeats else {"induction": None, "duplicate": None}
+    return seen, PromptScores(**{**found, **nothing})

@@ -34,10 +34,13 @@ def look(subject: "Subject", prompt: str) -> Look:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
 def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
-    from workbench.figures.attention import atlas_image
-    from workbench.interp.attention import attention
-    from workbench.interp.prompt_scores import prompt_scores
+    from workbench.figures.attention import AtlasPainter
+    from workbench.interp.prompt_scores import scored_attention
 
+    n_layers, n_heads, n_pos = _subject.card.n_layers, _subject.card.n_heads, _subject.encode(prompt).shape[1]
+    painter = AtlasPainter(n_layers, n_heads, n_pos)
     with alone(sha256):
-        found = attention(_subject, prompt)
-    return Look(found, prompt_scores(found), atlas_image(found.pattern))
+        found, scores = scored_attention(
+            _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
+        )
+    return Look(found, scores, painter.finish())

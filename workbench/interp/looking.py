@@ -1,0 +1,111 @@
+"""Attention patterns while a model runs, through transformers' attention interface: no hooks, no logits, no last MLP.
+
+Each layer's pattern is written out, shown, and dropped before the next, so memory does not grow with depth.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from workbench.subjects import Subject
+from workbench.subjects.bridge import shared_clone
+
+NAME = "workbench_looking"
+UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
+"""What some architectures add to attention and is not written out here; TransformerLens's hooks read those."""
+
+See = Callable[[int, Float[Tensor, "batch head query key"], Float[Tensor, "batch kv_head key d_head"]], None]
+"""Gets a layer's number, pattern and values."""
+
+
+@dataclass
+class _Look:
+    see: See
+    n_layers: int
+    seen: int = 0
+
+
+class _SeenError(Exception):
+    """Ends the run once the last layer's attention was seen."""
+
+
+class UnreadableError(Exception):
+    """The model's attention does not all go through the interface, or is of a kind that is not written out here."""
+
+
+_LOOK: ContextVar[_Look | None] = ContextVar("look", default=None)
+_CLONES: WeakKeyDictionary[Subject, Any] = WeakKeyDictionary()
+
+
+def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
+    """What the model's attention calls: attention written out, its pattern shown."""
+    look = _LOOK.get()
+    if look is None or any(more.get(word) is not None for word in UNREAD):
+        raise UnreadableError
+    pattern = written_out(query, key, attention_mask, scaling, more.get("softcap"))
+    look.see(look.seen, pattern, value)
+    look.seen += 1
+    if look.seen == look.n_layers:
+        raise _SeenError
+    groups = query.shape[1] // key.shape[1]
+    batch, _, n_pos, _ = query.shape
+    # Query heads that share values are rows of one product: nothing is copied.
+    z = pattern.to(value.dtype).view(batch, -1, groups * n_pos, key.shape[2]) @ value
+    return z.view(batch, -1, n_pos, value.shape[-1]).transpose(1, 2), None
+
+
+def written_out(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None,
+) -> Float[Tensor, "batch head query key"]:
+    """`softmax(q k^T * scaling + mask)`; no mask means causal."""
+    batch, n_heads, n_queries, d_head = query.shape
+    groups, n_keys = n_heads // key.shape[1], key.shape[2]
+    query = query * (d_head**-0.5 if scaling is None else scaling)
+    scores = query.reshape(batch, -1, groups * n_queries, d_head) @ key.transpose(-2, -1)
+    scores = scores.view(batch, n_heads, n_queries, n_keys)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
+    mask = mask[..., :n_keys]
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+@torch.no_grad()
+def look_through(subject: Subject, ids: Int[Tensor, "batch pos"], see: See) -> None:
+    """Run the model up to its last attention and show every layer's pattern. Raises `UnreadableError`.
+
+    Layers may have been shown before it is raised.
+    """
+    if not getattr(subject.model, "_supports_attention_backend", False):
+        raise UnreadableError
+    if subject not in _CLONES:
+        clone = shared_clone(subject.model)
+        clone.set_attn_implementation(NAME)
+        _CLONES[subject] = clone
+    look = _Look(see, subject.card.n_layers)
+    token = _LOOK.set(look)
+    try:
+        _CLONES[subject](input_ids=ids, use_cache=False)
+    except _SeenError:
+        return
+    finally:
+        _LOOK.reset(token)
+    raise UnreadableError  # it ended by itself: some layers attend in another way
