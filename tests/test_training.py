@@ -184,6 +184,16 @@ def test_the_corpus_is_tokenised_once(text):
     assert decoded.replace("<|endoftext|>", "")[:40] in "".join(train)
 
 
+def test_a_recipe_may_take_a_models_tokenizer(text):
+    values = recipe(text, steps=1).to_dict()
+    run = wb.train(Recipe.from_dict({**values, "tokenizer": {"kind": "model", "source": "shelf-base"}}))
+    taken = wb.load(f"run:{run.id}").tokenizer
+    assert taken.get_vocab() == wb.load("shelf-base").tokenizer.get_vocab()
+    for words, message in (({"kind": "model"}, "needs a source"), ({"kind": "bpe", "size": 3}, "size")):
+        with pytest.raises(WorkbenchError, match=message):
+            wb.train(Recipe.from_dict({**values, "tokenizer": words}))
+
+
 def test_the_tiny_recipe_needs_no_data_folder(monkeypatch):
     monkeypatch.delenv("WORKBENCH_DATA", raising=False)
     run = wb.train("tiny", steps=3)

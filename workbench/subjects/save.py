@@ -21,9 +21,11 @@ def save(
     *,
     card: dict[str, Any] | None = None,
     dtype: torch.dtype | None = None,
+    weights: dict[str, torch.Tensor] | None = None,
     also: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another precision.
+    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another precision, and
+    `weights` takes the place of the model's own.
 
     Of a model with LoRA adapters only the adapters are saved, and what they belong to.
 
@@ -37,7 +39,7 @@ def save(
         if adapter.is_adapted(model):
             adapter.write(part, model)
         else:
-            model.save_pretrained(part, state_dict=None if dtype is None else _in_dtype(model, dtype))
+            model.save_pretrained(part, state_dict=weights if dtype is None else _in_dtype(model, dtype))
         tokenizer.save_pretrained(part)
         if card is not None:
             write_card(part, card)

@@ -40,9 +40,12 @@ def write(
     training: dict[str, Any],
     settings: Optimisation,
     facts: dict[str, float],
+    *,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Save the checkpoint of a step under a temporary name first, then drop what the recipe does not keep.
 
+    `weights` are the model's where it holds but shards of them.
     `facts` (tokens seen, validation_loss) lie beside the weights as JSON. Only the newest checkpoint keeps the
     optimiser's state. Raises `WorkbenchError` when the disk refuses; the previous checkpoint then stays whole.
     """
@@ -51,7 +54,7 @@ def write(
         torch.save(training, part / STATE)
         (part / FACTS).write_text(json.dumps({"step": step, **facts}))
 
-    folder = save(run_folder / "checkpoints" / f"step-{step:07d}", model, tokenizer, also=more)
+    folder = save(run_folder / "checkpoints" / f"step-{step:07d}", model, tokenizer, weights=weights, also=more)
     _tidy(run_folder, settings)
     return folder
 

@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
-from workbench.training import checkpoints, resources
+from workbench.training import checkpoints, resources, sharding
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
@@ -81,17 +81,33 @@ class Stepper:
                 model.load_state_dict(saved["weights"])
         if settings.checkpointing:
             model.gradient_checkpointing_enable()
+        if settings.compile:
+            model.compile()
+        self.sharded = self._shard(model)
         opts: list[Any] = optimizers(model, settings)
         if saved is not None:
             for opt, old in zip(opts, saved["optimizers"], strict=True):
                 opt.load_state_dict(old)
-        if settings.compile:
-            model.compile()
-        self.model, *self.opts = self.accelerator.prepare(model, *opts)
+                sharding.scatter(opt)
+        self.model = model if self.sharded else self.accelerator.prepare(model)
+        self.opts = [self.accelerator.prepare(opt) for opt in opts]
         self.device = device.type
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.rate = resources.matrix_rate(self.device, dtype)
         self.flops_per_token = cache(partial(resources.flops_per_token, model))  # walks the model, once a width
+
+    def _shard(self, model: PreTrainedModel) -> bool:
+        if not self.settings.sharded or self.accelerator.num_processes == 1:
+            return False
+        if self.average is not None:
+            raise WorkbenchError("[train] sharded and ema exclude each other; set ema = 0.")
+        if self.settings.batch_size % self.accelerator.num_processes:
+            raise WorkbenchError(
+                f"[train] batch_size is {self.settings.batch_size}; sharded over {self.accelerator.num_processes} "
+                "processes it must be a multiple of their number."
+            )
+        sharding.shard(model, self.accelerator)
+        return True
 
     def step(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
         """One update; gives the mean loss of the whole batch and the gradient's norm before clipping."""
@@ -113,7 +129,7 @@ class Stepper:
             opt.zero_grad()
         if self.average is not None:
             self.average.update_parameters(self.accelerator.unwrap_model(self.model))
-        return loss, torch.as_tensor(norm)
+        return loss, sharding.whole(torch.as_tensor(norm))
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Leave the gradient of the batch's mean loss; each process and part takes its rows of the same batch."""
@@ -123,14 +139,19 @@ class Stepper:
         parts = list(zip(inputs[mine].chunk(self.parts), targets[mine].chunk(self.parts), strict=True))
         total = torch.zeros((), device=acc.device)
         for i, (x, y) in enumerate(parts):
-            apart = acc.no_sync(self.model) if i < len(parts) - 1 else nullcontext()
-            with apart, acc.autocast():
+            with self._apart(last=i == len(parts) - 1), acc.autocast():
                 logits = self.model(x.to(acc.device, non_blocking=True), use_cache=False).logits
                 loss = _summed(logits, y.to(acc.device, non_blocking=True)) / count.to(acc.device)
                 # Processes average their gradients; the sum over them is wanted.
                 acc.backward(loss * acc.num_processes)
             total += loss.detach()
         return acc.reduce(total, "sum") if acc.num_processes > 1 else total
+
+    def _apart(self, *, last: bool) -> Any:
+        """Processes add up their gradients once a step, with its last part."""
+        if self.sharded:
+            self.model.set_requires_gradient_sync(last)
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.model)
 
     def _use_less_memory(self, size: int) -> None:
         for opt in self.opts:
@@ -150,9 +171,13 @@ class Stepper:
         """The model to evaluate and save: the average where there is one."""
         return self.average.module if self.average is not None else self.accelerator.unwrap_model(self.model)
 
+    def weights(self) -> dict[str, Tensor] | None:
+        """What to save where the model itself holds but shards, else None; all processes take part."""
+        return sharding.weights(self.best_model) if self.sharded else None
+
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs beside the weights."""
-        state: dict[str, Any] = {"optimizers": [opt.state_dict() for opt in self.opts]}
+        """What a checkpoint needs beside the weights; all processes take part."""
+        state: dict[str, Any] = {"optimizers": [sharding.gathered(opt.state_dict()) for opt in self.opts]}
         if self.average is not None:
             state["averaged"] = int(self.average.n_averaged)
             state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
@@ -192,10 +217,12 @@ def fit(
             facts["validation_loss"] = latest = mean_loss(stepper.accelerator, stepper.best_model, validation)
             best = min(best, latest)
             tracker.log(done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device))
+        if saves:
+            training, weights = {**stepper.state(), "best": best}, stepper.weights()
         if saves and main:
             tracker.flush()  # a run that goes on from here has all that was logged before
-            training = {**stepper.state(), "best": best}
-            checkpoints.write(tracker.folder, done, stepper.best_model, trainee.tokenizer, training, settings, facts)
+            kept = (tracker.folder, done, stepper.best_model, trainee.tokenizer, training, settings, facts)
+            checkpoints.write(*kept, weights=weights)
         left = (settings.steps - done) * (time.perf_counter() - began) / (done - trainee.first)
         tracker.progress(done / settings.steps, f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left")
     stepper.accelerator.wait_for_everyone()
@@ -230,12 +257,15 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
     """Mean loss in nats over all scored tokens; the processes share the batches."""
     model.eval()
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
-    for inputs, targets in batches[accelerator.process_index :: accelerator.num_processes]:
+    for first in range(0, len(batches), accelerator.num_processes):
+        at = first + accelerator.process_index
+        inputs, targets = batches[min(at, len(batches) - 1)]  # a sharded model needs all processes at every turn
         targets = targets.to(accelerator.device)
         with accelerator.autocast():
             logits = model(inputs.to(accelerator.device), use_cache=False).logits
+        if at < len(batches):
             total[0] += _summed(logits, targets)
-        total[1] += (targets != IGNORED).sum()
+            total[1] += (targets != IGNORED).sum()
     total = accelerator.reduce(total, "sum") if accelerator.num_processes > 1 else total
     return float(total[0] / total[1].clamp(min=1))
 

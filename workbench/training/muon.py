@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from workbench.training.sharding import like, whole
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration that drives singular values to about one (Jordan 2024)."""
 
@@ -62,7 +64,7 @@ class Muon(torch.optim.Optimizer):
                 for p in found:
                     moment = self.state[p].setdefault("momentum", torch.zeros_like(p))
                     moment.lerp_(p.grad, 1 - group["momentum"])
-                    ahead.append(torch.lerp(p.grad, moment, group["momentum"]))
+                    ahead.append(whole(torch.lerp(p.grad, moment, group["momentum"])))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for p, update in zip(found, orthogonal(torch.stack(ahead)), strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-size)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(like(update, p), alpha=-size)

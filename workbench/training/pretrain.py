@@ -5,9 +5,11 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import set_seed
+from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
+from workbench.subjects import load
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training.corpus import Tokens, prepare, training_texts
@@ -58,9 +60,22 @@ def batches(recipe: Recipe, trainee: Trainee, tokens: Tokens) -> tuple[Callable[
     return batch, [(rows[:, :-1], rows[:, 1:]) for rows in held]
 
 
+def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
+    """That of a model that can be loaded (`kind = "model"`), or a new one, trained on the training split alone."""
+    words = dict(recipe.tokenizer)
+    if words.get("kind") == "model":
+        if not words.get("source"):
+            raise WorkbenchError('[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.')
+        return load(str(words["source"]), device="cpu").tokenizer
+    try:
+        return train_tokenizer(training_texts(recipe.corpus), **words)
+    except TypeError as error:
+        raise WorkbenchError(f"[tokenizer] of the recipe: {error}.") from error
+
+
 def _fresh(recipe: Recipe) -> Trainee:
-    """A new tokenizer, trained on the training split alone, and a new model."""
-    tokenizer = train_tokenizer(training_texts(recipe.corpus), **recipe.tokenizer)
+    """A new model, with its tokenizer."""
+    tokenizer = _tokenizer(recipe)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     try:
         shape = WorkbenchGPTConfig(**recipe.model, d_vocab=len(tokenizer), **ends)

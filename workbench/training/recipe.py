@@ -37,6 +37,7 @@ class Optimisation:
     - `ema`: decay of an average of the weights, which is what is evaluated and saved; 0 for none
     - `keep`: the last checkpoints that stay, beside the best; `series`: how many stay spread evenly over the
       logarithm of the steps, to see how it learned
+    - `sharded`: on several processes, each holds its slice of the weights (FSDP2) instead of all of them (DDP)
     """
 
     steps: int = 1000
@@ -55,6 +56,7 @@ class Optimisation:
     precision: str = "auto"
     compile: bool = False
     checkpointing: bool = False
+    sharded: bool = False
     eval_every: int = 100
     eval_tokens: int = 32_768
     checkpoint_every: int = 500
@@ -67,6 +69,7 @@ class Optimisation:
 class Recipe:
     """One run's whole description. `kind` is pretrain or finetune; `base`, `task` and `lora` belong to the latter.
 
+    `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, made from the corpus, or model, taken from the `source`.
     `lora` is None where every weight is trained; a `[lora]` table, even an empty one, trains adapters instead.
     """
 
