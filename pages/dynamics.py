@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.comparison import checkpoint_series
-from workbench.comparison.dynamics import dynamics
+from workbench.comparison.dynamics import bundled, dynamics
 from workbench.comparison.series import MEASURES
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw_change
@@ -29,14 +29,14 @@ AGAINST = {"the last checkpoint": "last", "the first checkpoint": "first", "what
 PARTS = {"heads": "head", "stream": "after so many layers", "weights": "layer"}
 
 
-def learned(run: Run, task: str) -> None:
-    """Loss, head scores and a benchmark over training tokens."""
-    key = ("dynamics", run.id, run.ended, run.status, task)
-    result = with_progress(key, lambda report: dynamics(run, task=task, progress=report))
+def learned(name: str, run: Run | None, task: str) -> None:
+    """Loss, head scores and a benchmark over training tokens, of a run or of a bundled model."""
+    key = ("dynamics", name, run and (run.ended, run.status), task)
+    result = with_progress(key, lambda report: dynamics(run or name, task=task, progress=report))
     rise = result.rise()
     figure = draw(result.to_frame(), rise=rise)
-    name = f"dynamics-{plain_name(run.title)}"
-    chart(figure, key="dynamics", name=name, alt="Loss, head scores and accuracy over tokens")
+    file = f"dynamics-{plain_name(result.title)}"
+    chart(figure, key="dynamics", name=file, alt="Loss, head scores and accuracy over tokens")
     shaded = (
         f"Shaded: the induction score rose most between {rise[0]:,} and {rise[1]:,} tokens."
         if rise
@@ -46,8 +46,8 @@ def learned(run: Run, task: str) -> None:
         f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences, or over the benchmark's items; "
         "of one run, so they say nothing of another seed."
     )
-    title = f"Training dynamics of {run.title} ({run.id})"
-    downloads(lambda: [figure], result.to_frame, name=f"dynamics-{run.id}", title=title)
+    title = f"Training dynamics of {result.title} ({result.run})"
+    downloads(lambda: [figure], result.to_frame, name=f"dynamics-{name}", title=title)
 
 
 @st.fragment
@@ -81,34 +81,43 @@ def changed(run: Run) -> None:
     downloads(lambda: [figure], lambda: found.table, name=f"changes-{run.id}", title=f"Changes of {run.title}")
 
 
-runs = [run for kind in ("train", "finetune") for run in ui.store().list(kind, limit=200)]
+mine = [run for kind in ("train", "finetune") for run in ui.store().list(kind, limit=200)]
+runs = {run.id: run for run in mine if len(run.checkpoints) > 1}
+names = {i: ui.label(run) for i, run in runs.items()} | {name: f"{name}, as it was trained" for name in bundled()}
 left, right = st.columns([3, 1])
-with left:
-    run = ui.pick_run("Run", [run for run in runs if len(run.checkpoints) > 1])
-task = right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP)
-if run is None:
+chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run", bind="query-params")
+task = str(right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP))
+if chosen is None:
     st.info("No run has kept checkpoints yet. Train one, with `series = 12` under [train].", icon=":material/info:")
     page_link("train", "Train", icon=":material/model_training:")
     st.stop()
-if run.kind == "train":
+run = runs.get(chosen)
+snippet = ""
+if run is None or run.kind == "train":
     try:
-        learned(run, str(task))
+        learned(chosen, run, task)
     except WorkbenchError as error:
         st.info(str(error), icon=":material/info:")
-st.subheader("When did each part change?")
-try:
-    changed(run)
-except WorkbenchError as error:
-    st.info(str(error), icon=":material/info:")
-same_in_python(f"""\
-from workbench.comparison import checkpoint_series
-from workbench.comparison import checkpoint_series
+    snippet = f"""\
 from workbench.comparison.dynamics import dynamics
-from workbench.comparison.series import MEASURES
+
+found = dynamics({chosen!r}, task={task!r})
+print(found.to_frame(), found.rise())
+"""
+if run is None:
+    st.caption(
+        "The bundled model's checkpoints are not shipped; of a run of yours, the change of each part is shown too."
+    )
+else:
+    st.subheader("When did each part change?")
+    try:
+        changed(run)
+    except WorkbenchError as error:
+        st.info(str(error), icon=":material/info:")
+    snippet += f"""
+from workbench.comparison import checkpoint_series
 
 changes = checkpoint_series({run.id!r}, against="last")
 print(changes.half_way("heads"), changes.grid("weights"))
-if {run.kind!r} == "train":
-    found = dynamics({run.id!r}, task={task!r})
-    print(found.to_frame(), found.rise())
-""")
+"""
+same_in_python(snippet)

@@ -84,3 +84,18 @@ def test_lineage_is_read_from_cards_runs_and_edits_without_loading_a_model(text)
     kept = Intervention("lineage-test", f"run:{run.id}", ()).save()
     assert parent(kept) == f"run:{run.id}" and kept in [r.name for r in relatives(f"run:{run.id}")]
     assert parent("./no-such-folder") == "" and relatives("./no-such-folder") == []
+
+
+def test_a_bundled_models_training_was_measured_and_shows_induction_appear():
+    """What ships is a record as measured: previous-token heads come first, then induction, with a bend of the loss."""
+    for task in ("repeat", "agreement"):
+        found = dynamics("shelf-base", task=task)
+        by = {m: {p.tokens: p for p in found.points if p.measure == m} for m in ("induction_score", task)}
+        assert len(by["induction_score"]) >= 12 and set(by["induction_score"]) == set(by[task])
+        low, high = found.rise()
+        assert by["induction_score"][high].low > by["induction_score"][low].high + 0.3
+    scores = head_scores(wb.load("shelf-base"))  # the bundled weights are the last checkpoint, in half precision
+    last = by["induction_score"][max(by["induction_score"])]
+    assert (last.head, pytest.approx(last.value, abs=0.01)) == scores.best()
+    with pytest.raises(WorkbenchError, match="was measured on repeat, agreement"):
+        dynamics("shelf-base", task="ioi")

@@ -266,6 +266,25 @@ def runs(
 
 
 @app.command()
+def dynamics(
+    run: Annotated[str, typer.Argument(help="A pretraining run that kept checkpoints, or a bundled model.")],
+    task: Annotated[str, typer.Option(help="The benchmark task asked of every checkpoint.")] = "repeat",
+    as_json: Json = False,
+) -> None:
+    """When a run learned what: loss, head scores and a benchmark over its checkpoints."""
+    from dataclasses import asdict
+
+    from workbench.comparison.dynamics import dynamics as measure
+
+    with _bar(as_json) as report:
+        found = measure(run, task=task, progress=report)
+    if as_json:
+        _print_json({**asdict(found), "rise": found.rise()})
+    else:
+        _show(found.to_frame().to_dict("records"), False, title=f"{found.title}: what it had learned, by tokens")
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check this machine: device, folders, background work, network."""
     from workbench.doctor import checks

@@ -1,11 +1,14 @@
 """When did it learn what: losses, head scores and a benchmark over the checkpoints that a run has kept."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from workbench import paths
 from workbench.benchmarks import evaluate
 from workbench.errors import WorkbenchError
 from workbench.interp.heads import head_scores
@@ -13,6 +16,8 @@ from workbench.store import Run, Store
 from workbench.subjects import load
 
 SCORES = ("induction_score", "previous_token_score")
+FILE = "dynamics.json"
+"""What was measured of a bundled model's checkpoints, beside its weights: a list of records, one a task."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,25 @@ class Dynamics:
         at = int(gains.argmax())
         return found[at][0], found[at + 1][0]
 
+    @classmethod
+    def from_dict(cls, values: dict) -> "Dynamics":
+        """The record that `dataclasses.asdict` gave."""
+        points = [Point(**point) for point in values["points"]]
+        return cls(**{**values, "points": points, "losses": [tuple(pair) for pair in values["losses"]]})
+
+
+def bundled() -> dict[str, Path]:
+    """The bundled models whose training was measured checkpoint by checkpoint when the project trained them."""
+    return {path.parent.name: path for path in sorted(paths.shelf("models").glob(f"*/{FILE}"))}
+
+
+def recorded(name: str, task: str) -> Dynamics:
+    """A bundled model's record. Raises `WorkbenchError` for a task that was not measured."""
+    found = {record["task"]: record for record in json.loads(bundled()[name].read_text(encoding="utf-8"))}
+    if task not in found:
+        raise WorkbenchError(f"{name} was measured on {', '.join(found)} while it was trained, not on {task}.")
+    return Dynamics.from_dict(found[task])
+
 
 def dynamics(
     run: str | Run,
@@ -72,9 +96,12 @@ def dynamics(
 
     The induction bump is the sudden rise of the first, with a bend of the loss at the same tokens (Olsson et al.
     2022). A recipe's `series` keeps checkpoints spread over the logarithm of the steps.
+    The name of a bundled model gives what was measured when the project trained it.
     Raises `WorkbenchError` when the run has fewer than two checkpoints, or is not one that trained on rows of a
     fixed length.
     """
+    if isinstance(run, str) and run in bundled():
+        return recorded(run, task)
     store = Store()
     run = store.get(run) if isinstance(run, str) else run
     folders = run.checkpoints
