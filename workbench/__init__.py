@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.benchmarks import evaluate
-    from workbench.comparison import compare
+    from workbench.comparison import compare, locate, locate_activations, report, transplant
     from workbench.errors import WorkbenchError
     from workbench.interp import (
         anatomy,
@@ -63,6 +63,8 @@ _HOMES = {
     "input_attribution": "workbench.interp.inputs",
     "lens": "workbench.interp.lens",
     "load": "workbench.subjects",
+    "locate": "workbench.comparison",
+    "locate_activations": "workbench.comparison",
     "loss_by_position": "workbench.interp",
     "needed_heads": "workbench.interp.interventions",
     "patch": "workbench.interp",
@@ -70,11 +72,13 @@ _HOMES = {
     "position_probe": "workbench.interp",
     "position_split": "workbench.interp",
     "probe": "workbench.interp.probing",
+    "report": "workbench.comparison",
     "resume": "workbench.training",
     "rotary_use": "workbench.interp",
     "strongest_pairs": "workbench.interp",
     "train": "workbench.training",
     "train_encodings": "workbench.training",
+    "transplant": "workbench.comparison",
     "tuned_lens": "workbench.interp.tuned",
 }
 
@@ -99,6 +103,8 @@ __all__ = [
     "input_attribution",
     "lens",
     "load",
+    "locate",
+    "locate_activations",
     "loss_by_position",
     "needed_heads",
     "patch",
@@ -106,11 +112,13 @@ __all__ = [
     "position_probe",
     "position_split",
     "probe",
+    "report",
     "resume",
     "rotary_use",
     "strongest_pairs",
     "train",
     "train_encodings",
+    "transplant",
     "tuned_lens",
 ]
 

@@ -9,6 +9,7 @@ import typer
 
 from workbench import cli_causal as causal
 from workbench import cli_reading as reading
+from workbench import cli_transplants as transplants
 from workbench.errors import WorkbenchError
 from workbench.terminal import Json, Model, err, out
 from workbench.terminal import Shown as _Shown
@@ -238,11 +239,17 @@ def export(
     import torch
 
     from workbench.subjects import load
+    from workbench.subjects.intervention import has_hooks
     from workbench.subjects.save import save
 
     if folder.exists():
         raise WorkbenchError(f"{folder} exists already; name a new folder.")
     found = load(model)
+    if has_hooks(found):
+        raise WorkbenchError(
+            f"{found.name} is edited while it runs, which a folder of weights cannot hold; export the model it was "
+            "made from, and share the edit as JSON."
+        )
     dtype = torch.float16 if half else None
     save(folder, found.model, found.tokenizer, card=found.card.to_dict(), dtype=dtype)
     _show([{"model": found.name, "folder": str(folder), "sha256": load(folder).hash}], as_json, title="Exported")
@@ -313,4 +320,6 @@ def bench(
 for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit):
     app.command()(_command)
 for _command in (reading.attribution, reading.lens, reading.inputs):
+    app.command()(_command)
+for _command in (transplants.locate, transplants.transplant, transplants.report):
     app.command()(_command)

@@ -271,6 +271,36 @@ def _pearson(x: Float[np.ndarray, "draw cell"], y: Float[np.ndarray, "draw cell"
     return np.divide((x * y).sum(1), size, out=np.full(len(x), np.nan), where=size > 0)
 
 
+def gain_shares(
+    values: Float[np.ndarray, "cell n"],
+    base: Float[np.ndarray, " n"],
+    tuned: Float[np.ndarray, " n"],
+    *,
+    seed: int = 0,
+    resamples: int = 4_999,
+) -> Cells:
+    """What share of the gain from `base` to `tuned` each cell's model has: 0 is base, 1 tuned; paired over samples.
+
+    A share is a ratio of means, mean(values - base) / mean(tuned - base); it may be below 0 or above 1. Its interval is
+    the percentile bootstrap of the ratio over samples, numerator and denominator drawn together; p is the sign-flip p
+    that the cell is no better than base, corrected over cells (Benjamini-Hochberg). Where the gain's own interval
+    holds 0 a share says nothing: all are NaN.
+    """
+    n = len(base)
+    nothing = np.full(len(values), np.nan)
+    moved, gain = np.asarray(values, float) - base, np.asarray(tuned, float) - base
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), resamples) / n
+    whole = drawn @ gain
+    low, high = _percentiles(whole)
+    if n < 2 or low <= 0 <= high:
+        return Cells(nothing, nothing, nothing, nothing)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = (drawn @ moved.T) / whole[:, None]
+    low, high = np.nanpercentile(ratios, (2.5, 97.5), axis=0)
+    return Cells(moved.mean(1) / gain.mean(), low, high, cell_statistics(moved.T, seed=seed).p)
+
+
 def benjamini_hochberg(p_values: Scores) -> list[float]:
     """P-values adjusted for looking at several tasks (false discovery rate)."""
     from statsmodels.stats.multitest import multipletests

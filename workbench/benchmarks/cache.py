@@ -46,7 +46,9 @@ def cache_of(subject: "Subject", origin: str) -> Cache:
         subject: Whose answers.
         origin: The run that asks; taken up again it finds its own answers, and knows that they are.
     """
-    if any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules()):
+    from workbench.subjects.intervention import has_hooks  # late: it loads the model libraries
+
+    if has_hooks(subject):
         return Cache(None)
     return Cache(Answers(fingerprint(subject), origin=origin))
 

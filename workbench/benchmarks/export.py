@@ -1,6 +1,5 @@
 """Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs no network."""
 
-import html
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -56,21 +55,23 @@ def table(results: Mapping[str, Results]) -> "pd.DataFrame":
 def report(results: Mapping[str, Results], *, title: str) -> str:
     """One HTML page: what was measured and how, every score with its interval, paired differences, figures."""
     from workbench.figures import scores as draw
-    from workbench.figures.export import to_html
+    from workbench.figures.export import Section, Table, page
 
     every = table(results)
-    figures = [draw.dots(every[every["headline"]])]
-    parts = [_html(every.drop(columns=["headline", "higher_is_better"]), "Scores, 95 % intervals")]
+    scores = every.drop(columns=["headline", "higher_is_better"])
+    sections = [
+        Section("", [draw.dots(every[every["headline"]])]),
+        Section("Scores, 95 % intervals", [Table(scores)]),
+    ]
     names = list(results)
     for other in names[1:]:
         try:
-            paired = compare_results(results[names[0]], results[other])
+            paired = Table(compare_results(results[names[0]], results[other]))
         except WorkbenchError as error:
-            parts.append(f"<p>{html.escape(str(error))}</p>")
-            continue
-        parts.append(_html(paired, f"{other} minus {names[0]}, the same items, p adjusted over tasks"))
-    page = to_html(figures, title=title, text=_method(results))
-    return page.replace("</body></html>", "".join(parts) + "</body></html>")
+            paired = str(error)
+        heading = f"{other} minus {names[0]}, the same items, p adjusted over tasks"
+        sections.append(Section(heading, [paired]))
+    return page(sections, title=title, text=_method(results))
 
 
 def _method(results: Mapping[str, Results]) -> str:
@@ -84,10 +85,3 @@ def _method(results: Mapping[str, Results]) -> str:
         *(f"{name}: {task} skipped: {why}" for name, found in results.items() for task, why in found.skipped),
     ]
     return "\n".join(lines)
-
-
-def _html(frame: "pd.DataFrame", caption: str) -> str:
-    """A table whose text cannot be markup."""
-    body = frame.to_html(index=False, border=0, na_rep="", float_format=lambda value: f"{value:.4g}", escape=True)
-    style = "<style>table{border-collapse:collapse;font-size:13px}td,th{padding:3px 9px;text-align:left}</style>"
-    return f"<h2>{html.escape(caption)}</h2>{style}{body}"

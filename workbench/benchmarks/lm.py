@@ -102,16 +102,22 @@ class SubjectLM(TemplateLM):
             return tokens[:1], tokens[1:]
         return [self.prefix_token_id], tokens
 
+    def key(self, context: str, continuation: str) -> Key | None:
+        """(inputs, targets) of what is to be scored; None where there is nothing, or more than the context holds."""
+        return self._key(*self._encode(context, continuation))
+
+    def _key(self, context: list[int], continuation: list[int]) -> Key | None:
+        if not continuation or len(continuation) > self.max_length:
+            return None
+        tokens = (context + continuation)[-(self.max_length + 1) :]
+        self.n_truncated += len(tokens) < len(context) + len(continuation)
+        return tuple(tokens[:-1]), tuple(continuation)
+
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        wanted: dict[int, Key] = {}
-        for index, (_strings, context, continuation) in enumerate(requests):
-            if not continuation or len(continuation) > self.max_length:
-                continue
-            tokens = (context + continuation)[-(self.max_length + 1) :]
-            self.n_truncated += len(tokens) < len(context) + len(continuation)
-            wanted[index] = tuple(tokens[:-1]), tuple(continuation)
+        keys = {index: self._key(context, answer) for index, (_said, context, answer) in enumerate(requests)}
+        wanted = {index: key for index, key in keys.items() if key is not None}
         scores = self._scores(list(dict.fromkeys(wanted.values())))
         return [scores[wanted[index]] if index in wanted else UNSCORED for index in range(len(requests))]
 

@@ -262,9 +262,12 @@ class PackedEngine:
 
     @torch.no_grad()
     def carry(
-        self, target: Recording, prompt: int, branches: list[Branches]
-    ) -> list[tuple[Branches, Float[Tensor, "n d_model"]]]:
-        """Carry branches to the last layer; gives each one's last-position residual stream, before the final norm."""
+        self, target: Recording, prompt: int, branches: list[Branches], *, last: int | None = None
+    ) -> list[tuple[Branches, Float[Tensor, "n *last d_model"]]]:
+        """Carry branches to the last layer; gives each one's last-position residual stream, before the final norm.
+
+        With `last`, that of as many last positions, or of all that a branch has.
+        """
         by_pos: dict[int, list[Branches]] = {}
         for branch in sorted(branches, key=lambda b: b.layer):
             by_pos.setdefault(branch.pos, []).append(branch)
@@ -290,7 +293,8 @@ class PackedEngine:
                     rows[p] = part.unflatten(0, (n, -1))
         done = []
         for p, found in by_pos.items():
-            finals = rows[p][:, -1].split([b.n for b in found])
+            read = rows[p][:, -1] if last is None else rows[p][:, -last:]
+            finals = read.split([b.n for b in found])
             done += list(zip(found, finals, strict=True))
         return done
 

@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
 from transformer_lens.model_bridge.generalized_components import (
@@ -93,6 +93,16 @@ def shared_clone(model: PreTrainedModel) -> PreTrainedModel:
     """A second module tree over the same parameters and buffers: no memory, and hooks on it leave `model` alone."""
     keep = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo=dict(keep))
+
+
+def own_clone(model: PreTrainedModel) -> PreTrainedModel:
+    """A module tree with parameters of its own over the same storage: pointing one elsewhere leaves `model` alone.
+
+    Tied parameters stay one.
+    """
+    keep: dict[int, Any] = {id(b): b for b in model.buffers()}
+    keep |= {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    return copy.deepcopy(model, memo=keep)
 
 
 def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> TransformerBridge:

@@ -2,10 +2,12 @@
 
 An edit works on every position alike, so it needs no knowledge of the prompt and the model can be benchmarked,
 patched and talked to. Numbers that an edit needs (means, directions) are in it; nothing is computed when it is applied.
+A transplant brings in parts of another model's weights; the two models are named, and pinned by their hashes.
 """
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.subjects.bridge import shared_clone
+from workbench.subjects.bridge import own_clone, shared_clone
+from workbench.subjects.parts import Parts, assemble
 from workbench.subjects.subject import Subject
 
 SITES = {
@@ -47,17 +51,39 @@ class Edit:
 
 
 @dataclass(frozen=True)
+class Transplant:
+    """Weights of a donor in the base's place: the `parts` named (see `subjects.parts`).
+
+    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which weights were meant. `alpha` is how far the
+    parts move from the base's weights (0) to the donor's (1).
+    """
+
+    donor: str
+    donor_sha256: str
+    base_sha256: str
+    parts: tuple[str, ...]
+    alpha: float = 1.0
+
+
+@dataclass(frozen=True)
 class Intervention:
-    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what it does."""
+    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what it does.
+
+    A `transplant` comes before the edits.
+    """
 
     name: str
     base: str
     edits: tuple[Edit, ...]
     words: str = ""
+    transplant: Transplant | None = None
 
     def to_json(self) -> str:
         """The intervention as text, everything in it."""
-        return json.dumps(asdict(self), indent=1)
+        said = asdict(self)
+        if self.transplant is None:
+            del said["transplant"]  # as it was written before there were transplants
+        return json.dumps(said, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> "Intervention":
@@ -65,6 +91,8 @@ class Intervention:
         try:
             said = json.loads(text)
             edits = tuple(Edit(**{**e, "index": tuple(e.get("index", ()))}) for e in said.pop("edits"))
+            if (given := said.pop("transplant", None)) is not None:
+                said["transplant"] = Transplant(**{**given, "parts": tuple(given["parts"])})
             found = cls(edits=edits, **said)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WorkbenchError(f"This is not an intervention ({type(error).__name__}: {error}).") from error
@@ -81,6 +109,12 @@ class Intervention:
                     f"An edit is {edit.action!r} at {edit.site!r}; it must be one of {', '.join(ACTIONS)} at one of "
                     f"{', '.join(SITES)}."
                 )
+        if (given := self.transplant) is not None and not (
+            all(isinstance(word, str) for word in (given.donor, given.donor_sha256, given.base_sha256, *given.parts))
+            and isinstance(given.alpha, int | float)
+            and math.isfinite(given.alpha)
+        ):
+            raise WorkbenchError("A transplant names its donor, two hashes, its parts and a finite alpha.")
 
     def save(self) -> str:
         """Keep it in the home folder; gives the name under which `load` finds the edited Subject.
@@ -115,15 +149,16 @@ def read_intervention(name: str) -> Intervention:
     return Intervention.from_json(path.read_text(encoding="utf-8"))
 
 
-def apply(subject: Subject, change: Intervention) -> Subject:
-    """The edited Subject: the same weights, no memory; `subject` stays as it is.
+def apply(subject: Subject, change: Intervention, donor: Subject | None = None) -> Subject:
+    """The edited Subject: the same weights, no memory but for what a transplant changes; `subject` stays as it is.
 
-    Its hash is of the weights and the edits, its card names the parent. Raises `WorkbenchError` for a layer, head,
-    neuron or vector that the model does not have.
+    Its hash is of the weights and the edits, its card names the parent. A transplant loads its donor unless it is
+    given. Raises `WorkbenchError` for a layer, head, neuron or vector that the model does not have, for models that
+    are not those the transplant was made from, and for a donor of another shape.
     """
     change.check()
     mapping: Any = subject.bridge.adapter.component_mapping
-    model = shared_clone(subject.model)
+    model = shared_clone(subject.model) if change.transplant is None else _grafted(subject, change.transplant, donor)
     layers: Any = model.get_submodule(mapping["blocks"].name)
     for edit in change.edits:
         if not 0 <= edit.layer < len(layers):
@@ -131,8 +166,49 @@ def apply(subject: Subject, change: Intervention) -> Subject:
         _hang(layers[edit.layer], mapping["blocks"].submodules, edit, subject)
     digest = hashlib.sha256((subject.hash + change.to_json()).encode()).hexdigest()
     name = f"{subject.name}+{change.name}"
-    card = replace(subject.card, name=name, sha256=digest, parent=subject.name, notes=change.words)
+    card = replace(subject.card, name=name, sha256=digest, parent=subject.name, notes=change.words, metrics={})
     return Subject(name, model, subject.tokenizer, card)
+
+
+def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> PreTrainedModel:
+    """A model of its own with the donor's parts in it."""
+    from workbench.subjects.load import load
+
+    donor = donor or load(change.donor, device=subject.device)
+    for found, meant, what in ((subject, change.base_sha256, "base"), (donor, change.donor_sha256, "donor")):
+        if found.hash != meant:
+            raise WorkbenchError(
+                f"The transplant was made with another {what}: {found.name} has sha256 {found.hash[:12]}, it was "
+                f"{meant[:12]}; bring the old weights back, or make the transplant again."
+            )
+    check_alike(subject, donor)
+    parts, model = Parts(subject), own_clone(subject.model)
+    slices = [piece for name in change.parts for piece in parts.slices(name)]
+    weights = {name: p.detach() for name, p in donor.model.named_parameters()}
+    own = dict(model.named_parameters())
+    for name, tensor in assemble(slices, {n: p.detach() for n, p in own.items()}, weights, change.alpha).items():
+        own[name].data = tensor
+    return model
+
+
+def check_alike(base: Subject, donor: Subject) -> None:
+    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets them apart."""
+    shapes = [{n: tuple(p.shape) for n, p in s.model.named_parameters()} for s in (base, donor)]
+    if base.card.architecture != donor.card.architecture or shapes[0] != shapes[1]:
+        raise WorkbenchError(
+            f"{base.name} and {donor.name} differ in shape, so no weights of one fit the other; choose a model and "
+            "its fine-tune."
+        )
+    for subject in (base, donor):
+        if has_hooks(subject):
+            raise WorkbenchError(
+                f"{subject.name} is edited while it runs, not in its weights; transplants move weights only."
+            )
+
+
+def has_hooks(subject: Subject) -> bool:
+    """Whether edits hang on the model as hooks, which weights alone do not hold."""
+    return any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
 
 
 def _hang(layer: nn.Module, parts: Any, edit: Edit, subject: Subject) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +60,7 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     if not name:
         raise WorkbenchError("No model was named; try shelf-base, a folder, a .gguf file or a Hugging Face id.")
     if name.startswith("edit:"):
-        from workbench.subjects.intervention import apply, read_intervention
-
-        change = read_intervention(name.removeprefix("edit:"))
-        return apply(load(change.base, device=device), change)
+        return _edited(name, device)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = _run_checkpoint(name) if name.startswith("run:") else _local(name)
     if path is None:
@@ -77,6 +75,23 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
         f"{name} is a {path.suffix or 'nameless'} file; give a folder with config.json and safetensors, a .gguf file "
         "or a nanoGPT ckpt.pt. Pickled weights are not read."
     )
+
+
+_UNDER_WAY: ContextVar[tuple[str, ...]] = ContextVar("edits_being_loaded", default=())
+
+
+def _edited(name: str, device: str | torch.device | None) -> Subject:
+    """A kept intervention, applied to its base; one that is made from itself is refused."""
+    from workbench.subjects.intervention import apply, read_intervention
+
+    if name in (under_way := _UNDER_WAY.get()):
+        raise WorkbenchError(f"{name} is made from itself ({' from '.join((*under_way, name))}); it cannot be loaded.")
+    token = _UNDER_WAY.set((*under_way, name))
+    try:
+        change = read_intervention(name.removeprefix("edit:"))
+        return apply(load(change.base, device=device), change)
+    finally:
+        _UNDER_WAY.reset(token)
 
 
 def resolve(name: str) -> str:

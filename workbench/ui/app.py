@@ -23,6 +23,7 @@ PAGES = (
     ("circuits", "Circuits", ":material/hub:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
+    ("transplant", "Transplant", ":material/content_cut:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
     ("dynamics", "Dynamics", ":material/show_chart:", "Make"),
 )

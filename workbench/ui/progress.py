@@ -23,6 +23,11 @@ def _kept() -> _Kept:
     return _Kept()
 
 
+def known(key: Hashable) -> bool:
+    """Whether `with_progress` has a result under this key, so that it takes no time."""
+    return key in _kept().results
+
+
 def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], T]) -> T:
     """`work(progress)` with a bar, or its result of an earlier call with the same key.
 

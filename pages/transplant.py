@@ -1,0 +1,156 @@
+"""Where does the change live? Parts of the tuned model in the base and the other way round, measured by behaviour."""
+
+import streamlit as st
+
+import workbench as wb
+from workbench.comparison import Located
+from workbench.comparison.activations import SITES
+from workbench.comparison.experiments import GRAINS
+from workbench.comparison.measures import METRICS
+from workbench.errors import WorkbenchError
+from workbench.figures import transplants as draw
+from workbench.interp.probes import available_probes
+from workbench.ui import transplants as view
+from workbench.ui.progress import known, with_progress
+from workbench.ui.snippets import same_in_python
+from workbench.ui.subjects import alone, cached_load, pick_name
+
+TASKS = ("intents", "clinc150", "banking77", "sst2", "arc_easy", "hellaswag", "lambada")
+VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one")
+
+
+def controls() -> tuple[str, str, str, int]:
+    """Which two models, and which behaviour."""
+    left, right, third, last = st.columns([3, 3, 3, 1])
+    with left:
+        base = pick_name("Base", key="base", default="shelf-base")
+    with right:
+        tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
+    options = [*TASKS, *(f"probe:{name}" for name in available_probes()), "text"]
+    asked = st.query_params.get("on")
+    if asked and asked not in options:
+        options = [asked, *options]
+    on = third.selectbox(
+        "Behaviour",
+        options,
+        key="on",
+        bind="query-params",
+        accept_new_options=True,
+        help="A benchmark task whose answers are scored, a probe, or text: what the gain is measured by.",
+    )
+    n = last.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
+    return base, tuned, str(on), int(n or 24)
+
+
+def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
+    """The study, computed when asked for and kept for all sessions; what is known so far shows while it grows."""
+    first, second = cached_load(base), cached_load(tuned)
+    key = ("locate", first.hash, second.hash, on, n, grain)
+    small = first.card.n_params < 20_000_000 and grain != "heads"
+    if not (known(key) or small or st.session_state.get("wanted") == key):
+        st.info(
+            "Every part of one model is put into the other and the behaviour measured again, both ways: "
+            f"{first.card.n_layers} layers, {n} samples. A model of 135 M parameters takes minutes; what is found so "
+            "far shows meanwhile.",
+            icon=":material/content_cut:",
+        )
+        st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
+        return None
+    growing = st.empty()
+
+    def seen(part: Located) -> None:
+        if not part.undefined():
+            figure = draw.parts(part.table(), n_layers=part.n_layers, title="So far")
+            growing.plotly_chart(figure, theme=None, key=f"growing{len(part.values)}")
+
+    hashes = sorted({first.hash, second.hash})
+    with alone(hashes[0]), alone(hashes[-1]):  # always in one order, so that two sessions cannot wait for each other
+        found = with_progress(
+            key, lambda report: wb.locate(first, second, on, n=n, grain=grain, progress=report, seen=seen)
+        )
+    growing.empty()
+    return found
+
+
+def weights(base: str, tuned: str, on: str, n: int, shown: str) -> None:
+    """Views that come from exchanged weights."""
+    grain = "heads" if shown == "Heads" else GRAINS[1]
+    found = located(base, tuned, on, n, grain)
+    if found is None:
+        return
+    metric = st.segmented_control(
+        "Metric",
+        found.metrics,
+        default=found.metrics[0],
+        format_func=METRICS.__getitem__,
+        key="metric",
+        bind="query-params",
+        required=True,
+    )
+    metric = metric if metric in found.metrics else found.metrics[0]
+    view.gain(found, metric)
+    if shown == "Between the two":
+        view.path(found)
+    elif not found.undefined(metric):
+        (view.heads if shown == "Heads" else view.weights)(found, metric)
+    same_in_python(f"""\
+import workbench as wb
+
+found = wb.locate({base!r}, {tuned!r}, {on!r}, n={n}, grain={grain!r})
+print(found.gain({metric!r}), found.checks)
+print(found.best({"head" if grain == "heads" else "layer"!r}, "base", {metric!r}).head())
+print(found.path({metric!r}))
+""")
+
+
+def activations(base: str, tuned: str, on: str, n: int) -> None:
+    """The view that comes from exchanged activations."""
+    site = st.segmented_control(
+        "Site",
+        list(SITES),
+        default="resid_pre",
+        key="site",
+        bind="query-params",
+        help="; ".join(f"{name}: {words}" for name, words in SITES.items()),
+    )
+    site, first, second = str(site or "resid_pre"), cached_load(base), cached_load(tuned)
+    hashes = sorted({first.hash, second.hash})
+    with alone(hashes[0]), alone(hashes[-1]):
+        found = with_progress(
+            ("activations", first.hash, second.hash, on, n, site),
+            lambda report: wb.locate_activations(first, second, on, n=min(n, 24), site=site, progress=report),
+        )
+    view.activations(found)
+    same_in_python(f"""\
+import workbench as wb
+
+found = wb.locate_activations({base!r}, {tuned!r}, {on!r}, n={min(n, 24)}, site={site!r})
+print(found.gain)
+print(found.to_frame().nlargest(10, "share"))
+""")
+
+
+st.title("Where does the change live?")
+st.caption(
+    "Put parts of the tuned model into the base, and parts of the base into the tuned model, and measure how much of "
+    "the difference in behaviour comes along: weights, heads, activations, and the line between the two."
+)
+base, tuned, on, n = controls()
+shown = st.segmented_control(
+    "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, label_visibility="collapsed"
+)
+try:
+    if shown == "Activations":
+        activations(base, tuned, on, n)
+    elif shown == "Make one":
+        view.make_one(base, tuned, f"L{cached_load(base).card.n_layers - 1}")
+        same_in_python(f"""\
+import workbench as wb
+
+name = wb.transplant({base!r}, {tuned!r}, "L0, L1.mlp", name="grafted").save()
+print(wb.evaluate(wb.load(name), "core", limit=50).table())
+""")
+    else:
+        weights(base, tuned, on, n, str(shown))
+except WorkbenchError as error:
+    st.warning(str(error), icon=":material/block:")

@@ -1,0 +1,194 @@
+"""What a model's behaviour is measured by, laid out once and scored many times: a task, a probe, or ordinary text.
+
+Every measure is a list of token sequences whose log-likelihoods are asked for, and a rule that reads numbers a sample
+off them. So a hundred variants of a model cost a hundred forward passes and nothing else.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from workbench.benchmarks.lm import SubjectLM
+from workbench.benchmarks.scoring import Request, Score
+from workbench.benchmarks.tasks import load_tasks, pick
+from workbench.errors import WorkbenchError
+from workbench.interp.probes import generate, read_probe
+from workbench.interp.texts import TEXTS
+from workbench.subjects import Subject
+
+METRICS = {
+    "loglikelihood": "log-likelihood of the right answer, nats",
+    "choice_loglikelihood": "log-probability of the right choice among the choices, nats",
+    "acc": "accuracy",
+    "logit_difference": "logit of the answer minus logit of the wrong answer",
+    "loss": "loss, nats a token",
+}
+"""Each metric in words."""
+
+PROBE = "probe:"
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: where its requests are in the list, which of them is the right answer, and its tokens where they
+    matter.
+    """
+
+    requests: range
+    right: int = 0
+    n_tokens: int = 1
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A question to many models of one tokenizer.
+
+    - `name`: what `measure_of` takes; `title`: in words; `metrics`: names of `METRICS`, the first is the headline
+    - `requests`: what is scored; `samples`: one an item; `read`: (scores of an item, the item) -> its metrics
+    """
+
+    name: str
+    title: str
+    metrics: tuple[str, ...]
+    requests: list[Request]
+    samples: list[Sample]
+    read: Callable[[Sequence[Score], Sample], Sequence[float]]
+
+    def values(self, scores: dict[int, Score]) -> Float[np.ndarray, "metric n"]:
+        """Every metric of every sample."""
+        rows = [self.read([scores[i] for i in sample.requests], sample) for sample in self.samples]
+        return np.asarray(rows, dtype=float).T
+
+    def questions(self) -> list[tuple[list[int], list[int]]]:
+        """(prompt, right answer) of every sample, as token ids."""
+        if self.name == TEXT:
+            raise WorkbenchError("A text has no answer at its end to patch for; choose a task or a probe.")
+        found = []
+        for sample in self.samples:
+            right = self.requests[sample.requests[sample.right]]
+            whole = [*right.inputs, right.targets[-1]]
+            cut = len(whole) - len(right.targets)
+            found.append((whole[:cut], whole[cut:]))
+        return found
+
+
+def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Measure:
+    """The named measure over `n` samples: a benchmark task, `probe:NAME`, or `text` (paragraphs of old books).
+
+    Raises `WorkbenchError` for a name that is none, and a task that has no log-likelihoods to it.
+    """
+    if n < 2:
+        raise WorkbenchError(f"n is {n}; an interval needs at least 2 samples.")
+    if name == TEXT:
+        return _text(subject, n)
+    return _probe(subject, name, n, seed) if name.startswith(PROBE) else _task(subject, name, n, seed)
+
+
+def _text(subject: Subject, n: int) -> Measure:
+    requests = []
+    for text in TEXTS[:n]:
+        ids = subject.tokenizer(text, verbose=False)["input_ids"][: subject.n_ctx]
+        if len(ids) > 1:
+            requests.append(Request(len(requests), tuple(ids[:-1]), tuple(ids[1:])))
+    if len(requests) < 2:
+        raise WorkbenchError(f"The tokenizer of {subject.name} reads next to nothing of ordinary text.")
+    samples = [Sample(range(i, i + 1), n_tokens=len(r.targets)) for i, r in enumerate(requests)]
+    return Measure(
+        TEXT,
+        "ordinary text",
+        ("loss",),
+        requests,
+        samples,
+        lambda scores, sample: [-scores[0].loglikelihood / sample.n_tokens],
+    )
+
+
+def _probe(subject: Subject, name: str, n: int, seed: int) -> Measure:
+    asked = read_probe(name.removeprefix(PROBE))
+    requests: list[Request] = []
+    samples, counts = [], []
+    for item in generate(subject, asked, n, seed).items:
+        tokens = (*item.pair.answers, *item.pair.wrongs)
+        inputs, start = tuple(item.pair.clean.tolist()), len(requests)
+        requests += [Request(start + i, inputs, (token,)) for i, token in enumerate(tokens)]
+        samples.append(Sample(range(start, len(requests))))
+        counts.append(len(item.pair.answers))
+    if len(set(counts)) != 1:
+        raise WorkbenchError(f"The probe {asked.name} has pairs with different numbers of answers; choose another.")
+    k = counts[0]
+
+    def read(scores: Sequence[Score], _sample: Sample) -> Sequence[float]:
+        logs = np.array([s.loglikelihood for s in scores])
+        answers, wrongs = logs[:k], logs[k:]
+        difference = answers.mean() - wrongs.mean()
+        return difference, np.logaddexp.reduce(answers), float(answers.max() > wrongs.max())
+
+    return Measure(name, asked.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read)
+
+
+def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:
+    lm = SubjectLM(subject)
+    requests: list[Request] = []
+    samples: list[Sample] = []
+    for leaf, task in load_tasks(name, seed=seed).items():
+        if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
+            raise WorkbenchError(
+                f"{leaf} is scored by {task.OUTPUT_TYPE.replace('_', ' ')}; a transplant needs a task with answers to "
+                "score, such as clinc150, or text."
+            )
+        indices = pick(task, n, seed)
+        task.build_all_requests(samples=indices) if indices else task.build_all_requests()
+        by_doc: dict[int, list[Any]] = {}
+        for instance in task.instances:
+            by_doc.setdefault(instance.doc_id, []).append(instance)
+        for instances in by_doc.values():
+            keys = [lm.key(*instance.arguments[:2]) for instance in instances]
+            right = _right(task, instances)
+            if any(key is None for key in keys) or right is None:
+                continue  # nothing to score, or longer than the context
+            start = len(requests)
+            requests += [Request(start + i, *key) for i, key in enumerate(keys) if key is not None]
+            samples.append(Sample(range(start, len(requests)), right))
+    if len(samples) < 2:
+        raise WorkbenchError(f"{name} has fewer than two samples that {subject.name} can be scored on.")
+    choice = any(len(sample.requests) > 1 for sample in samples)
+    metrics = ("loglikelihood", "choice_loglikelihood", "acc") if choice else ("loglikelihood", "acc")
+    return Measure(name, name, metrics, requests, samples, _of_choices if choice else _of_one)
+
+
+def _right(task: Any, instances: list[Any]) -> int | None:
+    """Which of an item's requests is the right answer; None where the item does not say."""
+    if len(instances) == 1:
+        return 0
+    doc = instances[0].doc
+    target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
+    if isinstance(target, str):
+        said = [str(instance.arguments[1]).strip() for instance in instances]
+        target = said.index(target.strip()) if target.strip() in said else None
+    return target if isinstance(target, int) and 0 <= target < len(instances) else None
+
+
+def _of_choices(scores: Sequence[Score], sample: Sample) -> Sequence[float]:
+    logs = np.array([score.loglikelihood for score in scores])
+    right = logs[sample.right]
+    return right, right - np.logaddexp.reduce(logs), float(logs.argmax() == sample.right)
+
+
+def _of_one(scores: Sequence[Score], _sample: Sample) -> Sequence[float]:
+    return scores[0].loglikelihood, float(scores[0].greedy)
+
+
+def same_tokenizer(base: Subject, tuned: Subject) -> None:
+    """Raise `WorkbenchError` where two models split text into different tokens, so that no sample is the same."""
+    if base.card.d_vocab != tuned.card.d_vocab or any(
+        base.tokenizer(text, verbose=False)["input_ids"] != tuned.tokenizer(text, verbose=False)["input_ids"]
+        for text in TEXTS[:2]
+    ):
+        raise WorkbenchError(
+            f"{base.name} and {tuned.name} split text into different tokens, so their insides cannot be exchanged; "
+            "choose a model and its fine-tune."
+        )

@@ -1,0 +1,284 @@
+"""One self-contained HTML page on what fine-tuning changed and where, which a reviewer can read and rerun."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import pandas as pd
+
+from workbench.comparison import report_words as words
+from workbench.comparison.activations import Carried, locate_activations
+from workbench.comparison.compare import Comparison, compare
+from workbench.comparison.locate import Located, locate
+from workbench.comparison.measures import METRICS
+from workbench.comparison.report_words import paragraphs
+from workbench.errors import WorkbenchError
+from workbench.figures import comparison as draw_heads
+from workbench.figures import scores as draw_scores
+from workbench.figures import transplants as draw
+from workbench.figures.export import Code, Section, Table, page
+from workbench.statistics import Difference
+from workbench.subjects import Subject, load
+
+PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
+FACTS = ("name", "source", "architecture", "n_params", "n_layers", "n_heads", "parent", "data", "licence", "sha256")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report is made of; `to_html` draws it. `missing` says what could not be measured, and why."""
+
+    base: Subject
+    tuned: Subject
+    settings: dict[str, Any]
+    comparison: Comparison
+    located: Located | None
+    carried: Carried | None
+    missing: list[str] = field(default_factory=list)
+
+    def to_html(self) -> str:
+        """The page: plotly.js inline, all numbers with intervals and n, the commands that make it again."""
+        found = [self._summary(), self._models(), self._behaviour(), self._heads()]
+        found += [self._weights(), self._between()] if self.located else []
+        found += [self._activations()] if self.carried else []
+        found += [self._method(), Section("Limits", paragraphs(words.LIMITS)), self._again()]
+        return page(
+            found, title=f"What changed from {self.base.name} to {self.tuned.name}, and where", text=self._lead()
+        )
+
+    def _lead(self) -> str:
+        s = self.settings
+        return (
+            f"Made by gpt-workbench {version('gpt-workbench')}. Behaviour: suite {s['suite']}, {s['limit']} items a "
+            f"task. Cause: {s['on']}, n = {s['n']}. Seed {s['seed']}."
+        )
+
+    def _summary(self) -> Section:
+        said = []
+        table = self.comparison.table
+        real = table[table["p_adjusted"] < 0.05]
+        said.append(
+            f"Behaviour. On {len(table)} tasks, {len(real)} differ at p < 0.05 after correction: "
+            + ("; ".join(_difference(row) for row in real.to_dict("records")) or "none")
+            + "."
+        )
+        if (heads := self.comparison.heads) is not None:
+            first = heads.to_frame().iloc[0]
+            said.append(
+                f"Heads. The attention that moved most is {first['name']}'s: Jensen-Shannon distance "
+                f"{first['distance']:.3f} [{first['low']:.3f}, {first['high']:.3f}], n = {first['n']} texts."
+            )
+        if (found := self.located) is not None:
+            said.append(_where(found))
+        said += [f"Not measured: {why}" for why in self.missing]
+        return Section("In short", said)
+
+    def _models(self) -> Section:
+        cards = [subject.card.to_dict() for subject in (self.base, self.tuned)]
+        rows = [{"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS]
+        return Section("The two models", [Table(pd.DataFrame(rows))])
+
+    def _behaviour(self) -> Section:
+        found = self.comparison
+        better = {row.task: row.higher_is_better for row in found.base_results.rows if row.headline}
+        drawn = found.table.assign(higher_is_better=[better.get(task, True) for task in found.table["task"]])
+        caption = (
+            "tuned minus base on the same items; 95 % paired bootstrap; p corrected over tasks (Benjamini-Hochberg)"
+        )
+        return Section(
+            "Does it behave differently?",
+            [
+                draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
+                Table(found.table, caption),
+                *(f"Left out: {note}" for note in found.notes),
+            ],
+        )
+
+    def _heads(self) -> Section:
+        found = self.comparison.heads
+        if found is None:
+            return Section("Which heads look elsewhere?", ["Heads cannot be matched between these two models."])
+        return Section(
+            "Which heads look elsewhere?",
+            [
+                *paragraphs(words.HEADS, n=found.n),
+                draw_heads.head_map(found.mean, found.low, found.high, n=found.n),
+                Table(found.to_frame().head(10), "The ten heads that moved most, 95 % Student intervals over texts"),
+            ],
+        )
+
+    def _weights(self) -> Section:
+        found = self.located
+        assert found is not None
+        parts: list[Any] = [_gain(found)]
+        for metric in found.metrics[:2] if len(found.metrics) > 2 else found.metrics:
+            if why := found.undefined(metric):
+                parts.append(why)
+                continue
+            table = found.table(metric)
+            name = METRICS[metric]
+            parts += [
+                draw.parts(table, n_layers=found.n_layers, title=f"Share of the gain in {name}"),
+                draw.series(table, n_layers=found.n_layers, title=f"Ever more layers into the base: {name}"),
+            ]
+            if "head" in set(table["kind"]):
+                parts += [
+                    draw.head_map(table, into, n_layers=found.n_layers, title=f"Heads {direction}: {name}")
+                    for into, direction in draw.DIRECTIONS.items()
+                ]
+            shown = table[table["kind"].isin(["outer", "layer", "attn", "mlp", "random"])].sort_values(
+                ["into", "share"], ascending=[True, False]
+            )
+            parts.append(Table(shown.drop(columns=["index", "alpha", "layer"]), f"All parts: {name}"))
+        return Section("Where does the change live? Weights exchanged", parts)
+
+    def _between(self) -> Section:
+        found = self.located
+        assert found is not None
+        return Section(
+            "Between the two models and beyond",
+            [
+                *paragraphs(words.BETWEEN, n=found.n),
+                *(draw.path(found.path(metric), metric=METRICS[metric]) for metric in found.metrics),
+            ],
+        )
+
+    def _activations(self) -> Section:
+        found = self.carried
+        assert found is not None
+        d, title = found.gain, "Where in the computation? Activations exchanged"
+        gain = f"base {d.base:.3f}, tuned {d.tuned:.3f}, gain {_interval(d)}"
+        head = paragraphs(words.ACTIVATIONS, n=found.n, gain=gain)
+        if d.low <= 0 <= d.high:
+            return Section(title, [*head, "The gain's interval holds 0, so no share of it can be given."])
+        titles = {"base": "Tuned activation in the base's run", "tuned": "Base's activation in the tuned model's run"}
+        maps = [
+            draw.share_map(
+                found.share[into],
+                found.low[into],
+                found.high[into],
+                rows=found.layers,
+                columns=found.columns,
+                across="position",
+                n=found.n,
+                title=f"{said} ({found.site})",
+            )
+            for into, said in titles.items()
+        ]
+        return Section(title, [*head, *maps])
+
+    def _method(self) -> Section:
+        found = paragraphs(words.BEHAVIOUR, seed=self.settings["seed"])
+        if (located := self.located) is not None:
+            checks = "; ".join(f"{name} {value:g}" for name, value in located.checks.items())
+            found += paragraphs(words.CAUSE, n=located.n, measure=located.measure, draws=located.draws, checks=checks)
+        return Section("Method", found)
+
+    def _again(self) -> Section:
+        s = self.settings
+        base, tuned = s["base"], s["tuned"]
+        commands = [
+            f"workbench report {base} {tuned} --suite {s['suite']} --limit {s['limit']} --on {s['on']} -n {s['n']} "
+            f"--grain {s['grain']} --seed {s['seed']} --out report.html",
+            f"workbench compare {base} {tuned} --suite {s['suite']} --limit {s['limit']}",
+            f"workbench locate {base} {tuned} --on {s['on']} -n {s['n']} --grain {s['grain']} --seed {s['seed']}",
+            f"workbench locate {base} {tuned} --on {s['on']} -n {min(s['n'], 24)} --seed {s['seed']} --activations",
+        ]
+        results = self.comparison.base_results
+        rows = [
+            *({"what": f"sha256 of {x.name}", "value": x.hash} for x in (self.base, self.tuned)),
+            *({"what": f"data of {task}", "value": digest} for task, digest in results.config.get("data", {}).items()),
+            *({"what": package, "value": version(package)} for package in PACKAGES),
+            {"what": "Python, machine", "value": f"{platform.python_version()}, {platform.machine()}"},
+            {"what": "device", "value": str(self.base.device)},
+        ]
+        return Section("To make this page again", [Code("\n".join(commands)), Table(pd.DataFrame(rows))])
+
+
+def report(
+    base: str | Subject,
+    tuned: str | Subject,
+    *,
+    suite: str = "core",
+    limit: int = 100,
+    on: str = "intents",
+    n: int = 24,
+    grain: str = "blocks",
+    seed: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+) -> Report:
+    """Measure everything a report needs; what cannot be had for these two models is named in it.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        suite: The benchmarks of the behaviour.
+        limit: Items a task.
+        on: What the cause is looked for in: a task, "probe:NAME" or "text".
+        n: Samples of it.
+        grain: layers, blocks or heads (see `locate`).
+        seed: Of items, random subsets and bootstraps.
+        progress: Called with the share done and a word about it.
+
+    Raises `WorkbenchError` for models or benchmarks that cannot be had.
+    """
+    names = {"base": _said(base), "tuned": _said(tuned)}
+    settings = {**names, "suite": suite, "limit": limit, "on": on, "n": n, "grain": grain, "seed": seed}
+    first, second = load(base), load(tuned)
+
+    def part(start: float, share: float) -> Callable[[float, str], None]:
+        return lambda done, what: progress(start + share * done, what) if progress is not None else None
+
+    compared = compare(first, second, suite=suite, limit=limit, seed=seed, progress=part(0, 0.3))
+    located, carried, missing = None, None, []
+    try:
+        located = locate(first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5))
+    except WorkbenchError as error:
+        missing.append(f"weights exchanged: {error}")
+    try:
+        carried = locate_activations(first, second, on, n=min(n, 24), seed=seed, progress=part(0.8, 0.2))
+    except WorkbenchError as error:
+        missing.append(f"activations exchanged: {error}")
+    return Report(first, second, settings, compared, located, carried, missing)
+
+
+def _said(source: str | Subject) -> str:
+    return source.name if isinstance(source, Subject) else str(source)
+
+
+def _difference(row: dict[Any, Any]) -> str:
+    return (
+        f"{row['task']} {row['base']:.3f} to {row['tuned']:.3f} ({row['metric']}, {row['difference']:+.3f} "
+        f"[{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']})"
+    )
+
+
+def _interval(d: Difference) -> str:
+    return f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+
+
+def _gain(found: Located) -> str:
+    gains = []
+    for metric in found.metrics:
+        d = found.gain(metric)
+        gains.append(f"{METRICS[metric]}: {d.base:.3f} to {d.tuned:.3f}, {_interval(d)}")
+    return (
+        f"Measured on {found.title}, n = {found.n}; {found.n_changed:,} of {found.n_params:,} weights differ. "
+        f"The gain to be shared out, tuned minus base: {'; '.join(gains)}."
+    )
+
+
+def _where(found: Located) -> str:
+    if why := found.undefined():
+        return f"Cause. {why}"
+    said = []
+    for into, verb in (("base", "brings {share} into the base"), ("tuned", "takes {share} out of the tuned model")):
+        rows = pd.concat([found.best("layer", into), found.best("outer", into)])
+        row = rows.sort_values("share", ascending=False).iloc[0]
+        share = f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of the gain"
+        said.append(f"{row['name']} {verb.format(share=share)}")
+    random = found.best("random", "base").set_index("name")["share"].get("layer")
+    beside = "" if random is None else f"; as many random weights as a layer has bring {random:.2f}"
+    return f"Cause. Of single layers and of what stands outside them, {said[0]}{beside}. {said[1]}."

@@ -1,0 +1,244 @@
+"""Where a fine-tuning gain lives: shares of parts, of growing stacks of layers, of heads, of activations; the path."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from jaxtyping import Float
+from plotly.subplots import make_subplots
+
+from workbench.figures import style
+
+DIRECTIONS = {
+    "base": "brought into the base: what comes along",
+    "tuned": "put back in the tuned model: what goes",
+}
+LOOK = {
+    "layer": ("layer", style.INK, "circle"),
+    "attn": ("attention", style.BLUE, "diamond"),
+    "mlp": ("MLP", style.ORANGE, "square"),
+}
+SHARE = "share of the gain"
+
+
+def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
+    """Each layer's share with its 95 % interval, in both directions; dotted: random subsets of the same size.
+
+    Args:
+        table: Columns kind, name, into, layer, share, low, high, value, n_params, random, n (`Located.table`).
+        n_layers: Of the model.
+        title: Above the figure.
+    """
+    found = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=list(DIRECTIONS.values())
+    )
+    outer = list(dict.fromkeys(table.loc[table["kind"] == "outer", "name"]))
+    before = [name for name in outer if name.endswith("embed") and name != "unembed"]
+    names = [*before, *(f"L{i}" for i in range(n_layers)), *(name for name in outer if name not in before)]
+    for row, into in enumerate(DIRECTIONS, 1):
+        side = table[table["into"] == into]
+        for number, (kind, (words, colour, symbol)) in enumerate(LOOK.items()):
+            one = side[side["kind"] == kind]
+            if one.empty:
+                continue
+            shift = (number - 1) * 0.22
+            places = [names.index(f"L{int(layer)}") + shift for layer in one["layer"]]
+            found.add_trace(_dots(one, places, words, colour, symbol, first=row == 1), row, 1)
+            chance = float(one["random"].iloc[0])
+            if not np.isnan(chance):
+                found.add_trace(_chance(chance, len(names), colour, words, int(one["n_params"].iloc[0])), row, 1)
+        one = side[side["kind"] == "outer"]
+        places = [float(names.index(name)) for name in one["name"]]
+        found.add_trace(_dots(one, places, "outside the layers", style.GREEN, "x", first=row == 1), row, 1)
+    found.update_layout(style.figure(title=title, height=620).layout)
+    found.update_xaxes(
+        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], tickangle=0, showgrid=False
+    )
+    found.update_yaxes(title_text=SHARE, zeroline=True, zerolinecolor=style.SOFT)
+    found.update_layout(legend={"y": 1.06}, margin={"t": 84 if title else 60})
+    return found
+
+
+def _dots(rows: pd.DataFrame, x: list[float], words: str, colour: str, symbol: str, *, first: bool) -> go.Scatter:
+    return go.Scatter(
+        x=x,
+        y=rows["share"],
+        mode="markers",
+        name=words,
+        legendgroup=words,
+        showlegend=first,
+        marker={"size": 9, "color": colour, "symbol": symbol},
+        error_y=_bars(rows, colour),
+        customdata=rows[["name", "low", "high", "value", "n_params", "n"]],
+        hovertemplate=(
+            "<b>%{customdata[0]}</b>: share %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
+            "value %{customdata[3]:.3f}, %{customdata[4]:,} parameters, n = %{customdata[5]}<extra></extra>"
+        ),
+    )
+
+
+def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+    return {
+        "array": rows["high"] - rows["share"],
+        "arrayminus": rows["share"] - rows["low"],
+        "thickness": 1.2,
+        "width": 0,
+        "color": colour,
+    }
+
+
+def _chance(share: float, width: int, colour: str, words: str, n_params: int) -> go.Scatter:
+    return go.Scatter(
+        x=[-0.6, width - 0.4],
+        y=[share, share],
+        mode="lines",
+        line={"color": colour, "width": 1.2, "dash": "dot"},
+        legendgroup=words,
+        showlegend=False,
+        hovertemplate=f"random heads and neurons, as many parameters ({n_params:,}): <b>{share:.3f}</b><extra></extra>",
+    )
+
+
+def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
+    """The share when ever more layers are brought into the base, from the bottom, from the top, or at random."""
+    lines = style.figure(title=title, height=400)
+    for kind, words, colour in (
+        ("from_bottom", "from the bottom", style.BLUE),
+        ("from_top", "from the top", style.ORANGE),
+    ):
+        rows = table[table["kind"] == kind]
+        count = rows["layer"] + 1 if kind == "from_bottom" else n_layers - rows["layer"]
+        rows = rows.assign(count=count).sort_values("count")
+        x = rows["count"].to_numpy(float)
+        style.add_band(lines, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour=colour, name=words)
+        lines.add_scatter(
+            x=x,
+            y=rows["share"],
+            mode="lines+markers",
+            name=words,
+            legendgroup=words,
+            line={"color": colour},
+            customdata=rows[["name", "low", "high", "n"]],
+            hovertemplate="%{x} layers, to %{customdata[0]}: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
+            "%{customdata[2]:.3f}], n = %{customdata[3]}<extra></extra>",
+        )
+    drawn = table[(table["kind"] == "random") & table["name"].str.endswith("layers")]
+    a_layer = table[(table["kind"] == "random") & (table["name"] == "layer") & (table["into"] == "base")]
+    drawn = pd.concat([a_layer.assign(name="1 layers"), drawn])
+    lines.add_scatter(
+        x=[int(name.split()[0]) for name in drawn["name"]],
+        y=drawn["share"],
+        mode="markers",
+        name="as many random heads and neurons",
+        marker={"size": 9, "color": style.SOFT, "symbol": "diamond-open", "line": {"width": 2}},
+        error_y=_bars(drawn, style.SOFT),
+        customdata=drawn[["draws", "low", "high"]],
+        hovertemplate="%{x} layers' worth, mean of %{customdata[0]} draws: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
+        "%{customdata[2]:.3f}]<extra></extra>",
+    )
+    lines.update_xaxes(
+        title_text="layers brought in (from the bottom with the embedding, from the top with the final norm)",
+        dtick=max(1, n_layers // 15),
+    )
+    lines.update_yaxes(title_text=SHARE)
+    for level in (0, 1):
+        lines.add_hline(y=level, line={"color": style.RULE, "width": 1})
+    return lines
+
+
+def path(points: pd.DataFrame, *, metric: str, title: str = "") -> go.Figure:
+    """A metric along the line from base (alpha 0) to tuned (1) and beyond; columns alpha, value, low, high, n."""
+    found = style.figure(title=title, height=340, showlegend=False)
+    x = points["alpha"].to_numpy(float)
+    style.add_band(
+        found, x, points["low"].to_numpy(float), points["high"].to_numpy(float), colour=style.BLUE, name="interval"
+    )
+    found.add_scatter(
+        x=x,
+        y=points["value"],
+        mode="lines+markers",
+        line={"color": style.BLUE},
+        customdata=points[["low", "high", "n"]],
+        hovertemplate="alpha %{x}: <b>%{y:.3f}</b> [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}"
+        "<extra></extra>",
+    )
+    for at, words in ((0, "base"), (1, "tuned")):
+        found.add_vline(
+            x=at,
+            line={"color": style.SOFT, "width": 1, "dash": "dot"},
+            annotation_text=words,
+            annotation_position="top",
+        )
+    found.update_xaxes(title_text="alpha: base + alpha (tuned − base)", dtick=0.25)
+    found.update_yaxes(title_text=metric)
+    return found
+
+
+Grid = Float[np.ndarray, "row column"]
+
+
+def share_map(
+    share: Grid,
+    low: Grid,
+    high: Grid,
+    *,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    across: str,
+    n: int,
+    title: str = "",
+) -> go.Figure:
+    """A map of shares, such as layer x head or layer x position; 0 is white, the interval is in the hover."""
+    limit = max(0.05, float(np.nanmax(np.abs(share)))) if np.isfinite(share).any() else 1.0
+    words = [
+        [
+            "" if np.isnan(v) else f"<b>{rows[i]}, {columns[j]}</b>: {v:.3f} [{low[i, j]:.3f}, {high[i, j]:.3f}]"
+            for j, v in enumerate(line)
+        ]
+        for i, line in enumerate(share)
+    ]
+    heat = go.Heatmap(
+        z=share,
+        zmin=-limit,
+        zmax=limit,
+        colorscale=style.DIVERGING,
+        xgap=1,
+        ygap=1,
+        text=words,
+        hovertemplate=f"%{{text}}, n = {n}<extra></extra>",
+        colorbar=style.colour_bar(SHARE),
+    )
+    found = style.figure([heat], title=title, height=int(min(860, 140 + max(16, min(34, 620 / len(rows))) * len(rows))))
+    grid = {"showgrid": False, "zeroline": False}
+    every = 1 if len(rows) <= 16 else 2
+    found.update_xaxes(
+        title_text=across, tickvals=list(range(len(columns))), ticktext=list(columns), tickangle=0, **grid
+    )
+    ticks = list(range(0, len(rows), every))
+    found.update_yaxes(
+        title_text="layer", tickvals=ticks, ticktext=[rows[i] for i in ticks], range=[len(rows) - 0.5, -0.5], **grid
+    )
+    return found
+
+
+def head_map(table: pd.DataFrame, into: str, *, n_layers: int, title: str = "") -> go.Figure:
+    """Layer x head map of one direction; groups of shared keys and values stand beside the heads."""
+    side = table[(table["into"] == into) & table["kind"].isin(("head", "kv"))]
+    columns = list(dict.fromkeys(name.lstrip("L0123456789") for name in side["name"]))
+    maps = {name: np.full((n_layers, len(columns)), np.nan) for name in ("share", "low", "high")}
+    for row in side.to_dict("records"):
+        at = int(row["layer"]), columns.index(str(row["name"]).lstrip("L0123456789"))
+        for name, grid in maps.items():
+            grid[at] = row[name]
+    return share_map(
+        maps["share"],
+        maps["low"],
+        maps["high"],
+        rows=[f"L{i}" for i in range(n_layers)],
+        columns=columns,
+        across="head",
+        n=int(side["n"].iloc[0]) if len(side) else 0,
+        title=title,
+    )

@@ -1,0 +1,144 @@
+"""Views of a located change: the gain, weights, heads, activations, the path, and making a transplant of one's own."""
+
+import streamlit as st
+
+import workbench as wb
+from workbench.comparison import Carried, Located
+from workbench.comparison.measures import METRICS
+from workbench.figures import transplants as draw
+from workbench.ui.charts import chart, downloads
+from workbench.ui.links import page_link
+from workbench.ui.words import p_text, plain_name, signed
+
+COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random", "n_params")
+
+
+def gain(found: Located, metric: str) -> None:
+    """The two models' own values, what is shared out, and the checks."""
+    d = found.gain(metric)
+    columns = st.columns(4)
+    columns[0].metric(f"base: {found.base}", f"{d.base:.3f}", help=METRICS[metric])
+    columns[1].metric(f"tuned: {found.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
+    columns[2].metric("Gain", signed(d.difference))
+    columns[2].caption(f"[{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}")
+    columns[3].metric("Weights that differ", f"{found.n_changed / found.n_params:.1%}")
+    worst = max(found.checks.values())
+    columns[3].caption(
+        "Nothing exchanged gives the model itself and everything the other one, "
+        + ("to the last bit." if worst == 0 else f"to {worst:.1e}.")
+    )
+    if why := found.undefined(metric):
+        st.warning(why, icon=":material/block:")
+
+
+def weights(found: Located, metric: str) -> None:
+    """Parts one at a time in both directions, and growing stacks of layers."""
+    table = found.table(metric)
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        one = draw.parts(table, n_layers=found.n_layers, title=f"Share of the gain in {METRICS[metric]}, part by part")
+        chart(one, key="parts", name="transplants", alt="The share of the gain that each part carries, both ways")
+        st.caption(
+            "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
+            "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
+            f"Bars: 95 % paired bootstrap, n = {found.n}. Dotted: the mean of {found.draws} random subsets of heads "
+            "and neurons with as many parameters."
+        )
+    with right:
+        two = draw.series(table, n_layers=found.n_layers, title="Layers brought into the base one after the other")
+        chart(two, key="series", name="transplants-cumulative", alt="The share of the gain by number of layers")
+        kinds = [k for k in ("layer", "attn", "mlp", "outer", "random") if k in set(table["kind"])]
+        side = table[(table["into"] == "base") & table["kind"].isin(kinds)].sort_values("share", ascending=False)
+        st.markdown("Into the base, greatest share first")
+        st.dataframe(
+            side[["kind", *COLUMNS]],
+            hide_index=True,
+            height=300,
+            column_config={
+                n: st.column_config.NumberColumn(format="%.3f") for n in COLUMNS if n not in ("name", "n_params")
+            },
+        )
+    downloads(
+        lambda: [one, two], lambda: table, name="transplants", title=f"Where {found.tuned} differs from {found.base}"
+    )
+
+
+def heads(found: Located, metric: str) -> None:
+    """One map of heads a direction."""
+    table = found.table(metric)
+    for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
+        with column:
+            figure = draw.head_map(table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize())
+            chart(figure, key=f"heads_{into}", name=f"transplants-heads-{into}", alt="The share of every head")
+            st.dataframe(
+                found.best("head", into, metric)[list(COLUMNS)].head(10),
+                hide_index=True,
+                column_config={
+                    n: st.column_config.NumberColumn(format="%.3f") for n in COLUMNS if n not in ("name", "n_params")
+                },
+            )
+
+
+def path(found: Located) -> None:
+    """Every metric along the line between the models."""
+    for metric, column in zip(found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True):
+        with column:
+            figure = draw.path(found.path(metric), metric=METRICS[metric])
+            chart(figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path")
+    st.caption(
+        "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
+        f"carried on beyond the tuned model. Bands: 95 % over the same {found.n} samples."
+    )
+
+
+def activations(found: Carried) -> None:
+    """Layer x position maps, both ways."""
+    d = found.gain
+    st.caption(
+        f"Log-likelihood of the right answer, nats: base {d.base:.3f}, tuned {d.tuned:.3f}, gain "
+        f"{signed(d.difference)} [{signed(d.low)}, {signed(d.high)}], n = {d.n} questions. "
+        "Positions are counted from the question's end; *middle* are all between, together, "
+        "*answer* the answer's own tokens, *all* every position at once."
+    )
+    if d.low <= 0 <= d.high:
+        st.warning("The two do not differ on these questions, so there is no gain to have a share of.")
+        return
+    words = {
+        "base": "tuned activation in the base's run: what comes along",
+        "tuned": "base's in the tuned run: what goes",
+    }
+    figures = []
+    for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
+        with column:
+            figure = draw.share_map(
+                found.share[into],
+                found.low[into],
+                found.high[into],
+                rows=found.layers,
+                columns=found.columns,
+                across="position",
+                n=found.n,
+                title=words[into].capitalize(),
+            )
+            chart(figure, key=f"activations_{into}", name=f"activations-{into}", alt="Share by layer and position")
+            figures.append(figure)
+    downloads(lambda: figures, found.to_frame, name="activations", title="Activations exchanged")
+
+
+def make_one(base: str, tuned: str, first: str) -> None:
+    """A form that keeps a transplant, and where to go with it."""
+    with st.form("make", border=False):
+        columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
+        parts = columns[0].text_input("Parts", first, help="Such as L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all.")
+        alpha = columns[1].number_input("How far", -1.0, 2.0, 1.0, 0.25, help="1: the tuned weights; 0.5: half way.")
+        name = columns[2].text_input("Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-")))
+        made = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
+    if not made:
+        return
+    kept = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
+    st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
+    with st.container(horizontal=True):
+        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:")
+        page_link("models", "Let it write", icon=":material/deployed_code:", model=kept)
+        page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=kept)
+    st.code(f"workbench export {kept} {plain_name(name)}", language="sh")
