@@ -16,7 +16,7 @@ from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
 TASKS = ("intents", "clinc150", "banking77", "sst2", "arc_easy", "hellaswag", "lambada")
-VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one")
+VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Report")
 
 
 def controls() -> tuple[str, str, str, int]:
@@ -142,6 +142,14 @@ shown = st.segmented_control(
 try:
     if shown == "Activations":
         activations(base, tuned, on, n)
+    elif shown == "Report":
+        view.report(base, tuned, on, n)
+        same_in_python(f"""\
+import workbench as wb
+from workbench.figures.export import write_page
+
+write_page(wb.report({base!r}, {tuned!r}, suite="core", limit=50, on={on!r}, n={n}).to_html(), "report.html")
+""")
     elif shown == "Make one":
         view.make_one(base, tuned, f"L{cached_load(base).card.n_layers - 1}")
         same_in_python(f"""\

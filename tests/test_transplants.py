@@ -266,6 +266,23 @@ def test_bad_transplants_get_one_sentence(tiny, tmp_path):
             make_it()
 
 
+def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
+    from typer.testing import CliRunner
+
+    from workbench.cli import app
+
+    page = tmp_path / "page.html"
+    asked = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()
+    done = CliRunner().invoke(app, [*asked, str(page), "--json"])
+    assert done.exit_code == 0, done.output
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<h2>") == 10 and "Not measured" not in text
+    assert text.count("plotly.js v") == 1 and 'src="http' not in text  # once, and nothing from the network
+    assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
+    assert f"workbench {' '.join(asked[:-1])} --seed 0" in text
+    assert measure_of(load("shelf-base"), "intents", n=6).digest in text
+
+
 def test_an_edit_made_from_itself_is_refused(home):
     change = Intervention("ouroboros", "edit:ouroboros", ())
     change.save()

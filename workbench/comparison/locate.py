@@ -28,7 +28,8 @@ SEEN_EVERY = 5.0
 class Located:
     """A study of where the difference of two models lives, over `n` samples of one measure.
 
-    - `measure`: what was asked; `metrics`: names of `comparison.measures.METRICS`, the headline first
+    - `measure`: what was asked, `data`: the sha256 of its token ids; `metrics`: names of
+      `comparison.measures.METRICS`, the headline first
     - `ends`: the two models' own values, `[metric, n]` each; `experiments` with their `values`, in the same shape
     - `checks`: greatest differences that have to be 0: nothing exchanged against the model itself, everything against
       the other one, and a hybrid computed from its first layer against the short cut
@@ -40,6 +41,7 @@ class Located:
     tuned_sha256: str
     measure: str
     title: str
+    data: str
     metrics: tuple[str, ...]
     n: int
     seed: int
@@ -220,7 +222,7 @@ def _checks(hybrids: Hybrids) -> dict[str, float]:
         found[f"everything into {into}"] = float(np.abs(moved - hybrids.ends[other(into)]).max())
     middle = parts.slices(parts.layers[len(parts.layers) // 2])
     long, short = (hybrids.score(middle, "base", whole=whole) for whole in (True, False))
-    found["short cut"] = float(np.abs(long - short).max())
+    found["layers left out"] = float(np.abs(long - short).max())
     return found
 
 
@@ -243,6 +245,7 @@ def _result(
         tuned_sha256=tuned.hash,
         measure=measure.name,
         title=measure.title,
+        data=measure.digest,
         metrics=measure.metrics,
         n=len(measure.samples),
         seed=settings[2],

@@ -4,6 +4,7 @@ Every measure is a list of token sequences whose log-likelihoods are asked for, 
 off them. So a hundred variants of a model cost a hundred forward passes and nothing else.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,12 @@ class Measure:
     requests: list[Request]
     samples: list[Sample]
     read: Callable[[Sequence[Score], Sample], Sequence[float]]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the token ids that are asked for: equal ones were measured on the same samples."""
+        asked = [(request.inputs, request.targets) for request in self.requests]
+        return hashlib.sha256(repr(asked).encode()).hexdigest()
 
     def values(self, scores: dict[int, Score]) -> Float[np.ndarray, "metric n"]:
         """Every metric of every sample."""

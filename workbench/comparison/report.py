@@ -23,7 +23,7 @@ from workbench.statistics import Difference
 from workbench.subjects import Subject, load
 
 PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
-FACTS = ("name", "source", "architecture", "n_params", "n_layers", "n_heads", "parent", "data", "licence", "sha256")
+FACTS = ("name", "architecture", "n_params", "n_layers", "n_heads", "parent", "data", "licence", "sha256")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Report:
         table = self.comparison.table
         real = table[table["p_adjusted"] < 0.05]
         said.append(
-            f"Behaviour. On {len(table)} tasks, {len(real)} differ at p < 0.05 after correction: "
+            f"Behaviour. Of {len(table)} tasks compared, {len(real)} differ at p < 0.05 after correction: "
             + ("; ".join(_difference(row) for row in real.to_dict("records")) or "none")
             + "."
         )
@@ -78,6 +78,7 @@ class Report:
     def _models(self) -> Section:
         cards = [subject.card.to_dict() for subject in (self.base, self.tuned)]
         rows = [{"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS]
+        rows.insert(0, {"": "loaded as", "base": self.settings["base"], "tuned": self.settings["tuned"]})
         return Section("The two models", [Table(pd.DataFrame(rows))])
 
     def _behaviour(self) -> Section:
@@ -128,9 +129,9 @@ class Report:
                     draw.head_map(table, into, n_layers=found.n_layers, title=f"Heads {direction}: {name}")
                     for into, direction in draw.DIRECTIONS.items()
                 ]
-            shown = table[table["kind"].isin(["outer", "layer", "attn", "mlp", "random"])].sort_values(
-                ["into", "share"], ascending=[True, False]
-            )
+            kinds = ["outer", "layer", "attn", "mlp", "head", "kv", "random"]
+            single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
+            shown = table[single].sort_values(["into", "share"], ascending=[True, False])
             parts.append(Table(shown.drop(columns=["index", "alpha", "layer"]), f"All parts: {name}"))
         return Section("Where does the change live? Weights exchanged", parts)
 
@@ -190,6 +191,7 @@ class Report:
         rows = [
             *({"what": f"sha256 of {x.name}", "value": x.hash} for x in (self.base, self.tuned)),
             *({"what": f"data of {task}", "value": digest} for task, digest in results.config.get("data", {}).items()),
+            *([{"what": f"token ids of {self.located.measure}", "value": self.located.data}] if self.located else []),
             *({"what": package, "value": version(package)} for package in PACKAGES),
             {"what": "Python, machine", "value": f"{platform.python_version()}, {platform.machine()}"},
             {"what": "device", "value": str(self.base.device)},
@@ -281,4 +283,4 @@ def _where(found: Located) -> str:
         said.append(f"{row['name']} {verb.format(share=share)}")
     random = found.best("random", "base").set_index("name")["share"].get("layer")
     beside = "" if random is None else f"; as many random weights as a layer has bring {random:.2f}"
-    return f"Cause. Of single layers and of what stands outside them, {said[0]}{beside}. {said[1]}."
+    return f"Cause. Of single layers and of what stands outside them, {said[0]}{beside}; put back, {said[1]}."

@@ -21,6 +21,8 @@ LOOK = {
     "mlp": ("MLP", style.ORANGE, "square"),
 }
 SHARE = "share of the gain"
+BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.07, "yanchor": "top"}
+"""A legend under the figure, where no title is in its way."""
 
 
 def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
@@ -56,8 +58,16 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
     found.update_xaxes(
         tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], tickangle=0, showgrid=False
     )
-    found.update_yaxes(title_text=SHARE, zeroline=True, zerolinecolor=style.SOFT)
-    found.update_layout(legend={"y": 1.06}, margin={"t": 84 if title else 60})
+    found.update_xaxes(tickfont={"size": 11}, gridcolor=style.RULE)
+    found.update_yaxes(
+        title={"text": SHARE, "font": {"size": 12, "color": style.SOFT}},
+        tickfont={"size": 11},
+        gridcolor=style.RULE,
+        zeroline=True,
+        zerolinecolor=style.SOFT,
+    )
+    found.update_annotations(font={"size": 13, "color": style.INK})
+    found.update_layout(legend=BELOW, margin={"t": 70 if title else 40, "b": 70})
     return found
 
 
@@ -138,10 +148,8 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         hovertemplate="%{x} layers' worth, mean of %{customdata[0]} draws: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
         "%{customdata[2]:.3f}]<extra></extra>",
     )
-    lines.update_xaxes(
-        title_text="layers brought in (from the bottom with the embedding, from the top with the final norm)",
-        dtick=max(1, n_layers // 15),
-    )
+    lines.update_xaxes(title_text="layers brought in", dtick=max(1, n_layers // 15))
+    lines.update_layout(legend={**BELOW, "y": -0.2}, margin={"b": 96})
     lines.update_yaxes(title_text=SHARE)
     for level in (0, 1):
         lines.add_hline(y=level, line={"color": style.RULE, "width": 1})
@@ -150,7 +158,7 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
 
 def path(points: pd.DataFrame, *, metric: str, title: str = "") -> go.Figure:
     """A metric along the line from base (alpha 0) to tuned (1) and beyond; columns alpha, value, low, high, n."""
-    found = style.figure(title=title, height=340, showlegend=False)
+    found = style.figure(title=title, height=340, showlegend=False, margin={"l": 60, "r": 16, "t": 44, "b": 48})
     x = points["alpha"].to_numpy(float)
     style.add_band(
         found, x, points["low"].to_numpy(float), points["high"].to_numpy(float), colour=style.BLUE, name="interval"

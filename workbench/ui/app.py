@@ -49,7 +49,7 @@ def main() -> None:
             default=name == "home",
         )
         sections.setdefault(section, []).append(page)
-    page = st.navigation(sections)
+    page = st.navigation(sections, expanded=True)
     with st.sidebar:
         choose_image_format()
     try:

@@ -3,14 +3,21 @@
 import streamlit as st
 
 import workbench as wb
+from workbench.benchmarks import suites
 from workbench.comparison import Carried, Located
 from workbench.comparison.measures import METRICS
 from workbench.figures import transplants as draw
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.progress import known, with_progress
+from workbench.ui.subjects import alone, cached_load
 from workbench.ui.words import p_text, plain_name, signed
 
-COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random", "n_params")
+COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random")
+
+FORMATS = {
+    name: st.column_config.NumberColumn(format="%.4f" if name.startswith("p") else "%.3f") for name in COLUMNS[1:]
+}
 
 
 def gain(found: Located, metric: str) -> None:
@@ -48,15 +55,18 @@ def weights(found: Located, metric: str) -> None:
         two = draw.series(table, n_layers=found.n_layers, title="Layers brought into the base one after the other")
         chart(two, key="series", name="transplants-cumulative", alt="The share of the gain by number of layers")
         kinds = [k for k in ("layer", "attn", "mlp", "outer", "random") if k in set(table["kind"])]
-        side = table[(table["into"] == "base") & table["kind"].isin(kinds)].sort_values("share", ascending=False)
+        single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
+        side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
+        st.caption(
+            "From the bottom the embedding comes first, from the top the final norm (and an untied unembedding). "
+            f"Diamonds: random heads and neurons of as many parameters, mean of {found.draws} draws."
+        )
         st.markdown("Into the base, greatest share first")
         st.dataframe(
             side[["kind", *COLUMNS]],
             hide_index=True,
             height=300,
-            column_config={
-                n: st.column_config.NumberColumn(format="%.3f") for n in COLUMNS if n not in ("name", "n_params")
-            },
+            column_config=FORMATS,
         )
     downloads(
         lambda: [one, two], lambda: table, name="transplants", title=f"Where {found.tuned} differs from {found.base}"
@@ -73,9 +83,7 @@ def heads(found: Located, metric: str) -> None:
             st.dataframe(
                 found.best("head", into, metric)[list(COLUMNS)].head(10),
                 hide_index=True,
-                column_config={
-                    n: st.column_config.NumberColumn(format="%.3f") for n in COLUMNS if n not in ("name", "n_params")
-                },
+                column_config=FORMATS,
             )
 
 
@@ -123,6 +131,38 @@ def activations(found: Carried) -> None:
             chart(figure, key=f"activations_{into}", name=f"activations-{into}", alt="Share by layer and position")
             figures.append(figure)
     downloads(lambda: figures, found.to_frame, name="activations", title="Activations exchanged")
+
+
+def report(base: str, tuned: str, on: str, n: int) -> None:
+    """A button that measures all of it, and the page to take home."""
+    left, right, button = st.columns([3, 2, 2], vertical_alignment="bottom")
+    known_suites = [name for name, suite in suites().items() if not suite.problem]
+    suite = str(
+        left.selectbox("Benchmarks", known_suites, known_suites.index("core"), key="suite", bind="query-params")
+    )
+    limit = int(right.number_input("Items a task", 2, value=50, step=50, key="limit", bind="query-params") or 50)
+    first, second = cached_load(base), cached_load(tuned)
+    key = ("report", first.hash, second.hash, base, tuned, suite, limit, on, n)
+    pressed = button.button("Write the report", type="primary", width="stretch", disabled=known(key))
+    st.caption(
+        "One HTML page that needs no network: behaviour, heads, weights and activations exchanged, the line between "
+        "the two, with intervals, the method, its limits, hashes, versions and the commands that make it again."
+    )
+    if not (pressed or known(key)):
+        return
+
+    def write(progress) -> str:
+        found = wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, progress=progress)
+        return found.to_html()
+
+    hashes = sorted({first.hash, second.hash})
+    with alone(hashes[0]), alone(hashes[-1]):
+        page = with_progress(key, write)
+    name = f"{plain_name(base)}-{plain_name(tuned)}.html"
+    st.download_button(
+        "Download the report", page, file_name=name, mime="text/html", on_click="ignore", icon=":material/download:"
+    )
+    st.code(f"workbench report {base} {tuned} --suite {suite} --limit {limit} --on {on} -n {n}", language="sh")
 
 
 def make_one(base: str, tuned: str, first: str) -> None:
