@@ -13,7 +13,7 @@ ALLOWED = {
     "training": {"subjects", "store"},
     "interp": {"subjects", "figures"},  # an attention record writes its own page
     "benchmarks": {"subjects", "store", "interp", "figures"},  # heads as tasks; results write their own report
-    "comparison": {"subjects", "interp", "benchmarks", "store"},
+    "comparison": {"subjects", "interp", "benchmarks", "store", "figures"},  # a comparison writes its own report
     "store": set(),
     "figures": set(),
 }
