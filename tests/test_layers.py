@@ -17,7 +17,7 @@ ALLOWED = {
     "store": set(),
     "figures": set(),
 }
-COMMON = {"entities", "errors", "paths", "statistics"}
+COMMON = {"entities", "errors", "paths", "sets", "statistics"}
 
 
 def imports(path: Path) -> set[str]:

@@ -317,7 +317,7 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
-for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit):
+for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit, causal.linear):
     app.command()(_command)
 for _command in (reading.attribution, reading.lens, reading.inputs):
     app.command()(_command)

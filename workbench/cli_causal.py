@@ -170,3 +170,25 @@ def circuit(
     show(rows, False, title=f"Circuits of {probe} in {found.subject}, {found.n} pairs; {found.n_edges} edges in all")
     show(found.edges.head(15).to_dict("records"), False, title=f"Strongest of the {found.chosen} chosen edges")
     out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
+
+
+def linear(
+    model: Model,
+    labels: Annotated[str, typer.Argument(help="number, position, part_of_speech, entity, sentiment, or a file.")],
+    site: Annotated[str, typer.Option(help="resid_post, attn_out, mlp_out or z.")] = "resid_post",
+    n: Annotated[int, typer.Option("-n", help="Readings.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Of the texts, the split and the control.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """What a linear probe reads off each layer, beside its control task, and what a label costs in bits."""
+    from workbench.interp import linear_probe
+    from workbench.subjects import load
+
+    with bar(as_json) as report:
+        found = linear_probe(load(model), labels, site=site, n=n, seed=seed, progress=report)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    columns = ("stage", "accuracy", "accuracy_low", "accuracy_high", "control", "selectivity", "bits", "control_bits")
+    title = f"{found.title}, {found.n_held} held out of {found.n}; commonest class {found.majority.value:.3f}"
+    show(found.to_frame().to_dict("records"), False, title=title, columns=columns)

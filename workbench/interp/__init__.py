@@ -12,6 +12,7 @@ from workbench.interp.heads import HeadScores, head_scores
 from workbench.interp.inputs import InputAttribution, input_attribution
 from workbench.interp.interventions import ablation, needed_heads, steering
 from workbench.interp.lens import Lens, lens
+from workbench.interp.linear import LinearProbe, linear_probe
 from workbench.interp.patching import Patching, patch
 from workbench.interp.position_loss import PositionLoss, loss_by_position
 from workbench.interp.position_probe import PositionProbe, position_probe
@@ -38,6 +39,7 @@ __all__ = [
     "HeadScores",
     "InputAttribution",
     "Lens",
+    "LinearProbe",
     "Patching",
     "PositionLoss",
     "PositionProbe",
@@ -62,6 +64,7 @@ __all__ = [
     "head_scores",
     "input_attribution",
     "lens",
+    "linear_probe",
     "loss_by_position",
     "needed_heads",
     "patch",

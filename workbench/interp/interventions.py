@@ -265,15 +265,20 @@ def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: 
             with torch.no_grad():
                 logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits[:, -1]
             metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0])(logits)[0]))
-    losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
     return Effect(
         base.name,
         edited.name,
         probe,
         asked.metric,
         paired_difference(metrics[0], metrics[1]),
-        paired_difference(losses[0], losses[1]),
+        cost_of(base, edited),
     )
+
+
+def cost_of(base: Subject, edited: Subject) -> Difference:
+    """What an edit costs on ordinary text: the loss on paragraphs of public-domain books, in nats a token, paired."""
+    losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
+    return paired_difference(losses[0], losses[1])
 
 
 @torch.no_grad()

@@ -1,16 +1,14 @@
 """Is the absolute position in the residual stream? Ridge regression reads it off, layer by layer, beside a control."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.activations import each_stage
 from workbench.interp.heads import repeated_tokens
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
@@ -57,15 +55,12 @@ def position_probe(subject: Subject, *, sequences: int = 40, length: int = 64, s
     n_layers = subject.card.n_layers
     scores = np.zeros((2, FOLDS, n_layers + 1))
 
-    def look(stream: Tensor, hook: Any, stage: int) -> None:
-        values = stream[:, 1:].detach().double().cpu().numpy()
+    def look(stage: int, stream: Tensor) -> None:
+        values = stream[:, 1:].double().cpu().numpy()
         for i, target in enumerate((position, shuffled)):
             scores[i, :, stage] = _r2(values, target)
 
-    hooks = [(f"blocks.{i}.hook_in", partial(look, stage=i)) for i in range(n_layers)]
-    hooks.append((f"blocks.{n_layers - 1}.hook_out", partial(look, stage=n_layers)))
-    with torch.no_grad():
-        subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
+    each_stage(subject, ids, look)
     mean, low, high = mean_interval(scores[0])
     return PositionProbe(subject.name, mean, low, high, scores[1].mean(0), FOLDS, sequences, length, seed)
 

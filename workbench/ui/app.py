@@ -21,6 +21,7 @@ PAGES = (
     ("attribution", "Attribution", ":material/compare:", "Look inside"),
     ("lens", "Lens", ":material/layers:", "Look inside"),
     ("circuits", "Circuits", ":material/hub:", "Look inside"),
+    ("linear", "Linear probes", ":material/linear_scale:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
     ("transplant", "Transplant", ":material/content_cut:", "Measure"),

@@ -3,11 +3,11 @@
 from typing import Any
 
 from workbench.errors import WorkbenchError
+from workbench.sets import SETS
 from workbench.training.tasks.chat import Chat
 from workbench.training.tasks.classification import Classification
 from workbench.training.tasks.entities import Entities
 from workbench.training.tasks.questions import Questions
-from workbench.training.tasks.sources import SETS
 from workbench.training.tasks.task import Data, Item, Task
 
 __all__ = ["KINDS", "SETS", "Data", "Item", "Task", "make"]

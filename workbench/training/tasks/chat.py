@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.sets import Record
 from workbench.statistics import Difference, paired_difference
 from workbench.training.decode import complete
 from workbench.training.rows import Row, Segment, collate, encode
-from workbench.training.tasks.sources import Record
 from workbench.training.tasks.task import Answer, Item, Progress, Task
 
 Message = dict[str, str]

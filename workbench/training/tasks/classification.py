@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from workbench.errors import WorkbenchError
+from workbench.sets import Record
 from workbench.statistics import Difference, paired_counts, paired_difference
 from workbench.training.decode import complete, trie
-from workbench.training.tasks.sources import Record
 from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress, text_of
 
 TEXT = ("text", "sentence")

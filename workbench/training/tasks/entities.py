@@ -10,9 +10,9 @@ import numpy as np
 
 from workbench.entities import aligned, bio, entity_f1, listed, span_counts, spans
 from workbench.errors import WorkbenchError
+from workbench.sets import Record
 from workbench.statistics import Difference, paired_counts, paired_difference
 from workbench.training.decode import complete, line_breaks
-from workbench.training.tasks.sources import Record
 from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress
 
 LONGEST = 64

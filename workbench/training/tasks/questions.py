@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from workbench.sets import Record
 from workbench.statistics import Difference, paired_difference
 from workbench.training.decode import complete, line_breaks
-from workbench.training.tasks.sources import Record
 from workbench.training.tasks.task import Answer, Completion, Item, Progress, text_of
 
 LONGEST = 32

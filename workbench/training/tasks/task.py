@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench import sets
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference
 from workbench.training.rows import Row, Segment, encode
-from workbench.training.tasks import sources
 
 Item = dict[str, Any]
 """One example; each task names its own keys."""
@@ -54,7 +54,7 @@ class Task(ABC):
             known = ", ".join(sorted({*COMMON, *self.words}))
             raise WorkbenchError(f"[task] does not know {', '.join(unknown)} for {self.kind}; it knows {known}.")
         if not str(options.get("data", "")).strip():
-            names = ", ".join(name for name, source in sources.SETS.items() if source.kind == self.kind)
+            names = ", ".join(name for name, source in sets.SETS.items() if source.kind == self.kind)
             raise WorkbenchError(f"[task] needs data: one of {names}, a Hugging Face id or a file.")
         self.options = options
         self.source = str(options["data"]).strip()
@@ -64,7 +64,7 @@ class Task(ABC):
     # -- what each task says of itself ----------------------------------------------------------------------
 
     @abstractmethod
-    def item(self, record: sources.Record) -> Item | None:
+    def item(self, record: sets.Record) -> Item | None:
         """An example from a record; None leaves it out. Raises `KeyError` naming a word that it lacks."""
 
     @abstractmethod
@@ -121,7 +121,7 @@ class Task(ABC):
 
     def _items(self, data: str, split: str) -> tuple[list[Item], int]:
         """The items of a split without repetitions, and how many records gave none."""
-        records = sources.records(data, split)
+        records = sets.records(data, split)
         if records is None:
             return [], 0
         found: dict[str, Item] = {}
@@ -197,7 +197,7 @@ def _positive(options: dict[str, Any], word: str, default: int) -> int:
     return value
 
 
-def text_of(record: sources.Record, names: Sequence[str]) -> str:
+def text_of(record: sets.Record, names: Sequence[str]) -> str:
     """The first of these columns that a record has, as text; `KeyError` with the first name when it has none."""
     for name in names:
         if record.get(name) is not None:

@@ -1,4 +1,4 @@
-"""Where fine-tuning examples come from: a known set by name, any Hugging Face data set, or a user's file.
+"""Where labelled examples come from: a known set by name, any Hugging Face data set, or a user's file.
 
 A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face id through `datasets`.
 """
@@ -18,7 +18,7 @@ from workbench.entities import conll
 from workbench.errors import WorkbenchError
 
 Record = dict[str, Any]
-KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "conll")
+KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "conll", "conllu")
 LARGEST = 2_000_000_000
 """Bytes of a file, unpacked, beyond which it is not read into memory."""
 
@@ -84,6 +84,16 @@ SETS = {
         ("google-research-datasets/schema_guided_dstc8", "dialogues", CONVERTED),
     ),
 }
+"""The sets to fine-tune on."""
+KNOWN = {
+    **SETS,
+    "ud_ewt": Source(
+        "tags",
+        {"train": "ud_ewt/train.conllu.gz", "test": "ud_ewt/test.conllu.gz"},
+        ("universal-dependencies/universal_dependencies", "en_ewt", CONVERTED),
+    ),
+}
+"""These, and a treebank to read parts of speech from."""
 
 
 def records(data: str, split: str = "train") -> list[Record] | None:
@@ -91,7 +101,7 @@ def records(data: str, split: str = "train") -> list[Record] | None:
 
     A file is its own training split. Raises `WorkbenchError` when the data cannot be had or read.
     """
-    known = SETS.get(data)
+    known = KNOWN.get(data)
     if known is not None:
         return _known(data, known, split)
     if Path(data).is_file() or not re.fullmatch(r"[\w.-]+/[\w.-]+", data):
@@ -143,7 +153,8 @@ def _worded(feature: Any, value: Any) -> Any:
 def read(path: Path) -> Iterator[Record]:
     """The records of a .csv, .tsv, .json, .jsonl, .parquet or .conll file, packed with gzip or not.
 
-    A .tsv without a header has the columns text and label; a .conll file gives {tokens, tags}.
+    A .tsv without a header has the columns text and label; a .conll file gives {tokens, tags}, a .conllu file
+    those with the universal part of speech as tag.
     """
     kind = path.name.removesuffix(".gz").rpartition(".")[2]
     if not path.is_file() or kind not in KINDS:
@@ -192,4 +203,28 @@ def _tsv(text: io.TextIOBase) -> Iterator[Record]:
         yield dict(zip(header, row, strict=True))
 
 
-_PARSERS = {"csv": csv.DictReader, "tsv": _tsv, "json": _json, "jsonl": _jsonl, "conll": conll}
+def _conllu(text: io.TextIOBase) -> Iterator[Record]:
+    """Words and universal parts of speech; ranges of contracted words and empty nodes are left out."""
+    words: list[str] = []
+    tags: list[str] = []
+    for line in [*text, ""]:
+        parts = line.rstrip("\r\n").split("\t")
+        if len(parts) >= 4:
+            if parts[0].isdigit():
+                words.append(parts[1])
+                tags.append(parts[3])
+        elif line.strip() and not line.startswith("#"):
+            raise ValueError(f"a line has {len(parts)} columns, not ten: {line.strip()[:60]!r}")
+        elif not line.strip() and words:
+            yield {"tokens": words, "tags": tags}
+            words, tags = [], []
+
+
+_PARSERS = {
+    "csv": csv.DictReader,
+    "tsv": _tsv,
+    "json": _json,
+    "jsonl": _jsonl,
+    "conll": conll,
+    "conllu": _conllu,
+}

@@ -1,0 +1,124 @@
+"""Linear probes: what can be read off each layer, and what happens along the direction that was read."""
+
+import streamlit as st
+
+import workbench as wb
+from workbench.figures import linear as draw
+from workbench.interp.activations import SITES, STREAM
+from workbench.interp.labelled import LABELS
+from workbench.interp.linear import LinearProbe
+from workbench.ui.charts import chart, downloads
+from workbench.ui.progress import with_progress
+from workbench.ui.snippets import same_in_python
+from workbench.ui.steering import steered
+from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.words import p_text, plain_name
+
+FEW = 10  # layers probed at first; a model of more is probed at every second, third ... layer
+
+
+def numbers(found: LinearProbe) -> None:
+    best = found.best
+    where = draw.stage_name(best.stage)
+    columns = st.columns(4)
+    columns[0].metric(f"Accuracy, layer {where}", f"{best.accuracy.value:.0%}", help="Where selectivity is highest.")
+    columns[0].caption(f"[{best.accuracy.low:.0%}, {best.accuracy.high:.0%}], n = {best.accuracy.n}")
+    gain = best.selectivity
+    columns[1].metric("Selectivity", f"{gain.difference:+.0%}", help="Accuracy above the control task, same readings.")
+    columns[1].caption(f"[{gain.low:+.0%}, {gain.high:+.0%}], {p_text(gain.p)}")
+    columns[2].metric("Bits a label", f"{best.bits.value:.2f}", help=f"{found.uniform_bits:.2f} without a probe.")
+    columns[2].caption(f"[{best.bits.low:.2f}, {best.bits.high:.2f}], n = {best.bits.n}")
+    columns[3].metric("Commonest class", f"{found.majority.value:.0%}", help="What naming it always would get right.")
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
+    columns[3].caption(
+        f"{len(found.classes)} classes, {found.n:,} readings in {found.n_texts:,} texts"
+        + (f"; left out: {left_out}" if left_out else "")
+    )
+
+
+def figures(found: LinearProbe) -> None:
+    frame = found.to_frame()
+    over = f", n = {found.n_held:,}"
+    accuracy = draw.by_layer(frame, reference=found.majority.value, words="commonest class", n=over)
+    bits = draw.by_layer(frame, "bits", reference=found.uniform_bits, words="without a probe", n=f", n = {found.n:,}")
+    left, right = st.columns(2, gap="medium")
+    with left:
+        chart(accuracy, key="accuracy", name="linear-probe", alt="Accuracy by layer")
+    with right:
+        chart(bits, key="bits", name="description-length", alt="Bits a label by layer")
+    what = "word type" if found.level == "token" else "text"
+    st.caption(
+        f"Bands are 95 % intervals over whole texts. In the control task every {what} has a random label: what a probe "
+        "reads there it has memorised. Bits are those of online coding: labels are sent in blocks, each with a probe "
+        "trained on all blocks before. That a layer knows it does not say that the model uses it."
+    )
+    downloads(
+        lambda: [accuracy, bits],
+        lambda: frame,
+        name=f"linear-{plain_name(found.labels)}",
+        title=f"{found.title} read off {found.subject}",
+        text=f"{found.source}; site {found.site}, seed {found.seed}",
+    )
+
+
+@st.fragment
+def steer(model: str, found: LinearProbe) -> None:
+    st.subheader("Push along the direction")
+    layers = [s.stage - 1 for s in found.stages if s.stage]
+    with st.form("steer", border=False):
+        columns = st.columns([3, 2, 3, 4, 2], vertical_alignment="bottom")
+        label = columns[0].selectbox("Towards", found.classes)
+        layer = columns[1].selectbox("After layer", layers, len(layers) // 2)
+        strength = columns[2].slider("Strength", -8.0, 8.0, 3.0, 0.5, help="1 moves the others' mean to the class's.")
+        prompt = columns[3].text_input("Prompt to write on", "The old man and the")
+        made = columns[4].form_submit_button("Steer", type="primary", width="stretch")
+    if made and layer is not None:
+        name = plain_name(f"{model.rpartition('/')[2]}-{label}-L{layer}x{strength:g}".replace(" ", ""))
+        base = cached_load(model)
+        steered(base, found.steering(str(label), int(layer), strength=strength, name=name, base=model), prompt)
+
+
+st.title("What can be read off each layer?")
+st.caption(
+    "A linear probe is trained on labelled texts at every layer and tested on others, beside a control task that it "
+    "can only memorise."
+)
+columns = st.columns([3, 3, 2, 2])
+with columns[0]:
+    model = pick_name()
+labels = columns[1].selectbox(
+    "What is read",
+    list(LABELS),
+    key="labels",
+    bind="query-params",
+    accept_new_options=True,
+    help="Or type the path of a .tsv, .csv, .jsonl, .conll or .conllu file: {text, label} or {tokens, tags} a row. "
+    + "; ".join(f"{name}: {kind.title}, {kind.source}" for name, kind in LABELS.items()),
+)
+site = columns[2].selectbox(
+    "Where", list(SITES), key="site", bind="query-params", help="; ".join(f"{k}: {v}" for k, v in SITES.items())
+)
+n = columns[3].select_slider("Readings", [300, 600, 1000, 1500, 3000], 600, key="n", bind="query-params")
+subject = cached_load(model)
+n_layers = subject.card.n_layers
+step = -(-n_layers // FEW)
+if step > 1 and columns[3].toggle("All layers", key="all", bind="query-params", help=f"Else {FEW} of {n_layers}."):
+    step = 1
+layers = list(range(step - 1, n_layers, step))
+key = ("linear", subject.hash, labels, site, n, step)
+with alone(subject.hash):
+    found = with_progress(
+        key,
+        lambda report: wb.linear_probe(subject, str(labels), site=str(site), layers=layers, n=int(n), progress=report),
+    )
+numbers(found)
+figures(found)
+if found.site == STREAM:
+    steer(model, found)
+same_in_python(f"""\
+import workbench as wb
+
+model = wb.load({model!r})
+found = wb.linear_probe(model, {labels!r}, site={site!r}, layers={layers!r}, n={n})
+print(found.to_frame()[["stage", "accuracy", "control", "selectivity", "bits"]], found.majority)
+""")
