@@ -8,11 +8,13 @@ import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.figures import circuits as draw
 from workbench.figures import patching as maps
+from workbench.interp.circuit import Circuit
 from workbench.interp.interventions import KINDS, Needed, ablation, effect_of, parse_heads
 from workbench.interp.probes import available_probes
 from workbench.subjects.intervention import apply
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.needs import task_heads
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -72,7 +74,7 @@ def found_circuit(model: str, probe: str) -> None:
         chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
         st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
         exact = found.edges.dropna(subset=["exact"])
-        numbers = ("score", "exact", "low", "high")
+        numbers = ("score", "exact", "low", "high", "needed", "needed_low", "needed_high")
         st.dataframe(
             exact,
             hide_index=True,
@@ -83,10 +85,24 @@ def found_circuit(model: str, probe: str) -> None:
         strongest = found.edges.head(60)
         rows = list(zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True))
         chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
+        st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
+    missed(found)
     worst = max(found.checks.values())
     st.caption(
         f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
         f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, {found.n} pairs."
+    )
+
+
+def missed(found: Circuit) -> None:
+    """What the screen by gradient may have left out, bounded by edges drawn at random and run exactly."""
+    seen = found.audit
+    if seen is None:
+        return
+    st.markdown(
+        f"**What the screen may have missed.** Of {seen.edges} random edges outside the circuit, run exactly, "
+        f"{seen.missed} move the metric by {seen.matters:.0%} or more (the largest {seen.largest:+.1%}, {seen.name}); "
+        f"so at 95 % confidence at most {seen.most:.1%} of the {seen.outside:,} edges outside do."
     )
 
 
@@ -132,9 +148,15 @@ st.title("Which parts does it need?")
 st.caption(
     "Take every head out in turn and ask again; search the edges that carry the answer; keep the model without them."
 )
-left, right = st.columns(2)
+left, middle, right = st.columns([3, 2, 3], vertical_alignment="bottom")
 with left:
     model = pick_name()
+about = middle.segmented_control(
+    "Asked", ["a probe", "a benchmark task"], default="a probe", key="about", bind="query-params", required=True
+)
+if about == "a benchmark task":
+    task_heads(model)
+    st.stop()
 probes = available_probes()
 probe = str(right.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params"))
 subject = cached_load(model)

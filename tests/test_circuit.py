@@ -7,12 +7,15 @@ import torch
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.circuit import _question, circuit, edge_scores, faithfulness
+from workbench.interp.circuit import circuit, edge_scores
+from workbench.interp.circuit_audit import MATTERS, audit, exact_losses, minimality
 from workbench.interp.direct import direct
-from workbench.interp.edges import edge_effects, graph_of
+from workbench.interp.edges import edge_effects, faithfulness, graph_of
 from workbench.interp.lens import lens
 from workbench.interp.packed import engine
 from workbench.interp.pairs import pair
+from workbench.interp.question import question_of
+from workbench.statistics import largest_share
 from workbench.subjects import load
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
@@ -34,7 +37,7 @@ def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_a
 def test_masked_edges_give_both_runs_at_the_ends_and_single_edges_agree_with_path_patching(family):
     subject = subject_of(make(family), family)
     packed = engine(subject)
-    question = _question(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
+    question = question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
     graph = graph_of(packed, question.run)
     possible = graph.possible()
     assert faithfulness(packed, graph, question, possible) == pytest.approx(question.ends[0], abs=1e-5)
@@ -60,7 +63,7 @@ def test_edge_scores_are_the_exact_effect_where_an_edge_goes_straight_to_the_ans
     """Into the logits, only the final norm is not linear; with a small difference the gradient is exact."""
     subject = subject_of(make("llama"), "llama")
     packed = engine(subject)
-    question = _question(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
+    question = question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
     graph = graph_of(packed, question.run)
     near = question.clean + 1e-4 * (question.corrupted - question.clean)
     from dataclasses import replace
@@ -80,6 +83,8 @@ def test_a_circuit_of_induction_is_faithful_and_better_than_chance():
     best = next(size for size in found.curve if size.edges == found.chosen)
     assert best.faithfulness.value > 0.8 > best.random.value and found.n_edges > 100
     assert len(found.edges) == found.chosen and found.edges["exact"].notna().sum() == 5
+    assert found.audit is not None and found.audit.edges == 60 and found.audit.most >= largest_share(0, 60)
+    assert found.audit.outside == found.n_edges - found.chosen and found.edges["needed"].notna().sum() == 5
     assert found.heads and found.correlation == found.correlation
 
 
@@ -88,3 +93,27 @@ def test_a_model_whose_parts_are_normed_once_more_is_refused_in_one_sentence():
     packed = engine(subject)
     with pytest.raises(WorkbenchError, match="write straight into the stream"):
         graph_of(packed, packed.record(subject.encode(CLEAN)))
+
+
+def test_an_audit_of_all_edges_finds_every_one_that_matters_and_minimality_is_a_masked_run():
+    subject = subject_of(make("llama"), "llama")
+    packed = engine(subject)
+    questions = [question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")]
+    graph = graph_of(packed, questions[0].run)
+    outside = torch.zeros_like(graph.possible())
+    outside[-1] = True  # all edges into the logits
+    edges = outside.nonzero().tolist()
+    lost = exact_losses(packed, graph, questions, [tuple(e) for e in edges])[0]
+    found = audit(packed, graph, questions, outside, n=1000, seed=0)
+    assert found is not None and found.edges == found.outside == len(edges)
+    assert found.missed == (abs(lost) >= MATTERS).sum() and abs(found.largest) == pytest.approx(abs(lost).max())
+    assert found.mean.value == pytest.approx(lost.mean()) and found.most >= found.missed / found.edges
+    inside = graph.possible()
+    (one,) = minimality(packed, graph, questions, inside, [tuple(edges[3])])
+    assert one.value == pytest.approx(lost[3], abs=1e-5)  # out of the whole graph, that is the edge's own effect
+    assert audit(packed, graph, questions, outside & False, n=5, seed=0) is None
+
+
+def test_the_bound_on_a_share_is_the_rule_of_three_where_nothing_was_found():
+    assert largest_share(0, 60) == pytest.approx(1 - 0.05 ** (1 / 60))
+    assert largest_share(5, 5) == 1 and 0.5 < largest_share(30, 60) < 0.65

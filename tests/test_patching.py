@@ -8,10 +8,14 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
+from workbench.figures.patching import distrusted, effect_map
+from workbench.interp.checks import WORDS, failed
 from workbench.interp.hooked import hooked
-from workbench.interp.packed import engine
+from workbench.interp.packed import PackedEngine, engine
+from workbench.interp.pairs import LengthError
 from workbench.interp.patching import DIRECTIONS, METRICS, SITES, pair, patch, sweep
 from workbench.interp.sweep import Settings, run_sweep
+from workbench.subjects import load
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 CELLS = {
@@ -192,3 +196,49 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
     assert result.first_difference == 9 and result.corrupted_tokens[9] == " Mary"
     assert effect[:16, 9].min() > 0.9 and effect[-4:, -1].min() > 0.9 and effect[-4:, 9].abs().max() < 0.1
     assert max(result.checks.values()) < 1e-3
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_every_map_carries_all_its_checks_and_all_hold(site):
+    subject = subject_of(tiny_gpt())
+    found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site=site, layer=1 if site == "neurons" else None)
+    names = {"plain_model", "hooked_cells", "identity_patch", "full_patch", "lens", "null_pair", "direct_sum"}
+    assert set(found.checks) == {*names, "not_fired"} and failed(found.checks) == []
+    assert found.checks["not_fired"] == 0 and not torch.tensor(found.effect).isnan().any()
+
+
+@pytest.mark.parametrize(
+    ("part", "check"),
+    [("carry", "not_fired"), ("block", "null_pair"), ("logits", "lens")],
+)
+def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, part, check):
+    """Each fault is one that users of patching tools have met: a patch that never fired, a part that is off."""
+    subject = subject_of(tiny_gpt())
+    own = getattr(PackedEngine, part)
+    faults = {
+        "carry": lambda self, run, prompt, branches: own(self, run, prompt, branches)[:-1],
+        "block": lambda self, *args, **given: (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05,
+        "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
+    }
+    monkeypatch.setattr(PackedEngine, part, faults[part])
+    found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    assert WORDS[check] in failed(found.checks)
+    picture = distrusted(effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks))
+    assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
+
+
+def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():
+    subject = load("shelf-base")
+    short, long = "The old horse and the king", "The old hippopotamus and the king"
+    with pytest.raises(LengthError, match="for 'hippopotamus' in the corrupted prompt") as caught:
+        pair(subject, short, long, " was", " is")
+    rows = caught.value.aligned
+    assert "".join(a for a, _ in rows) == short and "".join(b for _, b in rows) == long
+    assert rows[0][0] == rows[0][1] and ("", "") not in rows and any(a == "" for a, _ in rows)
+    (offer,) = caught.value.substitutes
+    assert len(offer.choices) == 5
+    for word in offer.choices:
+        pair(subject, short, long.replace("hippopotamus", word), " was", " is")
+    with pytest.raises(LengthError) as caught:
+        pair(subject, short, f"{short} went", " was", " is")
+    assert caught.value.substitutes == [] and caught.value.aligned[-1][0] == ""

@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
+from workbench.interp.hooked import hooked
+from workbench.interp.pairs import pair
 from workbench.interp.patching import patch
+from workbench.interp.probe_data import DATA_PROBES
 from workbench.interp.probes import available_probes, generate, read_probe
 from workbench.interp.probing import probe
+from workbench.interp.sweep import Settings, run_sweep
 from workbench.statistics import cell_statistics
 from workbench.subjects import load
 
@@ -100,3 +105,66 @@ def test_cell_statistics_find_the_cell_that_moves_and_no_other():
     assert found.low[2, 3] < samples[:, 2, 3].mean() < found.high[2, 3]
     half = 1.96 * samples[:, 1, 1].std(ddof=1) / np.sqrt(40)
     assert (found.high - found.low)[1, 1] / 2 == pytest.approx(half, rel=0.2)
+
+
+def test_every_probe_names_positions_that_both_prompts_have():
+    for name in SHELF:
+        for template in read_probe(name).templates:
+            assert template.named[-1] == "last" and len(set(template.named)) == len(template.named)
+    assert read_probe("ioi").templates[0].named == ["IO", "S1", "place", "S2", "object", "last"]
+
+
+@pytest.mark.parametrize(("site", "direction"), [("resid_pre", "denoising"), ("resid_mid", "noising"),
+                                                 ("mlp_out", "denoising"), ("z_by_pos", "noising")])  # fmt: skip
+def test_prompts_of_different_lengths_meet_at_named_positions_exactly_as_hooks_do(site, direction):
+    subject = subject_of(tiny_gpt(n_layers=3).double())
+    places = (("subject", 2, 4), ("verb", 5, 7), ("last", 7, 9))
+    question = pair(subject, "5 9 31 44 7 62 18 77", "5 9 12 44 80 3 7 62 18 77", "7", "8", places=places)
+    settings = Settings(site, direction)
+    ours, theirs = run_sweep(subject, question, settings), hooked(subject, question, settings)
+    assert ours.values.shape[-1] == 3 and not ours.values.isnan().any()
+    torch.testing.assert_close(ours.values, theirs.values, atol=1e-10, rtol=0)
+    if site == "resid_pre":  # one cell by hand, with nothing of ours but the numbers
+        _, clean = subject.bridge.run_with_cache(question.clean[None])
+
+        def put(x, hook):
+            x = x.clone()
+            x[:, 7] = clean["blocks.1.hook_in"][:, 5]
+            return x
+
+        logits = subject.bridge.run_with_hooks(question.corrupted[None], fwd_hooks=[("blocks.1.hook_in", put)])[0, -1]
+        assert float(ours.values[1, 1]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
+
+
+def test_a_probe_aligned_by_name_keeps_pairs_of_all_lengths_and_its_axis_is_the_names(tmp_path):
+    file = tmp_path / "own.toml"
+    file.write_text(
+        'title = "Own"\nquestion = "?"\n[[templates]]\nclean = "{long} {a#who} 5 {b}"\n'
+        'corrupted = "{long} {b#who} 5 6 {b#other}"\nanswer = "{a}"\nwrong = "{b}"\n'
+        'slots = { long = "phrases", a = "words", b = "words" }\n'
+        '[lists]\nphrases = ["1 2", "3", "4 4 4"]\nwords = ["7", "8", "9", "10", "11"]\n'
+    )
+    subject = subject_of(tiny_gpt())
+    found = probe(subject, str(file), n=12, anyway=True, by_name=True)
+    assert found.names == ["long", "who", "last"] and found.effect.shape == (2, 3) and found.n == 12
+    assert (found.effect[:, 0] == 0).all() and found.first_difference == 1  # nothing differs at the phrase
+    assert found.checks["hooked_cells"] < 1e-4 and "full_patch" not in found.checks
+    assert max(found.checks.values()) < 1e-3
+    with pytest.raises(WorkbenchError, match="Named positions go with sites by position"):
+        probe(subject, str(file), n=12, anyway=True, by_name=True, site="z")
+
+
+@pytest.mark.parametrize("name", DATA_PROBES)
+def test_data_sets_of_the_field_are_probes(name, smollm):
+    if name not in available_probes():
+        pytest.skip("needs the set below WORKBENCH_DATA")
+    subject = load(smollm)
+    for by_name in (False, True):
+        made = generate(subject, read_probe(name), 8, by_name=by_name)
+        assert len(made.items) >= 5 and (made.names[-1] == "last") == by_name
+        for item in made.items:
+            assert item.clean != item.corrupted and not set(item.answers) & set(item.wrongs)
+            assert by_name or len(item.pair.clean) == len(item.pair.corrupted) == len(made.names)
+    if name == "data:ioi":
+        item = made.items[0]
+        assert item.clean.count(item.wrongs[0].strip()) == 2 == item.corrupted.count(item.answers[0].strip())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from workbench.benchmarks import evaluate
+    from workbench.benchmarks.needs import task_needs
     from workbench.comparison import compare, locate, locate_activations, report, transplant
     from workbench.errors import WorkbenchError
     from workbench.interp import (
@@ -78,6 +79,7 @@ _HOMES = {
     "resume": "workbench.training",
     "rotary_use": "workbench.interp",
     "strongest_pairs": "workbench.interp",
+    "task_needs": "workbench.benchmarks.needs",
     "train": "workbench.training",
     "train_encodings": "workbench.training",
     "transplant": "workbench.comparison",
@@ -119,6 +121,7 @@ __all__ = [
     "resume",
     "rotary_use",
     "strongest_pairs",
+    "task_needs",
     "train",
     "train_encodings",
     "transplant",

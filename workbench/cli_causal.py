@@ -1,7 +1,7 @@
 """Commands of causal analysis: patch, probe, which heads a probe needs, and models with parts taken out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,6 +74,7 @@ def probe(
     replacement: Annotated[str, typer.Option(help="other, zero, mean, resample or noise.")] = "other",
     seed: Annotated[int, typer.Option(help="Of the pairs drawn.")] = 0,
     anyway: Annotated[bool, typer.Option(help="Sweep although the model cannot do the probe.")] = False,
+    by_name: Annotated[bool, typer.Option("--by-name", help="Align by named positions, whatever the lengths.")] = False,
     as_json: Json = False,
 ) -> None:
     """Patch many prompt pairs of a probe: every cell with its interval and corrected p-value."""
@@ -83,7 +84,7 @@ def probe(
     site, _, layer = site.partition("@")
     more = {"site": site, "direction": direction, "replacement": replacement, "layer": int(layer) if layer else None}
     with bar(as_json) as report:
-        found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, progress=report, **more)
+        found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, by_name=by_name, progress=report, **more)
     if as_json:
         print_json(found.to_dict())
         return
@@ -103,15 +104,21 @@ def probe(
 
 def needs(
     model: Model,
-    probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 20,
+    probe: Annotated[str, typer.Argument(help="A probe, such as ioi; with --task a benchmark task.")],
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs, or items of the task.")] = 20,
     kind: Kind = "mean",
+    task: Annotated[bool, typer.Option("--task", help="The name is a multiple-choice benchmark task.")] = False,
+    heads: Annotated[str, typer.Option(help="Of a task: only these heads, such as L3H1,L5H0.")] = "",
+    greedy: Annotated[int, typer.Option(help="Of a task: also take out so many heads one upon the other.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Which heads does a probe need? Each is taken out alone; paired intervals over the prompts."""
     from workbench.interp import needed_heads
     from workbench.subjects import load
 
+    if task:
+        _task_needs(model, probe, heads, {"limit": n, "kind": kind, "greedy": greedy}, as_json)
+        return
     with bar(as_json) as report:
         found = needed_heads(load(model), probe, n=n, kind=kind, progress=report)
     if as_json:
@@ -119,6 +126,22 @@ def needs(
         return
     title = f"Share of the {found.metric_name.replace('_', ' ')} lost without the head ({found.kind}), n = {found.n}"
     show(found.to_frame().head(15).to_dict("records"), False, title=title)
+
+
+def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json: bool) -> None:
+    from workbench.benchmarks.needs import task_needs
+    from workbench.interp.interventions import parse_heads
+    from workbench.subjects import load
+
+    chosen = parse_heads(heads) if heads else []
+    with bar(as_json) as report:
+        found = task_needs(load(model), task, heads=chosen, progress=report, **how)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    show(found.to_frame().head(15).to_dict("records"), False, title=f"{task} without one head; {found.tested} tried")
+    if found.greedy:
+        show(found.to_frame(found.greedy).to_dict("records"), False, title="One upon the other")
 
 
 def ablate(

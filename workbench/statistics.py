@@ -311,6 +311,13 @@ def benjamini_hochberg(p_values: Scores) -> list[float]:
     return [float(p) for p in adjusted]
 
 
+def largest_share(hits: int, n: int) -> float:
+    """The 95 % upper bound on a share of which `hits` of `n` random draws had it (Clopper-Pearson, one-sided)."""
+    from scipy.stats import beta
+
+    return 1.0 if hits >= n else float(beta.ppf(0.95, hits + 1, n - hits))
+
+
 def minimal_detectable_difference(
     n: int,
     *,

@@ -91,6 +91,15 @@ def _points(
     )
 
 
+def distrusted(found: go.Figure, failed: Sequence[str]) -> go.Figure:
+    """The map in red, saying which checks failed; without a failed one as it is."""
+    if failed:
+        words = f"not to be believed: {'; '.join(failed)}"
+        title = {"text": f"{found.layout.title.text}<br><b>{words}</b>", "font": {"color": style.RED}}
+        found.update_layout(paper_bgcolor="#fbdcdc", plot_bgcolor="#fbdcdc", title=title)
+    return found
+
+
 def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
     """One label a position; where the prompts differ, both tokens in colour: clean over corrupted."""
     names = []

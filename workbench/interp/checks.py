@@ -1,13 +1,16 @@
 """What is verified on every map before it may be believed: the panel "Can this be trusted?"."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 
 from workbench.interp.branches import Branches
+from workbench.interp.direct import attribute
 from workbench.interp.hooked import hooked
 from workbench.interp.packed import engine
 from workbench.interp.pairs import Pair
-from workbench.interp.sites import SITES
+from workbench.interp.sites import SITES, Map, source_of_run
 from workbench.interp.sweep import Settings, Swept
 from workbench.subjects import Subject
 
@@ -21,6 +24,7 @@ WORDS = {
     "full_patch": "patching everything gives the other run",
     "lens": "the last residual stream gives the model's logits",
     "direct_sum": "direct contributions add up to the logit difference",
+    "null_pair": "a prompt against itself: no patch changes anything",
     "not_fired": "cells that no patch reached",
 }
 """Each check in words; every value is a difference and should be next to 0."""
@@ -29,7 +33,7 @@ WORDS = {
 @torch.no_grad()
 def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
     """The two unpatched runs against `transformers`, untouched."""
-    logits = subject.model(torch.stack([question.clean, question.corrupted])).logits[:, -1]
+    logits = torch.cat([subject.model(ids[None]).logits[:, -1] for ids in question.prompts])
     ends = torch.tensor([swept.clean, swept.corrupted], dtype=logits.dtype, device=logits.device)
     return float((swept.metric(logits) - ends).abs().max())
 
@@ -38,8 +42,9 @@ def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
 def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, float]:
     """Facts that any patching obeys, run through the very engine that made the map."""
     packed = engine(subject)
-    run = packed.record(torch.stack([question.clean, question.corrupted]))
-    first, n_layers = question.first_difference, len(packed.layers)
+    alike = len(question.clean) == len(question.corrupted)
+    run = packed.record(torch.stack([question.clean if alike else question.corrupted, question.corrupted]))
+    first, n_layers = min(question.first_difference, len(question.corrupted) - 1), len(packed.layers)
     ends = swept.metric(run.logits[:, -1]).tolist()
     itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "itself")
     middle = Branches(n_layers // 2, first, 1, lambda: run.resid[n_layers // 2][1, first:].unsqueeze(0), "itself")
@@ -50,20 +55,51 @@ def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, floa
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
         apart[name] = max(apart[name], abs(value - end))
     lens = packed.logits(run.resid[-1][:, -1])
+    if not alike:
+        del apart["full_patch"]  # there is no position for position
     return {**apart, "lens": float((lens - run.logits[:, -1]).abs().max())}
+
+
+@torch.no_grad()
+def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept) -> float:
+    """The same map's patches with one prompt as both runs: what the site's own arithmetic adds, which is nothing.
+
+    A few patches of the middle layer (or of the one that is swept).
+    """
+    packed = engine(subject)
+    run = packed.record(torch.stack([question.corrupted, question.corrupted]))
+    layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
+    first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
+    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window)
+    end = float(swept.metric(run.logits[1:2, -1])[0])
+    apart = 0.0
+    for _, finals in packed.carry(run, 1, list(islice(same.branches(), 4))):
+        values = swept.metric.of(packed.logits(finals, swept.metric.tokens))
+        apart = max(apart, float((values - end).abs().max()))
+    return apart
+
+
+def direct_sum(subject: Subject, question: Pair) -> float:
+    """What all parts write towards the answer, against the model's own logit difference."""
+    return attribute(subject, question).checks["direct_sum"]
 
 
 def hooked_cells(subject: Subject, question: Pair, settings: Settings, values: Tensor, first: int, n: int) -> float:
     """`n` random cells of the map recomputed by one hooked run each."""
     generator = torch.Generator().manual_seed(settings.seed)
     axes = SITES[settings.site]
-    low = [first if axis == "pos" else 0 for axis in axes]
+    low = [min(first, values.shape[-1] - 1) if axis == "pos" else 0 for axis in axes]
     cells = [
         tuple(int(torch.randint(a, b, (1,), generator=generator)) for a, b in zip(low, values.shape, strict=True))
         for _ in range(n)
     ]
     again = hooked(subject, question, settings, cells=cells).values
     return max(abs(float(again[c] - values[c])) for c in cells)
+
+
+def failed(checks: dict[str, float]) -> list[str]:
+    """The checks that did not hold, in words; NaN does not hold either."""
+    return [WORDS.get(name, name) for name, value in checks.items() if not value <= TOLERANCE]
 
 
 def run_checks(
@@ -75,6 +111,8 @@ def run_checks(
         checks["plain_model"] = plain_model(subject, question, swept)
     if packed:
         checks |= identities(subject, question, swept)
+        checks["null_pair"] = null_pair(subject, question, settings, swept)
+        checks["direct_sum"] = direct_sum(subject, question)
         if audit and settings.window == 1 and settings.replacement in ("other", "zero"):
             checks["hooked_cells"] = hooked_cells(subject, question, settings, swept.values, swept.first, audit)
     return checks

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.interp.branches import Recording
-from workbench.interp.edges import Graph, edge_effects, graph_of, masked, run_graph, sender_values
-from workbench.interp.metrics import Metric, metric_of
+from workbench.interp.circuit_audit import Audit, audit, exact_losses, minimality
+from workbench.interp.edges import Graph, faithfulness, graph_of, run_graph
 from workbench.interp.packed import PackedEngine, engine
 from workbench.interp.probes import generate, read_probe
 from workbench.interp.probing import require
+from workbench.interp.question import Question, question_of
 from workbench.interp.sweep import Progress
 from workbench.statistics import Estimate, estimate_mean
 from workbench.subjects import Subject
@@ -67,6 +67,7 @@ class Circuit:
     seconds: float
     seconds_screen: float
     checks: dict[str, float] = field(default_factory=dict)
+    audit: Audit | None = None
 
     @property
     def heads(self) -> list[tuple[int, int]]:
@@ -84,18 +85,6 @@ class Circuit:
         return {**asdict(self), "edges": self.edges.to_dict("records")}
 
 
-@dataclass(frozen=True)
-class _Question:
-    """One pair, run both ways: `clean` and `corrupted` are what the senders wrote."""
-
-    run: Recording
-    other: Recording
-    clean: Float[Tensor, "sender pos d_model"]
-    corrupted: Float[Tensor, "sender pos d_model"]
-    metric: Metric
-    ends: tuple[float, float]
-
-
 def circuit(
     subject: Subject,
     probe: str,
@@ -103,6 +92,7 @@ def circuit(
     n: int = 6,
     steps: int = 5,
     verify: int = 20,
+    audited: int = 60,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Circuit:
@@ -113,7 +103,8 @@ def circuit(
         probe: A probe of the shelf or a .toml file.
         n: Prompt pairs.
         steps: Of the integrated gradients; 1 is plain edge attribution patching.
-        verify: The strongest edges whose effect is also measured exactly.
+        verify: The strongest edges whose effect is also measured exactly, and of which minimality is asked.
+        audited: Random edges outside the circuit that are run exactly, to bound what the screen missed.
         seed: Of the pairs and the random circuits.
         progress: Called with the share done and a word about it.
 
@@ -125,7 +116,7 @@ def circuit(
     made = generate(subject, asked, n, seed)
     require(subject, asked, seed)
     packed = engine(subject)
-    questions = [_question(packed, item.pair, asked.metric) for item in made.items]
+    questions = [question_of(packed, item.pair, asked.metric) for item in made.items]
     graph = graph_of(packed, questions[0].run)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for i, question in enumerate(questions):
@@ -148,6 +139,9 @@ def circuit(
     chosen = chosen or sizes[-1]
     tell(0.92, f"the {verify} strongest edges, verified one by one")
     edges, correlation = _edges(packed, graph, questions, scores, order, chosen, verify)
+    tell(0.97, f"{audited} random edges outside the circuit")
+    outside = possible & ~_first(order, possible, chosen)
+    beyond = audit(packed, graph, questions, outside, n=audited, seed=seed)
     ends = np.array([q.ends for q in questions])
     return Circuit(
         subject.name,
@@ -165,21 +159,11 @@ def circuit(
         time.perf_counter() - began,
         screened,
         _checks(packed, graph, questions[0], possible),
+        beyond,
     )
 
 
-@torch.no_grad()
-def _question(packed: PackedEngine, pair: Any, metric_name: str) -> _Question:
-    clean, corrupted = (packed.record(ids[None]) for ids in (pair.clean, pair.corrupted))
-    metric = metric_of(metric_name, pair, clean.logits[0, -1])
-    ends = tuple(float(metric(run.logits[:, -1])[0]) for run in (clean, corrupted))
-    written = [sender_values(packed, run, 0) for run in (clean, corrupted)]
-    return _Question(clean, corrupted, written[0], written[1], metric, (ends[0], ends[1]))
-
-
-def edge_scores(
-    packed: PackedEngine, graph: Graph, question: _Question, steps: int
-) -> Float[Tensor, "receiver sender"]:
+def edge_scores(packed: PackedEngine, graph: Graph, question: Question, steps: int) -> Float[Tensor, "receiver sender"]:
     """How much the metric falls, to first order, when an edge carries the corrupted run: one gradient a step.
 
     The gradient is the mean over `steps` inputs on the way from the corrupted to the clean embedding.
@@ -199,32 +183,27 @@ def edge_scores(
     return gradient.flatten(1) @ (question.clean - question.corrupted).flatten(1).T
 
 
-@torch.no_grad()
-def faithfulness(
-    packed: PackedEngine, graph: Graph, question: _Question, mask: Bool[Tensor, "receiver sender"]
-) -> float:
-    """The metric of a circuit, run exactly: 0 is the corrupted run, 1 the clean run."""
-    read = masked(mask.to(question.clean.device), question.corrupted)
-    logits = run_graph(packed, graph, question.run, question.clean[0], read)
-    return float(question.metric(logits[None])[0])
+def _first(order: Tensor, possible: Tensor, size: int) -> Bool[Tensor, "receiver sender"]:
+    """The `size` edges with the strongest scores, as a mask."""
+    inside = torch.zeros(possible.numel(), dtype=torch.bool)
+    inside[order[:size]] = True
+    return inside.view_as(possible)
 
 
 def _size(
     packed: PackedEngine,
     graph: Graph,
-    questions: list[_Question],
+    questions: list[Question],
     order: Tensor,
     possible: Tensor,
     size: int,
     seed: int,
 ) -> Size:
-    inside = torch.zeros(possible.numel(), dtype=torch.bool)
-    inside[order[:size]] = True
-    inside = inside.view_as(possible)
+    inside = _first(order, possible, size)
     anywhere = possible.flatten().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
     found: dict[str, list[float]] = {"circuit": [], "without": [], "random": []}
-    span = float(np.mean([q.ends[0] - q.ends[1] for q in questions]))
+    span = float(np.mean([q.span for q in questions]))
     for question in questions:
         chance = torch.zeros(possible.numel(), dtype=torch.bool)
         chance[anywhere[torch.randperm(len(anywhere), generator=generator)[:size]]] = True
@@ -239,14 +218,14 @@ def _size(
 def _edges(
     packed: PackedEngine,
     graph: Graph,
-    questions: list[_Question],
+    questions: list[Question],
     scores: Tensor,
     order: Tensor,
     chosen: int,
     verify: int,
 ) -> tuple[pd.DataFrame, float]:
     senders, receivers, width = graph.senders, graph.receivers, len(graph.senders)
-    span = float(np.mean([q.ends[0] - q.ends[1] for q in questions]))
+    span = float(np.mean([q.span for q in questions]))
     where = [divmod(int(i), width) for i in order[:chosen]]
     table = pd.DataFrame(
         {
@@ -255,20 +234,19 @@ def _edges(
             "score": [float(scores[r, s]) / span for r, s in where],
         }
     )
-    lost = []
-    for question in questions:
-        finals = edge_effects(packed, graph, question.run, question.corrupted - question.clean, where[:verify])
-        values = question.metric.of(packed.logits(finals, question.metric.tokens))
-        lost.append((question.ends[0] - values.double().cpu().numpy()) / span)
-    estimates = [estimate_mean(column) for column in np.array(lost).T]
-    for name, column in (("exact", "value"), ("low", "low"), ("high", "high")):
-        table[name] = [getattr(e, column) for e in estimates] + [np.nan] * (len(table) - len(estimates))
+    lost = exact_losses(packed, graph, questions, where[:verify])
+    exact = [estimate_mean(column) for column in lost.T]
+    inside = _first(order, graph.possible(), chosen)
+    needed = minimality(packed, graph, questions, inside, where[:verify])
+    for prefix, name, estimates in (("", "exact", exact), ("needed_", "needed", needed)):
+        for column, value in ((name, "value"), (f"{prefix}low", "low"), (f"{prefix}high", "high")):
+            table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (len(table) - len(estimates))
     both = table.dropna(subset=["exact"])
     correlation = float(np.corrcoef(both["score"], both["exact"])[0, 1]) if len(both) > 2 else float("nan")
     return table, correlation
 
 
-def _checks(packed: PackedEngine, graph: Graph, question: _Question, possible: Tensor) -> dict[str, float]:
+def _checks(packed: PackedEngine, graph: Graph, question: Question, possible: Tensor) -> dict[str, float]:
     """All edges in is the clean run, all out the corrupted run."""
     whole = faithfulness(packed, graph, question, possible)
     none = faithfulness(packed, graph, question, torch.zeros_like(possible))

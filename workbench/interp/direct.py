@@ -4,7 +4,7 @@
 its direction, the final norm's scale held at its value in this run: the parts add up exactly.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,6 @@ def answer_direction(
     return (direction - direction.mean() if centred else direction), constant + float(offset @ column)
 
 
-@torch.no_grad()
 def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str) -> Direct:
     """Split the clean run's logit difference into what every part writes.
 
@@ -145,6 +144,12 @@ def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wr
     question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
     if not question.wrongs:
         raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
+    return replace(attribute(subject, question), prompt=clean, answer=answer, wrong=wrong)
+
+
+@torch.no_grad()
+def attribute(subject: Subject, question: Pair) -> Direct:
+    """`direct` for prompts that are tokenised already; it gives no words."""
     packed = engine(subject)
     run = packed.record(question.clean[None])
     direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
@@ -168,9 +173,9 @@ def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wr
     return Direct(
         subject.name,
         subject.hash,
-        clean,
-        answer,
-        wrong,
+        "",
+        "",
+        "",
         subject.tokens(question.clean),
         parts[0],
         parts[2],

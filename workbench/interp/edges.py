@@ -8,6 +8,7 @@ on a batch of streams, and each head takes its own; the model's own modules do a
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,9 @@ from workbench.errors import WorkbenchError
 from workbench.interp.branches import Branches, Recording
 from workbench.interp.direct import head_writes
 from workbench.interp.packed import PackedEngine, attend
+
+if TYPE_CHECKING:
+    from workbench.interp.question import Question
 
 
 @dataclass(frozen=True)
@@ -199,3 +203,13 @@ def _after_edge(
         parts[1 + side][:, head] = (k, v)[side][:, head]
     z = attend(*parts, own_mask(run, layer), *run.scaling[layer]).transpose(1, 2)
     return packed.block(run, 0, layer, pos, z=z)
+
+
+@torch.no_grad()
+def faithfulness(
+    packed: PackedEngine, graph: Graph, question: "Question", mask: Bool[Tensor, "receiver sender"]
+) -> float:
+    """The metric of a circuit, run exactly: 0 is the corrupted run, 1 the clean run."""
+    read = masked(mask.to(question.clean.device), question.corrupted)
+    logits = run_graph(packed, graph, question.run, question.clean[0], read)
+    return float(question.metric(logits[None])[0])

@@ -40,31 +40,38 @@ def hooked(
     if settings.replacement not in ("other", "zero") or settings.window > 1:
         raise WorkbenchError("Hooks patch single layers from the other run, or zero them; the packed engine does more.")
     bridge, axes, site = subject.bridge, SITES[settings.site], settings.site
-    runs = torch.stack([question.clean, question.corrupted])
     source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
     if settings.ablates:
         source, target = 1, 0
     name = HOOKS.get(site, f"hook_{site}")
     with torch.no_grad():
         wanted = (name, "hook_resid_pre") if site == "resid_mid" else (name,)
-        logits, cache = bridge.run_with_cache(runs, names_filter=lambda n: n.endswith(wanted))
+        both = [bridge.run_with_cache(x[None], names_filter=lambda n: n.endswith(wanted)) for x in question.prompts]
+        logits, caches = torch.cat([logits[:, -1] for logits, _ in both]), [cache for _, cache in both]
+        cache, theirs = caches[target], caches[source]
         n_layers = subject.card.n_layers
         if f"blocks.{n_layers - 1}.{name}" not in cache:
             raise WorkbenchError(f"TransformerLens has no {site} for {subject.card.architecture}; choose another site.")
-        metric = metric_of(settings.metric, question, logits[0, -1])
-        clean, corrupted = metric(logits[:, -1]).tolist()
+        metric = metric_of(settings.metric, question, logits[0])
+        clean, corrupted = metric(logits).tolist()
         layers = settings.layers(subject)
         sizes = _sizes(cache[f"blocks.{n_layers - 1}.{name}"], site, len(layers))
+        if question.places:
+            sizes["pos"] = len(question.places)
         values = torch.full([sizes[axis] for axis in axes], float("nan"), dtype=subject.model.dtype)
         todo = cells if cells is not None else [tuple(c) for c in torch.ones(values.shape).nonzero().tolist()]
         for done, cell in enumerate(todo):
             full = f"blocks.{layers[cell[0]]}.{name}"
-            where = _where(site, dict(zip(axes, cell, strict=True)))
-            given = torch.zeros_like(cache[full][source]) if settings.ablates else cache[full][source]
+            here, there = ({**dict(zip(axes, cell, strict=True))} for _ in range(2))
+            if question.places:
+                place = question.places[cell[-1]]
+                here["pos"], there["pos"] = place[1 + target], place[1 + source]
+            given = theirs[full][0][_where(site, there)]
             if site == "resid_mid":
-                full, given = _through_attention(bridge, layers[cell[0]], given, cache, target)
-            hook = (full, _putting(given, where))
-            out = bridge.run_with_hooks(runs[target : target + 1], fwd_hooks=[hook])
+                full, given = _through_attention(bridge, layers[cell[0]], given, cache, here["pos"])
+            given = torch.zeros_like(given) if settings.ablates else given
+            hook = (full, _putting(given, _where(site, here)))
+            out = bridge.run_with_hooks(question.prompts[target][None], fwd_hooks=[hook])
             values[cell] = metric(out[:, -1])[0].to(values.dtype).cpu()
             if progress is not None and done % 8 == 0:
                 progress((done + 1) / len(todo), f"{site}: {done + 1} of {len(todo)} hooked runs")
@@ -80,25 +87,25 @@ def _sizes(activation: Tensor, site: str, n_layers: int) -> dict[str, int]:
 
 
 def _putting(given: Tensor, where: tuple[Any, ...]) -> Any:
-    """A hook that puts `given` into an activation, at `where`."""
+    """A hook that puts `given` at `where` of an activation."""
 
     def put(activation: Tensor, hook: Any) -> Tensor:
         activation = activation.clone()
-        activation[(slice(None), *where)] = given[where]
+        activation[(slice(None), *where)] = given
         return activation
 
     return put
 
 
-def _through_attention(bridge: Any, layer: int, mid: Tensor, cache: Any, target: int) -> tuple[str, Tensor]:
-    """The hook and the value that make the stream after attention `mid`.
+def _through_attention(bridge: Any, layer: int, mid: Tensor, cache: Any, pos: int) -> tuple[str, Tensor]:
+    """The hook and the value that make the stream after attention `mid` at a position of the target run.
 
     TransformerBridge's own `hook_resid_mid` is what ln2 reads: a patch there changes the MLP's input and leaves the
     stream that goes on past it as it was.
     """
     name = f"blocks.{layer}.ln1_post.hook_out"
     name = name if name in bridge.hook_dict else f"blocks.{layer}.hook_attn_out"
-    return name, mid - cache[f"blocks.{layer}.hook_resid_pre"][target]
+    return name, mid - cache[f"blocks.{layer}.hook_resid_pre"][0, pos]
 
 
 def _where(site: str, at: dict[str, int]) -> tuple[Any, ...]:

@@ -2,25 +2,52 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 
 Words = str | Sequence[str]
+OFFERED = 5
+"""Words offered in the place of one that is too long."""
+
+
+@dataclass(frozen=True)
+class Substitute:
+    """A word of the clean or the corrupted prompt (`side`) and single-token words that could stand in its place."""
+
+    side: str
+    word: str
+    choices: tuple[str, ...]
+
+
+class LengthError(WorkbenchError):
+    """Prompts of unequal token counts: `aligned` has their tokens side by side, `substitutes` what would mend it."""
+
+    def __init__(self, message: str, aligned: list[tuple[str, str]], substitutes: list[Substitute]):
+        super().__init__(message)
+        self.aligned, self.substitutes = aligned, substitutes
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A tokenised question: `answers` are the tokens that the clean prompt leads to, `wrongs` those of the other."""
+    """A tokenised question: `answers` are the tokens that the clean prompt leads to, `wrongs` those of the other.
+
+    `places` are named positions (name, in the clean prompt, in the corrupted one); with them the prompts may differ in
+    length, and only those positions are patched.
+    """
 
     clean: Int[Tensor, " pos"]
     corrupted: Int[Tensor, " pos"]
     answers: tuple[int, ...]
     wrongs: tuple[int, ...]
+    places: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def answer(self) -> int:
@@ -35,23 +62,37 @@ class Pair:
     @property
     def first_difference(self) -> int:
         """The first position at which the prompts differ."""
-        return int((self.clean != self.corrupted).nonzero()[0])
+        n = min(len(self.clean), len(self.corrupted))
+        differ = (self.clean[:n] != self.corrupted[:n]).nonzero()
+        return int(differ[0]) if len(differ) else n
+
+    @property
+    def prompts(self) -> tuple[Tensor, Tensor]:
+        """Clean and corrupted token ids."""
+        return self.clean, self.corrupted
 
 
-def pair(subject: Subject, clean: str, corrupted: str, answer: Words, wrong: Words) -> Pair:
+def pair(
+    subject: Subject,
+    clean: str,
+    corrupted: str,
+    answer: Words,
+    wrong: Words,
+    *,
+    places: tuple[tuple[str, int, int], ...] = (),
+    offer: bool = True,
+) -> Pair:
     """Tokenise and check a prompt pair; `answer` and `wrong` are one token each, or several such words.
+
+    With `places` (see `Pair`) the prompts may have different lengths; `offer` looks for words that would mend those
+    that may not, which takes a while.
 
     Raises `WorkbenchError` for prompts of different length (showing the first tokens that differ, and which words
     to lengthen), equal prompts, and answers that are not one token each or occur on both sides.
     """
     a, b = subject.encode(clean, "clean prompt")[0], subject.encode(corrupted, "corrupted prompt")[0]
-    if len(a) != len(b):
-        differ = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-        shown = [" ".join(map(repr, subject.tokens(x[differ : differ + 4]))) or "its end" for x in (a, b)]
-        raise WorkbenchError(
-            f"The clean prompt has {len(a)} tokens and the corrupted one {len(b)}; they must be equal. They part at "
-            f"token {differ + 1}: {shown[0]} against {shown[1]}. Choose words of as many tokens each."
-        )
+    if len(a) != len(b) and not places:
+        raise _unequal(subject, (clean, a), (corrupted, b), offer)
     if torch.equal(a, b):
         raise WorkbenchError("The clean and the corrupted prompt are the same; change the words the answer hangs on.")
     answers, wrongs = (
@@ -63,7 +104,69 @@ def pair(subject: Subject, clean: str, corrupted: str, answer: Words, wrong: Wor
     if common := set(answers) & set(wrongs):
         word = subject.tokens(torch.tensor(sorted(common)))[0]
         raise WorkbenchError(f"The answer and the wrong answer are both {word!r}; give two different ones.")
-    return Pair(a, b, answers, wrongs)
+    return Pair(a, b, answers, wrongs, places)
+
+
+def _unequal(subject: Subject, first: tuple[str, Tensor], second: tuple[str, Tensor], offer: bool) -> LengthError:
+    """The error for prompts of different length, with all that helps to mend them."""
+    (clean, a), (corrupted, b) = first, second
+    differ = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    shown = [" ".join(map(repr, subject.tokens(x[differ : differ + 4]))) or "its end" for x in (a, b)]
+    found = substitutes(subject, clean, corrupted) if offer else []
+    offers = [f"for {s.word!r} in the {s.side} prompt {', '.join(s.choices)}" for s in found]
+    return LengthError(
+        f"The clean prompt has {len(a)} tokens and the corrupted one {len(b)}; they must be equal. They part at "
+        f"token {differ + 1}: {shown[0]} against {shown[1]}. Choose words of as many tokens each"
+        + (f", such as {'; '.join(offers)}." if offers else "."),
+        aligned(subject.tokens(a), subject.tokens(b)),
+        found,
+    )
+
+
+def aligned(clean: Sequence[str], corrupted: Sequence[str]) -> list[tuple[str, str]]:
+    """Tokens of two prompts side by side, equal ones in one row; "" where a side has nothing there."""
+    rows: list[tuple[str, str]] = []
+    for _, i, j, k, m in SequenceMatcher(None, clean, corrupted, autojunk=False).get_opcodes():
+        n = max(j - i, m - k)
+        sides = ([*side, *[""] * (n - len(side))] for side in (clean[i:j], corrupted[k:m]))
+        rows += zip(*sides, strict=True)
+    return rows
+
+
+def substitutes(subject: Subject, clean: str, corrupted: str) -> list[Substitute]:
+    """For words in one place whose token counts differ: single-token words near the longer one in the embedding."""
+    a, b = clean.split(" "), corrupted.split(" ")
+    found = []
+    for kind, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        if kind == "replace" and j - i == m - k:
+            for x, y in zip(range(i, j), range(k, m), strict=True):
+                counts = [len(_spelt(subject, word, at)) for word, at in ((a[x], x), (b[y], y))]
+                if min(counts) == 1 < max(counts):
+                    side, word, at = ("clean", a[x], x) if counts[0] > 1 else ("corrupted", b[y], y)
+                    if choices := _nearest(subject, word, at, {*a, *b}):
+                        found.append(Substitute(side, word, choices))
+    return found
+
+
+def _spelt(subject: Subject, word: str, at: int) -> list[int]:
+    return subject.tokenizer(f" {word}" if at else word, add_special_tokens=False)["input_ids"]
+
+
+def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str, ...]:
+    """Words of one token, spelt as `word` is (capital or not), by the cosine of their embeddings with its mean."""
+    embed: Any = subject.model.get_input_embeddings()
+    own = embed.weight[_spelt(subject, word, at)].mean(0)
+    order = F.cosine_similarity(embed.weight, own[None]).argsort(descending=True)[:2000].tolist()
+    found: list[str] = []
+    for i in order:
+        text = subject.tokenizer.decode([i])
+        bare = text.strip()
+        fits = text == (f" {bare}" if at else bare) and bare.isalpha() and bare[0].isupper() == word[:1].isupper()
+        if fits and len(bare) > 2 and bare not in taken and bare not in found:
+            found.append(bare)
+        if len(found) == OFFERED:
+            break
+    return tuple(found)
 
 
 def single(subject: Subject, prompt: str, answer: str, wrong: str = "") -> Pair:

@@ -34,7 +34,8 @@ class Probed:
     - `metric`: mean in the unit of `metric_name`; `samples`: effects a pair, `[n, *axes]`
     - `clean_metric`, `corrupted_metric`: the unpatched runs; `right`: share of pairs in which both runs prefer their
       own answer
-    - `names`: a label a position; `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
+    - `names`: a label a position; with `by_name` the map's columns are the positions that the probe names
+    - `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
     """
 
     subject: str
@@ -63,6 +64,7 @@ class Probed:
     seconds: float
     engine: str
     replacement: str = "other"
+    by_name: bool = False
     checks: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -87,6 +89,7 @@ def probe(
     n: int = 50,
     seed: int = 0,
     anyway: bool = False,
+    by_name: bool = False,
     progress: Progress | None = None,
     seen: Callable[[Probed], None] | None = None,
     **more: Any,
@@ -99,6 +102,8 @@ def probe(
         n: Prompt pairs.
         seed: Of the pairs drawn.
         anyway: Sweep although the model cannot do the probe.
+        by_name: Align the pairs by the positions that the probe names (subject, verb, last token), whatever their
+            lengths; the map's columns are the names. Sites by position only.
         progress: Called with the share done and a word about it.
         seen: Called with the map so far, after 1, 2, 4, 8 ... pairs.
         more: Other fields of `sweep.Settings`: `site`, `direction`, `metric`, `replacement`, `layer`, `window`.
@@ -111,7 +116,7 @@ def probe(
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
-    made = generate(subject, asked, n, seed)
+    made = generate(subject, asked, n, seed, by_name=by_name)
     if not anyway:
         require(subject, asked, seed)
     return sweep_items(subject, made, settings, progress=progress, seen=seen)
@@ -123,9 +128,9 @@ def able(subject: Subject, made: Items) -> Estimate:
 
     right = []
     for item in made.items:
-        ids = torch.stack([item.pair.clean, item.pair.corrupted])
         with torch.no_grad():
-            logits = subject.model(ids, logits_to_keep=1).logits[:, -1].float().softmax(-1)
+            ends = [subject.model(ids[None], logits_to_keep=1).logits[:, -1] for ids in item.pair.prompts]
+        logits = torch.cat(ends).float().softmax(-1)
         gap = logits[:, list(item.pair.answers)].sum(-1) - logits[:, list(item.pair.wrongs)].sum(-1)
         right.append(float(gap[0] > gap[1]))
     return estimate_mean(right)
@@ -225,6 +230,7 @@ def summary(
         seconds=took[0],
         engine=took[1],
         replacement=settings.replacement,
+        by_name=bool(made.items[0].pair.places),
         checks=checks,
     )
 

@@ -1,6 +1,6 @@
 """What can be patched, where replacements come from, and the branches that one map is made of."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -49,6 +49,18 @@ def source_of_run(run: Recording, prompt: int) -> Source:
     return lambda field, layer: getattr(run, field)[layer][prompt]
 
 
+def source_by_name(run: Recording, own: Recording, places: Sequence[tuple[int, int]]) -> Source:
+    """The activations of another run at named positions (its own, ours), laid out as ours are; ours everywhere else."""
+
+    def value(field: str, layer: int) -> Tensor:
+        theirs, ours = getattr(run, field)[layer][0], getattr(own, field)[layer][0].clone()
+        for there, here in places:
+            ours[here] = theirs[there]
+        return ours
+
+    return value
+
+
 def source_of_value(kind: str, like: Recording, reference: Recording | None) -> Source:
     """Zeros, or the mean of a recorded batch over its prompts and positions, at every position."""
 
@@ -67,7 +79,7 @@ class Map:
     """One map to sweep: a recorded run, the prompt of it that is patched, and what comes in.
 
     `first` is the first position where a patch can change anything; `layers` limits the map; `window` layers are
-    replaced at once round each layer.
+    replaced at once round each layer; of positions only `at` are swept, where given.
     """
 
     packed: PackedEngine
@@ -78,11 +90,17 @@ class Map:
     first: int
     layers: tuple[int, ...]
     window: int = 1
+    at: tuple[int, ...] | None = None
 
     @property
     def pos(self) -> Int[Tensor, " row"]:
         """The positions that can be changed."""
         return torch.arange(self.first, self.run.resid[0].shape[1], device=self.run.resid[0].device)
+
+    def swept_pos(self) -> list[int]:
+        """The positions that are patched one by one."""
+        every = range(self.first, self.run.resid[0].shape[1])
+        return list(every) if self.at is None else [p for p in every if p in self.at]
 
     def shape(self) -> tuple[int, ...]:
         """The shape of the map."""
@@ -94,6 +112,15 @@ class Map:
             "neuron": self.run.post[0].shape[-1],
         }
         return tuple(sizes[axis] for axis in SITES[self.site])
+
+    def start(self, unpatched: float) -> Float[Tensor, "*axes"]:
+        """The map before any patch: NaN where one is to come, `unpatched` where none can change anything."""
+        values = torch.full(self.shape(), float("nan"), dtype=self.run.resid[0].dtype)
+        if SITES[self.site][-1] == "pos":
+            values[..., : self.first] = unpatched
+            if self.window == 1 and self.layers[-1] + (self.site != "resid_pre") == len(self.packed.layers):
+                values[-1, ..., :-1] = unpatched
+        return values
 
     def branches(self) -> Iterator[Branches]:
         """The patched runs; cells before `first` are the target run itself and need none."""
@@ -114,7 +141,7 @@ class Map:
         changed = cache(lambda: self.changed(layer))
         n_pos = target[0].shape[1]
         n = self.run.z[0].shape[2] if self.site == "z_by_pos" else 1
-        for p in range(self.first, n_pos):
+        for p in self.swept_pos():
             if enters == n_layers and p < n_pos - 1:
                 continue  # after the last block, nothing moves from this position to the answer's
 
@@ -130,7 +157,7 @@ class Map:
         """Runs in which several layers' outputs are replaced at one position (Meng et al. 2022)."""
         low = max(0, layer - (self.window - 1) // 2)
         high = min(len(self.packed.layers), layer + self.window // 2 + 1)
-        for p in range(self.first, self.run.resid[0].shape[1]):
+        for p in self.swept_pos():
             at = torch.tensor([p], device=self.pos.device)
             edits = [Edit(i, self.site, at, self.source(self.site, i)[at].unsqueeze(0)) for i in range(low, high)]
             make = lambda p=p: self.run.resid[low][self.target, p:].unsqueeze(0)  # noqa: E731

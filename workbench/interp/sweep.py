@@ -13,7 +13,16 @@ from workbench.interp.branches import Branches, Recording
 from workbench.interp.metrics import METRICS, Metric, metric_of
 from workbench.interp.packed import engine
 from workbench.interp.pairs import Pair
-from workbench.interp.sites import OUTPUTS, REPLACEMENTS, SITES, WINDOWED, Map, source_of_run, source_of_value
+from workbench.interp.sites import (
+    OUTPUTS,
+    REPLACEMENTS,
+    SITES,
+    WINDOWED,
+    Map,
+    source_by_name,
+    source_of_run,
+    source_of_value,
+)
 from workbench.interp.texts import TEXTS
 from workbench.subjects import Subject
 
@@ -116,10 +125,14 @@ class Prepared:
     corrupted: float
     embeddings: Float[Tensor, "run pos d_model"]
 
+    @property
+    def unpatched(self) -> float:
+        """The metric of the run that is patched."""
+        return (self.clean, self.corrupted)[self.map.target]
+
     def blank(self) -> Float[Tensor, "*axes"]:
         """The map with every cell as the run that is patched leaves it."""
-        own = (self.clean, self.corrupted)[self.map.target]
-        return torch.full(self.map.shape(), own, dtype=self.map.run.resid[0].dtype)
+        return torch.full(self.map.shape(), self.unpatched, dtype=self.map.run.resid[0].dtype)
 
     def swept(self, values: Float[Tensor, "*axes"]) -> "Swept":
         """A finished map."""
@@ -155,15 +168,46 @@ def prepare(subject: Subject, question: Pair, settings: Settings) -> Prepared:
 
 def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None) -> Swept:
     """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
+    if question.places:
+        return _run_named(subject, question, settings, progress)
     ready = prepare(subject, question, settings)
-    packed, values = ready.map.packed, ready.blank()
-    chunks = split(list(ready.map.branches()), ready.map.run, settings.memory_gb)
+    return ready.swept(_carry_all(ready.map, ready.metric, ready.unpatched, settings, progress))
+
+
+def _run_named(subject: Subject, question: Pair, settings: Settings, progress: Progress | None) -> Swept:
+    """The map over named positions: prompts of any lengths, each name patched where it stands in either."""
+    if settings.replacement != "other" or SITES[settings.site][-1] != "pos" or settings.window > 1:
+        raise WorkbenchError(
+            "Named positions go with sites by position and with the other run's activations; sweep "
+            f"{_either([site for site, axes in SITES.items() if axes[-1] == 'pos'])} without a window."
+        )
+    packed = engine(subject)
+    runs = [packed.record(ids[None]) for ids in question.prompts]
+    ends = torch.cat([run.logits[:, -1] for run in runs])
+    metric = metric_of(settings.metric, question, ends[0])
+    clean, corrupted = metric(ends).tolist()
+    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
+    places = [(place[1 + source], place[1 + target]) for place in question.places]
+    come_in = source_by_name(runs[source], runs[target], places)
+    at = tuple(here for _, here in places)
+    layers, first = tuple(settings.layers(subject)), question.first_difference
+    swept = Map(packed, runs[target], 0, come_in, settings.site, first, layers, at=at)
+    values = _carry_all(swept, metric, (clean, corrupted)[target], settings, progress)[..., list(at)]
+    begins = next((i for i, here in enumerate(at) if here >= first), len(at))
+    return Swept(values, clean, corrupted, begins, metric)
+
+
+def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings, progress: Progress | None) -> Tensor:
+    """Every cell of a map, in parts that fit the memory; NaN where no patch came."""
+    values = swept.start(unpatched)
+    packed, run, target = swept.packed, swept.run, swept.target
+    chunks = split(list(swept.branches()), run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
-        for branch, finals in packed.carry(ready.map.run, ready.map.target, chunk):
-            values[branch.key] = ready.metric.of(packed.logits(finals, ready.metric.tokens)).cpu().to(values.dtype)
+        for branch, finals in packed.carry(run, target, chunk):
+            values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
         if progress is not None:
             progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
-    return ready.swept(values)
+    return values
 
 
 def _noised(subject: Subject, question: Pair, settings: Settings) -> tuple[Tensor, Tensor]:

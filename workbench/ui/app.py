@@ -22,6 +22,7 @@ PAGES = (
     ("lens", "Lens", ":material/layers:", "Look inside"),
     ("circuits", "Circuits", ":material/hub:", "Look inside"),
     ("linear", "Linear probes", ":material/linear_scale:", "Look inside"),
+    ("steering", "Steering", ":material/explore:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
     ("transplant", "Transplant", ":material/content_cut:", "Measure"),

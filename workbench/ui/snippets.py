@@ -3,7 +3,7 @@
 import streamlit as st
 
 
-def same_in_python(code: str) -> None:
+def same_in_python(code: str, what: str = "Same") -> None:
     """An expander with code that runs as it stands."""
-    with st.expander("Same in Python", icon=":material/code:"):
+    with st.expander(f"{what} in Python", icon=":material/code:"):
         st.code(code, language="python")

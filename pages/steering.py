@@ -1,0 +1,62 @@
+"""Steering: a direction from contrasting prompts, pushed into the stream, and what it does and costs."""
+
+import zlib
+
+import streamlit as st
+
+from workbench.interp import steering
+from workbench.ui.snippets import same_in_python
+from workbench.ui.steering import steered
+from workbench.ui.subjects import cached_load, pick_name
+from workbench.ui.words import plain_name
+
+METHODS = {"mean": "difference of the means", "svd": "first singular direction of the differences"}
+WITH = "The king was glad and\nShe laughed with joy and\nIt was a happy day, and"
+WITHOUT = "The king was sad and\nShe wept with grief and\nIt was a bitter day, and"
+
+
+def lines(text: str | None) -> list[str]:
+    """One prompt a line."""
+    return [line.strip() for line in (text or "").splitlines() if line.strip()]
+
+
+st.title("What happens if it is pushed?")
+st.caption(
+    "Prompts that have a quality and prompts that lack it: the difference of their activations after one layer is a "
+    "direction. Added at every position, it makes another model."
+)
+with st.columns([1, 3])[0]:
+    model = pick_name()
+subject = cached_load(model)
+columns = st.columns(2)
+positive = columns[0].text_area("Prompts with the quality", WITH, key="with", bind="query-params", help="One a line.")
+negative = columns[1].text_area("Prompts without it", WITHOUT, key="without", bind="query-params", help="As many.")
+columns = st.columns([2, 3, 3, 4], vertical_alignment="bottom")
+last = subject.card.n_layers - 1
+layer = columns[0].number_input("After layer", 0, last, min(last, subject.card.n_layers // 2), key="layer")
+strength = columns[1].slider("Strength", -8.0, 8.0, 2.0, 0.5, key="strength", bind="query-params")
+method = columns[2].selectbox(
+    "Direction", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params"
+)
+prompt = columns[3].text_input(
+    "Prompt to write on", "The old man opened the door and", key="prompt", bind="query-params"
+)
+asked = (model, positive, negative, layer, strength, method, prompt)
+if st.button("Steer", type="primary"):
+    st.session_state["steer_asked"] = asked
+how = {"layer": int(layer), "strength": float(strength), "method": str(method)}
+if st.session_state.get("steer_asked") == asked:
+    name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(asked).encode()):x}")
+    change = steering(subject, lines(positive), lines(negative), name=name, base=model, **how)
+    steered(subject, change, prompt or "")
+settings = ", ".join(f"{name}={value!r}" for name, value in how.items())
+same_in_python(f"""\
+import workbench as wb
+from workbench.interp import steering
+
+model = wb.load({model!r})
+positive = {lines(positive)!r}
+negative = {lines(negative)!r}
+change = steering(model, positive, negative, name="steered", base={model!r}, {settings})
+print(change.words, wb.load(change.save()).name)
+""")

@@ -1,0 +1,39 @@
+"""The heads that a benchmark task needs: one at a time, by layers first in a deep model, and greedily."""
+
+import pytest
+
+from workbench.benchmarks import evaluate, needs
+from workbench.benchmarks.needs import task_needs
+from workbench.errors import WorkbenchError
+from workbench.interp import ablation
+from workbench.subjects import load
+from workbench.subjects.intervention import apply
+
+
+def test_each_cut_is_the_ablated_model_s_own_evaluation_and_greedy_sets_grow():
+    subject = load("shelf-base")
+    found = task_needs(subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, kind="zero", greedy=2)
+    assert found.tested == 3 and found.of == subject.card.n_layers * subject.card.n_heads
+    losses = [cut.margin.difference for cut in found.cuts]
+    assert losses == sorted(losses) and found.intact.n == 12
+    first = found.cuts[0]
+    edited = apply(subject, ablation(subject, first.heads, kind="zero"))
+    by_hand = evaluate(edited, ["repeat"], limit=12, cache=False)
+    assert first.score.tuned == pytest.approx(by_hand.samples["score"].mean())
+    assert [len(cut.heads) for cut in found.greedy] == [1, 2]
+    assert found.greedy[0].heads == first.heads and set(first.heads) < set(found.greedy[1].heads)
+    assert list(found.to_frame()["heads"]) == [cut.name for cut in found.cuts]
+
+
+def test_a_deep_model_is_looked_at_by_layers_first(monkeypatch):
+    subject = load("shelf-base")
+    monkeypatch.setattr(needs, "FEW", 1)
+    monkeypatch.setattr(needs, "LAYERS", 1)
+    found = task_needs(subject, "repeat", limit=6)
+    assert len(found.layers) == subject.card.n_layers and found.tested == subject.card.n_heads
+    assert {cut.heads[0][0] for cut in found.cuts} == {found.layers[0].heads[0][0]}
+
+
+def test_a_task_without_choices_is_refused_in_one_sentence():
+    with pytest.raises(WorkbenchError, match="no multiple-choice task"):
+        task_needs(load("shelf-base"), "passage", limit=2)
