@@ -61,7 +61,7 @@ def changed(run: Run) -> None:
         right.segmented_control("What", options, default="heads", key="what", bind="query-params", required=True)
     )
     against = AGAINST[words]
-    if ui.pressed(st.button, "Measure every checkpoint", "changes"):
+    if ui.pressed(st.button, "Measure every checkpoint", "follow"):
         st.session_state["changes of"] = (run.id, against)
     if st.session_state.get("changes of") != (run.id, against):
         st.caption(

@@ -183,12 +183,14 @@ def test_compare_shows_the_difference_and_a_head_map(
     open_page: Callable[..., Page], settle: Callable[[], None], two_models: tuple[str, str]
 ) -> None:
     page = open_page("compare", base=two_models[0], tuned=two_models[1], limit="8")
-    heads = page.get_by_test_id("stPlotlyChart").filter(has_text="Jensen-Shannon distance")
-    expect(heads).to_be_visible()
     if page.get_by_role("button", name="Measure", exact=True).count():
         page.get_by_role("button", name="Measure", exact=True).click()
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
+    expect(page.locator("a[href*='attention'][href*='prompt=']").first).to_be_visible()  # the samples behind it
+    page.get_by_test_id("stMain").get_by_text("Heads", exact=True).click()
+    heads = page.get_by_test_id("stPlotlyChart").filter(has_text="Jensen-Shannon distance")
+    expect(heads).to_be_visible(timeout=LONG)
     settle()
     heads.scroll_into_view_if_needed()
     square = heads.locator(".nsewdrag").bounding_box()
@@ -205,10 +207,21 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
     tokenizer = train_tokenizer(SENTENCES, d_vocab=300)
     shape = GPT2Config(n_layer=1, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0)
     save(tmp_path / "flat", GPT2LMHeadModel(shape), tokenizer)
-    page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"))
+    page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"), view="Heads")
     said = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
     expect(said).to_be_visible()
-    expect(page.get_by_role("button", name="Measure", exact=True)).to_be_visible()
+    expect(said).to_contain_text("What remains: behaviour")
+
+
+@pytest.mark.parametrize(
+    ("view", "shown"),
+    [("Text", "tokens alike before they part"), ("Layers", "linear CKA"), ("Weights", "Roy & Vetterli 2007")],
+)
+def test_every_view_of_a_comparison_draws(
+    open_page: Callable[..., Page], two_models: tuple[str, str], view: str, shown: str
+) -> None:
+    page = open_page("compare", base=two_models[0], tuned=two_models[1], view=view)
+    expect(page.get_by_text(shown).first).to_be_visible(timeout=LONG)
 
 
 def test_a_run_that_nobody_knows_is_a_sentence(open_page: Callable[..., Page]) -> None:
