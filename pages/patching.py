@@ -1,5 +1,7 @@
 """Patching: which layer and position (or head) carries the answer, exactly."""
 
+import re
+
 import streamlit as st
 
 import workbench as wb
@@ -122,8 +124,7 @@ def unequal(error: LengthError, given: dict[str, str]) -> None:
 def swap(word: str, other: str) -> None:
     """Put one word in another's place, in both prompts."""
     for field in ("clean", "corrupted"):
-        words = str(st.session_state[field]).split(" ")
-        st.session_state[field] = " ".join(other if w == word else w for w in words)
+        st.session_state[field] = re.sub(rf"\b{re.escape(word)}\b", other, str(st.session_state[field]))
 
 
 def one_pair(model: str, given: dict[str, str]) -> None:

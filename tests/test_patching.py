@@ -62,6 +62,26 @@ def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     assert float(ours[2, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
 
 
+def test_attention_and_mlp_replaced_at_once_are_two_hooks_at_once(tiny):
+    subject = subject_of(tiny_gpt(n_layers=3).double())
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    ours = run_sweep(subject, question, Settings("attn_out", also="mlp_out")).values
+    bridge = subject.bridge
+    _, cache = bridge.run_with_cache(question.clean[None])
+
+    def put(x, hook):
+        x = x.clone()
+        x[:, 5] = cache[hook.name][:, 5]
+        return x
+
+    for layer in (1, 2):
+        hooks = [(f"blocks.{layer}.hook_{site}", put) for site in ("attn_out", "mlp_out")]
+        logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
+        assert float(ours[layer, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
+    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="mlp_out", also="attn_out")
+    assert failed(found.checks) == [] and "hooked_cells" not in found.checks
+
+
 @pytest.mark.parametrize("replacement", ["zero", "mean", "resample"])
 def test_an_ablated_map_is_of_the_clean_run(tiny, replacement):
     found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement)
@@ -168,6 +188,7 @@ def test_a_model_that_cannot_be_packed_goes_through_the_hooks_and_says_so(tiny):
         ({"site": "neurons"}, "needs a layer"),
         ({"layer": 9}, "no layer 9"),
         ({"window": 3}, "window of 3"),
+        ({"also": "mlp_out"}, "Two sites at once are attn_out and mlp_out"),
         ({"site": "q", "replacement": "mean"}, "no mean ablation"),
     ],
 )
@@ -229,7 +250,7 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
 
 def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():
     subject = load("shelf-base")
-    short, long = "The old horse and the king", "The old hippopotamus and the king"
+    short, long = "The old horse, and the king", "The old hippopotamus, and the king"
     with pytest.raises(LengthError, match="for 'hippopotamus' in the corrupted prompt") as caught:
         pair(subject, short, long, " was", " is")
     rows = caught.value.aligned

@@ -70,7 +70,7 @@ def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept
     run = packed.record(torch.stack([question.corrupted, question.corrupted]))
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
-    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window)
+    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, also=settings.also)
     end = float(swept.metric(run.logits[1:2, -1])[0])
     apart = 0.0
     for _, finals in packed.carry(run, 1, list(islice(same.branches(), 4))):
@@ -113,6 +113,6 @@ def run_checks(
         checks |= identities(subject, question, swept)
         checks["null_pair"] = null_pair(subject, question, settings, swept)
         checks["direct_sum"] = direct_sum(subject, question)
-        if audit and settings.window == 1 and settings.replacement in ("other", "zero"):
+        if audit and not settings.several and settings.replacement in ("other", "zero"):
             checks["hooked_cells"] = hooked_cells(subject, question, settings, swept.values, swept.first, audit)
     return checks

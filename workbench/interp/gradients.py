@@ -50,8 +50,8 @@ class Approximation:
         """Raise `WorkbenchError` for what cannot be estimated."""
         if self.steps < 1:
             raise WorkbenchError(f"A gradient is taken at one input at least, not {self.steps}.")
-        if settings.window > 1:
-            raise WorkbenchError("Attribution estimates one layer at a time; leave the window at 1.")
+        if settings.several:
+            raise WorkbenchError("Attribution estimates one layer and one site at a time; leave the window at 1.")
         if settings.metric == "rank":
             raise WorkbenchError("A rank has no gradient; choose another metric.")
         if self.steps > 1 and settings.ablates:

@@ -37,7 +37,7 @@ def hooked(
 
     Raises `WorkbenchError` where TransformerLens has no hook for the site, or the settings need the packed engine.
     """
-    if settings.replacement not in ("other", "zero") or settings.window > 1:
+    if settings.replacement not in ("other", "zero") or settings.several:
         raise WorkbenchError("Hooks patch single layers from the other run, or zero them; the packed engine does more.")
     bridge, axes, site = subject.bridge, SITES[settings.site], settings.site
     source, target = (0, 1) if settings.direction == "denoising" else (1, 0)

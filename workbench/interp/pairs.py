@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from string import punctuation
 from typing import Any
 
 import torch
@@ -135,7 +136,7 @@ def aligned(clean: Sequence[str], corrupted: Sequence[str]) -> list[tuple[str, s
 
 def substitutes(subject: Subject, clean: str, corrupted: str) -> list[Substitute]:
     """For words in one place whose token counts differ: single-token words near the longer one in the embedding."""
-    a, b = clean.split(" "), corrupted.split(" ")
+    a, b = ([word.strip(punctuation) for word in text.split(" ")] for text in (clean, corrupted))
     found = []
     for kind, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         if kind == "replace" and j - i == m - k:

@@ -127,7 +127,7 @@ def patch(
         metric: One of `METRICS`.
         audit: Cells to recompute by hooks.
         progress: Called with the share done and a word about it.
-        more: Other fields of `sweep.Settings`: `replacement`, `layer`, `window`, `noise`, `memory_gb`, `seed`.
+        more: Other fields of `sweep.Settings`: `replacement`, `layer`, `window`, `also`, `noise`, `memory_gb`, `seed`.
 
     Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings.
     """

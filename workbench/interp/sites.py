@@ -79,7 +79,7 @@ class Map:
     """One map to sweep: a recorded run, the prompt of it that is patched, and what comes in.
 
     `first` is the first position where a patch can change anything; `layers` limits the map; `window` layers are
-    replaced at once round each layer; of positions only `at` are swept, where given.
+    replaced at once round each layer, and the site `also` with it; of positions only `at` are swept, where given.
     """
 
     packed: PackedEngine
@@ -91,6 +91,7 @@ class Map:
     layers: tuple[int, ...]
     window: int = 1
     at: tuple[int, ...] | None = None
+    also: str = ""
 
     @property
     def pos(self) -> Int[Tensor, " row"]:
@@ -118,7 +119,11 @@ class Map:
         values = torch.full(self.shape(), float("nan"), dtype=self.run.resid[0].dtype)
         if SITES[self.site][-1] == "pos":
             values[..., : self.first] = unpatched
-            if self.window == 1 and self.layers[-1] + (self.site != "resid_pre") == len(self.packed.layers):
+            if (
+                self.window == 1
+                and not self.also
+                and self.layers[-1] + (self.site != "resid_pre") == len(self.packed.layers)
+            ):
                 values[-1, ..., :-1] = unpatched
         return values
 
@@ -133,7 +138,7 @@ class Map:
                 yield from self._all_pos(row, layer)
 
     def _by_pos(self, row: int, layer: int) -> Iterator[Branches]:
-        if self.window > 1:
+        if self.window > 1 or self.also:
             yield from self._windows(row, layer)
             return
         n_layers, target = len(self.packed.layers), self.run.resid
@@ -154,12 +159,13 @@ class Map:
             yield Branches(enters, p, n, rows, key)
 
     def _windows(self, row: int, layer: int) -> Iterator[Branches]:
-        """Runs in which several layers' outputs are replaced at one position (Meng et al. 2022)."""
+        """Runs in which several layers' or sites' outputs are replaced at one position (Meng et al. 2022)."""
         low = max(0, layer - (self.window - 1) // 2)
         high = min(len(self.packed.layers), layer + self.window // 2 + 1)
         for p in self.swept_pos():
             at = torch.tensor([p], device=self.pos.device)
-            edits = [Edit(i, self.site, at, self.source(self.site, i)[at].unsqueeze(0)) for i in range(low, high)]
+            sites = [site for site in (self.site, self.also) if site]
+            edits = [Edit(i, s, at, self.source(s, i)[at].unsqueeze(0)) for i in range(low, high) for s in sites]
             make = lambda p=p: self.run.resid[low][self.target, p:].unsqueeze(0)  # noqa: E731
             yield Branches(low, p, 1, make, (row, slice(p, p + 1)), edits)
 

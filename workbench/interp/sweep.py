@@ -36,7 +36,8 @@ class Settings:
 
     - `site`, `direction`, `metric`, `replacement`: see `SITES`, `DIRECTIONS`, `METRICS`, `REPLACEMENTS`
     - `layer`: the one layer to sweep (needed for neurons); None for all
-    - `window`: layers replaced at once (attn_out and mlp_out); `noise`: standard deviations of the embedding
+    - `window`: layers replaced at once (attn_out and mlp_out); `also`: the other of those two, replaced with the site
+    - `noise`: standard deviations of the embedding
     - `memory_gb`: that the packed rows may take; `seed`: of noise and resampling
     """
 
@@ -46,6 +47,7 @@ class Settings:
     replacement: str = "other"
     layer: int | None = None
     window: int = 1
+    also: str = ""
     noise: float = 3.0
     memory_gb: float = 1.0
     seed: int = 0
@@ -67,12 +69,19 @@ class Settings:
             raise WorkbenchError("A sweep over neurons needs a layer; name one, such as 0.")
         if self.window < 1 or (self.window > 1 and self.site not in WINDOWED):
             raise WorkbenchError(f"A window of {self.window} layers goes with {' and '.join(WINDOWED)} only.")
+        if self.also and not {self.site, self.also} <= set(WINDOWED):
+            raise WorkbenchError(f"Two sites at once are {' and '.join(WINDOWED)}, not {self.site} and {self.also}.")
         if self.ablates and self.site not in OUTPUTS:
             raise WorkbenchError(f"{self.site} has no {self.replacement} ablation; choose {_either(list(OUTPUTS))}.")
 
     def layers(self, subject: Subject) -> list[int]:
         """The layers that are swept."""
         return list(range(subject.card.n_layers)) if self.layer is None else [self.layer]
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one activation is replaced at once."""
+        return self.window > 1 or bool(self.also)
 
     @property
     def ablates(self) -> bool:
@@ -162,7 +171,7 @@ def prepare(subject: Subject, question: Pair, settings: Settings) -> Prepared:
     run.logits = torch.empty(0)  # by far the largest part of it
     clean, corrupted = metric(ends).tolist()
     layers = tuple(settings.layers(subject))
-    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window)
+    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window, also=settings.also)
     return Prepared(found, metric, clean, corrupted, embeddings)
 
 
@@ -176,7 +185,7 @@ def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Pr
 
 def _run_named(subject: Subject, question: Pair, settings: Settings, progress: Progress | None) -> Swept:
     """The map over named positions: prompts of any lengths, each name patched where it stands in either."""
-    if settings.replacement != "other" or SITES[settings.site][-1] != "pos" or settings.window > 1:
+    if settings.replacement != "other" or SITES[settings.site][-1] != "pos" or settings.several:
         raise WorkbenchError(
             "Named positions go with sites by position and with the other run's activations; sweep "
             f"{_either([site for site, axes in SITES.items() if axes[-1] == 'pos'])} without a window."

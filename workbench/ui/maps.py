@@ -66,7 +66,8 @@ def _view(found: Patching | Probed, shown: np.ndarray) -> tuple[list[str], str, 
     if found.axes[-1] != "pos":
         return [f"H{i}" for i in range(shown.shape[1])], "head", 0
     if isinstance(found, Probed):
-        return style.labels(found.names), "position", found.first_difference
+        names = [style.escaped(name) for name in found.names] if found.by_name else style.labels(found.names)
+        return names, "position", found.first_difference
     return draw.column_names(found.clean_tokens, found.corrupted_tokens), "position", found.first_difference
 
 
