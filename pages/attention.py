@@ -59,6 +59,16 @@ def frame(name: str) -> tuple[str, int]:
     return drawn, times
 
 
+def atlas_of(image: draw.Atlas, here: PromptScores, chosen: tuple[int, int], times: int):
+    """The atlas as it was drawn last, if nothing in it changed: another head then costs no second drawing."""
+    key = (image.uri, chosen, times)
+    if st.session_state.get("atlas_drawn", (None,))[0] != key:
+        figure = draw.atlas(image, chosen=chosen, hover=hover_texts(here))
+        figure.update_layout(meta=times)
+        st.session_state["atlas_drawn"] = key, figure
+    return st.session_state["atlas_drawn"][1]
+
+
 @st.fragment
 def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
     n_layers, n_heads = here.entropy.shape
@@ -80,8 +90,7 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
         st.markdown(f"**All {len(names)} heads**")
         st.caption("Click one to open it. Rows of a picture attend to its columns; darker is more attention.")
         drawn, times = frame(name)
-        figure = draw.atlas(image, chosen=divmod(names.index(drawn), n_heads), hover=hover_texts(here))
-        figure.update_layout(meta=times)
+        figure = atlas_of(image, here, divmod(names.index(drawn), n_heads), times)
         chart(figure, key="atlas", name=f"{found.subject}-heads", on_click=choose, alt="Attention of all heads")
     st.markdown(f"**{name}, token by token**")
     token_view(found.head(layer, head), found.tokens, name=name, key="tokens")

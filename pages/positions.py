@@ -9,7 +9,7 @@ from workbench.figures.style import head_name
 from workbench.interp.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
-from workbench.ui.position_views import VIEWS
+from workbench.ui.position_views import FIRST, VIEWS
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
@@ -115,7 +115,9 @@ st.caption(
 )
 show_distances(subject)
 st.subheader("What else does position do?")
-more = st.segmented_control("Measure", list(VIEWS), key="more", bind="query-params", label_visibility="collapsed")
+more = st.segmented_control(
+    "Measure", list(VIEWS), default=FIRST, key="more", bind="query-params", label_visibility="collapsed"
+)
 if more:
     st.fragment(VIEWS[str(more)])(subject)
 else:

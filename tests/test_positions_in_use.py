@@ -1,11 +1,14 @@
 """What models do with positions: rotary frequencies, decoding from the stream, loss by position."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import make
+from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.figures import positions_in_use as draw
 from workbench.interp import attention_by_distance, head_scores
@@ -13,6 +16,9 @@ from workbench.interp.encodings import encoding_study
 from workbench.interp.position_loss import loss_by_position
 from workbench.interp.position_probe import position_probe
 from workbench.interp.rotary import rotary_use
+from workbench.interp.texts import TEXTS
+from workbench.subjects import load
+from workbench.subjects.positions import ENCODINGS
 
 TEXT = " ".join(str(i * 7 % 100) for i in range(40))
 
@@ -89,3 +95,39 @@ def test_texts_longer_than_the_context_are_read_as_far_as_it_goes(tiny):
 def test_texts_that_are_too_short_say_so(tiny):
     with pytest.raises(WorkbenchError, match="shorter than 33 tokens"):
         loss_by_position(tiny, ["1 2 3"])
+
+
+def test_catalogues_stand_side_by_side_a_row_a_model_and_a_block_a_score():
+    def scores(start):
+        mean = np.arange(start, start + 4).reshape(2, 2) / 10
+        return {name: (mean, mean - 0.05, mean + 0.05) for name in ("previous_token_score", "induction_score")}
+
+    figure = draw.catalogues({"rotary": scores(0), "none": scores(4)})
+    z = np.asarray(figure.data[0].z)
+    np.testing.assert_allclose(z[:, :4], [[0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]])
+    np.testing.assert_allclose(z[:, 5:], z[:, :4])
+    assert np.isnan(z[:, 4]).all()
+    assert figure.data[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
+    assert figure.layout.xaxis.ticktext == ("previous token", "induction")
+
+
+def test_the_bundled_five_differ_in_nothing_but_their_encoding():
+    folder = paths.shelf("models") / "shelf-positions"
+    configs = {}
+    for encoding in ENCODINGS:
+        subject = load(f"shelf-positions/{encoding}")
+        assert subject.card.positions == encoding and subject.name == f"shelf-positions/{encoding}"
+        assert (folder / encoding / "model.safetensors").stat().st_size < 1.5e6
+        card = json.loads((folder / encoding / "card.json").read_text())
+        assert card["sha256"] == subject.hash and card["licence"]
+        config = json.loads((folder / encoding / "config.json").read_text())
+        configs[encoding] = {k: v for k, v in config.items() if k != "positions"}
+    assert all(config == configs["none"] for config in configs.values())
+
+
+def test_the_bundled_five_show_what_the_encoding_does():
+    """No order at all costs loss; distances that are built in go on beyond the context, absolute positions do not."""
+    study = encoding_study([load(f"shelf-positions/{e}") for e in ("sinusoidal", "rotary", "alibi")], TEXTS, n=4)
+    frame = study.to_frame().set_index("encoding")
+    assert frame.loc["alibi", "loss beyond"] < frame.loc["alibi", "loss"] + 0.2
+    assert frame.loc["sinusoidal", "loss beyond"] > frame.loc["sinusoidal", "loss"] + 0.2

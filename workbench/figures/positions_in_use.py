@@ -11,6 +11,7 @@ from workbench.figures import style
 
 Curve = tuple[Float[np.ndarray, " x"], Float[np.ndarray, " x"], Float[np.ndarray, " x"]]
 """Mean and both ends of its interval."""
+LayerHead = Float[np.ndarray, "layer head"]
 
 
 def fourier(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
@@ -166,5 +167,43 @@ def mean_kernels(models: Sequence[tuple[str, Float[np.ndarray, "layer head dista
         across="distance back, tokens",
         up="mean attention",
     )
-    found.update_yaxes(type="log")
+    found.update_yaxes(type="log", dtick="D2")
+    return found
+
+
+def catalogues(
+    models: Mapping[str, Mapping[str, tuple[LayerHead, LayerHead, LayerHead]]], *, title: str = ""
+) -> go.Figure:
+    """Scores of every head, a row a model and a block a score: mean, and low and high of its 95 % interval on hover."""
+    scores = list(next(iter(models.values())))
+    widest = max(mean.size for row in models.values() for mean, _, _ in row.values())
+    z = np.full((len(models), len(scores) * (widest + 1) - 1), np.nan)
+    hover = np.full(z.shape, "", object)
+    for y, row in enumerate(models.values()):
+        for block, (mean, low, high) in enumerate(row.values()):
+            for i, (layer, head) in enumerate(np.ndindex(mean.shape)):
+                at = y, block * (widest + 1) + i
+                z[at] = mean[layer, head]
+                hover[at] = (
+                    f"<b>{style.head_name(layer, head)}</b> {mean[layer, head]:.3f}, "
+                    f"95 % interval {low[layer, head]:.3f} to {high[layer, head]:.3f}"
+                )
+    heat = go.Heatmap(
+        z=z,
+        y=list(models),
+        zmin=0,
+        zmax=1,
+        colorscale=style.ATTENTION,
+        colorbar=style.colour_bar("score"),
+        customdata=hover,
+        xgap=1,
+        ygap=3,
+        hoverongaps=False,
+        hovertemplate="%{y} %{customdata}<extra></extra>",
+    )
+    found = style.figure([heat], title=title, height=70 + 44 * len(models) + 60)
+    middles = [i * (widest + 1) + (widest - 1) / 2 for i in range(len(scores))]
+    words = [score.removesuffix("_score").replace("_", " ") for score in scores]
+    found.update_xaxes(tickvals=middles, ticktext=words, showgrid=False, ticks="", title_text="heads, layer by layer")
+    found.update_yaxes(autorange="reversed", showgrid=False)
     return found

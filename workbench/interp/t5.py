@@ -137,7 +137,7 @@ class SeqBlock(Block):
     @property
     def score_words(self) -> str:
         """The same in words."""
-        words = "not divided by √d: T5's weights start smaller instead"
+        words = "not divided by √d, since T5's weights start smaller"
         return words + (". No position enters here" if self.crosses else ", plus the bias of their distance")
 
     @property

@@ -1,11 +1,23 @@
-"""The position-encoding study: one recipe trained five times, with nothing but the position encoding changed."""
+"""The position-encoding study: one recipe trained five times, with nothing but the position encoding changed.
 
+`python -m workbench.training.encodings` trains the bundled five anew and puts them on the shelf.
+"""
+
+import sys
 from dataclasses import replace
+from datetime import date
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.store import Run, Store, Tracker
+from workbench.subjects import load
+from workbench.subjects.card import hash_files, write_card
 from workbench.subjects.positions import ENCODINGS
+from workbench.subjects.save import save
 from workbench.training import carry_out, start
 from workbench.training.recipe import Recipe
 
@@ -51,3 +63,35 @@ class _Part:
     def progress(self, fraction: float, message: str = "") -> None:
         self._child.progress(fraction, message)
         self._study.progress(self._low + fraction * self._size, f"{self._name}: {message}")
+
+
+SHELF = "shelf-positions"
+
+
+def shelve(study: Run, folder: Path) -> None:
+    """Put a finished study's five models into a folder, in half precision, each with its card."""
+    results = study.result or {}
+    for encoding, run_id in results["runs"].items():
+        subject, target = load(f"run:{run_id}"), folder / encoding
+        save(target, subject.model, subject.tokenizer, dtype=torch.float16)
+        run = Store().get(run_id)
+        facts = {
+            "name": f"{SHELF}/{encoding}",
+            "source": "bundled",
+            "sha256": hash_files(target.glob("*.safetensors")),
+            "created": date.today().isoformat(),
+            "command": "python -m workbench.training.encodings",
+            "data": f"{', '.join(run.config['corpus']['sources'])}; data hash {results['data_hash']}",
+            "metrics": {
+                "validation_loss_nats": results["validation_loss"][encoding],
+                "steps": run.config["train"]["steps"],
+                "tokens": (run.result or {})["tokens"],
+            },
+        }
+        write_card(target, {**subject.card.to_dict(), **facts})
+
+
+if __name__ == "__main__":
+    from workbench.training import train_encodings
+
+    shelve(train_encodings(SHELF), Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF)

@@ -27,10 +27,17 @@ def chart(
     more: dict[str, Any] = {}
     if on_click is not None:
         more = {"on_select": lambda: _clicked(key, on_click), "selection_mode": "points"}
-    drawn, width = figure.to_dict(), "content" if figure.layout.width else "stretch"
-    # A chart without a width stays hidden until the browser has measured its place, which a busy one may miss.
-    drawn["layout"].setdefault("width", FIRST_WIDTH)
-    st.plotly_chart(drawn, theme=None, width=width, key=key, config=config, alt=alt or None, **more)
+    more |= {"theme": None, "key": key, "config": config, "alt": alt or None}
+    if figure.layout.width:
+        st.plotly_chart(figure, width="content", **more)
+        return
+    # A chart without a width stays hidden until the browser has measured its place, which a busy one may miss. The
+    # figure itself is sent, since a dictionary of it would be validated anew, which takes longer than all the rest.
+    figure.layout.width = FIRST_WIDTH
+    try:
+        st.plotly_chart(figure, width="stretch", **more)
+    finally:
+        figure.layout.width = None
 
 
 def _clicked(key: str, on_click: Callable[[Any], None]) -> None:

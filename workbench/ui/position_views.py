@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 MOST_MODELS = 5
+BESIDE = (
+    "previous_token_score",
+    "induction_score",
+    "duplicate_token_score",
+    "first_token_attention",
+    "positional_share",
+)
+"""The shares that models are compared by, head by head."""
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading queries and keys on eight texts")
@@ -172,10 +180,12 @@ def side_by_side(subject: "Subject") -> None:
     )
     options = choices()
     start = [n for n in st.query_params.get_all("models") if n in options] or [
-        n for n in options if n in ("shelf-base", "shelf-tuned")
+        n for n in options if n.startswith("shelf-positions/")
     ]
+    if len(start) == MOST_MODELS and all(n.startswith("shelf-positions/") for n in start):
+        st.caption("Shown first: the five of the shelf, which differ in nothing but the encoding.")
     chosen = st.multiselect("Models", options, start, key="models", bind="query-params", max_selections=MOST_MODELS)
-    if not chosen or not st.toggle("Measure", key="measure", bind="query-params"):
+    if not chosen or not st.toggle("Measure", value=True, key="measure", bind="query-params"):
         return
     bar, rows = st.progress(0.0, "Loading"), []
     for i, name in enumerate(chosen):
@@ -201,7 +211,17 @@ def side_by_side(subject: "Subject") -> None:
     for column, figure, name in zip(st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True):
         with column:
             chart(figure, key=f"study_{name}", name=f"encodings-{name}", alt=name)
-    downloads(lambda: [losses, kernels], found.to_frame, name="encodings", title="Position encodings side by side")
+    heads = draw.catalogues(
+        {
+            name: {s: (row.heads.mean[s], row.heads.low[s], row.heads.high[s]) for s in BESIDE}
+            for name, row in named.items()
+        },
+        title=f"Every head of every model, mean of {found.rows[0].heads.scores.n} samples",
+    )
+    chart(heads, key="study_heads", name="encodings-heads", alt="Scores of every head, a row a model")
+    downloads(
+        lambda: [losses, kernels, heads], found.to_frame, name="encodings", title="Position encodings side by side"
+    )
 
 
 VIEWS = {
@@ -212,3 +232,5 @@ VIEWS = {
     "Models side by side": side_by_side,
 }
 """Names of the views and what draws them."""
+FIRST = "Models side by side"
+"""The view of a first visit: what the encoding does, whatever the model above."""
