@@ -33,7 +33,7 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
         torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
     ]
     if matrices:
-        found.append(Muon(matrices, lr=settings.lr, weight_decay=settings.weight_decay))
+        found.append(Muon(matrices, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay))
     return found
 
 

@@ -34,6 +34,7 @@ class Optimisation:
     - `lr` serves matrices (Muon) and everything else (AdamW); `schedule`: trapezoid (flat, then down over the last
       `decay` share of the steps) or cosine; both end at `min_lr`
     - `accumulate`: a step's rows go through in so many parts; 0 finds out how many memory needs
+    - `momentum` is Muon's, `beta2` AdamW's: a run of few hundred steps learns faster with less momentum
     - `ema`: decay of an average of the weights, which is what is evaluated and saved; 0 for none
     - `keep`: the last checkpoints that stay, beside the best; `series`: how many stay spread evenly over the
       logarithm of the steps, to see how it learned
@@ -50,6 +51,7 @@ class Optimisation:
     optimizer: str = "muon"
     schedule: str = "trapezoid"
     min_lr: float = 0.0
+    momentum: float = 0.95
     beta2: float = 0.95
     ema: float = 0.0
     accumulate: int = 1
