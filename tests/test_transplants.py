@@ -276,7 +276,7 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     done = CliRunner().invoke(app, [*asked, str(page), "--json"])
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")
-    assert text.count("<h2>") == 10 and "Not measured" not in text
+    assert text.count("<h2>") == 13 and "Not measured" not in text
     assert text.count("plotly.js v") == 1 and 'src="http' not in text  # once, and nothing from the network
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
     assert f"workbench {' '.join(asked[:-1])} --seed 0" in text

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.comparison.hybrids import SIDES, other
-from workbench.comparison.measures import Measure, measure_of, same_tokenizer
+from workbench.comparison.matching import need
+from workbench.comparison.measures import Measure, measure_of
 from workbench.errors import WorkbenchError
 from workbench.interp.branches import Branches, Edit, Recording
 from workbench.interp.packed import PackedEngine, engine
@@ -115,9 +116,7 @@ def locate_activations(
     began = time.perf_counter()
     subjects = dict(zip(SIDES, (load(base), load(tuned)), strict=True))
     first, second = subjects.values()
-    same_tokenizer(first, second)
-    if (first.card.n_layers, first.card.d_model) != (second.card.n_layers, second.card.d_model):
-        raise WorkbenchError(f"{first.name} and {second.name} differ in layers or width; choose a model and its tune.")
+    need(first, second, "layers")
     measure = on if isinstance(on, Measure) else measure_of(first, on, n=n, seed=seed)
     questions = measure.questions()
     last = max(1, min(last, min(len(prompt) for prompt, _ in questions) - 2))

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.benchmarks.scoring import Row, Scorer
-from workbench.comparison.measures import Measure, same_tokenizer
+from workbench.comparison.matching import need
+from workbench.comparison.measures import Measure
 from workbench.subjects import Subject
 from workbench.subjects.bridge import own_clone
 from workbench.subjects.intervention import check_alike
@@ -43,7 +44,7 @@ class Hybrids:
 
     def __init__(self, base: Subject, tuned: Subject, measure: Measure) -> None:
         check_alike(base, tuned)
-        same_tokenizer(base, tuned)
+        need(base, tuned, "text")
         self.measure, self.parts = measure, Parts(base)
         self.weights = {
             side: {name: p.detach() for name, p in subject.model.named_parameters()}

@@ -187,15 +187,3 @@ def _of_choices(scores: Sequence[Score], sample: Sample) -> Sequence[float]:
 
 def _of_one(scores: Sequence[Score], _sample: Sample) -> Sequence[float]:
     return scores[0].loglikelihood, float(scores[0].greedy)
-
-
-def same_tokenizer(base: Subject, tuned: Subject) -> None:
-    """Raise `WorkbenchError` where two models split text into different tokens, so that no sample is the same."""
-    if base.card.d_vocab != tuned.card.d_vocab or any(
-        base.tokenizer(text, verbose=False)["input_ids"] != tuned.tokenizer(text, verbose=False)["input_ids"]
-        for text in TEXTS[:2]
-    ):
-        raise WorkbenchError(
-            f"{base.name} and {tuned.name} split text into different tokens, so their insides cannot be exchanged; "
-            "choose a model and its fine-tune."
-        )

@@ -13,10 +13,9 @@ from workbench.comparison.activations import Carried, locate_activations
 from workbench.comparison.compare import Comparison, compare
 from workbench.comparison.locate import Located, locate
 from workbench.comparison.measures import METRICS
+from workbench.comparison.report_changes import changes
 from workbench.comparison.report_words import paragraphs
 from workbench.errors import WorkbenchError
-from workbench.figures import comparison as draw_heads
-from workbench.figures import scores as draw_scores
 from workbench.figures import transplants as draw
 from workbench.figures.export import Code, Section, Table, page
 from workbench.statistics import Difference
@@ -40,7 +39,7 @@ class Report:
 
     def to_html(self) -> str:
         """The page: plotly.js inline, all numbers with intervals and n, the commands that make it again."""
-        found = [self._summary(), self._models(), self._behaviour(), self._heads()]
+        found = [self._summary(), self._models(), *changes(self.comparison)]
         found += [self._weights(), self._between()] if self.located else []
         found += [self._activations()] if self.carried else []
         found += [self._method(), Section("Limits", paragraphs(words.LIMITS)), self._again()]
@@ -80,35 +79,6 @@ class Report:
         rows = [{"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS]
         rows.insert(0, {"": "loaded as", "base": self.settings["base"], "tuned": self.settings["tuned"]})
         return Section("The two models", [Table(pd.DataFrame(rows))])
-
-    def _behaviour(self) -> Section:
-        found = self.comparison
-        better = {row.task: row.higher_is_better for row in found.base_results.rows if row.headline}
-        drawn = found.table.assign(higher_is_better=[better.get(task, True) for task in found.table["task"]])
-        caption = (
-            "tuned minus base on the same items; 95 % paired bootstrap; p corrected over tasks (Benjamini-Hochberg)"
-        )
-        return Section(
-            "Does it behave differently?",
-            [
-                draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
-                Table(found.table, caption),
-                *(f"Left out: {note}" for note in found.notes),
-            ],
-        )
-
-    def _heads(self) -> Section:
-        found = self.comparison.heads
-        if found is None:
-            return Section("Which heads look elsewhere?", ["Heads cannot be matched between these two models."])
-        return Section(
-            "Which heads look elsewhere?",
-            [
-                *paragraphs(words.HEADS, n=found.n),
-                draw_heads.head_map(found.mean, found.low, found.high, n=found.n),
-                Table(found.to_frame().head(10), "The ten heads that moved most, 95 % Student intervals over texts"),
-            ],
-        )
 
     def _weights(self) -> Section:
         found = self.located
@@ -188,9 +158,10 @@ class Report:
             f"workbench locate {base} {tuned} --on {s['on']} -n {min(s['n'], 24)} --seed {s['seed']} --activations",
         ]
         results = self.comparison.base_results
+        data = {} if results is None else results.config.get("data", {})
         rows = [
             *({"what": f"sha256 of {x.name}", "value": x.hash} for x in (self.base, self.tuned)),
-            *({"what": f"data of {task}", "value": digest} for task, digest in results.config.get("data", {}).items()),
+            *({"what": f"data of {task}", "value": digest} for task, digest in data.items()),
             *([{"what": f"token ids of {self.located.measure}", "value": self.located.data}] if self.located else []),
             *({"what": package, "value": version(package)} for package in PACKAGES),
             {"what": "Python, machine", "value": f"{platform.python_version()}, {platform.machine()}"},

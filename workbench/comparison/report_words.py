@@ -11,6 +11,17 @@ Jensen-Shannon distance (0: the same attention, 1: nothing in common) of each he
 the same {n} texts, averaged over queries.
 """
 
+LAYERS = """
+The residual stream at the same {tokens} tokens of {n} texts, before the first layer (0) and after each. Linear CKA
+(Kornblith et al. 2019) is blind to rotation and scale, the cosine is not. Bands are 95 % intervals over texts, for CKA
+by the jackknife.
+"""
+
+WEIGHTS = """
+The update tuned − base of every matrix, read off the weights, so there is no interval: its Frobenius norm over that of
+the base's matrix, and its effective rank, exp of the entropy of its singular values (Roy & Vetterli 2007).
+"""
+
 CAUSE = """
 Cause. A hybrid has the weights of one model with some parts of the other: a layer with its norms, its attention,
 its MLP, a head with its query, key, value and output weights (where heads share keys and values, those are parts of

@@ -1,0 +1,98 @@
+"""The sections of a report that say what changed: behaviour, predictions, representation, heads, weights."""
+
+from workbench.comparison import report_words as words
+from workbench.comparison.compare import Comparison
+from workbench.comparison.layers import MEASURES
+from workbench.comparison.report_words import paragraphs
+from workbench.comparison.text import agreement
+from workbench.figures import change as draw
+from workbench.figures import comparison as draw_heads
+from workbench.figures import scores as draw_scores
+from workbench.figures.export import Section, Table
+
+
+def changes(found: Comparison) -> list[Section]:
+    """A section for every part that the two models share; what they do not share stands under the first."""
+    made = [_behaviour(found), _predictions(found), _representation(found), _heads(found), _weights(found)]
+    return [section for section in made if section is not None]
+
+
+def _behaviour(found: Comparison) -> Section | None:
+    if found.base_results is None:
+        return None
+    better = {row.task: row.higher_is_better for row in found.base_results.rows if row.headline}
+    drawn = found.table.assign(higher_is_better=[better.get(task, True) for task in found.table["task"]])
+    return Section(
+        "Does it behave differently?",
+        [
+            draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
+            Table(found.table, "Tuned minus base on the same items; 95 % paired bootstrap; p corrected over tasks"),
+            Table(found.outcomes(), "Items by who got them right"),
+            *(f"Left out: {note}" for note in found.notes),
+        ],
+    )
+
+
+def _predictions(found: Comparison) -> Section | None:
+    if found.text is None:
+        return None
+    caption = "Means over texts, nats a token, 95 % intervals; difference is tuned - base, kl is KL(tuned || base)"
+    parts: list = [Table(found.text.summary(), caption)]
+    if found.partings:
+        mean = agreement(found.partings)
+        parts.append(
+            f"Writing greedily from the same {mean['n']} prompts, both write {mean['agreed']:.1f} tokens alike before "
+            f"they part [{mean['low']:.1f}, {mean['high']:.1f}], up to 16; {mean['never_parted']} never part."
+        )
+    return Section("Does it predict other words?", parts)
+
+
+def _representation(found: Comparison) -> Section | None:
+    if found.layers is None:
+        return None
+    frame = found.layers.to_frame()
+    frame["what"] = frame["measure"].map(MEASURES)
+    moved = frame["measure"] == "difference"
+    parts: list = [
+        *paragraphs(words.LAYERS, tokens=found.layers.tokens, n=found.layers.n),
+        draw.stage_lines(frame[~moved], line="what", value="value", title="likeness", limits=(-0.02, 1.02)),
+        draw.stage_lines(frame[moved], line="what", value="value", title="|tuned − base| / |base|"),
+    ]
+    for carried in found.transfer:
+        parts += [
+            f"Linear probes of {carried.question}, trained on {carried.trained} texts and tested on others "
+            "(Wilson intervals): does a probe of the base still read the tuned model?",
+            draw.stage_lines(
+                carried.to_frame(),
+                line="pair",
+                value="accuracy",
+                title="accuracy",
+                limits=(-0.02, 1.02),
+                mark=(carried.chance, "the commonest label"),
+            ),
+        ]
+    return Section("Which layers hold something else?", parts)
+
+
+def _heads(found: Comparison) -> Section | None:
+    if (heads := found.heads) is None:
+        return None
+    return Section(
+        "Which heads look elsewhere?",
+        [
+            *paragraphs(words.HEADS, n=heads.n),
+            draw_heads.head_map(heads.mean, heads.low, heads.high, n=heads.n),
+            Table(found.head_table().head(12), "The twelve heads whose attention moved most, 95 % intervals"),
+        ],
+    )
+
+
+def _weights(found: Comparison) -> Section | None:
+    if found.weights is None:
+        return None
+    parts: list = [*paragraphs(words.WEIGHTS)]
+    for name, said, spelt in (("relative", "|update| / |base|", ".4f"), ("effective_rank", "effective rank", ".1f")):
+        values, names = found.weights.grid(name)
+        parts.append(draw.matrix_map(values, names, name=said, spelt=spelt))
+    parts.append(Table(found.weights.to_frame().head(12), "The twelve parameters that changed most"))
+    return Section("Which weights moved?", parts)
