@@ -18,7 +18,7 @@ from workbench.ui.needs import task_heads
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.words import p_text, plain_name, signed
+from workbench.ui.words import p_text, percent, plain_name, signed
 
 PAIRS = 20
 
@@ -67,8 +67,8 @@ def found_circuit(model: str, probe: str) -> None:
         (2, "All but the circuit", chosen.without),
         (3, "As many random edges", chosen.random),
     ):
-        columns[column].metric(words, f"{value.value:.0%}", help="0 % is the corrupted run, 100 % the clean one.")
-        columns[column].caption(f"[{value.low:.0%}, {value.high:.0%}], n = {value.n}")
+        columns[column].metric(words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one.")
+        columns[column].caption(f"[{percent(value.low)}, {percent(value.high)}], n = {value.n}")
     left, right = st.columns(2, gap="medium")
     with left:
         chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
@@ -81,11 +81,11 @@ def found_circuit(model: str, probe: str) -> None:
             height=260,
             column_config={n: st.column_config.NumberColumn(format="%.4f") for n in numbers},
         )
+        st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
     with right:
         strongest = found.edges.head(60)
         rows = list(zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True))
         chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
-        st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
     missed(found)
     worst = max(found.checks.values())
     st.caption(

@@ -37,7 +37,9 @@ def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
             )
         )
     found = style.figure(lines, title="How much of the clean run a circuit brings back", height=360)
-    found.update_xaxes(title_text="edges in the circuit", type="log")
+    sizes = [size.edges for size in curve]
+    found.update_xaxes(title_text="edges in the circuit", type="log", tickvals=sizes, ticktext=list(map(str, sizes)))
+    found.update_layout(margin={"t": 72}, legend={"y": 1.0})
     found.update_yaxes(title_text="0 corrupted run, 1 clean run")
     found.add_hline(y=1, line={"color": style.RULE, "width": 1})
     found.add_vline(x=chosen, line={"color": style.SOFT, "width": 1, "dash": "dot"})

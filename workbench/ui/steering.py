@@ -22,8 +22,10 @@ def steered(base: Subject, change: Intervention, prompt: str) -> None:
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
         column.caption(name)
-        column.markdown(f"{escaped(prompt)}**{escaped(text)}**")
-    st.metric("Loss on ordinary text, nats a token", f"{cost.tuned:.3f}", delta=signed(cost.difference))
+        column.markdown(f"{escaped(prompt)} **{escaped(text.strip())}**")
+    st.metric(
+        "Loss on ordinary text, nats a token", f"{cost.tuned:.3f}", delta=signed(cost.difference), delta_color="off"
+    )
     st.caption(
         f"before {cost.base:.3f}; change [{signed(cost.low)}, {signed(cost.high)}], {p_text(cost.p)}, n = {cost.n} "
         "paragraphs"

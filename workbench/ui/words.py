@@ -37,6 +37,11 @@ def signed(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
+def percent(value: float) -> str:
+    """A share in whole per cent; what rounds to nothing has no sign."""
+    return f"{round(100 * value) + 0:.0f}%".replace("-", "−")
+
+
 def p_text(p: float) -> str:
     """A p-value as papers print it."""
     return "p < 0.001" if p < 0.001 else "p = " + f"{p:.3f}".rstrip("0").rstrip(".")
