@@ -26,6 +26,18 @@ QUESTIONS = (
         "Exact activation patching: which layer and token carry the answer, in a second.",
     ),
     (
+        "lens",
+        ":material/layers:",
+        "What does each layer already believe?",
+        "Logit lens and tuned lens on your prompt, and what every head and MLP adds to the answer.",
+    ),
+    (
+        "circuits",
+        ":material/hub:",
+        "Which parts does it need?",
+        "Heads taken out one by one with intervals, the edges between them, and the model without them.",
+    ),
+    (
         "benchmarks",
         ":material/scoreboard:",
         "How good is it, and is the difference real?",
@@ -38,18 +50,23 @@ QUESTIONS = (
         "A base and a tuned model: paired tests on tasks, and how far each head moved.",
     ),
     (
+        "transplant",
+        ":material/content_cut:",
+        "Where does the change live?",
+        "Parts of one model put into the other: how much of the gain each layer and head brings along.",
+    ),
+    (
         "train",
         ":material/model_training:",
         "Can I train one?",
         "A small GPT from a recipe, on your own text, with live curves; it goes on without the browser.",
     ),
 )
-SHOWN = ("n_params", "n_layers", "n_heads", "n_ctx", "d_vocab", "positions", "licence")
 PAGE_OF = {"train": "train", "finetune": "train", "eval": "benchmarks", "compare": "compare"}
 
 
 def questions() -> None:
-    for start in (0, 3):
+    for start in range(0, len(QUESTIONS), 3):
         for column, (page, icon, question, answer) in zip(st.columns(3), QUESTIONS[start : start + 3], strict=True):
             with column.container(border=True, height="stretch"):
                 page_link(page, f"**{question}**", icon=icon)
@@ -59,19 +76,31 @@ def questions() -> None:
 def model() -> None:
     facts = cards.shelf_facts(warm.DEFAULT)
     st.markdown(f"##### {warm.DEFAULT} is ready")
-    if not facts:
+    if facts:
+        st.caption(
+            f"{facts['n_params']:,} parameters, {facts['n_layers']} layers of {facts['n_heads']} heads, positions: "
+            f"{facts['positions']}. {facts['licence']}."
+        )
+    else:
         st.caption("It is not on the shelf; Models says what else can be loaded.")
-    cards.table(cards.rows(facts, *SHOWN))
     page_link("models", "All models, and how to load others", icon=":material/deployed_code:")
 
 
 @st.fragment(run_every=None if warm.done() else 1.0)
-def picture(waited: bool) -> None:
+def pictures(waited: bool) -> None:
     if not warm.done():
-        st.caption("Its heads appear here when it is loaded.")
+        st.caption("What its heads look at, and when it learned to, appears here when the model libraries are loaded.")
         return
     if waited:
         st.rerun()
+    left, right = st.columns(2, gap="medium")
+    with left:
+        heads()
+    with right:
+        history()
+
+
+def heads() -> None:
     from workbench.figures.attention import atlas
     from workbench.ui.charts import chart
     from workbench.ui.look import PROMPT, look
@@ -79,9 +108,23 @@ def picture(waited: bool) -> None:
 
     subject = cached_load(warm.DEFAULT)
     found = look(subject, PROMPT)
-    st.markdown(f"##### Its {subject.card.n_layers * subject.card.n_heads} heads")
+    st.markdown(f"**Its {subject.card.n_layers * subject.card.n_heads} heads**")
     chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
     st.caption(f"Where each of its heads looks, on: {PROMPT}")
+
+
+def history() -> None:
+    from workbench.comparison.dynamics import bundled, dynamics
+    from workbench.figures.dynamics import dynamics as draw
+    from workbench.ui.charts import chart
+
+    if warm.DEFAULT not in bundled():
+        return
+    found = dynamics(warm.DEFAULT)
+    st.markdown("**When it learned to repeat**")
+    figure = draw(found.to_frame(), rise=found.rise(), height=400)
+    chart(figure, key="home_dynamics", name="dynamics", alt="Loss, head scores and accuracy over training")
+    st.caption("Heads that look one token back come first; then, suddenly, induction. 95 % intervals.")
 
 
 def recent() -> None:
@@ -111,10 +154,9 @@ def line(run: Run) -> None:
 st.title("What can I ask here?")
 st.caption("Train or load a small GPT, ask what it can do, look inside, change it, and see whether that mattered.")
 questions()
-left, middle, right = st.columns(3, gap="medium")
+left, right = st.columns([3, 1], gap="medium")
 with left:
     model()
-with middle:
-    picture(not warm.done())
+    pictures(not warm.done())
 with right:
     recent()
