@@ -1,5 +1,6 @@
 """Benchmarks: models on a suite in the background, scores with intervals, and the samples behind them."""
 
+import itertools
 import json
 from typing import Any
 
@@ -218,6 +219,12 @@ def differences(run: Run, results: dict[str, Results]) -> None:
 
 def browse(run: Run, results: dict[str, Results]) -> None:
     pair = list(results)[:2] if len(results) > 1 else [None, None]
+    if len(results) > 2:
+        short = short_names(list(results))
+        pairs = list(itertools.combinations(results, 2))
+        pair = st.selectbox(
+            "Whose answers differ", pairs, format_func=lambda two: " and ".join(short[name] for name in two)
+        )
     samples.browse(results, *pair)
     frames = [found.samples.assign(model=name) for name, found in results.items()]
     with st.container(horizontal=True):
@@ -252,7 +259,8 @@ def boards() -> None:
     found = leaderboard(ev.stored())
     if not found:
         return
-    with st.expander(f"Leaderboard: all stored evaluations ({len(found)} comparable groups)"):
+    groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
+    with st.expander(f"Leaderboard: all stored evaluations, {groups} of comparable ones"):
         titles = {board.title: board for board in found}
         board = titles[str(st.selectbox("Measured", list(titles), key="board"))]
         rows = []

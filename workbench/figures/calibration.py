@@ -50,5 +50,5 @@ def reliability(bins: Mapping[str, Any]) -> go.Figure:
         )
     figure.update_xaxes(title="Confidence in its choice", range=[0, 1.02], gridcolor=style.RULE)
     figure.update_yaxes(title="Share of those that are right", range=[-0.02, 1.05], gridcolor=style.RULE)
-    figure.update_layout(legend=dict(x=0, xanchor="left"), margin=dict(t=36))
+    figure.update_layout(legend=dict(x=0, xanchor="left"), margin=dict(t=48))
     return figure

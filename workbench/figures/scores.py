@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 
 from workbench.figures import style
 
-ROW, BETWEEN = 44, 84
-"""Heights in pixels: of a task, and of what is between two panels."""
+ROW, BETWEEN, LEGEND = 44, 84, 48
+"""Heights in pixels: of a task, of what is between two panels, and of the legend."""
 
 
 def dots(scores: Any) -> go.Figure:
@@ -33,7 +33,9 @@ def dots(scores: Any) -> go.Figure:
         count = len(tasks[p])
         figure.update_yaxes(tickvals=list(range(count)), ticktext=tasks[p], range=[count - 0.4, -0.6], row=row, col=1)
         figure.update_xaxes(title=p, range=[-0.02, 1.02] if p == "accuracy" else None, row=row, col=1)
-    figure.update_layout(legend=dict(x=0, xanchor="left"), margin=dict(t=36))
+    # The legend stands above the first panel, in room of its own.
+    legend = dict(x=0, xanchor="left", y=1, itemsizing="constant")
+    figure.update_layout(legend=legend, margin=dict(t=LEGEND), height=figure.layout.height + LEGEND)
     return figure
 
 
