@@ -16,6 +16,7 @@ from workbench.ui.links import page_link
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.trust import trust
 
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
@@ -134,6 +135,8 @@ except WorkbenchError as error:
     st.stop()
 numbers(found)
 figures = maps(found) + misled(found)
+if found.exact is not None:
+    trust(found.exact)
 page_link("patching", "The exact map on Patching", model=model, probe=probe, site=given["site"])
 downloads(
     lambda: figures,

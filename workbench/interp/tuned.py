@@ -230,7 +230,7 @@ class _State:
             if self.step % KEEP_EVERY == 0:
                 self.keep()
             share = 0.2 + 0.7 * self.step / self.steps
-            tell(share, f"step {self.step} of {self.steps}, {float(loss.mean()):.3f} nats from the model")
+            tell(share, f"step {self.step} of {self.steps}, {float(loss.detach().mean()):.3f} nats from the model")
 
 
 def _streams(packed: PackedEngine, ids: Int[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
