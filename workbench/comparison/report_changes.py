@@ -1,5 +1,7 @@
 """The sections of a report that say what changed: behaviour, predictions, representation, heads, weights."""
 
+import pandas as pd
+
 from workbench.comparison import report_words as words
 from workbench.comparison.compare import Comparison
 from workbench.comparison.layers import MEASURES
@@ -77,12 +79,19 @@ def _representation(found: Comparison) -> Section | None:
 def _heads(found: Comparison) -> Section | None:
     if (heads := found.heads) is None:
         return None
+    frame, rows = found.head_table(), []
+    shown = [name for name in ("name", "distance", "distance_low", "distance_high", "weights") if name in frame]
+    for score in (name for name in frame if name not in shown and f"{name}_low" in frame):
+        most = max(frame.to_dict("records"), key=lambda row, score=score: abs(row[score]))
+        ends = {"low": most[f"{score}_low"], "high": most[f"{score}_high"]}
+        rows.append({"score": score, "head": most["name"], "change": most[score], **ends})
     return Section(
         "Which heads look elsewhere?",
         [
             *paragraphs(words.HEADS, n=heads.n),
             draw_heads.head_map(heads.mean, heads.low, heads.high, n=heads.n),
-            Table(found.head_table().head(12), "The twelve heads whose attention moved most, 95 % intervals"),
+            Table(frame[shown].head(12), "The twelve heads whose attention moved most, 95 % intervals"),
+            Table(pd.DataFrame(rows), "The greatest change of each head score, tuned - base, 95 % intervals"),
         ],
     )
 

@@ -21,7 +21,7 @@ STYLE = (
     f"p{{white-space:pre-wrap;max-width:52rem}}.soft{{color:{SOFT}}}h2{{margin-top:2.4rem}}"
     f"pre{{background:{PANEL};padding:.8rem 1rem;overflow-x:auto;font-size:13px}}"
     ".table{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:.6rem 0}"
-    f"td,th{{padding:3px 9px;text-align:left;border-bottom:1px solid {RULE};overflow-wrap:anywhere}}"
+    f"td,th{{padding:3px 9px;text-align:left;border-bottom:1px solid {RULE};overflow-wrap:break-word;max-width:24rem}}"
     f"caption{{text-align:left;color:{SOFT};padding-bottom:.3rem}}"
 )
 
