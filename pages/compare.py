@@ -29,7 +29,7 @@ from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import plain_name, short_names
 
-VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights"]
+VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights", "Several"]
 DISTANCE, WEIGHTS = "attention (Jensen-Shannon distance)", "weights (relative change)"
 SNIPPETS = {
     "Behaviour": "print(found.table, found.outcomes())  # paired differences with 95 % intervals",
@@ -221,9 +221,23 @@ if view == "Behaviour":
     behaviour(base, tuned)
 else:
     first, second = cached_load(base), cached_load(tuned)
-    drawn = {"Text": views.text, "Layers": views.layers, "Heads": heads, "Weights": views.weights}
+    drawn = {
+        "Text": views.text,
+        "Layers": views.layers,
+        "Heads": heads,
+        "Weights": views.weights,
+        "Several": views.several,
+    }
     views.guarded(drawn[view], first, second)
-same_in_python(f"""\
+if view == "Several":
+    same_in_python(f"""\
+from workbench.comparison import series
+
+found = series({base!r}, [{tuned!r}])  # as many as you like
+print(found.summary(), found.table)
+""")
+else:
+    same_in_python(f"""\
 import workbench as wb
 
 found = wb.compare({base!r}, {tuned!r}, suite="core", limit=50, parts=[{view.lower()!r}])

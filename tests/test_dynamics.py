@@ -51,6 +51,11 @@ def test_every_head_and_layer_ends_where_the_last_checkpoint_is(text):  # noqa: 
         values, places, order = found.grid(measure)
         assert order == steps and len(places) == len(values) and (values[:, -1] == 0).all()
         assert values[:, 0].max() > 0
+    summary = found.summary()
+    assert summary["subject"].tolist() == [f"run:{run.id}@{step}" for step in steps]
+    assert summary["kl"].iloc[-1] == summary["head_change"].iloc[-1] == summary["layer_change"].iloc[-1] == 0
+    heads = found.table.query("measure == 'heads' and order == @steps[0]").set_index("place")["value"]
+    assert (summary["farthest_head"][0], summary["head_change"][0]) == (heads.idxmax(), heads.max())
     table = found.table.set_index(["measure", "order", "place"])["value"]
     first, last = (wb.load(f"run:{run.id}@{step}") for step in (steps[0], steps[-1]))
     layer = [(n, p) for n, p in last.model.named_parameters() if n.startswith("model.layers.0.")]

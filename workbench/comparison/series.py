@@ -45,6 +45,25 @@ class Series:
         wide = part.pivot(index="place", columns="order", values="value").reindex(index=places, columns=order)
         return wide.to_numpy(float), places, order
 
+    def summary(self) -> pd.DataFrame:
+        """One row a subject: divergence and loss with their intervals, the head that moved farthest, the layer too.
+
+        A measure that could not be had is NaN, a place "".
+        """
+        rows = []
+        for subject, part in self.table.groupby("subject", sort=False):
+            row: dict[str, Any] = {"subject": subject}
+            for measure in ("kl", "loss"):
+                found = part[part["measure"] == measure]
+                for column, name in (("value", measure), ("low", f"{measure}_low"), ("high", f"{measure}_high")):
+                    row[name] = float(found[column].iloc[0]) if len(found) else float("nan")
+            for measure, word in (("heads", "head"), ("weights", "layer")):
+                found = part[part["measure"] == measure].sort_values("value", ascending=False, kind="stable")
+                row[f"farthest_{word}"] = str(found["place"].iloc[0]) if len(found) else ""
+                row[f"{word}_change"] = float(found["value"].iloc[0]) if len(found) else float("nan")
+            rows.append(row | {"n": int(part["n"].max())})
+        return pd.DataFrame(rows)
+
     def half_way(self, measure: str = "heads") -> pd.DataFrame:
         """When each place had come half the way: the first subject from which on it stays at half its first value.
 

@@ -7,20 +7,29 @@ from typing import Any, TypeVar
 import pandas as pd
 import streamlit as st
 
-from workbench.comparison import layer_shift, lens_shift, partings, probe_transfer, text_shift, weight_shift
+from workbench.comparison import (
+    Series,
+    layer_shift,
+    lens_shift,
+    partings,
+    probe_transfer,
+    series,
+    text_shift,
+    weight_shift,
+)
 from workbench.comparison.layers import MEASURES
 from workbench.comparison.text import Parting, agreement
 from workbench.comparison.transfer import QUESTIONS
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw
 from workbench.figures.style import visible
-from workbench.subjects import Subject
+from workbench.subjects import Subject, resolve
 from workbench.ui.charts import chart, downloads
 from workbench.ui.coloured_text import coloured_text
 from workbench.ui.cut import cut
 from workbench.ui.evaluations import decimals
 from workbench.ui.progress import with_progress
-from workbench.ui.subjects import alone
+from workbench.ui.subjects import alone, choices
 from workbench.ui.words import escaped
 
 T = TypeVar("T")
@@ -254,6 +263,38 @@ def weights(base: Subject, tuned: Subject) -> None:
         "at most r. Singular values below the rounding of the weights count as 0."
     )
     downloads(lambda: figures, lambda: table, name="weights", title=f"Weights of {tuned.name} less {base.name}")
+
+
+def several(base: Subject, tuned: Subject) -> None:
+    """The base against the tuned model and any others: one row a model, and lines over the layers."""
+    options = choices()
+    known = [name for name in options if name in st.query_params.get_all("also")]
+    also = st.multiselect("And also", options, known, key="also", bind="query-params", accept_new_options=True)
+    names = list(dict.fromkeys([str(st.session_state["tuned"]), *also]))
+    exact = tuple(resolve(name) for name in names)
+
+    def work(report: Callable[[float, str], None]) -> Series:
+        with alone(base.hash):  # the others are loaded anew, and nobody else looks inside them
+            return series(base, names, progress=report)
+
+    found = with_progress(("several", base.hash, tuned.hash, exact), work)
+    if found.table.empty:
+        st.info("None of these shares a view with the base but benchmarks.", icon=":material/info:")
+        return
+    table = found.summary()
+    table.columns = [str(c).replace("_", " ") for c in table.columns]
+    st.dataframe(table, hide_index=True, column_config=decimals(table))
+    st.caption(
+        f"Each against {escaped(base.name)}, over {table['n'].max()} texts (95 % intervals): KL(tuned ‖ base) and the "
+        "loss above the base's in nats a token; the head whose attention moved farthest (Jensen-Shannon distance) and "
+        "the layer whose matrices did (relative Frobenius change)."
+    )
+    lines: Any = found.table[found.table["measure"] == "stream"]
+    if len(lines):
+        lines = lines.assign(stage=lines["place"].astype(int))
+        figure = draw.stage_lines(lines, line="subject", value="value", title="|tuned − base| / |base| of the stream")
+        chart(figure, key="several", name="several", alt="Relative difference of the stream, a line a model")
+    downloads(lambda: [figure] if len(lines) else [], lambda: found.table, name="several", title=f"Against {base.name}")
 
 
 def guarded(view: Callable[[Subject, Subject], None], base: Subject, tuned: Subject) -> None:
