@@ -118,7 +118,6 @@ def choose(name: str) -> None:
     st.session_state["head"] = name
 
 
-@st.fragment
 def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     found = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
     scores = measured("scores", base, tuned, lambda report: score_shift(base, tuned, progress=report))
@@ -228,7 +227,8 @@ else:
         "Weights": views.weights,
         "Several": views.several,
     }
-    views.guarded(drawn[view], first, second)
+    draw_view = st.fragment(views.guarded) if view == "Heads" else views.guarded  # a click redraws the heads alone
+    draw_view(drawn[view], first, second)
 if view == "Several":
     same_in_python(f"""\
 from workbench.comparison import series
