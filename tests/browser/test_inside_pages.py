@@ -248,3 +248,38 @@ def test_estimates_stand_beside_the_exact_map_with_their_correlation(open_page):
     for key in ("estimate", "exact", "scatter"):
         assert plot(page, key).is_visible()
     expect(page.get_by_test_id("stMetricValue").nth(1)).to_contain_text(" of 60")
+
+
+def test_prompts_of_unequal_length_are_shown_aligned_and_a_click_mends_them(open_page, settle):
+    clean, corrupted = "The red horse, the old dog. The red", "The red hippopotamus, the old horse. The red"
+    page = open_page("patching", clean=clean, corrupted=corrupted)
+    expect(page.get_by_text("they must be equal")).to_be_visible()
+    expect(page.locator(".pair td", has_text="ipp").first).to_be_visible()
+    page.locator('[data-testid="stMain"] .stButton button').last.click()
+    expect(page.get_by_text("Can this be trusted?")).to_be_visible()
+    settle()
+
+
+def test_linear_probes_read_a_label_off_every_layer_and_steer_along_it(open_page, settle):
+    page = open_page("linear", n="300")
+    assert plot(page, "accuracy").is_visible() and plot(page, "bits").is_visible()
+    page.get_by_test_id("stFormSubmitButton").locator("button").click()
+    expect(page.get_by_text("Kept as")).to_be_visible()
+    settle()
+
+
+def test_contrasting_prompts_steer_a_model_and_the_page_says_what_it_costs(open_page, settle):
+    page = open_page("steering")
+    page.get_by_role("button", name="Steer", exact=True).click()
+    expect(page.get_by_text("Kept as")).to_be_visible()
+    expect(page.get_by_text("n = 8 paragraphs")).to_be_visible()
+    settle()
+
+
+def test_a_benchmark_task_is_asked_again_without_named_heads(open_page, settle):
+    page = open_page("circuits")
+    page.get_by_text("a benchmark task").first.click()
+    page.get_by_label("Heads", exact=True).fill("L0H0, L1H1")
+    page.get_by_test_id("stFormSubmitButton").locator("button").first.click()
+    expect(page.get_by_text("One head at a time")).to_be_visible()
+    settle()

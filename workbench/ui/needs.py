@@ -25,8 +25,8 @@ def task_heads(model: str) -> None:
             "Heads", placeholder="all, or the layers that matter", help="Such as L3H1, L5H0; empty: see above."
         )
         if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
-            st.session_state["task_needs"] = (model, task, int(limit), str(kind), int(greedy), heads)
-    asked = st.session_state.get("task_needs")
+            st.session_state["task_asked"] = (model, task, int(limit), str(kind), int(greedy), heads)
+    asked = st.session_state.get("task_asked")
     if asked is None or asked[0] != model:
         st.caption("Each head is one evaluation of the task, so this takes minutes for a model of many heads.")
         return
