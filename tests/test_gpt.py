@@ -54,8 +54,8 @@ def test_the_cache_changes_nothing(encoding):
     whole = model(IDS).logits
     past, parts = None, []
     for part in IDS.split(7, dim=1):
-        out = model(part, past_key_values=past, use_cache=True)
-        past, parts = out.past_key_values, [*parts, out.logits]
+        out = model(part, cache=past, use_cache=True)
+        past, parts = out.cache, [*parts, out.logits]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-12, rtol=0)
 
 

@@ -49,7 +49,7 @@ def test_an_intervention_survives_json_and_is_loaded_by_name(tiny):
     assert edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
     whole = edited.model(ids).logits
     cached = edited.model(ids[:, :-1], use_cache=True)
-    last = edited.model(ids[:, -1:], past_key_values=cached.past_key_values).logits
+    last = edited.model(ids[:, -1:], cache=cached.cache).logits
     torch.testing.assert_close(whole[:, -1:], last, atol=1e-4, rtol=1e-4)
 
 

@@ -174,9 +174,9 @@ def _greedy(subject: Subject, prompt: str, n: int) -> tuple[list[int], list[floa
         raise WorkbenchError(f"The prompt fills the context of {subject.name} ({subject.n_ctx} tokens); shorten it.")
     end, cache, written, sure = subject.tokenizer.eos_token_id, None, [], []
     for _ in range(min(n, room)):
-        out = subject.model(ids, past_key_values=cache, use_cache=True)
+        out = subject.model(ids, cache=cache, use_cache=True)
         chance, token = out.logits[0, -1].float().softmax(-1).max(-1)
-        cache, ids = out.past_key_values, token[None, None]
+        cache, ids = out.cache, token[None, None]
         if int(token) == end:
             break
         written.append(int(token))

@@ -29,7 +29,7 @@ from workbench.subjects import Subject
 from workbench.subjects.bridge import shared_clone
 
 NAME = "workbench_packed"
-CACHES = ("past_key_values", "layer_past", "past_key_value")
+CACHES = ("cache", "past_key_values", "layer_past", "past_key_value")
 
 
 @dataclass

@@ -15,6 +15,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -38,7 +39,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     """
 
     model_type = "workbench-gpt"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference = ("cache",)
     attribute_map = {  # noqa: RUF012 (transformers reads it as a class attribute)
         "vocab_size": "d_vocab",
         "hidden_size": "d_model",
@@ -170,14 +171,14 @@ class Attention(nn.Module):
         hidden_states: Tensor,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> tuple[Tensor, Tensor | None]:
         """`[batch, pos, d_model]` to the attention output of the same shape, and the pattern where computed."""
         x = hidden_states
         q, k, v = self.prepare(self.q(x), self.k(x), self.v(x), position_embeddings)
-        if past_key_values is not None:
-            k, v = past_key_values.update(k, v, self.layer_idx)
+        if cache is not None:
+            k, v = cache.update(k, v, self.layer_idx)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, explicit_attention)
         z, pattern = attend(self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs)
         return self.o(z.reshape(*hidden_states.shape[:-1], -1)), pattern
@@ -285,7 +286,7 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
             config=self.config,
             inputs_embeds=x,
             attention_mask=mask,
-            past_key_values=cache,
+            cache=cache,
             position_ids=position_ids,
             allow_is_causal_skip=self.config.positions != "alibi",
         )
@@ -296,6 +297,7 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
             return bias.masked_fill(~causal, torch.finfo(x.dtype).min)
         return bias + causal
 
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -303,19 +305,19 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
         """Ids `[batch, pos]` (or embeddings) to `last_hidden_state` `[batch, pos, d_model]`."""
         x = self.tok(input_ids) if inputs_embeds is None else inputs_embeds
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
         if position_ids is None:
-            seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            seen = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(x.shape[1], device=x.device) + seen).unsqueeze(0)
-        mask = self._attention_mask(x, attention_mask, position_ids, past_key_values)
+        mask = self._attention_mask(x, attention_mask, position_ids, cache)
         vectors, turns = self.position_vectors(position_ids), None
         x = x if vectors is None else x + vectors.to(x.dtype)
         if self.config.positions == "rotary":
@@ -325,10 +327,10 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
                 x,
                 position_embeddings=turns,
                 attention_mask=mask,
-                past_key_values=past_key_values,
+                cache=cache,
                 **kwargs,
             )
-        return BaseModelOutputWithPast(last_hidden_state=self.ln_out(x), past_key_values=past_key_values)
+        return BaseModelOutputWithPast(last_hidden_state=self.ln_out(x), cache=cache)
 
 
 class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
@@ -342,6 +344,7 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.d_vocab, bias=False)
         self.post_init()
 
+    @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")
     @can_return_tuple
     def forward(
         self,
@@ -363,7 +366,7 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=out.past_key_values,
+            cache=out.cache,
             hidden_states=out.hidden_states,
             attentions=out.attentions,
         )
