@@ -12,7 +12,7 @@ from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import escaped
 
-PROMPT = "The red house, the old horse, the black dog. The red house, the old"
+PROMPT = "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old"
 WORD = "interpretable"
 MOST = 64  # positions at which a row is still readable; longer prompts are cut
 

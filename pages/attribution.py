@@ -112,7 +112,9 @@ def misled(found: Attribution) -> list:
             height=420,
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in columns[1:-1]},
         )
-    st.caption("; ".join(f"**{kind}**: {words}" for kind, words in KINDS.items() if kind != "agrees") + ".")
+    st.caption(
+        "; ".join(f"**{kind}**: {words}" for kind, words in KINDS.items() if kind != "not shown to mislead") + "."
+    )
     return [figure]
 
 
@@ -151,5 +153,5 @@ import workbench as wb
 
 found = wb.attribution(wb.load({model!r}), {probe!r}, {call})
 print(found.correlation, found.misleading)
-print(found.to_frame().query("kind != 'agrees'"))
+print(found.to_frame().query("kind != 'not shown to mislead'"))
 """)

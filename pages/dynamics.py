@@ -69,7 +69,11 @@ def changed(run: Run) -> None:
         )
         return
     key = ("changes", run.id, run.ended, run.status, against)
-    found = with_progress(key, lambda report: checkpoint_series(run, against=against, progress=report))
+    try:
+        found = with_progress(key, lambda report: checkpoint_series(run, against=against, progress=report))
+    except WorkbenchError as error:  # here, since a fragment runs again by itself
+        st.info(str(error), icon=":material/info:")
+        return
     values, places, steps = found.grid(measure)
     figure = draw_change.over_time(values, places, steps, name=MEASURES[measure], what=PARTS[measure])
     chart(figure, key="changes", name=f"changes-{measure}-{run.id}", alt=f"{MEASURES[measure]} over checkpoints")
@@ -110,10 +114,7 @@ if run is None:
     )
 else:
     st.subheader("When did each part change?")
-    try:
-        changed(run)
-    except WorkbenchError as error:
-        st.info(str(error), icon=":material/info:")
+    changed(run)
     snippet += f"""
 from workbench.comparison import checkpoint_series
 

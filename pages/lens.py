@@ -24,7 +24,7 @@ VIEW_HELP = """
 - **By token**: which words of the prompt the answer rests on (integrated gradients)
 """
 SHOWN = 24
-PROMPT = "The red house, the old horse, the black dog. The red house, the old"
+PROMPT = "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old"
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 
 

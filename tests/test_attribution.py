@@ -125,7 +125,9 @@ def test_a_probe_is_estimated_beside_its_exact_map_and_cells_that_mislead_are_na
     assert len(frame) == 36 and frame["cell"][7] == "L1H1"
     np.testing.assert_allclose(frame["error"], frame["estimate"] - frame["exact"], atol=1e-12)
     off = (frame["error"].abs() > found.tolerance) & (frame["error_p"] < 0.05)
-    assert (frame["kind"][off] != "agrees").all() and found.misleading == (frame["kind"] != "agrees").sum()
+    assert (frame["kind"][off] != "not shown to mislead").all() and found.misleading == (
+        frame["kind"] != "not shown to mislead"
+    ).sum()
     assert max(exact_map.checks.values()) < 1e-3
     alone = attribution(subject, "induction", n=6, site="z", exact=False)
     np.testing.assert_allclose(alone.estimate.effect, found.estimate.effect)

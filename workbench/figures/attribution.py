@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from workbench.figures import style
 
-COLOURS = {"agrees": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
+COLOURS = {"not shown to mislead": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
 NAMED = 8
 """Points that carry their name: those furthest off."""
 
@@ -29,7 +29,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
     found.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": style.SOFT, "width": 1}, hoverinfo="skip", showlegend=False
     )
-    worst = set(table["error"].abs().nlargest(NAMED).index) & set(table.index[table["kind"] != "agrees"])
+    worst = set(table["error"].abs().nlargest(NAMED).index) & set(table.index[table["kind"] != "not shown to mislead"])
     for kind, colour in COLOURS.items():
         part = table[table["kind"] == kind]
         if not len(part):
@@ -42,7 +42,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
             text=[style.escaped(c) if i in worst else "" for i, c in zip(part.index, part["cell"], strict=True)],
             textposition="top center",
             textfont={"size": 10, "color": colour},
-            marker={"size": 7, "color": colour, "opacity": 0.45 if kind == "agrees" else 0.9},
+            marker={"size": 7, "color": colour, "opacity": 0.45 if kind == "not shown to mislead" else 0.9},
             customdata=np.stack(
                 [
                     [style.escaped(c) for c in part["cell"]],

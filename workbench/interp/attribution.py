@@ -24,7 +24,7 @@ ROUNDING = 1e-9
 """An effect below this is a run that was not changed."""
 
 KINDS = {
-    "agrees": "neither of the two",
+    "not shown to mislead": "neither of the two",
     "off": "estimate and exact value differ by more than the tolerance",
     "wrong sign": "both differ from 0, in opposite directions",
 }
@@ -52,7 +52,7 @@ class Attribution:
     @property
     def misleading(self) -> int:
         """How many cells mislead."""
-        return 0 if self.kind is None else int((self.kind != "agrees").sum())
+        return 0 if self.kind is None else int((self.kind != "not shown to mislead").sum())
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: the axes, its name, the estimate, the exact value and their difference with intervals."""
@@ -158,7 +158,7 @@ def compared(found: Attribution, gap: Float[np.ndarray, " n"]) -> Attribution:
     moved = [side.samples - start for side in (estimate, exact)]
     moved = [np.where(np.abs(side) < ROUNDING, 0.0, side) for side in moved]
     error = cell_statistics(estimate.samples - exact.samples)
-    kind = np.full(exact.effect.shape, "agrees", dtype="<U10")
+    kind = np.full(exact.effect.shape, "not shown to mislead", dtype="<U20")
     kind[(np.abs(error.mean) > found.tolerance) & (error.p < ALPHA)] = "off"
     apart = np.sign(moved[0].mean(0)) != np.sign(moved[1].mean(0))
     kind[estimate.significant & exact.significant & apart] = "wrong sign"
