@@ -180,7 +180,10 @@ def test_a_model_that_cannot_be_packed_goes_through_the_hooks_and_says_so(tiny):
         ({"corrupted": "5 9 31"}, r"has 9 tokens and the corrupted one 3.*part at token 4.*'44'.*its end"),
         ({"corrupted": CLEAN}, "the same"),
         ({"clean": " ".join(["1"] * 65)}, "65 tokens"),
-        ({"answer": "7 8"}, "answer '7 8' is 2 tokens"),
+        ({"answer": "7 8", "metric": "rank"}, "rank is read off one prediction.*single token.*log_prob"),
+        ({"answer": "7 8", "wrong": "7"}, "'7 8' and the wrong answer '7' begin alike"),
+        ({"answer": "7 8", "wrong": ["9", "7 8"]}, "are both '7 8'"),
+        ({"answer": "7 " * 60}, "have 68 tokens, and the context of tiny holds 64"),
         ({"answer": "8"}, "are both '8'"),
         ({"site": "soul"}, "site is 'soul'.*resid_pre"),
         ({"direction": "sideways"}, "denoising or noising"),
@@ -237,7 +240,7 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
     subject = subject_of(tiny_gpt())
     own = getattr(PackedEngine, part)
     faults = {
-        "carry": lambda self, run, prompt, branches: own(self, run, prompt, branches)[:-1],
+        "carry": lambda self, run, prompt, branches, **given: own(self, run, prompt, branches, **given)[:-1],
         "block": lambda self, *args, **given: (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05,
         "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
     }

@@ -1,7 +1,9 @@
 """What is verified on every map before it may be believed: the panel "Can this be trusted?"."""
 
+from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,9 +35,8 @@ WORDS = {
 @torch.no_grad()
 def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
     """The two unpatched runs against `transformers`, untouched."""
-    logits = torch.cat([subject.model(ids[None]).logits[:, -1] for ids in question.prompts])
-    ends = torch.tensor([swept.clean, swept.corrupted], dtype=logits.dtype, device=logits.device)
-    return float((swept.metric(logits) - ends).abs().max())
+    ends = [float(swept.metric(subject.model(ids[None]).logits)[0]) for ids in question.prompts]
+    return max(abs(end - said) for end, said in zip(ends, (swept.clean, swept.corrupted), strict=True))
 
 
 @torch.no_grad()
@@ -45,12 +46,12 @@ def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, floa
     alike = len(question.clean) == len(question.corrupted)
     run = packed.record(torch.stack([question.clean if alike else question.corrupted, question.corrupted]))
     first, n_layers = min(question.first_difference, len(question.corrupted) - 1), len(packed.layers)
-    ends = swept.metric(run.logits[:, -1]).tolist()
+    ends = swept.metric(run.logits).tolist()
     itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "itself")
     middle = Branches(n_layers // 2, first, 1, lambda: run.resid[n_layers // 2][1, first:].unsqueeze(0), "itself")
     whole = Branches(0, first, 1, lambda: run.resid[0][0, first:].unsqueeze(0), "whole")
     apart = {"identity_patch": 0.0, "full_patch": 0.0}
-    for branch, final in packed.carry(run, 1, [itself, middle, whole]):
+    for branch, final in packed.carry(run, 1, [itself, middle, whole], last=swept.metric.reads):
         name, end = ("full_patch", ends[0]) if branch.key == "whole" else ("identity_patch", ends[1])
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
         apart[name] = max(apart[name], abs(value - end))
@@ -70,10 +71,11 @@ def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept
     run = packed.record(torch.stack([question.corrupted, question.corrupted]))
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
-    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, also=settings.also)
-    end = float(swept.metric(run.logits[1:2, -1])[0])
+    more = {"also": settings.also, "fed": question.fed}
+    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, **more)
+    end = float(swept.metric(run.logits[1:2])[0])
     apart = 0.0
-    for _, finals in packed.carry(run, 1, list(islice(same.branches(), 4))):
+    for _, finals in packed.carry(run, 1, list(islice(same.branches(), 4)), last=swept.metric.reads):
         values = swept.metric.of(packed.logits(finals, swept.metric.tokens))
         apart = max(apart, float((values - end).abs().max()))
     return apart
@@ -105,14 +107,24 @@ def failed(checks: dict[str, float]) -> list[str]:
 def run_checks(
     subject: Subject, question: Pair, settings: Settings, swept: Swept, *, audit: int, packed: bool
 ) -> dict[str, float]:
-    """Every check that goes with these settings, as differences in the metric's unit; see `WORDS`."""
+    """Every check that goes with these settings, as differences in the metric's unit; see `WORDS`.
+
+    Of answers of several tokens each is checked by itself, and the worst is said.
+    """
+    if question.parts:
+        how = replace(settings, metric="log_prob")
+        sides = zip(question.parts, swept.parts, strict=True)
+        each = [run_checks(subject, part, how, side, audit=audit, packed=packed) for part, side in sides]
+        worst = {name: float(np.max([checks[name] for checks in each])) for name in each[0]}
+        return {**worst, "direct_sum": direct_sum(subject, question)} if packed else worst
     checks = {"not_fired": float(torch.isnan(swept.values).sum())}
     if settings.replacement != "noise":
         checks["plain_model"] = plain_model(subject, question, swept)
     if packed:
         checks |= identities(subject, question, swept)
         checks["null_pair"] = null_pair(subject, question, settings, swept)
-        checks["direct_sum"] = direct_sum(subject, question)
+        if question.wrongs:
+            checks["direct_sum"] = direct_sum(subject, question)
         if audit and not settings.several and settings.replacement in ("other", "zero"):
             checks["hooked_cells"] = hooked_cells(subject, question, settings, swept.values, swept.first, audit)
     return checks

@@ -178,7 +178,7 @@ def edge_scores(packed: PackedEngine, graph: Graph, question: Question, steps: i
             return written.sum(0) + nothing[first : first + n]
 
         logits = run_graph(packed, graph, question.run, embedding, read)
-        (found,) = torch.autograd.grad(question.metric(logits[None])[0], nothing)
+        (found,) = torch.autograd.grad(question.metric(logits[None, None])[0], nothing)
         gradient += found / steps
     return gradient.flatten(1) @ (question.clean - question.corrupted).flatten(1).T
 

@@ -160,7 +160,7 @@ def edge_effects(
     run: Recording,
     differs: Float[Tensor, "sender pos d_model"],
     edges: list[tuple[int, int]],
-) -> Float[Tensor, "edge d_model"]:
+) -> Float[Tensor, "edge 1 d_model"]:
     """Path patching: the last stream of the run (prompt 0) when one edge (receiver, sender) carries `differs` more.
 
     Exact, and packed: all edges in one go, each alone; the sender's other edges stay as they are.
@@ -170,11 +170,11 @@ def edge_effects(
     by_receiver: dict[int, list[int]] = {}
     for i, (receiver, _) in enumerate(edges):
         by_receiver.setdefault(receiver, []).append(i)
-    final = run.resid[-1][0, -1].repeat(len(edges), 1)
+    final = run.resid[-1][0, -1:].repeat(len(edges), 1, 1)
     for receiver, which in by_receiver.items():
         moved = differs[[edges[i][1] for i in which]]
         if receiver == len(graph.receivers) - 1:
-            final[which] = run.resid[-1][0, -1] + moved[:, -1]
+            final[which] = run.resid[-1][0, -1:] + moved[:, -1:]
             continue
         layer, part = divmod(receiver, graph.per_layer)
 
@@ -212,4 +212,4 @@ def faithfulness(
     """The metric of a circuit, run exactly: 0 is the corrupted run, 1 the clean run."""
     read = masked(mask.to(question.clean.device), question.corrupted)
     logits = run_graph(packed, graph, question.run, question.clean[0], read)
-    return float(question.metric(logits[None])[0])
+    return float(question.metric(logits[None, None])[0])

@@ -71,7 +71,7 @@ def gradients(
     with torch.enable_grad():
         entered = embeddings.detach().clone().requires_grad_()
         run = packed.trace(ids, entered)
-        values = metric(run.logits[:, -1])
+        values = metric(run.logits)
         names = [(name, i) for name in FIELDS for i in range(len(getattr(run, name)))]
         wanted = [getattr(run, name)[i] for name, i in names]
         found = torch.autograd.grad(values.sum(), [entered, *wanted], allow_unused=True)

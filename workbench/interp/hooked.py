@@ -10,7 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.metrics import metric_of
 from workbench.interp.pairs import Pair
 from workbench.interp.sites import SITES
-from workbench.interp.sweep import Progress, Settings, Swept
+from workbench.interp.sweep import Progress, Settings, Swept, together
 from workbench.subjects import Subject
 
 HOOKS = {
@@ -37,6 +37,8 @@ def hooked(
 
     Raises `WorkbenchError` where TransformerLens has no hook for the site, or the settings need the packed engine.
     """
+    if question.parts:
+        return together(question, settings, lambda part, how: hooked(subject, part, how, cells=cells))
     if settings.replacement not in ("other", "zero") or settings.several:
         raise WorkbenchError("Hooks patch single layers from the other run, or zero them; the packed engine does more.")
     bridge, axes, site = subject.bridge, SITES[settings.site], settings.site
@@ -47,17 +49,15 @@ def hooked(
     with torch.no_grad():
         wanted = (name, "hook_resid_pre") if site == "resid_mid" else (name,)
         both = [bridge.run_with_cache(x[None], names_filter=lambda n: n.endswith(wanted)) for x in question.prompts]
-        logits, caches = torch.cat([logits[:, -1] for logits, _ in both]), [cache for _, cache in both]
-        cache, theirs = caches[target], caches[source]
+        cache, theirs = both[target][1], both[source][1]
         n_layers = subject.card.n_layers
         if f"blocks.{n_layers - 1}.{name}" not in cache:
             raise WorkbenchError(f"TransformerLens has no {site} for {subject.card.architecture}; choose another site.")
-        metric = metric_of(settings.metric, question, logits[0])
-        clean, corrupted = metric(logits).tolist()
+        metric = metric_of(settings.metric, question, both[0][0][0, -1])
+        clean, corrupted = (float(metric(logits)[0]) for logits, _ in both)
         layers = settings.layers(subject)
         sizes = _sizes(cache[f"blocks.{n_layers - 1}.{name}"], site, len(layers))
-        if question.places:
-            sizes["pos"] = len(question.places)
+        sizes["pos"] = len(question.places) or sizes["pos"] - question.fed
         values = torch.full([sizes[axis] for axis in axes], float("nan"), dtype=subject.model.dtype)
         todo = cells if cells is not None else [tuple(c) for c in torch.ones(values.shape).nonzero().tolist()]
         for done, cell in enumerate(todo):
@@ -72,7 +72,7 @@ def hooked(
             given = torch.zeros_like(given) if settings.ablates else given
             hook = (full, _putting(given, _where(site, here)))
             out = bridge.run_with_hooks(question.prompts[target][None], fwd_hooks=[hook])
-            values[cell] = metric(out[:, -1])[0].to(values.dtype).cpu()
+            values[cell] = metric(out)[0].to(values.dtype).cpu()
             if progress is not None and done % 8 == 0:
                 progress((done + 1) / len(todo), f"{site}: {done + 1} of {len(todo)} hooked runs")
     return Swept(values, clean, corrupted, question.first_difference, metric)

@@ -109,7 +109,7 @@ def input_attribution(
         """The output at points of the line, and its gradient along it by token, `[share, pos]`."""
         with torch.enable_grad():
             at = (start + shares[:, None, None] * (end - start)).requires_grad_()
-            values = metric(subject.model(inputs_embeds=at, use_cache=False).logits[:, -1])
+            values = metric(subject.model(inputs_embeds=at, use_cache=False).logits)
             (gradient,) = torch.autograd.grad(values.sum(), at)
         return values.detach().double(), (gradient * (end - start)).sum(-1).double()
 

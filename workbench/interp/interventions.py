@@ -196,11 +196,11 @@ def needed_heads(
     for done, item in enumerate(made.items):
         run = packed.record(item.pair.clean.unsqueeze(0))
         metric = metric_of(asked.metric, item.pair, run.logits[0, -1])
-        intact.append(float(metric(run.logits[:, -1])[0]))
+        intact.append(float(metric(run.logits)[0]))
         values = torch.empty(n_layers, n_heads)
         branches = [_without_each(packed, run, layer, given[layer]) for layer in range(n_layers)]
         for chunk in split(branches, run, 1.0):
-            for branch, finals in packed.carry(run, 0, chunk):
+            for branch, finals in packed.carry(run, 0, chunk, last=metric.reads):
                 values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).float().cpu()
         samples.append(intact[-1] - values.numpy())
         if progress is not None:
@@ -263,8 +263,8 @@ def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: 
     for item in made.items:
         for side, subject in enumerate((base, edited)):
             with torch.no_grad():
-                logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits[:, -1]
-            metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0])(logits)[0]))
+                logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits
+            metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0, -1])(logits)[0]))
     return Effect(
         base.name,
         edited.name,

@@ -262,11 +262,11 @@ class PackedEngine:
 
     @torch.no_grad()
     def carry(
-        self, target: Recording, prompt: int, branches: list[Branches], *, last: int | None = None
-    ) -> list[tuple[Branches, Float[Tensor, "n *last d_model"]]]:
-        """Carry branches to the last layer; gives each one's last-position residual stream, before the final norm.
+        self, target: Recording, prompt: int, branches: list[Branches], *, last: int = 1
+    ) -> list[tuple[Branches, Float[Tensor, "n last d_model"]]]:
+        """Carry branches to the last layer; gives each one's residual stream there, before the final norm.
 
-        With `last`, that of as many last positions, or of all that a branch has.
+        It is that of the `last` last positions, or of all that a branch has.
         """
         by_pos: dict[int, list[Branches]] = {}
         for branch in sorted(branches, key=lambda b: b.layer):
@@ -293,8 +293,7 @@ class PackedEngine:
                     rows[p] = part.unflatten(0, (n, -1))
         done = []
         for p, found in by_pos.items():
-            read = rows[p][:, -1] if last is None else rows[p][:, -last:]
-            finals = read.split([b.n for b in found])
+            finals = rows[p][:, -last:].split([b.n for b in found])
             done += list(zip(found, finals, strict=True))
         return done
 
@@ -311,8 +310,8 @@ class PackedEngine:
 
     @torch.no_grad()
     def logits(
-        self, resid: Float[Tensor, "n d_model"], tokens: Int[Tensor, " token"] | None = None
-    ) -> Float[Tensor, "n token"]:
+        self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
+    ) -> Float[Tensor, "*batch token"]:
         """Logits of the residual stream after the last layer, of `tokens` only where given."""
         return self.readable(resid, tokens)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from itertools import product
 from string import punctuation
 from typing import Any
 
@@ -42,6 +43,10 @@ class Pair:
 
     `places` are named positions (name, in the clean prompt, in the corrupted one); with them the prompts may differ in
     length, and only those positions are patched.
+
+    Where an answer has several tokens, `answers` and `wrongs` are the first of each, and `parts` has a question for
+    each answer, then each wrong answer: both prompts followed by it but for its last token. Its `answers` are then that
+    answer's tokens in order, of which the last `fed` of both prompts are the model's to read.
     """
 
     clean: Int[Tensor, " pos"]
@@ -49,6 +54,8 @@ class Pair:
     answers: tuple[int, ...]
     wrongs: tuple[int, ...]
     places: tuple[tuple[str, int, int], ...] = ()
+    parts: tuple["Pair", ...] = ()
+    fed: int = 0
 
     @property
     def answer(self) -> int:
@@ -82,14 +89,16 @@ def pair(
     *,
     places: tuple[tuple[str, int, int], ...] = (),
     offer: bool = True,
+    spelt: bool = False,
 ) -> Pair:
     """Tokenise and check a prompt pair; `answer` and `wrong` are one token each, or several such words.
 
     With `places` (see `Pair`) the prompts may have different lengths; `offer` looks for words that would mend those
-    that may not, which takes a while.
+    that may not, which takes a while; `spelt` allows answers of several tokens.
 
     Raises `WorkbenchError` for prompts of different length (showing the first tokens that differ, and which words
-    to lengthen), equal prompts, and answers that are not one token each or occur on both sides.
+    to lengthen), equal prompts, and answers that are not one token each (unless `spelt`), occur on both sides, begin
+    one another or do not fit the context.
     """
     a, b = subject.encode(clean, "clean prompt")[0], subject.encode(corrupted, "corrupted prompt")[0]
     if len(a) != len(b) and not places:
@@ -97,15 +106,42 @@ def pair(
     if torch.equal(a, b):
         raise WorkbenchError("The clean and the corrupted prompt are the same; change the words the answer hangs on.")
     answers, wrongs = (
-        tuple(subject.answer_id(word, what) for word in ([words] if isinstance(words, str) else words))
+        [subject.answer_ids(word, what, several=spelt) for word in ([words] if isinstance(words, str) else words)]
         for words, what in ((answer, "answer"), (wrong, "wrong answer"))
     )
     if not answers or not wrongs:
         raise WorkbenchError("There is no answer or no wrong answer; give at least one of each.")
-    if common := set(answers) & set(wrongs):
-        word = subject.tokens(torch.tensor(sorted(common)))[0]
-        raise WorkbenchError(f"The answer and the wrong answer are both {word!r}; give two different ones.")
-    return Pair(a, b, answers, wrongs, places)
+    _told_apart(subject, answers, wrongs)
+    firsts = (tuple(ids[0] for ids in side) for side in (answers, wrongs))
+    longest = max(map(len, [*answers, *wrongs]))
+    if (needed := len(a) + longest - 1) > subject.n_ctx:
+        raise WorkbenchError(
+            f"Prompt and answer have {needed} tokens, and the context of {subject.name} holds {subject.n_ctx}; "
+            "shorten one of them."
+        )
+    parts = tuple(_followed(a, b, ids) for ids in (*answers, *wrongs)) if longest > 1 else ()
+    return Pair(a, b, *firsts, places, parts)
+
+
+def _told_apart(subject: Subject, answers: list[tuple[int, ...]], wrongs: list[tuple[int, ...]]) -> None:
+    """Raise `WorkbenchError` where an answer is also wrong, or is how a wrong one begins (or the other way round)."""
+    for one, other in product(answers, wrongs):
+        n = min(len(one), len(other))
+        if one[:n] != other[:n]:
+            continue
+        words = [subject.tokenizer.decode(list(ids)) for ids in (one, other)]
+        if one == other:
+            raise WorkbenchError(f"The answer and the wrong answer are both {words[0]!r}; give two different ones.")
+        raise WorkbenchError(
+            f"The answer {words[0]!r} and the wrong answer {words[1]!r} begin alike to the end of the shorter one, so "
+            "it is always the likelier; give two that part."
+        )
+
+
+def _followed(clean: Tensor, corrupted: Tensor, answer: tuple[int, ...]) -> Pair:
+    """Both prompts followed by an answer but for its last token."""
+    fed = torch.tensor(answer[:-1], dtype=clean.dtype, device=clean.device)
+    return Pair(torch.cat([clean, fed]), torch.cat([corrupted, fed]), answer, (), fed=len(fed))
 
 
 def _unequal(subject: Subject, first: tuple[str, Tensor], second: tuple[str, Tensor], offer: bool) -> LengthError:
@@ -183,14 +219,21 @@ def single(subject: Subject, prompt: str, answer: str, wrong: str = "") -> Pair:
     return Pair(ids, ids, answers, wrongs)
 
 
-def warnings(subject: Subject, clean: str, corrupted: str) -> list[str]:
-    """What is known to spoil results without being an error: a space at the end, a missing first token."""
+def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str] = ()) -> list[str]:
+    """What is known to spoil results without being an error: a space too many or too few, a missing first token."""
     found = []
     if clean.endswith(" ") or corrupted.endswith(" "):
         found.append(
             "A prompt ends in a space. Most tokenizers join the space to the next word, so the model has seen no "
             "word follow a lone space: put it at the start of the answers."
         )
+    for word in answers:
+        bare, spaced = (len(subject.answer_ids(text, several=True)) for text in (word, f" {word}"))
+        if bare > 1 and spaced < bare and not word.startswith(" "):
+            found.append(
+                f"The answer {word!r} is {bare} tokens and {' ' + word!r} {spaced}: without its leading space it goes "
+                "on the prompt's last word."
+            )
     first = subject.tokenizer.bos_token_id
     ids = subject.encode(clean)[0]
     adds = bool(getattr(subject.tokenizer, "add_bos_token", False))

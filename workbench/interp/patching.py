@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from workbench.errors import WorkbenchError
 from workbench.interp.checks import run_checks
 from workbench.interp.hooked import hooked, hooked_sweep
-from workbench.interp.metrics import METRICS
+from workbench.interp.metrics import METRICS, SIDES
 from workbench.interp.packed import UnpackableError
 from workbench.interp.pairs import Pair, Words, pair, warnings
 from workbench.interp.sites import REPLACEMENTS, SITES
@@ -47,6 +48,7 @@ class Patching:
       of `metric_name`; row i is layer `layers[i]`
     - `clean_metric`, `corrupted_metric`: the metric of the two unpatched runs
     - `clean_tokens`, `corrupted_tokens`: one string a position; `n`: prompt pairs averaged (1: no interval)
+    - `spelt`: the tokens of each answer, then each wrong one, where one has several
     - `checks`: what was verified on this very map, as differences in the metric's unit
     - `warnings`: what is known to spoil such results
     """
@@ -71,6 +73,7 @@ class Patching:
     engine: str
     n: int = 1
     metric_name: str = "logit_difference"
+    spelt: list[list[str]] = field(default_factory=list)
     checks: dict[str, float] = field(default_factory=dict)
     replacement: str = "other"
     window: int = 1
@@ -112,15 +115,16 @@ def patch(
 ) -> Patching:
     """Sweep one site over the whole model, exactly.
 
-    The metric is read at the last position. `audit` random cells are recomputed by TransformerLens's hooks, one run
-    each, and the greatest difference is reported in `checks`. Architectures that the packed engine cannot run go
-    through the hooks, and say so.
+    The metric is read at the last position; of an answer of several tokens it is read where each of them is predicted,
+    those before it given (`metrics.SIDES` has the metrics that take such answers). `audit` random cells are recomputed
+    by TransformerLens's hooks, one run each, and the greatest difference is reported in `checks`. Architectures that
+    the packed engine cannot run go through the hooks, and say so.
 
     Args:
         subject: The model.
         clean: The prompt with the right answer.
         corrupted: As many tokens, another answer.
-        answer: What the clean prompt leads to: a word of one token, or several.
+        answer: What the clean prompt leads to: a word or a whole continuation, or several.
         wrong: What the corrupted prompt leads to.
         site: What is patched, one of `SITES`.
         direction: One of `DIRECTIONS`.
@@ -135,7 +139,12 @@ def patch(
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
-    question = pair(subject, clean, corrupted, answer, wrong)
+    question = pair(subject, clean, corrupted, answer, wrong, spelt=True)
+    if question.parts and metric not in SIDES:
+        raise WorkbenchError(
+            f"The metric {metric} is read off one prediction, and an answer here has several tokens; give answers of "
+            f"a single token, or choose {', '.join(SIDES)}, which take whole continuations."
+        )
     began, how = time.perf_counter(), "packed"
     try:
         swept = run_sweep(subject, question, settings, progress)
@@ -156,19 +165,20 @@ def patch(
         corrupted_metric=swept.corrupted,
         clean=clean,
         corrupted=corrupted,
-        answer=_words(answer),
-        wrong=_words(wrong),
+        answer=",".join(_listed(answer)),
+        wrong=",".join(_listed(wrong)),
         clean_tokens=subject.tokens(question.clean),
         corrupted_tokens=subject.tokens(question.corrupted),
         first_difference=question.first_difference,
         seconds=seconds,
         engine=how,
         metric_name=metric,
+        spelt=[subject.tokens(torch.tensor(part.answers)) for part in question.parts],
         checks=run_checks(subject, question, settings, swept, audit=audit, packed=how == "packed"),
         replacement=settings.replacement,
         window=settings.window,
         layers=settings.layers(subject),
-        warnings=warnings(subject, clean, corrupted),
+        warnings=warnings(subject, clean, corrupted, [*_listed(answer), *_listed(wrong)]),
     )
 
 
@@ -181,5 +191,5 @@ def check_span(swept: Swept, metric: str) -> None:
         )
 
 
-def _words(words: Words) -> str:
-    return words if isinstance(words, str) else ",".join(words)
+def _listed(words: Words) -> list[str]:
+    return [words] if isinstance(words, str) else list(words)

@@ -35,6 +35,6 @@ def question_of(packed: PackedEngine, pair: Any, metric_name: str) -> Question:
     """Record a tokenised pair."""
     clean, corrupted = (packed.record(ids[None]) for ids in (pair.clean, pair.corrupted))
     metric = metric_of(metric_name, pair, clean.logits[0, -1])
-    ends = tuple(float(metric(run.logits[:, -1])[0]) for run in (clean, corrupted))
+    ends = tuple(float(metric(run.logits)[0]) for run in (clean, corrupted))
     written = [sender_values(packed, run, 0) for run in (clean, corrupted)]
     return Question(clean, corrupted, written[0], written[1], metric, (ends[0], ends[1]))

@@ -79,7 +79,8 @@ class Map:
     """One map to sweep: a recorded run, the prompt of it that is patched, and what comes in.
 
     `first` is the first position where a patch can change anything; `layers` limits the map; `window` layers are
-    replaced at once round each layer, and the site `also` with it; of positions only `at` are swept, where given.
+    replaced at once round each layer, and the site `also` with it; of positions only `at` are swept, where given, and
+    never the last `fed`, which belong to the answer: the runs are read from the position before them on.
     """
 
     packed: PackedEngine
@@ -92,6 +93,7 @@ class Map:
     window: int = 1
     at: tuple[int, ...] | None = None
     also: str = ""
+    fed: int = 0
 
     @property
     def pos(self) -> Int[Tensor, " row"]:
@@ -100,7 +102,7 @@ class Map:
 
     def swept_pos(self) -> list[int]:
         """The positions that are patched one by one."""
-        every = range(self.first, self.run.resid[0].shape[1])
+        every = range(self.first, self.run.resid[0].shape[1] - self.fed)
         return list(every) if self.at is None else [p for p in every if p in self.at]
 
     def shape(self) -> tuple[int, ...]:
@@ -124,7 +126,7 @@ class Map:
                 and not self.also
                 and self.layers[-1] + (self.site != "resid_pre") == len(self.packed.layers)
             ):
-                values[-1, ..., :-1] = unpatched
+                values[-1, ..., : -1 - self.fed] = unpatched
         return values
 
     def branches(self) -> Iterator[Branches]:
@@ -147,8 +149,8 @@ class Map:
         n_pos = target[0].shape[1]
         n = self.run.z[0].shape[2] if self.site == "z_by_pos" else 1
         for p in self.swept_pos():
-            if enters == n_layers and p < n_pos - 1:
-                continue  # after the last block, nothing moves from this position to the answer's
+            if enters == n_layers and p < n_pos - 1 - self.fed:
+                continue  # after the last block, nothing moves from this position to where the answer is read
 
             def rows(p=p) -> Tensor:
                 found = target[enters][self.target, p:].repeat(n, 1, 1)

@@ -1,7 +1,7 @@
 """All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a cell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.branches import Branches, Recording
-from workbench.interp.metrics import METRICS, Metric, metric_of
+from workbench.interp.metrics import METRICS, SIDES, Metric, metric_of
 from workbench.interp.packed import engine
 from workbench.interp.pairs import Pair
 from workbench.interp.sites import (
@@ -102,7 +102,8 @@ def settings_of(**given: Any) -> Settings:
 class Swept:
     """One question's map in the metric's unit, laid out by the site's axes, and the two unpatched runs.
 
-    `first` is the first position whose cells were computed: before it a patch changes nothing.
+    `first` is the first position whose cells were computed: before it a patch changes nothing. `parts` are the maps
+    of the answers, one by one, where they have several tokens.
     """
 
     values: Float[Tensor, "*axes"]
@@ -110,6 +111,7 @@ class Swept:
     corrupted: float
     first: int
     metric: Metric = field(repr=False)
+    parts: tuple["Swept", ...] = ()
 
     @property
     def effect(self) -> Float[Tensor, "*axes"]:
@@ -156,22 +158,21 @@ def prepare(subject: Subject, question: Pair, settings: Settings) -> Prepared:
     with torch.no_grad():
         embeddings = embed(ids)
     run = packed.record(ids)
-    ends = run.logits[:, -1].clone()
-    metric = metric_of(settings.metric, question, ends[0])
+    metric = metric_of(settings.metric, question, run.logits[0, -1])
+    clean, corrupted = metric(run.logits).tolist()
     first = question.first_difference
     if settings.replacement == "noise":
         noised, embeddings = _noised(subject, question, settings)
         run = packed.record(noised, embeddings)
-        ends[1] = run.logits[1, -1]
+        corrupted = float(metric(run.logits)[1])
     source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
     come_in = source_of_run(run, source)
     if settings.ablates:
         target, first = 0, 0
-        come_in = _ablation(subject, run, settings)
+        come_in = _ablation(subject, run, settings, question.fed)
     run.logits = torch.empty(0)  # by far the largest part of it
-    clean, corrupted = metric(ends).tolist()
-    layers = tuple(settings.layers(subject))
-    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window, also=settings.also)
+    layers, more = tuple(settings.layers(subject)), {"also": settings.also, "fed": question.fed}
+    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window, **more)
     return Prepared(found, metric, clean, corrupted, embeddings)
 
 
@@ -179,8 +180,30 @@ def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Pr
     """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
     if question.places:
         return _run_named(subject, question, settings, progress)
+    if question.parts:
+        return together(question, settings, lambda part, how: run_sweep(subject, part, how, progress))
     ready = prepare(subject, question, settings)
-    return ready.swept(_carry_all(ready.map, ready.metric, ready.unpatched, settings, progress))
+    values = _carry_all(ready.map, ready.metric, ready.unpatched, settings, progress)
+    by_pos = SITES[settings.site][-1] == "pos"
+    return ready.swept(values[..., : values.shape[-1] - question.fed] if by_pos else values)
+
+
+def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings], Swept]) -> Swept:
+    """The map of answers of several tokens: `run` gives each one's log-probability, and the metric is theirs.
+
+    Maps by position have the prompt's positions; at all others a head or neuron is replaced throughout, the answer's
+    own tokens included.
+    """
+    k, how = len(question.answers), replace(settings, metric="log_prob")
+    parts = tuple(run(part, how) for part in question.parts)
+
+    def of(logs: Float[Tensor, "*axes answer"]) -> Float[Tensor, "*axes"]:
+        return SIDES[settings.metric](logs[..., :k], logs[..., k:])
+
+    ends = torch.tensor([[part.clean, part.corrupted] for part in parts], dtype=torch.float64)
+    clean, corrupted = of(ends.T).tolist()
+    values = of(torch.stack([part.values for part in parts], -1))
+    return Swept(values, clean, corrupted, question.first_difference, Metric(settings.metric, None, of), parts)
 
 
 def _run_named(subject: Subject, question: Pair, settings: Settings, progress: Progress | None) -> Swept:
@@ -192,9 +215,8 @@ def _run_named(subject: Subject, question: Pair, settings: Settings, progress: P
         )
     packed = engine(subject)
     runs = [packed.record(ids[None]) for ids in question.prompts]
-    ends = torch.cat([run.logits[:, -1] for run in runs])
-    metric = metric_of(settings.metric, question, ends[0])
-    clean, corrupted = metric(ends).tolist()
+    metric = metric_of(settings.metric, question, runs[0].logits[0, -1])
+    clean, corrupted = (float(metric(run.logits)[0]) for run in runs)
     source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
     places = [(place[1 + source], place[1 + target]) for place in question.places]
     come_in = source_by_name(runs[source], runs[target], places)
@@ -212,7 +234,7 @@ def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings,
     packed, run, target = swept.packed, swept.run, swept.target
     chunks = split(list(swept.branches()), run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
-        for branch, finals in packed.carry(run, target, chunk):
+        for branch, finals in packed.carry(run, target, chunk, last=metric.reads):
             values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
         if progress is not None:
             progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
@@ -225,20 +247,23 @@ def _noised(subject: Subject, question: Pair, settings: Settings) -> tuple[Tenso
     embed: Any = subject.model.get_input_embeddings()
     embeddings = embed(ids).clone()
     generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(embeddings[1].shape, generator=generator).to(embeddings)
-    differ = (question.clean != question.corrupted).unsqueeze(-1)
-    embeddings[1] += noise * differ * settings.noise * embed.weight.std()
+    differ = question.clean != question.corrupted
+    noise = torch.randn(int(differ.sum()), embeddings.shape[-1], generator=generator).to(embeddings)
+    embeddings[1, differ] += noise * settings.noise * embed.weight.std()
     return ids, embeddings
 
 
-def _ablation(subject: Subject, run: Recording, settings: Settings) -> Any:
-    """The source of an ablation: zeros, the mean over the reference texts, or one of them drawn at random."""
+def _ablation(subject: Subject, run: Recording, settings: Settings, fed: int) -> Any:
+    """The source of an ablation: zeros, the mean over the reference texts, or one of them drawn at random.
+
+    The mean is over as many tokens as the prompt has, without the `fed` tokens of an answer: the same for all answers.
+    """
     n_pos = run.resid[0].shape[1]
     if settings.replacement == "zero":
         return source_of_value("zero", run, None)
-    reference = engine(subject).record(reference_ids(subject, n_pos))
     if settings.replacement == "mean":
-        return source_of_value("mean", run, reference)
+        return source_of_value("mean", run, engine(subject).record(reference_ids(subject, n_pos - fed)))
+    reference = engine(subject).record(reference_ids(subject, n_pos))
     generator = torch.Generator().manual_seed(settings.seed)
     return source_of_run(reference, int(torch.randint(len(reference.resid[0]), (1,), generator=generator)))
 

@@ -89,11 +89,15 @@ class Subject:
 
         Raises `WorkbenchError` when it is none or several, showing how it splits.
         """
+        return self.answer_ids(text, what)[0]
+
+    def answer_ids(self, text: str, what: str = "answer", *, several: bool = False) -> tuple[int, ...]:
+        """As `answer_id`; `several` allows any number of tokens but none."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-        if len(ids) != 1:
+        if not ids or (len(ids) > 1 and not several):
             parts = " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
             raise WorkbenchError(
                 f"The {what} {text!r} is {len(ids)} tokens for {self.name} ({parts}); give a single token"
                 + ("." if text.startswith(" ") or not text else f", perhaps {' ' + text!r} with its leading space.")
             )
-        return ids[0]
+        return tuple(ids)
