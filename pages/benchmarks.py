@@ -172,8 +172,9 @@ def published(results: dict[str, Results]) -> None:
         table = references(found)
         if len(table):
             st.markdown(f"**Published for {escaped(short_names(results)[name])}, beside ours**")
-            st.dataframe(table, hide_index=True, column_config=ev.decimals(table))
-            st.caption("Ours has its 95 % interval and n; the last column says what is known to differ.")
+            widths = {"why": st.column_config.TextColumn(width="large")}
+            st.dataframe(table, hide_index=True, column_config=ev.decimals(table) | widths)
+            st.caption("Ours has its 95 % interval and n; *why* says what is known to differ between the two.")
 
 
 def reliability(run: Run, results: dict[str, Results]) -> None:

@@ -7,7 +7,9 @@ from playwright.sync_api import expect
 
 pytestmark = pytest.mark.browser
 
+# Scrolled and measured in one go: Streamlit may put a new element in its place at any moment.
 CENTRE = """(plot, place) => {
+  plot.scrollIntoView({ block: "center" });
   const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
   return [box.x + xaxis._offset + xaxis.d2p(place[0]), box.y + yaxis._offset + yaxis.d2p(place[1])];
 }"""
@@ -16,7 +18,6 @@ CENTRE = """(plot, place) => {
 def plot(page, key):
     found = page.locator(f".st-key-{key} .js-plotly-plot")
     found.locator(".main-svg").first.wait_for()
-    found.scroll_into_view_if_needed()
     return found
 
 

@@ -48,7 +48,7 @@ REFERENCES = [
 def references(results: "Results") -> "pd.DataFrame":
     """Ours beside what was published for the model, and why the two may differ; empty where nothing was.
 
-    Columns: tasks, metric, ours, low, high, n, published, engine, source, why.
+    Columns: tasks, metric, ours, low, high, n, published, why, engine, source.
     """
     import pandas as pd
 
@@ -75,7 +75,7 @@ def references(results: "Results") -> "pd.DataFrame":
                 "why": _why(results, reference),
             }
         )
-    names = ["tasks", "metric", "ours", "low", "high", "n", "published", "engine", "source", "why"]
+    names = ["tasks", "metric", "ours", "low", "high", "n", "published", "why", "engine", "source"]
     return pd.DataFrame(rows, columns=names)
 
 
