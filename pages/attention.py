@@ -10,6 +10,7 @@ from workbench.figures import attention as draw
 from workbench.figures import routes as draw_routes
 from workbench.figures.style import escaped, head_name, visible
 from workbench.interp.attention import Attention
+from workbench.interp.interventions import parse_heads
 from workbench.interp.prompt_scores import PromptScores
 from workbench.interp.routes import LONGEST_FLOW, flow, rollout
 from workbench.subjects import Subject
@@ -179,13 +180,14 @@ seen = look(subject, prompt)
 explore(*seen)
 show_routes(subject, seen.found)
 page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)
+[(layer, head)] = parse_heads(st.session_state["head"])
 same_in_python(f"""\
 import workbench as wb
 
 subject = wb.load({model!r})
 found = wb.attention(subject, {prompt!r})
 print(found.pattern.shape)  # [layer, head, query, key]
-print(found.value_weighted(0, 0).shape)  # attention times the length of what it moves
-found.to_html("attention.html", layer=0, head=0)
+print(found.value_weighted({layer}, {head}).shape)  # attention times the length of what it moves
+found.to_html("attention.html", layer={layer}, head={head})
 print(wb.gradient_attention(subject, {prompt!r}).to_frame().head(3))
 """)

@@ -237,10 +237,12 @@ found = series({base!r}, [{tuned!r}])  # as many as you like
 print(found.summary(), found.table)
 """)
 else:
+    asked = [(key, st.session_state.get(key)) for key in ("suite", "limit")] if view == "Behaviour" else []
+    settings = "".join(f", {key}={value!r}" for key, value in asked)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.compare({base!r}, {tuned!r}, suite="core", limit=50, parts=[{view.lower()!r}])
+found = wb.compare({base!r}, {tuned!r}{settings}, parts=[{view.lower()!r}])
 {SNIPPETS[view]}
 print(found.notes)
 """)

@@ -10,6 +10,7 @@ from workbench.figures.style import visible
 from workbench.interp.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.circuits import COMMON, Composition
 from workbench.interp.heads import UNITS
+from workbench.interp.interventions import parse_heads
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
 from workbench.ui.snippets import same_in_python
@@ -173,13 +174,15 @@ st.fragment(show_head)(subject, found)
 if subject.card.n_layers > 1:
     st.subheader("Which heads feed which?")
     st.fragment(show_composition)(subject)
+[(layer, head)] = parse_heads(st.session_state["head"])
+more, given = ("from workbench.interp.texts import TEXTS\n", "texts=TEXTS, ") if source == "real text" else ("", "")
 same_in_python(f"""\
 import workbench as wb
-
+{more}
 subject = wb.load({model!r})
-heads = wb.head_catalogue(subject, n={SAMPLES})
+heads = wb.head_catalogue(subject, {given}n={SAMPLES})
 print(heads.to_frame().nlargest(5, "induction_score")[["name", "labels", "induction_score"]])
-print(heads.similar(1, 0))
-print(wb.strongest_pairs(subject, 1, 0, circuit="OV"))
+print(heads.similar({layer}, {head}))
+print(wb.strongest_pairs(subject, {layer}, {head}, circuit="OV"))
 print(wb.composition(subject).to_frame(10))
 """)

@@ -9,7 +9,7 @@ from workbench.figures.style import head_name
 from workbench.interp.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
-from workbench.ui.position_views import FIRST, VIEWS
+from workbench.ui.position_views import FIRST, VIEWS, in_python
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
@@ -130,7 +130,5 @@ subject = wb.load({model!r})
 print(wb.position_encoding(subject).kind)
 found = wb.attention_by_distance(subject, n={SEQUENCES}, length={LENGTH})
 print(found.mean.shape, found.n)  # [layer, head, distance]
-print(wb.position_split(subject).to_frame().head(3))
-print(wb.position_probe(subject).to_frame())
-print(wb.loss_by_position(subject, TEXTS).to_frame().head(3))
+{in_python(str(more), subject)}
 """)

@@ -202,17 +202,14 @@ def test_a_pair_that_cannot_be_patched_gets_a_sentence(open_page, field, words):
     expect(page.get_by_test_id("stAlert")).to_contain_text(words)
 
 
-@pytest.mark.parametrize(
-    ("path", "model"),
-    [(p, "shelf-base") for p in ("models", "attention", "heads", "anatomy", "positions", "patching")]
-    + [("anatomy", "shelf-reverse")],
-)
-def test_the_python_on_the_page_runs_as_it_stands(open_page, path, model, tmp_path, monkeypatch):
-    page = open_page(path, model=model)
+def test_the_python_on_the_page_unfolds_and_runs_as_it_stands(open_page, tmp_path, monkeypatch):
+    page = open_page("attention", head="L3H2")  # that of all pages: tests/test_pages.py
     page.get_by_text("Same in Python").click()
     code = page.get_by_test_id("stCode").locator("code").inner_text()
+    assert "layer=3, head=2" in code
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, path, "exec"), {})
+    exec(compile(code, "attention", "exec"), {})
+    assert (tmp_path / "attention.html").is_file()
 
 
 def test_heads_can_be_patched_too(open_page):

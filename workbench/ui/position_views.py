@@ -234,3 +234,19 @@ VIEWS = {
 """Names of the views and what draws them."""
 FIRST = "Models side by side"
 """The view of a first visit: what the encoding does, whatever the model above."""
+
+_CODE = {
+    "Loss by position": "print(wb.loss_by_position(subject, TEXTS).to_frame())",
+    "Position or content": "print(wb.position_split(subject).to_frame())",
+    "Position in the stream": "print(wb.position_probe(subject).to_frame())",
+    "Real queries and keys": "use = wb.rotary_use(subject, TEXTS)\nprint(use.used.shape, use.decay.shape, use.n)",
+    "Models side by side": "models = [wb.load(name) for name in {models!r}]\n"
+    "print(wb.encoding_study(models, TEXTS).to_frame())",
+}
+
+
+def in_python(view: str, subject: "Subject") -> str:
+    """The line of Python that measures what a view shows; nothing where it shows nothing."""
+    models = st.session_state.get("models", [])
+    shows_nothing = {"Real queries and keys": subject.card.positions != "rotary", "Models side by side": not models}
+    return "" if shows_nothing.get(view) else _CODE.get(view, "").format(models=models)

@@ -1,0 +1,88 @@
+"""Every page alone: it shows no fault, and the Python that it offers runs as it stands."""
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from workbench import paths
+
+QUICK = [
+    ("models", {}),
+    ("attention", {"head": "L3H2"}),
+    ("heads", {}),
+    ("heads", {"source": "real text", "head": "L5H4"}),
+    ("anatomy", {}),
+    ("anatomy", {"model": "shelf-reverse"}),
+    ("positions", {"more": "Loss by position"}),
+    ("positions", {"more": "Position or content"}),
+    ("positions", {"more": "Position in the stream"}),
+    ("positions", {"more": "Real queries and keys"}),
+    ("positions", {"models": ["shelf-positions/rotary", "shelf-positions/alibi"]}),
+    ("patching", {}),
+    ("patching", {"probe": "induction", "pairs": "10"}),
+    ("attribution", {"pairs": "10"}),
+    ("lens", {}),
+    ("lens", {"view": "By part"}),
+    ("lens", {"view": "By token"}),
+    ("linear", {"n": "300"}),
+    ("steering", {}),
+    ("benchmarks", {"suite": "inside", "limit": "2"}),
+    *(("compare", {"view": view}) for view in ("Text", "Layers", "Heads", "Weights", "Several")),
+    ("transplant", {"view": "Activations", "n": "4"}),
+    ("dynamics", {}),
+]
+"""A page and what its URL asks for, on the bundled models."""
+LONG = [
+    ("circuits", {}),
+    ("compare", {"view": "Behaviour"}),
+    *(("transplant", {"view": view}) for view in ("Weights", "Make one", "Report")),
+    ("train", {}),
+]
+"""These train or benchmark for up to a minute each."""
+
+
+def opened(name: str, query: dict) -> AppTest:
+    """A page, run as its URL asks."""
+    app = AppTest.from_file(str(paths.shelf("pages") / f"{name}.py"), default_timeout=300)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def its_python_runs(app: AppTest) -> None:
+    assert not app.exception and not app.error, [*app.exception, *app.error]
+    found = [block.value for block in app.code if block.language == "python"]
+    assert found, "the page offers no Python"
+    for code in found:
+        exec(compile(code, "a page", "exec"), {})
+
+
+@pytest.mark.parametrize(("name", "query"), QUICK)
+def test_the_python_on_a_page_runs_as_it_stands(name, query, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    its_python_runs(opened(name, query))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "query"), LONG)
+def test_the_python_of_a_long_study_runs_as_it_stands(name, query, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    its_python_runs(opened(name, query))
+
+
+def test_the_python_of_a_form_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    app = opened("circuits", {"about": "a benchmark task"})
+    app.number_input[0].set_value(8)
+    app.text_input[0].set_value("L0H0, L5H4")
+    its_python_runs(app.button[0].click().run())
+
+
+@pytest.mark.slow
+def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    its_python_runs(opened("lens", {"lens": "tuned"}).button[0].click().run())
+
+
+def test_every_page_but_home_is_among_them():
+    pages = {path.stem for path in paths.shelf("pages").glob("*.py")}
+    assert pages - {"home"} == {name for name, _ in QUICK + LONG}
