@@ -1,0 +1,60 @@
+"""Small trained models whose circuits are known, put into our own GPT so that everything runs on them as on any other.
+
+They have no norms. An RMSNorm with a vast epsilon and the root of it as weight is the identity, to rounding: that is
+how they are held. What they lack besides (an MLP, some biases) is zero here.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import subject_of, tiny_gpt
+
+EPSILON = 1e20
+SHARPER = 1e6
+"""GELU of a large number is its ReLU: inputs of neurons are stretched so much, and their outputs shrunk again."""
+
+
+def toy(name: str, prefix: str, **changes):
+    """A Subject of one of the toys below WORKBENCH_MODELS, in float64; the weights' own names begin with `prefix`."""
+    from safetensors.torch import load_file
+
+    path = Path(os.environ.get("WORKBENCH_MODELS", "")) / f"small/toy/{name}.safetensors"
+    if not path.is_file():
+        pytest.skip("needs small/toy below WORKBENCH_MODELS")
+    w = {key: value.double() for key, value in load_file(path).items()}
+    d_model, d_vocab = w["embed.W_E"].shape
+    n_heads = len(w[f"{prefix}.0.attn.W_Q"])
+    shape = {"d_model": d_model, "d_vocab": d_vocab, "n_ctx": len(w["pos_embed.W_pos"]), "n_heads": n_heads}
+    fixed = {"positions": "learned", "norm": "rmsnorm", "norm_eps": EPSILON, "mlp": "gelu", "bias": True}
+    model = tiny_gpt(**shape, **fixed, tie_word_embeddings=False, **changes).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
+            norm.weight.fill_(EPSILON**0.5)
+        model.model.tok.weight.copy_(w["embed.W_E"].T)
+        model.model.pos.weight.copy_(w["pos_embed.W_pos"])
+        model.lm_head.weight.copy_(w["unembed.W_U"].T)
+        for i, block in enumerate(model.model.layers):
+            for part, letter in ((block.attn.q, "Q"), (block.attn.k, "K"), (block.attn.v, "V")):
+                part.weight.copy_(w[f"{prefix}.{i}.attn.W_{letter}"].flatten(0, 1))
+            block.attn.o.weight.copy_(w[f"{prefix}.{i}.attn.W_O"])
+            if f"{prefix}.{i}.mlp.W_in" in w:
+                block.mlp.fc_in.weight.copy_(w[f"{prefix}.{i}.mlp.W_in"] * SHARPER)
+                block.mlp.fc_in.bias.copy_(w[f"{prefix}.{i}.mlp.b_in"] * SHARPER)
+                block.mlp.fc_out.weight.copy_(w[f"{prefix}.{i}.mlp.W_out"] / SHARPER)
+                block.mlp.fc_out.bias.copy_(w[f"{prefix}.{i}.mlp.b_out"])
+    return subject_of(model, name), w
+
+
+def induction():
+    """Two attention-only layers: previous-token head L0H2, induction heads L1H1 to L1H3 (the model's own notes)."""
+    return toy("induction_2l_attn_only", "attn_blocks", n_layers=2, d_mlp=1)
+
+
+def modular_addition():
+    """One layer that adds modulo 113: "a b 113" is followed by (a + b) mod 113."""
+    return toy("mod_addition_no_wd", "blocks", n_layers=1, d_mlp=512)
