@@ -28,7 +28,9 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
 
     Returns:
         A row a task: seconds of ours and of the reference at its best batch size, their ratio, the greatest
-        difference of a log-likelihood in nats, whether all accuracies are the same, and our process's memory.
+        difference of a log-likelihood in nats and how many of `n_scores` differ by more than 1e-3 (a sentence may be
+        fragile: float32 itself then lies further than that from float64, in the reference too), whether all
+        accuracies are the same, and our process's memory.
         Where our time went: `tokens` is how many we computed for each token that was asked, without any padding;
         `body`, `head` and `rest` are shares of our seconds, spent in the model below the unembedding, in the
         unembedding with its softmax, and in building prompts, planning rows and taking metrics.
@@ -62,6 +64,7 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
             if best is None or seconds < best[0]:
                 best = seconds, size, found
         assert best is not None
+        apart = _apart(ours, best[2])
         rows.append(
             {
                 "case": f"{name}, {len(documents)} documents",
@@ -69,7 +72,9 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
                 "reference_s": best[0],
                 "ratio": best[0] / ours_s,
                 "reference_batch": best[1],
-                "max_abs_diff": _apart(ours, best[2]),
+                "max_abs_diff": float(apart.max()),
+                "n_scores": len(apart),
+                "n_over_1e-3": int((apart > 1e-3).sum()),
                 "same_accuracy": _accuracies(ours) == _accuracies(best[2]),
                 "memory_gb": round(memory / 2**30, 2),
                 **spent.shares(ours_s),
@@ -131,9 +136,13 @@ def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[s
     return time.perf_counter() - began, sorted(output["samples"][name], key=lambda sample: sample["doc_id"])
 
 
-def _apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float:
-    flat = [[torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1] for s in side] for side in (ours, theirs)]
-    return max(float((a - b).abs().max()) for a, b in zip(*flat, strict=True))
+def _apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> torch.Tensor:
+    """How far each score lies from its twin, in nats."""
+    flat = [
+        torch.cat([torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1].flatten() for s in side])
+        for side in (ours, theirs)
+    ]
+    return (flat[0] - flat[1]).abs()
 
 
 def _accuracies(samples: list[dict[str, Any]]) -> list[float]:
