@@ -52,7 +52,7 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
     steps, *cells = st.columns([5, 4, 4, 4, 4])
     steps.metric("Steps", f"{step:,} / {run.config.get('train', {}).get('steps', 0):,}")
     cells[0].metric("Training loss", "–" if loss is None else f"{loss:.3f}", help="Nats a token, the last batch.")
-    cells[1].metric("Validation loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
+    cells[1].metric("Held-out loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
     cells[2].metric("Tokens/s", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
     cells[3].metric(
         "MFU",
