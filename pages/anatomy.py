@@ -29,7 +29,9 @@ def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
         st.markdown(f"**{number}. {step.name}** {escaped(step.shape)}")
         st.latex(step.formula)
         st.markdown(step.words)
-        if step.deviation is not None:
+        if step.holds is False:
+            st.badge(f"off the model by {step.deviation:.0e}", icon=":material/close:", color="red")
+        elif step.holds:
             st.badge(f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green")
     with picture:
         tokens, keys = found.axes(step)
@@ -95,11 +97,17 @@ with box:
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="position",
     )
+if wrong := found.disagreeing:
+    st.warning(
+        f"{len(wrong)} of the steps, the first of them **{wrong[0].name}**, are not what {escaped(subject.name)} "
+        f"({subject.card.architecture}) computes: it has parts that these formulas leave out.",
+        icon=":material/warning:",
+    )
 st.badge(
     f"{sum(s.deviation is not None for s in found.steps)} of {len(found.steps)} steps compared with the model's own "
     f"tensors: equal to {found.deviation:.0e} of their largest entry",
-    icon=":material/check:",
-    color="green",
+    icon=":material/close:" if wrong else ":material/check:",
+    color="red" if wrong else "green",
 )
 st.caption("The steps without a tick are the model's own numbers, or have no tensor in the model to compare with.")
 for number, step in enumerate(found.steps, 1):

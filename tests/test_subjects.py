@@ -52,6 +52,14 @@ def test_a_folder_loads_with_its_card(gpt2_folder):
     assert "".join(subject.tokens(subject.encode("The cat sat"))) == "The cat sat"
 
 
+def test_bytes_of_one_character_show_it_with_their_place():
+    subject = load("shelf-base")
+    ids = subject.encode("a 語ש")
+    assert subject.tokens(ids) == ["a", " ", "語⟨1/3⟩", "語⟨2/3⟩", "語⟨3/3⟩", "ש⟨1/2⟩", "ש⟨2/2⟩"]
+    assert "語⟨1/3⟩" not in subject.tokens(ids[:, :4]), "a character that is cut is not whole"
+    assert subject.tokens(ids[:, 2:5], apart=True) == subject.tokenizer.convert_ids_to_tokens(ids[0, 2:5].tolist())
+
+
 def test_the_gguf_loads_saves_and_loads_again(smollm, tmp_path):
     subject = load(smollm)
     assert (subject.card.n_layers, subject.card.n_heads, subject.card.n_kv_heads) == (30, 9, 3)

@@ -4,6 +4,7 @@ import time
 
 import pytest
 from playwright.sync_api import expect
+from transformers import BertConfig, BertForMaskedLM
 
 pytestmark = pytest.mark.browser
 
@@ -109,10 +110,40 @@ def test_odd_prompts_are_shown_as_they_are(open_page, prompt):
     assert page.locator(".st-key-tokens img").count() == 0
 
 
-def test_a_prompt_that_does_not_fit_is_cut_and_the_page_says_so(open_page):
-    page = open_page("attention", prompt="word " * 2000)
-    expect(page.get_by_test_id("stAlert")).to_contain_text("more than 256 tokens")
+def test_a_character_of_several_tokens_can_be_read_in_each(open_page):
+    page = open_page("attention", prompt="שלום")
+    expect(page.locator(".st-key-tokens .token").first).to_have_text("ש⟨1/2⟩")
     assert plot(page, "head_map").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "key", "prompt"),
+    [("attention", 256, "head_map", "👩‍👩‍👧" * 10_000), ("anatomy", 64, "step_1", "word " * 10_000)],
+    ids=["attention", "anatomy"],
+)
+def test_fifty_thousand_characters_are_cut_and_the_page_says_so(open_page, settle, path, most, key, prompt):
+    page = open_page(path)  # typed, since no URL is that long
+    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_label("Prompt").press("Control+Enter")
+    expect(page.get_by_test_id("stAlert")).to_contain_text(f"more than {most} tokens")
+    settle()
+    assert plot(page, key).is_visible()
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A folder with a tiny BERT, whose tokens are its ids."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
+    size = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    BertForMaskedLM(BertConfig(**size, intermediate_size=64)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("path", ["attention", "heads", "anatomy", "positions"])
+def test_a_model_that_fills_gaps_gets_a_sentence_on_every_page(open_page, encoder, path):
+    page = open_page(path, model=encoder)
+    expect(page.get_by_test_id("stAlert")).to_contain_text("is an encoder-only model")
+    expect(page.get_by_role("combobox", name="Model")).to_be_visible()
 
 
 def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_page):

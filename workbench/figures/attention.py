@@ -198,7 +198,7 @@ def _names(image: Atlas) -> go.Scatter:
 
 
 SCALES = {
-    "attention": (style.ATTENTION, [0, 0.05, 0.25, 0.5, 1]),
+    "attention": (style.ATTENTION, [0, 0.1, 0.25, 0.5, 1]),
     "attention x |v W_O|": (style.SEQUENTIAL, None),
     "difference": (style.DIVERGING, None),
 }

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
 from workbench.interp.sweep import Progress
 from workbench.subjects import Subject
 
@@ -35,6 +36,7 @@ def stages_of(subject: Subject, site: str) -> list[int]:
     return list(range(0 if site == STREAM else 1, subject.card.n_layers + 1))
 
 
+@any_family
 def each_stage(subject: Subject, ids: Int[Tensor, "batch pos"], look: Look, *, site: str = STREAM) -> None:
     """Run a batch once and show every stage of a site to `look`."""
 

@@ -22,6 +22,7 @@ from workbench.interp.anatomy_steps import (
     writing_steps,
 )
 from workbench.interp.block import Block
+from workbench.interp.families import any_family
 from workbench.subjects import Subject
 
 
@@ -49,6 +50,11 @@ class Anatomy:
         """The largest deviation of any step."""
         return max(step.deviation for step in self.steps if step.deviation is not None)
 
+    @property
+    def disagreeing(self) -> list[Step]:
+        """The steps whose formula is not what this model does."""
+        return [step for step in self.steps if step.holds is False]
+
     def axes(self, step: Step) -> tuple[list[str], list[str] | None]:
         """The tokens of a step's rows, and of its columns where these are keys."""
         keys = self.sources or self.tokens
@@ -59,6 +65,7 @@ class Anatomy:
         return pd.DataFrame([{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps])
 
 
+@any_family
 @torch.no_grad()
 def anatomy(
     subject: Subject, prompt: str, *, layer: int, head: int, part: str = "", target: str | None = None

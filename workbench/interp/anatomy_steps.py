@@ -14,6 +14,9 @@ from torch import Tensor
 from workbench.interp.block import Block
 from workbench.subjects import Subject
 
+TOLERANCE = 1e-3
+"""A step's formula does not hold above this deviation; rounding in single precision stays a hundred times below."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -33,6 +36,11 @@ class Step:
     deviation: float | None
     over_keys: bool = False
     of_sources: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the formula gives what the model computed; None where there is nothing to compare with."""
+        return None if self.deviation is None else self.deviation <= TOLERANCE
 
 
 def embedding_step(start: Tensor, model: Tensor, formula: str, words: str) -> Step:
@@ -65,7 +73,7 @@ def logits_step(ours: Tensor, stream: Tensor, model: Tensor) -> Step:
 def next_tokens(subject: Subject, logits: Float[Tensor, " d_vocab"], most: int = 10) -> pd.DataFrame:
     """The likeliest tokens and their probabilities."""
     probability, token = logits.softmax(-1).topk(min(most, len(logits)))
-    return pd.DataFrame({"token": subject.tokens(token), "probability": probability.tolist()})
+    return pd.DataFrame({"token": subject.tokens(token, apart=True), "probability": probability.tolist()})
 
 
 def _shape(values: Tensor) -> str:

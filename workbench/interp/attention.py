@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
 from workbench.interp.looking import UnreadableError, look_through
 from workbench.subjects import Subject
 
@@ -148,6 +149,7 @@ def _value_lengths(subject: Subject) -> _ValueLengths | None:
     return _LENGTHS[subject]
 
 
+@any_family
 def each_pattern(
     subject: Subject,
     ids: Int[Tensor, "batch pos"],
@@ -173,7 +175,7 @@ def each_pattern(
 
 def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Callable | None) -> None:
     """The same through TransformerLens's hooks, for architectures that attend in a way of their own."""
-    seen, layers = set(), range(subject.card.n_layers)
+    seen, names = set(), pattern_hooks(subject)
 
     def show(pattern: Tensor, hook: Any, layer: int) -> None:
         seen.add(layer)
@@ -183,12 +185,23 @@ def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Cal
         if measure is not None and values.ndim == 4:
             measure(layer, values.detach().transpose(1, 2))
 
-    hooks = [(f"blocks.{i}.attn.hook_pattern", partial(show, layer=i)) for i in layers]
-    hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in layers]
+    hooks = [(name, partial(show, layer=i)) for i, name in enumerate(names)]
+    hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in range(len(names))]
     with torch.no_grad():
         subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
-    if len(seen) != len(layers):
+    _check_shown(len(seen), subject)
+
+
+def pattern_hooks(subject: Subject) -> list[str]:
+    """TransformerLens's name of every layer's pattern. Raises `WorkbenchError` where some layers have none."""
+    names = [f"blocks.{i}.attn.hook_pattern" for i in range(subject.card.n_layers)]
+    _check_shown(sum(name in subject.bridge.hook_dict for name in names), subject)
+    return names
+
+
+def _check_shown(n: int, subject: Subject) -> None:
+    if n != subject.card.n_layers:
         raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {len(seen)} of {len(layers)} "
-            "layers; its attention is of a kind that cannot be read here."
+            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {n} of {subject.card.n_layers} "
+            "layers: some have no attention, or one of a kind that cannot be read here. Choose a GPT-like model."
         )

@@ -59,7 +59,9 @@ def strongest_pairs(subject: Subject, layer: int, head: int, *, circuit: str = "
         left, right = tokens @ w.v[head], unembedding(subject)[:COMMON] @ w.o[head].T
     first, second, value = _largest(left, right, n)
     names = ("query_token", "key_token", "score") if circuit == "QK" else ("source_token", "output_token", "logit")
-    return pd.DataFrame(dict(zip(names, (subject.tokens(first), subject.tokens(second), value.tolist()), strict=True)))
+    return pd.DataFrame(
+        dict(zip(names, (*(subject.tokens(x, apart=True) for x in (first, second)), value.tolist()), strict=True))
+    )
 
 
 @torch.no_grad()

@@ -86,7 +86,7 @@ def lens(subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequenc
         apart = float((logits - final).abs().max())
         logs = logits.log_softmax(-1)
         best = logs.max(-1)
-        top.append(subject.tokens(best.indices))
+        top.append(subject.tokens(best.indices, apart=True))
         prob.append(best.values.exp())
         kl.append((log_final.exp() * (log_final - logs)).sum(-1))
         own = logs.gather(-1, chosen)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -49,6 +50,7 @@ class PositionLoss:
         return pd.DataFrame({**columns, "beyond": self.start >= self.n_ctx})
 
 
+@any_family
 @torch.no_grad()
 def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2.0, width: int = 16) -> PositionLoss:
     """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions end with it.
@@ -56,12 +58,14 @@ def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2
     The texts are read one after the other, once from each of them on, so that each position is read in as many places
     as there are texts. Raises `WorkbenchError` when together they are shorter than two bins.
     """
-    limit = subject.n_ctx if subject.card.positions in ("learned", "unknown") else int(reach * subject.n_ctx)
+    limit = min(LONGEST, int(reach * subject.n_ctx))
+    if limit > subject.n_ctx and not _reads_beyond(subject):
+        limit = subject.n_ctx
     rows = []
     for i in range(len(texts)):
         text = "\n\n".join([*texts[i:], *texts[:i]])
         rows.append(subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][0])
-    n_bins = (min([limit, LONGEST, *map(len, rows)]) - 1) // width
+    n_bins = (min([limit, *map(len, rows)]) - 1) // width
     if n_bins < 2:
         raise WorkbenchError(f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones.")
     length = n_bins * width + 1
@@ -76,3 +80,16 @@ def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2
     return PositionLoss(
         subject.name, subject.card.positions, subject.n_ctx, width, start, mean, low, high, len(samples)
     )
+
+
+def _reads_beyond(subject: Subject) -> bool:
+    """Whether there is a position after the last of the context: not in a table of learned vectors, nor where a model
+    keeps its turns or slopes in a table that ends with the context.
+    """
+    if subject.card.positions in ("learned", "unknown"):
+        return False
+    try:
+        subject.model(torch.zeros(1, subject.n_ctx + 1, dtype=torch.long, device=subject.device), use_cache=False)
+    except (IndexError, RuntimeError):
+        return False
+    return True

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.attention import each_pattern
+from workbench.interp.families import any_family
 from workbench.interp.heads import beginning, repeated_tokens
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
@@ -42,9 +43,10 @@ class Encoding:
         return unit @ unit.T
 
 
+@any_family
 def position_encoding(subject: Subject) -> Encoding:
     """Read a Subject's encoding off its weights, buffers and configuration."""
-    kind, config = subject.card.positions, subject.model.config
+    kind = subject.card.positions
     if kind in ("learned", "sinusoidal"):
         matrix = _position_matrix(subject)
         values = np.linalg.svd(matrix - matrix.mean(0), compute_uv=False)
@@ -54,7 +56,7 @@ def position_encoding(subject: Subject) -> Encoding:
     if kind == "rotary":
         return Encoding(kind, wavelengths=_wavelengths(subject))
     if kind == "alibi":
-        return Encoding(kind, slopes=encoding.alibi_slopes(config.n_heads).numpy())
+        return Encoding(kind, slopes=encoding.alibi_slopes(subject.card.n_heads).numpy())
     return Encoding(kind)
 
 

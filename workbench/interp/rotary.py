@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from workbench.errors import WorkbenchError
 from workbench.interp.block import Block
+from workbench.interp.families import any_family
 from workbench.interp.heads import beginning
 from workbench.interp.positional import position_encoding
 from workbench.statistics import mean_interval
@@ -43,6 +44,7 @@ class RotaryUse:
     n: int
 
 
+@any_family
 @torch.no_grad()
 def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:
     """Which frequencies each head's queries and keys use, and how its score falls with distance.

@@ -15,7 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.attention import Attention
+from workbench.interp.attention import Attention, pattern_hooks
+from workbench.interp.families import any_family
 from workbench.subjects import Subject
 
 LONGEST_FLOW = 128
@@ -98,6 +99,7 @@ class GradientAttention:
         return frame.sort_values("gradient_attention", ascending=False, ignore_index=True)
 
 
+@any_family
 def gradient_attention(
     subject: Subject, prompt: str, *, position: int | None = None, target: int | None = None
 ) -> GradientAttention:
@@ -127,10 +129,12 @@ def gradient_attention(
         patterns[layer] = pattern
         return pattern
 
-    hooks = [(f"blocks.{i}.attn.hook_pattern", partial(follow, layer=i)) for i in range(card.n_layers)]
+    hooks = [(name, partial(follow, layer=i)) for i, name in enumerate(pattern_hooks(subject))]
     with torch.enable_grad():
         logits = subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, position]
         token = int(logits.argmax()) if target is None else target
+        if not logits.requires_grad:  # the pattern is only reported, and nothing is worked out from it
+            raise WorkbenchError(f"{subject.name} does not let gradients through its attention pattern.")
         logits[token].backward()
     heads = np.zeros((card.n_layers, card.n_heads), np.float32)
     relevance = torch.eye(n, dtype=logits.dtype)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
 from workbench.subjects import Subject
 
 
@@ -39,6 +40,7 @@ def centres(norm: nn.Module) -> bool:
     return isinstance(norm, nn.LayerNorm)
 
 
+@any_family
 @torch.no_grad()
 def layer_weights(subject: Subject) -> list[LayerWeights]:
     """The weights of every head of every layer, biases left out.
@@ -72,6 +74,7 @@ def block_norms(subject: Subject) -> list[nn.Module]:
     return [layer.get_submodule(mapping["blocks"].submodules["ln1"].name) for layer in layers]
 
 
+@any_family
 @torch.no_grad()
 def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     """Token vectors at unit root mean square, as a norm hands them on (its scale is in the heads' weights)."""
@@ -82,6 +85,7 @@ def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     return vectors / vectors.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
 
+@any_family
 @torch.no_grad()
 def unembedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     """What each token's logit reads, the scale of the final norm folded in, less the mean over tokens, to which a

@@ -9,9 +9,14 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from workbench.errors import WorkbenchError
+
 FILE = "card.json"
 T5_CONTEXT = 512
 """Tokens a side that T5 was trained on; its relative positions have no end, so its configuration names none."""
+
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""What families call the longest input."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,17 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said: dict[str, Any]) -> Card:
-    """The card of a loaded model: shapes from the model itself, the rest from what its folder said."""
+    """The card of a loaded model: shapes from the model itself, the rest from what its folder said.
+
+    Raises `WorkbenchError` for a model without attention heads.
+    """
     config: Any = model.config.get_text_config()
-    n_heads = config.num_attention_heads
+    n_heads = getattr(config, "num_attention_heads", None)
+    if not n_heads:
+        raise WorkbenchError(
+            f"{name} ({type(model).__name__}) has no attention heads, and all that is asked here is about attention; "
+            "choose a GPT-like model, such as shelf-base."
+        )
     measured = {
         "name": name,
         "source": source,
@@ -76,7 +89,7 @@ def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said:
         "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
         "d_model": config.hidden_size,
         "d_head": getattr(config, "head_dim", None) or config.hidden_size // n_heads,
-        "n_ctx": getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None) or T5_CONTEXT,
+        "n_ctx": next((n for word in CONTEXTS if (n := getattr(config, word, None))), T5_CONTEXT),
         "d_vocab": config.vocab_size,
         "positions": position_encoding(config),
         "sha256": sha256,
@@ -94,7 +107,11 @@ def position_encoding(config: PretrainedConfig) -> str:
         return "alibi"
     if getattr(config, "rope_parameters", None) or hasattr(config, "rotary_dim"):
         return "rotary"
-    return "learned" if config.model_type in ("gpt2", "opt", "gpt_neo", "openai-gpt") else "unknown"
+    return (
+        "learned"
+        if config.model_type in ("gpt2", "opt", "gpt_neo", "openai-gpt", "gpt_bigcode", "biogpt")
+        else "unknown"
+    )
 
 
 def hash_files(files: Iterable[Path]) -> str:

@@ -12,6 +12,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.errors import WorkbenchError
 from workbench.subjects.card import Card
 
+BROKEN = "\ufffd"
+"""What a tokenizer decodes bytes to that are no whole character."""
+LONGEST = 12
+"""Tokens within which a character must be whole: it has four bytes at most, and a token may end amid the next."""
+
 
 @dataclass(eq=False)
 class Subject:
@@ -77,12 +82,30 @@ class Subject:
             )
         return ids.to(self.device)
 
-    def tokens(self, ids: Int[Tensor, "*pos"]) -> list[str]:
-        """The text of each token; a lone byte of a character shows as the tokenizer's own spelling."""
+    def tokens(self, ids: Int[Tensor, "*pos"], *, apart: bool = False) -> list[str]:
+        """The text of each token of a running text; `apart` says that they do not follow each other.
+
+        Bytes that make up a character together each show it with their place, as in "ש⟨1/2⟩"; a byte whose character
+        is not whole shows as the tokenizer spells it.
+        """
         flat = ids.flatten().tolist()
-        texts = [self.tokenizer.decode([i]) for i in flat]
+        found = [self.tokenizer.decode([i]) for i in flat]
         spelt = self.tokenizer.convert_ids_to_tokens(flat)
-        return [raw if "\ufffd" in text or not text else text for text, raw in zip(texts, spelt, strict=True)]
+        at = 0
+        while at < len(flat):
+            n = 1
+            if BROKEN in found[at] or not found[at]:
+                whole, n = ("", 1) if apart else self._character(flat[at : at + LONGEST])
+                found[at : at + n] = [f"{whole}⟨{i}/{n}⟩" for i in range(1, n + 1)] if whole else [spelt[at]]
+            at += n
+        return found
+
+    def _character(self, ids: list[int]) -> tuple[str, int]:
+        """The text of as few tokens as make whole characters, and how many they are; "" and 1 where none do."""
+        for n in range(2, len(ids) + 1):
+            if (text := self.tokenizer.decode(ids[:n])) and BROKEN not in text:
+                return text, n
+        return "", 1
 
     def answer_id(self, text: str, what: str = "answer") -> int:
         """The one token that `text` is, exactly as it continues a prompt (mind the leading space).

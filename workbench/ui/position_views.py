@@ -156,8 +156,8 @@ def by_position(subject: "Subject") -> None:
     )
     if found.start[-1] >= found.n_ctx:
         draw.mark(figure, found.n_ctx, "end of the trained context")
-    elif found.positions in ("learned", "unknown"):
-        st.caption(f"Positions end at {found.n_ctx:,}: there is no vector for a later one.")
+    elif found.start[-1] + found.width >= found.n_ctx - found.width:
+        st.caption(f"Positions end at {found.n_ctx:,}: the model has none for a later one.")
     else:
         st.caption(f"Read up to {int(found.start[-1]) + found.width:,} positions of a context of {found.n_ctx:,}.")
     chart(figure, key="loss", name=f"{subject.name}-loss-by-position", alt="Loss by position")

@@ -1,0 +1,50 @@
+"""Model families: what is tested, and a sentence instead of a fault where another one is built in its own way."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import Subject
+
+TESTED = {
+    "workbench-gpt": "our GPT",
+    "gpt2": "GPT-2",
+    "gpt_neox": "GPT-NeoX/Pythia",
+    "llama": "Llama (SmolLM2)",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma2": "Gemma 2",
+    "gemma3": "Gemma 3",
+    "gemma3_text": "Gemma 3",
+    "t5": "T5",
+}
+"""`model_type` of the families that the tests hold against the model's own numbers, as people call them."""
+UNLIKE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What is raised where a model's parts are not where, or not of the shape, that was expected."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def any_family(function: Callable[Concatenate[Subject, P], R]) -> Callable[Concatenate[Subject, P], R]:
+    """Let a function of a Subject say that a family outside `TESTED` is built in a way it does not know.
+
+    For a tested family the error passes as it is: that is a bug of ours.
+    """
+
+    @wraps(function)
+    def guarded(subject: Subject, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(subject, *args, **kwargs)
+        except UNLIKE as error:
+            if subject.model.config.model_type in TESTED:
+                raise
+            why = (str(error).strip() or "no reason given").splitlines()[0][:160]
+            raise WorkbenchError(
+                f"{subject.name} ({subject.card.architecture}) is built in a way that is not known here "
+                f"({type(error).__name__}: {why}). Tested families: {', '.join(dict.fromkeys(TESTED.values()))}."
+            ) from error
+
+    return guarded
