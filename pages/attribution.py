@@ -9,10 +9,12 @@ from workbench.figures import attribution as draw
 from workbench.figures.patching import effect_map
 from workbench.figures.style import labels
 from workbench.interp.attribution import KINDS, TOLERANCE, Attribution
+from workbench.interp.pairs import LengthError
 from workbench.interp.patching import DIRECTIONS, SITES
 from workbench.interp.probes import available_probes, read_probe
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -33,7 +35,8 @@ def controls() -> tuple[str, str, dict]:
     with first:
         model = pick_name()
     probes = available_probes()
-    probe = second.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params")
+    start = probes.index("induction")
+    probe = second.selectbox("Question", [*probes, OWN], start, key="probe", bind="query-params")
     site = third.selectbox("What is patched", FLAT, FLAT.index("z"), key="site", bind="query-params")
     direction = fourth.segmented_control(
         "Direction", DIRECTIONS, default=DIRECTIONS[0], key="direction", bind="query-params", required=True
@@ -48,9 +51,10 @@ def controls() -> tuple[str, str, dict]:
         required=True,
         help=METHOD_HELP,
     )
-    n = right.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params")
     steps, softmax = METHODS[str(method)]
-    more = {"n": int(n), "site": str(site), "direction": str(direction), "steps": steps, "softmax": softmax}
+    more = {"site": str(site), "direction": str(direction), "steps": steps, "softmax": softmax}
+    if probe != OWN:
+        more["n"] = int(right.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"))
     return model, str(probe), more
 
 
@@ -59,7 +63,7 @@ def numbers(found: Attribution) -> None:
     r, exact = found.correlation, found.exact
     assert r is not None and exact is not None
     columns[0].metric("Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps.")
-    columns[0].caption(f"[{r.low:.3f}, {r.high:.3f}], n = {r.n} pairs")
+    columns[0].caption(f"[{r.low:.3f}, {r.high:.3f}], n = {r.n} pairs" if r.n > 1 else "1 pair: no interval")
     columns[1].metric("Cells that mislead", f"{found.misleading} of {exact.effect.size}")
     columns[1].caption(f"off by more than {found.tolerance:g}, or of the wrong sign")
     columns[2].metric("Estimate", f"{found.estimate.seconds:.1f} s", help="One forward and backward pass a gradient.")
@@ -98,19 +102,23 @@ def top(found: Attribution) -> float:
 
 def misled(found: Attribution) -> list:
     table = found.to_frame()
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns(2, gap="medium")
     figure = draw.scatter(table, found.tolerance, title="Every cell: estimate against exact value")
     with left:
         chart(figure, key="scatter", name="attribution-scatter", alt="Estimate against exact effect, a point a cell")
     with right:
-        st.markdown("Furthest off")
-        columns = ["cell", "exact", "estimate", "error", "error_low", "error_high", "kind"]
-        furthest = table.reindex(table["error"].abs().sort_values(ascending=False).index)[columns].head(14)
+        several = found.estimate.n > 1
+        st.markdown(f"Furthest off{', error with its 95 % interval' if several else ''}")
+        numbers = ["exact", "estimate", "error", *(["error_low", "error_high"] if several else [])]
+        order = table["error"].abs().sort_values(ascending=False).index
+        furthest = table.reindex(order)[["cell", *numbers, "kind"]].head(14)
+        furthest["kind"] = furthest["kind"].replace("not shown to mislead", "")
+        small = {
+            name: st.column_config.NumberColumn(name.removeprefix("error_"), format="%.2f", width=62)
+            for name in numbers
+        }
         st.dataframe(
-            furthest,
-            hide_index=True,
-            height=420,
-            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in columns[1:-1]},
+            furthest, hide_index=True, height=420, column_config={**small, "cell": st.column_config.Column(width=120)}
         )
     st.caption(
         "; ".join(f"**{kind}**: {words}" for kind, words in KINDS.items() if kind != "not shown to mislead") + "."
@@ -124,14 +132,21 @@ st.caption(
 )
 model, probe, given = controls()
 subject = cached_load(model)
-asked = read_probe(probe)
-st.caption(f"{asked.question} {asked.source}.")
+question: str | tuple[str, ...] = probe
+if probe == OWN:
+    question = tuple(prompts().values())
+else:
+    asked = read_probe(probe)
+    st.caption(f"{asked.question} {asked.source}.")
 try:
     with alone(subject.hash):
         found = with_progress(
-            ("attribution", subject.hash, probe, *given.values()),
-            lambda report: wb.attribution(subject, probe, progress=report, **given),
+            ("attribution", subject.hash, question, *given.values()),
+            lambda report: wb.attribution(subject, question, progress=report, **given),
         )
+except LengthError as error:
+    unequal(error)
+    st.stop()
 except WorkbenchError as error:
     st.warning(str(error), icon=":material/block:")
     st.stop()
@@ -139,7 +154,8 @@ numbers(found)
 figures = maps(found) + misled(found)
 if found.exact is not None:
     trust(found.exact)
-page_link("patching", "The exact map on Patching", model=model, probe=probe, site=given["site"])
+asked_there = {"probe": probe} if isinstance(question, str) else dict(zip(FIELDS, question, strict=True))
+page_link("patching", "The exact map on Patching", model=model, site=given["site"], **asked_there)
 downloads(
     lambda: figures,
     found.to_frame,
@@ -151,7 +167,7 @@ call = ", ".join(f"{name}={value!r}" for name, value in given.items())
 same_in_python(f"""\
 import workbench as wb
 
-found = wb.attribution(wb.load({model!r}), {probe!r}, {call})
+found = wb.attribution(wb.load({model!r}), {question!r}, {call})
 print(found.correlation, found.misleading)
 print(found.to_frame().query("kind != 'not shown to mislead'"))
 """)

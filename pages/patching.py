@@ -1,41 +1,23 @@
 """Patching: which layer and position (or head) carries the answer, exactly."""
 
-import re
-
 import streamlit as st
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-from workbench.figures.style import visible
 from workbench.interp.pairs import LengthError
-from workbench.interp.patching import DIRECTIONS, SITES
+from workbench.interp.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
 from workbench.interp.probes import available_probes, generate, read_probe
 from workbench.interp.probing import Probed
 from workbench.ui.alignment import alignment
 from workbench.ui.links import page_link
 from workbench.ui.maps import explore, numbers, picture, probed_numbers
+from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.trust import trust
 
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
-EXAMPLES = {
-    "Induction": (
-        "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old",
-        "The red house, the green tree, the old dog, the black horse. The red house, the green tree, the old",
-        " horse",
-        " dog",
-    ),
-    "Subject and verb": ("The plants of the garden", "The plant of the garden", " are", " is"),
-    "Indirect object": (
-        "When Mary and John went to the store, John gave a drink to",
-        "When Mary and John went to the store, Mary gave a drink to",
-        " Mary",
-        " John",
-    ),
-}
-FIELDS = ("clean", "corrupted", "answer", "wrong")
 SITE_HELP = """
 - **resid_pre**, **resid_mid**, **resid_post**: the residual stream before a layer, between its attention and its
   MLP, and after it
@@ -49,17 +31,13 @@ DIRECTION_HELP = """
 """
 
 
-def fill(example: str) -> None:
-    for field, text in zip(FIELDS, EXAMPLES[example], strict=True):
-        st.session_state[field] = text
-
-
-OWN = "My own prompts"
+USUAL = "usual"
 
 
 def controls() -> tuple[str, str, int, dict[str, str]]:
     """The model, the probe ("" for own prompts), how many pairs, and what is swept."""
-    choose_model, choose_probe, choose_site, choose_direction = st.columns([3, 4, 2, 3])
+    places = st.columns([3, 4, 2, 2.6, 1.2], vertical_alignment="bottom")
+    choose_model, choose_probe, choose_site, choose_direction, rest = places
     with choose_model:
         model = pick_name()
     probe = choose_probe.selectbox(
@@ -82,49 +60,32 @@ def controls() -> tuple[str, str, int, dict[str, str]]:
     pairs = 20
     if probe != OWN:
         pairs = choose_probe.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params")
-    sweep = {"site": site or "", "direction": direction or ""}
+    with rest:
+        sweep = {"site": site or "", "direction": direction or "", **more(probe != OWN)}
     return model, "" if probe == OWN else str(probe), int(pairs), sweep
 
 
-def prompts() -> dict[str, str]:
-    first = next(iter(EXAMPLES.values()))
-    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-        st.caption("Examples", width="content")
-        for name in EXAMPLES:
-            st.button(name, on_click=fill, args=(name,))
-    words, answers = st.columns([4, 1])
-    given = {
-        "clean": words.text_input("Clean prompt", first[0], key="clean", bind="query-params"),
-        "corrupted": words.text_input("Corrupted prompt", first[1], key="corrupted", bind="query-params"),
-        "answer": answers.text_input(
-            "Answer", first[2], key="answer", bind="query-params", help="One token, with its leading space."
-        ),
-        "wrong": answers.text_input(
-            "Wrong answer",
-            first[3],
-            key="wrong",
+def more(of_probe: bool) -> dict[str, str]:
+    """What few maps need: the metric and where the replacement comes from, where they are not the usual ones."""
+    usual = "the probe's own" if of_probe else "logit_difference"
+    with st.popover("More", icon=":material/tune:"):
+        metric = st.selectbox(
+            "Metric",
+            [USUAL, *METRICS],
+            key="metric",
             bind="query-params",
-            help="What the corrupted prompt leads to.",
-        ),
-    }
-    return {name: text or "" for name, text in given.items()}
-
-
-def unequal(error: LengthError, given: dict[str, str]) -> None:
-    """Why two prompts cannot be patched, and buttons that mend them."""
-    st.error(str(error), icon=":material/error:")
-    alignment(*zip(*error.aligned, strict=True))
-    for offer in error.substitutes:
-        with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.caption(f"Instead of {visible(offer.word)} in the {offer.side} prompt", width="content")
-            for word in offer.choices:
-                st.button(word, key=f"{offer.side} {offer.word} {word}", on_click=swap, args=(offer.word, word))
-
-
-def swap(word: str, other: str) -> None:
-    """Put one word in another's place, in both prompts."""
-    for field in ("clean", "corrupted"):
-        st.session_state[field] = re.sub(rf"\b{re.escape(word)}\b", other, str(st.session_state[field]))
+            format_func=lambda name: usual if name == USUAL else name,
+            help="\n".join(f"- **{name}**: {words}" for name, words in METRICS.items()),
+        )
+        replacement = st.selectbox(
+            "Comes in",
+            list(REPLACEMENTS),
+            key="replacement",
+            bind="query-params",
+            help="\n".join(f"- **{name}**: {words}" for name, words in REPLACEMENTS.items()),
+        )
+    found = {"metric": "" if metric == USUAL else str(metric), "replacement": str(replacement)}
+    return {name: value for name, value in found.items() if value not in ("", "other")}
 
 
 def one_pair(model: str, given: dict[str, str]) -> None:
@@ -134,7 +95,7 @@ def one_pair(model: str, given: dict[str, str]) -> None:
         with alone(subject.hash):
             found = with_progress(key, lambda report: wb.patch(subject, **given, progress=report))
     except LengthError as error:
-        unequal(error, given)
+        unequal(error)
         return
     for warning in found.warnings:
         st.warning(warning)
@@ -142,6 +103,7 @@ def one_pair(model: str, given: dict[str, str]) -> None:
     numbers(found)
     explore(model, found)
     trust(found)
+    settings = "".join(f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2])
     same_in_python(f"""\
 import workbench as wb
 
@@ -149,11 +111,7 @@ found = wb.patch(
     wb.load({model!r}),
     {given["clean"]!r},
     {given["corrupted"]!r},
-    answer={given["answer"]!r},
-    wrong={given["wrong"]!r},
-    site={given["site"]!r},
-    direction={given["direction"]!r},
-)
+{settings})
 print(found.clean_metric, found.corrupted_metric, found.checks)
 print(found.to_frame().nlargest(10, "effect"))
 """)

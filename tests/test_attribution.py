@@ -12,6 +12,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.attribution import attribution
 from workbench.interp.gradients import Approximation, estimate_sweep, estimates
 from workbench.interp.pairs import pair
+from workbench.interp.patching import patch
 from workbench.interp.sites import SITES
 from workbench.interp.sweep import prepare, run_sweep, settings_of
 from workbench.statistics import map_correlation
@@ -158,3 +159,18 @@ def test_the_correlation_of_maps_is_pearsons_and_leaves_out_cells_that_nothing_m
 def test_what_cannot_be_estimated_is_refused_in_one_sentence(more, words):
     with pytest.raises(WorkbenchError, match=words):
         attribution(load("shelf-base"), "induction", n=5, **more)
+
+
+def test_one_s_own_pair_is_judged_by_the_tolerance_alone(tiny):
+    texts = (CLEAN, CORRUPTED, "7", "8")
+    found = attribution(tiny, texts, site="resid_pre")
+    exact = found.exact
+    assert exact is not None and found.correlation is not None and found.kind is not None
+    assert found.estimate.n == 1 and np.isnan(found.correlation.low)
+    alone = patch(tiny, *texts[:2], answer="7", wrong="8", site="resid_pre")
+    np.testing.assert_allclose(exact.effect, alone.effect, atol=1e-6)
+    off = np.abs(found.estimate.effect - exact.effect) > found.tolerance
+    assert ((found.kind != "not shown to mislead") == off).all() and 0 < found.misleading < off.size
+    assert exact.names[3] == "44|12" and exact.names[4] == "7"
+    with pytest.raises(WorkbenchError, match="is 4 texts"):
+        attribution(tiny, texts[:2])

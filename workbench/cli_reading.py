@@ -1,6 +1,6 @@
 """Commands that read a model without patching it: lenses, estimates by gradient, and the tokens that matter."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,8 +48,12 @@ def lens(
 
 def attribution(
     model: Model,
-    probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 20,
+    probe: Annotated[str, typer.Argument(help="A probe, such as ioi; or see --own.")] = "",
+    own: Annotated[
+        tuple[str, str, str, str] | None,
+        typer.Option(help="In a probe's place: clean prompt, corrupted prompt, answer, wrong answer."),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs of a probe.")] = 20,
     site: Site = "z",
     direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
     steps: Annotated[int, typer.Option(help="Inputs over which the gradient is averaged; 1 is the plain method.")] = 1,
@@ -58,21 +62,26 @@ def attribution(
     as_json: Json = False,
 ) -> None:
     """Attribution patching: a map estimated by gradients, beside the exact one, and where it misleads."""
+    from workbench.errors import WorkbenchError
     from workbench.interp import attribution as estimate
     from workbench.subjects import load
 
     site, _, layer = site.partition("@")
+    if bool(probe) == bool(own):
+        raise WorkbenchError("Attribution is of a probe or of a pair of your own (--own); give one of the two.")
     more = {"site": site, "direction": direction, "layer": int(layer) if layer else None}
+    how: dict[str, Any] = {**more, "n": n, "steps": steps, "softmax": softmax, "exact": exact}
     with bar(as_json) as report:
-        found = estimate(load(model), probe, n=n, steps=steps, softmax=softmax, exact=exact, progress=report, **more)
+        found = estimate(load(model), own or probe, progress=report, **how)
     if as_json:
         print_json(found.to_dict())
         return
     rows = found.to_frame()
     if found.exact is not None and found.correlation is not None:
         r = found.correlation
+        interval = f" [{r.low:.3f}, {r.high:.3f}]" if r.n > 1 else ""
         out.print(
-            f"{site}, {found.estimate.n} pairs: r = {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] over {len(rows)} cells, "
+            f"{site}, n = {found.estimate.n}: r = {r.value:.3f}{interval} over {len(rows)} cells, "
             f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, {found.exact.seconds:.1f} s "
             "exact"
         )

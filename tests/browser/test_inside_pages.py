@@ -224,7 +224,7 @@ def test_an_example_fills_the_prompts(open_page, settle):
     ("field", "words"),
     [
         ({"corrupted": "short"}, "must be equal"),
-        ({"answer": " extraordinarily"}, "give a single token"),
+        ({"answer": " extraordinarily", "metric": "rank"}, "give answers of a single token"),
         ({"clean": "same", "corrupted": "same"}, "are the same"),
     ],
 )

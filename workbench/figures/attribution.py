@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 COLOURS = {"not shown to mislead": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
+INTERVALS = (" [%{customdata[1]:.3f}, %{customdata[2]:.3f}]", " [%{customdata[4]:.3f}, %{customdata[5]:.3f}]")
+"""In the hover, of the exact value and the error; one pair has none."""
 NAMED = 8
 """Points that carry their name: those furthest off."""
 
@@ -29,6 +31,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
     found.add_scatter(
         x=ends, y=ends, mode="lines", line={"color": style.SOFT, "width": 1}, hoverinfo="skip", showlegend=False
     )
+    intervals = ("", "") if table["error_low"].isna().all() else INTERVALS
     worst = set(table["error"].abs().nlargest(NAMED).index) & set(table.index[table["kind"] != "not shown to mislead"])
     for kind, colour in COLOURS.items():
         part = table[table["kind"] == kind]
@@ -40,7 +43,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
             mode="markers+text",
             name=f"{kind} ({len(part)})",
             text=[style.escaped(c) if i in worst else "" for i, c in zip(part.index, part["cell"], strict=True)],
-            textposition="top center",
+            textposition=np.where(part["exact"] < (low + high) / 2, "middle right", "middle left").tolist(),
             textfont={"size": 10, "color": colour},
             marker={"size": 7, "color": colour, "opacity": 0.45 if kind == "not shown to mislead" else 0.9},
             customdata=np.stack(
@@ -51,9 +54,8 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
                 -1,
             ).tolist(),
             hovertemplate=(
-                "<b>%{customdata[0]}</b><br>exact %{x:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
-                "estimate %{y:.3f}<br>off by %{customdata[3]:.3f} [%{customdata[4]:.3f}, %{customdata[5]:.3f}]"
-                "<extra></extra>"
+                f"<b>%{{customdata[0]}}</b><br>exact %{{x:.3f}}{intervals[0]}<br>estimate %{{y:.3f}}<br>"
+                f"off by %{{customdata[3]:.3f}}{intervals[1]}<extra></extra>"
             ),
         )
     found.update_xaxes(title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True)

@@ -22,12 +22,13 @@ def effect_map(
     title: str = "",
     chosen: tuple[int, int] | None = None,
     label: str = "effect (0 corrupted run, 1 clean run)",
+    measured: str = "logit difference",
 ) -> go.Figure:
     """Normalised effect of each patch: 0 is the corrupted run, 1 the clean run.
 
     `names` is one axis label a column (`column_names`, or heads). Columns before `starts` are the same in
-    both runs; a line marks where they end. Each cell has an invisible point whose `customdata` begins with
-    layer and column, so that a click can be told.
+    both runs; a line marks where they end. `metric` is in the unit of what is `measured`. Each cell has an invisible
+    point whose `customdata` begins with layer and column, so that a click can be told.
     """
     values, logits = np.asarray(effect, dtype=float), np.asarray(metric, dtype=float)
     n_layers, n_columns = values.shape
@@ -43,7 +44,7 @@ def effect_map(
         hoverinfo="skip",
     )
     height = int(min(860, 130 + max(15, min(34, 620 / n_layers)) * n_layers))
-    found = style.figure([heat, _points(values, logits, names, across)], title=title, height=height)
+    found = style.figure([heat, _points(values, logits, names, across, measured)], title=title, height=height)
     every = max(1, n_columns // MOST_TICKS + (n_columns > MOST_TICKS))
     shown = list(range(0, n_columns, every))
     plain = {"showgrid": False, "zeroline": False}
@@ -72,6 +73,7 @@ def _points(
     logits: Float[np.ndarray, "layer column"],
     names: Sequence[str],
     across: str,
+    measured: str,
 ) -> go.Scatter:
     layer, column = np.divmod(np.arange(values.size), values.shape[1])
     cells = zip(layer.tolist(), column.tolist(), values.ravel().tolist(), logits.ravel().tolist(), strict=True)
@@ -85,7 +87,8 @@ def _points(
         customdata=[[i, j, names[j], effect, metric] for i, j, effect, metric in cells],
         hovertemplate=(
             f"layer <b>%{{customdata[0]}}</b>, {across} <b>%{{customdata[2]}}</b><br>"
-            "effect <b>%{customdata[3]:.3f}</b>, logit difference <b>%{customdata[4]:.3f}</b><extra></extra>"
+            "effect <b>%{customdata[3]:.3f}</b>, "
+            f"{measured} <b>%{{customdata[4]:.3f}}</b><extra></extra>"
         ),
         showlegend=False,
     )

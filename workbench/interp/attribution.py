@@ -1,6 +1,7 @@
 """Attribution patching beside the exact map: how far the gradient's estimate can be trusted, cell by cell."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from workbench.interp.checks import run_checks
 from workbench.interp.gradients import Approximation, estimate_sweep
 from workbench.interp.patching import cells
-from workbench.interp.probes import generate, read_probe
+from workbench.interp.probes import generate, own_items, read_probe
 from workbench.interp.probing import ALPHA, Probed, require, summary
 from workbench.interp.sweep import Progress, run_sweep, settings_of
 from workbench.statistics import Cells, Estimate, cell_statistics, map_correlation
@@ -37,7 +38,8 @@ class Attribution:
     - `estimate`, `exact`: both as `Probed`, effects normalised alike (0 corrupted runs, 1 clean runs)
     - `correlation`: Pearson's r over the cells' mean changes, 95 % bootstrap interval over the pairs
     - `error`: estimate less exact value in every cell, paired over the pairs
-    - `kind`: how each cell misleads, of `KINDS`, at 5 % false discoveries and `tolerance`
+    - `kind`: how each cell misleads, of `KINDS`, at 5 % false discoveries and `tolerance`; of one pair alone, by
+      `tolerance`
     """
 
     estimate: Probed
@@ -87,7 +89,7 @@ def cell_names(frame: pd.DataFrame, names: list[str]) -> list[str]:
 
 def attribution(
     subject: Subject,
-    probe: str,
+    probe: str | Sequence[str],
     *,
     n: int = 20,
     steps: int = 1,
@@ -99,12 +101,13 @@ def attribution(
     progress: Progress | None = None,
     **more: Any,
 ) -> Attribution:
-    """Estimate a probe's map by gradients, and hold it against the exact map over the same `n` pairs.
+    """Estimate a map by gradients, and hold it against the exact map: of a probe's `n` pairs, or of one of your own.
 
     Args:
         subject: The model.
-        probe: A probe of the shelf or a .toml file.
-        n: Prompt pairs.
+        probe: A probe of the shelf, a .toml file, or one pair of your own: clean and corrupted prompt, answer and
+            wrong answer, of one token each.
+        n: Prompt pairs of a probe.
         steps: Inputs between the two prompts over which the gradient is averaged; 1 is plain attribution patching.
         softmax: Run attention exactly where queries or keys are patched, and be linear only after it.
         exact: Also run every patch.
@@ -116,15 +119,18 @@ def attribution(
 
     Raises `WorkbenchError` as `probe` does, and for settings that cannot be estimated.
     """
-    asked, how = read_probe(probe), Approximation(steps, softmax)
-    settings = settings_of(**{"metric": asked.metric, **more})
+    asked, how = read_probe(probe) if isinstance(probe, str) else None, Approximation(steps, softmax)
+    settings = settings_of(**{"metric": asked.metric if asked else "logit_difference", **more})
     settings.check(subject)
     how.check(settings)
     if settings.ablates:
         settings = replace(settings, direction="noising")
-    made = generate(subject, asked, n, seed)
-    if not anyway:
-        require(subject, asked, seed)
+    if asked is None:
+        made = own_items(subject, probe)
+    else:
+        made = generate(subject, asked, n, seed)
+        if not anyway:
+            require(subject, asked, seed)
     guessed, run, took, checks = [], [], [0.0, 0.0], {}
     for i, item in enumerate(made.items):
         began = time.perf_counter()
@@ -159,7 +165,9 @@ def compared(found: Attribution, gap: Float[np.ndarray, " n"]) -> Attribution:
     moved = [np.where(np.abs(side) < ROUNDING, 0.0, side) for side in moved]
     error = cell_statistics(estimate.samples - exact.samples)
     kind = np.full(exact.effect.shape, "not shown to mislead", dtype="<U20")
-    kind[(np.abs(error.mean) > found.tolerance) & (error.p < ALPHA)] = "off"
+    alone = exact.n == 1  # nothing to test: both values are this pair's own
+    off = (np.abs(error.mean) > found.tolerance) & (alone | (error.p < ALPHA))
+    kind[off] = "off"
     apart = np.sign(moved[0].mean(0)) != np.sign(moved[1].mean(0))
-    kind[estimate.significant & exact.significant & apart] = "wrong sign"
+    kind[(off if alone else estimate.significant & exact.significant) & apart] = "wrong sign"
     return replace(found, correlation=map_correlation(moved[0], moved[1]), error=error, kind=kind)

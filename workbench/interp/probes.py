@@ -14,7 +14,7 @@ import re
 import string
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,21 @@ def generate(subject: Subject, probe: Probe, n: int = 50, seed: int = 0, *, by_n
             f"(dropped: {why}); choose another probe or model."
         )
     return best
+
+
+def own_items(subject: Subject, texts: Sequence[str]) -> Items:
+    """One pair of the user's own as a probe of one item; positions are called by their tokens.
+
+    Raises `WorkbenchError` as `pair` does, and for other than four texts.
+    """
+    if len(texts) != len(FIELDS):
+        raise WorkbenchError(f"A pair of your own is {len(FIELDS)} texts ({', '.join(FIELDS)}), not {len(texts)}.")
+    clean, corrupted, answer, wrong = texts
+    made = pair(subject, clean, corrupted, answer, wrong)
+    asked = Probe("own prompts", "Own prompts", "", "", "logit_difference", (), {}, {})
+    tokens = zip(*(subject.tokens(ids) for ids in made.prompts), strict=True)
+    names = [a if a == b else f"{a}|{b.strip()}" for a, b in tokens]
+    return Items(asked, [Item(clean, corrupted, (answer,), (wrong,), made)], names, {})
 
 
 Candidate = tuple[tuple[str, str, str, str], Template | None, dict[str, Any]]

@@ -9,6 +9,7 @@ from workbench.figures import patching as draw
 from workbench.figures import style
 from workbench.figures.style import visible
 from workbench.interp.checks import failed
+from workbench.interp.metrics import METRICS
 from workbench.interp.patching import Patching
 from workbench.interp.probing import Probed
 from workbench.ui.charts import chart, downloads
@@ -24,11 +25,22 @@ def numbers(found: Patching) -> None:
     """The two unpatched runs of one pair, with a warning where they hardly differ."""
     cells = sum(map(len, found.effect))
     columns = st.columns(4)
-    question = f"logit({visible(found.answer)}) − logit({visible(found.wrong)}) at the last position"
-    columns[0].metric("Clean run", f"{found.clean_metric:+.2f}", help=f"Logit difference: {question}.")
-    columns[1].metric("Corrupted run", f"{found.corrupted_metric:+.2f}", help=f"Logit difference: {question}.")
+    name = found.metric_name.replace("_", " ")
+    words = (
+        f"{name.capitalize()}: {METRICS[found.metric_name]}, {visible(found.answer)} against {visible(found.wrong)}."
+    )
+    columns[0].metric("Clean run", f"{found.clean_metric:+.3g}", help=words)
+    columns[1].metric("Corrupted run", f"{found.corrupted_metric:+.3g}", help=words)
     columns[2].metric("Patched runs", f"{cells:,}", help="Cells of the map, each an exact result and no estimate.")
     columns[3].metric("Time", f"{found.seconds:.2f} s", help=f"Engine: {found.engine}.")
+    if found.spelt:
+        sides = "; ".join(" + ".join(f"`{visible(token)}`" for token in tokens) for tokens in found.spelt)
+        st.caption(
+            f"Answers of several tokens: {sides}. Each is judged by the logarithm of its tokens' probability, each "
+            "token after those before it. Columns are the prompt's positions; a head is replaced at the answer's too."
+        )
+    if found.metric_name != "logit_difference":
+        return
     gap = abs(found.clean_metric - found.corrupted_metric)
     if gap < SMALL:
         st.info(
@@ -85,6 +97,7 @@ def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] |
         title=f"{found.direction} {found.site}: share of the {found.metric_name.replace('_', ' ')} {share} "
         f"(1 = clean run){many}",
         chosen=cell,
+        measured=found.metric_name.replace("_", " "),
     )
     return draw.distrusted(drawn, failed(found.checks))
 
@@ -176,7 +189,8 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
 
 def _cell_in_python(model: str, found: Patching | Probed, layer: int, column: int) -> None:
     asked = f"layer == {layer} and {found.axes[-1]} == {column}"
-    how = f"site={found.site!r}, direction={found.direction!r}"
+    how = f"site={found.site!r}, direction={found.direction!r}, metric={found.metric_name!r}"
+    how += f", replacement={found.replacement!r}" if found.replacement != "other" else ""
     if isinstance(found, Probed):
         by_name = ", by_name=True" if found.by_name else ""
         call = f"wb.probe(wb.load({model!r}), {found.probe!r}, n={found.n}, {how}{by_name})"
