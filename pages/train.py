@@ -172,7 +172,7 @@ def price(recipe: Recipe) -> None:
 
     with st.spinner("Preparing the data and measuring a few steps"):
         found = cost(recipe)
-    st.dataframe(pd.DataFrame(found.words(), columns=["what", "on this machine"]), hide_index=True)
+    st.table(pd.DataFrame(found.words(), columns=["what", "on this machine"]), hide_index=True, border="horizontal")
 
 
 st.title("Train")

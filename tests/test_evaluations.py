@@ -54,7 +54,7 @@ def test_samples_are_sorted_by_who_was_right() -> None:
     table = pd.DataFrame({"correct a": [1.0, 1.0, 0.0], "correct b": [1.0, 0.0, 0.0]})
     found = samples.filters(table, ["a", "b"], "a", "b")
     counts = {words: int(mask.sum()) for words, mask in found.items()}
-    assert counts == {"all": 3, "a right, b wrong": 1, "b right, a wrong": 0, "both wrong": 1, "both right": 1}
+    assert counts == {"all": 3, "only a right": 1, "only b right": 0, "both wrong": 1, "both right": 1}
 
 
 def sample_row(number: int, prompt: str, choices: list[str], target: int) -> dict:

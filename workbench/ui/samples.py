@@ -25,15 +25,12 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
         tuned: The other.
     """
     first = next(iter(results.values()))
-    left, right = st.columns([1, 3], vertical_alignment="bottom")
     tasks = list(dict.fromkeys(first.samples["task"]))
-    task = str(left.selectbox("Task", tasks, key="task", bind="query-params"))
+    task = str(st.selectbox("Task", tasks, key="task", bind="query-params", width=340))
     table = whole = side_by_side(results, task)
     options = filters(table, list(results), base, tuned)
     counted = {f"{words} ({int(mask.sum())})": mask for words, mask in options.items()}
-    chosen = right.segmented_control(
-        "Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True
-    )
+    chosen = st.segmented_control("Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True)
     table = table[counted[chosen or next(iter(counted))]].head(SHOWN).reset_index(drop=True)
     if table.empty:
         st.caption("No sample is like that.")
@@ -75,8 +72,8 @@ def filters(table: Any, models: list[str], base: str | None, tuned: str | None) 
         return found | {"right": right[models[0]], "wrong": wrong[models[0]]}
     short = short_names(models)
     return found | {
-        f"{short[base]} right, {short[tuned]} wrong": right[base] & wrong[tuned],
-        f"{short[tuned]} right, {short[base]} wrong": right[tuned] & wrong[base],
+        f"only {short[base]} right": right[base] & wrong[tuned],
+        f"only {short[tuned]} right": right[tuned] & wrong[base],
         "both wrong": wrong[base] & wrong[tuned],
         "both right": right[base] & right[tuned],
     }
