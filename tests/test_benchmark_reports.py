@@ -107,6 +107,7 @@ def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> N
     page = report({"a": base, "<b>": tuned}, title="a against b")
     assert "McNemar exact" in page and "&lt;b&gt;" in page and "<b>" not in page.split("</script>")[-1]
     assert "src=" not in page.split("<body>")[0]
+    assert f"workbench eval a &#x27;&lt;b&gt;&#x27; --suite {base.suite}" in page
 
 
 def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:

@@ -1,5 +1,6 @@
 """Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs no network."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,7 @@ def report(results: Mapping[str, Results], *, title: str) -> str:
 
     every = table(results)
     scores = every.drop(columns=["headline", "higher_is_better"])
+    scores = scores[[name for name in scores if scores[name].replace("", None).notna().any()]]
     sections = [
         Section("", [draw.dots(every[every["headline"]])]),
         Section("Scores, 95 % intervals", [Table(scores)]),
@@ -77,11 +79,23 @@ def report(results: Mapping[str, Results], *, title: str) -> str:
 def _method(results: Mapping[str, Results]) -> str:
     first = next(iter(results.values()))
     config = first.config
+    shots = "shots as each task says" if config.get("num_fewshot") is None else f"{config['num_fewshot']} shots"
     lines = [
-        f"Suite {first.suite}, version {config.get('suite_version')}; limit {config.get('limit')}, seed "
-        f"{config.get('seed')}, shots {config.get('num_fewshot')}.",
+        f"Suite {first.suite}, version {config.get('suite_version')}; at most {config.get('limit') or 'all'} items a "
+        f"task, drawn with seed {config.get('seed')}; {shots}.",
+        *(["To measure it again: " + _command(results)] if first.suite != "custom" else []),
         *(f"{name}: weights sha256 {found.subject_hash}" for name, found in results.items()),
         "Versions: " + ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()),
         *(f"{name}: {task} skipped: {why}" for name, found in results.items() for task, why in found.skipped),
     ]
     return "\n".join(lines)
+
+
+def _command(results: Mapping[str, Results]) -> str:
+    first = next(iter(results.values()))
+    options = {"suite": first.suite, "limit": first.config.get("limit"), "seed": first.config.get("seed")}
+    options["shots"] = first.config.get("num_fewshot")
+    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    for variant in dict.fromkeys(row.task.partition("@")[2] for row in first.rows if "@" in row.task):
+        given += ["--vary", variant]
+    return shlex.join(["workbench", "eval", *results, *given])
