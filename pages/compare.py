@@ -9,7 +9,6 @@ from workbench.benchmarks import Results, minimal_detectable_difference, suites
 from workbench.comparison import head_shift, score_shift
 from workbench.comparison.compare import outcomes
 from workbench.comparison.head_scores import head_table
-from workbench.comparison.lineage import lineage_pair, relatives
 from workbench.comparison.weights import head_change
 from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw_attention
@@ -26,7 +25,7 @@ from workbench.ui import samples
 from workbench.ui.change_views import TEXT, measured
 from workbench.ui.charts import chart, downloads
 from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.subjects import alone, cached_load, pick_two
 from workbench.ui.words import plain_name, short_names
 
 VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights", "Several"]
@@ -191,28 +190,9 @@ def patterns(base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, i
             chart(figure, key=f"pattern of {side}", name=file, alt=f"Attention of {name} in {found.subject}")
 
 
-def pick() -> tuple[str, str]:
-    left, right = st.columns(2)
-    first, second = lineage_pair(str(st.query_params.get("tuned") or st.query_params.get("base") or "shelf-base"))
-    with left:
-        base = pick_name("Base", key="base", default=first)
-    with right:
-        tuned = pick_name("Tuned", key="tuned", default=second)
-    known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
-    if known:
-        words = ["–", *known]
-        st.pills("Relatives of the base", words[1:], key="relative", on_change=lambda: take(known), default=None)
-    return base, tuned
-
-
-def take(known: dict[str, str]) -> None:
-    if chosen := st.session_state.pop("relative", None):
-        st.session_state["tuned"] = known[chosen]
-
-
 st.title("What did fine-tuning change?")
 st.caption("Two models on the same items, texts and weights: whether the difference is real, and where it lies.")
-base, tuned = pick()
+base, tuned = pick_two()
 if resolve(base) == resolve(tuned):
     st.info("Base and tuned are the same model: every difference is exactly 0.", icon=":material/info:")
 view = str(st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True))

@@ -6,6 +6,7 @@ import workbench as wb
 from workbench.comparison import Located
 from workbench.comparison.activations import SITES
 from workbench.comparison.experiments import GRAINS
+from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import METRICS
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
@@ -13,7 +14,7 @@ from workbench.interp.probes import available_probes
 from workbench.ui import transplants as view
 from workbench.ui.progress import known, with_progress
 from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.subjects import alone, cached_load, pick_two
 
 TASKS = ("intents", "clinc150", "banking77", "sst2", "arc_easy", "hellaswag", "lambada")
 VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Report")
@@ -21,24 +22,24 @@ VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Repo
 
 def controls() -> tuple[str, str, str, int]:
     """Which two models, and which behaviour."""
-    left, right, third, last = st.columns([3, 3, 3, 1])
-    with left:
-        base = pick_name("Base", key="base", default="shelf-base")
-    with right:
-        tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
+    base, tuned = pick_two()
+    learned = fine_tune_of(tuned)
     options = [*TASKS, *(f"probe:{name}" for name in available_probes()), "text"]
-    asked = st.query_params.get("on")
-    if asked and asked not in options:
-        options = [asked, *options]
-    on = third.selectbox(
+    more = [name for name in (st.query_params.get("on"), learned) if name and name not in options]
+    options = [*dict.fromkeys(more), *options]
+    left, right = st.columns([5, 1])
+    on = left.selectbox(
         "Behaviour",
         options,
+        options.index(learned) if learned else options.index("intents"),
         key="on",
         bind="query-params",
         accept_new_options=True,
-        help="A benchmark task whose answers are scored, a probe, or text: what the gain is measured by.",
+        format_func=lambda name: f"{name}: what this run was trained to answer" if name == learned else name,
+        help="What the gain is measured by: a benchmark task whose answers are scored, a probe, the held-out examples "
+        "of a fine-tune (run:ID), or text.",
     )
-    n = last.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
+    n = right.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
     return base, tuned, str(on), int(n or 24)
 
 

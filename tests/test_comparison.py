@@ -25,6 +25,7 @@ from workbench.comparison import (
 )
 from workbench.comparison.head_scores import head_table
 from workbench.comparison.layers import cka
+from workbench.comparison.terminal import tables
 from workbench.comparison.weights import effective_rank, singular_values, singular_values_of
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter, load
@@ -226,5 +227,20 @@ def test_one_record_holds_all_parts_and_goes_to_json():
     assert record["tasks"][0]["difference"] == 0 and record["layers"] is None
     assert max(row["relative"] for row in record["weights"]["matrices"]) == 0
     assert max(row["distance"] for row in record["heads"]) == 0
-    with pytest.raises(WorkbenchError, match="There is no part hairs"):
-        compare("shelf-base", "shelf-base", parts=["hairs"])
+    for asked, message in (
+        ({"parts": ["hairs"]}, "There is no part hairs"),
+        ({"suite": ["agreement", "agrement"]}, "There is no task 'agrement'; did you mean agreement"),
+        ({"limit": 0}, "at least one item"),
+    ):
+        with pytest.raises(WorkbenchError, match=message):
+            compare("shelf-base", "shelf-base", **asked)
+
+
+def test_a_suite_that_fails_leaves_the_other_parts_standing(monkeypatch):
+    monkeypatch.setenv("WORKBENCH_DATA", "/no/such/folder")
+    found = compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["weights", "behaviour"])
+    assert found.weights is not None and found.table.empty and found.base_results is None
+    assert len(found.notes) == 1 and found.notes[0].startswith("behaviour: No task of 'custom' could run")
+    assert tables("behaviour", found) == [] and found.to_dict()["tasks"] == []
+    with pytest.raises(WorkbenchError, match="No task of"):
+        compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["behaviour"])

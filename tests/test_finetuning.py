@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from tests.conftest import tiny_gpt
+from workbench.comparison.lineage import fine_tune_of
+from workbench.comparison.measures import measure_of
 from workbench.errors import WorkbenchError
 from workbench.statistics import paired_counts
 from workbench.store import Store
@@ -298,6 +300,11 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     assert result["parent"] == subject.card.parent == base and result["parent_sha256"] == wb.load(base).hash
     priced = cost(recipe(base, data, lora={"r": 8}))
     assert priced.trained_parameters == result["trained_parameters"] < subject.card.n_params / 2
+    asked = measure_of(wb.load(base), f"run:{run.id}", n=8)
+    texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in asked.requests]
+    assert texts == [f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()]
+    found = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
+    assert found.gain().low > 0 and not any(found.checks.values()) and found.measure == fine_tune_of(f"run:{run.id}@60")
     exported = save(tmp_path / "whole", subject.model, subject.tokenizer, card=subject.card.to_dict())
     ids = subject.encode("the cat number 3\nLabel:")
     assert torch.equal(wb.load(exported).model(ids).logits, subject.model(ids).logits)
@@ -321,6 +328,10 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
+    asked, subject = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4), wb.load(f"run:{run.id}")
+    assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
+    said = [subject.tokenizer.decode(answer) for _, answer in asked.questions()]
+    assert said == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
     frame = evaluation.answers(run.folder, "base")
     assert np.average(frame["score"], weights=frame["tokens"]) == pytest.approx(loss.base)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from workbench.benchmarks.inside import INSIDE
 from workbench.benchmarks.sources import MissingDataError
 from workbench.errors import WorkbenchError
 from workbench.paths import home
@@ -56,6 +57,12 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
             _vary(leaf, task, variant, fixed=configured == 0)
     prefix, suffix = HARNESS if harness else "", f"@{variant}" if variant else ""
     return {prefix + leaf + suffix: task for leaf, task in tasks.items()}
+
+
+def check_task(name: str) -> None:
+    """Raise `WorkbenchError` where no task has this name; its data is not read."""
+    if name not in INSIDE:
+        _manager_of(name.partition("@")[0])
 
 
 def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:

@@ -38,6 +38,20 @@ class LensShift:
             frame[name], frame[f"{name}_low"], frame[f"{name}_high"] = mean_interval(values)
         return frame
 
+    def lines(self, what: str = "kl") -> pd.DataFrame:
+        """One row a model and stage: model, stage, value, low, high, n.
+
+        The bare embedding (stage 0) is left out: it is so far off that it would flatten the rest.
+        """
+        frame = self.to_frame(what).query("stage > 0")
+        sides = [
+            frame[["stage", "n"]].assign(
+                model=f"{side}: {name}", value=frame[side], low=frame[f"{side}_low"], high=frame[f"{side}_high"]
+            )
+            for side, name in (("base", self.base), ("tuned", self.tuned))
+        ]
+        return pd.concat(sides, ignore_index=True)
+
     def words(self, text: int = 0, pos: int = -1) -> pd.DataFrame:
         """What each layer of both would say at one position of one text, with its probability."""
         pair = self.lenses[text]

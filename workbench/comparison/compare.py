@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from workbench.benchmarks import Results, compare_results, evaluate
+from workbench.benchmarks.suites import find_suite
+from workbench.benchmarks.tasks import check_task
 from workbench.comparison.beliefs import LensShift, lens_shift
 from workbench.comparison.head_scores import ScoreShift, head_table, score_shift
 from workbench.comparison.heads import HeadShift, head_shift
@@ -115,10 +117,16 @@ def compare(
         partial: Called with (part, the record so far) when a part is there.
 
     Raises:
-        WorkbenchError: models, suites or parts that cannot be had. What cannot be compared becomes a note instead.
+        WorkbenchError: models, suites, tasks or parts that there are not, before anything is measured. What cannot be
+            compared, or fails later, becomes a note instead; all the other parts stand.
     """
     if unknown := sorted(set(parts) - set(VIEWS)):
         raise WorkbenchError(f"There is no part {', '.join(unknown)}; there are {', '.join(VIEWS)}.")
+    if "behaviour" in parts:
+        for task in find_suite(suite).tasks:
+            check_task(task)
+        if limit is not None and limit < 1:
+            raise WorkbenchError(f"limit={limit}: at least one item a task is needed.")
     first, second = load(base), load(tuned)
     settings = {"suite": suite, "limit": limit, "seed": seed, "parts": list(parts)}
     found = Comparison(first.name, second.name, (first.hash, second.hash), settings)
@@ -136,7 +144,7 @@ def compare(
         try:
             _MAKERS[part](found, first, second, report)
         except WorkbenchError as error:
-            if part == "behaviour":
+            if len(todo) == 1:
                 raise
             found.notes.append(f"{part}: {error}")
         before += SHARE[part]

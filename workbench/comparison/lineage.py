@@ -61,6 +61,17 @@ def lineage_pair(name: str) -> tuple[str, str]:
     return name, children[0] if children else name
 
 
+def fine_tune_of(name: str) -> str:
+    """The fine-tune that made a model, as "run:ID"; "" where no run in the store did. Loads no model."""
+    if not name.startswith("run:"):
+        return ""
+    try:
+        run = Store().get(_run(name))
+    except WorkbenchError:
+        return ""
+    return f"run:{run.id}" if run.kind == "finetune" else ""
+
+
 def _run(name: str) -> str:
     return name.removeprefix("run:").partition("@")[0]
 

@@ -1,4 +1,6 @@
-"""What a model's behaviour is measured by, laid out once and scored many times: a task, a probe, or ordinary text.
+"""What a model's behaviour is measured by, laid out once and scored many times.
+
+A task, a probe, what a fine-tune was trained to answer, or ordinary text.
 
 Every measure is a list of token sequences whose log-likelihoods are asked for, and a rule that reads numbers a sample
 off them. So a hundred variants of a model cost a hundred forward passes and nothing else.
@@ -18,7 +20,9 @@ from workbench.benchmarks.tasks import load_tasks, pick
 from workbench.errors import WorkbenchError
 from workbench.interp.probes import generate, read_probe
 from workbench.interp.texts import TEXTS
+from workbench.store import Store
 from workbench.subjects import Subject
+from workbench.training import Recipe
 
 METRICS = {
     "loglikelihood": "log-likelihood of the right answer, nats",
@@ -30,6 +34,7 @@ METRICS = {
 """Each metric in words."""
 
 PROBE = "probe:"
+RUN = "run:"
 TEXT = "text"
 
 
@@ -84,14 +89,18 @@ class Measure:
 
 
 def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Measure:
-    """The named measure over `n` samples: a benchmark task, `probe:NAME`, or `text` (paragraphs of old books).
+    """The named measure over `n` samples.
 
+    `name` is a benchmark task, `probe:NAME`, `run:ID` (the answers that this fine-tune's own held-out examples ask
+    for), or `text` (paragraphs of old books).
     Raises `WorkbenchError` for a name that is none, and a task that has no log-likelihoods to it.
     """
     if n < 2:
         raise WorkbenchError(f"n is {n}; an interval needs at least 2 samples.")
     if name == TEXT:
         return _text(subject, n)
+    if name.startswith(RUN):
+        return _trained(subject, name, n)
     return _probe(subject, name, n, seed) if name.startswith(PROBE) else _task(subject, name, n, seed)
 
 
@@ -135,6 +144,28 @@ def _probe(subject: Subject, name: str, n: int, seed: int) -> Measure:
         return difference, np.logaddexp.reduce(answers), float(answers.max() > wrongs.max())
 
     return Measure(name, asked.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read)
+
+
+def _trained(subject: Subject, name: str, n: int) -> Measure:
+    """What a fine-tune was trained for, on examples that it did not learn from; the end-of-text token is no answer."""
+    from workbench.training.finetune import held_out_rows
+
+    run = Store().get(name.removeprefix(RUN).partition("@")[0])
+    if run.kind != "finetune":
+        raise WorkbenchError(f"{name} is no fine-tune, so it has no held-out answers; choose a task, a probe or text.")
+    requests: list[Request] = []
+    for row in held_out_rows(Recipe.from_dict(run.config), subject, n):
+        end = len(row.ids) - (row.ids[-1] == subject.tokenizer.eos_token_id)
+        start = end
+        while start and row.learned[start - 1]:
+            start -= 1
+        if 0 < start < end:  # of a conversation the last reply
+            requests.append(Request(len(requests), tuple(row.ids[: end - 1]), tuple(row.ids[start:end])))
+    if len(requests) < 2:
+        raise WorkbenchError(f"{name} has fewer than two held-out examples that {subject.name} can be scored on.")
+    samples = [Sample(range(i, i + 1)) for i in range(len(requests))]
+    title = f"held-out examples of {run.config['task']['data']} ({run.title}, {run.id})"
+    return Measure(f"{RUN}{run.id}", title, ("loglikelihood", "acc"), requests, samples, _of_one)
 
 
 def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:

@@ -56,13 +56,13 @@ class Report:
 
     def _summary(self) -> Section:
         said = []
-        table = self.comparison.table
-        real = table[table["p_adjusted"] < 0.05]
-        said.append(
-            f"Behaviour. Of {len(table)} tasks compared, {len(real)} differ at p < 0.05 after correction: "
-            + ("; ".join(_difference(row) for row in real.to_dict("records")) or "none")
-            + "."
-        )
+        if len(table := self.comparison.table):
+            real = table[table["p_adjusted"] < 0.05]
+            said.append(
+                f"Behaviour. Of {len(table)} tasks compared, {len(real)} differ at p < 0.05 after correction: "
+                + ("; ".join(_difference(row) for row in real.to_dict("records")) or "none")
+                + "."
+            )
         if (heads := self.comparison.heads) is not None:
             first = heads.to_frame().iloc[0]
             said.append(
@@ -71,7 +71,7 @@ class Report:
             )
         if (found := self.located) is not None:
             said.append(_where(found))
-        said += [f"Not measured: {why}" for why in self.missing]
+        said += [f"Not measured: {why}" for why in (*self.comparison.notes, *self.missing)]
         return Section("In short", said)
 
     def _models(self) -> Section:
@@ -124,21 +124,10 @@ class Report:
         head = paragraphs(words.ACTIVATIONS, n=found.n, gain=gain)
         if d.low <= 0 <= d.high:
             return Section(title, [*head, "The gain's interval holds 0, so no share of it can be given."])
-        titles = {"base": "Tuned activation in the base's run", "tuned": "Base's activation in the tuned model's run"}
-        maps = [
-            draw.share_map(
-                found.share[into],
-                found.low[into],
-                found.high[into],
-                rows=found.layers,
-                columns=found.columns,
-                across="position",
-                n=found.n,
-                title=f"{said} ({found.site})",
-            )
-            for into, said in titles.items()
-        ]
-        return Section(title, [*head, *maps])
+        maps = draw.activation_maps(
+            found.share, found.low, found.high, layers=found.layers, columns=found.columns, n=found.n, site=found.site
+        )
+        return Section(title, [*head, *maps.values()])
 
     def _method(self) -> Section:
         found = paragraphs(words.BEHAVIOUR, seed=self.settings["seed"])

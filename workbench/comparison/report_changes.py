@@ -6,15 +6,18 @@ from workbench.comparison import report_words as words
 from workbench.comparison.compare import Comparison
 from workbench.comparison.layers import MEASURES
 from workbench.comparison.report_words import paragraphs
-from workbench.comparison.text import agreement
+from workbench.comparison.text import LONGEST_WRITTEN, TokenShift, agreement, parting_table
 from workbench.figures import change as draw
 from workbench.figures import comparison as draw_heads
 from workbench.figures import scores as draw_scores
 from workbench.figures.export import Section, Table
 
+SHOWN = 96
+"""Tokens of a text that are drawn."""
+
 
 def changes(found: Comparison) -> list[Section]:
-    """A section for every part that the two models share; what they do not share stands under the first."""
+    """A section for every part that the two models share."""
     made = [_behaviour(found), _predictions(found), _representation(found), _heads(found), _weights(found)]
     return [section for section in made if section is not None]
 
@@ -30,7 +33,6 @@ def _behaviour(found: Comparison) -> Section | None:
             draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
             Table(found.table, "Tuned minus base on the same items; 95 % paired bootstrap; p corrected over tasks"),
             Table(found.outcomes(), "Items by who got them right"),
-            *(f"Left out: {note}" for note in found.notes),
         ],
     )
 
@@ -40,13 +42,27 @@ def _predictions(found: Comparison) -> Section | None:
         return None
     caption = "Means over texts, nats a token, 95 % intervals; difference is tuned - base, kl is KL(tuned || base)"
     parts: list = [Table(found.text.summary(), caption)]
+    parts += _one_text(max(found.text.texts, key=lambda text: float(text.kl.mean())))
     if found.partings:
         mean = agreement(found.partings)
-        parts.append(
+        parts += [
             f"Writing greedily from the same {mean['n']} prompts, both write {mean['agreed']:.1f} tokens alike before "
-            f"they part [{mean['low']:.1f}, {mean['high']:.1f}], up to 16; {mean['never_parted']} never part."
-        )
+            f"they part [{mean['low']:.1f}, {mean['high']:.1f}], up to {LONGEST_WRITTEN}; {mean['never_parted']} never "
+            "part.",
+            Table(parting_table(found.partings), "The first tokens that differ, each with its own model's probability"),
+        ]
     return Section("Does it predict other words?", parts)
+
+
+def _one_text(text: TokenShift) -> list:
+    """The text on which the predictions are farthest apart, token by token."""
+    frame = text.to_frame().head(SHOWN)
+    change = (frame["loss_tuned"] - frame["loss_base"]).to_numpy(float)
+    return [
+        f"The text whose predictions are farthest apart, its first {len(frame)} tokens; one text has no interval.",
+        draw.token_grid(frame["token"].tolist(), change, name="nats", title="Loss, tuned − base (red: likelier tuned)"),
+        draw.token_grid(frame["token"].tolist(), frame["kl"].to_numpy(float), name="nats", title="KL(tuned ‖ base)"),
+    ]
 
 
 def _representation(found: Comparison) -> Section | None:
@@ -60,6 +76,13 @@ def _representation(found: Comparison) -> Section | None:
         draw.stage_lines(frame[~moved], line="what", value="value", title="likeness", limits=(-0.02, 1.02)),
         draw.stage_lines(frame[moved], line="what", value="value", title="|tuned − base| / |base|"),
     ]
+    if found.lenses is not None:
+        parts += [
+            *paragraphs(words.LENS, n=len(found.lenses.lenses)),
+            draw.stage_lines(
+                found.lenses.lines(), line="model", value="value", title="KL to the model's own last word, nats"
+            ),
+        ]
     for carried in found.transfer:
         parts += [
             f"Linear probes of {carried.question}, trained on {carried.trained} texts and tested on others "
@@ -103,5 +126,7 @@ def _weights(found: Comparison) -> Section | None:
     for name, said, spelt in (("relative", "|update| / |base|", ".4f"), ("effective_rank", "effective rank", ".1f")):
         values, names = found.weights.grid(name)
         parts.append(draw.matrix_map(values, names, name=said, spelt=spelt))
+    if said := found.weights.lora():
+        parts.append(said)
     parts.append(Table(found.weights.to_frame().head(12), "The twelve parameters that changed most"))
     return Section("Which weights moved?", parts)

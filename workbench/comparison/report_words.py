@@ -17,6 +17,11 @@ The residual stream at the same {tokens} tokens of {n} texts, before the first l
 by the jackknife.
 """
 
+LENS = """
+Logit lens (nostalgebraist 2020): each layer's stream read by the model's own final norm and unembedding; how far that
+is from what the model says in the end, KL averaged over the tokens of {n} texts, with 95 % intervals over texts.
+"""
+
 WEIGHTS = """
 The update tuned − base of every matrix, read off the weights, so there is no interval: its Frobenius norm over that of
 the base's matrix, and its effective rank, exp of the entropy of its singular values (Roy & Vetterli 2007).

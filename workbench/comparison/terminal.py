@@ -16,6 +16,8 @@ def tables(part: str, found: Comparison) -> list[Table]:
 
 
 def _behaviour(found: Comparison) -> list[Table]:
+    if found.tuned_results is None:
+        return []
     rows = found.table[list(PAIRED)].to_dict("records")
     return [
         (f"{found.tuned} against {found.base}, same items", rows),

@@ -26,6 +26,8 @@ REQUESTS = (
 TEXTS = (*PROSE[:4], *REQUESTS)
 LONGEST = 512
 """Tokens of a text that are read at most: all logits of both models are held at once."""
+LONGEST_WRITTEN = 16
+"""Tokens written from a prompt."""
 Report = Callable[[float, str], None]
 
 
@@ -125,7 +127,7 @@ class Parting:
 
 
 def partings(
-    base: Subject, tuned: Subject, prompts: Sequence[str] | None = None, *, n: int = 24
+    base: Subject, tuned: Subject, prompts: Sequence[str] | None = None, *, n: int = LONGEST_WRITTEN
 ) -> Iterator[tuple[float, Parting]]:
     """Write up to `n` tokens greedily from every prompt with both, and say where they first differ.
 
@@ -160,6 +162,29 @@ def agreement(found: Sequence[Parting]) -> dict[str, Any]:
         "n": len(found),
         "never_parted": sum(not p.parted for p in found),
     }
+
+
+def parting_table(found: Sequence[Parting]) -> pd.DataFrame:
+    """One row a prompt, to be read: tokens written alike, the first that differ with their probabilities, the texts."""
+    from workbench.figures.style import visible
+
+    def token(parting: Parting, said: str) -> str:
+        return (visible(said) if said else "(end)") if parting.parted else ""
+
+    rows = [
+        {
+            "prompt": p.prompt.replace("\n", " ⏎ "),
+            "alike": p.agreed,
+            "base's token": token(p, p.base_token),
+            "p base": p.p_base,
+            "tuned's token": token(p, p.tuned_token),
+            "p tuned": p.p_tuned,
+            "base writes": p.base_text,
+            "tuned writes": p.tuned_text,
+        }
+        for p in found
+    ]
+    return pd.DataFrame(rows)
 
 
 def _one(subject: Subject, ids: list[int], at: int) -> str:

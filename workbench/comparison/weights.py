@@ -49,6 +49,14 @@ class WeightShift:
         """The table, most changed first."""
         return self.table.sort_values("relative", ascending=False, ignore_index=True)
 
+    def lora(self) -> str:
+        """What the adapter is that made the tuned model, in a sentence; "" where none did."""
+        rows = self.table[self.table["lora_rank"] > 0]
+        if rows.empty:
+            return ""
+        moved = int((rows["norm"] > 0).sum())
+        return f"A LoRA made this: rank {rows['lora_rank'].max()} on {len(rows)} matrices, {moved} of them changed."
+
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
         heads = None if self.heads is None else self.heads.tolist()

@@ -61,6 +61,49 @@ def stage_lines(
     return figure
 
 
+def token_grid(
+    tokens: Sequence[str], values: Float[np.ndarray, " pos"], *, name: str, per_row: int = 12, title: str = ""
+) -> go.Figure:
+    """A text as it reads, `per_row` tokens a line, each coloured by its number; one without a number stays grey.
+
+    Args:
+        tokens: Of the text.
+        values: One number a token: red below 0, white at 0, blue above; NaN for none.
+        name: What the numbers are.
+        per_row: Tokens a line.
+        title: Above the figure.
+    """
+    rows = -(-len(tokens) // per_row)
+    known = values[np.isfinite(values)]
+    most = (float(np.abs(known).max()) if len(known) else 0.0) or 1.0
+    z, text, said = np.full((rows, per_row), np.nan), np.full((rows, per_row), "", object), []
+    for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
+        shown = style.visible(token)
+        z[divmod(i, per_row)] = value
+        text[divmod(i, per_row)] = style.escaped(shown if len(shown) <= 11 else f"{shown[:10]}…")
+        said.append(f"{i}, {style.escaped(shown)}: " + ("no prediction" if np.isnan(value) else f"<b>{value:+.3f}</b>"))
+    hover = np.array([*said, *[""] * (rows * per_row - len(said))], object).reshape(rows, per_row)
+    heat = go.Heatmap(
+        z=z,
+        zmin=-most,
+        zmax=most,
+        colorscale=style.DIVERGING,
+        colorbar=style.colour_bar(name),
+        text=text,
+        texttemplate="%{text}",
+        textfont={"size": 11},
+        customdata=hover,
+        hovertemplate="%{customdata}<extra></extra>",
+        xgap=2,
+        ygap=4,
+    )
+    figure = style.figure([heat], title=title, height=max(190, 30 * rows + 70), plot_bgcolor=style.PANEL)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False, range=[rows - 0.5, -0.5])
+    figure.update_layout(margin={"l": 16, "b": 12})
+    return figure
+
+
 def matrix_map(
     values: Float[np.ndarray, "layer matrix"], names: Sequence[str], *, name: str, spelt: str = ".3f"
 ) -> go.Figure:

@@ -231,6 +231,36 @@ def share_map(
     return found
 
 
+def activation_maps(
+    share: dict[str, Grid],
+    low: dict[str, Grid],
+    high: dict[str, Grid],
+    *,
+    layers: Sequence[str],
+    columns: Sequence[str],
+    n: int,
+    site: str,
+) -> dict[str, go.Figure]:
+    """One layer x position map a direction, of shares by what the other model's activation was put into."""
+    titles = {
+        "base": "Tuned activation in the base's run: what comes along",
+        "tuned": "Base's activation in the tuned run: what goes",
+    }
+    return {
+        into: share_map(
+            share[into],
+            low[into],
+            high[into],
+            rows=layers,
+            columns=columns,
+            across=f"position ({site})",
+            n=n,
+            title=title,
+        )
+        for into, title in titles.items()
+    }
+
+
 def head_map(table: pd.DataFrame, into: str, *, n_layers: int, title: str = "") -> go.Figure:
     """Layer x head map of one direction; groups of shared keys and values stand beside the heads."""
     side = table[(table["into"] == into) & table["kind"].isin(("head", "kv"))]

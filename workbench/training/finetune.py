@@ -1,6 +1,7 @@
 """Fine-tuning a Subject on a task, whole or by LoRA, with the loss on completions only, measured before and after."""
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
@@ -95,15 +96,9 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
     counts = dict(data.left_out)
 
     def fitting(items: list[Item], where: str, most: int | None = None) -> list[tuple[Item, Row]]:
-        kept: list[tuple[Item, Row]] = []
-        looked = 0
-        while looked < len(items) and (most is None or len(kept) < most):
-            row = task.row(base.tokenizer, items[looked])
-            if len(row.ids) <= longest and row.n_learned and row.prompt:
-                kept.append((items[looked], row))
-            looked += 1
-        if looked > len(kept):
-            counts[f"too long ({where})"] = looked - len(kept)
+        kept, dropped = _fitting(task, base.tokenizer, items, longest, most)
+        if dropped:
+            counts[f"too long ({where})"] = dropped
         return kept
 
     train, validation = fitting(data.train, "training"), fitting(data.validation, "validation")
@@ -118,6 +113,31 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
     check_vocabulary([*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name)
     judged = [row for _, row in validation or held]
     return Examples(rows, judged, [item for item, _ in held], counts)
+
+
+def _fitting(
+    task: Task, tokenizer: Any, items: list[Item], longest: int, most: int | None
+) -> tuple[list[tuple[Item, Row]], int]:
+    """The first items, `most` of them at most, whose rows hold an answer and fit; and how many before did not."""
+    kept: list[tuple[Item, Row]] = []
+    looked = 0
+    while looked < len(items) and (most is None or len(kept) < most):
+        row = task.row(tokenizer, items[looked])
+        if len(row.ids) <= longest and row.n_learned and row.prompt:
+            kept.append((items[looked], row))
+        looked += 1
+    return kept, looked - len(kept)
+
+
+def held_out_rows(recipe: Recipe, subject: Subject, most: int) -> list[Row]:
+    """The first held-out examples of a fine-tune, as its run drew them, for a Subject of the same tokenizer.
+
+    None of them was learned from. Raises `WorkbenchError` when the data cannot be had.
+    """
+    task, tokenizer = make_task(recipe), copy(subject.tokenizer)  # a task may give its tokenizer a chat template
+    task.prepare(tokenizer)
+    items = task.read(recipe.corpus.validation, recipe.train.seed).held_out
+    return [row for _, row in _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)[0]]
 
 
 def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:

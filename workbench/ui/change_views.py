@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import pandas as pd
 import streamlit as st
 
 from workbench.comparison import (
@@ -18,7 +17,7 @@ from workbench.comparison import (
     weight_shift,
 )
 from workbench.comparison.layers import MEASURES
-from workbench.comparison.text import Parting, agreement
+from workbench.comparison.text import LONGEST_WRITTEN, Parting, agreement, parting_table
 from workbench.comparison.transfer import QUESTIONS
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw
@@ -91,10 +90,14 @@ def text(base: Subject, tuned: Subject) -> None:
     st.dataframe(rows, hide_index=True, width="content", column_config=decimals(rows))
     st.caption("Means over texts with their 95 % intervals (Student).")
     downloads(
-        lambda: [],
+        lambda: [
+            draw.token_grid(frame["token"].tolist(), frame[c].to_numpy(float), name="nats", title=word)
+            for word, (c, _) in COLOURS.items()
+        ],
         lambda: frame,
         name="tokens",
         title=f"{tuned.name} against {base.name}",
+        text=shown,
     )
     st.subheader("Where does greedy writing part?")
     parted(measured("partings", base, tuned, lambda report: _partings(base, tuned, report)))
@@ -102,7 +105,7 @@ def text(base: Subject, tuned: Subject) -> None:
 
 def _partings(base: Subject, tuned: Subject, report: Callable[[float, str], None]) -> list[Parting]:
     found = []
-    for done, parting in partings(base, tuned, n=16):
+    for done, parting in partings(base, tuned):
         found.append(parting)
         report(done, "writing on from the same prompts")
     return found
@@ -113,22 +116,10 @@ def parted(found: list[Parting]) -> None:
     mean = agreement(found)
     st.markdown(
         f"Both write **{mean['agreed']:.1f}** tokens alike before they part (95 % interval {mean['low']:.1f} to "
-        f"{mean['high']:.1f}, n = {mean['n']} prompts, up to 16 tokens each); {mean['never_parted']} never part."
+        f"{mean['high']:.1f}, n = {mean['n']} prompts, up to {LONGEST_WRITTEN} tokens each); "
+        f"{mean['never_parted']} never part."
     )
-    rows = [
-        {
-            "prompt": p.prompt.replace("\n", " ⏎ "),
-            "alike": p.agreed,
-            "base's token": visible(p.base_token) if p.parted and p.base_token else "(end)" if p.parted else "",
-            "p base": p.p_base,
-            "tuned's token": visible(p.tuned_token) if p.parted and p.tuned_token else "(end)" if p.parted else "",
-            "p tuned": p.p_tuned,
-            "base writes": p.base_text,
-            "tuned writes": p.tuned_text,
-        }
-        for p in found
-    ]
-    table = pd.DataFrame(rows)
+    table = parting_table(found)
     st.dataframe(table, hide_index=True, column_config=decimals(table))
 
 
@@ -154,17 +145,10 @@ def layers(base: Subject, tuned: Subject) -> None:
     )
     lens = measured("lens", base, tuned, lambda report: lens_shift(base, tuned, progress=report))
     st.subheader("When do the layers make up their mind?")
-    lines = lens.to_frame().query("stage > 0")  # the bare embedding is so far off that it would flatten the rest
-    parts = [
-        lines[["stage", "n"]].assign(
-            model=words, value=lines[side], low=lines[f"{side}_low"], high=lines[f"{side}_high"]
-        )
-        for side, words in (("base", f"base: {base.name}"), ("tuned", f"tuned: {tuned.name}"))
-    ]
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figure = draw.stage_lines(
-            pd.concat(parts), line="model", value="value", title="KL to the model's own last word, nats"
+            lens.lines(), line="model", value="value", title="KL to the model's own last word, nats"
         )
         chart(figure, key="lens", name="lens", alt="Logit lens of both models")
     with right:
@@ -233,12 +217,8 @@ def weights(base: Subject, tuned: Subject) -> None:
             figures.append(draw.matrix_map(values, names, name=axis, spelt=".4f" if name == "relative" else ".1f"))
             st.markdown(f"**{words.capitalize()} of each matrix**")
             chart(figures[-1], key=f"map of {name}", name=f"weights-{name}", alt=f"{words} of every matrix")
-    lora = table[table["lora_rank"] > 0]
-    if len(lora):
-        st.markdown(
-            f"**A LoRA made this**: rank {lora['lora_rank'].max()} on {len(lora)} matrices, "
-            f"{int((lora['norm'] > 0).sum())} of them changed; the updates below are its factors' product."
-        )
+    if lora := found.lora():
+        st.markdown(f"{lora} The updates below are its factors' product.")
     shown = table[["layer", "matrix", "relative", "norm", "rank", "effective_rank", "most", "lora_rank"]].copy()
     shown["layer"] = [str(layer) if layer >= 0 else "–" for layer in shown["layer"]]
     shown.columns = [

@@ -57,8 +57,7 @@ def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf
     """The select box alone: the chosen name."""
     options = choices(seq2seq=seq2seq)
     asked = st.query_params.get(key)
-    if asked and asked not in options:
-        options = [asked, *options]
+    options = [*(name for name in (asked, default) if name and name not in options), *options]
     name = st.selectbox(
         label,
         options,
@@ -70,3 +69,24 @@ def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf
         "Hugging Face id.",
     )
     return str(name)
+
+
+def pick_two() -> tuple[str, str]:
+    """Base and tuned, the one's parent or child offered for the other; below them the known relatives, to take."""
+    from workbench.comparison.lineage import lineage_pair, relatives
+
+    first, second = lineage_pair(str(st.query_params.get("tuned") or st.query_params.get("base") or "shelf-base"))
+    left, right = st.columns(2)
+    with left:
+        base = pick_name("Base", key="base", default=first)
+    with right:
+        tuned = pick_name("Tuned", key="tuned", default=second)
+    known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
+    if known:
+        st.pills("Relatives of the base", list(known), key="relative", on_change=lambda: _take(known), default=None)
+    return base, tuned
+
+
+def _take(known: dict[str, str]) -> None:
+    if chosen := st.session_state.pop("relative", None):
+        st.session_state["tuned"] = known[chosen]

@@ -111,26 +111,13 @@ def activations(found: Carried) -> None:
     if d.low <= 0 <= d.high:
         st.warning("The two do not differ on these questions, so there is no gain to have a share of.")
         return
-    words = {
-        "base": "tuned activation in the base's run: what comes along",
-        "tuned": "base's in the tuned run: what goes",
-    }
-    figures = []
-    for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
+    maps = draw.activation_maps(
+        found.share, found.low, found.high, layers=found.layers, columns=found.columns, n=found.n, site=found.site
+    )
+    for (into, figure), column in zip(maps.items(), st.columns(2, gap="medium"), strict=True):
         with column:
-            figure = draw.share_map(
-                found.share[into],
-                found.low[into],
-                found.high[into],
-                rows=found.layers,
-                columns=found.columns,
-                across="position",
-                n=found.n,
-                title=words[into].capitalize(),
-            )
             chart(figure, key=f"activations_{into}", name=f"activations-{into}", alt="Share by layer and position")
-            figures.append(figure)
-    downloads(lambda: figures, found.to_frame, name="activations", title="Activations exchanged")
+    downloads(lambda: list(maps.values()), found.to_frame, name="activations", title="Activations exchanged")
 
 
 def report(base: str, tuned: str, on: str, n: int) -> None:
