@@ -129,6 +129,7 @@ def outlook(run: Run) -> None:
         if run.kind == "finetune":
             pair = {"base": run.config["base"], "tuned": model}
             page_link("compare", "Compare with its base", icon=":material/compare_arrows:", **pair)
+            page_link("transplant", "Where the change lives", icon=":material/content_cut:", **pair)
     downloads(
         lambda: [draw.curves({run.title: ui.metrics(run)})],
         lambda: ui.metrics(run),

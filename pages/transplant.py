@@ -14,7 +14,7 @@ from workbench.interp.probes import available_probes
 from workbench.ui import transplants as view
 from workbench.ui.progress import known, with_progress
 from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_two
+from workbench.ui.subjects import both_alone, cached_load, pick_two
 
 TASKS = ("intents", "clinc150", "banking77", "sst2", "arc_easy", "hellaswag", "lambada")
 VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Report")
@@ -46,7 +46,7 @@ def controls() -> tuple[str, str, str, int]:
 def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
     """The study, computed when asked for and kept for all sessions; what is known so far shows while it grows."""
     first, second = cached_load(base), cached_load(tuned)
-    key = ("locate", first.hash, second.hash, on, n, grain)
+    key = view.located_key(first, second, on, n, grain)
     small = first.card.n_params < 20_000_000 and grain != "heads"
     if not (known(key) or small or st.session_state.get("wanted") == key):
         st.info(
@@ -64,8 +64,7 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
             figure = draw.parts(part.table(), n_layers=part.n_layers, title="So far")
             growing.plotly_chart(figure, theme=None, key=f"growing{len(part.values)}")
 
-    hashes = sorted({first.hash, second.hash})
-    with alone(hashes[0]), alone(hashes[-1]):  # always in one order, so that two sessions cannot wait for each other
+    with both_alone(first, second):
         found = with_progress(
             key, lambda report: wb.locate(first, second, on, n=n, grain=grain, progress=report, seen=seen)
         )
@@ -115,10 +114,9 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
         help="; ".join(f"{name}: {words}" for name, words in SITES.items()),
     )
     site, first, second = str(site or "resid_pre"), cached_load(base), cached_load(tuned)
-    hashes = sorted({first.hash, second.hash})
-    with alone(hashes[0]), alone(hashes[-1]):
+    with both_alone(first, second):
         found = with_progress(
-            ("activations", first.hash, second.hash, on, n, site),
+            view.carried_key(first, second, on, n, site),
             lambda report: wb.locate_activations(first, second, on, n=min(n, 24), site=site, progress=report),
         )
     view.activations(found)

@@ -7,7 +7,9 @@ import typer
 
 from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
 
-On = Annotated[str, typer.Option(help="The behaviour: a benchmark task such as clinc150, probe:NAME, or text.")]
+On = Annotated[
+    str, typer.Option(help="The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text.")
+]
 Samples = Annotated[int, typer.Option("-n", help="Samples.")]
 _SHARES = ("kind", "name", "into", "value", "share", "low", "high", "p", "random", "p_random", "n_params")
 

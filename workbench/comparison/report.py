@@ -1,7 +1,7 @@
 """One self-contained HTML page on what fine-tuning changed and where, which a reviewer can read and rerun."""
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -169,6 +169,7 @@ def report(
     n: int = 24,
     grain: str = "blocks",
     seed: int = 0,
+    had: Sequence[Located | Carried] = (),
     progress: Callable[[float, str], None] | None = None,
 ) -> Report:
     """Measure everything a report needs; what cannot be had for these two models is named in it.
@@ -182,6 +183,7 @@ def report(
         n: Samples of it.
         grain: layers, blocks or heads (see `locate`).
         seed: Of items, random subsets and bootstraps.
+        had: What `locate` and `locate_activations` have found with these very settings, so as not to do it again.
         progress: Called with the share done and a word about it.
 
     Raises `WorkbenchError` for models or benchmarks that cannot be had.
@@ -195,12 +197,14 @@ def report(
 
     compared = compare(first, second, suite=suite, limit=limit, seed=seed, progress=part(0, 0.3))
     located, carried, missing = None, None, []
+    for found in had:
+        located, carried = (found, carried) if isinstance(found, Located) else (located, found)
     try:
-        located = locate(first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5))
+        located = located or locate(first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5))
     except WorkbenchError as error:
         missing.append(f"weights exchanged: {error}")
     try:
-        carried = locate_activations(first, second, on, n=min(n, 24), seed=seed, progress=part(0.8, 0.2))
+        carried = carried or locate_activations(first, second, on, n=min(n, 24), seed=seed, progress=part(0.8, 0.2))
     except WorkbenchError as error:
         missing.append(f"activations exchanged: {error}")
     return Report(first, second, settings, compared, located, carried, missing)

@@ -1,7 +1,6 @@
 """The views of the Compare page that look at texts, layers and weights: compute what is shown, and draw it."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -28,7 +27,7 @@ from workbench.ui.coloured_text import coloured_text
 from workbench.ui.cut import cut
 from workbench.ui.evaluations import decimals
 from workbench.ui.progress import with_progress
-from workbench.ui.subjects import alone, choices
+from workbench.ui.subjects import alone, both_alone, choices
 from workbench.ui.words import escaped
 
 T = TypeVar("T")
@@ -41,14 +40,6 @@ COLOURS = {
     "Loss of base": ("loss_base", "nats"),
     "Loss of tuned": ("loss_tuned", "nats"),
 }
-
-
-@contextmanager
-def both_alone(base: Subject, tuned: Subject) -> Iterator[None]:
-    """Both locks, always in one order, so that two sessions cannot wait for each other."""
-    first, second = sorted((base.hash, tuned.hash))
-    with alone(first), alone(second):
-        yield
 
 
 def measured(what: str, base: Subject, tuned: Subject, work: Callable[[Any], T], *more: Any) -> T:

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -26,6 +26,11 @@ def _kept() -> _Kept:
 def known(key: Hashable) -> bool:
     """Whether `with_progress` has a result under this key, so that it takes no time."""
     return key in _kept().results
+
+
+def kept(key: Hashable) -> Any:
+    """The result under this key; None where there is none."""
+    return _kept().results.get(key)
 
 
 def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], T]) -> T:

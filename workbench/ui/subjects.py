@@ -1,6 +1,8 @@
 """Choosing and loading Subjects on a page: one cache for all pages, the choice in the URL."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import streamlit as st
@@ -38,6 +40,14 @@ def alone(sha256: str) -> threading.RLock:
     return threading.RLock()
 
 
+@contextmanager
+def both_alone(base: "Subject", tuned: "Subject") -> Iterator[None]:
+    """Both locks, always in one order, so that two sessions cannot wait for each other."""
+    first, second = sorted((base.hash, tuned.hash))
+    with alone(first), alone(second):
+        yield
+
+
 def choices(*, seq2seq: bool = False) -> list[str]:
     """Names that `load` takes, for a select box; with `seq2seq` also encoder-decoder models."""
     from workbench.subjects import available
@@ -56,7 +66,7 @@ def pick_subject(label: str = "Model", *, key: str = "model", default: str = "sh
 def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False) -> str:
     """The select box alone: the chosen name."""
     options = choices(seq2seq=seq2seq)
-    asked = st.query_params.get(key)
+    asked = st.session_state.get(key) or st.query_params.get(key)
     options = [*(name for name in (asked, default) if name and name not in options), *options]
     name = st.selectbox(
         label,
@@ -75,12 +85,15 @@ def pick_two() -> tuple[str, str]:
     """Base and tuned, the one's parent or child offered for the other; below them the known relatives, to take."""
     from workbench.comparison.lineage import lineage_pair, relatives
 
-    first, second = lineage_pair(str(st.query_params.get("tuned") or st.query_params.get("base") or "shelf-base"))
+    given = {key: st.query_params.get(key) for key in ("base", "tuned")}
+    if sum(map(bool, given.values())) == 1:  # the widgets' defaults stay the same ones, which the URL leaves out
+        pair = dict(zip(given, lineage_pair(str(given["tuned"] or given["base"])), strict=True))
+        st.session_state.setdefault(*next(item for item in pair.items() if not given[item[0]]))
     left, right = st.columns(2)
     with left:
-        base = pick_name("Base", key="base", default=first)
+        base = pick_name("Base", key="base", default="shelf-base")
     with right:
-        tuned = pick_name("Tuned", key="tuned", default=second)
+        tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
     known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
     if known:
         st.pills("Relatives of the base", list(known), key="relative", on_change=lambda: _take(known), default=None)

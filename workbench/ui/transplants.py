@@ -1,5 +1,6 @@
 """Views of a located change: the gain, weights, heads, activations, the path, and making a transplant of one's own."""
 
+import pandas as pd
 import streamlit as st
 
 import workbench as wb
@@ -9,8 +10,8 @@ from workbench.comparison.measures import METRICS
 from workbench.figures import transplants as draw
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
-from workbench.ui.progress import known, with_progress
-from workbench.ui.subjects import alone, cached_load
+from workbench.ui.progress import kept, known, with_progress
+from workbench.ui.subjects import both_alone, cached_load
 from workbench.ui.words import p_text, plain_name, signed
 
 COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random")
@@ -75,27 +76,42 @@ def weights(found: Located, metric: str) -> None:
 
 def heads(found: Located, metric: str) -> None:
     """One map of heads a direction."""
-    table = found.table(metric)
+    table, figures = found.table(metric), []
     for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
         with column:
             figure = draw.head_map(table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize())
+            figures.append(figure)
             chart(figure, key=f"heads_{into}", name=f"transplants-heads-{into}", alt="The share of every head")
             st.dataframe(
                 found.best("head", into, metric)[list(COLUMNS)].head(10),
                 hide_index=True,
                 column_config=FORMATS,
             )
+    st.caption(
+        f"Each head's query, key, value and output weights. Intervals: 95 % paired bootstrap, n = {found.n}; p of no "
+        f"change, corrected over the parts of one direction. random: the mean share of {found.draws} random subsets of "
+        "as many parameters; p_random: that the head does no more than they do."
+    )
+    downloads(lambda: figures, lambda: table, name="transplants-heads", title=f"Heads of {found.tuned}, {found.base}")
 
 
 def path(found: Located) -> None:
     """Every metric along the line between the models."""
+    figures = []
     for metric, column in zip(found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True):
         with column:
             figure = draw.path(found.path(metric), metric=METRICS[metric])
+            figures.append(figure)
             chart(figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path")
     st.caption(
         "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
         f"carried on beyond the tuned model. Bands: 95 % over the same {found.n} samples."
+    )
+    downloads(
+        lambda: figures,
+        lambda: pd.concat([found.path(metric).assign(metric=metric) for metric in found.metrics]),
+        name="path",
+        title=f"Between {found.base} and {found.tuned}",
     )
 
 
@@ -120,6 +136,16 @@ def activations(found: Carried) -> None:
     downloads(lambda: list(maps.values()), found.to_frame, name="activations", title="Activations exchanged")
 
 
+def located_key(base: wb.Subject, tuned: wb.Subject, on: str, n: int, grain: str = "blocks") -> tuple:
+    """What `Located` is kept under, so that a report need not measure again what the page has shown."""
+    return ("locate", base.hash, tuned.hash, on, n, grain)
+
+
+def carried_key(base: wb.Subject, tuned: wb.Subject, on: str, n: int, site: str = "resid_pre") -> tuple:
+    """What `Carried` is kept under."""
+    return ("activations", base.hash, tuned.hash, on, n, site)
+
+
 def report(base: str, tuned: str, on: str, n: int) -> None:
     """A button that measures all of it, and the page to take home."""
     left, right, button = st.columns([3, 2, 2], vertical_alignment="bottom")
@@ -139,11 +165,11 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
         return
 
     def write(progress) -> str:
-        found = wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, progress=progress)
-        return found.to_html()
+        had = [kept(make(first, second, on, n)) for make in (located_key, carried_key)]
+        had = [found for found in had if found is not None]
+        return wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, had=had, progress=progress).to_html()
 
-    hashes = sorted({first.hash, second.hash})
-    with alone(hashes[0]), alone(hashes[-1]):
+    with both_alone(first, second):
         page = with_progress(key, write)
     name = f"{plain_name(base)}-{plain_name(tuned)}.html"
     st.download_button(
@@ -162,10 +188,10 @@ def make_one(base: str, tuned: str, first: str) -> None:
         made = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
     if not made:
         return
-    kept = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
-    st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
+    saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
+    st.success(f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:")
-        page_link("models", "Let it write", icon=":material/deployed_code:", model=kept)
-        page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=kept)
-    st.code(f"workbench export {kept} {plain_name(name)}", language="sh")
+        page_link("models", "Let it write", icon=":material/deployed_code:", model=saved)
+        page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
+    st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
