@@ -13,7 +13,9 @@ ALLOWED = {
     "training": {"subjects", "store"},
     "interp": {"subjects", "figures"},  # an attention record writes its own page
     "benchmarks": {"subjects", "store", "interp", "figures"},  # heads as tasks; results write their own report
-    "comparison": {"subjects", "interp", "benchmarks", "store", "figures"},  # a comparison writes its own report
+    "comparison": {  # what a fine-tune was trained for is a measure; a comparison writes its own report
+        *("subjects", "training", "interp", "benchmarks", "store", "figures"),
+    },
     "store": set(),
     "figures": set(),
 }
