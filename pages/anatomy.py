@@ -118,7 +118,7 @@ downloads(
         draw.step_matrix(s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}")
         for i, s in enumerate(found.steps, 1)
     ],
-    found.to_frame,
+    found.numbers,
     name=f"anatomy-{found.subject}-{name}",
     title=f"Attention of {found.subject}, {name}, step by step",
     text=found.prompt,

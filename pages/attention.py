@@ -96,10 +96,7 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
     st.markdown(f"**{name}, token by token**")
     token_view(found.head(layer, head), found.tokens, name=name, key="tokens")
     downloads(
-        lambda: [
-            draw.atlas(image, title="All heads"),
-            draw.head(found.head(layer, head), found.tokens, title=name),
-        ],
+        lambda: draw.for_export(image, (layer, head), found.head(layer, head), found.tokens),
         lambda: found.to_frame(layer, head),
         name=f"attention-{found.subject}-{name}",
         title=f"Attention of {found.subject}, {name}",

@@ -61,6 +61,13 @@ def show_encoding(subject: wb.Subject, found: Encoding) -> None:
     for i, (name, figure) in enumerate(figures.items()):
         with columns[i % 2]:
             chart(figure, key=name, name=f"{subject.name}-{name}", alt=f"Position encoding: {name}")
+    if figures:
+        downloads(
+            lambda: list(figures.values()),
+            found.to_frame,
+            name=f"encoding-{subject.name}",
+            title=f"Position encoding of {subject.name}: {found.kind}",
+        )
 
 
 @st.fragment

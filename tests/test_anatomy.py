@@ -28,3 +28,12 @@ def test_the_steps_show_the_chosen_head_and_the_next_token(tiny):
     assert found.deviation < 1e-5 and len(found.to_frame()) == len(found.steps)
     with pytest.raises(WorkbenchError, match="has no L2H0"):
         anatomy(tiny, "3", layer=2, head=0)
+
+
+def test_every_number_of_every_step_is_in_the_table(tiny):
+    found = anatomy(tiny, "1 2 3", layer=1, head=0)
+    table = found.numbers()
+    assert len(table) == sum(step.values.size for step in found.steps)
+    softmax = table[table["step"].str.endswith("Softmax")]
+    assert softmax.groupby("position")["value"].sum().tolist() == pytest.approx([1, 1, 1])
+    assert softmax["key"].tolist() == found.tokens * 3

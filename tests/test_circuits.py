@@ -147,6 +147,10 @@ def test_one_text_gives_no_interval_and_so_no_label(tiny):
 def test_the_graph_joins_the_heads_that_feed_each_other():
     edges = [("L0H0", "L1H1", "K", 0.4), ("L0H1", "L1H0", "Q", 0.2)]
     figure = draw.composition_graph(edges, n_layers=2, n_heads=2, chance=0.1)
-    middles = {trace.name: (trace.x[0], trace.y[0]) for trace in figure.data if trace.name}
-    assert middles == {"Q-composition": (0.5, 0.5), "K-composition": (0.5, 0.5)}
+    middles = {trace.name: trace.y[0] for trace in figure.data if trace.name}
+    assert middles == {"Q-composition": 0.5, "K-composition": 0.5}
+    assert {note.text for note in figure.layout.annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
+    x, y = draw.bow((1, 0), (1, 4))
+    assert (x[0], x[-1], y[0], y[-1]) == (1, 1, 0, 4)
+    assert x[1:-1].min() > 1, "a line up a column passes the heads between by"
     assert draw.place("L12H3") == (3, 12)

@@ -129,6 +129,11 @@ def test_encodings_are_read_as_they_are():
     assert position_encoding(subject_of(tiny_gpt(positions="none"))).matrix is None
 
 
+def test_the_numbers_of_an_encoding_are_a_table_whatever_its_kind():
+    for positions, shape in (("learned", (64, 33)), ("rotary", (4, 3)), ("alibi", (4, 2)), ("none", (0, 0))):
+        assert position_encoding(subject_of(tiny_gpt(positions=positions))).to_frame().shape == shape
+
+
 def test_a_model_compared_with_itself_has_not_moved(tiny):
     shift = head_shift(tiny, tiny, ["1 2 3 4", "9 8 7 6 5"])
     assert shift.mean.max() == 0 and shift.n == 2

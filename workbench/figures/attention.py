@@ -198,7 +198,7 @@ def _names(image: Atlas) -> go.Scatter:
 
 
 SCALES = {
-    "attention": (style.ATTENTION, [0, 0.1, 0.25, 0.5, 1]),
+    "attention": (style.ATTENTION, style.SHARES),
     "attention x |v W_O|": (style.SEQUENTIAL, None),
     "difference": (style.DIVERGING, None),
 }
@@ -263,3 +263,15 @@ def head(
             fill = style.translucent(style.ORANGE, 0.12)
             found.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **along, **across)
     return found
+
+
+def for_export(
+    patterns: Float[np.ndarray, "layer head query key"] | Atlas,
+    chosen: tuple[int, int],
+    pattern: Float[np.ndarray, "query key"],
+    tokens: Sequence[str],
+) -> list[go.Figure]:
+    """All heads with one framed, and that one in full, as a page of their own shows them below each other."""
+    name = style.head_name(*chosen)
+    one = head(pattern, tokens, title=f"{name}: what each token (row) attends to (column)", height=760)
+    return [atlas(patterns, title="All heads", chosen=chosen), one.update_layout(width=780)]

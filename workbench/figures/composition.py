@@ -10,6 +10,9 @@ from workbench.figures import style
 KINDS = {"Q": style.BLUE, "K": style.ORANGE, "V": style.GREEN}
 """Colour of each kind of composition: what the later head asks, what it is found by, what it moves."""
 
+POINTS, BEND = 17, 0.28
+"""Points of a line, and how far one up a column bends aside, in heads for a layer."""
+
 
 def composition_graph(
     edges: Sequence[tuple[str, str, str, float]], *, n_layers: int, n_heads: int, chance: float, title: str = ""
@@ -25,9 +28,10 @@ def composition_graph(
     for kind, colour in KINDS.items():
         lines = [(place(a), place(b), a, b, score) for a, b, k, score in edges if k == kind]
         for (x0, y0), (x1, y1), *_, score in lines:
+            x, y = bow((x0, y0), (x1, y1))
             found.add_scatter(
-                x=[x0, x1],
-                y=[y0, y1],
+                x=x,
+                y=y,
                 mode="lines",
                 line={"color": style.translucent(colour, 0.75), "width": 0.8 + 3.2 * score / top},
                 hoverinfo="skip",
@@ -35,8 +39,8 @@ def composition_graph(
             )
         if lines:
             found.add_scatter(
-                x=[(a[0] + b[0]) / 2 for a, b, *_ in lines],
-                y=[(a[1] + b[1]) / 2 for a, b, *_ in lines],
+                x=[bow(a, b)[0][POINTS // 2] for a, b, *_ in lines],
+                y=[bow(a, b)[1][POINTS // 2] for a, b, *_ in lines],
                 mode="markers",
                 marker={"color": colour, "size": 7},
                 name=f"{kind}-composition",
@@ -46,9 +50,21 @@ def composition_graph(
             )
         named |= {name for line in lines for name in line[2:4]}
     found.add_scatter(**_heads(n_layers, n_heads, named))
+    for name in sorted(named):
+        x, y = place(name)
+        label = {"showarrow": False, "yshift": 15, "borderpad": 1, "bgcolor": "rgba(255,255,255,0.8)"}
+        found.add_annotation(x=x, y=y, text=name, font={"size": 11, "color": style.INK}, **label)
     found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, range=[-0.6, n_heads - 0.4], showgrid=False)
     found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 12 else 4, range=[-0.6, n_layers - 0.2])
     return found
+
+
+def bow(start: tuple[int, int], end: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A line from head to head, bent the more the nearer they stand to one column, so that it passes other heads by."""
+    t = np.linspace(0, 1, POINTS)
+    aside = BEND * abs(end[1] - start[1]) ** 0.5 / (1 + abs(end[0] - start[0]))
+    x, y = (a + (b - a) * t for a, b in zip(start, end, strict=True))
+    return x + aside * 4 * t * (1 - t), y
 
 
 def place(name: str) -> tuple[int, int]:
@@ -62,14 +78,11 @@ def _heads(n_layers: int, n_heads: int, named: set[str]) -> dict:
     return {
         "x": [place(h)[0] for h in heads],
         "y": [place(h)[1] for h in heads],
-        "mode": "markers+text",
+        "mode": "markers",
         "marker": {
             "size": [11 if h in named else 4 for h in heads],
             "color": [style.INK if h in named else style.RULE for h in heads],
         },
-        "text": [h if h in named else "" for h in heads],
-        "textposition": "top center",
-        "textfont": {"size": 11, "color": style.INK},
         "hovertext": heads,
         "hoverinfo": "text",
         "showlegend": False,

@@ -39,7 +39,9 @@ def score_map(
             "<extra></extra>"
         ),
     )
-    found = style.figure([heat], title=f"{name} of every head (mean of {n} sequences)", height=height)
+    found = style.figure(
+        [heat], title=f"{name[:1].upper()}{name[1:]} of every head, mean of {n} sequences", height=height
+    )
     found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
     found.update_yaxes(title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False)
     return found

@@ -154,7 +154,7 @@ def distance_map(
         zmin=0,
         zmax=1,
         colorscale=style.ATTENTION,
-        colorbar=style.colour_bar("mean attention", tickvals=[0, 0.05, 0.25, 0.5, 1]),
+        colorbar=style.colour_bar("mean attention", tickvals=style.SHARES),
         customdata=np.repeat(np.array(names)[:, None], n_distances, 1),
         hovertemplate="<b>%{customdata}</b>, %{x} back<br>mean attention %{z:.4f}<extra></extra>",
     )
@@ -234,7 +234,9 @@ def distance_lines(
 def _note(found: go.Figure, text: str, **place: Any) -> None:
     """A label at a reference line; on a logarithmic axis Plotly wants the place as a power of ten."""
     font = {"color": style.ORANGE, "size": 11}
-    found.add_annotation(text=text, showarrow=False, font=font, xanchor="left", yanchor="bottom", **place)
+    found.add_annotation(
+        text=text, showarrow=False, font=font, xanchor="left", yanchor="bottom", xshift=style.CLEAR, **place
+    )
 
 
 def _thin(length: int) -> np.ndarray:

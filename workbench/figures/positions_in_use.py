@@ -122,7 +122,8 @@ def bands(
 def mark(found: go.Figure, at: float, words: str) -> go.Figure:
     """The figure with a dotted line and words at a place along x, such as the end of the context."""
     line, font = {"color": style.ORANGE, "dash": "dot"}, {"color": style.ORANGE, "size": 11}
-    found.add_vline(x=at, line=line, annotation_text=words, annotation_font=font, annotation_position="top right")
+    place = {"annotation_position": "top right", "annotation_xshift": style.CLEAR}
+    found.add_vline(x=at, line=line, annotation_text=words, annotation_font=font, **place)
     return found
 
 

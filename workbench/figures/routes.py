@@ -41,7 +41,7 @@ def rollout_map(shares: Float[np.ndarray, "layer key"], tokens: Sequence[str], *
         zmin=0,
         zmax=1,
         colorscale=style.ATTENTION,
-        colorbar=style.colour_bar("share", tickvals=[0, 0.05, 0.25, 0.5, 1]),
+        colorbar=style.colour_bar("share", tickvals=style.SHARES),
         hovertemplate="before layer %{y}: <b>%{x}</b><br>share %{z:.3f}<extra></extra>",
     )
     found = style.figure([heat], title=title, height=int(np.clip(16 * len(shares) + 130, 260, 620)))

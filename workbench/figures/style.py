@@ -36,6 +36,12 @@ ATTENTION = [
 ]
 """Attention 0..1: colour grows with the square root, so that weak patterns show beside strong ones."""
 
+SHARES = (0, 0.1, 0.25, 0.5, 1)
+"""Ticks of its bar, which no two figures come too near on."""
+
+CLEAR = 8
+"""Pixels between a reference line and its words: a saved figure may get a wider font than the screen has."""
+
 DIVERGING = "RdBu"
 """Effects: red below 0, white at 0, blue above."""
 

@@ -6,6 +6,7 @@ and compared with what the model itself computed there.
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -59,6 +60,17 @@ class Anatomy:
         """The tokens of a step's rows, and of its columns where these are keys."""
         keys = self.sources or self.tokens
         return (keys if step.of_sources else self.tokens), (keys if step.over_keys else None)
+
+    def numbers(self) -> pd.DataFrame:
+        """Every number of every step: its step, position and token, the dimension or key of its column, the value."""
+        tables = []
+        for i, step in enumerate(self.steps, 1):
+            rows, keys = self.axes(step)
+            row, column = (x.ravel() for x in np.indices(step.values.shape))
+            named = {"step": f"{i} {step.name}", "position": row, "token": np.array(rows, object)[row]}
+            key = None if keys is None else np.array(keys, object)[column]
+            tables.append(pd.DataFrame({**named, "column": column, "key": key, "value": step.values.ravel()}))
+        return pd.concat(tables, ignore_index=True)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a step: name, shape, deviation."""

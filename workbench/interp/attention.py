@@ -79,11 +79,8 @@ class Attention:
         from workbench.figures import attention as draw
         from workbench.figures.export import write_html
 
-        figures = [
-            draw.atlas(self.pattern, title=f"{self.subject}: all heads"),
-            draw.head(self.head(layer, head), self.tokens, title=f"L{layer}H{head}"),
-        ]
-        return write_html(figures, path, title=f"Attention of {self.subject}", text=self.prompt)
+        figures = draw.for_export(self.pattern, (layer, head), self.head(layer, head), self.tokens)
+        return write_html(figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt)
 
 
 def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None) -> Attention:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +34,17 @@ class Encoding:
     effective_rank: float | None = None
     wavelengths: dict[str, Float[np.ndarray, " pair"]] = field(default_factory=dict)
     slopes: Float[np.ndarray, " head"] | None = None
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers of the encoding: a row a position (and a column a dimension), a pair of dimensions, or a head."""
+        if self.matrix is not None:
+            return pd.DataFrame(self.matrix).rename_axis("position").reset_index()
+        if self.slopes is not None:
+            return pd.DataFrame({"head": range(len(self.slopes)), "slope": self.slopes})
+        turns = [
+            pd.DataFrame({"layers": k, "pair": range(len(v)), "wavelength": v}) for k, v in self.wavelengths.items()
+        ]
+        return pd.concat(turns, ignore_index=True) if turns else pd.DataFrame()
 
     @property
     def similarity(self) -> Float[np.ndarray, "pos pos"] | None:

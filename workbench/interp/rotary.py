@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -42,6 +43,13 @@ class RotaryUse:
     decay_high: Float[np.ndarray, "layer head distance"]
     wavelengths: Float[np.ndarray, "layer pair"]
     n: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head and distance: the score of an average query with an average key, with `low` and `high`."""
+        layer, head, distance = (i.ravel() for i in np.indices(self.decay.shape))
+        ends = {"decay": self.decay, "low": self.decay_low, "high": self.decay_high}
+        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "distance": distance}
+        return pd.DataFrame({**columns, **{k: v.ravel() for k, v in ends.items()}})
 
 
 @any_family

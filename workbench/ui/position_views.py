@@ -94,6 +94,13 @@ def real_queries(subject: "Subject") -> None:
     for column, figure, name in zip(st.columns(2, gap="medium"), (lines, heat), ("decay", "used"), strict=True):
         with column:
             chart(figure, key=name, name=f"{subject.name}-rotary-{name}", alt=f"Rotary: {name}")
+    downloads(
+        lambda: [lines, heat],
+        found.to_frame,
+        name=f"rotary-{subject.name}",
+        title=f"Rotary frequencies of {subject.name} in use",
+        text=f"Means over {found.n} texts.",
+    )
 
 
 def position_or_content(subject: "Subject") -> None:
