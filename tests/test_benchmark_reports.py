@@ -17,6 +17,8 @@ from workbench.benchmarks.metrics import logit_difference, reading
 from workbench.benchmarks.references import references
 from workbench.benchmarks.results import sample_frame
 from workbench.benchmarks.scores import rows_and_records
+from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.tasks import FOLDER, load_tasks
 from workbench.errors import WorkbenchError
 from workbench.statistics import estimate_mean, paired_difference
 
@@ -116,6 +118,21 @@ def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:
     found = reading({"answers": ["the red house", "house"]}, ["A red barn."])
     assert found == {"exact_match": 0.0, "f1": pytest.approx(0.5)}
     assert reading({"answers": ["The red house"]}, ["red house!"])["exact_match"] == 1.0
+
+
+def test_no_task_glues_its_answer_to_the_last_word_of_its_question() -> None:
+    asked = []
+    for path in sorted(FOLDER.glob("*.yaml")):
+        try:
+            task = load_tasks(path.stem)[path.stem]
+        except MissingDataError:
+            continue
+        if task.OUTPUT_TYPE in ("loglikelihood", "multiple_choice"):
+            doc = next(iter(task.eval_docs))
+            requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(path.stem, 0, 1))
+            asked.append((path.stem, *(requests[0] if isinstance(requests, list) else requests).args[:2]))
+    assert {"ioi", "repeat", "agreement", "intents"} <= {name for name, *_ in asked}
+    assert not [name for name, context, answer in asked if context and " " not in context[-1] + answer[0]]
 
 
 def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_on() -> None:

@@ -139,7 +139,7 @@ def _entities(row: Doc) -> Doc:
 
 def _instruction(row: Doc) -> Doc:
     asked = "\n\n".join(part.strip() for part in (row["instruction"], row["input"]) if part.strip())
-    return {"query": f"User: {asked}\nAssistant:", "reply": row["output"].strip()}
+    return {"query": f"User: {asked}\nAssistant:", "reply": " " + row["output"].strip()}
 
 
 _TABLES = "leondz/wnut_17@refs/convert/parquet"  # the set's own files are a loading script, which nobody runs any more
