@@ -109,8 +109,8 @@ def heads() -> None:
     subject = cached_load(warm.DEFAULT)
     found = look(subject, PROMPT)
     st.markdown(f"**Its {subject.card.n_layers * subject.card.n_heads} heads**")
-    chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
     st.caption(f"Where each of its heads looks, on: {PROMPT}")
+    chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
 
 
 def history() -> None:
@@ -123,8 +123,8 @@ def history() -> None:
     found = dynamics(warm.DEFAULT)
     st.markdown("**When it learned to repeat**")
     figure = draw(found.to_frame(), rise=found.rise(), height=400)
-    chart(figure, key="home_dynamics", name="dynamics", alt="Loss, head scores and accuracy over training")
     st.caption("Heads that look one token back come first; then, suddenly, induction. 95 % intervals.")
+    chart(figure, key="home_dynamics", name="dynamics", alt="Loss, head scores and accuracy over training")
 
 
 def recent() -> None:
