@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -50,6 +51,16 @@ def test_a_folder_loads_with_its_card(gpt2_folder):
     assert (card.positions, card.architecture) == ("learned", "GPT2LMHeadModel")
     assert len(card.sha256) == 64 and card.n_params == sum(p.numel() for p in subject.model.parameters())
     assert "".join(subject.tokens(subject.encode("The cat sat"))) == "The cat sat"
+
+
+def test_models_loaded_at_once_are_all_whole():
+    names = ("shelf-base", "shelf-tuned", "shelf-positions/rotary", "shelf-positions/learned") * 3
+    with ThreadPoolExecutor(len(names)) as threads:
+        subjects = list(threads.map(load, names))
+    assert [s.name for s in subjects] == list(names)
+    for subject in (*subjects, load("shelf-base")):
+        devices = {p.device.type for p in (*subject.model.parameters(), *subject.model.buffers())}
+        assert devices == {subject.device.type}, subject.name
 
 
 def test_bytes_of_one_character_show_it_with_their_place():

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ transformers_logging.set_verbosity_error()
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, ImportError)
 """What transformers raises for files that are not what they should be."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""While transformers reads a model it replaces functions of its own and of torch, such as the one that ties weights.
+Two threads at once would put back what they found, which may be the other's: no model would be whole any more."""
 
 
 @dataclass(frozen=True)
@@ -312,7 +317,8 @@ def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, **more: 
     safetensors = {} if "gguf_file" in more else {"use_safetensors": True}
     try:
         reader = AutoModelForCausalLM if "gguf_file" in more else auto_class(where, name, seq2seq=seq2seq)
-        return reader.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more)
+        with _ONE_AT_A_TIME:
+            return reader.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more)
     except UNREADABLE as error:
         raise WorkbenchError(_why(name, where, error)) from error
 
