@@ -82,7 +82,8 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     if (used := run.config.get("limit")) != limit:
         more = f"; measure again for {limit}" if used and used < limit else ""
         st.caption(f"Measured with {used or 'all'} items a task{more}.")
-    found = ev.results_of(run)
+    every = ev.results_of(run)  # the run may have measured more models than these two
+    found = {name: every[name] for name in (base, tuned) if name in every}
     try:
         table = compared(found, base, tuned, run.id)
     except WorkbenchError as error:

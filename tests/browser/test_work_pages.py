@@ -150,7 +150,7 @@ def test_a_recipe_that_cannot_be_built_starts_nothing(open_page: Callable[..., P
     expect(page.get_by_test_id("stAlert").filter(has_text="does not know stepz")).to_be_visible()
 
 
-def test_two_models_are_evaluated_and_compared(
+def test_models_are_evaluated_and_two_of_them_compared(
     open_page: Callable[..., Page],
     settle: Callable[[], None],
     two_models: tuple[str, str],
@@ -158,16 +158,17 @@ def test_two_models_are_evaluated_and_compared(
     app_url: str,
 ) -> None:
     open_page("benchmarks", models=two_models[0], limit="8")
-    choose(page, "Models", two_models[1])
+    for other in (two_models[1], "shelf-base"):
+        choose(page, "Models", other)
     page.keyboard.press("Escape")
     settle()
     page.get_by_role("button", name="Start").click()
-    expect(status(page, "core: first, second")).to_be_visible(timeout=LONG)  # not the shipped run any more
+    expect(status(page, "core: first, second, shelf-base")).to_be_visible(timeout=LONG)  # not the shipped run any more
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     settle()
     table = page.get_by_role("table")
     expect(table.get_by_role("cell", name="agreement")).to_have_count(1)
-    expect(table.get_by_role("cell", name=re.compile(r"^0\.\d{3} ± 0\.\d{3}$"))).to_have_count(8)
+    expect(table.get_by_role("cell", name=re.compile(r"^0\.\d{3} ± 0\.\d{3}$"))).to_have_count(12)
     page.get_by_text("Differences", exact=True).click()
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
     page.get_by_text("Samples", exact=True).click()
@@ -176,7 +177,7 @@ def test_two_models_are_evaluated_and_compared(
     patching = page.locator("a[href*='patching'][href*='corrupted=']").first
     expect(patching).to_have_attribute("href", re.compile("clean=.*corrupted=.*answer=.*wrong="))
     page.get_by_text("Reliability", exact=True).click()
-    expect(page.get_by_role("paragraph").filter(has_text="expected calibration error")).to_have_count(2)
+    expect(page.get_by_role("paragraph").filter(has_text="expected calibration error")).to_have_count(3)
 
 
 def test_compare_shows_the_difference_and_a_head_map(
