@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.figures import attention, export, heads, models, patching, positions, style
+from workbench.figures import attention, change, export, heads, models, patching, positions, style, transplants
 
 
 def pattern(n_layers: int, n_heads: int, n_pos: int) -> np.ndarray:
@@ -164,6 +164,23 @@ def test_the_distance_table_has_a_row_for_every_number():
 def test_parameters_are_named_with_their_share():
     bars = models.parameters({"embedding": 25, "MLP": 75}).data[0]
     assert list(bars.text) == ["25 (25%)", "75 (75%)"]
+
+
+def test_a_coloured_text_reads_in_lines_and_the_first_token_has_no_number():
+    values = np.array([np.nan, 0.5, -2.0, 1.0, 0.0])
+    heat = change.token_grid(["a", " <i>", "c", "d", "e"], values, name="nats", per_row=3).data[0]
+    np.testing.assert_array_equal(heat.z, [[np.nan, 0.5, -2], [1, 0, np.nan]])
+    assert "<i>" not in heat.text[0][1] and "·" in heat.text[0][1] and heat.text[1][2] == ""
+    assert (heat.zmin, heat.zmax) == (-2, 2) and "no prediction" in heat.customdata[0][0]
+    only_up = change.token_grid(["a", "b"], np.array([np.nan, 3.0]), name="nats").data[0]
+    assert (only_up.zmin, only_up.zmax) == (0, 3)
+
+
+def test_of_many_layers_only_some_are_named_and_none_beside_a_longer_name():
+    names = ["embed", *(f"L{i}" for i in range(30)), "ln_final"]
+    shown = [names[i] for i in transplants._readable(names, ["embed", "ln_final"])]
+    assert shown[:3] == ["embed", "L2", "L4"] and shown[-2:] == ["L28", "ln_final"]
+    assert transplants._readable(names[:12], ["embed"]) == list(range(12))
 
 
 def test_an_exported_page_holds_everything_and_escapes_its_text(tmp_path):

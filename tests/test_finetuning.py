@@ -411,7 +411,8 @@ def test_a_table_of_a_users_own_gives_the_same_as_lines(tmp_path):
 def test_a_verdict_says_whether_the_difference_is_shown():
     from workbench.ui.finetuning import verdict
 
-    change = evaluation.Change("loss", False, 3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation")
+    loss, f1 = ({"metric": m, "higher_is_better": better} for m, better in (("loss", False), ("entity_f1", True)))
+    change = evaluation.Change(3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation", **loss)
     assert change.improved and "3.000 → 2.000: **better** by 1.000" in verdict(change)
-    unsure = evaluation.Change("entity_f1", True, 0.1, 0.2, 0.1, -0.1, 0.3, 0.4, 50, "approximate randomisation")
+    unsure = evaluation.Change(0.1, 0.2, 0.1, -0.1, 0.3, 0.4, 50, "approximate randomisation", **f1)
     assert not unsure.shown and "no difference shown" in verdict(unsure) and "includes 0" in verdict(unsure)

@@ -224,3 +224,10 @@ def test_muon_agrees_with_torchs_up_to_its_bfloat16(shape):
     assert (ours - theirs).abs().max() < 0.03 * (ours - start).abs().max()
     values = torch.linalg.svdvals(orthogonal(torch.randn(2, *shape)))
     assert values.min() > 0.3 and values.max() < 1.3
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_recipe_is_the_same_written_out_and_read_again(name, tmp_path):
+    recipe = Recipe.read(name)
+    (tmp_path / "again.toml").write_text(recipe.to_toml(), encoding="utf-8")
+    assert Recipe.read(tmp_path / "again.toml") == recipe

@@ -1,5 +1,6 @@
 """Transplants: parts are what they are called, hybrids are exact, planted changes are found, exports keep them."""
 
+import html
 import json
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from workbench.subjects import Subject, load
 from workbench.subjects.bridge import own_clone
 from workbench.subjects.intervention import Intervention, Transplant, apply
 from workbench.subjects.parts import Parts, assemble
+from workbench.training import Recipe
 
 PROMPT = "5 9 31 44 7 62 18 77 23"
 
@@ -276,7 +278,8 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     done = CliRunner().invoke(app, [*asked, str(page), "--json"])
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")
-    assert text.count("<h2>") == 13 and "Not measured" not in text
+    assert text.count("<h2>") == 14 and "Not measured" not in text
+    assert html.escape(Recipe.read("shelf-tuned").to_toml()) in text  # how the tuned model was made
     assert text.count("plotly.js v") == 1 and 'src="http' not in text  # once, and nothing from the network
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
     assert f"workbench {' '.join(asked[:-1])} --seed 0" in text

@@ -209,6 +209,7 @@ def compare(
     part: Annotated[
         list[str] | None, typer.Option(help="Only this: behaviour, text, layers, heads, weights; repeatable.")
     ] = None,
+    seed: Annotated[int, typer.Option(help="Of items, random sequences and probes.")] = 0,
     as_json: Json = False,
 ) -> None:
     """What changed between two models: weights, heads, text, layers and behaviour, each shown as it is there."""
@@ -220,7 +221,7 @@ def compare(
         None if as_json else lambda name, found: [_show(rows, False, title=t) for t, rows in tables(name, found)]
     )
     with _bar(as_json) as report:
-        found = run(base, tuned, suite=suite, limit=limit, parts=wanted, progress=report, partial=shown)
+        found = run(base, tuned, suite=suite, limit=limit, seed=seed, parts=wanted, progress=report, partial=shown)
     if as_json:
         _print_json(found.to_dict())
         return

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from workbench import paths
 from workbench.errors import WorkbenchError
@@ -9,6 +10,8 @@ from workbench.store import Store
 from workbench.subjects import adapter, available
 from workbench.subjects.card import read_card
 from workbench.subjects.intervention import read_intervention
+from workbench.training import Recipe
+from workbench.training.recipe import names
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,20 @@ def fine_tune_of(name: str) -> str:
     except WorkbenchError:
         return ""
     return f"run:{run.id}" if run.kind == "finetune" else ""
+
+
+def making(name: str) -> tuple[Recipe, list[dict[str, Any]]] | None:
+    """The recipe of a run or of a bundled model, and what a fine-tune changed on its held-out items, a row a metric.
+
+    None where neither is known. Loads no model.
+    """
+    try:
+        if name.startswith("run:"):
+            run = Store().get(_run(name))
+            return Recipe.from_dict(run.config), (run.result or {}).get("changes", [])
+        return (Recipe.read(name), []) if name in names() else None
+    except WorkbenchError:
+        return None
 
 
 def _run(name: str) -> str:

@@ -1,6 +1,7 @@
 """One self-contained HTML page on what fine-tuning changed and where, which a reviewer can read and rerun."""
 
 import platform
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -11,6 +12,8 @@ import pandas as pd
 from workbench.comparison import report_words as words
 from workbench.comparison.activations import Carried, locate_activations
 from workbench.comparison.compare import Comparison, compare
+from workbench.comparison.hybrids import SIDES
+from workbench.comparison.lineage import making
 from workbench.comparison.locate import Located, locate
 from workbench.comparison.measures import METRICS
 from workbench.comparison.report_changes import changes
@@ -19,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.figures.export import Code, Section, Table, page
 from workbench.statistics import Difference
+from workbench.store.processes import commit
 from workbench.subjects import Subject, load
 
 PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
@@ -39,7 +43,7 @@ class Report:
 
     def to_html(self) -> str:
         """The page: plotly.js inline, all numbers with intervals and n, the commands that make it again."""
-        found = [self._summary(), self._models(), *changes(self.comparison)]
+        found = [self._summary(), self._models(), *self._making(), *changes(self.comparison)]
         found += [self._weights(), self._between()] if self.located else []
         found += [self._activations()] if self.carried else []
         found += [self._method(), Section("Limits", paragraphs(words.LIMITS)), self._again()]
@@ -79,6 +83,18 @@ class Report:
         rows = [{"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS]
         rows.insert(0, {"": "loaded as", "base": self.settings["base"], "tuned": self.settings["tuned"]})
         return Section("The two models", [Table(pd.DataFrame(rows))])
+
+    def _making(self) -> list[Section]:
+        """How the tuned model was made, where its run or the shelf knows: before and after, and the recipe."""
+        made = making(self.settings["tuned"])
+        if made is None:
+            return []
+        recipe, changed = made
+        parts: list[Any] = []
+        if changed:
+            said = "What it was trained for, on its own held-out items; 95 % paired bootstrap"
+            parts.append(Table(pd.DataFrame(changed), said))
+        return [Section("How the tuned model was made", [*parts, Code(recipe.to_toml())])]
 
     def _weights(self) -> Section:
         found = self.located
@@ -138,11 +154,11 @@ class Report:
 
     def _again(self) -> Section:
         s = self.settings
-        base, tuned = s["base"], s["tuned"]
+        base, tuned = (shlex.quote(s[side]) for side in ("base", "tuned"))
         commands = [
             f"workbench report {base} {tuned} --suite {s['suite']} --limit {s['limit']} --on {s['on']} -n {s['n']} "
             f"--grain {s['grain']} --seed {s['seed']} --out report.html",
-            f"workbench compare {base} {tuned} --suite {s['suite']} --limit {s['limit']}",
+            f"workbench compare {base} {tuned} --suite {s['suite']} --limit {s['limit']} --seed {s['seed']}",
             f"workbench locate {base} {tuned} --on {s['on']} -n {s['n']} --grain {s['grain']} --seed {s['seed']}",
             f"workbench locate {base} {tuned} --on {s['on']} -n {min(s['n'], 24)} --seed {s['seed']} --activations",
         ]
@@ -155,8 +171,12 @@ class Report:
             *({"what": package, "value": version(package)} for package in PACKAGES),
             {"what": "Python, machine", "value": f"{platform.python_version()}, {platform.machine()}"},
             {"what": "device", "value": str(self.base.device)},
+            {"what": "commit of gpt-workbench", "value": commit() or "installed without git"},
         ]
-        return Section("To make this page again", [Code("\n".join(commands)), Table(pd.DataFrame(rows))])
+        parts: list[Any] = [Code("\n".join(commands))]
+        if any(s[side].startswith(("run:", "edit:")) for side in SIDES):
+            parts += paragraphs(words.ELSEWHERE)
+        return Section("To make this page again", [*parts, Table(pd.DataFrame(rows))])
 
 
 def report(

@@ -60,7 +60,12 @@ def _one_text(text: TokenShift) -> list:
     change = (frame["loss_tuned"] - frame["loss_base"]).to_numpy(float)
     return [
         f"The text whose predictions are farthest apart, its first {len(frame)} tokens; one text has no interval.",
-        draw.token_grid(frame["token"].tolist(), change, name="nats", title="Loss, tuned − base (red: likelier tuned)"),
+        draw.token_grid(
+            frame["token"].tolist(),
+            change,
+            name="nats",
+            title="Loss, tuned − base (red: the tuned model finds the token likelier)",
+        ),
         draw.token_grid(frame["token"].tolist(), frame["kl"].to_numpy(float), name="nats", title="KL(tuned ‖ base)"),
     ]
 
@@ -103,18 +108,25 @@ def _heads(found: Comparison) -> Section | None:
     if (heads := found.heads) is None:
         return None
     frame, rows = found.head_table(), []
+    over = "" if found.scores is None else f"95 % intervals over {found.scores.n} sequences; copying has none"
     shown = [name for name in ("name", "distance", "distance_low", "distance_high", "weights") if name in frame]
     for score in (name for name in frame if name not in shown and f"{name}_low" in frame):
         most = max(frame.to_dict("records"), key=lambda row, score=score: abs(row[score]))
         ends = {"low": most[f"{score}_low"], "high": most[f"{score}_high"]}
+        if ends["low"] == ends["high"]:  # read off the weights
+            ends = dict.fromkeys(ends, float("nan"))
         rows.append({"score": score, "head": most["name"], "change": most[score], **ends})
     return Section(
         "Which heads look elsewhere?",
         [
             *paragraphs(words.HEADS, n=heads.n),
             draw_heads.head_map(heads.mean, heads.low, heads.high, n=heads.n),
-            Table(frame[shown].head(12), "The twelve heads whose attention moved most, 95 % intervals"),
-            Table(pd.DataFrame(rows), "The greatest change of each head score, tuned - base, 95 % intervals"),
+            Table(
+                frame[shown].head(12),
+                f"The twelve heads whose attention moved most: distance, 95 % interval over {heads.n} texts, relative "
+                "change of the head's weights",
+            ),
+            Table(pd.DataFrame(rows), f"The greatest change of each head score, tuned − base, {over}"),
         ],
     )
 
@@ -128,5 +140,10 @@ def _weights(found: Comparison) -> Section | None:
         parts.append(draw.matrix_map(values, names, name=said, spelt=spelt))
     if said := found.weights.lora():
         parts.append(said)
-    parts.append(Table(found.weights.to_frame().head(12), "The twelve parameters that changed most"))
+    table = found.weights.to_frame().head(12)
+    table["layer"] = [str(layer) if layer >= 0 else "–" for layer in table["layer"]]
+    table = table.rename(
+        columns={"relative": "|update| / |base|", "norm": "|update|", "size": "|base|", "most": "full"}
+    )
+    parts.append(Table(table, "The twelve parameters that changed most"))
     return Section("Which weights moved?", parts)

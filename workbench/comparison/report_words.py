@@ -52,6 +52,11 @@ All weights at base + alpha (tuned − base): alpha 0 is base, 1 tuned, below 0 
 above 1 it is carried on. Bands are 95 % intervals over the same {n} samples.
 """
 
+ELSEWHERE = """
+run:ID and edit:NAME are names in the home folder where this page was made. Elsewhere, write such a model as a folder by
+workbench export and name the folder; the sha256 below says whether it is the same model.
+"""
+
 LIMITS = """
 A share says what a part does in the company it is put into. Parts fine-tuned together need each other: a layer that
 carries nothing alone can be needed by another, and one that nobody misses in the tuned model can still carry much

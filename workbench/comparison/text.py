@@ -171,16 +171,19 @@ def parting_table(found: Sequence[Parting]) -> pd.DataFrame:
     def token(parting: Parting, said: str) -> str:
         return (visible(said) if said else "(end)") if parting.parted else ""
 
+    def one_line(text: str) -> str:
+        return text.replace("\n", " ⏎ ")
+
     rows = [
         {
-            "prompt": p.prompt.replace("\n", " ⏎ "),
+            "prompt": one_line(p.prompt),
             "alike": p.agreed,
             "base's token": token(p, p.base_token),
             "p base": p.p_base,
             "tuned's token": token(p, p.tuned_token),
             "p tuned": p.p_tuned,
-            "base writes": p.base_text,
-            "tuned writes": p.tuned_text,
+            "base writes": one_line(p.base_text),
+            "tuned writes": one_line(p.tuned_text),
         }
         for p in found
     ]

@@ -66,9 +66,11 @@ def token_grid(
 ) -> go.Figure:
     """A text as it reads, `per_row` tokens a line, each coloured by its number; one without a number stays grey.
 
+    Numbers from 0 up run from white to blue, others from red over white at 0 to blue.
+
     Args:
         tokens: Of the text.
-        values: One number a token: red below 0, white at 0, blue above; NaN for none.
+        values: One number a token; NaN for none.
         name: What the numbers are.
         per_row: Tokens a line.
         title: Above the figure.
@@ -76,6 +78,7 @@ def token_grid(
     rows = -(-len(tokens) // per_row)
     known = values[np.isfinite(values)]
     most = (float(np.abs(known).max()) if len(known) else 0.0) or 1.0
+    signed = bool((known < 0).any())
     z, text, said = np.full((rows, per_row), np.nan), np.full((rows, per_row), "", object), []
     for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
         shown = style.visible(token)
@@ -85,9 +88,9 @@ def token_grid(
     hover = np.array([*said, *[""] * (rows * per_row - len(said))], object).reshape(rows, per_row)
     heat = go.Heatmap(
         z=z,
-        zmin=-most,
+        zmin=-most if signed else 0,
         zmax=most,
-        colorscale=style.DIVERGING,
+        colorscale=style.DIVERGING if signed else style.SEQUENTIAL,
         colorbar=style.colour_bar(name),
         text=text,
         texttemplate="%{text}",

@@ -55,8 +55,9 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         places = [float(names.index(name)) for name in one["name"]]
         found.add_trace(_dots(one, places, "outside the layers", style.GREEN, "x", first=row == 1), row, 1)
     found.update_layout(style.figure(title=title, height=620).layout)
+    shown = _readable(names, outer)
     found.update_xaxes(
-        tickvals=list(range(len(names))), ticktext=names, range=[-0.6, len(names) - 0.4], tickangle=0, showgrid=False
+        tickvals=shown, ticktext=[names[i] for i in shown], range=[-0.6, len(names) - 0.4], tickangle=0, showgrid=False
     )
     found.update_xaxes(tickfont={"size": 11}, gridcolor=style.RULE)
     found.update_yaxes(
@@ -69,6 +70,16 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
     found.update_annotations(font={"size": 13, "color": style.INK})
     found.update_layout(legend=BELOW, margin={"t": 70 if title else 40, "b": 70})
     return found
+
+
+def _readable(names: Sequence[str], outer: Sequence[str]) -> list[int]:
+    """Which of the names along an axis are written: of many layers every few, and none beside a longer name."""
+    every = 1 + len(names) // 21
+    if every == 1:
+        return list(range(len(names)))
+    beside = {j for i, name in enumerate(names) if name in outer for j in (i - 1, i + 1)}
+    layers = [i for i, name in enumerate(names) if name not in outer and i not in beside]
+    return sorted([*(names.index(name) for name in outer), *layers[every - 1 :: every]])
 
 
 def _dots(rows: pd.DataFrame, x: list[float], words: str, colour: str, symbol: str, *, first: bool) -> go.Scatter:
@@ -148,7 +159,9 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         hovertemplate="%{x} layers' worth, mean of %{customdata[0]} draws: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
         "%{customdata[2]:.3f}]<extra></extra>",
     )
-    lines.update_xaxes(title_text="layers brought in", dtick=max(1, n_layers // 15))
+    lines.update_xaxes(
+        title_text="layers brought in", dtick=max(1, n_layers // 10), range=[-0.02 * n_layers, 1.02 * n_layers]
+    )
     lines.update_layout(legend={**BELOW, "y": -0.2}, margin={"b": 96})
     lines.update_yaxes(title_text=SHARE)
     for level in (0, 1):

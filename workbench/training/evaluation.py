@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.statistics import Difference
 from workbench.training.tasks import Item, Task
 from workbench.training.tasks.task import Progress
 
@@ -18,20 +19,12 @@ FOLDER = "evaluation"
 MODELS = ("base", "tuned")
 
 
-@dataclass(frozen=True)
-class Change:
-    """One metric before and after: both values, the paired difference, its 95 % interval, and p of no difference."""
+@dataclass(frozen=True, kw_only=True)
+class Change(Difference):
+    """The paired difference of one metric before and after, and which way is better."""
 
     metric: str
     higher_is_better: bool
-    base: float
-    tuned: float
-    difference: float
-    low: float
-    high: float
-    p: float
-    n: int
-    test: str
 
     @property
     def shown(self) -> bool:
@@ -83,5 +76,6 @@ def keep(frame: "pd.DataFrame", run_folder: Path, model: str) -> None:
 
 def changes(task: Task, base: "pd.DataFrame", tuned: "pd.DataFrame") -> list[Change]:
     """Every metric of the task before and after, headline first."""
-    found = task.differences(base, tuned)
-    return [Change(name, task.higher_is_better, **asdict(difference)) for name, difference in found.items()]
+    differences = task.differences(base, tuned)
+    better = task.higher_is_better
+    return [Change(**asdict(found), metric=name, higher_is_better=better) for name, found in differences.items()]

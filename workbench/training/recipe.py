@@ -1,5 +1,6 @@
 """A recipe: one TOML file that says how a Subject is trained or fine-tuned."""
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -91,6 +92,15 @@ class Recipe:
         """Plain nested dictionaries, as `Recipe.from_dict` reads them."""
         return asdict(self)
 
+    def to_toml(self) -> str:
+        """The recipe as a file that `read` takes; what is empty is left out."""
+        values = {k: v for k, v in self.to_dict().items() if v is not None and (v or k == "lora")}
+        tables = {k: v for k, v in values.items() if isinstance(v, dict)}
+        lines = [_entry(k, v) for k, v in values.items() if k not in tables]
+        for name, table in tables.items():
+            lines += ["", f"[{name}]", *(_entry(k, v) for k, v in table.items() if v is not None)]
+        return "\n".join(lines) + "\n"
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
         """Check and build. Raises `WorkbenchError` naming a word that no recipe has."""
@@ -111,6 +121,11 @@ class Recipe:
             return cls.from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise WorkbenchError(f"{path} is not a readable TOML file: {error}.") from error
+
+
+def _entry(name: str, value: Any) -> str:
+    """One line of TOML; text, numbers, truths and lists of them are spelled as in JSON."""
+    return f"{name if name.isidentifier() else json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}"
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:
