@@ -153,4 +153,6 @@ def test_the_graph_joins_the_heads_that_feed_each_other():
     x, y = draw.bow((1, 0), (1, 4))
     assert (x[0], x[-1], y[0], y[-1]) == (1, 1, 0, 4)
     assert x[1:-1].min() > 1, "a line up a column passes the heads between by"
-    assert draw.place("L12H3") == (3, 12)
+    deep = draw.composition_graph([("L2H0", "L17H1", "K", 0.4)], n_layers=30, n_heads=2, chance=0.1)
+    assert deep.layout.yaxis.ticktext == ("2", "17") and len(deep.data[-1].x) == 4
+    assert deep.data[0].y[-1] == 1, "layer 17 is the second that is drawn"

@@ -83,7 +83,8 @@ def singular_values(values: Float[np.ndarray, " component"], effective_rank: flo
     )
     found = style.figure([line], title=f"Singular values (effective rank {effective_rank:.1f})", height=300)
     found.add_vline(x=effective_rank, line={"color": style.ORANGE, "dash": "dot"})
-    _note(found, "effective rank", x=np.log10(effective_rank), yref="paper", y=1)
+    left = effective_rank > len(values) ** 0.5  # beyond the middle of the axis there is more room to the left
+    _note(found, "effective rank", left=left, x=np.log10(effective_rank), yref="paper", y=0.9)
     found.update_xaxes(title_text="component", type="log", range=[0, np.log10(len(values))])
     found.update_yaxes(title_text="singular value", rangemode="tozero")
     return found
@@ -231,12 +232,11 @@ def distance_lines(
     return found
 
 
-def _note(found: go.Figure, text: str, **place: Any) -> None:
-    """A label at a reference line; on a logarithmic axis Plotly wants the place as a power of ten."""
+def _note(found: go.Figure, text: str, *, left: bool = False, **place: Any) -> None:
+    """A label right or `left` of a reference line; on a logarithmic axis Plotly wants the place as a power of ten."""
     font = {"color": style.ORANGE, "size": 11}
-    found.add_annotation(
-        text=text, showarrow=False, font=font, xanchor="left", yanchor="bottom", xshift=style.CLEAR, **place
-    )
+    side = {"xanchor": "right" if left else "left", "xshift": -style.CLEAR if left else style.CLEAR}
+    found.add_annotation(text=text, showarrow=False, font=font, yanchor="bottom", **side, **place)
 
 
 def _thin(length: int) -> np.ndarray:

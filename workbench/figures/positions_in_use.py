@@ -26,7 +26,8 @@ def fourier(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         hovertemplate="a wave of %{x:.1f} positions<br>%{y:.4f} of the power<extra></extra>",
     )
     found = style.figure([line], title="Fourier spectrum over positions", height=300)
-    found.update_xaxes(title_text="period, positions", type="log")
+    powers = 2 ** np.arange(1, int(np.log2(len(vectors))) + 1)
+    found.update_xaxes(title_text="period, positions", type="log", tickvals=powers)
     found.update_yaxes(title_text="share of the power", type="log")
     return found
 
@@ -53,8 +54,13 @@ def helix(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         hovertemplate="position %{customdata}<extra></extra>",
     )
     found = style.figure([line], title=f"First three components ({share:.0f} % of the variance)", height=420)
-    axes = {f"{a}axis": {"title": {"text": f"component {i}"}} for i, a in enumerate("xyz", 1)}
-    found.update_layout(scene=axes, margin={"l": 0, "r": 0, "t": 40, "b": 0})
+    axes = {
+        f"{a}axis": {"title": {"text": f"component {i}", "font": {"size": 11}}, "tickfont": {"size": 10}}
+        for i, a in enumerate("xyz", 1)
+    }
+    view = {"eye": {"x": 1.5, "y": 1.5, "z": 1.05}, "center": {"x": 0, "y": 0, "z": -0.14}}
+    # A cube, since one long component would push the others' names out of sight.
+    found.update_layout(scene={**axes, "camera": view, "aspectmode": "cube"}, margin={"l": 0, "r": 0, "t": 40, "b": 0})
     return found
 
 
