@@ -24,7 +24,7 @@ VIEW_HELP = """
 - **By token**: which words of the prompt the answer rests on (integrated gradients)
 """
 SHOWN = 24
-PROMPT = "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old"
+PROMPT = "She had a sister, a horse and a fire. He had a sister, a horse and a"
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 
 
@@ -39,10 +39,10 @@ def controls() -> tuple[str, str, str, str, str]:
     words, first, second = st.columns([6, 1, 1])
     prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
     answer = first.text_input(
-        "Answer", " horse", key="answer", bind="query-params", help="One token, with its leading space."
+        "Answer", " fire", key="answer", bind="query-params", help="One token, with its leading space."
     )
     wrong = second.text_input(
-        "Wrong answer", " dog", key="wrong", bind="query-params", help="Another, to compare with."
+        "Wrong answer", " door", key="wrong", bind="query-params", help="Another, to compare with."
     )
     return model, str(view), prompt or "", answer or "", wrong or ""
 

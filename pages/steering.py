@@ -5,6 +5,7 @@ import zlib
 import streamlit as st
 
 from workbench.interp import steering
+from workbench.ui import warm
 from workbench.ui.snippets import same_in_python
 from workbench.ui.steering import steered
 from workbench.ui.subjects import cached_load, pick_name
@@ -42,13 +43,14 @@ prompt = columns[3].text_input(
     "Prompt to write on", "The old man opened the door and", key="prompt", bind="query-params"
 )
 asked = (model, positive, negative, layer, strength, method, prompt)
-if st.button("Steer", type="primary"):
+if st.button("Steer", type="primary", help="Keeps the steered model under a name."):
     st.session_state["steer_asked"] = asked
+preview = "steer_asked" not in st.session_state and model == warm.DEFAULT
 how = {"layer": int(layer), "strength": float(strength), "method": str(method)}
-if st.session_state.get("steer_asked") == asked:
+if preview or st.session_state.get("steer_asked") == asked:
     name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(asked).encode()):x}")
     change = steering(subject, lines(positive), lines(negative), name=name, base=model, **how)
-    steered(subject, change, prompt or "")
+    steered(subject, change, prompt or "", keep=not preview)
 settings = ", ".join(f"{name}={value!r}" for name, value in how.items())
 same_in_python(f"""\
 import workbench as wb

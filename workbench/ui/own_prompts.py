@@ -11,10 +11,10 @@ from workbench.ui.alignment import alignment
 OWN = "My own prompts"
 EXAMPLES = {
     "Induction": (
-        "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old",
-        "The red house, the green tree, the old dog, the black horse. The red house, the green tree, the old",
-        " horse",
-        " dog",
+        "She had a sister, a horse and a fire. He had a sister, a horse and a",
+        "She had a sister, a horse and a door. He had a sister, a horse and a",
+        " fire",
+        " door",
     ),
     "Subject and verb": ("The plants of the garden", "The plant of the garden", " are", " is"),
     "Indirect object": (

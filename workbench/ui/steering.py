@@ -13,9 +13,8 @@ from workbench.ui.words import escaped, p_text, signed
 TOKENS = 40
 
 
-def steered(base: Subject, change: Intervention, prompt: str) -> None:
-    """Keep the intervention, write a prompt on with and without it, and show its price."""
-    kept = change.save()
+def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = True) -> None:
+    """Write a prompt on with and without the intervention, show its price, and keep it if that was asked for."""
     edited = apply(base, change)
     with alone(base.hash), st.spinner("Writing, and measuring both on ordinary text"):
         texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
@@ -30,6 +29,9 @@ def steered(base: Subject, change: Intervention, prompt: str) -> None:
         f"before {cost.base:.3f}; change [{signed(cost.low)}, {signed(cost.high)}], {p_text(cost.p)}, n = {cost.n} "
         "paragraphs"
     )
+    if not keep:
+        return
+    kept = change.save()
     st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept])
