@@ -21,7 +21,8 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
         column.caption(name)
-        column.markdown(f"{escaped(prompt)} **{escaped(text.strip())}**")
+        said = "  \n".join(f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip())
+        column.markdown(f"{escaped(prompt)} {said}")
     st.metric(
         "Loss on ordinary text, nats a token", f"{cost.tuned:.3f}", delta=signed(cost.difference), delta_color="off"
     )
