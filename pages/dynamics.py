@@ -87,7 +87,9 @@ def changed(run: Run) -> None:
 
 mine = [run for kind in ("train", "finetune") for run in ui.store().list(kind, limit=200)]
 runs = {run.id: run for run in mine if len(run.checkpoints) > 1}
-names = {i: ui.label(run) for i, run in runs.items()} | {name: f"{name}, as it was trained" for name in bundled()}
+whole = {i: ui.label(run) for i, run in runs.items() if run.kind == "train"}  # of these there is most to see
+names = whole | {name: f"{name}, as it was trained" for name in bundled()}
+names |= {i: ui.label(run) for i, run in runs.items() if i not in names}
 left, right = st.columns([3, 1])
 chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run", bind="query-params")
 task = str(right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP))
