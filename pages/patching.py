@@ -36,8 +36,8 @@ USUAL = "usual"
 
 def controls() -> tuple[str, str, int, dict[str, str]]:
     """The model, the probe ("" for own prompts), how many pairs, and what is swept."""
-    places = st.columns([3, 4, 2, 2.6, 1.2], vertical_alignment="bottom")
-    choose_model, choose_probe, choose_site, choose_direction, rest = places
+    choose_model, choose_probe, choose_site, rest = st.columns([6, 7, 4, 7])
+    choose_direction = rest.container(horizontal=True, vertical_alignment="bottom")
     with choose_model:
         model = pick_name()
     probe = choose_probe.selectbox(
@@ -60,7 +60,7 @@ def controls() -> tuple[str, str, int, dict[str, str]]:
     pairs = 20
     if probe != OWN:
         pairs = choose_probe.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params")
-    with rest:
+    with choose_direction:
         sweep = {"site": site or "", "direction": direction or "", **more(probe != OWN)}
     return model, "" if probe == OWN else str(probe), int(pairs), sweep
 

@@ -123,7 +123,7 @@ def outlook(run: Run) -> None:
         st.markdown("**Its newest checkpoint in**", width="content")
         page_link("attention", "Attention", icon=":material/grid_on:", model=model)
         page_link("positions", "Positions", icon=":material/timeline:", model=model)
-        page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=model)
+        page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=[model])
         if run.kind == "train":
             page_link("dynamics", "Dynamics", icon=":material/show_chart:", run=run.id)
         if run.kind == "finetune":

@@ -6,7 +6,7 @@ import streamlit as st
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.ui import shipped, warm
+from workbench.ui import links, shipped, warm
 from workbench.ui.charts import choose_image_format
 
 # File name on the shelf, title, icon, section. (Streamlit would write a string here on every page.)
@@ -52,6 +52,7 @@ def main() -> None:
         )
         sections.setdefault(section, []).append(page)
     page = st.navigation(sections, expanded=True)
+    links.arrive()
     with st.sidebar:
         choose_image_format()
     try:

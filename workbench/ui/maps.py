@@ -170,20 +170,19 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
     change = frame["effect"] if found.direction == "denoising" else 1 - frame["effect"]
     frame = frame.assign(change=change.abs()).nlargest(12, "change")
     st.markdown("Strongest cells")
-    table = pd.DataFrame({"layer": frame["layer"]})
-    table["token" if by_position else "head"] = (
-        [f"{visible(tokens[i])} {i}" for i in frame["pos"]]
+    table = pd.DataFrame(
+        {"cell": [f"L{i} {visible(tokens[j])} {j}" for i, j in zip(frame["layer"], frame["pos"], strict=True)]}
         if by_position
-        else [f"L{i}H{j}" for i, j in zip(frame["layer"], frame["head"], strict=True)]
+        else {"head": [f"L{i}H{j}" for i, j in zip(frame["layer"], frame["head"], strict=True)]}
     )
     for name in ("effect", "low", "high"):
         if name in frame:
-            table[name] = frame[name]
+            table[name] = frame[name].to_numpy()
     st.dataframe(
         table,
         hide_index=True,
         height=300,
-        column_config={n: st.column_config.NumberColumn(format="%.3f") for n in ("effect", "low", "high")},
+        column_config={n: st.column_config.NumberColumn(format="%.2f", width=56) for n in ("effect", "low", "high")},
     )
 
 
