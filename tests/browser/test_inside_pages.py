@@ -1,5 +1,6 @@
 """Home, Models, Attention, Positions and Patching in a real browser."""
 
+import re
 import time
 
 import pytest
@@ -218,6 +219,22 @@ def test_an_example_fills_the_prompts(open_page, settle):
     expect(page.get_by_label("Corrupted prompt")).to_have_value("The plant of the garden")
     settle()
     assert plot(page, "effects").is_visible()
+
+
+def test_a_link_takes_the_model_along(open_page, settle):
+    page = open_page("attention", model="shelf-tuned")
+    page.get_by_text("What each head does in general").click()
+    expect(page).to_have_url(re.compile(r"/heads\?model=shelf-tuned"))
+    settle()
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("shelf-tuned")
+
+
+def test_a_whole_phrase_can_be_the_answer(open_page, settle):
+    page = open_page("patching", site="z")
+    page.get_by_role("button", name="Whole phrase").click()
+    expect(page.get_by_text("Answers of several tokens")).to_be_visible()
+    expect(page.get_by_text("Do not believe this map")).to_have_count(0)
+    settle()
 
 
 @pytest.mark.parametrize(
