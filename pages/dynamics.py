@@ -1,9 +1,12 @@
 """Dynamics: when a run learned what, checkpoint by checkpoint."""
 
+from typing import Any
+
 import streamlit as st
 
-from workbench.comparison import checkpoint_series
+from workbench.comparison import behaviour_series, checkpoint_series
 from workbench.comparison.dynamics import bundled, dynamics
+from workbench.comparison.measures import METRICS
 from workbench.comparison.series import MEASURES
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw_change
@@ -13,9 +16,9 @@ from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
 from workbench.ui.evaluations import decimals
 from workbench.ui.links import page_link
-from workbench.ui.progress import with_progress
+from workbench.ui.progress import known, with_progress
 from workbench.ui.snippets import same_in_python
-from workbench.ui.words import plain_name
+from workbench.ui.words import p_text, plain_name, signed
 
 TASKS = ("repeat", "agreement")
 
@@ -48,6 +51,36 @@ def learned(name: str, run: Run | None, task: str) -> None:
     )
     title = f"Training dynamics of {result.title} ({result.run})"
     downloads(lambda: [figure], result.to_frame, name=f"dynamics-{name}", title=title)
+
+
+@st.fragment
+def answered(run: Run) -> None:
+    """How a fine-tune's answers to its own held-out examples changed, checkpoint by checkpoint."""
+    key = ("answers", run.id, run.ended, run.status)
+    if ui.pressed(st.button, "Ask every checkpoint", "ask"):
+        st.session_state["answers of"] = run.id
+    if st.session_state.get("answers of") != run.id and not known(key):
+        st.caption("The base and every checkpoint answer the same 24 held-out examples; nothing of them was learned.")
+        return
+    try:
+        found = with_progress(key, lambda report: behaviour_series(run, progress=report))
+    except WorkbenchError as error:
+        st.info(str(error), icon=":material/info:")
+        return
+    figures = []
+    metrics = list(dict.fromkeys(found["metric"]))
+    for metric, column in zip(metrics, st.columns(len(metrics), gap="medium"), strict=True):
+        rows = found[found["metric"] == metric].assign(stage=lambda f: f["step"], line=run.title)
+        figures.append(draw_change.stage_lines(rows, line="line", value="value", title=METRICS[metric], across="step"))
+        with column:
+            chart(figures[-1], key=f"answers {metric}", name=f"answers-{metric}-{run.id}", alt=f"{metric} over steps")
+    last: Any = found[found["metric"] == metrics[0]].iloc[-1]
+    interval = f"paired, 95 %: {signed(last.d_low)} to {signed(last.d_high)}, {p_text(last.d_p)}"
+    st.caption(
+        f"Step 0 is the base. Bands: 95 % over the same {last.n} examples. In the end the {METRICS[metrics[0]]}, has "
+        f"changed by {signed(last.difference)} ({interval})."
+    )
+    downloads(lambda: figures, lambda: found, name=f"answers-{run.id}", title=f"Answers of {run.title}, step by step")
 
 
 @st.fragment
@@ -115,6 +148,14 @@ if run is None:
         "The bundled model's checkpoints are not shipped; of a run of yours, the change of each part is shown too."
     )
 else:
+    if run.kind == "finetune":
+        st.subheader("When did its answers change?")
+        answered(run)
+        snippet += f"""\
+from workbench.comparison import behaviour_series
+
+print(behaviour_series({run.id!r}))
+"""
     st.subheader("When did each part change?")
     changed(run)
     snippet += f"""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import workbench as wb
 from tests.conftest import tiny_gpt
+from workbench.comparison import behaviour_series
 from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import measure_of
 from workbench.errors import WorkbenchError
@@ -305,6 +306,11 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     assert texts == [f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()]
     found = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
     assert found.gain().low > 0 and not any(found.checks.values()) and found.measure == fine_tune_of(f"run:{run.id}@60")
+    over = behaviour_series(run.id, n=8).set_index(["step", "metric"])
+    own = found.gain()
+    assert over.loc[0, "difference"].tolist() == [0, 0] and set(over.index.get_level_values(0)) == {0, 30, 60}
+    last = over.loc[60, "loglikelihood"]
+    assert (last["value"], last["difference"], last["d_low"]) == pytest.approx((own.tuned, own.difference, own.low))
     exported = save(tmp_path / "whole", subject.model, subject.tokenizer, card=subject.card.to_dict())
     ids = subject.encode("the cat number 3\nLabel:")
     assert torch.equal(wb.load(exported).model(ids).logits, subject.model(ids).logits)

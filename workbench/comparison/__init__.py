@@ -10,7 +10,7 @@ from workbench.comparison.lineage import Relative, relatives
 from workbench.comparison.locate import Located, locate
 from workbench.comparison.matching import obstacles, what_remains
 from workbench.comparison.report import Report, report
-from workbench.comparison.series import Series, checkpoint_series, series
+from workbench.comparison.series import Series, behaviour_series, checkpoint_series, series
 from workbench.comparison.text import Parting, TextShift, partings, text_shift
 from workbench.comparison.transfer import Transfer, probe_transfer
 from workbench.comparison.transplant import transplant
@@ -31,6 +31,7 @@ __all__ = [
     "TextShift",
     "Transfer",
     "WeightShift",
+    "behaviour_series",
     "checkpoint_series",
     "compare",
     "head_shift",

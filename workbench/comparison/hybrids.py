@@ -63,7 +63,7 @@ class Hybrids:
         }
         self._scorer = Scorer(self._model, n_ctx=base.n_ctx)
         self._batches = self._scorer.plan(measure.requests)
-        self.ends = {side: self._plain(subject) for side, subject in zip(SIDES, (base, tuned), strict=True)}
+        self.ends = {side: measure.of(s, self._batches) for side, s in zip(SIDES, (base, tuned), strict=True)}
         tokens = sum(len(batch) * max(row.length for row in batch) for batch in self._batches)
         n_bytes = 2 * (last + 1) * tokens * base.card.d_model * self._own[next(iter(self._own))].element_size()
         self._tuples = False
@@ -96,15 +96,6 @@ class Hybrids:
             return 0.0
         found = {n: self.weights[other(into)][n] for n in names}
         return 1 - self._start(found, into)[1] / len(self._layers)
-
-    def _plain(self, subject: Subject) -> Values:
-        """A model's own values, by its own modules."""
-        scorer = Scorer(subject.model, n_ctx=subject.n_ctx)
-        scorer.plan(self.measure.requests)  # finds out what the model can do
-        scores = {}
-        for batch in self._batches:
-            scores |= scorer.run(batch)
-        return self.measure.values(scores)
 
     def _start(self, found: dict[str, Tensor], into: str) -> tuple[str, int]:
         """Whose stream a hybrid shares longest, and the first layer that it has to compute."""

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from workbench.benchmarks.lm import SubjectLM
-from workbench.benchmarks.scoring import Request, Score
+from workbench.benchmarks.scoring import Request, Row, Score, Scorer
 from workbench.benchmarks.tasks import load_tasks, pick
 from workbench.errors import WorkbenchError
 from workbench.interp.probes import generate, read_probe
@@ -69,6 +69,15 @@ class Measure:
         """sha256 of the token ids that are asked for: equal ones were measured on the same samples."""
         asked = [(request.inputs, request.targets) for request in self.requests]
         return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+    def of(self, subject: Subject, batches: list[list[Row]] | None = None) -> Float[np.ndarray, "metric n"]:
+        """Every metric of every sample under a model, in these batches or its own."""
+        scorer = Scorer(subject.model, n_ctx=subject.n_ctx)
+        own = scorer.plan(self.requests)  # which also finds out what the model can do
+        scores: dict[int, Score] = {}
+        for batch in batches or own:
+            scores |= scorer.run(batch)
+        return self.values(scores)
 
     def values(self, scores: dict[int, Score]) -> Float[np.ndarray, "metric n"]:
         """Every metric of every sample."""

@@ -10,9 +10,11 @@ import pandas as pd
 from workbench.comparison.heads import head_shift
 from workbench.comparison.layers import layer_shift
 from workbench.comparison.matching import obstacles
+from workbench.comparison.measures import measure_of
 from workbench.comparison.text import text_shift
 from workbench.comparison.weights import weight_shift
 from workbench.errors import WorkbenchError
+from workbench.statistics import estimate_mean, paired_difference
 from workbench.store import Run, Store
 from workbench.subjects import Subject, load
 
@@ -129,6 +131,47 @@ def checkpoint_series(
     ends = {"last": f"run:{run.id}@{steps[-1]}", "first": f"run:{run.id}@{steps[0]}", "base": run.config.get("base")}
     names = [f"run:{run.id}@{step}" for step in steps]
     return series(ends.get(against) or against, names, order=steps, texts=texts, progress=progress)
+
+
+def behaviour_series(
+    run: str | Run, on: str = "", *, n: int = 24, seed: int = 0, progress: Report | None = None
+) -> pd.DataFrame:
+    """When did the behaviour change: a measure of every kept checkpoint, of a fine-tune after its base (step 0).
+
+    Args:
+        run: A run, or its id.
+        on: What `measure_of` takes; a fine-tune's own held-out examples where nothing is said.
+        n: Samples, the same at every step.
+        seed: Of the samples and the bootstrap.
+        progress: Called with (share done, message).
+
+    Returns a row a step and metric: `value` with `low` and `high` (95 % over samples), and `difference` from the first
+    row with its paired interval (`d_low`, `d_high`), p of none (`d_p`), and `n`.
+    Raises `WorkbenchError` for fewer than two models, and what `measure_of` raises.
+    """
+    run = Store().get(run) if isinstance(run, str) else run
+    models = {0: str(run.config["base"])} if run.config.get("base") else {}
+    models |= {step: f"run:{run.id}@{step}" for step in run.checkpoints}
+    if len(models) < 2:
+        raise WorkbenchError(f"The run {run.title} has kept {len(models)} checkpoints; two are needed to see a change.")
+    measure, first, rows = None, None, []
+    for i, (step, name) in enumerate(models.items()):
+        if progress is not None:
+            progress(i / len(models), f"step {step:,}")
+        subject = load(name)
+        measure = measure or measure_of(subject, on or f"run:{run.id}", n=n, seed=seed)
+        values = measure.of(subject)
+        first = values if first is None else first
+        for metric, before, now in zip(measure.metrics, first, values, strict=True):
+            own, change = estimate_mean(now), paired_difference(before, now, seed=seed)
+            rows.append(
+                {
+                    **{"step": step, "metric": metric, "value": own.value, "low": own.low, "high": own.high},
+                    **{"difference": change.difference, "d_low": change.low, "d_high": change.high, "d_p": change.p},
+                    "n": own.n,
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def _measured(base: Subject, subject: Subject, texts: Sequence[str] | None) -> list[dict[str, Any]]:

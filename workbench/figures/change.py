@@ -19,17 +19,20 @@ def stage_lines(
     limits: tuple[float, float] | None = None,
     mark: tuple[float, str] | None = None,
     height: int = 330,
+    across: str = "after so many layers",
 ) -> go.Figure:
-    """Lines over the layers with bands of their 95 % intervals.
+    """Lines over the layers, or over a run's steps, with bands of their 95 % intervals.
 
     Args:
-        frame: Columns stage (0: the embedding, i: after layer i - 1), `line` (its name), `value`, low, high, n.
+        frame: Columns stage (0: the embedding, i: after layer i - 1; or a step), `line` (its name), `value`, low,
+            high, n.
         line: The column that says which line a row belongs to.
         value: The column that is drawn.
         title: Of the y axis.
         limits: Of the y axis.
         mark: A level to draw as a dotted line, such as guessing, and its name.
         height: In pixels.
+        across: What the stages are.
     """
     figure = style.figure(height=height)
     for number, (name, rows) in enumerate(frame.groupby(line, sort=False)):
@@ -45,8 +48,8 @@ def stage_lines(
             line={"color": colour, "width": 2},
             marker={"size": 6},
             customdata=rows[["low", "high", "n"]].to_numpy(),
-            hovertemplate="after %{x} layers: %{y:.3f}<br>95 % %{customdata[0]:.3f} to %{customdata[1]:.3f}, "
-            f"n = %{{customdata[2]}}<extra>{style.escaped(str(name))}</extra>",
+            hovertemplate=f"{across}: %{{x}}<br><b>%{{y:.3f}}</b>, 95 % %{{customdata[0]:.3f}} to "
+            f"%{{customdata[1]:.3f}}, n = %{{customdata[2]}}<extra>{style.escaped(str(name))}</extra>",
         )
     if mark is not None:
         figure.add_hline(y=mark[0], line={"color": style.SOFT, "width": 1, "dash": "dot"})
@@ -55,7 +58,7 @@ def stage_lines(
             font={"size": 11, "color": style.SOFT},
         )  # fmt: skip
     most = int(frame["stage"].max())
-    figure.update_xaxes(title="after so many layers", dtick=max(1, most // 10), range=[-0.2, most + 0.2])
+    figure.update_xaxes(title=across, dtick=max(1, most // 10), range=[-0.2, most + 0.2])
     figure.update_yaxes(title=title, range=limits)
     figure.update_layout(legend={"x": 0, "xanchor": "left"}, margin={"t": 36})
     return figure

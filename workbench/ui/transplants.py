@@ -191,7 +191,7 @@ def make_one(base: str, tuned: str, first: str) -> None:
     saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
     st.success(f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:")
     with st.container(horizontal=True):
-        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:")
+        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base, tuned, saved])
         page_link("models", "Let it write", icon=":material/deployed_code:", model=saved)
         page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
     st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
