@@ -96,6 +96,7 @@ with box:
         last,
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="position",
+        bind="query-params",
     )
 if wrong := found.disagreeing:
     st.warning(

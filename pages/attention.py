@@ -130,6 +130,7 @@ def show_routes(subject: Subject, found: Attention) -> None:
         last,
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="at",
+        bind="query-params",
     )
     token = what.text_input("Next token", key="next", bind="query-params", placeholder="what the model expects")
     if not go.toggle("Follow", key="routes", bind="query-params"):

@@ -11,19 +11,21 @@ from workbench.interp.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.circuits import COMMON, Composition
 from workbench.interp.heads import UNITS
 from workbench.interp.interventions import parse_heads
-from workbench.interp.texts import TEXTS
+from workbench.interp.texts import TEXTS, passages
 from workbench.ui.charts import chart, downloads
+from workbench.ui.look import PROMPT
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 
 SAMPLES = 8
+RANDOM, REAL, OWN = "random tokens", "real text", "your own text"
 SHORT = {s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in ALL_SCORES}
 
 
 @st.cache_resource(max_entries=8, show_spinner="Scoring every head; half a minute for a hundred million parameters")
-def catalogue(sha256: str, on_text: bool, _subject: wb.Subject) -> HeadCatalogue:
+def catalogue(sha256: str, texts: tuple[str, ...] | None, _subject: wb.Subject) -> HeadCatalogue:
     with alone(sha256):
-        return wb.head_catalogue(_subject, texts=TEXTS if on_text else None, n=SAMPLES)
+        return wb.head_catalogue(_subject, texts=texts, n=SAMPLES)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Multiplying the weights of every pair of heads")
@@ -152,21 +154,27 @@ def show_composition(subject: wb.Subject) -> None:
 
 st.title("What does each head do?")
 st.caption("Every head scored with intervals and labelled by rule, heads of a kind, and the circuits in the weights.")
-choice, ground = st.columns([1, 3], vertical_alignment="bottom")
+choice, ground = st.columns([1, 3], vertical_alignment="top")
 with choice:
     model = pick_name()
 source = ground.segmented_control(
     "Measured on",
-    ["random tokens", "real text"],
-    default="random tokens",
+    [RANDOM, REAL, OWN],
+    default=RANDOM,
     key="source",
     bind="query-params",
     required=True,
     help="Random tokens given twice show what order and repetition do alone. On text, tokens that occurred before "
     "count as copies.",
 )
+texts = TEXTS if source == REAL else None
+if source == OWN:
+    own = ground.text_area("Texts, with a blank line between them", PROMPT, key="own", bind="query-params")
+    texts = tuple(passages(own or ""))
+    if len(texts) == 1:
+        ground.caption("One text is one sample: it gives no interval, and so no label that is measured.")
 subject = cached_load(model)
-found = catalogue(subject.hash, source == "real text", subject)
+found = catalogue(subject.hash, texts, subject)
 st.subheader("The catalogue")
 st.fragment(show_table)(found)
 st.subheader("One head")
@@ -175,7 +183,11 @@ if subject.card.n_layers > 1:
     st.subheader("Which heads feed which?")
     st.fragment(show_composition)(subject)
 [(layer, head)] = parse_heads(st.session_state["head"])
-more, given = ("from workbench.interp.texts import TEXTS\n", "texts=TEXTS, ") if source == "real text" else ("", "")
+more, given = {
+    RANDOM: ("", ""),
+    REAL: ("from workbench.interp.texts import TEXTS\n", "texts=TEXTS, "),
+    OWN: ("", f"texts={list(texts or ())!r}, "),
+}[str(source)]
 same_in_python(f"""\
 import workbench as wb
 {more}

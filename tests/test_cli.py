@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from workbench.cli import app
+from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,6 +52,20 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
     record = json.loads(done.stdout)
     assert Path(record["file"]) == page and page.stat().st_size > 100_000
     assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
+
+
+def test_heads_are_scored_on_texts_of_ones_own_and_one_alone_has_no_interval(tmp_path):
+    texts, shell = tmp_path / "my.txt", CliRunner()
+    texts.write_text("One two three one two three one two.\n\nRed and blue and red and blue and red.")
+    command = ["heads", "shelf-base", "--texts", str(texts), "--top", "2", "--json"]
+    rows = json.loads(shell.invoke(app, command).stdout)
+    assert len(rows) == 2 and rows[0]["induction_score_low"] < rows[0]["induction_score"]
+    texts.write_text("One two three one two three one two.")
+    row = json.loads(shell.invoke(app, command).stdout)[0]
+    assert row["induction_score_low"] is None and "induction" not in row["labels"]
+    texts.write_text("\n\n")
+    with pytest.raises(WorkbenchError, match=r"my.txt holds no text"):
+        shell.invoke(app, command, catch_exceptions=False)
 
 
 def test_eval_and_compare_agree_with_each_other(home):

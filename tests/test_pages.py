@@ -10,6 +10,8 @@ QUICK = [
     ("attention", {"head": "L3H2"}),
     ("heads", {}),
     ("heads", {"source": "real text", "head": "L5H4"}),
+    ("heads", {"source": "your own text", "own": "One two three one two three one two.\n\nA b c d a b c d a b c d."}),
+    ("heads", {"source": "your own text", "own": "Once upon a time there was, once upon a time."}),
     ("anatomy", {}),
     ("anatomy", {"model": "shelf-reverse"}),
     ("positions", {"more": "Loss by position"}),

@@ -190,14 +190,20 @@ def heads(
     model: Model,
     score: Annotated[str, typer.Option(help="Sort by this score.")] = "induction_score",
     top: Annotated[int, typer.Option(help="At most this many heads.")] = 10,
+    texts: Annotated[
+        Path | None, typer.Option(help="A file of texts to measure on, blank lines between them; else random tokens.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Heads with the most of a score, its 95 % interval and their labels."""
     from workbench.interp import head_catalogue
+    from workbench.interp.texts import read_passages
     from workbench.subjects import load
 
-    rows = head_catalogue(load(model)).best(score, top).to_dict("records")
-    _show(rows, as_json, title=f"{model}: {score}, mean of 8 samples, 95 % interval")
+    found = head_catalogue(load(model), texts=None if texts is None else read_passages(texts))
+    n = found.scores.n
+    rows = found.best(score, top).to_dict("records")
+    _show(rows, as_json, title=f"{model}: {score}, mean of {n} samples, 95 % interval ({found.scores.text})")
 
 
 @app.command()

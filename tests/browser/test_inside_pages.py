@@ -154,6 +154,16 @@ def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_
     assert plot(page, "step_1").is_visible()
 
 
+def test_the_framed_token_is_in_the_url(open_page, settle):
+    page = open_page("anatomy", prompt="One two one two", position="·two (2)")
+    box = page.get_by_role("combobox", name="Token (framed")
+    assert box.input_value() == "·two (2)"
+    box.fill("·one (3)")
+    box.press("Enter")
+    settle()
+    page.wait_for_url("**position=*one*")
+
+
 @pytest.mark.parametrize(
     ("part", "step"), [("encoder", "Position bias"), ("decoder", "Mask"), ("cross", "Encoder output")]
 )

@@ -33,15 +33,9 @@ def score_map(
         customdata=np.stack([low, high], axis=-1),
         xgap=1,
         ygap=1,
-        hovertemplate=(
-            "<b>L%{y}H%{x}</b><br>"
-            f"{name} %{{z:.3f}}<br>95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}"
-            "<extra></extra>"
-        ),
+        hovertemplate=(f"<b>L%{{y}}H%{{x}}</b><br>{name} %{{z:.3f}}<br>{_interval(n)}<extra></extra>"),
     )
-    found = style.figure(
-        [heat], title=f"{name[:1].upper()}{name[1:]} of every head, mean of {n} sequences", height=height
-    )
+    found = style.figure([heat], title=f"{name[:1].upper()}{name[1:]} of every head, {_of(n)}", height=height)
     found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
     found.update_yaxes(title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False)
     return found
@@ -69,14 +63,21 @@ def ranked(
         mode="markers",
         marker={"size": 8, "color": style.BLUE},
         customdata=np.stack([below, above], axis=-1),
-        hovertemplate=(
-            f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>95 % interval %{{customdata[0]:.3f}} to "
-            f"%{{customdata[1]:.3f}}, n = {n}<extra></extra>"
-        ),
+        hovertemplate=(f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>{_interval(n)}<extra></extra>"),
     )
-    found = style.figure([dots], title=f"Heads with the most {name}, 95 % interval, n = {n}", height=height)
+    measured = "95 % interval, " if n > 1 else ""
+    found = style.figure([dots], title=f"Heads with the most {name}, {measured}n = {n}", height=height)
     found.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
     if not unit:
-        found.update_xaxes(range=[0, max(1.0, float(np.nanmax(above)))])
+        found.update_xaxes(range=[0, max([1.0, *above[np.isfinite(above)]])])
     found.update_yaxes(autorange="reversed", type="category")
     return found
+
+
+def _interval(n: int) -> str:
+    """The hover's words for the ends of an interval; one sequence has none."""
+    return f"95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}" if n > 1 else "n = 1: no interval"
+
+
+def _of(n: int) -> str:
+    return f"mean of {n} sequences" if n > 1 else "one sequence"

@@ -1,5 +1,10 @@
 """Paragraphs of real text to measure on, from public-domain books of Bronte, Darwin and Du Bois."""
 
+import re
+from pathlib import Path
+
+from workbench.errors import WorkbenchError
+
 TEXTS = (
     # Bronte
     "Diana had a voice toned, to my ear, like the cooing of a dove. She possessed eyes whose gaze I "
@@ -59,3 +64,19 @@ TEXTS = (
     " Inyanga there is less strong defense, and at Umtali there are no fortifications, showing that "
     "builders feared invasion from the north.",
 )
+
+
+def passages(text: str) -> list[str]:
+    """The texts that stand in one, blank lines between them."""
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def read_passages(path: Path) -> list[str]:
+    """The passages of a file. Raises `WorkbenchError` for one that cannot be read as text or holds none."""
+    try:
+        found = passages(path.expanduser().read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkbenchError(f"{path} cannot be read as text ({error}); give a file in UTF-8.") from error
+    if not found:
+        raise WorkbenchError(f"{path} holds no text; write texts with a blank line between them.")
+    return found
