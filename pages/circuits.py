@@ -132,13 +132,14 @@ def without(model: str, probe: str, first: str) -> None:
         (0, f"{probe}: {found.metric_name.replace('_', ' ')} on its clean prompts", found.metric),
         (1, "Loss on ordinary text, nats a token", found.loss),
     ):
-        columns[column].metric(words, f"{d.tuned:.3f}", delta=signed(d.difference), delta_color="off")
+        change = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
+        columns[column].metric(words, f"{d.tuned:.3f}", **change)
         columns[column].caption(
             f"before {d.base:.3f}; change [{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}"
         )
     st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
     with st.container(horizontal=True):
-        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:")
+        page_link("benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, kept])
         page_link("patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe)
         page_link("attention", "See its attention", icon=":material/grid_on:", model=kept)
         st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore")

@@ -24,7 +24,11 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         said = "  \n".join(f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip())
         column.markdown(f"{escaped(prompt)} {said}")
     st.metric(
-        "Loss on ordinary text, nats a token", f"{cost.tuned:.3f}", delta=signed(cost.difference), delta_color="off"
+        "Loss on ordinary text, nats a token",
+        f"{cost.tuned:.3f}",
+        delta=signed(cost.difference),
+        delta_color="off",
+        delta_arrow="off",
     )
     st.caption(
         f"before {cost.base:.3f}; change [{signed(cost.low)}, {signed(cost.high)}], {p_text(cost.p)}, n = {cost.n} "
