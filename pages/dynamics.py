@@ -124,7 +124,12 @@ whole = {i: ui.label(run) for i, run in runs.items() if run.kind == "train"}  # 
 names = whole | {name: f"{name}, as it was trained" for name in bundled()}
 names |= {i: ui.label(run) for i, run in runs.items() if i not in names}
 left, right = st.columns([3, 1])
-chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run", bind="query-params")
+asked = st.query_params.get("run")
+if asked in names and "run shown" not in st.session_state:  # bound to the URL, the box would spell its label there
+    st.session_state["run shown"] = asked
+chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run shown")
+if chosen is not None:
+    st.query_params["run"] = chosen
 task = str(right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP))
 if chosen is None:
     st.info("No run has kept checkpoints yet. Train one, with `series = 12` under [train].", icon=":material/info:")

@@ -35,11 +35,12 @@ def controls() -> tuple[str, str, str, int]:
         key="on",
         bind="query-params",
         accept_new_options=True,
-        format_func=lambda name: f"{name}: what this run was trained to answer" if name == learned else name,
         help="What the gain is measured by: a benchmark task whose answers are scored, a probe, the held-out examples "
         "of a fine-tune (run:ID), or text.",
     )
     n = right.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
+    if learned and on == learned:
+        st.caption("Measured on what this run was trained to answer: its own held-out examples.")
     return base, tuned, str(on), int(n or 24)
 
 
