@@ -106,7 +106,7 @@ if wrong := found.disagreeing:
     )
 st.badge(
     f"{sum(s.deviation is not None for s in found.steps)} of {len(found.steps)} steps compared with the model's own "
-    f"tensors: equal to {found.deviation:.0e} of their largest entry",
+    f"tensors: {'off by up to' if wrong else 'equal to'} {found.deviation:.0e} of their largest entry",
     icon=":material/close:" if wrong else ":material/check:",
     color="red" if wrong else "green",
 )

@@ -16,6 +16,7 @@ from workbench.interp.routes import LONGEST_FLOW, flow, rollout
 from workbench.subjects import Subject
 from workbench.ui.charts import chart, downloads
 from workbench.ui.cut import cut
+from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
 from workbench.ui.one_head import VIEWS, show_view
@@ -70,7 +71,7 @@ def atlas_of(image: draw.Atlas, here: PromptScores, chosen: tuple[int, int], tim
     return st.session_state["atlas_drawn"][1]
 
 
-@st.fragment
+@fragment
 def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
     n_layers, n_heads = here.entropy.shape
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
@@ -112,7 +113,7 @@ def routes(sha256: str, prompt: str, position: int, target: int | None, _subject
     return gradient, rollout(_found, position), widest
 
 
-@st.fragment
+@fragment
 def show_routes(subject: Subject, found: Attention) -> None:
     st.subheader("Which tokens does an output rest on?")
     st.caption(
@@ -150,7 +151,11 @@ def show_routes(subject: Subject, found: Attention) -> None:
     for figure, name in zip(figures, ("routes", "rollout"), strict=True):
         chart(figure, key=f"figure_{name}", name=f"{found.subject}-{name}", alt=name)
     st.markdown("**The heads with the most gradient-weighted attention**")
-    st.dataframe(gradient.to_frame().head(10), hide_index=True)
+    columns = {
+        "name": "head",
+        "gradient_attention": st.column_config.NumberColumn("sum over its pattern", format="%.3f"),
+    }
+    st.dataframe(gradient.to_frame().head(10), hide_index=True, width="content", column_config=columns)
     downloads(
         lambda: figures,
         lambda: pd.DataFrame({"token": found.tokens, **{m: pad(v, last + 1) for m, v in methods.items()}}),

@@ -13,6 +13,7 @@ from workbench.interp.heads import UNITS
 from workbench.interp.interventions import parse_heads
 from workbench.interp.texts import TEXTS, passages
 from workbench.ui.charts import chart, downloads
+from workbench.ui.fragment import fragment
 from workbench.ui.look import PROMPT
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -176,12 +177,12 @@ if source == OWN:
 subject = cached_load(model)
 found = catalogue(subject.hash, texts, subject)
 st.subheader("The catalogue")
-st.fragment(show_table)(found)
+fragment(show_table)(found)
 st.subheader("One head")
-st.fragment(show_head)(subject, found)
+fragment(show_head)(subject, found)
 if subject.card.n_layers > 1:
     st.subheader("Which heads feed which?")
-    st.fragment(show_composition)(subject)
+    fragment(show_composition)(subject)
 [(layer, head)] = parse_heads(st.session_state["head"])
 more, given = {
     RANDOM: ("", ""),

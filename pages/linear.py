@@ -8,6 +8,7 @@ from workbench.interp.activations import SITES, STREAM
 from workbench.interp.labelled import LABELS
 from workbench.interp.linear import LinearProbe
 from workbench.ui.charts import chart, downloads
+from workbench.ui.fragment import fragment
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.steering import steered
@@ -61,7 +62,7 @@ def figures(found: LinearProbe) -> None:
     )
 
 
-@st.fragment
+@fragment
 def steer(model: str, found: LinearProbe) -> None:
     st.subheader("Push along the direction")
     layers = [s.stage - 1 for s in found.stages if s.stage]

@@ -8,6 +8,7 @@ from workbench.figures import models as draw
 from workbench.interp.parameters import parameter_counts
 from workbench.ui import cards
 from workbench.ui.charts import chart
+from workbench.ui.fragment import fragment
 from workbench.ui.generation import MOST, continuation
 from workbench.ui.links import page_link
 from workbench.ui.snippets import same_in_python
@@ -68,7 +69,7 @@ def card(subject: wb.Subject) -> None:
         cards.table({str(name).replace("_", " "): cards.measured(value) for name, value in metrics.items()})
 
 
-@st.fragment
+@fragment
 def write(subject: wb.Subject) -> None:
     st.subheader("What does it write?")
     prompt = st.text_input("Prompt", "It was a dark and stormy night, and", key="start", bind="query-params")

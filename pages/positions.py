@@ -9,6 +9,7 @@ from workbench.figures.style import head_name
 from workbench.interp.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
+from workbench.ui.fragment import fragment
 from workbench.ui.position_views import FIRST, VIEWS, in_python
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -70,7 +71,7 @@ def show_encoding(subject: wb.Subject, found: Encoding) -> None:
         )
 
 
-@st.fragment
+@fragment
 def show_distances(subject: wb.Subject) -> None:
     random = distances(subject.hash, False, subject)
     try:
@@ -126,7 +127,7 @@ more = st.segmented_control(
     "Measure", list(VIEWS), default=FIRST, key="more", bind="query-params", label_visibility="collapsed"
 )
 if more:
-    st.fragment(VIEWS[str(more)])(subject)
+    fragment(VIEWS[str(more)])(subject)
 else:
     st.caption("Choose one: each is measured when it is opened, in seconds for a small model.")
 same_in_python(f"""\

@@ -2,6 +2,7 @@
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from workbench import paths
 
@@ -83,6 +84,23 @@ def test_the_python_of_a_form_runs_as_it_stands(tmp_path, monkeypatch):
 def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     its_python_runs(opened("lens", {"lens": "tuned"}).button[0].click().run())
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "words"),
+    [
+        ("attention", {"routes": "true", "next": " extraordinarily"}, "give a single token"),
+        ("positions", {"model": "MIXED"}, "patterns in 1 of 2 layers"),
+    ],
+)
+def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):
+    if query.get("model") == "MIXED":
+        size = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = Lfm2Config(**size, num_key_value_heads=4, intermediate_size=64, layer_types=["conv", "full_attention"])
+        Lfm2ForCausalLM(config).save_pretrained(tmp_path / "mixed")
+        query = {"model": str(tmp_path / "mixed")}
+    app = opened(name, query)
+    assert not app.exception and words in app.error[0].value
 
 
 def test_every_page_but_home_is_among_them():

@@ -13,6 +13,7 @@ from workbench.training import Recipe
 from workbench.training.evaluation import Change, answers
 from workbench.training.tasks import KINDS, SETS
 from workbench.ui.charts import chart
+from workbench.ui.fragment import fragment
 from workbench.ui.subjects import choices
 from workbench.ui.words import p_text, signed
 
@@ -110,7 +111,7 @@ def verdict(change: Change) -> str:
     return text + f"**{way}** by {abs(change.difference):.3f} (the {interval}, excludes 0; {change.test})."
 
 
-@st.fragment
+@fragment
 def _items(run: Run, *, higher_is_better: bool) -> None:
     before, after = answers(run.folder, "base"), answers(run.folder, "tuned")
     if before is None or after is None:

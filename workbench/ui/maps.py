@@ -13,6 +13,7 @@ from workbench.interp.metrics import METRICS
 from workbench.interp.patching import Patching
 from workbench.interp.probing import Probed
 from workbench.ui.charts import chart, downloads
+from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
 from workbench.ui.snippets import same_in_python
 from workbench.ui.words import p_text
@@ -102,7 +103,7 @@ def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] |
     return draw.distrusted(drawn, failed(found.checks))
 
 
-@st.fragment
+@fragment
 def explore(model: str, found: Patching | Probed) -> None:
     """The map with its cells to click, beside the numbers of the chosen one."""
     shown = np.asarray(found.effect)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from workbench.benchmarks import Results
+from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
 from workbench.ui.pairs import pair
 from workbench.ui.words import escaped, short_names
@@ -15,7 +16,7 @@ SHOWN = 1000
 """Samples listed at once."""
 
 
-@st.fragment
+@fragment
 def browse(results: dict[str, Results], base: str | None = None, tuned: str | None = None) -> None:
     """A list of one task's samples and, below it, the chosen one.
 
