@@ -60,7 +60,7 @@ def report(results: Mapping[str, Results], *, title: str) -> str:
 
     every = table(results)
     scores = every.drop(columns=["headline", "higher_is_better"])
-    scores = scores[[name for name in scores if scores[name].replace("", None).notna().any()]]
+    scores = scores.replace("", None).dropna(axis=1, how="all")  # no task had a note, or passages
     sections = [
         Section("", [draw.dots(every[every["headline"]])]),
         Section("Scores, 95 % intervals", [Table(scores)]),
