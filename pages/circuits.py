@@ -72,20 +72,20 @@ def found_circuit(model: str, probe: str) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
-        st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
-        exact = found.edges.dropna(subset=["exact"])
-        numbers = ("score", "exact", "low", "high", "needed", "needed_low", "needed_high")
-        st.dataframe(
-            exact,
-            hide_index=True,
-            height=260,
-            column_config={n: st.column_config.NumberColumn(format="%.4f") for n in numbers},
-        )
-        st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
     with right:
         strongest = found.edges.head(60)
         rows = list(zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True))
         chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
+    st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
+    exact = found.edges.dropna(subset=["exact"])
+    numbers = ("score", "exact", "low", "high", "needed", "needed_low", "needed_high")
+    st.dataframe(
+        exact,
+        hide_index=True,
+        height=min(260, 40 + 36 * len(exact)),
+        column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
+    )
+    st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
     missed(found)
     worst = max(found.checks.values())
     st.caption(
