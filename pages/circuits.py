@@ -132,8 +132,8 @@ def without(model: str, probe: str, first: str) -> None:
         (0, f"{probe}: {found.metric_name.replace('_', ' ')} on its clean prompts", found.metric),
         (1, "Loss on ordinary text, nats a token", found.loss),
     ):
-        change = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
-        columns[column].metric(words, f"{d.tuned:.3f}", **change)
+        plain = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
+        columns[column].metric(words, f"{d.tuned:.3f}", **plain)
         columns[column].caption(
             f"before {d.base:.3f}; change [{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}"
         )

@@ -192,7 +192,7 @@ def test_strongest_pairs_replace_the_map(open_page, settle):
 
 def test_heads_are_scored_labelled_and_their_circuits_drawn_as_the_url_says(open_page):
     page = open_page("heads", score="previous token", head="L1H3", kinds="Q")
-    expect(plot(page, "score_map").locator(".gtitle")).to_contain_text("previous token")
+    expect(plot(page, "score_map").locator(".gtitle")).to_contain_text("Previous token")
     expect(page.get_by_text("L1H3:")).to_be_visible()
     assert plot(page, "composition").is_visible()
     expect(page.get_by_test_id("stDataFrame")).to_have_count(5)

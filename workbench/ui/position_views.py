@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 MOST_MODELS = 5
+WHOLE = 13
+"""Stages up to which each has its tick."""
 BESIDE = (
     "previous_token_score",
     "induction_score",
@@ -136,6 +138,8 @@ def in_the_stream(subject: "Subject") -> None:
         across="before layer (the last: after all)",
         up="R²",
     )
+    if len(found.mean) <= WHOLE:
+        figure.update_xaxes(dtick=1)  # half a layer is nothing
     chart(figure, key="probe", name=f"{subject.name}-position-probe", alt="R² by layer")
     st.caption(
         f"Ridge regression on {found.sequences} sequences of {found.length} random tokens, five-fold by sequence. The "
