@@ -9,7 +9,7 @@ from workbench.figures import attribution as draw
 from workbench.figures.patching import effect_map
 from workbench.figures.style import labels
 from workbench.interp.attribution import KINDS, TOLERANCE, Attribution
-from workbench.interp.pairs import LengthError
+from workbench.interp.pairs import LengthError, warnings
 from workbench.interp.patching import DIRECTIONS, SITES
 from workbench.interp.probes import available_probes, read_probe
 from workbench.ui.charts import chart, downloads
@@ -150,6 +150,8 @@ except LengthError as error:
 except WorkbenchError as error:
     st.warning(str(error), icon=":material/block:")
     st.stop()
+for warning in warnings(subject, *question[:2]) if isinstance(question, tuple) else ():
+    st.warning(warning)
 numbers(found)
 figures = maps(found) + misled(found)
 if found.exact is not None:

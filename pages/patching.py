@@ -1,5 +1,7 @@
 """Patching: which layer and position (or head) carries the answer, exactly."""
 
+from typing import Any
+
 import streamlit as st
 
 import workbench as wb
@@ -8,6 +10,7 @@ from workbench.interp.pairs import LengthError
 from workbench.interp.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
 from workbench.interp.probes import available_probes, generate, read_probe
 from workbench.interp.probing import Probed
+from workbench.interp.sites import WINDOWED
 from workbench.ui.alignment import alignment
 from workbench.ui.links import page_link
 from workbench.ui.maps import explore, numbers, picture, probed_numbers
@@ -34,7 +37,7 @@ DIRECTION_HELP = """
 USUAL = "usual"
 
 
-def controls() -> tuple[str, str, int, dict[str, str]]:
+def controls() -> tuple[str, str, int, dict[str, Any]]:
     """The model, the probe ("" for own prompts), how many pairs, and what is swept."""
     choose_model, choose_probe, choose_site, rest = st.columns([6, 7, 4, 7])
     choose_direction = rest.container(horizontal=True, vertical_alignment="bottom")
@@ -65,8 +68,8 @@ def controls() -> tuple[str, str, int, dict[str, str]]:
     return model, "" if probe == OWN else str(probe), int(pairs), sweep
 
 
-def more(of_probe: bool) -> dict[str, str]:
-    """What few maps need: the metric and where the replacement comes from, where they are not the usual ones."""
+def more(of_probe: bool) -> dict[str, Any]:
+    """What few maps need, where it is not as usual: the metric, where the replacement comes from, several at once."""
     usual = "the probe's own" if of_probe else "logit_difference"
     with st.popover("More", icon=":material/tune:"):
         metric = st.selectbox(
@@ -84,11 +87,22 @@ def more(of_probe: bool) -> dict[str, str]:
             bind="query-params",
             help="\n".join(f"- **{name}**: {words}" for name, words in REPLACEMENTS.items()),
         )
-    found = {"metric": "" if metric == USUAL else str(metric), "replacement": str(replacement)}
-    return {name: value for name, value in found.items() if value not in ("", "other")}
+        window = st.number_input(
+            "Layers at once", 1, 30, key="window", bind="query-params", help=f"Of {' and '.join(WINDOWED)}, round each."
+        )
+        also = st.selectbox(
+            "Replaced with it",
+            ["nothing", *WINDOWED],
+            key="together",
+            bind="query-params",
+            help=f"{' and '.join(WINDOWED)} at once.",
+        )
+    usually = {"metric": USUAL, "replacement": "other", "window": 1, "also": "nothing"}
+    found = {"metric": metric, "replacement": replacement, "window": int(window), "also": also}
+    return {name: value for name, value in found.items() if value != usually[name]}
 
 
-def one_pair(model: str, given: dict[str, str]) -> None:
+def one_pair(model: str, given: dict[str, Any]) -> None:
     subject = cached_load(model)
     key = ("patch", subject.hash, *given.values())
     try:
@@ -117,7 +131,7 @@ print(found.to_frame().nlargest(10, "effect"))
 """)
 
 
-def many_pairs(model: str, name: str, n: int, given: dict[str, str]) -> None:
+def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     subject = cached_load(model)
     asked = read_probe(name)
     st.caption(f"{asked.question} {asked.source}.")

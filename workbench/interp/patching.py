@@ -77,6 +77,7 @@ class Patching:
     checks: dict[str, float] = field(default_factory=dict)
     replacement: str = "other"
     window: int = 1
+    also: str = ""
     layers: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -177,6 +178,7 @@ def patch(
         checks=run_checks(subject, question, settings, swept, audit=audit, packed=how == "packed"),
         replacement=settings.replacement,
         window=settings.window,
+        also=settings.also,
         layers=settings.layers(subject),
         warnings=warnings(subject, clean, corrupted, [*_listed(answer), *_listed(wrong)]),
     )

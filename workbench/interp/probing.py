@@ -64,6 +64,8 @@ class Probed:
     seconds: float
     engine: str
     replacement: str = "other"
+    window: int = 1
+    also: str = ""
     by_name: bool = False
     checks: dict[str, float] = field(default_factory=dict)
 
@@ -230,6 +232,8 @@ def summary(
         seconds=took[0],
         engine=took[1],
         replacement=settings.replacement,
+        window=settings.window,
+        also=settings.also,
         by_name=bool(made.items[0].pair.places),
         checks=checks,
     )

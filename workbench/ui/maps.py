@@ -88,6 +88,8 @@ def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] |
     """The map; in red where one of its checks failed."""
     names, across, starts = _view(found, shown)
     share = "brought back" if found.direction == "denoising" else "kept"
+    what = found.site + (f" and {found.also}" if found.also else "")
+    what += f" of {found.window} layers" if found.window > 1 else ""
     many = f", mean of {found.n} pairs" if found.n > 1 else ""
     drawn = draw.effect_map(
         shown,
@@ -95,7 +97,7 @@ def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] |
         names,
         across=across,
         starts=starts if found.replacement in ("other", "noise") else 0,
-        title=f"{found.direction} {found.site}: share of the {found.metric_name.replace('_', ' ')} {share} "
+        title=f"{found.direction} {what}: share of the {found.metric_name.replace('_', ' ')} {share} "
         f"(1 = clean run){many}",
         chosen=cell,
         measured=found.metric_name.replace("_", " "),
@@ -190,7 +192,8 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
 def _cell_in_python(model: str, found: Patching | Probed, layer: int, column: int) -> None:
     asked = f"layer == {layer} and {found.axes[-1]} == {column}"
     how = f"site={found.site!r}, direction={found.direction!r}, metric={found.metric_name!r}"
-    how += f", replacement={found.replacement!r}" if found.replacement != "other" else ""
+    usually = {"replacement": "other", "window": 1, "also": ""}
+    how += "".join(f", {k}={v!r}" for k, usual in usually.items() if (v := getattr(found, k)) != usual)
     if isinstance(found, Probed):
         by_name = ", by_name=True" if found.by_name else ""
         call = f"wb.probe(wb.load({model!r}), {found.probe!r}, n={found.n}, {how}{by_name})"
