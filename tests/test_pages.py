@@ -22,7 +22,13 @@ QUICK = [
     ("positions", {"models": ["shelf-positions/rotary", "shelf-positions/alibi"]}),
     ("patching", {}),
     ("patching", {"probe": "induction", "pairs": "10"}),
+    (
+        "patching",
+        {"answer": " horse, the black dog.", "wrong": " dog, the black horse.", "site": "z", "metric": "log_prob"},
+    ),
+    ("patching", {"site": "attn_out", "window": "3", "together": "mlp_out", "replacement": "mean"}),
     ("attribution", {"pairs": "10"}),
+    ("attribution", {"probe": "My own prompts", "site": "resid_pre"}),
     ("lens", {}),
     ("lens", {"view": "By part"}),
     ("lens", {"view": "By token"}),

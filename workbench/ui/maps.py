@@ -122,7 +122,7 @@ def explore(model: str, found: Patching | Probed) -> None:
     if cell is None or cell[0] >= shown.shape[0] or cell[1] >= shown.shape[1]:
         cell = None
     figure = picture(found, shown, cell)
-    left, right = st.columns([3, 1], gap="medium")
+    left, right = st.columns([5, 2], gap="medium")
     with left:
         chart(figure, key="effects", name=f"patching-{found.site}", on_click=_choose, alt="Effect of every patch")
         if found.axes[-1] == "pos" and found.first_difference and found.replacement == "other":
