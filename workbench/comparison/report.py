@@ -26,6 +26,8 @@ from workbench.store.processes import commit
 from workbench.subjects import Subject, load
 
 PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
+SHOWN = 24
+"""Parts a table lists in each direction; the figures show all of them."""
 FACTS = ("name", "architecture", "n_params", "n_layers", "n_heads", "parent", "data", "licence", "sha256")
 
 
@@ -60,6 +62,8 @@ class Report:
 
     def _summary(self) -> Section:
         said = []
+        if (made := making(self.settings["tuned"])) and made[1]:
+            said.append(f"Trained for. On its own held-out items: {'; '.join(map(_learned, made[1]))}.")
         if len(table := self.comparison.table):
             real = table[table["p_adjusted"] < 0.05]
             said.append(
@@ -118,7 +122,9 @@ class Report:
             kinds = ["outer", "layer", "attn", "mlp", "head", "kv", "random"]
             single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
             shown = table[single].sort_values(["into", "share"], ascending=[True, False])
-            parts.append(Table(shown.drop(columns=["index", "alpha", "layer"]), f"All parts: {name}"))
+            first = shown.groupby("into").head(SHOWN).drop(columns=["index", "alpha", "layer"])
+            more = f"the {SHOWN} greatest of {len(shown) // 2} a direction" if len(first) < len(shown) else "all parts"
+            parts.append(Table(first, f"Share of the gain in {name}, {more}"))
         return Section("Where does the change live? Weights exchanged", parts)
 
     def _between(self) -> Section:
@@ -238,6 +244,13 @@ def _difference(row: dict[Any, Any]) -> str:
     return (
         f"{row['task']} {row['base']:.3f} to {row['tuned']:.3f} ({row['metric']}, {row['difference']:+.3f} "
         f"[{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']})"
+    )
+
+
+def _learned(change: dict[str, Any]) -> str:
+    return (
+        f"{change['metric'].replace('_', ' ')} {change['base']:.3f} to {change['tuned']:.3f} "
+        f"({change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}], n = {change['n']})"
     )
 
 

@@ -73,7 +73,7 @@ def _words(part: str | Table | Code) -> str:
         return f"<p>{html.escape(part)}</p>"
     if isinstance(part, Code):
         return f"<pre>{html.escape(part.text)}</pre>"
-    body = part.frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}", escape=True)
+    body = part.frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x + 0:.4g}", escape=True)
     caption = f"<caption>{html.escape(part.caption)}</caption>" if part.caption else ""
     start = body.index(">", body.index("<table")) + 1
     return f'<div class="table">{body[:start]}{caption}{body[start:]}</div>'

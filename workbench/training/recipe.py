@@ -95,6 +95,8 @@ class Recipe:
     def to_toml(self) -> str:
         """The recipe as a file that `read` takes; what is empty is left out."""
         values = {k: v for k, v in self.to_dict().items() if v is not None and (v or k == "lora")}
+        if self.kind == "finetune":
+            values.pop("tokenizer", None)  # the base's own
         tables = {k: v for k, v in values.items() if isinstance(v, dict)}
         lines = [_entry(k, v) for k, v in values.items() if k not in tables]
         for name, table in tables.items():
