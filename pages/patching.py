@@ -102,6 +102,13 @@ def more(of_probe: bool) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value != usually[name]}
 
 
+def estimated(model: str, **asked: str) -> None:
+    """The link to the same map estimated by gradients."""
+    page_link(
+        "attribution", "How near does a gradient come to this map?", icon=":material/compare:", model=model, **asked
+    )
+
+
 def one_pair(model: str, given: dict[str, Any]) -> None:
     subject = cached_load(model)
     key = ("patch", subject.hash, *given.values())
@@ -117,6 +124,8 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     numbers(found)
     explore(model, found)
     trust(found)
+    if not found.spelt:
+        estimated(model, probe=OWN, **{name: given[name] for name in (*FIELDS, "site")})
     settings = "".join(f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2])
     same_in_python(f"""\
 import workbench as wb
@@ -167,7 +176,9 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     probed_numbers(found)
     explore(model, found)
     trust(found)
-    page_link("circuits", "Which heads and edges does it need?", icon=":material/hub:", model=model, probe=name)
+    with st.container(horizontal=True):
+        page_link("circuits", "Which heads and edges does it need?", icon=":material/hub:", model=model, probe=name)
+        estimated(model, probe=name, site=given["site"])
     settings = ", ".join(f"{key}={value!r}" for key, value in how.items())
     same_in_python(f"""\
 import workbench as wb
