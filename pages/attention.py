@@ -123,15 +123,14 @@ def show_routes(subject: Subject, found: Attention) -> None:
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
-    if st.session_state.get("at", 0) > last:
-        st.session_state.pop("at", None)
+    if st.session_state.get("at") not in range(last + 1):
+        st.session_state.pop("at", None)  # a position of another prompt, or the words that named it there
     position = where.selectbox(
         "Output at",
         range(last + 1),
         last,
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="at",
-        bind="query-params",
     )
     token = what.text_input("Next token", key="next", bind="query-params", placeholder="what the model expects")
     if not go.toggle("Follow", key="routes", bind="query-params"):
