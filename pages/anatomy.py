@@ -88,12 +88,12 @@ found = worked_out(subject.hash, prompt, tuple(more.items()), subject)
 last = len(found.tokens) - 1
 with box:
     places = list(range(last + 1))
-    if st.session_state.get("position") not in places:
-        st.session_state.pop("position", None)
+    if st.session_state.get("position", last) not in places:
+        st.session_state["position"] = last  # it held a position of another prompt, or the words that named it there
     position = st.selectbox(
         "Token (framed in every picture)",
         places,
-        last,
+        0 if "position" in st.session_state else last,
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="position",
         bind="query-params",

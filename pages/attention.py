@@ -123,12 +123,12 @@ def show_routes(subject: Subject, found: Attention) -> None:
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
-    if st.session_state.get("at") not in range(last + 1):
-        st.session_state.pop("at", None)  # a position of another prompt, or the words that named it there
+    if st.session_state.get("at", last) not in range(last + 1):
+        st.session_state["at"] = last  # it held a position of another prompt, or the words that named it there
     position = where.selectbox(
         "Output at",
         range(last + 1),
-        last,
+        0 if "at" in st.session_state else last,
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="at",
     )
