@@ -5,7 +5,7 @@ import streamlit as st
 import workbench as wb
 from workbench.figures import anatomy as draw
 from workbench.figures.style import head_name, visible
-from workbench.interp.anatomy import Anatomy, Step
+from workbench.interp.anatomy.anatomy import Anatomy, Step
 from workbench.ui.charts import chart, downloads
 from workbench.ui.cut import cut
 from workbench.ui.snippets import same_in_python
@@ -67,7 +67,7 @@ with choice:
 subject = cached_load(model, seq2seq=True)
 more: dict = {}
 if subject.model.config.is_encoder_decoder:
-    from workbench.interp.seq2seq import PARTS, n_layers
+    from workbench.interp.anatomy.seq2seq import PARTS, n_layers
 
     with box:
         prompt = st.text_input("Text", WORD, key="text", bind="query-params")

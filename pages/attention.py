@@ -9,10 +9,10 @@ from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw
 from workbench.figures import routes as draw_routes
 from workbench.figures.style import escaped, head_name, visible
-from workbench.interp.attention import Attention
-from workbench.interp.interventions import parse_heads
-from workbench.interp.prompt_scores import PromptScores
-from workbench.interp.routes import LONGEST_FLOW, flow, rollout
+from workbench.interp.causal.interventions import parse_heads
+from workbench.interp.patterns.attention import Attention
+from workbench.interp.patterns.prompt_scores import PromptScores
+from workbench.interp.patterns.routes import LONGEST_FLOW, flow, rollout
 from workbench.subjects import Subject
 from workbench.ui.charts import chart, downloads
 from workbench.ui.cut import cut

@@ -8,10 +8,10 @@ from workbench.errors import WorkbenchError
 from workbench.figures import attribution as draw
 from workbench.figures.patching import effect_map
 from workbench.figures.style import labels
-from workbench.interp.attribution import KINDS, TOLERANCE, Attribution
-from workbench.interp.pairs import LengthError, warnings
-from workbench.interp.patching import DIRECTIONS, SITES
-from workbench.interp.probes import available_probes, read_probe
+from workbench.interp.causal.attribution import KINDS, TOLERANCE, Attribution
+from workbench.interp.causal.pairs import LengthError, warnings
+from workbench.interp.causal.patching import DIRECTIONS, SITES
+from workbench.interp.causal.probes import available_probes, read_probe
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
 from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal

@@ -8,9 +8,9 @@ import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.figures import circuits as draw
 from workbench.figures import patching as maps
-from workbench.interp.circuit import Circuit
-from workbench.interp.interventions import KINDS, Needed, ablation, effect_of, parse_heads
-from workbench.interp.probes import available_probes
+from workbench.interp.causal.circuit import Circuit
+from workbench.interp.causal.interventions import KINDS, Needed, ablation, effect_of, parse_heads
+from workbench.interp.causal.probes import available_probes
 from workbench.subjects.intervention import apply
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link

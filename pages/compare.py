@@ -15,8 +15,8 @@ from workbench.figures import attention as draw_attention
 from workbench.figures import comparison as draw
 from workbench.figures import scores as draw_scores
 from workbench.figures.style import head_name
-from workbench.interp.attention import Attention
-from workbench.interp.heads import UNITS
+from workbench.interp.patterns.attention import Attention
+from workbench.interp.patterns.heads import UNITS
 from workbench.subjects import resolve
 from workbench.ui import change_views as views
 from workbench.ui import evaluations as ev

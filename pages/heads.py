@@ -7,10 +7,10 @@ import workbench as wb
 from workbench.figures import composition as draw_composition
 from workbench.figures import heads as draw
 from workbench.figures.style import visible
-from workbench.interp.catalogue import ALL_SCORES, RULES, HeadCatalogue
-from workbench.interp.circuits import COMMON, Composition
-from workbench.interp.heads import UNITS
-from workbench.interp.interventions import parse_heads
+from workbench.interp.causal.interventions import parse_heads
+from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
+from workbench.interp.patterns.circuits import COMMON, Composition
+from workbench.interp.patterns.heads import UNITS
 from workbench.interp.texts import TEXTS, passages
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment

@@ -6,10 +6,10 @@ import streamlit as st
 import workbench as wb
 from workbench.figures import lens as draw
 from workbench.figures.style import visible
-from workbench.interp.checks import TOLERANCE
-from workbench.interp.inputs import BASELINES, InputAttribution
-from workbench.interp.lens import LENSES, Lens
-from workbench.interp.tuned import TunedLens, stored_lens
+from workbench.interp.causal.checks import TOLERANCE
+from workbench.interp.lenses.inputs import BASELINES, InputAttribution
+from workbench.interp.lenses.lens import LENSES, Lens
+from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.ui.charts import chart, downloads
 from workbench.ui.coloured_text import coloured_text
 from workbench.ui.links import page_link

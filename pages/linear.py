@@ -4,9 +4,9 @@ import streamlit as st
 
 import workbench as wb
 from workbench.figures import linear as draw
-from workbench.interp.activations import SITES, STREAM
-from workbench.interp.labelled import LABELS
-from workbench.interp.linear import LinearProbe
+from workbench.interp.decoding.activations import SITES, STREAM
+from workbench.interp.decoding.labelled import LABELS
+from workbench.interp.decoding.linear import LinearProbe
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment
 from workbench.ui.progress import with_progress

@@ -6,11 +6,11 @@ import streamlit as st
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-from workbench.interp.pairs import LengthError
-from workbench.interp.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
-from workbench.interp.probes import available_probes, generate, read_probe
-from workbench.interp.probing import Probed
-from workbench.interp.sites import WINDOWED
+from workbench.interp.causal.pairs import LengthError
+from workbench.interp.causal.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
+from workbench.interp.causal.probes import available_probes, generate, read_probe
+from workbench.interp.causal.probing import Probed
+from workbench.interp.causal.sites import WINDOWED
 from workbench.ui.alignment import alignment
 from workbench.ui.links import page_link
 from workbench.ui.maps import explore, numbers, picture, probed_numbers

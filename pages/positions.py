@@ -6,7 +6,7 @@ import workbench as wb
 from workbench.figures import positions as draw
 from workbench.figures import positions_in_use as draw_use
 from workbench.figures.style import head_name
-from workbench.interp.positional import Distances, Encoding
+from workbench.interp.position.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment

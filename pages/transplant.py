@@ -10,7 +10,7 @@ from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import METRICS
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
-from workbench.interp.probes import available_probes
+from workbench.interp.causal.probes import available_probes
 from workbench.ui import transplants as view
 from workbench.ui.progress import known, with_progress
 from workbench.ui.snippets import same_in_python

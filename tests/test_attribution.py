@@ -9,12 +9,12 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.attribution import attribution
-from workbench.interp.gradients import Approximation, estimate_sweep, estimates
-from workbench.interp.pairs import pair
-from workbench.interp.patching import patch
-from workbench.interp.sites import SITES
-from workbench.interp.sweep import prepare, run_sweep, settings_of
+from workbench.interp.causal.attribution import attribution
+from workbench.interp.causal.gradients import Approximation, estimate_sweep, estimates
+from workbench.interp.causal.pairs import pair
+from workbench.interp.causal.patching import patch
+from workbench.interp.causal.sites import SITES
+from workbench.interp.causal.sweep import prepare, run_sweep, settings_of
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 

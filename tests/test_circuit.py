@@ -7,14 +7,14 @@ import torch
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.circuit import circuit, edge_scores
-from workbench.interp.circuit_audit import MATTERS, audit, exact_losses, minimality
-from workbench.interp.direct import direct
-from workbench.interp.edges import edge_effects, faithfulness, graph_of
-from workbench.interp.lens import lens
-from workbench.interp.packed import engine
-from workbench.interp.pairs import pair
-from workbench.interp.question import question_of
+from workbench.interp.causal.circuit import circuit, edge_scores
+from workbench.interp.causal.circuit_audit import MATTERS, audit, exact_losses, minimality
+from workbench.interp.causal.direct import direct
+from workbench.interp.causal.edges import edge_effects, faithfulness, graph_of
+from workbench.interp.causal.packed import engine
+from workbench.interp.causal.pairs import pair
+from workbench.interp.causal.question import question_of
+from workbench.interp.lenses.lens import lens
 from workbench.statistics import largest_share
 from workbench.subjects import load
 

@@ -11,7 +11,7 @@ from workbench.comparison.dynamics import Dynamics, Point, dynamics
 from workbench.comparison.lineage import lineage_pair, parent
 from workbench.errors import WorkbenchError
 from workbench.figures.dynamics import dynamics as draw
-from workbench.interp.heads import head_scores
+from workbench.interp.patterns.heads import head_scores
 from workbench.subjects.intervention import Intervention
 
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from tests import toys
-from workbench.interp.circuit_audit import exact_losses
-from workbench.interp.edges import graph_of
-from workbench.interp.packed import engine
-from workbench.interp.pairs import pair
-from workbench.interp.patching import patch
-from workbench.interp.probes import Item, Items, Probe
-from workbench.interp.probing import sweep_items
-from workbench.interp.question import question_of
-from workbench.interp.sweep import Settings
+from workbench.interp.causal.circuit_audit import exact_losses
+from workbench.interp.causal.edges import graph_of
+from workbench.interp.causal.packed import engine
+from workbench.interp.causal.pairs import pair
+from workbench.interp.causal.patching import patch
+from workbench.interp.causal.probes import Item, Items, Probe
+from workbench.interp.causal.probing import sweep_items
+from workbench.interp.causal.question import question_of
+from workbench.interp.causal.sweep import Settings
 from workbench.subjects.intervention import Edit, Intervention, apply
 
 P = 113

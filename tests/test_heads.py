@@ -14,10 +14,10 @@ from workbench.comparison import head_shift
 from workbench.comparison.heads import distance
 from workbench.errors import WorkbenchError
 from workbench.interp import attention, attention_by_distance, head_scores, position_encoding
-from workbench.interp.attention import _hooked_patterns
-from workbench.interp.heads import pattern_scores, repeated_tokens
-from workbench.interp.looking import look_through
-from workbench.interp.prompt_scores import scored_attention
+from workbench.interp.patterns.attention import _hooked_patterns
+from workbench.interp.patterns.heads import pattern_scores, repeated_tokens
+from workbench.interp.patterns.looking import look_through
+from workbench.interp.patterns.prompt_scores import scored_attention
 
 
 def looking_back(n_pos: int, back: int) -> torch.Tensor:

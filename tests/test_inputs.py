@@ -7,7 +7,7 @@ import torch
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.inputs import BASELINES, input_attribution, integrate
+from workbench.interp.lenses.inputs import BASELINES, input_attribution, integrate
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 

@@ -19,6 +19,14 @@ ALLOWED = {
     "store": set(),
     "figures": set(),
 }
+ROOMS = {  # of interp; what stands beside them (weights, families, block, texts) is for all
+    "patterns": set(),
+    "causal": set(),
+    "lenses": {"causal"},
+    "decoding": {"patterns", "causal"},
+    "position": {"patterns", "decoding"},
+    "anatomy": {"position"},
+}
 COMMON = {"entities", "errors", "paths", "sets", "statistics"}
 
 
@@ -42,6 +50,15 @@ def test_a_folder_imports_only_what_lies_below_it(folder):
     for path in (ROOT / folder).rglob("*.py"):
         ours = {name for name in imports(path) if not name.startswith("/")}
         assert ours <= ALLOWED[folder] | COMMON | {folder}, path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_of_interp_imports_only_what_lies_below_it(room):
+    for path in (ROOT / "interp" / room).glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        used = {name.split(".")[2] for name in modules if name.startswith("workbench.interp.") and name.count(".") == 3}
+        assert used <= ROOMS[room] | {room}, path
 
 
 def test_streamlit_is_imported_only_by_the_ui_and_the_pages():

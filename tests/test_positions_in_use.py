@@ -12,10 +12,10 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.figures import positions_in_use as draw
 from workbench.interp import attention_by_distance, head_scores
-from workbench.interp.encodings import encoding_study
-from workbench.interp.position_loss import loss_by_position
-from workbench.interp.position_probe import position_probe
-from workbench.interp.rotary import rotary_use
+from workbench.interp.position.encodings import encoding_study
+from workbench.interp.position.position_loss import loss_by_position
+from workbench.interp.position.position_probe import position_probe
+from workbench.interp.position.rotary import rotary_use
 from workbench.interp.texts import TEXTS
 from workbench.subjects import load
 from workbench.subjects.positions import ENCODINGS

@@ -6,13 +6,13 @@ import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
-from workbench.interp.hooked import hooked
-from workbench.interp.pairs import pair
-from workbench.interp.patching import patch
-from workbench.interp.probe_data import DATA_PROBES
-from workbench.interp.probes import available_probes, generate, read_probe
-from workbench.interp.probing import probe
-from workbench.interp.sweep import Settings, run_sweep
+from workbench.interp.causal.hooked import hooked
+from workbench.interp.causal.pairs import pair
+from workbench.interp.causal.patching import patch
+from workbench.interp.causal.probe_data import DATA_PROBES
+from workbench.interp.causal.probes import available_probes, generate, read_probe
+from workbench.interp.causal.probing import probe
+from workbench.interp.causal.sweep import Settings, run_sweep
 from workbench.statistics import cell_statistics
 from workbench.subjects import load
 

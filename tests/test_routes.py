@@ -9,8 +9,8 @@ import torch
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.attention import Attention, attention
-from workbench.interp.routes import flow, gradient_attention, rollout
+from workbench.interp.patterns.attention import Attention, attention
+from workbench.interp.patterns.routes import flow, gradient_attention, rollout
 
 
 def two_layers() -> Attention:
@@ -76,7 +76,7 @@ def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
 
 def test_a_prompt_of_one_token_and_one_too_long_for_its_gradients(tiny, monkeypatch):
     assert gradient_attention(tiny, "3").relevance.shape == (1,)
-    monkeypatch.setattr("workbench.interp.routes.LARGEST_GRADIENT", 2 * 4 * 9)
+    monkeypatch.setattr("workbench.interp.patterns.routes.LARGEST_GRADIENT", 2 * 4 * 9)
     with pytest.raises(WorkbenchError, match="fit up to 3 tokens; the prompt has 4"):
         gradient_attention(tiny, "1 2 3 4")
 

@@ -7,9 +7,9 @@ from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditional
 
 from tests.conftest import subject_of
 from workbench.errors import WorkbenchError
-from workbench.interp.anatomy import anatomy
-from workbench.interp.seq2seq import PARTS, anti_diagonal
-from workbench.interp.t5 import distance_buckets
+from workbench.interp.anatomy.anatomy import anatomy
+from workbench.interp.anatomy.seq2seq import PARTS, anti_diagonal
+from workbench.interp.anatomy.t5 import distance_buckets
 from workbench.subjects import available, load
 from workbench.training.reverse import right, strings
 

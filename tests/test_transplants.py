@@ -16,7 +16,7 @@ from workbench.comparison import locate, locate_activations, transplant
 from workbench.comparison.hybrids import Hybrids
 from workbench.comparison.measures import Measure, Sample, measure_of
 from workbench.errors import WorkbenchError
-from workbench.interp.interventions import ablation
+from workbench.interp.causal.interventions import ablation
 from workbench.statistics import gain_shares
 from workbench.subjects import Subject, load
 from workbench.subjects.bridge import own_clone

@@ -8,7 +8,7 @@ import torch
 
 from workbench.bench import in_turn
 from workbench.figures import attention as draw
-from workbench.interp.prompt_scores import scored_attention
+from workbench.interp.patterns.prompt_scores import scored_attention
 from workbench.interp.texts import TEXTS
 from workbench.subjects import Subject, load
 

@@ -8,10 +8,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.interp.packed import engine
-from workbench.interp.pairs import Pair, pair
-from workbench.interp.patching import SITES
-from workbench.interp.sweep import Settings, run_sweep
+from workbench.interp.causal.packed import engine
+from workbench.interp.causal.pairs import Pair, pair
+from workbench.interp.causal.patching import SITES
+from workbench.interp.causal.sweep import Settings, run_sweep
 from workbench.subjects import Subject, load
 
 SAMPLE = 40

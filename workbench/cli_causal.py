@@ -130,7 +130,7 @@ def needs(
 
 def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json: bool) -> None:
     from workbench.benchmarks.needs import task_needs
-    from workbench.interp.interventions import parse_heads
+    from workbench.interp.causal.interventions import parse_heads
     from workbench.subjects import load
 
     chosen = parse_heads(heads) if heads else []
@@ -154,7 +154,7 @@ def ablate(
 ) -> None:
     """Keep an intervention that takes heads out; the edited model loads as edit:NAME everywhere."""
     from workbench.interp import ablation
-    from workbench.interp.interventions import parse_heads
+    from workbench.interp.causal.interventions import parse_heads
     from workbench.subjects import load
 
     change = ablation(load(model), parse_heads(heads), kind=kind, name=name, base=model)

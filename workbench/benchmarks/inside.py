@@ -35,8 +35,8 @@ def heads_task(
     Raises:
         WorkbenchError: the model shows no attention patterns.
     """
-    from workbench.interp.attention import each_pattern
-    from workbench.interp.heads import pattern_scores, repeated_tokens
+    from workbench.interp.patterns.attention import each_pattern
+    from workbench.interp.patterns.heads import pattern_scores, repeated_tokens
 
     score = INSIDE[name]
     half = max(2, min(limit or MOST, MOST))

@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.benchmarks.run import evaluate
 from workbench.errors import WorkbenchError
-from workbench.interp.interventions import ablation
+from workbench.interp.causal.interventions import ablation
 from workbench.statistics import Difference, Estimate, benjamini_hochberg, estimate_mean, paired_difference
 from workbench.subjects.intervention import apply
 

@@ -21,9 +21,9 @@ from workbench.comparison.hybrids import SIDES, other
 from workbench.comparison.matching import need
 from workbench.comparison.measures import Measure, measure_of
 from workbench.errors import WorkbenchError
-from workbench.interp.branches import Branches, Edit, Recording
-from workbench.interp.packed import PackedEngine, engine
-from workbench.interp.sweep import split
+from workbench.interp.causal.branches import Branches, Edit, Recording
+from workbench.interp.causal.packed import PackedEngine, engine
+from workbench.interp.causal.sweep import split
 from workbench.statistics import Difference, gain_shares, paired_difference
 from workbench.subjects import Subject, load
 

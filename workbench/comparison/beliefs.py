@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from workbench.comparison.matching import need, same_ids
 from workbench.comparison.text import TEXTS
-from workbench.interp.lens import Lens, lens
+from workbench.interp.lenses.lens import Lens, lens
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 

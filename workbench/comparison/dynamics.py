@@ -11,7 +11,7 @@ import pandas as pd
 from workbench import paths
 from workbench.benchmarks import evaluate
 from workbench.errors import WorkbenchError
-from workbench.interp.heads import head_scores
+from workbench.interp.patterns.heads import head_scores
 from workbench.store import Run, Store
 from workbench.subjects import load
 

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from workbench.comparison.heads import HeadShift
 from workbench.comparison.matching import need
 from workbench.errors import WorkbenchError
-from workbench.interp.catalogue import ALL_SCORES
-from workbench.interp.circuits import copying_scores
-from workbench.interp.heads import head_frame, score_samples
-from workbench.interp.position_split import split_samples
+from workbench.interp.patterns.catalogue import ALL_SCORES
+from workbench.interp.patterns.circuits import copying_scores
+from workbench.interp.patterns.heads import head_frame, score_samples
+from workbench.interp.patterns.position_split import split_samples
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 

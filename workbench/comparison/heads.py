@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.comparison.matching import need, same_ids
-from workbench.interp.attention import each_pattern
+from workbench.interp.patterns.attention import each_pattern
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 

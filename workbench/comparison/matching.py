@@ -6,7 +6,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.heads import beginning
+from workbench.interp.patterns.heads import beginning
 from workbench.subjects import Subject
 
 VIEWS = {

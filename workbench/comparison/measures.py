@@ -18,7 +18,7 @@ from workbench.benchmarks.lm import SubjectLM
 from workbench.benchmarks.scoring import Request, Row, Score, Scorer
 from workbench.benchmarks.tasks import load_tasks, pick
 from workbench.errors import WorkbenchError
-from workbench.interp.probes import generate, read_probe
+from workbench.interp.causal.probes import generate, read_probe
 from workbench.interp.texts import TEXTS
 from workbench.store import Store
 from workbench.subjects import Subject

@@ -8,8 +8,8 @@ from workbench.ui.subjects import alone
 
 if TYPE_CHECKING:
     from workbench.figures.attention import Atlas
-    from workbench.interp.attention import Attention
-    from workbench.interp.prompt_scores import PromptScores
+    from workbench.interp.patterns.attention import Attention
+    from workbench.interp.patterns.prompt_scores import PromptScores
     from workbench.subjects import Subject
 
 PROMPT = (
@@ -35,7 +35,7 @@ def look(subject: "Subject", prompt: str) -> Look:
 @st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
 def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
     from workbench.figures.attention import AtlasPainter
-    from workbench.interp.prompt_scores import scored_attention
+    from workbench.interp.patterns.prompt_scores import scored_attention
 
     n_layers, n_heads, n_pos = _subject.card.n_layers, _subject.card.n_heads, _subject.encode(prompt).shape[1]
     painter = AtlasPainter(n_layers, n_heads, n_pos)

@@ -8,10 +8,10 @@ import streamlit as st
 from workbench.figures import patching as draw
 from workbench.figures import style
 from workbench.figures.style import visible
-from workbench.interp.checks import failed
-from workbench.interp.metrics import METRICS
-from workbench.interp.patching import Patching
-from workbench.interp.probing import Probed
+from workbench.interp.causal.checks import failed
+from workbench.interp.causal.metrics import METRICS
+from workbench.interp.causal.patching import Patching
+from workbench.interp.causal.probing import Probed
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from workbench.benchmarks.needs import TaskNeeds, task_needs
-from workbench.interp.interventions import KINDS, parse_heads
+from workbench.interp.causal.interventions import KINDS, parse_heads
 from workbench.ui.charts import downloads
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python

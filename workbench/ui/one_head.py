@@ -10,7 +10,7 @@ from workbench.ui.look import look
 from workbench.ui.subjects import cached_load, pick_name
 
 if TYPE_CHECKING:
-    from workbench.interp.attention import Attention
+    from workbench.interp.patterns.attention import Attention
 
 VIEWS = ("Map", "Weighted", "Difference", "Pairs")
 LONG = 40

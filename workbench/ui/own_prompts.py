@@ -5,7 +5,7 @@ import re
 import streamlit as st
 
 from workbench.figures.style import visible
-from workbench.interp.pairs import LengthError
+from workbench.interp.causal.pairs import LengthError
 from workbench.ui.alignment import alignment
 
 OWN = "My own prompts"

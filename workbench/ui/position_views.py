@@ -9,11 +9,11 @@ from workbench.ui.charts import chart, downloads
 from workbench.ui.subjects import alone, cached_load, choices
 
 if TYPE_CHECKING:
-    from workbench.interp.encodings import EncodingStudy
-    from workbench.interp.position_loss import PositionLoss
-    from workbench.interp.position_probe import PositionProbe
-    from workbench.interp.position_split import PositionSplit
-    from workbench.interp.rotary import RotaryUse
+    from workbench.interp.patterns.position_split import PositionSplit
+    from workbench.interp.position.encodings import EncodingStudy
+    from workbench.interp.position.position_loss import PositionLoss
+    from workbench.interp.position.position_probe import PositionProbe
+    from workbench.interp.position.rotary import RotaryUse
     from workbench.subjects import Subject
 
 MOST_MODELS = 5
@@ -31,7 +31,7 @@ BESIDE = (
 
 @st.cache_resource(max_entries=8, show_spinner="Reading queries and keys on eight texts")
 def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
-    from workbench.interp.rotary import rotary_use
+    from workbench.interp.position.rotary import rotary_use
     from workbench.interp.texts import TEXTS
 
     with alone(sha256):
@@ -40,7 +40,7 @@ def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the same tokens in many orders")
 def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
-    from workbench.interp.position_split import position_split
+    from workbench.interp.patterns.position_split import position_split
 
     with alone(sha256):
         return position_split(_subject)
@@ -48,7 +48,7 @@ def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
 
 @st.cache_resource(max_entries=8, show_spinner="Fitting a probe before every layer")
 def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
-    from workbench.interp.position_probe import position_probe
+    from workbench.interp.position.position_probe import position_probe
 
     with alone(sha256):
         return position_probe(_subject)
@@ -56,7 +56,7 @@ def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
 
 @st.cache_resource(max_entries=8, show_spinner="Reading texts up to twice the context")
 def _loss(sha256: str, _subject: "Subject") -> "PositionLoss":
-    from workbench.interp.position_loss import loss_by_position
+    from workbench.interp.position.position_loss import loss_by_position
     from workbench.interp.texts import TEXTS
 
     with alone(sha256):
@@ -65,7 +65,7 @@ def _loss(sha256: str, _subject: "Subject") -> "PositionLoss":
 
 @st.cache_resource(max_entries=2 * MOST_MODELS, show_spinner=False)
 def _study(sha256: str, _subject: "Subject") -> "EncodingStudy":
-    from workbench.interp.encodings import encoding_study
+    from workbench.interp.position.encodings import encoding_study
     from workbench.interp.texts import TEXTS
 
     with alone(sha256):
@@ -108,7 +108,7 @@ def real_queries(subject: "Subject") -> None:
 def position_or_content(subject: "Subject") -> None:
     """The split of every head's scores."""
     from workbench.figures import positions_in_use as draw
-    from workbench.interp.position_split import PARTS
+    from workbench.interp.patterns.position_split import PARTS
 
     found = _split(subject.hash, subject)
     st.caption(
@@ -183,7 +183,7 @@ def by_position(subject: "Subject") -> None:
 def side_by_side(subject: "Subject") -> None:
     """Up to five models measured alike: losses, extrapolation, distance kernels, kinds of heads."""
     from workbench.figures import positions_in_use as draw
-    from workbench.interp.encodings import EncodingStudy
+    from workbench.interp.position.encodings import EncodingStudy
 
     st.caption(
         "The same recipe trained with another encoding shows what the encoding does; any models can be compared. "

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from workbench.interp.interventions import cost_of
+from workbench.interp.causal.interventions import cost_of
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Intervention, apply
 from workbench.ui.generation import continuation

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from workbench.interp.checks import TOLERANCE, WORDS, failed
-from workbench.interp.patching import Patching
-from workbench.interp.probing import Probed
+from workbench.interp.causal.checks import TOLERANCE, WORDS, failed
+from workbench.interp.causal.patching import Patching
+from workbench.interp.causal.probing import Probed
 
 
 def trust(found: Patching | Probed) -> None:

@@ -1,0 +1,139 @@
+"""The anatomy of attention: one layer and head of a real prompt, worked out step by step from the weights.
+
+Every step is computed anew by its formula from the step before, starting at the residual stream that enters the layer,
+and compared with what the model itself computed there.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.anatomy.anatomy_steps import (
+    Step,
+    embedding_step,
+    logits_step,
+    looking_steps,
+    next_tokens,
+    reading_steps,
+    so_far_steps,
+    writing_steps,
+)
+from workbench.interp.block import Block
+from workbench.interp.families import any_family
+from workbench.subjects import Subject
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The steps of one layer and head, and the next tokens that the model expects after the last position.
+
+    Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens that cross-attention
+    looks at (None for self-attention).
+    """
+
+    subject: str
+    sha256: str
+    prompt: str
+    tokens: list[str]
+    layer: int
+    head: int
+    steps: list[Step]
+    next_tokens: pd.DataFrame
+    part: str = ""
+    sources: list[str] | None = None
+
+    @property
+    def deviation(self) -> float:
+        """The largest deviation of any step."""
+        return max(step.deviation for step in self.steps if step.deviation is not None)
+
+    @property
+    def disagreeing(self) -> list[Step]:
+        """The steps whose formula is not what this model does."""
+        return [step for step in self.steps if step.holds is False]
+
+    def axes(self, step: Step) -> tuple[list[str], list[str] | None]:
+        """The tokens of a step's rows, and of its columns where these are keys."""
+        keys = self.sources or self.tokens
+        return (keys if step.of_sources else self.tokens), (keys if step.over_keys else None)
+
+    def numbers(self) -> pd.DataFrame:
+        """Every number of every step: its step, position and token, the dimension or key of its column, the value."""
+        tables = []
+        for i, step in enumerate(self.steps, 1):
+            rows, keys = self.axes(step)
+            row, column = (x.ravel() for x in np.indices(step.values.shape))
+            named = {"step": f"{i} {step.name}", "position": row, "token": np.array(rows, object)[row]}
+            key = None if keys is None else np.array(keys, object)[column]
+            tables.append(pd.DataFrame({**named, "column": column, "key": key, "value": step.values.ravel()}))
+        return pd.concat(tables, ignore_index=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a step: name, shape, deviation."""
+        return pd.DataFrame([{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps])
+
+
+@any_family
+@torch.no_grad()
+def anatomy(
+    subject: Subject, prompt: str, *, layer: int, head: int, part: str = "", target: str | None = None
+) -> Anatomy:
+    """Work one layer and head out by hand, from the embedding to the logits.
+
+    Encoder-decoder models have three attentions: `part` is encoder, decoder or cross (the default), and `target` the
+    text that the decoder has written so far; None for what the model itself makes of the prompt.
+
+    Raises `WorkbenchError` for a prompt that cannot be read, a head or part that is not there, or a model without the
+    usual parts of a block.
+    """
+    if subject.model.config.is_encoder_decoder:
+        from workbench.interp.anatomy.seq2seq import seq2seq_anatomy
+
+        return seq2seq_anatomy(subject, prompt, layer=layer, head=head, part=part or "cross", target=target)
+    if part or target is not None:
+        raise WorkbenchError(f"{subject.name} is a decoder-only model: it has no {part or 'target'} to choose.")
+    card = subject.card
+    if not (0 <= layer < card.n_layers and 0 <= head < card.n_heads):
+        raise WorkbenchError(
+            f"{subject.name} has no L{layer}H{head}; it has L0H0 to L{card.n_layers - 1}H{card.n_heads - 1}."
+        )
+    ids = subject.encode(prompt)
+    logits, cache = subject.bridge.run_with_cache(ids)
+    block = Block(subject, layer, cache, ids.shape[1])
+    steps = _input(subject, ids, cache, layer)
+    steps += reading_steps(block, head) + looking_steps(block, head) + writing_steps(block, head)
+    final, stream = block.logits(cache[f"blocks.{card.n_layers - 1}.hook_out"])
+    steps.append(logits_step(final, stream, logits[0]))
+    expected = next_tokens(subject, final[-1])
+    return Anatomy(subject.name, subject.hash, prompt, subject.tokens(ids), layer, head, steps, expected)
+
+
+def _input(subject: Subject, ids: Tensor, cache, layer: int) -> list[Step]:
+    tokens = subject.model.get_input_embeddings()(ids)[0]
+    positions = _position_vectors(subject, ids.shape[1])
+    start = tokens if positions is None else tokens + positions.to(tokens)
+    added = {
+        "rotary": "No position yet: rotary turns queries and keys later.",
+        "alibi": "No position yet: ALiBi takes it off the scores later.",
+        "none": "No position at all: only the causal mask tells order.",
+    }
+    words = "Each token's row of the embedding, " + (
+        "plus its position's vector." if positions is not None else "as it is. " + added.get(subject.card.positions, "")
+    )
+    formula = r"x^{(0)}_t = W_E[\mathrm{token}_t]" + (r" + p_t" if positions is not None else "")
+    first = embedding_step(start, cache["blocks.0.hook_in"][0], formula, words)
+    return [first, *so_far_steps(cache[f"blocks.{layer}.hook_in"][0], layer)]
+
+
+def _position_vectors(subject: Subject, n_pos: int) -> Tensor | None:
+    from workbench.interp.position.positional import position_encoding
+
+    if subject.card.positions not in ("learned", "sinusoidal"):
+        return None
+    matrix = position_encoding(subject).matrix
+    assert matrix is not None
+    return torch.from_numpy(matrix[-subject.n_ctx :][:n_pos])

@@ -1,0 +1,1 @@
+"""Where an answer comes from: the packed engine, maps, probes, circuits and interventions."""

@@ -1,0 +1,253 @@
+"""Circuit search: which edges between the parts of a model carry a probe, screened by gradient and verified exactly.
+
+Edge attribution patching with integrated gradients (Nanda 2023; Syed et al. 2023; Hanna et al. 2024) scores every edge
+at once; the circuits it proposes are then run exactly, at every size, against random circuits of the same size.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from workbench.interp.causal.circuit_audit import Audit, audit, exact_losses, minimality
+from workbench.interp.causal.edges import Graph, faithfulness, graph_of, run_graph
+from workbench.interp.causal.packed import PackedEngine, engine
+from workbench.interp.causal.probes import generate, read_probe
+from workbench.interp.causal.probing import require
+from workbench.interp.causal.question import Question, question_of
+from workbench.interp.causal.sweep import Progress
+from workbench.statistics import Estimate, estimate_mean
+from workbench.subjects import Subject
+
+SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+FAITHFUL = 0.85
+"""Share of the metric that a circuit must bring back to be chosen."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric (1), over the pairs.
+
+    `faithfulness`: only the circuit's edges carry the clean run; `without`: all but they do (0 where the circuit is
+    complete); `random`: as many random edges.
+    """
+
+    edges: int
+    faithfulness: Estimate
+    without: Estimate
+    random: Estimate
+
+
+@dataclass(frozen=True)
+class Circuit:
+    """A probe's circuit: the curve over sizes, the chosen size, and its edges.
+
+    `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the gradient's estimate) and,
+    for the strongest, `exact` with `low` and `high`: what the metric loses, as a share, when that edge alone carries
+    the corrupted run. `correlation` is between estimate and exact value; `checks` compare the graph with the model.
+    """
+
+    subject: str
+    sha256: str
+    probe: str
+    metric_name: str
+    n: int
+    n_edges: int
+    clean_metric: Estimate
+    corrupted_metric: Estimate
+    curve: list[Size]
+    chosen: int
+    edges: pd.DataFrame
+    correlation: float
+    seconds: float
+    seconds_screen: float
+    checks: dict[str, float] = field(default_factory=dict)
+    audit: Audit | None = None
+
+    @property
+    def heads(self) -> list[tuple[int, int]]:
+        """The heads of the circuit, by the summed size of their edges' scores, largest first."""
+        weight: dict[tuple[int, int], float] = {}
+        for sender, score in zip(self.edges["sender"], self.edges["score"], strict=True):
+            if sender.startswith("L"):
+                layer, _, head = sender[1:].partition("H")
+                key = int(layer), int(head)
+                weight[key] = weight.get(key, 0.0) + abs(score)
+        return sorted(weight, key=lambda head: -weight[head])
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return {**asdict(self), "edges": self.edges.to_dict("records")}
+
+
+def circuit(
+    subject: Subject,
+    probe: str,
+    *,
+    n: int = 6,
+    steps: int = 5,
+    verify: int = 20,
+    audited: int = 60,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Circuit:
+    """Find the circuit of a probe over `n` pairs.
+
+    Args:
+        subject: The model; its parts must write straight into the stream (not Gemma's).
+        probe: A probe of the shelf or a .toml file.
+        n: Prompt pairs.
+        steps: Of the integrated gradients; 1 is plain edge attribution patching.
+        verify: The strongest edges whose effect is also measured exactly, and of which minimality is asked.
+        audited: Random edges outside the circuit that are run exactly, to bound what the screen missed.
+        seed: Of the pairs and the random circuits.
+        progress: Called with the share done and a word about it.
+
+    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into the stream.
+    """
+    tell = progress or (lambda share, words: None)
+    began = time.perf_counter()
+    asked = read_probe(probe)
+    made = generate(subject, asked, n, seed)
+    require(subject, asked, seed)
+    packed = engine(subject)
+    questions = [question_of(packed, item.pair, asked.metric) for item in made.items]
+    graph = graph_of(packed, questions[0].run)
+    scores = torch.zeros(len(graph.receivers), len(graph.senders))
+    for i, question in enumerate(questions):
+        tell(0.4 * i / len(questions), f"gradients of pair {i + 1} of {len(questions)}")
+        scores += edge_scores(packed, graph, question, steps).cpu() / len(questions)
+    screened = time.perf_counter() - began
+    possible = graph.possible()
+    order = scores.abs().masked_fill(~possible, -1).flatten().argsort(descending=True)
+    n_edges = int(possible.sum())
+    curve: list[Size] = []
+    chosen = None
+    sizes = [size for size in SIZES if size < n_edges]
+    for i, size in enumerate(sizes):
+        tell(0.4 + 0.5 * i / len(sizes), f"circuits of {size} edges, run exactly")
+        curve.append(_size(packed, graph, questions, order, possible, size, seed))
+        if chosen is None and curve[-1].faithfulness.value >= FAITHFUL:
+            chosen = size
+        if chosen is not None and size >= 4 * chosen:
+            break
+    chosen = chosen or sizes[-1]
+    tell(0.92, f"the {verify} strongest edges, verified one by one")
+    edges, correlation = _edges(packed, graph, questions, scores, order, chosen, verify)
+    tell(0.97, f"{audited} random edges outside the circuit")
+    outside = possible & ~_first(order, possible, chosen)
+    beyond = audit(packed, graph, questions, outside, n=audited, seed=seed)
+    ends = np.array([q.ends for q in questions])
+    return Circuit(
+        subject.name,
+        subject.hash,
+        probe,
+        asked.metric,
+        len(questions),
+        n_edges,
+        estimate_mean(ends[:, 0]),
+        estimate_mean(ends[:, 1]),
+        curve,
+        chosen,
+        edges,
+        correlation,
+        time.perf_counter() - began,
+        screened,
+        _checks(packed, graph, questions[0], possible),
+        beyond,
+    )
+
+
+def edge_scores(packed: PackedEngine, graph: Graph, question: Question, steps: int) -> Float[Tensor, "receiver sender"]:
+    """How much the metric falls, to first order, when an edge carries the corrupted run: one gradient a step.
+
+    The gradient is the mean over `steps` inputs on the way from the corrupted to the clean embedding.
+    """
+    shape = question.clean.shape[1:]
+    gradient = torch.zeros(len(graph.receivers), *shape, dtype=question.clean.dtype, device=question.clean.device)
+    for step in range(1, steps + 1):
+        embedding = question.corrupted[0] + step / steps * (question.clean[0] - question.corrupted[0])
+        nothing = torch.zeros_like(gradient, requires_grad=True)
+
+        def read(first: int, n: int, written: Tensor, nothing: Tensor = nothing) -> Tensor:
+            return written.sum(0) + nothing[first : first + n]
+
+        logits = run_graph(packed, graph, question.run, embedding, read)
+        (found,) = torch.autograd.grad(question.metric(logits[None, None])[0], nothing)
+        gradient += found / steps
+    return gradient.flatten(1) @ (question.clean - question.corrupted).flatten(1).T
+
+
+def _first(order: Tensor, possible: Tensor, size: int) -> Bool[Tensor, "receiver sender"]:
+    """The `size` edges with the strongest scores, as a mask."""
+    inside = torch.zeros(possible.numel(), dtype=torch.bool)
+    inside[order[:size]] = True
+    return inside.view_as(possible)
+
+
+def _size(
+    packed: PackedEngine,
+    graph: Graph,
+    questions: list[Question],
+    order: Tensor,
+    possible: Tensor,
+    size: int,
+    seed: int,
+) -> Size:
+    inside = _first(order, possible, size)
+    anywhere = possible.flatten().nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[float]] = {"circuit": [], "without": [], "random": []}
+    span = float(np.mean([q.span for q in questions]))
+    for question in questions:
+        chance = torch.zeros(possible.numel(), dtype=torch.bool)
+        chance[anywhere[torch.randperm(len(anywhere), generator=generator)[:size]]] = True
+        masks = {"circuit": inside, "without": possible & ~inside, "random": chance.view_as(possible)}
+        for name, mask in masks.items():
+            value = faithfulness(packed, graph, question, mask)
+            found[name].append((value - question.ends[1]) / span)
+    return Size(size, *(estimate_mean(found[name]) for name in ("circuit", "without", "random")))
+
+
+@torch.no_grad()
+def _edges(
+    packed: PackedEngine,
+    graph: Graph,
+    questions: list[Question],
+    scores: Tensor,
+    order: Tensor,
+    chosen: int,
+    verify: int,
+) -> tuple[pd.DataFrame, float]:
+    senders, receivers, width = graph.senders, graph.receivers, len(graph.senders)
+    span = float(np.mean([q.span for q in questions]))
+    where = [divmod(int(i), width) for i in order[:chosen]]
+    table = pd.DataFrame(
+        {
+            "sender": [senders[s] for _, s in where],
+            "receiver": [receivers[r] for r, _ in where],
+            "score": [float(scores[r, s]) / span for r, s in where],
+        }
+    )
+    lost = exact_losses(packed, graph, questions, where[:verify])
+    exact = [estimate_mean(column) for column in lost.T]
+    inside = _first(order, graph.possible(), chosen)
+    needed = minimality(packed, graph, questions, inside, where[:verify])
+    for prefix, name, estimates in (("", "exact", exact), ("needed_", "needed", needed)):
+        for column, value in ((name, "value"), (f"{prefix}low", "low"), (f"{prefix}high", "high")):
+            table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (len(table) - len(estimates))
+    both = table.dropna(subset=["exact"])
+    correlation = float(np.corrcoef(both["score"], both["exact"])[0, 1]) if len(both) > 2 else float("nan")
+    return table, correlation
+
+
+def _checks(packed: PackedEngine, graph: Graph, question: Question, possible: Tensor) -> dict[str, float]:
+    """All edges in is the clean run, all out the corrupted run."""
+    whole = faithfulness(packed, graph, question, possible)
+    none = faithfulness(packed, graph, question, torch.zeros_like(possible))
+    return {"full_patch": abs(whole - question.ends[0]), "identity_patch": abs(none - question.ends[1])}

@@ -1,0 +1,188 @@
+"""What each part adds to the answer directly.
+
+*Direct logit attribution* splits the logit difference into what the embedding, every head and every MLP write along
+its direction, the final norm's scale held at its value in this run: the parts add up exactly.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+from workbench.interp.causal.branches import Recording
+from workbench.interp.causal.packed import PackedEngine, engine
+from workbench.interp.causal.pairs import Pair, pair, single
+from workbench.subjects import Subject
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Direct contributions to the logit difference at the last position, in logits.
+
+    `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
+    `embedding` and `constant` (the final norm's and the unembedding's bias) the rest; their sum is `total`.
+    `neurons` `[layer, neuron]` splits each MLP further, but for its bias.
+    `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP.
+    """
+
+    subject: str
+    sha256: str
+    prompt: str
+    answer: str
+    wrong: str
+    tokens: list[str]
+    heads: np.ndarray
+    mlps: np.ndarray
+    attention_rest: np.ndarray
+    neurons: np.ndarray
+    embedding: float
+    constant: float
+    total: float
+    checks: dict[str, float] = field(default_factory=dict)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a part, the largest first: `part`, `layer`, `contribution`."""
+        n_layers, n_heads = self.heads.shape
+        rows = [("embedding", -1, self.embedding)]
+        rows += [(f"L{i}H{j}", i, float(self.heads[i, j])) for i in range(n_layers) for j in range(n_heads)]
+        rows += [(f"MLP {i}", i, float(self.mlps[i])) for i in range(n_layers)]
+        frame = pd.DataFrame(rows, columns=["part", "layer", "contribution"])
+        return frame.reindex(frame["contribution"].abs().sort_values(ascending=False).index).reset_index(drop=True)
+
+    def layers(self) -> pd.DataFrame:
+        """One row a step from the embedding to the answer, in order: `part` and `contribution`; they add up."""
+        rows = [("embedding", self.embedding)]
+        for layer, (heads, rest, mlp) in enumerate(zip(self.heads, self.attention_rest, self.mlps, strict=True)):
+            rows += [(f"attention {layer}", float(heads.sum() + rest)), (f"MLP {layer}", float(mlp))]
+        rows += [("constant", self.constant)] if self.constant else []
+        return pd.DataFrame(rows, columns=["part", "contribution"])
+
+    def top_neurons(self, top: int = 20) -> pd.DataFrame:
+        """The neurons that add most, in either direction: `neuron`, `layer`, `index`, `contribution`."""
+        order = np.abs(self.neurons).ravel().argsort()[::-1][:top]
+        layer, index = np.unravel_index(order, self.neurons.shape)
+        names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
+        columns = {"neuron": names, "layer": layer, "index": index, "contribution": self.neurons[layer, index]}
+        return pd.DataFrame(columns)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
+
+
+def head_writes(
+    packed: PackedEngine, run: Recording, prompt: int, layer: int
+) -> tuple[Float[Tensor, "head pos d_model"], Float[Tensor, "pos d_model"]]:
+    """What each head of a layer writes into the stream, and what attention adds besides (biases).
+
+    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this run.
+    """
+    z = run.z[layer][prompt]
+    n_pos, n_heads, d_head = z.shape
+    project = packed.outputs[layer]
+    alone = torch.zeros(n_heads + 1, n_pos, n_heads, d_head, dtype=z.dtype, device=z.device)
+    for head in range(n_heads):
+        alone[head, :, head] = z[:, head]
+    written = project(alone.flatten(-2))
+    bias = written[-1]
+    heads = written[:-1] - bias
+    added = run.mid[layer][prompt] - run.resid[layer][prompt]
+    if packed.adders[layer] is not packed.attentions[layer]:
+        heads = heads * (added / torch.where(written.sum(0) == 0, 1.0, run.attn_out[layer][prompt]))
+    return heads, added - heads.sum(0)
+
+
+def neuron_writes(
+    packed: PackedEngine, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
+) -> tuple[Float[Tensor, " neuron"], float]:
+    """What each neuron of a layer writes along a direction at the last position, and what the MLP's bias does.
+
+    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run.
+    """
+    if packed.adders[layer] is not packed.attentions[layer]:
+        added = run.resid[layer + 1][0, -1] - run.resid[layer][0, -1] - run.added[layer][0, -1]
+        written = run.mlp_out[layer][0, -1]
+        direction = direction * added / torch.where(written == 0, 1.0, written)
+    post, write = run.post[layer][0, -1], packed.neurons[layer]
+    bias = write(torch.zeros_like(post)[None])[0]
+    each = torch.cat([(write(part) - bias) @ direction for part in torch.eye(len(post)).to(post).split(512)])
+    return post * each, float(bias @ direction)
+
+
+def answer_direction(
+    packed: PackedEngine, final: Float[Tensor, " d_model"], question: Pair
+) -> tuple[Float[Tensor, " d_model"], float]:
+    """The direction in the last stream whose product with it, plus a constant, is the logit difference.
+
+    The final norm is linear once its scale is fixed: RMS norm stretches each number, layer norm also centres.
+    """
+    weight, bias = packed.unembed.weight, packed.unembed.bias
+    sides = [torch.tensor(side, device=final.device) for side in (question.answers, question.wrongs)]
+    column = weight[sides[0]].mean(0) - weight[sides[1]].mean(0)
+    constant = 0.0 if bias is None else float(bias[sides[0]].mean() - bias[sides[1]].mean())
+    normed = packed.norm(final[None])[0]
+    offset = getattr(packed.norm, "bias", None)
+    offset = torch.zeros_like(normed) if offset is None else offset
+    centred = isinstance(packed.norm, nn.LayerNorm)
+    x = final - final.mean() if centred else final
+    stretch = torch.where(x.abs() > 0, (normed - offset) / torch.where(x == 0, 1.0, x), 0.0)
+    direction = column * stretch
+    return (direction - direction.mean() if centred else direction), constant + float(offset @ column)
+
+
+def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str) -> Direct:
+    """Split the clean run's logit difference into what every part writes.
+
+    The corrupted prompt, where there is one, is only checked against the clean one. Raises `WorkbenchError` as `pair`
+    does.
+    """
+    question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
+    if not question.wrongs:
+        raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
+    return replace(attribute(subject, question), prompt=clean, answer=answer, wrong=wrong)
+
+
+@torch.no_grad()
+def attribute(subject: Subject, question: Pair) -> Direct:
+    """`direct` for prompts that are tokenised already; it gives no words."""
+    packed = engine(subject)
+    run = packed.record(question.clean[None])
+    direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
+    heads, rest, mlps, neurons, apart = [], [], [], [], 0.0
+    for layer in range(len(packed.layers)):
+        writes, more = head_writes(packed, run, 0, layer)
+        heads.append(writes[:, -1] @ direction)
+        rest.append(more[-1] @ direction)
+        mlps.append((run.resid[layer + 1][0, -1] - run.resid[layer][0, -1]) @ direction - heads[-1].sum() - rest[-1])
+        each, bias = neuron_writes(packed, run, layer, direction)
+        neurons.append(each)
+        apart = max(apart, abs(float(each.sum() + bias - mlps[-1])))
+    embedding = float(run.resid[0][0, -1] @ direction)
+    parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps, neurons)]
+    total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts[:3]))
+    if packed.softcap is None:
+        logits = subject.model(question.clean[None]).logits[0, -1]
+    else:  # what the cap is put on: contributions add up before it
+        logits = packed.unembed(packed.norm(run.resid[-1][:, -1]))[0]
+    told = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
+    return Direct(
+        subject.name,
+        subject.hash,
+        "",
+        "",
+        "",
+        subject.tokens(question.clean),
+        parts[0],
+        parts[2],
+        parts[1],
+        parts[3],
+        embedding,
+        constant,
+        total,
+        {"direct_sum": abs(total - told), "neuron_sum": apart},
+    )

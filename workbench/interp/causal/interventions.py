@@ -1,0 +1,290 @@
+"""Making interventions: ablations, steering vectors, and the question which heads a task needs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.causal.branches import Branches, Recording
+from workbench.interp.causal.metrics import metric_of
+from workbench.interp.causal.packed import engine
+from workbench.interp.causal.probes import generate, read_probe
+from workbench.interp.causal.probing import require
+from workbench.interp.causal.sweep import Progress, reference_ids, split
+from workbench.interp.texts import TEXTS
+from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
+from workbench.subjects import Subject
+from workbench.subjects.intervention import Edit, Intervention
+
+KINDS = {
+    "zero": "set to 0",
+    "mean": "set to its mean over reference texts",
+    "resample": "set to what it is at one random token of the reference texts",
+}
+REFERENCE = 48
+"""Tokens of each reference text that means are taken over."""
+
+
+def parse_heads(text: str) -> list[tuple[int, int]]:
+    """Heads from words such as "L3H1, L5H0". Raises `WorkbenchError` for anything else."""
+    found = []
+    for word in text.replace(",", " ").split():
+        layer, _, head = word.upper().removeprefix("L").partition("H")
+        if not (layer.isdigit() and head.isdigit()):
+            raise WorkbenchError(f"{word!r} is no head; write heads as L3H1, with commas between them.")
+        found.append((int(layer), int(head)))
+    if not found:
+        raise WorkbenchError("No head was named; write heads as L3H1, with commas between them.")
+    return sorted(set(found))
+
+
+def ablation(
+    subject: Subject,
+    heads: Sequence[tuple[int, int]] = (),
+    *,
+    neurons: dict[int, Sequence[int]] | None = None,
+    layers: Sequence[int] = (),
+    kind: str = "mean",
+    name: str = "",
+    base: str = "",
+    seed: int = 0,
+) -> Intervention:
+    """An intervention that takes heads (layer, head), neurons (of a layer) or whole layers out of the model.
+
+    Means and resampled values are computed here, over paragraphs of public-domain books, and written into it. An
+    ablated layer adds nothing (`zero`) or a constant to the stream. Raises `WorkbenchError` for an unknown kind or a
+    part that the model does not have.
+    """
+    if kind not in KINDS:
+        raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
+    card = subject.card
+    for layer, head in heads:
+        if layer >= card.n_layers or head >= card.n_heads:
+            raise WorkbenchError(
+                f"{subject.name} has no head L{layer}H{head}; it has {card.n_layers} layers of {card.n_heads} heads."
+            )
+    value = _values(subject, kind, seed)
+    edits = [Edit(layer, "z", (head,), "set", value("z", layer, head)) for layer, head in heads]
+    for layer, which in (neurons or {}).items():
+        edits.append(Edit(layer, "post", tuple(which), "set", value("post", layer, list(which))))
+    for layer in layers:
+        edits += [Edit(layer, site, (), "set", value(site, layer, slice(None))) for site in ("attn_out", "mlp_out")]
+    if not edits:
+        raise WorkbenchError("Nothing was named to take out; give heads, neurons or layers.")
+    parts = [f"L{i}H{j}" for i, j in heads] + [f"layer {i}" for i in layers]
+    parts += [f"{len(which)} neurons of layer {i}" for i, which in (neurons or {}).items()]
+    words = f"{', '.join(parts)} {KINDS[kind]}"
+    return Intervention(name or f"{kind}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words)
+
+
+def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
+    """(site, layer, index) -> what an ablated part is set to."""
+    if kind == "zero":
+        return lambda site, layer, index: 0.0
+    run = reference_run(subject)
+    generator = torch.Generator().manual_seed(seed)
+    n_text, n_pos = run.resid[0].shape[:2]
+    text, pos = (int(torch.randint(low, high, (1,), generator=generator)) for low, high in ((0, n_text), (1, n_pos)))
+
+    def value(site: str, layer: int, index: Any) -> Any:
+        found: Tensor = getattr(run, site)[layer]
+        return (found[:, 1:].mean((0, 1)) if kind == "mean" else found[text, pos])[index].tolist()
+
+    return value
+
+
+def reference_run(subject: Subject) -> Recording:
+    """A recording of the reference texts (their first token, which is unlike all others, is left out of means)."""
+    return engine(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))
+
+
+def steering(
+    subject: Subject,
+    positive: Sequence[str],
+    negative: Sequence[str],
+    *,
+    layer: int,
+    strength: float = 1.0,
+    method: str = "mean",
+    name: str = "steered",
+    base: str = "",
+) -> Intervention:
+    """A steering vector added to the stream after `layer`: from prompts that have a quality and prompts that lack it.
+
+    `method`: "mean", the difference of the means at the last token (Turner et al. 2023, Panickssery et al. 2024), or
+    "svd", the first singular direction of the paired differences, as long as their mean. Raises `WorkbenchError` for
+    unequally many prompts or none, and for a layer that does not exist.
+    """
+    if not positive or len(positive) != len(negative):
+        raise WorkbenchError(
+            f"Steering needs as many prompts with the quality as without, at least one; got {len(positive)} and "
+            f"{len(negative)}."
+        )
+    if not 0 <= layer < subject.card.n_layers:
+        raise WorkbenchError(f"{subject.name} has no layer {layer}; it has {subject.card.n_layers}.")
+    packed = engine(subject)
+    sides = [
+        torch.stack([packed.record(subject.encode(text)).resid[layer + 1][0, -1] for text in texts])
+        for texts in (positive, negative)
+    ]
+    difference = sides[0] - sides[1]
+    vector = difference.mean(0)
+    if method == "svd":
+        first = torch.linalg.svd(difference, full_matrices=False).Vh[0]
+        vector = first * torch.sign(first @ vector) * vector.norm()
+    elif method != "mean":
+        raise WorkbenchError(f"The method is {method!r}; choose mean or svd.")
+    edit = Edit(layer, "resid_post", (), "add", (vector * strength).tolist())
+    words = f"{strength:g} x the direction from {len(negative)} to {len(positive)} prompts, after layer {layer}"
+    return Intervention(name, base, (edit,), words)
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What a probe loses when one head is taken out, for every head, over the same `n` pairs.
+
+    `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes, with its paired 95 %
+    interval and p corrected over the heads.
+    """
+
+    subject: str
+    sha256: str
+    probe: str
+    kind: str
+    metric_name: str
+    intact: Estimate
+    loss: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    n: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head, the most needed first."""
+        layer, head = np.indices(self.loss.shape).reshape(2, -1)
+        columns = {"head": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "index": head}
+        maps = {name: getattr(self, name).ravel() for name in ("loss", "low", "high", "p")}
+        return pd.DataFrame({**columns, **maps}).sort_values("loss", ascending=False, ignore_index=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
+
+
+def needed_heads(
+    subject: Subject, probe: str, *, n: int = 20, kind: str = "mean", seed: int = 0, progress: Progress | None = None
+) -> Needed:
+    """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe asked again.
+
+    Exact, by the packed engine; the clean prompts are run, and the loss is paired over them. Raises `WorkbenchError`
+    for a model that cannot do the probe, and an unknown kind.
+    """
+    if kind not in KINDS:
+        raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
+    asked = read_probe(probe)
+    made = generate(subject, asked, n, seed)
+    require(subject, asked, seed)
+    packed, value = engine(subject), _values(subject, kind, seed)
+    n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
+    given = [torch.tensor([value("z", i, h) for h in range(n_heads)], device=subject.device) for i in range(n_layers)]
+    intact, samples = [], []
+    for done, item in enumerate(made.items):
+        run = packed.record(item.pair.clean.unsqueeze(0))
+        metric = metric_of(asked.metric, item.pair, run.logits[0, -1])
+        intact.append(float(metric(run.logits)[0]))
+        values = torch.empty(n_layers, n_heads)
+        branches = [_without_each(packed, run, layer, given[layer]) for layer in range(n_layers)]
+        for chunk in split(branches, run, 1.0):
+            for branch, finals in packed.carry(run, 0, chunk, last=metric.reads):
+                values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).float().cpu()
+        samples.append(intact[-1] - values.numpy())
+        if progress is not None:
+            progress((done + 1) / len(made.items), f"pair {done + 1} of {len(made.items)}")
+    whole = float(np.mean(intact))
+    found = cell_statistics(np.stack(samples) / whole)
+    return Needed(
+        subject.name,
+        subject.hash,
+        probe,
+        kind,
+        asked.metric,
+        estimate_mean(intact),
+        found.mean,
+        found.low,
+        found.high,
+        found.p,
+        len(made.items),
+    )
+
+
+def _without_each(packed: Any, run: Recording, layer: int, given: Tensor) -> Branches:
+    """One run a head of this layer, with the head's output set to `given[head]` at every position."""
+
+    def make() -> Tensor:
+        z = run.z[layer][0]
+        n_heads = z.shape[1]
+        patched = z.repeat(n_heads, 1, 1, 1)
+        for head in range(n_heads):
+            patched[head, :, head] = given[head]
+        return packed.block(run, 0, layer, torch.arange(len(z), device=z.device), z=patched)
+
+    return Branches(layer + 1, 0, run.z[layer].shape[2], make, layer)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on ordinary text."""
+
+    base: str
+    edited: str
+    probe: str
+    metric_name: str
+    metric: Difference
+    loss: Difference
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return asdict(self)
+
+
+def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
+    """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of public-domain books.
+
+    The loss is in nats a token, one number a paragraph.
+    """
+    asked = read_probe(probe)
+    made = generate(base, asked, n, seed)
+    metrics: list[list[float]] = [[], []]
+    for item in made.items:
+        for side, subject in enumerate((base, edited)):
+            with torch.no_grad():
+                logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits
+            metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0, -1])(logits)[0]))
+    return Effect(
+        base.name,
+        edited.name,
+        probe,
+        asked.metric,
+        paired_difference(metrics[0], metrics[1]),
+        cost_of(base, edited),
+    )
+
+
+def cost_of(base: Subject, edited: Subject) -> Difference:
+    """What an edit costs on ordinary text: the loss on paragraphs of public-domain books, in nats a token, paired."""
+    losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
+    return paired_difference(losses[0], losses[1])
+
+
+@torch.no_grad()
+def _loss(subject: Subject, text: str) -> float:
+    ids = subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][:, : subject.n_ctx].to(
+        subject.device
+    )
+    logs = subject.model(ids).logits[0, :-1].float().log_softmax(-1)
+    return float(-logs.gather(-1, ids[0, 1:, None]).mean())

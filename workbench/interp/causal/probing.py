@@ -1,0 +1,243 @@
+"""A probe's many pairs swept together: every cell with its mean, interval and p-value."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workbench.errors import WorkbenchError
+from workbench.interp.causal.checks import run_checks
+from workbench.interp.causal.hooked import hooked
+from workbench.interp.causal.packed import UnpackableError
+from workbench.interp.causal.patching import SMALLEST_SPAN, cells
+from workbench.interp.causal.probes import Item, Items, Probe, generate, read_probe
+from workbench.interp.causal.sites import SITES
+from workbench.interp.causal.sweep import Progress, Settings, Swept, run_sweep, settings_of
+from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
+from workbench.subjects import Subject
+
+ALPHA = 0.05
+ASKED = 20
+"""Pairs on which it is settled whether a model can do a probe."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe's map over `n` prompt pairs; arrays are laid out as `axes`.
+
+    - `effect`, `low`, `high`: mean normalised effect (0 corrupted runs, 1 clean runs) with its 95 % bootstrap
+      interval; the norm is the mean difference of clean and corrupted runs over all pairs
+    - `p`: sign-flip p that a patch changes nothing, Benjamini-Hochberg over the cells
+    - `metric`: mean in the unit of `metric_name`; `samples`: effects a pair, `[n, *axes]`
+    - `clean_metric`, `corrupted_metric`: the unpatched runs; `right`: share of pairs in which both runs prefer their
+      own answer
+    - `names`: a label a position; with `by_name` the map's columns are the positions that the probe names
+    - `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
+    """
+
+    subject: str
+    sha256: str
+    probe: str
+    title: str
+    site: str
+    axes: tuple[str, ...]
+    direction: str
+    metric_name: str
+    layers: list[int]
+    names: list[str]
+    items: list[dict[str, Any]]
+    effect: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    metric: np.ndarray
+    samples: np.ndarray
+    clean_metric: Estimate
+    corrupted_metric: Estimate
+    right: Estimate
+    first_difference: int
+    n: int
+    dropped: dict[str, int]
+    seconds: float
+    engine: str
+    replacement: str = "other"
+    window: int = 1
+    also: str = ""
+    by_name: bool = False
+    checks: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def significant(self) -> np.ndarray:
+        """Cells where a patch changes the answer, at 5 % false discoveries."""
+        return self.p < ALPHA
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a cell: the axes, `effect` with `low`, `high` and `p`, and `metric`."""
+        maps = {name: getattr(self, name) for name in ("effect", "low", "high", "p", "metric")}
+        return cells(self.axes, self.layers, **maps)
+
+
+def probe(
+    subject: Subject,
+    name: str,
+    *,
+    n: int = 50,
+    seed: int = 0,
+    anyway: bool = False,
+    by_name: bool = False,
+    progress: Progress | None = None,
+    seen: Callable[[Probed], None] | None = None,
+    **more: Any,
+) -> Probed:
+    """Sweep `n` pairs of a probe, exactly, and give every cell its interval.
+
+    Args:
+        subject: The model.
+        name: A probe of the shelf or a .toml file; see `interp.causal.probes`.
+        n: Prompt pairs.
+        seed: Of the pairs drawn.
+        anyway: Sweep although the model cannot do the probe.
+        by_name: Align the pairs by the positions that the probe names (subject, verb, last token), whatever their
+            lengths; the map's columns are the names. Sites by position only.
+        progress: Called with the share done and a word about it.
+        seen: Called with the map so far, after 1, 2, 4, 8 ... pairs.
+        more: Other fields of `sweep.Settings`: `site`, `direction`, `metric`, `replacement`, `layer`, `window`.
+
+    Raises `WorkbenchError` for a model that does the probe no better than chance, for an unknown probe or setting,
+    and for a tokenizer that leaves too few pairs.
+    """
+    asked = read_probe(name)
+    settings = settings_of(**{"metric": asked.metric, **more})
+    settings.check(subject)
+    if settings.ablates:
+        settings = replace(settings, direction="noising")
+    made = generate(subject, asked, n, seed, by_name=by_name)
+    if not anyway:
+        require(subject, asked, seed)
+    return sweep_items(subject, made, settings, progress=progress, seen=seen)
+
+
+def able(subject: Subject, made: Items) -> Estimate:
+    """The share of pairs whose clean and corrupted run each prefer their own answer, with its interval."""
+    import torch
+
+    right = []
+    for item in made.items:
+        with torch.no_grad():
+            ends = [subject.model(ids[None], logits_to_keep=1).logits[:, -1] for ids in item.pair.prompts]
+        logits = torch.cat(ends).float().softmax(-1)
+        gap = logits[:, list(item.pair.answers)].sum(-1) - logits[:, list(item.pair.wrongs)].sum(-1)
+        right.append(float(gap[0] > gap[1]))
+    return estimate_mean(right)
+
+
+def require(subject: Subject, asked: Probe, seed: int = 0) -> Estimate:
+    """`able` on twenty pairs, which must be better than chance.
+
+    Raises `WorkbenchError` where the model cannot do the probe.
+    """
+    found = able(subject, generate(subject, asked, ASKED, seed))
+    if not found.low > 0.5:
+        raise WorkbenchError(
+            f"{subject.name} cannot do {asked.name}: the answer is more likely after the clean prompt than after "
+            f"the corrupted one in {found.value:.0%} of {found.n} pairs (chance: 50 %), so a map would show nothing. "
+            "Choose another model or probe, or ask for the map anyway."
+        )
+    return found
+
+
+def sweep_items(
+    subject: Subject,
+    made: Items,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    seen: Callable[[Probed], None] | None = None,
+) -> Probed:
+    """The map of a list of pairs of one length."""
+    began, how, found = time.perf_counter(), "packed", []
+    first_checks: dict[str, float] = {}
+    for i, item in enumerate(made.items):
+        try:
+            swept = run_sweep(subject, item.pair, settings)
+        except UnpackableError as error:
+            swept, how = hooked(subject, item.pair, settings), f"hooks ({error})"
+        if not i:
+            first_checks = run_checks(subject, item.pair, settings, swept, audit=1, packed=how == "packed")
+        found.append(swept)
+        last = i + 1 == len(made.items)
+        if progress is not None:
+            progress((i + 1) / len(made.items), f"pair {i + 1} of {len(made.items)}")
+        if last or (seen is not None and i + 1 in (1, 2, 4, 8, 16, 32, 64, 128)):
+            seconds = time.perf_counter() - began
+            result = summary(subject, made, settings, found, (seconds, how), first_checks)
+            if seen is not None:
+                seen(result)
+    return result  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def summary(
+    subject: Subject,
+    made: Items,
+    settings: Settings,
+    found: Sequence[Swept],
+    took: tuple[float, str],
+    checks: dict[str, float],
+) -> Probed:
+    """The maps of several pairs as one; `took` is the time in seconds and the engine's name."""
+    clean, corrupted = (np.array([getattr(s, side) for s in found]) for side in ("clean", "corrupted"))
+    span = float((clean - corrupted).mean())
+    if abs(span) < SMALLEST_SPAN:
+        raise WorkbenchError(
+            f"Over {len(found)} pairs the clean and the corrupted runs give the same {settings.metric} on average, so "
+            "there is nothing to restore; choose another metric or probe."
+        )
+    values = np.stack([s.values.double().numpy() for s in found])
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    samples = (values - corrupted.reshape(shape)) / span
+    unpatched = (corrupted if settings.direction == "denoising" else clean).reshape(shape)
+    change: Cells = cell_statistics((values - unpatched) / span)
+    offset = samples.mean(0) - change.mean
+    return Probed(
+        subject=subject.name,
+        sha256=subject.hash,
+        probe=made.probe.name,
+        title=made.probe.title,
+        site=settings.site,
+        axes=SITES[settings.site],
+        direction=settings.direction,
+        metric_name=settings.metric,
+        layers=settings.layers(subject),
+        names=made.names,
+        items=[_record(item) for item in made.items[: len(found)]],
+        effect=samples.mean(0),
+        low=change.low + offset,
+        high=change.high + offset,
+        p=change.p,
+        metric=values.mean(0),
+        samples=samples,
+        clean_metric=estimate_mean(clean),
+        corrupted_metric=estimate_mean(corrupted),
+        right=estimate_mean(((clean - corrupted) * np.sign(span) > 0).astype(float)),
+        first_difference=min(s.first for s in found),
+        n=len(found),
+        dropped=made.dropped,
+        seconds=took[0],
+        engine=took[1],
+        replacement=settings.replacement,
+        window=settings.window,
+        also=settings.also,
+        by_name=bool(made.items[0].pair.places),
+        checks=checks,
+    )
+
+
+def _record(item: Item) -> dict[str, Any]:
+    return {"clean": item.clean, "corrupted": item.corrupted, "answer": item.answers, "wrong": item.wrongs}

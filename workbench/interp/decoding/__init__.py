@@ -1,0 +1,1 @@
+"""What a linear probe can read off each layer."""

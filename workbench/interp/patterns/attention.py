@@ -1,0 +1,204 @@
+"""Attention patterns of a prompt: every head of every layer, read layer by layer as the model runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
+from workbench.interp.patterns.looking import UnreadableError, look_through
+from workbench.subjects import Subject
+
+FULL_PRECISION = 2**26
+"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a file without a name
+that the system drops with them: memory stays bounded, whatever the model and the prompt."""
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The attention of one prompt.
+
+    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), and no query sees a
+    later key. `tokens` is one string a position. `value_norms` says how long a vector each head would write if it
+    attended to a key alone, `|v W_O|`; None where the model does not show its values.
+    """
+
+    subject: str
+    sha256: str
+    prompt: str
+    tokens: list[str]
+    pattern: Float[np.ndarray, "layer head query key"]
+    value_norms: Float[np.ndarray, "layer head key"] | None = None
+
+    def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
+        """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not there."""
+        n_layers, n_heads = self.pattern.shape[:2]
+        if not (0 <= layer < n_layers and 0 <= head < n_heads):
+            raise WorkbenchError(
+                f"{self.subject} has no L{layer}H{head}; it has L0H0 to L{n_layers - 1}H{n_heads - 1}."
+            )
+        return self.pattern[layer, head].astype(np.float32)
+
+    def value_weighted(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
+        """Attention times the length of what it moves, `pattern |v W_O|` (Kobayashi et al. 2020).
+
+        Attention parked on a token whose value is short, as on a sink, moves nothing.
+        Raises `WorkbenchError` for a head that is not there or a model that does not show its values.
+        """
+        pattern = self.head(layer, head)
+        if self.value_norms is None:
+            raise WorkbenchError(f"{self.subject} does not show its values, so attention cannot be weighted by them.")
+        return pattern * self.value_norms[layer, head]
+
+    def to_frame(self, layer: int, head: int) -> pd.DataFrame:
+        """One head as a table: query and key positions, their tokens, the attention."""
+        pattern = self.head(layer, head)
+        query, key = np.tril_indices(len(self.tokens))
+        return pd.DataFrame(
+            {
+                "query": query,
+                "key": key,
+                "query_token": [self.tokens[i] for i in query],
+                "key_token": [self.tokens[i] for i in key],
+                "attention": pattern[query, key],
+            }
+        )
+
+    def to_html(self, path: str | Path, *, layer: int = 0, head: int = 0) -> Path:
+        """Write a self-contained page: the atlas of all heads and one head in full."""
+        from workbench.figures import attention as draw
+        from workbench.figures.export import write_html
+
+        figures = draw.for_export(self.pattern, (layer, head), self.head(layer, head), self.tokens)
+        return write_html(figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt)
+
+
+def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None) -> Attention:
+    """The attention patterns of a prompt.
+
+    `also(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read, in single precision: what
+    is worked out there costs no second look at patterns that may be kept in half precision on a disk.
+
+    Raises `WorkbenchError` for an empty or overlong prompt, or a model without attention patterns.
+    """
+    ids = subject.encode(prompt)
+    n, c = ids.shape[1], subject.card
+    found = _room((c.n_layers, c.n_heads, n, n))
+    norms, lengths, known = np.zeros((c.n_layers, c.n_heads, n), np.float32), _value_lengths(subject), set()
+    kept = torch.float16 if found.dtype == np.float16 else torch.float32
+
+    def keep(layer: int, pattern: Tensor) -> None:
+        found[layer] = pattern[0].to(kept).cpu().numpy()
+        if also is not None:
+            also(layer, pattern[0])
+
+    def measure(layer: int, values: Tensor) -> None:
+        if lengths is not None:
+            norms[layer] = lengths(layer, values[0]).cpu().numpy()
+            known.add(layer)
+
+    each_pattern(subject, ids, keep, measure)
+    whole = norms if len(known) == c.n_layers else None
+    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole)
+
+
+def _room(shape: tuple[int, ...]) -> np.ndarray:
+    if np.prod(shape) <= FULL_PRECISION:
+        return np.zeros(shape, np.float32)
+    with TemporaryFile(prefix="attention-") as file:
+        return np.memmap(file, np.float16, "w+", shape=shape)
+
+
+class _ValueLengths:
+    """`|v W_O|` of every key by head: `v G v` with the small matrix `G = W_O W_O^T`."""
+
+    def __init__(self, subject: Subject):
+        output = subject.bridge.W_O.detach()
+        self.gram = output @ output.mT  # [layer, head, d_head, d_head]
+
+    def __call__(self, layer: int, values: Float[Tensor, "kv_head key d_head"]) -> Float[Tensor, "head key"]:
+        """One layer's lengths."""
+        gram = self.gram[layer]
+        values = values.repeat_interleave(gram.shape[0] // values.shape[0], 0)
+        return ((values @ gram) * values).sum(-1).clamp_min(0).sqrt().float()
+
+
+_LENGTHS: WeakKeyDictionary[Subject, _ValueLengths | None] = WeakKeyDictionary()
+
+
+def _value_lengths(subject: Subject) -> _ValueLengths | None:
+    """Made once for a Subject; None where its output matrices cannot be taken apart by head."""
+    if subject not in _LENGTHS:
+        try:
+            _LENGTHS[subject] = _ValueLengths(subject)
+        except (WorkbenchError, AttributeError, KeyError, ValueError, RuntimeError, TypeError):
+            _LENGTHS[subject] = None
+    return _LENGTHS[subject]
+
+
+@any_family
+def each_pattern(
+    subject: Subject,
+    ids: Int[Tensor, "batch pos"],
+    look: Callable[[int, Float[Tensor, "batch head query key"]], None],
+    measure: Callable[[int, Float[Tensor, "batch kv_head key d_head"]], None] | None = None,
+) -> None:
+    """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept.
+
+    `measure` is shown the values too, where the model shows them. A layer may be shown twice; the last time counts.
+    Raises `WorkbenchError` for a model that does not show its patterns.
+    """
+
+    def see(layer: int, pattern: Tensor, values: Tensor) -> None:
+        look(layer, pattern.float())
+        if measure is not None:
+            measure(layer, values)
+
+    try:
+        look_through(subject, ids, see)
+    except UnreadableError:
+        _hooked_patterns(subject, ids, look, measure)
+
+
+def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Callable | None) -> None:
+    """The same through TransformerLens's hooks, for architectures that attend in a way of their own."""
+    seen, names = set(), pattern_hooks(subject)
+
+    def show(pattern: Tensor, hook: Any, layer: int) -> None:
+        seen.add(layer)
+        look(layer, pattern.detach().float())
+
+    def value(values: Tensor, hook: Any, layer: int) -> None:
+        if measure is not None and values.ndim == 4:
+            measure(layer, values.detach().transpose(1, 2))
+
+    hooks = [(name, partial(show, layer=i)) for i, name in enumerate(names)]
+    hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in range(len(names))]
+    with torch.no_grad():
+        subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
+    _check_shown(len(seen), subject)
+
+
+def pattern_hooks(subject: Subject) -> list[str]:
+    """TransformerLens's name of every layer's pattern. Raises `WorkbenchError` where some layers have none."""
+    names = [f"blocks.{i}.attn.hook_pattern" for i in range(subject.card.n_layers)]
+    _check_shown(sum(name in subject.bridge.hook_dict for name in names), subject)
+    return names
+
+
+def _check_shown(n: int, subject: Subject) -> None:
+    if n != subject.card.n_layers:
+        raise WorkbenchError(
+            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {n} of {subject.card.n_layers} "
+            "layers: some have no attention, or one of a kind that cannot be read here. Choose a GPT-like model."
+        )

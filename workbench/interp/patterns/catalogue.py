@@ -1,0 +1,123 @@
+"""The catalogue of heads: every score of every head with its interval, labels by rule, and heads that are alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from workbench.errors import WorkbenchError
+from workbench.interp.patterns.circuits import copying_scores
+from workbench.interp.patterns.heads import SCORES, HeadScores, head_scores
+from workbench.interp.patterns.position_split import position_split
+from workbench.subjects import Subject
+
+MORE = {
+    "positional_share": "how much of the variance of attention scores the positions alone explain",
+    "copying": "eigenvalues of the OV circuit: 1 copies every token it attends to, -1 suppresses it; from the weights",
+}
+ALL_SCORES = SCORES | MORE
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A head has the label when the low end of the score's 95 % interval is at least `at_least`."""
+
+    label: str
+    score: str
+    at_least: float
+
+    def __str__(self) -> str:
+        name = self.score.replace("_", " ")
+        return f"{self.label}: {name} at least {self.at_least:g}" + (
+            "" if self.score == "copying" else " at the low end"
+        )
+
+
+RULES = (
+    Rule("previous token", "previous_token_score", 0.3),
+    Rule("induction", "induction_score", 0.3),
+    Rule("duplicate token", "duplicate_token_score", 0.3),
+    Rule("sink", "first_token_attention", 0.5),
+    Rule("positional", "positional_share", 0.8),
+    Rule("copying", "copying", 0.9),
+)
+"""Thresholds are conventions, not facts: they are shown wherever a label is."""
+
+
+@dataclass(frozen=True)
+class HeadCatalogue:
+    """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer, head]` a score.
+
+    `copying` is read off the weights and has no interval: its `low` and `high` are its value.
+    """
+
+    scores: HeadScores
+    mean: dict[str, Float[np.ndarray, "layer head"]]
+    low: dict[str, Float[np.ndarray, "layer head"]]
+    high: dict[str, Float[np.ndarray, "layer head"]]
+
+    def labels(self, layer: int, head: int) -> list[str]:
+        """The labels that `RULES` give a head; none on less than two samples."""
+        return [r.label for r in RULES if self.low[r.score][layer, head] >= r.at_least]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head: name, labels, each score with `_low` and `_high`."""
+        n_layers, n_heads = self.mean["copying"].shape
+        heads = [(i, j) for i in range(n_layers) for j in range(n_heads)]
+        columns: dict[str, object] = {
+            "name": [f"L{i}H{j}" for i, j in heads],
+            "labels": [", ".join(self.labels(i, j)) for i, j in heads],
+            "layer": [i for i, _ in heads],
+            "head": [j for _, j in heads],
+        }
+        for score in ALL_SCORES:
+            for suffix, values in (("", self.mean), ("_low", self.low), ("_high", self.high)):
+                columns[score + suffix] = values[score].ravel()
+        return pd.DataFrame(columns)
+
+    def best(self, score: str = "induction_score", n: int = 10) -> pd.DataFrame:
+        """The `n` heads with most of a score: name, labels, mean, both ends of its interval.
+
+        Raises `WorkbenchError` for a score that is not there.
+        """
+        if score not in ALL_SCORES:
+            raise WorkbenchError(f"There is no score {score!r}; there are {', '.join(ALL_SCORES)}.")
+        columns = ["name", "labels", score, f"{score}_low", f"{score}_high"]
+        return self.to_frame().nlargest(n, score)[columns].reset_index(drop=True)
+
+    def similar(self, layer: int, head: int, n: int = 8) -> pd.DataFrame:
+        """The `n` heads most like one, by the distance of their scores, each in standard deviations over all heads.
+
+        Raises `WorkbenchError` for a head that is not there.
+        """
+        shape = self.mean["copying"].shape
+        if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
+            raise WorkbenchError(
+                f"{self.scores.subject} has no L{layer}H{head}; it has {shape[0]} layers of {shape[1]}."
+            )
+        table = np.stack([self.mean[s].ravel() for s in ALL_SCORES], -1)
+        spread = table.std(0)
+        table = (table - table.mean(0)) / np.where(spread > 0, spread, 1)
+        chosen = layer * shape[1] + head
+        distance = np.sqrt(((table - table[chosen]) ** 2).mean(-1))
+        order = [i for i in np.argsort(distance, kind="stable") if i != chosen][:n]
+        frame = self.to_frame().iloc[order][["name", "labels", *ALL_SCORES]]
+        return frame.assign(distance=distance[order]).reset_index(drop=True)
+
+
+def head_catalogue(
+    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+) -> HeadCatalogue:
+    """Score and label every head: `head_scores` on repeated random tokens or `texts`, the positional share of
+    `position_split` (always on random tokens), and copying from the weights.
+
+    Raises `WorkbenchError` as `head_scores` and `copying_scores` do.
+    """
+    scores = head_scores(subject, texts=texts, n=n, length=length, seed=seed)
+    split = position_split(subject, n=n, seed=seed)
+    copying = copying_scores(subject)
+    more = ({"positional_share": s["position"], "copying": copying} for s in (split.mean, split.low, split.high))
+    parts = zip((scores.mean, scores.low, scores.high), more, strict=True)
+    return HeadCatalogue(scores, *({**measured, **extra} for measured, extra in parts))

@@ -1,0 +1,180 @@
+"""Head statistics on repeated random tokens, where only order and repetition matter, or on texts.
+
+On a sequence of random tokens given twice, an induction head at the second copy of a token looks at the token after
+its first copy (Elhage et al. 2021, Olsson et al. 2022: prefix matching). On a text, copies are the tokens that occurred
+before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.patterns.attention import each_pattern
+from workbench.statistics import mean_interval
+from workbench.subjects import Subject
+
+SCORES = {
+    "induction_score": "attention from the second copy of a token to the token after its first copy",
+    "previous_token_score": "attention to the token just before",
+    "duplicate_token_score": "attention from the second copy of a token to its first copy",
+    "first_token_attention": "attention to the first position",
+    "attention_entropy": "entropy of the pattern's rows, in bits",
+    "mean_distance": "how far back the attention lies on average, in tokens",
+}
+"""Each score in words; they lie in 0..1 but for those in `UNITS`."""
+UNITS = {"attention_entropy": "bits", "mean_distance": "tokens"}
+
+
+@dataclass(frozen=True)
+class HeadScores:
+    """Scores of every head: `mean`, `low`, `high` map a score to `[layer, head]`; 95 % intervals over `n` sequences.
+
+    `text` says on what they were measured; `length` is the tokens given twice, or the longest text's.
+    """
+
+    subject: str
+    sha256: str
+    mean: dict[str, Float[np.ndarray, "layer head"]]
+    low: dict[str, Float[np.ndarray, "layer head"]]
+    high: dict[str, Float[np.ndarray, "layer head"]]
+    n: int
+    length: int
+    seed: int
+    text: str = "random tokens given twice"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head: layer, head, its name, each score with `_low` and `_high`."""
+        return head_frame(self.mean, self.low, self.high)
+
+    def best(self, score: str = "induction_score") -> tuple[str, float]:
+        """The name and mean score of the head that has most of it."""
+        layer, head = np.unravel_index(self.mean[score].argmax(), self.mean[score].shape)
+        return f"L{layer}H{head}", float(self.mean[score][layer, head])
+
+
+def head_frame(
+    mean: dict[str, Float[np.ndarray, "layer head"]],
+    low: dict[str, Float[np.ndarray, "layer head"]],
+    high: dict[str, Float[np.ndarray, "layer head"]],
+) -> pd.DataFrame:
+    """One row a head: its name, layer, head, and each score with `_low` and `_high`."""
+    layer, head = (i.ravel() for i in np.indices(next(iter(mean.values())).shape))
+    columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "head": head}
+    for score in mean:
+        for suffix, values in (("", mean), ("_low", low), ("_high", high)):
+            columns[score + suffix] = values[score].ravel()
+    return pd.DataFrame(columns)
+
+
+def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Tensor, "n pos"]:
+    """`n` sequences of `length` random ordinary tokens given twice, after the first token a model expects, if any."""
+    special = set(subject.tokenizer.all_special_ids)
+    ordinary = np.array([i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special])
+    rng = np.random.default_rng(seed)
+    once = np.stack([rng.choice(ordinary, length, replace=len(ordinary) < length) for _ in range(n)])
+    first = subject.tokenizer.bos_token_id
+    parts = [once, once] if first is None else [np.full((n, 1), first), once, once]
+    return torch.from_numpy(np.concatenate(parts, axis=1)).to(subject.device)
+
+
+def beginning(subject: Subject, text: str, most: int) -> Int[Tensor, "1 pos"]:
+    """The first `most` tokens of a text, which may be longer than the context."""
+    ids = subject.tokenizer(text[: 40 * most], return_tensors="pt", verbose=False)["input_ids"]
+    return ids.long()[:, :most].to(subject.device)
+
+
+def pattern_scores(
+    pattern: Float[Tensor, "batch head query key"], length: int
+) -> dict[str, Float[Tensor, "batch head"]]:
+    """The scores of one layer's patterns, of sequences whose last `2 length` tokens are `length` tokens given twice."""
+    second = torch.arange(pattern.shape[-1] - length, pattern.shape[-1], device=pattern.device)
+    return {
+        "induction_score": pattern[..., second, second - length + 1].mean(-1),
+        "duplicate_token_score": pattern[..., second, second - length].mean(-1),
+        **_shape_scores(pattern),
+    }
+
+
+def text_scores(
+    pattern: Float[Tensor, "1 head query key"], ids: Int[Tensor, "1 pos"]
+) -> dict[str, Float[Tensor, "1 head"]]:
+    """The same of any text: attention to all earlier copies of a token, and to what followed them; 0 without any."""
+    same = (ids[0, :, None] == ids[0]).tril(-1)
+    follows = same.roll(1, 1).tril()
+    follows[:, 0] = False
+    queries = same.any(1).sum().clamp_min(1)
+    return {
+        "induction_score": (pattern * follows).sum((-2, -1)) / queries,
+        "duplicate_token_score": (pattern * same).sum((-2, -1)) / queries,
+        **_shape_scores(pattern),
+    }
+
+
+def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, Float[Tensor, "batch head"]]:
+    """The scores that need no repetition."""
+    n_pos = pattern.shape[-1]
+    position = torch.arange(n_pos, device=pattern.device)
+    back = (position[:, None] - position).clamp_min(0).to(pattern.dtype)
+    logs = torch.where(pattern > 0, pattern.clamp_min(1e-30).log2(), 0.0)
+    return {
+        "previous_token_score": pattern[..., position[1:], position[1:] - 1].mean(-1),
+        "first_token_attention": pattern[..., 1:, 0].mean(-1),
+        "attention_entropy": -(pattern * logs).sum(-1).mean(-1),
+        "mean_distance": (pattern * back).sum(-1).mean(-1),
+    }
+
+
+def head_scores(
+    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+) -> HeadScores:
+    """Score every head on `n` repeated random sequences, `length` cut where the context is shorter, or on `texts`.
+
+    Texts are cut to `2 length` tokens; those of fewer than eight are left out.
+    Raises `WorkbenchError` when no text is left.
+    """
+    samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
+    mean, low, high = {}, {}, {}
+    for score, values in samples.items():
+        mean[score], low[score], high[score] = mean_interval(values)
+    what = "random tokens given twice" if texts is None else "text"
+    count = len(next(iter(samples.values())))
+    return HeadScores(subject.name, subject.hash, mean, low, high, count, length, seed, what)
+
+
+def score_samples(
+    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+) -> tuple[dict[str, Float[np.ndarray, "n layer head"]], int]:
+    """Every score of every sequence, which `head_scores` averages, and the length that was used.
+
+    Raises `WorkbenchError` as `head_scores` does.
+    """
+    length = min(length, (subject.n_ctx - 1) // 2)
+    card, found = subject.card, []
+    if texts is None:
+        ids = repeated_tokens(subject, n, length, seed)
+        found.append(_samples(subject, ids, lambda pattern: pattern_scores(pattern, length)))
+    else:
+        rows = [ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8]
+        if not rows:
+            raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
+        length = max(row.shape[1] for row in rows)
+        found += [_samples(subject, row, lambda pattern, row=row: text_scores(pattern, row)) for row in rows]
+    shape = (-1, card.n_layers, card.n_heads)
+    return {score: np.concatenate([part[score] for part in found]).reshape(shape) for score in SCORES}, length
+
+
+def _samples(subject: Subject, ids: Int[Tensor, "n pos"], score) -> dict[str, Float[np.ndarray, "n layer head"]]:
+    found = {name: np.zeros((len(ids), subject.card.n_layers, subject.card.n_heads)) for name in SCORES}
+
+    def look(layer: int, pattern: Tensor) -> None:
+        for name, values in score(pattern).items():
+            found[name][:, layer] = values.cpu().numpy()
+
+    each_pattern(subject, ids, look)
+    return found

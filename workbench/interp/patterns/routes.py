@@ -1,0 +1,155 @@
+"""From which tokens an output comes: attention rollout, attention flow, and attention weighted by its gradient.
+
+All three follow attention through the layers back to the prompt. They are readings of the pattern, not causes: only
+patching changes something and sees what happens.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
+from workbench.interp.patterns.attention import Attention, pattern_hooks
+from workbench.subjects import Subject
+
+LONGEST_FLOW = 128
+"""Tokens up to which a flow is sought; each token of the prompt is a maximum-flow problem of its own."""
+LARGEST_GRADIENT = 2**25
+"""Pattern entries of all layers together whose gradients are kept at once."""
+STEPS = 10**6
+"""Flow capacities are whole numbers: attention in millionths."""
+
+
+def mixed(found: Attention) -> Float[np.ndarray, "layer query key"]:
+    """Heads averaged, and half of every position's stream passing straight on (Abnar & Zuidema 2020)."""
+    n_pos = len(found.tokens)
+    mean = np.stack([layer.mean(0, dtype=np.float32) for layer in found.pattern])
+    return 0.5 * mean + 0.5 * np.eye(n_pos, dtype=np.float32)
+
+
+def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
+    """Attention rollout (Abnar & Zuidema 2020): the position's attention, multiplied through the layers.
+
+    Row `l` is the share of each token's stream before layer `l` in the position's stream after the last layer; row 0 is
+    the prompt itself. Rows sum to 1. Raises `WorkbenchError` for a position that is not there.
+    """
+    _check(found, position)
+    layers = mixed(found)
+    shares = np.zeros((len(layers), len(found.tokens)), np.float32)
+    row = np.eye(len(found.tokens), dtype=np.float32)[position]
+    for i in range(len(layers) - 1, -1, -1):
+        row = row @ layers[i]
+        shares[i] = row
+    return shares
+
+
+def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
+    """Attention flow (Abnar & Zuidema 2020): the most that can run from each token up to the position.
+
+    The layers are a network of pipes as wide as the attention. Raises `WorkbenchError` for a position that is not there
+    or a prompt of more than `LONGEST_FLOW` tokens.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_flow
+
+    _check(found, position)
+    if position >= LONGEST_FLOW:
+        raise WorkbenchError(
+            f"Attention flow to position {position} is {position + 1} maximum-flow problems; take a position below "
+            f"{LONGEST_FLOW}, or rollout."
+        )
+    layers, n = mixed(found)[:, : position + 1, : position + 1], position + 1
+    query, key = np.tril_indices(n)
+    level = np.arange(len(layers))[:, None] * n
+    capacity = np.round(layers[:, query, key] * STEPS).astype(np.int32).ravel()
+    ends = ((level + n + query).ravel(), (level + key).ravel())  # node (l + 1, query) reads node (l, key)
+    size = (len(layers) + 1) * n
+    graph = csr_array((capacity, ends), shape=(size, size))
+    graph.eliminate_zeros()
+    top = size - n + position
+    return np.array([maximum_flow(graph, top, j).flow_value / STEPS for j in range(n)], np.float32)
+
+
+@dataclass(frozen=True)
+class GradientAttention:
+    """Attention times the gradient of one token's logit by it, positive part.
+
+    `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the prompt adds up to at
+    the position, propagated through the layers (Chefer et al. 2021), less the position's own start; 0 for later tokens.
+    """
+
+    position: int
+    target: str
+    logit: float
+    heads: Float[np.ndarray, "layer head"]
+    relevance: Float[np.ndarray, " key"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head: name and sum, the largest first."""
+        layer, head = (i.ravel() for i in np.indices(self.heads.shape))
+        names = [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)]
+        frame = pd.DataFrame({"name": names, "gradient_attention": self.heads.ravel()})
+        return frame.sort_values("gradient_attention", ascending=False, ignore_index=True)
+
+
+@any_family
+def gradient_attention(
+    subject: Subject, prompt: str, *, position: int | None = None, target: int | None = None
+) -> GradientAttention:
+    """Which attention the logit of token id `target` at `position` rests on, to first order.
+
+    Without a position the last one, without a target the token that the model expects there.
+    Raises `WorkbenchError` for a position or token that is not there, or a prompt too long to keep its gradients.
+    """
+    ids, card = subject.encode(prompt), subject.card
+    n = ids.shape[1]
+    position = n - 1 if position is None else position
+    if not 0 <= position < n:
+        raise WorkbenchError(f"The prompt has positions 0 to {n - 1}, not {position}.")
+    if target is not None and not 0 <= target < card.d_vocab:
+        raise WorkbenchError(
+            f"The vocabulary of {subject.name} ends at {card.d_vocab - 1}; there is no token {target}."
+        )
+    if card.n_layers * card.n_heads * n * n > LARGEST_GRADIENT:
+        most = int((LARGEST_GRADIENT / card.n_layers / card.n_heads) ** 0.5)
+        raise WorkbenchError(f"Gradients of {subject.name} fit up to {most} tokens; the prompt has {n}. Shorten it.")
+    patterns: dict[int, Tensor] = {}
+
+    def follow(pattern: Tensor, hook: Any, layer: int) -> Tensor:
+        # The weights take no gradient, so the first pattern starts the graph and the later ones are part of it.
+        pattern = pattern if pattern.requires_grad else pattern.detach().requires_grad_()
+        pattern.retain_grad()
+        patterns[layer] = pattern
+        return pattern
+
+    hooks = [(name, partial(follow, layer=i)) for i, name in enumerate(pattern_hooks(subject))]
+    with torch.enable_grad():
+        logits = subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, position]
+        token = int(logits.argmax()) if target is None else target
+        if not logits.requires_grad:  # the pattern is only reported, and nothing is worked out from it
+            raise WorkbenchError(f"{subject.name} does not let gradients through its attention pattern.")
+        logits[token].backward()
+    heads = np.zeros((card.n_layers, card.n_heads), np.float32)
+    relevance = torch.eye(n, dtype=logits.dtype)
+    for layer in range(card.n_layers):
+        pattern, gradient = patterns[layer], patterns[layer].grad
+        if gradient is None:
+            raise WorkbenchError(f"{subject.name} does not let gradients through its attention pattern.")
+        weighted = (pattern.detach() * gradient).clamp_min(0)[0].cpu()
+        heads[layer] = weighted.sum((-2, -1)).numpy()
+        relevance = relevance + weighted.mean(0).to(relevance) @ relevance
+    relevance = relevance - torch.eye(n, dtype=logits.dtype)
+    name = subject.tokens(torch.tensor([token]))[0]
+    return GradientAttention(position, name, float(logits[token].detach()), heads, relevance[position].float().numpy())
+
+
+def _check(found: Attention, position: int) -> None:
+    if not 0 <= position < len(found.tokens):
+        raise WorkbenchError(f"The prompt has positions 0 to {len(found.tokens) - 1}, not {position}.")

@@ -1,0 +1,1 @@
+"""How a model knows order: the encoding itself, and what heads and stream do with it."""
