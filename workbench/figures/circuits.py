@@ -66,7 +66,9 @@ def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Fig
         showlegend=False,
     )
     found = style.figure([*lines, nodes], title="The strongest edges", height=max(360, 24 * n_layers))
-    found.update_xaxes(visible=False)
+    across = [x for x, _ in places.values()] or [0.0]
+    span = max(across) - min(across) or 1.0
+    found.update_xaxes(visible=False, range=[min(across) - 0.04 * span, max(across) + 0.16 * span])  # room for names
     found.update_yaxes(title_text="layer", showgrid=True, range=[-1.6, n_layers + 0.6])
     return found
 
