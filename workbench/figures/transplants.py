@@ -1,6 +1,7 @@
 """Where a fine-tuning gain lives: shares of parts, of growing stacks of layers, of heads, of activations; the path."""
 
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -193,7 +194,7 @@ def path(points: pd.DataFrame, *, metric: str, title: str = "") -> go.Figure:
             annotation_position="top",
         )
     found.update_xaxes(title_text="alpha: base + alpha (tuned − base)", dtick=0.25)
-    found.update_yaxes(title_text=metric)
+    found.update_yaxes(title_text="<br>".join(wrap(metric, 36)))
     return found
 
 
