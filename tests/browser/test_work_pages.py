@@ -109,7 +109,7 @@ def test_a_training_run_goes_on_while_another_page_is_read(
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_text("30 / 30")).to_be_visible()
     expect(page.get_by_role("figure", name="Loss against step").last).to_contain_text("validation")
-    expect(page.get_by_role("link", name="Attention").last).to_have_attribute("href", re.compile("model=run%3A"))
+    expect(page.get_by_role("link", name="Attention").last).to_have_attribute("href", re.compile("model.*run%3A"))
 
 
 def test_a_run_survives_a_reload_stops_and_is_resumed(open_page: Callable[..., Page], corpus: Path) -> None:
@@ -173,9 +173,9 @@ def test_models_are_evaluated_and_two_of_them_compared(
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
     page.get_by_text("Samples", exact=True).click()
     expect(page.get_by_text("Sample", exact=False).first).to_be_visible()
-    expect(page.locator("a[href*='attention'][href*='prompt=']").first).to_be_visible()
-    patching = page.locator("a[href*='patching'][href*='corrupted=']").first
-    expect(patching).to_have_attribute("href", re.compile("clean=.*corrupted=.*answer=.*wrong="))
+    expect(page.locator("a[href*='attention'][href*='prompt']").first).to_be_visible()
+    patching = page.locator("a[href*='patching'][href*='corrupted']").first
+    expect(patching).to_have_attribute("href", re.compile("clean.*corrupted.*answer.*wrong"))
     page.get_by_text("Reliability", exact=True).click()
     expect(page.get_by_role("paragraph").filter(has_text="expected calibration error")).to_have_count(3)
 
@@ -188,7 +188,7 @@ def test_compare_shows_the_difference_and_a_head_map(
         page.get_by_role("button", name="Measure", exact=True).click()
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
-    expect(page.locator("a[href*='attention'][href*='prompt=']").first).to_be_visible()  # the samples behind it
+    expect(page.locator("a[href*='attention'][href*='prompt']").first).to_be_visible()  # the samples behind it
     page.get_by_test_id("stMain").get_by_text("Heads", exact=True).click()
     heads = page.get_by_test_id("stPlotlyChart").filter(has_text="Jensen-Shannon distance")
     expect(heads).to_be_visible(timeout=LONG)
