@@ -11,6 +11,7 @@ from workbench.errors import WorkbenchError
 from workbench.training import Recipe
 from workbench.ui import samples, words
 from workbench.ui.evaluations import score_table, spread, verdict
+from workbench.ui.links import carried
 from workbench.ui.pairs import pair
 from workbench.ui.recipes import checked
 
@@ -121,3 +122,10 @@ def test_a_recipe_that_makes_no_sense_is_refused_before_it_starts(changes: dict,
     recipe = Recipe.from_dict({"title": "x", "corpus": {"sources": ["a.txt"]}, **changes})
     with pytest.raises(WorkbenchError, match=said):
         checked(recipe)
+
+
+def test_of_a_link_only_what_its_page_can_read_is_taken() -> None:
+    good = {"model": "shelf-base", "models": ["a", "b"], "measure": "true"}
+    assert carried(json.dumps(good)) == good
+    assert carried(json.dumps({"prompt": ["a"], "models": "a", "theme": "dark", "head": 3})) == {}
+    assert carried("{") == carried("[1]") == {}

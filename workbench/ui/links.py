@@ -36,17 +36,26 @@ def page_link(page: str, label: str, *, icon: str | None = None, **query: str | 
 
 
 def arrive() -> None:
-    """Give the widgets of a page what the link to it carries. A link that someone has spoilt is passed over."""
-    carried = st.query_params.get(SHOWN)
-    if carried is None:
+    """Give the widgets of a page what the link to it carries."""
+    text = st.query_params.get(SHOWN)
+    if text is None:
         return
     del st.query_params[SHOWN]
+    for key, value in carried(text).items():
+        st.query_params[key] = value
+        st.session_state[key] = value == "true" if value in ("true", "false") else value
+
+
+def carried(text: str) -> dict[str, str | list[str]]:
+    """What a link's parameter says, by `KEYS`; what someone has spoilt in it is passed over."""
     try:
-        found = json.loads(carried)
+        found = json.loads(text)
     except ValueError:
-        return
-    for key, value in found.items() if isinstance(found, dict) else ():
-        several = isinstance(value, list) and all(isinstance(part, str) for part in value)
-        if key in KEYS and (isinstance(value, str) or several):
-            st.query_params[key] = value
-            st.session_state[key] = value == "true" if value in ("true", "false") else value
+        return {}
+    return {key: value for key, value in found.items() if _fits(key, value)} if isinstance(found, dict) else {}
+
+
+def _fits(key: str, value: object) -> bool:
+    if key == "models":
+        return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return key in KEYS and isinstance(value, str)
