@@ -133,7 +133,7 @@ def test_a_run_survives_a_reload_stops_and_is_resumed(open_page: Callable[..., P
 def test_the_cost_of_a_recipe_is_measured_before_it_starts(open_page: Callable[..., Page]) -> None:
     page = open_page("train", recipe="tiny")
     page.get_by_role("button", name="What will it cost?").click()
-    expect(page.get_by_test_id("stDataFrame").first).to_be_visible(timeout=LONG)
+    expect(page.get_by_role("cell", name="peak memory")).to_be_visible(timeout=LONG)
     expect(page.get_by_test_id("stAlert").filter(has_text="error")).to_have_count(0)
 
 
