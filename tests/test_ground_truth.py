@@ -5,15 +5,18 @@ import pytest
 import torch
 
 from tests import toys
+from workbench.errors import WorkbenchError
 from workbench.interp.causal.circuit_audit import exact_losses
+from workbench.interp.causal.direct import attribute
 from workbench.interp.causal.edges import graph_of
 from workbench.interp.causal.packed import engine
 from workbench.interp.causal.pairs import pair
 from workbench.interp.causal.patching import patch
-from workbench.interp.causal.probes import Item, Items, Probe
+from workbench.interp.causal.probes import Item, Items, Probe, generate, read_probe
 from workbench.interp.causal.probing import sweep_items
 from workbench.interp.causal.question import question_of
 from workbench.interp.causal.sweep import Settings
+from workbench.subjects import load
 from workbench.subjects.intervention import Edit, Intervention, apply
 
 P = 113
@@ -118,3 +121,14 @@ def test_the_sum_goes_through_the_mlp_and_is_gathered_by_patterns_that_do_not_lo
         }
         assert maps["mlp_out"][0, 2] > 0.98  # not the connection past it
         assert np.abs(maps["z"] - maps["v"]).max() < 0.06 and np.abs(maps["q"]).max() < 0.01
+
+
+def test_the_name_movers_of_gpt2_are_those_that_wang_et_al_found():
+    try:
+        subject = load("gpt2")
+    except WorkbenchError:
+        pytest.skip("GPT-2's weights are not here: it needs `gpt2` in the Hugging Face cache")
+    items = generate(subject, read_probe("ioi"), 40).items
+    heads = np.mean([attribute(subject, item.pair).heads for item in items], 0)
+    most = {divmod(int(place), heads.shape[1]) for place in np.argsort(-heads, axis=None)[:5]}
+    assert {(9, 9), (10, 0), (9, 6)} <= most  # arXiv:2211.00593
