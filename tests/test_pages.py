@@ -49,6 +49,14 @@ LONG = [
 """These train or benchmark for up to a minute each."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_home(home, tmp_path_factory):
+    """A home without the runs of other tests: the page of a failed run says so in red, and rightly."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("pages")))
+        yield
+
+
 def opened(name: str, query: dict) -> AppTest:
     """A page, run as its URL asks."""
     app = AppTest.from_file(str(paths.shelf("pages") / f"{name}.py"), default_timeout=300)
