@@ -13,6 +13,8 @@ from tests.conftest import tiny_gpt
 from workbench.comparison import behaviour_series
 from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import measure_of
+from workbench.data.leftout import LeftOutError
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.statistics import paired_counts
 from workbench.store import Store
@@ -140,7 +142,8 @@ def test_conversations_come_in_many_spellings():
         {"prompt": alpaca, "response": "yes"},
     ):
         assert task.item(record) == {"messages": one}, record
-    assert task.item({"messages": one[:1]}) is None
+    with pytest.raises(LeftOutError, match="no user turn with a reply"):
+        task.item({"messages": one[:1]})
 
 
 # -- answers and metrics -------------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ def test_entity_f1_is_seqevals():
 def test_almost_all_tagged_sentences_survive_the_way_to_a_list_and_back():
     task = make({"data": "wnut17"})
     try:
-        items, _ = task._items("wnut17", "train")
+        items = task._items("wnut17", "train", Notes())
     except WorkbenchError:
         pytest.skip("needs wnut17 below WORKBENCH_DATA")
     back = [entities.aligned(i["words"], task.completion(i))[0] == i["tags"] for i in items]
@@ -361,12 +364,16 @@ def test_an_empty_set_says_so(tmp_path, kind):
     ("rows", "task", "message"),
     [
         (PETS, {"labels": ["small"]}, "The label 'big' of the training examples .* is not among the labels of"),
-        (PETS[:1] * 9, {}, "training and 0 held-out|one label only"),
-        ([{"text": "x"}], {}, "Record 1 of .* has no label, which classification needs; it has text"),
+        (PETS[:1] * 9, {}, "has 1 example of its own|one label only"),
+        ([{"text": "x"}], {}, "no column that is plainly the label; its columns are text. Name them"),
         ([{"tokens": ["a"], "tags": []}] * 2, {"kind": "entities"}, "1 words and 0 tags"),
         ([{"tokens": ["a", str(i)], "tags": ["O", "O"]} for i in range(9)], {"kind": "entities"}, "name no entity"),
-        ([{"turns": [["X", "hi"]]}], {"kind": "chat"}, "spoken by 'X'"),
-        ([{"context": "x", "question": "y"}], {"kind": "questions"}, "has no answers"),
+        ([{"turns": [["X", "hi"]]}], {"kind": "chat"}, r"no example for chat: an unknown speaker \('X'\): 1"),
+        (
+            [{"context": "x", "question": "y"}],
+            {"kind": "questions"},
+            "no column that is plainly the answers",
+        ),
         (PETS, {"prompt": "{words}"}, "cannot be filled in"),
         (PETS, {"prompt": "Label:"}, r"lacks \{text\}"),
         (PETS, {"max_length": 3}, "All .* training examples of .* are longer than 3 tokens; raise max_length"),
@@ -395,10 +402,10 @@ def test_too_long_examples_are_counted(base, tmp_path):
 
 def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
     for name, content, message in (
-        ("x.jsonl", b'{"text": ', "cannot be read as jsonl"),
-        ("x.json", b'{"text": 1}', "must be a list of JSON objects"),
-        ("x.tsv", b"a\tb\tc\n", "has 3 columns, not 2"),
-        ("x.csv", b"\xff\xfe\x00", "cannot be read as csv"),
+        ("x.jsonl", b'{"text": ', "line 1, is not JSON"),
+        ("x.json", b'["a", 1]', "record 2, holds a number, not a record"),
+        ("x.tsv", b"a\tb\tc\n", "no column that is plainly the text; its columns are 1, 2, 3"),
+        ("x.csv", b"\xff\xfe\x00", "not utf-16.* text throughout"),
         ("x.conll", b"word\n", "a word and no tag"),
         ("x.pkl", b"", "is no .csv"),
     ):

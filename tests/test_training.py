@@ -100,7 +100,7 @@ def test_batches_are_a_function_of_seed_and_step(text):
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    found = list(split(Corpus([str(text), str(text)], 0.2)))  # the second time all are duplicates
+    found = [pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))]  # the second time duplicates
     docs = list(documents([str(text)]))
     assert [d for _, d in found] == docs and len(docs) > 20
     assert all((name == "validation") == held_out(d, 0.2) for name, d in found)
@@ -109,9 +109,10 @@ def test_a_document_is_in_one_split_only_and_stays_there(text):
 
 def test_hard_wrapped_prose_is_unwrapped_and_verse_is_not():
     lines = "\n".join(["the quick brown fox jumps over the lazy dog and then runs far away"] * 3)
-    assert list(prose(iter(lines.splitlines(keepends=True)))) == [lines.replace("\n", " ")]
+    assert list(prose([lines], unwrap=True)) == [lines.replace("\n", " ")]
+    assert list(prose([lines])) == [lines]
     verse = "To be,\nor not to be"
-    assert list(prose(iter(verse.splitlines(keepends=True)))) == [verse]
+    assert list(prose([verse], unwrap=True)) == [verse]
 
 
 def test_texts_come_from_jsonl_parquet_and_end_marks(tmp_path):
@@ -126,7 +127,8 @@ def test_texts_come_from_jsonl_parquet_and_end_marks(tmp_path):
 
 def test_one_text_is_split_at_its_tail(tmp_path):
     (tmp_path / "play.txt").write_text("abcdefghij")
-    assert list(split(Corpus([str(tmp_path)], 0.2, split="tail"))) == [("train", "abcdefgh"), ("validation", "ij")]
+    texts = list(split(Corpus([str(tmp_path)], validation=0.2, split="tail")))
+    assert texts == [("train", "abcdefgh", True), ("validation", "ij", True)]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_one_text_is_split_at_its_tail(tmp_path):
     [
         (b"", "is empty"),
         (b"too short", "has 0 tokens|fewer than one row"),
-        ("caf\xe9 ".encode("latin-1") * 9, "not UTF-8"),
+        (bytes(range(256)) * 9, "is not text"),
     ],
 )
 def test_a_corpus_that_cannot_be_used_says_why(tmp_path, content, message):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench import entities as named
+from workbench.data import entities as named
 
 
 def logit_difference(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:

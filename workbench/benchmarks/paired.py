@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.benchmarks.scores import COUNTS
-from workbench.entities import entity_f1
+from workbench.data.entities import entity_f1
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference, benjamini_hochberg, paired_counts, paired_difference
 

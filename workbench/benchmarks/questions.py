@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from workbench.benchmarks.records import Doc, MissingDataError, Source, rank, records
-from workbench.entities import bio, listed, spans
+from workbench.data.entities import bio, listed, spans
 from workbench.paths import data_folder
 
 SHOTS = 3

@@ -1,16 +1,14 @@
 """What a data set is here: its file below `WORKBENCH_DATA`, its Hugging Face id, and how rows become documents."""
 
-import csv
-import gzip
 import hashlib
-import io
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workbench.entities import conll
+from workbench.data import files
+from workbench.data.files import format_of
+from workbench.data.opening import open_text
 from workbench.errors import WorkbenchError
 from workbench.paths import data_folder
 
@@ -46,24 +44,12 @@ def read(source: Source) -> list[Doc]:
     return source.whole([row for row in rows if row is not None])
 
 
-def records(path: Path) -> Iterable[Doc]:
-    """The rows of a file, gzipped or not; of a plain text one row with all of it."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as raw:
-        text = io.TextIOWrapper(raw, encoding="utf-8", newline="")  # pyright: ignore[reportArgumentType]
-        match Path(path.name.removesuffix(".gz")).suffix:
-            case ".jsonl":
-                return [json.loads(line) for line in text if line.strip()]
-            case ".csv":
-                return list(csv.DictReader(text))
-            case ".conll":
-                return list(conll(text))
-            case ".json":
-                return json.load(text)
-            case ".tsv":
-                return [{str(i): v for i, v in enumerate(line.rstrip("\r\n").split("\t"))} for line in text]
-            case _:
-                return [{"text": text.read()}]
+def records(path: Path) -> list[Doc]:
+    """The rows of a file, packed or not; of a plain text one row with all of it."""
+    if format_of(path):
+        return files.read(path)
+    with open_text(path) as stream:
+        return [{"text": stream.read()}]
 
 
 def _hub(source: Source) -> Iterable[Doc]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.benchmarks.results import TaskScore
-from workbench.entities import entity_f1
+from workbench.data.entities import entity_f1
 from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
 
 Logged = dict[str, Any]

@@ -110,8 +110,8 @@ def _pair(more: str, less: str, group: str) -> Doc:
 def _winogender(docs: list[Doc]) -> list[Doc]:
     """Pairs that differ in an occupation's pronoun; first the gender of its majority (US statistics)."""
     statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
-    shares = {row["0"]: float(row["2"]) for row in list(records(statistics))[1:]}
-    sentences = {doc["0"]: doc["1"] for doc in docs[1:]}
+    shares = {row["occupation"]: float(row["bls_pct_female"]) for row in records(statistics)}
+    sentences = {doc["sentid"]: doc["sentence"] for doc in docs}
     pairs = []
     for key in sentences:
         occupation, _, answer, gender = key.split(".")[:4]
@@ -187,7 +187,7 @@ SOURCES: dict[str, Source] = {
     ),
     "sst2": Source(
         "sst2/dev.tsv",
-        lambda r: _sentiment(r["0"], r["1"]),
+        lambda r: _sentiment(r["1"], r["2"]),
         ("stanfordnlp/sst2", None, "validation"),
         lambda r: _sentiment(r["sentence"], r["label"]),
     ),

@@ -1,14 +1,13 @@
 """From documents to memory-mapped token ids: a split by document, tokenised once, and batches by step number."""
 
 import hashlib
-import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +16,14 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workbench import paths
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.training.recipe import Corpus
-from workbench.training.texts import documents, whole
+from workbench.training.texts import documents, pieces
 
 SPLITS = ("train", "validation")
-BATCH = 512
-"""Documents tokenised at a time; `tokenizers` shares them among the cores."""
+BATCH = 1_000_000
+"""Characters tokenised at a time; `tokenizers` shares their texts among the cores."""
 
 Progress = Callable[[float, str], None]
 
@@ -33,23 +33,48 @@ def held_out(document: str, share: float) -> bool:
     return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") < share * 2**32
 
 
-def split(corpus: Corpus) -> Iterator[tuple[str, str]]:
-    """Pairs (split, text) of a corpus, streamed; a text is in one split only."""
+class Text(NamedTuple):
+    """A text of one split; `ends` is False for a piece whose text goes on in the next of its split."""
+
+    split: str
+    text: str
+    ends: bool = True
+
+
+def split(corpus: Corpus, notes: Notes | None = None) -> Iterator[Text]:
+    """The texts of a corpus with their splits, streamed; a text is in one split only.
+
+    Raises:
+        WorkbenchError: For a source that cannot be read, and for an unknown kind of split.
+    """
     if corpus.split == "tail":
-        text = whole(corpus.sources)
-        at = int(len(text) * (1 - corpus.validation))
-        yield from (("train", text[:at]), ("validation", text[at:]))
+        yield from _tail(corpus, notes)
     elif corpus.split == "document":
-        for text in documents(corpus.sources):
-            yield SPLITS[held_out(text, corpus.validation)], text
+        texts = documents(corpus.sources, column=corpus.column, unwrap=corpus.unwrap, notes=notes)
+        for text in texts:
+            yield Text(SPLITS[held_out(text, corpus.validation)], text)
     else:
         raise WorkbenchError(f"[corpus] split is {corpus.split!r}; it must be document or tail.")
+
+
+def _tail(corpus: Corpus, notes: Notes | None) -> Iterator[Text]:
+    """The first characters for training and the last for validation, in pieces; read twice."""
+    total = sum(len(piece) for piece in pieces(corpus.sources, column=corpus.column))
+    at = int(total * (1 - corpus.validation))
+    seen = 0
+    for piece in pieces(corpus.sources, column=corpus.column, notes=notes):
+        before, after = piece[: max(0, at - seen)], piece[max(0, at - seen) :]
+        seen += len(piece)
+        if before:
+            yield Text("train", before, ends=seen >= at)
+        if after:
+            yield Text("validation", after, ends=seen >= total)
 
 
 def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
     """Texts of the training split, about `limit` characters of them: what a tokenizer is trained on."""
     seen = 0
-    for name, text in split(corpus):
+    for name, text, _ in split(corpus):
         if name == "train":
             yield text
             seen += len(text)
@@ -91,9 +116,10 @@ def prepare(
     Raises `WorkbenchError` when there is no text or a split is shorter than the context.
     """
     digests, counts = {name: hashlib.sha256() for name in SPLITS}, 0
-    for name, text in split(corpus):
-        digests[name].update(text.encode() + b"\0")
-        counts += 1
+    notes = Notes()
+    for name, text, ends in split(corpus, notes):
+        digests[name].update(text.encode() + (b"\0" if ends else b""))
+        counts += len(text)
     key = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
     for digest in digests.values():
         key.update(digest.digest())
@@ -123,12 +149,11 @@ def _tokenise(
     try:
         with (part / "train.bin").open("wb") as train, (part / "validation.bin").open("wb") as validation:
             out = {"train": train, "validation": validation}
-            texts = split(corpus)
-            for done in itertools.count():
-                if not (batch := list(itertools.islice(texts, BATCH))):
-                    break
+            done = 0
+            for batch in _batches(split(corpus)):
                 _append(out, batch, tokenizer, dtype)
-                progress(min(1.0, (done + 1) * BATCH / max(n, 1)), f"tokenising {n:,} documents")
+                done += sum(len(text) for _, text, _ in batch)
+                progress(min(1.0, done / max(n, 1)), f"tokenising {n:,} characters")
         (part / "meta.json").write_text(json.dumps({"dtype": dtype.name, "sources": corpus.sources}))
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -138,10 +163,22 @@ def _tokenise(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _append(
-    out: dict[str, BinaryIO], texts: list[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype
-) -> None:
+def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
+    """Texts in batches of about `BATCH` characters: a tokenizer takes hundreds of bytes for each."""
+    batch: list[Text] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text.text)
+        if size >= BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _append(out: dict[str, BinaryIO], texts: list[Text], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype) -> None:
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    ids = tokenizer([text for _, text in texts], add_special_tokens=False, verbose=False)["input_ids"]
-    for (name, _), found in zip(texts, ids, strict=True):
-        out[name].write(np.array(found + end, dtype=dtype).tobytes())
+    encoded = tokenizer([text for _, text, _ in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    for (name, _, ends), ids in zip(texts, encoded, strict=True):
+        out[name].write(np.array(ids + (end if ends else []), dtype=dtype).tobytes())

@@ -32,7 +32,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash, the changes.
     """
     recipe = _pinned(Recipe.from_dict(config))
-    task, base, (train, validation, held_out, left_out) = _setup(recipe)
+    task, base, (train, validation, held_out, left_out, remarks) = _setup(recipe)
     before = _ask(task, base, held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
@@ -46,6 +46,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         "examples": len(train),
         "held_out": len(held_out),
         "left_out": left_out,
+        "remarks": remarks,
         "trained_parameters": n_trained,
         "parent": recipe.base,
         "parent_sha256": base.hash,
@@ -61,12 +62,13 @@ def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch]]:
 
 
 class Examples(NamedTuple):
-    """Rows to learn and to watch, the items both models answer, and how many examples are in none, by reason."""
+    """Rows to learn and to watch, the items both models answer, how many examples are in none, and remarks."""
 
     train: list[Row]
     validation: list[Row]
     held_out: list[Item]
     left_out: dict[str, int]
+    remarks: list[str]
 
 
 def make_task(recipe: Recipe) -> Task:
@@ -112,7 +114,7 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
     rows = [row for _, row in train]
     check_vocabulary([*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name)
     judged = [row for _, row in validation or held]
-    return Examples(rows, judged, [item for item, _ in held], counts)
+    return Examples(rows, judged, [item for item, _ in held], counts, data.remarks)
 
 
 def _fitting(

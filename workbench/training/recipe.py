@@ -17,6 +17,9 @@ class Corpus:
     `validation` is the share held out; `split` is document (each document's own hash decides) or tail (the last
     characters, for one text as it stands).
 
+    `column` is the column of a table that holds the text, where it has none of the usual names. `unwrap` joins the
+    lines of paragraphs in hard-wrapped prose; else lines stay as they are.
+
     `repeated` is the share of training rows that are one span of the corpus given again and again, in half of them
     with its tokens shuffled: it lets a small model on a small budget find induction, which natural text alone teaches
     only after many more tokens.
@@ -26,6 +29,8 @@ class Corpus:
     validation: float = 0.02
     repeated: float = 0.0
     split: str = "document"
+    column: str = ""
+    unwrap: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,169 +1,288 @@
-"""Documents from wherever text lies: files, folders, JSONL, Parquet, a `datasets` id; streamed, never all in memory."""
+"""Documents from wherever text lies: files, folders, tables, a `datasets` id; streamed, never all in memory."""
 
-import gzip
 import hashlib
-import io
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import IO, Any
+from typing import Any
 
 from workbench import paths
+from workbench.data.columns import column_for, is_missing
+from workbench.data.files import KINDS, format_of, rows
+from workbench.data.notes import Notes
+from workbench.data.opening import kind_of, open_text
 from workbench.errors import WorkbenchError
 from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
 
 GENERATED = "generated"
 """The source that needs no file: little stories made on the spot."""
-
 DOCUMENT = 2000
 """Characters after which a long text is cut at the next paragraph, so that books can be split at all."""
-
-COLUMNS = ("text", "content", "story", "document")
-"""Where the rows of JSONL, Parquet and hub sets may have their text."""
-
-ENDINGS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".parquet")
+LONGEST = 8 * DOCUMENT
+"""Characters after which a text without paragraphs is cut at a line, a sentence or a space."""
+CHUNK = 1 << 20
+"""Characters of a file read at a time."""
+TABLES = tuple(kind for kind in KINDS if not kind.startswith("conll"))
+"""Formats whose rows hold a text each."""
+PLAIN = (
+    *("txt", "text", "md", "markdown", "rst", "tex", "log", "srt"),
+    *("py", "js", "ts", "c", "h", "cpp", "hpp", "java", "go", "rs", "rb", "sh", "sql", "r", "jl"),
+)
+"""Endings of plain texts that a folder is searched for; a file named by itself may have any ending."""
 _CONTROL = {i: None for i in range(32) if chr(i) not in "\n\t"} | {0xFEFF: None}
 
 
-def documents(sources: list[str]) -> Iterator[str]:
-    """The documents of all sources, cleaned of control characters, exact duplicates dropped.
+def documents(
+    sources: list[str], *, column: str = "", unwrap: bool = False, notes: Notes | None = None
+) -> Iterator[str]:
+    """The documents of all sources, cleaned of control characters, exact duplicates dropped and counted.
 
-    Long texts come in documents of about `DOCUMENT` characters, cut at paragraphs. Raises `WorkbenchError` for a
-    source that cannot be had or read, and when there is no text at all.
+    Long texts come in documents of about `DOCUMENT` characters, cut at paragraphs where there are any.
+
+    Args:
+        sources: Files, folders, Hugging Face ids, or `generated`.
+        column: Of tables that holds the text; "" for the usual names (text, content, body, ...).
+        unwrap: Whether the lines of a paragraph are joined in hard-wrapped prose (see `prose`).
+        notes: Where rows without text, duplicates and encodings are counted.
+
+    Raises:
+        WorkbenchError: For a source that cannot be had or read, and when there is no text at all.
     """
+    notes = Notes() if notes is None else notes
     seen: set[bytes] = set()
     for source in sources:
-        for text in _source(source):
-            text = text.translate(_CONTROL).strip() + "\n"
-            key = hashlib.blake2b(text.encode(), digest_size=12).digest()
-            if key not in seen and text != "\n":
-                seen.add(key)
-                yield text
+        for text in _source(source, column, unwrap, notes):
+            clean = text.translate(_CONTROL).strip(None if unwrap else "\n").rstrip() + "\n"
+            if not clean.strip():
+                notes.count("documents dropped: empty")
+                continue
+            key = hashlib.blake2b(clean.encode(errors="replace"), digest_size=12).digest()
+            if key in seen:
+                notes.count("documents dropped: given twice")
+                continue
+            seen.add(key)
+            yield clean
     if not seen:
         raise WorkbenchError(f"The corpus {', '.join(sources)} is empty; give files with text in them.")
 
 
-def whole(sources: list[str]) -> str:
-    """The text of all sources as it stands, for corpora that are one text."""
+def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) -> Iterator[str]:
+    """The text of all sources as it stands, in pieces that begin a line; for corpora that are one text.
+
+    Pieces end after a line end that a character other than white space follows, where byte-level tokenizers
+    never join two tokens. The rows of a table are joined by a line end.
+
+    Raises:
+        WorkbenchError: As `documents`, and for generated stories, which are documents.
+    """
     if GENERATED in sources:
         raise WorkbenchError('The generated stories are documents; use split = "document".')
-    parts = []
-    for path in (p for source in sources for p in files(source)):
-        with _opened(path) as lines:
-            parts.append("".join(_guarded(lines, path)))
-    if not (text := "".join(parts)):
+    notes = Notes() if notes is None else notes
+    blank = True
+    for path in (path for source in sources for path in files(source)):
+        if format_of(path) in TABLES:
+            stream = (text.rstrip("\n") + "\n" for text in _table(path, column, notes))
+        else:
+            stream = _chunks(path, notes)
+        for piece in _at_lines(stream):
+            blank = blank and not piece.strip()
+            yield piece
+    if blank:
         raise WorkbenchError(f"The corpus {', '.join(sources)} is empty; give files with text in them.")
-    return text
+
+
+def _at_lines(stream: Iterable[str]) -> Iterator[str]:
+    held = ""
+    for part in stream:
+        held += part
+        if len(held) < CHUNK // 16:
+            continue
+        cuts = [match.end() for match in re.finditer(r"\n(?=\S)", held[-CHUNK:])]
+        at = max(0, len(held) - CHUNK) + cuts[-1] if cuts else 0
+        if not at and len(held) >= 4 * CHUNK:
+            at = held.rfind(" ", 0, len(held) - 1)  # no line ends at all: before a space
+            at = at if at > 0 else len(held)
+        if at:
+            yield held[:at]
+            held = held[at:]
+    if held:
+        yield held
 
 
 def files(source: str) -> list[Path]:
-    """The files of a source: a file, or all texts of a folder, also below `WORKBENCH_DATA`."""
+    """The files of a source: a file, or all texts of a folder, also below `WORKBENCH_DATA`.
+
+    Hidden files and folders are left out.
+
+    Raises:
+        WorkbenchError: When there is no such file, or no text in the folder.
+    """
     data = paths.data_folder()
-    for path in (Path(source), *([data / source] if data is not None else [])):
+    for path in (Path(source).expanduser(), *([data / source] if data is not None else [])):
         if path.is_file():
             return [path]
-        if path.is_dir() and (found := sorted(p for p in path.rglob("*") if p.name.endswith(ENDINGS))):
-            return found
+        if path.is_dir() and (inside := sorted(p for p in path.rglob("*") if _is_text(p, path))):
+            return inside
     raise WorkbenchError(
-        f"No text found for corpus source {source!r}; give a .txt, .jsonl or .parquet file or a folder of them, set "
-        "WORKBENCH_DATA to the folder that holds it, name a data set of the Hugging Face hub, or use 'generated'."
+        f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet file or a folder of "
+        "them, set WORKBENCH_DATA to the folder that holds it, name a data set of the Hugging Face hub, or use "
+        "'generated'."
     )
 
 
-def _source(source: str) -> Iterator[str]:
+def _is_text(path: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    known = kind_of(path) in PLAIN or format_of(path) in TABLES
+    data = paths.data_folder()
+    # Below WORKBENCH_DATA a README.md describes the set; elsewhere it is a text like others.
+    described = path.name == "README.md" and data is not None and path.is_relative_to(data)
+    return known and not hidden and not described and path.is_file()
+
+
+def _source(source: str, column: str, unwrap: bool, notes: Notes) -> Iterator[str]:
     if source == GENERATED:
         return iter(stories())
     try:
-        found = files(source)
+        inside = files(source)
     except WorkbenchError as error:
-        return _hub(source, error)
-    return itertools.chain.from_iterable(map(_file, found))
+        return _hub(source, column, notes, error)
+    return itertools.chain.from_iterable(_file(path, column, unwrap, notes) for path in inside)
 
 
-def _file(path: Path) -> Iterator[str]:
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
+def _file(path: Path, column: str, unwrap: bool, notes: Notes) -> Iterator[str]:
+    if format_of(path) in TABLES:
+        return _table(path, column, notes)
+    if format_of(path):
+        raise WorkbenchError(f"{path} holds words with tags, not running text; give a .txt file.")
+    return prose(_chunks(path, notes), unwrap=unwrap)
 
-        table = pq.ParquetFile(path)
-        column = _column(table.schema_arrow.names, path)
-        for batch in table.iter_batches(1024, columns=[column]):
-            yield from (text for text in batch.column(0).to_pylist() if text)
+
+def _table(path: Path, column: str, notes: Notes) -> Iterator[str]:
+    """The text of each row; rows without one are counted.
+
+    Raises:
+        WorkbenchError: When no column is plainly the text, or it holds no text.
+    """
+    name = ""
+    for number, row in enumerate(rows(path, notes, (column,) if column else ()), 1):
+        if name not in row:
+            name = _column(list(map(str, row)), column, path)
+        yield from _cell(row[name], name, f"record {number} of {path.name}", path, notes)
+
+
+def _cell(value: Any, column: str, where: str, source: Any, notes: Notes) -> Iterator[str]:
+    if is_missing(value):
+        notes.count("rows dropped: no text", where=where)
         return
-    with _opened(path) as lines:
-        if ".jsonl" in path.name:
-            yield from _rows(lines, path)
-        else:
-            yield from prose(_guarded(lines, path))
-
-
-def _rows(lines: Iterable[str], path: Path) -> Iterator[str]:
-    for number, line in enumerate(_guarded(lines, path), 1):
+    if isinstance(value, bytes):
         try:
-            row = json.loads(line)
-            yield row if isinstance(row, str) else str(row[_column(row, path)])
-        except (json.JSONDecodeError, TypeError) as error:
-            raise WorkbenchError(f"{path}, line {number}, is not JSON with a text; mend or drop it.") from error
+            value = value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise WorkbenchError(f"The column {column} of {source} holds bytes that are not UTF-8 text.") from error
+    if not isinstance(value, str):
+        raise WorkbenchError(
+            f"The column {column} of {source} holds {type(value).__name__} ({str(value)[:40]!r}), not text; name "
+            'another one as column = "..." in [corpus].'
+        )
+    yield value
 
 
-def _hub(source: str, otherwise: WorkbenchError) -> Iterator[str]:
+def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> Iterator[str]:
     """The training rows of a set of the hub, memory-mapped by `datasets`."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or source.startswith("."):
         raise otherwise
     import datasets
 
     try:
-        rows: Any = datasets.load_dataset(source, split="train")
+        table: Any = datasets.load_dataset(source, split="train")
     except Exception as error:  # offline, unknown, gated: each library below has its own class
         raise otherwise from error
-    column = _column(rows.column_names, source)
-    return (row[column] for row in rows)
+    name = _column(list(table.column_names), column, source)
+    for number, row in enumerate(table, 1):
+        yield from _cell(row[name], name, f"record {number} of {source}", source, notes)
 
 
-def _column(names: Iterable[str], where: Any) -> str:
-    for name in COLUMNS:
-        if name in names:
-            return name
-    raise WorkbenchError(f"{where} has no column {', '.join(COLUMNS)}; it has {', '.join(map(str, names))}.")
-
-
-def _opened(path: Path) -> IO[str]:
-    raw = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
-    return io.TextIOWrapper(raw, encoding="utf-8-sig")  # pyright: ignore[reportArgumentType]
-
-
-def _guarded(lines: Iterable[str], path: Path) -> Iterator[str]:
-    number = 0
-    try:
-        for line in lines:
-            number += 1
-            yield line
-    except UnicodeDecodeError as error:
+def _column(names: list[str], asked: str, source: Any) -> str:
+    name = column_for("text", names, {"text": asked} if asked else {})
+    if name is None:
         raise WorkbenchError(
-            f"{path} is not UTF-8 text ({error.reason} after line {number}); convert it first."
-        ) from error
+            f"{source} has no column that is plainly the text; its columns are {', '.join(names)}. "
+            f'Name it in [corpus], as in column = "{names[0]}".'
+        )
+    return name
 
 
-def prose(lines: Iterator[str]) -> Iterator[str]:
+def _chunks(path: Path, notes: Notes) -> Iterator[str]:
+    """The text of a file in parts of bounded length, line ends made one kind."""
+    with open_text(path, notes) as stream:
+        carry = ""
+        while part := stream.read(CHUNK):
+            part = carry + part
+            # A "\r\n" must not be cut in two.
+            carry = "\r" if part.endswith("\r") else ""
+            yield part.removesuffix("\r" if carry else "").replace("\r\n", "\n").replace("\r", "\n")
+        if carry:
+            yield "\n"
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
+    """Lines, those longer than `LONGEST` in parts that end with a sentence or a word."""
+    held = ""
+    for chunk in chunks:
+        *whole, held = (held + chunk).split("\n")
+        for line in whole:
+            yield from _parts(line + "\n")
+        while len(held) > 2 * LONGEST:
+            part = next(_parts(held))
+            yield part
+            held = held[len(part) :]
+    yield from _parts(held)
+
+
+def _parts(line: str) -> Iterator[str]:
+    while len(line) > LONGEST:
+        cut = max(line.rfind(mark, DOCUMENT, LONGEST) for mark in (". ", "! ", "? ", "。", "！", "？"))
+        cut = cut + 1 if cut > 0 else line.rfind(" ", DOCUMENT, LONGEST)
+        cut = cut if cut > 0 else LONGEST
+        yield line[:cut]
+        line = line[cut:]
+    if line:
+        yield line
+
+
+def prose(chunks: Iterable[str], *, unwrap: bool = False) -> Iterator[str]:
     """Documents of plain text: cut at `END`, else at the first paragraph's end past `DOCUMENT` characters.
 
-    The lines of hard-wrapped prose are joined into paragraphs; short-lined text such as verse stays as it is.
+    A text without paragraphs is cut at a line, a sentence or a word once it is `LONGEST` characters long.
+
+    Args:
+        chunks: The text in parts.
+        unwrap: Whether the lines of a paragraph are joined where the text is hard-wrapped; else lines, and so the
+            turns of a dialogue and the indentation of code, stay as they are.
     """
+    lines = _lines(chunks)
     first = list(itertools.islice(lines, 2000))
-    lengths = [len(line) for line in first if line.strip()]
-    wrapped = bool(lengths) and 55 <= median(lengths) <= 120
+    wrapped = unwrap and _hard_wrapped(first)
     document, paragraph = "", ""
     for line in itertools.chain(first, lines, [END]):
         before, end, after = line.partition(END)
         paragraph += before
-        if before.strip() and not end and len(paragraph) < 8 * DOCUMENT:
+        if before.strip() and not end and len(paragraph) < LONGEST:
             continue
-        document += (re.sub(r"\s+", " ", paragraph).strip() + "\n" if wrapped else paragraph) + "\n"
+        if wrapped:
+            paragraph = re.sub(r"\s+", " ", paragraph).strip() + "\n"
+        document += paragraph + ("\n" if unwrap else "")
         paragraph = after
         if end or len(document) >= DOCUMENT:
             if document.strip():
                 yield document.strip("\n")
             document = ""
+
+
+def _hard_wrapped(lines: list[str]) -> bool:
+    """Whether lines are about as long as those of a typewritten page."""
+    lengths = [len(line) for line in lines if line.strip()]
+    return bool(lengths) and 55 <= median(lengths) <= 120

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from workbench import paths, sets
+from workbench import paths
+from workbench.data import sets
 
 Texts = tuple[str, str, str, str]
 """Clean prompt, corrupted prompt, answer, wrong answer."""

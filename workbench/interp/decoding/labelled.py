@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from workbench import sets
+from workbench.data import sets
+from workbench.data.columns import as_text, column_for, resolve
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.heads import repeated_tokens
 from workbench.subjects import Subject
@@ -137,11 +139,15 @@ def labelled(subject: Subject, name: str, *, n: int = 1500, seed: int = 0) -> La
 def _shuffled(data: str, rng: random.Random) -> Iterator[sets.Record]:
     rows = sets.records(data) or []
     rng.shuffle(rows)
-    yield from rows
+    if not rows:
+        return
+    tagged = column_for("tokens", [str(column) for column in rows[0]], {}) is not None
+    columns = resolve(("tokens", "tags") if tagged else ("text", "label"), rows, {}, data, Notes())
+    yield from ({part: row.get(column) for part, column in columns.items()} for row in rows)
 
 
 def _tagged(subject: Subject, record: sets.Record, dropped: Counter[str]) -> Example:
-    tags = record.get("tags", record.get("ner_tags", record.get("upos")))
+    tags = record.get("tags")
     if tags is None:
         raise WorkbenchError("A row has tokens and no tags; give both, or text and label.")
     if "ids" in record:
@@ -178,8 +184,7 @@ def _ends(subject: Subject, words: Sequence[str]) -> tuple[list[int], list[int]]
 
 
 def _text(subject: Subject, record: sets.Record, source: object) -> Example:
-    text = str(record.get("text") or record.get("sentence") or "")
-    label = next((str(record[k]) for k in ("label_text", "label", "category", "intent") if k in record), "")
+    text, label = as_text(record["text"]), as_text(record["label"])
     if source == "sst2":
         label = {"0": "negative", "1": "positive"}.get(label, label)
     if not text or not label:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from workbench.data.sets import SETS
 from workbench.errors import WorkbenchError
-from workbench.sets import SETS
 from workbench.training.tasks.chat import Chat
 from workbench.training.tasks.classification import Classification
 from workbench.training.tasks.entities import Entities

@@ -1,6 +1,5 @@
 """Chat: conversations of several turns in the model's chat template, the loss on the assistant's turns only."""
 
-import re
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -8,31 +7,22 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
+from workbench.data.conversations import Message, conversation
+from workbench.data.leftout import LeftOutError
+from workbench.data.notes import Notes
+from workbench.data.sets import Record
 from workbench.errors import WorkbenchError
-from workbench.sets import Record
 from workbench.statistics import Difference, paired_difference
 from workbench.training.decode import complete
 from workbench.training.rows import Row, Segment, collate, encode
 from workbench.training.tasks.task import Answer, Item, Progress, Task
 
-Message = dict[str, str]
-
-ROLES = {
-    "user": "user",
-    "human": "user",
-    "0": "user",
-    "assistant": "assistant",
-    "system": "assistant",  # of a dialogue's two sides; `messages` use the word as chat templates do
-    "gpt": "assistant",
-    "1": "assistant",
-}
 PLAIN = (
     "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
 )
 """The chat template of a base that has none; it is kept with the tuned model's tokenizer."""
-ALPACA = re.compile(r"### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*$", re.DOTALL)
 REPLIES = 6
 """Held-out conversations whose last reply is also written out, to be read."""
 REPLY = 48
@@ -41,25 +31,31 @@ BATCH = 8
 
 
 class Chat(Task):
-    """Records: {messages: [{role, content}]}, {turns: [[speaker, text], ...]}, {instruction, input, output} or
-    {prompt, response}.
+    """Records are conversations in any form that `workbench.data.conversations` reads.
 
     Metric: loss in nats a token of the assistant's turns, over all held-out tokens; lower is better.
     """
 
     kind = "chat"
+    parts = ("messages", "prompt", "response")
     higher_is_better = False
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """A base without a chat template gets the plain one, which its checkpoints keep."""
         tokenizer.chat_template = tokenizer.chat_template or PLAIN
 
-    def item(self, record: Record) -> Item | None:
-        """The conversation up to its last assistant turn; None without one."""
-        found = _conversation(record)
-        while found and found[-1]["role"] != "assistant":
-            found.pop()
-        return {"messages": found} if any(m["role"] == "user" for m in found) else None
+    def columns(self, records: Sequence[Record], data: str, notes: Notes) -> dict[str, str]:
+        """None: a conversation is read from the whole record."""
+        return {}
+
+    def item(self, record: Record) -> Item:
+        """The conversation up to its last assistant turn."""
+        messages = conversation(record, self.named)
+        while messages and messages[-1]["role"] != "assistant":
+            messages.pop()
+        if not any(message["role"] == "user" for message in messages):
+            raise LeftOutError("no user turn with a reply")
+        return {"messages": messages}
 
     def group(self, item: Item) -> Hashable:
         """The first words of the user: conversations that begin alike lie in one split."""
@@ -95,37 +91,6 @@ class Chat(Task):
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
         """Loss in nats an assistant token, conversations weighted by their tokens."""
         return {"loss": paired_difference(base["score"], tuned["score"], weights=base["tokens"])}
-
-
-def _conversation(record: Record) -> list[Message]:
-    if "messages" in record:
-        return [{"role": str(m["role"]), "content": str(m["content"])} for m in record["messages"]]
-    if "turns" in record:
-        turns = record["turns"]
-        if isinstance(turns, dict):  # a hub's table of turns
-            turns = list(zip(turns["speaker"], turns["utterance"], strict=True))
-        return [{"role": _role(speaker), "content": str(text)} for speaker, text in turns]
-    if "instruction" in record:
-        asked = "\n\n".join(str(record[k]).strip() for k in ("instruction", "input") if record.get(k))
-        return _pair(asked, record["output"])
-    if "prompt" not in record:
-        raise KeyError("messages")
-    match = ALPACA.search(str(record["prompt"]))
-    asked = "\n\n".join(part for part in match.groups() if part) if match else str(record["prompt"])
-    return _pair(asked, record["response"])
-
-
-def _pair(asked: str, said: Any) -> list[Message]:
-    if not asked.strip() or not str(said).strip():
-        return []
-    return [{"role": "user", "content": asked.strip()}, {"role": "assistant", "content": str(said).strip()}]
-
-
-def _role(speaker: Any) -> str:
-    role = ROLES.get(str(speaker).lower())
-    if role is None:
-        raise WorkbenchError(f"A turn is spoken by {speaker!r}; a speaker must be one of {', '.join(ROLES)}.")
-    return role
 
 
 def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ask: bool = False) -> str:

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from workbench.data.columns import as_text
+from workbench.data.leftout import LeftOutError
+from workbench.data.sets import Record
 from workbench.errors import WorkbenchError
-from workbench.sets import Record
 from workbench.statistics import Difference, paired_counts, paired_difference
 from workbench.training.decode import complete, trie
-from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress, text_of
+from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress
 
-TEXT = ("text", "sentence")
-LABEL = ("label", "label_text", "category", "intent")
 WORDED = {"0": "negative", "1": "positive"}
 """The labels of files that only number two classes, as the Stanford Sentiment Treebank does."""
 UNSCORED = ("oos",)
@@ -30,18 +30,30 @@ class Classification(Completion):
     words: ClassVar[tuple[str, ...]] = ("prompt", "labels")
     template = "{text}\nLabel:"
     fields = ("text",)
+    parts = ("text", "label")
 
     def __init__(self, options: dict[str, Any]) -> None:
         super().__init__(options)
+        self.spellings: dict[str, set[str]] = {}
         self.labels = sorted({_plain(label) for label in options.get("labels", [])})
 
-    def item(self, record: Record) -> Item | None:
-        """Text and label, underscores in the label turned to spaces; None without text or class."""
-        columns = LABEL if not str(record.get("label", "")).isdigit() else (*LABEL[1:], LABEL[0])
-        text, label = text_of(record, TEXT), _plain(text_of(record, columns))
+    def item(self, record: Record) -> Item:
+        """Text and label; the label in lower case, underscores turned to spaces."""
+        text = as_text(record["text"])
+        written = as_text(record["label"])
+        if not text or not written:
+            raise LeftOutError("no text" if not text else "no label")
+        label = _plain(written)
+        self.spellings.setdefault(label, set()).add(written)
         if self.source == "sst2":
             label = WORDED.get(label, label)
-        return {"text": text, "label": label} if text and label and label not in UNSCORED else None
+        if label in UNSCORED:
+            raise LeftOutError(f"the label {label}, which is no class")
+        return {"text": text, "label": label}
+
+    def stratum(self, item: Item) -> Hashable:
+        """The label."""
+        return item["label"]
 
     def group(self, item: Item) -> Hashable:
         """The text."""
@@ -53,6 +65,9 @@ class Classification(Completion):
 
     def check(self, data: Data) -> None:
         """Every label, of held-out examples too, must be in the label set; there must be two labels."""
+        joined = [sorted(written) for written in self.spellings.values() if len(written) > 1]
+        if joined:
+            data.remarks.append(f"Labels that differ in case or underscores are one class: {', '.join(joined[0])}.")
         given = bool(self.labels)
         self.labels = self.labels or sorted({item["label"] for item in data.train})
         for items, where in ((data.train, "training"), ([*data.validation, *data.held_out], "held-out")):

@@ -4,13 +4,17 @@ A completion reads `Anna Lind = person; Empire State Building = location`, in th
 """
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from workbench.entities import aligned, bio, entity_f1, listed, span_counts, spans
+from workbench.data.conll import normalised
+from workbench.data.entities import aligned, bio, entity_f1, listed, span_counts, spans
+from workbench.data.leftout import LeftOutError
+from workbench.data.notes import Notes
+from workbench.data.sets import Record
 from workbench.errors import WorkbenchError
-from workbench.sets import Record
 from workbench.statistics import Difference, paired_counts, paired_difference
 from workbench.training.decode import complete, line_breaks
 from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress
@@ -29,19 +33,22 @@ class Entities(Completion):
     kind = "entities"
     template = "Text: {text}\nEntities:"
     fields = ("text",)
+    parts = ("tokens", "tags")
 
-    def item(self, record: Record) -> Item | None:
+    def item(self, record: Record) -> Item:
         """Words and the tags in BIO."""
-        words = record.get("tokens", record.get("words"))
-        tags = record.get("tags", record.get("ner_tags"))
-        if words is None or tags is None:
-            raise KeyError("tokens" if words is None else "tags")
+        words, tags = record["tokens"], record["tags"]
+        if not isinstance(words, list) or not isinstance(tags, list):
+            raise LeftOutError("no list of words and tags")
         if len(words) != len(tags):
             raise WorkbenchError(f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend it.")
         if not all(isinstance(tag, str) for tag in tags):
             raise WorkbenchError(f"{self.source} numbers its tags; give their names, such as B-person and O.")
+        if not words:
+            raise LeftOutError("no words")
         words = [str(word) for word in words]
-        return {"text": " ".join(words), "words": words, "tags": bio(spans(list(tags)), len(words))} if words else None
+        tags = normalised(tags, Path(self.source), Notes())
+        return {"text": " ".join(words), "words": words, "tags": bio(spans(tags), len(words))}
 
     def group(self, item: Item) -> Hashable:
         """The text."""

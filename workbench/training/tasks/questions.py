@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from workbench.sets import Record
+from workbench.data.columns import as_text
+from workbench.data.leftout import LeftOutError
+from workbench.data.sets import Record
 from workbench.statistics import Difference, paired_difference
 from workbench.training.decode import complete, line_breaks
-from workbench.training.tasks.task import Answer, Completion, Item, Progress, text_of
+from workbench.training.tasks.task import Answer, Completion, Item, Progress
 
 LONGEST = 32
 """Tokens of an answer."""
@@ -29,18 +31,17 @@ class Questions(Completion):
     kind = "questions"
     template = "{context}\nQuestion: {question}\nAnswer:"
     fields = ("context", "question")
+    parts = ("context", "question", "answers")
 
-    def item(self, record: Record) -> Item | None:
-        """Context, question and the accepted answers."""
-        found = record.get("answers", record.get("answer"))
-        if found is None:
-            raise KeyError("answers")
-        if isinstance(found, dict):
-            found = found.get("text", [])
-        texts = [str(x).strip() for x in ([found] if isinstance(found, str) else found) if str(x).strip()]
-        context, question = text_of(record, ("context",)), text_of(record, ("question",))
-        answers = list(dict.fromkeys(texts))
-        return {"context": context, "question": question, "answers": answers} if answers and context else None
+    def item(self, record: Record) -> Item:
+        """Context, question and the accepted answers, each once."""
+        context, question = as_text(record["context"]), as_text(record["question"])
+        answers = list(dict.fromkeys(answer_texts(record["answers"])))
+        if not context or not question:
+            raise LeftOutError("no context" if not context else "no question")
+        if not answers:
+            raise LeftOutError("no answer")
+        return {"context": context, "question": question, "answers": answers}
 
     def group(self, item: Item) -> Hashable:
         """The context: all its questions lie in one split."""
@@ -73,6 +74,16 @@ class Questions(Completion):
             "exact_match": paired_difference(base["exact"], tuned["exact"]),
             "token_f1": paired_difference(base["score"], tuned["score"]),
         }
+
+
+def answer_texts(value: Any) -> list[str]:
+    """The answers of a record: a text, SQuAD's {text: [...]}, or a list of texts or of {text} records."""
+    if isinstance(value, dict):
+        return answer_texts(value.get("text"))
+    if isinstance(value, list | tuple):
+        return [text for part in value for text in answer_texts(part)]
+    text = as_text(value)
+    return [text] if text else []
 
 
 def normalised(text: str) -> str:

@@ -1,6 +1,7 @@
 """What all fine-tuning tasks share: reading examples, splitting them, rendering prompt and completion."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -8,7 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench import sets
+from workbench.data import sets
+from workbench.data.columns import resolve
+from workbench.data.leftout import LeftOutError, NoColumnError
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference
 from workbench.training.rows import Row, Segment, encode
@@ -29,12 +33,14 @@ class Data:
     - `train` is learned from, `validation` is the part of the training data held out for the loss curve
     - `held_out` is what both models answer before and after, shuffled: the set's own test split, else `validation`
     - `left_out` counts examples that are in none, by reason
+    - `remarks` says what was assumed about the data: its encoding, its columns, labels joined
     """
 
     train: list[Item]
     validation: list[Item]
     held_out: list[Item]
     left_out: dict[str, int] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Task(ABC):
@@ -42,21 +48,24 @@ class Task(ABC):
 
     Common words: `data` (a set's name, a Hugging Face id or a file), `test` (a file or split to hold out instead of
     the set's own), `max_length` (tokens an example may have), `eval_items` (held-out items answered before and after).
+    Each of `parts`, such as `text` and `label`, may name the column of the data that holds it.
     """
 
     kind: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[bool] = True
 
     def __init__(self, options: dict[str, Any]) -> None:
-        unknown = sorted(set(options) - {*COMMON, *self.words})
+        unknown = sorted(set(options) - {*COMMON, *self.words, *self.parts})
         if unknown:
-            known = ", ".join(sorted({*COMMON, *self.words}))
+            known = ", ".join(sorted({*COMMON, *self.words, *self.parts}))
             raise WorkbenchError(f"[task] does not know {', '.join(unknown)} for {self.kind}; it knows {known}.")
         if not str(options.get("data", "")).strip():
             names = ", ".join(name for name, source in sets.SETS.items() if source.kind == self.kind)
             raise WorkbenchError(f"[task] needs data: one of {names}, a Hugging Face id or a file.")
         self.options = options
+        self.named = {part: str(options[part]) for part in self.parts if options.get(part)}
         self.source = str(options["data"]).strip()
         self.eval_items = _positive(options, "eval_items", 200)
         self.max_length = _positive(options, "max_length", 512)
@@ -64,8 +73,13 @@ class Task(ABC):
     # -- what each task says of itself ----------------------------------------------------------------------
 
     @abstractmethod
-    def item(self, record: sets.Record) -> Item | None:
-        """An example from a record; None leaves it out. Raises `KeyError` naming a word that it lacks."""
+    def item(self, record: sets.Record) -> Item:
+        """An example from a record of this task's parts.
+
+        Raises:
+            LeftOutError: For a record that gives no example, with the reason.
+            NoColumnError: For a record that lacks a column.
+        """
 
     @abstractmethod
     def group(self, item: Item) -> Hashable:
@@ -100,55 +114,98 @@ class Task(ABC):
 
         Raises `WorkbenchError` when the data cannot be had, is empty, or lacks what the task needs.
         """
-        train, dropped = self._items(self.source, "train")
+        notes = Notes()
+        train = self._items(self.source, "train", notes)
         other = self.options.get("test")
-        test, more = self._items(str(other), "train") if other else self._items(self.source, "test")
-        left_out = {"unusable": dropped + more}
+        test = self._items(str(other), "train", notes) if other else self._items(self.source, "test", notes)
         if test:
             asked = {self.group(item) for item in test}
             kept = [item for item in train if self.group(item) not in asked]
-            left_out["also in the test set"], train = len(train) - len(kept), kept
-        train, validation = self._hold_out(train, share, seed)
+            notes.count("also in the test set", len(train) - len(kept))
+            train = kept
+        train, validation = self._hold_out(train, share, seed, notes)
         if not train or not (test or validation):
-            raise WorkbenchError(
-                f"{self.source} has {len(train)} training and {len(test or validation)} held-out examples; add some, "
-                f"or hold out another share than validation = {share:g}."
-            )
-        counted = {reason: n for reason, n in left_out.items() if n}
-        data = Data(train, validation, self._shuffled(test or validation, seed), counted)
+            raise WorkbenchError(self._nothing_left(len(train), len(test or validation), share))
+        counted = {reason: n for reason, n in notes.counts.items() if n}
+        held_out = self._shuffled(test or validation, seed)
+        data = Data(train, validation, held_out, counted, notes.remarks)
         self.check(data)
         return data
 
-    def _items(self, data: str, split: str) -> tuple[list[Item], int]:
-        """The items of a split without repetitions, and how many records gave none."""
-        records = sets.records(data, split)
+    def _nothing_left(self, n_train: int, n_held: int, share: float) -> str:
+        n = n_train + n_held
+        if n < 2:
+            return f"{self.source} has {n} example of its own; give more, or a test file as test = ..."
+        better = min(0.5, max(0.1, 10 / n))
+        return (
+            f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for training and {n_held} "
+            f"held out; set validation = {better:.2g} in [corpus], or give a test file as test = ... in [task]."
+        )
+
+    def _items(self, data: str, split: str, notes: Notes) -> list[Item]:
+        """The items of a split, each once; what is left out is counted by reason."""
+        records = sets.records(data, split, notes, tuple(self.named.values()))
         if records is None:
-            return [], 0
-        found: dict[str, Item] = {}
-        dropped = 0
+            return []
+        if not records:
+            raise WorkbenchError(f"{data} ({split}) is empty; give a file with records.")
+        columns = self.columns(records, data, notes)
+        items: dict[str, Item] = {}
         for number, record in enumerate(records, 1):
             try:
-                item = self.item(record)
-            except KeyError as error:
-                has = ", ".join(map(str, record))
-                raise WorkbenchError(
-                    f"Record {number} of {data} has no {error.args[0]}, which {self.kind} needs; it has {has}."
-                ) from error
-            if item is None:
-                dropped += 1
-            else:
-                found.setdefault(repr(item), item)
-        if not found:
-            raise WorkbenchError(f"{data} ({split}) is empty: it has no example for {self.kind}; give other data.")
-        return list(found.values()), dropped
+                item = self.item({part: record.get(column) for part, column in columns.items()} if columns else record)
+            except NoColumnError as error:
+                raise WorkbenchError(self._no_column(str(error), data, record, number)) from error
+            except LeftOutError as error:
+                notes.count(str(error), where=f"record {number} of {data}")
+                continue
+            if items.setdefault(repr(item), item) is not item:
+                notes.count("given twice")
+        if not items:
+            reasons = "; ".join(notes.lines()) or "it has no record"
+            raise WorkbenchError(f"{data} ({split}) has no example for {self.kind}: {reasons}.")
+        return list(items.values())
 
-    def _hold_out(self, items: list[Item], share: float, seed: int) -> tuple[list[Item], list[Item]]:
-        groups = {group: i for i, group in enumerate(dict.fromkeys(map(self.group, items)))}
+    def columns(self, records: Sequence[sets.Record], data: str, notes: Notes) -> dict[str, str]:
+        """The column of each part; {} where records are taken whole."""
+        return resolve(self.parts, records, self.named, data, notes)
+
+    def _no_column(self, lacking: str, data: str, record: sets.Record, number: int) -> str:
+        has = ", ".join(map(str, record))
+        return f"Record {number} of {data} has no {lacking}, which {self.kind} needs; it has {has}."
+
+    def stratum(self, item: Item) -> Hashable:
+        """What must not be held out wholly, such as a label; one for all where that has no meaning."""
+        return None
+
+    def _hold_out(self, items: list[Item], share: float, seed: int, notes: Notes) -> tuple[list[Item], list[Item]]:
+        """Training and held-out items; no group lies in both, and training has every stratum."""
+        keys = self._groups(items, notes)
+        groups = {group: i for i, group in enumerate(dict.fromkeys(keys))}
         held = np.random.default_rng(seed).random(len(groups)) < share
+        numbers = [groups[key] for key in keys]
+        learned = {self.stratum(item) for item, number in zip(items, numbers, strict=True) if not held[number]}
+        for item, number in zip(items, numbers, strict=True):
+            if held[number] and self.stratum(item) not in learned:
+                held[number] = False
+                learned.add(self.stratum(item))
+                notes.count("kept for training as the only ones of their kind")
         parts: tuple[list[Item], list[Item]] = ([], [])
-        for item in items:
-            parts[int(held[groups[self.group(item)]])].append(item)
+        for item, number in zip(items, numbers, strict=True):
+            parts[int(held[number])].append(item)
         return parts
+
+    def _groups(self, items: Sequence[Item], notes: Notes) -> list[Hashable]:
+        """The group of each item; where one group holds most of the items, each item is its own."""
+        keys = [self.group(item) for item in items]
+        most = max(Counter(keys).values(), default=0)
+        if len(keys) < 4 or most <= len(keys) / 2:
+            return keys
+        notes.remark(
+            f"Most examples of {self.source} begin alike ({most} of {len(keys)}); "
+            "alike ones lie in training and in held-out data."
+        )
+        return list(range(len(items)))
 
     def _shuffled(self, items: list[Item], seed: int) -> list[Item]:
         """In an order drawn by seed, so that the first `eval_items` are a random subset."""
@@ -195,11 +252,3 @@ def _positive(options: dict[str, Any], word: str, default: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise WorkbenchError(f"[task] {word} is {value!r}; it must be a whole number above 0.")
     return value
-
-
-def text_of(record: sets.Record, names: Sequence[str]) -> str:
-    """The first of these columns that a record has, as text; `KeyError` with the first name when it has none."""
-    for name in names:
-        if record.get(name) is not None:
-            return str(record[name]).strip()
-    raise KeyError(names[0])

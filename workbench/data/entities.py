@@ -1,9 +1,9 @@
-"""Named entities: read from CoNLL files, listed as text, found again in a text's words, and counted.
+"""Named entities: listed as text, found again in a text's words, and counted.
 
 A list reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or `none`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,23 +13,6 @@ NOTHING = "none"
 
 Span = tuple[str, int, int]
 """Type, first word, last word."""
-
-
-def conll(text: Iterable[str]) -> Iterator[dict[str, list[str]]]:
-    """One word and its tag a line, an empty line between sentences; -DOCSTART- lines are left out."""
-    words: list[str] = []
-    tags: list[str] = []
-    for line in [*text, ""]:
-        parts = line.split("\t") if "\t" in line else line.split()
-        if len(parts) >= 2 and parts[0].strip():
-            if parts[0] != "-DOCSTART-":
-                words.append(parts[0].strip())
-                tags.append(parts[-1].strip())
-        elif len(parts) == 1 and parts[0].strip():
-            raise ValueError(f"a line has a word and no tag: {line.strip()[:60]!r}")
-        elif words:
-            yield {"tokens": words, "tags": tags}
-            words, tags = [], []
 
 
 def spans(tags: list[str]) -> list[Span]:

@@ -3,24 +3,16 @@
 A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face id through `datasets`.
 """
 
-import csv
-import gzip
-import io
-import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench import paths
-from workbench.entities import conll
+from workbench.data.files import Record, read
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
-
-Record = dict[str, Any]
-KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "conll", "conllu")
-LARGEST = 2_000_000_000
-"""Bytes of a file, unpacked, beyond which it is not read into memory."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +20,13 @@ class Source:
     """A known set: its task, its files below `WORKBENCH_DATA` by split, and its Hugging Face id.
 
     `hub` is (id, configuration, revision); `names` the hub's words for our splits. `only` keeps the records whose
-    column has the split's value, where one file holds all splits.
+    column has the split's value, where one file holds all splits. `columns` names those of a file without a header.
     """
 
     kind: str
     files: dict[str, str]
     hub: tuple[str, str | None, str | None] | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
     only: str = ""
 
@@ -57,7 +50,8 @@ SETS = {
         "classification",
         {"train": "sst2/train.tsv.gz", "test": "sst2/dev.tsv.gz"},
         ("stanfordnlp/sst2", None, None),
-        {"train": "train", "test": "validation"},
+        names={"train": "train", "test": "validation"},
+        columns={"1": "text", "2": "label"},
     ),
     "wnut17": Source(
         "entities",
@@ -69,14 +63,14 @@ SETS = {
         "questions",
         {"train": "squad/squad_v2_subset_train.jsonl.gz", "test": "squad/xquad_en_test.jsonl.gz"},
         ("rajpurkar/squad", None, None),
-        {"train": "train", "test": "validation"},
+        names={"train": "train", "test": "validation"},
     ),
     "instruct_1100": Source("chat", {"train": "instruct_1100/instruction-data.json"}),
     "dolly_hhrlhf_1k": Source(
         "chat",
         {"train": "dolly_hhrlhf_1k/dolly_hhrlhf_train_small.jsonl.gz"},
         ("mosaicml/dolly_hhrlhf", None, None),
-        {"train": "train"},
+        names={"train": "train"},
     ),
     "sgd_dialogues": Source(
         "chat",
@@ -96,17 +90,33 @@ KNOWN = {
 """These, and a treebank to read parts of speech from."""
 
 
-def records(data: str, split: str = "train") -> list[Record] | None:
+def records(
+    data: str, split: str = "train", notes: Notes | None = None, names: Sequence[str] = ()
+) -> list[Record] | None:
     """The records of a split of a set, a Hugging Face id or a file; None where there is no such split.
 
-    A file is its own training split. Raises `WorkbenchError` when the data cannot be had or read.
+    A file is its own training split.
+
+    Args:
+        data: A known set, a Hugging Face id or a file.
+        split: train or test.
+        notes: Where the reader of a file writes what it dropped or guessed.
+        names: Columns that the user named.
+
+    Raises:
+        WorkbenchError: When the data cannot be had or read.
     """
     known = KNOWN.get(data)
     if known is not None:
         return _known(data, known, split)
-    if Path(data).is_file() or not re.fullmatch(r"[\w.-]+/[\w.-]+", data):
-        return list(read(Path(data))) if split == "train" else None
-    return list(_hub(data, (data, None, None), split))
+    if is_hub_id(data):
+        return list(_hub(data, (data, None, None), split))
+    return read(Path(data).expanduser(), notes, names) if split == "train" else None
+
+
+def is_hub_id(data: str) -> bool:
+    """Whether this names a Hugging Face data set, and no file that is there."""
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", data)) and not Path(data).is_file()
 
 
 def _known(name: str, known: Source, split: str) -> list[Record] | None:
@@ -114,8 +124,9 @@ def _known(name: str, known: Source, split: str) -> list[Record] | None:
         return None
     folder, file = paths.data_folder(), known.files[split]
     if folder is not None and (folder / file).is_file():
-        found: Iterable[Record] = read(folder / file)
-        return [r for r in found if not known.only or r[known.only] == split]
+        rows = read(folder / file)
+        named = [{known.columns.get(column, column): value for column, value in row.items()} for row in rows]
+        return [row for row in named if not known.only or row[known.only] == split]
     if known.hub is None:
         raise WorkbenchError(
             f"The set {name} is not below WORKBENCH_DATA ({file}) and has no Hugging Face id; set WORKBENCH_DATA, "
@@ -148,83 +159,3 @@ def _worded(feature: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_worded(getattr(feature, "feature", feature), part) for part in value]
     return feature.int2str(value) if hasattr(feature, "int2str") and isinstance(value, int) and value >= 0 else value
-
-
-def read(path: Path) -> Iterator[Record]:
-    """The records of a .csv, .tsv, .json, .jsonl, .parquet or .conll file, packed with gzip or not.
-
-    A .tsv without a header has the columns text and label; a .conll file gives {tokens, tags}, a .conllu file
-    those with the universal part of speech as tag.
-    """
-    kind = path.name.removesuffix(".gz").rpartition(".")[2]
-    if not path.is_file() or kind not in KINDS:
-        raise WorkbenchError(
-            f"{path} is no {', '.join('.' + k for k in KINDS)} file; give one, a Hugging Face id, "
-            f"or one of {', '.join(SETS)}."
-        )
-    if path.stat().st_size > LARGEST:
-        raise WorkbenchError(f"{path} is larger than {LARGEST / 1e9:g} GB; give a smaller part of it.")
-    if kind == "parquet":
-        import pandas as pd
-
-        yield from pd.read_parquet(path).to_dict("records")  # pyright: ignore[reportReturnType]
-        return
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with opened as raw:
-        text = io.TextIOWrapper(io.BytesIO(raw.read(LARGEST)), encoding="utf-8", newline="")
-    try:
-        yield from _PARSERS[kind](text)
-    except (ValueError, csv.Error, OSError, EOFError) as error:
-        raise WorkbenchError(f"{path} cannot be read as {kind}: {str(error).splitlines()[0]}.") from error
-
-
-def _jsonl(text: io.TextIOBase) -> Iterator[Record]:
-    for number, line in enumerate(text, 1):
-        if line.strip():
-            value = json.loads(line)
-            if not isinstance(value, dict):
-                raise ValueError(f"line {number} is no JSON object")
-            yield value
-
-
-def _json(text: io.TextIOBase) -> Iterator[Record]:
-    rows = json.loads(text.read())
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("it must be a list of JSON objects")
-    yield from rows
-
-
-def _tsv(text: io.TextIOBase) -> Iterator[Record]:
-    rows = [line.rstrip("\r\n").split("\t") for line in text if line.strip()]
-    header = rows.pop(0) if rows and {"text", "label"} <= set(rows[0]) else ["text", "label"]
-    for row in rows:
-        if len(row) != len(header):
-            raise ValueError(f"a line has {len(row)} columns, not {len(header)}: {' '.join(row)[:60]!r}")
-        yield dict(zip(header, row, strict=True))
-
-
-def _conllu(text: io.TextIOBase) -> Iterator[Record]:
-    """Words and universal parts of speech; ranges of contracted words and empty nodes are left out."""
-    words: list[str] = []
-    tags: list[str] = []
-    for line in [*text, ""]:
-        parts = line.rstrip("\r\n").split("\t")
-        if len(parts) >= 4:
-            if parts[0].isdigit():
-                words.append(parts[1])
-                tags.append(parts[3])
-        elif line.strip() and not line.startswith("#"):
-            raise ValueError(f"a line has {len(parts)} columns, not ten: {line.strip()[:60]!r}")
-        elif not line.strip() and words:
-            yield {"tokens": words, "tags": tags}
-            words, tags = [], []
-
-
-_PARSERS = {
-    "csv": csv.DictReader,
-    "tsv": _tsv,
-    "json": _json,
-    "jsonl": _jsonl,
-    "conll": conll,
-    "conllu": _conllu,
-}

@@ -1,0 +1,1 @@
+"""Data files and data sets: one reader for every format, one registry of known sets."""

@@ -1,0 +1,107 @@
+"""CoNLL and CoNLL-U: one word and its tag a line, an empty line between sentences."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench.data.notes import Notes
+from workbench.errors import WorkbenchError
+
+COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|id|doc|generated|global|source|meta)\b|#\s.*=\s")
+"""A line of facts about a sentence, as CoNLL-U and its kin write them; a token "#" has a tag beside it."""
+PREFIXED = re.compile(r"([BIESLUbieslu])[-_](.+)", re.DOTALL)
+OUTSIDE = {"o", "0", "_", ""}
+"""What stands for no entity."""
+
+
+def conll(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str, Any]]:
+    """Sentences {tokens, tags} of a CoNLL file: the first column is the word, the last its tag.
+
+    Comments and -DOCSTART- lines are left out. Tags are made BIO: lower case is raised, bare types
+    (PER, O) become entities of neighbouring words of one type, each remarked.
+
+    Raises:
+        WorkbenchError: For a line with a word and no tag.
+    """
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate(_with_end(lines), 1):
+        text = line.rstrip("\r\n")
+        if not text.strip():
+            if words:
+                yield {"tokens": words, "tags": normalised(tags, path, notes)}
+            words, tags = [], []
+            continue
+        cells = text.split("\t") if "\t" in text else text.split()
+        if text.startswith("#") and ("\t" not in text) and (COMMENT.match(text) or len(cells) == 1):
+            continue
+        if cells[0] == "-DOCSTART-":
+            continue
+        if len(cells) < 2 or not cells[0].strip():
+            raise WorkbenchError(
+                f"{path}, line {number}, has a word and no tag ({text.strip()[:60]!r}); "
+                "give each line a word and its tag, and an empty line between sentences."
+            )
+        words.append(cells[0].strip())
+        tags.append(cells[-1].strip())
+
+
+def _with_end(lines: Iterable[str]) -> Iterator[str]:
+    yield from lines
+    yield "\n"
+
+
+def normalised(tags: list[str], path: Path, notes: Notes) -> list[str]:
+    """A sentence's tags as BIO (or I-scheme) tags with upper-case prefixes.
+
+    Bare types become I- tags, so that neighbouring words of one type are one entity.
+    """
+    result = []
+    for tag in tags:
+        match = PREFIXED.fullmatch(tag)
+        if tag.lower() in OUTSIDE:
+            result.append("O")
+        elif match:
+            prefix, kind = match[1].upper(), match[2]
+            # BILOU's last and unit words are BIOES's end and single ones.
+            prefix = {"L": "E", "U": "S"}.get(prefix, prefix)
+            if kind.islower() and match[1].islower():
+                kind = kind.upper()
+            result.append(f"{prefix}-{kind}")
+        else:
+            notes.remark(
+                f"{path.name} has tags without B- and I-, such as {tag!r}; neighbouring words of one "
+                "type are read as one entity."
+            )
+            result.append(f"I-{tag}")
+    return result
+
+
+def conllu(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str, Any]]:
+    """Sentences {tokens, tags} of a CoNLL-U file: forms and universal parts of speech.
+
+    Ranges of contracted words and empty nodes are left out.
+
+    Raises:
+        WorkbenchError: For a line without a part of speech.
+    """
+    words: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate(_with_end(lines), 1):
+        text = line.rstrip("\r\n")
+        if not text.strip():
+            if words:
+                yield {"tokens": words, "tags": tags}
+            words, tags = [], []
+            continue
+        if text.startswith("#"):
+            continue
+        cells = text.split("\t")
+        if len(cells) != 10:
+            raise WorkbenchError(
+                f"{path}, line {number}, has {len(cells)} columns, not the ten of CoNLL-U: {text.strip()[:60]!r}."
+            )
+        if cells[0].isdigit():
+            words.append(cells[1])
+            tags.append(cells[3])
