@@ -15,6 +15,7 @@ from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
 from workbench.ui.recipes import recipe_form
 from workbench.ui.snippets import same_in_python
+from workbench.ui.uploads import own_data
 from workbench.ui.words import plain_name
 
 KINDS = ("train", "finetune", "study")
@@ -188,6 +189,7 @@ with form:
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     chosen_recipe = left.selectbox("Recipe", shelf, index=default, key="recipe", bind="query-params")
     as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
+    own_data(chosen_recipe, Recipe.read(chosen_recipe))
     asked = recipe_form(chosen_recipe, as_text=as_text)
     if asked is not None:
         act(*asked)

@@ -82,6 +82,7 @@ def outcome(run: Run) -> None:
         f"{run.result['parent']} and this run's model answered the same {run.result['held_out']} held-out items of "
         f"{run.result['data']}, before and after training on {run.result['examples']:,} examples."
         + "".join(f" Left out, {reason}: {n:,}." for reason, n in run.result["left_out"].items())
+        + "".join(f" {remark}" for remark in run.result.get("remarks", []))
     )
     st.markdown("\n".join(f"- {verdict(change)}" for change in found))
     table = pd.DataFrame(

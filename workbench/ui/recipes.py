@@ -11,6 +11,7 @@ from workbench.training import Recipe
 from workbench.training.recipe import find
 from workbench.ui import finetuning
 from workbench.ui.runs import pressed
+from workbench.ui.uploads import with_own_data
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
 
@@ -21,7 +22,7 @@ def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | Non
     None while nothing was pressed. With `as_text` the form is the whole recipe as TOML.
     A recipe that cannot be built is refused with its sentence, and nothing starts.
     """
-    recipe = Recipe.read(name)
+    recipe = with_own_data(name, Recipe.read(name))
     try:
         with st.form(f"recipe {name} {as_text}"):
             edited = _text(name, recipe) if as_text else _fields(name, recipe)
@@ -88,9 +89,10 @@ def _check_shape(model: dict[str, Any]) -> None:
 
 
 def _text(name: str, recipe: Recipe):
+    own = f"{name} own data" in st.session_state
     text = st.text_area(
         "Recipe",
-        find(name).read_text(encoding="utf-8"),
+        recipe.to_toml() if own else find(name).read_text(encoding="utf-8"),
         height=420,
         key=f"{name} text",
         help=f"Begins as {name}.toml.",

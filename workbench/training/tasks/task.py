@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.data import sets
+from workbench.data import files, sets
 from workbench.data.columns import resolve
 from workbench.data.leftout import LeftOutError, NoColumnError
 from workbench.data.notes import Notes
@@ -145,8 +147,14 @@ class Task(ABC):
     def _items(self, data: str, split: str, notes: Notes) -> list[Item]:
         """The items of a split, each once; what is left out is counted by reason."""
         records = sets.records(data, split, notes, tuple(self.named.values()))
-        if records is None:
-            return []
+        return [] if records is None else self._read(records, data, split, notes)
+
+    def preview(self, path: Path, notes: Notes, n: int = 200) -> list[Item]:
+        """The items of a file's first rows, to be looked at before the file is used."""
+        records = list(islice(files.rows(path, notes, tuple(self.named.values())), n))
+        return self._read(records, str(path), "first rows", notes)
+
+    def _read(self, records: Sequence[sets.Record], data: str, split: str, notes: Notes) -> list[Item]:
         if not records:
             raise WorkbenchError(f"{data} ({split}) is empty; give a file with records.")
         columns = self.columns(records, data, notes)

@@ -1,0 +1,34 @@
+"""Uploads: kept by their content under plain names, and shown as they will be read."""
+
+import pytest
+
+from workbench import paths
+from workbench.data.uploads import keep, look_at, safe_name
+from workbench.errors import WorkbenchError
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd.csv", "/abs/x.csv", "C:\\dir\\x.csv", ".hidden.csv", "a b?.csv"])
+def test_no_name_leaves_the_uploads_folder(home, name):
+    path = keep([(name, b"text,label\na,b\n")])
+    assert path.is_relative_to(paths.home() / "uploads") and path.suffix == ".csv"
+    assert not path.name.startswith(".") and path.read_bytes().startswith(b"text")
+
+
+def test_the_same_content_is_kept_once_and_several_files_are_a_folder(home):
+    files = [("a.md", b"one"), ("b.md", b"two"), ("a.md", b"three")]
+    folder = keep(files)
+    assert folder == keep(files) and folder.is_dir()
+    assert sorted(path.read_bytes() for path in folder.iterdir()) == [b"one", b"three", b"two"]
+
+
+def test_an_empty_upload_is_refused(home):
+    with pytest.raises(WorkbenchError, match="upload is empty"):
+        keep([("a.csv", b"")])
+    assert safe_name("...") == "upload.txt"
+
+
+def test_a_preview_guesses_columns_by_name_and_by_content(home):
+    text = "nummer,frase,tipo\n" + "".join(f"{i},una frase larga {i},{'ab'[i % 2]}\n" for i in range(30))
+    table = look_at(keep([("x.csv", text.encode())]), ("text", "label"))
+    assert table.guess == {"text": "frase", "label": "tipo"}
+    assert table.columns == ("nummer", "frase", "tipo") and len(table.rows) == 30
