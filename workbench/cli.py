@@ -238,28 +238,22 @@ def compare(
 @app.command()
 def export(
     model: Model,
-    folder: Annotated[Path, typer.Argument(help="The folder to write; it must not exist yet.")],
+    target: Annotated[Path, typer.Argument(help="The folder or .gguf file to write; it must not exist yet.")],
+    form: Annotated[
+        str, typer.Option(help="transformers (any program reads it), workbench (our own class), or gguf.")
+    ] = "",
     half: Annotated[bool, typer.Option(help="Store the weights in float16, half the size.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model as a Hugging Face folder: safetensors, tokenizer, card."""
-    import torch
-
+    """Write a model for other programs: a transformers folder with card, or one GGUF file."""
     from workbench.subjects import load
-    from workbench.subjects.intervention import has_hooks
-    from workbench.subjects.save import save
+    from workbench.subjects.export import export as write
 
-    if folder.exists():
-        raise WorkbenchError(f"{folder} exists already; name a new folder.")
-    found = load(model)
-    if has_hooks(found):
-        raise WorkbenchError(
-            f"{found.name} is edited while it runs, which a folder of weights cannot hold; export the model it was "
-            "made from, and share the edit as JSON."
-        )
-    dtype = torch.float16 if half else None
-    save(folder, found.model, found.tokenizer, card=found.card.to_dict(), dtype=dtype)
-    _show([{"model": found.name, "folder": str(folder), "sha256": load(folder).hash}], as_json, title="Exported")
+    subject = load(model)
+    chosen = form or ("gguf" if target.suffix == ".gguf" else "transformers")
+    path = write(subject, target, form=chosen, half=half)
+    row = {"model": subject.name, "written": str(path), "form": chosen, "sha256": load(path).hash}
+    _show([row], as_json, title="Exported")
 
 
 @app.command()

@@ -1,0 +1,104 @@
+"""A Subject as files for other programs: a folder of plain transformers, or a GGUF file."""
+
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from workbench.errors import WorkbenchError
+from workbench.subjects.convert import to_gpt2, to_llama
+from workbench.subjects.gguf_file import write_gguf
+from workbench.subjects.gpt import WorkbenchGPTForCausalLM
+from workbench.subjects.intervention import has_hooks
+from workbench.subjects.save import save
+from workbench.subjects.subject import Subject
+
+FORMS = ("transformers", "workbench", "gguf")
+"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its kin."""
+
+
+def plain(model: PreTrainedModel) -> PreTrainedModel:
+    """The same function as a class of plain transformers: our GPT as Llama or GPT-2, others as they are.
+
+    Raises:
+        WorkbenchError: When no plain class computes the same, naming the settings that stand in the way.
+    """
+    if not isinstance(model, WorkbenchGPTForCausalLM):
+        return model
+    obstacles = []
+    for convert in (to_llama, to_gpt2):
+        try:
+            return convert(model)
+        except WorkbenchError as error:
+            obstacles.append(str(error))
+    raise WorkbenchError(
+        " ".join(obstacles) + " Export it in the form workbench, which `import workbench` makes transformers read."
+    )
+
+
+def export(subject: Subject, target: str | Path, *, form: str = "transformers", half: bool = False) -> Path:
+    """The path of a written model: a new folder, or a new .gguf file.
+
+    Args:
+        subject: What to write.
+        target: Folder or file; it must not exist yet.
+        form: One of `FORMS`.
+        half: Whether weights are stored in float16, half the size.
+
+    Raises:
+        WorkbenchError: When the target exists, the form cannot hold the model, or the disk is full.
+    """
+    path = Path(target).expanduser()
+    if form not in FORMS:
+        raise WorkbenchError(f"The form is {form!r}; choose {', '.join(FORMS)}.")
+    if path.exists():
+        raise WorkbenchError(f"{path} exists already; name a new one.")
+    if has_hooks(subject):
+        raise WorkbenchError(
+            f"{subject.name} is edited while it runs, which a file of weights cannot hold; export the model it was "
+            "made from, and share the edit as JSON."
+        )
+    if form == "gguf":
+        if path.suffix != ".gguf":
+            raise WorkbenchError(f"{path} must end in .gguf.")
+        card = subject.card
+        return write_gguf(
+            path, plain(subject.model), subject.tokenizer, half=half, name=card.name, licence=card.licence
+        )
+    model = plain(subject.model) if form == "transformers" else subject.model
+    dtype = torch.float16 if half else None
+    return save(path, model, subject.tokenizer, card=subject.card.to_dict(), dtype=dtype, also=_readme(subject, form))
+
+
+def _readme(subject: Subject, form: str):
+    def write(folder: Path) -> None:
+        (folder / "README.md").write_text(model_card(subject, form), encoding="utf-8")
+
+    return write
+
+
+def model_card(subject: Subject, form: str) -> str:
+    """A README.md with what is known of a model, in the form of Hugging Face's cards."""
+    card = subject.card
+    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    if card.parent:
+        front.append(f"base_model: {json.dumps(card.parent)}")
+    facts = [
+        ("Parameters", f"{card.n_params:,}"),
+        ("Layers, heads, width", f"{card.n_layers}, {card.n_heads}, {card.d_model}"),
+        ("Context", f"{card.n_ctx} tokens"),
+        ("Vocabulary", f"{card.d_vocab:,}"),
+        ("Made from", card.parent or "not stated"),
+        ("Licence and data", card.licence or "not stated"),
+        ("Hash", card.sha256),
+    ]
+    rows = "\n".join(f"| {what} | {value} |" for what, value in facts)
+    imports = "import workbench  # knows this architecture\n" if form == "workbench" else ""
+    return (
+        "\n".join([*front, "---"])
+        + f"\n\n# {card.name}\n\n{card.notes}\n\n| | |\n|---|---|\n{rows}\n\n```python\n{imports}"
+        + "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        + 'model = AutoModelForCausalLM.from_pretrained("this folder")\n'
+        + 'tokenizer = AutoTokenizer.from_pretrained("this folder")\n```\n'
+    )
