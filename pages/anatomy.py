@@ -8,6 +8,7 @@ from workbench.figures.style import head_name, visible
 from workbench.interp.anatomy.anatomy import Anatomy, Step
 from workbench.ui.charts import chart, downloads
 from workbench.ui.cut import cut
+from workbench.ui.notices import notices
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
 from workbench.ui.words import escaped
@@ -85,6 +86,7 @@ with choice:
     name, layer, head = pick_head(subject, depth)
 more = {"layer": layer, "head": head, **more}
 found = worked_out(subject.hash, prompt, tuple(more.items()), subject)
+notices(found.warnings)
 last = len(found.tokens) - 1
 with box:
     places = list(range(last + 1))

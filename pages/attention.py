@@ -19,6 +19,7 @@ from workbench.ui.cut import cut
 from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
+from workbench.ui.notices import notices
 from workbench.ui.one_head import VIEWS, show_view
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -135,7 +136,7 @@ def show_routes(subject: Subject, found: Attention) -> None:
     token = what.text_input("Next token", key="next", bind="query-params", placeholder="what the model expects")
     if not go.toggle("Follow", key="routes", bind="query-params"):
         return
-    target = subject.answer_id(token, "next token") if token else None
+    target = subject.answer_id(token, "next token", prompt=prompt) if token else None
     gradient, shares, widest = routes(subject.hash, found.prompt, int(position or 0), target, subject, found)
     methods = {"gradient-weighted": gradient.relevance, "rollout": shares[0]}
     if widest is not None:
@@ -179,6 +180,7 @@ subject = cached_load(model)
 prompt = cut(subject, prompt, MOST)
 st.session_state.pop("framed", None)  # the whole page is drawn anew, and so is the atlas
 seen = look(subject, prompt)
+notices(seen.found.warnings)
 explore(*seen)
 show_routes(subject, seen.found)
 page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)

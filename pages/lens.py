@@ -13,6 +13,7 @@ from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.ui.charts import chart, downloads
 from workbench.ui.coloured_text import coloured_text
 from workbench.ui.links import page_link
+from workbench.ui.notices import notices
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -64,6 +65,7 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         if kept is not None:
             other = "logit" if kind == "tuned" else "tuned"
             others[other] = wb.lens(subject, prompt, kind=other, answers=answers)
+    notices(found.warnings)
     n_pos = len(found.tokens)
     first = max(0, n_pos - SHOWN)
     if first:
@@ -141,6 +143,7 @@ def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     subject = cached_load(model)
     with alone(subject.hash):
         found = wb.direct(subject, prompt, answer=answer, wrong=wrong)
+    notices(found.warnings)
     steps, neurons = found.layers(), found.top_neurons(15)
     columns = st.columns(3)
     columns[0].metric("Logit difference", f"{found.total:+.3f}", help="Sum of all parts below.")
@@ -202,6 +205,7 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
             return
     with alone(subject.hash), st.spinner("Integrating the gradient"):
         found = wb.input_attribution(subject, prompt, **given)
+    notices(found.warnings)
     show_tokens(found)
     call = ", ".join(f"{name}={value!r}" for name, value in given.items())
     same_in_python(f"""\

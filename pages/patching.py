@@ -14,6 +14,7 @@ from workbench.interp.causal.sites import WINDOWED
 from workbench.ui.alignment import alignment
 from workbench.ui.links import page_link
 from workbench.ui.maps import explore, numbers, picture, probed_numbers
+from workbench.ui.notices import notices
 from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -118,8 +119,7 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     except LengthError as error:
         unequal(error)
         return
-    for warning in found.warnings:
-        st.warning(warning)
+    notices(found.warnings)
     alignment(found.clean_tokens, found.corrupted_tokens)
     numbers(found)
     explore(model, found)
@@ -173,6 +173,7 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
                 st.button("Sweep anyway", on_click=lambda: st.session_state.update(anyway=(model, name)))
             return
     growing.empty()
+    notices(found.warnings)
     probed_numbers(found)
     explore(model, found)
     trust(found)

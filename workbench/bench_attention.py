@@ -26,7 +26,7 @@ def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
 
 
 def _prompt(subject: Subject, length: int) -> str:
-    ids = subject.tokenizer("\n\n".join(TEXTS), verbose=False)["input_ids"]
+    ids = subject.ids("\n\n".join(TEXTS))
     return subject.tokenizer.decode(ids[: min(length, subject.n_ctx)])
 
 

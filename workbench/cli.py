@@ -17,6 +17,7 @@ from workbench.terminal import bar as _bar
 from workbench.terminal import plain as _plain
 from workbench.terminal import print_json as _print_json
 from workbench.terminal import show as _show
+from workbench.terminal import warn as _warn
 
 app = typer.Typer(
     name="workbench",
@@ -181,6 +182,7 @@ def attention(
     elif written:
         out.print(f"Wrote {written}")
     else:
+        _warn(found.warnings)
         rows = found.to_frame(layer, head).nlargest(15, "attention").to_dict("records")
         _show(rows, False, title=f"L{layer}H{head}: strongest pairs (give --out FILE.html for the figure)")
 

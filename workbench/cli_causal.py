@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.terminal import Json, Model, bar, out, print_json, show, warn
 
 Site = Annotated[
     str,
@@ -59,8 +59,7 @@ def patch(
     rows = found.to_frame()
     if "pos" in rows:
         rows = rows.assign(token=[found.corrupted_tokens[i] for i in rows["pos"]])
-    for warning in found.warnings:
-        err.print(plain(warning))
+    warn(found.warnings)
     rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
     show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
 
@@ -94,6 +93,7 @@ def probe(
         f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
         f"{found.site}, {found.direction}, {found.seconds:.1f} s"
     )
+    warn(found.warnings)
     rows = found.to_frame()
     if "pos" in rows:
         rows = rows.assign(token=[found.names[i] for i in rows["pos"]])

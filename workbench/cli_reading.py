@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli_causal import Site
-from workbench.terminal import Json, Model, bar, out, print_json, show
+from workbench.terminal import Json, Model, bar, out, print_json, show, warn
 
 
 def lens(
@@ -40,6 +40,7 @@ def lens(
     if as_json:
         print_json(found.to_dict())
         return
+    warn(found.warnings)
     rows = found.to_frame()
     rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
     rows = rows.drop(columns=["pos", "token"]).to_dict("records")
@@ -76,6 +77,7 @@ def attribution(
     if as_json:
         print_json(found.to_dict())
         return
+    warn(found.estimate.warnings)
     rows = found.to_frame()
     if found.exact is not None and found.correlation is not None:
         r = found.correlation
@@ -117,4 +119,5 @@ def inputs(
         f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, {found.value:+.3f} at the prompt; "
         f"scores add up to the difference within {found.checks['completeness']:.0e}"
     )
+    warn(found.warnings)
     show(found.to_frame().to_dict("records"), False, title=f"What each token adds ({found.baseline} baseline)")

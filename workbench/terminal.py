@@ -4,7 +4,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -71,6 +71,12 @@ def _cell(value: Any) -> str:
 def plain(text: str) -> str:
     """Text that Rich prints as it is."""
     return text.replace("[", r"\[")
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """What a result says of how its prompt was read, on the error stream."""
+    for sentence in sentences:
+        err.print(plain(sentence))
 
 
 def print_json(value: Any) -> None:

@@ -59,7 +59,7 @@ def heads_task(
             "task": name,
             "doc_id": number,
             "metric": score,
-            "input": subject.tokenizer.decode(ids[half + number]),
+            "input": subject.text(ids[half + number]),
             "choices": "[]",
             "target_text": "",
             "prediction_text": f"L{layer}H{head}",

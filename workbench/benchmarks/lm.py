@@ -14,6 +14,8 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from workbench.benchmarks.cache import Cache
 from workbench.benchmarks.scoring import Request, Row, Scorer
 from workbench.benchmarks.shards import Shards
+from workbench.errors import WorkbenchError
+from workbench.subjects.spelling import bare, read, spells_ids, unspelt
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
@@ -42,6 +44,7 @@ class SubjectLM(TemplateLM):
         progress: called after every batch with the share of the current requests done; may raise to stop.
         n_known: requests answered from the cache so far.
         n_truncated: requests cut from the left to the model's context so far.
+        n_unspelt: pieces of text that the tokenizer cannot spell, in requests so far; `n_spoilt` requests have any.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class SubjectLM(TemplateLM):
         self.progress: Callable[[float], None] = lambda fraction: None
         self.n_truncated = 0
         self.n_known = 0
+        self.n_unspelt = self.n_spoilt = 0
 
     @property
     def eot_token_id(self) -> int:
@@ -83,15 +87,30 @@ class SubjectLM(TemplateLM):
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids; a text that already begins with the beginning token does not get a second one."""
-        if add_special_tokens is None:
-            if string.startswith(self.tokenizer.decode(self.prefix_token_id)):
-                return self.tokenizer.encode(string, add_special_tokens=False)
-            return self.tokenizer.encode(string)
-        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        """Token ids; a text that already begins with the beginning token gets no second one, and none gets an end."""
+        if string.startswith(self.tokenizer.decode(self.prefix_token_id)) and add_special_tokens is None:
+            add_special_tokens = False
+        chosen = bare if add_special_tokens is False else read
+        return chosen(self.tokenizer, string)
+
+    def _look_over(self, texts: list[str]) -> None:
+        """Count what of each request's text the tokenizer cannot spell.
+
+        Raises `WorkbenchError` where the model came without a tokenizer, so that it could read none of it.
+        """
+        for text in texts:
+            missing = len(unspelt(self.tokenizer, text))
+            if missing and spells_ids(self.tokenizer):
+                raise WorkbenchError(
+                    f"{self.subject.name} came without a tokenizer and cannot read a task's text; put its "
+                    "tokenizer.json, or meta.json with the stoi and itos of nanoGPT's meta.pkl, beside its weights."
+                )
+            self.n_unspelt += missing
+            self.n_spoilt += missing > 0
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
         """(log-likelihood, greedy) of each (context, continuation); NaN where there is nothing to score."""
+        self._look_over([r.args[0] + r.args[1] for r in requests])
         return self._loglikelihood_tokens([(r.args[:2], *self._encode(*r.args[:2])) for r in requests])
 
     def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -163,6 +182,7 @@ class SubjectLM(TemplateLM):
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
         """Log-likelihood of whole texts, in windows of the model's context, every token predicted once."""
+        self._look_over([r.args[0] for r in requests])
         windows: list[tuple[Any, list[int], list[int]]] = []
         owners: list[int] = []
         for owner, request in enumerate(requests):
@@ -182,6 +202,7 @@ class SubjectLM(TemplateLM):
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Text generated after each context, greedy unless the task samples, up to a stop sequence."""
+        self._look_over([r.args[0] for r in requests])
         keys = [(tuple(self.tok_encode(r.args[0])), repr(r.args[1])) for r in requests]
         settings = {repr(r.args[1]): r.args[1] for r in requests}
         distinct = list(dict.fromkeys(keys))

@@ -154,7 +154,7 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
     from workbench.benchmarks.scores import rows_and_records
     from workbench.benchmarks.tasks import data_hash, pick
 
-    lm.n_truncated = 0
+    lm.n_truncated = lm.n_unspelt = lm.n_spoilt = 0
     indices = pick(task, results.config["limit"], results.config["seed"])
     output: Any = harness_evaluate(
         lm,
@@ -164,10 +164,17 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
         log_samples=True,
     )
     rows, records = rows_and_records(name, task, output["samples"][name])
-    if lm.n_truncated:
-        note = f"{lm.n_truncated} requests cut from the left to the model's {lm.max_length} tokens"
+    if note := "; ".join(_limits(lm)):
         rows = [replace(row, note=note) for row in rows]
     return _added(results, name, rows, records, data=data_hash(task), version=task.VERSION)
+
+
+def _limits(lm: "SubjectLM") -> Iterator[str]:
+    """What of the requests the model could not take as they were, in words."""
+    if lm.n_truncated:
+        yield f"{lm.n_truncated} requests cut from the left to the model's {lm.max_length} tokens"
+    if lm.n_unspelt:
+        yield f"{lm.n_unspelt} pieces of text, in {lm.n_spoilt} requests, that its tokenizer cannot spell"
 
 
 def _added(

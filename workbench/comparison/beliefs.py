@@ -73,7 +73,7 @@ def lens_shift(
     texts = TEXTS[2:6] if texts is None else texts
     found, rows = [], same_ids(base, tuned, texts, LENGTH)
     for i, ids in enumerate(rows):
-        text = base.tokenizer.decode(ids[0], skip_special_tokens=True)
+        text = base.text(ids[0], skip_special=True)
         pair = []
         for j, subject in enumerate((base, tuned)):
             if progress is not None:

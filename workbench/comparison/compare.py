@@ -13,7 +13,7 @@ from workbench.comparison.beliefs import LensShift, lens_shift
 from workbench.comparison.head_scores import ScoreShift, head_table, score_shift
 from workbench.comparison.heads import HeadShift, head_shift
 from workbench.comparison.layers import LayerShift, layer_shift
-from workbench.comparison.matching import VIEWS, obstacles, what_remains
+from workbench.comparison.matching import VIEWS, obstacles, what_remains, whats_new
 from workbench.comparison.text import Parting, TextShift, agreement, partings, text_shift
 from workbench.comparison.transfer import QUESTIONS, Transfer, probe_transfer
 from workbench.comparison.weights import WeightShift, weight_shift
@@ -131,8 +131,8 @@ def compare(
     settings = {"suite": suite, "limit": limit, "seed": seed, "parts": list(parts)}
     found = Comparison(first.name, second.name, (first.hash, second.hash), settings)
     missing = obstacles(first, second)
-    if set(missing) & set(parts):
-        found.notes.append(what_remains(first, second))
+    remains = what_remains(first, second) if set(missing) & set(parts) else ""
+    found.notes += [sentence for sentence in (whats_new(first, second), remains) if sentence]
     todo = [part for part in SHARE if part in parts and part not in missing]
     whole, before = sum(SHARE[part] for part in todo), 0.0
     for part in todo:

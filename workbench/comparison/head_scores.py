@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from workbench.comparison.heads import HeadShift
-from workbench.comparison.matching import need
+from workbench.comparison.matching import need, over_shared_rows
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.catalogue import ALL_SCORES
 from workbench.interp.patterns.circuits import copying_scores
@@ -50,6 +50,7 @@ def score_shift(
     Raises `WorkbenchError` for another tokenizer or shape.
     """
     need(base, tuned, "heads")
+    base, tuned = over_shared_rows(base, tuned)
     both = []
     for i, subject in enumerate((base, tuned)):
         if progress is not None:

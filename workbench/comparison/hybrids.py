@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.benchmarks.scoring import Row, Scorer
-from workbench.comparison.matching import need
+from workbench.comparison.matching import need, over_shared_rows
 from workbench.comparison.measures import Measure
 from workbench.subjects import Subject
 from workbench.subjects.bridge import own_clone
@@ -39,12 +39,14 @@ class Hybrids:
 
     `ends` are the two models' own values, `[metric, n]`; `differ` names the parameters that are not the same,
     `n_changed` counts their numbers that are not.
+    Where one model has tokens that the other has not, both are scored without them.
     Raises `WorkbenchError` where the two differ in shape, tokenizer, or in more than weights.
     """
 
     def __init__(self, base: Subject, tuned: Subject, measure: Measure) -> None:
         check_alike(base, tuned)
         need(base, tuned, "text")
+        base, tuned = over_shared_rows(base, tuned)
         self.measure, self.parts = measure, Parts(base)
         self.weights = {
             side: {name: p.detach() for name, p in subject.model.named_parameters()}

@@ -14,6 +14,7 @@ import pandas as pd
 
 from workbench.comparison.experiments import GRAINS, Experiment, plan
 from workbench.comparison.hybrids import SIDES, Hybrids, Values, other
+from workbench.comparison.matching import whats_new
 from workbench.comparison.measures import METRICS, Measure, measure_of
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference, estimate_mean, gain_shares, paired_difference
@@ -260,4 +261,5 @@ def _result(
         checks=checks,
         seconds=time.perf_counter() - began,
         finished=finished,
+        notes=[news] if (news := whats_new(base, tuned)) else [],
     )

@@ -1,13 +1,15 @@
 """Which views two Subjects can share: the same tokens for texts, the same shape for layers, heads and weights."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jaxtyping import Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.heads import beginning
-from workbench.subjects import Subject
+from workbench.subjects import Subject, spelling
+from workbench.subjects.bridge import own_clone
 
 VIEWS = {
     "behaviour": "benchmarks on the same items",
@@ -18,6 +20,8 @@ VIEWS = {
 }
 SAMPLE = "It was 7 o'clock: the old captain said, “nothing is lost yet”, and read_the(map) again…"
 """Words, numbers, signs and letters beyond ASCII: tokenizers that split it alike are taken for one."""
+NAMED = 8
+"""Added tokens that a sentence names at most."""
 
 
 def obstacles(base: Subject, tuned: Subject) -> dict[str, str]:
@@ -56,11 +60,66 @@ def need(base: Subject, tuned: Subject, view: str) -> None:
 
 
 def same_tokenizer(base: Subject, tuned: Subject) -> bool:
-    """Whether two tokenizers split alike: one vocabulary, and the same tokens for `SAMPLE`."""
+    """Whether two tokenizers split alike: the same tokens for `SAMPLE`, one vocabulary but for tokens added to it."""
     if base.tokenizer is tuned.tokenizer:
         return True
-    ids = [s.tokenizer(SAMPLE, verbose=False)["input_ids"] for s in (base, tuned)]
-    return ids[0] == ids[1] and base.tokenizer.get_vocab() == tuned.tokenizer.get_vocab()
+    ids = [spelling.read(s.tokenizer, SAMPLE) for s in (base, tuned)]
+    small, large = sorted((s.tokenizer.get_vocab() for s in (base, tuned)), key=len)
+    added = {token for s in (base, tuned) for token in s.tokenizer.get_added_vocab()}
+    return ids[0] == ids[1] and small.items() <= large.items() and large.keys() - small.keys() <= added
+
+
+def added_tokens(base: Subject, tuned: Subject) -> list[str]:
+    """The tokens that one of two tokenizers has and the other has not, by their ids."""
+    if base.tokenizer is tuned.tokenizer:
+        return []
+    small, large = sorted((s.tokenizer.get_vocab() for s in (base, tuned)), key=len)
+    return sorted(large.keys() - small.keys(), key=lambda token: large[token])
+
+
+def whats_new(base: Subject, tuned: Subject) -> str:
+    """One sentence on tokens and embedding rows that only one of two models has; "" where both have the same."""
+    rows, tokens = [s.d_embed for s in (base, tuned)], added_tokens(base, tuned)
+    if rows[0] == rows[1] and not tokens:
+        return ""
+    found = []
+    if tokens:
+        larger = max((base, tuned), key=lambda s: len(s.tokenizer.get_vocab()))
+        shown = ", ".join(map(repr, tokens[:NAMED])) + (", ..." if len(tokens) > NAMED else "")
+        what = "a token" if len(tokens) == 1 else f"{len(tokens)} tokens"
+        found.append(f"Only {larger.name} has {what} more ({shown})")
+    if rows[0] != rows[1]:
+        found.append(f"the embedding of {base.name} has {rows[0]} rows and that of {tuned.name} {rows[1]}")
+    words = "; ".join(found)
+    return f"{words[0].upper()}{words[1:]}: what follows compares what both have."
+
+
+def _reading_alike(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
+    """Both, reading with one tokenizer: the one without the tokens that were added to the other."""
+    if not added_tokens(base, tuned):
+        return base, tuned
+    tokenizer = min((base.tokenizer, tuned.tokenizer), key=lambda t: len(t.get_vocab()))
+    first, second = (
+        s if s.tokenizer is tokenizer else Subject(s.name, s.model, tokenizer, s.card) for s in (base, tuned)
+    )
+    return first, second
+
+
+def over_shared_rows(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
+    """Both, reading alike, without the embedding and unembedding rows that only one has; models stay as they are."""
+    base, tuned = _reading_alike(base, tuned)
+    n = min(base.d_embed, tuned.d_embed)
+    return _cut(base, n), _cut(tuned, n)
+
+
+def _cut(subject: Subject, n: int) -> Subject:
+    if subject.d_embed == n:
+        return subject
+    model = own_clone(subject.model)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        for parameter in module.parameters(recurse=False):
+            parameter.data = parameter.data[:n]
+    return Subject(subject.name, model, subject.tokenizer, replace(subject.card, d_vocab=n))
 
 
 def same_ids(base: Subject, tuned: Subject, texts: Sequence[str], most: int) -> list[Int[Tensor, "1 pos"]]:

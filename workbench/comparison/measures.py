@@ -116,7 +116,7 @@ def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Me
 def _text(subject: Subject, n: int) -> Measure:
     requests = []
     for text in TEXTS[:n]:
-        ids = subject.tokenizer(text, verbose=False)["input_ids"][: subject.n_ctx]
+        ids = subject.ids(text)[: subject.n_ctx]
         if len(ids) > 1:
             requests.append(Request(len(requests), tuple(ids[:-1]), tuple(ids[1:])))
     if len(requests) < 2:

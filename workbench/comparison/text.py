@@ -36,7 +36,7 @@ class TokenShift:
     """One text: what each token costs either model given those before it, in nats, and how far predictions part.
 
     `tokens` has one string a position. `loss_base`, `loss_tuned` and `kl` have one value a token from the second on:
-    the cross-entropy of that token, and KL(tuned || base) of the two predictions of it.
+    the cross-entropy of that token, and KL(tuned || base) of the two predictions of it, over the tokens both have.
     """
 
     tokens: list[str]
@@ -83,7 +83,7 @@ def text_shift(
 ) -> TextShift:
     """Read `texts` (default: `TEXTS`, prose and requests) with both, the first `LONGEST` tokens of each.
 
-    Raises `WorkbenchError` for other tokenizers or vocabularies, or where no text has two tokens.
+    Raises `WorkbenchError` for other tokenizers, or where no text has two tokens.
     """
     need(base, tuned, "text")
     found, rows = [], same_ids(base, tuned, TEXTS if texts is None else texts, LONGEST)
@@ -91,13 +91,10 @@ def text_shift(
         if progress is not None:
             progress(i / len(rows), f"text {i + 1} of {len(rows)}")
         logs = [_log_probabilities(subject, ids) for subject in (base, tuned)]
-        if logs[0].shape != logs[1].shape:
-            raise WorkbenchError(
-                f"{base.name} predicts {logs[0].shape[-1]} tokens and {tuned.name} {logs[1].shape[-1]}; their "
-                "predictions cannot be compared."
-            )
         loss = [-side.gather(-1, ids[0, 1:, None].to(side.device))[:, 0].cpu().numpy() for side in logs]
-        kl = (logs[1].exp() * (logs[1] - logs[0].to(logs[1].device))).sum(-1).cpu().numpy()
+        shared = min(side.shape[-1] for side in logs)
+        ours, theirs = (side.to(logs[1].device)[:, :shared].log_softmax(-1) for side in logs)
+        kl = (theirs.exp() * (theirs - ours)).sum(-1).cpu().numpy()
         found.append(TokenShift(base.tokens(ids), *loss, kl))
     return TextShift(base.name, tuned.name, found)
 
@@ -143,7 +140,7 @@ def partings(
         parted = agreed < max(len(ours), len(theirs))
         first = [_one(base, side, agreed) if parted else "" for side in (ours, theirs)]
         sure = [p[agreed] if parted and agreed < len(p) else float("nan") for p in (p_ours, p_theirs)]
-        texts = [str(base.tokenizer.decode(side, skip_special_tokens=True)) for side in (ours, theirs)]
+        texts = [base.text(torch.tensor(side), skip_special=True) for side in (ours, theirs)]
         yield (i + 1) / len(prompts), Parting(prompt, agreed, parted, *texts, *first, *sure)
 
 

@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from workbench.comparison.matching import need
+from workbench.comparison.matching import need, whats_new
 from workbench.subjects import Subject, adapter
 
 ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
+VOCABULARY = ("W_E", "W_U")
+"""Matrices with a row a token."""
 Report = Callable[[float, str], None]
 
 
@@ -28,15 +30,18 @@ class WeightShift:
     `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius),
     `norm` (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank` (exp of the entropy of
     the singular values; Roy & Vetterli 2007), `most` (what full rank would be), `lora_rank` (of the adapter that made
-    it, else 0). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`: the relative change of a
-    head's own query, key, value and output matrices together (keys and values shared by a group count for each of its
-    heads); None where the heads cannot be taken apart.
+    it, else 0), `new_rows` (tokens that the tuned model's embedding or unembedding has more, fewer where negative: the
+    update is over the rows that both have). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is
+    `[layer, head]`: the relative change of a head's own query, key, value and output matrices together (keys and values
+    shared by a group count for each of its heads); None where the heads cannot be taken apart. `news` names the tokens
+    that only one model has.
     """
 
     base: str
     tuned: str
     table: pd.DataFrame
     heads: Float[np.ndarray, "layer head"] | None
+    news: str = ""
 
     def grid(self, column: str = "relative") -> tuple[Float[np.ndarray, "layer matrix"], list[str]]:
         """One column of the matrices inside the layers as a map, and the names of its columns; NaN where none is."""
@@ -60,7 +65,7 @@ class WeightShift:
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
         heads = None if self.heads is None else self.heads.tolist()
-        return {"matrices": self.to_frame().to_dict("records"), "heads": heads}
+        return {"matrices": self.to_frame().to_dict("records"), "heads": heads, "news": self.news}
 
 
 @torch.no_grad()
@@ -78,10 +83,17 @@ def weight_shift(base: Subject, tuned: Subject, *, ranks: bool = True, progress:
         if progress is not None:
             progress(i / len(ours), f"weights {i + 1} of {len(ours)}")
         other = theirs.get(name)
-        if other is None or other.shape != weight.shape:
+        if other is None or other.shape[1:] != weight.shape[1:]:
             continue
-        rows.append({**_place(name, names), **_update(weight, other, lora.get(name), ranks)})
-    return WeightShift(base.name, tuned.name, pd.DataFrame(rows), head_change(base, tuned))
+        place, factors, new = _place(name, names), lora.get(name), len(other) - len(weight)
+        if new and place["matrix"].partition(" ")[0] not in VOCABULARY:
+            continue
+        if new:
+            shared = min(len(weight), len(other))
+            weight, other, factors = weight[:shared], other[:shared], None
+        rows.append({**place, **_update(weight, other, factors, ranks), "new_rows": new})
+    heads = head_change(base, tuned)
+    return WeightShift(base.name, tuned.name, pd.DataFrame(rows), heads, whats_new(base, tuned))
 
 
 def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: bool) -> dict[str, float | int]:

@@ -192,8 +192,11 @@ def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> Pre
 
 
 def check_alike(base: Subject, donor: Subject) -> None:
-    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets them apart."""
-    shapes = [{n: tuple(p.shape) for n, p in s.model.named_parameters()} for s in (base, donor)]
+    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets them apart.
+
+    One may have tokens that the other has not: the rows that both have fit.
+    """
+    shapes = [_shapes(s) for s in (base, donor)]
     if base.card.architecture != donor.card.architecture or shapes[0] != shapes[1]:
         raise WorkbenchError(
             f"{base.name} and {donor.name} differ in shape, so no weights of one fit the other; choose a model and "
@@ -204,6 +207,15 @@ def check_alike(base: Subject, donor: Subject) -> None:
             raise WorkbenchError(
                 f"{subject.name} is edited while it runs, not in its weights; transplants move weights only."
             )
+
+
+def _shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter; without its rows for what has a row a token, which may have been added to."""
+    ends = [subject.model.get_input_embeddings(), subject.model.get_output_embeddings()]
+    of_tokens = {id(p) for module in ends if module is not None for p in module.parameters(recurse=False)}
+    return {
+        n: tuple(p.shape[1:]) if id(p) in of_tokens else tuple(p.shape) for n, p in subject.model.named_parameters()
+    }
 
 
 def has_hooks(subject: Subject) -> bool:

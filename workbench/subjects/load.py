@@ -23,7 +23,7 @@ from workbench.subjects.card import hash_files, make_card, read_card
 from workbench.subjects.kinds import auto_class, says_encoder_decoder
 from workbench.subjects.save import save
 from workbench.subjects.subject import Subject
-from workbench.subjects.tokenizer import id_tokenizer
+from workbench.subjects.tokenizer import tokenizer_beside
 
 gpt.register()
 transformers_logging.disable_progress_bar()
@@ -229,7 +229,7 @@ def _folder_tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokeniz
         (folder / f).is_file() for f in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
     )
     if not has_files:
-        return id_tokenizer(model.config.get_text_config().vocab_size)
+        return tokenizer_beside(folder, model.config.get_text_config().vocab_size)
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except UNREADABLE as error:

@@ -245,14 +245,20 @@ def assemble(
 ) -> dict[str, Tensor]:
     """The parameters of a host that change when it gets these slices of a donor, by name.
 
-    Whole parameters are the donor's own tensors, no copies; of others the host's is copied first. With `alpha` they
-    move by that much of the way instead: host + alpha (donor - host), with 0 the host's and 1 the donor's to the bit.
+    Whole parameters are the donor's own tensors, no copies; of others the host's is copied first. Where one has more
+    rows (tokens that were added) those that both have are brought. With `alpha` they move by that much of the
+    way instead: host + alpha (donor - host), with 0 the host's and 1 the donor's to the bit.
     """
     found: dict[str, Tensor] = {}
     pieces = list(slices) if alpha else []
     for piece in (p for p in pieces if p.index is None):
         ours, theirs = host[piece.parameter], donor[piece.parameter]
-        found[piece.parameter] = theirs if alpha == 1 else torch.lerp(ours, theirs, alpha)
+        if ours.shape == theirs.shape:
+            found[piece.parameter] = theirs if alpha == 1 else torch.lerp(ours, theirs, alpha)
+        else:
+            n = min(len(ours), len(theirs))
+            found[piece.parameter] = ours.clone()
+            found[piece.parameter][:n] = theirs[:n] if alpha == 1 else torch.lerp(ours[:n], theirs[:n], alpha)
     whole = set(found)
     for piece in (p for p in pieces if p.index is not None and p.parameter not in whole):
         ours, theirs = host[piece.parameter], donor[piece.parameter]

@@ -1,32 +1,47 @@
-"""Tokenizers made here: byte-level BPE trained on a corpus, and one id a character."""
+"""Tokenizers made here: byte-level BPE trained on a corpus, one id a character, nanoGPT's, and bare token ids."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from workbench.errors import WorkbenchError
 
 END = "<|endoftext|>"
+UNKNOWN = "<|unknown|>"
+META = "meta.json"
+"""nanoGPT's vocabulary of characters: what its meta.pkl holds, as JSON, for no pickle is read here."""
+MOST_META = 10**7
+"""Bytes of a vocabulary of characters at most; Unicode has 1.1 million."""
 
 
 def train_tokenizer(texts: Iterable[str], kind: str = "bpe", d_vocab: int = 4096) -> PreTrainedTokenizerBase:
     """A tokenizer for these texts: `bpe` (byte-level, GPT-2's pre-tokenisation) or `char`.
 
-    `END` marks the end of a document, pads, and begins a text where a model wants a first token.
+    `END` marks the end of a document, pads, and begins a text where a model wants a first token. A character that the
+    texts do not have is `UNKNOWN`.
     """
     if kind == "bpe":
         tokenizer = _bpe(texts, d_vocab)
     elif kind == "char":
         characters = sorted(set().union(*map(set, texts)))
-        vocab = {c: i for i, c in enumerate([END, *characters])}
-        tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=END))
+        vocab = {c: i for i, c in enumerate([END, *characters, UNKNOWN])}
+        tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
         tokenizer.decoder = decoders.Fuse()
     else:
         raise WorkbenchError(f"The tokenizer's kind is {kind!r}; it must be bpe or char.")
+    unknown: Any = {"unk_token": UNKNOWN} if kind == "char" else {}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=END, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        bos_token=END,
+        eos_token=END,
+        pad_token=END,
+        clean_up_tokenization_spaces=False,
+        **unknown,
     )
 
 
@@ -48,4 +63,41 @@ def id_tokenizer(d_vocab: int) -> PreTrainedTokenizerBase:
     """For a model that came without a tokenizer: a text is its token ids, such as "3 1 2"."""
     tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(d_vocab)}, unk_token="0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+
+
+def tokenizer_beside(folder: Path, d_vocab: int) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder without a tokenizer's own files: of its `META`, else `id_tokenizer`.
+
+    Raises `WorkbenchError` for a `META` that is no vocabulary of characters.
+    """
+    path = folder / META
+    return nanogpt_tokenizer(path) if path.is_file() else id_tokenizer(d_vocab)
+
+
+def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """One id a character, by the `stoi` and `itos` of a JSON file; it has no special token, so others are left out.
+
+    Raises `WorkbenchError` where the two are not each other's reverse over single characters.
+    """
+    try:
+        if path.stat().st_size > MOST_META:
+            raise ValueError(f"it has more than {MOST_META // 10**6} MB")
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        vocab = {str(c): int(i) for c, i in meta["stoi"].items()}
+        reverse = meta["itos"].items() if isinstance(meta["itos"], dict) else enumerate(meta["itos"])
+        if {c: int(i) for i, c in reverse} != vocab:
+            raise ValueError("stoi and itos are not each other's reverse")
+        if not vocab or any(len(c) != 1 for c in vocab) or sorted(vocab.values()) != list(range(len(vocab))):
+            raise ValueError("stoi must number single characters from 0 on")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkbenchError(
+            f"{path} is not nanoGPT's vocabulary ({type(error).__name__}: {error}); write the stoi and itos of its "
+            "meta.pkl into it as JSON."
+        ) from error
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
+    others = "".join(f"\\x{{{ord(c):X}}}" for c in vocab)
+    tokenizer.normalizer = normalizers.Replace(Regex(f"[^{others}]"), "")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)

@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.subjects.spelling import bare, read, unknown_ids
 from workbench.training.loop import Batch
 
 IGNORED = -100
@@ -45,13 +46,13 @@ def encode(
     Args:
         tokenizer: Of the model.
         segments: In order; joined they are the text.
-        special: Whether the tokenizer adds its own special tokens before the first segment.
+        special: Whether the special tokens that the tokenizer puts before a text come first.
         end: Whether the end-of-text token follows and is learned; a tokenizer without one adds nothing.
     """
     ids: list[int] = []
     learned: list[bool] = []
     for number, segment in enumerate(segments):
-        part = tokenizer(segment.text, add_special_tokens=special and number == 0, verbose=False)["input_ids"]
+        part = (read if special and number == 0 else bare)(tokenizer, segment.text)
         ids += part
         learned += [segment.learned] * len(part)
     if end and tokenizer.eos_token_id is not None:
@@ -82,7 +83,7 @@ def check_vocabulary(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_
             f"The tokenizer of {base} gives token {highest}, and the model knows {d_vocab} tokens; "
             "they do not belong together, so choose a base whose tokenizer is its own."
         )
-    unknown = _unknown(tokenizer)
+    unknown = unknown_ids(tokenizer)
     for row in rows:
         for run in _learned_runs(row):
             body = run[:-1] if run[-1] == tokenizer.eos_token_id else run
@@ -91,13 +92,6 @@ def check_vocabulary(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_
                     f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} (a character of it "
                     "has no token); choose a base whose tokenizer knows it, or other data."
                 )
-
-
-def _unknown(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids that stand for what a tokenizer cannot spell."""
-    model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    names = [name for name in (tokenizer.unk_token, getattr(model, "unk_token", None)) if isinstance(name, str)]
-    return set(tokenizer.convert_tokens_to_ids(names))
 
 
 def _learned_runs(row: Row) -> list[list[int]]:

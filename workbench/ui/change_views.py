@@ -201,6 +201,8 @@ def weights(base: Subject, tuned: Subject) -> None:
             + (" An edited model acts on activations, not weights." if base.hash != tuned.hash else ""),
             icon=":material/info:",
         )
+    if found.news:
+        st.info(found.news, icon=":material/new_label:")
     figures = []
     for column, (words, (name, axis)) in zip(st.columns(2, gap="medium"), WEIGHTS.items(), strict=True):
         with column:
@@ -210,7 +212,9 @@ def weights(base: Subject, tuned: Subject) -> None:
             chart(figures[-1], key=f"map of {name}", name=f"weights-{name}", alt=f"{words} of every matrix")
     if lora := found.lora():
         st.markdown(f"{lora} The updates below are its factors' product.")
-    shown = table[["layer", "matrix", "relative", "norm", "rank", "effective_rank", "most", "lora_rank"]].copy()
+    shown = table[
+        ["layer", "matrix", "relative", "norm", "rank", "effective_rank", "most", "lora_rank", "new_rows"]
+    ].copy()
     shown["layer"] = [str(layer) if layer >= 0 else "–" for layer in shown["layer"]]
     shown.columns = [
         "layer",
@@ -221,6 +225,7 @@ def weights(base: Subject, tuned: Subject) -> None:
         "effective rank",
         "full rank",
         "LoRA rank",
+        "new rows",
     ]
     st.dataframe(
         shown,

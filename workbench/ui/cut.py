@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from workbench.subjects.spelling import offsets, read
+
 if TYPE_CHECKING:
     from workbench.subjects import Subject
 
@@ -15,12 +17,11 @@ def cut(subject: "Subject", prompt: str, most: int) -> str:
     """The prompt, or as much of its beginning as `most` tokens and the context hold; the page then says so."""
     most = min(most, subject.n_ctx)
     start = prompt[: most * CHARACTERS]
-    encoded = subject.tokenizer(start, return_offsets_mapping=True, verbose=False)
-    n_tokens = len(encoded["input_ids"])
+    ends = [stop for _, stop in offsets(subject.tokenizer, start)]
+    n_tokens = len(ends)
     if n_tokens <= most and len(start) == len(prompt):
         return prompt
     if n_tokens > most:
-        ends = [end for _, end in encoded["offset_mapping"]]
         start = next(
             start[: ends[i]] for i in range(most - 1, -1, -1) if i == 0 or _fits(subject, start[: ends[i]], most)
         )
@@ -32,5 +33,5 @@ def cut(subject: "Subject", prompt: str, most: int) -> str:
 
 
 def _fits(subject: "Subject", text: str, most: int) -> bool:
-    """Whether a text is short enough by itself: an end token counts, and a cut word may split anew."""
-    return len(subject.tokenizer(text, verbose=False)["input_ids"]) <= most
+    """Whether a text is short enough by itself: a cut word may split anew."""
+    return len(read(subject.tokenizer, text)) <= most

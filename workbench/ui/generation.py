@@ -39,4 +39,4 @@ def _continuation(sha256: str, prompt: str, n: int, temperature: float, seed: in
         torch.manual_seed(seed)
         mask = torch.ones_like(ids)
         written = _subject.model.generate(ids, attention_mask=mask, generation_config=how)  # pyright: ignore
-    return str(_subject.tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True))
+    return _subject.text(written[0, ids.shape[1] :], skip_special=True)

@@ -4,7 +4,7 @@ Every step is computed anew by its formula from the step before, starting at the
 and compared with what the model itself computed there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ class Anatomy:
     """The steps of one layer and head, and the next tokens that the model expects after the last position.
 
     Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens that cross-attention
-    looks at (None for self-attention).
+    looks at (None for self-attention). `warnings` say how the prompt was read.
     """
 
     subject: str
@@ -45,6 +45,7 @@ class Anatomy:
     next_tokens: pd.DataFrame
     part: str = ""
     sources: list[str] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def deviation(self) -> float:
@@ -109,7 +110,9 @@ def anatomy(
     final, stream = block.logits(cache[f"blocks.{card.n_layers - 1}.hook_out"])
     steps.append(logits_step(final, stream, logits[0]))
     expected = next_tokens(subject, final[-1])
-    return Anatomy(subject.name, subject.hash, prompt, subject.tokens(ids), layer, head, steps, expected)
+    notices = subject.notices(prompt)
+    tokens = subject.tokens(ids)
+    return Anatomy(subject.name, subject.hash, prompt, tokens, layer, head, steps, expected, warnings=notices)
 
 
 def _input(subject: Subject, ids: Tensor, cache, layer: int) -> list[Step]:

@@ -117,7 +117,19 @@ def seq2seq_anatomy(
         steps.append(logits_step(final, stream, seen.logits))
     tokens, sources = subject.tokens(ids), subject.tokens(source) if block.crosses else None
     expected = next_tokens(subject, final[-1])
-    return Anatomy(subject.name, subject.hash, prompt, tokens, layer, head, steps, expected, part=part, sources=sources)
+    return Anatomy(
+        subject.name,
+        subject.hash,
+        prompt,
+        tokens,
+        layer,
+        head,
+        steps,
+        expected,
+        part=part,
+        sources=sources,
+        warnings=subject.notices(prompt),
+    )
 
 
 def _logits(subject: Subject, seen: Seen) -> tuple[Float[Tensor, "pos d_vocab"], Float[Tensor, "pos d_model"]]:

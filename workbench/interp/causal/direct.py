@@ -27,7 +27,8 @@ class Direct:
     `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
     `embedding` and `constant` (the final norm's and the unembedding's bias) the rest; their sum is `total`.
     `neurons` `[layer, neuron]` splits each MLP further, but for its bias.
-    `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP.
+    `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP. `warnings` say
+    how the prompt was read.
     """
 
     subject: str
@@ -44,6 +45,7 @@ class Direct:
     constant: float
     total: float
     checks: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a part, the largest first: `part`, `layer`, `contribution`."""
@@ -144,7 +146,8 @@ def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wr
     question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
     if not question.wrongs:
         raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
-    return replace(attribute(subject, question), prompt=clean, answer=answer, wrong=wrong)
+    notices = subject.notices(clean, answers=[answer, wrong])
+    return replace(attribute(subject, question), prompt=clean, answer=answer, wrong=wrong, warnings=notices)
 
 
 @torch.no_grad()

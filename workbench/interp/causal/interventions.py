@@ -283,8 +283,6 @@ def cost_of(base: Subject, edited: Subject) -> Difference:
 
 @torch.no_grad()
 def _loss(subject: Subject, text: str) -> float:
-    ids = subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][:, : subject.n_ctx].to(
-        subject.device
-    )
+    ids = torch.tensor([subject.ids(text)[: subject.n_ctx]], device=subject.device)
     logs = subject.model(ids).logits[0, :-1].float().log_softmax(-1)
     return float(-logs.gather(-1, ids[0, 1:, None]).mean())

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
+from workbench.subjects.spelling import bare
 
 Words = str | Sequence[str]
 OFFERED = 5
@@ -106,7 +107,10 @@ def pair(
     if torch.equal(a, b):
         raise WorkbenchError("The clean and the corrupted prompt are the same; change the words the answer hangs on.")
     answers, wrongs = (
-        [subject.answer_ids(word, what, several=spelt) for word in ([words] if isinstance(words, str) else words)]
+        [
+            subject.answer_ids(word, what, several=spelt, prompt=clean)
+            for word in ([words] if isinstance(words, str) else words)
+        ]
         for words, what in ((answer, "answer"), (wrong, "wrong answer"))
     )
     if not answers or not wrongs:
@@ -129,7 +133,7 @@ def _told_apart(subject: Subject, answers: list[tuple[int, ...]], wrongs: list[t
         n = min(len(one), len(other))
         if one[:n] != other[:n]:
             continue
-        words = [subject.tokenizer.decode(list(ids)) for ids in (one, other)]
+        words = [subject.text(torch.tensor(ids)) for ids in (one, other)]
         if one == other:
             raise WorkbenchError(f"The answer and the wrong answer are both {words[0]!r}; give two different ones.")
         raise WorkbenchError(
@@ -186,7 +190,8 @@ def substitutes(subject: Subject, clean: str, corrupted: str) -> list[Substitute
 
 
 def _spelt(subject: Subject, word: str, at: int) -> list[int]:
-    return subject.tokenizer(f" {word}" if at else word, add_special_tokens=False)["input_ids"]
+    """The tokens of a word after another, or at the beginning of a prompt (`at` 0)."""
+    return list(subject.answer_ids(f" {word}", several=True)) if at else bare(subject.tokenizer, word)
 
 
 def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str, ...]:
@@ -196,11 +201,11 @@ def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str
     order = F.cosine_similarity(embed.weight, own[None]).argsort(descending=True)[:2000].tolist()
     found: list[str] = []
     for i in order:
-        text = subject.tokenizer.decode([i])
-        bare = text.strip()
-        fits = text == (f" {bare}" if at else bare) and bare.isalpha() and bare[0].isupper() == word[:1].isupper()
-        if fits and len(bare) > 2 and bare not in taken and bare not in found:
-            found.append(bare)
+        (text,) = subject.tokens(torch.tensor([i]), apart=True)
+        other = text.strip()
+        fits = other.isalpha() and _spelt(subject, other, at) == [i] and other[0].isupper() == word[:1].isupper()
+        if fits and len(other) > 2 and other not in taken and other not in found:
+            found.append(other)
         if len(found) == OFFERED:
             break
     return tuple(found)
@@ -212,15 +217,18 @@ def single(subject: Subject, prompt: str, answer: str, wrong: str = "") -> Pair:
     Raises `WorkbenchError` for an empty prompt, answers that are not one token each, and equal answers.
     """
     ids = subject.encode(prompt)[0]
-    answers = (subject.answer_id(answer),)
-    wrongs = (subject.answer_id(wrong, "wrong answer"),) if wrong else ()
+    answers = (subject.answer_id(answer, prompt=prompt),)
+    wrongs = (subject.answer_id(wrong, "wrong answer", prompt=prompt),) if wrong else ()
     if answers == wrongs:
         raise WorkbenchError(f"The answer and the wrong answer are both {answer!r}; give two different ones.")
     return Pair(ids, ids, answers, wrongs)
 
 
 def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str] = ()) -> list[str]:
-    """What is known to spoil results without being an error: a space too many or too few, a missing first token."""
+    """What is known to spoil results without being an error, or how the prompts were read; a sentence each.
+
+    A space too many or too few, a missing first token, and what `Subject.notices` says.
+    """
     found = []
     if clean.endswith(" ") or corrupted.endswith(" "):
         found.append(
@@ -228,10 +236,10 @@ def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str
             "word follow a lone space: put it at the start of the answers."
         )
     for word in answers:
-        bare, spaced = (len(subject.answer_ids(text, several=True)) for text in (word, f" {word}"))
-        if bare > 1 and spaced < bare and not word.startswith(" "):
+        plain, spaced = (len(subject.answer_ids(text, several=True, prompt=clean)) for text in (word, f" {word}"))
+        if plain > 1 and spaced < plain and not word.startswith(" "):
             found.append(
-                f"The answer {word!r} is {bare} tokens and {' ' + word!r} {spaced}: without its leading space it goes "
+                f"The answer {word!r} is {plain} tokens and {' ' + word!r} {spaced}: without its leading space it goes "
                 "on the prompt's last word."
             )
     first = subject.tokenizer.bos_token_id
@@ -241,4 +249,4 @@ def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str
         found.append(
             f"The model's first token {subject.tokenizer.bos_token!r} is missing, though its tokenizer has one."
         )
-    return found
+    return found + subject.notices(clean, corrupted, answers=answers)

@@ -19,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.pairs import Pair, pair
 from workbench.interp.causal.probe_data import DATA_PROBES, file_of, texts_of
 from workbench.subjects import Subject
+from workbench.subjects.spelling import offsets
 
 FEWEST = 5
 """Usable items below which a probe says nothing."""
@@ -255,8 +258,9 @@ def _usable(subject: Subject, probe: Probe, name: str) -> list:
     if name != "vocabulary":
         return list(probe.lists[name])
     found = []
-    for token, i in subject.tokenizer.get_vocab().items():
-        text = subject.tokenizer.decode([i])
+    vocabulary = subject.tokenizer.get_vocab()
+    texts = subject.tokens(torch.tensor(list(vocabulary.values())), apart=True)
+    for token, text in zip(vocabulary, texts, strict=True):
         word = text.strip()
         if text == f" {word}" and len(word) > 2 and word.isascii() and word.isalpha() and word.islower():
             found.append((token, word))
@@ -293,11 +297,11 @@ def _places(
     found: list[dict[str, int]] = []
     for text in (template.clean, template.corrupted):
         whole = _text(text, filled, probe, template)
-        offsets = subject.tokenizer(whole, return_offsets_mapping=True, verbose=False)["offset_mapping"]
-        at = {LAST: len(offsets) - 1}
+        ends = [stop for _, stop in offsets(subject.tokenizer, whole)]
+        at = {LAST: len(ends) - 1}
         for match in SLOT.finditer(text):
             end = len(_text(text[: match.end()], filled, probe, template))
-            at[match[3] or match[1]] = next(i for i, (_, stop) in enumerate(offsets) if stop >= end)
+            at[match[3] or match[1]] = next(i for i, stop in enumerate(ends) if stop >= end)
         found.append(at)
     return tuple((name, found[0][name], found[1][name]) for name in template.named)
 
@@ -311,7 +315,7 @@ def _names(subject: Subject, probe: Probe, items: list[Item], candidate: Candida
     for match in SLOT.finditer(template.clean) if template else ():
         assert template is not None
         before = _text(template.clean[: match.start()], filled, probe, template).rstrip(" ")
-        at = len(subject.tokenizer(before)["input_ids"]) if before else first
+        at = len(subject.ids(before)) if before else first
         if at < len(names) and not names[at]:
             names[at] = f"{{{match[3] or match[1]}}}"
     letters = iter(string.ascii_lowercase * 20)

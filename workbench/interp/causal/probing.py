@@ -36,6 +36,7 @@ class Probed:
       own answer
     - `names`: a label a position; with `by_name` the map's columns are the positions that the probe names
     - `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
+    - `warnings`: how the prompts were read
     """
 
     subject: str
@@ -68,6 +69,7 @@ class Probed:
     also: str = ""
     by_name: bool = False
     checks: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def significant(self) -> np.ndarray:
@@ -236,6 +238,7 @@ def summary(
         also=settings.also,
         by_name=bool(made.items[0].pair.places),
         checks=checks,
+        warnings=subject.notices(*(text for item in made.items for text in (item.clean, item.corrupted))),
     )
 
 

@@ -25,6 +25,7 @@ from workbench.interp.causal.sites import (
 )
 from workbench.interp.texts import TEXTS
 from workbench.subjects import Subject
+from workbench.subjects.spelling import spells_ids
 
 DIRECTIONS = ("denoising", "noising")
 Progress = Callable[[float, str], None]
@@ -274,8 +275,8 @@ def reference_ids(subject: Subject, n_pos: int) -> Tensor:
     Where the tokenizer cannot read text (models over bare token ids), random tokens stand in for it.
     """
     found = []
-    for text in TEXTS:
-        ids = subject.tokenizer(text, verbose=False)["input_ids"][:n_pos]
+    for text in () if spells_ids(subject.tokenizer) else TEXTS:
+        ids = subject.ids(text)[:n_pos]
         if len(ids) == n_pos and len(set(ids)) > n_pos // 4:
             found.append(ids)
     if not found:

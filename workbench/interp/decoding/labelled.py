@@ -15,6 +15,7 @@ from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.heads import repeated_tokens
 from workbench.subjects import Subject
+from workbench.subjects.spelling import offsets
 
 LONGEST = 64
 """Tokens of a text that are read; what comes after is left out."""
@@ -171,16 +172,15 @@ def _tagged(subject: Subject, record: sets.Record, dropped: Counter[str]) -> Exa
 def _ends(subject: Subject, words: Sequence[str]) -> tuple[list[int], list[int]]:
     """The token ids of words with a space between, and the position of each word's last token."""
     text = " ".join(words)
-    read = subject.tokenizer(text, return_offsets_mapping=True, verbose=False)
-    offsets = read["offset_mapping"]
+    where = offsets(subject.tokenizer, text)
     ends, at, stop = [], 0, 0
     for word in words:
         stop += len(word)
-        while at + 1 < len(offsets) and (offsets[at][1] < stop):
+        while at + 1 < len(where) and where[at][1] < stop:
             at += 1
         ends.append(at)
         stop += 1
-    return list(read["input_ids"]), ends
+    return subject.ids(text), ends
 
 
 def _text(subject: Subject, record: sets.Record, source: object) -> Example:
@@ -189,7 +189,7 @@ def _text(subject: Subject, record: sets.Record, source: object) -> Example:
         label = {"0": "negative", "1": "positive"}.get(label, label)
     if not text or not label:
         return Example((), (), (), ())
-    ids = subject.tokenizer(text, verbose=False)["input_ids"][: min(LONGEST, subject.n_ctx)]
+    ids = subject.ids(text)[: min(LONGEST, subject.n_ctx)]
     return Example(tuple(ids), (len(ids) - 1,), (label,), (text,)) if ids else Example((), (), (), ())
 
 

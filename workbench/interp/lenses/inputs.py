@@ -41,7 +41,7 @@ class InputAttribution:
     """What each token adds to an output, in its unit (logits, or nats).
 
     `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and `checks["completeness"]` the
-    difference that is left. `gradients` were taken.
+    difference that is left. `gradients` were taken; `warnings` say how the prompt was read.
     """
 
     subject: str
@@ -57,6 +57,7 @@ class InputAttribution:
     start: float
     gradients: int
     checks: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a token."""
@@ -128,6 +129,7 @@ def input_attribution(
         first,
         taken,
         {"completeness": abs(float(scores.sum()) - (last - first))},
+        subject.notices(*filter(None, (prompt, corrupted)), answers=list(filter(None, (answer, wrong)))),
     )
 
 

@@ -32,7 +32,7 @@ class Lens:
     Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest token, `prob` its
     probability, `kl` the divergence of the reading from the model's own prediction, in nats, `rank` of the token that
     the model predicts in the end (0: first). `answer_prob` and `answer_rank` are `[answer, row, pos]`, of the tokens
-    asked about. `checks`: the last row against the model's logits.
+    asked about. `checks`: the last row against the model's logits; `warnings`: how the prompt was read.
     """
 
     subject: str
@@ -48,6 +48,7 @@ class Lens:
     answer_prob: np.ndarray
     answer_rank: np.ndarray
     checks: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer and position."""
@@ -73,8 +74,9 @@ def lens(subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequenc
     does not have yet (`tuned_lens` trains it).
     """
     translate = _translator(subject, kind)
-    wanted = torch.tensor([subject.answer_id(word) for word in answers], dtype=torch.long, device=subject.device)
     ids = subject.encode(prompt)
+    asked = [subject.answer_id(word, prompt=prompt) for word in answers]
+    wanted = torch.tensor(asked, dtype=torch.long, device=subject.device)
     packed = engine(subject)
     run = packed.record(ids)
     final = subject.model(ids).logits[0]
@@ -108,6 +110,7 @@ def lens(subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequenc
         tolds.swapaxes(0, 1),
         ranks[:, 1:].swapaxes(0, 1),
         {"lens": apart},
+        subject.notices(prompt, answers=answers),
     )
 
 

@@ -81,7 +81,7 @@ def _cut(subject: Subject, texts: list[str], width: int, rows: int, seed: int) -
         if (which, start) in seen:
             continue
         seen.add((which, start))
-        ids = subject.tokenizer(" ".join(text[start : start + 12 * width].split()), verbose=False)["input_ids"][:width]
+        ids = subject.ids(" ".join(text[start : start + 12 * width].split()))[:width]
         if len(ids) == width:
             found.append(ids)
         if len(found) == rows:
@@ -96,7 +96,8 @@ def _written(subject: Subject, width: int, seed: int) -> Int[Tensor, "row pos"]:
     """Texts drawn from the model, each from a random first token or the one that begins every text."""
     torch.manual_seed(seed)
     first = subject.tokenizer.bos_token_id
-    start = torch.randint(subject.card.d_vocab, (WRITTEN, 1), device=subject.device) if first is None else None
+    known = min(len(subject.tokenizer), subject.card.d_vocab)  # a padded embedding has rows without a token
+    start = torch.randint(known, (WRITTEN, 1), device=subject.device) if first is None else None
     start = torch.full((WRITTEN, 1), first, device=subject.device) if start is None else start
     ids = subject.model.generate(start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1)
     return ids[:, :width]

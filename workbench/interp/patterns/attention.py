@@ -1,7 +1,7 @@
 """Attention patterns of a prompt: every head of every layer, read layer by layer as the model runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -30,7 +30,8 @@ class Attention:
 
     `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), and no query sees a
     later key. `tokens` is one string a position. `value_norms` says how long a vector each head would write if it
-    attended to a key alone, `|v W_O|`; None where the model does not show its values.
+    attended to a key alone, `|v W_O|`; None where the model does not show its values. `warnings` say how the prompt was
+    read.
     """
 
     subject: str
@@ -39,6 +40,7 @@ class Attention:
     tokens: list[str]
     pattern: Float[np.ndarray, "layer head query key"]
     value_norms: Float[np.ndarray, "layer head key"] | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
         """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not there."""
@@ -109,7 +111,7 @@ def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], No
 
     each_pattern(subject, ids, keep, measure)
     whole = norms if len(known) == c.n_layers else None
-    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole)
+    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole, subject.notices(prompt))
 
 
 def _room(shape: tuple[int, ...]) -> np.ndarray:

@@ -85,8 +85,7 @@ def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Ten
 
 def beginning(subject: Subject, text: str, most: int) -> Int[Tensor, "1 pos"]:
     """The first `most` tokens of a text, which may be longer than the context."""
-    ids = subject.tokenizer(text[: 40 * most], return_tensors="pt", verbose=False)["input_ids"]
-    return ids.long()[:, :most].to(subject.device)
+    return torch.tensor([subject.ids(text[: 40 * most])[:most]], dtype=torch.long, device=subject.device)
 
 
 def pattern_scores(

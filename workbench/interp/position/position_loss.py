@@ -64,7 +64,7 @@ def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2
     rows = []
     for i in range(len(texts)):
         text = "\n\n".join([*texts[i:], *texts[:i]])
-        rows.append(subject.tokenizer(text, return_tensors="pt", verbose=False)["input_ids"][0])
+        rows.append(torch.tensor(subject.ids(text)))
     n_bins = (min([limit, *map(len, rows)]) - 1) // width
     if n_bins < 2:
         raise WorkbenchError(f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones.")
