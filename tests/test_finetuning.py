@@ -14,6 +14,7 @@ from workbench.comparison import behaviour_series
 from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import measure_of
 from workbench.data.leftout import LeftOutError
+from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.statistics import paired_counts
 from workbench.store import Store
@@ -182,6 +183,26 @@ def test_entities_are_listed_and_found_again():
     assert entities.aligned(words, "none") == (["O"] * len(words), 0)
     tags, unaligned = entities.aligned(words, "Oslo = location; nonsense; New York = location; York = location")
     assert unaligned == 2 and entities.spans(tags) == [("location", 5, 6), ("location", 8, 8)]
+
+
+def test_entity_f1_is_seqevals():
+    from seqeval.metrics import f1_score
+
+    right = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"], ["O", "O", "O"]]
+    said = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
+    counts = [entities.span_counts(entities.spans(a), entities.spans(b)) for a, b in zip(right, said, strict=True)]
+    assert counts == [(1, 0, 0), (0, 1, 2), (0, 1, 0)]
+    assert entities.entity_f1(np.array(counts).sum(0)) == pytest.approx(f1_score(right, said)) == pytest.approx(1 / 3)
+
+
+def test_almost_all_tagged_sentences_survive_the_way_to_a_list_and_back():
+    task = make({"data": "wnut17"})
+    try:
+        items = task._items("wnut17", "train", Notes())
+    except WorkbenchError:
+        pytest.skip("needs wnut17 below WORKBENCH_DATA")
+    back = [entities.aligned(i["words"], task.completion(i))[0] == i["tags"] for i in items]
+    assert len(items) > 3000 and np.mean(back) > 0.995
 
 
 @pytest.mark.parametrize(

@@ -32,9 +32,10 @@ def reading(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
 def entities(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Entities found, wrongly named and missed, which `entity_f1` sums; and whether all are right.
 
-    As in fine-tuning; what a model lists but does not stand in the text is wrong.
+    As in fine-tuning; what a model lists but does not stand in the text is beside its tags, and so not counted.
     """
-    counts = named.list_counts(doc["answer"], results[0].strip())
+    tags, _ = named.aligned(doc["words"], results[0].strip())
+    counts = named.span_counts(named.spans(doc["tags"]), named.spans(tags))
     return {"entity_f1": list(counts), "all_right": float(not counts[1] and not counts[2])}
 
 

@@ -3,7 +3,6 @@
 A list reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or `none`.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,29 +61,10 @@ def aligned(words: Sequence[str], text: str) -> tuple[list[str], int]:
     return bio(sorted(found, key=lambda span: span[1]), len(words)), unaligned
 
 
-def mentions(text: str) -> Counter[tuple[str, str]]:
-    """The entities of a list, as (words, type in lower case), counted; a part without a type has the type "".
-
-    A list says no places, so two mentions of the same words are told apart by number only.
-    """
-    listed_ones: Counter[tuple[str, str]] = Counter()
-    for part in text.split("; "):
-        mention, equals, kind = part.rpartition(" = ")
-        if equals and mention.strip() and kind.strip():
-            listed_ones[" ".join(mention.split()), kind.strip().lower()] += 1
-        elif part.strip() not in ("", NOTHING):
-            listed_ones[part.strip(), ""] += 1
-    return listed_ones
-
-
-def list_counts(right: str, written: str) -> tuple[int, int, int]:
-    """Entities of two lists that agree, those only written, and those missed.
-
-    An entity that stands nowhere in the text, or has no type, is one that was written wrongly.
-    """
-    gold, said = mentions(right), mentions(written)
-    both = sum((gold & said).values())
-    return both, sum(said.values()) - both, sum(gold.values()) - both
+def span_counts(right: Sequence[Span], said: Sequence[Span]) -> tuple[int, int, int]:
+    """Entities found, wrongly named, and missed."""
+    both = len(set(right) & set(said))
+    return both, len(set(said)) - both, len(set(right)) - both
 
 
 def entity_f1(sums: np.ndarray) -> np.ndarray:

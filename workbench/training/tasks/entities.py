@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.data.conll import normalised
-from workbench.data.entities import aligned, bio, entity_f1, list_counts, listed, spans
+from workbench.data.entities import aligned, bio, entity_f1, listed, span_counts, spans
 from workbench.data.leftout import LeftOutError
 from workbench.data.notes import Notes
 from workbench.data.sets import Record
@@ -26,8 +26,8 @@ LONGEST = 64
 class Entities(Completion):
     """Records are {tokens, tags} (BIO or CoNLL's I- scheme) or the lines of a .conll file.
 
-    Metric: micro entity F1 over types and exact words. An entity that a model lists but that does not stand in the
-    text is wrong, and counted as `unaligned` besides, since it has no place among the tags.
+    Metric: micro entity F1 over types and exact spans, as seqeval counts them. An entity that a model lists but
+    that does not stand in the text has no place among its tags, so it is counted beside them as `unaligned`.
     """
 
     kind = "entities"
@@ -78,7 +78,7 @@ class Entities(Completion):
         for item, ids in zip(items, written, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True).strip()
             tags, unaligned = aligned(item["words"], text)
-            counts = list_counts(self.completion(item), text)
+            counts = span_counts(spans(item["tags"]), spans(tags))
             found.append(
                 {
                     "input": self.prompt(item),
