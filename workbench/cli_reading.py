@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from workbench.cli_causal import Site
-from workbench.terminal import Json, Model, bar, out, print_json, show
+from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
 
 
 def lens(
@@ -117,4 +117,6 @@ def inputs(
         f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, {found.value:+.3f} at the prompt; "
         f"scores add up to the difference within {found.checks['completeness']:.0e}"
     )
+    for warning in found.warnings:
+        err.print(plain(warning))
     show(found.to_frame().to_dict("records"), False, title=f"What each token adds ({found.baseline} baseline)")
