@@ -81,7 +81,7 @@ def test_a_run_whose_texts_have_changed_is_not_resumed(text, tmp_path):  # noqa:
     run = wb.train(recipe(own, steps=20))
     cut_short(run.id, 20)
     own.write_text(own.read_text() + "\n\nOne more text that was not there before, and is long enough to count.")
-    with pytest.raises(WorkbenchError, match="no longer what this run learned from .*start a new run"):
+    with pytest.raises(WorkbenchError, match=r"no longer what this run learned from .*start a new run"):
         wb.resume(run.id)
     shutil.copy(text, own)
     assert Store().get(run.id).status != "done"

@@ -140,7 +140,7 @@ def variance_shares(
     both = torch.maximum(both, torch.maximum(one, other))
     alone = both - other, both - one  # what position adds to content, and content to position
     common = both - alone[0] - alone[1]
-    weight = torch.where(sum(alone) > 1e-9, alone[0] / (alone[0] + alone[1]).clamp_min(1e-12), 0.5)
+    weight = torch.where(alone[0] + alone[1] > 1e-9, alone[0] / (alone[0] + alone[1]).clamp_min(1e-12), 0.5)
     position = (alone[0] + weight * common).clamp(0, 1)
     content = (both - position).clamp(min=0)
     size = _residual(flat, [row]).square().sum(-1)
