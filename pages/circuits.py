@@ -68,7 +68,12 @@ def found_circuit(model: str, probe: str) -> None:
         (3, "As many random edges", chosen.random),
     ):
         columns[column].metric(words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one.")
-        columns[column].caption(f"[{percent(value.low)}, {percent(value.high)}], n = {value.n}")
+        columns[column].caption(f"[{percent(value.low)}, {percent(value.high)}], n = {value.n} held out")
+    seen = chosen.chosen_on
+    st.caption(
+        f"Judged on {found.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
+        f"circuit brings back {percent(seen.value)} [{percent(seen.low)}, {percent(seen.high)}], which flatters."
+    )
     left, right = st.columns(2, gap="medium")
     with left:
         chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
@@ -90,7 +95,8 @@ def found_circuit(model: str, probe: str) -> None:
     worst = max(found.checks.values())
     st.caption(
         f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
-        f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, {found.n} pairs."
+        f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, "
+        f"{found.n} + {found.n_held_out} pairs."
     )
 
 

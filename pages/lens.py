@@ -224,8 +224,8 @@ def show_tokens(found: InputAttribution) -> None:
     columns[2].metric("Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline.")
     error = found.checks["completeness"]
     columns[3].metric("Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken.")
-    if error > TOLERANCE:
-        st.warning(f"The scores miss the difference by {error:.3f}: {found.gradients} gradients did not do.")
+    for warning in found.warnings:
+        st.error(warning, icon=":material/error:")
     coloured_text(found.tokens, list(found.scores))
     st.caption(f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference.")
     names = [f"{i} {visible(t)}" for i, t in enumerate(found.tokens)]

@@ -150,10 +150,14 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         "tags": ["B-person", "O", "B-location", "O", "B-location"],
     }
     said = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
-    assert said == {"entity_f1": [1, 1, 2], "all_right": 0.0}  # what does not stand in the text is not counted
+    assert said == {"entity_f1": [1, 2, 2], "all_right": 0.0}  # Paris is not in the text: invented, so wrong
+    one = {"words": ["Anna", "slept"], "tags": ["B-person", "O"]}
+    invented = metrics.entities(one, ["Anna = person; Kim = person; Oslo = location"])
+    assert invented == {"entity_f1": [1, 2, 0], "all_right": 0.0}
+    assert metrics.entity_f1([invented["entity_f1"]]) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
     right = metrics.entities(doc, ["Anna = person; Oslo = location; Bergen = location"])
     assert right == {"entity_f1": [3, 0, 0], "all_right": 1.0}
-    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(2 * 4 / (2 * 4 + 1 + 2))
+    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(2 * 4 / (2 * 4 + 2 + 2))
 
     def logged(counts: list[list[int]]) -> list[dict]:
         one = {"filter": "none", "metrics": ["entity_f1", "all_right"], "doc": {}, "target": "none"}

@@ -81,11 +81,26 @@ def test_a_circuit_of_induction_is_faithful_and_better_than_chance():
     found = circuit(load("shelf-base"), "induction", n=3, steps=2, verify=5)
     assert max(found.checks.values()) < 1e-3
     best = next(size for size in found.curve if size.edges == found.chosen)
-    assert best.faithfulness.value > 0.8 > best.random.value and found.n_edges > 100
+    assert best.faithfulness.value > 0.7 > best.random.value and found.n_edges > 100
+    assert best.chosen_on.value > 0.8 and (best.chosen_on.n, best.faithfulness.n) == (3, 3) == (
+        found.n,
+        found.n_held_out,
+    )
     assert len(found.edges) == found.chosen and found.edges["exact"].notna().sum() == 5
     assert found.audit is not None and found.audit.edges == 60 and found.audit.most >= largest_share(0, 60)
     assert found.audit.outside == found.n_edges - found.chosen and found.edges["needed"].notna().sum() == 5
     assert found.heads and found.correlation == found.correlation
+
+
+def test_edge_scores_are_the_same_where_gradients_are_switched_off_outside():
+    subject = subject_of(make("llama"), "llama")
+    packed = engine(subject)
+    question = question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
+    graph = graph_of(packed, question.run)
+    expected = edge_scores(packed, graph, question, steps=2)
+    with torch.no_grad():
+        assert torch.equal(edge_scores(packed, graph, question, steps=2), expected)
+        assert not torch.is_grad_enabled()
 
 
 def test_a_model_whose_parts_are_normed_once_more_is_refused_in_one_sentence():

@@ -40,6 +40,20 @@ def test_without_a_wrong_answer_the_log_probability_is_split(tiny):
     assert found.checks["completeness"] <= 1e-3 and len(found.to_frame()) == 9
 
 
+def test_an_integral_that_did_not_converge_says_so_with_what_is_missing():
+    """From zero to shelf-base's embeddings the norms make steps of a millionth: forty gradients cannot do."""
+    from workbench.subjects import load
+
+    subject, prompt = load("shelf-base"), "She had a horse and a fire. He had a horse and a"
+    few = input_attribution(subject, prompt, answer=" fire", wrong=" door", baseline="zero", most=40)
+    missing = abs(few.scores.sum() - (few.value - few.start))
+    assert few.checks["completeness"] == pytest.approx(missing) and missing > few.tolerance
+    assert not few.converged and len(few.warnings) == 1 and f"{missing:.3g}" in few.warnings[0]
+    assert few.to_dict()["converged"] is False and few.to_dict()["warnings"] == few.warnings
+    enough = input_attribution(subject, prompt, answer=" fire", wrong=" door", baseline="mean")
+    assert enough.converged and enough.warnings == [] and enough.tolerance >= 1e-3
+
+
 def test_a_sharp_step_is_found_by_halving():
     """A sigmoid as steep as 1/1000 of the line, and a straight line, whose integrals are known."""
 

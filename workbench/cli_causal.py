@@ -167,7 +167,7 @@ def ablate(
 def circuit(
     model: Model,
     probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 6,
+    n: Annotated[int, typer.Option("-n", help="Prompt pairs that choose the circuit; as many others judge it.")] = 6,
     as_json: Json = False,
 ) -> None:
     """The edges between parts that carry a probe: screened by gradient, run exactly, against random circuits."""
@@ -185,12 +185,17 @@ def circuit(
             "faithfulness": s.faithfulness.value,
             "low": s.faithfulness.low,
             "high": s.faithfulness.high,
+            "chosen on": s.chosen_on.value,
             "all but it": s.without.value,
             "random": s.random.value,
         }
         for s in found.curve
     ]
-    show(rows, False, title=f"Circuits of {probe} in {found.subject}, {found.n} pairs; {found.n_edges} edges in all")
+    show(rows, False, title=f"Circuits of {probe} in {found.subject}; {found.n_edges} edges in all")
+    out.print(
+        f"{found.n} pairs chose the edges ('chosen on': the faithfulness on those, which flatters); all other figures "
+        f"are over {found.n_held_out} held-out pairs."
+    )
     show(found.edges.head(15).to_dict("records"), False, title=f"Strongest of the {found.chosen} chosen edges")
     out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
 

@@ -32,11 +32,10 @@ def reading(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
 def entities(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
     """Entities found, wrongly named and missed, which `entity_f1` sums; and whether all are right.
 
-    As in fine-tuning; what a model lists but does not stand in the text is beside its tags, and so not counted.
+    As in fine-tuning; what a model lists but does not stand in the text is wrongly named.
     """
-    tags, _ = named.aligned(doc["words"], results[0].strip())
-    counts = named.span_counts(named.spans(doc["tags"]), named.spans(tags))
-    return {"entity_f1": list(counts), "all_right": float(not counts[1] and not counts[2])}
+    seen = named.judged(doc["words"], doc["tags"], results[0].strip())
+    return {"entity_f1": list(seen.counts), "all_right": float(not seen.wrong and not seen.missed)}
 
 
 def entity_f1(items: Sequence[Sequence[int]]) -> float:

@@ -11,13 +11,14 @@ from workbench.figures import style
 def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
     """Faithfulness against size, with 95 % intervals: the circuit, all edges but it, and random edges.
 
-    `curve` has records with `edges` and estimates `faithfulness`, `without`, `random`.
+    `curve` has records with `edges` and estimates `faithfulness`, `without`, `random`, `chosen_on`.
     """
     lines = []
     for name, words, colour in (
         ("faithfulness", "only the circuit", style.BLUE),
         ("without", "all but the circuit", style.ORANGE),
         ("random", "as many random edges", style.SOFT),
+        ("chosen_on", "the circuit, on the pairs that chose it", style.INK),
     ):
         found = [getattr(size, name) for size in curve]
         lines.append(

@@ -112,6 +112,8 @@ def prepare(
 ) -> Tokens:
     """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split and tokenizer.
 
+    Kept arrays are used where their sizes and checksums are those that were written, and made anew otherwise.
+
     Texts are streamed twice, to hash and to tokenise, so memory does not grow with the corpus.
     Raises `WorkbenchError` when there is no text or a split is shorter than the context.
     """
@@ -125,7 +127,7 @@ def prepare(
         key.update(digest.digest())
     folder = paths.home() / "corpora" / key.hexdigest()[:16]
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    if not (folder / "meta.json").is_file():
+    if not _whole(folder, dtype):
         _tokenise(folder, corpus, tokenizer, dtype, counts, progress)
     arrays = []
     for name in SPLITS:
@@ -138,6 +140,25 @@ def prepare(
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
     return Tokens(arrays[0], arrays[1], key.hexdigest())
+
+
+def _whole(folder: Path, dtype: np.dtype) -> bool:
+    """Whether both kept arrays have the type, size and checksum that they were written with."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+        sums: dict[str, str] = meta["sha256"]
+        return meta["dtype"] == dtype.name and all(
+            (folder / f"{name}.bin").stat().st_size == meta["bytes"][name]
+            and _sha256(folder / f"{name}.bin") == sums[name]
+            for name in SPLITS
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # not there, cut short, or written before there were checksums
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tokenise(
@@ -154,7 +175,14 @@ def _tokenise(
                 _append(out, batch, tokenizer, dtype)
                 done += sum(len(text) for _, text, _ in batch)
                 progress(min(1.0, done / max(n, 1)), f"tokenising {n:,} characters")
-        (part / "meta.json").write_text(json.dumps({"dtype": dtype.name, "sources": corpus.sources}))
+        files = {name: part / f"{name}.bin" for name in SPLITS}
+        meta = {
+            "dtype": dtype.name,
+            "sources": corpus.sources,
+            "bytes": {name: path.stat().st_size for name, path in files.items()},
+            "sha256": {name: _sha256(path) for name, path in files.items()},
+        }
+        (part / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     except OSError as error:

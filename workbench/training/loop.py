@@ -226,6 +226,9 @@ def fit(
         left = (settings.steps - done) * (time.perf_counter() - began) / (done - trainee.first)
         tracker.progress(done / settings.steps, f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left")
     stepper.accelerator.wait_for_everyone()
+    if trainee.first >= settings.steps:  # cut short after its last checkpoint: nothing is left but to measure
+        latest = mean_loss(stepper.accelerator, stepper.best_model, validation)
+        best = min(best, latest)
     return {
         "steps": settings.steps,
         "validation_loss": latest,

@@ -16,6 +16,9 @@ from workbench.training.corpus import Tokens, prepare, training_texts
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
 
+DATA = "data_hash.txt"
+"""Beside a run's checkpoints: the hash of the texts and the tokenizer that it began with."""
+
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     """Train as a recipe (as a dictionary) says; goes on from the newest checkpoint in the run's folder.
@@ -24,6 +27,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     """
     recipe = Recipe.from_dict(config)
     trainee, tokens = setup(recipe, resumed(tracker), tracker.progress)
+    _same_data(tracker, tokens, trainee.first)
     batch, validation = batches(recipe, trainee, tokens)
     result = fit(trainee, recipe.train, batch, validation, tracker)
     return {
@@ -32,6 +36,21 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         "corpus_tokens": len(tokens.train),
         "data_hash": tokens.data_hash,
     }
+
+
+def _same_data(tracker: Tracker, tokens: Tokens, first: int) -> None:
+    """Write down which data a run learns from; raise `WorkbenchError` where one that goes on would get other data."""
+    path = tracker.folder / DATA
+    if first and path.is_file():
+        before = path.read_text(encoding="utf-8").strip()
+        if before != tokens.data_hash:
+            raise WorkbenchError(
+                f"The corpus is no longer what this run learned from (data hash {tokens.data_hash[:12]}, before "
+                f"{before[:12]}); put the old texts back to resume it, or start a new run."
+            )
+        return
+    if PartialState().is_main_process:
+        path.write_text(tokens.data_hash, encoding="utf-8")
 
 
 def setup(

@@ -119,7 +119,7 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         return
     if "unaligned" in after:
         st.caption(
-            f"Entities listed that have no place left in their text, and so count in no score: base "
+            f"Entities listed that have no place left in their text (they count as wrong): base "
             f"{int(before['unaligned'].sum())}, tuned {int(after['unaligned'].sum())}."
         )
     gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)

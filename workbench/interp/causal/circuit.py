@@ -1,7 +1,9 @@
 """Circuit search: which edges between the parts of a model carry a probe, screened by gradient and verified exactly.
 
 Edge attribution patching with integrated gradients (Nanda 2023; Syed et al. 2023; Hanna et al. 2024) scores every edge
-at once; the circuits it proposes are then run exactly, at every size, against random circuits of the same size.
+at once; the circuits it proposes are then run exactly, at every size, against random circuits of the same size. Half
+of the pairs choose the edges and the size, the other half judge them: on the pairs that chose it a circuit looks better
+than it is.
 """
 
 import time
@@ -14,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from workbench.errors import WorkbenchError
 from workbench.interp.causal.circuit_audit import Audit, audit, exact_losses, minimality
 from workbench.interp.causal.edges import Graph, faithfulness, graph_of, run_graph
 from workbench.interp.causal.packed import PackedEngine, engine
@@ -31,16 +34,18 @@ FAITHFUL = 0.85
 
 @dataclass(frozen=True)
 class Size:
-    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric (1), over the pairs.
+    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric (1).
 
     `faithfulness`: only the circuit's edges carry the clean run; `without`: all but they do (0 where the circuit is
-    complete); `random`: as many random edges.
+    complete); `random`: as many random edges. All three are over the held-out pairs; `chosen_on` is the faithfulness
+    over the pairs that chose the edges, and flatters.
     """
 
     edges: int
     faithfulness: Estimate
     without: Estimate
     random: Estimate
+    chosen_on: Estimate
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Circuit:
     `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the gradient's estimate) and,
     for the strongest, `exact` with `low` and `high`: what the metric loses, as a share, when that edge alone carries
     the corrupted run. `correlation` is between estimate and exact value; `checks` compare the graph with the model.
+    The `n` pairs gave the scores and the size; all else, metrics, exact values, `needed` and audit too, is over the
+    `n_held_out` others.
     """
 
     subject: str
@@ -68,6 +75,7 @@ class Circuit:
     seconds_screen: float
     checks: dict[str, float] = field(default_factory=dict)
     audit: Audit | None = None
+    n_held_out: int = 0
 
     @property
     def heads(self) -> list[tuple[int, int]]:
@@ -90,33 +98,44 @@ def circuit(
     probe: str,
     *,
     n: int = 6,
+    held_out: int | None = None,
     steps: int = 5,
     verify: int = 20,
     audited: int = 60,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Circuit:
-    """Find the circuit of a probe over `n` pairs.
+    """Find the circuit of a probe over `n` pairs, and judge it on `held_out` others.
 
     Args:
         subject: The model; its parts must write straight into the stream (not Gemma's).
         probe: A probe of the shelf or a .toml file.
-        n: Prompt pairs.
+        n: Prompt pairs that choose the edges and the size.
+        held_out: Other pairs, on which the circuit is judged; None for as many. A probe that has fewer pairs in all
+            gives each side its share of them.
         steps: Of the integrated gradients; 1 is plain edge attribution patching.
         verify: The strongest edges whose effect is also measured exactly, and of which minimality is asked.
         audited: Random edges outside the circuit that are run exactly, to bound what the screen missed.
         seed: Of the pairs and the random circuits.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into the stream.
+    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into the stream, and for
+    fewer than one pair on either side.
     """
+    n_held = n if held_out is None else held_out
+    if min(n, n_held) < 1:
+        raise WorkbenchError(f"A circuit needs a pair to choose on and one to judge on, not {n} and {n_held}.")
     tell = progress or (lambda share, words: None)
     began = time.perf_counter()
     asked = read_probe(probe)
-    made = generate(subject, asked, n, seed)
+    made = generate(subject, asked, n + n_held, seed)
     require(subject, asked, seed)
     packed = engine(subject)
-    questions = [question_of(packed, item.pair, asked.metric) for item in made.items]
+    everyone = [question_of(packed, item.pair, asked.metric) for item in made.items]
+    n_choosing = max(1, round(len(everyone) * n / (n + n_held)))
+    questions, judges = everyone[:n_choosing], everyone[n_choosing:]
+    if not judges:
+        raise WorkbenchError(f"The probe {probe} gives one pair for {subject.name}; a circuit needs two, to judge it.")
     graph = graph_of(packed, questions[0].run)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for i, question in enumerate(questions):
@@ -131,18 +150,18 @@ def circuit(
     sizes = [size for size in SIZES if size < n_edges]
     for i, size in enumerate(sizes):
         tell(0.4 + 0.5 * i / len(sizes), f"circuits of {size} edges, run exactly")
-        curve.append(_size(packed, graph, questions, order, possible, size, seed))
-        if chosen is None and curve[-1].faithfulness.value >= FAITHFUL:
+        curve.append(_size(packed, graph, questions, judges, order, possible, size, seed))
+        if chosen is None and curve[-1].chosen_on.value >= FAITHFUL:
             chosen = size
         if chosen is not None and size >= 4 * chosen:
             break
     chosen = chosen or sizes[-1]
     tell(0.92, f"the {verify} strongest edges, verified one by one")
-    edges, correlation = _edges(packed, graph, questions, scores, order, chosen, verify)
+    edges, correlation = _edges(packed, graph, questions, judges, scores, order, chosen, verify)
     tell(0.97, f"{audited} random edges outside the circuit")
     outside = possible & ~_first(order, possible, chosen)
-    beyond = audit(packed, graph, questions, outside, n=audited, seed=seed)
-    ends = np.array([q.ends for q in questions])
+    beyond = audit(packed, graph, judges, outside, n=audited, seed=seed)
+    ends = np.array([q.ends for q in judges])
     return Circuit(
         subject.name,
         subject.hash,
@@ -160,9 +179,11 @@ def circuit(
         screened,
         _checks(packed, graph, questions[0], possible),
         beyond,
+        len(judges),
     )
 
 
+@torch.enable_grad()
 def edge_scores(packed: PackedEngine, graph: Graph, question: Question, steps: int) -> Float[Tensor, "receiver sender"]:
     """How much the metric falls, to first order, when an edge carries the corrupted run: one gradient a step.
 
@@ -194,24 +215,34 @@ def _size(
     packed: PackedEngine,
     graph: Graph,
     questions: list[Question],
+    judges: list[Question],
     order: Tensor,
     possible: Tensor,
     size: int,
     seed: int,
 ) -> Size:
+    """The circuit of the `size` strongest edges, on the pairs that chose them (`questions`) and on the `judges`."""
     inside = _first(order, possible, size)
     anywhere = possible.flatten().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[float]] = {"circuit": [], "without": [], "random": []}
-    span = float(np.mean([q.span for q in questions]))
-    for question in questions:
+    chances = []
+    for _ in judges:
         chance = torch.zeros(possible.numel(), dtype=torch.bool)
         chance[anywhere[torch.randperm(len(anywhere), generator=generator)[:size]]] = True
-        masks = {"circuit": inside, "without": possible & ~inside, "random": chance.view_as(possible)}
-        for name, mask in masks.items():
-            value = faithfulness(packed, graph, question, mask)
-            found[name].append((value - question.ends[1]) / span)
-    return Size(size, *(estimate_mean(found[name]) for name in ("circuit", "without", "random")))
+        chances.append(chance.view_as(possible))
+
+    def shares(asked: list[Question], masks: list[Tensor]) -> Estimate:
+        span = float(np.mean([q.span for q in asked]))
+        values = [faithfulness(packed, graph, q, mask) for q, mask in zip(asked, masks, strict=True)]
+        return estimate_mean([(value - q.ends[1]) / span for value, q in zip(values, asked, strict=True)])
+
+    return Size(
+        size,
+        faithfulness=shares(judges, [inside] * len(judges)),
+        without=shares(judges, [possible & ~inside] * len(judges)),
+        random=shares(judges, chances),
+        chosen_on=shares(questions, [inside] * len(questions)),
+    )
 
 
 @torch.no_grad()
@@ -219,6 +250,7 @@ def _edges(
     packed: PackedEngine,
     graph: Graph,
     questions: list[Question],
+    judges: list[Question],
     scores: Tensor,
     order: Tensor,
     chosen: int,
@@ -234,10 +266,10 @@ def _edges(
             "score": [float(scores[r, s]) / span for r, s in where],
         }
     )
-    lost = exact_losses(packed, graph, questions, where[:verify])
+    lost = exact_losses(packed, graph, judges, where[:verify])
     exact = [estimate_mean(column) for column in lost.T]
     inside = _first(order, graph.possible(), chosen)
-    needed = minimality(packed, graph, questions, inside, where[:verify])
+    needed = minimality(packed, graph, judges, inside, where[:verify])
     for prefix, name, estimates in (("", "exact", exact), ("needed_", "needed", needed)):
         for column, value in ((name, "value"), (f"{prefix}low", "low"), (f"{prefix}high", "high")):
             table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (len(table) - len(estimates))

@@ -32,8 +32,10 @@ NODES = 8
 """Gradients of one stretch (Gauss-Legendre)."""
 FINE = 5e-4
 """Error in the output's unit at which to stop."""
-MOST = 1024
+MOST = 2048
 """Gradients after which to give up; from zero, a model with norms after attention and MLP (Gemma) may need more."""
+ABSOLUTE, RELATIVE = 1e-3, 1e-3
+"""What may be missing from the sum, in the output's unit or as a share of the difference, whichever is larger."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class InputAttribution:
     """What each token adds to an output, in its unit (logits, or nats).
 
     `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and `checks["completeness"]` the
-    difference that is left. `gradients` were taken; `warnings` say how the prompt was read.
+    difference that is left. `gradients` were taken. `converged` says that no more is left than `tolerance`, in the same
+    unit. `warnings` say how the prompt was read, and how much is missing where the integral did not converge.
     """
 
     subject: str
@@ -57,6 +60,8 @@ class InputAttribution:
     start: float
     gradients: int
     checks: dict[str, float] = field(default_factory=dict)
+    tolerance: float = ABSOLUTE
+    converged: bool = True
     warnings: list[str] = field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
@@ -87,7 +92,7 @@ def input_attribution(
         wrong: Another, or nothing.
         baseline: One of `BASELINES`.
         corrupted: The other prompt, of as many tokens, for the baseline of that name.
-        most: Gradients after which to give up; the error that is left is in the checks.
+        most: Gradients after which to give up; the record then says what is missing.
 
     Raises `WorkbenchError` for an unknown baseline, a corrupted prompt that is missing or of another length, and
     answers that are not one token each.
@@ -115,6 +120,12 @@ def input_attribution(
         return values.detach().double(), (gradient * (end - start)).sum(-1).double()
 
     scores, (first, last), taken = integrate(slopes, end.device, end.dtype, most)
+    missing = abs(float(scores.sum()) - (last - first))
+    tolerance = max(ABSOLUTE, RELATIVE * abs(last - first))
+    converged = missing <= tolerance  # NaN has not
+    texts = [text for text in (prompt, corrupted) if text]
+    answers = [text for text in (answer, wrong) if text]
+    read = subject.notices(*texts, answers=answers)
     return InputAttribution(
         subject.name,
         subject.hash,
@@ -128,8 +139,17 @@ def input_attribution(
         last,
         first,
         taken,
-        {"completeness": abs(float(scores.sum()) - (last - first))},
-        subject.notices(*filter(None, (prompt, corrupted)), answers=list(filter(None, (answer, wrong)))),
+        {"completeness": missing},
+        tolerance,
+        converged,
+        [*read, *([] if converged else [_unfinished(missing, tolerance, taken)])],
+    )
+
+
+def _unfinished(missing: float, tolerance: float, taken: int) -> str:
+    return (
+        f"The integral did not converge: after {taken:,} gradients the scores miss the difference by {missing:.3g}, "
+        f"more than {tolerance:.2g}; allow more gradients (most), or choose another baseline."
     )
 
 

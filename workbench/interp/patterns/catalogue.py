@@ -1,16 +1,17 @@
 """The catalogue of heads: every score of every head with its interval, labels by rule, and heads that are alike."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.circuits import copying_scores
 from workbench.interp.patterns.heads import SCORES, HeadScores, head_scores
 from workbench.interp.patterns.position_split import position_split
+from workbench.interp.patterns.standing_out import FLOOR, TIMES, stands_out
 from workbench.subjects import Subject
 
 MORE = {
@@ -22,23 +23,28 @@ ALL_SCORES = SCORES | MORE
 
 @dataclass(frozen=True)
 class Rule:
-    """A head has the label when the low end of the score's 95 % interval is at least `at_least`."""
+    """A head has the label when the low end of the score's 95 % interval is at least `at_least`.
+
+    Where `relative` it is enough that it stands out, as `standing_out` tests it: small trained models have heads that
+    do one thing alone and with a fifth of their attention.
+    """
 
     label: str
     score: str
     at_least: float
+    relative: bool = False
 
     def __str__(self) -> str:
-        name = self.score.replace("_", " ")
-        return f"{self.label}: {name} at least {self.at_least:g}" + (
-            "" if self.score == "copying" else " at the low end"
-        )
+        words = f"{self.label}: {self.score.replace('_', ' ')} at least {self.at_least:g}"
+        words += "" if self.score == "copying" else " at the low end"
+        null = f", or beyond doubt {FLOOR:g} and {TIMES:g} times what any other offset gets"
+        return words + (null if self.relative else "")
 
 
 RULES = (
-    Rule("previous token", "previous_token_score", 0.3),
-    Rule("induction", "induction_score", 0.3),
-    Rule("duplicate token", "duplicate_token_score", 0.3),
+    Rule("previous token", "previous_token_score", 0.3, relative=True),
+    Rule("induction", "induction_score", 0.3, relative=True),
+    Rule("duplicate token", "duplicate_token_score", 0.3, relative=True),
     Rule("sink", "first_token_attention", 0.5),
     Rule("positional", "positional_share", 0.8),
     Rule("copying", "copying", 0.9),
@@ -50,17 +56,24 @@ RULES = (
 class HeadCatalogue:
     """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer, head]` a score.
 
-    `copying` is read off the weights and has no interval: its `low` and `high` are its value.
+    `copying` is read off the weights and has no interval: its `low` and `high` are its value. `stands_out` holds, for
+    scores with a null, which heads are beyond doubt above it (only measured on random tokens).
     """
 
     scores: HeadScores
     mean: dict[str, Float[np.ndarray, "layer head"]]
     low: dict[str, Float[np.ndarray, "layer head"]]
     high: dict[str, Float[np.ndarray, "layer head"]]
+    stands_out: dict[str, Bool[np.ndarray, "layer head"]] = field(default_factory=dict)
 
     def labels(self, layer: int, head: int) -> list[str]:
         """The labels that `RULES` give a head; none on less than two samples."""
-        return [r.label for r in RULES if self.low[r.score][layer, head] >= r.at_least]
+        return [rule.label for rule in RULES if self._has(rule, layer, head)]
+
+    def _has(self, rule: Rule, layer: int, head: int) -> bool:
+        if self.low[rule.score][layer, head] >= rule.at_least:
+            return True
+        return bool(rule.relative and rule.score in self.stands_out and self.stands_out[rule.score][layer, head])
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: name, labels, each score with `_low` and `_high`."""
@@ -120,4 +133,5 @@ def head_catalogue(
     copying = copying_scores(subject)
     more = ({"positional_share": s["position"], "copying": copying} for s in (split.mean, split.low, split.high))
     parts = zip((scores.mean, scores.low, scores.high), more, strict=True)
-    return HeadCatalogue(scores, *({**measured, **extra} for measured, extra in parts))
+    above = {} if texts is not None else stands_out(subject, n=n, length=length, seed=seed)
+    return HeadCatalogue(scores, *({**measured, **extra} for measured, extra in parts), above)

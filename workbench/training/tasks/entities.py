@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from workbench.data.conll import normalised
-from workbench.data.entities import aligned, bio, entity_f1, listed, span_counts, spans
+from workbench.data.entities import bio, entity_f1, judged, listed, spans
 from workbench.data.leftout import LeftOutError
 from workbench.data.notes import Notes
 from workbench.data.sets import Record
@@ -27,7 +27,7 @@ class Entities(Completion):
     """Records are {tokens, tags} (BIO or CoNLL's I- scheme) or the lines of a .conll file.
 
     Metric: micro entity F1 over types and exact spans, as seqeval counts them. An entity that a model lists but
-    that does not stand in the text has no place among its tags, so it is counted beside them as `unaligned`.
+    that does not stand in the text is a false positive like any other; `unaligned` says how many `wrong` ones are such.
     """
 
     kind = "entities"
@@ -77,19 +77,19 @@ class Entities(Completion):
         found = []
         for item, ids in zip(items, written, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True).strip()
-            tags, unaligned = aligned(item["words"], text)
-            counts = span_counts(spans(item["tags"]), spans(tags))
+            seen = judged(item["words"], item["tags"], text)
+            counts = seen.counts
             found.append(
                 {
                     "input": self.prompt(item),
                     "target": self.completion(item),
                     "prediction": text,
                     "score": float(entity_f1(np.array(counts))) if sum(counts) else 1.0,
-                    "tags": " ".join(tags),
-                    "hits": counts[0],
-                    "wrong": counts[1],
-                    "missed": counts[2],
-                    "unaligned": unaligned,
+                    "tags": " ".join(seen.tags),
+                    "hits": seen.hits,
+                    "wrong": seen.wrong,
+                    "missed": seen.missed,
+                    "unaligned": seen.unaligned,
                 }
             )
         return found
