@@ -1,0 +1,139 @@
+"""GGUF files: checked, read by transformers, and kept as float32 safetensors under the home folder."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedModel
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.subjects.pretrained import UNREADABLE, first_line, read_model
+from workbench.subjects.save import save
+
+MAGIC = b"GGUF"
+VERSION = 2
+"""Raise it when the same file would be converted otherwise: what an earlier version kept is then not used."""
+BLOCK = re.compile(r"blk\.(\d+)\.")
+ROTARY_FACTORS = "rope_freqs.weight"
+"""By what Llama 3's converters divide each rotary frequency; other metadata does not say it."""
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+"""What all of Llama 3.1 to 3.3 share; their `factor` is in the tensor."""
+
+
+def converted(path: Path, digest: str) -> Path:
+    """The folder that holds a GGUF file's model in float32, made now where it is not there yet.
+
+    Args:
+        path: The file.
+        digest: sha256 of its bytes.
+
+    Raises:
+        WorkbenchError: the file is none, is part of several, or does not hold what it says.
+    """
+    folder = paths.home() / "cache" / f"gguf{VERSION}-{digest[:16]}"
+    if not (folder / "config.json").is_file():
+        _convert(path, folder)
+    return folder
+
+
+def check_magic(path: Path) -> None:
+    """Raise `WorkbenchError` for a file that does not begin as a GGUF file does."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise WorkbenchError(f"{path} is not a GGUF file (its first bytes are wrong); download it again.")
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
+    reader = _reader(path)
+    _check_parts(reader, path)
+    try:
+        model = read_model(path.parent, str(path), gguf_file=path.name).model
+    except UNREADABLE as error:
+        raise WorkbenchError(f"{path} cannot be read as a causal language model: {first_line(error)}") from error
+    _check_contents(reader, model, path)
+    _take_rotary_factors(reader, model, path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The tokenizer in {path} cannot be read ({first_line(error)}).") from error
+    # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
+    for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(holder, attribute):
+            delattr(holder, attribute)
+    model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
+    licence = reader.get_field("general.license")
+    save(folder, model, tokenizer, card={"licence": str(licence.contents()) if licence is not None else ""})
+
+
+def _reader(path: Path) -> Any:
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except Exception as error:  # the reader raises whatever the bytes provoke; all of them mean the same to a user
+        raise WorkbenchError(f"{path} is not a whole GGUF file ({first_line(error)}); download it again.") from error
+
+
+def _check_parts(reader: Any, path: Path) -> None:
+    """Refuse one part of a split file: the layers of the others would be random."""
+    field = reader.get_field("split.count")
+    count = int(field.contents()) if field is not None else 1
+    if count > 1:
+        raise WorkbenchError(
+            f"{path} is one of {count} parts of a split GGUF file; join them first "
+            f"(llama-gguf-split --merge {path.name} whole.gguf) and load the whole."
+        )
+
+
+def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
+    """Refuse a file with tensors that the model did not take; transformers leaves them out without a word.
+
+    Missing tensors were refused before, so equal numbers of parameters mean that nothing is left over.
+    """
+    sizes = {t.name: math.prod(int(n) for n in t.shape) for t in reader.tensors if t.name != ROTARY_FACTORS}
+    n_layers = model.config.get_text_config().num_hidden_layers
+    beyond = [name for name in sizes if (block := BLOCK.match(name)) and int(block[1]) >= n_layers]
+    if beyond:
+        raise WorkbenchError(
+            f"{path} holds {len(beyond)} tensors of layers that its own metadata does not count (block_count is "
+            f"{n_layers}; {', '.join(beyond[:3])}); convert the model again."
+        )
+    taken = sum(p.numel() for p in model.parameters())
+    tied = "output.weight" in sizes and model.config.get_text_config().tie_word_embeddings
+    held = sum(size for name, size in sizes.items() if not (tied and name == "output.weight"))
+    if held != taken:
+        raise WorkbenchError(
+            f"{path} holds {held:,} numbers in {len(sizes)} tensors, of which its model ({type(model).__name__}) takes "
+            f"{taken:,}: some of its tensors would be left out. Load the safetensors it was made from."
+        )
+
+
+def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> None:
+    """Put Llama 3's stretched rotary angles into the configuration, where the file has them only as a tensor."""
+    factors = next((t.data for t in reader.tensors if t.name == ROTARY_FACTORS), None)
+    if factors is None:
+        return
+    factors = np.asarray(factors, dtype=np.float64).ravel()
+    config: Any = model.config.get_text_config()
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    share = _unstretched_share(config.rope_parameters["rope_theta"], d_head)
+    slowest = 1 / factors[-1] - share[-1]
+    stretch = (1 - share[-1]) / slowest if slowest > 0 else 1.0
+    expected = 1 / ((1 - share) / stretch + share)
+    if expected.shape != factors.shape or not np.allclose(expected, factors, rtol=1e-3):
+        raise WorkbenchError(
+            f"{path} changes its rotary frequencies by {ROTARY_FACTORS} in a way that is not Llama 3's and cannot be "
+            "written into a configuration; load the safetensors it was made from."
+        )
+    config.rope_parameters = {**config.rope_parameters, "rope_type": "llama3", "factor": float(stretch), **LLAMA3}
+
+
+def _unstretched_share(theta: float, d_head: int) -> np.ndarray:
+    """How much of its frequency each pair of dimensions keeps in Llama 3: 1 for fast ones, 0 for slow ones."""
+    wavelength = 2 * math.pi * theta ** (np.arange(0, d_head, 2) / d_head)
+    low, high, context = LLAMA3.values()
+    return np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)
