@@ -20,6 +20,7 @@ KINDS = {
     "folder": "folder",
     "run": "training run",
     "edit": "edited model",
+    "transformerlens": "TransformerLens file",
     "seq2seq": "encoder-decoder",
 }
 HOW = """
@@ -28,6 +29,8 @@ HOW = """
 - **a GGUF file**: its path, or a file below `WORKBENCH_MODELS`; it is made float32 once and kept
 - **a Hugging Face id** such as `openai-community/gpt2`: from the local cache, or downloaded
 - **a nanoGPT checkpoint**: the path of its `ckpt.pt`
+- **a state dict of TransformerLens** (`blocks.0.attn.W_Q` ...): the path of its `.safetensors` or `.pt`; what its
+  shapes do not say stands beside it in `NAME.config.json`, in the words of `HookedTransformerConfig`
 - **a training run**: `run:ID`, or `run:ID@STEP` for one of its checkpoints
 
 Nothing is unpickled and no remote code runs. Weights are float32.

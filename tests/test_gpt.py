@@ -135,3 +135,17 @@ def test_shapes_that_cannot_be_built_say_why(change, message):
 def test_learned_positions_end_with_a_sentence():
     with pytest.raises(WorkbenchError, match="Learned positions end at 64"):
         tiny_gpt(positions="learned")(torch.zeros(1, 65, dtype=torch.long))
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned", "alibi"])
+def test_continuous_batching_writes_what_generate_writes(positions):
+    from transformers import ContinuousBatchingConfig, GenerationConfig
+
+    model = tiny_gpt(positions=positions, n_kv_heads=2)
+    prompts = [[5, 9, 31, 44, 7], [3, 4], [62, 18, 77, 23, 9, 1, 2, 3]]
+    how = GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1, pad_token_id=0)
+    small = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=64, use_cuda_graph=False)
+    alone = [model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist() for p in prompts]
+    out = model.generate_batch(prompts, generation_config=how, continuous_batching_config=small, progress_bar=False)
+    assert [out[key].generated_tokens for key in sorted(out)] == alone
+    assert len({tuple(tokens) for tokens in alone}) == 3

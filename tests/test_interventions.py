@@ -83,6 +83,14 @@ def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     assert found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head] and found.n == 6
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [[0.0, float("nan")]], "much", None])
+def test_edits_with_values_that_are_no_finite_numbers_are_refused(value, tiny):
+    change = Intervention("x", "", (Edit(1, "z", (0,), "set", value),))
+    for refuse in (lambda: apply(tiny, change), change.save, lambda: Intervention.from_json(change.to_json())):
+        with pytest.raises(WorkbenchError, match="edit at z of layer 1 in x has a value that is no finite number"):
+            refuse()
+
+
 def test_bad_interventions_get_one_sentence(tiny, tmp_path):
     for make_it, message in (
         (lambda: parse_heads("L1"), "'L1' is no head"),

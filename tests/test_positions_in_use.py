@@ -119,7 +119,7 @@ def test_the_bundled_five_differ_in_nothing_but_their_encoding():
         assert subject.card.positions == encoding and subject.name == f"shelf-positions/{encoding}"
         assert (folder / encoding / "model.safetensors").stat().st_size < 1.5e6
         card = json.loads((folder / encoding / "card.json").read_text())
-        assert card["sha256"] == subject.hash and card["licence"]
+        assert card["sha256"] == subject.card.sha256 and card["licence"]
         config = json.loads((folder / encoding / "config.json").read_text())
         configs[encoding] = {k: v for k, v in config.items() if k != "positions"}
     assert all(config == configs["none"] for config in configs.values())

@@ -54,8 +54,9 @@ def cache_of(subject: "Subject", origin: str) -> Cache:
 
 
 def fingerprint(subject: "Subject") -> str:
-    """What the answers of a Subject depend on: its hash, its weights as they are now, precision, device, context."""
+    """What a Subject's answers depend on: its hash, weights and configuration as they are now, device, context."""
     digest = hashlib.sha256(f"{VERSION} {subject.hash} {subject.n_ctx} {subject.device.type}".encode())
+    digest.update(subject.model.config.to_json_string().encode())
     for name, tensor in subject.model.named_parameters():
         flat = tensor.detach().reshape(-1)
         sums = torch.stack((flat.sum(dtype=torch.float64), flat[::7].sum(dtype=torch.float64)))

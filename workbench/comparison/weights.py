@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.comparison.matching import need, whats_new
-from workbench.subjects import Subject, adapter
+from workbench.subjects import Subject, adapter, identity
 
 ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
 VOCABULARY = ("W_E", "W_U")
@@ -167,7 +167,9 @@ def head_change(base: Subject, tuned: Subject) -> Float[np.ndarray, "layer head"
 def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
     """The factors of the adapter that made `tuned` out of `base`, by the weight they add to; else nothing."""
     folder = Path(tuned.card.source)
-    if not folder.is_dir() or not adapter.is_adapter(folder) or adapter.base_of(folder).sha256 != base.hash:
+    if not folder.is_dir() or not adapter.is_adapter(folder):
+        return {}
+    if not identity.matches(base, adapter.base_of(folder).sha256):
         return {}
     return adapter.factors(folder)
 

@@ -1,7 +1,7 @@
 """What is studied: the small GPT, and loading any model as a Subject."""
 
 from workbench.subjects.card import Card
-from workbench.subjects.load import Available, available, load, resolve
+from workbench.subjects.load import Available, available, load, resolve, stamp
 from workbench.subjects.subject import Subject
 
-__all__ = ["Available", "Card", "Subject", "available", "load", "resolve"]
+__all__ = ["Available", "Card", "Subject", "available", "load", "resolve", "stamp"]

@@ -1,7 +1,7 @@
 """LoRA adapters in their own folder: written beside what they adapt, merged into it when loaded.
 
 The folder is PEFT's (adapter_config.json, adapter_model.safetensors) with the base's config.json, the tokenizer, and
-`base.json`, which says what was adapted and pins it by its hash.
+`base.json`, which says what was adapted and pins it by its hash. `adapter_weights` reads one.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
 
@@ -22,7 +21,7 @@ CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "bas
 
 
 class Base(NamedTuple):
-    """What an adapter belongs to: a name that `load` takes, and the sha256 of its weights ("" where unknown)."""
+    """What an adapter belongs to: a name that `load` takes, and the Subject's hash ("" where unknown)."""
 
     name: str
     sha256: str
@@ -71,7 +70,20 @@ def base_of(folder: Path) -> Base:
         raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
     if not found.name or Path(found.name).resolve() == folder.resolve():
         raise WorkbenchError(f"The adapter in {folder} does not say which model it belongs to; it cannot be used.")
-    return found
+    return found._replace(name=_from_here(found.name, folder))
+
+
+def _from_here(name: str, folder: Path) -> str:
+    """A relative path made whole, which was written down in a folder that is not this process's."""
+    path = Path(name)
+    if path.is_absolute() or path.exists():
+        return name
+    for start in (folder, *folder.resolve().parents):
+        if any((start / path / config).is_file() for config in ("config.json", CONFIG)) or (
+            path.suffix in (".gguf", ".pt", ".safetensors") and (start / path).is_file()
+        ):
+            return str((start / path).resolve())
+    return name
 
 
 def factors(folder: Path) -> dict[str, Factors]:
@@ -91,13 +103,6 @@ def factors(folder: Path) -> dict[str, Factors]:
             module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
             found[f"{module}.weight"] = Factors(a, weights[name.replace(".lora_A.", ".lora_B.")], scale)
     return found
-
-
-def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
-    """A model with the adapter of a folder added to its weights: W + (alpha / r) B A (Hu et al. 2021)."""
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()  # pyright: ignore[reportCallIssue]
 
 
 def merged_hash(base: str, adapter: str) -> str:

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.model_bridge.architecture_adapter import ArchitectureAdapter
@@ -48,6 +49,14 @@ class WorkbenchAttentionBridge(AttentionBridge):
         return self.hook_out(self.o(z.reshape(*x.shape[:-1], -1))), pattern
 
 
+class NoNormBridge(NormalizationBridge):
+    """A norm that leaves the stream as it is, with the hooks of one; its scale is 1."""
+
+    def _python_norm_forward(self, hidden_states: Tensor) -> Tensor:
+        scale = self.hook_scale(torch.ones_like(hidden_states[..., :1]))
+        return self.hook_normalized(hidden_states / scale)
+
+
 class WorkbenchGPTAdapter(ArchitectureAdapter):
     """Names every part of the small GPT in TransformerLens's words (an entry point finds it)."""
 
@@ -65,7 +74,8 @@ class WorkbenchGPTAdapter(ArchitectureAdapter):
         self.component_mapping = self._mapping(config)
 
     def _mapping(self, config: WorkbenchGPTConfig) -> dict[str, Any]:
-        norm = RMSNormalizationBridge if config.norm == "rmsnorm" else NormalizationBridge
+        norms = {"rmsnorm": RMSNormalizationBridge, "layernorm": NormalizationBridge, "none": NoNormBridge}
+        norm = norms[config.norm]
         linear = {"in": LinearBridge(name="fc_in"), "out": LinearBridge(name="fc_out")}
         if config.mlp == "swiglu":
             linear = {"gate": LinearBridge(name="gate"), **linear}

@@ -15,6 +15,9 @@ FILE = "card.json"
 T5_CONTEXT = 512
 """Tokens a side that T5 was trained on; its relative positions have no end, so its configuration names none."""
 
+MEASURED_AT_LOAD = frozenset({"identity", "loaded"})
+"""Words of a card that hold for the files as they were loaded; none of them is kept in a folder."""
+
 CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """What families call the longest input."""
 
@@ -23,8 +26,9 @@ CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len")
 class Card:
     """Facts about a Subject.
 
-    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes; `parent` names
-    the Subject it was made from; what is not known is an empty string.
+    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes, `identity` of
+    weights, configuration, tokenizer and edits together; `loaded` says what loading changed, such as a prefix left
+    out of names; `parent` names the Subject it was made from; what is not known is an empty string.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Card:
     d_vocab: int
     positions: str
     sha256: str
+    identity: str = ""
+    loaded: str = ""
     licence: str = ""
     parent: str = ""
     created: str = ""
@@ -58,16 +64,26 @@ def read_card(folder: Path) -> dict[str, Any]:
     path = folder / FILE
     if not path.is_file():
         return {}
-    known = {f.name for f in fields(Card)}
+    known = {f.name for f in fields(Card)} - MEASURED_AT_LOAD
     return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in known}
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """Write a folder's `card.json`."""
-    (folder / FILE).write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write a folder's `card.json`, without what every load finds out anew."""
+    lasting = {word: value for word, value in card.items() if word not in MEASURED_AT_LOAD}
+    (folder / FILE).write_text(json.dumps(lasting, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said: dict[str, Any]) -> Card:
+def make_card(
+    model: PreTrainedModel,
+    name: str,
+    source: str,
+    sha256: str,
+    said: dict[str, Any],
+    *,
+    identity: str = "",
+    loaded: str = "",
+) -> Card:
     """The card of a loaded model: shapes from the model itself, the rest from what its folder said.
 
     Raises `WorkbenchError` for a model without attention heads.
@@ -93,6 +109,8 @@ def make_card(model: PreTrainedModel, name: str, source: str, sha256: str, said:
         "d_vocab": config.vocab_size,
         "positions": position_encoding(config),
         "sha256": sha256,
+        "identity": identity,
+        "loaded": loaded,
     }
     return Card(**{**said, **measured})
 

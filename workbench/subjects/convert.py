@@ -1,6 +1,7 @@
 """Between our GPT and others' formats: the only file that knows foreign weight names."""
 
-from pathlib import Path
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
+from workbench.subjects.loading_report import LoadingReport, is_needed
 
 
 def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
@@ -28,6 +30,7 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
             "qk_norm = false": not c.qk_norm,
             "n_heads * d_head = d_model": c.n_heads * c.d_head == c.d_model,
             "tied embeddings": c.tie_word_embeddings,
+            "unembed_bias = false": not c.unembed_bias,
         },
     )
     twin = GPT2LMHeadModel(
@@ -74,6 +77,7 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
             "norm = rmsnorm": c.norm == "rmsnorm",
             "mlp = swiglu": c.mlp == "swiglu",
             "qk_norm = false": not c.qk_norm,
+            "unembed_bias = false": not c.unembed_bias,
         },
     )
     config = LlamaConfig(
@@ -116,28 +120,64 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
     return twin.eval()
 
 
-def nanogpt(path: Path) -> GPT2LMHeadModel:
-    """A nanoGPT `ckpt.pt`, read with `weights_only=True`, as a `GPT2LMHeadModel`.
+def nanogpt(weights: dict[str, Tensor], args: dict[str, Any], name: str) -> tuple[GPT2LMHeadModel, str]:
+    """A nanoGPT or minGPT state dict as a `GPT2LMHeadModel`, and which biases it lacks ("" where none).
 
-    Raises `WorkbenchError` for a file that needs pickle, or that is no nanoGPT checkpoint.
+    Args:
+        weights: By nanoGPT's names; matrices are `[out, in]`.
+        args: nanoGPT's `model_args`; minGPT's settings, whose `model_type` names them, have the tanh form of GELU.
+        name: The file, for errors.
+
+    Raises:
+        WorkbenchError: a size is not given, or a tensor is missing, left over or of another shape.
     """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        args, found = checkpoint["model_args"], checkpoint["model"]
-        shape = {k: args[k] for k in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
-    except Exception as error:  # torch.load raises whatever the bytes provoke; all of them mean the same to a user
-        raise WorkbenchError(
-            f"{path} is not a nanoGPT checkpoint that loads without pickle ({type(error).__name__}); "
-            "save it as safetensors, or with nanoGPT's train.py as it is."
-        ) from error
+    sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+    if lacking := [word for word in sizes if not isinstance(args.get(word), int) or args[word] < 1]:
+        raise WorkbenchError(f"{name} is a GPT whose settings lack {', '.join(lacking)}; they belong into model_args.")
+    shape = {word: args[word] for word in sizes}
     shape["n_positions"] = shape.pop("block_size")
-    weights = {k.removeprefix("_orig_mod."): v for k, v in found.items() if not k.endswith(".attn.bias")}
-    wte = weights["transformer.wte.weight"]
-    tied = torch.equal(weights.setdefault("lm_head.weight", wte), wte)  # forks of nanoGPT untie them
+    weights = {key: tensor for key, tensor in weights.items() if is_needed(key)}
+    wte = weights.get("transformer.wte.weight")
+    head = weights.setdefault("lm_head.weight", wte) if wte is not None else None
+    tied = head is not None and wte is not None and torch.equal(head, wte)  # forks of nanoGPT untie them
+    activation = "gelu_new" if "model_type" in args else "gelu"
     twin = GPT2LMHeadModel(
-        GPT2Config(**shape, activation_function="gelu", tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None)
+        GPT2Config(
+            **shape, activation_function=activation, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None
+        )
     )
-    return _fill_gpt2(twin, weights)
+    held = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    shapes = {
+        key: tuple(tensor.shape[::-1] if _is_transposed(key) else tensor.shape)
+        for key, tensor in twin.state_dict().items()
+    }
+    zero = _absent_biases(held, shapes, args.get("bias"))
+    report = LoadingReport.between(held, {k: s for k, s in shapes.items() if _kind(k) not in zero})
+    report.check(name, "save the checkpoint again, or correct the sizes in its settings")
+    with_some = any(key.endswith(".bias") for key in held)
+    note = f"the file has no {', '.join(sorted(zero))}: read as zero" if zero and with_some else ""
+    return _fill_gpt2(twin, dict(weights)), note
+
+
+def _absent_biases(held: Iterable[str], expected: Iterable[str], bias: bool | None) -> set[str]:
+    """The kinds of biases that a checkpoint may lack: all where it was trained without, none where with.
+
+    Where its settings do not say, those of which it has not one: converters drop `attn.bias`, meaning the mask.
+    """
+    kinds = {_kind(key) for key in expected if key.endswith(".bias")}
+    if bias is None:
+        return kinds - {_kind(key) for key in held}
+    return set() if bias else kinds
+
+
+def _kind(name: str) -> str:
+    """A tensor's name without the number of its layer."""
+    return re.sub(r"\.h\.\d+\.", ".", name).removeprefix("transformer.")
+
+
+def _is_transposed(name: str) -> bool:
+    """Whether GPT-2 stores this matrix as `[in, out]`."""
+    return any(f".{part}.weight" in name for part in ("c_attn", "c_proj", "c_fc"))
 
 
 def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2LMHeadModel:
@@ -148,7 +188,7 @@ def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2
         tensor = weights.get(name)
         if tensor is None and name.endswith(".bias"):
             tensor = torch.zeros_like(own)
-        if tensor is not None and any(f".{p}.weight" in name for p in ("c_attn", "c_proj", "c_fc")):
+        if tensor is not None and _is_transposed(name):
             tensor = tensor.T
         if tensor is not None:
             filled[name] = tensor

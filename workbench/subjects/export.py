@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.convert import to_gpt2, to_llama
-from workbench.subjects.gguf_file import write_gguf
+from workbench.subjects.gguf_writer import write_gguf
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.intervention import has_hooks
 from workbench.subjects.save import save

@@ -1,216 +1,139 @@
-"""A Llama- or GPT-2-shaped model as one GGUF file, which llama.cpp, Ollama and transformers read.
+"""GGUF files: checked, read by transformers, and kept as float32 safetensors under the home folder."""
 
-The names and the order of rotary pairs are those of the GGUF specification
-(github.com/ggml-org/ggml/blob/master/docs/gguf.md) as the `gguf` package has them.
-"""
-
-import json
-from collections.abc import Iterator
+import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel
 
+from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.subjects.pretrained import UNREADABLE, first_line, read_model
+from workbench.subjects.save import save
 
-ARCHITECTURES = {"llama": "llama", "gpt2": "gpt2"}
-"""transformers' `model_type` and the architecture's name in GGUF."""
-LLAMA_PARTS = {
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-GPT2_PARTS = {
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-}
-LLAMA_ENDS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-GPT2_ENDS = {
-    "transformer.wte": "token_embd",
-    "transformer.wpe": "position_embd",
-    "transformer.ln_f": "output_norm",
-    "lm_head": "output",
-}
-GPT2_POSITIONS = 1024
-"""Positions that transformers assumes of every GPT-2 in a GGUF file, whatever the file says."""
-NORMAL, CONTROL = 1, 3
-"""Kinds of token in GGUF: ordinary, and special."""
+MAGIC = b"GGUF"
+VERSION = 2
+"""Raise it when the same file would be converted otherwise: what an earlier version kept is then not used."""
+BLOCK = re.compile(r"blk\.(\d+)\.")
+ROTARY_FACTORS = "rope_freqs.weight"
+"""By what Llama 3's converters divide each rotary frequency; other metadata does not say it."""
+LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+"""What all of Llama 3.1 to 3.3 share; their `factor` is in the tensor."""
 
 
-def write_gguf(
-    path: Path,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    half: bool = False,
-    name: str = "",
-    licence: str = "",
-) -> Path:
-    """The path of the GGUF file of a model, whole or not at all.
+def converted(path: Path, digest: str) -> Path:
+    """The folder that holds a GGUF file's model in float32, made now where it is not there yet.
 
     Args:
-        path: To write; an older file is replaced.
-        model: A `LlamaForCausalLM` or `GPT2LMHeadModel`.
-        tokenizer: A byte-level BPE tokenizer, the only kind written here.
-        half: Whether matrices are stored in float16; vectors stay in float32.
-        name: Of the model, kept in the file.
-        licence: Kept in the file.
+        path: The file.
+        digest: sha256 of its bytes.
 
     Raises:
-        WorkbenchError: For another architecture or tokenizer, a setting that GGUF cannot say, and a full disk.
+        WorkbenchError: the file is none, is part of several, or does not hold what it says.
     """
-    import gguf
+    folder = paths.home() / "cache" / f"gguf{VERSION}-{digest[:16]}"
+    if not (folder / "config.json").is_file():
+        _convert(path, folder)
+    return folder
 
-    architecture = ARCHITECTURES.get(model.config.model_type)
-    if architecture is None:
-        raise WorkbenchError(
-            f"A model of the type {model.config.model_type} is not written as GGUF here; only Llama and GPT-2 are."
-        )
-    part = path.with_name(f".{path.name}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(part, architecture)
+
+def check_magic(path: Path) -> None:
+    """Raise `WorkbenchError` for a file that does not begin as a GGUF file does."""
+    with path.open("rb") as stream:
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise WorkbenchError(f"{path} is not a GGUF file (its first bytes are wrong); download it again.")
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
+    reader = _reader(path)
+    _check_parts(reader, path)
     try:
-        writer.add_name(name or path.stem)
-        if licence:
-            writer.add_license(licence)
-        _add_shape(writer, model.config, architecture)
-        _add_tokens(writer, model, tokenizer)
-        for key, tensor in _tensors(model, architecture):
-            values = tensor.detach().to(torch.float32).cpu().numpy()
-            small = half and values.ndim > 1
-            writer.add_tensor(key, np.ascontiguousarray(values, dtype=np.float16 if small else np.float32))
-        writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
-        part.replace(path)
-    except OSError as error:
-        raise WorkbenchError(f"{path} could not be written ({error.strerror}); free some space.") from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+        model = read_model(path.parent, str(path), gguf_file=path.name).model
+    except UNREADABLE as error:
+        raise WorkbenchError(f"{path} cannot be read as a causal language model: {first_line(error)}") from error
+    _check_contents(reader, model, path)
+    _take_rotary_factors(reader, model, path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    except UNREADABLE as error:
+        raise WorkbenchError(f"The tokenizer in {path} cannot be read ({first_line(error)}).") from error
+    # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
+    for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
+        if hasattr(holder, attribute):
+            delattr(holder, attribute)
+    model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
+    licence = reader.get_field("general.license")
+    save(folder, model, tokenizer, card={"licence": str(licence.contents()) if licence is not None else ""})
 
 
-def _add_shape(writer: Any, config: Any, architecture: str) -> None:
-    if architecture == "gpt2":
-        if config.n_positions != GPT2_POSITIONS:
-            raise WorkbenchError(
-                f"transformers reads a GGUF file of the GPT-2 kind with {GPT2_POSITIONS:,} positions only, and this "
-                f"model has {config.n_positions:,}; export it as a transformers folder."
-            )
-        writer.add_context_length(config.n_positions)
-        writer.add_embedding_length(config.n_embd)
-        writer.add_block_count(config.n_layer)
-        writer.add_feed_forward_length(config.n_inner or 4 * config.n_embd)
-        writer.add_head_count(config.n_head)
-        writer.add_layer_norm_eps(config.layer_norm_epsilon)
-        if config.activation_function not in ("gelu_new", "gelu_pytorch_tanh"):
-            raise WorkbenchError(
-                f"GGUF's GPT-2 has the tanh form of GELU, and this model has {config.activation_function}; "
-                "export it as a transformers folder."
-            )
-        return
-    rope = getattr(config, "rope_parameters", None) or {}
-    if rope.get("rope_type", "default") != "default":
-        raise WorkbenchError(f"Rotary positions of the type {rope['rope_type']} are not written as GGUF here.")
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head)
-    writer.add_value_length(head)
-    writer.add_rope_dimension_count(head)
-    writer.add_rope_freq_base(float(rope.get("rope_theta", 10_000.0)))
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
+def _reader(path: Path) -> Any:
+    from gguf import GGUFReader
+
+    try:
+        return GGUFReader(path)
+    except Exception as error:  # the reader raises whatever the bytes provoke; all of them mean the same to a user
+        raise WorkbenchError(f"{path} is not a whole GGUF file ({first_line(error)}); download it again.") from error
 
 
-def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tokens and merges of a byte-level BPE tokenizer; ids without a token are padding."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())  # pyright: ignore[reportAttributeAccessIssue]
-    if backend["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(backend.get("pre_tokenizer")):
+def _check_parts(reader: Any, path: Path) -> None:
+    """Refuse one part of a split file: the layers of the others would be random."""
+    field = reader.get_field("split.count")
+    count = int(field.contents()) if field is not None else 1
+    if count > 1:
         raise WorkbenchError(
-            f"A tokenizer of the kind {backend['model']['type']} is not written as GGUF here, only byte-level BPE; "
-            "export it as a transformers folder."
+            f"{path} is one of {count} parts of a split GGUF file; join them first "
+            f"(llama-gguf-split --merge {path.name} whole.gguf) and load the whole."
         )
-    n_vocab = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
-    tokens = [f"[PAD{i}]" for i in range(n_vocab)]
-    kinds = [CONTROL] * n_vocab
-    for token, number in tokenizer.get_vocab().items():
-        if number < n_vocab:
-            tokens[number] = token
-            kinds[number] = NORMAL
-    for number in tokenizer.all_special_ids:
-        kinds[number] = CONTROL
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(merges)
-    writer.add_add_bos_token(_begins(tokenizer))
-    for add, number in (
-        (writer.add_bos_token_id, tokenizer.bos_token_id),
-        (writer.add_eos_token_id, tokenizer.eos_token_id),
-        (writer.add_pad_token_id, tokenizer.pad_token_id),
-    ):
-        if number is not None:
-            add(number)
-    if tokenizer.chat_template:
-        writer.add_chat_template(tokenizer.chat_template)
 
 
-def _begins(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts its first token before a text."""
-    ids = tokenizer("a", verbose=False)["input_ids"]
-    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
+    """Refuse a file with tensors that the model did not take; transformers leaves them out without a word.
+
+    Missing tensors were refused before, so equal numbers of parameters mean that nothing is left over.
+    """
+    sizes = {t.name: math.prod(int(n) for n in t.shape) for t in reader.tensors if t.name != ROTARY_FACTORS}
+    n_layers = model.config.get_text_config().num_hidden_layers
+    beyond = [name for name in sizes if (block := BLOCK.match(name)) and int(block[1]) >= n_layers]
+    if beyond:
+        raise WorkbenchError(
+            f"{path} holds {len(beyond)} tensors of layers that its own metadata does not count (block_count is "
+            f"{n_layers}; {', '.join(beyond[:3])}); convert the model again."
+        )
+    taken = sum(p.numel() for p in model.parameters())
+    tied = "output.weight" in sizes and model.config.get_text_config().tie_word_embeddings
+    held = sum(size for name, size in sizes.items() if not (tied and name == "output.weight"))
+    if held != taken:
+        raise WorkbenchError(
+            f"{path} holds {held:,} numbers in {len(sizes)} tensors, of which its model ({type(model).__name__}) takes "
+            f"{taken:,}: some of its tensors would be left out. Load the safetensors it was made from."
+        )
 
 
-def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under its name in GGUF, in the layout that GGUF's readers expect."""
-    config: Any = model.config
-    tied = bool(config.tie_word_embeddings)
-    llama = architecture == "llama"
-    ends, parts, stem = (
-        (LLAMA_ENDS, LLAMA_PARTS, "model.layers.") if llama else (GPT2_ENDS, GPT2_PARTS, "transformer.h.")
-    )
-    for name, tensor in model.state_dict().items():
-        module, _, kind = name.rpartition(".")
-        if module == "lm_head" and tied:
-            continue
-        if module in ends:
-            yield f"{ends[module]}.{kind}", tensor
-            continue
-        layer, _, part = module.removeprefix(stem).partition(".")
-        if part not in parts:
-            raise WorkbenchError(f"The tensor {name} has no place in a GGUF file of the {architecture} kind.")
-        if llama and part in ("self_attn.q_proj", "self_attn.k_proj"):
-            heads = config.num_attention_heads if "q_proj" in part else config.num_key_value_heads
-            tensor = _interleaved(tensor, heads)
-        if not llama and tensor.ndim == 2:
-            tensor = tensor.T  # GPT-2 keeps its matrices as [in, out]
-        yield f"blk.{layer}.{parts[part]}.{kind}", tensor
+def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> None:
+    """Put Llama 3's stretched rotary angles into the configuration, where the file has them only as a tensor."""
+    factors = next((t.data for t in reader.tensors if t.name == ROTARY_FACTORS), None)
+    if factors is None:
+        return
+    factors = np.asarray(factors, dtype=np.float64).ravel()
+    config: Any = model.config.get_text_config()
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    share = _unstretched_share(config.rope_parameters["rope_theta"], d_head)
+    slowest = 1 / factors[-1] - share[-1]
+    stretch = (1 - share[-1]) / slowest if slowest > 0 else 1.0
+    expected = 1 / ((1 - share) / stretch + share)
+    if expected.shape != factors.shape or not np.allclose(expected, factors, rtol=1e-3):
+        raise WorkbenchError(
+            f"{path} changes its rotary frequencies by {ROTARY_FACTORS} in a way that is not Llama 3's and cannot be "
+            "written into a configuration; load the safetensors it was made from."
+        )
+    config.rope_parameters = {**config.rope_parameters, "rope_type": "llama3", "factor": float(stretch), **LLAMA3}
 
 
-def _interleaved(tensor: Tensor, n_heads: int) -> Tensor:
-    """Rows of each head reordered from halves (i, i + d/2) to neighbouring pairs, as GGUF's Llama has them."""
-    rows = tensor.shape[0] // n_heads
-    split = tensor.reshape(n_heads, 2, rows // 2, *tensor.shape[1:])
-    return split.swapaxes(1, 2).reshape(tensor.shape)
+def _unstretched_share(theta: float, d_head: int) -> np.ndarray:
+    """How much of its frequency each pair of dimensions keeps in Llama 3: 1 for fast ones, 0 for slow ones."""
+    wavelength = 2 * math.pi * theta ** (np.arange(0, d_head, 2) / d_head)
+    low, high, context = LLAMA3.values()
+    return np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)

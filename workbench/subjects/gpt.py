@@ -5,6 +5,8 @@ same model can be trained five times with nothing but the position encoding chan
 `PreTrainedModel`: safetensors, `generate`, KV cache, `AutoModelForCausalLM`, attention back ends.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,17 +24,21 @@ from transformers.utils.output_capturing import capture_outputs
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
 
-NORMS = ("layernorm", "rmsnorm")
-MLPS = ("gelu", "swiglu", "relu2")
+warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")  # an MLP of no neurons
+
+NORMS = ("layernorm", "rmsnorm", "none")
+MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
 
 
 class WorkbenchGPTConfig(PreTrainedConfig):
     """The shape of a small GPT, in TransformerLens's words.
 
-    - `positions`: learned, sinusoidal, rotary, alibi or none; `norm`: layernorm or rmsnorm;
-      `mlp`: gelu (tanh form, GPT-2's), swiglu (Llama's) or relu2 (squared ReLU).
+    - `positions`: learned, sinusoidal, rotary, alibi or none; `norm`: layernorm, rmsnorm or none;
+      `mlp`: gelu (tanh form, GPT-2's), gelu_exact, swiglu (Llama's), relu, relu2 (squared ReLU), or none, which is an
+      MLP of no neurons: attention alone.
     - `n_kv_heads`: fewer than `n_heads` for grouped-query attention; None for as many.
     - `d_head`: None for `d_model / n_heads`; `d_mlp`: None for `4 d_model` (swiglu: `8/3 d_model`, to the next 32).
+    - `bias`: of every linear layer but the unembedding, which has its own switch `unembed_bias`.
     - `zero_init`: start the projections into the residual stream at zero, so that each block begins as identity.
 
     Raises `WorkbenchError` for a shape that cannot be built.
@@ -64,6 +70,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     mlp: str = "swiglu"
     qk_norm: bool = False
     bias: bool = False
+    unembed_bias: bool = False
     tie_word_embeddings: bool = True
     rotary_base: float = 10000.0
     norm_eps: float = 1e-5
@@ -78,7 +85,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
         self.n_kv_heads = self.n_kv_heads or self.n_heads
         self.d_head = self.d_head or self.d_model // self.n_heads
         wide = -(-self.d_model * 8 // 3 // 32) * 32 if self.mlp == "swiglu" else 4 * self.d_model
-        self.d_mlp = self.d_mlp or wide
+        self.d_mlp = 0 if self.mlp == "none" else self.d_mlp or wide
         super().__post_init__(**kwargs)
         for value, allowed, what in (
             (self.positions, encoding.ENCODINGS, "positions"),
@@ -94,14 +101,16 @@ class WorkbenchGPTConfig(PreTrainedConfig):
 
 
 def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
+    if config.norm == "none":
+        return nn.Identity()
     if config.norm == "rmsnorm":
         return nn.RMSNorm(width, eps=config.norm_eps)
     return nn.LayerNorm(width, eps=config.norm_eps, bias=config.bias)
 
 
-def _into_residual(config: WorkbenchGPTConfig, width: int) -> nn.Linear:
+def _into_residual(config: WorkbenchGPTConfig, width: int, *, bias: bool) -> nn.Linear:
     """A projection into the residual stream, marked because it starts smaller than the others."""
-    projection = nn.Linear(width, config.d_model, bias=config.bias)
+    projection = nn.Linear(width, config.d_model, bias=bias)
     projection.into_residual = True  # pyright: ignore[reportArgumentType]
     return projection
 
@@ -153,7 +162,7 @@ class Attention(nn.Module):
         self.q = nn.Linear(config.d_model, config.n_heads * config.d_head, bias=config.bias)
         self.k = nn.Linear(config.d_model, kv_width, bias=config.bias)
         self.v = nn.Linear(config.d_model, kv_width, bias=config.bias)
-        self.o = _into_residual(config, config.n_heads * config.d_head)
+        self.o = _into_residual(config, config.n_heads * config.d_head, bias=config.bias)
         self.q_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
 
@@ -178,27 +187,32 @@ class Attention(nn.Module):
         x = hidden_states
         q, k, v = self.prepare(self.q(x), self.k(x), self.v(x), position_embeddings)
         if cache is not None:
-            k, v = cache.update(k, v, self.layer_idx)
+            k, v = cache.update(k, v, self.layer_idx, kwargs=kwargs)  # a paged cache reads and changes kwargs
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, explicit_attention)
         z, pattern = attend(self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs)
         return self.o(z.reshape(*hidden_states.shape[:-1], -1)), pattern
 
 
 class MLP(nn.Module):
-    """The feed-forward part: gelu, swiglu or relu2."""
+    """The feed-forward part; of kind `none` it has no neurons and adds nothing."""
 
     def __init__(self, config: WorkbenchGPTConfig):
         super().__init__()
         self.kind = config.mlp
-        self.fc_in = nn.Linear(config.d_model, config.d_mlp, bias=config.bias)
+        bias = config.bias and self.kind != "none"
+        self.fc_in = nn.Linear(config.d_model, config.d_mlp, bias=bias)
         self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.bias) if config.mlp == "swiglu" else None
-        self.fc_out = _into_residual(config, config.d_mlp)
+        self.fc_out = _into_residual(config, config.d_mlp, bias=bias)
 
     def act(self, x: Tensor) -> Tensor:
-        """The nonlinearity: tanh GELU as in GPT-2, SiLU for swiglu's gate, or squared ReLU."""
+        """The nonlinearity: GELU (in tanh form as in GPT-2, or exact), SiLU for swiglu's gate, ReLU or its square."""
         if self.kind == "swiglu":
             return F.silu(x)
-        return F.relu(x).square() if self.kind == "relu2" else F.gelu(x, approximate="tanh")
+        if self.kind == "relu":
+            return F.relu(x)
+        if self.kind == "relu2":
+            return F.relu(x).square()
+        return F.gelu(x, approximate="none" if self.kind == "gelu_exact" else "tanh")
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """`[batch, pos, d_model]` to the same shape."""
@@ -341,7 +355,7 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
     def __init__(self, config: WorkbenchGPTConfig):
         super().__init__(config)
         self.model = WorkbenchGPTModel(config)
-        self.lm_head = nn.Linear(config.d_model, config.d_vocab, bias=False)
+        self.lm_head = nn.Linear(config.d_model, config.d_vocab, bias=config.unembed_bias)
         self.post_init()
 
     @deprecate_kwarg("past_key_values", "6.0.0", new_name="cache")

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.subjects import identity
 from workbench.subjects.bridge import own_clone, shared_clone
 from workbench.subjects.parts import Parts, assemble
 from workbench.subjects.subject import Subject
@@ -54,7 +55,7 @@ class Edit:
 class Transplant:
     """Weights of a donor in the base's place: the `parts` named (see `subjects.parts`).
 
-    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which weights were meant. `alpha` is how far the
+    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which models were meant. `alpha` is how far the
     parts move from the base's weights (0) to the donor's (1).
     """
 
@@ -109,6 +110,11 @@ class Intervention:
                     f"An edit is {edit.action!r} at {edit.site!r}; it must be one of {', '.join(ACTIONS)} at one of "
                     f"{', '.join(SITES)}."
                 )
+            if not _is_finite(edit.value):
+                raise WorkbenchError(
+                    f"The edit at {edit.site} of layer {edit.layer} in {self.name} has a value that is no finite "
+                    "number (NaN or infinity); all that follows would be NaN. Give finite numbers."
+                )
         if (given := self.transplant) is not None and not (
             all(isinstance(word, str) for word in (given.donor, given.donor_sha256, given.base_sha256, *given.parts))
             and isinstance(given.alpha, int | float)
@@ -131,6 +137,14 @@ class Intervention:
         part.write_text(self.to_json(), encoding="utf-8")
         part.rename(kept)
         return f"edit:{self.name}"
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether a number, or every number in nested lists, is finite."""
+    try:
+        return bool(torch.isfinite(torch.as_tensor(value, dtype=torch.float64)).all())
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def saved() -> list[Path]:
@@ -164,9 +178,20 @@ def apply(subject: Subject, change: Intervention, donor: Subject | None = None) 
         if not 0 <= edit.layer < len(layers):
             raise WorkbenchError(f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}.")
         _hang(layers[edit.layer], mapping["blocks"].submodules, edit, subject)
-    digest = hashlib.sha256((subject.hash + change.to_json()).encode()).hexdigest()
+    pin, weights = (
+        hashlib.sha256((pinned + change.to_json()).encode()).hexdigest()
+        for pinned in (subject.hash, subject.card.sha256)
+    )
     name = f"{subject.name}+{change.name}"
-    card = replace(subject.card, name=name, sha256=digest, parent=subject.name, notes=change.words, metrics={})
+    card = replace(
+        subject.card,
+        name=name,
+        sha256=weights,
+        identity=pin,
+        parent=subject.name,
+        notes=change.words,
+        metrics={},
+    )
     return Subject(name, model, subject.tokenizer, card)
 
 
@@ -176,7 +201,7 @@ def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> Pre
 
     donor = donor or load(change.donor, device=subject.device)
     for found, meant, what in ((subject, change.base_sha256, "base"), (donor, change.donor_sha256, "donor")):
-        if found.hash != meant:
+        if not identity.matches(found, meant):
             raise WorkbenchError(
                 f"The transplant was made with another {what}: {found.name} has sha256 {found.hash[:12]}, it was "
                 f"{meant[:12]}; bring the old weights back, or make the transplant again."

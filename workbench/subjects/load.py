@@ -1,40 +1,33 @@
 """Loading a Subject: a bundled name, a Hugging Face id or folder, a GGUF file, a nanoGPT checkpoint, a run."""
 
+import hashlib
 import os
 import socket
-import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlparse
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.subjects import adapter, convert, gpt
+from workbench.subjects import adapter, adapter_weights, gguf_file, gpt, identity, state_dict
 from workbench.subjects.card import hash_files, make_card, read_card
-from workbench.subjects.kinds import auto_class, says_encoder_decoder
-from workbench.subjects.save import save
+from workbench.subjects.kinds import says_encoder_decoder
+from workbench.subjects.loading_report import check_finite, stored_tensors
+from workbench.subjects.pretrained import UNREADABLE, Read, first_line, read_model
 from workbench.subjects.subject import Subject
 from workbench.subjects.tokenizer import tokenizer_beside
 
 gpt.register()
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
-
-UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, ImportError)
-"""What transformers raises for files that are not what they should be."""
-
-_ONE_AT_A_TIME = threading.Lock()
-"""While transformers reads a model it replaces functions of its own and of torch, such as the one that ties weights.
-Two threads at once would put back what they found, which may be the other's: no model would be whole any more."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +43,14 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     """Load a model as a Subject, in float32, on the GPU where there is one.
 
     `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
-    `ckpt.pt`, a run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention (`edit:NAME`), or a
-    file or folder below `WORKBENCH_MODELS`. A LoRA adapter gives its base with the adapter merged. Nothing is
-    unpickled and no remote code runs.
+    `ckpt.pt`, a state dict of TransformerLens (`.safetensors` or `.pt`), a run (`run:ID`, or `run:ID@STEP` for one of
+    its checkpoints), a kept intervention (`edit:NAME`), or a file or folder below `WORKBENCH_MODELS`. A LoRA adapter
+    gives its base with the adapter merged. Nothing is unpickled and no remote code runs.
 
     Encoder-decoder models (`shelf-reverse`, T5) are loaded with `seq2seq`, for `anatomy` alone: nothing else here could
     read them.
+
+    Every tensor of the files finds its place in the model and the other way round, or the model is refused.
 
     Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
     """
@@ -74,11 +69,11 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
         return _from_folder(path, name, device, _run_facts(name) if name.startswith("run:") else {}, seq2seq=seq2seq)
     if path.suffix == ".gguf":
         return _from_gguf(path, device)
-    if path.suffix == ".pt":
-        return _from_nanogpt(path, device)
+    if path.suffix in state_dict.SUFFIXES:
+        return _from_state_dict(path, device)
     raise WorkbenchError(
-        f"{name} is a {path.suffix or 'nameless'} file; give a folder with config.json and safetensors, a .gguf file "
-        "or a nanoGPT ckpt.pt. Pickled weights are not read."
+        f"{name} is a {path.suffix or 'nameless'} file; give a folder with config.json and safetensors, a .gguf file, "
+        "a nanoGPT ckpt.pt or a state dict of TransformerLens. Pickled weights are not read."
     )
 
 
@@ -106,6 +101,45 @@ def resolve(name: str) -> str:
     return name
 
 
+def stamp(name: str) -> str:
+    """What changes when the files behind a name change: "" for a name that has none here. Reads no weights.
+
+    Raises `WorkbenchError` as `load` does, for a path or a run that is not there.
+    """
+    name = name.strip()
+    if name.startswith("edit:"):
+        return _edit_stamp(name)
+    path = _run_checkpoint(name) if name.startswith("run:") else _local(name)
+    if path is None:
+        try:
+            cached = try_to_load_from_cache(name, "config.json")
+        except HFValidationError:
+            return ""
+        return identity.stamp(Path(cached).parent) if isinstance(cached, str) else ""
+    found = identity.stamp(path)
+    if path.is_dir() and adapter.is_adapter(path):
+        return f"{found} {stamp(adapter.base_of(path).name)}"
+    if path.is_file() and (config := state_dict.config_beside(path)) is not None:
+        return f"{found} {identity.stamp(config)}"
+    return found
+
+
+def _edit_stamp(name: str) -> str:
+    """The stamp of an intervention, of its base and of the donor whose weights it brings in."""
+    from workbench.subjects.intervention import read_intervention
+
+    if name in (under_way := _UNDER_WAY.get()):
+        return ""  # `load` says so
+    token = _UNDER_WAY.set((*under_way, name))
+    try:
+        change = read_intervention(name.removeprefix("edit:"))
+        made_from = [change.base, *([change.transplant.donor] if change.transplant else [])]
+        content = hashlib.sha256(change.to_json().encode()).hexdigest()
+        return " ".join([content, *(stamp(other) for other in made_from)])
+    finally:
+        _UNDER_WAY.reset(token)
+
+
 def available() -> list[Available]:
     """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs' checkpoints."""
     shelf = paths.shelf("models")
@@ -119,13 +153,15 @@ def available() -> list[Available]:
                 found.append(Available(p.name, "gguf", p))
             elif p.name == "config.json" and any(p.parent.glob("*.safetensors")):
                 found.append(Available(str(p.parent.relative_to(folder)), _kind(p, "folder"), p.parent))
+            elif p.suffix == ".safetensors" and state_dict.is_transformerlens(p):
+                found.append(Available(str(p.relative_to(folder)), "transformerlens", p))
     for run in sorted((paths.home() / "runs").glob("*/checkpoints"), reverse=True):
         steps = sorted(run.glob("step-*/config.json"))
         if steps:
             found.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
     for path in sorted((paths.home() / "interventions").glob("*.json")):
         found.append(Available(f"edit:{path.stem}", "edit", path))
-    order = ("bundled", "gguf", "folder", "run", "edit", "seq2seq")
+    order = ("bundled", "gguf", "folder", "transformerlens", "run", "edit", "seq2seq")
     return sorted(found, key=lambda a: (order.index(a.kind), a.kind == "bundled" and "/" in a.name))
 
 
@@ -184,10 +220,12 @@ def _from_folder(
         raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")
     for path in weights:
         _check_safetensors(path)
-    model = _pretrained(folder, name, seq2seq=seq2seq)
+    model, note = _pretrained(folder, name, seq2seq=seq2seq)
     on_shelf = folder.is_relative_to(paths.shelf("models"))
     shown = name if name.startswith("run:") or (on_shelf and not Path(name).is_absolute()) else folder.name
-    card = make_card(model, shown, str(folder), hash_files(weights), {**facts, **read_card(folder)})
+    digest = hash_files(weights)
+    pin, said = identity.identity(digest, folder), {**facts, **read_card(folder)}
+    card = make_card(model, shown, str(folder), digest, said, identity=pin, loaded=note)
     return Subject(shown, model.to(device), _folder_tokenizer(folder, model), card)
 
 
@@ -199,18 +237,22 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
     _check_safetensors(weights)
     said = adapter.base_of(folder)
     base = load(said.name, device="cpu")
-    if said.sha256 and said.sha256 != base.hash:
+    if said.sha256 and not identity.matches(base, said.sha256):
         raise WorkbenchError(
             f"The adapter {name} belongs to {said.name} as it was (sha256 {said.sha256[:12]}), which is now another "
             f"model ({base.hash[:12]}); bring the old one back, or fine-tune again."
         )
     try:
-        model = adapter.merged(base.model, folder)
+        model, note = adapter_weights.merged(base.model, folder, name, said.name)
     except UNREADABLE as error:
-        raise WorkbenchError(f"The adapter {name} does not fit {said.name} ({_first_line(error)}).") from error
+        raise WorkbenchError(f"The adapter {name} does not fit {said.name} ({first_line(error)}).") from error
+    check_finite(stored_tensors(model), f"The adapter {name}")
     shown = name if name.startswith("run:") else folder.name
     facts = {"licence": base.card.licence, **facts, "parent": said.name, **read_card(folder)}
-    card = make_card(model, shown, str(folder), adapter.merged_hash(base.hash, hash_files([weights])), facts)
+    digest = hash_files([weights])
+    weights_hash = adapter.merged_hash(base.card.sha256, digest)
+    pin = identity.identity(adapter.merged_hash(base.hash, digest), folder)
+    card = make_card(model, shown, str(folder), weights_hash, facts, identity=pin, loaded=note)
     has_own = any(folder.glob("tokenizer*"))
     tokenizer = _folder_tokenizer(folder, model) if has_own else base.tokenizer
     return Subject(shown, model.to(device), tokenizer, card)
@@ -233,47 +275,28 @@ def _folder_tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokeniz
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer in {folder} cannot be read ({_first_line(error)}).") from error
+        raise WorkbenchError(f"The tokenizer in {folder} cannot be read ({first_line(error)}).") from error
 
 
 def _from_gguf(path: Path, device: torch.device) -> Subject:
-    with path.open("rb") as stream:
-        if stream.read(4) != b"GGUF":  # the magic number of the format
-            raise WorkbenchError(f"{path} is not a GGUF file (its first bytes are wrong); download it again.")
+    gguf_file.check_magic(path)
     digest = hash_files([path])
-    cache = paths.home() / "cache" / f"gguf-{digest[:16]}"
-    if not (cache / "config.json").is_file():
-        _dequantise(path, cache)
-    model = _pretrained(cache, str(path))
-    card = make_card(model, path.stem, str(path), digest, read_card(cache))
-    return Subject(path.stem, model.to(device), AutoTokenizer.from_pretrained(cache), card)
+    folder = gguf_file.converted(path, digest)
+    model = _pretrained(folder, str(path)).model
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    card = make_card(model, path.stem, str(path), digest, read_card(folder), identity=identity.identity(digest))
+    return Subject(path.stem, model.to(device), tokenizer, card)
 
 
-def _dequantise(path: Path, cache: Path) -> None:
-    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
-    model = _pretrained(path.parent, str(path), gguf_file=path.name)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer in {path} cannot be read ({_first_line(error)}).") from error
-    # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
-    for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
-        if hasattr(holder, attribute):
-            delattr(holder, attribute)
-    model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
-    save(cache, model, tokenizer, card={"licence": _gguf_licence(path)})
-
-
-def _gguf_licence(path: Path) -> str:
-    from gguf import GGUFReader
-
-    field = GGUFReader(path).get_field("general.license")
-    return str(field.contents()) if field is not None else ""
-
-
-def _from_nanogpt(path: Path, device: torch.device) -> Subject:
-    model = convert.nanogpt(path)
-    card = make_card(model, path.parent.name or path.stem, str(path), hash_files([path]), read_card(path.parent))
+def _from_state_dict(path: Path, device: torch.device) -> Subject:
+    """A model in one file of weights by name, nanoGPT's or TransformerLens's; its tokenizer may lie beside it."""
+    model, note = state_dict.read(path)
+    check_finite(stored_tensors(model), str(path))
+    config = state_dict.config_beside(path)
+    digest = hash_files([path, *([config] if config else [])])
+    shown = path.parent.name if path.suffix == ".pt" and path.parent.name else path.stem
+    pin = identity.identity(digest, path.parent)
+    card = make_card(model, shown, str(path), digest, read_card(path.parent), identity=pin, loaded=note)
     return Subject(card.name, model.to(device), _folder_tokenizer(path.parent, model), card)
 
 
@@ -284,14 +307,16 @@ def _from_hub(name: str, device: torch.device, seq2seq: bool = False) -> Subject
         cached = False
     if not cached and not _hub_answers():
         raise WorkbenchError(_why(name, name, OSError()))
-    model = _pretrained(name, name, seq2seq=seq2seq)
+    model = _pretrained(name, name, seq2seq=seq2seq).model
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer of {name} cannot be had ({_first_line(error)}).") from error
+        raise WorkbenchError(f"The tokenizer of {name} cannot be had ({first_line(error)}).") from error
     revision = str(getattr(model.config, "_commit_hash", "") or "")
     folder = Path(_cached_config(name)).parent
-    card = make_card(model, name, f"huggingface:{name}@{revision}", hash_files(folder.glob("*.safetensors")), {})
+    digest = hash_files(folder.glob("*.safetensors"))
+    pin = identity.identity(digest, folder)
+    card = make_card(model, name, f"huggingface:{name}@{revision}", digest, {}, identity=pin)
     return Subject(name, model.to(device), tokenizer, card)
 
 
@@ -313,25 +338,18 @@ def _cached_config(name: str) -> str:
     return str(cached_file(name, "config.json"))
 
 
-def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, **more: Any) -> PreTrainedModel:
-    safetensors = {} if "gguf_file" in more else {"use_safetensors": True}
+def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False) -> Read:
     try:
-        reader = AutoModelForCausalLM if "gguf_file" in more else auto_class(where, name, seq2seq=seq2seq)
-        with _ONE_AT_A_TIME:
-            return reader.from_pretrained(where, dtype=torch.float32, trust_remote_code=False, **safetensors, **more)
+        return read_model(where, name, seq2seq=seq2seq)
     except UNREADABLE as error:
         raise WorkbenchError(_why(name, where, error)) from error
 
 
 def _why(name: str, where: str | Path, error: BaseException) -> str:
     if isinstance(where, Path):
-        return f"{name} cannot be read as a causal language model: {_first_line(error)}"
+        return f"{name} cannot be read as a causal language model: {first_line(error)}"
     known = ", ".join(a.name for a in available() if a.kind == "bundled")
     return (
         f"No model {name!r}: it is not bundled ({known}), no file or folder, not in the Hugging Face cache, and could "
         "not be downloaded. Check the name, or connect to the network."
     )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -86,6 +86,8 @@ class Parts:
         """Heads, groups, and neurons in packets of about as many parameters as a head: what random subsets draw."""
         size = self.n_params(["L0H0"])
         width = self._neurons(0)
+        if not width:  # attention alone
+            return self.heads
         packet = max(1, min(width, round(size * width / max(1, self.n_params([f"L0N0:{width}"])))))
         packets = [f"N{a}:{min(a + packet, width)}" for a in range(0, width, packet)]
         return [*self.heads, *(layer + packet for layer in self.layers for packet in packets)]

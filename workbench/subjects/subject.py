@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
-from workbench.subjects import spelling
+from workbench.subjects import identity, spelling
 from workbench.subjects.card import Card
 
 SHOWN = 5
@@ -55,8 +55,8 @@ class Subject:
 
     @property
     def hash(self) -> str:
-        """sha256 of the weights, hexadecimal."""
-        return self.card.sha256
+        """sha256, hexadecimal, of all that it computes with: weights, configuration, tokenizer, edits and dtype."""
+        return identity.in_dtype(self.card.identity or self.card.sha256, self.model.dtype)
 
     @cached_property
     def bridge(self) -> Any:

@@ -18,10 +18,11 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
+from workbench.subjects.pretrained import UNREADABLE, first_line, read_model
 from workbench.training import checkpoints, resources, sharding
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
@@ -48,7 +49,13 @@ def resumed(tracker: Tracker) -> Trainee | None:
     found = checkpoints.saved(tracker.folder)
     if not found:
         return None
-    model = AutoModelForCausalLM.from_pretrained(found[-1], dtype=torch.float32)
+    try:
+        model = read_model(found[-1], f"The checkpoint {found[-1]}").model
+    except UNREADABLE as error:
+        raise WorkbenchError(
+            f"The checkpoint {found[-1]} cannot be read ({first_line(error)}); delete it, and the run goes on from the "
+            "one before."
+        ) from error
     return Trainee(model, AutoTokenizer.from_pretrained(found[-1]), checkpoints.step_of(found[-1]))
 
 

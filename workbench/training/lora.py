@@ -8,7 +8,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from workbench.errors import WorkbenchError
-from workbench.subjects import Subject, adapter, resolve
+from workbench.subjects import Subject, adapter, adapter_weights, resolve
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,8 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
 
 
 def restore(model: PeftModel, folder: Path) -> None:
-    """Give adapters the weights that a checkpoint kept."""
-    from peft import set_peft_model_state_dict
-
-    set_peft_model_state_dict(model, load_file(folder / adapter.WEIGHTS))
+    """Give adapters the weights that a checkpoint kept. Raises `WorkbenchError` where they do not all fit."""
+    adapter_weights.fill(model, load_file(folder / adapter.WEIGHTS), f"The checkpoint {folder}", "its base")
 
 
 def lasting(name: str) -> str:

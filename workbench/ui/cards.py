@@ -26,7 +26,9 @@ _WORDS = {
     "source": "source",
     "command": "command",
     "notes": "notes",
-    "sha256": "sha256",
+    "loaded": "on loading",
+    "sha256": "sha256 of the weights",
+    "identity": "identity (weights, configuration, tokenizer, edits)",
 }
 _STYLE = """<style>
 .facts { border-collapse: collapse; font-size: 14px; width: 100%; }

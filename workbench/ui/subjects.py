@@ -17,15 +17,17 @@ KEPT = 4
 def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
     """The named Subject, loaded once for all sessions. Never change what it returns.
 
-    A run without a step means its newest checkpoint, so the cache is told which one that is. `seq2seq` as in `load`.
+    A run without a step means its newest checkpoint, so the cache is told which one that is. Files that changed since
+    are read anew. `seq2seq` as in `load`.
     """
-    from workbench.subjects import resolve
+    from workbench.subjects import resolve, stamp
 
-    return _load(resolve(name), seq2seq)
+    exact = resolve(name)
+    return _load(exact, seq2seq, stamp(exact))
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
-def _load(name: str, seq2seq: bool) -> "Subject":
+def _load(name: str, seq2seq: bool, stamp: str) -> "Subject":
     from workbench.subjects import load
 
     return load(name, seq2seq=seq2seq)

@@ -1,0 +1,145 @@
+"""What a load left open: tensors that are missing, left over, of another shape or not finite.
+
+A model with a tensor missing computes with random numbers in its place, so nothing of this kind passes in silence.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import WorkbenchError
+
+HARMLESS = {
+    r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$": "rotary angles, which follow from the configuration",
+    r"(^|\.)(attn|attention)\.(bias|masked_bias)$": "causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX",
+    r"(^|\.)attn\.causal_mask$": "causal masks of CodeGen",
+    r"(^|\.)position_ids$": "the numbers 0, 1, 2 ...",
+    r"(^|\.)attn\.(mask|IGNORE|rotary_sin|rotary_cos)$": "causal masks and angles of TransformerLens",
+}
+"""Tensors of a file that no model has to take, by a pattern of their names; the value says what they are."""
+
+NAMED = 3
+"""Tensors that a sentence names, one of each kind where there are several; of the rest it gives the number."""
+LONGEST_NAME = 120
+"""Characters of a tensor's name that a sentence shows."""
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadingReport:
+    """The tensors of one load that did not find each other.
+
+    - `missing`: the model has them, the file does not
+    - `left_over`: the file has them, the model does not
+    - `reshaped`: name, shape in the file, shape in the model
+    """
+
+    missing: tuple[str, ...] = ()
+    left_over: tuple[str, ...] = ()
+    reshaped: tuple[tuple[str, Shape, Shape], ...] = field(default=())
+
+    @classmethod
+    def from_transformers(cls, info: Mapping[str, Any]) -> "LoadingReport":
+        """The report in what `from_pretrained(..., output_loading_info=True)` gives."""
+        return cls(
+            missing=tuple(sorted(info["missing_keys"])),
+            left_over=tuple(sorted(filter(is_needed, info["unexpected_keys"]))),
+            reshaped=tuple(sorted((name, tuple(a), tuple(b)) for name, a, b in info["mismatched_keys"])),
+        )
+
+    @classmethod
+    def between(cls, file: Mapping[str, Shape], model: Mapping[str, Shape]) -> "LoadingReport":
+        """The report of a file's tensors and a model's, both by name with their shapes."""
+        shared = sorted(set(file) & set(model))
+        return cls(
+            missing=tuple(sorted(set(model) - set(file))),
+            left_over=tuple(sorted(filter(is_needed, set(file) - set(model)))),
+            reshaped=tuple((name, file[name], model[name]) for name in shared if file[name] != model[name]),
+        )
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every tensor of the model and of the file found the other."""
+        return not (self.missing or self.left_over or self.reshaped)
+
+    @property
+    def n_open(self) -> int:
+        """How many tensors did not."""
+        return len(self.missing) + len(self.left_over) + len(self.reshaped)
+
+    def words(self) -> str:
+        """What is wrong, without naming the file: for the middle of a sentence."""
+        shapes = [f"{_short(name)}: {list(a)} where the model has {list(b)}" for name, a, b in self.reshaped]
+        kinds = (
+            (self.missing, "that the model needs, missing"),
+            (self.left_over, "that the model has no place for"),
+            (shapes, "of another shape"),
+        )
+        n_kinds = sum(bool(names) for names, _ in kinds)
+        n_named = 1 if n_kinds > 1 else NAMED - bool(shapes)
+        return " and ".join(f"{_count(names)} {what} ({_names(names, n_named)})" for names, what in kinds if names)
+
+    def check(self, name: str, mend: str) -> None:
+        """Raise `WorkbenchError` unless the report is clean.
+
+        Args:
+            name: The file or folder, as its user named it.
+            mend: A clause that says what to do, without a full stop.
+        """
+        if not self.is_clean:
+            raise WorkbenchError(f"{name} is not the model that it says it is: {self.words()}; {mend}.")
+
+
+def is_needed(name: str) -> bool:
+    """Whether a tensor of a file must have a place in the model; `HARMLESS` ones need none."""
+    return not any(re.search(pattern, name) for pattern in HARMLESS)
+
+
+def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
+    """Raise `WorkbenchError` where a tensor holds NaN or infinity, naming the first few and their number.
+
+    Args:
+        tensors: Name and tensor.
+        name: The file or folder, as its user named it.
+    """
+    broken = [tensor_name for tensor_name, tensor in tensors if not _is_finite(tensor)]
+    if broken:
+        raise WorkbenchError(
+            f"{name} cannot be used: {_count(broken)} with NaN or infinite values ({_names(broken)}); save the model "
+            "again from before its training went wrong."
+        )
+
+
+def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Name and value of everything that a model takes from its file: parameters (tied ones once) and buffers."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """One pass that makes no copy: a sum is finite only where every term is."""
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    if torch.isfinite(tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))):
+        return True
+    return bool(torch.isfinite(tensor).all())  # finite numbers may add up to infinity
+
+
+def _count(names: Sequence[str]) -> str:
+    return f"{len(names)} tensor" + ("" if len(names) == 1 else "s")
+
+
+def _names(names: Sequence[str], n_named: int = NAMED) -> str:
+    """The first few, and how many more there are."""
+    more = len(names) - n_named
+    shown = ", ".join(_short(name) for name in names[:n_named])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:30]}...{name[-LONGEST_NAME + 33 :]}"

@@ -1,0 +1,112 @@
+"""Models through transformers' `from_pretrained`, every tensor of their files accounted for."""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from workbench.subjects.kinds import auto_class
+from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
+
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, ImportError)
+"""What transformers raises for files that are not what they should be."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""While transformers reads a model it replaces functions of its own and of torch, such as the one that ties weights.
+Two threads at once would put back what they found, which may be the other's: no model would be whole any more."""
+
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What torch puts into names when it compiles, shards or checkpoints a module; no model has parts of these names."""
+DEEPEST = 4
+"""Parts of a prefix that is tried."""
+
+
+class Read(NamedTuple):
+    """A model, and in words what was left out of its tensors' names ("" where nothing was)."""
+
+    model: PreTrainedModel
+    note: str
+
+
+def read_model(where: str | Path, name: str, *, seq2seq: bool = False, gguf_file: str | None = None) -> Read:
+    """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left over or broken.
+
+    Where all names have a mere prefix in common (`module.`, `_orig_mod.`), the model is read without it.
+
+    Args:
+        where: What transformers reads from.
+        name: What the user called it, for errors.
+        seq2seq: Take encoder-decoder models too.
+        gguf_file: The file's name, where `where` is the folder of a GGUF file.
+
+    Raises:
+        WorkbenchError: the files are no model, or not the model that its configuration describes.
+        Exception: one of `UNREADABLE`, from transformers.
+    """
+    reader: Any = AutoModelForCausalLM if gguf_file else auto_class(where, name, seq2seq=seq2seq)
+    source: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
+    model, report = _from_pretrained(reader, where, source)
+    note = ""
+    if report.missing and isinstance(where, Path) and not gguf_file:
+        for words, pattern, kept in _mere_prefixes(tensor_names(where)):
+            again, second = _from_pretrained(reader, where, {**source, "key_mapping": {pattern: kept}})
+            if second.is_clean:
+                model, report, note = again, second, f"{words} was left out of the names of the weights"
+                break
+    report.check(name, _mend(model))
+    check_finite(stored_tensors(model), name)
+    return Read(model, note)
+
+
+def tensor_names(folder: Path) -> list[str]:
+    """The names of all tensors in a folder's safetensors files, from their headers alone."""
+    names = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as stream:
+            names += stream.keys()
+    return names
+
+
+def _from_pretrained(reader: Any, where: str | Path, options: dict[str, Any]) -> tuple[PreTrainedModel, LoadingReport]:
+    with _ONE_AT_A_TIME:
+        model, info = reader.from_pretrained(
+            where,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that the report names the shapes
+            **options,
+        )
+    return model, LoadingReport.from_transformers(info)
+
+
+def _mere_prefixes(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """What may stand before or within all names: in words, as a pattern, and what takes its place."""
+    every = [name.split(".") for name in names]
+    found = [wrapper for wrapper in WRAPPERS if any(wrapper in parts for parts in every)]
+    if found:
+        yield f"{', '.join(f'{w}.' for w in found)}", rf"(^|\.)({'|'.join(found)})\.", r"\1"
+    for depth in range(1, DEEPEST + 1):
+        shared = {tuple(parts[:depth]) for parts in every if len(parts) > depth}
+        if len(shared) != 1 or not all(len(parts) > depth for parts in every):
+            return
+        prefix = ".".join(shared.pop()) + "."
+        yield prefix, f"^{re.escape(prefix)}", ""
+
+
+def _mend(model: PreTrainedModel) -> str:
+    """What a user may do about a model that is not whole."""
+    kinds = [kind for kind in model.config.architectures or [] if not kind.endswith(("CausalLM", "LMHeadModel"))]
+    if kinds and kinds[0].endswith(("Classification", "QuestionAnswering", "Model")):
+        return f"config.json calls it {kinds[0]}, which predicts no next token: load the language model it came from"
+    return "save the whole model again, or correct the number and sizes of its layers in config.json"
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

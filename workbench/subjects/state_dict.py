@@ -1,0 +1,132 @@
+"""A model in one file of tensors by name: nanoGPT's and minGPT's checkpoints, TransformerLens's state dicts."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import convert, transformerlens
+from workbench.subjects.pretrained import WRAPPERS, Read
+
+SUFFIXES = (".pt", ".pth", ".safetensors")
+NANOGPT = ("transformer.wte.weight", "transformer.wpe.weight")
+TRANSFORMERLENS = ("embed.W_E", "unembed.W_U")
+"""Tensors by which each kind is known, even where one of them is missing."""
+INSIDE = ("model", "model_state_dict", "state_dict")
+"""Under what word a checkpoint holds its tensors, when it holds other things besides."""
+SETTINGS = ("model_args", "cfg", "config", "model_config")
+"""Under what word a checkpoint, or the header of a safetensors file, holds the model's settings."""
+MOST_BYTES = 1_000_000
+"""No settings are larger."""
+
+
+def read(path: Path) -> Read:
+    """The model in a file, and in words what was made of its names and settings.
+
+    Raises:
+        WorkbenchError: the file needs pickle, is of no known kind, or lacks a tensor or a setting.
+    """
+    tensors, settings = _safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
+    if (beside := config_beside(path)) is not None:
+        settings = settings | _settings_in(beside)
+    names = _unwrapped(tensors)
+    for marks, kind in ((NANOGPT, "nanoGPT"), (TRANSFORMERLENS, "TransformerLens")):
+        prefix = _prefix(names, marks)
+        if prefix is None:
+            continue
+        plain = {name.removeprefix(prefix): tensor for name, tensor in names.items()}
+        reader = convert.nanogpt if kind == "nanoGPT" else transformerlens.gpt
+        model, note = reader(plain, settings, str(path))
+        left_out = [f"{prefix} was left out of the names"] if prefix else []
+        return Read(model, "; ".join([f"read as a {kind} state dict", *left_out, *([note] if note else [])]))
+    some = ", ".join(list(tensors)[:3]) or "none"
+    raise WorkbenchError(
+        f"{path} holds no state dict of nanoGPT or TransformerLens (its tensors: {some}); of a Hugging Face model "
+        "give the folder with its config.json."
+    )
+
+
+def config_beside(path: Path) -> Path | None:
+    """The settings beside a file of weights: `NAME.config.json`, else a `config.json` that is not Hugging Face's."""
+    own = path.with_name(f"{path.stem}.config.json")
+    if own.is_file():
+        return own
+    shared = path.with_name("config.json")
+    return shared if shared.is_file() and "architectures" not in _settings_in(shared) else None
+
+
+def is_transformerlens(path: Path) -> bool:
+    """Whether a safetensors file holds TransformerLens's names; reads its header alone."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return _prefix(stream.keys(), TRANSFORMERLENS) is not None
+    except (SafetensorError, OSError):
+        return False
+
+
+def _prefix(names: Iterable[str], marks: tuple[str, ...]) -> str | None:
+    """What stands before the names of a kind of state dict; None where it is another kind."""
+    for name in names:
+        for mark in marks:
+            if name == mark or name.endswith(f".{mark}"):
+                return name.removesuffix(mark)
+    return None
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+            header = stream.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WorkbenchError(f"{path} is not a whole safetensors file ({error}); download or save it again.") from error
+    settings = {}
+    for word in SETTINGS:
+        if word in header:
+            settings |= _parsed(header[word], f"{word} in the header of {path}")
+    return tensors, settings
+
+
+def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(checkpoint, Mapping):
+            raise TypeError(type(checkpoint).__name__)
+    except Exception as error:  # torch.load raises whatever the bytes provoke; all of them mean the same to a user
+        raise WorkbenchError(
+            f"{path} is not a checkpoint that loads without pickle ({type(error).__name__}); save its state dict "
+            "alone, as safetensors or with torch.save, or with nanoGPT's train.py as it is."
+        ) from error
+    inside = next((checkpoint[w] for w in INSIDE if isinstance(checkpoint.get(w), Mapping)), checkpoint)
+    tensors = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
+    settings: dict[str, Any] = {}
+    for word in SETTINGS:
+        if isinstance(given := checkpoint.get(word), Mapping):
+            settings |= {str(key): value for key, value in given.items()}
+    return tensors, settings
+
+
+def _settings_in(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_BYTES:
+        raise WorkbenchError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no model's settings are.")
+    return _parsed(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    """Settings in JSON; those in a table of their own (`model_config`) stand beside the others."""
+    try:
+        settings = json.loads(text)
+        inner = next((settings[word] for word in SETTINGS if isinstance(settings.get(word), dict)), {})
+    except (ValueError, AttributeError) as error:
+        raise WorkbenchError(f"{where} is no JSON object of settings ({error}); correct it or remove it.") from error
+    return {**settings, **inner}
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what torch puts into them when it compiles or shards a module."""
+    return {".".join(p for p in name.split(".") if p not in WRAPPERS): t for name, t in tensors.items()}

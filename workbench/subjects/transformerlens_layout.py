@@ -1,0 +1,173 @@
+"""How TransformerLens lays out the tensors of a model, in both layouts that there are, and how our GPT does."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.subjects.gpt import WorkbenchGPTConfig
+
+UNWRITABLE = -1e4
+"""The logit of tokens that a model reads and cannot write; their probability is 0."""
+
+Weights = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes say; `d_vocab_out` is how many tokens the model can write, `d_mlp` 0 without MLPs."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    d_model: int
+    d_head: int
+    d_mlp: int
+    d_vocab: int
+    d_vocab_out: int
+
+
+def modern(weights: Weights, name: str) -> Weights:
+    """The first notebooks' layout in `HookedTransformer`'s: matrices `[in, out]`, heads on an axis of their own."""
+    heads = {key: len(tensor) for key, tensor in weights.items() if key.endswith("attn.W_Q") and tensor.ndim == 3}
+    turned: dict[str, Callable[[Tensor, int], Tensor]] = {
+        "embed.W_E": lambda x, n: x.T,
+        "attn.W_Q": lambda x, n: x.transpose(1, 2),
+        "attn.W_K": lambda x, n: x.transpose(1, 2),
+        "attn.W_V": lambda x, n: x.transpose(1, 2),
+        "attn.W_O": lambda x, n: x.T.unflatten(0, (n, -1)),
+        "mlp.W_in": lambda x, n: x.T,
+        "mlp.W_out": lambda x, n: x.T,
+    }
+    if not heads:
+        raise WorkbenchError(f"{name} has no attn.W_Q with an axis of heads; save the whole state dict again.")
+    n_heads = next(iter(heads.values()))
+    modern = {}
+    for key, tensor in weights.items():
+        turn = next((f for end, f in turned.items() if key == end or key.endswith(f".{end}")), None)
+        try:
+            modern[key] = tensor if turn is None else turn(tensor, n_heads)
+        except (RuntimeError, IndexError) as error:
+            raise WorkbenchError(
+                f"{name}: {key} has the shape {list(tensor.shape)}, which is none for {n_heads} heads; save it again."
+            ) from error
+    return modern
+
+
+def sizes_of(weights: Weights, name: str) -> Sizes:
+    """What the shapes say. Raises `WorkbenchError` where the tensors that say it are missing."""
+    w_k = "blocks.0.attn._W_K" if "blocks.0.attn._W_K" in weights else "blocks.0.attn.W_K"
+    needed = ("embed.W_E", "unembed.W_U", "blocks.0.attn.W_Q", w_k)
+    if lacking := [key for key in needed if key not in weights]:
+        raise WorkbenchError(f"{name} lacks {', '.join(lacking)}; save the whole state dict again.")
+    shapes = {key: tuple(weights[key].shape) for key in needed}
+    if [len(s) for s in shapes.values()] != [2, 2, 3, 3]:
+        said = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+        raise WorkbenchError(f"{name} is not laid out as TransformerLens does it ({said}); save its state dict again.")
+    n_heads, d_model, d_head = shapes["blocks.0.attn.W_Q"]
+    blocks = {int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))}
+    w_in = weights.get("blocks.0.mlp.W_in")
+    return Sizes(
+        n_layers=max(blocks) + 1,
+        n_heads=n_heads,
+        n_kv_heads=shapes[w_k][0],
+        d_model=d_model,
+        d_head=d_head,
+        d_mlp=0 if w_in is None or w_in.ndim != 2 else w_in.shape[1],
+        d_vocab=shapes["embed.W_E"][0],
+        d_vocab_out=shapes["unembed.W_U"][1],
+    )
+
+
+def expected_shapes(
+    weights: Weights, sizes: Sizes, config: WorkbenchGPTConfig, settings: Mapping[str, Any], *, is_old: bool
+) -> dict[str, tuple[int, ...]]:
+    """The tensors that a file of these sizes must hold, with their shapes.
+
+    `HookedTransformer` always has its biases; the old layout has none in attention, and in the MLP both or none.
+    """
+    h, kv, m, d, f = sizes.n_heads, sizes.n_kv_heads, sizes.d_model, sizes.d_head, sizes.d_mlp
+    low = "_" if kv != h or "blocks.0.attn._W_K" in weights else ""
+    has_mlp_bias = not is_old or any(key.endswith("mlp.b_in") for key in weights)
+    has_bias = not is_old
+    learned = {"w": (m,), "b": (m,)} if config.norm == "layernorm" else {"w": (m,)}
+    pre = str(settings.get("normalization_type", "")).endswith("Pre") or config.norm == "none"
+    norm = {} if pre else learned
+    block: dict[str, tuple[int, ...]] = {"attn.W_Q": (h, m, d), "attn.W_O": (h, d, m)}
+    block |= {f"attn.{low}W_{part}": (kv, m, d) for part in "KV"}
+    if has_bias:
+        block |= {"attn.b_Q": (h, d), "attn.b_O": (m,), **{f"attn.{low}b_{part}": (kv, d) for part in "KV"}}
+    block |= {f"ln1.{kind}": shape for kind, shape in norm.items()}
+    if f:
+        block |= {"mlp.W_in": (m, f), "mlp.W_out": (f, m)}
+        block |= {"mlp.W_gate": (m, f)} if config.mlp == "swiglu" else {}
+        block |= {"mlp.b_in": (f,), "mlp.b_out": (m,)} if has_mlp_bias else {}
+        block |= {f"ln2.{kind}": shape for kind, shape in norm.items()}
+    expected = {f"blocks.{i}.{key}": shape for i in range(sizes.n_layers) for key, shape in block.items()}
+    expected |= {f"ln_final.{kind}": shape for kind, shape in norm.items()}
+    expected |= {"embed.W_E": (sizes.d_vocab, m), "unembed.W_U": (m, sizes.d_vocab_out)}
+    if config.positions == "learned":
+        expected["pos_embed.W_pos"] = (config.n_ctx, m)
+    if has_bias:
+        expected["unembed.b_U"] = (sizes.d_vocab_out,)
+    return expected
+
+
+def our_weights(w: Weights, sizes: Sizes, config: WorkbenchGPTConfig) -> Weights:
+    """Tensors by our names; biases and norms that a file of its kind does not have are 0 and 1."""
+    m = sizes.d_model
+    like = w["embed.W_E"]
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=like.dtype)
+
+    ours = {"model.tok.weight": w["embed.W_E"], "lm_head.weight": zeros(sizes.d_vocab, m)}
+    ours["lm_head.weight"][: sizes.d_vocab_out] = w["unembed.W_U"].T
+    if config.unembed_bias:
+        ours["lm_head.bias"] = torch.full((sizes.d_vocab,), UNWRITABLE, dtype=like.dtype)
+        ours["lm_head.bias"][: sizes.d_vocab_out] = w.get("unembed.b_U", zeros(sizes.d_vocab_out))
+    if config.positions == "learned":
+        ours["model.pos.weight"] = w["pos_embed.W_pos"]
+    for i in range(sizes.n_layers):
+        ours |= _block(w, f"blocks.{i}.", f"model.layers.{i}.", config)
+    norms = {"ln_final": "model.ln_out"} | {
+        f"blocks.{i}.ln{k}": f"model.layers.{i}.ln{k}" for i in range(sizes.n_layers) for k in (1, 2)
+    }
+    for theirs, our in norms.items() if config.norm != "none" else ():
+        ours[f"{our}.weight"] = w.get(f"{theirs}.w", 1 + zeros(m))
+        if config.norm == "layernorm":
+            ours[f"{our}.bias"] = w.get(f"{theirs}.b", zeros(m))
+    return ours
+
+
+def _block(w: Weights, theirs: str, our: str, config: WorkbenchGPTConfig) -> Weights:
+    """Attention and MLP of one block: `[head, d_model, d_head]` becomes `[head * d_head, d_model]`."""
+    found: Weights = {}
+    for part in "QKV":
+        weight = w.get(f"{theirs}attn.W_{part}", w.get(f"{theirs}attn._W_{part}"))
+        assert weight is not None
+        found[f"{our}attn.{part.lower()}.weight"] = weight.transpose(1, 2).flatten(0, 1)
+        if config.bias:
+            bias = w.get(f"{theirs}attn.b_{part}", w.get(f"{theirs}attn._b_{part}"))
+            found[f"{our}attn.{part.lower()}.bias"] = (
+                weight.new_zeros(weight.shape[0] * weight.shape[2]) if bias is None else bias.flatten()
+            )
+    found[f"{our}attn.o.weight"] = w[f"{theirs}attn.W_O"].flatten(0, 1).T
+    if config.bias:
+        found[f"{our}attn.o.bias"] = w.get(f"{theirs}attn.b_O", w["embed.W_E"].new_zeros(config.d_model))
+    d_mlp = int(config.d_mlp or 0)
+    empty = w["embed.W_E"].new_zeros(d_mlp, config.d_model)
+    names = {"fc_in": "W_in", "gate": "W_gate"} if config.mlp == "swiglu" else {"fc_in": "W_in"}
+    for part, word in names.items():
+        found[f"{our}mlp.{part}.weight"] = w[f"{theirs}mlp.{word}"].T if d_mlp else empty
+    found[f"{our}mlp.fc_out.weight"] = w[f"{theirs}mlp.W_out"].T if d_mlp else empty.T
+    if config.bias and d_mlp:
+        found[f"{our}mlp.fc_in.bias"] = w.get(f"{theirs}mlp.b_in", empty.new_zeros(d_mlp))
+        found[f"{our}mlp.fc_out.bias"] = w.get(f"{theirs}mlp.b_out", empty.new_zeros(config.d_model))
+        if config.mlp == "swiglu":
+            found[f"{our}mlp.gate.bias"] = empty.new_zeros(d_mlp)
+    return found
