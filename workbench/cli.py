@@ -306,6 +306,35 @@ def doctor(as_json: Json = False) -> None:
 
 
 @app.command()
+def families(
+    name: Annotated[list[str] | None, typer.Argument(help="Only these model types, such as opt or falcon.")] = None,
+    file: Annotated[Path | None, typer.Option("--out", help="Write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Which reading works on which family of models, tried on a tiny random model of each (all: half an hour)."""
+    from dataclasses import asdict
+
+    from workbench.bench_families import markdown, measure
+    from workbench.subjects import zoo
+
+    if unknown := [n for n in name or [] if n not in zoo.families()]:
+        raise WorkbenchError(f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt.")
+    found = []
+    with _bar(as_json) as report:
+        for done, each in enumerate(wanted := name or zoo.families()):
+            report(done / len(wanted), each)
+            found.append(measure(each))
+    if file is not None:
+        file.write_text(markdown(found), encoding="utf-8")
+    if as_json:
+        _print_json([asdict(family) for family in found])
+    elif file is not None:
+        out.print(f"Wrote {file}")
+    else:
+        _show([{"family": f.name, "loads": f.loads or "yes", **f.outcome} for f in found], False, title="Families")
+
+
+@app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="attention, patching, eval or training")],
     as_json: Json = False,

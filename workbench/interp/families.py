@@ -21,7 +21,16 @@ TESTED = {
     "t5": "T5",
 }
 """`model_type` of the families that the tests hold against the model's own numbers, as people call them."""
-UNLIKE = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+UNLIKE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 """What is raised where a model's parts are not where, or not of the shape, that was expected."""
 
 P = ParamSpec("P")

@@ -24,6 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.subjects.gpt import WorkbenchGPTConfig, explicit_attention
 
+CHECKED = 8
+"""Tokens on which a bridge is held against its model."""
+TOLERANCE = 1e-3
+"""Largest difference of logits, over the largest logit, that is put down to rounding in single precision."""
+HALF_TOLERANCE = 5e-2
+"""The same in half precision."""
+
 
 class WorkbenchAttentionBridge(AttentionBridge):
     """Our attention with TransformerLens's hooks on q, k, v, scores, pattern and z."""
@@ -118,15 +125,36 @@ def own_clone(model: PreTrainedModel) -> PreTrainedModel:
 def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> TransformerBridge:
     """The TransformerLens view of any Hugging Face causal model, raw weights, no processing.
 
-    Raises ValueError where TransformerLens has no adapter for the architecture.
+    Raises ValueError where TransformerLens has no adapter for the architecture, or one that cannot be used: it does not
+    fit this model, or computes other logits.
     """
     clone = shared_clone(model)
     clone.set_attn_implementation("eager")
     # TransformerLens pads and prepends on its own copy; the Subject's tokenizer stays as it came.
-    return build_bridge_from_module(
-        clone,
-        type(model).__name__,
-        hf_config=clone.config,
-        tokenizer=copy.deepcopy(tokenizer),
-        model_name=name,
-    )
+    try:
+        view = build_bridge_from_module(
+            clone,
+            type(model).__name__,
+            hf_config=clone.config,
+            tokenizer=copy.deepcopy(tokenizer),
+            model_name=name,
+        )
+        difference = 0.0 if model.config.is_encoder_decoder else _difference(view, model)
+    except ValueError:
+        raise
+    except Exception as error:  # an adapter that does not fit fails in whatever way its parts do
+        why = (str(error).strip() or "no reason given").splitlines()[0][:160]
+        raise ValueError(f"its adapter does not fit this model ({type(error).__name__}: {why})") from error
+    limit = TOLERANCE if model.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE
+    if not difference <= limit:
+        raise ValueError(f"its view computes other logits than the model does (off by {difference:.2g} of the largest)")
+    return view
+
+
+@torch.no_grad()
+def _difference(view: TransformerBridge, model: PreTrainedModel) -> float:
+    """The largest difference between the logits of both, over the model's largest logit."""
+    vocabulary = model.config.get_text_config().vocab_size
+    ids = (torch.arange(1, CHECKED + 1, device=model.device) % vocabulary)[None]
+    theirs = model(input_ids=ids, use_cache=False).logits
+    return float((view(ids) - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))

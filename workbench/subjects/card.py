@@ -18,8 +18,10 @@ T5_CONTEXT = 512
 MEASURED_AT_LOAD = frozenset({"identity", "loaded"})
 """Words of a card that hold for the files as they were loaded; none of them is kept in a folder."""
 
-CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len")
+CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions", "seq_length")
 """What families call the longest input."""
+OPEN_CONTEXT = 2048
+"""Tokens read at most of a model whose configuration sets no limit, such as BLOOM (ALiBi has no last position)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,13 @@ def make_card(
             f"{name} ({type(model).__name__}) has no attention heads, and all that is asked here is about attention; "
             "choose a GPT-like model, such as shelf-base."
         )
+    try:
+        d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+    except RuntimeError as error:  # a configuration with a value for each layer refuses to name one for all
+        raise WorkbenchError(
+            f"{name} ({type(model).__name__}) has heads of different sizes in different layers, which is not known "
+            "here; choose a model whose heads are all of one size."
+        ) from error
     measured = {
         "name": name,
         "source": source,
@@ -102,10 +111,10 @@ def make_card(
         "n_params": sum(p.numel() for p in model.parameters()),
         "n_layers": config.num_hidden_layers,
         "n_heads": n_heads,
-        "n_kv_heads": getattr(config, "num_key_value_heads", None) or n_heads,
+        "n_kv_heads": _n_kv_heads(config, n_heads),
         "d_model": config.hidden_size,
-        "d_head": getattr(config, "head_dim", None) or config.hidden_size // n_heads,
-        "n_ctx": next((n for word in CONTEXTS if (n := getattr(config, word, None))), T5_CONTEXT),
+        "d_head": d_head,
+        "n_ctx": _n_ctx(config),
         "d_vocab": config.vocab_size,
         "positions": position_encoding(config),
         "sha256": sha256,
@@ -113,6 +122,22 @@ def make_card(
         "loaded": loaded,
     }
     return Card(**{**said, **measured})
+
+
+def _n_kv_heads(config: Any, n_heads: int) -> int:
+    """Heads of keys and values in a layer: Falcon says in words that one serves all."""
+    if config.model_type == "falcon" and not config.new_decoder_architecture:
+        return 1 if config.multi_query else n_heads
+    names = ("num_key_value_heads", "num_kv_heads")
+    return next((n for name in names if (n := getattr(config, name, None))), n_heads)
+
+
+def _n_ctx(config: Any) -> int:
+    """The longest input in tokens."""
+    if hasattr(config, "relative_attention_num_buckets"):
+        return T5_CONTEXT
+    sizes = (getattr(config, word, None) for word in CONTEXTS)
+    return next((n for n in sizes if isinstance(n, int) and n > 0), OPEN_CONTEXT)
 
 
 def position_encoding(config: PretrainedConfig) -> str:

@@ -28,10 +28,10 @@ that the system drops with them: memory stays bounded, whatever the model and th
 class Attention:
     """The attention of one prompt.
 
-    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), and no query sees a
-    later key. `tokens` is one string a position. `value_norms` says how long a vector each head would write if it
-    attended to a key alone, `|v W_O|`; None where the model does not show its values. `warnings` say how the prompt was
-    read.
+    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), or to less in a model
+    whose heads may attend to nothing (the learned sinks of gpt-oss), and no query sees a later key. `tokens` is one
+    string a position. `value_norms` says how long a vector each head would write if it attended to a key alone,
+    `|v W_O|`; None where the model does not show its values. `warnings` say how the prompt was read.
     """
 
     subject: str

@@ -24,7 +24,7 @@ SCORES = {
     "previous_token_score": "attention to the token just before",
     "duplicate_token_score": "attention from the second copy of a token to its first copy",
     "first_token_attention": "attention to the first position",
-    "attention_entropy": "entropy of the pattern's rows, in bits",
+    "attention_entropy": "entropy of the pattern's rows, in bits; what goes to a learned sink counts as one key more",
     "mean_distance": "how far back the attention lies on average, in tokens",
 }
 """Each score in words; they lie in 0..1 but for those in `UNITS`."""
@@ -116,15 +116,20 @@ def text_scores(
 
 
 def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, Float[Tensor, "batch head"]]:
-    """The scores that need no repetition."""
+    """The scores that need no repetition.
+
+    Rows that sum to less than 1 leave the rest to a learned sink, which the entropy counts as one key more.
+    """
     n_pos = pattern.shape[-1]
     position = torch.arange(n_pos, device=pattern.device)
     back = (position[:, None] - position).clamp_min(0).to(pattern.dtype)
-    logs = torch.where(pattern > 0, pattern.clamp_min(1e-30).log2(), 0.0)
+    sink = 1 - pattern.sum(-1, keepdim=True)
+    shares = torch.cat([pattern, torch.where(sink > 1e-4, sink, 0.0)], -1)  # less is rounding
+    logs = torch.where(shares > 0, shares.clamp_min(1e-30).log2(), 0.0)
     return {
         "previous_token_score": pattern[..., position[1:], position[1:] - 1].mean(-1),
         "first_token_attention": pattern[..., 1:, 0].mean(-1),
-        "attention_entropy": -(pattern * logs).sum(-1).mean(-1),
+        "attention_entropy": -(shares * logs).sum(-1).mean(-1),
         "mean_distance": (pattern * back).sum(-1).mean(-1),
     }
 

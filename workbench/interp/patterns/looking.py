@@ -16,7 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from workbench.subjects import Subject
-from workbench.subjects.bridge import shared_clone
+from workbench.subjects.bridge import CHECKED, HALF_TOLERANCE, TOLERANCE, shared_clone
 
 NAME = "workbench_looking"
 UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
@@ -88,6 +88,28 @@ AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
+def _checked_clone(subject: Subject) -> Any:
+    """A clone whose attention shows its patterns; None where it computes other logits than the model.
+
+    A model may hand some of what it does to scores past the interface, or attend more than once a layer.
+    """
+    clone = shared_clone(subject.model)
+    clone.set_attn_implementation(NAME)
+    ids = (torch.arange(1, CHECKED + 1, device=subject.device) % subject.card.d_vocab)[None]
+    look = _Look(lambda layer, pattern, values: None, -1)
+    token = _LOOK.set(look)
+    try:
+        ours = clone(input_ids=ids, use_cache=False).logits
+    except UnreadableError:
+        return None
+    finally:
+        _LOOK.reset(token)
+    theirs = subject.model(input_ids=ids, use_cache=False).logits
+    limit = TOLERANCE if theirs.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE
+    close = (ours - theirs).abs().max() <= limit * theirs.abs().max()
+    return clone if close and look.seen == subject.card.n_layers else None
+
+
 @torch.no_grad()
 def look_through(subject: Subject, ids: Int[Tensor, "batch pos"], see: See) -> None:
     """Run the model up to its last attention and show every layer's pattern. Raises `UnreadableError`.
@@ -97,13 +119,13 @@ def look_through(subject: Subject, ids: Int[Tensor, "batch pos"], see: See) -> N
     if not getattr(subject.model, "_supports_attention_backend", False):
         raise UnreadableError
     if subject not in _CLONES:
-        clone = shared_clone(subject.model)
-        clone.set_attn_implementation(NAME)
-        _CLONES[subject] = clone
+        _CLONES[subject] = _checked_clone(subject)
+    if (clone := _CLONES[subject]) is None:
+        raise UnreadableError
     look = _Look(see, subject.card.n_layers)
     token = _LOOK.set(look)
     try:
-        _CLONES[subject](input_ids=ids, use_cache=False)
+        clone(input_ids=ids, use_cache=False)
     except _SeenError:
         return
     finally:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
@@ -16,6 +16,9 @@ from workbench.interp.patterns.heads import beginning, repeated_tokens
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
+
+TABLES = ("wpe", "position_embeddings", "embed_positions", "pos", "positions_embed")
+"""What families call their table of position vectors."""
 
 
 @dataclass(frozen=True)
@@ -68,18 +71,61 @@ def position_encoding(subject: Subject) -> Encoding:
     if kind == "rotary":
         return Encoding(kind, wavelengths=_wavelengths(subject))
     if kind == "alibi":
-        return Encoding(kind, slopes=encoding.alibi_slopes(subject.card.n_heads).numpy())
+        return Encoding(kind, slopes=alibi_slopes(subject))
     return Encoding(kind)
+
+
+def alibi_slopes(subject: Subject) -> Float[np.ndarray, " head"]:
+    """By what a score falls a token back, a head.
+
+    Falcon adds the bias before it divides scores by the root of `d_head`, and rounds slopes to bfloat16.
+    """
+    config: Any = subject.model.config.get_text_config()
+    n_heads = subject.card.n_heads
+    if config.model_type == "falcon":
+        slopes = encoding.alibi_slopes(n_heads).bfloat16().double()
+        return (slopes * subject.card.d_head**-0.5).float().numpy()
+    return encoding.alibi_slopes(n_heads).numpy()
 
 
 def _position_matrix(subject: Subject) -> Float[np.ndarray, "pos d_model"]:
     if subject.card.positions == "sinusoidal":
         return encoding.sinusoidal(torch.arange(subject.n_ctx), subject.card.d_model).numpy()
-    mapping: Any = subject.bridge.adapter.component_mapping
-    if "pos_embed" not in mapping:
-        raise WorkbenchError(f"TransformerLens does not say where {subject.name} keeps its position vectors.")
-    weight: Any = subject.model.get_submodule(mapping["pos_embed"].name).weight
-    return weight.detach().float().cpu().numpy()
+    table = _position_table(subject)
+    weight = table.weight.detach().float()
+    first = _first_row(subject, table)
+    return weight[first : first + subject.n_ctx].cpu().numpy()
+
+
+def _position_table(subject: Subject) -> Any:
+    """The module that holds a model's learned position vectors. Raises `WorkbenchError` where none is known."""
+    tables = [
+        module
+        for name, module in subject.model.named_modules()
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in TABLES
+    ]
+    if len(tables) != 1:
+        raise WorkbenchError(
+            f"{subject.name} ({subject.card.architecture}) has {len(tables)} tables of position vectors where one was "
+            "expected, so its encoding cannot be shown."
+        )
+    return tables[0]
+
+
+@torch.no_grad()
+def _first_row(subject: Subject, table: Any) -> int:
+    """The row that the first position of a text reads, seen in a run: OPT and others keep rows before it."""
+    read: list[Tensor] = []
+    handle = table.register_forward_hook(lambda module, inputs, output: read.append(output.detach()))
+    try:
+        subject.model(input_ids=torch.ones(1, 2, dtype=torch.long, device=subject.device), use_cache=False)
+    finally:
+        handle.remove()
+    rows = read[0].flatten(0, -2)[:2]
+    for first in range(len(table.weight) - 1):
+        if torch.equal(table.weight[first : first + 2], rows):
+            return first
+    raise WorkbenchError(f"{subject.name} changes its position vectors as it reads them; they cannot be shown.")
 
 
 def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
@@ -92,7 +138,29 @@ def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
             for name, buffer in subject.model.named_buffers()
             if name.endswith("inv_freq") and "original" not in name
         }
+    if not frequencies and (table := _turn_table(subject)) is not None:
+        frequencies = {"all layers": table}
+    if not frequencies:
+        raise WorkbenchError(
+            f"{subject.name} ({subject.card.architecture}) does not show the frequencies of its rotary positions."
+        )
     return {name: (2 * np.pi / f).numpy() for name, f in frequencies.items()}
+
+
+def _turn_table(subject: Subject) -> Float[Tensor, " pair"] | None:
+    """The frequencies of a model that keeps sines and cosines by position, sines first, as GPT-J and CodeGen do.
+
+    None where there is no such table, or it is not that of the usual base of 10,000.
+    """
+    tables = [b for name, b in subject.model.named_buffers() if name.endswith("rotary_emb.embed_positions")]
+    if not tables or tables[0].ndim != 2 or len(tables[0]) < 2:
+        return None
+    n_pairs = tables[0].shape[1] // 2
+    frequencies = encoding.rotary_frequencies(2 * n_pairs)
+    position = min(len(tables[0]) - 1, 7)
+    row = tables[0][position].double().cpu()
+    wanted = torch.cat([(position * frequencies).sin(), (position * frequencies).cos()])
+    return frequencies if torch.allclose(row, wanted, atol=1e-5) else None
 
 
 @dataclass(frozen=True)

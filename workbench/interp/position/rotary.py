@@ -4,22 +4,26 @@ A pair of dimensions is a complex number that turns by `theta_i` a token, so a q
 `sum_i Re(q_i conj(k_i) e^(i theta_i d))`: with average query and key this is how a head's score falls with distance.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Complex, Float
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.block import Block
 from workbench.interp.families import any_family
+from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
 from workbench.interp.position.positional import position_encoding
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
+TOLERANCE = 1e-3
+"""Largest difference between a pattern made from queries and keys and the model's own."""
 HOOKS = ("hook_in", "attn.hook_cos", "attn.hook_sin")
 
 
@@ -30,7 +34,7 @@ class RotaryUse:
     - `used[layer, head, pair]`: the share of each frequency in `|q_i| |k_i|`, fast pairs first; sums to 1 over pairs
       (Barbero et al. 2024 look at the same norms)
     - `decay[layer, head, distance]`: the score of an average query with an average key so far back, scaled as scores
-      are
+      are (YaRN's and longrope's factor included)
     - `wavelengths[layer]`: tokens a full turn of each pair
     """
 
@@ -57,8 +61,9 @@ class RotaryUse:
 def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:
     """Which frequencies each head's queries and keys use, and how its score falls with distance.
 
-    Texts are cut to `length` tokens; the first token is left out. Raises `WorkbenchError` for a model without rotary
-    positions.
+    Texts are cut to `length` tokens; the first token is left out. Which dimensions turn together is found by which
+    gives the model's own pattern. Raises `WorkbenchError` for a model without rotary positions, or one whose pattern
+    cannot be had from queries and keys so.
     """
     if subject.card.positions != "rotary":
         raise WorkbenchError(
@@ -69,27 +74,101 @@ def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64
     distance = np.arange(max_distance + 1)
     used = np.zeros((len(texts), card.n_layers, card.n_heads, turns.shape[1]))
     decay = np.zeros((len(texts), card.n_layers, card.n_heads, len(distance)))
+    together: list[Callable] = []
     for t, text in enumerate(texts):
         ids = beginning(subject, text, min(length, subject.n_ctx))
         wanted = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
         _, cache = subject.bridge.run_with_cache(ids, names_filter=lambda name, wanted=wanted: name in wanted)
-        for i in range(card.n_layers):
-            block = Block(subject, i, cache, ids.shape[1])
-            pairs, rest = {}, {}
-            for part in "qk":
-                values = block.unturned(part)[min(1, ids.shape[1] - 1) :].double().cpu()
-                values = values.repeat_interleave(card.n_heads // values.shape[1], 1)
-                first, second = values[..., : 2 * turns.shape[1]].chunk(2, -1)
-                pairs[part] = torch.complex(first, second).numpy()
-                rest[part] = values[..., 2 * turns.shape[1] :].mean(0).numpy()  # some models turn a part only
-            size = np.abs(pairs["q"]).mean(0) * np.abs(pairs["k"]).mean(0)
+        blocks = [Block(subject, i, cache, ids.shape[1]) for i in range(card.n_layers)]
+        if not together:
+            together = _pairings(subject, ids, blocks, turns)
+        for i, block in enumerate(blocks):
+            q, k = (_queries_or_keys(block, part, together[i], turns.shape[1]) for part in "qk")
+            q, k = (x.without_first() for x in (q, k))
+            size = np.abs(q.pairs).mean(0) * np.abs(k.pairs).mean(0)
             used[t, i] = size / size.sum(-1, keepdims=True)
-            product = pairs["q"].mean(0) * pairs["k"].mean(0).conj()
+            product = q.pairs.mean(0) * k.pairs.mean(0).conj() * _gain(block)
             angle = np.exp(2j * np.pi * distance / turns[i][:, None])
-            still = (rest["q"] * rest["k"]).sum(-1, keepdims=True)
+            still = (q.rest.mean(0) * k.rest.mean(0)).sum(-1, keepdims=True)
             decay[t, i] = ((product @ angle).real + still) * block.scaling
     (u, ul, uh), (d, dl, dh) = mean_interval(used), mean_interval(decay)
     return RotaryUse(subject.name, u, ul, uh, d, dl, dh, turns, len(texts))
+
+
+@dataclass(frozen=True)
+class _Turning:
+    """Queries or keys of all query heads as complex pairs, and the dimensions that do not turn."""
+
+    pairs: Complex[np.ndarray, "pos head pair"]
+    rest: Float[np.ndarray, "pos head dim"]
+
+    def without_first(self) -> "_Turning":
+        """The same without the first token, unless it is the only one."""
+        first = min(1, len(self.pairs) - 1)
+        return _Turning(self.pairs[first:], self.rest[first:])
+
+
+def _halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Dimensions i and i + d/2 turn together, as in Llama."""
+    first, second = x.chunk(2, -1)
+    return first, second
+
+
+def _neighbours(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Dimensions 2i and 2i + 1 turn together, as in GPT-J and Cohere."""
+    return x[..., ::2], x[..., 1::2]
+
+
+def _queries_or_keys(block: Block, part: str, pairing: Callable, n_pairs: int) -> _Turning:
+    values = block.unturned(part).double().cpu()
+    values = values.repeat_interleave(block.n_heads // values.shape[1], 1)
+    first, second = pairing(values[..., : 2 * n_pairs])
+    rest = values[..., 2 * n_pairs :].numpy()  # some models turn a part only
+    return _Turning(torch.complex(first, second).numpy(), rest)
+
+
+def _gain(block: Block) -> float:
+    """By what turning multiplies a score: YaRN and longrope lengthen the sines and cosines that turn q and k."""
+    names = [f"blocks.{block.layer}.attn.hook_{name}" for name in ("cos", "sin")]
+    if any(name not in block.cache for name in names):
+        return 1.0
+    cos, sin = (block.cache[name].double() for name in names)
+    return float((cos.square() + sin.square()).mean())
+
+
+def _pairings(subject: Subject, ids: Tensor, blocks: list[Block], turns: np.ndarray) -> list[Callable]:
+    """Which dimensions turn together in each layer: those whose scores give the pattern that the model has.
+
+    Raises `WorkbenchError` where neither way does.
+    """
+    patterns: dict[int, np.ndarray] = {}
+    each_pattern(subject, ids, lambda i, pattern: patterns.update({i: pattern[0].double().cpu().numpy()}))
+    found = []
+    for i, block in enumerate(blocks):
+        off = {way: _off(block, way, turns[i], patterns[i]) for way in (_halves, _neighbours)}
+        best = min(off, key=lambda way: off[way])
+        if not off[best] <= TOLERANCE:
+            raise WorkbenchError(
+                f"{subject.name} ({subject.card.architecture}) turns its queries and keys in a way that is not known "
+                f"here: the pattern of layer {i} made from them is off by {off[best]:.2g}."
+            )
+        found.append(best)
+    return found
+
+
+def _off(block: Block, pairing: Callable, turns: np.ndarray, pattern: np.ndarray) -> float:
+    """The largest difference between the model's pattern and that of queries and keys turned so."""
+    q, k = (_queries_or_keys(block, part, pairing, len(turns)) for part in "qk")
+    angle = np.exp(2j * np.pi * np.arange(len(q.pairs))[:, None, None] / turns)
+    score = np.einsum("qhp,khp->hqk", q.pairs * angle, (k.pairs * angle).conj()).real * _gain(block)
+    score = (score + np.einsum("qhd,khd->hqk", q.rest, k.rest)) * block.scaling
+    if block.softcap:
+        score = block.softcap * np.tanh(score / block.softcap)
+    score = np.where(block.mask.cpu().numpy(), score, -np.inf)
+    share = np.exp(score - score.max(-1, keepdims=True))
+    # A learned sink takes the same part of every key's share.
+    share = share / share.sum(-1, keepdims=True) * pattern.sum(-1, keepdims=True)
+    return float(np.abs(share - pattern).max())
 
 
 def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"]:

@@ -1,0 +1,185 @@
+"""Which reading works on which family of models: every public function on a tiny random model of each."""
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.subjects import Subject, zoo
+
+PROMPT = " John and Mary went to the store, John gave a drink to"
+OTHER = " John and Mary went to the store, Mary gave a drink to"
+PAIR = {"answer": " Mary", "wrong": " John"}
+TEXTS = [zoo.TEXT * 3, zoo.TEXT[40:] * 3]
+CLOSE = 1e-4
+"""Largest difference between our patterns and those that transformers itself gives out."""
+
+
+def functions() -> dict[str, Callable[[Subject], Any]]:
+    """Each public reading by name, as it is asked of a family."""
+    import workbench as wb
+
+    return {
+        "attention": lambda s: wb.attention(s, PROMPT),
+        "head_scores": lambda s: wb.head_scores(s, n=2, length=8),
+        "head_catalogue": lambda s: wb.head_catalogue(s, n=2, length=8),
+        "attention_by_distance": lambda s: wb.attention_by_distance(s, n=2, length=16),
+        "position_split": lambda s: wb.position_split(s, n=2, tokens=6, orders=4),
+        "position_encoding": wb.position_encoding,
+        "rotary_use": lambda s: wb.rotary_use(s, [PROMPT]),
+        "loss_by_position": lambda s: wb.loss_by_position(s, TEXTS),
+        "position_probe": lambda s: wb.position_probe(s, sequences=10, length=16),
+        "anatomy": lambda s: wb.anatomy(s, PROMPT, layer=1, head=1),
+        "composition": wb.composition,
+        "strongest_pairs": lambda s: wb.strongest_pairs(s, 1, 1),
+        "gradient_attention": lambda s: wb.gradient_attention(s, PROMPT),
+        "lens": lambda s: wb.lens(s, PROMPT),
+        "input_attribution": lambda s: wb.input_attribution(s, PROMPT, answer=" Mary"),
+        "direct": lambda s: wb.direct(s, PROMPT, **PAIR),
+        "patch": lambda s: wb.patch(s, PROMPT, OTHER, **PAIR),
+    }
+
+
+@dataclass(frozen=True)
+class Family:
+    """What came of one family: `outcome` by function is "exact", "numbers", a sentence, or "FAULT ..." (our bug).
+
+    `loads` is empty, or says why there is nothing to ask. `bridge` says whether TransformerLens has a view of it.
+    """
+
+    name: str
+    loads: str = ""
+    architecture: str = ""
+    bridge: bool = False
+    outcome: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """The functions that ended in anything but numbers or a sentence."""
+        return {name: what for name, what in self.outcome.items() if what.startswith("FAULT")}
+
+
+def measure(name: str) -> Family:
+    """Ask everything of a family's tiny model. No family raises: what goes wrong is in the record."""
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        try:
+            subject = zoo.subject(name, Path(folder))
+        except WorkbenchError as error:
+            return Family(name, loads=str(error).replace(folder + "/", ""))
+        except Exception as error:
+            return Family(name, loads=f"FAULT {type(error).__name__}: {error}")
+        outcome = {what: _outcome(what, ask, subject) for what, ask in functions().items()}
+        return Family(name, "", subject.card.architecture, _has_bridge(subject), outcome)
+
+
+def _outcome(what: str, ask: Callable[[Subject], Any], subject: Subject) -> str:
+    try:
+        found = ask(subject)
+    except WorkbenchError as error:
+        return str(error)
+    except Exception as error:  # a fault of ours, which the table shows and the tests refuse
+        return f"FAULT {type(error).__name__}: {str(error)[:120]}"
+    if what == "attention":
+        return _against_eager(subject, found.pattern)
+    if what == "anatomy":
+        return "exact" if not found.disagreeing else f"numbers; {len(found.disagreeing)} steps marked as not holding"
+    return "numbers"
+
+
+@torch.no_grad()
+def eager_patterns(subject: Subject) -> np.ndarray | None:
+    """`[layer, head, query, key]` as transformers gives it out; None where it gives none, or not this model's.
+
+    Eager attention of some models computes other logits than the one they run with; it is no referee then.
+    """
+    from workbench.subjects.bridge import TOLERANCE, shared_clone
+
+    clone = shared_clone(subject.model)
+    ids = subject.encode(PROMPT)
+    try:
+        clone.set_attn_implementation("eager")
+        out = clone(input_ids=ids, output_attentions=True, use_cache=False)
+    except (ValueError, TypeError, AttributeError, RuntimeError):
+        return None
+    logits = subject.model(input_ids=ids, use_cache=False).logits
+    if not (out.logits - logits).abs().max() <= TOLERANCE * logits.abs().max():
+        return None
+    patterns = [p[0].double().numpy() for p in out.attentions or () if p is not None]
+    shape = (subject.card.n_heads, ids.shape[1], ids.shape[1])
+    return np.stack(patterns) if patterns and all(p.shape == shape for p in patterns) else None
+
+
+def _against_eager(subject: Subject, pattern: np.ndarray) -> str:
+    theirs = eager_patterns(subject)
+    if theirs is None or theirs.shape != pattern.shape:
+        return "numbers"
+    off = float(np.abs(theirs - pattern).max())
+    return "exact" if off <= CLOSE else f"FAULT off by {off:.2g} from eager attention"
+
+
+def _has_bridge(subject: Subject) -> bool:
+    try:
+        return subject.bridge is not None
+    except WorkbenchError:
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notes that loading a hundred architectures writes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logging.root.manager.disable
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(level)
+
+
+def markdown(found: list[Family]) -> str:
+    """The table of families: a row a family, a column a function; sentences below."""
+    names = list(functions())
+    asked = [f for f in found if not f.loads]
+    lines = [
+        "# Families",
+        "",
+        "Made by `workbench families --out docs/families.md`, from a tiny random model of every causal language model",
+        "that transformers lists (two layers, four heads, 32 dimensions).",
+        "",
+        "- `=` numbers, and they were held against the model's own: attention against transformers' eager patterns",
+        "  (within 1e-4), the anatomy against every step of the model (within 1e-3)",
+        "- `+` numbers",
+        "- `-` a sentence that says why not",
+        "- `!` a fault",
+        "",
+        f"{len(found)} families: {len(asked)} are loaded, {sum(f.bridge for f in asked)} of them have a view in "
+        "TransformerLens that computes the model's own logits (column TL).",
+        "",
+        "| family | TL | " + " | ".join(names) + " |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for family in asked:
+        marks = [_mark(family.outcome[name]) for name in names]
+        lines.append(f"| {family.name} | {'yes' if family.bridge else 'no'} | " + " | ".join(marks) + " |")
+    lines += ["", "## Not asked", ""]
+    lines += [f"- {f.name}: {f.loads}" for f in found if f.loads]
+    lines += ["", "## Faults", ""]
+    lines += [f"- {f.name}, {what}: {why}" for f in asked for what, why in f.faults.items()] or ["None."]
+    return "\n".join(lines) + "\n"
+
+
+def _mark(outcome: str) -> str:
+    if outcome == "exact":
+        return "="
+    if outcome.startswith("numbers"):
+        return "+"
+    return "!" if outcome.startswith("FAULT") else "-"
