@@ -6,17 +6,21 @@ and patterns are held against an attention function of this file.
 
 import pytest
 import torch
+import transformers as t
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
 
 from tests.conftest import subject_of
+from tests.families import GQA
 from tests.other_decoders import DECODERS, make
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.direct import direct
 from workbench.interp.causal.gradients import estimate_sweep
 from workbench.interp.causal.hooked import hooked
+from workbench.interp.causal.interventions import _hooked_without_each, _packed_without_each, ablation
 from workbench.interp.causal.packed import UnpackableError, engine, reader
 from workbench.interp.causal.pairs import pair
+from workbench.interp.causal.patching import patch
 from workbench.interp.causal.sweep import Settings, run_sweep
 from workbench.interp.lenses.lens import lens
 from workbench.subjects.bridge import shared_clone
@@ -301,3 +305,38 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
             by_hand = change.sum((0, 2)) if site == "z" else change.sum(-1)
             ours = found.values[layer] - found.corrupted
             torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "stablelm"])
+@torch.no_grad()
+def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
+    subject = subject_of(make(family), family)
+    question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
+    given = list(torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    ways = [_hooked_without_each] if family in UNPACKED else [_hooked_without_each, _packed_without_each]
+    for way in ways:
+        intact, values = way(subject, question, "logit_difference", given)
+        assert intact == pytest.approx(gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE)
+        for layer, head in ((0, 0), (1, 3), (2, 2)):
+            value = given[layer].expand(1, 9, 4, 8)
+            logits = hooks.run(question.clean[None], layer, "z", put(value, index_of("z", (layer, head))))
+            assert values[layer, head] == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
+
+
+def test_what_a_family_does_not_have_is_one_sentence():
+    moe = subject_of(make("mixtral"), "mixtral")
+    with pytest.raises(WorkbenchError, match=r"MLP of layer 1 of MixtralForCausalLM .* no single matrix of neurons"):
+        ablation(moe, neurons={1: [0]})
+    with pytest.raises(WorkbenchError, match="no single matrix of neurons; edit mlp_out"):
+        apply(moe, Intervention("t", "x", (Edit(1, "post", (0,), "set", 0.0),)))
+    config = t.Lfm2Config(**GQA, layer_types=["conv", "full_attention", "conv"])
+    mixer = subject_of(t.Lfm2ForCausalLM(config).eval(), "mixer")
+    for ask in (
+        lambda: direct(mixer, CLEAN, answer="7", wrong="8"),
+        lambda: ablation(mixer, [(1, 0)]),
+        lambda: patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="attn_out"),
+    ):
+        with pytest.raises(WorkbenchError, match=r"Lfm2ForCausalLM \(mixer\) layer 0 has no attention"):
+            ask()
+    found = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
+    assert found.engine.startswith("hooks (") and found.effect[-1][-1] == pytest.approx(1, abs=1e-4)

@@ -71,6 +71,8 @@ def ablation(
             raise WorkbenchError(
                 f"{subject.name} has no head L{layer}H{head}; it has {card.n_layers} layers of {card.n_heads} heads."
             )
+    for layer in neurons or {}:
+        reader(subject).need_neurons(layer)
     value = _values(subject, kind, seed)
     edits = [Edit(layer, "z", (head,), "set", value("z", layer, head)) for layer, head in heads]
     for layer, which in (neurons or {}).items():
@@ -89,6 +91,8 @@ def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any],
     """(site, layer, index) -> what an ablated part is set to."""
     if kind == "zero":
         return lambda site, layer, index: 0.0
+    if not reader(subject).blocks:  # it raises where the parts are not known
+        raise WorkbenchError(f"{subject.name} has no layers to take anything out of.")
     run = reference_run(subject)
     generator = torch.Generator().manual_seed(seed)
     n_text, n_pos = run.resid[0].shape[:2]
