@@ -17,6 +17,21 @@ Metric = Annotated[str, typer.Option(help="logit_difference, prob_difference, lo
 Kind = Annotated[str, typer.Option(help="mean, zero or resample.")]
 
 
+def say_failed(checks: dict[str, float]) -> None:
+    """Print the checks that did not hold to standard error."""
+    from workbench.interp.causal.trust import failure
+
+    if words := failure(checks):
+        err.print(f"[red]{words}[/red]")
+
+
+def with_failed(said: dict[str, Any], checks: dict[str, float]) -> dict[str, Any]:
+    """A record with the checks that did not hold, in words, as `failed_checks`."""
+    from workbench.interp.causal.trust import failed
+
+    return {**said, "failed_checks": failed(checks)}
+
+
 def patch(
     model: Model,
     clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
@@ -49,7 +64,7 @@ def patch(
             progress=report,
         )
     if as_json:
-        print_json(found.to_dict())
+        print_json(with_failed(found.to_dict(), found.checks))
         return
     out.print(
         f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
@@ -62,6 +77,7 @@ def patch(
     warn(found.warnings)
     rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
     show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
+    say_failed(found.checks)
 
 
 def probe(
@@ -85,13 +101,13 @@ def probe(
     with bar(as_json) as report:
         found = sweep(load(model), name, n=n, seed=seed, anyway=anyway, by_name=by_name, progress=report, **more)
     if as_json:
-        print_json(found.to_dict())
+        print_json(with_failed(found.to_dict(), found.checks))
         return
     clean, corrupted = found.clean_metric, found.corrupted_metric
     out.print(
         f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
         f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
-        f"{found.site}, {found.direction}, {found.seconds:.1f} s"
+        f"{found.site}, {found.direction}, {found.engine}, {found.seconds:.1f} s"
     )
     warn(found.warnings)
     rows = found.to_frame()
@@ -100,6 +116,7 @@ def probe(
     change = rows["effect"] if found.direction == "denoising" else 1 - rows["effect"]
     rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
     show(rows.to_dict("records"), False, title="Largest effects with 95 % intervals, p over all cells corrected")
+    say_failed(found.checks)
 
 
 def needs(
@@ -177,7 +194,7 @@ def circuit(
     with bar(as_json) as report:
         found = search(load(model), probe, n=n, progress=report)
     if as_json:
-        print_json(found.to_dict())
+        print_json(with_failed(found.to_dict(), found.checks))
         return
     rows = [
         {
@@ -198,6 +215,7 @@ def circuit(
     )
     show(found.edges.head(15).to_dict("records"), False, title=f"Strongest of the {found.chosen} chosen edges")
     out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
+    say_failed(found.checks)
 
 
 def linear(

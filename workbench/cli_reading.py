@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli_causal import Site
+from workbench.cli_causal import Site, say_failed, with_failed
 from workbench.terminal import Json, Model, bar, out, print_json, show, warn
 
 
@@ -38,9 +38,10 @@ def lens(
             return
     found = read(subject, prompt, kind="tuned" if tuned else "logit", answers=answer or [])
     if as_json:
-        print_json(found.to_dict())
+        print_json(with_failed(found.to_dict(), found.checks))
         return
     warn(found.warnings)
+    say_failed(found.checks)
     rows = found.to_frame()
     rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
     rows = rows.drop(columns=["pos", "token"]).to_dict("records")
@@ -75,9 +76,10 @@ def attribution(
     with bar(as_json) as report:
         found = estimate(load(model), own or probe, progress=report, **how)
     if as_json:
-        print_json(found.to_dict())
+        print_json(with_failed(found.to_dict(), found.estimate.checks))
         return
     warn(found.estimate.warnings)
+    say_failed(found.estimate.checks)
     rows = found.to_frame()
     if found.exact is not None and found.correlation is not None:
         r = found.correlation

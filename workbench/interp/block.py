@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from workbench.errors import WorkbenchError
-from workbench.interp.weights import centres, norm_scale
+from workbench.interp.norms import norm_of
+from workbench.interp.weights import centres
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
 
@@ -22,13 +23,9 @@ from workbench.subjects import positions as encoding
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
     """LayerNorm or RMSNorm by its formula."""
     epsilon = float(getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0.0)
-    scale = norm_scale(norm, x.shape[-1], x)
-    if not centres(norm):
-        return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * scale
-    x = x - x.mean(-1, keepdim=True)
-    bias: Any = getattr(norm, "bias", None)
-    x = x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * scale
-    return x if bias is None else x + bias
+    does = norm_of(norm, x.shape[-1], x)
+    x = x - x.mean(-1, keepdim=True) if does.centres else x
+    return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * does.gain + does.offset
 
 
 class Block:
@@ -80,7 +77,7 @@ class Block:
     @property
     def norm_formula(self) -> str:
         """LayerNorm or RMSNorm."""
-        if centres(self.part("ln1")):
+        if centres(self.part("ln1"), self.d_model):
             return r"\mathrm{norm}(x) = \frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + \epsilon}}\, \gamma + \beta"
         return r"\mathrm{norm}(x) = \frac{x}{\sqrt{\overline{x^2} + \epsilon}}\, \gamma"
 

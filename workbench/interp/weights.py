@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
+from workbench.interp.norms import norm_of
 from workbench.subjects import Subject
 
 
@@ -30,14 +31,12 @@ class LayerWeights:
 
 def norm_scale(norm: nn.Module, d_model: int, like: Tensor) -> Float[Tensor, " d_model"]:
     """By what a norm multiplies each dimension after it has made the length one (Gemma stores it less one)."""
-    if isinstance(norm, nn.LayerNorm):
-        return torch.ones(d_model).to(like) if norm.weight is None else norm.weight.detach()
-    return norm(torch.full((1, 1, d_model), 1e3).to(like))[0, 0].detach()  # a vector whose root mean square is 1000
+    return norm_of(norm, d_model, like).gain
 
 
-def centres(norm: nn.Module) -> bool:
-    """Whether the norm takes the mean off, as LayerNorm does and RMSNorm does not."""
-    return isinstance(norm, nn.LayerNorm)
+def centres(norm: nn.Module, d_model: int) -> bool:
+    """Whether the norm takes the mean off, as LayerNorm does and RMSNorm does not; it is asked, on vectors."""
+    return norm_of(norm, d_model, torch.zeros(1)).centres
 
 
 @any_family
@@ -59,9 +58,9 @@ def layer_weights(subject: Subject) -> list[LayerWeights]:
     norms = block_norms(subject)
     found = []
     for i, norm in enumerate(norms):
-        scale = norm_scale(norm, card.d_model, q)[:, None]
-        read = [x[i] * scale for x in (q, k, v)]
-        if centres(norm):
+        does = norm_of(norm, card.d_model, q)
+        read = [x[i] * does.gain[:, None] for x in (q, k, v)]
+        if does.centres:
             read = [x - x.mean(-2, keepdim=True) for x in read]
         found.append(LayerWeights(*read, o[i]))
     return found
@@ -80,7 +79,7 @@ def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     """Token vectors at unit root mean square, as a norm hands them on (its scale is in the heads' weights)."""
     weight: Any = subject.model.get_input_embeddings().weight
     vectors = weight.detach()
-    if centres(block_norms(subject)[0]):
+    if centres(block_norms(subject)[0], subject.card.d_model):
         vectors = vectors - vectors.mean(-1, keepdim=True)
     return vectors / vectors.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-12)
 
@@ -94,6 +93,7 @@ def unembedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     mapping: Any = subject.bridge.adapter.component_mapping
     norm = subject.model.get_submodule(mapping["ln_final"].name)
     weight: Any = subject.model.get_output_embeddings().weight
-    read = weight.detach() * norm_scale(norm, subject.card.d_model, weight)
+    does = norm_of(norm, subject.card.d_model, weight)
+    read = weight.detach() * does.gain
     read = read - read.mean(0)
-    return read - read.mean(-1, keepdim=True) if centres(norm) else read
+    return read - read.mean(-1, keepdim=True) if does.centres else read

@@ -22,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import identity
 from workbench.subjects.bridge import own_clone, shared_clone
 from workbench.subjects.parts import Parts, assemble
+from workbench.subjects.stream import BlockParts, Writer, stream_of
 from workbench.subjects.subject import Subject
 
 SITES = {
@@ -174,9 +175,15 @@ def apply(subject: Subject, change: Intervention, donor: Subject | None = None) 
     mapping: Any = subject.bridge.adapter.component_mapping
     model = shared_clone(subject.model) if change.transplant is None else _grafted(subject, change.transplant, donor)
     layers: Any = model.get_submodule(mapping["blocks"].name)
+    stream = stream_of(subject.model, mapping) if change.edits else None
+    if stream is not None and stream.unlike:
+        raise WorkbenchError(f"{subject.name} ({subject.card.architecture}) cannot be edited: {stream.unlike}.")
     for edit in change.edits:
         if not 0 <= edit.layer < len(layers):
             raise WorkbenchError(f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}.")
+        assert stream is not None
+        _hang(layers[edit.layer], stream.blocks[edit.layer], edit, subject)
+    digest = hashlib.sha256((subject.hash + change.to_json()).encode()).hexdigest()
         _hang(layers[edit.layer], mapping["blocks"].submodules, edit, subject)
     pin, weights = (
         hashlib.sha256((pinned + change.to_json()).encode()).hexdigest()
@@ -248,14 +255,17 @@ def has_hooks(subject: Subject) -> bool:
     return any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
 
 
-def _hang(layer: nn.Module, parts: Any, edit: Edit, subject: Subject) -> None:
+def _hang(layer: nn.Module, parts: BlockParts, edit: Edit, subject: Subject) -> None:
     """Put the edit on its module as a hook, which copies of the model take along."""
-    attention, mlp = layer.get_submodule(parts["attn"].name), layer.get_submodule(parts["mlp"].name)
-    outputs: Any = attention.get_submodule(parts["attn"].submodules["o"].name)
-    neurons: Any = mlp.get_submodule(parts["mlp"].submodules["out"].name)
+    if edit.site == "post" and parts.neurons is None:
+        raise WorkbenchError(
+            f"The MLP of layer {edit.layer} of {subject.name} is no single matrix of neurons; edit mlp_out instead."
+        )
+    outputs: Any = layer.get_submodule(parts.output)
+    neurons: Any = None if parts.neurons is None else layer.get_submodule(parts.neurons)
     value = torch.tensor(edit.value, dtype=subject.model.dtype, device=subject.device)
-    d_head = subject.card.d_head
-    n_index = {"z": subject.card.n_heads, "post": _width(neurons)}.get(edit.site, 0)
+    d_head = _width(outputs) // subject.card.n_heads
+    n_index = {"z": subject.card.n_heads, "post": 0 if neurons is None else _width(neurons)}.get(edit.site, 0)
     for i in edit.index:
         if not 0 <= i < n_index:
             what = {"z": "head", "post": "neuron"}.get(edit.site)
@@ -273,8 +283,11 @@ def _hang(layer: nn.Module, parts: Any, edit: Edit, subject: Subject) -> None:
         )
     if edit.site in ("z", "post"):
         (outputs if edit.site == "z" else neurons).register_forward_pre_hook(change.before)
+    elif edit.site == "resid_post":
+        layer.register_forward_hook(change.after)
     else:
-        {"attn_out": attention, "mlp_out": mlp, "resid_post": layer}[edit.site].register_forward_hook(change.after)
+        writer = parts.attn if edit.site == "attn_out" else parts.mlp
+        layer.get_submodule(writer.module).register_forward_hook(_Written(change, writer), with_kwargs=True)
 
 
 def _width(module: Any) -> int:
@@ -307,3 +320,14 @@ class _Change:
 
     def after(self, _module: nn.Module, _args: tuple, out: Any) -> Any:
         return (self(out[0]), *out[1:]) if isinstance(out, tuple) else self(out)
+
+
+@dataclass
+class _Written:
+    """An edit of what a part writes into the stream, whatever norm or factor comes before."""
+
+    change: _Change
+    writer: Writer
+
+    def __call__(self, _module: nn.Module, args: tuple, kwargs: dict, out: Any) -> Any:
+        return self.writer.write(self.change(self.writer.read(args, kwargs, out)), args, kwargs, out)

@@ -13,8 +13,8 @@ from workbench.interp.causal.checks import run_checks
 from workbench.interp.causal.gradients import Approximation, estimate_sweep
 from workbench.interp.causal.patching import cells
 from workbench.interp.causal.probes import generate, own_items, read_probe
-from workbench.interp.causal.probing import ALPHA, Probed, require, summary
-from workbench.interp.causal.sweep import Progress, run_sweep, settings_of
+from workbench.interp.causal.probing import ALPHA, Probed, require, summary, sweep_anyhow
+from workbench.interp.causal.sweep import Progress, settings_of
 from workbench.statistics import Cells, Estimate, cell_statistics, map_correlation
 from workbench.subjects import Subject
 
@@ -131,24 +131,25 @@ def attribution(
         made = generate(subject, asked, n, seed)
         if not anyway:
             require(subject, asked, seed)
-    guessed, run, took, checks = [], [], [0.0, 0.0], {}
+    guessed, run, took, checks, ran_by = [], [], [0.0, 0.0], {}, "packed"
     for i, item in enumerate(made.items):
         began = time.perf_counter()
         guessed.append(estimate_sweep(subject, item.pair, settings, how))
         took[0] += time.perf_counter() - began
         if exact:
             began = time.perf_counter()
-            run.append(run_sweep(subject, item.pair, settings))
+            swept, ran_by = sweep_anyhow(subject, item.pair, settings)
+            run.append(swept)
             took[1] += time.perf_counter() - began
             if not i:
-                checks = run_checks(subject, item.pair, settings, run[0], audit=1, packed=True)
+                checks = run_checks(subject, item.pair, settings, swept, audit=1, packed=ran_by == "packed")
         if progress is not None:
             progress((i + 1) / len(made.items), f"pair {i + 1} of {len(made.items)}")
     estimate = summary(subject, made, settings, guessed, (took[0], "gradients"), checks)
     found = Attribution(estimate, None, steps, softmax, tolerance)
     if not exact:
         return found
-    found = replace(found, exact=summary(subject, made, settings, run, (took[1], "packed"), checks))
+    found = replace(found, exact=summary(subject, made, settings, run, (took[1], ran_by), checks))
     return compared(found, np.array([s.clean - s.corrupted for s in run]))
 
 

@@ -14,23 +14,27 @@ class Recording:
     """What one ordinary forward pass leaves behind, for each layer; `batch` is the prompts' axis.
 
     `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last layer), `mid` is
-    the stream between attention and MLP (of parallel blocks meaningless), `added` what attention adds to it, `post` the
-    neurons `[batch, pos, d_mlp]`, `z` is `[batch, pos, head, d_head]`, queries
-    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]`, after rotary turns.
+    the stream between attention and MLP (of parallel blocks meaningless), `attn_out` and `mlp_out` what enters the
+    stream (after a norm or a factor, where the model has one), `post` the neurons `[batch, pos, d_mlp]` (of experts
+    none), `z` what is projected into attention's output `[batch, pos, head, d_head]`.
+
+    The packed engine also keeps `attended`, what attention gathered (z but for a gate), queries
+    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]` after rotary turns, each layer's other
+    `arguments`, and `scaling`: of the scores, their softcap and their sinks.
     """
 
     resid: list[Tensor] = field(default_factory=list)
     mid: list[Tensor] = field(default_factory=list)
-    added: list[Tensor] = field(default_factory=list)
     post: list[Tensor] = field(default_factory=list)
     queries: list[Tensor] = field(default_factory=list)
     attn_out: list[Tensor] = field(default_factory=list)
     mlp_out: list[Tensor] = field(default_factory=list)
     z: list[Tensor] = field(default_factory=list)
+    attended: list[Tensor] = field(default_factory=list)
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
     arguments: list[dict[str, Any]] = field(default_factory=list)
-    scaling: list[tuple[float | None, float | None]] = field(default_factory=list)  # of the scores, and their softcap
+    scaling: list[tuple[float | None, float | None, Tensor | None]] = field(default_factory=list)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
 
 

@@ -14,22 +14,10 @@ from workbench.interp.causal.packed import engine
 from workbench.interp.causal.pairs import Pair
 from workbench.interp.causal.sites import SITES, Map, source_of_run
 from workbench.interp.causal.sweep import Settings, Swept
+from workbench.interp.causal.trust import TOLERANCE, WORDS, failed
 from workbench.subjects import Subject
 
-TOLERANCE = 1e-3
-"""Greatest difference, in the metric's unit (logits), that float32 rounding explains."""
-
-WORDS = {
-    "plain_model": "both runs against the plain model",
-    "hooked_cells": "random cells against TransformerLens's hooks",
-    "identity_patch": "patching a run with itself changes nothing",
-    "full_patch": "patching everything gives the other run",
-    "lens": "the last residual stream gives the model's logits",
-    "direct_sum": "direct contributions add up to the logit difference",
-    "null_pair": "a prompt against itself: no patch changes anything",
-    "not_fired": "cells that no patch reached",
-}
-"""Each check in words; every value is a difference and should be next to 0."""
+__all__ = ["TOLERANCE", "WORDS", "failed", "run_checks"]
 
 
 @torch.no_grad()
@@ -97,11 +85,6 @@ def hooked_cells(subject: Subject, question: Pair, settings: Settings, values: T
     ]
     again = hooked(subject, question, settings, cells=cells).values
     return max(abs(float(again[c] - values[c])) for c in cells)
-
-
-def failed(checks: dict[str, float]) -> list[str]:
-    """The checks that did not hold, in words; NaN does not hold either."""
-    return [WORDS.get(name, name) for name, value in checks.items() if not value <= TOLERANCE]
 
 
 def run_checks(

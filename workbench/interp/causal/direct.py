@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Recording
-from workbench.interp.causal.packed import PackedEngine, engine
+from workbench.interp.causal.packed import reader
 from workbench.interp.causal.pairs import Pair, pair, single
+from workbench.interp.causal.reader import Reader
+from workbench.interp.causal.trust import must_hold
 from workbench.subjects import Subject
 
 
@@ -26,7 +28,7 @@ class Direct:
 
     `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
     `embedding` and `constant` (the final norm's and the unembedding's bias) the rest; their sum is `total`.
-    `neurons` `[layer, neuron]` splits each MLP further, but for its bias.
+    `neurons` `[layer, neuron]` splits each MLP further, but for its bias (NaN in layers of experts, which have none).
     `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP. `warnings` say
     how the prompt was read.
     """
@@ -66,7 +68,7 @@ class Direct:
 
     def top_neurons(self, top: int = 20) -> pd.DataFrame:
         """The neurons that add most, in either direction: `neuron`, `layer`, `index`, `contribution`."""
-        order = np.abs(self.neurons).ravel().argsort()[::-1][:top]
+        order = np.nan_to_num(np.abs(self.neurons)).ravel().argsort()[::-1][:top]
         layer, index = np.unravel_index(order, self.neurons.shape)
         names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
         columns = {"neuron": names, "layer": layer, "index": index, "contribution": self.neurons[layer, index]}
@@ -78,11 +80,12 @@ class Direct:
 
 
 def head_writes(
-    packed: PackedEngine, run: Recording, prompt: int, layer: int
+    packed: Reader, run: Recording, prompt: int, layer: int
 ) -> tuple[Float[Tensor, "head pos d_model"], Float[Tensor, "pos d_model"]]:
     """What each head of a layer writes into the stream, and what attention adds besides (biases).
 
-    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this run.
+    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this run; a factor
+    (Granite) is in it.
     """
     z = run.z[layer][prompt]
     n_pos, n_heads, d_head = z.shape
@@ -92,87 +95,108 @@ def head_writes(
         alone[head, :, head] = z[:, head]
     written = project(alone.flatten(-2))
     bias = written[-1]
-    heads = written[:-1] - bias
-    added = run.mid[layer][prompt] - run.resid[layer][prompt]
-    if packed.adders[layer] is not packed.attentions[layer]:
-        heads = heads * (added / torch.where(written.sum(0) == 0, 1.0, run.attn_out[layer][prompt]))
+    heads, added = written[:-1] - bias, run.attn_out[layer][prompt]
+    heads = _entering(packed, "attn_out", layer, heads, heads.sum(0) + bias, added)
     return heads, added - heads.sum(0)
 
 
+def _entering(
+    packed: Reader, site: str, layer: int, parts: Tensor, whole: Tensor, added: Tensor
+) -> Float[Tensor, "part pos d_model"]:
+    """Parts of what attention or MLP gives (`whole`) as they enter the stream, to which they add `added`."""
+    _, writer = packed.writer(site, layer)
+    norm = packed.norm_after(site, layer)
+    if norm is None:
+        return parts * writer.scale
+    held = norm.held(whole, added / writer.scale)
+    return norm.direction(parts) * held * writer.scale
+
+
 def neuron_writes(
-    packed: PackedEngine, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
+    packed: Reader, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
 ) -> tuple[Float[Tensor, " neuron"], float]:
     """What each neuron of a layer writes along a direction at the last position, and what the MLP's bias does.
 
-    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run.
+    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run. A layer of experts
+    has no neurons: it gives none.
     """
-    if packed.adders[layer] is not packed.attentions[layer]:
-        added = run.resid[layer + 1][0, -1] - run.resid[layer][0, -1] - run.added[layer][0, -1]
-        written = run.mlp_out[layer][0, -1]
-        direction = direction * added / torch.where(written == 0, 1.0, written)
+    if packed.blocks[layer].neurons is None:
+        return torch.zeros(0).to(direction), 0.0
     post, write = run.post[layer][0, -1], packed.neurons[layer]
+    added = run.mlp_out[layer][0, -1]
     bias = write(torch.zeros_like(post)[None])[0]
-    each = torch.cat([(write(part) - bias) @ direction for part in torch.eye(len(post)).to(post).split(512)])
-    return post * each, float(bias @ direction)
+    norm, (_, writer) = packed.norm_after("mlp_out", layer), packed.writer("mlp_out", layer)
+    along, offset = direction * writer.scale, 0.0
+    if norm is not None:
+        held = norm.held(write(post[None])[0], added / writer.scale)
+        offset = float(norm.offset @ along)
+        along = norm.back(along) * held
+    each = torch.cat([(write(part) - bias) @ along for part in torch.eye(len(post)).to(post).split(512)])
+    return post * each, float(bias @ along) + offset
 
 
 def answer_direction(
-    packed: PackedEngine, final: Float[Tensor, " d_model"], question: Pair
+    packed: Reader, final: Float[Tensor, " d_model"], question: Pair
 ) -> tuple[Float[Tensor, " d_model"], float]:
     """The direction in the last stream whose product with it, plus a constant, is the logit difference.
 
-    The final norm is linear once its scale is fixed: RMS norm stretches each number, layer norm also centres.
+    The final norm is linear once its size is fixed: an RMS norm stretches each number, a layer norm also centres. What
+    the norm does is asked of it; the size is one number, so a norm of another kind leaves the parts' sum off.
     """
     weight, bias = packed.unembed.weight, packed.unembed.bias
     sides = [torch.tensor(side, device=final.device) for side in (question.answers, question.wrongs)]
     column = weight[sides[0]].mean(0) - weight[sides[1]].mean(0)
     constant = 0.0 if bias is None else float(bias[sides[0]].mean() - bias[sides[1]].mean())
-    normed = packed.norm(final[None])[0]
-    offset = getattr(packed.norm, "bias", None)
-    offset = torch.zeros_like(normed) if offset is None else offset
-    centred = isinstance(packed.norm, nn.LayerNorm)
-    x = final - final.mean() if centred else final
-    stretch = torch.where(x.abs() > 0, (normed - offset) / torch.where(x == 0, 1.0, x), 0.0)
-    direction = column * stretch
-    return (direction - direction.mean() if centred else direction), constant + float(offset @ column)
+    norm, scale = packed.final_norm, packed.stream.logit_scale
+    held = norm.held(final, packed.norm(final[None, None])[0, 0])
+    return norm.back(column) * held * scale, (constant + float(norm.offset @ column)) * scale
 
 
-def direct(subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str) -> Direct:
+def direct(
+    subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str, strict: bool = False
+) -> Direct:
     """Split the clean run's logit difference into what every part writes.
 
     The corrupted prompt, where there is one, is only checked against the clean one. Raises `WorkbenchError` as `pair`
-    does.
+    does, and, where `strict`, for a sum that is off.
     """
     question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
     if not question.wrongs:
         raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
     notices = subject.notices(clean, answers=[answer, wrong])
-    return replace(attribute(subject, question), prompt=clean, answer=answer, wrong=wrong, warnings=notices)
+    found = attribute(subject, question)
+    must_hold(found.checks, strict)
+    return replace(found, prompt=clean, answer=answer, wrong=wrong, warnings=notices)
 
 
 @torch.no_grad()
 def attribute(subject: Subject, question: Pair) -> Direct:
     """`direct` for prompts that are tokenised already; it gives no words."""
-    packed = engine(subject)
+    packed = reader(subject)
+    packed.need_end()
     run = packed.record(question.clean[None])
     direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
-    heads, rest, mlps, neurons, apart = [], [], [], [], 0.0
-    for layer in range(len(packed.layers)):
+    heads, rest, mlps, neurons = [], [], [], []
+    off = 0.0
+    for layer in range(len(packed.blocks)):
         writes, more = head_writes(packed, run, 0, layer)
         heads.append(writes[:, -1] @ direction)
         rest.append(more[-1] @ direction)
-        mlps.append((run.resid[layer + 1][0, -1] - run.resid[layer][0, -1]) @ direction - heads[-1].sum() - rest[-1])
+        mlps.append((run.resid[layer + 1] - run.resid[layer] - run.attn_out[layer])[0, -1] @ direction)
         each, bias = neuron_writes(packed, run, layer, direction)
         neurons.append(each)
-        apart = max(apart, abs(float(each.sum() + bias - mlps[-1])))
+        if len(each):
+            off = max(off, abs(float(each.sum() + bias - mlps[-1])))
     embedding = float(run.resid[0][0, -1] @ direction)
+    width = max(len(side) for side in neurons)
+    neurons = [torch.nn.functional.pad(side, (0, width - len(side)), value=float("nan")) for side in neurons]
     parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps, neurons)]
     total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts[:3]))
     if packed.softcap is None:
         logits = subject.model(question.clean[None]).logits[0, -1]
     else:  # what the cap is put on: contributions add up before it
-        logits = packed.unembed(packed.norm(run.resid[-1][:, -1]))[0]
-    told = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
+        logits = packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0] * packed.stream.logit_scale
+    wanted = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
     return Direct(
         subject.name,
         subject.hash,
@@ -187,5 +211,5 @@ def attribute(subject: Subject, question: Pair) -> Direct:
         embedding,
         constant,
         total,
-        {"direct_sum": abs(total - told), "neuron_sum": apart},
+        {"direct_sum": abs(total - wanted), "neuron_sum": off},
     )

@@ -73,11 +73,16 @@ class Graph:
 
 
 def graph_of(packed: PackedEngine, run: Recording) -> Graph:
-    """The graph of a recorded model. Raises `WorkbenchError` where norms stand between the parts and the stream."""
-    if packed.adders[0] is not packed.attentions[0]:
+    """The graph of a recorded model.
+
+    Raises `WorkbenchError` where norms stand between the parts and the stream, or attention gates its heads.
+    """
+    if any(block.attn.normed or block.mlp.normed for block in packed.blocks):
         raise WorkbenchError(
             "Circuits need parts that write straight into the stream; this model norms them once more."
         )
+    if packed.gated:
+        raise WorkbenchError("Circuits need heads that write what they attend to; this model gates them first.")
     return Graph(len(packed.layers), run.queries[0].shape[1], run.keys[0].shape[1], packed.parallel)
 
 
@@ -109,10 +114,9 @@ def run_graph(
         z = _attend_each(packed, graph, base, layer, read(start, n, written))
         heads = _project_each(packed, layer, z)
         seen = written if graph.parallel else torch.cat([written, heads])
-        mlp = packed.mlps[layer](packed.norm2[layer](read(start + n, 1, seen)))
-        mlp = mlp[0] if isinstance(mlp, tuple) else mlp
+        mlp = packed.mlp_of(base, layer, read(start + n, 1, seen))
         written = torch.cat([written, heads, mlp])
-    return packed.capped(packed.unembed(packed.norm(read(len(graph.receivers) - 1, 1, written)[0, -1:])))[0]
+    return packed.readable(read(len(graph.receivers) - 1, 1, written)[:, -1:])[0, 0]
 
 
 def masked(mask: Bool[Tensor, "receiver sender"], corrupted: Float[Tensor, "sender pos d_model"]) -> Read:
@@ -151,7 +155,7 @@ def _project_each(packed: PackedEngine, layer: int, z: Tensor) -> Float[Tensor, 
     alone = torch.eye(n_heads, dtype=z.dtype, device=z.device)
     written = packed.outputs[layer]((z[None] * alone[:, None, :, None]).flatten(-2))
     bias = packed.outputs[layer](torch.zeros_like(z[:1]).flatten(-2))
-    return torch.cat([written[:1], written[1:] - bias])
+    return torch.cat([written[:1], written[1:] - bias]) * packed.blocks[layer].attn.scale
 
 
 def edge_effects(
@@ -193,7 +197,7 @@ def _after_edge(
     """The stream after a layer in which one receiver reads `moved` more."""
     if part == graph.per_layer - 1:
         stream = run.resid[layer][0] if graph.parallel else run.mid[layer][0]
-        return packed.block(run, 0, layer, pos, mlp_out=packed.mlps[layer](packed.norm2[layer](stream + moved)))
+        return packed.block(run, 0, layer, pos, mlp_out=packed.mlp_of(run, layer, stream + moved))
     q, k, v = packed.project(run, 0, layer, run.resid[layer][0] + moved)
     parts = [side[layer][0].repeat(len(moved), 1, 1, 1) for side in (run.queries, run.keys, run.values)]
     if part < graph.n_heads:

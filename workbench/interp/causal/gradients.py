@@ -16,13 +16,14 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Recording
 from workbench.interp.causal.metrics import Metric
-from workbench.interp.causal.packed import PackedEngine
+from workbench.interp.causal.packed import engine, reader
 from workbench.interp.causal.pairs import Pair
+from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.sites import Map
 from workbench.interp.causal.sweep import Prepared, Settings, Swept, prepare
 from workbench.subjects import Subject
 
-FIELDS = ("resid", "added", "attn_out", "mlp_out", "post", "z", "queries", "keys", "values")
+FIELDS = ("resid", "attn_out", "mlp_out", "post", "z", "attended", "queries", "keys", "values")
 READ = {
     "resid_pre": "resid",
     "resid_mid": "mid",
@@ -36,7 +37,7 @@ READ = {
     "k": "keys",
     "v": "values",
 }
-"""The field of a recording that a site patches; `pattern` is patched through z."""
+"""The field of a recording that a site patches; `pattern` is patched through what attention gathers."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Approximation:
 
 
 def gradients(
-    packed: PackedEngine,
+    packed: Reader,
     ids: Tensor,
     embeddings: Float[Tensor, "batch pos d_model"],
     metric: Metric,
@@ -74,22 +75,27 @@ def gradients(
         values = metric(run.logits)
         names = [(name, i) for name in FIELDS for i in range(len(getattr(run, name)))]
         wanted = [getattr(run, name)[i] for name, i in names]
-        found = torch.autograd.grad(values.sum(), [entered, *wanted], allow_unused=True)
+        on_path = [tensor for tensor in wanted if tensor.requires_grad]
+        slopes_of = torch.autograd.grad(values.sum(), [entered, *on_path], allow_unused=True)
     slopes = Recording(arguments=run.arguments, scaling=run.scaling)
-    for (name, _), tensor, slope in zip(names, wanted, found[1:], strict=True):
+    rest = iter(slopes_of[1:])
+    for (name, _), tensor in zip(names, wanted, strict=True):
+        slope = next(rest) if tensor.requires_grad else None  # experts have no neurons
         getattr(slopes, name).append(torch.zeros_like(tensor) if slope is None else slope)
-    slopes.mid = slopes.added  # the stream after attention is only read with what attention has added
-    assert found[0] is not None
-    return slopes, values.detach(), found[0]
+    slopes.mid = slopes.attn_out  # the stream after attention is only read with what attention has added
+    assert slopes_of[0] is not None
+    return slopes, values.detach(), slopes_of[0]
 
 
 def estimate_sweep(subject: Subject, question: Pair, settings: Settings, how: Approximation = Approximation()) -> Swept:
     """All cells of a map by attribution: one forward and one backward pass a step.
 
-    Raises `WorkbenchError` for settings that cannot be estimated, `UnpackableError` as `prepare` does.
+    Raises `WorkbenchError` for settings that cannot be estimated, `UnpackableError` for queries, keys, values and
+    patterns of a model that cannot be packed.
     """
     how.check(settings)
-    ready = prepare(subject, question, settings)
+    packed = engine(subject) if settings.site in ("q", "k", "v", "pattern") else reader(subject)
+    ready = prepare(subject, question, settings, packed)
     return ready.swept(ready.blank() + estimates(ready, question, how).cpu())
 
 
@@ -111,8 +117,8 @@ def _row(sweep: Map, slopes: Recording, layer: int, how: Approximation) -> Tenso
     if site == "resid_mid" and sweep.packed.parallel:
         raise WorkbenchError("This model computes attention and MLP side by side, so it has no resid_mid.")
     if site == "pattern" or (how.softmax and site in ("q", "k")):
-        own = sweep.run.z[layer][sweep.target]
-        moved = (slopes.z[layer].mean(0) * (sweep.patched_z(layer) - own)).sum((0, 2))
+        own = sweep.run.attended[layer][sweep.target]
+        moved = (slopes.attended[layer].mean(0) * (sweep.patched_z(layer) - own)).sum((0, 2))
         return moved.unflatten(0, (sweep.shape()[1], -1)).sum(-1)
     at = layer + (site == "resid_post")
     name = READ[site]

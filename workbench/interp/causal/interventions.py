@@ -7,14 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Branches, Recording
 from workbench.interp.causal.metrics import metric_of
-from workbench.interp.causal.packed import engine
+from workbench.interp.causal.packed import UnpackableError, engine, reader
+from workbench.interp.causal.pairs import Pair
 from workbench.interp.causal.probes import generate, read_probe
 from workbench.interp.causal.probing import require
+from workbench.interp.causal.reader import plain_reader
 from workbench.interp.causal.sweep import Progress, reference_ids, split
 from workbench.interp.texts import TEXTS
 from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
@@ -68,6 +71,8 @@ def ablation(
             raise WorkbenchError(
                 f"{subject.name} has no head L{layer}H{head}; it has {card.n_layers} layers of {card.n_heads} heads."
             )
+    for layer in neurons or {}:
+        reader(subject).need_neurons(layer)
     value = _values(subject, kind, seed)
     edits = [Edit(layer, "z", (head,), "set", value("z", layer, head)) for layer, head in heads]
     for layer, which in (neurons or {}).items():
@@ -86,6 +91,8 @@ def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any],
     """(site, layer, index) -> what an ablated part is set to."""
     if kind == "zero":
         return lambda site, layer, index: 0.0
+    if not reader(subject).blocks:  # it raises where the parts are not known
+        raise WorkbenchError(f"{subject.name} has no layers to take anything out of.")
     run = reference_run(subject)
     generator = torch.Generator().manual_seed(seed)
     n_text, n_pos = run.resid[0].shape[:2]
@@ -100,7 +107,7 @@ def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any],
 
 def reference_run(subject: Subject) -> Recording:
     """A recording of the reference texts (their first token, which is unlike all others, is left out of means)."""
-    return engine(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))
+    return reader(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))
 
 
 def steering(
@@ -127,7 +134,7 @@ def steering(
         )
     if not 0 <= layer < subject.card.n_layers:
         raise WorkbenchError(f"{subject.name} has no layer {layer}; it has {subject.card.n_layers}.")
-    packed = engine(subject)
+    packed = reader(subject)
     sides = [
         torch.stack([packed.record(subject.encode(text)).resid[layer + 1][0, -1] for text in texts])
         for texts in (positive, negative)
@@ -149,7 +156,7 @@ class Needed:
     """What a probe loses when one head is taken out, for every head, over the same `n` pairs.
 
     `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes, with its paired 95 %
-    interval and p corrected over the heads.
+    interval and p corrected over the heads; `engine` says how the runs were made.
     """
 
     subject: str
@@ -163,6 +170,7 @@ class Needed:
     high: np.ndarray
     p: np.ndarray
     n: int
+    engine: str = "packed"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head, the most needed first."""
@@ -181,28 +189,32 @@ def needed_heads(
 ) -> Needed:
     """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe asked again.
 
-    Exact, by the packed engine; the clean prompts are run, and the loss is paired over them. Raises `WorkbenchError`
-    for a model that cannot do the probe, and an unknown kind.
+    Exact, by the packed engine or, where that cannot run the model, by hooks; the clean prompts are run, and the loss
+    is paired over them. Raises `WorkbenchError` for a model that cannot do the probe, and an unknown kind.
     """
     if kind not in KINDS:
         raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
     asked = read_probe(probe)
     made = generate(subject, asked, n, seed)
     require(subject, asked, seed)
-    packed, value = engine(subject), _values(subject, kind, seed)
+    value = _values(subject, kind, seed)
     n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
-    given = [torch.tensor([value("z", i, h) for h in range(n_heads)], device=subject.device) for i in range(n_layers)]
+    given = [
+        torch.tensor([value("z", i, h) for h in range(n_heads)], dtype=subject.model.dtype, device=subject.device)
+        if kind != "zero"
+        else torch.zeros(n_heads, 1, dtype=subject.model.dtype, device=subject.device)
+        for i in range(n_layers)
+    ]
+    try:
+        engine(subject)
+        without, how = _packed_without_each, "packed"
+    except UnpackableError as error:
+        without, how = _hooked_without_each, f"hooks ({error})"
     intact, samples = [], []
     for done, item in enumerate(made.items):
-        run = packed.record(item.pair.clean.unsqueeze(0))
-        metric = metric_of(asked.metric, item.pair, run.logits[0, -1])
-        intact.append(float(metric(run.logits)[0]))
-        values = torch.empty(n_layers, n_heads)
-        branches = [_without_each(packed, run, layer, given[layer]) for layer in range(n_layers)]
-        for chunk in split(branches, run, 1.0):
-            for branch, finals in packed.carry(run, 0, chunk, last=metric.reads):
-                values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).float().cpu()
-        samples.append(intact[-1] - values.numpy())
+        clean, values = without(subject, item.pair, asked.metric, given)
+        intact.append(clean)
+        samples.append(clean - values)
         if progress is not None:
             progress((done + 1) / len(made.items), f"pair {done + 1} of {len(made.items)}")
     whole = float(np.mean(intact))
@@ -219,7 +231,43 @@ def needed_heads(
         found.high,
         found.p,
         len(made.items),
+        how,
     )
+
+
+def _packed_without_each(
+    subject: Subject, pair: Pair, metric_name: str, given: list[Tensor]
+) -> tuple[float, Float[np.ndarray, "layer head"]]:
+    """The metric of the clean run, and without each head (set to `given[layer][head]` everywhere), packed."""
+    packed = engine(subject)
+    run = packed.record(pair.clean.unsqueeze(0))
+    metric = metric_of(metric_name, pair, run.logits[0, -1])
+    values = torch.empty(len(given), len(given[0]), dtype=torch.float64)
+    branches = [_without_each(packed, run, layer, given[layer]) for layer in range(len(given))]
+    for chunk in split(branches, run, 1.0):
+        for branch, finals in packed.carry(run, 0, chunk, last=metric.reads):
+            values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).double().cpu()
+    return float(metric(run.logits)[0]), values.numpy()
+
+
+def _hooked_without_each(
+    subject: Subject, pair: Pair, metric_name: str, given: list[Tensor]
+) -> tuple[float, Float[np.ndarray, "layer head"]]:
+    """The same by one whole run a head."""
+    plain, ids = plain_reader(subject), pair.clean.unsqueeze(0)
+    logits = plain.run(ids)
+    metric = metric_of(metric_name, pair, logits[0, -1])
+    values = np.empty((len(given), len(given[0])))
+    for layer, head in np.ndindex(values.shape):
+
+        def without(z: Tensor, layer: int = layer, head: int = head) -> Tensor:
+            z = z.clone()
+            z[:, :, head] = given[layer][head]
+            return z
+
+        with plain.changed("z", layer, without):
+            values[layer, head] = float(metric(plain.run(ids))[0])
+    return float(metric(logits)[0]), values
 
 
 def _without_each(packed: Any, run: Recording, layer: int, given: Tensor) -> Branches:

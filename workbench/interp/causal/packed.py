@@ -7,29 +7,25 @@ own; only attention is ours, put in through `transformers.AttentionInterface`. T
 names that TransformerLens's architecture adapter gives them.
 """
 
-import inspect
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Branches, Edit, Recording
+from workbench.interp.causal.reader import Reader, UnpackableError, plain_reader
 from workbench.subjects import Subject
-from workbench.subjects.bridge import shared_clone
+from workbench.subjects.stream import first
 
 NAME = "workbench_packed"
-CACHES = ("cache", "past_key_values", "layer_past", "past_key_value")
 
 
 @dataclass
@@ -51,12 +47,12 @@ _PASS: ContextVar[_Pass | None] = ContextVar("packed_pass", default=None)
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
     """What the model's attention calls: ordinary attention while recording, packed attention in a sweep."""
     state = _PASS.get()
-    softcap = more.get("softcap")
+    softcap, sinks = more.get("softcap"), more.get("s_aux")
     if state is None or state.recording is not None:
-        out = attend(query, key, value, attention_mask, scaling, softcap).transpose(1, 2)
+        out = attend(query, key, value, attention_mask, scaling, softcap, sinks).transpose(1, 2)
         if state is not None and state.recording is not None:
-            state.recording.scaling.append((scaling, softcap))
-            for where, tensor in (("queries", query), ("keys", key), ("values", value), ("z", out)):
+            state.recording.scaling.append((scaling, softcap, sinks))
+            for where, tensor in (("queries", query), ("keys", key), ("values", value), ("attended", out)):
                 getattr(state.recording, where).append(tensor)
         return out, None
     if state.z is not None:
@@ -73,21 +69,28 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
         k = torch.cat([keys[:, :pos].expand(n, -1, -1, -1), k], dim=2)
         v = torch.cat([values[:, :pos].expand(n, -1, -1, -1), v], dim=2)
         own = None if mask is None else mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
-        parts.append(attend(q, k, v, own, scaling, softcap).transpose(1, 2).flatten(0, 1))
+        parts.append(attend(q, k, v, own, scaling, softcap, sinks).transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).unsqueeze(0), None
 
 
-def attend(q, k, v, mask, scaling, softcap) -> Tensor:
-    """Attention of the last queries over all keys: `[batch, head, query, d_head]`. No mask means causal."""
+def attend(q, k, v, mask, scaling, softcap=None, sinks=None) -> Tensor:
+    """Attention of the last queries over all keys: `[batch, head, query, d_head]`. No mask means causal.
+
+    `softcap` bounds the scores; `sinks`, one a head, are scores of a key that gives nothing.
+    """
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     if mask is None:
         mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(n_keys - n_queries)
-    if softcap is None:
+    if softcap is None and sinks is None:
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
-    scores = softcap * torch.tanh(q @ k.transpose(-2, -1) * scaling / softcap)
+    scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(-1) @ v
+    if sinks is None:
+        return scores.softmax(-1) @ v
+    column = sinks.to(scores).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    return torch.cat([scores, column], -1).softmax(-1)[..., :-1] @ v
 
 
 class _ProjectedError(Exception):
@@ -98,93 +101,72 @@ AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
-class UnpackableError(WorkbenchError):
-    """The model does not go through transformers' attention interface; the hooks still work."""
-
-
-class PackedEngine:
+class PackedEngine(Reader):
     """Records runs of a Subject and carries branches through its layers. Raises `UnpackableError`."""
 
     def __init__(self, subject: Subject):
-        mapping: Any = subject.bridge.adapter.component_mapping
+        super().__init__(subject)
         if not getattr(subject.model, "_supports_attention_backend", False):
             raise UnpackableError(f"{subject.card.architecture} does not use transformers' attention interface.")
-        self.model = shared_clone(subject.model)
+        if self.stream.unlike:
+            raise UnpackableError(f"In {self.what} {self.stream.unlike}.")
+        self.need_end()
         self.model.set_attn_implementation(NAME)
-        self.layers: Any = self.model.get_submodule(mapping["blocks"].name)
-        parts = mapping["blocks"].submodules
-        self.attentions = [layer.get_submodule(parts["attn"].name) for layer in self.layers]
-        self.mlps = [layer.get_submodule(parts["mlp"].name) for layer in self.layers]
-        self.outputs = [a.get_submodule(parts["attn"].submodules["o"].name) for a in self.attentions]
-        self.neurons = [m.get_submodule(parts["mlp"].submodules["out"].name) for m in self.mlps]
-        # What attention adds to the stream: Gemma norms it once more.
-        adds = parts.get("ln1_post") or parts["attn"]
-        self.adders = [layer.get_submodule(adds.name) for layer in self.layers]
-        self.norm2 = [layer.get_submodule(parts["ln2" if "ln2" in parts else "ln1"].name) for layer in self.layers]
-        self.parallel = "hook_resid_mid" not in mapping["blocks"].hook_aliases
-        self.norm = self.model.get_submodule(mapping["ln_final"].name)
-        self.unembed: Any = self.model.get_output_embeddings()
-        self.softcap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
-        self.lock = threading.Lock()
-
-    @torch.no_grad()
-    def record(
-        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
-    ) -> Recording:
-        """One ordinary pass over the prompts (of equal length), or over `embeddings` in their place.
-
-        Everything a sweep needs is kept.
-        """
-        return self.trace(ids, embeddings)
+        self.gated = False
+        self._check(subject)
 
     def trace(
         self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
     ) -> Recording:
         """As `record`, and what is kept can be differentiated where the embeddings ask for gradients."""
         recording = Recording()
-
-        def enter(layer: nn.Module, args: tuple, kwargs: dict) -> None:
-            bound = dict(inspect.signature(layer.forward).bind(*args, **kwargs).arguments)
-            bound |= bound.pop("kwargs", {})
-            recording.resid.append(bound.pop("hidden_states"))
-            recording.arguments.append({k: v for k, v in bound.items() if k not in CACHES})
-
-        def leave(where: list[Tensor]):
-            return lambda _module, _args, out: where.append(out[0] if isinstance(out, tuple) else out)
-
-        last: list[Tensor] = []
-        with self.lock, _active(_Pass(recording=recording)):
-            handles = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self.layers]
-            handles += [m.register_forward_hook(leave(recording.attn_out)) for m in self.attentions]
-            handles += [m.register_forward_hook(leave(recording.mlp_out)) for m in self.mlps]
-            handles += [m.register_forward_hook(leave(recording.added)) for m in self.adders]
-            handles += [
-                m.register_forward_pre_hook(lambda _m, args: recording.post.append(args[0])) for m in self.neurons
-            ]
-            handles.append(self.layers[-1].register_forward_hook(leave(last)))
-            try:
-                given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
-                recording.logits = self.model(**given, use_cache=False).logits
-            finally:
-                for handle in handles:
-                    handle.remove()
-        recording.resid += last
-        recording.mid = [before + added for before, added in zip(recording.resid, recording.added, strict=False)]
+        given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
+        with self.lock, _active(_Pass(recording=recording)), self._recording(recording):
+            recording.logits = self.model(**given, use_cache=False).logits
+        sides = zip(recording.resid, recording.attn_out, strict=False)
+        recording.mid = [before + added for before, added in sides]
         if len(recording.keys) != len(self.layers):
-            raise UnpackableError(f"{type(self.model).__name__} has attention that the packed engine does not see.")
+            raise UnpackableError(f"{self.what} has attention that the packed engine does not see.")
         return recording
+
+    @torch.no_grad()
+    def _check(self, subject: Subject) -> None:
+        """Carry two short prompts through every layer and compare: what packs wrongly is not packed at all."""
+        vocab = self.model.get_input_embeddings().weight.shape[0]
+        ids = (torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 8, 9, 10, 11]], device=subject.device)) % vocab
+        try:
+            run = self.record(ids)
+            ends = subject.model(input_ids=ids, use_cache=False).logits[:, -1]
+            self.gated = not torch.equal(run.attended[0].flatten(), run.z[0].flatten())
+            whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0)
+            half = len(self.layers) // 2
+            itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
+            z = self.block(run, 0, half, torch.arange(6, device=ids.device), z=run.z[half][:1])
+            off = float((z - run.resid[half + 1][:1]).abs().max() / z.abs().max())
+            for branch, final in self.carry(run, 1, [whole, itself]):
+                told = self.logits(final[0, -1])
+                off = max(off, float((told - ends[branch.key]).abs().max() / ends.abs().max()))
+        except UnpackableError:
+            raise
+        except Exception as error:  # whatever is unlike the other families, hooks do without it
+            raise UnpackableError(f"{self.what} cannot be run in packed rows ({type(error).__name__}).") from error
+        limit = max(1e-4, 64 * torch.finfo(ends.dtype).eps)
+        if not off <= limit:
+            raise UnpackableError(f"Packed runs of {self.what} differ from ordinary ones by {off:.2g} of the logits.")
 
     @torch.no_grad()
     def block(
         self, target: Recording, prompt: int, layer: int, pos: Int[Tensor, " row"], **replaced: Tensor
     ) -> Float[Tensor, "n row d_model"]:
-        """Run one block at rows `pos` with a part replaced, `[n, row, ...]`: `z`, `attn_out`, `mid`, `post`, `mlp_out`.
+        """Run one block at rows `pos` with a part replaced, `[n, row, ...]`.
 
-        Nothing attends here: with its attention given, a block works on each position alone. Without `z` or
-        `attn_out`, the target's own z is used.
+        The parts are `attended` (what attention's weights gather, a head), `z` (what of it is projected: the same but
+        for models that gate it), `attn_out`, `mid`, `post` and `mlp_out`. Nothing attends here: with its attention
+        given, a block works on each position alone. Without `attended` the target's own is used.
         """
         n = len(next(iter(replaced.values())))
-        z = replaced.pop("z") if "z" in replaced else target.z[layer][prompt, pos].expand(n, -1, -1, -1)
+        own = target.attended[layer][prompt, pos]
+        z = replaced.pop("attended") if "attended" in replaced else own.expand(n, -1, -1, -1)
         rows = target.resid[layer][prompt, pos].repeat(n, 1).unsqueeze(0)
         state = _Pass(target=target, prompt=prompt, layer=layer, z=z.flatten(0, 1).unsqueeze(0))
         given = {site: value.flatten(0, 1).unsqueeze(0) for site, value in replaced.items()}
@@ -192,6 +174,22 @@ class PackedEngine:
             given["mid"] = given["mid"] - rows
         with self.lock, _active(state), self._replaced(layer, given):
             return self._layer(state, rows, pos.repeat(n))[0].unflatten(0, (n, -1))
+
+    def mlp_of(
+        self, target: Recording, layer: int, stream: Float[Tensor, "n pos d_model"]
+    ) -> Float[Tensor, "n pos d_model"]:
+        """What a layer's MLP adds to the stream where it reads these streams; differentiable."""
+        parts, block = self.blocks[layer], self.layers[layer]
+        if parts.mlp.plain and not parts.mlp.normed and parts.mlp_norm is not None:
+            return first(block.get_submodule(parts.mlp.raw)(block.get_submodule(parts.mlp_norm)(stream)))
+        rows, seen = stream.flatten(0, 1).unsqueeze(0), []
+        where = torch.arange(stream.shape[1], device=stream.device).repeat(len(stream))
+        state = _Pass(target=target, layer=layer, z=target.attended[layer][:1, where])
+        nothing = self.changed("attn_out", layer, torch.zeros_like)
+        look = self.changed("mlp_out", layer, lambda x: (seen.append(x), x)[1])
+        with self.lock, _active(state), nothing, look:
+            self._layer(state, rows, where)
+        return seen[0].view_as(stream)
 
     def project(
         self, target: Recording, prompt: int, layer: int, resid: Float[Tensor, "n pos d_model"]
@@ -210,20 +208,11 @@ class PackedEngine:
 
     @contextmanager
     def _replaced(self, layer: int, given: dict[str, Tensor]) -> Iterator[None]:
-        """Modules of one block whose output (of `post`: input) is given while the context lasts."""
-        modules = {"attn_out": self.attentions, "mid": self.adders, "mlp_out": self.mlps, "post": self.neurons}
-        handles = []
-        for site, value in given.items():
-            module = modules[site][layer]
-            if site == "post":
-                handles.append(module.register_forward_pre_hook(lambda _m, _args, value=value: (value,)))
-            else:
-                handles.append(module.register_forward_hook(_replace(value)))
-        try:
+        """Parts of one block whose activation is given while the context lasts."""
+        with ExitStack() as stack:
+            for site, value in given.items():
+                stack.enter_context(self.changed(site, layer, lambda _, value=value: value))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextmanager
     def _edited(self, layer: int, edits: list[tuple[Int[Tensor, " row"], Edit]]) -> Iterator[None]:
@@ -236,29 +225,16 @@ class PackedEngine:
             x = x.clone()
             for rows, edit in found:
                 value = edit.value.flatten(0, 1)
-                if edit.site == "z":
-                    heads = x[0].unflatten(-1, (-1, value.shape[-1]))  # a view
-                    which = torch.arange(heads.shape[1]) if edit.heads is None else torch.tensor(edit.heads)
-                    heads[rows.unsqueeze(1), which.to(rows.device)] = value
-                elif edit.heads is not None:
+                if edit.heads is not None:
                     x[0, rows.unsqueeze(1), torch.tensor(edit.heads, device=rows.device)] = value
                 else:
                     x[0, rows] = value
             return x
 
-        places = {"attn_out": self.attentions, "mlp_out": self.mlps, "z": self.outputs, "post": self.neurons}
-        handles = []
-        for site, found in by_site.items():
-            module = places[site][layer]
-            if site in ("z", "post"):
-                handles.append(module.register_forward_pre_hook(lambda _m, a, found=found: (changed(a[0], found),)))
-            else:
-                handles.append(module.register_forward_hook(_change(lambda x, found=found: changed(x, found))))
-        try:
+        with ExitStack() as stack:
+            for site, found in by_site.items():
+                stack.enter_context(self.changed(site, layer, lambda x, found=found: changed(x, found)))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @torch.no_grad()
     def carry(
@@ -302,34 +278,12 @@ class PackedEngine:
         assert state.target is not None
         arguments = dict(state.target.arguments[state.layer], attention_mask=None, use_cache=False)
         if (turns := arguments.get("position_embeddings")) is not None:
-            arguments["position_embeddings"] = tuple(t[:1, where] for t in turns)
+            both = isinstance(turns, tuple)  # cosines and sines; DeepSeek 2 has complex numbers in one tensor
+            arguments["position_embeddings"] = tuple(t[:1, where] for t in turns) if both else turns[:1, where]
         if arguments.get("position_ids") is not None:
             arguments["position_ids"] = where.unsqueeze(0)
         out = self.layers[state.layer](rows, **arguments)
         return out[0] if isinstance(out, tuple) else out
-
-    @torch.no_grad()
-    def logits(
-        self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
-    ) -> Float[Tensor, "*batch token"]:
-        """Logits of the residual stream after the last layer, of `tokens` only where given."""
-        return self.readable(resid, tokens)
-
-    def readable(
-        self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
-    ) -> Float[Tensor, "*batch token"]:
-        """As `logits`, for any batch, and differentiable."""
-        x = self.norm(resid)
-        if tokens is None:
-            out = self.unembed(x)
-        else:
-            bias = None if self.unembed.bias is None else self.unembed.bias[tokens]
-            out = F.linear(x, self.unembed.weight[tokens], bias)
-        return self.capped(out)
-
-    def capped(self, logits: Tensor) -> Tensor:
-        """Logits as the model gives them: some are kept within bounds by a tanh."""
-        return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
 @contextmanager
@@ -339,14 +293,6 @@ def _active(state: _Pass) -> Iterator[None]:
         yield
     finally:
         _PASS.reset(token)
-
-
-def _replace(value: Tensor):
-    return _change(lambda _: value)
-
-
-def _change(change: Callable[[Tensor], Tensor]):
-    return lambda _module, _args, out: (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
 
 
 def _edits_here(
@@ -368,11 +314,25 @@ def _edits_here(
     return found
 
 
-_ENGINES: WeakKeyDictionary[Subject, PackedEngine] = WeakKeyDictionary()
+_ENGINES: WeakKeyDictionary[Subject, PackedEngine | UnpackableError] = WeakKeyDictionary()
 
 
 def engine(subject: Subject) -> PackedEngine:
-    """The Subject's engine, made once."""
+    """The Subject's engine, made once. Raises `UnpackableError` where the model cannot be packed."""
     if subject not in _ENGINES:
-        _ENGINES[subject] = PackedEngine(subject)
-    return _ENGINES[subject]
+        try:
+            _ENGINES[subject] = PackedEngine(subject)
+        except UnpackableError as error:
+            _ENGINES[subject] = error
+    made = _ENGINES[subject]
+    if isinstance(made, UnpackableError):
+        raise UnpackableError(str(made))
+    return made
+
+
+def reader(subject: Subject) -> Reader:
+    """The Subject's engine, or where it cannot be packed the plain reader, which records all the same."""
+    try:
+        return engine(subject)
+    except UnpackableError:
+        return plain_reader(subject)

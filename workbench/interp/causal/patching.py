@@ -22,6 +22,7 @@ from workbench.interp.causal.packed import UnpackableError
 from workbench.interp.causal.pairs import Pair, Words, pair, warnings
 from workbench.interp.causal.sites import REPLACEMENTS, SITES
 from workbench.interp.causal.sweep import DIRECTIONS, Progress, Swept, run_sweep, settings_of, sweep
+from workbench.interp.causal.trust import must_hold
 from workbench.subjects import Subject
 
 __all__ = [
@@ -100,7 +101,7 @@ def cells(axes: Sequence[str], layers: Sequence[int], **values: Any) -> pd.DataF
     return pd.DataFrame({**columns, **{name: array.ravel() for name, array in arrays.items()}})
 
 
-def patch(
+def patch(  # noqa: PLR0913
     subject: Subject,
     clean: str,
     corrupted: str,
@@ -111,6 +112,7 @@ def patch(
     direction: str = "denoising",
     metric: str = "logit_difference",
     audit: int = 1,
+    strict: bool = False,
     progress: Progress | None = None,
     **more: Any,
 ) -> Patching:
@@ -131,10 +133,12 @@ def patch(
         direction: One of `DIRECTIONS`.
         metric: One of `METRICS`.
         audit: Cells to recompute by hooks.
+        strict: Raise where one of the map's checks does not hold.
         progress: Called with the share done and a word about it.
         more: Other fields of `sweep.Settings`: `replacement`, `layer`, `window`, `also`, `noise`, `memory_gb`, `seed`.
 
-    Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings.
+    Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings, and, where `strict`, for
+    a check that does not hold.
     """
     settings = settings_of(site=site, direction=direction, metric=metric, **more)
     settings.check(subject)
@@ -154,6 +158,8 @@ def patch(
         how = f"hooks ({error})"
     seconds = time.perf_counter() - began
     check_span(swept, metric)
+    checks = run_checks(subject, question, settings, swept, audit=audit, packed=how == "packed")
+    must_hold(checks, strict)
     return Patching(
         subject=subject.name,
         sha256=subject.hash,
@@ -175,7 +181,7 @@ def patch(
         engine=how,
         metric_name=metric,
         spelt=[subject.tokens(torch.tensor(part.answers)) for part in question.parts],
-        checks=run_checks(subject, question, settings, swept, audit=audit, packed=how == "packed"),
+        checks=checks,
         replacement=settings.replacement,
         window=settings.window,
         also=settings.also,

@@ -12,10 +12,12 @@ from workbench.errors import WorkbenchError
 from workbench.interp.causal.checks import run_checks
 from workbench.interp.causal.hooked import hooked
 from workbench.interp.causal.packed import UnpackableError
+from workbench.interp.causal.pairs import Pair
 from workbench.interp.causal.patching import SMALLEST_SPAN, cells
 from workbench.interp.causal.probes import Item, Items, Probe, generate, read_probe
 from workbench.interp.causal.sites import SITES
 from workbench.interp.causal.sweep import Progress, Settings, Swept, run_sweep, settings_of
+from workbench.interp.causal.trust import must_hold
 from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
 from workbench.subjects import Subject
 
@@ -94,6 +96,7 @@ def probe(
     seed: int = 0,
     anyway: bool = False,
     by_name: bool = False,
+    strict: bool = False,
     progress: Progress | None = None,
     seen: Callable[[Probed], None] | None = None,
     **more: Any,
@@ -108,6 +111,7 @@ def probe(
         anyway: Sweep although the model cannot do the probe.
         by_name: Align the pairs by the positions that the probe names (subject, verb, last token), whatever their
             lengths; the map's columns are the names. Sites by position only.
+        strict: Raise where a check of the first pair does not hold.
         progress: Called with the share done and a word about it.
         seen: Called with the map so far, after 1, 2, 4, 8 ... pairs.
         more: Other fields of `sweep.Settings`: `site`, `direction`, `metric`, `replacement`, `layer`, `window`.
@@ -123,7 +127,9 @@ def probe(
     made = generate(subject, asked, n, seed, by_name=by_name)
     if not anyway:
         require(subject, asked, seed)
-    return sweep_items(subject, made, settings, progress=progress, seen=seen)
+    found = sweep_items(subject, made, settings, progress=progress, seen=seen)
+    must_hold(found.checks, strict)
+    return found
 
 
 def able(subject: Subject, made: Items) -> Estimate:
@@ -164,13 +170,10 @@ def sweep_items(
     seen: Callable[[Probed], None] | None = None,
 ) -> Probed:
     """The map of a list of pairs of one length."""
-    began, how, found = time.perf_counter(), "packed", []
+    began, found = time.perf_counter(), []
     first_checks: dict[str, float] = {}
     for i, item in enumerate(made.items):
-        try:
-            swept = run_sweep(subject, item.pair, settings)
-        except UnpackableError as error:
-            swept, how = hooked(subject, item.pair, settings), f"hooks ({error})"
+        swept, how = sweep_anyhow(subject, item.pair, settings)
         if not i:
             first_checks = run_checks(subject, item.pair, settings, swept, audit=1, packed=how == "packed")
         found.append(swept)
@@ -183,6 +186,16 @@ def sweep_items(
             if seen is not None:
                 seen(result)
     return result  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def sweep_anyhow(
+    subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
+) -> tuple[Swept, str]:
+    """A question's map by the packed engine, or by hooks where that cannot run the model, and which it was."""
+    try:
+        return run_sweep(subject, question, settings, progress), "packed"
+    except UnpackableError as error:
+        return hooked(subject, question, settings, progress=progress), f"hooks ({error})"
 
 
 def summary(

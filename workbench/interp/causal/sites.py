@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Branches, Edit, Recording
 from workbench.interp.causal.packed import PackedEngine, attend
+from workbench.interp.causal.reader import Reader
 
 SITES = {
     "resid_pre": ("layer", "pos"),
@@ -83,7 +84,7 @@ class Map:
     never the last `fed`, which belong to the answer: the runs are read from the position before them on.
     """
 
-    packed: PackedEngine
+    packed: Reader
     run: Recording
     target: int
     source: Source
@@ -107,12 +108,12 @@ class Map:
 
     def shape(self) -> tuple[int, ...]:
         """The shape of the map."""
-        heads = self.run.keys if self.site in ("k", "v") else self.run.queries
+        heads = self.run.keys[0].shape[1] if self.site in ("k", "v") else self.run.z[0].shape[2]
         sizes = {
             "layer": len(self.layers),
             "pos": self.run.resid[0].shape[1],
-            "head": heads[0].shape[1],
-            "neuron": self.run.post[0].shape[-1],
+            "head": heads,
+            "neuron": self.run.post[self.layers[0]].shape[-1],
         }
         return tuple(sizes[axis] for axis in SITES[self.site])
 
@@ -193,9 +194,11 @@ class Map:
             theirs, n = self.source("post", layer)[pos], torch.arange(len(part))
             own[n, :, torch.tensor(part)] = theirs[:, list(part)].T
             return self._block(layer, post=own)
-        own = self.run.z[layer][self.target, pos]
-        theirs = self.source("z", layer)[pos] if site.startswith("z") else self.patched_z(layer)[pos]
-        return self._block(layer, z=self._one_head_each(own, theirs))
+        if site.startswith("z"):
+            own, theirs = self.run.z[layer][self.target, pos], self.source("z", layer)[pos]
+            return self._block(layer, z=self._one_head_each(own, theirs))
+        own = self.run.attended[layer][self.target, pos]
+        return self._block(layer, attended=self._one_head_each(own, self.patched_z(layer)[pos]))
 
     def _one_head_each(self, own: Float[Tensor, "row head d_head"], theirs: Tensor) -> Tensor:
         """`own` once a head, with that head's z (of `k`, `v`: of all heads that share it) replaced."""
@@ -220,4 +223,5 @@ class Map:
         return attend(q[None], k[None], v[None], own_mask, *scaling)[0].transpose(0, 1)
 
     def _block(self, layer: int, **replaced: Tensor) -> Tensor:
+        assert isinstance(self.packed, PackedEngine)
         return self.packed.block(self.run, self.target, layer, self.pos, **replaced)

@@ -11,8 +11,9 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Branches, Recording
 from workbench.interp.causal.metrics import METRICS, SIDES, Metric, metric_of
-from workbench.interp.causal.packed import engine
+from workbench.interp.causal.packed import PackedEngine, engine, reader
 from workbench.interp.causal.pairs import Pair
+from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.sites import (
     OUTPUTS,
     REPLACEMENTS,
@@ -151,9 +152,14 @@ class Prepared:
         return Swept(values, self.clean, self.corrupted, self.map.first, self.metric)
 
 
-def prepare(subject: Subject, question: Pair, settings: Settings) -> Prepared:
-    """Record what the map needs. Raises `UnpackableError` where the engine cannot run the model."""
-    packed = engine(subject)
+def prepare(subject: Subject, question: Pair, settings: Settings, packed: Reader | None = None) -> Prepared:
+    """Record what the map needs.
+
+    Raises `UnpackableError` where the engine cannot run the model and no other reader (`packed`) is given.
+    """
+    packed = packed or engine(subject)
+    for layer in settings.layers(subject) if settings.site == "neurons" else ():
+        packed.need_neurons(layer)
     ids = torch.stack([question.clean, question.corrupted])
     embed: Any = subject.model.get_input_embeddings()
     with torch.no_grad():
@@ -233,6 +239,7 @@ def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings,
     """Every cell of a map, in parts that fit the memory; NaN where no patch came."""
     values = swept.start(unpatched)
     packed, run, target = swept.packed, swept.run, swept.target
+    assert isinstance(packed, PackedEngine)
     chunks = split(list(swept.branches()), run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
         for branch, finals in packed.carry(run, target, chunk, last=metric.reads):
@@ -250,8 +257,21 @@ def _noised(subject: Subject, question: Pair, settings: Settings) -> tuple[Tenso
     generator = torch.Generator().manual_seed(settings.seed)
     differ = question.clean != question.corrupted
     noise = torch.randn(int(differ.sum()), embeddings.shape[-1], generator=generator).to(embeddings)
-    embeddings[1, differ] += noise * settings.noise * embed.weight.std()
+    embeddings[1, differ] += noise * settings.noise * embedding_spread(subject)
     return ids, embeddings
+
+
+@torch.no_grad()
+def embedding_spread(subject: Subject) -> float:
+    """The standard deviation of what the embedding gives, over all tokens: some models multiply their weights."""
+    embed: Any = subject.model.get_input_embeddings()
+    n, total, squares = 0, 0.0, 0.0
+    for ids in torch.arange(embed.weight.shape[0], device=subject.device).split(4096):
+        vectors = embed(ids).double()
+        n += vectors.numel()
+        total += float(vectors.sum())
+        squares += float(vectors.square().sum())
+    return ((squares - total**2 / n) / (n - 1)) ** 0.5
 
 
 def _ablation(subject: Subject, run: Recording, settings: Settings, fed: int) -> Any:
@@ -263,8 +283,8 @@ def _ablation(subject: Subject, run: Recording, settings: Settings, fed: int) ->
     if settings.replacement == "zero":
         return source_of_value("zero", run, None)
     if settings.replacement == "mean":
-        return source_of_value("mean", run, engine(subject).record(reference_ids(subject, n_pos - fed)))
-    reference = engine(subject).record(reference_ids(subject, n_pos))
+        return source_of_value("mean", run, reader(subject).record(reference_ids(subject, n_pos - fed)))
+    reference = reader(subject).record(reference_ids(subject, n_pos))
     generator = torch.Generator().manual_seed(settings.seed)
     return source_of_run(reference, int(torch.randint(len(reference.resid[0]), (1,), generator=generator)))
 

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.packed import engine
+from workbench.interp.causal.packed import reader
+from workbench.interp.causal.trust import must_hold
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.subjects import Subject
 
@@ -67,17 +68,19 @@ class Lens:
 
 
 @torch.no_grad()
-def lens(subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequence[str] = ()) -> Lens:
+def lens(
+    subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequence[str] = (), strict: bool = False
+) -> Lens:
     """Read a prompt at every layer and position through a lens of `LENSES`; `answers` are followed, one token each.
 
     Raises `WorkbenchError` where `encode` does, for an answer of several tokens, and for a tuned lens that this model
-    does not have yet (`tuned_lens` trains it).
+    does not have yet (`tuned_lens` trains it); where `strict`, also for a last row that is not the model's logits.
     """
     translate = _translator(subject, kind)
     ids = subject.encode(prompt)
     asked = [subject.answer_id(word, prompt=prompt) for word in answers]
     wanted = torch.tensor(asked, dtype=torch.long, device=subject.device)
-    packed = engine(subject)
+    packed = reader(subject)
     run = packed.record(ids)
     final = subject.model(ids).logits[0]
     log_final = final.log_softmax(-1)
@@ -94,6 +97,7 @@ def lens(subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequenc
         own = logs.gather(-1, chosen)
         rank.append(torch.stack([(logs > own[:, [i]]).sum(-1) for i in range(chosen.shape[1])]))
         told.append(own[:, 1:].exp().T)
+    must_hold({"lens": apart}, strict)
     probs, kls, ranks, tolds = (torch.stack(side).float().cpu().numpy() for side in (prob, kl, rank, told))
     ranks = ranks.astype(int)
     return Lens(

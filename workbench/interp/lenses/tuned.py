@@ -23,7 +23,8 @@ from torch import Tensor
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.packed import PackedEngine, engine
+from workbench.interp.causal.packed import reader
+from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.sweep import Progress
 from workbench.interp.lenses.lens_texts import Corpus, corpus_of
 from workbench.statistics import cell_statistics
@@ -146,7 +147,7 @@ def tuned_lens(
         return found
     tell = progress or (lambda share, words: None)
     corpus = corpus_of(subject, texts, seed)
-    packed = engine(subject)
+    packed = reader(subject)
     state = _State.begin(subject, corpus, steps, seed)
     try:
         state.train(packed, corpus, tell)
@@ -211,7 +212,7 @@ class _State:
         """Delete the file."""
         self.path.unlink(missing_ok=True)
 
-    def train(self, packed: PackedEngine, corpus: Corpus, tell: Progress) -> None:
+    def train(self, packed: Reader, corpus: Corpus, tell: Progress) -> None:
         """Least squares, then Adam, from where it is to the end."""
         if self.step < 0:
             with torch.no_grad():
@@ -233,13 +234,13 @@ class _State:
             tell(share, f"step {self.step} of {self.steps}, {float(loss.detach().mean()):.3f} nats from the model")
 
 
-def _streams(packed: PackedEngine, ids: Int[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
+def _streams(packed: Reader, ids: Int[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
     """Streams `[row, token, d_model]` and the model's logits `[token, vocab]`, each text's first token left out."""
     run = packed.record(ids)
     return torch.stack([x[:, 1:].flatten(0, 1) for x in run.resid]).float(), run.logits[:, 1:].flatten(0, 1).float()
 
 
-def _least_squares(packed: PackedEngine, corpus: Corpus, tell: Progress) -> tuple[Tensor, Tensor]:
+def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tensor, Tensor]:
     """What must be added to each stream to come nearest to the last one, tokens weighted by its inverse scale."""
     gram = target = None
     for i in range(LEAST_SQUARES):
@@ -257,7 +258,7 @@ def _least_squares(packed: PackedEngine, corpus: Corpus, tell: Progress) -> tupl
 
 
 def _loss(
-    packed: PackedEngine, ids: Int[Tensor, "batch pos"], weight: Tensor, bias: Tensor, seed: int
+    packed: Reader, ids: Int[Tensor, "batch pos"], weight: Tensor, bias: Tensor, seed: int
 ) -> Float[Tensor, " row"]:
     """Divergence of each row's reading from the model's prediction, over frequent and sampled tokens."""
     with torch.no_grad():
@@ -285,7 +286,7 @@ def sampled_tokens(logits: Float[Tensor, "token vocab"], seed: int) -> tuple[Int
 
 
 @torch.no_grad()
-def _measure(packed: PackedEngine, corpus: Corpus, weight: Tensor, bias: Tensor, tell: Progress) -> LensError:
+def _measure(packed: Reader, corpus: Corpus, weight: Tensor, bias: Tensor, tell: Progress) -> LensError:
     """Both lenses on the held-out texts, over the whole vocabulary."""
     samples = []
     for i, ids in enumerate(corpus.held_out):
