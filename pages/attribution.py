@@ -64,7 +64,7 @@ def numbers(found: Attribution) -> None:
     r, exact = found.correlation, found.exact
     assert r is not None and exact is not None
     columns[0].metric("Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps.")
-    columns[0].caption(f"[{r.low:.3f}, {r.high:.3f}], n = {r.n} pairs" if r.n > 1 else "1 pair: no interval")
+    columns[0].caption(f"n = {r.n} pairs; {r.reason}")
     columns[1].metric("Cells that mislead", f"{found.misleading} of {exact.effect.size}")
     columns[1].caption(f"off by more than {found.tolerance:g}, or of the wrong sign")
     columns[2].metric("Estimate", f"{found.estimate.seconds:.1f} s", help="One forward and backward pass a gradient.")

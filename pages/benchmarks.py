@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from workbench.benchmarks import Results, minimal_detectable_difference, suites
+from workbench.benchmarks import Results, suites
 from workbench.benchmarks.calibration import calibration
 from workbench.benchmarks.export import harness_json, report
 from workbench.benchmarks.leaderboard import leaderboard
@@ -22,7 +22,7 @@ from workbench.ui import samples
 from workbench.ui.charts import chart, downloads
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import choices
-from workbench.ui.words import duration, escaped, short_names, value_text
+from workbench.ui.words import duration, escaped, p_text, short_names, value_text
 
 
 @st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
@@ -73,12 +73,10 @@ def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None
     found = suites()[suite]
     absent = ev.missing(found)
     tasks = [task for task in found.tasks if task not in absent]
-    least = minimal_detectable_difference(limit, paired=len(models) > 1)
-    items = "the same items for all models" if len(models) > 1 else "against a model on other items"
     st.caption(
         f"{found.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
-        f"{limit * len(tasks) * len(models):,} items.** With {limit} items a task, accuracies have to differ "
-        f"by about **{least:.2f}** to show ({items}, 80 % power, p < 0.05). {expected(models, tasks, limit, variants)}"
+        f"{limit * len(tasks) * len(models):,} items.** {ev.detectable(limit, paired=len(models) > 1)} "
+        f"{expected(models, tasks, limit, variants)}"
     )
     if absent:
         st.caption(
@@ -123,6 +121,7 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         f"{task}: {note}" for task, note in zip(table["task"], table["note"], strict=True) if note
     ):
         st.caption(f":material/info: {note}")
+    ev.explain(table)
     figure = draw.dots(table)
     chart(
         figure,
@@ -131,8 +130,8 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         alt="Score of each model on each task with 95 % intervals",
     )
     st.caption(
-        "Dots are scores, bars their 95 % intervals (Wilson for accuracies, bootstrap otherwise; where items share a "
-        "passage, whole passages are drawn)."
+        "Dots are scores, bars their 95 % intervals (Wilson for accuracies, a t interval corrected for skewness "
+        "otherwise; where items share a passage, passages are what counts)."
     )
     moved = ev.spread(table)
     if len(moved):
@@ -188,8 +187,9 @@ def reliability(run: Run, results: dict[str, Results]) -> None:
     chart(figure, key="reliability", name=f"reliability-{run.id}", alt="Accuracy over confidence")
     for name, one in found.items():
         st.markdown(
-            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (95 % interval {one.low:.3f} to "
-            f"{one.high:.3f}, n = {one.n}); 0 means it is right as often as it is sure."
+            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; {p_text(one.p)} that "
+            f"chance alone gives as much). A model that is right exactly as often as it is sure would show "
+            f"{one.expected:.3f} on so many items, and up to {one.expected_high:.3f} in 95 of 100 cases."
         )
     bins = pd.concat([one.bins.assign(model=name) for name, one in found.items()])
     downloads(lambda: [figure], lambda: bins, name=f"reliability-{run.id}", title=f"Reliability, {run.title}")
@@ -207,7 +207,12 @@ def differences(run: Run, results: dict[str, Results]) -> None:
     st.markdown(ev.verdicts(table, base, tuned))
     figure = draw.differences(table, base=base, tuned=tuned)
     chart(figure, key="differences", name=f"differences-{run.id}", alt="Paired differences with 95 % intervals")
-    st.caption("Filled: the 95 % interval (paired bootstrap over the same items) leaves out 0.")
+    st.caption(
+        "Filled: the 95 % interval leaves out 0, which it does exactly where p (not corrected) is below 0.05. Both "
+        "come from one procedure: McNemar's exact test and Tango's interval for accuracies, else a t test "
+        "corrected for skewness."
+    )
+    ev.explain(table)
     st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
     downloads(
         lambda: [figure],

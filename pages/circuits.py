@@ -11,6 +11,7 @@ from workbench.figures import patching as maps
 from workbench.interp.causal.circuit import Circuit
 from workbench.interp.causal.interventions import KINDS, Needed, ablation, effect_of, parse_heads
 from workbench.interp.causal.probes import available_probes
+from workbench.statistics.words import bracketed
 from workbench.subjects.intervention import apply
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
@@ -68,11 +69,11 @@ def found_circuit(model: str, probe: str) -> None:
         (3, "As many random edges", chosen.random),
     ):
         columns[column].metric(words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one.")
-        columns[column].caption(f"[{percent(value.low)}, {percent(value.high)}], n = {value.n} held out")
+        columns[column].caption(f"{bracketed(value.low, value.high, percent)}, n = {value.n} held out")
     seen = chosen.chosen_on
     st.caption(
         f"Judged on {found.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
-        f"circuit brings back {percent(seen.value)} [{percent(seen.low)}, {percent(seen.high)}], which flatters."
+        f"circuit brings back {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which flatters."
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -141,7 +142,7 @@ def without(model: str, probe: str, first: str) -> None:
         plain = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
         columns[column].metric(words, f"{d.tuned:.3f}", **plain)
         columns[column].caption(
-            f"before {d.base:.3f}; change [{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}"
+            f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
         )
     st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
     with st.container(horizontal=True):

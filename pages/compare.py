@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 import workbench as wb
-from workbench.benchmarks import Results, minimal_detectable_difference, suites
+from workbench.benchmarks import Results, suites
 from workbench.comparison import head_shift, score_shift
 from workbench.comparison.compare import outcomes
 from workbench.comparison.head_scores import head_table
@@ -56,8 +56,7 @@ def behaviour(base: str, tuned: str) -> None:
     left, middle, words, button = st.columns([2, 2, 5, 2], vertical_alignment="bottom")
     suite = left.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
     limit = int(middle.number_input("Items a task", 1, value=50, step=50, key="limit", bind="query-params") or 50)
-    least = minimal_detectable_difference(limit)
-    words.caption(f"{limit} items a task show differences in accuracy from about {least:.2f} (80 % power, p < 0.05).")
+    words.caption(ev.detectable(limit, paired=True))
     exact = resolve(base), resolve(tuned)
     run = ev.newest(*exact, suite, limit)
     again = "Measure" if run is None else "Measure again"
@@ -95,7 +94,7 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     figure = draw_scores.differences(table, base=base, tuned=tuned)
     chart(figure, key="differences", name=f"differences-{run.id}", alt="Paired differences with 95 % intervals")
     st.caption(
-        "Filled: the 95 % interval (paired bootstrap over the same items) leaves out 0. p is corrected over "
+        "Filled: the 95 % interval leaves out 0 (p below 0.05 before correction). p is corrected over "
         "tasks (Benjamini-Hochberg)."
     )
     st.subheader("Which items?")

@@ -11,6 +11,7 @@ from workbench.comparison.series import MEASURES
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw_change
 from workbench.figures.dynamics import dynamics as draw
+from workbench.statistics.words import bracketed
 from workbench.store import Run
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
@@ -75,7 +76,7 @@ def answered(run: Run) -> None:
         with column:
             chart(figures[-1], key=f"answers {metric}", name=f"answers-{metric}-{run.id}", alt=f"{metric} over steps")
     last: Any = found[found["metric"] == metrics[0]].iloc[-1]
-    interval = f"paired, 95 %: {signed(last.d_low)} to {signed(last.d_high)}, {p_text(last.d_p)}"
+    interval = f"paired, 95 %: {bracketed(last.d_low, last.d_high, signed)}, {p_text(last.d_p)}"
     st.caption(
         f"Step 0 is the base. Bands: 95 % over the same {last.n} examples. In the end the {METRICS[metrics[0]]}, has "
         f"changed by {signed(last.difference)} ({interval})."

@@ -134,7 +134,7 @@ def how_near(kept: TunedLens) -> None:
     table = {name: list(column) for name, column in error.to_frame().items()}
     chart(draw.lens_error(table, error.n), key="nearness", name="lens-error", alt="Divergence of both lenses by layer")
     st.caption(
-        f"95 % bootstrap intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
+        f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
         f"({kept.source}, {kept.tokens:,} tokens); each text's first token is left out."
     )
 

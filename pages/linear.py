@@ -7,6 +7,7 @@ from workbench.figures import linear as draw
 from workbench.interp.decoding.activations import SITES, STREAM
 from workbench.interp.decoding.labelled import LABELS
 from workbench.interp.decoding.linear import LinearProbe
+from workbench.statistics.words import bracketed
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment
 from workbench.ui.progress import with_progress
@@ -23,12 +24,12 @@ def numbers(found: LinearProbe) -> None:
     where = draw.stage_name(best.stage)
     columns = st.columns(4)
     columns[0].metric(f"Accuracy, layer {where}", f"{best.accuracy.value:.0%}", help="Where selectivity is highest.")
-    columns[0].caption(f"[{best.accuracy.low:.0%}, {best.accuracy.high:.0%}], n = {best.accuracy.n}")
+    columns[0].caption(f"{bracketed(best.accuracy.low, best.accuracy.high, '.0%')}, n = {best.accuracy.n}")
     gain = best.selectivity
     columns[1].metric("Selectivity", f"{gain.difference:+.0%}", help="Accuracy above the control task, same readings.")
-    columns[1].caption(f"[{gain.low:+.0%}, {gain.high:+.0%}], {p_text(gain.p)}")
+    columns[1].caption(f"{bracketed(gain.low, gain.high, '+.0%')}, {p_text(gain.p)}")
     columns[2].metric("Bits a label", f"{best.bits.value:.2f}", help=f"{found.uniform_bits:.2f} without a probe.")
-    columns[2].caption(f"[{best.bits.low:.2f}, {best.bits.high:.2f}], n = {best.bits.n}")
+    columns[2].caption(f"{bracketed(best.bits.low, best.bits.high, '.2f')}, n = {best.bits.n}")
     columns[3].metric("Commonest class", f"{found.majority.value:.0%}", help="What naming it always would get right.")
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
     columns[3].caption(

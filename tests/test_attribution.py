@@ -141,10 +141,10 @@ def test_the_correlation_of_maps_is_pearsons_and_leaves_out_cells_that_nothing_m
     b = a + rng.normal(size=a.shape)
     found = map_correlation(a, b)
     assert found.value == pytest.approx(np.corrcoef(a.mean(0).ravel(), b.mean(0).ravel())[0, 1])
-    assert found.low < found.value < found.high <= 1
+    assert np.isnan(found.low) and "no interval" in found.reason
     padded = [np.concatenate([side, np.zeros((30, 9, 5))], axis=1) for side in (a, b)]
     again = map_correlation(padded[0], padded[1])
-    assert (again.value, again.low, again.high) == pytest.approx((found.value, found.low, found.high))
+    assert again.value == pytest.approx(found.value)
 
 
 @pytest.mark.parametrize(

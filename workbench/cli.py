@@ -97,7 +97,7 @@ def train(
     changes = [] if as_json else result.pop("changes", [])
     _show([result], as_json, title=run.title)
     if changes:
-        columns = ("metric", "base", "tuned", "difference", "low", "high", "p", "n")
+        columns = ("metric", "base", "tuned", "difference", "low", "high", "p", "n", "reason")
         _show(changes, False, title="Before and after, same held-out items", columns=columns)
 
 
@@ -130,8 +130,11 @@ def evaluate(
     from workbench.benchmarks import Results
     from workbench.benchmarks.export import report as page
     from workbench.benchmarks.run import run_job
+    from workbench.statistics import too_few
     from workbench.store import Store, followers
 
+    if len(model) > 1 and limit is not None and (why := too_few(limit)):
+        err.print(_plain(why))
     config = {"models": model, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
     config["variants"] = vary or []
     if followers.follower():
@@ -147,7 +150,7 @@ def evaluate(
         _print_json(result)
         return
     rows = [{"model": name, **row} for name, found in result["models"].items() for row in found["rows"]]
-    columns = ("model", "task", "metric", "value", "stderr", "low", "high", "n", "n_unscored")
+    columns = ("model", "task", "metric", "value", "stderr", "low", "high", "n", "n_unscored", "reason")
     _show(rows, False, title=f"Suite {suite}", columns=columns)
     for name, found in result["models"].items():
         for task, why in found["skipped"]:
@@ -156,7 +159,7 @@ def evaluate(
         _show(result["comparison"], False, title=f"Against {model[0]}, same items", columns=_PAIRED)
 
 
-_PAIRED = ("model", "task", "base", "tuned", "difference", "low", "high", "p_adjusted", "n")
+_PAIRED = ("model", "task", "base", "tuned", "difference", "low", "high", "p_adjusted", "n", "reason")
 
 
 @app.command()

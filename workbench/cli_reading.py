@@ -83,9 +83,8 @@ def attribution(
     rows = found.to_frame()
     if found.exact is not None and found.correlation is not None:
         r = found.correlation
-        interval = f" [{r.low:.3f}, {r.high:.3f}]" if r.n > 1 else ""
         out.print(
-            f"{site}, n = {found.estimate.n}: r = {r.value:.3f}{interval} over {len(rows)} cells, "
+            f"{site}, n = {found.estimate.n}: r = {r.value:.3f} over {len(rows)} cells, "
             f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, {found.exact.seconds:.1f} s "
             "exact"
         )

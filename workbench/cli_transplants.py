@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from workbench.statistics.words import bracketed
 from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
 
 On = Annotated[
@@ -22,7 +23,7 @@ def locate(
     grain: Annotated[str, typer.Option(help="layers, blocks or heads: how fine the parts are.")] = "blocks",
     metric: Annotated[str, typer.Option(help="The metric that is shown; else the measure's first.")] = "",
     activations: Annotated[bool, typer.Option("--activations", help="Patch activations instead of weights.")] = False,
-    seed: Annotated[int, typer.Option(help="Of samples, random subsets and bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of samples and random subsets.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Where does the change live? Parts of one model in the other, both ways, with intervals and a random baseline."""
@@ -47,7 +48,7 @@ def _print(found, metric: str) -> None:
     gain, name = found.gain(metric), metric or found.metrics[0]
     out.print(
         f"{name}: {found.base} {gain.base:.4f}, {found.tuned} {gain.tuned:.4f}, gain {gain.difference:+.4f} "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}], n = {gain.n}; {found.seconds:.0f} s"
+        f"{bracketed(gain.low, gain.high, '+.4f')}, n = {gain.n}; {found.seconds:.0f} s"
     )
     if why := found.undefined(metric):
         err.print(plain(why))
@@ -87,7 +88,7 @@ def report(
     on: On = "intents",
     n: Samples = 24,
     grain: Annotated[str, typer.Option(help="layers, blocks or heads: how fine the parts are.")] = "blocks",
-    seed: Annotated[int, typer.Option(help="Of items, random subsets and bootstraps.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of items and random subsets.")] = 0,
     file: Annotated[Path, typer.Option("--out", help="The HTML page to write.")] = Path("report.html"),
     as_json: Json = False,
 ) -> None:

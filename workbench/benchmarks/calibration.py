@@ -1,7 +1,6 @@
 """Calibration of multiple choice: does a model that gives its choice 70 % get 70 % of them right?"""
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +17,21 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error with its 95 % bootstrap interval over `n` samples, and the bins behind it.
+    """Expected calibration error over `n` samples, beside what a perfectly calibrated model would show.
 
-    `bins` has a row for every bin that holds samples: `confidence` and `accuracy` (means), `low` and `high` (95 %,
-    Wilson), `n`.
+    - `ece`: as it is; few samples make it larger than it should be, so it has no interval
+    - `expected`, `expected_high`: mean and 95 % limit of the ECE that chance alone gives to a model of these
+      confidences that is right exactly as often as it is sure
+    - `p`: how often chance alone gives an ECE as large as this one
+
+    - `bins` has a row for every bin that holds samples: `confidence` and `accuracy` (means), `low` and `high` (95 %,
+      Wilson), `n`
     """
 
     ece: float
-    low: float
-    high: float
+    expected: float
+    expected_high: float
+    p: float
     n: int
     bins: "pd.DataFrame"
 
@@ -35,7 +40,7 @@ def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration
     """Calibration of a model's choices (Guo et al. 2017, ECE with ten bins of equal width).
 
     Confidence is the share of the chosen one in the choices' probabilities (the softmax of their log-likelihoods,
-    not divided by length). ECE is biased upwards where samples are few, which the interval does not correct.
+    not divided by length). ECE is biased upwards where samples are few: `expected` says by how much.
 
     Args:
         samples: `Results.samples`.
@@ -66,9 +71,11 @@ def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration
         )
     rng = np.random.default_rng(0)
     count = len(right)
-    drawn = [_ece(which[i], confidence[i], right[i]) for i in rng.integers(0, count, (RESAMPLES, count))]
-    low, high = np.percentile(drawn, (2.5, 97.5)) if count > 1 else (math.nan, math.nan)
-    return Calibration(_ece(which, confidence, right), float(low), float(high), count, pd.DataFrame(rows))
+    ece = _ece(which, confidence, right)
+    by_chance = np.array([_ece(which, confidence, u < confidence) for u in rng.random((RESAMPLES, count))])
+    p = (1 + float((by_chance >= ece - 1e-12).sum())) / (1 + RESAMPLES)
+    expected, most = float(by_chance.mean()), float(np.quantile(by_chance, 0.95))
+    return Calibration(ece, expected, most, p, count, pd.DataFrame(rows))
 
 
 def _ece(which: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> float:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
     """Per task, on the samples both models were scored on: base, tuned, paired difference, interval and p.
 
+    Where the samples give no interval it is NaN, and `reason` says why.
+
     Each task is compared by its headline metric. Raises WorkbenchError where the two were measured on other
     data or with other shots, or have no task in common.
     """
@@ -35,7 +37,21 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
         if both.empty:
             continue
         rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(_difference(both))})
-    names = ["task", "metric", "base", "tuned", "difference", "low", "high", "p", "p_adjusted", "n", "test"]
+    names = [
+        "task",
+        "metric",
+        "base",
+        "tuned",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_adjusted",
+        "n",
+        "test",
+        "method",
+        "reason",
+    ]
     frame: Any = pd.DataFrame(rows, columns=[name for name in names if name != "p_adjusted"])
     frame["p_adjusted"] = benjamini_hochberg(list(frame["p"]))
     return frame[names]

@@ -59,15 +59,16 @@ def references(results: "Results") -> "pd.DataFrame":
             continue
         ours = [found[task] for task in reference.tasks]
         value = sum(row.value for row in ours) / len(ours)
-        stderr = sum(row.stderr**2 for row in ours) ** 0.5 / len(ours)
-        alone = len(ours) == 1
+        # Newcombe's MOVER: the ends of a mean of independent scores, from the scores' own ends.
+        below = sum((row.value - row.low) ** 2 for row in ours) ** 0.5 / len(ours)
+        above = sum((row.high - row.value) ** 2 for row in ours) ** 0.5 / len(ours)
         rows.append(
             {
                 "tasks": " and ".join(reference.tasks),
                 "metric": reference.metric,
                 "ours": value,
-                "low": ours[0].low if alone else value - 1.96 * stderr,
-                "high": ours[0].high if alone else value + 1.96 * stderr,
+                "low": value - below,
+                "high": value + above,
                 "n": sum(row.n for row in ours),
                 "published": reference.value,
                 "engine": reference.engine,

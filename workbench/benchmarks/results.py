@@ -36,7 +36,8 @@ SAMPLE_COLUMNS = {
 class TaskScore:
     """One metric of one task.
 
-    `stderr`, `low`, `high` (95 %) are NaN where one sample gives none; `n` counts the samples scored,
+    `stderr`, `low`, `high` (95 %) are NaN where the samples give none, and `reason` says why; `method` is how the
+    interval is computed; `n` counts the samples scored,
     `n_unscored` those that could not be; `n_clusters` what they belong to where some share a passage (then the
     uncertainty is clustered); `chance` is what guessing scores; `headline` marks the metric that comparisons use.
     """
@@ -54,6 +55,8 @@ class TaskScore:
     headline: bool = False
     chance: float | None = None
     n_clusters: int | None = None
+    method: str = ""
+    reason: str = ""
 
 
 @dataclass

@@ -35,8 +35,8 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
             TaskScore(
                 task=name,
                 metric=label,
-                **vars(estimate),
-                n_unscored=lost,
+                **interval(estimate),
+                n_unscored=lost + estimate.left_out,
                 higher_is_better=task.higher_is_better().get(metric) is not False,
                 headline=(metric, key) == headline,
                 chance=_chance(logged) if metric.startswith("acc") else None,
@@ -45,6 +45,11 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
         )
     first = [sample for sample in logged if sample["filter"] == headline[1]]
     return rows, [_record(name, task, sample, headline[0]) for sample in first]
+
+
+def interval(estimate: Estimate) -> dict[str, Any]:
+    """What a row takes of an estimate: value, interval, n, method and reason."""
+    return {name: value for name, value in vars(estimate).items() if name != "left_out"}
 
 
 def _metrics(task: Any, logged: list[Logged], key: str) -> list[str]:
@@ -88,7 +93,7 @@ def _estimate(
     items: list[Any], aggregate: Callable[[list[Any]], float] | None, clusters: list[str] | None = None
 ) -> Estimate:
     if not items:
-        return Estimate(math.nan, math.nan, math.nan, math.nan, 0)
+        return estimate_mean([])
     if aggregate is None or getattr(aggregate, "__name__", "") == "mean":
         return estimate_mean([float(item) for item in items], clusters)
     return estimate_aggregate(items, aggregate)

@@ -18,6 +18,7 @@ from workbench.comparison.matching import whats_new
 from workbench.comparison.measures import METRICS, Measure, measure_of
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference, estimate_mean, gain_shares, paired_difference
+from workbench.statistics.words import bracketed
 from workbench.subjects import Subject, load
 
 Progress = Callable[[float, str], None]
@@ -67,11 +68,11 @@ class Located:
     def undefined(self, metric: str = "") -> str:
         """Why no share can be given, in a sentence; empty where shares mean something."""
         gain, name = self.gain(metric), metric or self.metrics[0]
-        if gain.low <= 0 <= gain.high:
+        if not (gain.low > 0 or gain.high < 0):
             return (
                 f"{self.tuned} and {self.base} do not differ in {METRICS[name]} ({gain.difference:+.3f} "
-                f"[{gain.low:+.3f}, {gain.high:+.3f}], n = {gain.n}), so there is no gain to have a share of; choose "
-                "another measure or more samples."
+                f"{bracketed(gain.low, gain.high, '+.3f')}, n = {gain.n}), so there is no gain to have a share of; "
+                "choose another measure or more samples."
             )
         return ""
 

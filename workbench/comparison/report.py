@@ -22,6 +22,7 @@ from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.figures.export import Code, Section, Table, page
 from workbench.statistics import Difference
+from workbench.statistics.words import bracketed
 from workbench.store.processes import commit
 from workbench.subjects import Subject, load
 
@@ -75,7 +76,7 @@ class Report:
             first = heads.to_frame().iloc[0]
             said.append(
                 f"Heads. The attention that moved most is {first['name']}'s: Jensen-Shannon distance "
-                f"{first['distance']:.3f} [{first['low']:.3f}, {first['high']:.3f}], n = {first['n']} texts."
+                f"{first['distance']:.3f} {bracketed(first['low'], first['high'])}, n = {first['n']} texts."
             )
         if (found := self.located) is not None:
             said.append(_where(found))
@@ -96,7 +97,7 @@ class Report:
         recipe, changed = made
         parts: list[Any] = []
         if changed:
-            said = "What it was trained for, on its own held-out items; 95 % paired bootstrap"
+            said = "What it was trained for, on its own held-out items; 95 % paired intervals"
             parts.append(Table(pd.DataFrame(changed), said))
         return [Section("How the tuned model was made", [*parts, Code(recipe.to_toml())])]
 
@@ -144,8 +145,8 @@ class Report:
         d, title = found.gain, "Where in the computation? Activations exchanged"
         gain = f"base {d.base:.3f}, tuned {d.tuned:.3f}, gain {_interval(d)}"
         head = paragraphs(words.ACTIVATIONS, n=found.n, gain=gain)
-        if d.low <= 0 <= d.high:
-            return Section(title, [*head, "The gain's interval holds 0, so no share of it can be given."])
+        if not (d.low > 0 or d.high < 0):
+            return Section(title, [*head, "The gain is not shown at 5 %, so no share of it can be given."])
         maps = draw.activation_maps(
             found.share, found.low, found.high, layers=found.layers, columns=found.columns, n=found.n, site=found.site
         )
@@ -208,7 +209,7 @@ def report(
         on: What the cause is looked for in: a task, "probe:NAME" or "text".
         n: Samples of it.
         grain: layers, blocks or heads (see `locate`).
-        seed: Of items, random subsets and bootstraps.
+        seed: Of items and random subsets.
         had: What `locate` and `locate_activations` have found with these very settings, so as not to do it again.
         progress: Called with the share done and a word about it.
 
@@ -243,19 +244,19 @@ def _said(source: str | Subject) -> str:
 def _difference(row: dict[Any, Any]) -> str:
     return (
         f"{row['task']} {row['base']:.3f} to {row['tuned']:.3f} ({row['metric']}, {row['difference']:+.3f} "
-        f"[{row['low']:+.3f}, {row['high']:+.3f}], n = {row['n']})"
+        f"{bracketed(row['low'], row['high'], '+.3f')}, n = {row['n']})"
     )
 
 
 def _learned(change: dict[str, Any]) -> str:
     return (
         f"{change['metric'].replace('_', ' ')} {change['base']:.3f} to {change['tuned']:.3f} "
-        f"({change['difference']:+.3f} [{change['low']:+.3f}, {change['high']:+.3f}], n = {change['n']})"
+        f"({change['difference']:+.3f} {bracketed(change['low'], change['high'], '+.3f')}, n = {change['n']})"
     )
 
 
 def _interval(d: Difference) -> str:
-    return f"{d.difference:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
+    return f"{d.difference:+.3f} {bracketed(d.low, d.high, '+.3f')}"
 
 
 def _gain(found: Located) -> str:
@@ -276,7 +277,7 @@ def _where(found: Located) -> str:
     for into, verb in (("base", "brings {share} into the base"), ("tuned", "takes {share} out of the tuned model")):
         rows = pd.concat([found.best("layer", into), found.best("outer", into)])
         row = rows.sort_values("share", ascending=False).iloc[0]
-        share = f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}] of the gain"
+        share = f"{row['share']:.2f} {bracketed(row['low'], row['high'], '.2f')} of the gain"
         said.append(f"{row['name']} {verb.format(share=share)}")
     random = found.best("random", "base").set_index("name")["share"].get("layer")
     beside = "" if random is None else f"; as many random weights as a layer has bring {random:.2f}"

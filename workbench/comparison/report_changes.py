@@ -11,6 +11,7 @@ from workbench.figures import change as draw
 from workbench.figures import comparison as draw_heads
 from workbench.figures import scores as draw_scores
 from workbench.figures.export import Section, Table
+from workbench.statistics.words import bracketed
 
 SHOWN = 96
 """Tokens of a text that are drawn."""
@@ -31,7 +32,7 @@ def _behaviour(found: Comparison) -> Section | None:
         "Does it behave differently?",
         [
             draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
-            Table(found.table, "Tuned minus base on the same items; 95 % paired bootstrap; p corrected over tasks"),
+            Table(found.table, "Tuned minus base on the same items; 95 % paired intervals; p corrected over tasks"),
             Table(found.outcomes(), "Items by who got them right"),
         ],
     )
@@ -47,8 +48,8 @@ def _predictions(found: Comparison) -> Section | None:
         mean = agreement(found.partings)
         parts += [
             f"Writing greedily from the same {mean['n']} prompts, both write {mean['agreed']:.1f} tokens alike before "
-            f"they part [{mean['low']:.1f}, {mean['high']:.1f}], up to {LONGEST_WRITTEN}; {mean['never_parted']} never "
-            "part.",
+            f"they part {bracketed(mean['low'], mean['high'], '.1f')}, up to {LONGEST_WRITTEN}; "
+            f"{mean['never_parted']} never part.",
             Table(parting_table(found.partings), "The first tokens that differ, each with its own model's probability"),
         ]
     return Section("Does it predict other words?", parts)

@@ -2,8 +2,8 @@
 
 BEHAVIOUR = """
 Behaviour. Both models answer the same items (a random subset fixed by task and seed {seed}); scores are
-lm-evaluation-harness's. Differences are paired; intervals are percentile bootstraps over items, p is McNemar's
-exact test for right or wrong answers and a sign-flip permutation test otherwise.
+lm-evaluation-harness's. Differences are paired; right or wrong answers have McNemar's exact test and Tango's
+score interval, all else a t test that the mean difference is 0, corrected for skewness, and that test's interval.
 """
 
 HEADS = """
@@ -32,8 +32,8 @@ Cause. A hybrid has the weights of one model with some parts of the other: a lay
 its MLP, a head with its query, key, value and output weights (where heads share keys and values, those are parts of
 their own), embeddings, the final norm. All hybrids answer the same {n} samples of {measure}. The share of a part is
 mean(hybrid − host) / mean(donor − host) over samples: in the base what of the gain comes along, in the tuned model
-what goes. 0 is nothing and 1 all of it; less than 0 and more than 1 are possible. Intervals are a paired bootstrap
-of that ratio over samples (4,999 draws); p is a sign-flip test of no change, corrected over the parts of one
+what goes. 0 is nothing and 1 all of it; less than 0 and more than 1 are possible. Intervals are Fieller's,
+so that the gain's own noise counts; p is a t test of no change, corrected for skewness and over the parts of one
 direction (Benjamini-Hochberg). The baseline are {draws} random subsets of heads and neurons of as many parameters;
 p_random tests that a part does no more than they do.
 

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from workbench.figures import style
+from workbench.statistics.words import bracketed
 
 FAINT = 0.1
 """The scale reaches at least to here, so that a map of next to nothing looks like next to nothing."""
@@ -72,7 +73,7 @@ def head_map(
 def _points(mean: Grid, low: Grid, high: Grid, n: int) -> go.Scatter:
     """An invisible point a head, whose `customdata` is its name, so that a click can be told."""
     layer, head = (axis.ravel() for axis in np.indices(mean.shape))
-    spans = [f"<br>95 % interval {a:.3f} to {b:.3f}<br>n = {n}" if n else "" for a, b in _ends(low, high)]
+    spans = [f"<br>95 % {bracketed(a, b)}<br>n = {n}" if n else "" for a, b in _ends(low, high)]
     return go.Scatter(
         x=head,
         y=layer,

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from workbench.figures import style
+from workbench.statistics import FEWEST
 
 
 def score_map(
@@ -65,7 +66,7 @@ def ranked(
         customdata=np.stack([below, above], axis=-1),
         hovertemplate=(f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>{_interval(n)}<extra></extra>"),
     )
-    measured = "95 % interval, " if n > 1 else ""
+    measured = "95 % interval, " if n >= FEWEST else ""
     found = style.figure([dots], title=f"Heads with the most {name}, {measured}n = {n}", height=height)
     found.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
     if not unit:
@@ -76,7 +77,8 @@ def ranked(
 
 def _interval(n: int) -> str:
     """The hover's words for the ends of an interval; one sequence has none."""
-    return f"95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}" if n > 1 else "n = 1: no interval"
+    ends = f"95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}"
+    return ends if n >= FEWEST else f"n = {n}: no interval"
 
 
 def _of(n: int) -> str:

@@ -128,6 +128,10 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
 
 def add_band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str, name: str) -> None:
     """Shade an interval along a line; the band shows and hides with the line of the same legend group `name`."""
+    known = ~(np.isnan(np.asarray(low, dtype=float)) | np.isnan(np.asarray(high, dtype=float)))
+    if not known.any():
+        return
+    x, low, high = (np.asarray(part)[known] for part in (x, low, high))
     figure.add_scatter(
         x=np.concatenate([x, x[::-1]]),
         y=np.concatenate([high, low[::-1]]),

@@ -1,12 +1,14 @@
 """Model cards on pages; a bundled model's is read from its folder, so that Home need not wait for torch."""
 
 import json
+import math
 from html import escape
 from typing import Any
 
 import streamlit as st
 
 from workbench import paths
+from workbench.statistics.words import bracketed
 
 _WORDS = {
     "n_params": "parameters",
@@ -70,8 +72,9 @@ def measured(value: Any) -> str:
     """A metric in words, with its interval and n where it has them."""
     if isinstance(value, dict):
         if {"low", "high"} <= value.keys():
+            ends = value["low"], value["high"]
             value = {k: v for k, v in value.items() if k not in ("low", "high")} | {
-                "95 % interval": f"{value['low']:.3g} to {value['high']:.3g}"
+                "95 % interval": bracketed(*(math.nan if v is None else v for v in ends), ".3g")
             }
         return ", ".join(f"{name} {measured(v)}" for name, v in value.items())
     return f"{value:.4g}" if isinstance(value, float) else _spelt(value)

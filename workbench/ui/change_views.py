@@ -21,6 +21,7 @@ from workbench.comparison.transfer import QUESTIONS
 from workbench.errors import WorkbenchError
 from workbench.figures import change as draw
 from workbench.figures.style import visible
+from workbench.statistics.words import bracketed
 from workbench.subjects import Subject, resolve
 from workbench.ui.charts import chart, downloads
 from workbench.ui.coloured_text import coloured_text
@@ -79,7 +80,7 @@ def text(base: Subject, tuned: Subject) -> None:
     rows["measure"] = rows["measure"].map(names)
     st.markdown(f"**Over {len(whole.texts)} texts**: four paragraphs of prose and four requests, nats a token")
     st.dataframe(rows, hide_index=True, width="content", column_config=decimals(rows))
-    st.caption("Means over texts with their 95 % intervals (Student).")
+    st.caption("Means over texts with their 95 % intervals (t corrected for skewness).")
     downloads(
         lambda: [
             draw.token_grid(frame["token"].tolist(), frame[c].to_numpy(float), name="nats", title=word)
@@ -106,8 +107,9 @@ def parted(found: list[Parting]) -> None:
     """A row a prompt: what both write alike, the first tokens that differ, and what follows."""
     mean = agreement(found)
     st.markdown(
-        f"Both write **{mean['agreed']:.1f}** tokens alike before they part (95 % interval {mean['low']:.1f} to "
-        f"{mean['high']:.1f}, n = {mean['n']} prompts, up to {LONGEST_WRITTEN} tokens each); "
+        f"Both write **{mean['agreed']:.1f}** tokens alike before they part "
+        f"(95 %: {bracketed(mean['low'], mean['high'], '.1f')}, n = {mean['n']} prompts, "
+        f"up to {LONGEST_WRITTEN} tokens each); "
         f"{mean['never_parted']} never part."
     )
     table = parting_table(found)
@@ -183,7 +185,7 @@ def carried(base: Subject, tuned: Subject) -> None:
     st.caption(
         f"The {escaped(question)}, read by logistic regression at each text's last token; {found.trained} texts to "
         f"train on, {frame['n'].iloc[0]} held out (Wilson intervals). After the last layer the base's probe loses "
-        f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {-lost['high']:.3f} to {-lost['low']:.3f})."
+        f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
     )
     downloads(lambda: [figure], lambda: frame, name="probe-transfer", title=f"Probes of {base.name} on {tuned.name}")
 

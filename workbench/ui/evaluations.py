@@ -11,6 +11,7 @@ from workbench.benchmarks import Results, Suite, compare_results
 from workbench.benchmarks.sources import MADE, SOURCES
 from workbench.benchmarks.tasks import PROMPTS
 from workbench.paths import data_folder
+from workbench.statistics import minimal_detectable_difference, too_few
 from workbench.store import Run, jobs
 from workbench.subjects import resolve
 from workbench.ui import runs as ui
@@ -101,6 +102,29 @@ def missing(suite: Suite) -> list[str]:
     return [task for task in suite.tasks if not here(task)]
 
 
+def detectable(limit: int, *, paired: bool) -> str:
+    """What a number of items can show, in a sentence: from which difference on, or that it can show none."""
+    if too_few(limit):
+        return f":material/warning: **{too_few(limit)}**"
+    least = minimal_detectable_difference(limit, paired=paired)
+    items = "the same items for all models" if paired else "against a model on other items"
+    if pd.isna(least):
+        return (
+            f":material/warning: **{limit} items a task show no difference of accuracies with 80 % power** ({items})."
+        )
+    return (
+        f"With {limit} items a task, accuracies have to differ by about **{least:.2f}** to show ({items}, 80 % power, "
+        "p < 0.05)."
+    )
+
+
+def explain(table: Any) -> None:
+    """Say below a table why rows of it have no interval."""
+    for reason, part in table[table["reason"] != ""].groupby("reason", sort=False):
+        tasks = ", ".join(dict.fromkeys(part["task"]))
+        st.caption(f":material/info: {tasks}: no interval, since {reason}.")
+
+
 def results_of(run: Run) -> dict[str, Results]:
     """What a run has found so far, by the name `workbench.load` takes, in the run's order."""
     found = [p.parent for p in run.folder.glob("*/results.json")]
@@ -178,7 +202,7 @@ def verdict(row: Any, base: str, tuned: str, n_tasks: int) -> str:
     interval = f"95 % interval {signed(row.low)} to {signed(row.high)}, n = {row.n}"
     head = f"**{row.task}** ({row.metric}): "
     if pd.isna(row.low):
-        return head + f"{signed(row.difference)}; one sample gives no interval."
+        return head + f"{signed(row.difference)}, no interval: {row.reason}."
     if row.low <= 0 <= row.high:
         return head + f"no difference shown ({signed(row.difference)}; the {interval}, includes 0)."
     winner, loser = (tuned, base) if (row.difference > 0) == bool(row.higher_is_better) else (base, tuned)

@@ -1,5 +1,6 @@
 """Fine-tuning on a page: the form's fields, and what a finished run changed, item by item."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -105,6 +106,8 @@ def outcome(run: Run) -> None:
 def verdict(change: Change) -> str:
     """One metric in words, as Markdown: before, after, and whether the difference is shown."""
     text = f"**{_words(change.metric)}** {change.base:.3f} → {change.tuned:.3f}: "
+    if math.isnan(change.low):
+        return text + f"{signed(change.difference)}, no interval: {change.reason or 'too few samples'}."
     interval = f"95 % interval {signed(change.low)} to {signed(change.high)}, {p_text(change.p)}, n = {change.n}"
     if not change.shown:
         return text + f"no difference shown ({signed(change.difference)}; the {interval}, includes 0)."

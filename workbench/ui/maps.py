@@ -12,6 +12,7 @@ from workbench.interp.causal.checks import failed
 from workbench.interp.causal.metrics import METRICS
 from workbench.interp.causal.patching import Patching
 from workbench.interp.causal.probing import Probed
+from workbench.statistics.words import bracketed
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
@@ -61,9 +62,9 @@ def probed_numbers(found: Probed) -> None:
     columns = st.columns(4)
     for column, name, value in ((0, "Clean runs", found.clean_metric), (1, "Corrupted runs", found.corrupted_metric)):
         columns[column].metric(name, f"{value.value:+.2f}", help=f"Mean {found.metric_name.replace('_', ' ')}.")
-        columns[column].caption(f"[{value.low:+.2f}, {value.high:+.2f}], n = {value.n}")
+        columns[column].caption(f"{bracketed(value.low, value.high, '+.2f')}, n = {value.n}")
     columns[2].metric("Told apart", f"{found.right.value:.0%}", help="Pairs whose clean run scores above the other.")
-    columns[2].caption(f"[{found.right.low:.0%}, {found.right.high:.0%}], n = {found.right.n}")
+    columns[2].caption(f"{bracketed(found.right.low, found.right.high, '.0%')}, n = {found.right.n}")
     columns[3].metric("Time", f"{found.seconds:.1f} s", help=f"Engine: {found.engine}.")
     dropped = ", ".join(f"{count} {why}" for why, count in found.dropped.items())
     columns[3].caption(f"{found.effect.size * found.n:,} patched runs" + (f"; dropped: {dropped}" if dropped else ""))
@@ -155,10 +156,12 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
         st.markdown(f"**Layer {layer}, {where}**")
         effect = np.asarray(found.effect)[cell]
         if isinstance(found, Probed):
-            st.metric("Effect", f"{effect:.3f}", help=f"95 % bootstrap interval over {found.n} pairs below.")
-            st.caption(
-                f"[{found.low[cell]:.3f}, {found.high[cell]:.3f}], {p_text(float(found.p[cell]))}, n = {found.n}"
+            st.metric(
+                "Effect",
+                f"{effect:.3f}",
+                help=f"Below: 95 % interval over {found.n} pairs, with the span's noise.",
             )
+            st.caption(f"{bracketed(found.low[cell], found.high[cell])}, {p_text(float(found.p[cell]))}, n = {found.n}")
             spread = draw.distribution(found.samples[(slice(None), *cell)], found.effect[cell])
             chart(spread, key="spread", name="distribution", alt="The effect of this patch in every pair")
         else:

@@ -4,6 +4,7 @@ import streamlit as st
 
 from workbench.benchmarks.needs import TaskNeeds, task_needs
 from workbench.interp.causal.interventions import KINDS, parse_heads
+from workbench.statistics.words import bracketed
 from workbench.ui.charts import downloads
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -51,7 +52,7 @@ print(found.to_frame(), found.to_frame(found.greedy))
 def _shown(found: TaskNeeds) -> None:
     intact = found.intact
     st.markdown(
-        f"Intact {found.metric} {intact.value:.3f} [{intact.low:.3f}, {intact.high:.3f}], n = {intact.n}; "
+        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n}; "
         f"{found.tested} of {found.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
         "one, in nats."
     )

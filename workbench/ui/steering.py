@@ -3,6 +3,7 @@
 import streamlit as st
 
 from workbench.interp.causal.interventions import cost_of
+from workbench.statistics.words import bracketed
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Intervention, apply
 from workbench.ui.generation import continuation
@@ -31,7 +32,7 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         delta_arrow="off",
     )
     st.caption(
-        f"before {cost.base:.3f}; change [{signed(cost.low)}, {signed(cost.high)}], {p_text(cost.p)}, n = {cost.n} "
+        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, {p_text(cost.p)}, n = {cost.n} "
         "paragraphs"
     )
     if not keep:

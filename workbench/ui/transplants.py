@@ -8,6 +8,7 @@ from workbench.benchmarks import suites
 from workbench.comparison import Carried, Located
 from workbench.comparison.measures import METRICS
 from workbench.figures import transplants as draw
+from workbench.statistics.words import bracketed
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
 from workbench.ui.progress import kept, known, with_progress
@@ -28,7 +29,7 @@ def gain(found: Located, metric: str) -> None:
     columns[0].metric(f"base: {found.base}", f"{d.base:.3f}", help=METRICS[metric])
     columns[1].metric(f"tuned: {found.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
     columns[2].metric("Gain", signed(d.difference))
-    columns[2].caption(f"[{signed(d.low)}, {signed(d.high)}], {p_text(d.p)}, n = {d.n}")
+    columns[2].caption(f"{bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}")
     columns[3].metric("Weights that differ", f"{found.n_changed / found.n_params:.1%}")
     worst = max(found.checks.values())
     columns[3].caption(
@@ -49,7 +50,7 @@ def weights(found: Located, metric: str) -> None:
         st.caption(
             "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
             "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
-            f"Bars: 95 % paired bootstrap, n = {found.n}. Dotted: the mean of {found.draws} random subsets of heads "
+            f"Bars: 95 % paired (Fieller), n = {found.n}. Dotted: the mean of {found.draws} random subsets of heads "
             "and neurons with as many parameters."
         )
     with right:
@@ -88,7 +89,7 @@ def heads(found: Located, metric: str) -> None:
                 column_config=FORMATS,
             )
     st.caption(
-        f"Each head's query, key, value and output weights. Intervals: 95 % paired bootstrap, n = {found.n}; p of no "
+        f"Each head's query, key, value and output weights. Intervals: 95 % paired (Fieller), n = {found.n}; p of no "
         f"change, corrected over the parts of one direction. random: the mean share of {found.draws} random subsets of "
         "as many parameters; p_random: that the head does no more than they do."
     )
@@ -120,11 +121,11 @@ def activations(found: Carried) -> None:
     d = found.gain
     st.caption(
         f"Log-likelihood of the right answer, nats: base {d.base:.3f}, tuned {d.tuned:.3f}, gain "
-        f"{signed(d.difference)} [{signed(d.low)}, {signed(d.high)}], n = {d.n} questions. "
+        f"{signed(d.difference)} {bracketed(d.low, d.high, signed)}, n = {d.n} questions. "
         "Positions are counted from the question's end; *middle* are all between, together, "
         "*answer* the answer's own tokens, *all* every position at once."
     )
-    if d.low <= 0 <= d.high:
+    if not (d.low > 0 or d.high < 0):
         st.warning("The two do not differ on these questions, so there is no gain to have a share of.")
         return
     maps = draw.activation_maps(

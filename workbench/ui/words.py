@@ -39,11 +39,15 @@ def signed(value: float) -> str:
 
 def percent(value: float) -> str:
     """A share in whole per cent; what rounds to nothing has no sign."""
+    if math.isnan(value):
+        return "–"
     return f"{round(100 * value) + 0:.0f}%".replace("-", "−")
 
 
 def p_text(p: float) -> str:
     """A p-value as papers print it."""
+    if math.isnan(p):
+        return "no p"
     return "p < 0.001" if p < 0.001 else "p = " + f"{p:.3f}".rstrip("0").rstrip(".")
 
 

@@ -164,7 +164,7 @@ def compared(found: Attribution, gap: Float[np.ndarray, " n"]) -> Attribution:
     start = start.reshape((-1,) + (1,) * exact.effect.ndim)
     moved = [side.samples - start for side in (estimate, exact)]
     moved = [np.where(np.abs(side) < ROUNDING, 0.0, side) for side in moved]
-    error = cell_statistics(estimate.samples - exact.samples)
+    error = cell_statistics(estimate.samples - exact.samples, per=gap / gap.mean())
     kind = np.full(exact.effect.shape, "not shown to mislead", dtype="<U20")
     alone = exact.n == 1  # nothing to test: both values are this pair's own
     off = (np.abs(error.mean) > found.tolerance) & (alone | (error.p < ALPHA))

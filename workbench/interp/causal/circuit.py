@@ -24,7 +24,7 @@ from workbench.interp.causal.probes import generate, read_probe
 from workbench.interp.causal.probing import require
 from workbench.interp.causal.question import Question, question_of
 from workbench.interp.causal.sweep import Progress
-from workbench.statistics import Estimate, estimate_mean
+from workbench.statistics import Estimate, estimate_mean, estimate_ratio
 from workbench.subjects import Subject
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -232,9 +232,9 @@ def _size(
         chances.append(chance.view_as(possible))
 
     def shares(asked: list[Question], masks: list[Tensor]) -> Estimate:
-        span = float(np.mean([q.span for q in asked]))
         values = [faithfulness(packed, graph, q, mask) for q, mask in zip(asked, masks, strict=True)]
-        return estimate_mean([(value - q.ends[1]) / span for value, q in zip(values, asked, strict=True)])
+        gained = [value - q.ends[1] for value, q in zip(values, asked, strict=True)]
+        return estimate_ratio(gained, [q.span for q in asked])
 
     return Size(
         size,
@@ -267,7 +267,8 @@ def _edges(
         }
     )
     lost = exact_losses(packed, graph, judges, where[:verify])
-    exact = [estimate_mean(column) for column in lost.T]
+    spans = np.array([q.span for q in judges])
+    exact = [estimate_ratio(column, spans / spans.mean()) for column in lost.T]
     inside = _first(order, graph.possible(), chosen)
     needed = minimality(packed, graph, judges, inside, where[:verify])
     for prefix, name, estimates in (("", "exact", exact), ("needed_", "needed", needed)):

@@ -10,7 +10,7 @@ from torch import Tensor
 from workbench.interp.causal.edges import Graph, edge_effects, faithfulness
 from workbench.interp.causal.packed import PackedEngine
 from workbench.interp.causal.question import Question
-from workbench.statistics import Estimate, estimate_mean, largest_share
+from workbench.statistics import Estimate, estimate_mean, estimate_ratio, largest_share
 
 MATTERS = 0.01
 """Share of the metric from which on an edge counts as missed."""
@@ -78,12 +78,12 @@ def minimality(
     packed: PackedEngine, graph: Graph, questions: list[Question], inside: Tensor, edges: list[tuple[int, int]]
 ) -> list[Estimate]:
     """What the circuit's faithfulness loses without one of its edges (Wang et al. 2022: each part should be needed)."""
-    span = float(np.mean([q.span for q in questions]))
+    spans = np.array([q.span for q in questions])
     whole = np.array([faithfulness(packed, graph, q, inside) for q in questions])
     found = []
     for edge in edges:
         mask = inside.clone()
         mask[edge] = False
         less = np.array([faithfulness(packed, graph, q, mask) for q in questions])
-        found.append(estimate_mean((whole - less) / span))
+        found.append(estimate_ratio(whole - less, spans))
     return found

@@ -217,8 +217,7 @@ def needed_heads(
         samples.append(clean - values)
         if progress is not None:
             progress((done + 1) / len(made.items), f"pair {done + 1} of {len(made.items)}")
-    whole = float(np.mean(intact))
-    found = cell_statistics(np.stack(samples) / whole)
+    found = cell_statistics(np.stack(samples), per=np.array(intact))
     return Needed(
         subject.name,
         subject.hash,

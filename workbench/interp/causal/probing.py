@@ -218,7 +218,7 @@ def summary(
     shape = (-1,) + (1,) * (values.ndim - 1)
     samples = (values - corrupted.reshape(shape)) / span
     unpatched = (corrupted if settings.direction == "denoising" else clean).reshape(shape)
-    change: Cells = cell_statistics((values - unpatched) / span)
+    change: Cells = cell_statistics(values - unpatched, per=clean - corrupted)
     offset = samples.mean(0) - change.mean
     return Probed(
         subject=subject.name,

@@ -1,0 +1,39 @@
+"""Intervals, paired tests and detectable differences (after Miller 2024, "Adding Error Bars to Evals").
+
+Scores are one number a sample. A weighted mean (bits per byte, by bytes) is the ratio sum(w s) / sum(w). Which method
+each number of the workbench has, and how often its interval holds the true value, is in `docs/intervals.md`.
+"""
+
+from workbench.statistics.cells import cell_statistics, gain_shares, map_correlation
+from workbench.statistics.estimates import estimate_aggregate, estimate_mean
+from workbench.statistics.means import Scores, estimate_ratio, mean_interval
+from workbench.statistics.multiple import benjamini_hochberg
+from workbench.statistics.paired import paired_counts, paired_difference
+from workbench.statistics.power import detection_power, minimal_detectable_difference, too_few
+from workbench.statistics.proportions import largest_share, mcnemar, tango, wilson
+from workbench.statistics.records import FEWEST, Cells, Difference, Estimate
+
+__all__ = [
+    "FEWEST",
+    "Cells",
+    "Difference",
+    "Estimate",
+    "Scores",
+    "benjamini_hochberg",
+    "cell_statistics",
+    "detection_power",
+    "estimate_aggregate",
+    "estimate_mean",
+    "estimate_ratio",
+    "gain_shares",
+    "largest_share",
+    "map_correlation",
+    "mcnemar",
+    "mean_interval",
+    "minimal_detectable_difference",
+    "paired_counts",
+    "paired_difference",
+    "tango",
+    "too_few",
+    "wilson",
+]
