@@ -274,7 +274,7 @@ def test_an_adapter_whose_base_has_changed_is_refused(base, tmp_path):
     [
         ({"rank": 4}, r"\[lora\] does not know rank; it knows alpha, dropout, r, targets"),
         ({"r": 0}, "r is 0"),
-        ({"dropout": 1.0}, "dropout 1.0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
         ({"targets": ["nowhere"]}, "cannot be adapted"),
     ],
 )
@@ -371,8 +371,8 @@ def test_an_empty_set_says_so(tmp_path, kind):
         (PETS, {"prompt": "Label:"}, r"lacks \{text\}"),
         (PETS, {"max_length": 3}, "All .* training examples of .* are longer than 3 tokens; raise max_length"),
         (PETS, {"max_length": "long"}, "max_length is 'long'"),
-        (PETS, {"colour": 1}, r"\[task\] does not know colour for classification"),
-        (PETS, {"kind": "poetry"}, "kind 'poetry'"),
+        (PETS, {"colour": 1}, r"\[task\] does not know colour; it knows data"),
+        (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],
 )
 def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message):

@@ -9,6 +9,7 @@ import typer
 
 from workbench import cli_causal as causal
 from workbench import cli_reading as reading
+from workbench import cli_recipes as recipes
 from workbench import cli_transplants as transplants
 from workbench.errors import WorkbenchError
 from workbench.terminal import Json, Model, err, out
@@ -67,11 +68,13 @@ def train(
     background: Annotated[bool, typer.Option(help="Start it as a process of its own and return.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes."""
-    from dataclasses import replace
+    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes.
 
+    `workbench recipe keys` lists every key of a recipe with its type, range and default; `workbench recipe check`
+    looks one over.
+    """
     from workbench.store import Store, followers, jobs
-    from workbench.training import Recipe, carry_out, many, start
+    from workbench.training import Recipe, carry_out, changed, many, start
 
     if (recipe is None) == (resume is None):
         raise WorkbenchError("Name either a recipe to train or, with --resume, a run to go on with.")
@@ -79,7 +82,7 @@ def train(
     if resume is None:
         found = Recipe.read(recipe or "")
         if steps is not None:
-            found = replace(found, train=replace(found.train, steps=steps))
+            found = changed(found, steps=steps)
         if dry_run:
             _dry_run(found, as_json)
             return
@@ -324,6 +327,7 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
+app.add_typer(recipes.app, name="recipe")
 for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit, causal.linear):
     app.command()(_command)
 for _command in (reading.attribution, reading.lens, reading.inputs):

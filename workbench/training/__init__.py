@@ -18,30 +18,36 @@ def train(recipe: "str | Recipe", **changes: Any) -> "Run":
     `recipe` is a TOML file, a name on the `models/` shelf, or a `Recipe`. Gives the finished run; its model is
     `workbench.load("run:" + run.id)`.
     """
-    from dataclasses import replace
-
     from workbench.store import Store
 
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found = replace(found, train=replace(found.train, **changes))
+    found = changed(found, **changes)
     store = Store()
     return carry_out(start(found, store), store)
 
 
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other values in `[train]`. Raises `WorkbenchError` for a key or a value that it does not take."""
+    values = recipe.to_dict()
+    return Recipe.from_dict({**values, "train": {**values["train"], **changes}})
+
+
 def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
-    """The queued run of a recipe."""
+    """The queued run of a recipe. Raises `WorkbenchError` before anything is recorded where it could not be done."""
+    from workbench.training.checks import check
+
+    recipe = check(recipe)
     return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
 
 
 def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
     """Train a recipe once with each position encoding; `result["runs"]` of the run names the five."""
-    from dataclasses import replace
-
     from workbench.store import Store
+    from workbench.training.checks import check
     from workbench.training.encodings import run_recipe
 
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found, store = replace(found, train=replace(found.train, **changes)), Store()
+    found, store = check(changed(found, **changes)), Store()
     with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
         tracker.result = run_recipe(found.to_dict(), tracker)
     return store.get(tracker.run_id)

@@ -12,6 +12,7 @@ import torch
 
 from workbench import paths
 from workbench.training import checkpoints, resources
+from workbench.training.checks import check
 from workbench.training.loop import Batch, Stepper, Trainee
 from workbench.training.recipe import Optimisation, Recipe
 
@@ -67,6 +68,7 @@ def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, 
 
     Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little memory.
     """
+    recipe = check(recipe)
     trainee, batch = _work(recipe, progress)
     settings = recipe.train
     stepper = Stepper(trainee, settings)
