@@ -14,6 +14,7 @@ from workbench.interp.causal.patching import DIRECTIONS, SITES
 from workbench.interp.causal.probes import available_probes, read_probe
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.notices import warn
 from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -148,10 +149,10 @@ except LengthError as error:
     unequal(error)
     st.stop()
 except WorkbenchError as error:
-    st.warning(str(error), icon=":material/block:")
+    warn(error)
     st.stop()
 for warning in warnings(subject, *question[:2]) if isinstance(question, tuple) else ():
-    st.warning(warning)
+    warn(warning)
 numbers(found)
 figures = maps(found) + misled(found)
 if found.exact is not None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.terminal import Json, Model, bar, check_out, err, out, plain, print_json, show
 
 Site = Annotated[
     str,
@@ -157,6 +157,7 @@ def ablate(
     from workbench.interp.causal.interventions import parse_heads
     from workbench.subjects import load
 
+    check_out(file)
     change = ablation(load(model), parse_heads(heads), kind=kind, name=name, base=model)
     kept = change.save()
     if file is not None:

@@ -18,6 +18,10 @@ LONGEST = 12
 """Tokens within which a character must be whole: it has four bytes at most, and a token may end amid the next."""
 
 
+class TokenCountError(WorkbenchError):
+    """A text that should be one token is none or several."""
+
+
 @dataclass(eq=False)
 class Subject:
     """One type for every model, wherever the weights came from.
@@ -110,7 +114,7 @@ class Subject:
     def answer_id(self, text: str, what: str = "answer") -> int:
         """The one token that `text` is, exactly as it continues a prompt (mind the leading space).
 
-        Raises `WorkbenchError` when it is none or several, showing how it splits.
+        Raises `TokenCountError` when it is none or several, showing how it splits.
         """
         return self.answer_ids(text, what)[0]
 
@@ -119,7 +123,7 @@ class Subject:
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         if not ids or (len(ids) > 1 and not several):
             parts = " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
-            raise WorkbenchError(
+            raise TokenCountError(
                 f"The {what} {text!r} is {len(ids)} tokens for {self.name} ({parts}); give a single token"
                 + ("." if text.startswith(" ") or not text else f", perhaps {' ' + text!r} with its leading space.")
             )

@@ -9,7 +9,21 @@ if TYPE_CHECKING:
 
     from workbench.store import Run, Store, Tracker
 
-__all__ = ["Recipe", "carry_out", "job_kind", "parent_of", "resume", "runner", "start", "train", "train_encodings"]
+TRAINING = ("train", "finetune", "study")
+"""The kinds of runs that `resume` goes on with."""
+
+__all__ = [
+    "TRAINING",
+    "Recipe",
+    "carry_out",
+    "job_kind",
+    "parent_of",
+    "resume",
+    "runner",
+    "start",
+    "train",
+    "train_encodings",
+]
 
 
 def train(recipe: "str | Recipe", **changes: Any) -> "Run":
@@ -61,15 +75,24 @@ def resume(run_id: str) -> "Run":
     from workbench.store import Store
 
     store = Store()
-    return carry_out(store.reopen(run_id), store)
+    return carry_out(store.reopen(run_id, TRAINING), store)
 
 
 def carry_out(run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker) -> "Run":
     """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
-    work = runner(Recipe.from_dict(run.config))
+    work = work_of(run)
     with store.running(store.begin(run.id)) as tracker:
         tracker.result = work(run.config, shown(tracker))
     return store.get(run.id)
+
+
+def work_of(run: "Run") -> "Callable[[dict[str, Any], Any], dict[str, Any]]":
+    """The function that does a training run: one model, or a study of several."""
+    if run.kind == "study":
+        from workbench.training.encodings import run_recipe
+
+        return run_recipe
+    return runner(Recipe.from_dict(run.config))
 
 
 def job_kind(recipe: Recipe) -> str:

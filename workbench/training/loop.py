@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,20 +37,21 @@ FLUSH = {"cuda": 16}
 
 @dataclass
 class Trainee:
-    """What is trained and where it stands: `first` is the step to go on from."""
+    """What is trained and where it stands: `first` is the step to go on from, `folder` the checkpoint of that step."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     first: int = 0
+    folder: Path | None = None
 
 
 def resumed(tracker: Tracker) -> Trainee | None:
-    """The newest checkpoint in the run's folder, or None for a fresh run."""
-    found = checkpoints.saved(tracker.folder)
-    if not found:
+    """The newest whole checkpoint in the run's folder, or None for a fresh run."""
+    found = checkpoints.newest_whole(tracker.folder)
+    if found is None:
         return None
-    model = AutoModelForCausalLM.from_pretrained(found[-1], dtype=torch.float32)
-    return Trainee(model, AutoTokenizer.from_pretrained(found[-1]), checkpoints.step_of(found[-1]))
+    model = AutoModelForCausalLM.from_pretrained(found, dtype=torch.float32)
+    return Trainee(model, AutoTokenizer.from_pretrained(found), checkpoints.step_of(found), found)
 
 
 def precision(wanted: str) -> str:
@@ -196,7 +198,7 @@ def fit(
     Logs loss (nats a token), validation_loss, lr, grad_norm, tokens_per_s, mfu and memory_gb; writes checkpoints into
     the run's folder. Raises `WorkbenchError` when the loss is no longer a number; the last checkpoint is then whole.
     """
-    saved = checkpoints.state(checkpoints.saved(tracker.folder)[-1]) if trainee.first else None
+    saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = Stepper(trainee, settings, saved)
     main = stepper.accelerator.is_main_process
     if main:

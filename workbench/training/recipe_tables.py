@@ -167,7 +167,9 @@ class Optimisation:
     )
     eval_tokens: Annotated[Count, Field(description="Held-out tokens that are looked at.")] = 32_768
     checkpoint_every: Annotated[Count, Field(title="Save every", description="Steps between two checkpoints.")] = 500
-    keep: Annotated[StrictInt, Field(ge=1, description="Last checkpoints that stay, beside the best.")] = 3
+    keep: Annotated[
+        StrictInt, Field(ge=1, description="Last checkpoints that stay (two at least), beside the best.")
+    ] = 3
     series: Annotated[
         StrictInt, Field(ge=0, description="Checkpoints that stay evenly over the logarithm of the steps.")
     ] = 0

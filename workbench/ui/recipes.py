@@ -10,6 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.training import Recipe, schema
 from workbench.training.recipe import find
 from workbench.ui import finetuning
+from workbench.ui.notices import fault
 from workbench.ui.runs import pressed
 
 
@@ -26,7 +27,7 @@ def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | Non
             chosen = _buttons(recipe, f"{name} {as_text}")
             return (chosen, checked(edited())) if chosen else None
     except WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+        fault(error)
         return None
 
 
