@@ -1,5 +1,6 @@
 """Runs whose newest checkpoint, or whose database, is damaged; and runs that are stopped from outside."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.test_resume import losses
@@ -114,6 +116,26 @@ def test_only_a_training_run_is_resumed_as_one():
     with pytest.raises(WorkbenchError, match=rf"of the kind eval, .* workbench eval --resume {run.id}"):
         wb.resume(run.id)
     assert store.get(run.id) == run.__class__(**{**vars(store.get(run.id)), "status": "interrupted", "error": "cut"})
+
+
+def test_an_evaluation_is_resumed_from_the_command_line_and_what_it_scored_is_not_scored_again():
+    from workbench.benchmarks import Results
+    from workbench.benchmarks.run import run_job
+    from workbench.cli import app
+
+    store = Store()
+    config = {"models": ["shelf-base"], "suite": ["repeat", "agreement"], "limit": 4}
+    with store.record("eval", "whole", config) as tracker:
+        tracker.result = whole = run_job(config, tracker)
+    run = store.create("eval", "cut", config)
+    folder = Results.read(whole["models"]["shelf-base"]["folder"]).save(run.folder / "shelf-base")
+    before = (folder / "results.json").stat().st_mtime_ns, json.loads((folder / "results.json").read_text())["rows"]
+    store.finish(run.id, "interrupted")
+    done = CliRunner().invoke(app, ["eval", "--resume", run.id, "--json"])
+    assert done.exit_code == 0, done.exception
+    again = json.loads(done.stdout)
+    assert again["run"] == run.id and again["models"]["shelf-base"]["rows"] == before[1]
+    assert store.get(run.id).status == "done"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
