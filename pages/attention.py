@@ -19,7 +19,7 @@ from workbench.ui.cut import cut
 from workbench.ui.fragment import fragment
 from workbench.ui.links import page_link
 from workbench.ui.look import PROMPT, look
-from workbench.ui.notices import notices
+from workbench.ui.notices import fault, notices
 from workbench.ui.one_head import VIEWS, show_view
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -88,7 +88,7 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
         try:
             show_view(str(view), found, layer, head, names)
         except WorkbenchError as error:
-            st.error(str(error), icon=":material/error:")
+            fault(error)
     with left:
         st.markdown(f"**All {len(names)} heads**")
         st.caption("Click one to open it. Rows of a picture attend to its columns; darker is more attention.")

@@ -14,7 +14,7 @@ from workbench.interp.causal.patching import DIRECTIONS, SITES
 from workbench.interp.causal.probes import available_probes, read_probe
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
-from workbench.ui.notices import notices
+from workbench.ui.notices import notices, warn
 from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -149,7 +149,7 @@ except LengthError as error:
     unequal(error)
     st.stop()
 except WorkbenchError as error:
-    st.warning(str(error), icon=":material/block:")
+    warn(error)
     st.stop()
 notices(warnings(subject, *question[:2], question[2:]) if isinstance(question, tuple) else found.estimate.warnings)
 numbers(found)

@@ -20,6 +20,7 @@ from workbench.ui import evaluations as ev
 from workbench.ui import runs as ui
 from workbench.ui import samples
 from workbench.ui.charts import chart, downloads
+from workbench.ui.notices import plain, warn
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import choices
 from workbench.ui.words import duration, escaped, p_text, short_names, value_text
@@ -84,7 +85,7 @@ def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None
             "that has them, or connect to the network; else they are skipped and listed as such."
         )
     for broken in (s for s in suites().values() if s.problem):
-        st.caption(f":material/warning: {broken.problem}")
+        st.caption(f":material/warning: {plain(broken.problem)}")
 
 
 def expected(models: list[str], tasks: list[str], limit: int, variants: list[str]) -> str:
@@ -287,7 +288,7 @@ def show(run: Run) -> None:
     results = {name: found for name, found in ev.results_of(run).items() if found.rows}
     for name, found in results.items():
         for task, why in found.skipped:
-            st.caption(f":material/cloud_off: {name}: {task} was skipped. {why}")
+            st.caption(f":material/cloud_off: {plain(f'{name}: {task} was skipped. {why}')}")
     if not results:
         st.caption("This run ended before its first task was scored.")
         return
@@ -306,7 +307,7 @@ def show(run: Run) -> None:
     try:
         views[view or "Scores"](run, results)
     except WorkbenchError as error:
-        st.warning(str(error))
+        warn(error)
 
 
 st.title("How good is it, and is the other one better?")

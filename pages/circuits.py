@@ -16,6 +16,7 @@ from workbench.subjects.intervention import apply
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
 from workbench.ui.needs import task_heads
+from workbench.ui.notices import warn
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -175,7 +176,7 @@ try:
             lambda report: wb.needed_heads(subject, probe, n=PAIRS, progress=report),
         )
 except WorkbenchError as error:
-    st.warning(str(error), icon=":material/block:")
+    warn(error)
     st.stop()
 needed(found)
 significant: pd.DataFrame = found.to_frame().query("p < 0.05 and loss > 0")

@@ -24,6 +24,7 @@ from workbench.ui import runs as ui
 from workbench.ui import samples
 from workbench.ui.change_views import TEXT, measured
 from workbench.ui.charts import chart, downloads
+from workbench.ui.notices import warn
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_two
 from workbench.ui.words import plain_name, short_names
@@ -86,7 +87,7 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     try:
         table = compared(found, base, tuned, run.id)
     except WorkbenchError as error:
-        st.warning(str(error))
+        warn(error)
         return
     short = short_names((base, tuned))
     base, tuned = short[base], short[tuned]
@@ -181,7 +182,7 @@ def patterns(base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, i
     try:
         pair = [read(subject.hash, text, subject) for subject in (base, tuned)]
     except WorkbenchError as error:
-        st.warning(str(error))
+        warn(error)
         return
     for side, column, found in zip(("base", "tuned"), st.columns(2, gap="medium"), pair, strict=True):
         with column:

@@ -17,6 +17,7 @@ from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
 from workbench.ui.evaluations import decimals
 from workbench.ui.links import page_link
+from workbench.ui.notices import note
 from workbench.ui.progress import known, with_progress
 from workbench.ui.snippets import same_in_python
 from workbench.ui.words import p_text, plain_name, signed
@@ -66,7 +67,7 @@ def answered(run: Run) -> None:
     try:
         found = with_progress(key, lambda report: behaviour_series(run, progress=report))
     except WorkbenchError as error:
-        st.info(str(error), icon=":material/info:")
+        note(error)
         return
     figures = []
     metrics = list(dict.fromkeys(found["metric"]))
@@ -106,7 +107,7 @@ def changed(run: Run) -> None:
     try:
         found = with_progress(key, lambda report: checkpoint_series(run, against=against, progress=report))
     except WorkbenchError as error:  # here, since a fragment runs again by itself
-        st.info(str(error), icon=":material/info:")
+        note(error)
         return
     values, places, steps = found.grid(measure)
     figure = draw_change.over_time(values, places, steps, name=MEASURES[measure], what=PARTS[measure])
@@ -142,7 +143,7 @@ if run is None or run.kind == "train":
     try:
         learned(chosen, run, task)
     except WorkbenchError as error:
-        st.info(str(error), icon=":material/info:")
+        note(error)
     snippet = f"""\
 from workbench.comparison.dynamics import dynamics
 

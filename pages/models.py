@@ -11,6 +11,7 @@ from workbench.ui.charts import chart
 from workbench.ui.fragment import fragment
 from workbench.ui.generation import MOST, continuation
 from workbench.ui.links import page_link
+from workbench.ui.notices import fault
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import cached_load, pick_name
 
@@ -92,7 +93,7 @@ def write(subject: wb.Subject) -> None:
     try:
         text = continuation(subject, prompt or "", n=n, temperature=temperature, seed=int(seed))
     except wb.WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+        fault(error)
         return
     with st.container(border=True):
         st.text(f"{prompt}{text}")

@@ -9,12 +9,12 @@ from workbench.errors import WorkbenchError
 from workbench.interp.causal.pairs import LengthError
 from workbench.interp.causal.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
 from workbench.interp.causal.probes import available_probes, generate, read_probe
-from workbench.interp.causal.probing import Probed
+from workbench.interp.causal.probing import Probed, UnableError
 from workbench.interp.causal.sites import WINDOWED
 from workbench.ui.alignment import alignment
 from workbench.ui.links import page_link
 from workbench.ui.maps import explore, numbers, picture, probed_numbers
-from workbench.ui.notices import notices
+from workbench.ui.notices import notices, warn
 from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.progress import with_progress
 from workbench.ui.snippets import same_in_python
@@ -168,8 +168,8 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
                 key, lambda report: wb.probe(subject, name, n=n, anyway=anyway, progress=report, seen=seen, **how)
             )
         except WorkbenchError as error:
-            st.warning(str(error), icon=":material/block:")
-            if "ask for the map anyway" in str(error):
+            warn(error)
+            if isinstance(error, UnableError):
                 st.button("Sweep anyway", on_click=lambda: st.session_state.update(anyway=(model, name)))
             return
     growing.empty()

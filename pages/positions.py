@@ -10,6 +10,7 @@ from workbench.interp.position.positional import Distances, Encoding
 from workbench.interp.texts import TEXTS
 from workbench.ui.charts import chart, downloads
 from workbench.ui.fragment import fragment
+from workbench.ui.notices import note
 from workbench.ui.position_views import FIRST, VIEWS, in_python
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load, pick_name
@@ -78,7 +79,7 @@ def show_distances(subject: wb.Subject) -> None:
         text = distances(subject.hash, True, subject)
     except wb.WorkbenchError as error:
         text = None
-        st.info(f"Only random tokens: {error}", icon=":material/info:")
+        note(f"Only random tokens: {error}")
     both = [found for found in (random, text) if found is not None]
     n_layers, n_heads = random.mean.shape[:2]
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]

@@ -13,6 +13,7 @@ from workbench.ui import finetuning
 from workbench.ui import runs as ui
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.notices import fault
 from workbench.ui.recipes import recipe_form
 from workbench.ui.snippets import same_in_python
 from workbench.ui.uploads import own_data
@@ -164,7 +165,7 @@ def act(what: str, recipe: Recipe) -> None:
         else:
             begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store())
     except WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+        fault(error)
         return
     ui.follow(begun.id)
 

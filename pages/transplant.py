@@ -12,7 +12,9 @@ from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.interp.causal.probes import available_probes
 from workbench.ui import transplants as view
+from workbench.ui.notices import fault, warn
 from workbench.ui.progress import known, with_progress
+from workbench.ui.registered import registered
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import both_alone, cached_load, pick_two
 
@@ -41,22 +43,30 @@ def controls() -> tuple[str, str, str, int]:
     n = right.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
     if learned and on == learned:
         st.caption("Measured on what this run was trained to answer: its own held-out examples.")
-    return base, tuned, str(on), int(n or 24)
+    return base, tuned, registered(str(on)), int(n or 24)
+
+
+def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
+    """Whether to measure: at once what is quick and usual, all else when a button was pressed; a link cannot press."""
+    usual = on in TASKS or on == "text" or on.startswith(("probe:", "run:"))
+    small = subject.card.n_params < 20_000_000
+    if known(key) or (quick and usual and small) or st.session_state.get("wanted") == key:
+        return True
+    st.info(
+        "Every part of one model is put into the other and the behaviour measured again, both ways: "
+        f"{subject.card.n_layers} layers. A model of 135 M parameters takes minutes; what is found so far shows "
+        "meanwhile.",
+        icon=":material/content_cut:",
+    )
+    st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
+    return False
 
 
 def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
     """The study, computed when asked for and kept for all sessions; what is known so far shows while it grows."""
     first, second = cached_load(base), cached_load(tuned)
     key = view.located_key(first, second, on, n, grain)
-    small = first.card.n_params < 20_000_000 and grain != "heads"
-    if not (known(key) or small or st.session_state.get("wanted") == key):
-        st.info(
-            "Every part of one model is put into the other and the behaviour measured again, both ways: "
-            f"{first.card.n_layers} layers, {n} samples. A model of 135 M parameters takes minutes; what is found so "
-            "far shows meanwhile.",
-            icon=":material/content_cut:",
-        )
-        st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
+    if not wanted(key, first, on, quick=grain != "heads"):
         return None
     growing = st.empty()
 
@@ -115,9 +125,12 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
         help="; ".join(f"{name}: {words}" for name, words in SITES.items()),
     )
     site, first, second = str(site or "resid_pre"), cached_load(base), cached_load(tuned)
+    key = view.carried_key(first, second, on, n, site)
+    if not wanted(key, first, on, quick=True):
+        return
     with both_alone(first, second):
         found = with_progress(
-            view.carried_key(first, second, on, n, site),
+            key,
             lambda report: wb.locate_activations(first, second, on, n=min(n, 24), site=site, progress=report),
         )
     view.activations(found)
@@ -135,7 +148,11 @@ st.caption(
     "Put parts of the tuned model into the base, and parts of the base into the tuned model, and measure how much of "
     "the difference in behaviour comes along: weights, heads, activations, and the line between the two."
 )
-base, tuned, on, n = controls()
+try:
+    base, tuned, on, n = controls()
+except WorkbenchError as error:
+    fault(error)
+    st.stop()
 shown = st.segmented_control(
     "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, label_visibility="collapsed"
 )
@@ -161,4 +178,4 @@ print(wb.evaluate(wb.load(name), "core", limit=50).table())
     else:
         weights(base, tuned, on, n, str(shown))
 except WorkbenchError as error:
-    st.warning(str(error), icon=":material/block:")
+    warn(error)

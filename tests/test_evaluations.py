@@ -119,9 +119,8 @@ def test_text_of_a_model_is_not_read_as_markdown() -> None:
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused_before_it_starts(changes: dict, said: str) -> None:
-    recipe = Recipe.from_dict({"title": "x", "corpus": {"sources": ["a.txt"]}, **changes})
     with pytest.raises(WorkbenchError, match=said):
-        checked(recipe)
+        checked(Recipe.from_dict({"title": "x", "corpus": {"sources": ["generated"]}, **changes}))
 
 
 def test_of_a_link_only_what_its_page_can_read_is_taken() -> None:

@@ -267,7 +267,7 @@ def test_an_adapter_whose_base_has_changed_is_refused(base, tmp_path):
     [
         ({"rank": 4}, r"\[lora\] does not know rank; it knows alpha, dropout, r, targets"),
         ({"r": 0}, "r is 0"),
-        ({"dropout": 1.0}, "dropout 1.0"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
         ({"targets": ["nowhere"]}, "cannot be adapted"),
     ],
 )
@@ -309,14 +309,15 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     assert torch.equal(wb.load(exported).model(ids).logits, subject.model(ids).logits)
 
 
-def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(base, tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(base, tmp_path, optimizer):
     data = write(tmp_path / "pets.jsonl", PETS)
-    whole = wb.finetune(recipe(base, data, lora={"r": 4}, decay=0.0, steps=8, checkpoint_every=4))
+    whole = wb.finetune(recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=8, checkpoint_every=4))
     store = Store()
     with store.record("finetune", "two halves", {}) as tracker:
         for steps in (4, 8):
             (tracker.folder / "evaluation" / "tuned.parquet").unlink(missing_ok=True)
-            half = recipe(base, data, lora={"r": 4}, decay=0.0, steps=steps, checkpoint_every=4)
+            half = recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=steps, checkpoint_every=4)
             finetune.run_recipe(half.to_dict(), tracker)
     losses = [store.metrics(i).query("name == 'loss'").set_index("step")["value"] for i in (whole.id, tracker.run_id)]
     assert losses[0].to_dict() == losses[1].to_dict()
@@ -368,8 +369,8 @@ def test_an_empty_set_says_so(tmp_path, kind):
         (PETS, {"prompt": "Label:"}, r"lacks \{text\}"),
         (PETS, {"max_length": 3}, "All .* training examples of .* are longer than 3 tokens; raise max_length"),
         (PETS, {"max_length": "long"}, "max_length is 'long'"),
-        (PETS, {"colour": 1}, r"\[task\] does not know colour for classification"),
-        (PETS, {"kind": "poetry"}, "kind 'poetry'"),
+        (PETS, {"colour": 1}, r"\[task\] does not know colour; it knows data"),
+        (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],
 )
 def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message):

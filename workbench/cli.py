@@ -9,10 +9,11 @@ import typer
 
 from workbench import cli_causal as causal
 from workbench import cli_reading as reading
+from workbench import cli_recipes as recipes
 from workbench import cli_transplants as transplants
 from workbench.errors import WorkbenchError
-from workbench.terminal import Json, Model, err, out
-from workbench.terminal import Shown as _Shown
+from workbench.foreground import in_foreground
+from workbench.terminal import Json, Model, check_out, err, out
 from workbench.terminal import bar as _bar
 from workbench.terminal import plain as _plain
 from workbench.terminal import print_json as _print_json
@@ -68,11 +69,13 @@ def train(
     background: Annotated[bool, typer.Option(help="Start it as a process of its own and return.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes."""
-    from dataclasses import replace
+    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch on many processes.
 
+    `workbench recipe keys` lists every key of a recipe with its type, range and default; `workbench recipe check`
+    looks one over.
+    """
     from workbench.store import Store, followers, jobs
-    from workbench.training import Recipe, carry_out, many, start
+    from workbench.training import TRAINING, Recipe, changed, many, start, work_of
 
     if (recipe is None) == (resume is None):
         raise WorkbenchError("Name either a recipe to train or, with --resume, a run to go on with.")
@@ -80,19 +83,20 @@ def train(
     if resume is None:
         found = Recipe.read(recipe or "")
         if steps is not None:
-            found = replace(found, train=replace(found.train, steps=steps))
+            found = changed(found, steps=steps)
         if dry_run:
             _dry_run(found, as_json)
             return
     if followers.follower():
         many.follow(store)
         return
-    run = store.reopen(resume) if resume else start(found, store)
+    run = store.reopen(resume, TRAINING) if resume else start(found, store)
     if background:
         run = jobs.launch(run, store)
     else:
+        work = work_of(run)
         with _bar(as_json) as report:
-            run = carry_out(run, store, lambda tracker: _Shown(many.lead(tracker), report))
+            run = in_foreground(run, store, lambda tracker: work(run.config, many.lead(tracker)), report)
     result = {"run": run.id, "model": f"run:{run.id}", "status": run.status, **(run.result or {})}
     changes = [] if as_json else result.pop("changes", [])
     _show([result], as_json, title=run.title)
@@ -115,14 +119,21 @@ def _dry_run(recipe: Any, as_json: bool) -> None:
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[list[str], typer.Argument(help="One or more models; with several, the first is the base.")],
-    suite: Annotated[str, typer.Option(help="A suite, a task, or a suite's YAML file.")] = "core",
+    model: Annotated[
+        list[str] | None, typer.Argument(help="One or more models; with several, the first is the base.")
+    ] = None,
+    suite: Annotated[str, typer.Option(help="A suite, a task, or the YAML file of either.")] = "core",
     limit: Limit = 100,
     seed: Annotated[int, typer.Option(help="Of the random subset of items.")] = 0,
     shots: Annotated[
         int | None, typer.Option(help="Solved examples before each question; else the task's own.")
     ] = None,
     vary: Annotated[list[str] | None, typer.Option(help="Also ask so: shots=2, prompt=instructed; repeatable.")] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this evaluation, cut short.")] = None,
+    trust_tasks: Annotated[
+        bool,
+        typer.Option("--trust-tasks", help="Let task files run the Python that they name. Only of people you trust."),
+    ] = False,
     file: Annotated[Path | None, typer.Option("--out", help="Write a self-contained HTML report here.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -130,19 +141,31 @@ def evaluate(
     from workbench.benchmarks import Results
     from workbench.benchmarks.export import report as page
     from workbench.benchmarks.run import run_job
+    from workbench.benchmarks.user_tasks import trusting
     from workbench.statistics import too_few
     from workbench.store import Store, followers
 
+    model = model or []
+    if bool(model) == (resume is not None):
+        raise WorkbenchError("Name either models to evaluate or, with --resume, an evaluation to go on with.")
+    check_out(file)
     if len(model) > 1 and limit is not None and (why := too_few(limit)):
         err.print(_plain(why))
     config = {"models": model, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
     config["variants"] = vary or []
     if followers.follower():
-        run_job(config, followers.Silent())
+        with trusting(trust_tasks):
+            run_job(config if resume is None else Store().get(resume).config, followers.Silent())
         return
-    with Store().record("eval", f"{suite}: {', '.join(model)}", config) as tracker, _bar(as_json) as report:
-        tracker.result = run_job(config, _Shown(tracker, report))
-    result = {"run": tracker.run_id, **tracker.result}
+    store = Store()
+    if resume is not None:
+        run = store.reopen(resume, ("eval",))
+        model, suite = list(run.config["models"]), str(run.config.get("suite", "core"))
+    else:
+        run = store.create("eval", f"{suite}: {', '.join(model)}", config)
+    with trusting(trust_tasks), _bar(as_json) as report:
+        run = in_foreground(run, store, lambda tracker: run_job(run.config, tracker), report)
+    result: dict[str, Any] = {"run": run.id, **(run.result or {})}
     if file:
         found = {name: Results.read(record["folder"]) for name, record in result["models"].items()}
         file.write_text(page(found, title=f"{suite}: {', '.join(found)}"), encoding="utf-8")
@@ -175,6 +198,7 @@ def attention(
     from workbench.interp import attention as read
     from workbench.subjects import load
 
+    check_out(file)
     found = read(load(model), prompt)
     pattern = found.head(layer, head)
     written = None if file is None else str(found.to_html(file, layer=layer, head=head))
@@ -352,6 +376,7 @@ def bench(
         _show(found["rows"], False, title=f"{name}, {found['machine']}")
 
 
+app.add_typer(recipes.app, name="recipe")
 for _command in (causal.patch, causal.probe, causal.needs, causal.ablate, causal.circuit, causal.linear):
     app.command()(_command)
 for _command in (reading.attribution, reading.lens, reading.inputs):

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.terminal import Json, Model, bar, out, print_json, show, warn
+from workbench.terminal import Json, Model, bar, check_out, out, print_json, show, warn
 
 Site = Annotated[
     str,
@@ -174,6 +174,7 @@ def ablate(
     from workbench.interp.causal.interventions import parse_heads
     from workbench.subjects import load
 
+    check_out(file)
     change = ablation(load(model), parse_heads(heads), kind=kind, name=name, base=model)
     kept = change.save()
     if file is not None:

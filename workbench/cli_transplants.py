@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from workbench.statistics.words import bracketed
-from workbench.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.terminal import Json, Model, bar, check_out, err, out, plain, print_json, show
 
 On = Annotated[
     str, typer.Option(help="The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text.")
@@ -73,6 +73,7 @@ def transplant(
     """Keep an intervention that brings parts of one model into another; it loads as edit:NAME everywhere."""
     from workbench.comparison import transplant as make
 
+    check_out(file)
     change = make(base, donor, parts, name=name, alpha=alpha)
     kept = change.save()
     if file is not None:
@@ -96,6 +97,7 @@ def report(
     from workbench.comparison.report import report as measure
     from workbench.figures.export import write_page
 
+    check_out(file)
     with bar(as_json) as shown:
         found = measure(base, tuned, suite=suite, limit=limit, on=on, n=n, grain=grain, seed=seed, progress=shown)
     write_page(found.to_html(), file)

@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from workbench.errors import WorkbenchError
 
 out, err = Console(), Console(stderr=True)
 
@@ -32,6 +35,23 @@ class Shown:
         """Tell both how far the work is."""
         self._report(fraction, message)
         self._tracker.progress(fraction, message)
+
+
+def check_out(path: Path | None) -> None:
+    """Look before any work whether a file can be written where `--out` names one.
+
+    Raises:
+        WorkbenchError: its folder is missing or may not be written to, or it is a folder itself.
+    """
+    if path is None:
+        return
+    path, folder = path.expanduser(), path.expanduser().absolute().parent
+    if path.is_dir():
+        raise WorkbenchError(f"--out {path} is a folder; name a file in it, such as {path / 'result.html'}.")
+    if not folder.is_dir():
+        raise WorkbenchError(f"--out {path}: there is no folder {folder}; make it first, or name another place.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise WorkbenchError(f"--out {path} may not be written; name another place.")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.store import Stopped, Store, Tracker
 from workbench.store.jobs import KINDS
-from workbench.store.tracker import Terminated
+from workbench.store.signals import sigterm_ends
 
 Job = Callable[[dict[str, Any], Tracker], dict[str, Any] | None]
 
@@ -24,8 +24,7 @@ def main(run_id: str) -> int:
     store = Store()
     try:
         run = store.begin(run_id)
-        with store.running(run) as tracker:
-            _end_on_sigterm(tracker)
+        with store.running(run) as tracker, sigterm_ends(tracker):
             tracker.result = _job(run.kind)(run.config, tracker) or tracker.result
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to write it down
     except (Exception, Stopped):  # the store and the log hold it by now
@@ -66,20 +65,6 @@ def _step_back() -> None:
     os.nice(5)
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("10")
-
-
-def _end_on_sigterm(tracker: Tracker) -> None:
-    """Lets SIGTERM unwind the job, so that its `finally` blocks run."""
-    worker = os.getpid()
-
-    def end(_number: int, _frame: Any) -> None:
-        if os.getpid() != worker:  # a forked child, such as a data loader's
-            os._exit(128 + signal.SIGTERM)
-        if not tracker.stopping:  # else it is cleaning up already
-            tracker.stopping = True
-            raise Terminated("the process was told to end (SIGTERM)")
-
-    signal.signal(signal.SIGTERM, end)
 
 
 if __name__ == "__main__":

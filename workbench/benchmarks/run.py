@@ -17,6 +17,7 @@ from workbench.benchmarks.results import Results, plain, sample_frame
 from workbench.benchmarks.shards import Shards
 from workbench.benchmarks.sources import MissingDataError
 from workbench.benchmarks.suites import Suite, find_suite, with_variants
+from workbench.benchmarks.user_tasks import TaskError, check_documents, why_not
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def evaluate(
         for grown in each_task(subject, chosen, results, report, answers):
             results = grown
     if not results.rows:
-        reasons = "; ".join(why for _, why in results.skipped)
-        raise WorkbenchError(f"No task of {chosen.name!r} could run: {reasons}")
+        raise WorkbenchError(_none_ran(chosen, results))
     return results
 
 
@@ -108,7 +108,7 @@ def each_task(
     lm = SubjectLM(subject, cache=cache)
     finished = set(done.config.get("finished", []))
     results = replace(done, skipped=[])
-    count = len(suite.tasks)
+    count, broken = len(suite.tasks), 0
     for number, name in enumerate(suite.tasks):
         label = f"{subject.name} · {name} {number + 1}/{count}"
         report(number / count, label)
@@ -117,7 +117,8 @@ def each_task(
             began, lm.n_known = time.perf_counter(), 0
             try:
                 results = _grown(results, subject, lm, name)
-            except MissingDataError as error:
+            except (MissingDataError, TaskError) as error:
+                broken += isinstance(error, TaskError)
                 results = replace(results, skipped=[*results.skipped, (name, str(error))])
             else:
                 finished.add(name)
@@ -128,7 +129,14 @@ def each_task(
                         name: round(time.perf_counter() - began, 2),
                     }
         yield results
+    if broken and not results.rows:
+        raise WorkbenchError(_none_ran(suite, results))
     report(1.0, f"{subject.name} · done")
+
+
+def _none_ran(suite: Suite, results: Results) -> str:
+    reasons = "; ".join(why for _, why in results.skipped)
+    return f"No task of {suite.name!r} could run: {reasons}"
 
 
 def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> Results:
@@ -149,21 +157,30 @@ def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> 
 
 
 def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Results:
+    from jinja2 import TemplateError
     from lm_eval.evaluator import evaluate as harness_evaluate
 
     from workbench.benchmarks.scores import rows_and_records
-    from workbench.benchmarks.tasks import data_hash, pick
+    from workbench.benchmarks.tasks import data_hash, is_users, pick
 
     lm.n_truncated = lm.n_unspelt = lm.n_spoilt = 0
     indices = pick(task, results.config["limit"], results.config["seed"])
-    output: Any = harness_evaluate(
-        lm,
-        {"tasks": {name: task}, "groups": {}},
-        samples={name: indices} if indices else None,
-        bootstrap_iters=0,
-        log_samples=True,
-    )
-    rows, records = rows_and_records(name, task, output["samples"][name])
+    users = is_users(task)
+    if users:
+        check_documents(name, task, indices)
+    try:
+        output: Any = harness_evaluate(
+            lm,
+            {"tasks": {name: task}, "groups": {}},
+            samples={name: indices} if indices else None,
+            bootstrap_iters=0,
+            log_samples=True,
+        )
+        rows, records = rows_and_records(name, task, output["samples"][name])
+    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, TemplateError) as error:
+        if not users:
+            raise
+        raise why_not(name, task.config.to_dict(), error) from error
     if note := "; ".join(_limits(lm)):
         rows = [replace(row, note=note) for row in rows]
     return _added(results, name, rows, records, data=data_hash(task), version=task.VERSION)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from workbench.benchmarks.results import TaskScore
+from workbench.benchmarks.tasks import own_requests
 from workbench.data.entities import entity_f1
 from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
 
@@ -39,7 +40,7 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
                 n_unscored=lost + estimate.left_out,
                 higher_is_better=task.higher_is_better().get(metric) is not False,
                 headline=(metric, key) == headline,
-                chance=_chance(logged) if metric.startswith("acc") else None,
+                chance=_chance(task, logged) if metric.startswith("acc") else None,
                 n_clusters=len(set(clusters)) if clusters else None,
             )
         )
@@ -99,8 +100,8 @@ def _estimate(
     return estimate_aggregate(items, aggregate)
 
 
-def _chance(logged: list[Logged]) -> float | None:
-    counts = [len(sample["arguments"]) for sample in logged]
+def _chance(task: Any, logged: list[Logged]) -> float | None:
+    counts = [len(own_requests(task, sample["arguments"])) for sample in logged]
     return sum(1 / count for count in counts) / len(counts) if min(counts) > 1 else None
 
 
@@ -136,20 +137,23 @@ def _record(name: str, task: Any, sample: Logged, metric: str) -> dict[str, Any]
         "scores": json.dumps({m: sample[m] for m in sample["metrics"] if m in sample}, default=str),
         "group": _of_doc(sample, "group"),
         "cluster": _of_doc(sample, "cluster"),
-        "loglikelihoods": json.dumps([None if math.isnan(v) else v for v in _loglikelihoods(sample)]),
+        "loglikelihoods": json.dumps(
+            [None if math.isnan(v) else v for v in own_requests(task, _loglikelihoods(sample))]
+        ),
     }
     return record | (_choice(task, sample) if len(sample["arguments"]) > 1 else _single(sample))
 
 
 def _choice(task: Any, sample: Logged) -> dict[str, Any]:
-    contexts = [arguments[0] for arguments in sample["arguments"]]
+    asked = own_requests(task, sample["arguments"])
+    contexts = [arguments[0] for arguments in asked]
     shared = len(set(contexts)) == 1
-    choices = [a[1] if shared else a[0] + a[1] for a in sample["arguments"]]
+    choices = [a[1] if shared else a[0] + a[1] for a in asked]
     target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
     if isinstance(target, str):
         texts = [choice.strip() for choice in choices]
         target = texts.index(target.strip()) if target.strip() in texts else None
-    values = [v if not math.isnan(v) else -math.inf for v in _loglikelihoods(sample)]
+    values = [v if not math.isnan(v) else -math.inf for v in own_requests(task, _loglikelihoods(sample))]
     prediction = max(range(len(values)), key=values.__getitem__)
     return {
         "input": contexts[0] if shared else "",

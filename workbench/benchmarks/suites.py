@@ -37,17 +37,29 @@ def suites() -> dict[str, Suite]:
 
 
 def find_suite(suite: "str | list[str] | Suite") -> Suite:
-    """The suite of a name, of a YAML file, of one task's name, or of a list of task names."""
+    """The suite of a name, of a YAML file (a suite's or one task's), of one task's name, or of a list of task names."""
     if isinstance(suite, Suite):
         return suite
     if isinstance(suite, list):
         return Suite("custom", tasks=list(suite))
     if suite.endswith((".yaml", ".yml")):
-        return read_suite(Path(suite).expanduser())
+        path = Path(suite).expanduser()
+        return Suite(path.stem, tasks=[str(path)]) if _is_task(path) else read_suite(path)
     found = suites().get(suite, Suite(suite, tasks=[suite]))
     if found.problem:
         raise WorkbenchError(found.problem)
     return found
+
+
+def _is_task(path: Path) -> bool:
+    """Whether a YAML file is a task's own settings rather than a list of tasks."""
+    from workbench.benchmarks.user_tasks import TaskError, read_task
+
+    try:
+        values = read_task(path)
+    except TaskError:  # `read_suite` says what is wrong with it
+        return False
+    return "tasks" not in values and bool({"task", "group", "output_type", "dataset_path"} & set(values))
 
 
 def with_variants(suite: Suite, variants: Sequence[str]) -> Suite:
@@ -80,4 +92,11 @@ def read_suite(path: Path) -> Suite:
     tasks = values.get("tasks") or []
     if not tasks or not all(isinstance(task, str) for task in tasks):
         raise WorkbenchError(f"{path}, line 1: 'tasks' must list at least one task name, all of them text.")
+    tasks = [_beside(path, task) for task in tasks]
     return Suite(values.get("name", path.stem), values.get("description", ""), tasks, str(values.get("version", "1")))
+
+
+def _beside(path: Path, task: str) -> str:
+    """A task file that lies beside the suite that names it, by its path; anything else as it is."""
+    file = path.parent / task
+    return str(file) if task.endswith((".yaml", ".yml")) and file.is_file() else task

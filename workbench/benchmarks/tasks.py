@@ -9,8 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from workbench.benchmarks import sandbox
 from workbench.benchmarks.inside import INSIDE
 from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.user_tasks import TaskError, check_file, read_task, why_not
 from workbench.errors import WorkbenchError
 from workbench.paths import home
 
@@ -31,11 +33,12 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
 
     Raises:
         MissingDataError: its data cannot be had here.
-        WorkbenchError: there is no such task, or its file is broken.
+        TaskError: there is no such task, its file is broken, or it would run code of its own.
     """
     from datasets.exceptions import DatasetsError
 
     quiet()
+    sandbox.install()
     harness = name.startswith(HARNESS)
     name, _, variant = name.partition("@")
     manager, name = _manager_of(name)
@@ -43,7 +46,13 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         tasks = manager.load([name])["tasks"]
     except MissingDataError as error:
         raise MissingDataError(f"{name}: {error}") from error
-    except (OSError, DatasetsError, ValueError) as error:
+    except TaskError:
+        raise
+    except Exception as error:  # of a user's file anything may be wrong; of ours and the harness's only the data
+        if (file := _users_file(manager, name)) is not None and not _data_is_missing(error):
+            raise why_not(name, read_task(file), error) from error
+        if not isinstance(error, OSError | DatasetsError | ValueError):
+            raise
         entry = manager.task_index.get(name)
         data = (entry.cfg or {}).get("dataset_path") if entry else None
         reason = str(error).splitlines()[0]
@@ -57,6 +66,27 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
             _vary(leaf, task, variant, fixed=configured == 0)
     prefix, suffix = HARNESS if harness else "", f"@{variant}" if variant else ""
     return {prefix + leaf + suffix: task for leaf, task in tasks.items()}
+
+
+def _users_file(manager: Any, name: str) -> Path | None:
+    """The file of a task that a user brought; None for ours and the harness's."""
+    entry = manager.task_index.get(name)
+    path = Path(name) if entry is None else entry.yaml_path
+    return None if path is None or manager is _harness() or path.is_relative_to(FOLDER) else path
+
+
+def _data_is_missing(error: Exception) -> bool:
+    from datasets.exceptions import DatasetsError
+
+    return isinstance(error, DatasetsError | OSError)
+
+
+def is_users(task: Any) -> bool:
+    """Whether a task comes from a file that a user brought."""
+    from lm_eval import tasks
+
+    source = Path(str((task.config.metadata or {}).get("config_source", "")))
+    return not any(source.is_relative_to(folder) for folder in (FOLDER, Path(tasks.__file__).parent))
 
 
 def check_task(name: str) -> None:
@@ -133,16 +163,17 @@ def _manager_of(name: str) -> tuple[Any, str]:
     if not name.startswith(HARNESS):
         ours = TaskManager(include_path=folders, include_defaults=False)  # pyright: ignore[reportArgumentType]
         if name in ours.task_index:
+            _check_all(ours, name)
             return ours, name
         if name.endswith((".yaml", ".yml")):
-            _check_file(Path(name))
+            check_file(Path(name))
             return ours, name
     theirs, bare = _harness(), name.removeprefix(HARNESS)
     if bare not in theirs.task_index:
         known = [*(ours.all_tasks if not name.startswith(HARNESS) else []), *theirs.all_tasks]
         close = difflib.get_close_matches(bare, known, 3)
         hint = f"; did you mean {', '.join(close)}?" if close else "; see `workbench.benchmarks.suites()`."
-        raise WorkbenchError(f"There is no task {bare!r}{hint}")
+        raise TaskError(f"There is no task {bare!r}{hint}")
     return theirs, bare
 
 
@@ -153,14 +184,25 @@ def _harness() -> Any:
     return TaskManager()
 
 
-def _check_file(path: Path) -> None:
-    import yaml
-    from lm_eval.tasks._yaml_loader import load_yaml
+def _check_all(manager: Any, name: str) -> None:
+    """Check the user's file behind a name, and those of the tasks that a group or a tag of it holds."""
+    waiting, seen = [name], set()
+    while waiting:
+        entry = manager.task_index.get(waiting.pop())
+        if entry is None or entry.name in seen:
+            continue
+        seen.add(entry.name)
+        path = entry.yaml_path
+        if path is not None and not path.is_relative_to(FOLDER):
+            check_file(path)
+        members = (entry.cfg or {}).get("task")
+        waiting += sorted(entry.tags) if path is None else []
+        for member in members if isinstance(members, list) else []:
+            waiting.append(str(member.get("task", member.get("group"))) if isinstance(member, dict) else str(member))
 
-    try:
-        load_yaml(path, resolve_func=False)
-    except FileNotFoundError as error:
-        raise WorkbenchError(f"{path}: there is no such task file.") from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise WorkbenchError(f"{path}, line {line}: not YAML: {error.problem}.") from error
+
+def own_requests(task: Any, requests: list[Any]) -> list[Any]:
+    """Of one question's requests those of its choices; `acc_mutual_info` asks each once more without the question."""
+    if "acc_mutual_info" in getattr(task, "_metric_fn_list", {}) and len(requests) % 2 == 0:
+        return requests[: len(requests) // 2]
+    return requests

@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from workbench.benchmarks.lm import SubjectLM
 from workbench.benchmarks.scoring import Request, Row, Score, Scorer
-from workbench.benchmarks.tasks import load_tasks, pick
+from workbench.benchmarks.tasks import load_tasks, own_requests, pick
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.probes import generate, read_probe
 from workbench.interp.texts import TEXTS
@@ -192,7 +192,8 @@ def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:
         by_doc: dict[int, list[Any]] = {}
         for instance in task.instances:
             by_doc.setdefault(instance.doc_id, []).append(instance)
-        for instances in by_doc.values():
+        for asked in by_doc.values():
+            instances = own_requests(task, asked)
             keys = [lm.key(*instance.arguments[:2]) for instance in instances]
             right = _right(task, instances)
             if any(key is None for key in keys) or right is None:

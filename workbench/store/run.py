@@ -55,8 +55,9 @@ class Run:
 
 def checkpoints_in(run_folder: Path) -> dict[int, Path]:
     """The folders of a run's checkpoints by step, first step first."""
-    found = sorted((run_folder / "checkpoints").glob("step-*"))
-    return {int(folder.name.removeprefix("step-")): folder for folder in found}
+    found = (run_folder / "checkpoints").glob("step-*")
+    steps = {folder.name.removeprefix("step-"): folder for folder in found if folder.is_dir()}
+    return {int(step): steps[step] for step in sorted(step for step in steps if step.isdecimal())}
 
 
 def read_run(row: Any) -> Run:

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 Runs = list[Run]
 
+DYING = 3.0
+"""Seconds that a resumed run is waited for, in case that its process is just going."""
 LOST = 600.0
 """Seconds of silence after which a run on another host, whose processes we cannot ask, counts as dead."""
 
@@ -98,13 +100,26 @@ class Store:
             table = pd.read_sql(query, connection)
         return table.astype({"step": int, "value": float, "time": float})
 
-    def reopen(self, run_id: str) -> Run:
+    def reopen(self, run_id: str, kinds: Sequence[str] = ()) -> Run:
         """Puts a run that ended before its end back into the queue of this process; its folder and metrics stay.
 
+        A run whose process was killed a moment ago is waited for.
+
+        Args:
+            run_id: The run, or the beginning of its id.
+            kinds: What the caller can go on with; empty for all.
+
         Raises:
-            WorkbenchError: it is at work, or done.
+            WorkbenchError: it is at work, done, or of another kind; it then stays as it was.
         """
         run = self.get(run_id)
+        if kinds and run.kind not in kinds:
+            command = "eval" if run.kind == "eval" else "train"
+            raise WorkbenchError(
+                f"run {run.id} is of the kind {run.kind}, and this goes on with {' or '.join(kinds)}; "
+                f"use workbench {command} --resume {run.id}"
+            )
+        run = self._settled(run)
         ended = runs.c.status.in_(("cancelled", "failed", "interrupted"))
         fresh = {"status": "queued", "stop": False, "error": None, "ended": None, "heartbeat": time.time()}
         if not self.set(run.id, ended, **fresh, **_here()):
@@ -112,6 +127,14 @@ class Store:
                 f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be resumed"
             )
         return self.get(run.id)
+
+    def _settled(self, run: Run) -> Run:
+        """The run once it no longer looks active, or after some seconds: a killed process takes a moment to go."""
+        end = time.monotonic() + DYING
+        while run.active and time.monotonic() < end:
+            time.sleep(0.05)
+            run = self.get(run.id)
+        return run
 
     def forget_metrics(self, run_id: str, after: int) -> None:
         """Drops the metrics of the steps after this one, which a resumed run is about to take again."""

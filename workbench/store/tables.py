@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from workbench.errors import WorkbenchError
+from workbench.store.run import checkpoints_in, runs_folder
 
 SCHEMA = 1
 """Raise it with every change of the tables below; a store that bears a higher number is refused."""
@@ -73,8 +74,10 @@ def open_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
         if _is_sqlite(parsed):
             event.listen(engine, "connect", _on_connect)
+        event.listen(engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown))
         version = _schema_of(engine) or _make_tables(engine)
     except (SQLAlchemyError, ImportError) as error:
+        _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise WorkbenchError(
             f"cannot open the run store {shown} ({reason}); set WORKBENCH_HOME to a folder that you may "
@@ -86,6 +89,34 @@ def open_engine(url: str) -> sa.Engine:
             f"{SCHEMA}); upgrade gpt-workbench, or set WORKBENCH_HOME to another folder"
         )
     return engine
+
+
+def _if_damaged(error: BaseException, shown: str) -> None:
+    """Raise `WorkbenchError` where the database file itself is spoilt: what run folders still hold, and the mend."""
+    if not any(words in str(error) for words in ("file is not a database", "disk image is malformed")):
+        return
+    raise WorkbenchError(
+        f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new one is made at the "
+        "next start), or put a copy of yours in its place"
+    ) from error
+
+
+def _what_is_left() -> str:
+    """In a sentence what lies in the folders of runs, which need no database."""
+    folders = [folder for folder in sorted(runs_folder().iterdir()) if folder.is_dir()]
+    holds = []
+    for folder in folders:
+        steps = list(checkpoints_in(folder))
+        results = [path.parent.name for path in folder.glob("*/results.json")]
+        parts = [f"checkpoints of steps {', '.join(map(str, steps))}"] if steps else []
+        parts += [f"results of {', '.join(results)}"] if results else []
+        if parts:
+            holds.append(f"{folder}: {'; '.join(parts)}")
+    if not holds:
+        return "No run folder holds a checkpoint or a result."
+    return (
+        f"Nothing in the run folders is lost; models load by their folder's path. They hold:\n{chr(10).join(holds)}\n"
+    )
 
 
 def _is_sqlite(url: URL) -> bool:

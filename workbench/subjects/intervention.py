@@ -183,8 +183,6 @@ def apply(subject: Subject, change: Intervention, donor: Subject | None = None) 
             raise WorkbenchError(f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}.")
         assert stream is not None
         _hang(layers[edit.layer], stream.blocks[edit.layer], edit, subject)
-    digest = hashlib.sha256((subject.hash + change.to_json()).encode()).hexdigest()
-        _hang(layers[edit.layer], mapping["blocks"].submodules, edit, subject)
     pin, weights = (
         hashlib.sha256((pinned + change.to_json()).encode()).hexdigest()
         for pinned in (subject.hash, subject.card.sha256)

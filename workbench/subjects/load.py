@@ -140,6 +140,19 @@ def _edit_stamp(name: str) -> str:
         _UNDER_WAY.reset(token)
 
 
+def is_remote(name: str) -> bool:
+    """Whether loading this name would fetch a model from the network: a Hugging Face id that is not on this machine."""
+    from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    if constants.HF_HUB_OFFLINE or name.startswith(("run:", "edit:")):
+        return False
+    try:
+        return _local(name) is None and not isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except (WorkbenchError, HFValidationError):  # no file and no id: loading it says so
+        return False
+
+
 def available() -> list[Available]:
     """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs' checkpoints."""
     shelf = paths.shelf("models")

@@ -1,5 +1,6 @@
 """Writing a model folder whole or not at all: a temporary name, then a rename."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -45,8 +46,10 @@ def save(
             write_card(part, card)
         if also is not None:
             also(part)
+        _to_disk(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        _sync(folder.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have words of their own
         shutil.rmtree(part, ignore_errors=True)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -55,6 +58,21 @@ def save(
             "Free some space or choose a writable folder."
         ) from error
     return folder
+
+
+def _to_disk(folder: Path) -> None:
+    """Have everything in a folder on the disk before the folder gets its name: a power cut then leaves no half."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -19,6 +19,10 @@ SHOWN = 5
 """Pieces of a text named at most, of those that cannot be spelt."""
 
 
+class TokenCountError(WorkbenchError):
+    """A text that should be one token is none or several."""
+
+
 @dataclass(eq=False)
 class Subject:
     """One type for every model, wherever the weights came from.
@@ -124,7 +128,7 @@ class Subject:
     def answer_id(self, text: str, what: str = "answer", *, prompt: str = "") -> int:
         """The one token that `text` is, exactly as it continues a prompt (mind the leading space).
 
-        Raises `WorkbenchError` when it is none or several, showing how it splits.
+        Raises `TokenCountError` when it is none or several, showing how it splits.
         """
         return self.answer_ids(text, what, prompt=prompt)[0]
 
@@ -138,7 +142,7 @@ class Subject:
             parts = " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
             spaced = "" if text.startswith(" ") or not text else f" {text}"
             helps = bool(spaced) and len(self._continued(prompt, spaced)) == 1
-            raise WorkbenchError(
+            raise TokenCountError(
                 f"The {what} {text!r} is {len(ids)} tokens for {self.name} ({parts}); give a single token"
                 + (f", perhaps {spaced!r} with its leading space." if helps else ".")
             )

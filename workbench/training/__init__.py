@@ -9,7 +9,21 @@ if TYPE_CHECKING:
 
     from workbench.store import Run, Store, Tracker
 
-__all__ = ["Recipe", "carry_out", "job_kind", "parent_of", "resume", "runner", "start", "train", "train_encodings"]
+TRAINING = ("train", "finetune", "study")
+"""The kinds of runs that `resume` goes on with."""
+
+__all__ = [
+    "TRAINING",
+    "Recipe",
+    "carry_out",
+    "job_kind",
+    "parent_of",
+    "resume",
+    "runner",
+    "start",
+    "train",
+    "train_encodings",
+]
 
 
 def train(recipe: "str | Recipe", **changes: Any) -> "Run":
@@ -18,30 +32,36 @@ def train(recipe: "str | Recipe", **changes: Any) -> "Run":
     `recipe` is a TOML file, a name on the `models/` shelf, or a `Recipe`. Gives the finished run; its model is
     `workbench.load("run:" + run.id)`.
     """
-    from dataclasses import replace
-
     from workbench.store import Store
 
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found = replace(found, train=replace(found.train, **changes))
+    found = changed(found, **changes)
     store = Store()
     return carry_out(start(found, store), store)
 
 
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other values in `[train]`. Raises `WorkbenchError` for a key or a value that it does not take."""
+    values = recipe.to_dict()
+    return Recipe.from_dict({**values, "train": {**values["train"], **changes}})
+
+
 def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
-    """The queued run of a recipe."""
+    """The queued run of a recipe. Raises `WorkbenchError` before anything is recorded where it could not be done."""
+    from workbench.training.checks import check
+
+    recipe = check(recipe)
     return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
 
 
 def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
     """Train a recipe once with each position encoding; `result["runs"]` of the run names the five."""
-    from dataclasses import replace
-
     from workbench.store import Store
+    from workbench.training.checks import check
     from workbench.training.encodings import run_recipe
 
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found, store = replace(found, train=replace(found.train, **changes)), Store()
+    found, store = check(changed(found, **changes)), Store()
     with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
         tracker.result = run_recipe(found.to_dict(), tracker)
     return store.get(tracker.run_id)
@@ -55,15 +75,24 @@ def resume(run_id: str) -> "Run":
     from workbench.store import Store
 
     store = Store()
-    return carry_out(store.reopen(run_id), store)
+    return carry_out(store.reopen(run_id, TRAINING), store)
 
 
 def carry_out(run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker) -> "Run":
     """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
-    work = runner(Recipe.from_dict(run.config))
+    work = work_of(run)
     with store.running(store.begin(run.id)) as tracker:
         tracker.result = work(run.config, shown(tracker))
     return store.get(run.id)
+
+
+def work_of(run: "Run") -> "Callable[[dict[str, Any], Any], dict[str, Any]]":
+    """The function that does a training run: one model, or a study of several."""
+    if run.kind == "study":
+        from workbench.training.encodings import run_recipe
+
+        return run_recipe
+    return runner(Recipe.from_dict(run.config))
 
 
 def job_kind(recipe: Recipe) -> str:

@@ -1,13 +1,18 @@
 """The checkpoints of a run: Hugging Face folders, the newest with what is needed to go on exactly."""
 
+import hashlib
 import json
+import logging
+import pickle
 import shutil
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.store.run import checkpoints_in
@@ -16,6 +21,11 @@ from workbench.training.recipe import Optimisation
 
 STATE = "training_state.pt"
 FACTS = "training.json"
+CHECKSUMS = "checksums.json"
+DAMAGED = "damaged-"
+"""What the folder of a damaged checkpoint is called from then on, before its step."""
+WITH_STATE = 2
+"""The newest checkpoints that stay with all that a run needs to go on: should one be damaged, there is another."""
 
 
 @cache
@@ -46,13 +56,16 @@ def write(
     """Save the checkpoint of a step under a temporary name first, then drop what the recipe does not keep.
 
     `weights` are the model's where it holds but shards of them.
-    `facts` (tokens seen, validation_loss) lie beside the weights as JSON. Only the newest checkpoint keeps the
-    optimiser's state. Raises `WorkbenchError` when the disk refuses; the previous checkpoint then stays whole.
+    `facts` (tokens seen, validation_loss) lie beside the weights as JSON, and so do the checksums of all files. The
+    last two checkpoints keep the optimiser's state. Raises `WorkbenchError` when the disk refuses; the previous
+    checkpoint then stays whole.
     """
 
     def more(part: Path) -> None:
         torch.save(training, part / STATE)
         (part / FACTS).write_text(json.dumps({"step": step, **facts}))
+        sums = {path.name: _sha256(path) for path in sorted(part.iterdir()) if path.is_file()}
+        (part / CHECKSUMS).write_text(json.dumps(sums, indent=1))
 
     folder = save(run_folder / "checkpoints" / f"step-{step:07d}", model, tokenizer, weights=weights, also=more)
     _tidy(run_folder, settings)
@@ -62,11 +75,11 @@ def write(
 def _tidy(run_folder: Path, settings: Optimisation) -> None:
     found = saved(run_folder)
     losses = {folder: facts(folder).get("validation_loss", float("inf")) for folder in found}
-    stay = {*found[-max(1, settings.keep) :], min(found, key=losses.__getitem__)}
+    stay = {*found[-max(WITH_STATE, settings.keep) :], min(found, key=losses.__getitem__)}
     for folder in found:
         if folder not in stay and step_of(folder) not in series(settings):
             shutil.rmtree(folder, ignore_errors=True)
-        elif folder != found[-1]:
+        elif folder not in found[-WITH_STATE:]:
             (folder / STATE).unlink(missing_ok=True)
 
 
@@ -89,3 +102,67 @@ def facts(folder: Path) -> dict[str, float]:
 def state(folder: Path) -> dict[str, Any]:
     """The optimiser's state of a checkpoint, read with `weights_only=True`."""
     return torch.load(folder / STATE, weights_only=True, map_location="cpu")
+
+
+# -- going on -------------------------------------------------------------------------------------------------
+
+
+def newest_whole(run_folder: Path, say: Callable[[str], None] = logging.getLogger("workbench").warning) -> Path | None:
+    """The newest checkpoint that a run can go on from, None where it has to begin anew; all processes take part.
+
+    Checkpoints that are damaged are set aside under another name, and `say` is told of each in a sentence.
+    """
+    with PartialState().main_process_first():
+        folders = saved(run_folder)
+        for folder in reversed(folders):
+            why = fault(folder)
+            if why is None:
+                return folder
+            if folder != folders[-1] and not (folder / STATE).is_file():
+                continue  # of older checkpoints the weights alone are kept
+            aside = folder.with_name(DAMAGED + folder.name)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
+            say(f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an older one is taken.")
+    return None
+
+
+def fault(folder: Path) -> str | None:
+    """Why a run cannot go on from a checkpoint: a file that is missing, cut or changed; None where it can."""
+    if not (folder / STATE).is_file():
+        return f"{STATE} is missing"
+    if not (folder / CHECKSUMS).is_file():
+        return _fault_without_sums(folder)
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text())
+        pairs = [(folder / name, str(expected)) for name, expected in sums.items()]
+    except (OSError, ValueError, AttributeError):
+        return f"{CHECKSUMS} cannot be read"
+    for path, expected in pairs:
+        if not path.is_file():
+            return f"{path.name} is missing"
+        if _sha256(path) != expected:
+            return f"{path.name} is not what was written"
+    return None
+
+
+def _fault_without_sums(folder: Path) -> str | None:
+    """Of a checkpoint that was written before there were checksums: whether its files can be read at all."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        weights = sorted(folder.glob("*.safetensors"))
+        if not weights:
+            return "its weights are missing"
+        for path in weights:
+            with safe_open(path, "pt") as opened:
+                opened.keys()
+        state(folder)
+    except (OSError, RuntimeError, EOFError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
+        return (str(error) or type(error).__name__).splitlines()[0]
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,6 +12,7 @@ import torch
 
 from workbench import paths
 from workbench.training import checkpoints, resources
+from workbench.training.checks import check
 from workbench.training.loop import Batch, Stepper, Trainee
 from workbench.training.recipe import Optimisation, Recipe
 
@@ -67,6 +68,7 @@ def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, 
 
     Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little memory.
     """
+    recipe = check(recipe)
     trainee, batch = _work(recipe, progress)
     settings = recipe.train
     stepper = Stepper(trainee, settings)
@@ -111,11 +113,11 @@ def _work(recipe: Recipe, progress: Callable[[float, str], None]) -> tuple[Train
 
 
 def _disk_gb(model: torch.nn.Module, settings: Optimisation) -> float:
-    """Weights of every checkpoint that stays, and two moments of the newest."""
+    """Weights of every checkpoint that stays, and two moments of each that a run can go on from."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     due = [s for s in range(1, settings.steps + 1) if checkpoints.due(s, settings)]
-    kept = {*due[-max(1, settings.keep) :], *(set(due) & checkpoints.series(settings))}
-    return 4 * (trained * (len(kept) + 1) + 2 * trained) / 2**30
+    kept = {*due[-max(checkpoints.WITH_STATE, settings.keep) :], *(set(due) & checkpoints.series(settings))}
+    return 4 * trained * (len(kept) + 1 + 2 * min(len(kept), checkpoints.WITH_STATE)) / 2**30
 
 
 def _free_gb(folder: Path) -> float:

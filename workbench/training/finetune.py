@@ -149,11 +149,11 @@ def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:
         base.model.requires_grad_(True)
         return (resumed(tracker) if tracker else None) or Trainee(base.model, base.tokenizer)
     model: Any = lora.adapt(base, lora.Lora.from_dict(recipe.lora), recipe.base)
-    found = checkpoints.saved(tracker.folder) if tracker else []
-    if not found:
+    found = checkpoints.newest_whole(tracker.folder) if tracker else None
+    if found is None:
         return Trainee(model, base.tokenizer)
-    lora.restore(model, found[-1])
-    return Trainee(model, base.tokenizer, checkpoints.step_of(found[-1]))
+    lora.restore(model, found)
+    return Trainee(model, base.tokenizer, checkpoints.step_of(found), found)
 
 
 def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who: str):

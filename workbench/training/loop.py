@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,26 +38,27 @@ FLUSH = {"cuda": 16}
 
 @dataclass
 class Trainee:
-    """What is trained and where it stands: `first` is the step to go on from."""
+    """What is trained and where it stands: `first` is the step to go on from, `folder` the checkpoint of that step."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     first: int = 0
+    folder: Path | None = None
 
 
 def resumed(tracker: Tracker) -> Trainee | None:
-    """The newest checkpoint in the run's folder, or None for a fresh run."""
-    found = checkpoints.saved(tracker.folder)
-    if not found:
+    """The newest whole checkpoint in the run's folder, or None for a fresh run."""
+    found = checkpoints.newest_whole(tracker.folder)
+    if found is None:
         return None
     try:
-        model = read_model(found[-1], f"The checkpoint {found[-1]}").model
+        model = read_model(found, f"The checkpoint {found}").model
     except UNREADABLE as error:
         raise WorkbenchError(
-            f"The checkpoint {found[-1]} cannot be read ({first_line(error)}); delete it, and the run goes on from the "
+            f"The checkpoint {found} cannot be read ({first_line(error)}); delete it, and the run goes on from the "
             "one before."
         ) from error
-    return Trainee(model, AutoTokenizer.from_pretrained(found[-1]), checkpoints.step_of(found[-1]))
+    return Trainee(model, AutoTokenizer.from_pretrained(found), checkpoints.step_of(found), found)
 
 
 def precision(wanted: str) -> str:
@@ -203,7 +205,7 @@ def fit(
     Logs loss (nats a token), validation_loss, lr, grad_norm, tokens_per_s, mfu and memory_gb; writes checkpoints into
     the run's folder. Raises `WorkbenchError` when the loss is no longer a number; the last checkpoint is then whole.
     """
-    saved = checkpoints.state(checkpoints.saved(tracker.folder)[-1]) if trainee.first else None
+    saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = Stepper(trainee, settings, saved)
     main = stepper.accelerator.is_main_process
     if main:

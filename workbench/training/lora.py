@@ -1,44 +1,15 @@
 """Low-rank adaptation (Hu et al. 2021) of a Subject through PEFT: small matrices are trained, its weights stay."""
 
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject, adapter, adapter_weights, resolve
+from workbench.training.recipe_tables import Lora
 
-
-@dataclass(frozen=True)
-class Lora:
-    """The `[lora]` table of a recipe.
-
-    - `r`: rank of each update; `alpha`: the update is scaled by alpha / r; `dropout`: on the adapter's input
-    - `targets`: `all-linear` (every linear layer but the unembedding), or names of layers, such as ["q", "v"]
-    """
-
-    r: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    targets: str | list[str] = "all-linear"
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Lora":
-        """Check and build. Raises `WorkbenchError` naming the word that is wrong."""
-        known = [field.name for field in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise WorkbenchError(f"[lora] does not know {', '.join(unknown)}; it knows {', '.join(sorted(known))}.")
-        found = cls(**values)
-        if not isinstance(found.r, int) or found.r < 1:
-            raise WorkbenchError(f"[lora] r is {found.r!r}; it must be a whole number above 0.")
-        if not 0 <= found.dropout < 1 or found.alpha <= 0:
-            raise WorkbenchError(
-                f"[lora] has alpha {found.alpha!r} and dropout {found.dropout!r}; alpha must be above 0, dropout at "
-                "least 0 and below 1."
-            )
-        return found
+__all__ = ["Lora", "adapt", "lasting", "restore"]
 
 
 def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:

@@ -13,7 +13,8 @@ from workbench.training.recipe import Optimisation
 def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
     """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW on everything.
 
-    Norm gains and biases are not decayed.
+    Norm gains and biases are not decayed. The factors of LoRA adapters are matrices of blocks, so `muon` trains them
+    with Muon, and there is then nothing left for AdamW.
     """
     if settings.optimizer not in ("muon", "adamw"):
         raise WorkbenchError(f"The optimizer is {settings.optimizer!r}; it must be muon or adamw.")
@@ -29,9 +30,10 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
         {"params": embeddings, "weight_decay": settings.weight_decay if settings.optimizer == "adamw" else 0.0},
         {"params": vectors, "weight_decay": 0.0},
     ]
-    found: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
-    ]
+    groups = [group for group in groups if group["params"]]
+    found: list[torch.optim.Optimizer] = []
+    if groups:
+        found.append(torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True))
     if matrices:
         found.append(Muon(matrices, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay))
     return found

@@ -8,6 +8,7 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.ui import links, shipped, warm
 from workbench.ui.charts import choose_image_format
+from workbench.ui.notices import fault
 
 # File name on the shelf, title, icon, section. (Streamlit would write a string here on every page.)
 PAGES = (
@@ -63,10 +64,10 @@ def main() -> None:
                 warm.wait()
         page.run()
     except WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+        fault(error)
     except Exception as error:
         logging.getLogger("workbench").exception("The page %s failed", page.title)
-        st.error(
+        fault(
             f"This is a fault of the workbench, not of your input: {type(error).__name__}: {error} "
             "The log has the details; please report it.",
             icon=":material/bug_report:",

@@ -27,6 +27,7 @@ from workbench.ui.charts import chart, downloads
 from workbench.ui.coloured_text import coloured_text
 from workbench.ui.cut import cut
 from workbench.ui.evaluations import decimals
+from workbench.ui.notices import note
 from workbench.ui.progress import with_progress
 from workbench.ui.subjects import alone, both_alone, choices
 from workbench.ui.words import escaped
@@ -280,4 +281,4 @@ def guarded(view: Callable[[Subject, Subject], None], base: Subject, tuned: Subj
     try:
         view(base, tuned)
     except WorkbenchError as error:
-        st.info(str(error), icon=":material/info:")
+        note(error)

@@ -15,6 +15,7 @@ from workbench.statistics import minimal_detectable_difference, too_few
 from workbench.store import Run, jobs
 from workbench.subjects import resolve
 from workbench.ui import runs as ui
+from workbench.ui.registered import registered
 from workbench.ui.words import p_text, short_names, signed, value_text
 
 PAIR = ("shelf-base", "shelf-tuned")
@@ -35,6 +36,7 @@ def start(
     variants: Sequence[str] = (),
 ) -> Run:
     """Evaluate models on a suite in the background; a run's name is pinned to the checkpoint it has now."""
+    registered(suite, "suite")
     exact = [resolve(name) for name in models]
     config: dict[str, Any] = {"models": exact, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
     config["variants"] = list(variants)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from workbench.figures import scores as draw
 from workbench.store import Run
-from workbench.training import Recipe
+from workbench.training import Recipe, schema
 from workbench.training.evaluation import Change, answers
 from workbench.training.tasks import KINDS, SETS
 from workbench.ui.charts import chart
@@ -19,7 +19,7 @@ from workbench.ui.subjects import choices
 from workbench.ui.words import p_text, signed
 
 METHODS = ("LoRA", "All weights")
-FULL, RANK = "All weights", 8
+FULL = "All weights"
 SHOWN = 500
 """Items listed at once."""
 
@@ -46,18 +46,23 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         required=True,
         help="LoRA trains small matrices beside the weights and keeps them apart; it needs far less memory.",
     )
-    rank = right.number_input("LoRA rank", 1, value=int((recipe.lora or {}).get("r", RANK)), key=f"{name} rank")
+    ranks = schema.properties(schema.TABLES["lora"])["r"]
+    least, most = ranks["minimum"], ranks["maximum"]
+    start = int((recipe.lora or {}).get("r", ranks["default"]))
+    rank = right.number_input(ranks["title"], least, most, start, key=f"{name} rank", help=ranks["description"])
     words: dict[str, Any] = {}
     if "prompt" in KINDS[kind].words:
         template = str(recipe.task.get("prompt") or getattr(KINDS[kind], "template", ""))
         holes = ", ".join("{" + field + "}" for field in getattr(KINDS[kind], "fields", ()))
         words["prompt"] = st.text_area("Prompt", template, height=70, key=f"{name} prompt", help=f"May hold {holes}.")
     left, right = st.columns(2)
-    for column, word, shown, default in (
-        (left, "max_length", "Longest example", 512),
-        (right, "eval_items", "Items asked before and after", 200),
-    ):
-        words[word] = column.number_input(shown, 1, value=int(recipe.task.get(word, default)), key=f"{name} {word}")
+    known_words = schema.properties(schema.TABLES["task"])
+    for column, word in ((left, "max_length"), (right, "eval_items")):
+        entry = known_words[word]
+        start = int(recipe.task.get(word, entry["default"]))
+        words[word] = column.number_input(
+            entry["title"], entry["minimum"], value=start, key=f"{name} {word}", help=entry["description"]
+        )
 
     def build() -> Recipe:
         task = {**recipe.task, **words, "data": str(data or "").strip(), "kind": kind}

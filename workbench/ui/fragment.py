@@ -7,6 +7,7 @@ from typing import ParamSpec
 import streamlit as st
 
 from workbench.errors import WorkbenchError
+from workbench.ui.notices import fault
 
 P = ParamSpec("P")
 
@@ -19,6 +20,6 @@ def fragment(function: Callable[P, None]) -> Callable[P, None]:
         try:
             function(*args, **kwargs)
         except WorkbenchError as error:
-            st.error(str(error), icon=":material/error:")
+            fault(error)
 
     return st.fragment(guarded)

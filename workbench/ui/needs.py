@@ -7,6 +7,7 @@ from workbench.interp.causal.interventions import KINDS, parse_heads
 from workbench.statistics.words import bracketed
 from workbench.ui.charts import downloads
 from workbench.ui.progress import with_progress
+from workbench.ui.registered import registered
 from workbench.ui.snippets import same_in_python
 from workbench.ui.subjects import alone, cached_load
 
@@ -26,7 +27,7 @@ def task_heads(model: str) -> None:
             "Heads", placeholder="all, or the layers that matter", help="Such as L3H1, L5H0; empty: see above."
         )
         if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
-            st.session_state["task_asked"] = (model, task, int(limit), str(kind), int(greedy), heads)
+            st.session_state["task_asked"] = (model, registered(str(task)), int(limit), str(kind), int(greedy), heads)
     asked = st.session_state.get("task_asked")
     if asked is None or asked[0] != model:
         st.caption("Each head is one evaluation of the task, so this takes minutes for a model of many heads.")

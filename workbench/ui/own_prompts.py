@@ -7,6 +7,7 @@ import streamlit as st
 from workbench.figures.style import visible
 from workbench.interp.causal.pairs import LengthError
 from workbench.ui.alignment import alignment
+from workbench.ui.notices import fault
 
 OWN = "My own prompts"
 EXAMPLES = {
@@ -70,7 +71,7 @@ def prompts() -> dict[str, str]:
 
 def unequal(error: LengthError) -> None:
     """Why two prompts cannot be patched, and buttons that mend them."""
-    st.error(str(error), icon=":material/error:")
+    fault(error)
     alignment(*zip(*error.aligned, strict=True))
     for offer in error.substitutes:
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):

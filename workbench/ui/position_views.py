@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from workbench.ui.charts import chart, downloads
+from workbench.ui.notices import note
 from workbench.ui.subjects import alone, cached_load, choices
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def real_queries(subject: "Subject") -> None:
     from workbench.figures.style import head_name
 
     if subject.card.positions != "rotary":
-        st.info(f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys.")
+        note(f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys.")
         return
     found = _rotary(subject.hash, subject)
     n_layers, n_heads, _ = found.used.shape

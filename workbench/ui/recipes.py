@@ -7,13 +7,12 @@ from typing import Any
 import streamlit as st
 
 from workbench.errors import WorkbenchError
-from workbench.training import Recipe
+from workbench.training import Recipe, schema
 from workbench.training.recipe import find
 from workbench.ui import finetuning
+from workbench.ui.notices import fault
 from workbench.ui.runs import pressed
 from workbench.ui.uploads import with_own_data
-
-POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
 
 
 def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | None:
@@ -29,7 +28,7 @@ def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | Non
             chosen = _buttons(recipe, f"{name} {as_text}")
             return (chosen, checked(edited())) if chosen else None
     except WorkbenchError as error:
-        st.error(str(error), icon=":material/error:")
+        fault(error)
         return None
 
 
@@ -60,32 +59,10 @@ def _buttons(recipe: Recipe, key: str) -> str | None:
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe, when its sizes make sense; what only the data can tell is told by the run."""
-    train = recipe.train
-    for word in ("steps", "batch_size", "lr", "eval_every", "checkpoint_every"):
-        value = getattr(train, word)
-        if not isinstance(value, (int, float)) or value <= 0:
-            raise WorkbenchError(f"{word} is {value!r}; it must be a number above 0.")
-    if not recipe.title.strip():
-        raise WorkbenchError("The run needs a title; type one.")
-    if recipe.kind == "pretrain":
-        if not recipe.corpus.sources:
-            raise WorkbenchError("The corpus is empty; name a text file, a folder or a data set.")
-        _check_shape(recipe.model)
-    else:
-        from workbench.training.finetune import make_task
+    """The recipe, when its values are right and its files are there; what only the data can tell the run tells."""
+    from workbench.training.checks import check
 
-        make_task(recipe)
-    return recipe
-
-
-def _check_shape(model: dict[str, Any]) -> None:
-    from workbench.subjects.gpt import WorkbenchGPTConfig
-
-    try:
-        WorkbenchGPTConfig(**model)
-    except (TypeError, ValueError) as error:
-        raise WorkbenchError(f"[model] of the recipe: {error}.") from error
+    return check(recipe)
 
 
 def _text(name: str, recipe: Recipe):
@@ -107,23 +84,48 @@ def _text(name: str, recipe: Recipe):
     return build
 
 
+def number(column: Any, table: str, word: str, value: Any, *, key: str, **more: Any) -> Any:
+    """A number input of one key of a recipe: its label, bounds and meaning are the schema's.
+
+    Args:
+        column: Where it stands.
+        table: Such as "train".
+        word: The key, such as "batch_size".
+        value: What it begins with.
+        key: The widget's.
+        more: For the widget, such as `step`.
+    """
+    entry = schema.properties(schema.TABLES[table])[word]
+    kind = float if "number" in (entry.get("type"), *(part.get("type") for part in entry.get("anyOf", ()))) else int
+    bounds = {"min_value": entry.get("minimum", entry.get("exclusiveMinimum")), "max_value": entry.get("maximum")}
+    given = {name: kind(bound) for name, bound in bounds.items() if bound is not None}
+    look = {"help": entry["description"], **given, **more}
+    return column.number_input(entry["title"], value=kind(value), key=key, **look)
+
+
+def title_of(table: str, word: str) -> str:
+    """The label of one key of a recipe."""
+    return schema.properties(schema.TABLES[table])[word]["title"]
+
+
 def _fields(name: str, recipe: Recipe):
     title = st.text_input("Title", recipe.title, key=f"{name} title")
     make = _pretrain(name, recipe) if recipe.kind == "pretrain" else finetuning.fields(name, recipe)
     train = recipe.train
     left, middle, right = st.columns(3)
-    steps = left.number_input("Steps", 1, value=train.steps, step=100, key=f"{name} steps")
-    size = middle.number_input("Batch size", 1, value=train.batch_size, key=f"{name} batch")
-    lr = right.number_input("Peak lr", 0.0, value=float(train.lr), format="%g", step=1e-3, key=f"{name} lr")
-    every = left.number_input("Eval every", 1, value=train.eval_every, step=10, key=f"{name} every")
-    keep = middle.number_input("Save every", 1, value=train.checkpoint_every, step=100, key=f"{name} keep")
-    seed = right.number_input("Seed", 0, value=train.seed, key=f"{name} seed")
+    boxes = {
+        "steps": number(left, "train", "steps", train.steps, key=f"{name} steps", step=100),
+        "batch_size": number(middle, "train", "batch_size", train.batch_size, key=f"{name} batch"),
+        "lr": number(right, "train", "lr", train.lr, key=f"{name} lr", format="%g", step=1e-3),
+        "eval_every": number(left, "train", "eval_every", train.eval_every, key=f"{name} every", step=10),
+        "checkpoint_every": number(
+            middle, "train", "checkpoint_every", train.checkpoint_every, key=f"{name} keep", step=100
+        ),
+        "seed": number(right, "train", "seed", train.seed, key=f"{name} seed"),
+    }
 
     def build() -> Recipe:
-        changed = replace(
-            train, steps=steps, batch_size=size, lr=lr, eval_every=every, checkpoint_every=keep, seed=seed
-        )
-        return replace(make(), title=title, train=changed)
+        return replace(make(), title=title, train=replace(train, **boxes))
 
     return build
 
@@ -131,25 +133,28 @@ def _fields(name: str, recipe: Recipe):
 def _pretrain(name: str, recipe: Recipe):
     model = recipe.model
     sources = st.text_area(
-        "Corpus",
+        title_of("corpus", "sources"),
         "\n".join(recipe.corpus.sources),
         height=70,
         key=f"{name} sources",
         help="One a line: a .txt file, a folder of them, or the name of a set below WORKBENCH_DATA.",
     )
     left, middle, right = st.columns(3)
-    kind = model.get("positions", "rotary")
-    positions = left.selectbox(
-        "Positions", POSITIONS, POSITIONS.index(kind) if kind in POSITIONS else 0, key=f"{name} p"
-    )
-    n_ctx = middle.number_input(
-        "Context", 2, value=model.get("n_ctx", 256), step=64, key=f"{name} n_ctx", help="Tokens."
-    )
-    n_layers = right.number_input("Layers", 1, value=model.get("n_layers", 4), key=f"{name} n_layers")
-    n_heads = left.number_input("Heads", 1, value=model.get("n_heads", 4), key=f"{name} n_heads")
-    d_model = middle.number_input("d_model", 1, value=model.get("d_model", 128), step=32, key=f"{name} d_model")
+    known = schema.properties(schema.TABLES["model"])
+    encodings = known["positions"]["enum"]
+    kind = model.get("positions", known["positions"]["default"])
+    positions = left.selectbox(title_of("model", "positions"), encodings, encodings.index(kind), key=f"{name} p")
+    shape = {"positions": positions}
+    for column, word, step in (
+        (middle, "n_ctx", 64),
+        (right, "n_layers", 1),
+        (left, "n_heads", 1),
+        (middle, "d_model", 32),
+    ):
+        start = model.get(word, known[word]["default"])
+        shape[word] = number(column, "model", word, start, key=f"{name} {word}", step=step)
     d_mlp = right.number_input(
-        "d_mlp",
+        title_of("model", "d_mlp"),
         0,
         value=model.get("d_mlp") or 0,
         step=32,
@@ -158,15 +163,8 @@ def _pretrain(name: str, recipe: Recipe):
     )
 
     def build() -> Recipe:
-        shape = {
-            "positions": positions,
-            "n_ctx": n_ctx,
-            "n_layers": n_layers,
-            "n_heads": n_heads,
-            "d_model": d_model,
-        }
-        shape = {**model, **shape, "d_mlp": d_mlp or None}
         lines = [line.strip() for line in (sources or "").splitlines() if line.strip()]
-        return replace(recipe, model=shape, corpus=replace(recipe.corpus, sources=lines))
+        changed = {**model, **shape, "d_mlp": d_mlp or None}
+        return replace(recipe, model=changed, corpus=replace(recipe.corpus, sources=lines))
 
     return build

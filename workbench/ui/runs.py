@@ -11,6 +11,7 @@ import streamlit as st
 from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.store import Run, Store, jobs
+from workbench.ui.notices import fault, warn
 from workbench.ui.words import ago, duration, escaped
 
 LOOKS: dict[str, tuple[str, Any]] = {
@@ -115,9 +116,9 @@ def status_line(run: Run) -> None:
         st.caption(when(run))
         logging = st.toggle("Log", key=f"log {run.id}", help="The last lines that the run's process wrote.")
     if run.status == "failed":
-        st.error(run.error or "The run failed without a word; its log may say why.", icon=":material/error:")
+        fault(run.error or "The run failed without a word; its log may say why.")
     elif run.status == "interrupted":
-        st.warning(
+        warn(
             f"The run was interrupted at {run.progress:.0%}: {run.error or 'its process went away'}.",
             icon=":material/power_off:",
         )
@@ -167,7 +168,7 @@ def _resume_button(run: Run) -> None:
         try:
             jobs.resume(run.id, store())
         except WorkbenchError as error:
-            st.error(str(error), icon=":material/error:")
+            fault(error)
         else:
             st.rerun()
 
@@ -222,7 +223,7 @@ def pick_run(words: str, found: list[Run]) -> Run | None:
             run = store().get(asked)
             asked, runs = run.id, {run.id: run, **runs}
         except WorkbenchError as error:
-            st.warning(str(error))
+            warn(error)
             asked = None
     if not runs:
         return None

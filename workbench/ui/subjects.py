@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from workbench.ui.notices import note
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
@@ -22,8 +25,22 @@ def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
     """
     from workbench.subjects import resolve, stamp
 
+    _ask_before_a_download(name)
     exact = resolve(name)
     return _load(exact, seq2seq, stamp(exact))
+
+
+def _ask_before_a_download(name: str) -> None:
+    """Stop the page at a model that would have to be fetched, until a button is pressed: a link may name anything."""
+    from workbench.subjects.load import is_remote
+
+    wanted = st.session_state.setdefault("models to fetch", set())
+    if name in wanted or get_script_run_ctx(suppress_warning=True) is None or not is_remote(name):
+        return
+    note(f"{name} is not on this machine; it would be downloaded from Hugging Face.")
+    if not st.button("Download it", key=f"fetch {name}", icon=":material/download:"):
+        st.stop()
+    wanted.add(name)
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")

@@ -11,6 +11,7 @@ from workbench.figures import transplants as draw
 from workbench.statistics.words import bracketed
 from workbench.ui.charts import chart, downloads
 from workbench.ui.links import page_link
+from workbench.ui.notices import warn
 from workbench.ui.progress import kept, known, with_progress
 from workbench.ui.subjects import both_alone, cached_load
 from workbench.ui.words import p_text, plain_name, signed
@@ -37,7 +38,7 @@ def gain(found: Located, metric: str) -> None:
         + ("to the last bit." if worst == 0 else f"to {worst:.1e}.")
     )
     if why := found.undefined(metric):
-        st.warning(why, icon=":material/block:")
+        warn(why)
 
 
 def weights(found: Located, metric: str) -> None:

@@ -23,10 +23,11 @@ import torch
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.pairs import Pair, pair
+from workbench.interp.causal.pairs import LengthError, Pair, pair
 from workbench.interp.causal.probe_data import DATA_PROBES, file_of, texts_of
 from workbench.subjects import Subject
 from workbench.subjects.spelling import offsets
+from workbench.subjects.subject import TokenCountError
 
 FEWEST = 5
 """Usable items below which a probe says nothing."""
@@ -220,7 +221,7 @@ def _collect(
                 places = _places(subject, probe, template, filled) if template else _changed(subject, *texts[:2])
             made = pair(subject, texts[0], texts[1], answers, wrongs, places=places, offer=False)
         except WorkbenchError as error:
-            dropped[_reason(str(error))] += 1
+            dropped[_reason(error)] += 1
             continue
         found = by_length.setdefault(0 if by_name else len(made.clean), [])
         found.append((Item(texts[0], texts[1], answers, wrongs, made), candidate))
@@ -248,10 +249,11 @@ def _changed(subject: Subject, clean: str, corrupted: str) -> tuple[tuple[str, i
     return (("changed", len(a) - 1 - same, len(b) - 1 - same), last) if same else (last,)
 
 
-def _reason(message: str) -> str:
-    if "must be equal" in message:
+def _reason(error: WorkbenchError) -> str:
+    if isinstance(error, LengthError):
         return "whose prompts have unequal lengths"
-    return "whose answers are not single tokens" if "single token" in message else "with prompts or answers alike"
+    several = isinstance(error, TokenCountError)
+    return "whose answers are not single tokens" if several else "with prompts or answers alike"
 
 
 def _usable(subject: Subject, probe: Probe, name: str) -> list:

@@ -146,14 +146,18 @@ def able(subject: Subject, made: Items) -> Estimate:
     return estimate_mean(right)
 
 
+class UnableError(WorkbenchError):
+    """The model is not better than chance at a probe; a map may be asked for all the same (`anyway`)."""
+
+
 def require(subject: Subject, asked: Probe, seed: int = 0) -> Estimate:
     """`able` on twenty pairs, which must be better than chance.
 
-    Raises `WorkbenchError` where the model cannot do the probe.
+    Raises `UnableError` where the model cannot do the probe.
     """
     found = able(subject, generate(subject, asked, ASKED, seed))
     if not found.low > 0.5:
-        raise WorkbenchError(
+        raise UnableError(
             f"{subject.name} cannot do {asked.name}: the answer is more likely after the clean prompt than after "
             f"the corrupted one in {found.value:.0%} of {found.n} pairs (chance: 50 %), so a map would show nothing. "
             "Choose another model or probe, or ask for the map anyway."

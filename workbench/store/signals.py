@@ -1,0 +1,28 @@
+"""SIGTERM as an exception in a run, so that its `finally` blocks run and its end is written down."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from workbench.store.tracker import Terminated, Tracker
+
+
+@contextmanager
+def sigterm_ends(tracker: Tracker) -> Iterator[None]:
+    """Within it SIGTERM raises `Terminated` in the main thread, once; afterwards it does what it did before."""
+    owner = os.getpid()
+
+    def end(_number: int, _frame: Any) -> None:
+        if os.getpid() != owner:  # a forked child, such as a data loader's
+            os._exit(128 + signal.SIGTERM)
+        if not tracker.stopping:  # else it is cleaning up already
+            tracker.stopping = True
+            raise Terminated("the process was told to end (SIGTERM)")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

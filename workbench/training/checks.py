@@ -1,0 +1,66 @@
+"""What is looked at before a run is recorded: the recipe against its schema, and whether its files are there."""
+
+import re
+from pathlib import Path
+
+from workbench.data import sets
+from workbench.data.files import rows
+from workbench.errors import WorkbenchError
+from workbench.training.recipe import Recipe
+from workbench.training.texts import GENERATED, files
+
+HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
+"""What the id of a Hugging Face data set looks like."""
+FILE_ENDINGS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".conll", ".conllu", ".gz", ".zst")
+
+
+def check(recipe: Recipe) -> Recipe:
+    """The recipe, when nothing is known beforehand that would stop its run.
+
+    Raises:
+        WorkbenchError: a key is unknown or wrong (all of them at once), a corpus or data file is missing, or a
+            fine-tune lacks its base or its task.
+    """
+    recipe = recipe.checked()
+    if recipe.kind == "pretrain":
+        for source in recipe.corpus.sources:
+            _check_source(source)
+        return recipe
+    from workbench.training.finetune import make_task
+
+    make_task(recipe)
+    for name in (recipe.task.get("data"), recipe.task.get("test")):
+        if name:
+            _check_data(str(name).strip())
+    return recipe
+
+
+def _check_source(source: str) -> None:
+    if source == GENERATED:
+        return
+    try:
+        files(source)
+    except WorkbenchError as error:
+        if not _on_the_hub(source):
+            raise WorkbenchError(str(error)) from error
+
+
+def _check_data(name: str) -> None:
+    """A file that is missing; sets and ids are looked for by the task, which knows their splits."""
+    if name in sets.KNOWN or Path(name).is_file():
+        return
+    if name.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, name):
+        next(rows(Path(name)), None)  # says what is wrong with it
+
+
+def _on_the_hub(source: str) -> bool:
+    """Whether `datasets` knows a set of this name, on the hub or in its cache; no rows are read."""
+    if source.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, source):
+        return False
+    import datasets
+
+    try:
+        datasets.load_dataset_builder(source)
+    except Exception:  # offline, unknown, gated: each library below has its own class
+        return False
+    return True

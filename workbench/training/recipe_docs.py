@@ -1,0 +1,68 @@
+"""The schema of recipes for people and editors: rows of a table, the page docs/recipes.md, JSON Schema."""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from workbench.training.recipe import Recipe
+from workbench.training.schema import TABLES, allowed, properties
+
+HEAD = """\
+# Recipes
+
+A recipe is one TOML file that says how a model is trained or fine-tuned. `workbench recipe keys` prints this table,
+`workbench recipe check FILE.toml` checks a recipe and lists everything that is wrong with it at once, and
+`workbench recipe schema` prints the JSON schema, which also lies in `models/recipe.schema.json`. Editors that know
+TOML schemas (Even Better TOML, Taplo) complete and check a recipe that begins with
+
+```toml
+#:schema ./recipe.schema.json
+```
+
+This page is made from the same schema by `workbench recipe page`; do not edit it by hand.
+"""
+
+
+def rows(table: str = "") -> list[dict[str, str]]:
+    """The keys of a table, or of the recipe itself: key, what it takes, its default, what it means."""
+    entries = properties(TABLES[table] if table else Recipe)
+    found = []
+    for key, entry in entries.items():
+        if not table and key in TABLES:
+            continue
+        found.append(
+            {
+                "key": key,
+                "takes": allowed(entry),
+                "default": _default(entry),
+                "meaning": entry.get("description", ""),
+            }
+        )
+    return found
+
+
+def _default(entry: dict[str, Any]) -> str:
+    value = entry.get("default")
+    return "" if value is None or value == "" else json.dumps(value)
+
+
+def markdown() -> str:
+    """The page docs/recipes.md."""
+    parts = [HEAD]
+    for table in ("", *TABLES):
+        about = (TABLES[table] if table else Recipe).__doc__ or ""
+        title = f"[{table}]" if table else "The recipe itself"
+        parts.append(f"## {title}\n\n{about.strip().splitlines()[0]}\n")
+        lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
+        for row in rows(table):
+            default = f"`{row['default']}`" if row["default"] else ""
+            lines.append(f"| `{row['key']}` | {row['takes']} | {default} | {row['meaning']} |")
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def json_schema() -> str:
+    """The JSON schema of a recipe, as text: what `models/recipe.schema.json` holds."""
+    schema = {"$schema": "http://json-schema.org/draft-07/schema#", **TypeAdapter(Recipe).json_schema()}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
