@@ -27,7 +27,7 @@ ROOMS = {  # of interp; what stands beside them (weights, families, block, texts
     "position": {"patterns", "decoding"},
     "anatomy": {"position"},
 }
-COMMON = {"entities", "errors", "paths", "sets", "statistics"}
+COMMON = {"data", "errors", "paths", "statistics"}
 
 
 def imports(path: Path) -> set[str]:

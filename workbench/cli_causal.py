@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.terminal import Json, Model, bar, check_out, out, print_json, show, warn
+from workbench.terminal import Json, Model, bar, check_out, err, out, print_json, show, warn
 
 Site = Annotated[
     str,

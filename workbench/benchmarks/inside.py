@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.benchmarks.results import TaskScore
-from workbench.benchmarks.scores import interval
+from workbench.benchmarks.results import TaskScore, interval
 from workbench.statistics import estimate_mean
 
 if TYPE_CHECKING:

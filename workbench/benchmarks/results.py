@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
+from workbench.statistics import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,3 +146,8 @@ def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def interval(estimate: Estimate) -> dict[str, Any]:
+    """What a row takes of an estimate: value, interval, n, method and reason."""
+    return {name: value for name, value in vars(estimate).items() if name != "left_out"}

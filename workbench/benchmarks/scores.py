@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from workbench.benchmarks.results import TaskScore
+from workbench.benchmarks.results import TaskScore, interval
 from workbench.benchmarks.tasks import own_requests
 from workbench.data.entities import entity_f1
 from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
@@ -46,11 +46,6 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
         )
     first = [sample for sample in logged if sample["filter"] == headline[1]]
     return rows, [_record(name, task, sample, headline[0]) for sample in first]
-
-
-def interval(estimate: Estimate) -> dict[str, Any]:
-    """What a row takes of an estimate: value, interval, n, method and reason."""
-    return {name: value for name, value in vars(estimate).items() if name != "left_out"}
 
 
 def _metrics(task: Any, logged: list[Logged], key: str) -> list[str]:

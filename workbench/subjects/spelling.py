@@ -212,7 +212,13 @@ def unknown_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids that stand for what a tokenizer cannot spell."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     names = [name for name in (tokenizer.unk_token, getattr(model, "unk_token", None)) if isinstance(name, str)]
-    return {i for i in tokenizer.convert_tokens_to_ids(names) if i is not None}
+    vocabulary = tokenizer.get_vocab()
+    return {vocabulary[name] for name in names if name in vocabulary}
+
+
+def added_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
+    """The tokens that were added to a tokenizer's own vocabulary."""
+    return {str(token) for token in tokenizer.added_tokens_decoder.values()}
 
 
 def unspelt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
