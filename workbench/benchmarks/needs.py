@@ -11,6 +11,7 @@ import pandas as pd
 from workbench.benchmarks.run import evaluate
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.interventions import ablation
+from workbench.modes import own_modes
 from workbench.statistics import Difference, Estimate, benjamini_hochberg, estimate_mean, paired_difference
 from workbench.subjects.intervention import apply
 
@@ -91,6 +92,7 @@ class TaskNeeds:
         return asdict(self)
 
 
+@own_modes
 def task_needs(
     subject: "Subject",
     task: str,

@@ -19,6 +19,7 @@ from workbench.benchmarks.sources import MissingDataError
 from workbench.benchmarks.suites import Suite, find_suite, with_variants
 from workbench.benchmarks.user_tasks import TaskError, check_documents, why_not
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 
 if TYPE_CHECKING:
     from workbench.benchmarks.lm import SubjectLM
@@ -30,6 +31,7 @@ GROWING = ("data", "task_versions", "seconds")
 """Entries of a result's config that grow with its tasks."""
 
 
+@own_modes
 def evaluate(
     subject: "Subject",
     suite: str | list[str] | Suite = "core",

@@ -24,6 +24,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.causal.branches import Branches, Edit, Recording
 from workbench.interp.causal.packed import PackedEngine, engine
 from workbench.interp.causal.sweep import split
+from workbench.modes import own_modes
 from workbench.statistics import Difference, gain_shares, paired_difference
 from workbench.subjects import Subject, load
 
@@ -84,6 +85,7 @@ class Carried:
         return {**facts, "gain": vars(self.gain), "cells": self.to_frame().to_dict("records")}
 
 
+@own_modes
 def locate_activations(
     base: str | Subject,
     tuned: str | Subject,

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from workbench.comparison.matching import need, same_ids
 from workbench.comparison.text import TEXTS
 from workbench.interp.lenses.lens import Lens, lens
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -62,6 +63,7 @@ class LensShift:
         return frame
 
 
+@own_modes
 def lens_shift(
     base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
 ) -> LensShift:

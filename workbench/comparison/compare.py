@@ -18,6 +18,7 @@ from workbench.comparison.text import Parting, TextShift, agreement, partings, t
 from workbench.comparison.transfer import QUESTIONS, Transfer, probe_transfer
 from workbench.comparison.weights import WeightShift, weight_shift
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.subjects import Subject, load
 
 Report = Callable[[float, str], None]
@@ -93,6 +94,7 @@ def outcomes(base: Results, tuned: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
 
 
+@own_modes
 def compare(
     base: str | Subject,
     tuned: str | Subject,

@@ -14,6 +14,7 @@ from workbench.interp.patterns.catalogue import ALL_SCORES
 from workbench.interp.patterns.circuits import copying_scores
 from workbench.interp.patterns.heads import head_frame, score_samples
 from workbench.interp.patterns.position_split import split_samples
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -42,6 +43,7 @@ class ScoreShift:
         return head_frame(self.mean, self.low, self.high)
 
 
+@own_modes
 def score_shift(
     base: Subject, tuned: Subject, *, n: int = 8, length: int = 50, seed: int = 0, progress: Report | None = None
 ) -> ScoreShift:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workbench.comparison.matching import need, same_ids
 from workbench.interp.patterns.attention import each_pattern
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -59,6 +60,7 @@ class HeadShift:
         return frame.sort_values("distance", ascending=False, ignore_index=True)
 
 
+@own_modes
 def head_shift(
     base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
 ) -> HeadShift:

@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.comparison.matching import need, same_ids
 from workbench.comparison.text import TEXTS
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -56,6 +57,7 @@ class LayerShift:
         return pd.DataFrame(rows).assign(n=self.n)
 
 
+@own_modes
 def layer_shift(
     base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
 ) -> LayerShift:

@@ -17,6 +17,7 @@ from workbench.comparison.hybrids import SIDES, Hybrids, Values, other
 from workbench.comparison.matching import whats_new
 from workbench.comparison.measures import METRICS, Measure, measure_of
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.statistics import Difference, estimate_mean, gain_shares, paired_difference
 from workbench.statistics.words import bracketed
 from workbench.subjects import Subject, load
@@ -157,6 +158,7 @@ class Located:
         return self.metrics.index(name)
 
 
+@own_modes
 def locate(
     base: str | Subject,
     tuned: str | Subject,

@@ -21,6 +21,7 @@ from workbench.comparison.report_words import paragraphs
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.figures.export import Code, Section, Table, page
+from workbench.modes import own_modes
 from workbench.statistics import Difference
 from workbench.statistics.words import bracketed
 from workbench.store.processes import commit
@@ -186,6 +187,7 @@ class Report:
         return Section("To make this page again", [*parts, Table(pd.DataFrame(rows))])
 
 
+@own_modes
 def report(
     base: str | Subject,
     tuned: str | Subject,

@@ -14,6 +14,7 @@ from workbench.comparison.measures import measure_of
 from workbench.comparison.text import text_shift
 from workbench.comparison.weights import weight_shift
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.statistics import estimate_mean, paired_difference
 from workbench.store import Run, Store
 from workbench.subjects import Subject, load
@@ -80,6 +81,7 @@ class Series:
         return pd.DataFrame(rows).sort_values("at", ignore_index=True)
 
 
+@own_modes
 def series(
     base: str | Subject,
     others: Sequence[str | Subject],
@@ -104,6 +106,7 @@ def series(
     return Series(first.name, pd.DataFrame(rows, columns=columns))
 
 
+@own_modes
 def checkpoint_series(
     run: str | Run,
     *,
@@ -133,6 +136,7 @@ def checkpoint_series(
     return series(ends.get(against) or against, names, order=steps, texts=texts, progress=progress)
 
 
+@own_modes
 def behaviour_series(
     run: str | Run, on: str = "", *, n: int = 24, seed: int = 0, progress: Report | None = None
 ) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from torch import Tensor
 from workbench.comparison.matching import need, same_ids
 from workbench.errors import WorkbenchError
 from workbench.interp.texts import TEXTS as PROSE
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -77,6 +78,7 @@ class TextShift:
         return {"summary": self.summary().to_dict("records"), "texts": texts}
 
 
+@own_modes
 @torch.no_grad()
 def text_shift(
     base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
@@ -134,14 +136,20 @@ def partings(
     need(base, tuned, "text")
     prompts = beginnings(base) if prompts is None else prompts
     for i, prompt in enumerate(prompts):
-        (ours, p_ours), (theirs, p_theirs) = (_greedy(subject, prompt, n) for subject in (base, tuned))
-        same = [a == b for a, b in zip(ours, theirs, strict=False)]
-        agreed = same.index(False) if False in same else len(same)
-        parted = agreed < max(len(ours), len(theirs))
-        first = [_one(base, side, agreed) if parted else "" for side in (ours, theirs)]
-        sure = [p[agreed] if parted and agreed < len(p) else float("nan") for p in (p_ours, p_theirs)]
-        texts = [base.text(torch.tensor(side), skip_special=True) for side in (ours, theirs)]
-        yield (i + 1) / len(prompts), Parting(prompt, agreed, parted, *texts, *first, *sure)
+        yield (i + 1) / len(prompts), _parting(base, tuned, prompt, n)
+
+
+@own_modes
+def _parting(base: Subject, tuned: Subject, prompt: str, n: int) -> Parting:
+    """Where the two part after one prompt."""
+    (ours, p_ours), (theirs, p_theirs) = (_greedy(subject, prompt, n) for subject in (base, tuned))
+    same = [a == b for a, b in zip(ours, theirs, strict=False)]
+    agreed = same.index(False) if False in same else len(same)
+    parted = agreed < max(len(ours), len(theirs))
+    first = [_one(base, side, agreed) if parted else "" for side in (ours, theirs)]
+    sure = [p[agreed] if parted and agreed < len(p) else float("nan") for p in (p_ours, p_theirs)]
+    texts = [base.text(torch.tensor(side), skip_special=True) for side in (ours, theirs)]
+    return Parting(prompt, agreed, parted, *texts, *first, *sure)
 
 
 def beginnings(subject: Subject, words: int = 12) -> list[str]:

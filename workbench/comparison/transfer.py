@@ -12,6 +12,7 @@ from workbench.benchmarks.generated import VERBS, agreement, intents
 from workbench.comparison.layers import each_stream, padded
 from workbench.comparison.matching import need, same_ids
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.statistics import estimate_mean, paired_difference
 from workbench.subjects import Subject
 
@@ -76,6 +77,7 @@ QUESTIONS: dict[str, Callable[[], list[tuple[str, str]]]] = {
 """What can be asked without any data set: both lists are made here."""
 
 
+@own_modes
 def probe_transfer(
     base: Subject,
     tuned: Subject,

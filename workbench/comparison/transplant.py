@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.subjects import Subject, load, resolve
 from workbench.subjects.intervention import Intervention, Transplant, check_alike
 from workbench.subjects.parts import Parts
 
 
+@own_modes
 def transplant(
     base: str | Subject,
     donor: str | Subject,

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.comparison.matching import need, whats_new
+from workbench.modes import own_modes
 from workbench.subjects import Subject, adapter, identity
 
 ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
@@ -68,6 +69,7 @@ class WeightShift:
         return {"matrices": self.to_frame().to_dict("records"), "heads": heads, "news": self.news}
 
 
+@own_modes
 @torch.no_grad()
 def weight_shift(base: Subject, tuned: Subject, *, ranks: bool = True, progress: Report | None = None) -> WeightShift:
     """Compare every matrix; where `tuned` is a LoRA of `base`, its factors are taken as they are.

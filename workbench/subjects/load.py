@@ -17,6 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.modes import own_modes
 from workbench.subjects import adapter, adapter_weights, gguf_file, gpt, identity, state_dict
 from workbench.subjects.card import hash_files, make_card, read_card
 from workbench.subjects.kinds import says_encoder_decoder
@@ -39,6 +40,7 @@ class Available:
     path: Path
 
 
+@own_modes
 def load(source: "str | Path | Subject", *, device: str | torch.device | None = None, seq2seq: bool = False) -> Subject:
     """Load a model as a Subject, in float32, on the GPU where there is one.
 

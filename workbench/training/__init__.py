@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from workbench.modes import own_modes
 from workbench.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
     return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
 
 
+@own_modes
 def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
     """Train a recipe once with each position encoding; `result["runs"]` of the run names the five."""
     from workbench.store import Store
@@ -78,6 +80,7 @@ def resume(run_id: str) -> "Run":
     return carry_out(store.reopen(run_id, TRAINING), store)
 
 
+@own_modes
 def carry_out(run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker) -> "Run":
     """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
     work = work_of(run)

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -84,11 +84,15 @@ def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenised corpus: memory-mapped ids of the two splits and the hash of what they were made from."""
+    """A tokenised corpus: memory-mapped ids of the two splits and the hash of what they were made from.
+
+    `notes` counts the rows and documents that were left out, and says what was assumed about the sources.
+    """
 
     train: np.ndarray
     validation: np.ndarray
     data_hash: str
+    notes: Notes = field(default_factory=Notes)
 
     def batch(self, step: int, *, size: int, n_ctx: int, seed: int, repeated: float = 0.0) -> Int[Tensor, "batch pos"]:
         """Training rows of `n_ctx + 1` ids: a pure function of (seed, step), so a resumed run sees the same data."""
@@ -112,10 +116,11 @@ def prepare(
 ) -> Tokens:
     """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split and tokenizer.
 
-    Kept arrays are used where their sizes and checksums are those that were written, and made anew otherwise.
+    Kept arrays are used where their sizes and checksums are those that were written, and made anew otherwise, with a
+    remark. Texts are streamed twice, to hash and to tokenise, so memory does not grow with the corpus.
 
-    Texts are streamed twice, to hash and to tokenise, so memory does not grow with the corpus.
-    Raises `WorkbenchError` when there is no text or a split is shorter than the context.
+    Raises:
+        WorkbenchError: When there is no text, or a split is shorter than the context.
     """
     digests, counts = {name: hashlib.sha256() for name in SPLITS}, 0
     notes = Notes()
@@ -127,7 +132,10 @@ def prepare(
         key.update(digest.digest())
     folder = paths.home() / "corpora" / key.hexdigest()[:16]
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
-    if not _whole(folder, dtype):
+    damage = _damage(folder, dtype)
+    if damage:
+        notes.remark(f"The kept tokens of this corpus were damaged ({damage}) and were made anew.")
+    if damage is not None:
         _tokenise(folder, corpus, tokenizer, dtype, counts, progress)
     arrays = []
     for name in SPLITS:
@@ -139,21 +147,31 @@ def prepare(
                 "add text or shorten n_ctx."
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
-    return Tokens(arrays[0], arrays[1], key.hexdigest())
+    return Tokens(arrays[0], arrays[1], key.hexdigest(), notes)
 
 
-def _whole(folder: Path, dtype: np.dtype) -> bool:
-    """Whether both kept arrays have the type, size and checksum that they were written with."""
+def _damage(folder: Path, dtype: np.dtype) -> str | None:
+    """What is wrong with the kept arrays, in a few words; "" where there are none yet, None where they are whole."""
+    if not folder.is_dir():
+        return ""
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-        sums: dict[str, str] = meta["sha256"]
-        return meta["dtype"] == dtype.name and all(
-            (folder / f"{name}.bin").stat().st_size == meta["bytes"][name]
-            and _sha256(folder / f"{name}.bin") == sums[name]
-            for name in SPLITS
-        )
+        known = {name: (int(meta["bytes"][name]), str(meta["sha256"][name])) for name in SPLITS}
+        same_type = meta["dtype"] == dtype.name
     except (OSError, ValueError, KeyError, TypeError):
-        return False  # not there, cut short, or written before there were checksums
+        return "meta.json holds no checksums"
+    if not same_type:
+        return "meta.json names another type of number"
+    for name, (size, checksum) in known.items():
+        path = folder / f"{name}.bin"
+        try:
+            if path.stat().st_size != size:
+                return f"{path.name} has {path.stat().st_size:,} bytes instead of {size:,}"
+            if _sha256(path) != checksum:
+                return f"the bytes of {path.name} have changed"
+        except OSError as error:
+            return f"{path.name} cannot be read: {error.strerror}"
+    return None
 
 
 def _sha256(path: Path) -> str:

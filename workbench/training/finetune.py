@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from accelerate import PartialState
 from accelerate.utils import set_seed
 
 from workbench.errors import WorkbenchError
@@ -15,6 +16,7 @@ from workbench.training import checkpoints, evaluation, lora
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
 from workbench.training.rows import Row, check_vocabulary, collate
+from workbench.training.same_data import fingerprint, require_same
 from workbench.training.tasks import Data, Item, Task, make
 
 SHARES = {"base": (0.0, 0.1), "training": (0.1, 0.9), "tuned": (0.9, 1.0)}
@@ -30,9 +32,15 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     holds each metric before and after with the paired difference, its 95 % interval and p.
 
     Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash, the changes.
+
+    Raises:
+        WorkbenchError: For a base or data that cannot be had, or that are others than when this run began.
     """
     recipe = _pinned(Recipe.from_dict(config))
     task, base, (train, validation, held_out, left_out, remarks) = _setup(recipe)
+    examples = fingerprint([*train, *validation, *held_out])
+    main = PartialState().is_main_process
+    require_same(tracker.folder, going_on=True, writes=main, base=base.hash, examples=examples)
     before = _ask(task, base, held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)

@@ -15,19 +15,22 @@ from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training.corpus import Tokens, prepare, training_texts
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
-
-DATA = "data_hash.txt"
-"""Beside a run's checkpoints: the hash of the texts and the tokenizer that it began with."""
+from workbench.training.same_data import require_same
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     """Train as a recipe (as a dictionary) says; goes on from the newest checkpoint in the run's folder.
 
-    Returns steps, tokens, losses in nats a token, the data hash and the last checkpoint's path.
+    Returns steps, tokens, losses in nats a token, the data hash, the last checkpoint's path, and what the corpus left
+    out (`left_out`, by reason) or what was assumed about it (`remarks`).
+
+    Raises:
+        WorkbenchError: For a corpus that cannot be had, or that is another than when this run began.
     """
     recipe = Recipe.from_dict(config)
     trainee, tokens = setup(recipe, resumed(tracker), tracker.progress)
-    _same_data(tracker, tokens, trainee.first)
+    main = PartialState().is_main_process
+    require_same(tracker.folder, going_on=trainee.first > 0, writes=main, corpus=tokens.data_hash)
     batch, validation = batches(recipe, trainee, tokens)
     result = fit(trainee, recipe.train, batch, validation, tracker)
     return {
@@ -35,22 +38,9 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         "tokens": recipe.train.steps * recipe.train.batch_size * trainee.model.config.n_ctx,
         "corpus_tokens": len(tokens.train),
         "data_hash": tokens.data_hash,
+        "left_out": dict(tokens.notes.counts),
+        "remarks": list(tokens.notes.remarks),
     }
-
-
-def _same_data(tracker: Tracker, tokens: Tokens, first: int) -> None:
-    """Write down which data a run learns from; raise `WorkbenchError` where one that goes on would get other data."""
-    path = tracker.folder / DATA
-    if first and path.is_file():
-        before = path.read_text(encoding="utf-8").strip()
-        if before != tokens.data_hash:
-            raise WorkbenchError(
-                f"The corpus is no longer what this run learned from (data hash {tokens.data_hash[:12]}, before "
-                f"{before[:12]}); put the old texts back to resume it, or start a new run."
-            )
-        return
-    if PartialState().is_main_process:
-        path.write_text(tokens.data_hash, encoding="utf-8")
 
 
 def setup(

@@ -79,16 +79,17 @@ def _choice(label: str, options: list[str], value: str, key: str, help: str) -> 
 
 
 def outcome(run: Run) -> None:
-    """What a finished fine-tune changed on its held-out items: each metric with its interval, and the items."""
+    """What a finished run left out of its data; of a fine-tune each metric with its interval, and the items."""
+    if run.kind == "train" and run.result and (words := _data_words(run.result)):
+        st.caption(words)
     if run.kind != "finetune" or not run.result or not run.result.get("changes"):
         return
     found = [Change(**change) for change in run.result["changes"]]
     st.subheader("Before and after")
     st.caption(
         f"{run.result['parent']} and this run's model answered the same {run.result['held_out']} held-out items of "
-        f"{run.result['data']}, before and after training on {run.result['examples']:,} examples."
-        + "".join(f" Left out, {reason}: {n:,}." for reason, n in run.result["left_out"].items())
-        + "".join(f" {remark}" for remark in run.result.get("remarks", []))
+        f"{run.result['data']}, before and after training on {run.result['examples']:,} examples. "
+        + _data_words(run.result)
     )
     st.markdown("\n".join(f"- {verdict(change)}" for change in found))
     table = pd.DataFrame(
@@ -106,6 +107,12 @@ def outcome(run: Run) -> None:
     figure = draw.differences(table, base="base", tuned="tuned")
     chart(figure, key=f"changes {run.id}", name=f"changes-{run.id}", alt="What fine-tuning changed, with intervals")
     _items(run, higher_is_better=found[0].higher_is_better)
+
+
+def _data_words(result: dict[str, Any]) -> str:
+    """What a run left out of its data and assumed about it, in words; "" where there is nothing to say."""
+    counted = [f"Left out, {reason}: {n:,}." for reason, n in result.get("left_out", {}).items()]
+    return " ".join([*counted, *result.get("remarks", [])])
 
 
 def verdict(change: Change) -> str:

@@ -24,6 +24,7 @@ from workbench.interp.anatomy.anatomy_steps import (
 )
 from workbench.interp.block import Block
 from workbench.interp.families import any_family
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 
@@ -78,6 +79,7 @@ class Anatomy:
         return pd.DataFrame([{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps])
 
 
+@own_modes
 @any_family
 @torch.no_grad()
 def anatomy(

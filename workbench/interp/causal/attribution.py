@@ -15,6 +15,7 @@ from workbench.interp.causal.patching import cells
 from workbench.interp.causal.probes import generate, own_items, read_probe
 from workbench.interp.causal.probing import ALPHA, Probed, require, summary, sweep_anyhow
 from workbench.interp.causal.sweep import Progress, settings_of
+from workbench.modes import own_modes
 from workbench.statistics import Cells, Estimate, cell_statistics, map_correlation
 from workbench.subjects import Subject
 
@@ -87,6 +88,7 @@ def cell_names(frame: pd.DataFrame, names: list[str]) -> list[str]:
     return found
 
 
+@own_modes
 def attribution(
     subject: Subject,
     probe: str | Sequence[str],

@@ -24,6 +24,7 @@ from workbench.interp.causal.probes import generate, read_probe
 from workbench.interp.causal.probing import require
 from workbench.interp.causal.question import Question, question_of
 from workbench.interp.causal.sweep import Progress
+from workbench.modes import own_modes
 from workbench.statistics import Estimate, estimate_mean, estimate_ratio
 from workbench.subjects import Subject
 
@@ -93,6 +94,7 @@ class Circuit:
         return {**asdict(self), "edges": self.edges.to_dict("records")}
 
 
+@own_modes
 def circuit(
     subject: Subject,
     probe: str,

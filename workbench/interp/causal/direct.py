@@ -19,6 +19,7 @@ from workbench.interp.causal.packed import reader
 from workbench.interp.causal.pairs import Pair, pair, single
 from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.trust import must_hold
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 
@@ -152,6 +153,7 @@ def answer_direction(
     return norm.back(column) * held * scale, (constant + float(norm.offset @ column)) * scale
 
 
+@own_modes
 def direct(
     subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str, strict: bool = False
 ) -> Direct:

@@ -20,6 +20,7 @@ from workbench.interp.causal.probing import require
 from workbench.interp.causal.reader import plain_reader
 from workbench.interp.causal.sweep import Progress, reference_ids, split
 from workbench.interp.texts import TEXTS
+from workbench.modes import own_modes
 from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Edit, Intervention
@@ -46,6 +47,7 @@ def parse_heads(text: str) -> list[tuple[int, int]]:
     return sorted(set(found))
 
 
+@own_modes
 def ablation(
     subject: Subject,
     heads: Sequence[tuple[int, int]] = (),
@@ -110,6 +112,7 @@ def reference_run(subject: Subject) -> Recording:
     return reader(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))
 
 
+@own_modes
 def steering(
     subject: Subject,
     positive: Sequence[str],
@@ -184,6 +187,7 @@ class Needed:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
 
+@own_modes
 def needed_heads(
     subject: Subject, probe: str, *, n: int = 20, kind: str = "mean", seed: int = 0, progress: Progress | None = None
 ) -> Needed:
@@ -299,6 +303,7 @@ class Effect:
         return asdict(self)
 
 
+@own_modes
 def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
     """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of public-domain books.
 

@@ -23,6 +23,7 @@ from workbench.interp.causal.pairs import Pair, Words, pair, warnings
 from workbench.interp.causal.sites import REPLACEMENTS, SITES
 from workbench.interp.causal.sweep import DIRECTIONS, Progress, Swept, run_sweep, settings_of, sweep
 from workbench.interp.causal.trust import must_hold
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 __all__ = [
@@ -101,6 +102,7 @@ def cells(axes: Sequence[str], layers: Sequence[int], **values: Any) -> pd.DataF
     return pd.DataFrame({**columns, **{name: array.ravel() for name, array in arrays.items()}})
 
 
+@own_modes
 def patch(  # noqa: PLR0913
     subject: Subject,
     clean: str,

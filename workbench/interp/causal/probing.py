@@ -18,6 +18,7 @@ from workbench.interp.causal.probes import Item, Items, Probe, generate, read_pr
 from workbench.interp.causal.sites import SITES
 from workbench.interp.causal.sweep import Progress, Settings, Swept, run_sweep, settings_of
 from workbench.interp.causal.trust import must_hold
+from workbench.modes import own_modes
 from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
 from workbench.subjects import Subject
 
@@ -88,6 +89,7 @@ class Probed:
         return cells(self.axes, self.layers, **maps)
 
 
+@own_modes
 def probe(
     subject: Subject,
     name: str,

@@ -19,6 +19,7 @@ from workbench.interp.causal.sweep import Progress
 from workbench.interp.decoding.activations import STREAM, read_stages, stages_of
 from workbench.interp.decoding.labelled import Labelled, control_labels, labelled
 from workbench.interp.decoding.linear_fit import code_lengths, fit
+from workbench.modes import own_modes
 from workbench.statistics import Difference, Estimate, estimate_mean, paired_difference
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Edit, Intervention
@@ -114,6 +115,7 @@ class LinearProbe:
         return Intervention(name, base, (Edit(layer, STREAM, (), "add", vector.tolist()),), words)
 
 
+@own_modes
 def linear_probe(
     subject: Subject,
     labels: str = "number",

@@ -19,6 +19,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.metrics import metric_of
 from workbench.interp.causal.pairs import Pair, pair, single
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 BASELINES = {
@@ -73,6 +74,7 @@ class InputAttribution:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
 
+@own_modes
 def input_attribution(
     subject: Subject,
     prompt: str,

@@ -18,6 +18,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.causal.packed import reader
 from workbench.interp.causal.trust import must_hold
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 LENSES = {
@@ -67,6 +68,7 @@ class Lens:
         return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
 
+@own_modes
 @torch.no_grad()
 def lens(
     subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequence[str] = (), strict: bool = False

@@ -27,6 +27,7 @@ from workbench.interp.causal.packed import reader
 from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.sweep import Progress
 from workbench.interp.lenses.lens_texts import Corpus, corpus_of
+from workbench.modes import own_modes
 from workbench.statistics import cell_statistics
 from workbench.subjects import Subject
 
@@ -119,6 +120,7 @@ def stored_lens(subject: Subject) -> TunedLens | None:
     return found
 
 
+@own_modes
 def tuned_lens(
     subject: Subject,
     texts: str | Sequence[str] | None = None,

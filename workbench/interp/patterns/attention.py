@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.looking import UnreadableError, look_through
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 FULL_PRECISION = 2**26
@@ -85,6 +86,7 @@ class Attention:
         return write_html(figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt)
 
 
+@own_modes
 def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None) -> Attention:
     """The attention patterns of a prompt.
 

@@ -12,6 +12,7 @@ from workbench.interp.patterns.circuits import copying_scores
 from workbench.interp.patterns.heads import SCORES, HeadScores, head_scores
 from workbench.interp.patterns.position_split import position_split
 from workbench.interp.patterns.standing_out import FLOOR, TIMES, stands_out
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 MORE = {
@@ -120,6 +121,7 @@ class HeadCatalogue:
         return frame.assign(distance=distance[order]).reset_index(drop=True)
 
 
+@own_modes
 def head_catalogue(
     subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
 ) -> HeadCatalogue:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.weights import LayerWeights, embedding, layer_weights, unembedding
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 COMMON = 8192
@@ -22,6 +23,7 @@ COMMON = 8192
 ROWS_AT_ONCE = 1024
 
 
+@own_modes
 @torch.no_grad()
 def copying_scores(subject: Subject) -> Float[np.ndarray, "layer head"]:
     """`sum(eigenvalues) / sum(|eigenvalues|)` of `W_E W_V W_O W_U`, between -1 and 1.
@@ -37,6 +39,7 @@ def copying_scores(subject: Subject) -> Float[np.ndarray, "layer head"]:
     return np.stack(rows)
 
 
+@own_modes
 def strongest_pairs(subject: Subject, layer: int, head: int, *, circuit: str = "OV", n: int = 20) -> pd.DataFrame:
     """The `n` token pairs with the largest entries of a head's circuit, over `COMMON` tokens.
 
@@ -111,6 +114,7 @@ class Composition:
         return frame if n is None else frame.head(n)
 
 
+@own_modes
 @torch.no_grad()
 def composition(subject: Subject) -> Composition:
     """Q-, K- and V-composition of every pair of heads in different layers.

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import each_pattern
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -134,6 +135,7 @@ def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, F
     }
 
 
+@own_modes
 def head_scores(
     subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
 ) -> HeadScores:

@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import head_frame
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -51,6 +52,7 @@ class PositionSplit:
         return head_frame(self.mean, self.low, self.high)
 
 
+@own_modes
 def position_split(subject: Subject, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0) -> PositionSplit:
     """Split the variance of every head's attention scores into position, content and interaction.
 

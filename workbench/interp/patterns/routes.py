@@ -17,6 +17,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import Attention, pattern_hooks
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 LONGEST_FLOW = 128
@@ -34,6 +35,7 @@ def mixed(found: Attention) -> Float[np.ndarray, "layer query key"]:
     return 0.5 * mean + 0.5 * np.eye(n_pos, dtype=np.float32)
 
 
+@own_modes
 def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
     """Attention rollout (Abnar & Zuidema 2020): the position's attention, multiplied through the layers.
 
@@ -50,6 +52,7 @@ def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
     return shares
 
 
+@own_modes
 def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
     """Attention flow (Abnar & Zuidema 2020): the most that can run from each token up to the position.
 
@@ -99,6 +102,7 @@ class GradientAttention:
         return frame.sort_values("gradient_attention", ascending=False, ignore_index=True)
 
 
+@own_modes
 @any_family
 def gradient_attention(
     subject: Subject, prompt: str, *, position: int | None = None, target: int | None = None

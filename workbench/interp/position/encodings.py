@@ -10,6 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.patterns.catalogue import RULES, HeadCatalogue, head_catalogue
 from workbench.interp.position.position_loss import PositionLoss, loss_by_position
 from workbench.interp.position.positional import Distances, attention_by_distance
+from workbench.modes import own_modes
 from workbench.subjects import Subject
 
 
@@ -61,6 +62,7 @@ class EncodingStudy:
 BEST = ("previous_token_score", "induction_score")
 
 
+@own_modes
 def encoding_study(
     subjects: Sequence[Subject], texts: Sequence[str], *, n: int = 8, reach: float = 2.0
 ) -> EncodingStudy:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -50,6 +51,7 @@ class PositionLoss:
         return pd.DataFrame({**columns, "beyond": self.start >= self.n_ctx})
 
 
+@own_modes
 @any_family
 @torch.no_grad()
 def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2.0, width: int = 16) -> PositionLoss:

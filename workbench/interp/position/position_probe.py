@@ -10,6 +10,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.decoding.activations import each_stage
 from workbench.interp.patterns.heads import repeated_tokens
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -40,6 +41,7 @@ class PositionProbe:
         return pd.DataFrame({**columns, "control": self.control})
 
 
+@own_modes
 def position_probe(subject: Subject, *, sequences: int = 40, length: int = 64, seed: int = 0) -> PositionProbe:
     """Read absolute positions off the residual stream of random tokens with ridge regression, five-fold by sequence.
 

@@ -13,6 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning, repeated_tokens
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
@@ -58,6 +59,7 @@ class Encoding:
         return unit @ unit.T
 
 
+@own_modes
 @any_family
 def position_encoding(subject: Subject) -> Encoding:
     """Read a Subject's encoding off its weights, buffers and configuration."""
@@ -179,6 +181,7 @@ class Distances:
     n: int
 
 
+@own_modes
 def attention_by_distance(
     subject: Subject,
     *,

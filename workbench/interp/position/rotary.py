@@ -19,6 +19,7 @@ from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
 from workbench.interp.position.positional import position_encoding
+from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -56,6 +57,7 @@ class RotaryUse:
         return pd.DataFrame({**columns, **{k: v.ravel() for k, v in ends.items()}})
 
 
+@own_modes
 @any_family
 @torch.no_grad()
 def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:

@@ -1,0 +1,52 @@
+"""A run that goes on must learn from what it began with: the hashes of its data are kept in its folder and compared."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+
+FILE = "data.json"
+
+
+def fingerprint(examples: Iterable[Any]) -> str:
+    """The SHA-256 of examples in their order, by their printed form."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(repr(example).encode(errors="replace") + b"\0")
+    return digest.hexdigest()
+
+
+def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -> None:
+    """Write down the hashes of what a run learns from, or compare them where the run goes on.
+
+    Args:
+        folder: Of the run.
+        going_on: Whether the run has learned or measured something already, which other data would not fit.
+        writes: Whether this process writes; of several that train together one does.
+        hashes: A hash by what it is of: `corpus`, `base`, `examples`.
+
+    Raises:
+        WorkbenchError: When one is another than at the run's beginning.
+    """
+    path = folder / FILE
+    if not (going_on and path.is_file()):
+        if writes:
+            part = path.with_suffix(f".{os.getpid()}")
+            part.write_text(json.dumps(hashes), encoding="utf-8")
+            part.replace(path)
+        return
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise WorkbenchError(f"{path} cannot be read, so this run cannot be resumed; start a new run.") from error
+    for name, now in hashes.items():
+        then = str(before.get(name, now))
+        if then != now:
+            raise WorkbenchError(
+                f"With this {name} the run would no longer learn from the same as before (data hash {now[:12]}, "
+                f"before {then[:12]}); put the old {name} back to resume it, or start a new run."
+            )
