@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8501
+WORKERS ?= 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: setup app test test-all check format wheel clean
@@ -28,7 +29,8 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser" -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m "browser and not slow"
 
 test-all: setup
 	$(BIN)/pytest
