@@ -102,8 +102,16 @@ def _labelled(name: str, path: Path, recipe: Recipe) -> dict[str, Any]:
     items = make(own).preview(path, notes)
     _remarks(notes.lines())
     st.caption(f"The first of {len(items)} examples, as the task reads them:")
-    st.json(items[:SHOWN], expanded=1)
+    st.dataframe(pd.DataFrame([_shown(item) for item in items[:SHOWN]]), hide_index=True)
     return own
+
+
+def _shown(item: dict[str, Any]) -> dict[str, str]:
+    """An example's parts as text; a conversation is its turns, each behind its speaker."""
+    if "messages" in item:
+        turns = (f"{message['role']}: {message['content']}" for message in item["messages"])
+        return {"conversation": " / ".join(turns)}
+    return {part: " ".join(value) if isinstance(value, list) else str(value) for part, value in item.items()}
 
 
 def _column(part: str, table: uploads.Preview, *, optional: bool) -> str:
