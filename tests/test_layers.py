@@ -27,7 +27,7 @@ ROOMS = {  # of interp; what stands beside them (weights, families, block, texts
     "position": {"patterns", "decoding"},
     "anatomy": {"position"},
 }
-COMMON = {"data", "errors", "paths", "statistics"}
+COMMON = {"data", "errors", "jsonable", "modes", "paths", "provenance", "public", "records", "statistics"}
 
 
 def imports(path: Path) -> set[str]:
