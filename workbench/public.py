@@ -80,6 +80,8 @@ def _provenance(function: str, given: Mapping[str, Any], models: tuple[str, ...]
     from workbench.subjects import Subject
 
     read = {} if record is None else {name: sha256 for name, sha256 in record.model_hashes().items() if sha256}
+    if record is not None and record.provenance is not None:  # the function knew its models better
+        read |= record.provenance.models
     for name in models:
         sources = given[name] if isinstance(given[name], list | tuple) else [given[name]]
         read |= {source.name: source.hash for source in sources if isinstance(source, Subject)}

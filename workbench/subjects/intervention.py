@@ -83,6 +83,11 @@ class Intervention(Record):
     words: str = ""
     transplant: Transplant | None = None
 
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of the models of a transplant, by their names; edits alone name no weights."""
+        given = self.transplant
+        return {} if given is None else {self.base: given.base_sha256, given.donor: given.donor_sha256}
+
     def headline(self) -> str:
         """What it does, in words."""
         return f"{self.name} of {self.base or 'no named base'}: {self.words or f'{len(self.edits)} edits'}"

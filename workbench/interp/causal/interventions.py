@@ -21,8 +21,9 @@ from workbench.interp.causal.reader import plain_reader
 from workbench.interp.causal.sweep import Progress, reference_ids, split
 from workbench.interp.texts import TEXTS
 from workbench.modes import own_modes
+from workbench.provenance import Provenance
 from workbench.public import public
-from workbench.records import Record
+from workbench.records import Record, stamp
 from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
 from workbench.subjects import Subject, SubjectOrName, load
 from workbench.subjects.intervention import Edit, Intervention
@@ -92,12 +93,21 @@ def ablation(
     parts = [f"L{i}H{j}" for i, j in heads] + [f"layer {i}" for i in layers]
     parts += [f"{len(which)} neurons of layer {i}" for i, which in (neurons or {}).items()]
     words = f"{', '.join(parts)} {KINDS[replacement]}"
-    return Intervention(name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words)
+    return _made_for(
+        subject,
+        Intervention(name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words),
+    )
 
 
 def _name_of(source: SubjectOrName) -> str:
     """What `load` takes to have the model again, as far as a loaded one knows."""
     return source.name if isinstance(source, Subject) else str(source)
+
+
+def _made_for(subject: Subject, change: Intervention) -> Intervention:
+    """The intervention, with the hash of the model whose activations went into it."""
+    stamp(change, Provenance("", models={subject.name: subject.hash}))
+    return change
 
 
 def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
@@ -165,7 +175,7 @@ def steering(
         raise WorkbenchError(f"The method is {method!r}; choose mean or svd.")
     edit = Edit(layer, "resid_post", (), "add", (vector * strength).tolist())
     words = f"{strength:g} x the direction from {len(negative)} to {len(positive)} prompts, after layer {layer}"
-    return Intervention(name, base, (edit,), words)
+    return _made_for(subject, Intervention(name, base, (edit,), words))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning, repeated_tokens
+from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.modes import own_modes
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
 from workbench.subjects import positions as encoding
@@ -197,14 +197,14 @@ class Distances(Record):
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
         return pd.DataFrame({**columns, **{name: values.ravel() for name, values in ends.items()}})
 
-@public("subject")
-@own_modes
     def headline(self) -> str:
         """What was found, in a few words."""
         layer, head, distance = np.unravel_index(self.mean.argmax(), self.mean.shape)
         return f"on {self.text}: most attention {self.mean.max():.3f} (L{layer}H{head}, {distance} back)"
 
 
+@public("subject")
+@own_modes
 def attention_by_distance(
     subject: SubjectOrName,
     *,
