@@ -14,7 +14,7 @@ from workbench.interp.causal.gradients import Approximation, estimate_sweep, est
 from workbench.interp.causal.pairs import pair
 from workbench.interp.causal.patching import patch
 from workbench.interp.causal.sites import SITES
-from workbench.interp.causal.sweep import prepare, run_sweep
+from workbench.interp.causal.sweep import Settings, prepare, run_sweep
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.checks import failed
-from workbench.interp.causal.circuit_audit import Audit, audit_edges, exact_losses, minimality
+from workbench.interp.causal.circuit_audit import Audit, exact_losses, minimality
+from workbench.interp.causal.circuit_audit import audit as audit_edges
 from workbench.interp.causal.edges import Graph, faithfulness, graph_of, run_graph
 from workbench.interp.causal.packed import PackedEngine, engine
 from workbench.interp.causal.probes import generate, read_probe

@@ -49,7 +49,7 @@ def exact_losses(
     return np.array(lost)
 
 
-def audit_edges(
+def audit(
     packed: PackedEngine, graph: Graph, questions: list[Question], outside: Tensor, *, n: int, seed: int
 ) -> Audit | None:
     """Run `n` random edges of the mask `outside` exactly; None where there are none."""
