@@ -15,7 +15,8 @@ from tests.conftest import tiny_gpt
 from workbench.errors import WorkbenchError
 from workbench.jsonable import plain, rebuild
 from workbench.records import PLOTLY, Record
-from workbench.training.recipe import Changes, Optimisation
+from workbench.training.changes import Changes
+from workbench.training.recipe import Optimisation
 
 CLEAN, CORRUPTED = "3 1 4 1 5 9", "3 1 6 1 5 9"
 PAIR = (CLEAN, CORRUPTED, "7", "8")
