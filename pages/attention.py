@@ -109,7 +109,7 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
 @st.cache_resource(max_entries=16, show_spinner="Following attention back to the prompt")
 def routes(sha256: str, prompt: str, position: int, target: int | None, _subject: Subject, _found: Attention):
     with alone(sha256):
-        gradient = wb.gradient_attention(_subject, prompt, position=position, target=target)
+        gradient = wb.gradient_attention(_subject, prompt, position=position, answer=target)
     widest = flow(_found, position) if position < LONGEST_FLOW else None
     return gradient, rollout(_found, position), widest
 

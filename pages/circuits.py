@@ -132,7 +132,7 @@ def without(model: str, probe: str, first: str) -> None:
     _, _, heads, kind, name = cut
     base = cached_load(model)
     with alone(base.hash), st.spinner("Making the model and measuring both"):
-        change = ablation(base, parse_heads(heads), kind=str(kind), name=name, base=model)
+        change = ablation(base, parse_heads(heads), replacement=str(kind), name=name, base=model)
         kept = change.save()
         found = effect_of(base, apply(base, change), probe)
     columns = st.columns(2)

@@ -60,11 +60,11 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         train(model)
         return
     with alone(subject.hash):
-        found = wb.lens(subject, prompt, kind=kind, answers=answers)
+        found = wb.lens(subject, prompt, kind=kind, answer=answers)
         others = {kind: found}
         if kept is not None:
             other = "logit" if kind == "tuned" else "tuned"
-            others[other] = wb.lens(subject, prompt, kind=other, answers=answers)
+            others[other] = wb.lens(subject, prompt, kind=other, answer=answers)
     notices(found.warnings)
     n_pos = len(found.tokens)
     first = max(0, n_pos - SHOWN)
@@ -93,7 +93,7 @@ import workbench as wb
 
 model = wb.load({model!r})
 {"wb.tuned_lens(model)  # trains it, unless it is kept already" if kind == "tuned" else "# the model's own unembedding"}
-found = wb.lens(model, {prompt!r}, kind={kind!r}, answers={answers!r})
+found = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
 print(found.to_frame().query("pos == {n_pos - 1}"), found.checks)
 """)
 

@@ -165,7 +165,7 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     with alone(subject.hash):
         try:
             found = with_progress(
-                key, lambda report: wb.probe(subject, name, n=n, anyway=anyway, progress=report, seen=seen, **how)
+                key, lambda report: wb.probe(subject, name, n=n, anyway=anyway, progress=report, partial=seen, **how)
             )
         except WorkbenchError as error:
             warn(error)

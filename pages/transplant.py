@@ -77,7 +77,7 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
 
     with both_alone(first, second):
         found = with_progress(
-            key, lambda report: wb.locate(first, second, on, n=n, grain=grain, progress=report, seen=seen)
+            key, lambda report: wb.locate(first, second, on, n=n, grain=grain, progress=report, partial=seen)
         )
     growing.empty()
     return found

@@ -14,7 +14,7 @@ from workbench.interp.causal.gradients import Approximation, estimate_sweep, est
 from workbench.interp.causal.pairs import pair
 from workbench.interp.causal.patching import patch
 from workbench.interp.causal.sites import SITES
-from workbench.interp.causal.sweep import prepare, run_sweep, settings_of
+from workbench.interp.causal.sweep import Settings, prepare, run_sweep
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 
@@ -40,7 +40,7 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
     for site in SITES:
         parallel = family == "neox" and site == "resid_mid"
         for direction in ("denoising",) if site != "z" else ("denoising", "noising"):
-            settings = settings_of(site=site, direction=direction, layer=1 if site == "neurons" else None)
+            settings = Settings(site=site, direction=direction, layer=1 if site == "neurons" else None)
             ready = prepare(subject, question, settings)
             if parallel:
                 with pytest.raises(WorkbenchError, match="no resid_mid"):
@@ -85,7 +85,7 @@ def linear_model():
 def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direction):
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
-    settings = settings_of(site=site, direction=direction, layer=1)
+    settings = Settings(site=site, direction=direction, layer=1)
     ours, theirs = estimate_sweep(subject, question, settings), run_sweep(subject, question, settings)
     assert float((theirs.values - theirs.values.flatten()[0]).abs().max()) > 1e-3
     torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
@@ -95,7 +95,7 @@ def test_queries_patched_with_exact_attention_are_exact_in_a_last_linear_layer_a
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     for site in ("q", "k"):
-        settings = settings_of(site=site, layer=1)
+        settings = Settings(site=site, layer=1)
         truth = run_sweep(subject, question, settings).values
         plain, mended = (
             estimate_sweep(subject, question, settings, Approximation(softmax=softmax)).values
@@ -111,7 +111,7 @@ def test_more_steps_come_nearer_to_what_the_whole_embedding_does():
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     apart = []
     for steps in (1, 8, 64):
-        found = estimate_sweep(subject, question, settings_of(layer=0), Approximation(steps=steps))
+        found = estimate_sweep(subject, question, Settings(layer=0), Approximation(steps=steps))
         apart.append(abs(float((found.values - found.corrupted).sum()) - (found.clean - found.corrupted)))
     assert apart[2] < 0.02 * apart[0] and apart[2] < apart[1]
 

@@ -302,7 +302,7 @@ def test_results_of_other_prompts_are_refused_by_name(subject):
 def test_results_read_back_as_they_were_saved(subject, tmp_path):
     results = evaluate(subject, ["repeat", "passage"], limit=3)
     again = Results.read(results.save(tmp_path / "saved"))
-    assert again.to_json() == results.to_json()
+    assert again.to_json() == results.to_json() and again.to_dict() == results.to_dict()
     assert again.samples.equals(results.samples)
     assert len(again.table()) == len(results.rows) == 3
     assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["results.json", "samples.parquet"]

@@ -281,7 +281,7 @@ def test_a_wrong_lora_table_names_the_word(base, values, message):
 
 def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     data = write(tmp_path / "pets.jsonl", PETS)
-    run = wb.finetune(recipe(base, data, lora={"r": 8}))
+    run = wb.train(recipe(base, data, lora={"r": 8}))
     result = run.result
     assert run.status == "done" and run.parent == base and result is not None
     accuracy, f1 = (evaluation.Change(**change) for change in result["changes"])
@@ -312,7 +312,7 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(base, tmp_path, optimizer):
     data = write(tmp_path / "pets.jsonl", PETS)
-    whole = wb.finetune(recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=8, checkpoint_every=4))
+    whole = wb.train(recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=8, checkpoint_every=4))
     store = Store()
     with store.record("finetune", "two halves", {}) as tracker:
         for steps in (4, 8):
@@ -324,7 +324,7 @@ def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(base,
 
 
 def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
-    run = wb.finetune(recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3))
+    run = wb.train(recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3))
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
@@ -338,8 +338,8 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
 
 def test_a_childs_parent_is_the_run_it_came_from(base, tmp_path):
     data = write(tmp_path / "pets.jsonl", PETS)
-    first = wb.finetune(recipe(base, data, steps=2))
-    second = wb.finetune(recipe(f"run:{first.id}", data, lora={}, steps=2))
+    first = wb.train(recipe(base, data, steps=2))
+    second = wb.train(recipe(f"run:{first.id}", data, lora={}, steps=2))
     assert second.parent == first.id and second.result["parent"] == f"run:{first.id}@2"
     assert wb.load(f"run:{second.id}").card.parent == f"run:{first.id}@2"
 
@@ -375,19 +375,19 @@ def test_an_empty_set_says_so(tmp_path, kind):
 )
 def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message):
     with pytest.raises(WorkbenchError, match=message):
-        wb.finetune(recipe(base, write(tmp_path / "rows.jsonl", rows), task=task, steps=1))
+        wb.train(recipe(base, write(tmp_path / "rows.jsonl", rows), task=task, steps=1))
 
 
 def test_a_held_out_label_that_was_never_learned_is_named(base, tmp_path):
     train, test = write(tmp_path / "a.jsonl", PETS), write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}])
     with pytest.raises(WorkbenchError, match=r"The label 'tiny' of the held-out examples .* 2 labels of the training"):
-        wb.finetune(recipe(base, train, task={"test": test}))
+        wb.train(recipe(base, train, task={"test": test}))
 
 
 def test_too_long_examples_are_counted(base, tmp_path):
     long = [{"text": "the cat number 7 " * 20, "label": "small"}]
-    run = wb.finetune(recipe(base, write(tmp_path / "p.jsonl", PETS), steps=1))
-    more = wb.finetune(recipe(base, write(tmp_path / "q.jsonl", PETS + long), steps=1))
+    run = wb.train(recipe(base, write(tmp_path / "p.jsonl", PETS), steps=1))
+    more = wb.train(recipe(base, write(tmp_path / "q.jsonl", PETS + long), steps=1))
     assert run.result["left_out"] == {} and set(more.result["left_out"].values()) == {1}
 
 

@@ -26,7 +26,7 @@ def test_an_ablated_head_is_a_zeroed_hook_in_every_view_of_the_edited_subject(fa
     subject = subject_of(make(family), family)
     ids = subject.encode(PROMPT)
     before = subject.model(ids).logits
-    edited = apply(subject, ablation(subject, [(1, 2)], kind="zero"))
+    edited = apply(subject, ablation(subject, [(1, 2)], replacement="zero"))
     hook = [("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))]
     by_hand = subject.bridge.run_with_hooks(ids, fwd_hooks=hook)
     torch.testing.assert_close(edited.model(ids).logits, by_hand, atol=2e-5, rtol=0)
@@ -38,7 +38,7 @@ def test_an_ablated_head_is_a_zeroed_hook_in_every_view_of_the_edited_subject(fa
 
 
 def test_an_intervention_survives_json_and_is_loaded_by_name(tiny):
-    change = ablation(load("shelf-base"), [(1, 1), (2, 0)], kind="mean", name="without-two", base="shelf-base")
+    change = ablation(load("shelf-base"), [(1, 1), (2, 0)], replacement="mean", name="without-two", base="shelf-base")
     assert Intervention.from_json(change.to_json()) == change
     name = change.save()
     edited = load(name)
@@ -67,10 +67,10 @@ def test_steering_adds_the_difference_of_two_prompts_to_the_stream(tiny):
 
 def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     subject = load("shelf-base")
-    found = needed_heads(subject, "induction", n=6, kind="zero")
+    found = needed_heads(subject, "induction", n=6, replacement="zero")
     worst = found.to_frame().iloc[0]
     layer, head = int(worst["layer"]), int(worst["index"])
-    edited = apply(subject, ablation(subject, [(layer, head)], kind="zero"))
+    edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
     from workbench.interp.causal.probes import generate, read_probe
 
     made = generate(subject, read_probe("induction"), 6)
@@ -95,8 +95,8 @@ def test_bad_interventions_get_one_sentence(tiny, tmp_path):
     for make_it, message in (
         (lambda: parse_heads("L1"), "'L1' is no head"),
         (lambda: ablation(tiny, [(7, 0)]), "no head L7H0"),
-        (lambda: ablation(tiny, kind="mean"), "Nothing was named"),
-        (lambda: ablation(tiny, [(0, 0)], kind="hard"), "'hard'"),
+        (lambda: ablation(tiny, replacement="mean"), "Nothing was named"),
+        (lambda: ablation(tiny, [(0, 0)], replacement="hard"), "'hard'"),
         (lambda: steering(tiny, ["5"], [], layer=0), "got 1 and 0"),
         (lambda: steering(tiny, ["5"], ["6"], layer=9), "no layer 9"),
         (lambda: apply(tiny, Intervention("x", "", (Edit(5, "z"),))), "no layer 5"),

@@ -31,7 +31,7 @@ def test_a_tuned_lens_is_nearer_to_the_model_and_the_model_itself_after_the_last
     assert min(found.error.gain_low[:-1]) > 0 and found.error.gain[-1] == 0 and abs(found.error.tuned[-1]) < 1e-5
     x = torch.randn(3, 32)
     assert found.translate(2, x) is x and not torch.equal(found.translate(1, x), x)
-    plain, tuned = (lens(subject, PROMPT, kind=kind, answers=["7", "8"]) for kind in ("logit", "tuned"))
+    plain, tuned = (lens(subject, PROMPT, kind=kind, answer=["7", "8"]) for kind in ("logit", "tuned"))
     assert tuned.checks["lens"] == plain.checks["lens"] < 1e-4 and (tuned.rank[-1] == 0).all()
     assert tuned.kl[:-1, 1:].mean() < plain.kl[:-1, 1:].mean()
     logits = subject.model(subject.encode(PROMPT)).logits[0]

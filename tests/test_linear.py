@@ -153,5 +153,5 @@ def test_steering_by_a_probe_needs_its_class_its_layer_and_the_stream(tiny):
 
 
 def test_position_by_ridge_still_reads_what_is_planted():
-    found = position_probe(subject_of(tiny_gpt(positions="learned")), sequences=10, length=32)
+    found = position_probe(subject_of(tiny_gpt(positions="learned")), n=10, length=32)
     assert found.low[0] > 0.1 > found.control[0]

@@ -12,12 +12,12 @@ from workbench.subjects.intervention import apply
 
 def test_each_cut_is_the_ablated_model_s_own_evaluation_and_greedy_sets_grow():
     subject = load("shelf-base")
-    found = task_needs(subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, kind="zero", greedy=2)
+    found = task_needs(subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, replacement="zero", greedy=2)
     assert found.tested == 3 and found.of == subject.card.n_layers * subject.card.n_heads
     losses = [cut.margin.difference for cut in found.cuts]
     assert losses == sorted(losses) and found.intact.n == 12
     first = found.cuts[0]
-    edited = apply(subject, ablation(subject, first.heads, kind="zero"))
+    edited = apply(subject, ablation(subject, first.heads, replacement="zero"))
     by_hand = evaluate(edited, ["repeat"], limit=12, cache=False)
     assert first.score.tuned == pytest.approx(by_hand.samples["score"].mean())
     assert [len(cut.heads) for cut in found.greedy] == [1, 2]

@@ -45,9 +45,9 @@ def test_models_without_rotary_positions_say_so():
 
 
 def test_a_probe_finds_learned_positions_in_the_embedding_and_nothing_where_nothing_is():
-    learned = position_probe(subject_of(tiny_gpt(positions="learned")), sequences=30, length=16)
+    learned = position_probe(subject_of(tiny_gpt(positions="learned")), n=30, length=16)
     assert learned.low[0] > 0.5 and abs(learned.control[0]) < 0.2
-    none = position_probe(subject_of(tiny_gpt(positions="none")), sequences=30, length=16)
+    none = position_probe(subject_of(tiny_gpt(positions="none")), n=30, length=16)
     assert none.mean[0] < 0.2
     assert learned.n == 5 and len(learned.to_frame()) == 3
 

@@ -54,7 +54,7 @@ def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
         'answer = "{a}|3"\nwrong = "{b}"\nslots = { a = "vocabulary", b = "vocabulary" }\n'
     )
     partial = []
-    found = probe(subject, str(file), n=6, anyway=True, site="z", seen=lambda f: partial.append(f.n))
+    found = probe(subject, str(file), n=6, anyway=True, site="z", partial=lambda f: partial.append(f.n))
     assert partial == [1, 2, 4, 6] and found.samples.shape == (6, 2, 4) and found.n == 6
     span = found.clean_metric.value - found.corrupted_metric.value
     first = found.items[0]

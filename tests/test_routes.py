@@ -48,7 +48,7 @@ def test_value_weighted_attention_is_the_length_of_what_moves(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_pass_through_the_pattern_of_every_family(family):
     subject = subject_of(make(family), family)
-    found = gradient_attention(subject, "3 1 4 1 5", target=7)
+    found = gradient_attention(subject, "3 1 4 1 5", answer=7)
     assert found.target == "7" and found.relevance.shape == (5,) and found.relevance.min() >= 0
     assert (found.heads.sum(1) > 0).all()
 
@@ -69,7 +69,7 @@ def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
 
     slope = (logit(step) - logit(-step)) / (2 * step)
     pattern = attention(tiny, "3 1 4 1 5").head(1, 2)
-    base = gradient_attention(tiny, "3 1 4 1 5", target=7)
+    base = gradient_attention(tiny, "3 1 4 1 5", answer=7)
     assert np.isfinite(base.logit) and base.logit == pytest.approx(logit(0), rel=1e-6)
     assert max(0.0, slope * pattern[4, 1]) <= base.heads[1, 2] + 1e-6
 

@@ -276,7 +276,7 @@ def test_a_real_sentencepiece_model_is_read_as_it_was_trained(tmp_path):
     ids = subject.encode(prompt)
     logs = subject.model(ids).logits[0, -1].log_softmax(-1)
     word = subject.tokens(logs.argmax()[None])[0]
-    found = wb.lens(subject, prompt, answers=[word])
+    found = wb.lens(subject, prompt, answer=[word])
     assert found.answer_prob[0, -1, -1] == pytest.approx(float(logs.max().exp()), abs=1e-5)
 
 

@@ -64,7 +64,7 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
         assert moved.tolist() == [h // (n_heads // n_groups) == 1 for h in range(n_heads)]
     # Its columns of the output: without them it is taken out.
     silent = with_parts(subject, changed(subject, lambda _, tensor: torch.zeros_like(tensor)), "L1H2")
-    expected = apply(subject, ablation(subject, [(1, 2)], kind="zero")).model(subject.encode(PROMPT)).logits
+    expected = apply(subject, ablation(subject, [(1, 2)], replacement="zero")).model(subject.encode(PROMPT)).logits
     torch.testing.assert_close(silent.model(subject.encode(PROMPT)).logits, expected, atol=1e-9, rtol=0)
     # Parts do not overlap and make up the model.
     assert parts.n_params(parts.all) == sum(p.numel() for p in subject.model.parameters())
@@ -247,7 +247,7 @@ def test_everything_of_the_donor_is_the_donor_and_nothing_is_the_base():
 
 def test_bad_transplants_get_one_sentence(tiny, tmp_path):
     other = subject_of(tiny_gpt(n_layers=3), "deeper")
-    edited = apply(tiny, ablation(tiny, [(0, 0)], kind="zero"))
+    edited = apply(tiny, ablation(tiny, [(0, 0)], replacement="zero"))
     stale = Transplant("shelf-tuned", "0" * 64, load("shelf-base").hash, ("L0",))
     for make_it, message in (
         (lambda: transplant(tiny, other, "L0"), "differ in shape"),

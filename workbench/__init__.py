@@ -3,138 +3,84 @@
     import workbench as wb
     subject = wb.load("shelf-base")
 
-Names are imported when first used, so that `import workbench` costs nothing.
+Every function takes a model's name or a loaded Subject; a name is loaded anew at each call. Every result is short to
+look at, draws itself in a notebook, and has `to_frame`, `to_dict`, `to_json` and `provenance`.
+
+Names are imported when first used, so that `import workbench` costs nothing. `_HOMES` is the one list of them;
+`__init__.pyi` is written from it by `python -m workbench.stub`, for editors and type checkers.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from workbench.benchmarks import evaluate
-    from workbench.benchmarks.needs import task_needs
-    from workbench.comparison import compare, locate, locate_activations, report, transplant
-    from workbench.errors import WorkbenchError
-    from workbench.interp import (
-        anatomy,
-        attention,
-        attention_by_distance,
-        attribution,
-        circuit,
-        composition,
-        direct,
-        encoding_study,
-        gradient_attention,
-        head_catalogue,
-        head_scores,
-        input_attribution,
-        lens,
-        linear_probe,
-        loss_by_position,
-        needed_heads,
-        patch,
-        position_encoding,
-        position_probe,
-        position_split,
-        probe,
-        rotary_use,
-        strongest_pairs,
-        tuned_lens,
-    )
-    from workbench.subjects import Subject, available, load
-    from workbench.training import resume, train, train_encodings
-    from workbench.training import train as finetune
+from typing import Any
 
 _HOMES = {
+    "DIRECTIONS": "workbench.interp.causal.sweep",
+    "Edit": "workbench.subjects.intervention",
+    "Intervention": "workbench.subjects.intervention",
+    "METRICS": "workbench.interp.causal.metrics",
+    "REPLACEMENTS": "workbench.interp.causal.sites",
+    "Recipe": "workbench.training",
+    "SITES": "workbench.interp.causal.sites",
     "Subject": "workbench.subjects",
     "WorkbenchError": "workbench.errors",
+    "ablation": "workbench.interp",
     "anatomy": "workbench.interp",
+    "apply": "workbench.subjects.intervention",
     "attention": "workbench.interp",
     "attention_by_distance": "workbench.interp",
-    "attribution": "workbench.interp.causal.attribution",
+    "attribution": "workbench.interp",
     "available": "workbench.subjects",
-    "circuit": "workbench.interp.causal.circuit",
+    "available_probes": "workbench.interp",
+    "circuit": "workbench.interp",
     "compare": "workbench.comparison",
+    "compare_results": "workbench.benchmarks",
     "composition": "workbench.interp",
-    "direct": "workbench.interp.causal.direct",
+    "copying_scores": "workbench.interp",
+    "direct": "workbench.interp",
+    "effect_of": "workbench.interp.causal.interventions",
     "encoding_study": "workbench.interp",
     "evaluate": "workbench.benchmarks",
-    "finetune": "workbench.training:train",
+    "flow": "workbench.interp",
     "gradient_attention": "workbench.interp",
     "head_catalogue": "workbench.interp",
     "head_scores": "workbench.interp",
-    "input_attribution": "workbench.interp.lenses.inputs",
-    "lens": "workbench.interp.lenses.lens",
-    "linear_probe": "workbench.interp.decoding.linear",
+    "input_attribution": "workbench.interp",
+    "lens": "workbench.interp",
+    "linear_probe": "workbench.interp",
     "load": "workbench.subjects",
     "locate": "workbench.comparison",
     "locate_activations": "workbench.comparison",
     "loss_by_position": "workbench.interp",
-    "needed_heads": "workbench.interp.causal.interventions",
+    "needed_heads": "workbench.interp",
     "patch": "workbench.interp",
     "position_encoding": "workbench.interp",
     "position_probe": "workbench.interp",
     "position_split": "workbench.interp",
-    "probe": "workbench.interp.causal.probing",
+    "probe": "workbench.interp",
+    "read_intervention": "workbench.subjects.intervention",
     "report": "workbench.comparison",
     "resume": "workbench.training",
+    "rollout": "workbench.interp",
     "rotary_use": "workbench.interp",
+    "steering": "workbench.interp",
     "strongest_pairs": "workbench.interp",
+    "suites": "workbench.benchmarks",
     "task_needs": "workbench.benchmarks.needs",
     "train": "workbench.training",
     "train_encodings": "workbench.training",
     "transplant": "workbench.comparison",
-    "tuned_lens": "workbench.interp.lenses.tuned",
+    "tuned_lens": "workbench.interp",
 }
+"""Where each public name lives."""
 
-__all__ = [
-    "Subject",
-    "WorkbenchError",
-    "anatomy",
-    "attention",
-    "attention_by_distance",
-    "attribution",
-    "available",
-    "circuit",
-    "compare",
-    "composition",
-    "direct",
-    "encoding_study",
-    "evaluate",
-    "finetune",
-    "gradient_attention",
-    "head_catalogue",
-    "head_scores",
-    "input_attribution",
-    "lens",
-    "linear_probe",
-    "load",
-    "locate",
-    "locate_activations",
-    "loss_by_position",
-    "needed_heads",
-    "patch",
-    "position_encoding",
-    "position_probe",
-    "position_split",
-    "probe",
-    "report",
-    "resume",
-    "rotary_use",
-    "strongest_pairs",
-    "task_needs",
-    "train",
-    "train_encodings",
-    "transplant",
-    "tuned_lens",
-]
+__all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        module, _, attribute = _HOMES[name].partition(":")
-        return getattr(import_module(module), attribute or name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'workbench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return list(__all__)

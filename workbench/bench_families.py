@@ -36,7 +36,7 @@ def functions() -> dict[str, Callable[[Subject], Any]]:
         "position_encoding": wb.position_encoding,
         "rotary_use": lambda s: wb.rotary_use(s, [PROMPT]),
         "loss_by_position": lambda s: wb.loss_by_position(s, TEXTS),
-        "position_probe": lambda s: wb.position_probe(s, sequences=10, length=16),
+        "position_probe": lambda s: wb.position_probe(s, n=10, length=16),
         "anatomy": lambda s: wb.anatomy(s, PROMPT, layer=1, head=1),
         "composition": wb.composition,
         "strongest_pairs": lambda s: wb.strongest_pairs(s, 1, 1),

@@ -137,7 +137,7 @@ def needs(
         _task_needs(model, probe, heads, {"limit": n, "kind": kind, "greedy": greedy}, as_json)
         return
     with bar(as_json) as report:
-        found = needed_heads(load(model), probe, n=n, kind=kind, progress=report)
+        found = needed_heads(load(model), probe, n=n, replacement=kind, progress=report)
     if as_json:
         print_json(found.to_dict())
         return
@@ -175,7 +175,7 @@ def ablate(
     from workbench.subjects import load
 
     check_out(file)
-    change = ablation(load(model), parse_heads(heads), kind=kind, name=name, base=model)
+    change = ablation(load(model), parse_heads(heads), replacement=kind, name=name, base=model)
     kept = change.save()
     if file is not None:
         file.write_text(change.to_json(), encoding="utf-8")

@@ -36,7 +36,7 @@ def lens(
             title = f"Nats a token from the model, {made.error.n} held-out texts ({made.source}), 95 % intervals"
             show([made.to_dict()] if as_json else rows, as_json, title=title)
             return
-    found = read(subject, prompt, kind="tuned" if tuned else "logit", answers=answer or [])
+    found = read(subject, prompt, kind="tuned" if tuned else "logit", answer=answer or [])
     if as_json:
         print_json(with_failed(found.to_dict(), found.checks))
         return

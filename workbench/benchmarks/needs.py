@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from workbench.benchmarks.run import evaluate
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.interventions import ablation
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Difference, Estimate, benjamini_hochberg, estimate_mean, paired_difference
 from workbench.subjects.intervention import apply
 
 if TYPE_CHECKING:
     from workbench.benchmarks.results import Results
-    from workbench.subjects import Subject
+    from workbench.subjects import Subject, SubjectOrName
 
 Head = tuple[int, int]
 FEW = 40
@@ -48,7 +50,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class TaskNeeds:
+class TaskNeeds(Record):
     """The heads that a task needs: `cuts` one at a time, the most needed first; `greedy` sets that grow by one head.
 
     `layers` are all heads of a layer together, where the model is too large to try each head; `tested` says how many of
@@ -66,6 +68,13 @@ class TaskNeeds:
     of: int
     layers: list[Cut] = field(default_factory=list)
     greedy: list[Cut] = field(default_factory=list)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.cuts[0]
+        change = f"{first.margin.difference:+.3f} [{first.margin.low:+.3f}, {first.margin.high:+.3f}] nats"
+        tried = f"{self.tested} of {self.of} heads tried"
+        return f"{self.task} without {first.name} ({self.kind}): margin {change}; {tried}"
 
     def to_frame(self, cuts: Sequence[Cut] | None = None) -> pd.DataFrame:
         """One row a cut: the heads, and what score and margin change by, with intervals."""
@@ -87,19 +96,16 @@ class TaskNeeds:
             ]
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return asdict(self)
 
-
+@public("subject")
 @own_modes
 def task_needs(
-    subject: "Subject",
+    subject: "SubjectOrName",
     task: str,
     *,
     heads: Sequence[Head] = (),
     limit: int = 40,
-    kind: str = "mean",
+    replacement: str = "mean",
     greedy: int = 0,
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
@@ -112,7 +118,7 @@ def task_needs(
         heads: The heads to try. Without them all of a small model; of one with more than 40 heads first every layer's
             together, then the heads of the two layers that the task needs most.
         limit: Items of the task.
-        kind: How a head is taken out, one of `interventions.KINDS`.
+        replacement: How a head is taken out, one of `interventions.KINDS`.
         greedy: Afterwards take out so many heads one upon the other, each time the one that costs most.
         seed: Of the items and of resampling.
         progress: Called with the share done and a word about it.
@@ -120,7 +126,7 @@ def task_needs(
     Raises `WorkbenchError` for a task that is no multiple choice or cannot run, and a head that does not exist.
     """
     tell = progress or (lambda share, words: None)
-    ask = _Asked(subject, task, limit, kind, seed)
+    ask = _Asked(subject, task, limit, replacement, seed)
     n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
     everyone = [(i, j) for i in range(n_layers) for j in range(n_heads)]
     chosen, layers = list(heads), []
@@ -140,7 +146,7 @@ def task_needs(
         taken = grown[-1].heads
     intact = estimate_mean(ask.score)
     tried = len(chosen or everyone)
-    named = (subject.name, subject.hash, task, kind, ask.metric)
+    named = (subject.name, subject.hash, task, replacement, ask.metric)
     return TaskNeeds(*named, intact, cuts, tried, len(everyone), layers, grown)
 
 
@@ -161,7 +167,7 @@ class _Asked:
         found = []
         for i, heads in enumerate(sets):
             tell(i / len(sets), f"without {', '.join(f'L{a}H{b}' for a, b in heads[:3])}: {i + 1} of {len(sets)}")
-            change = ablation(self.subject, heads, kind=self.kind, name="cut", seed=self.seed)
+            change = ablation(self.subject, heads, replacement=self.kind, name="cut", seed=self.seed)
             score, margin = _items(self._results(apply(self.subject, change)), self.task)
             pairs = [paired_difference(a, b) for a, b in ((self.score, score), (self.margin, margin))]
             found.append((heads, *pairs))

@@ -7,7 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench import jsonable
 from workbench.errors import WorkbenchError
+from workbench.provenance import Provenance
+from workbench.records import Record, stamp
 from workbench.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ class TaskScore:
 
 
 @dataclass
-class Results:
+class Results(Record):
     """Scores of one Subject on one suite.
 
     `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every metric) are
@@ -77,21 +80,43 @@ class Results:
     config: dict[str, Any]
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
+    UNREADABLE = "it has no samples; save it to a folder and read that"
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of the model, by its name."""
+        return {self.subject: self.subject_hash}
+
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of each task's items."""
+        return {task: str(digest) for task, digest in self.config.get("data", {}).items()}
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        shown = [row for row in self.rows if row.headline] or self.rows
+        rows = [f"{r.task} {r.metric} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] (n = {r.n})" for r in shown]
+        return f"{self.suite}: {'; '.join(rows) or 'no task was scored'}"
+
     def table(self) -> "pd.DataFrame":
         """The rows as a frame, one a metric."""
         import pandas as pd
 
         return pd.DataFrame([asdict(row) for row in self.rows], columns=list(TaskScore.__dataclass_fields__))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_frame(self) -> "pd.DataFrame":
+        """The rows as a frame, one a metric."""
+        return self.table()
+
+    def to_dict(self) -> dict[str, Any]:
         """All but the samples, as JSON holds it (NaN becomes None)."""
         return {
+            "record": type(self).__name__,
             "subject": self.subject,
             "subject_hash": self.subject_hash,
             "suite": self.suite,
             "rows": [plain(asdict(row)) for row in self.rows],
             "config": self.config,
             "skipped": [list(pair) for pair in self.skipped],
+            "provenance": jsonable.plain(self.provenance),
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -99,7 +124,7 @@ class Results:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         _replace(folder / "samples.parquet", lambda path: self.samples.to_parquet(path, index=False))
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
+        text = self.to_json(indent=2)
         _replace(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
         return folder
 
@@ -120,7 +145,11 @@ class Results:
         skipped = [(task, why) for task, why in record.pop("skipped")]
         # Columns that came later are empty in results of an earlier version.
         samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
-        return cls(rows=rows, samples=samples, skipped=skipped, **record)
+        made = jsonable.rebuild(Provenance | None, record.pop("provenance", None))
+        record.pop("record", None)
+        found = cls(rows=rows, samples=samples, skipped=skipped, **record)
+        stamp(found, made)
+        return found
 
 
 def sample_frame(records: list[dict[str, Any]]) -> "pd.DataFrame":

@@ -20,20 +20,22 @@ from workbench.benchmarks.suites import Suite, find_suite, with_variants
 from workbench.benchmarks.user_tasks import TaskError, check_documents, why_not
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
+from workbench.public import public
 
 if TYPE_CHECKING:
     from workbench.benchmarks.lm import SubjectLM
     from workbench.store import Tracker
-    from workbench.subjects import Subject
+    from workbench.subjects import Subject, SubjectOrName
 
 Report = Callable[[float, str], None]
 GROWING = ("data", "task_versions", "seconds")
 """Entries of a result's config that grow with its tasks."""
 
 
+@public("subject")
 @own_modes
 def evaluate(
-    subject: "Subject",
+    subject: "SubjectOrName",
     suite: str | list[str] | Suite = "core",
     *,
     limit: int | None = None,
@@ -269,7 +271,7 @@ def _resumed(folder: Path, fresh: Results) -> Results:
 def _summary(found: dict[str, Results], folder: Path) -> dict[str, Any]:
     models = {
         name: {
-            "rows": r.to_json()["rows"],
+            "rows": r.to_dict()["rows"],
             "skipped": [list(s) for s in r.skipped],
             "folder": str(folder / name),
         }

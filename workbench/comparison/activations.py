@@ -25,8 +25,10 @@ from workbench.interp.causal.branches import Branches, Edit, Recording
 from workbench.interp.causal.packed import PackedEngine, engine
 from workbench.interp.causal.sweep import split
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Difference, gain_shares, paired_difference
-from workbench.subjects import Subject, load
+from workbench.subjects import Subject, SubjectOrName, load
 
 SITES = {
     "resid_pre": "the stream before a layer",
@@ -36,7 +38,7 @@ SITES = {
 
 
 @dataclass(frozen=True)
-class Carried:
+class Carried(Record):
     """What of the gain activations carry, over `n` questions; the metric is the right answer's log-likelihood (nats).
 
     - `layers`, `columns`: labels of the map's axes; `ends`: the two models' own values, `[n]`
@@ -63,6 +65,12 @@ class Carried:
     seconds: float
     notes: list[str] = field(default_factory=list)
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        gain = self.gain
+        words = f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nats"
+        return f"{self.measure}, {self.site}: tuned less base {words}"
+
     @property
     def gain(self) -> Difference:
         """Tuned less base, with the paired 95 % interval."""
@@ -81,14 +89,14 @@ class Carried:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
-        facts = {k: v for k, v in vars(self).items() if not isinstance(v, dict)}
-        return {**facts, "gain": vars(self.gain), "cells": self.to_frame().to_dict("records")}
+        return {**super().to_dict(), "gain": vars(self.gain), "cells": self.to_frame().to_dict("records")}
 
 
+@public("base", "tuned", loads=True)
 @own_modes
 def locate_activations(
-    base: str | Subject,
-    tuned: str | Subject,
+    base: SubjectOrName,
+    tuned: SubjectOrName,
     on: str | Measure,
     *,
     n: int = 12,

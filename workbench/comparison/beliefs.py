@@ -11,6 +11,7 @@ from workbench.comparison.matching import need, same_ids
 from workbench.comparison.text import TEXTS
 from workbench.interp.lenses.lens import Lens, lens
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -20,7 +21,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class LensShift:
+class LensShift(Record):
     """Both models' lenses on the same texts; stage 0 is the embedding, stage i after layer i - 1."""
 
     base: str

@@ -18,8 +18,11 @@ from workbench.comparison.text import Parting, TextShift, agreement, partings, t
 from workbench.comparison.transfer import QUESTIONS, Transfer, probe_transfer
 from workbench.comparison.weights import WeightShift, weight_shift
 from workbench.errors import WorkbenchError
+from workbench.jsonable import plain
 from workbench.modes import own_modes
-from workbench.subjects import Subject, load
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName, load
 
 Report = Callable[[float, str], None]
 NO_TASKS = pd.DataFrame(columns=["task", "metric", "base", "tuned", "difference", "low", "high", "p_adjusted", "n"])
@@ -28,7 +31,7 @@ SHARE = {"weights": 0.1, "heads": 0.25, "text": 0.15, "layers": 0.2, "behaviour"
 
 
 @dataclass
-class Comparison:
+class Comparison(Record):
     """Two Subjects compared. A part that was not asked for, or cannot be had (`notes` say why), is None or empty.
 
     - `table`: a row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over tasks, n
@@ -56,6 +59,43 @@ class Comparison:
     weights: WeightShift | None = None
     notes: list[str] = field(default_factory=list)
 
+    UNREADABLE = "it sums the parts up; the run of the Compare page keeps them, or compare again"
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of both models, by their names."""
+        return dict(zip((self.base, self.tuned), self.sha256, strict=True))
+
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of each benchmark task's items."""
+        return {} if self.base_results is None else self.base_results.data_hashes()
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        rows = self.table.to_dict("records")
+        tasks = [f"{r['task']} {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in rows]
+        parts = f"{', '.join(self.settings.get('parts', ()))} compared"
+        return "; ".join([*tasks[:3], *([f"{len(tasks) - 3} more tasks"] if len(tasks) > 3 else []), parts])
+
+    def to_frame(self) -> pd.DataFrame:
+        """What changed, a row each: every task, loss and divergence, the head and the matrix that moved most."""
+        tables = []
+        if len(self.table):
+            tasks = self.table.assign(
+                what=self.table["task"] + " " + self.table["metric"], value=self.table["difference"]
+            )
+            tables.append(tasks.assign(part="behaviour"))
+        if self.text is not None:
+            tables.append(self.text.summary().rename(columns={"measure": "what"}).assign(part="text"))
+        if self.heads is not None:
+            moved = self.heads.to_frame().head(1)
+            tables.append(moved.assign(part="heads", what=moved["name"], value=moved["distance"]))
+        if self.weights is not None:
+            moved = self.weights.to_frame().head(1)
+            tables.append(moved.assign(part="weights", what=moved["matrix"], value=moved["relative"]))
+        columns = ["part", "what", "value", "low", "high", "n"]
+        tables = [table.reindex(columns=columns) for table in tables]
+        return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
     def outcomes(self) -> pd.DataFrame:
         """A row a task: how many items both, only the base, only the tuned and neither got right."""
         if self.base_results is None or self.tuned_results is None:
@@ -68,7 +108,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record of every part."""
-        record: dict[str, Any] = {"base": self.base, "tuned": self.tuned, "sha256": list(self.sha256)}
+        record: dict[str, Any] = {"record": type(self).__name__, "provenance": plain(self.provenance)}
+        record |= {"base": self.base, "tuned": self.tuned, "sha256": list(self.sha256)}
         record |= {"settings": self.settings, "tasks": self.table.to_dict("records")}
         record["outcomes"] = self.outcomes().to_dict("records")
         record["text"] = None if self.text is None else self.text.to_dict()
@@ -94,10 +135,11 @@ def outcomes(base: Results, tuned: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
 
 
+@public("base", "tuned", loads=True)
 @own_modes
 def compare(
-    base: str | Subject,
-    tuned: str | Subject,
+    base: SubjectOrName,
+    tuned: SubjectOrName,
     *,
     suite: str | list[str] = "core",
     limit: int | None = 100,

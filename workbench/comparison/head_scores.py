@@ -15,6 +15,7 @@ from workbench.interp.patterns.circuits import copying_scores
 from workbench.interp.patterns.heads import head_frame, score_samples
 from workbench.interp.patterns.position_split import split_samples
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -23,7 +24,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class ScoreShift:
+class ScoreShift(Record):
     """What each score of each head is in the tuned model above what it is in the base.
 
     `mean`, `low` and `high` map a score to `[layer, head]`: the paired difference, with 95 % intervals over the same
@@ -37,6 +38,10 @@ class ScoreShift:
     low: dict[str, Grid]
     high: dict[str, Grid]
     n: int
+
+    def model_hashes(self) -> dict[str, str]:
+        """Both models, by their names; their hashes are the comparison's."""
+        return dict.fromkeys((self.base_name, self.tuned_name), "")
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: name, layer, head, and the change of each score with `_low` and `_high`."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from workbench.comparison.matching import need, same_ids
 from workbench.interp.patterns.attention import each_pattern
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -31,7 +32,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class HeadShift:
+class HeadShift(Record):
     """Jensen-Shannon distance of attention, in square-root bits from 0 (same) to 1 (nothing in common).
 
     `mean`, `low`, `high` are `[layer, head]`: the distance of the two rows of a query, averaged over queries, with
@@ -44,6 +45,11 @@ class HeadShift:
     low: Float[np.ndarray, "layer head"]
     high: Float[np.ndarray, "layer head"]
     n: int
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame().iloc[0]
+        return f"attention that moved most: {first['name']}, Jensen-Shannon distance {first['distance']:.3f}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head, most changed first."""

@@ -16,6 +16,7 @@ from workbench.comparison.matching import need, same_ids
 from workbench.comparison.text import TEXTS
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -30,7 +31,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class LayerShift:
+class LayerShift(Record):
     """Likeness of two residual streams before the first layer (stage 0) and after each layer (stage i: layer i - 1).
 
     `mean`, `low` and `high` hold `[stage]` for each of `MEASURES`: linear CKA over all tokens (Kornblith et al. 2019;

@@ -18,9 +18,11 @@ from workbench.comparison.matching import whats_new
 from workbench.comparison.measures import METRICS, Measure, measure_of
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Difference, estimate_mean, gain_shares, paired_difference
 from workbench.statistics.words import bracketed
-from workbench.subjects import Subject, load
+from workbench.subjects import Subject, SubjectOrName, load
 
 Progress = Callable[[float, str], None]
 SEEN_EVERY = 5.0
@@ -28,7 +30,7 @@ SEEN_EVERY = 5.0
 
 
 @dataclass(frozen=True)
-class Located:
+class Located(Record):
     """A study of where the difference of two models lives, over `n` samples of one measure.
 
     - `measure`: what was asked, `data`: the sha256 of its token ids; `metrics`: names of
@@ -60,6 +62,12 @@ class Located:
     seconds: float
     finished: bool = True
     notes: list[str] = field(default_factory=list)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        gain = self.gain()
+        words = f"{METRICS[self.metrics[0]]} {gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        return f"{self.measure}, tuned less base {words}; {len(self.values)} experiments in {self.grain}"
 
     def gain(self, metric: str = "") -> Difference:
         """Tuned less base, with the paired 95 % interval."""
@@ -126,6 +134,14 @@ class Located:
         names = "kind name into layer index alpha n_params draws value share low high p random p_random n".split()
         return pd.DataFrame(rows, columns=pd.Index(names))
 
+    def to_frame(self) -> pd.DataFrame:
+        """The table of the headline metric."""
+        return self.table()
+
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of the token ids that were asked for."""
+        return {self.measure: self.data}
+
     def best(self, kind: str = "layer", into: str = "base", metric: str = "") -> pd.DataFrame:
         """The rows of one kind and direction, the greatest share first."""
         found = self.table(metric)
@@ -142,10 +158,9 @@ class Located:
         return pd.DataFrame(rows, columns=pd.Index(["alpha", "value", "low", "high", "n"]))
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record: the facts, and a table for every metric."""
-        facts = {k: v for k, v in vars(self).items() if k not in ("ends", "experiments", "values")}
+        """A JSON-able record: every experiment, and a table for every metric."""
         return {
-            **facts,
+            **super().to_dict(),
             "gain": {m: vars(self.gain(m)) for m in self.metrics},
             "undefined": {m: self.undefined(m) for m in self.metrics},
             "table": {m: self.table(m).to_dict("records") for m in self.metrics},
@@ -158,10 +173,11 @@ class Located:
         return self.metrics.index(name)
 
 
+@public("base", "tuned", loads=True)
 @own_modes
 def locate(
-    base: str | Subject,
-    tuned: str | Subject,
+    base: SubjectOrName,
+    tuned: SubjectOrName,
     on: str | Measure,
     *,
     n: int = 24,
@@ -169,7 +185,7 @@ def locate(
     draws: int = 3,
     seed: int = 0,
     progress: Progress | None = None,
-    seen: Callable[[Located], None] | None = None,
+    partial: Callable[[Located], None] | None = None,
 ) -> Located:
     """Put parts of one model into the other, both ways, and measure what of the behavioural difference comes along.
 
@@ -182,7 +198,7 @@ def locate(
         draws: Random subsets of each size, the baseline.
         seed: Of the samples, the random subsets and the bootstrap.
         progress: Called with the share done and a word about it.
-        seen: Called with the result so far every few seconds.
+        partial: Called with the result so far every few seconds.
 
     Raises `WorkbenchError` for models that do not fit each other, and for a measure that cannot be had.
     """
@@ -207,8 +223,8 @@ def locate(
         if progress is not None:
             progress(sum(cost[:i]) / max(sum(cost), 1e-9), f"{e.kind.replace('_', ' ')} {e.name} into {e.into}")
         values.append(hybrids.score([s for part in e.parts for s in slices[part]], e.into, alpha=e.alpha))
-        if seen is not None and time.monotonic() - shown > SEEN_EVERY:
-            seen(so_far(False))
+        if partial is not None and time.monotonic() - shown > SEEN_EVERY:
+            partial(so_far(False))
             shown = time.monotonic()
     if progress is not None:
         progress(1.0, "done")

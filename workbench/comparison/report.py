@@ -21,11 +21,14 @@ from workbench.comparison.report_words import paragraphs
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.figures.export import Code, Section, Table, page
+from workbench.jsonable import plain
 from workbench.modes import own_modes
+from workbench.provenance import commit
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Difference
 from workbench.statistics.words import bracketed
-from workbench.store.processes import commit
-from workbench.subjects import Subject, load
+from workbench.subjects import Subject, SubjectOrName, load
 
 PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
 SHOWN = 24
@@ -34,7 +37,7 @@ FACTS = ("name", "architecture", "n_params", "n_layers", "n_heads", "parent", "d
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Record):
     """What a report is made of; `to_html` draws it. `missing` says what could not be measured, and why."""
 
     base: Subject
@@ -44,6 +47,31 @@ class Report:
     located: Located | None
     carried: Carried | None
     missing: list[str] = field(default_factory=list)
+
+    UNREADABLE = "it is read as HTML; make the report again"
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of both models, by their names."""
+        return {subject.name: subject.hash for subject in (self.base, self.tuned)}
+
+    def data_hashes(self) -> dict[str, str]:
+        """The sha256 of the benchmark tasks' items and of what the cause was sought in."""
+        return {**self.comparison.data_hashes(), **(self.located.data_hashes() if self.located else {})}
+
+    def to_frame(self) -> pd.DataFrame:
+        """What changed, a row each (see `Comparison`)."""
+        return self.comparison.to_frame()
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record of every part."""
+        parts = {"comparison": self.comparison, "located": self.located, "carried": self.carried}
+        said = {name: None if part is None else part.to_dict() for name, part in parts.items()}
+        facts = {"record": "Report", "base": self.base.name, "tuned": self.tuned.name, "settings": self.settings}
+        return {**facts, **said, "missing": self.missing, "provenance": plain(self.provenance)}
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        return f"{self.comparison.headline()}; cause sought in {self.settings['on']}"
 
     def to_html(self) -> str:
         """The page: plotly.js inline, all numbers with intervals and n, the commands that make it again."""
@@ -187,10 +215,11 @@ class Report:
         return Section("To make this page again", [*parts, Table(pd.DataFrame(rows))])
 
 
+@public("base", "tuned", loads=True)
 @own_modes
 def report(
-    base: str | Subject,
-    tuned: str | Subject,
+    base: SubjectOrName,
+    tuned: SubjectOrName,
     *,
     suite: str = "core",
     limit: int = 100,
@@ -198,7 +227,7 @@ def report(
     n: int = 24,
     grain: str = "blocks",
     seed: int = 0,
-    had: Sequence[Located | Carried] = (),
+    known: Sequence[Located | Carried] = (),
     progress: Callable[[float, str], None] | None = None,
 ) -> Report:
     """Measure everything a report needs; what cannot be had for these two models is named in it.
@@ -212,7 +241,7 @@ def report(
         n: Samples of it.
         grain: layers, blocks or heads (see `locate`).
         seed: Of items and random subsets.
-        had: What `locate` and `locate_activations` have found with these very settings, so as not to do it again.
+        known: What `locate` and `locate_activations` have found with these very settings, so as not to do it again.
         progress: Called with the share done and a word about it.
 
     Raises `WorkbenchError` for models or benchmarks that cannot be had.
@@ -226,7 +255,7 @@ def report(
 
     compared = compare(first, second, suite=suite, limit=limit, seed=seed, progress=part(0, 0.3))
     located, carried, missing = None, None, []
-    for found in had:
+    for found in known:
         located, carried = (found, carried) if isinstance(found, Located) else (located, found)
     try:
         located = located or locate(first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5))

@@ -14,6 +14,7 @@ from workbench.comparison.matching import need, same_ids
 from workbench.errors import WorkbenchError
 from workbench.interp.texts import TEXTS as PROSE
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
 
@@ -54,12 +55,21 @@ class TokenShift:
 
 
 @dataclass(frozen=True)
-class TextShift:
+class TextShift(Record):
     """Two Subjects on the same texts, token by token."""
 
     base: str
     tuned: str
     texts: list[TokenShift]
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        rows = self.summary().set_index("measure")
+        loss, kl = rows.loc["difference"], rows.loc["kl"]
+        return (
+            f"loss {loss['value']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}] nats a token, "
+            f"KL {kl['value']:.4f}, {len(self.texts)} texts"
+        )
 
     def summary(self) -> pd.DataFrame:
         """Means over texts with their 95 % intervals: the losses, their difference (paired), the divergence."""
@@ -74,8 +84,11 @@ class TextShift:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record: the summary and every text's tokens."""
-        texts = [text.to_frame().to_dict("list") for text in self.texts]
-        return {"summary": self.summary().to_dict("records"), "texts": texts}
+        return {**super().to_dict(), "summary": self.summary().to_dict("records")}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The summary: means over texts with their intervals."""
+        return self.summary()
 
 
 @own_modes

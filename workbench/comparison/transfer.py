@@ -13,6 +13,7 @@ from workbench.comparison.layers import each_stream, padded
 from workbench.comparison.matching import need, same_ids
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.statistics import estimate_mean, paired_difference
 from workbench.subjects import Subject
 
@@ -25,7 +26,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Record):
     """Accuracy of linear probes on held-out texts, before the first layer (stage 0) and after each.
 
     `right` holds `[stage, text]` for each of `PAIRS`; `question` says what is read, `chance` is the share of the

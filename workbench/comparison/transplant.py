@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
-from workbench.subjects import Subject, load, resolve
+from workbench.public import public
+from workbench.subjects import SubjectOrName, load, resolve
 from workbench.subjects.intervention import Intervention, Transplant, check_alike
 from workbench.subjects.parts import Parts
 
 
+@public("base", "donor", loads=True)
 @own_modes
 def transplant(
-    base: str | Subject,
-    donor: str | Subject,
+    base: SubjectOrName,
+    donor: SubjectOrName,
     parts: Sequence[str] | str,
     *,
     name: str = "",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from workbench.comparison.matching import need, whats_new
 from workbench.modes import own_modes
+from workbench.records import Record
 from workbench.subjects import Subject, adapter, identity
 
 ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
@@ -25,7 +26,7 @@ Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
-class WeightShift:
+class WeightShift(Record):
     """The update `tuned - base` of every matrix.
 
     `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius),
@@ -43,6 +44,11 @@ class WeightShift:
     table: pd.DataFrame
     heads: Float[np.ndarray, "layer head"] | None
     news: str = ""
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame().iloc[0]
+        return f"most changed: {first['matrix']} of layer {first['layer']}, |update| / |base| = {first['relative']:.4f}"
 
     def grid(self, column: str = "relative") -> tuple[Float[np.ndarray, "layer matrix"], list[str]]:
         """One column of the matrices inside the layers as a map, and the names of its columns; NaN where none is."""
@@ -65,8 +71,7 @@ class WeightShift:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
-        heads = None if self.heads is None else self.heads.tolist()
-        return {"matrices": self.to_frame().to_dict("records"), "heads": heads, "news": self.news}
+        return {**super().to_dict(), "matrices": self.to_frame().to_dict("records")}
 
 
 @own_modes

@@ -1,17 +1,11 @@
-"""Who runs a run: the identity of a process, whether it still lives, and the code that it executes."""
+"""Who runs a run: the identity of a process, and whether it still lives."""
 
 import socket
-import subprocess
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
 
-from workbench.paths import PACKAGE
-
 HOST = socket.gethostname()
-_PACKAGES = ("torch", "transformers", "transformer-lens", "lm-eval", "gpt-workbench")
 
 
 def identity(pid: int) -> dict[str, Any]:
@@ -46,28 +40,3 @@ def is_worker(pid: int, run_id: str) -> bool:
     except psutil.Error:
         return False
     return run_id in command and "workbench.worker" in command
-
-
-@cache
-def commit() -> str | None:
-    """The git commit of the checkout that this code runs from, None outside of one."""
-    if not (PACKAGE.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@cache
-def versions() -> dict[str, str]:
-    """Versions of the libraries that shape a result, read without importing them."""
-    return {name: found for name in _PACKAGES if (found := _version(name))}
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -4,16 +4,20 @@ import json
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workbench.errors import WorkbenchError
 from workbench.paths import home
+from workbench.records import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACTIVE = ("queued", "running")
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Record):
     """One row of the store, as it was when it was read. Times are unix seconds, `progress` is 0 to 1.
 
     The status is one of queued, running, done, failed, cancelled, interrupted.
@@ -36,6 +40,32 @@ class Run:
     host: str
     commit: str | None
     versions: dict[str, str]
+
+    def headline(self) -> str:
+        """Its title, how far it is, and what went wrong."""
+        reason = f": {self.error.splitlines()[-1]}" if self.error else ""
+        return f"{self.id}, {self.kind} {self.title!r}, {self.status} ({self.progress:.0%}){reason}"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The run as a table, a row a fact."""
+        import pandas as pd
+
+        facts = (
+            "id",
+            "kind",
+            "title",
+            "status",
+            "progress",
+            "message",
+            "error",
+            "parent",
+            "created",
+            "ended",
+            "commit",
+        )
+        rows = {name: getattr(self, name) for name in facts} | {"folder": self.folder}
+        known = {name: value for name, value in rows.items() if value not in (None, "")}
+        return pd.DataFrame({"fact": list(known), "value": [str(value) for value in known.values()]})
 
     @property
     def folder(self) -> Path:

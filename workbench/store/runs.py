@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, select, update
 
 from workbench.errors import WorkbenchError
+from workbench.provenance import commit, versions
 from workbench.store import processes
 from workbench.store.run import ACTIVE, Run, make_folder, one_line, read_run, runs_folder, to_json
 from workbench.store.tables import metrics, open_engine, runs
@@ -264,7 +265,7 @@ class Store:
 
 def _here() -> dict[str, Any]:
     """The columns that say which process and which code stand behind a run."""
-    code = {"commit": processes.commit(), "versions": to_json(processes.versions())}
+    code = {"commit": commit(), "versions": to_json(versions())}
     return {**processes.identity(os.getpid()), **code}
 
 

@@ -2,6 +2,6 @@
 
 from workbench.subjects.card import Card
 from workbench.subjects.load import Available, available, load, resolve, stamp
-from workbench.subjects.subject import Subject
+from workbench.subjects.subject import Subject, SubjectOrName
 
-__all__ = ["Available", "Card", "Subject", "available", "load", "resolve", "stamp"]
+__all__ = ["Available", "Card", "Subject", "SubjectOrName", "available", "load", "resolve", "stamp"]

@@ -13,17 +13,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench import paths
 from workbench.errors import WorkbenchError
+from workbench.public import public
+from workbench.records import Record
 from workbench.subjects import identity
 from workbench.subjects.bridge import own_clone, shared_clone
 from workbench.subjects.parts import Parts, assemble
 from workbench.subjects.stream import BlockParts, Writer, stream_of
-from workbench.subjects.subject import Subject
+from workbench.subjects.subject import Subject, SubjectOrName
 
 SITES = {
     "z": "the outputs of heads, before they are projected into the stream",
@@ -68,7 +71,7 @@ class Transplant:
 
 
 @dataclass(frozen=True)
-class Intervention:
+class Intervention(Record):
     """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what it does.
 
     A `transplant` comes before the edits.
@@ -80,12 +83,31 @@ class Intervention:
     words: str = ""
     transplant: Transplant | None = None
 
-    def to_json(self) -> str:
-        """The intervention as text, everything in it."""
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of the models of a transplant, by their names; edits alone name no weights."""
+        given = self.transplant
+        return {} if given is None else {self.base: given.base_sha256, given.donor: given.donor_sha256}
+
+    def headline(self) -> str:
+        """What it does, in words."""
+        return f"{self.name} of {self.base or 'no named base'}: {self.words or f'{len(self.edits)} edits'}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row an edit, and one a part that is transplanted."""
+        rows = [
+            {"layer": e.layer, "site": e.site, "index": ", ".join(map(str, e.index)) or "all", "action": e.action}
+            for e in self.edits
+        ]
+        parts = self.transplant.parts if self.transplant else ()
+        rows += [{"layer": None, "site": part, "index": "all", "action": "transplant"} for part in parts]
+        return pd.DataFrame(rows, columns=pd.Index(["layer", "site", "index", "action"]))
+
+    def to_json(self, *, indent: int | None = 1) -> str:
+        """The intervention as text, everything in it and nothing else: its hash says which edited model is meant."""
         said = asdict(self)
         if self.transplant is None:
             del said["transplant"]  # as it was written before there were transplants
-        return json.dumps(said, indent=1)
+        return json.dumps(said, indent=indent)
 
     @classmethod
     def from_json(cls, text: str) -> "Intervention":
@@ -123,7 +145,7 @@ class Intervention:
         ):
             raise WorkbenchError("A transplant names its donor, two hashes, its parts and a finite alpha.")
 
-    def save(self) -> str:
+    def save(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Keep it in the home folder; gives the name under which `load` finds the edited Subject.
 
         Raises `WorkbenchError` where another one is kept under this name: what a name means never changes.
@@ -164,7 +186,8 @@ def read_intervention(name: str) -> Intervention:
     return Intervention.from_json(path.read_text(encoding="utf-8"))
 
 
-def apply(subject: Subject, change: Intervention, donor: Subject | None = None) -> Subject:
+@public("subject", "donor")
+def apply(subject: SubjectOrName, change: Intervention, donor: SubjectOrName | None = None) -> Subject:
     """The edited Subject: the same weights, no memory but for what a transplant changes; `subject` stays as it is.
 
     Its hash is of the weights and the edits, its card names the parent. A transplant loads its donor unless it is

@@ -6,12 +6,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.records import table_html
 from workbench.subjects import identity, spelling
 from workbench.subjects.card import Card
 
@@ -23,7 +25,7 @@ class TokenCountError(WorkbenchError):
     """A text that should be one token is none or several."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Subject:
     """One type for every model, wherever the weights came from.
 
@@ -40,6 +42,21 @@ class Subject:
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
         spelling.check_sizes(self.tokenizer, self.d_embed, self.name)
+
+    def __repr__(self) -> str:
+        """The model's name, kind, size and hash."""
+        card = self.card
+        shape = f"{card.n_layers} layers of {card.n_heads} heads, d_model {card.d_model}, {card.n_params:,} parameters"
+        return f"<Subject {self.name}: {card.architecture}, {shape}; sha256 {self.hash[:12]}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows: the card."""
+        return {"text/plain": repr(self), "text/html": table_html(self.to_frame(), repr(self))}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The card as a table, a row a fact; what is not known is left out."""
+        facts = {name: value for name, value in self.card.to_dict().items() if value not in ("", {}, None)}
+        return pd.DataFrame({"fact": list(facts), "value": [str(value) for value in facts.values()]})
 
     @property
     def device(self) -> torch.device:
@@ -192,3 +209,7 @@ class Subject:
             f"The tokenizer of {self.name} cannot spell {len(pieces)} {'piece' if len(pieces) == 1 else 'pieces'} of "
             f"the {what} ({shown}); the model reads its unknown token there, or nothing."
         ]
+
+
+SubjectOrName = str | Path | Subject
+"""A model argument of a public function: what `load` takes, or a Subject."""

@@ -1,8 +1,11 @@
 """Training: corpora, the pretraining loop, fine-tuning, and the recipes that describe them."""
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.training.changes import Changes, with_changes
 from workbench.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -27,11 +30,20 @@ __all__ = [
 ]
 
 
-def train(recipe: "str | Recipe", **changes: Any) -> "Run":
-    """Train or fine-tune as a recipe says, here and now, recorded as a run; `changes` replace words of `[train]`.
+@public()
+@with_changes
+def train(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
+    """Train or fine-tune as a recipe says, here and now, recorded as a run.
 
-    `recipe` is a TOML file, a name on the `models/` shelf, or a `Recipe`. Gives the finished run; its model is
-    `workbench.load("run:" + run.id)`.
+    Args:
+        recipe: A TOML file, a name on the `models/` shelf, or a `Recipe`; its kind says pretrain or finetune.
+        changes: Words of `[train]` (see `Optimisation`) in place of the recipe's own.
+
+    Returns:
+        The finished run; its model is `workbench.load("run:" + run.id)`.
+
+    Raises:
+        WorkbenchError: a recipe that cannot be read or carried out, or a word that `[train]` does not have.
     """
     from workbench.store import Store
 
@@ -42,9 +54,13 @@ def train(recipe: "str | Recipe", **changes: Any) -> "Run":
 
 
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with other values in `[train]`. Raises `WorkbenchError` for a key or a value that it does not take."""
+    """The recipe with other values in `[train]`; None keeps its own.
+
+    Raises `WorkbenchError` for a key or a value that it does not take.
+    """
     values = recipe.to_dict()
-    return Recipe.from_dict({**values, "train": {**values["train"], **changes}})
+    given = {key: value for key, value in changes.items() if value is not None}
+    return Recipe.from_dict({**values, "train": {**values["train"], **given}})
 
 
 def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
@@ -55,9 +71,14 @@ def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
     return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
 
 
+@public()
+@with_changes
 @own_modes
-def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
-    """Train a recipe once with each position encoding; `result["runs"]` of the run names the five."""
+def train_encodings(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
+    """Train a recipe once with each position encoding; `result["runs"]` of the run names the five.
+
+    `recipe` and `changes` are those of `train`.
+    """
     from workbench.store import Store
     from workbench.training.checks import check
     from workbench.training.encodings import run_recipe
@@ -69,6 +90,7 @@ def train_encodings(recipe: "str | Recipe", **changes: Any) -> "Run":
     return store.get(tracker.run_id)
 
 
+@public()
 def resume(run_id: str) -> "Run":
     """Go on with a run that was cut short, from its last checkpoint and as if nothing had happened.
 

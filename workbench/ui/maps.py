@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from workbench.figures import patching as draw
-from workbench.figures import style
+from workbench.figures.of_records import patch_map
 from workbench.figures.style import visible
 from workbench.interp.causal.checks import failed
 from workbench.interp.causal.metrics import METRICS
@@ -75,34 +75,10 @@ def _choose(point: list | None) -> None:
         st.session_state["cell"] = (point[0], point[1])
 
 
-def _view(found: Patching | Probed, shown: np.ndarray) -> tuple[list[str], str, int]:
-    """Column names, the name of the axis, and the column at which the map starts."""
-    if found.axes[-1] != "pos":
-        return [f"H{i}" for i in range(shown.shape[1])], "head", 0
-    if isinstance(found, Probed):
-        names = [style.escaped(name) for name in found.names] if found.by_name else style.labels(found.names)
-        return names, "position", found.first_difference
-    return draw.column_names(found.clean_tokens, found.corrupted_tokens), "position", found.first_difference
-
-
 def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None) -> go.Figure:
     """The map; in red where one of its checks failed."""
-    names, across, starts = _view(found, shown)
-    share = "brought back" if found.direction == "denoising" else "kept"
-    what = found.site + (f" and {found.also}" if found.also else "")
-    what += f" of {found.window} layers" if found.window > 1 else ""
-    many = f", mean of {found.n} pairs" if found.n > 1 else ""
-    drawn = draw.effect_map(
-        shown,
-        np.asarray(found.metric),
-        names,
-        across=across,
-        starts=starts if found.replacement in ("other", "noise") else 0,
-        title=f"{found.direction} {what}: share of the {found.metric_name.replace('_', ' ')} {share} "
-        f"(1 = clean run){many}",
-        chosen=cell,
-        measured=found.metric_name.replace("_", " "),
-    )
+    drawn = patch_map(found, shown, cell)
+    assert drawn is not None  # the page offers flat maps only
     return draw.distrusted(drawn, failed(found.checks))
 
 

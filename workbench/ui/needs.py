@@ -35,7 +35,7 @@ def task_heads(model: str) -> None:
     _, task, limit, kind, greedy, heads = asked
     chosen = parse_heads(heads) if heads else []
     subject = cached_load(model)
-    how = {"heads": chosen, "limit": limit, "kind": kind, "greedy": greedy}
+    how = {"heads": chosen, "limit": limit, "replacement": kind, "greedy": greedy}
     with alone(subject.hash):
         found = with_progress(
             ("task_needs", subject.hash, task, *map(str, how.values())),

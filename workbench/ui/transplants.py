@@ -169,7 +169,7 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
     def write(progress) -> str:
         had = [kept(make(first, second, on, n)) for make in (located_key, carried_key)]
         had = [found for found in had if found is not None]
-        return wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, had=had, progress=progress).to_html()
+        return wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, known=had, progress=progress).to_html()
 
     with both_alone(first, second):
         page = with_progress(key, write)

@@ -25,11 +25,13 @@ from workbench.interp.anatomy.anatomy_steps import (
 from workbench.interp.block import Block
 from workbench.interp.families import any_family
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class Anatomy(Record):
     """The steps of one layer and head, and the next tokens that the model expects after the last position.
 
     Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens that cross-attention
@@ -47,6 +49,11 @@ class Anatomy:
     part: str = ""
     sources: list[str] | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        said = f"{len(self.disagreeing)} disagree" if self.disagreeing else f"all agree within {self.deviation:.0e}"
+        return f"L{self.layer}H{self.head} in {len(self.steps)} steps, {said}"
 
     @property
     def deviation(self) -> float:
@@ -79,11 +86,12 @@ class Anatomy:
         return pd.DataFrame([{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps])
 
 
+@public("subject", seq2seq=True)
 @own_modes
 @any_family
 @torch.no_grad()
 def anatomy(
-    subject: Subject, prompt: str, *, layer: int, head: int, part: str = "", target: str | None = None
+    subject: SubjectOrName, prompt: str, *, layer: int, head: int, part: str = "", target: str | None = None
 ) -> Anatomy:
     """Work one layer and head out by hand, from the embedding to the logits.
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from workbench.interp.causal.gradients import Approximation, estimate_sweep
 from workbench.interp.causal.patching import cells
 from workbench.interp.causal.probes import generate, own_items, read_probe
 from workbench.interp.causal.probing import ALPHA, Probed, require, summary, sweep_anyhow
-from workbench.interp.causal.sweep import Progress, settings_of
+from workbench.interp.causal.sweep import Progress, Settings
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record, peak
 from workbench.statistics import Cells, Estimate, cell_statistics, map_correlation
-from workbench.subjects import Subject
+from workbench.subjects import SubjectOrName
 
 TOLERANCE = 0.1
 """Share of the way from the corrupted to the clean run by which an estimate may be off."""
@@ -33,7 +35,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Record):
     """A probe's map estimated by gradients, and the exact one of the same pairs (None where it was not asked for).
 
     - `estimate`, `exact`: both as `Probed`, effects normalised alike (0 corrupted runs, 1 clean runs)
@@ -53,6 +55,27 @@ class Attribution:
     kind: np.ndarray | None = None
 
     @property
+    def n(self) -> int:
+        """Prompt pairs."""
+        return self.estimate.n
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of the model, by its name."""
+        return self.estimate.model_hashes()
+
+    def failed_checks(self) -> list[str]:
+        """The checks of the exact map that did not hold, in words."""
+        return self.estimate.failed_checks()
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        found = self.estimate
+        words = f"{found.probe}, {found.site}: {peak(found.to_frame(), 'effect', found.axes)}, estimated"
+        if self.correlation is None:
+            return words
+        return f"{words}; r = {self.correlation.value:.3f} with the exact map, {self.misleading} cells mislead"
+
+    @property
     def misleading(self) -> int:
         """How many cells mislead."""
         return 0 if self.kind is None else int((self.kind != "not shown to mislead").sum())
@@ -69,13 +92,12 @@ class Attribution:
         return frame if self.kind is None else frame.assign(kind=self.kind.ravel())
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record: both maps as tables, and what they say of each other."""
+        """A JSON-able record: both maps, and what they say of each other as a table."""
         found = self.estimate
         said = {name: getattr(found, name) for name in ("subject", "sha256", "probe", "site", "direction", "n")}
         said |= {"metric": found.metric_name, "steps": self.steps, "softmax": self.softmax, "checks": found.checks}
         said |= {"seconds_estimate": found.seconds, "seconds_exact": self.exact and self.exact.seconds}
-        said |= {"correlation": self.correlation and asdict(self.correlation), "tolerance": self.tolerance}
-        return {**said, "misleading": self.misleading, "cells": self.to_frame().to_dict("records")}
+        return {**super().to_dict(), **said, "misleading": self.misleading, "cells": self.to_frame().to_dict("records")}
 
 
 def cell_names(frame: pd.DataFrame, names: list[str]) -> list[str]:
@@ -88,9 +110,10 @@ def cell_names(frame: pd.DataFrame, names: list[str]) -> list[str]:
     return found
 
 
+@public("subject")
 @own_modes
-def attribution(
-    subject: Subject,
+def attribution(  # noqa: PLR0913
+    subject: SubjectOrName,
     probe: str | Sequence[str],
     *,
     n: int = 20,
@@ -98,10 +121,17 @@ def attribution(
     softmax: bool = False,
     exact: bool = True,
     tolerance: float = TOLERANCE,
+    site: str = "resid_pre",
+    direction: str = "denoising",
+    metric: str | None = None,
+    replacement: str = "other",
+    layer: int | None = None,
+    window: int = 1,
+    also: str = "",
+    noise: float = 3.0,
     seed: int = 0,
     anyway: bool = False,
     progress: Progress | None = None,
-    **more: Any,
 ) -> Attribution:
     """Estimate a map by gradients, and hold it against the exact map: of a probe's `n` pairs, or of one of your own.
 
@@ -114,15 +144,23 @@ def attribution(
         softmax: Run attention exactly where queries or keys are patched, and be linear only after it.
         exact: Also run every patch.
         tolerance: Share of the way from the corrupted to the clean runs by which an estimate may be off.
-        seed: Of the pairs drawn.
+        site: What is patched, one of `SITES`.
+        direction: One of `DIRECTIONS`.
+        metric: One of `METRICS`; None for the probe's own, and the logit difference of a pair of your own.
+        replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
+        layer: The one layer to sweep (neurons need one); None for all.
+        window: Layers replaced at once; only 1 can be estimated.
+        also: The other of attn_out and mlp_out, replaced together with the site: not to be estimated.
+        noise: Standard deviations of the embedding, for the replacement of that name.
+        seed: Of the pairs drawn, of noise and of the resampled text.
         anyway: Go on although the model cannot do the probe.
         progress: Called with the share done and a word about it.
-        more: Other fields of `sweep.Settings`: `site`, `direction`, `metric`, `replacement`, `layer`.
 
     Raises `WorkbenchError` as `probe` does, and for settings that cannot be estimated.
     """
     asked, how = read_probe(probe) if isinstance(probe, str) else None, Approximation(steps, softmax)
-    settings = settings_of(**{"metric": asked.metric if asked else "logit_difference", **more})
+    metric = metric or (asked.metric if asked else "logit_difference")
+    settings = Settings(site, direction, metric, replacement, layer, window, also, noise, seed=seed)
     settings.check(subject)
     how.check(settings)
     if settings.ablates:

@@ -7,8 +7,7 @@ than it is.
 """
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.circuit_audit import Audit, audit, exact_losses, minimality
+from workbench.interp.causal.checks import failed
+from workbench.interp.causal.circuit_audit import Audit, exact_losses, minimality
+from workbench.interp.causal.circuit_audit import audit as audit_edges
 from workbench.interp.causal.edges import Graph, faithfulness, graph_of, run_graph
 from workbench.interp.causal.packed import PackedEngine, engine
 from workbench.interp.causal.probes import generate, read_probe
@@ -25,8 +26,10 @@ from workbench.interp.causal.probing import require
 from workbench.interp.causal.question import Question, question_of
 from workbench.interp.causal.sweep import Progress
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Estimate, estimate_mean, estimate_ratio
-from workbench.subjects import Subject
+from workbench.subjects import SubjectOrName
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 FAITHFUL = 0.85
@@ -50,7 +53,7 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Circuit:
+class Circuit(Record):
     """A probe's circuit: the curve over sizes, the chosen size, and its edges.
 
     `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the gradient's estimate) and,
@@ -78,6 +81,15 @@ class Circuit:
     audit: Audit | None = None
     n_held_out: int = 0
 
+    def failed_checks(self) -> list[str]:
+        """The checks that did not hold, in words."""
+        return failed(self.checks)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        chosen = next(size for size in self.curve if size.edges == self.chosen)
+        return f"{self.probe}: {self.chosen} of {self.n_edges} edges, faithfulness {chosen.faithfulness.value:.3f}"
+
     @property
     def heads(self) -> list[tuple[int, int]]:
         """The heads of the circuit, by the summed size of their edges' scores, largest first."""
@@ -89,21 +101,22 @@ class Circuit:
                 weight[key] = weight.get(key, 0.0) + abs(score)
         return sorted(weight, key=lambda head: -weight[head])
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {**asdict(self), "edges": self.edges.to_dict("records")}
+    def to_frame(self) -> pd.DataFrame:
+        """One row an edge of the chosen circuit, the strongest first."""
+        return self.edges
 
 
+@public("subject")
 @own_modes
 def circuit(
-    subject: Subject,
+    subject: SubjectOrName,
     probe: str,
     *,
     n: int = 6,
     held_out: int | None = None,
     steps: int = 5,
     verify: int = 20,
-    audited: int = 60,
+    audit: int = 60,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Circuit:
@@ -117,7 +130,7 @@ def circuit(
             gives each side its share of them.
         steps: Of the integrated gradients; 1 is plain edge attribution patching.
         verify: The strongest edges whose effect is also measured exactly, and of which minimality is asked.
-        audited: Random edges outside the circuit that are run exactly, to bound what the screen missed.
+        audit: Random edges outside the circuit that are run exactly, to bound what the screen missed.
         seed: Of the pairs and the random circuits.
         progress: Called with the share done and a word about it.
 
@@ -160,9 +173,9 @@ def circuit(
     chosen = chosen or sizes[-1]
     tell(0.92, f"the {verify} strongest edges, verified one by one")
     edges, correlation = _edges(packed, graph, questions, judges, scores, order, chosen, verify)
-    tell(0.97, f"{audited} random edges outside the circuit")
+    tell(0.97, f"{audit} random edges outside the circuit")
     outside = possible & ~_first(order, possible, chosen)
-    beyond = audit(packed, graph, judges, outside, n=audited, seed=seed)
+    beyond = audit_edges(packed, graph, judges, outside, n=audit, seed=seed)
     ends = np.array([q.ends for q in judges])
     return Circuit(
         subject.name,

@@ -4,8 +4,7 @@
 its direction, the final norm's scale held at its value in this run: the parts add up exactly.
 """
 
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -20,11 +19,13 @@ from workbench.interp.causal.pairs import Pair, pair, single
 from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.trust import must_hold
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
-class Direct:
+class Direct(Record):
     """Direct contributions to the logit difference at the last position, in logits.
 
     `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
@@ -50,6 +51,20 @@ class Direct:
     checks: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def failed_checks(self) -> list[str]:
+        """The checks that did not hold, in words."""
+        from workbench.interp.causal.checks import failed
+
+        return failed(self.checks)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame().iloc[0]
+        return (
+            f"{self.answer!r} against {self.wrong!r}: {self.total:+.3f} logits, "
+            f"{first['contribution']:+.3f} of it from {first['part']}"
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row a part, the largest first: `part`, `layer`, `contribution`."""
         n_layers, n_heads = self.heads.shape
@@ -74,10 +89,6 @@ class Direct:
         names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
         columns = {"neuron": names, "layer": layer, "index": index, "contribution": self.neurons[layer, index]}
         return pd.DataFrame(columns)
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
 
 def head_writes(
@@ -153,9 +164,10 @@ def answer_direction(
     return norm.back(column) * held * scale, (constant + float(norm.offset @ column)) * scale
 
 
+@public("subject")
 @own_modes
 def direct(
-    subject: Subject, clean: str, corrupted: str = "", *, answer: str, wrong: str, strict: bool = False
+    subject: SubjectOrName, clean: str, corrupted: str = "", *, answer: str, wrong: str, strict: bool = False
 ) -> Direct:
     """Split the clean run's logit difference into what every part writes.
 

@@ -1,7 +1,7 @@
 """Making interventions: ablations, steering vectors, and the question which heads a task needs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,11 @@ from workbench.interp.causal.reader import plain_reader
 from workbench.interp.causal.sweep import Progress, reference_ids, split
 from workbench.interp.texts import TEXTS
 from workbench.modes import own_modes
+from workbench.provenance import Provenance
+from workbench.public import public
+from workbench.records import Record, stamp
 from workbench.statistics import Difference, Estimate, cell_statistics, estimate_mean, paired_difference
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName, load
 from workbench.subjects.intervention import Edit, Intervention
 
 KINDS = {
@@ -47,14 +50,15 @@ def parse_heads(text: str) -> list[tuple[int, int]]:
     return sorted(set(found))
 
 
+@public("subject", loads=True)
 @own_modes
 def ablation(
-    subject: Subject,
+    subject: SubjectOrName,
     heads: Sequence[tuple[int, int]] = (),
     *,
     neurons: dict[int, Sequence[int]] | None = None,
     layers: Sequence[int] = (),
-    kind: str = "mean",
+    replacement: str = "mean",
     name: str = "",
     base: str = "",
     seed: int = 0,
@@ -62,11 +66,14 @@ def ablation(
     """An intervention that takes heads (layer, head), neurons (of a layer) or whole layers out of the model.
 
     Means and resampled values are computed here, over paragraphs of public-domain books, and written into it. An
-    ablated layer adds nothing (`zero`) or a constant to the stream. Raises `WorkbenchError` for an unknown kind or a
+    ablated layer adds nothing (`zero`) or a constant to the stream. `base` is what `load` takes; the model's own name
+    without it. Raises `WorkbenchError` for an unknown replacement or a
     part that the model does not have.
     """
-    if kind not in KINDS:
-        raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
+    if replacement not in KINDS:
+        raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
+    base = base or _name_of(subject)
+    subject = load(subject)
     card = subject.card
     for layer, head in heads:
         if layer >= card.n_layers or head >= card.n_heads:
@@ -75,7 +82,7 @@ def ablation(
             )
     for layer in neurons or {}:
         reader(subject).need_neurons(layer)
-    value = _values(subject, kind, seed)
+    value = _values(subject, replacement, seed)
     edits = [Edit(layer, "z", (head,), "set", value("z", layer, head)) for layer, head in heads]
     for layer, which in (neurons or {}).items():
         edits.append(Edit(layer, "post", tuple(which), "set", value("post", layer, list(which))))
@@ -85,8 +92,22 @@ def ablation(
         raise WorkbenchError("Nothing was named to take out; give heads, neurons or layers.")
     parts = [f"L{i}H{j}" for i, j in heads] + [f"layer {i}" for i in layers]
     parts += [f"{len(which)} neurons of layer {i}" for i, which in (neurons or {}).items()]
-    words = f"{', '.join(parts)} {KINDS[kind]}"
-    return Intervention(name or f"{kind}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words)
+    words = f"{', '.join(parts)} {KINDS[replacement]}"
+    return _made_for(
+        subject,
+        Intervention(name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words),
+    )
+
+
+def _name_of(source: SubjectOrName) -> str:
+    """What `load` takes to have the model again, as far as a loaded one knows."""
+    return source.name if isinstance(source, Subject) else str(source)
+
+
+def _made_for(subject: Subject, change: Intervention) -> Intervention:
+    """The intervention, with the hash of the model whose activations went into it."""
+    stamp(change, Provenance("", models={subject.name: subject.hash}))
+    return change
 
 
 def _values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
@@ -112,9 +133,10 @@ def reference_run(subject: Subject) -> Recording:
     return reader(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))
 
 
+@public("subject", loads=True)
 @own_modes
 def steering(
-    subject: Subject,
+    subject: SubjectOrName,
     positive: Sequence[str],
     negative: Sequence[str],
     *,
@@ -135,6 +157,8 @@ def steering(
             f"Steering needs as many prompts with the quality as without, at least one; got {len(positive)} and "
             f"{len(negative)}."
         )
+    base = base or _name_of(subject)
+    subject = load(subject)
     if not 0 <= layer < subject.card.n_layers:
         raise WorkbenchError(f"{subject.name} has no layer {layer}; it has {subject.card.n_layers}.")
     packed = reader(subject)
@@ -151,11 +175,11 @@ def steering(
         raise WorkbenchError(f"The method is {method!r}; choose mean or svd.")
     edit = Edit(layer, "resid_post", (), "add", (vector * strength).tolist())
     words = f"{strength:g} x the direction from {len(negative)} to {len(positive)} prompts, after layer {layer}"
-    return Intervention(name, base, (edit,), words)
+    return _made_for(subject, Intervention(name, base, (edit,), words))
 
 
 @dataclass(frozen=True)
-class Needed:
+class Needed(Record):
     """What a probe loses when one head is taken out, for every head, over the same `n` pairs.
 
     `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes, with its paired 95 %
@@ -175,6 +199,12 @@ class Needed:
     n: int
     engine: str = "packed"
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame().iloc[0]
+        lost = f"loses {first['loss']:.3f} [{first['low']:.3f}, {first['high']:.3f}] of the {self.metric_name}"
+        return f"{self.probe} without {first['head']} ({self.kind}) {lost}"
+
     def to_frame(self) -> pd.DataFrame:
         """One row a head, the most needed first."""
         layer, head = np.indices(self.loss.shape).reshape(2, -1)
@@ -182,30 +212,33 @@ class Needed:
         maps = {name: getattr(self, name).ravel() for name in ("loss", "low", "high", "p")}
         return pd.DataFrame({**columns, **maps}).sort_values("loss", ascending=False, ignore_index=True)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
-
+@public("subject")
 @own_modes
 def needed_heads(
-    subject: Subject, probe: str, *, n: int = 20, kind: str = "mean", seed: int = 0, progress: Progress | None = None
+    subject: SubjectOrName,
+    probe: str,
+    *,
+    n: int = 20,
+    replacement: str = "mean",
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Needed:
     """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe asked again.
 
     Exact, by the packed engine or, where that cannot run the model, by hooks; the clean prompts are run, and the loss
-    is paired over them. Raises `WorkbenchError` for a model that cannot do the probe, and an unknown kind.
+    is paired over them. Raises `WorkbenchError` for a model that cannot do the probe, and an unknown replacement.
     """
-    if kind not in KINDS:
-        raise WorkbenchError(f"The ablation is {kind!r}; choose one of {', '.join(KINDS)}.")
+    if replacement not in KINDS:
+        raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
     asked = read_probe(probe)
     made = generate(subject, asked, n, seed)
     require(subject, asked, seed)
-    value = _values(subject, kind, seed)
+    value = _values(subject, replacement, seed)
     n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
     given = [
         torch.tensor([value("z", i, h) for h in range(n_heads)], dtype=subject.model.dtype, device=subject.device)
-        if kind != "zero"
+        if replacement != "zero"
         else torch.zeros(n_heads, 1, dtype=subject.model.dtype, device=subject.device)
         for i in range(n_layers)
     ]
@@ -226,7 +259,7 @@ def needed_heads(
         subject.name,
         subject.hash,
         probe,
-        kind,
+        replacement,
         asked.metric,
         estimate_mean(intact),
         found.mean,
@@ -288,7 +321,7 @@ def _without_each(packed: Any, run: Recording, layer: int, given: Tensor) -> Bra
 
 
 @dataclass(frozen=True)
-class Effect:
+class Effect(Record):
     """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on ordinary text."""
 
     base: str
@@ -298,13 +331,21 @@ class Effect:
     metric: Difference
     loss: Difference
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return asdict(self)
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        return f"{self.probe}, {self.metric_name} {self.metric.difference:+.3f}; loss {self.loss.difference:+.4f} nats"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Two rows: the probe's metric, and the loss on ordinary text."""
+        rows = [
+            {"measure": name, **vars(found)} for name, found in ((self.metric_name, self.metric), ("loss", self.loss))
+        ]
+        return pd.DataFrame(rows)
 
 
+@public("base", "edited")
 @own_modes
-def effect_of(base: Subject, edited: Subject, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
+def effect_of(base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
     """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of public-domain books.
 
     The loss is in nats a token, one number a paragraph.

@@ -7,7 +7,7 @@ normalised: 0 is the corrupted run, 1 the clean run. Method: Vig et al. 2020, Me
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,16 +15,18 @@ import pandas as pd
 import torch
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.checks import run_checks
+from workbench.interp.causal.checks import failed, run_checks
 from workbench.interp.causal.hooked import hooked, hooked_sweep
 from workbench.interp.causal.metrics import METRICS, SIDES
 from workbench.interp.causal.packed import UnpackableError
 from workbench.interp.causal.pairs import Pair, Words, pair, warnings
 from workbench.interp.causal.sites import REPLACEMENTS, SITES
-from workbench.interp.causal.sweep import DIRECTIONS, Progress, Swept, run_sweep, settings_of, sweep
+from workbench.interp.causal.sweep import DIRECTIONS, Progress, Settings, Swept, run_sweep, sweep
 from workbench.interp.causal.trust import must_hold
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record, peak
+from workbench.subjects import SubjectOrName
 
 __all__ = [
     "DIRECTIONS",
@@ -43,7 +45,7 @@ SMALLEST_SPAN = 1e-6
 
 
 @dataclass(frozen=True)
-class Patching:
+class Patching(Record):
     """A sweep's result: one cell a patched run.
 
     - `effect`: normalised (0 corrupted, 1 clean), nested lists laid out as `axes`; `metric`: the same in the unit
@@ -83,9 +85,14 @@ class Patching:
     layers: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return asdict(self)
+    def failed_checks(self) -> list[str]:
+        """The checks that did not hold, in words."""
+        return failed(self.checks)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        ends = f"{self.metric_name} {self.clean_metric:+.3f} clean, {self.corrupted_metric:+.3f} corrupted"
+        return f"{self.site}, {self.direction}: {ends}; {peak(self.to_frame(), 'effect', self.axes)}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: the axes, `effect` and `metric`."""
@@ -102,9 +109,10 @@ def cells(axes: Sequence[str], layers: Sequence[int], **values: Any) -> pd.DataF
     return pd.DataFrame({**columns, **{name: array.ravel() for name, array in arrays.items()}})
 
 
+@public("subject")
 @own_modes
 def patch(  # noqa: PLR0913
-    subject: Subject,
+    subject: SubjectOrName,
     clean: str,
     corrupted: str,
     *,
@@ -113,10 +121,16 @@ def patch(  # noqa: PLR0913
     site: str = "resid_pre",
     direction: str = "denoising",
     metric: str = "logit_difference",
+    replacement: str = "other",
+    layer: int | None = None,
+    window: int = 1,
+    also: str = "",
+    noise: float = 3.0,
+    memory_gb: float = 1.0,
+    seed: int = 0,
     audit: int = 1,
     strict: bool = False,
     progress: Progress | None = None,
-    **more: Any,
 ) -> Patching:
     """Sweep one site over the whole model, exactly.
 
@@ -134,15 +148,21 @@ def patch(  # noqa: PLR0913
         site: What is patched, one of `SITES`.
         direction: One of `DIRECTIONS`.
         metric: One of `METRICS`.
+        replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
+        layer: The one layer to sweep (neurons need one); None for all.
+        window: Layers replaced at once (attn_out and mlp_out).
+        also: The other of attn_out and mlp_out, replaced together with the site.
+        noise: Standard deviations of the embedding, for the replacement of that name.
+        memory_gb: What the packed rows may take.
+        seed: Of noise, of the resampled text and of the audited cells.
         audit: Cells to recompute by hooks.
         strict: Raise where one of the map's checks does not hold.
         progress: Called with the share done and a word about it.
-        more: Other fields of `sweep.Settings`: `replacement`, `layer`, `window`, `also`, `noise`, `memory_gb`, `seed`.
 
     Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings, and, where `strict`, for
     a check that does not hold.
     """
-    settings = settings_of(site=site, direction=direction, metric=metric, **more)
+    settings = Settings(site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed)
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")

@@ -2,25 +2,27 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.checks import run_checks
+from workbench.interp.causal.checks import failed, run_checks
 from workbench.interp.causal.hooked import hooked
 from workbench.interp.causal.packed import UnpackableError
 from workbench.interp.causal.pairs import Pair
 from workbench.interp.causal.patching import SMALLEST_SPAN, cells
 from workbench.interp.causal.probes import Item, Items, Probe, generate, read_probe
 from workbench.interp.causal.sites import SITES
-from workbench.interp.causal.sweep import Progress, Settings, Swept, run_sweep, settings_of
+from workbench.interp.causal.sweep import Progress, Settings, Swept, run_sweep
 from workbench.interp.causal.trust import must_hold
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record, peak
 from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 ALPHA = 0.05
 ASKED = 20
@@ -28,7 +30,7 @@ ASKED = 20
 
 
 @dataclass(frozen=True)
-class Probed:
+class Probed(Record):
     """A probe's map over `n` prompt pairs; arrays are laid out as `axes`.
 
     - `effect`, `low`, `high`: mean normalised effect (0 corrupted runs, 1 clean runs) with its 95 % bootstrap
@@ -74,14 +76,19 @@ class Probed:
     checks: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def failed_checks(self) -> list[str]:
+        """The checks that did not hold, in words."""
+        return failed(self.checks)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        shown = f"{int(self.significant.sum())} of {self.p.size} cells at 5 % false discoveries"
+        return f"{self.probe}, {self.site}, {self.direction}: {peak(self.to_frame(), 'effect', self.axes)}; {shown}"
+
     @property
     def significant(self) -> np.ndarray:
         """Cells where a patch changes the answer, at 5 % false discoveries."""
         return self.p < ALPHA
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: the axes, `effect` with `low`, `high` and `p`, and `metric`."""
@@ -89,47 +96,65 @@ class Probed:
         return cells(self.axes, self.layers, **maps)
 
 
+@public("subject")
 @own_modes
-def probe(
-    subject: Subject,
-    name: str,
+def probe(  # noqa: PLR0913
+    subject: SubjectOrName,
+    probe: str,
     *,
     n: int = 50,
+    site: str = "resid_pre",
+    direction: str = "denoising",
+    metric: str | None = None,
+    replacement: str = "other",
+    layer: int | None = None,
+    window: int = 1,
+    also: str = "",
+    noise: float = 3.0,
+    memory_gb: float = 1.0,
     seed: int = 0,
     anyway: bool = False,
     by_name: bool = False,
     strict: bool = False,
     progress: Progress | None = None,
-    seen: Callable[[Probed], None] | None = None,
-    **more: Any,
+    partial: Callable[[Probed], None] | None = None,
 ) -> Probed:
     """Sweep `n` pairs of a probe, exactly, and give every cell its interval.
 
     Args:
         subject: The model.
-        name: A probe of the shelf or a .toml file; see `interp.causal.probes`.
+        probe: A probe of the shelf or a .toml file; see `interp.causal.probes`.
         n: Prompt pairs.
-        seed: Of the pairs drawn.
+        site: What is patched, one of `SITES`.
+        direction: One of `DIRECTIONS`.
+        metric: One of `METRICS`; None for the probe's own.
+        replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
+        layer: The one layer to sweep (neurons need one); None for all.
+        window: Layers replaced at once (attn_out and mlp_out).
+        also: The other of attn_out and mlp_out, replaced together with the site.
+        noise: Standard deviations of the embedding, for the replacement of that name.
+        memory_gb: What the packed rows may take.
+        seed: Of the pairs drawn, of noise and of the resampled text.
         anyway: Sweep although the model cannot do the probe.
         by_name: Align the pairs by the positions that the probe names (subject, verb, last token), whatever their
             lengths; the map's columns are the names. Sites by position only.
         strict: Raise where a check of the first pair does not hold.
         progress: Called with the share done and a word about it.
-        seen: Called with the map so far, after 1, 2, 4, 8 ... pairs.
-        more: Other fields of `sweep.Settings`: `site`, `direction`, `metric`, `replacement`, `layer`, `window`.
+        partial: Called with the map so far, after 1, 2, 4, 8 ... pairs.
 
     Raises `WorkbenchError` for a model that does the probe no better than chance, for an unknown probe or setting,
     and for a tokenizer that leaves too few pairs.
     """
-    asked = read_probe(name)
-    settings = settings_of(**{"metric": asked.metric, **more})
+    asked = read_probe(probe)
+    metric = metric or asked.metric
+    settings = Settings(site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed)
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
     made = generate(subject, asked, n, seed, by_name=by_name)
     if not anyway:
         require(subject, asked, seed)
-    found = sweep_items(subject, made, settings, progress=progress, seen=seen)
+    found = sweep_items(subject, made, settings, progress=progress, seen=partial)
     must_hold(found.checks, strict)
     return found
 

@@ -1,7 +1,7 @@
 """All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a cell."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -89,15 +89,6 @@ class Settings:
     def ablates(self) -> bool:
         """Whether activations of the clean run are taken away and nothing of another prompt comes in."""
         return self.replacement in ("zero", "mean", "resample")
-
-
-def settings_of(**given: Any) -> Settings:
-    """Settings by name. Raises `WorkbenchError` for a word that is none."""
-    known = [f.name for f in fields(Settings)]
-    for name in given:
-        if name not in known:
-            raise WorkbenchError(f"A sweep has no setting {name!r}; there are {', '.join(known)}.")
-    return Settings(**given)
 
 
 @dataclass(frozen=True)

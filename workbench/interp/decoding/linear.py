@@ -7,7 +7,7 @@ something does not say that the model uses it: steer along the direction and see
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ from workbench.interp.decoding.activations import STREAM, read_stages, stages_of
 from workbench.interp.decoding.labelled import Labelled, control_labels, labelled
 from workbench.interp.decoding.linear_fit import code_lengths, fit
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import Difference, Estimate, estimate_mean, paired_difference
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 from workbench.subjects.intervention import Edit, Intervention
 
 HELD = 0.25
@@ -47,7 +49,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class LinearProbe:
+class LinearProbe(Record):
     """What can be read off each stage (0: the embedding, i: after layer i - 1), on `n` readings, `n_held` held out.
 
     `majority` is the accuracy of always naming the commonest class of the training texts, `uniform_bits` the cost of a
@@ -73,6 +75,16 @@ class LinearProbe:
     seed: int
     directions: Float[np.ndarray, "stage class width"] = field(repr=False, default_factory=lambda: np.empty(0))
 
+    OMITTED = ("directions",)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        best = self.best
+        return (
+            f"{self.labels} read off {self.site}: best at stage {best.stage}, accuracy {best.accuracy.value:.3f} "
+            f"(control {best.control.value:.3f}, commonest class {self.majority.value:.3f})"
+        )
+
     @property
     def best(self) -> Stage:
         """The stage with the highest selectivity."""
@@ -90,10 +102,6 @@ class LinearProbe:
             rows.append({**row, "p": stage.selectivity.p, "strength": stage.strength})
         return pd.DataFrame(rows)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record, without the directions."""
-        return {k: v for k, v in asdict(self).items() if k != "directions"}
-
     def steering(
         self, label: str, layer: int, *, strength: float = 1.0, name: str = "probe", base: str = ""
     ) -> Intervention:
@@ -104,6 +112,8 @@ class LinearProbe:
         """
         if self.site != STREAM:
             raise WorkbenchError(f"Only directions of the stream can be added to it; this probe reads {self.site}.")
+        if not self.directions.size:
+            raise WorkbenchError("A probe that was read from JSON has no directions; train it again to steer by it.")
         if label not in self.classes:
             raise WorkbenchError(f"There is no class {label!r}; choose one of {', '.join(self.classes)}.")
         at = next((i for i, stage in enumerate(self.stages) if stage.stage == layer + 1), None)
@@ -115,9 +125,10 @@ class LinearProbe:
         return Intervention(name, base, (Edit(layer, STREAM, (), "add", vector.tolist()),), words)
 
 
+@public("subject")
 @own_modes
 def linear_probe(
-    subject: Subject,
+    subject: SubjectOrName,
     labels: str = "number",
     *,
     site: str = STREAM,

@@ -7,7 +7,7 @@ the line, so each stretch knows its own error: the worst one is halved until the
 
 import heapq
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from workbench.errors import WorkbenchError
 from workbench.interp.causal.metrics import metric_of
 from workbench.interp.causal.pairs import Pair, pair, single
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName
 
 BASELINES = {
     "mean": "the mean of all token embeddings, at every position",
@@ -40,7 +42,7 @@ ABSOLUTE, RELATIVE = 1e-3, 1e-3
 
 
 @dataclass(frozen=True)
-class InputAttribution:
+class InputAttribution(Record):
     """What each token adds to an output, in its unit (logits, or nats).
 
     `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and `checks["completeness"]` the
@@ -65,18 +67,23 @@ class InputAttribution:
     converged: bool = True
     warnings: list[str] = field(default_factory=list)
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        most = int(np.abs(self.scores).argmax())
+        return (
+            f"{self.metric_name} {self.start:+.3f} at the {self.baseline} baseline, {self.value:+.3f} at the prompt; "
+            f"most from {self.tokens[most]!r}, {self.scores[most]:+.3f}"
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row a token."""
         return pd.DataFrame({"pos": range(len(self.tokens)), "token": self.tokens, "score": self.scores})
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
-
+@public("subject")
 @own_modes
 def input_attribution(
-    subject: Subject,
+    subject: SubjectOrName,
     prompt: str,
     *,
     answer: str,

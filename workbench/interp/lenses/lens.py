@@ -6,7 +6,7 @@ sends it through an affine translator, trained a layer so that the reading comes
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,9 @@ from workbench.interp.causal.packed import reader
 from workbench.interp.causal.trust import must_hold
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName
 
 LENSES = {
     "logit": "the model's own final norm and unembedding",
@@ -28,7 +30,7 @@ LENSES = {
 
 
 @dataclass(frozen=True)
-class Lens:
+class Lens(Record):
     """What the stream says after each layer, at each position.
 
     Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest token, `prob` its
@@ -52,6 +54,11 @@ class Lens:
     checks: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        end = f"the last position ends on {self.top[-1][-1]!r}, p = {self.prob[-1, -1]:.3f}"
+        return f"{self.kind} lens of {len(self.tokens)} tokens after {len(self.top) - 1} layers; {end}"
+
     def to_frame(self) -> pd.DataFrame:
         """One row a layer and position."""
         row, pos = np.indices(self.prob.shape).reshape(2, -1)
@@ -63,22 +70,20 @@ class Lens:
             columns |= {f"rank of {answer!r}": self.answer_rank[i].ravel()}
         return pd.DataFrame(columns)
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
-        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in asdict(self).items()}
 
-
+@public("subject")
 @own_modes
 @torch.no_grad()
 def lens(
-    subject: Subject, prompt: str, *, kind: str = "logit", answers: Sequence[str] = (), strict: bool = False
+    subject: SubjectOrName, prompt: str, *, kind: str = "logit", answer: str | Sequence[str] = (), strict: bool = False
 ) -> Lens:
-    """Read a prompt at every layer and position through a lens of `LENSES`; `answers` are followed, one token each.
+    """Read a prompt at every layer and position through a lens of `LENSES`; each `answer` is one token, and followed.
 
     Raises `WorkbenchError` where `encode` does, for an answer of several tokens, and for a tuned lens that this model
     does not have yet (`tuned_lens` trains it); where `strict`, also for a last row that is not the model's logits.
     """
     translate = _translator(subject, kind)
+    answers = [answer] if isinstance(answer, str) else list(answer)
     ids = subject.encode(prompt)
     asked = [subject.answer_id(word, prompt=prompt) for word in answers]
     wanted = torch.tensor(asked, dtype=torch.long, device=subject.device)
@@ -112,7 +117,7 @@ def lens(
         kls,
         ranks[:, 0],
         kind,
-        list(answers),
+        answers,
         tolds.swapaxes(0, 1),
         ranks[:, 1:].swapaxes(0, 1),
         {"lens": apart},

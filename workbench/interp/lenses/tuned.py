@@ -11,7 +11,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,8 +27,10 @@ from workbench.interp.causal.reader import Reader
 from workbench.interp.causal.sweep import Progress
 from workbench.interp.lenses.lens_texts import Corpus, corpus_of
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import cell_statistics
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 STEPS, BATCH = 60, 2
 """Batches of `BATCH` rows of text that are trained on."""
@@ -68,7 +69,7 @@ class LensError:
 
 
 @dataclass(frozen=True)
-class TunedLens:
+class TunedLens(Record):
     """The translators of a Subject, `weight` `[layer, d_model, d_model]` and `bias` `[layer, d_model]`.
 
     `steps` batches, `tokens` in all, of text from `source` trained it; `error` is measured on text held out.
@@ -83,6 +84,15 @@ class TunedLens:
     source: str
     error: LensError
 
+    OMITTED = ("weight", "bias")
+    UNREADABLE = "`tuned_lens` gives the one that is kept with the model"
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        tuned, logit = (sum(side) / len(side) for side in (self.error.tuned, self.error.logit))
+        over = f"mean of {len(self.error.tuned)} rows, {self.error.n} texts"
+        return f"{tuned:.3f} nats a token from the model, the logit lens {logit:.3f}; {over}"
+
     def translate(self, row: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """The stream at a row, as the last layer's norm should read it; the last row is left as it is."""
         if row == len(self.weight):
@@ -90,9 +100,9 @@ class TunedLens:
         weight, bias = (side[row].to(resid) for side in (self.weight, self.bias))
         return resid + resid @ weight.T + bias
 
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record, without the translators."""
-        return {k: v for k, v in asdict(self).items() if k not in ("weight", "bias")}
+    def to_frame(self) -> pd.DataFrame:
+        """One row a row of the lens: the divergence of both lenses from the model, with intervals."""
+        return self.error.to_frame()
 
 
 def lens_file(sha256: str) -> Path:
@@ -120,9 +130,10 @@ def stored_lens(subject: Subject) -> TunedLens | None:
     return found
 
 
+@public("subject")
 @own_modes
 def tuned_lens(
-    subject: Subject,
+    subject: SubjectOrName,
     texts: str | Sequence[str] | None = None,
     *,
     steps: int = STEPS,

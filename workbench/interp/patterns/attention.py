@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -18,7 +19,9 @@ from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.looking import UnreadableError, look_through
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import Subject, SubjectOrName
 
 FULL_PRECISION = 2**26
 """Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a file without a name
@@ -26,7 +29,7 @@ that the system drops with them: memory stays bounded, whatever the model and th
 
 
 @dataclass(frozen=True)
-class Attention:
+class Attention(Record):
     """The attention of one prompt.
 
     `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), or to less in a model
@@ -42,6 +45,12 @@ class Attention:
     pattern: Float[np.ndarray, "layer head query key"]
     value_norms: Float[np.ndarray, "layer head key"] | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        n_layers, n_heads = self.pattern.shape[:2]
+        text = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:59]}…"
+        return f"{n_layers} layers of {n_heads} heads over the {len(self.tokens)} tokens of {text!r}"
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
         """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not there."""
@@ -63,8 +72,16 @@ class Attention:
             raise WorkbenchError(f"{self.subject} does not show its values, so attention cannot be weighted by them.")
         return pattern * self.value_norms[layer, head]
 
-    def to_frame(self, layer: int, head: int) -> pd.DataFrame:
-        """One head as a table: query and key positions, their tokens, the attention."""
+    def to_frame(self, layer: int | None = None, head: int | None = None) -> pd.DataFrame:
+        """One head as a table: query and key positions, their tokens, the attention.
+
+        Without a layer, or without a head, all of them, with the columns `layer` and `head` before.
+        """
+        if layer is None or head is None:
+            layers, heads = (range(size) for size in self.pattern.shape[:2])
+            places = product(layers if layer is None else [layer], heads if head is None else [head])
+            tables = {place: self.to_frame(*place) for place in places}
+            return pd.concat(tables, names=["layer", "head"]).reset_index(["layer", "head"]).reset_index(drop=True)
         pattern = self.head(layer, head)
         query, key = np.tril_indices(len(self.tokens))
         return pd.DataFrame(
@@ -86,12 +103,15 @@ class Attention:
         return write_html(figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt)
 
 
+@public("subject")
 @own_modes
-def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None) -> Attention:
+def attention(
+    subject: SubjectOrName, prompt: str, *, each_layer: Callable[[int, Tensor], None] | None = None
+) -> Attention:
     """The attention patterns of a prompt.
 
-    `also(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read, in single precision: what
-    is worked out there costs no second look at patterns that may be kept in half precision on a disk.
+    `each_layer(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read, in single precision:
+    what is worked out there costs no second look at patterns that may be kept in half precision on a disk.
 
     Raises `WorkbenchError` for an empty or overlong prompt, or a model without attention patterns.
     """
@@ -103,8 +123,8 @@ def attention(subject: Subject, prompt: str, *, also: Callable[[int, Tensor], No
 
     def keep(layer: int, pattern: Tensor) -> None:
         found[layer] = pattern[0].to(kept).cpu().numpy()
-        if also is not None:
-            also(layer, pattern[0])
+        if each_layer is not None:
+            each_layer(layer, pattern[0])
 
     def measure(layer: int, values: Tensor) -> None:
         if lengths is not None:

@@ -13,7 +13,9 @@ from workbench.interp.patterns.heads import SCORES, HeadScores, head_scores
 from workbench.interp.patterns.position_split import position_split
 from workbench.interp.patterns.standing_out import FLOOR, TIMES, stands_out
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import SubjectOrName
 
 MORE = {
     "positional_share": "how much of the variance of attention scores the positions alone explain",
@@ -54,7 +56,7 @@ RULES = (
 
 
 @dataclass(frozen=True)
-class HeadCatalogue:
+class HeadCatalogue(Record):
     """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer, head]` a score.
 
     `copying` is read off the weights and has no interval: its `low` and `high` are its value. `stands_out` holds, for
@@ -66,6 +68,16 @@ class HeadCatalogue:
     low: dict[str, Float[np.ndarray, "layer head"]]
     high: dict[str, Float[np.ndarray, "layer head"]]
     stands_out: dict[str, Bool[np.ndarray, "layer head"]] = field(default_factory=dict)
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of the model, by its name."""
+        return self.scores.model_hashes()
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        shape = self.mean["copying"].shape
+        labelled = sum(bool(self.labels(i, j)) for i in range(shape[0]) for j in range(shape[1]))
+        return f"{labelled} of {shape[0] * shape[1]} heads have a label; {self.scores.headline()}"
 
     def labels(self, layer: int, head: int) -> list[str]:
         """The labels that `RULES` give a head; none on less than two samples."""
@@ -121,9 +133,10 @@ class HeadCatalogue:
         return frame.assign(distance=distance[order]).reset_index(drop=True)
 
 
+@public("subject")
 @own_modes
 def head_catalogue(
-    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+    subject: SubjectOrName, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
 ) -> HeadCatalogue:
     """Score and label every head: `head_scores` on repeated random tokens or `texts`, the positional share of
     `position_split` (always on random tokens), and copying from the weights.

@@ -16,16 +16,19 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.weights import LayerWeights, embedding, layer_weights, unembedding
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import SubjectOrName
 
 COMMON = 8192
 """Token pairs are sought among this many tokens, the lowest ids: tokenizers number frequent tokens first."""
 ROWS_AT_ONCE = 1024
 
 
+@public("subject")
 @own_modes
 @torch.no_grad()
-def copying_scores(subject: Subject) -> Float[np.ndarray, "layer head"]:
+def copying_scores(subject: SubjectOrName) -> Float[np.ndarray, "layer head"]:
     """`sum(eigenvalues) / sum(|eigenvalues|)` of `W_E W_V W_O W_U`, between -1 and 1.
 
     A head that raises the logit of whatever token it attends to has positive eigenvalues. The product has the same
@@ -39,8 +42,9 @@ def copying_scores(subject: Subject) -> Float[np.ndarray, "layer head"]:
     return np.stack(rows)
 
 
+@public("subject")
 @own_modes
-def strongest_pairs(subject: Subject, layer: int, head: int, *, circuit: str = "OV", n: int = 20) -> pd.DataFrame:
+def strongest_pairs(subject: SubjectOrName, layer: int, head: int, *, circuit: str = "OV", n: int = 20) -> pd.DataFrame:
     """The `n` token pairs with the largest entries of a head's circuit, over `COMMON` tokens.
 
     - `QK`: query token, key token, and the score `q . k / sqrt(d_head)` before any position is added or rotated in
@@ -82,7 +86,7 @@ def _largest(left: Tensor, right: Tensor, n: int) -> tuple[Tensor, Tensor, Tenso
 
 
 @dataclass(frozen=True)
-class Composition:
+class Composition(Record):
     """How much of what an earlier head writes a later head reads.
 
     `scores[kind]` is `[later layer, later head, earlier layer, earlier head]` for `kind` Q, K or V, NaN where the
@@ -94,6 +98,12 @@ class Composition:
     sha256: str
     scores: dict[str, Float[np.ndarray, "later head earlier head2"]]
     chance: float
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame(1).iloc[0]
+        score = f"{first['score']:.3f} (chance about {self.chance:.3f})"
+        return f"strongest {first['kind']}-composition {first['earlier']} to {first['later']}, {score}"
 
     def to_frame(self, n: int | None = None) -> pd.DataFrame:
         """One row a pair of heads and kind, the strongest first: earlier, later, kind, score."""
@@ -114,9 +124,10 @@ class Composition:
         return frame if n is None else frame.head(n)
 
 
+@public("subject")
 @own_modes
 @torch.no_grad()
-def composition(subject: Subject) -> Composition:
+def composition(subject: SubjectOrName) -> Composition:
     """Q-, K- and V-composition of every pair of heads in different layers.
 
     Raises `WorkbenchError` for a model of one layer.

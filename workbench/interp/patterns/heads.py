@@ -17,8 +17,10 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import each_pattern
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 SCORES = {
     "induction_score": "attention from the second copy of a token to the token after its first copy",
@@ -33,7 +35,7 @@ UNITS = {"attention_entropy": "bits", "mean_distance": "tokens"}
 
 
 @dataclass(frozen=True)
-class HeadScores:
+class HeadScores(Record):
     """Scores of every head: `mean`, `low`, `high` map a score to `[layer, head]`; 95 % intervals over `n` sequences.
 
     `text` says on what they were measured; `length` is the tokens given twice, or the longest text's.
@@ -48,6 +50,12 @@ class HeadScores:
     length: int
     seed: int
     text: str = "random tokens given twice"
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        score = "induction_score" if "induction_score" in self.mean else next(iter(self.mean))
+        name, value = self.best(score)
+        return f"on {self.text}: most {score} {value:.3f} ({name})"
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: layer, head, its name, each score with `_low` and `_high`."""
@@ -135,9 +143,10 @@ def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, F
     }
 
 
+@public("subject")
 @own_modes
 def head_scores(
-    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+    subject: SubjectOrName, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
 ) -> HeadScores:
     """Score every head on `n` repeated random sequences, `length` cut where the context is shorter, or on `texts`.
 

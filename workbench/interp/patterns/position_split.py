@@ -18,8 +18,10 @@ from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import head_frame
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 ROUNDS = 30
 """Of the alternating projections; the design is nearly orthogonal, so a few would do."""
@@ -31,7 +33,7 @@ PARTS = {
 
 
 @dataclass(frozen=True)
-class PositionSplit:
+class PositionSplit(Record):
     """Shares of the variance of attention scores, by part: `mean`, `low`, `high` are `[layer, head]`.
 
     The three shares of a head sum to 1; 95 % intervals over `n` sets, each read in `orders` orders of `tokens` places.
@@ -47,13 +49,21 @@ class PositionSplit:
     orders: int
     seed: int
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        shares = ", ".join(f"{part} {values.mean():.3f}" for part, values in self.mean.items())
+        return f"mean share of the variance of attention scores: {shares}"
+
     def to_frame(self) -> pd.DataFrame:
         """One row a head: its name, layer, head, each share with `_low` and `_high`."""
         return head_frame(self.mean, self.low, self.high)
 
 
+@public("subject")
 @own_modes
-def position_split(subject: Subject, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0) -> PositionSplit:
+def position_split(
+    subject: SubjectOrName, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0
+) -> PositionSplit:
     """Split the variance of every head's attention scores into position, content and interaction.
 
     `n` sets of random tokens, each token twice, `tokens` in all, are read in `orders` random orders each, after one

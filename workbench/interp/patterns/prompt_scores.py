@@ -59,7 +59,7 @@ def scored_attention(
         if also is not None:
             also(layer, pattern)
 
-    seen = attention(subject, prompt, also=score)
+    seen = attention(subject, prompt, each_layer=score)
     repeats = len(set(ids[0].tolist())) < ids.shape[1]
     nothing = {} if repeats else {"induction": None, "duplicate": None}
     return seen, PromptScores(**{**found, **nothing})

@@ -18,7 +18,9 @@ from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import Attention, pattern_hooks
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import SubjectOrName
 
 LONGEST_FLOW = 128
 """Tokens up to which a flow is sought; each token of the prompt is a maximum-flow problem of its own."""
@@ -81,7 +83,7 @@ def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
 
 
 @dataclass(frozen=True)
-class GradientAttention:
+class GradientAttention(Record):
     """Attention times the gradient of one token's logit by it, positive part.
 
     `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the prompt adds up to at
@@ -94,6 +96,14 @@ class GradientAttention:
     heads: Float[np.ndarray, "layer head"]
     relevance: Float[np.ndarray, " key"]
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        first = self.to_frame().iloc[0]
+        return (
+            f"logit of {self.target!r} at position {self.position} ({self.logit:+.3f}) rests most on {first['name']}, "
+            f"{first['gradient_attention']:.3f}"
+        )
+
     def to_frame(self) -> pd.DataFrame:
         """One row a head: name and sum, the largest first."""
         layer, head = (i.ravel() for i in np.indices(self.heads.shape))
@@ -102,14 +112,15 @@ class GradientAttention:
         return frame.sort_values("gradient_attention", ascending=False, ignore_index=True)
 
 
+@public("subject")
 @own_modes
 @any_family
 def gradient_attention(
-    subject: Subject, prompt: str, *, position: int | None = None, target: int | None = None
+    subject: SubjectOrName, prompt: str, *, position: int | None = None, answer: str | int | None = None
 ) -> GradientAttention:
-    """Which attention the logit of token id `target` at `position` rests on, to first order.
+    """Which attention the logit of `answer` (a token, or its id) at `position` rests on, to first order.
 
-    Without a position the last one, without a target the token that the model expects there.
+    Without a position the last one, without an answer the token that the model expects there.
     Raises `WorkbenchError` for a position or token that is not there, or a prompt too long to keep its gradients.
     """
     ids, card = subject.encode(prompt), subject.card
@@ -117,6 +128,7 @@ def gradient_attention(
     position = n - 1 if position is None else position
     if not 0 <= position < n:
         raise WorkbenchError(f"The prompt has positions 0 to {n - 1}, not {position}.")
+    target = subject.answer_id(answer) if isinstance(answer, str) else answer
     if target is not None and not 0 <= target < card.d_vocab:
         raise WorkbenchError(
             f"The vocabulary of {subject.name} ends at {card.d_vocab - 1}; there is no token {target}."

@@ -11,7 +11,9 @@ from workbench.interp.patterns.catalogue import RULES, HeadCatalogue, head_catal
 from workbench.interp.position.position_loss import PositionLoss, loss_by_position
 from workbench.interp.position.positional import Distances, attention_by_distance
 from workbench.modes import own_modes
-from workbench.subjects import Subject
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import SubjectOrName
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,18 @@ class EncodingRow:
 
 
 @dataclass(frozen=True)
-class EncodingStudy:
+class EncodingStudy(Record):
     """Models measured alike, in the order given."""
 
     rows: list[EncodingRow]
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of each model, by its name."""
+        return {name: sha256 for row in self.rows for name, sha256 in row.heads.model_hashes().items()}
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        return "; ".join(f"{row.name} {row.loss.inside():.3f} nats a token" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a model: losses in nats inside and beyond the context, the best heads, how many have each label."""
@@ -62,9 +72,10 @@ class EncodingStudy:
 BEST = ("previous_token_score", "induction_score")
 
 
+@public("subjects")
 @own_modes
 def encoding_study(
-    subjects: Sequence[Subject], texts: Sequence[str], *, n: int = 8, reach: float = 2.0
+    subjects: Sequence[SubjectOrName], texts: Sequence[str], *, n: int = 8, reach: float = 2.0
 ) -> EncodingStudy:
     """Measure each model alike, on `texts` and on random tokens.
 

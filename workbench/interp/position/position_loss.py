@@ -12,15 +12,17 @@ from torch.nn import functional as F
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 LONGEST = 1024
 """Tokens read at most; a larger context is not left then."""
 
 
 @dataclass(frozen=True)
-class PositionLoss:
+class PositionLoss(Record):
     """Mean next-token loss in nats of the tokens of each bin of positions, 95 % intervals over `n` texts.
 
     `start` is each bin's first position; bins from `n_ctx` on lie beyond the trained context.
@@ -35,6 +37,13 @@ class PositionLoss:
     low: Float[np.ndarray, " bin"]
     high: Float[np.ndarray, " bin"]
     n: int
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        return (
+            f"{self.positions} positions: {self.inside():.3f} nats a token inside the context of {self.n_ctx}, "
+            f"{self.beyond():.3f} beyond"
+        )
 
     def inside(self) -> float:
         """Mean loss of the bins inside the context."""
@@ -51,10 +60,13 @@ class PositionLoss:
         return pd.DataFrame({**columns, "beyond": self.start >= self.n_ctx})
 
 
+@public("subject")
 @own_modes
 @any_family
 @torch.no_grad()
-def loss_by_position(subject: Subject, texts: Sequence[str], *, reach: float = 2.0, width: int = 16) -> PositionLoss:
+def loss_by_position(
+    subject: SubjectOrName, texts: Sequence[str], *, reach: float = 2.0, width: int = 16
+) -> PositionLoss:
     """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions end with it.
 
     The texts are read one after the other, once from each of them on, so that each position is read in as many places

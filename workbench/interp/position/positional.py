@@ -1,5 +1,6 @@
 """Position: what the encoding is, and how far each head looks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +15,10 @@ from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning, repeated_tokens
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 from workbench.subjects import positions as encoding
 
 TABLES = ("wpe", "position_embeddings", "embed_positions", "pos", "positions_embed")
@@ -23,7 +26,7 @@ TABLES = ("wpe", "position_embeddings", "embed_positions", "pos", "positions_emb
 
 
 @dataclass(frozen=True)
-class Encoding:
+class Encoding(Record):
     """A model's position encoding.
 
     - `matrix`: learned or sinusoidal vectors `[pos, d_model]`, with `singular_values` of the centred matrix and
@@ -38,6 +41,12 @@ class Encoding:
     effective_rank: float | None = None
     wavelengths: dict[str, Float[np.ndarray, " pair"]] = field(default_factory=dict)
     slopes: Float[np.ndarray, " head"] | None = None
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        if self.effective_rank is not None:
+            return f"{self.kind} positions, effective rank {self.effective_rank:.1f}"
+        return f"{self.kind} positions"
 
     def to_frame(self) -> pd.DataFrame:
         """The numbers of the encoding: a row a position (and a column a dimension), a pair of dimensions, or a head."""
@@ -59,9 +68,10 @@ class Encoding:
         return unit @ unit.T
 
 
+@public("subject")
 @own_modes
 @any_family
-def position_encoding(subject: Subject) -> Encoding:
+def position_encoding(subject: SubjectOrName) -> Encoding:
     """Read a Subject's encoding off its weights, buffers and configuration."""
     kind = subject.card.positions
     if kind in ("learned", "sinusoidal"):
@@ -166,7 +176,7 @@ def _turn_table(subject: Subject) -> Float[Tensor, " pair"] | None:
 
 
 @dataclass(frozen=True)
-class Distances:
+class Distances(Record):
     """Mean attention by distance: `mean`, `low`, `high` are `[layer, head, distance]`, 95 % over `n` sequences.
 
     Distance d is `query - key`; the mean runs over all queries that have a key so far back. The first key is left
@@ -180,12 +190,25 @@ class Distances:
     high: Float[np.ndarray, "layer head distance"]
     n: int
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head and distance: mean attention with `low` and `high`."""
+        layer, head, distance = (i.ravel() for i in np.indices(self.mean.shape))
+        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "distance": distance}
+        ends = {"mean": self.mean, "low": self.low, "high": self.high}
+        return pd.DataFrame({**columns, **{name: values.ravel() for name, values in ends.items()}})
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        layer, head, distance = np.unravel_index(self.mean.argmax(), self.mean.shape)
+        return f"on {self.text}: most attention {self.mean.max():.3f} (L{layer}H{head}, {distance} back)"
+
+
+@public("subject")
 @own_modes
 def attention_by_distance(
-    subject: Subject,
+    subject: SubjectOrName,
     *,
-    texts: list[str] | None = None,
+    texts: Sequence[str] | None = None,
     n: int = 8,
     length: int = 64,
     max_distance: int = 32,

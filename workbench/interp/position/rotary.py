@@ -20,8 +20,10 @@ from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
 from workbench.interp.position.positional import position_encoding
 from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import Subject
+from workbench.subjects import Subject, SubjectOrName
 
 TOLERANCE = 1e-3
 """Largest difference between a pattern made from queries and keys and the model's own."""
@@ -29,7 +31,7 @@ HOOKS = ("hook_in", "attn.hook_cos", "attn.hook_sin")
 
 
 @dataclass(frozen=True)
-class RotaryUse:
+class RotaryUse(Record):
     """Means with 95 % intervals (`low`, `high`) over `n` texts.
 
     - `used[layer, head, pair]`: the share of each frequency in `|q_i| |k_i|`, fast pairs first; sums to 1 over pairs
@@ -49,6 +51,11 @@ class RotaryUse:
     wavelengths: Float[np.ndarray, "layer pair"]
     n: int
 
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        layer, head, pair = np.unravel_index(self.used.argmax(), self.used.shape)
+        return f"rotary pair used most: {pair} by L{layer}H{head}, share {self.used.max():.3f}"
+
     def to_frame(self) -> pd.DataFrame:
         """One row a head and distance: the score of an average query with an average key, with `low` and `high`."""
         layer, head, distance = (i.ravel() for i in np.indices(self.decay.shape))
@@ -57,10 +64,11 @@ class RotaryUse:
         return pd.DataFrame({**columns, **{k: v.ravel() for k, v in ends.items()}})
 
 
+@public("subject")
 @own_modes
 @any_family
 @torch.no_grad()
-def rotary_use(subject: Subject, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:
+def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:
     """Which frequencies each head's queries and keys use, and how its score falls with distance.
 
     Texts are cut to `length` tokens; the first token is left out. Which dimensions turn together is found by which

@@ -1,0 +1,117 @@
+"""Written by `python -m workbench.stub`, from `_HOMES` in `__init__.py`."""
+
+from workbench.benchmarks import compare_results as compare_results
+from workbench.benchmarks import evaluate as evaluate
+from workbench.benchmarks import suites as suites
+from workbench.benchmarks.needs import task_needs as task_needs
+from workbench.comparison import compare as compare
+from workbench.comparison import locate as locate
+from workbench.comparison import locate_activations as locate_activations
+from workbench.comparison import report as report
+from workbench.comparison import transplant as transplant
+from workbench.errors import WorkbenchError as WorkbenchError
+from workbench.interp import ablation as ablation
+from workbench.interp import anatomy as anatomy
+from workbench.interp import attention as attention
+from workbench.interp import attention_by_distance as attention_by_distance
+from workbench.interp import attribution as attribution
+from workbench.interp import available_probes as available_probes
+from workbench.interp import circuit as circuit
+from workbench.interp import composition as composition
+from workbench.interp import copying_scores as copying_scores
+from workbench.interp import direct as direct
+from workbench.interp import encoding_study as encoding_study
+from workbench.interp import flow as flow
+from workbench.interp import gradient_attention as gradient_attention
+from workbench.interp import head_catalogue as head_catalogue
+from workbench.interp import head_scores as head_scores
+from workbench.interp import input_attribution as input_attribution
+from workbench.interp import lens as lens
+from workbench.interp import linear_probe as linear_probe
+from workbench.interp import loss_by_position as loss_by_position
+from workbench.interp import needed_heads as needed_heads
+from workbench.interp import patch as patch
+from workbench.interp import position_encoding as position_encoding
+from workbench.interp import position_probe as position_probe
+from workbench.interp import position_split as position_split
+from workbench.interp import probe as probe
+from workbench.interp import rollout as rollout
+from workbench.interp import rotary_use as rotary_use
+from workbench.interp import steering as steering
+from workbench.interp import strongest_pairs as strongest_pairs
+from workbench.interp import tuned_lens as tuned_lens
+from workbench.interp.causal.interventions import effect_of as effect_of
+from workbench.interp.causal.metrics import METRICS as METRICS
+from workbench.interp.causal.sites import REPLACEMENTS as REPLACEMENTS
+from workbench.interp.causal.sites import SITES as SITES
+from workbench.interp.causal.sweep import DIRECTIONS as DIRECTIONS
+from workbench.subjects import Subject as Subject
+from workbench.subjects import available as available
+from workbench.subjects import load as load
+from workbench.subjects.intervention import Edit as Edit
+from workbench.subjects.intervention import Intervention as Intervention
+from workbench.subjects.intervention import apply as apply
+from workbench.subjects.intervention import read_intervention as read_intervention
+from workbench.training import Recipe as Recipe
+from workbench.training import resume as resume
+from workbench.training import train as train
+from workbench.training import train_encodings as train_encodings
+
+__all__ = [
+    "DIRECTIONS",
+    "METRICS",
+    "REPLACEMENTS",
+    "SITES",
+    "Edit",
+    "Intervention",
+    "Recipe",
+    "Subject",
+    "WorkbenchError",
+    "ablation",
+    "anatomy",
+    "apply",
+    "attention",
+    "attention_by_distance",
+    "attribution",
+    "available",
+    "available_probes",
+    "circuit",
+    "compare",
+    "compare_results",
+    "composition",
+    "copying_scores",
+    "direct",
+    "effect_of",
+    "encoding_study",
+    "evaluate",
+    "flow",
+    "gradient_attention",
+    "head_catalogue",
+    "head_scores",
+    "input_attribution",
+    "lens",
+    "linear_probe",
+    "load",
+    "locate",
+    "locate_activations",
+    "loss_by_position",
+    "needed_heads",
+    "patch",
+    "position_encoding",
+    "position_probe",
+    "position_split",
+    "probe",
+    "read_intervention",
+    "report",
+    "resume",
+    "rollout",
+    "rotary_use",
+    "steering",
+    "strongest_pairs",
+    "suites",
+    "task_needs",
+    "train",
+    "train_encodings",
+    "transplant",
+    "tuned_lens",
+]

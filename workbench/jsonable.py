@@ -1,0 +1,97 @@
+"""Records as JSON and back: arrays as nested lists, tables as rows, what is no finite number as null."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+
+def plain(value: Any) -> Any:
+    """The value in words that JSON has; what is no finite number becomes None.
+
+    Raises `TypeError` for what has no such words.
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if hasattr(value, "to_dict") and is_dataclass(value):
+        return plain(value.to_dict())  # pyright: ignore[reportAttributeAccessIssue]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [plain(item) for item in sorted(value)]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # arrays and numbers of NumPy and torch
+        return plain(value.tolist())
+    return _table(value)
+
+
+def _table(value: Any) -> Any:
+    """A table as its rows, and its missing value as None."""
+    import pandas as pd
+
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, pd.DataFrame):
+        return [plain(row) for row in value.to_dict("records")]
+    raise TypeError(f"a {type(value).__name__} has no JSON: {value!r}")
+
+
+def rebuild(kind: Any, value: Any) -> Any:
+    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN."""
+    if _is_array(kind):
+        return None if value is None else _array(value)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in inner:
+            return None
+        return rebuild(next(arm for arm in inner if arm is not NoneType), value)
+    if value is None:
+        return float("nan") if kind is float else None
+    if origin in (list, tuple, dict):
+        return _collection(origin, inner, value)
+    if getattr(kind, "__name__", "") == "DataFrame":
+        return kind(value)
+    if is_dataclass(kind) and hasattr(kind, "from_dict"):
+        return kind.from_dict(value)  # pyright: ignore[reportAttributeAccessIssue]
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        known = {f.name for f in fields(kind)}
+        return kind(**{name: rebuild(hints[name], item) for name, item in value.items() if name in known})
+    return value
+
+
+def _collection(origin: Any, inner: tuple[Any, ...], value: Any) -> Any:
+    if origin is dict:
+        key, item = inner
+        return {(int(k) if key is int else k): rebuild(item, v) for k, v in value.items()}
+    if origin is list:
+        return [rebuild(inner[0], item) for item in value]
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        return tuple(rebuild(inner[0], item) for item in value)
+    return tuple(rebuild(each, item) for each, item in zip(inner, value, strict=True))
+
+
+def _is_array(kind: Any) -> bool:
+    """Whether a type is NumPy's array, plain or with a jaxtyping shape."""
+    return kind is np.ndarray or getattr(kind, "array_type", None) is np.ndarray
+
+
+def _array(value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype != object:
+        return array.astype(object) if array.dtype.kind == "U" else array
+    try:
+        return np.array(value, dtype=float)  # None is NaN
+    except (TypeError, ValueError):
+        return array
