@@ -65,7 +65,11 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         )
 
     def build() -> Recipe:
-        task = {**recipe.task, **words, "data": str(data or "").strip(), "kind": kind}
+        chosen = str(data or "").strip()
+        # Columns, labels and a test file belong to the data that the recipe names.
+        own = {*KINDS[kind].parts, "labels", "test"} if chosen != str(recipe.task.get("data", "")) else set()
+        kept = {word: value for word, value in recipe.task.items() if word not in own}
+        task = {**kept, **words, "data": chosen, "kind": kind}
         lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
         return replace(recipe, base=str(base or "").strip(), task=task, lora=lora)
 

@@ -59,17 +59,18 @@ def own_data(name: str, recipe: Recipe) -> None:
         except WorkbenchError as error:
             st.error(escaped(str(error)), icon=":material/error:")
             return
-        st.button("Use this data", type="primary", key=f"{name} use", on_click=_use, args=(name, own))
+        st.button("Use this data", type="primary", key=f"{name} use", on_click=_use, args=(name, own, recipe))
         used = st.session_state.get(f"{name} own data")
         if used == own:
             st.success("The form below uses it.", icon=":material/check:")
 
 
-def _use(name: str, own: dict[str, Any]) -> None:
+def _use(name: str, own: dict[str, Any], recipe: Recipe) -> None:
+    """Keep the choice, and write it into the form's boxes, which else show what they had before."""
     st.session_state[f"{name} own data"] = own
-    # The form's own boxes show what they had before unless they are made anew.
-    for word in ("data", "sources", "text"):
-        st.session_state.pop(f"{name} {word}", None)
+    box = "sources" if recipe.kind == "pretrain" else "data"
+    st.session_state[f"{name} {box}"] = own["data"]
+    st.session_state[f"{name} text"] = with_own_data(name, recipe).to_toml()
 
 
 def _corpus(path: Path) -> dict[str, Any]:
