@@ -244,7 +244,7 @@ def test_training_takes_every_word_of_the_recipe_s_table():
     words = {entry.name for entry in fields(Optimisation)}
     assert set(Changes.__annotations__) == words
     assert words < set(inspect.signature(wb.train).parameters)
-    with pytest.raises(WorkbenchError, match="has no stepz"):
+    with pytest.raises(WorkbenchError, match="does not know stepz"):
         wb.train("tiny", stepz=1)
 
 
