@@ -68,7 +68,7 @@ class HeadCatalogue:
     stands_out: dict[str, Bool[np.ndarray, "layer head"]] = field(default_factory=dict)
 
     def labels(self, layer: int, head: int) -> list[str]:
-        """The labels that `RULES` give a head; none on less than two samples."""
+        """The labels that `RULES` give a head; on fewer than six samples only `copying` can be."""
         return [rule.label for rule in RULES if self._has(rule, layer, head)]
 
     def _has(self, rule: Rule, layer: int, head: int) -> bool:
