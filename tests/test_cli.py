@@ -54,15 +54,23 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
     assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
 
 
-def test_heads_are_scored_on_texts_of_ones_own_and_one_alone_has_no_interval(tmp_path):
+def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interval(tmp_path):
     texts, shell = tmp_path / "my.txt", CliRunner()
-    texts.write_text("One two three one two three one two.\n\nRed and blue and red and blue and red.")
+    colours = ("Red", "Blue", "Green", "Black", "White", "Brown")
+    rounds = [f"{a} and {b} and {a} and {b} and {a}." for a, b in zip(colours, colours[1:] + colours[:1], strict=True)]
     command = ["heads", "shelf-base", "--texts", str(texts), "--top", "2", "--json"]
+    texts.write_text("\n\n".join(rounds))
     rows = json.loads(shell.invoke(app, command).stdout)
-    assert len(rows) == 2 and rows[0]["induction_score_low"] < rows[0]["induction_score"]
-    texts.write_text("One two three one two three one two.")
-    row = json.loads(shell.invoke(app, command).stdout)[0]
-    assert row["induction_score_low"] is None and "induction" not in row["labels"]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["induction_score_low"] < row["induction_score"] < row["induction_score_high"]
+    for few in (5, 2, 1):
+        texts.write_text("\n\n".join(rounds[:few]))
+        for row in json.loads(shell.invoke(app, command).stdout):
+            assert (
+                row["induction_score_low"] is row["induction_score_high"] is None and "induction" not in row["labels"]
+            )
+            assert row["induction_score"] > 0
     texts.write_text("\n\n")
     with pytest.raises(WorkbenchError, match=r"my.txt holds no text"):
         shell.invoke(app, command, catch_exceptions=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
@@ -33,6 +34,7 @@ from workbench.subjects.intervention import Edit, Intervention, apply
 
 TEXTS = ["5 9 31 2 5 9 31 7", "1 2 3 4 5 6 7 8 9", "12 40 12 41 12 42 3"]
 LABELLED = [(f"{i} {j} {7 if i % 2 else 8}", "odd" if i % 2 else "even") for i in range(10, 18) for j in (1, 2, 3)]
+Z2 = float(norm.ppf(0.975)) ** 2
 
 
 def with_one_head_changed(layer: int = 1, head: int = 2):
@@ -50,14 +52,24 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     assert text["kl"] == text["difference"] == 0 and text["loss_base"] == text["loss_tuned"] > 0
     assert not any(p.parted for _, p in partings(tiny, twin, TEXTS, n=6))
     layers = layer_shift(tiny, twin, TEXTS)
-    assert (layers.mean["cka"] == 1).all() and (layers.low["cosine"] == 1).all() and not layers.high["difference"].any()
+    assert (
+        (layers.mean["cka"] == 1).all() and (layers.mean["cosine"] == 1).all() and not layers.mean["difference"].any()
+    )
     lens = lens_shift(tiny, twin, TEXTS).to_frame()
-    assert not lens[["difference", "difference_low", "difference_high"]].to_numpy().any()
+    assert not lens["difference"].to_numpy().any()
     transfer = probe_transfer(tiny, twin, LABELLED)
-    assert not transfer.loss()[["difference", "low", "high"]].to_numpy().any() and transfer.chance == 0.5
-    assert not head_shift(tiny, twin, TEXTS).high.any()
-    scores = score_shift(tiny, twin, n=3, length=10)
-    assert len(scores.mean) == 8 and not any(v.any() for v in (*scores.low.values(), *scores.high.values()))
+    lost = transfer.loss()
+    assert not lost["difference"].to_numpy().any() and (lost["p"] == 1).all() and transfer.chance == 0.5
+    none_differs = Z2 / (12 + Z2)  # Tango's ends where no text of 12 is read otherwise
+    np.testing.assert_allclose(lost[["low", "high"]].to_numpy(), [[-none_differs, none_differs]] * len(lost))
+    heads = head_shift(tiny, twin, TEXTS)
+    assert not heads.mean.any()
+    scores = score_shift(tiny, twin, n=8, length=10)
+    assert len(scores.mean) == 8 and not any(v.any() for v in scores.mean.values())
+    # Samples that are all alike, however many, show no spread: no end is printed, 0 neither.
+    for ends in (layers.low["cosine"], layers.high["difference"], lens["difference_low"], lens["difference_high"]):
+        assert np.isnan(ends).all()
+    assert all(np.isnan(v).all() for v in (heads.low, heads.high, *scores.low.values(), *scores.high.values()))
     weights = weight_shift(tiny, twin)
     assert not weights.table[["relative", "norm", "rank", "effective_rank"]].to_numpy().any()
     assert weights.heads is not None and not weights.heads.any()
@@ -122,7 +134,9 @@ def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(ti
     first = {pair: right[0].mean() for pair, right in found.right.items()}
     assert first["base on base"] == first["tuned on tuned"] == 1  # the last token gives the label away
     assert first["base on tuned"] == 0
-    assert found.loss()["high"][0] == -1 and found.to_frame()["n"].eq(12).all()
+    first = found.loss().iloc[0]
+    assert first["difference"] == first["low"] == -1 and first["p"] == 2**-11 and found.to_frame()["n"].eq(12).all()
+    assert first["high"] == pytest.approx(-(12 - Z2) / (12 + Z2))  # Tango's end where all 12 texts are lost
 
 
 def test_the_effective_rank_of_an_update_is_the_number_of_its_equal_directions():

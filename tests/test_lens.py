@@ -1,5 +1,8 @@
 """Lenses: the last row is the model itself, training brings the others nearer, a lens is kept and taken up again."""
 
+import json
+import math
+
 import pytest
 import torch
 
@@ -28,7 +31,8 @@ def test_a_tuned_lens_is_nearer_to_the_model_and_the_model_itself_after_the_last
         lens(subject, PROMPT, kind="tuned")
     found = tuned_lens(subject, steps=20)
     assert found.source == "written by the model itself" and found.error.n == 16
-    assert min(found.error.gain_low[:-1]) > 0 and found.error.gain[-1] == 0 and abs(found.error.tuned[-1]) < 1e-5
+    assert min(found.error.gain_low[:-1]) > 0 and found.error.gain[-1] == 0 and math.isnan(found.error.gain_low[-1])
+    assert abs(found.error.tuned[-1]) < 1e-5
     x = torch.randn(3, 32)
     assert found.translate(2, x) is x and not torch.equal(found.translate(1, x), x)
     plain, tuned = (lens(subject, PROMPT, kind=kind, answer=["7", "8"]) for kind in ("logit", "tuned"))
@@ -39,7 +43,8 @@ def test_a_tuned_lens_is_nearer_to_the_model_and_the_model_itself_after_the_last
     assert tuned.answer_rank[0, -1, -1] == int((logits[-1] > logits[-1, 7]).sum())
     assert len(tuned.to_frame()) == 3 * 9 and "rank of '8'" in tuned.to_frame()
     kept = stored_lens(subject)
-    assert kept is not None and torch.equal(kept.weight, found.weight) and kept.error == found.error
+    assert kept is not None and torch.equal(kept.weight, found.weight)
+    assert json.dumps(vars(kept.error)) == json.dumps(vars(found.error))  # NaN, where there is no interval, included
     assert tuned_lens(subject, steps=5).steps == 20  # the one that is kept
 
 

@@ -1,6 +1,7 @@
 """The packed engine against TransformerLens's hooks, and facts that any patching must obey."""
 
 import os
+import re
 
 import pytest
 import torch
@@ -231,13 +232,12 @@ def test_every_map_carries_all_its_checks_and_all_hold(site):
     assert found.checks["not_fired"] == 0 and not torch.tensor(found.effect).isnan().any()
 
 
-@pytest.mark.parametrize(
-    ("part", "check"),
-    [("carry", "not_fired"), ("block", "null_pair"), ("logits", "lens")],
-)
-def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, part, check):
-    """Each fault is one that users of patching tools have met: a patch that never fired, a part that is off."""
-    subject = subject_of(tiny_gpt())
+FAULTS = {"carry": "not_fired", "block": "null_pair", "logits": "lens"}
+"""Parts of the engine, and the check of a map that finds a fault in it."""
+
+
+def broken(monkeypatch, part: str) -> None:
+    """Plant a fault that users of patching tools have met: a patch that never fired, a part that is off."""
     own = getattr(PackedEngine, part)
     faults = {
         "carry": lambda self, run, prompt, branches, **given: own(self, run, prompt, branches, **given)[:-1],
@@ -245,10 +245,27 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
         "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
     }
     monkeypatch.setattr(PackedEngine, part, faults[part])
+
+
+@pytest.mark.parametrize(("part", "check"), FAULTS.items())
+def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, part, check):
+    """The engine was whole when it was made, so that its own check let it pass."""
+    subject = subject_of(tiny_gpt())
+    engine(subject)
+    broken(monkeypatch, part)
     found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
-    assert WORDS[check] in failed(found.checks)
+    assert found.engine == "packed" and WORDS[check] in failed(found.checks)
     picture = distrusted(effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks))
     assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
+
+
+@pytest.mark.parametrize("part", FAULTS)
+def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_why(tiny, monkeypatch, part):
+    right = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    broken(monkeypatch, part)
+    found = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    assert re.match(r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", found.engine)
+    torch.testing.assert_close(torch.tensor(found.metric), torch.tensor(right.metric), atol=1e-5, rtol=0)
 
 
 def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():

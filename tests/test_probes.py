@@ -46,16 +46,23 @@ def test_words_that_are_not_single_tokens_are_dropped_and_counted():
         generate(subject_of(tiny_gpt()), read_probe("ioi"))
 
 
+OWN = (
+    'title = "Own"\nquestion = "?"\n[[templates]]\nclean = "{a} 5 {b}"\ncorrupted = "{b} 5 {b}"\n'
+    'answer = "{a}|3"\nwrong = "{b}"\nslots = { a = "vocabulary", b = "vocabulary" }\n'
+)
+
+
 def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
-    subject = subject_of(tiny_gpt())
-    file = tmp_path / "own.toml"
-    file.write_text(
-        'title = "Own"\nquestion = "?"\n[[templates]]\nclean = "{a} 5 {b}"\ncorrupted = "{b} 5 {b}"\n'
-        'answer = "{a}|3"\nwrong = "{b}"\nslots = { a = "vocabulary", b = "vocabulary" }\n'
-    )
-    partial = []
-    found = probe(subject, str(file), n=6, anyway=True, site="z", partial=lambda f: partial.append(f.n))
-    assert partial == [1, 2, 4, 6] and found.samples.shape == (6, 2, 4) and found.n == 6
+    model = tiny_gpt()
+    with torch.no_grad():  # it writes again what it has read, so that clean and corrupted runs differ beyond doubt
+        for layer in model.model.layers:
+            for weight in (layer.attn.v.weight, layer.attn.o.weight):
+                torch.nn.init.eye_(weight)
+            layer.mlp.fc_out.weight.zero_()
+    subject, file, partial = subject_of(model), tmp_path / "own.toml", []
+    file.write_text(OWN)
+    found = probe(subject, str(file), n=12, anyway=True, site="z", partial=lambda f: partial.append(f.n))
+    assert partial == [1, 2, 4, 8, 12] and found.samples.shape == (12, 2, 4) and found.n == 12
     span = found.clean_metric.value - found.corrupted_metric.value
     first = found.items[0]
     one = patch(
@@ -65,6 +72,16 @@ def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
     np.testing.assert_allclose(found.samples[0], by_hand, atol=1e-4)
     assert ((found.low <= found.effect) & (found.effect <= found.high)).all() and found.p.max() <= 1
     assert len(found.to_frame()) == 8 and max(found.checks.values()) < 1e-3
+
+
+@pytest.mark.parametrize("n", [4, 12])
+def test_a_share_of_a_span_that_pairs_do_not_show_has_no_interval(tmp_path, n):
+    """Random weights answer nothing; four pairs are too few besides, and then have no p either."""
+    file = tmp_path / "own.toml"
+    file.write_text(OWN)
+    found = probe(subject_of(tiny_gpt()), str(file), n=n, anyway=True, site="z")
+    assert np.isnan(found.low).all() and np.isnan(found.high).all() and np.isfinite(found.effect).all()
+    assert np.isnan(found.p).all() if n < 6 else (found.p > 0.05).all()
 
 
 def test_a_model_that_cannot_do_a_probe_says_so_before_sweeping():

@@ -143,7 +143,10 @@ class PackedEngine(Reader):
             itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
             z = self.block(run, 0, half, torch.arange(6, device=ids.device), z=run.z[half][:1])
             off = float((z - run.resid[half + 1][:1]).abs().max() / z.abs().max())
-            for branch, final in self.carry(run, 1, [whole, itself]):
+            carried = self.carry(run, 1, [whole, itself])
+            if len(carried) != 2:
+                raise UnpackableError(f"Packed runs of {self.what} are lost on their way.")
+            for branch, final in carried:
                 told = self.logits(final[0, -1])
                 off = max(off, float((told - ends[branch.key]).abs().max() / ends.abs().max()))
         except UnpackableError:

@@ -80,7 +80,7 @@ class HeadCatalogue(Record):
         return f"{labelled} of {shape[0] * shape[1]} heads have a label; {self.scores.headline()}"
 
     def labels(self, layer: int, head: int) -> list[str]:
-        """The labels that `RULES` give a head; none on less than two samples."""
+        """The labels that `RULES` give a head; on fewer than six samples only `copying` can be."""
         return [rule.label for rule in RULES if self._has(rule, layer, head)]
 
     def _has(self, rule: Rule, layer: int, head: int) -> bool:
