@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import asdict
 from statistics import mean
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from numpy.testing import assert_equal
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.benchmarks import Results, TaskScore, compare_results, evaluate, metrics
@@ -141,7 +143,8 @@ def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_o
     assert all(row.n == 4 and math.isnan(row.low) and "too few" in row.reason for row in found.rows)
     assert "chosen on 4 other sequences" in found.rows[0].note and len(found.samples) == 8
     again = evaluate(subject_of(tiny_gpt()), "induction_head", limit=4, cache=False)
-    assert again.rows[0] == found.rows[0] and again.config["data"].items() <= found.config["data"].items()
+    assert_equal(asdict(again.rows[0]), asdict(found.rows[0]))  # which takes NaN for equal to NaN
+    assert again.config["data"].items() <= found.config["data"].items()
 
 
 def test_named_entities_are_scored_by_their_summed_counts() -> None:
@@ -169,12 +172,19 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         higher_is_better=lambda: {"entity_f1": True, "all_right": True},
     )
     found = []
-    for counts in ([[1, 1, 2], [0, 0, 0]] * 10, [[2, 0, 1], [0, 0, 0]] * 10):
+    alike = [[1, 1, 2], [0, 0, 0]] * 10, [[2, 0, 1], [0, 0, 0]] * 10  # without any of them, F1 is the same
+    unlike = [[2, 1, 1], [0, 1, 3], [0, 0, 0]] * 10, [[3, 0, 0], [1, 0, 2], [0, 0, 0]] * 10
+    for counts in (*alike, *unlike):
         rows, records = rows_and_records("wnut17", task, logged(counts))
         config = {"data": {"wnut17": "x"}}
         found.append(Results("m", "0", "tasks", rows, sample_frame(records), config))
-    headline = next(row for row in found[0].rows if row.headline)
-    assert (headline.metric, headline.value) == ("entity_f1", pytest.approx(0.4))
+    for results in (found[0], found[2]):
+        headline = next(row for row in results.rows if row.headline)
+        assert (headline.metric, headline.value) == ("entity_f1", pytest.approx(0.4))
     assert list(found[0].samples["score"][:2]) == pytest.approx([0.4, 1.0])
-    compared = compare_results(*found).iloc[0]
-    assert (compared["base"], compared["tuned"]) == pytest.approx((0.4, 0.8)) and compared["low"] > 0
+    assert list(found[2].samples["score"][:3]) == pytest.approx([2 / 3, 0.0, 1.0])
+    none, some = (compare_results(*pair).iloc[0] for pair in (found[:2], found[2:]))
+    for compared in (none, some):
+        assert (compared["base"], compared["tuned"]) == pytest.approx((0.4, 0.8))
+    assert math.isnan(none["low"]) and math.isnan(none["high"]) and "too alike" in none["reason"]
+    assert 0 < some["low"] < 0.4 < some["high"] and some["p"] < 0.05 and not some["reason"]

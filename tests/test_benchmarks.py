@@ -1,6 +1,7 @@
 """The harness over tiny models: parity with lm-eval's own, suites, resuming."""
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass
@@ -250,12 +251,12 @@ def test_nothing_to_score_is_nan_and_not_zero(tokenizer):
 
 def test_core_runs_on_a_tiny_model_and_every_row_has_n_and_stderr(subject, capsys):
     heard = []
-    results = evaluate(subject, limit=5, progress=lambda fraction, message: heard.append((fraction, message)))
+    results = evaluate(subject, limit=6, progress=lambda fraction, message: heard.append((fraction, message)))
     assert capsys.readouterr().out == ""
     assert not results.skipped
     assert {row.task for row in results.rows} == set(suites()["core"].tasks)
     for row in results.rows:
-        assert row.n == 5 and row.n_unscored == 0
+        assert row.n == 6 and row.n_unscored == 0
         assert row.stderr >= 0 and row.low <= row.value <= row.high
     fractions = [fraction for fraction, _ in heard]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
@@ -287,8 +288,11 @@ def test_a_result_compared_with_itself_differs_by_exactly_zero_with_p_one(subjec
     results = evaluate(subject, ["agreement", "passage"], limit=6)
     table = compare_results(results, results)
     assert list(table["task"]) == ["agreement", "passage"]
-    assert (table[["difference", "low", "high"]] == 0).all(axis=None)
-    assert (table[["p", "p_adjusted"]] == 1).all(axis=None)
+    assert (table["difference"] == 0).all() and (table[["p", "p_adjusted"]] == 1).all(axis=None)
+    shares, bits = (table.iloc[i] for i in range(2))
+    ends = 1.959964**2 / (6 + 1.959964**2)  # Tango's, where no pair of six differs: never of width 0
+    assert [shares["low"], shares["high"]] == pytest.approx([-ends, ends], abs=1e-6) and not shares["reason"]
+    assert math.isnan(bits["low"]) and math.isnan(bits["high"]) and "too alike" in bits["reason"]
     values = {row.task: row.value for row in results.rows if row.headline}
     assert list(table["base"]) == pytest.approx([values["agreement"], values["passage"]])
 

@@ -8,17 +8,19 @@ import pandas as pd
 import pytest
 
 from workbench.errors import WorkbenchError
+from workbench.statistics.records import few
 from workbench.training import Recipe
 from workbench.ui import samples, words
 from workbench.ui.evaluations import score_table, spread, verdict
 from workbench.ui.links import carried
 from workbench.ui.pairs import pair
 from workbench.ui.recipes import checked
+from workbench.ui.words import signed
 
 
 def row(low: float, high: float, *, p: float = 0.001, higher: bool = True) -> SimpleNamespace:
     middle = (low + high) / 2
-    numbers = {"difference": middle, "low": low, "high": high, "p_adjusted": p, "n": 50}
+    numbers = {"difference": middle, "low": low, "high": high, "p_adjusted": p, "n": 50, "reason": ""}
     return SimpleNamespace(task="intents", metric="acc", higher_is_better=higher, **numbers)
 
 
@@ -40,7 +42,9 @@ def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
 
 
 def test_one_sample_gives_no_interval() -> None:
-    assert "no interval" in verdict(row(math.nan, math.nan), "base", "tuned", 5)
+    lone = row(math.nan, math.nan)
+    lone.difference, lone.n, lone.reason = 1.0, 1, few(1)
+    assert verdict(lone, "base", "tuned", 5) == f"**intents** (acc): {signed(1.0)}, no interval: {few(1)}."
 
 
 def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:

@@ -59,7 +59,8 @@ def _is_task(path: Path) -> bool:
         values = read_task(path)
     except TaskError:  # `read_suite` says what is wrong with it
         return False
-    return "tasks" not in values and bool({"task", "group", "output_type", "dataset_path"} & set(values))
+    its_own = isinstance(values.get("task"), str) or {"group", "output_type", "dataset_path"} & set(values)
+    return "tasks" not in values and bool(its_own)
 
 
 def with_variants(suite: Suite, variants: Sequence[str]) -> Suite:
