@@ -369,7 +369,12 @@ def test_an_empty_set_says_so(tmp_path, kind):
         (PETS, {"prompt": "Label:"}, r"lacks \{text\}"),
         (PETS, {"max_length": 3}, "All .* training examples of .* are longer than 3 tokens; raise max_length"),
         (PETS, {"max_length": "long"}, "max_length is 'long'"),
-        (PETS, {"colour": 1}, r"\[task\] does not know colour; it knows data"),
+        (
+            PETS,
+            {"colour": 1},
+            r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, label, labels, "
+            r"max_length, messages, prompt, question, response, tags, test, text, tokens\.$",
+        ),
         (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],
 )

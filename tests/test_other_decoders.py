@@ -12,7 +12,7 @@ from transformers.masking_utils import eager_mask
 
 from tests.conftest import subject_of
 from tests.families import GQA
-from tests.other_decoders import DECODERS, make
+from tests.other_decoders import DECODERS, SMALL, make
 from workbench.errors import WorkbenchError
 from workbench.interp.causal.direct import direct
 from workbench.interp.causal.gradients import estimate_sweep
@@ -23,8 +23,12 @@ from workbench.interp.causal.pairs import pair
 from workbench.interp.causal.patching import patch
 from workbench.interp.causal.sweep import Settings, run_sweep
 from workbench.interp.lenses.lens import lens
+from workbench.interp.patterns.attention import attention
+from workbench.interp.patterns.heads import head_scores
+from workbench.interp.position.positional import position_encoding
 from workbench.subjects.bridge import shared_clone
 from workbench.subjects.intervention import Edit, Intervention, apply
+from workbench.subjects.parts import Parts
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 QUICK = ("opt", "bloom", "falcon", "olmo2", "granite", "cohere", "mixtral", "gptoss", "deepseek3")
@@ -340,3 +344,30 @@ def test_what_a_family_does_not_have_is_one_sentence():
             ask()
     found = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert found.engine.startswith("hooks (") and found.effect[-1][-1] == pytest.approx(1, abs=1e-4)
+
+
+def test_a_view_that_does_not_fit_is_one_sentence():
+    """Falcon-40B's queries, keys and values lie by groups; TransformerLens splits them as Falcon-7B's."""
+    config = t.FalconConfig(
+        **SMALL, new_decoder_architecture=True, num_kv_heads=2, bos_token_id=None, eos_token_id=None
+    )
+    falcon = subject_of(t.FalconForCausalLM(config).eval(), "falcon40")
+    for ask in (
+        lambda: falcon.bridge,
+        lambda: attention(falcon, CLEAN),
+        lambda: head_scores(falcon, n=2, length=8),
+        lambda: direct(falcon, CLEAN, answer="7", wrong="8"),
+        lambda: lens(falcon, CLEAN),
+        lambda: ablation(falcon, [(1, 0)]),
+        lambda: Parts(falcon).slices("L0H0"),
+        lambda: apply(falcon, Intervention("t", "x", (Edit(1, "attn_out", (), "set", 0.0),))),
+        *(
+            lambda site=site: patch(falcon, CLEAN, CORRUPTED, answer="7", wrong="8", site=site)
+            for site in ("z", "q", "pattern", "attn_out", "resid_post")
+        ),
+    ):
+        with pytest.raises(
+            WorkbenchError, match=r"no view of FalconForCausalLM \(falcon40\): its adapter does not fit"
+        ):
+            ask()
+    assert position_encoding(falcon).kind == "rotary"  # what needs no view is read
