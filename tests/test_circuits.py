@@ -54,7 +54,7 @@ def test_a_circuit_written_by_hand_scores_one_and_predicts_the_next_token():
     found = head_scores(subject, length=10)
     assert found.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
     assert found.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
-    assert found.low["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
+    assert np.isnan(found.low["induction_score"][1, 1])  # samples that are all 1 show no spread
     assert np.delete(found.mean["induction_score"].ravel(), 3).max() < 0.2
     ids = subject.encode("3 1 4 15 9 3 1 4 15")
     assert subject.model(ids).logits[0, 5:].argmax(-1).tolist() == [1, 4, 15, 9]
