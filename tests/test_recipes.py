@@ -115,7 +115,7 @@ def test_the_schemas_defaults_are_those_of_the_code():
     told = {key: getattr(Shape, key) for key in schema.properties(Shape)}
     derived = {"n_kv_heads", "d_head", "d_mlp"}
     assert {k: v for k, v in told.items() if k not in derived} == {k: getattr(config, k) for k in told.keys() - derived}
-    words = {word for kind in KINDS.values() for word in (*COMMON, *kind.words)}
+    words = {word for kind in KINDS.values() for word in (*COMMON, *kind.words, *kind.parts)}
     assert words == set(schema.properties(schema.TABLES["task"]))
 
 
