@@ -11,6 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from tests.test_loading_report import GPT2, IDS, LLAMA, refused
 from workbench.subjects import adapter, load
+from workbench.subjects.tokenizer import id_tokenizer
 
 TARGETS = {"llama": ["q_proj", "v_proj"], "tied": ["q_proj", "v_proj"], "gpt2": ["c_attn"]}
 
@@ -49,6 +50,7 @@ def trained(kind, folder, base, *, n_tokens=60, name=None, **settings):
                 parameter.normal_(0, 0.3)
     wrapped.peft_config["default"].base_model_name_or_path = name or str(base)
     wrapped.save_pretrained(folder)
+    id_tokenizer(n_tokens).save_pretrained(folder)
     ids = torch.cat([IDS, torch.tensor([[n_tokens - 1, n_tokens - 2]])], 1)
     with torch.no_grad():
         return ids, wrapped.eval()(ids).logits

@@ -71,12 +71,12 @@ def part(sweep, step):
 
 
 def linear_model():
-    """A model without MLPs whose final norm divides by a constant, so that its last layer is linear."""
-    model = tiny_gpt(norm="layernorm").double()
+    """A model without MLPs whose norms divide by a constant, so that its last layer is linear."""
+    model = tiny_gpt(norm="layernorm", norm_eps=1e8, initializer_range=0.5).double()
     for layer in model.model.layers:
         torch.nn.init.zeros_(layer.mlp.fc_out.weight)
-    model.model.ln_out.eps = 1e8
-    torch.nn.init.constant_(model.model.ln_out.weight, 1e4)
+    for norm in (module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)):
+        torch.nn.init.constant_(norm.weight, 1e4)
     return model
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from random import Random
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -65,7 +66,8 @@ def test_two_processes_score_like_one(folder):
         one = run_job(config, Silent(folder / "one"))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
-    assert two["rows"] == one["rows"] and {row["task"] for row in one["rows"]} == {"intents", "passage", "free"}
+    np.testing.assert_equal(two["rows"], one["rows"])  # NaN, where there is no interval, on both sides
+    assert {row["task"] for row in one["rows"]} == {"intents", "passage", "free"}
     assert Results.read(two["folder"]).samples.equals(Results.read(one["folder"]).samples)
 
 

@@ -148,4 +148,4 @@ def test_continuous_batching_writes_what_generate_writes(positions):
     alone = [model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist() for p in prompts]
     out = model.generate_batch(prompts, generation_config=how, continuous_batching_config=small, progress_bar=False)
     assert [out[key].generated_tokens for key in sorted(out)] == alone
-    assert len({tuple(tokens) for tokens in alone}) == 3
+    assert len({tuple(tokens) for tokens in alone}) > 1

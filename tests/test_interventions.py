@@ -67,20 +67,20 @@ def test_steering_adds_the_difference_of_two_prompts_to_the_stream(tiny):
 
 def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     subject = load("shelf-base")
-    found = needed_heads(subject, "induction", n=6, replacement="zero")
+    found = needed_heads(subject, "induction", n=12, replacement="zero")
     worst = found.to_frame().iloc[0]
     layer, head = int(worst["layer"]), int(worst["index"])
     edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
     from workbench.interp.causal.probes import generate, read_probe
 
-    made = generate(subject, read_probe("induction"), 6)
+    made = generate(subject, read_probe("induction"), 12)
     lost = []
     for item in made.items:
         ends = [s.model(item.pair.clean[None]).logits[0, -1] for s in (subject, edited)]
         ends = [float(x[item.pair.answer] - x[item.pair.wrong]) for x in ends]
         lost.append(ends[0] - ends[1])
     assert found.loss[layer, head] == pytest.approx(np.mean(lost) / found.intact.value, abs=1e-3)
-    assert found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head] and found.n == 6
+    assert found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head] and found.n == 12
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [[0.0, float("nan")]], "much", None])

@@ -52,7 +52,7 @@ def test_a_planted_direction_is_found_and_noise_gives_nothing_away():
 
 
 def test_learned_positions_are_read_off_the_embedding_where_there_are_any():
-    with_positions = linear_probe(subject_of(tiny_gpt(positions="learned")), "position", n=700, layers=[1])
+    with_positions = linear_probe(subject_of(tiny_gpt(positions="learned")), "position", n=2800, layers=[1])
     without = linear_probe(subject_of(tiny_gpt(positions="none")), "position", n=700, layers=[])
     first = with_positions.stages[0]
     assert [s.stage for s in with_positions.stages] == [0, 2]
@@ -153,5 +153,5 @@ def test_steering_by_a_probe_needs_its_class_its_layer_and_the_stream(tiny):
 
 
 def test_position_by_ridge_still_reads_what_is_planted():
-    found = position_probe(subject_of(tiny_gpt(positions="learned")), n=10, length=32)
+    found = position_probe(subject_of(tiny_gpt(positions="learned")), n=16, length=32)
     assert found.low[0] > 0.1 > found.control[0]

@@ -278,13 +278,13 @@ def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
     from types import SimpleNamespace
 
     from workbench.subjects.tokenizer import id_tokenizer
-    from workbench.training.checkpoints import STATE
+    from workbench.training import checkpoints
     from workbench.training.loop import resumed
 
     folder = tmp_path / "checkpoints" / "step-0000010"
     weights, _ = saved(FAMILIES["ours"](), folder)
     id_tokenizer(60).save_pretrained(folder)
-    torch.save({}, folder / STATE)
+    torch.save({}, folder / checkpoints.STATE)
     tracker = SimpleNamespace(folder=tmp_path)
     assert resumed(tracker).first == 10
     write(folder, {k: v for k, v in weights.items() if k != "model.layers.0.attn.q.weight"})

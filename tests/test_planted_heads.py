@@ -48,7 +48,7 @@ def test_a_head_that_looks_for_its_own_token_is_all_content_and_not_positional(p
     subject = planted("token", positions)
     found = head_catalogue(subject)
     split = position_split(subject)
-    assert split.mean["content"][0, 0] > 0.99 and split.high["position"][0, 0] < 0.01
+    assert split.mean["content"][0, 0] > 0.99 and split.mean["position"][0, 0] < 0.01
     assert "positional" not in found.labels(0, 0) and "duplicate token" in found.labels(0, 0)
 
 
@@ -57,7 +57,7 @@ def test_a_head_that_looks_at_a_place_is_all_position(looks_for):
     subject = planted(looks_for, "learned")
     found = head_catalogue(subject)
     split = position_split(subject)
-    assert split.low["position"][0, 0] > 0.99 and split.mean["content"][0, 0] < 0.01
+    assert split.mean["position"][0, 0] > 0.99 and split.mean["content"][0, 0] < 0.01
     assert "positional" in found.labels(0, 0)
     assert ("previous token" in found.labels(0, 0)) == (looks_for == "before")
     assert "duplicate token" not in found.labels(0, 0) and "induction" not in found.labels(0, 0)
@@ -71,7 +71,7 @@ def test_rotary_positions_alone_are_all_position():
         for part in (attn.q, attn.k):
             part.weight.zero_()
             part.bias.fill_(0.5)
-    assert position_split(subject).low["position"][0, 0] > 0.99
+    assert position_split(subject).mean["position"][0, 0] > 0.99
     assert "positional" in head_catalogue(subject).labels(0, 0)
 
 
@@ -82,7 +82,7 @@ def test_alibi_alone_is_all_position():
     flat = planted("token", "alibi")
     with torch.no_grad():
         flat.model.model.layers[0].attn.q.weight.zero_()
-    assert position_split(flat).low["position"][0, 0] > 0.99
+    assert position_split(flat).mean["position"][0, 0] > 0.99
     still = planted("token", "none")
     with torch.no_grad():
         still.model.model.layers[0].attn.q.weight.zero_()

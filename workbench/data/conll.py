@@ -100,7 +100,8 @@ def conllu(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str,
         cells = text.split("\t")
         if len(cells) < 4:
             raise WorkbenchError(
-                f"{path}, line {number}, has {len(cells)} columns and no part of speech (the fourth): {text.strip()[:50]!r}."
+                f"{path}, line {number}, has {len(cells)} columns and no part of speech (the fourth): "
+                f"{text.strip()[:50]!r}."
             )
         if cells[0].isdigit():
             words.append(cells[1])

@@ -21,10 +21,12 @@ from workbench.subjects import positions as encoding
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
-    """LayerNorm or RMSNorm by its formula."""
+    """LayerNorm, RMSNorm or no norm at all by its formula."""
     epsilon = float(getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0.0)
     does = norm_of(norm, x.shape[-1], x)
     x = x - x.mean(-1, keepdim=True) if does.centres else x
+    if not does.scales:
+        return x * does.gain + does.offset
     return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * does.gain + does.offset
 
 
@@ -76,7 +78,9 @@ class Block:
 
     @property
     def norm_formula(self) -> str:
-        """LayerNorm or RMSNorm."""
+        """LayerNorm, RMSNorm or none."""
+        if isinstance(self.part("ln1"), nn.Identity):
+            return r"\mathrm{norm}(x) = x"
         if centres(self.part("ln1"), self.d_model):
             return r"\mathrm{norm}(x) = \frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + \epsilon}}\, \gamma + \beta"
         return r"\mathrm{norm}(x) = \frac{x}{\sqrt{\overline{x^2} + \epsilon}}\, \gamma"

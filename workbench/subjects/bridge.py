@@ -22,6 +22,7 @@ from transformer_lens.model_bridge.generalized_components import (
 from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.subjects.card import within_context
 from workbench.subjects.gpt import WorkbenchGPTConfig, explicit_attention
 
 CHECKED = 8
@@ -155,6 +156,7 @@ def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, na
 def _difference(view: TransformerBridge, model: PreTrainedModel) -> float:
     """The largest difference between the logits of both, over the model's largest logit."""
     vocabulary = model.config.get_text_config().vocab_size
-    ids = (torch.arange(1, CHECKED + 1, device=model.device) % vocabulary)[None]
+    n_tokens = within_context(model.config, CHECKED)
+    ids = (torch.arange(1, n_tokens + 1, device=model.device) % vocabulary)[None]
     theirs = model(input_ids=ids, use_cache=False).logits
     return float((view(ids) - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))

@@ -140,6 +140,12 @@ def _n_ctx(config: Any) -> int:
     return next((n for n in sizes if isinstance(n, int) and n > 0), OPEN_CONTEXT)
 
 
+def within_context(config: PretrainedConfig, n_tokens: int) -> int:
+    """`n_tokens`, or the longest input of a model where that is shorter."""
+    known = (getattr(config.get_text_config(), word, None) for word in CONTEXTS)
+    return min([n_tokens, *(n for n in known if n)])
+
+
 def position_encoding(config: PretrainedConfig) -> str:
     """learned, sinusoidal, rotary, alibi, relative (T5's biases), none, or unknown: read off the configuration."""
     if hasattr(config, "positions"):

@@ -23,6 +23,7 @@ TOKENIZER = (
     "added_tokens.json",
     "chat_template*",
     "additional_chat_templates/*",
+    "meta.json",
     "*.model",
     "*.tiktoken",
 )

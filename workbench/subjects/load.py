@@ -297,7 +297,7 @@ def _from_gguf(path: Path, device: torch.device) -> Subject:
     gguf_file.check_magic(path)
     digest = hash_files([path])
     folder = gguf_file.converted(path, digest)
-    model = _pretrained(folder, str(path)).model
+    model = _pretrained(folder, str(path), was_finite=True).model
     tokenizer = AutoTokenizer.from_pretrained(folder)
     card = make_card(model, path.stem, str(path), digest, read_card(folder), identity=identity.identity(digest))
     return Subject(path.stem, model.to(device), tokenizer, card)
@@ -353,9 +353,9 @@ def _cached_config(name: str) -> str:
     return str(cached_file(name, "config.json"))
 
 
-def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False) -> Read:
+def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, was_finite: bool = False) -> Read:
     try:
-        return read_model(where, name, seq2seq=seq2seq)
+        return read_model(where, name, seq2seq=seq2seq, was_finite=was_finite)
     except UNREADABLE as error:
         raise WorkbenchError(_why(name, where, error)) from error
 

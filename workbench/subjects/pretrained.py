@@ -33,7 +33,9 @@ class Read(NamedTuple):
     note: str
 
 
-def read_model(where: str | Path, name: str, *, seq2seq: bool = False, gguf_file: str | None = None) -> Read:
+def read_model(
+    where: str | Path, name: str, *, seq2seq: bool = False, gguf_file: str | None = None, was_finite: bool = False
+) -> Read:
     """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left over or broken.
 
     Where all names have a mere prefix in common (`module.`, `_orig_mod.`), the model is read without it.
@@ -43,6 +45,7 @@ def read_model(where: str | Path, name: str, *, seq2seq: bool = False, gguf_file
         name: What the user called it, for errors.
         seq2seq: Take encoder-decoder models too.
         gguf_file: The file's name, where `where` is the folder of a GGUF file.
+        was_finite: Whether its weights were found finite before, when they were written here.
 
     Raises:
         WorkbenchError: the files are no model, or not the model that its configuration describes.
@@ -59,7 +62,8 @@ def read_model(where: str | Path, name: str, *, seq2seq: bool = False, gguf_file
                 model, report, note = again, second, f"{words} was left out of the names of the weights"
                 break
     report.check(name, _mend(model))
-    check_finite(stored_tensors(model), name)
+    if not was_finite:
+        check_finite(stored_tensors(model), name)
     return Read(model, note)
 
 

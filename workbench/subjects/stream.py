@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.bridge import shared_clone
+from workbench.subjects.card import within_context
 
 N_TOKENS = 6
 """Tokens of the run that is asked."""
@@ -188,7 +189,7 @@ def _run(model: Any, layers: Any) -> tuple[list[dict[str, Call]], Tensor]:
         for layer, where in zip(layers, calls, strict=True)
     ]
     vocab = model.get_input_embeddings().weight.shape[0]
-    ids = (1 + torch.arange(N_TOKENS, device=model.device)) % vocab
+    ids = (1 + torch.arange(within_context(model.config, N_TOKENS), device=model.device)) % vocab
     try:
         logits = model(input_ids=ids[None], use_cache=False).logits
     finally:

@@ -44,7 +44,7 @@ def modern(weights: Weights, name: str) -> Weights:
         "mlp.W_out": lambda x, n: x.T,
     }
     if not heads:
-        raise WorkbenchError(f"{name} has no attn.W_Q with an axis of heads; save the whole state dict again.")
+        raise WorkbenchError(f"{name} has no blocks.0.attn.W_Q with an axis of heads; save the whole state dict again.")
     n_heads = next(iter(heads.values()))
     modern = {}
     for key, tensor in weights.items():
@@ -70,14 +70,15 @@ def sizes_of(weights: Weights, name: str) -> Sizes:
         raise WorkbenchError(f"{name} is not laid out as TransformerLens does it ({said}); save its state dict again.")
     n_heads, d_model, d_head = shapes["blocks.0.attn.W_Q"]
     blocks = {int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))}
-    w_in = weights.get("blocks.0.mlp.W_in")
+    w_in, w_out = (weights.get(f"blocks.0.mlp.W_{end}") for end in ("in", "out"))
+    widths = [matrix.shape[-1] for matrix in (w_in, None if w_out is None else w_out.mT) if matrix is not None]
     return Sizes(
         n_layers=max(blocks) + 1,
         n_heads=n_heads,
         n_kv_heads=shapes[w_k][0],
         d_model=d_model,
         d_head=d_head,
-        d_mlp=0 if w_in is None or w_in.ndim != 2 else w_in.shape[1],
+        d_mlp=widths[0] if widths else 0,
         d_vocab=shapes["embed.W_E"][0],
         d_vocab_out=shapes["unembed.W_U"][1],
     )
@@ -92,7 +93,7 @@ def expected_shapes(
     """
     h, kv, m, d, f = sizes.n_heads, sizes.n_kv_heads, sizes.d_model, sizes.d_head, sizes.d_mlp
     low = "_" if kv != h or "blocks.0.attn._W_K" in weights else ""
-    has_mlp_bias = not is_old or any(key.endswith("mlp.b_in") for key in weights)
+    has_mlp_bias = not is_old or any(key.endswith((".mlp.b_in", ".mlp.b_out")) for key in weights)
     has_bias = not is_old
     learned = {"w": (m,), "b": (m,)} if config.norm == "layernorm" else {"w": (m,)}
     pre = str(settings.get("normalization_type", "")).endswith("Pre") or config.norm == "none"

@@ -55,8 +55,7 @@ def resumed(tracker: Tracker) -> Trainee | None:
         model = read_model(found, f"The checkpoint {found}").model
     except UNREADABLE as error:
         raise WorkbenchError(
-            f"The checkpoint {found} cannot be read ({first_line(error)}); delete it, and the run goes on from the "
-            "one before."
+            f"The checkpoint {found} cannot be read ({first_line(error)}); restore its folder, or start the run anew."
         ) from error
     return Trainee(model, AutoTokenizer.from_pretrained(found), checkpoints.step_of(found), found)
 

@@ -23,6 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from workbench.interp.causal.branches import Branches, Edit, Recording
 from workbench.interp.causal.reader import Reader, UnpackableError, plain_reader
 from workbench.subjects import Subject
+from workbench.subjects.card import within_context
 from workbench.subjects.stream import first
 
 NAME = "workbench_packed"
@@ -134,6 +135,7 @@ class PackedEngine(Reader):
         """Carry two short prompts through every layer and compare: what packs wrongly is not packed at all."""
         vocab = self.model.get_input_embeddings().weight.shape[0]
         ids = (torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 8, 9, 10, 11]], device=subject.device)) % vocab
+        ids = ids[:, : within_context(subject.model.config, ids.shape[1])]
         try:
             run = self.record(ids)
             ends = subject.model(input_ids=ids, use_cache=False).logits[:, -1]
@@ -141,7 +143,7 @@ class PackedEngine(Reader):
             whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0)
             half = len(self.layers) // 2
             itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
-            z = self.block(run, 0, half, torch.arange(6, device=ids.device), z=run.z[half][:1])
+            z = self.block(run, 0, half, torch.arange(ids.shape[1], device=ids.device), z=run.z[half][:1])
             off = float((z - run.resid[half + 1][:1]).abs().max() / z.abs().max())
             carried = self.carry(run, 1, [whole, itself])
             if len(carried) != 2:

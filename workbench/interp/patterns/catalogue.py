@@ -15,6 +15,7 @@ from workbench.interp.patterns.standing_out import FLOOR, TIMES, stands_out
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
+from workbench.statistics import FEWEST
 from workbench.subjects import SubjectOrName
 
 MORE = {
@@ -84,7 +85,10 @@ class HeadCatalogue(Record):
         return [rule.label for rule in RULES if self._has(rule, layer, head)]
 
     def _has(self, rule: Rule, layer: int, head: int) -> bool:
-        if self.low[rule.score][layer, head] >= rule.at_least:
+        low = self.low[rule.score][layer, head]
+        if np.isnan(low) and self.scores.n >= FEWEST:
+            low = self.mean[rule.score][layer, head]  # all samples are alike, so there is no interval
+        if low >= rule.at_least:
             return True
         return bool(rule.relative and rule.score in self.stands_out and self.stands_out[rule.score][layer, head])
 

@@ -16,7 +16,7 @@ from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import SubjectOrName
 
-FOLDS = 5
+FOLDS = 8
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class PositionProbe(Record):
 @public("subject")
 @own_modes
 def position_probe(subject: SubjectOrName, *, n: int = 40, length: int = 64, seed: int = 0) -> PositionProbe:
-    """Read absolute positions off the residual stream of random tokens with ridge regression, five-fold by sequence.
+    """Read absolute positions off the residual stream of random tokens with ridge regression, eight-fold by sequence.
 
     `n` sequences of `length` tokens are read.
     Raises `WorkbenchError` where the context holds fewer than eight tokens.
