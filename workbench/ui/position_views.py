@@ -143,8 +143,8 @@ def in_the_stream(subject: "Subject") -> None:
         figure.update_xaxes(dtick=1)  # half a layer is nothing
     chart(figure, key="probe", name=f"{subject.name}-position-probe", alt="R² by layer")
     st.caption(
-        f"Ridge regression on {found.sequences} sequences of {found.length} random tokens, {found.n}-fold by sequence. The "
-        "control learns shuffled positions; what it reaches is what a probe finds in nothing."
+        f"Ridge regression on {found.sequences} sequences of {found.length} random tokens, {found.n}-fold by sequence. "
+        "The control learns shuffled positions; what it reaches is what a probe finds in nothing."
     )
     downloads(
         lambda: [figure],
