@@ -123,7 +123,7 @@ def test_files_of_ones_own_are_read_by_word_or_by_text(tmp_path):
         (lambda s, d: linear_probe(s, str(d / "none.tsv")), "none.tsv is no"),
         (lambda s, d: linear_probe(s, site="soul"), "site is 'soul'"),
         (lambda s, d: linear_probe(s, "position", layers=[9]), "no layer 9"),
-        (lambda s, d: linear_probe(s, "number"), "cannot read the texts of number; take position"),
+        (lambda s, d: linear_probe(s, "number"), "came without a tokenizer, so its text is token ids"),
         (lambda s, d: linear_probe(s, written(d, "a\tx\n" * 50)), "of 1 classes"),
         (lambda s, d: linear_probe(s, written(d, "a b c\n")), "no column that is plainly the text"),
     ],

@@ -78,7 +78,7 @@ TINY: dict[str, Call] = {
     "partings": lambda a, b: list(comparison.partings(a, b, [PROMPT], n=4)),
     "patch": lambda a, b: wb.patch(a, PROMPT, OTHER, **PAIR),
     "position_encoding": lambda a, b: wb.position_encoding(a),
-    "position_probe": lambda a, b: wb.position_probe(a, sequences=8, length=16),
+    "position_probe": lambda a, b: wb.position_probe(a, n=16, length=16),
     "position_split": lambda a, b: wb.position_split(a, n=2, tokens=6, orders=4),
     "score_shift": lambda a, b: comparison.score_shift(a, b, n=3, length=16),
     "steering": lambda a, b: interp.steering(a, [PROMPT], [OTHER], layer=1),
@@ -92,7 +92,7 @@ TINY: dict[str, Call] = {
 TRAINED: dict[str, Call] = {
     "ablation": lambda a, b: interp.ablation(a, [(1, 1)]),
     "attribution": lambda a, b: wb.attribution(a, "induction", n=2),
-    "circuit": lambda a, b: wb.circuit(a, "induction", n=1, steps=1, verify=3, audited=3),
+    "circuit": lambda a, b: wb.circuit(a, "induction", n=1, steps=1, verify=3, audit=3),
     "evaluate": lambda a, b: wb.evaluate(a, ["passage"], limit=4, cache=False),
     "linear_probe": lambda a, b: wb.linear_probe(a, n=60, layers=[1]),
     "locate_activations": lambda a, b: wb.locate_activations(a, b, "probe:induction", n=2, last=2),
@@ -204,9 +204,15 @@ def test_no_single_mode_changes_a_number(name, mode, tiny_pair, trained_pair):
     check({**TINY, **TRAINED, **DEAR}[name], pair, [mode], left=False)
 
 
-HERE = {"compare", "report", "probe_transfer", "series", "checkpoint_series", "behaviour_series", "task_needs"}
+HERE = {
+    *("compare", "report", "probe_transfer", "series", "checkpoint_series", "behaviour_series", "task_needs"),
+    "effect_of",
+}
 """Functions made of those above, that are decorated like them but cost too much to call here."""
-WITHOUT = {"available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"}
+WITHOUT = {
+    *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
+    *("apply", "compare_results", "read_intervention", "suites"),
+}
 """Functions that run no model."""
 TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}
 

@@ -49,7 +49,7 @@ def test_a_probe_finds_learned_positions_in_the_embedding_and_nothing_where_noth
     assert learned.low[0] > 0.5 and abs(learned.control[0]) < 0.2
     none = position_probe(subject_of(tiny_gpt(positions="none")), n=30, length=16)
     assert none.mean[0] < 0.2
-    assert learned.n == 5 and len(learned.to_frame()) == 3
+    assert learned.n == 8 and len(learned.to_frame()) == 3
 
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi", "none"])

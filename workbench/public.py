@@ -38,9 +38,9 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
         signature = inspect.signature(function)
 
         def subject_of(source: Any) -> Any:
-            from workbench.subjects import Subject, load
+            from workbench.subjects import load
 
-            if source is None or isinstance(source, Subject):
+            if not isinstance(source, str | Path):
                 return source
             if loads:
                 return str(source) if isinstance(source, Path) else source

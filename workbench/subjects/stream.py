@@ -321,7 +321,10 @@ def _projection(layer: nn.Module, calls: dict[str, Call], part: str, value: Tens
 
 
 def _parallel(layer: nn.Module, whole: Call, block: BlockParts) -> bool:
-    """Whether the MLP's output stays as it is when attention's changes."""
+    """Whether what the MLP reads and writes stays as it is when attention's output changes.
+
+    What it reads counts too: an MLP that starts at zero writes the same whatever it reads.
+    """
     seen: list[Tensor] = []
 
     def disturb(_m: nn.Module, args: tuple, kwargs: dict, out: Any) -> Any:
@@ -331,7 +334,9 @@ def _parallel(layer: nn.Module, whole: Call, block: BlockParts) -> bool:
         return block.attn.write(written + (noise if seen else 0.0), args, kwargs, out)
 
     def look(_m: nn.Module, args: tuple, kwargs: dict, out: Any) -> None:
-        seen.append(block.mlp.read(args, kwargs, out).clone())
+        read = next((x for x in (*args, *kwargs.values()) if torch.is_tensor(x)), None)
+        parts = [block.mlp.read(args, kwargs, out), *([] if read is None else [read])]
+        seen.append(torch.cat([part.flatten() for part in parts]))
 
     handles = [
         layer.get_submodule(block.attn.module).register_forward_hook(disturb, with_kwargs=True),

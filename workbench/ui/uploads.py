@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.training import Recipe
 from workbench.training.tasks import KINDS, make
 from workbench.training.texts import documents
+from workbench.ui.notices import fault
 from workbench.ui.words import escaped
 
 NONE = "(none)"
@@ -57,7 +58,7 @@ def own_data(name: str, recipe: Recipe) -> None:
             path = uploads.keep([(file.name, file.getvalue()) for file in files])
             own = _corpus(path) if several else _labelled(name, path, recipe)
         except WorkbenchError as error:
-            st.error(escaped(str(error)), icon=":material/error:")
+            fault(error)
             return
         st.button("Use this data", type="primary", key=f"{name} use", on_click=_use, args=(name, own, recipe))
         used = st.session_state.get(f"{name} own data")
