@@ -207,7 +207,7 @@ def test_positions_show_the_encoding_and_attention_by_distance(open_page):
 def test_patching_runs_its_default_example_and_a_click_gives_the_numbers(open_page, settle):
     page = open_page("patching")
     expect(page.get_by_text("Can this be trusted?")).to_be_visible()
-    expect(page.get_by_text("random cells against TransformerLens's hooks")).to_be_visible()
+    expect(page.get_by_text("random cells against hooks")).to_be_visible()
     expect(page.get_by_text("Do not believe this map")).to_have_count(0)
     click(page, "effects", 10, 0)
     expect(page.get_by_text("Layer 0, position 10")).to_be_visible()

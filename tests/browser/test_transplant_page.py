@@ -7,11 +7,11 @@ pytestmark = pytest.mark.browser
 
 
 def test_the_page_shows_where_the_change_lives_and_both_directions(open_page):
-    page = open_page("transplant", n="4", on="intents")
+    page = open_page("transplant", n="8", on="intents")
     page.locator(".st-key-parts .js-plotly-plot .main-svg").first.wait_for()
     expect(page.locator(".st-key-parts")).to_contain_text("put back in the tuned model")
     expect(page.get_by_text("to the last bit")).to_be_visible()
-    page = open_page("transplant", n="4", on="intents", view="Activations")
+    page = open_page("transplant", n="8", on="intents", view="Activations")
     page.locator(".st-key-activations_tuned .js-plotly-plot .main-svg").first.wait_for()
 
 

@@ -137,11 +137,11 @@ def test_the_cost_of_a_recipe_is_measured_before_it_starts(open_page: Callable[.
     expect(page.get_by_test_id("stAlert").filter(has_text="error")).to_have_count(0)
 
 
-def test_a_corpus_that_is_not_there_is_a_sentence(open_page: Callable[..., Page]) -> None:
+def test_a_corpus_that_is_not_there_is_a_sentence_and_starts_nothing(open_page: Callable[..., Page]) -> None:
     page = open_page("train")
-    start_training(page, "no text", Path("/no/such/text.txt"), 10)
+    type_recipe(page, RECIPE.format(title="no text", corpus="/no/such/text.txt", steps=10))
     expect(page.get_by_test_id("stAlert")).to_contain_text("No text found for corpus source '/no/such/text.txt'")
-    expect(badge(page, "failed")).to_be_visible()
+    expect(status(page, "no text")).to_have_count(0)
 
 
 def test_a_recipe_that_cannot_be_built_starts_nothing(open_page: Callable[..., Page], corpus: Path) -> None:
