@@ -5,13 +5,14 @@ import streamlit as st
 import workbench as wb
 from workbench.figures import anatomy as draw
 from workbench.figures.style import head_name, visible
-from workbench.interp.anatomy.anatomy import Anatomy, Step
-from workbench.ui.charts import chart, downloads
-from workbench.ui.cut import cut
-from workbench.ui.notices import notices
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.words import escaped
+from workbench.interp.anatomy.decoder import Step
+from workbench.interp.anatomy.record import Anatomy
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.cut import cut
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import notices
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import escaped
 
 PROMPT = "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old"
 WORD = "interpretable"

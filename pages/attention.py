@@ -9,21 +9,21 @@ from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw
 from workbench.figures import routes as draw_routes
 from workbench.figures.style import escaped, head_name, visible
-from workbench.interp.causal.interventions import parse_heads
+from workbench.interp.interventions.ablation import parse_heads
 from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.prompt_scores import PromptScores
 from workbench.interp.patterns.routes import LONGEST_FLOW, flow, rollout
 from workbench.subjects import Subject
-from workbench.ui.charts import chart, downloads
-from workbench.ui.cut import cut
-from workbench.ui.fragment import fragment
-from workbench.ui.links import page_link
-from workbench.ui.look import PROMPT, look
-from workbench.ui.notices import fault, notices
-from workbench.ui.one_head import VIEWS, show_view
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.token_view import token_view
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.cut import cut
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.look import PROMPT, look
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import fault, notices
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.token_view import token_view
+from workbench.ui.views.attention import VIEWS, show_view
 
 MOST = 1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
 

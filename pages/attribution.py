@@ -8,18 +8,18 @@ from workbench.errors import WorkbenchError
 from workbench.figures import attribution as draw
 from workbench.figures.patching import effect_map
 from workbench.figures.style import labels
-from workbench.interp.causal.attribution import KINDS, TOLERANCE, Attribution
-from workbench.interp.causal.pairs import LengthError, warnings
-from workbench.interp.causal.patching import DIRECTIONS, SITES
-from workbench.interp.causal.probes import available_probes, read_probe
-from workbench.ui.charts import chart, downloads
-from workbench.ui.links import page_link
-from workbench.ui.notices import notices, warn
-from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
-from workbench.ui.progress import with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.trust import trust
+from workbench.interp.patching.attribution import KINDS, TOLERANCE, Attribution
+from workbench.interp.patching.pair_maps import DIRECTIONS, SITES
+from workbench.interp.prompts.pairs import LengthError, warnings
+from workbench.interp.prompts.probes import available_probes, read_probe
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import notices, warn
+from workbench.ui.parts.own_prompts import FIELDS, OWN, prompts, unequal
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.trust import trust
 
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}

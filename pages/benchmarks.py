@@ -8,22 +8,22 @@ import pandas as pd
 import streamlit as st
 
 from workbench.benchmarks import Results, suites
-from workbench.benchmarks.calibration import calibration
-from workbench.benchmarks.export import harness_json, report
-from workbench.benchmarks.leaderboard import leaderboard
-from workbench.benchmarks.references import references
+from workbench.benchmarks.results.calibration import calibration
+from workbench.benchmarks.results.export import harness_json, report
+from workbench.benchmarks.results.leaderboard import leaderboard
+from workbench.benchmarks.results.references import references
 from workbench.errors import WorkbenchError
 from workbench.figures import scores as draw
 from workbench.figures.calibration import reliability as draw_reliability
 from workbench.store import Run
-from workbench.ui import evaluations as ev
-from workbench.ui import runs as ui
-from workbench.ui import samples
-from workbench.ui.charts import chart, downloads
-from workbench.ui.notices import plain, warn
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import choices
-from workbench.ui.words import duration, escaped, p_text, short_names, value_text
+from workbench.ui.parts import runs as ui
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.models import choices
+from workbench.ui.parts.notices import plain, warn
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import duration, escaped, p_text, short_names, value_text
+from workbench.ui.views import benchmarks as ev
+from workbench.ui.views import benchmarks_samples
 
 
 @st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
@@ -232,7 +232,7 @@ def browse(run: Run, results: dict[str, Results]) -> None:
         pair = st.selectbox(
             "Whose answers differ", pairs, format_func=lambda two: " and ".join(short[name] for name in two)
         )
-    samples.browse(results, *pair)
+    benchmarks_samples.browse(results, *pair)
     frames = [found.samples.assign(model=name) for name, found in results.items()]
     with st.container(horizontal=True):
         st.download_button(

@@ -8,19 +8,21 @@ import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.figures import circuits as draw
 from workbench.figures import patching as maps
-from workbench.interp.causal.circuit import Circuit
-from workbench.interp.causal.interventions import KINDS, Needed, ablation, effect_of, parse_heads
-from workbench.interp.causal.probes import available_probes
+from workbench.interp.circuits.search import Circuit
+from workbench.interp.interventions.ablation import KINDS, ablation, parse_heads
+from workbench.interp.interventions.effect import effect_of
+from workbench.interp.interventions.needs import Needed
+from workbench.interp.prompts.probes import available_probes
 from workbench.statistics.words import bracketed
 from workbench.subjects.intervention import apply
-from workbench.ui.charts import chart, downloads
-from workbench.ui.links import page_link
-from workbench.ui.needs import task_heads
-from workbench.ui.notices import warn
-from workbench.ui.progress import with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.words import p_text, percent, plain_name, signed
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import warn
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import p_text, percent, plain_name, signed
+from workbench.ui.views.circuits import task_heads
 
 PAIRS = 20
 

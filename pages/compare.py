@@ -12,22 +12,22 @@ from workbench.comparison.head_scores import head_table
 from workbench.comparison.weights import head_change
 from workbench.errors import WorkbenchError
 from workbench.figures import attention as draw_attention
-from workbench.figures import comparison as draw
+from workbench.figures import change as draw
 from workbench.figures import scores as draw_scores
 from workbench.figures.style import head_name
 from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.heads import UNITS
 from workbench.subjects import resolve
-from workbench.ui import change_views as views
-from workbench.ui import evaluations as ev
-from workbench.ui import runs as ui
-from workbench.ui import samples
-from workbench.ui.change_views import TEXT, measured
-from workbench.ui.charts import chart, downloads
-from workbench.ui.notices import warn
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_two
-from workbench.ui.words import plain_name, short_names
+from workbench.ui.parts import runs as ui
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.models import alone, cached_load, pick_two
+from workbench.ui.parts.notices import warn
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import plain_name, short_names
+from workbench.ui.views import benchmarks as ev
+from workbench.ui.views import benchmarks_samples
+from workbench.ui.views import compare as views
+from workbench.ui.views.compare import TEXT, measured
 
 VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights", "Several"]
 DISTANCE, WEIGHTS = "attention (Jensen-Shannon distance)", "weights (relative change)"
@@ -102,7 +102,7 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     st.markdown("Items by who got them right; choose a task below to see them, and where their heads look.")
     counts = outcomes(*found.values())
     st.dataframe(counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content")
-    samples.browse(found, *found)
+    benchmarks_samples.browse(found, *found)
     with st.expander("As a table"):
         st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
     downloads(

@@ -13,14 +13,14 @@ from workbench.figures import change as draw_change
 from workbench.figures.dynamics import dynamics as draw
 from workbench.statistics.words import bracketed
 from workbench.store import Run
-from workbench.ui import runs as ui
-from workbench.ui.charts import chart, downloads
-from workbench.ui.evaluations import decimals
-from workbench.ui.links import page_link
-from workbench.ui.notices import note
-from workbench.ui.progress import known, with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.words import p_text, plain_name, signed
+from workbench.ui.parts import runs as ui
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.notices import note
+from workbench.ui.parts.progress import known, with_progress
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import p_text, plain_name, signed
+from workbench.ui.views.benchmarks import decimals
 
 TASKS = ("repeat", "agreement")
 

@@ -4,19 +4,19 @@ import pandas as pd
 import streamlit as st
 
 import workbench as wb
+from workbench.data.passages import TEXTS, passages
 from workbench.figures import composition as draw_composition
 from workbench.figures import heads as draw
 from workbench.figures.style import visible
-from workbench.interp.causal.interventions import parse_heads
+from workbench.interp.interventions.ablation import parse_heads
 from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
-from workbench.interp.patterns.circuits import COMMON, Composition
+from workbench.interp.patterns.composition import COMMON, Composition
 from workbench.interp.patterns.heads import UNITS
-from workbench.interp.texts import TEXTS, passages
-from workbench.ui.charts import chart, downloads
-from workbench.ui.fragment import fragment
-from workbench.ui.look import PROMPT
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.look import PROMPT
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.snippets import same_in_python
 
 SAMPLES = 8
 RANDOM, REAL, OWN = "random tokens", "real text", "your own text"
@@ -186,7 +186,7 @@ if subject.card.n_layers > 1:
 [(layer, head)] = parse_heads(st.session_state["head"])
 more, given = {
     RANDOM: ("", ""),
-    REAL: ("from workbench.interp.texts import TEXTS\n", "texts=TEXTS, "),
+    REAL: ("from workbench.data.passages import TEXTS\n", "texts=TEXTS, "),
     OWN: ("", f"texts={list(texts or ())!r}, "),
 }[str(source)]
 same_in_python(f"""\

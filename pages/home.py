@@ -3,8 +3,9 @@
 import streamlit as st
 
 from workbench.store import Run
-from workbench.ui import cards, runs, warm
-from workbench.ui.links import page_link
+from workbench.ui import warm
+from workbench.ui.parts import cards, runs
+from workbench.ui.parts.links import page_link
 
 QUESTIONS = (
     (
@@ -102,9 +103,9 @@ def pictures(waited: bool) -> None:
 
 def heads() -> None:
     from workbench.figures.attention import atlas
-    from workbench.ui.charts import chart
-    from workbench.ui.look import PROMPT, look
-    from workbench.ui.subjects import cached_load
+    from workbench.ui.parts.charts import chart
+    from workbench.ui.parts.look import PROMPT, look
+    from workbench.ui.parts.models import cached_load
 
     subject = cached_load(warm.DEFAULT)
     found = look(subject, PROMPT)
@@ -116,7 +117,7 @@ def heads() -> None:
 def history() -> None:
     from workbench.comparison.dynamics import bundled, dynamics
     from workbench.figures.dynamics import dynamics as draw
-    from workbench.ui.charts import chart
+    from workbench.ui.parts.charts import chart
 
     if warm.DEFAULT not in bundled():
         return

@@ -6,17 +6,17 @@ import streamlit as st
 import workbench as wb
 from workbench.figures import lens as draw
 from workbench.figures.style import visible
-from workbench.interp.causal.checks import TOLERANCE
 from workbench.interp.lenses.inputs import BASELINES, InputAttribution
 from workbench.interp.lenses.lens import LENSES, Lens
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
-from workbench.ui.charts import chart, downloads
-from workbench.ui.coloured_text import coloured_text
-from workbench.ui.links import page_link
-from workbench.ui.notices import notices
-from workbench.ui.progress import with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.interp.patching.checks import TOLERANCE
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.coloured_text import coloured_text
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import notices
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.snippets import same_in_python
 
 VIEWS = ("By layer", "By part", "By token")
 VIEW_HELP = """

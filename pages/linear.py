@@ -4,17 +4,17 @@ import streamlit as st
 
 import workbench as wb
 from workbench.figures import linear as draw
-from workbench.interp.decoding.activations import SITES, STREAM
-from workbench.interp.decoding.labelled import LABELS
-from workbench.interp.decoding.linear import LinearProbe
+from workbench.interp.linear.labels import LABELS
+from workbench.interp.linear.probe import LinearProbe
+from workbench.interp.linear.stages import SITES, STREAM
 from workbench.statistics.words import bracketed
-from workbench.ui.charts import chart, downloads
-from workbench.ui.fragment import fragment
-from workbench.ui.progress import with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.steering import steered
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.words import p_text, plain_name
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import p_text, plain_name
+from workbench.ui.views.steering import steered
 
 FEW = 10  # layers probed at first; a model of more is probed at every second, third ... layer
 

@@ -5,15 +5,15 @@ import streamlit as st
 
 import workbench as wb
 from workbench.figures import models as draw
-from workbench.interp.parameters import parameter_counts
-from workbench.ui import cards
-from workbench.ui.charts import chart
-from workbench.ui.fragment import fragment
-from workbench.ui.generation import MOST, continuation
-from workbench.ui.links import page_link
-from workbench.ui.notices import fault
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import cached_load, pick_name
+from workbench.subjects.parameters import parameter_counts
+from workbench.ui.parts import cards
+from workbench.ui.parts.charts import chart
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.generation import MOST, continuation
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import cached_load, pick_name
+from workbench.ui.parts.notices import fault
+from workbench.ui.parts.snippets import same_in_python
 
 KINDS = {
     "bundled": "bundled",

@@ -6,20 +6,21 @@ import streamlit as st
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.pairs import LengthError
-from workbench.interp.causal.patching import DIRECTIONS, METRICS, REPLACEMENTS, SITES
-from workbench.interp.causal.probes import available_probes, generate, read_probe
-from workbench.interp.causal.probing import Probed, UnableError
-from workbench.interp.causal.sites import WINDOWED
-from workbench.ui.alignment import alignment
-from workbench.ui.links import page_link
-from workbench.ui.maps import explore, numbers, picture, probed_numbers
-from workbench.ui.notices import notices, warn
-from workbench.ui.own_prompts import FIELDS, OWN, prompts, unequal
-from workbench.ui.progress import with_progress
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
-from workbench.ui.trust import trust
+from workbench.interp.engine.sites import WINDOWED
+from workbench.interp.patching.pair_maps import DIRECTIONS, METRICS, REPLACEMENTS, SITES
+from workbench.interp.patching.probe_maps import Probed
+from workbench.interp.prompts.able import UnableError
+from workbench.interp.prompts.pairs import LengthError
+from workbench.interp.prompts.probes import available_probes, generate, read_probe
+from workbench.ui.parts.alignment import alignment
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import notices, warn
+from workbench.ui.parts.own_prompts import FIELDS, OWN, prompts, unequal
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.trust import trust
+from workbench.ui.views.patching import explore, numbers, picture, probed_numbers
 
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 SITE_HELP = """

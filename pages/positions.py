@@ -3,17 +3,18 @@
 import streamlit as st
 
 import workbench as wb
+from workbench.data.passages import TEXTS
 from workbench.figures import positions as draw
 from workbench.figures import positions_in_use as draw_use
 from workbench.figures.style import head_name
-from workbench.interp.position.positional import Distances, Encoding
-from workbench.interp.texts import TEXTS
-from workbench.ui.charts import chart, downloads
-from workbench.ui.fragment import fragment
-from workbench.ui.notices import note
-from workbench.ui.position_views import FIRST, VIEWS, in_python
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import alone, cached_load, pick_name
+from workbench.interp.position.distance import Distances
+from workbench.interp.position.encoding import Encoding
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.models import alone, cached_load, pick_name
+from workbench.ui.parts.notices import note
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.views.positions import FIRST, VIEWS, in_python
 
 SEQUENCES, LENGTH = 8, 64
 WORDS = {
@@ -133,7 +134,7 @@ else:
     st.caption("Choose one: each is measured when it is opened, in seconds for a small model.")
 same_in_python(f"""\
 import workbench as wb
-from workbench.interp.texts import TEXTS
+from workbench.data.passages import TEXTS
 
 subject = wb.load({model!r})
 print(wb.position_encoding(subject).kind)

@@ -6,10 +6,10 @@ import streamlit as st
 
 from workbench.interp import steering
 from workbench.ui import warm
-from workbench.ui.snippets import same_in_python
-from workbench.ui.steering import steered
-from workbench.ui.subjects import cached_load, pick_name
-from workbench.ui.words import plain_name
+from workbench.ui.parts.models import cached_load, pick_name
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import plain_name
+from workbench.ui.views.steering import steered
 
 METHODS = {"mean": "difference of the means", "svd": "first singular direction of the differences"}
 WITH = "The king was glad and\nShe laughed with joy and\nIt was a happy day, and"

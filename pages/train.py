@@ -7,17 +7,18 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.figures import runs as draw
 from workbench.store import Run, jobs
-from workbench.training import Recipe, job_kind, parent_of
+from workbench.training import Recipe
 from workbench.training.recipe import names
-from workbench.ui import finetuning
-from workbench.ui import runs as ui
-from workbench.ui.charts import chart, downloads
-from workbench.ui.links import page_link
-from workbench.ui.notices import fault
-from workbench.ui.recipes import recipe_form
-from workbench.ui.snippets import same_in_python
-from workbench.ui.uploads import own_data
-from workbench.ui.words import plain_name
+from workbench.training.start import job_kind, parent_of
+from workbench.ui.parts import runs as ui
+from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.notices import fault
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import plain_name
+from workbench.ui.views import train_outcome
+from workbench.ui.views.train import recipe_form
+from workbench.ui.views.train_uploads import own_data
 
 KINDS = ("train", "finetune", "study")
 METRICS = {
@@ -87,7 +88,7 @@ def results(run: Run, others: list[Run]) -> None:
         curves(now, others)
 
     ui.live(run.id, study if run.kind == "study" else show, resumable=True)
-    finetuning.outcome(run)
+    train_outcome.outcome(run)
     if any((run.folder / "checkpoints").glob("step-*/config.json")):
         outlook(run)
 

@@ -4,19 +4,19 @@ import streamlit as st
 
 import workbench as wb
 from workbench.comparison import Located
-from workbench.comparison.activations import SITES
-from workbench.comparison.experiments import GRAINS
 from workbench.comparison.lineage import fine_tune_of
+from workbench.comparison.location.carry import SITES
+from workbench.comparison.location.experiments import GRAINS
 from workbench.comparison.measures import METRICS
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
-from workbench.interp.causal.probes import available_probes
-from workbench.ui import transplants as view
-from workbench.ui.notices import fault, warn
-from workbench.ui.progress import known, with_progress
-from workbench.ui.registered import registered
-from workbench.ui.snippets import same_in_python
-from workbench.ui.subjects import both_alone, cached_load, pick_two
+from workbench.interp.prompts.probes import available_probes
+from workbench.ui.parts.models import both_alone, cached_load, pick_two
+from workbench.ui.parts.notices import fault, warn
+from workbench.ui.parts.progress import known, with_progress
+from workbench.ui.parts.registered import registered
+from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.views import transplant as view
 
 TASKS = ("intents", "clinc150", "banking77", "sst2", "arc_easy", "hellaswag", "lambada")
 VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Report")

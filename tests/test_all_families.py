@@ -7,8 +7,8 @@ import transformers as t
 
 import workbench as wb
 from tests.conftest import subject_of
-from workbench import bench_families
 from workbench.errors import WorkbenchError
+from workbench.speed import families
 from workbench.subjects import zoo
 
 READING = (
@@ -50,7 +50,7 @@ def widened(model) -> torch.nn.Module:
 
 
 def check(name: str) -> None:
-    found = bench_families.measure(name)
+    found = families.measure(name)
     assert not found.loads.startswith("FAULT"), found.loads
     faults = {what: why for what, why in found.faults.items() if what in READING}
     assert not faults
@@ -240,9 +240,9 @@ def test_shapes_that_a_configuration_says_in_words_of_its_own():
 
 def test_rows_with_a_learned_sink_keep_what_goes_to_it_in_the_entropy(tmp_path):
     subject = zoo.subject("gpt_oss", tmp_path)
-    prompt = bench_families.PROMPT
+    prompt = families.PROMPT
     pattern = wb.attention(subject, prompt).pattern.astype(float)
-    theirs = bench_families.eager_patterns(subject)
+    theirs = families.eager_patterns(subject)
     assert np.abs(pattern - theirs).max() < 1e-5 and pattern.sum(-1).max() < 0.999
     from workbench.interp.patterns.heads import text_scores
 

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.anatomy.anatomy import anatomy
+from workbench.interp.anatomy.decoder import anatomy
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -9,12 +9,13 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.attribution import attribution
-from workbench.interp.causal.gradients import Approximation, estimate_sweep, estimates
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.patching import patch
-from workbench.interp.causal.sites import SITES
-from workbench.interp.causal.sweep import Settings, prepare, run_sweep
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sites import SITES
+from workbench.interp.engine.sweep import prepare, run_sweep
+from workbench.interp.patching.attribution import attribution
+from workbench.interp.patching.gradients import Approximation, estimate_sweep, estimates
+from workbench.interp.patching.pair_maps import patch
+from workbench.interp.prompts.pairs import pair
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 

@@ -12,14 +12,14 @@ from numpy.testing import assert_equal
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.benchmarks import Results, TaskScore, compare_results, evaluate, metrics
-from workbench.benchmarks.calibration import calibration
-from workbench.benchmarks.export import harness_json, report
-from workbench.benchmarks.leaderboard import leaderboard
+from workbench.benchmarks.documents.sources import MissingDataError
 from workbench.benchmarks.metrics import logit_difference, reading
-from workbench.benchmarks.references import references
-from workbench.benchmarks.results import sample_frame
-from workbench.benchmarks.scores import rows_and_records
-from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.results.calibration import calibration
+from workbench.benchmarks.results.export import harness_json, report
+from workbench.benchmarks.results.leaderboard import leaderboard
+from workbench.benchmarks.results.record import sample_frame
+from workbench.benchmarks.results.references import references
+from workbench.benchmarks.results.scores import rows_and_records
 from workbench.benchmarks.tasks import FOLDER, load_tasks
 from workbench.errors import WorkbenchError
 from workbench.statistics import estimate_mean, paired_difference

@@ -14,9 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.test_benchmarks import TinySubject, instances, make, tokenizer  # noqa: F401
 from workbench.benchmarks import Results
-from workbench.benchmarks.lm import SubjectLM
+from workbench.benchmarks.documents.user_tasks import trusting
+from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.benchmarks.run import run_job
-from workbench.benchmarks.user_tasks import trusting
 from workbench.store.answers import Answers
 from workbench.store.followers import Silent
 

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from workbench.benchmarks import Results, compare_results, evaluate, suites
-from workbench.benchmarks.results import sample_frame
+from workbench.benchmarks.results.record import sample_frame
 from workbench.benchmarks.suites import find_suite
 from workbench.errors import WorkbenchError
 
@@ -117,7 +117,7 @@ PAIRS = [
 def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
     from lm_eval.models.huggingface import HFLM
 
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make(family)
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=96)
@@ -137,7 +137,7 @@ def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
 
 
 def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_trace():
-    from workbench.benchmarks.layout import Layout
+    from workbench.benchmarks.engine.onednn import Layout
 
     model = make("llama")
     layout, ids, seen = Layout(model), torch.arange(24)[None], []
@@ -157,8 +157,8 @@ def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_tr
 
 
 def test_the_bench_says_where_the_time_went(tokenizer):
-    from workbench.benchmarks.bench import Spent
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
+    from workbench.speed.evaluation import Spent
 
     # A set budget: by itself it grows with the machine's threads, and the padding with it.
     lm = SubjectLM(TinySubject("tiny", make("llama"), tokenizer, 96), token_budget=256)
@@ -173,7 +173,7 @@ def test_the_bench_says_where_the_time_went(tokenizer):
 
 
 def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
-    from workbench.benchmarks.scoring import Request, batches, plan
+    from workbench.benchmarks.engine.loglikelihood import Request, batches, plan
 
     inputs = [(1, 2, 3), (1, 2, 4, 5), (1, 2, 4, 6), (1, 2, 3), (9, 9)]
     rows = plan([Request(i, tokens, (7,)) for i, tokens in enumerate(inputs)], limit=64, reach=64, worth=50)
@@ -187,7 +187,7 @@ def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
 def test_generation_equals_lm_evals_own_model(tokenizer):
     from lm_eval.models.huggingface import HFLM
 
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make("llama")
     asked = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
@@ -201,7 +201,7 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
     from lm_eval.evaluator import evaluate as harness
     from lm_eval.models.huggingface import HFLM
 
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
     from workbench.benchmarks.tasks import load_tasks
 
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
@@ -229,7 +229,7 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
 
 
 def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make("gpt2")
     forward = model.forward
@@ -242,7 +242,7 @@ def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
 
 
 def test_nothing_to_score_is_nan_and_not_zero(tokenizer):
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
 
     lm = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96))
     answers = lm.loglikelihood(instances([("the cat", ""), ("the cat", TEXT * 5), ("the cat", " sat")]))
@@ -384,7 +384,7 @@ def two_folders(subject, tmp_path):
 def test_a_job_that_was_stopped_ends_with_exactly_the_results_of_an_undisturbed_one(
     two_folders, tmp_path, monkeypatch, stop_after
 ):
-    from workbench.benchmarks import lm
+    from workbench.benchmarks.engine import lm
     from workbench.benchmarks.run import run_job
 
     monkeypatch.setattr(lm, "GENERATION_BUDGET", 64)
@@ -408,8 +408,8 @@ def test_a_job_that_was_stopped_ends_with_exactly_the_results_of_an_undisturbed_
 
 
 def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp_path, monkeypatch):
-    from workbench.benchmarks import lm
-    from workbench.benchmarks.cache import cache_of
+    from workbench.benchmarks.engine import lm
+    from workbench.benchmarks.engine.cache import cache_of
 
     def scorer(origin):
         found = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))

@@ -7,14 +7,14 @@ import torch
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.circuit import circuit, edge_scores
-from workbench.interp.causal.circuit_audit import MATTERS, audit, exact_losses, minimality
-from workbench.interp.causal.direct import direct
-from workbench.interp.causal.edges import edge_effects, faithfulness, graph_of
-from workbench.interp.causal.packed import engine
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.question import question_of
+from workbench.interp.circuits.audit import MATTERS, audit, exact_losses, minimality
+from workbench.interp.circuits.edges import edge_effects, graph_of
+from workbench.interp.circuits.question import faithfulness, question_of
+from workbench.interp.circuits.search import circuit, edge_scores
+from workbench.interp.engine.packed import engine
 from workbench.interp.lenses.lens import lens
+from workbench.interp.patching.direct import direct
+from workbench.interp.prompts.pairs import pair
 from workbench.statistics import largest_share
 from workbench.subjects import load
 

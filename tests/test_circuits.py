@@ -9,7 +9,7 @@ from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.figures import composition as draw
 from workbench.interp.patterns.catalogue import RULES, head_catalogue
-from workbench.interp.patterns.circuits import composition, copying_scores, strongest_pairs
+from workbench.interp.patterns.composition import composition, copying_scores, strongest_pairs
 from workbench.interp.patterns.heads import head_scores, text_scores
 from workbench.interp.patterns.position_split import position_split, variance_shares
 from workbench.interp.weights import embedding, layer_weights

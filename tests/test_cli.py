@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from workbench.cli import app
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[1]
@@ -121,8 +121,8 @@ def test_doctor_finds_this_machine_ready(home):
 
 def test_the_patching_bench_reports_ratio_and_exactness(home, smollm):
     pytest.importorskip("transformer_lens")
-    from workbench import bench
+    from workbench.speed import run
 
-    rows = bench.in_turn(lambda: sum(range(1000)), lambda: sum(range(100_000)))[2]
+    rows = run.in_turn(lambda: sum(range(1000)), lambda: sum(range(100_000)))[2]
     assert rows["n"] == 3 and rows["ratio"] > 1
     assert run("bench", "--help", home=home).returncode == 0

@@ -11,6 +11,7 @@ from scipy.stats import norm
 
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
+from workbench.cli.compare_tables import tables
 from workbench.comparison import (
     compare,
     head_shift,
@@ -26,7 +27,6 @@ from workbench.comparison import (
 )
 from workbench.comparison.head_scores import head_table
 from workbench.comparison.layers import cka
-from workbench.comparison.terminal import tables
 from workbench.comparison.weights import effective_rank, singular_values, singular_values_of
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter, load

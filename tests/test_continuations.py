@@ -7,13 +7,14 @@ import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
-from workbench.interp.causal.checks import failed
-from workbench.interp.causal.hooked import hooked
-from workbench.interp.causal.metrics import SIDES
-from workbench.interp.causal.packed import engine
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.patching import DIRECTIONS, SITES, patch
-from workbench.interp.causal.sweep import Settings, run_sweep
+from workbench.interp.engine.hooked import hooked
+from workbench.interp.engine.metrics import SIDES
+from workbench.interp.engine.packed import engine
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sweep import run_sweep
+from workbench.interp.patching.checks import failed
+from workbench.interp.patching.pair_maps import DIRECTIONS, SITES, patch
+from workbench.interp.prompts.pairs import pair
 from workbench.subjects import load
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
@@ -110,7 +111,7 @@ def test_maps_of_continuations_carry_their_checks(tiny, more):
 
 def test_an_ablation_takes_the_same_mean_for_answers_of_different_lengths(tiny):
     """Else a wrong answer of more tokens would be judged in another model than the answer."""
-    from workbench.interp.causal.sweep import prepare
+    from workbench.interp.engine.sweep import prepare
 
     question = pair(tiny, CLEAN, CORRUPTED, "7 12 3", "8 4", spelt=True)
     for replacement in ("mean", "noise"):

@@ -16,8 +16,9 @@ from tests.test_resume import losses
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
 from workbench.errors import WorkbenchError
 from workbench.store import Store, jobs
-from workbench.training import checkpoints, start
+from workbench.training import checkpoints
 from workbench.training.pretrain import run_recipe
+from workbench.training.start import start
 
 
 def cut(path):
@@ -121,7 +122,7 @@ def test_only_a_training_run_is_resumed_as_one():
 def test_an_evaluation_is_resumed_from_the_command_line_and_what_it_scored_is_not_scored_again():
     from workbench.benchmarks import Results
     from workbench.benchmarks.run import run_job
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     store = Store()
     config = {"models": ["shelf-base"], "suite": ["repeat", "agreement"], "limit": 4}

@@ -10,12 +10,13 @@ import pytest
 from workbench.errors import WorkbenchError
 from workbench.statistics.records import few
 from workbench.training import Recipe
-from workbench.ui import samples, words
-from workbench.ui.evaluations import score_table, spread, verdict
-from workbench.ui.links import carried
-from workbench.ui.pairs import pair
-from workbench.ui.recipes import checked
-from workbench.ui.words import signed
+from workbench.ui.parts import words
+from workbench.ui.parts.links import carried
+from workbench.ui.parts.words import signed
+from workbench.ui.views import benchmarks_samples
+from workbench.ui.views.benchmarks import score_table, spread, verdict
+from workbench.ui.views.benchmarks_pairs import pair
+from workbench.ui.views.train import checked
 
 
 def row(low: float, high: float, *, p: float = 0.001, higher: bool = True) -> SimpleNamespace:
@@ -57,7 +58,7 @@ def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:
 
 def test_samples_are_sorted_by_who_was_right() -> None:
     table = pd.DataFrame({"correct a": [1.0, 1.0, 0.0], "correct b": [1.0, 0.0, 0.0]})
-    found = samples.filters(table, ["a", "b"], "a", "b")
+    found = benchmarks_samples.filters(table, ["a", "b"], "a", "b")
     counts = {words: int(mask.sum()) for words, mask in found.items()}
     assert counts == {"all": 3, "only a right": 1, "only b right": 0, "both wrong": 1, "both right": 1}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workbench.figures import comparison, runs, scores
+from workbench.figures import change, runs, scores
 
 
 def logged(n: int = 10, *, start: float = 100.0) -> pd.DataFrame:
@@ -101,7 +101,7 @@ def test_a_difference_says_which_side_is_better() -> None:
 
 def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None:
     mean = np.arange(6.0).reshape(2, 3) / 10
-    figure = comparison.head_map(mean, mean - 0.05, mean + 0.05, n=8, chosen=(1, 2))
+    figure = change.head_map(mean, mean - 0.05, mean + 0.05, n=8, chosen=(1, 2))
     heat, points, mark = *figure.data, figure.layout.shapes[0]
     assert heat.z[1][2] == 0.5
     assert points.customdata[5] == "L1H2" and (points.x[5], points.y[5]) == (2, 1)
@@ -111,5 +111,5 @@ def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None
 
 def test_a_model_compared_with_itself_gives_a_blank_map() -> None:
     zero = np.zeros((2, 3))
-    figure = comparison.head_map(zero, zero, zero, n=8)
-    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, comparison.FAINT)
+    figure = change.head_map(zero, zero, zero, n=8)
+    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, change.FAINT)

@@ -418,7 +418,7 @@ def test_a_table_of_a_users_own_gives_the_same_as_lines(tmp_path):
 
 
 def test_a_verdict_says_whether_the_difference_is_shown():
-    from workbench.ui.finetuning import verdict
+    from workbench.ui.views.train_outcome import verdict
 
     loss, f1 = ({"metric": m, "higher_is_better": better} for m, better in (("loss", False), ("entity_f1", True)))
     change = evaluation.Change(3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation", **loss)

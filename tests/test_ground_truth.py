@@ -6,16 +6,16 @@ import torch
 
 from tests import toys
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.circuit_audit import exact_losses
-from workbench.interp.causal.direct import attribute
-from workbench.interp.causal.edges import graph_of
-from workbench.interp.causal.packed import engine
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.patching import patch
-from workbench.interp.causal.probes import Item, Items, Probe, generate, read_probe
-from workbench.interp.causal.probing import sweep_items
-from workbench.interp.causal.question import question_of
-from workbench.interp.causal.sweep import Settings
+from workbench.interp.circuits.audit import exact_losses
+from workbench.interp.circuits.edges import graph_of
+from workbench.interp.circuits.question import question_of
+from workbench.interp.engine.packed import engine
+from workbench.interp.engine.settings import Settings
+from workbench.interp.patching.direct import attribute
+from workbench.interp.patching.pair_maps import patch
+from workbench.interp.patching.probe_maps import sweep_items
+from workbench.interp.prompts.pairs import pair
+from workbench.interp.prompts.probes import Item, Items, Probe, generate, read_probe
 from workbench.subjects import load
 from workbench.subjects.intervention import Edit, Intervention, apply
 

@@ -85,8 +85,8 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
     def page(folder):
         import streamlit as st
 
-        from workbench.ui.look import look
-        from workbench.ui.subjects import cached_load
+        from workbench.ui.parts.look import look
+        from workbench.ui.parts.models import cached_load
 
         subject = cached_load(folder)
         found = look(subject, "The cat sat on the mat. The cat").found

@@ -7,8 +7,10 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import make
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.interventions import ablation, needed_heads, parse_heads, steering
-from workbench.interp.causal.patching import patch
+from workbench.interp.interventions.ablation import ablation, parse_heads
+from workbench.interp.interventions.needs import needed_heads
+from workbench.interp.interventions.steering import steering
+from workbench.interp.patching.pair_maps import patch
 from workbench.subjects import available, load
 from workbench.subjects.intervention import Edit, Intervention, apply
 
@@ -71,7 +73,7 @@ def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     worst = found.to_frame().iloc[0]
     layer, head = int(worst["layer"]), int(worst["index"])
     edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
-    from workbench.interp.causal.probes import generate, read_probe
+    from workbench.interp.prompts.probes import generate, read_probe
 
     made = generate(subject, read_probe("induction"), 12)
     lost = []

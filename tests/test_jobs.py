@@ -96,7 +96,7 @@ def test_the_children_of_a_worker_go_with_it(store):
     run = store.create("sleep", "t", {})
     # A shell that bears a worker's words; its child ignores SIGTERM, and outlives it.
     script = "(trap '' TERM; while true; do sleep 0.1; done) & echo $!; wait"
-    command = ["sh", "-c", script, "workbench.worker", run.id]
+    command = ["sh", "-c", script, "workbench.store.worker", run.id]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
         assert worker.stdout
         child = psutil.Process(int(worker.stdout.readline()))

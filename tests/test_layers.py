@@ -8,7 +8,12 @@ import pytest
 import workbench
 
 ROOT = Path(workbench.__file__).parent
+PAGES = ROOT.parent / "pages"
 ALLOWED = {
+    "data": set(),
+    "statistics": set(),
+    "store": set(),
+    "figures": set(),
     "subjects": {"store"},  # a run is a source of weights
     "training": {"subjects", "store"},
     "interp": {"subjects", "figures"},  # an attention record writes its own page
@@ -16,18 +21,32 @@ ALLOWED = {
     "comparison": {  # what a fine-tune was trained for is a measure; a comparison writes its own report
         *("subjects", "training", "interp", "benchmarks", "store", "figures"),
     },
-    "store": set(),
-    "figures": set(),
+    "speed": {"subjects", "training", "interp", "benchmarks", "figures"},
 }
-ROOMS = {  # of interp; what stands beside them (weights, families, block, texts) is for all
-    "patterns": set(),
-    "causal": set(),
-    "lenses": {"causal"},
-    "decoding": {"patterns", "causal"},
-    "position": {"patterns", "decoding"},
-    "anatomy": {"position"},
+ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them
+    "interp": {
+        "prompts": set(),
+        "engine": {"prompts"},
+        "patching": {"engine", "prompts"},
+        "circuits": {"patching", "engine", "prompts"},
+        "interventions": {"engine", "prompts"},
+        "patterns": set(),
+        "linear": {"patterns"},
+        "lenses": {"patching", "engine", "prompts"},
+        "position": {"patterns", "linear"},
+        "anatomy": {"position"},
+    },
+    "benchmarks": {"documents": set(), "engine": set(), "results": {"tasks"}},
+    "comparison": {
+        "location": {"matching", "measures"},
+        "report": {"location", "compare", "layers", "lineage", "measures", "text"},
+    },
+    "ui": {"parts": set(), "views": {"parts"}},
 }
-COMMON = {"data", "errors", "jsonable", "modes", "paths", "provenance", "public", "records", "statistics"}
+NESTED = [(outer, inner) for outer, rooms in ROOMS.items() for inner in rooms]
+COMMON = {
+    *("data", "errors", "jsonable", "modes", "paths", "progress", "provenance", "public", "records", "statistics"),
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -52,13 +71,36 @@ def test_a_folder_imports_only_what_lies_below_it(folder):
         assert ours <= ALLOWED[folder] | COMMON | {folder}, path
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_of_interp_imports_only_what_lies_below_it(room):
-    for path in (ROOT / "interp" / room).glob("*.py"):
+@pytest.mark.parametrize(("outer", "inner"), NESTED)
+def test_a_room_in_a_room_imports_only_what_lies_below_it(outer, inner):
+    beside = {path.stem for path in (ROOT / outer).glob("*.py")} if outer == "interp" else set()
+    for path in (ROOT / outer / inner).glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-        used = {name.split(".")[2] for name in modules if name.startswith("workbench.interp.") and name.count(".") == 3}
-        assert used <= ROOMS[room] | {room}, path
+        used = {name.split(".")[2] for name in modules if name.startswith(f"workbench.{outer}.")}
+        assert used <= ROOMS[outer][inner] | {inner} | beside, path
+
+
+def test_rooms_import_in_one_direction():
+    """No circle: leaving out rooms that import nothing but what was left out before ends with no room."""
+    for rooms in (ALLOWED, *ROOMS.values()):
+        left = {room: used & set(rooms) for room, used in rooms.items()}
+        while left:
+            free = {room for room, used in left.items() if not used & set(left)}
+            assert free, f"a circle among {sorted(left)}"
+            left = {room: used for room, used in left.items() if room not in free}
+
+
+def test_no_file_repeats_the_name_of_its_folder():
+    for path in ROOT.rglob("*.py"):
+        folder = path.parent.name
+        assert path.stem != folder and not path.stem.startswith(f"{folder}_"), path
+
+
+def test_a_view_bears_the_name_of_its_page():
+    pages = {path.stem for path in PAGES.glob("*.py")}
+    views = {path.stem for path in (ROOT / "ui" / "views").glob("*.py")} - {"__init__"}
+    assert {view.split("_")[0] for view in views} <= pages
 
 
 def test_streamlit_is_imported_only_by_the_ui_and_the_pages():
@@ -75,12 +117,12 @@ def test_store_and_figures_know_no_model(folder):
 
 def test_nothing_imports_the_command_line_or_the_pages():
     for path in ROOT.rglob("*.py"):
-        if path.name != "__main__.py":
+        if path.name != "__main__.py" and path.parent.name != "cli":
             assert not imports(path) & {"cli", "pages"}, path
 
 
 def test_no_file_is_longer_than_four_hundred_lines():
-    for path in [*ROOT.rglob("*.py"), *(ROOT.parent / "pages").glob("*.py")]:
+    for path in [*ROOT.rglob("*.py"), *PAGES.glob("*.py")]:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
 
 

@@ -8,10 +8,10 @@ import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.direct import direct
 from workbench.interp.lenses.lens import lens
-from workbench.interp.lenses.lens_texts import corpus_of
+from workbench.interp.lenses.texts import corpus_of
 from workbench.interp.lenses.tuned import lens_file, sampled_tokens, stored_lens, tuned_lens
+from workbench.interp.patching.direct import direct
 
 PROMPT = "5 9 31 44 7 62 18 77 23"
 

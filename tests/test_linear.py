@@ -8,11 +8,11 @@ import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
-from workbench.interp.decoding.activations import SITES, read_stages, stages_of
-from workbench.interp.decoding.labelled import control_labels, labelled
-from workbench.interp.decoding.linear import linear_probe
-from workbench.interp.decoding.linear_fit import code_lengths, fit
-from workbench.interp.position.position_probe import position_probe
+from workbench.interp.linear.fit import code_lengths, fit
+from workbench.interp.linear.labels import control_labels, labelled
+from workbench.interp.linear.probe import linear_probe
+from workbench.interp.linear.stages import SITES, read_stages, stages_of
+from workbench.interp.position.probe import position_probe
 from workbench.subjects import load
 from workbench.subjects.intervention import apply
 

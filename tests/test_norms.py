@@ -10,11 +10,12 @@ from tests.conftest import subject_of
 from tests.families import GQA
 from workbench.errors import WorkbenchError
 from workbench.interp import composition
-from workbench.interp.causal.direct import direct
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.reader import Reader
-from workbench.interp.causal.sweep import Settings, _noised
+from workbench.interp.engine.reader import Reader
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sources import noised_input
 from workbench.interp.norms import Norm, norm_of
+from workbench.interp.patching.direct import direct
+from workbench.interp.prompts.pairs import pair
 from workbench.interp.weights import embedding, layer_weights
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
@@ -112,7 +113,7 @@ def test_noise_is_in_standard_deviations_of_what_the_embedding_gives(name):
     subject = subject_of(wide(getattr(t, f"{name}ForCausalLM")(config(**GQA, **more))), name)
     clean = " ".join(["5"] * 40)
     question = pair(subject, clean + " 7", " ".join(["9"] * 40) + " 7", "7", "8")
-    _, both = _noised(subject, question, Settings(replacement="noise", noise=3.0))
+    _, both = noised_input(subject, question, Settings(replacement="noise", noise=3.0))
     spread = subject.model.get_input_embeddings()(torch.arange(100)).std()
     moved = (both[1] - both[0])[:40]
     assert float(moved.std() / spread) == pytest.approx(3, rel=0.1)  # of 1,280 numbers

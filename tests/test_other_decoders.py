@@ -14,18 +14,20 @@ from tests.conftest import subject_of
 from tests.families import GQA
 from tests.other_decoders import DECODERS, SMALL, make
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.direct import direct
-from workbench.interp.causal.gradients import estimate_sweep
-from workbench.interp.causal.hooked import hooked
-from workbench.interp.causal.interventions import _hooked_without_each, _packed_without_each, ablation
-from workbench.interp.causal.packed import UnpackableError, engine, reader
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.patching import patch
-from workbench.interp.causal.sweep import Settings, run_sweep
+from workbench.interp.engine.hooked import hooked
+from workbench.interp.engine.packed import UnpackableError, engine, reader
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sweep import run_sweep
+from workbench.interp.interventions.ablation import ablation
+from workbench.interp.interventions.needs import hooked_without_each, packed_without_each
 from workbench.interp.lenses.lens import lens
+from workbench.interp.patching.direct import direct
+from workbench.interp.patching.gradients import estimate_sweep
+from workbench.interp.patching.pair_maps import patch
 from workbench.interp.patterns.attention import attention
 from workbench.interp.patterns.heads import head_scores
-from workbench.interp.position.positional import position_encoding
+from workbench.interp.position.encoding import position_encoding
+from workbench.interp.prompts.pairs import pair
 from workbench.subjects.bridge import shared_clone
 from workbench.subjects.intervention import Edit, Intervention, apply
 from workbench.subjects.parts import Parts
@@ -317,7 +319,7 @@ def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
     subject = subject_of(make(family), family)
     question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
     given = list(torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    ways = [_hooked_without_each] if family in UNPACKED else [_hooked_without_each, _packed_without_each]
+    ways = [hooked_without_each] if family in UNPACKED else [hooked_without_each, packed_without_each]
     for way in ways:
         intact, values = way(subject, question, "logit_difference", given)
         assert intact == pytest.approx(gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE)

@@ -10,12 +10,13 @@ from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.figures.patching import distrusted, effect_map
-from workbench.interp.causal.checks import WORDS, failed
-from workbench.interp.causal.hooked import hooked
-from workbench.interp.causal.packed import PackedEngine, engine
-from workbench.interp.causal.pairs import LengthError
-from workbench.interp.causal.patching import DIRECTIONS, METRICS, SITES, pair, patch, sweep
-from workbench.interp.causal.sweep import Settings, run_sweep
+from workbench.interp.engine.hooked import hooked
+from workbench.interp.engine.packed import PackedEngine, engine
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sweep import run_sweep
+from workbench.interp.patching.checks import WORDS, failed
+from workbench.interp.patching.pair_maps import DIRECTIONS, METRICS, SITES, pair, patch, sweep
+from workbench.interp.prompts.pairs import LengthError
 from workbench.subjects import load
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"

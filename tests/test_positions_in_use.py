@@ -9,14 +9,14 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import make
 from workbench import paths
+from workbench.data.passages import TEXTS
 from workbench.errors import WorkbenchError
 from workbench.figures import positions_in_use as draw
 from workbench.interp import attention_by_distance, head_scores
-from workbench.interp.position.encodings import encoding_study
-from workbench.interp.position.position_loss import loss_by_position
-from workbench.interp.position.position_probe import position_probe
+from workbench.interp.position.loss import loss_by_position
+from workbench.interp.position.probe import position_probe
 from workbench.interp.position.rotary import rotary_use
-from workbench.interp.texts import TEXTS
+from workbench.interp.position.study import encoding_study
 from workbench.subjects import load
 from workbench.subjects.positions import ENCODINGS
 

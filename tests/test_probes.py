@@ -6,13 +6,14 @@ import torch
 
 from tests.conftest import subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.hooked import hooked
-from workbench.interp.causal.pairs import pair
-from workbench.interp.causal.patching import patch
-from workbench.interp.causal.probe_data import DATA_PROBES
-from workbench.interp.causal.probes import available_probes, generate, read_probe
-from workbench.interp.causal.probing import probe
-from workbench.interp.causal.sweep import Settings, run_sweep
+from workbench.interp.engine.hooked import hooked
+from workbench.interp.engine.settings import Settings
+from workbench.interp.engine.sweep import run_sweep
+from workbench.interp.patching.pair_maps import patch
+from workbench.interp.patching.probe_maps import probe
+from workbench.interp.prompts.pairs import pair
+from workbench.interp.prompts.probe_sets import DATA_PROBES
+from workbench.interp.prompts.probes import available_probes, generate, read_probe
 from workbench.statistics import cell_statistics
 from workbench.subjects import load
 

@@ -156,7 +156,7 @@ def test_pages_for_people_and_editors_are_made_from_the_schema():
 
 
 def test_the_command_checks_a_recipe_and_lists_the_keys(tmp_path):
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     path = tmp_path / "mine.toml"
     path.write_text('title = "x"\n[train]\nsteps = 0\nlr = "a"\n[corpus]\nsources = "generated"\n')

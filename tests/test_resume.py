@@ -163,7 +163,7 @@ def test_a_dry_run_measures_and_leaves_no_run(text):  # noqa: F811
 
 def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(text):  # noqa: F811
     from workbench.subjects.positions import ENCODINGS
-    from workbench.training.encodings import run_recipe
+    from workbench.training.study import run_recipe
 
     whole = wb.train_encodings(recipe(text), steps=3, eval_every=3)
     assert set(whole.result["runs"]) == set(ENCODINGS) and set(whole.result["validation_loss"]) == set(ENCODINGS)

@@ -10,12 +10,12 @@ from typer.testing import CliRunner
 import workbench as wb
 from tests.conftest import subject_of, tiny_gpt
 from workbench import paths
+from workbench.benchmarks.documents.user_tasks import TaskError, trusting
 from workbench.benchmarks.suites import find_suite
 from workbench.benchmarks.tasks import load_tasks
-from workbench.benchmarks.user_tasks import TaskError, trusting
 from workbench.errors import WorkbenchError
-from workbench.ui.notices import plain
-from workbench.ui.registered import registered
+from workbench.ui.parts.notices import plain
+from workbench.ui.parts.registered import registered
 
 DOCS = [{"q": f"{n} 1 2", "choices": ["3", "4", "5", "6"], "gold": n % 4} for n in range(6)]
 
@@ -140,7 +140,7 @@ def test_a_task_file_is_a_suite_of_one_and_a_suite_finds_the_tasks_beside_it(wri
     (tmp_path / "both.yaml").write_text("name: both\ntasks: [single.yaml, repeat]\n")
     monkeypatch.chdir("/")
     assert find_suite(str(tmp_path / "both.yaml")).tasks == [path, "repeat"]
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     done = CliRunner().invoke(app, ["eval", "shelf-base", "--suite", path, "--limit", "3", "--json"])
     assert done.exit_code == 0, done.exception
@@ -173,7 +173,7 @@ def test_words_from_outside_are_no_markdown():
 
     def page() -> None:
         from workbench.errors import WorkbenchError
-        from workbench.ui.notices import fault
+        from workbench.ui.parts.notices import fault
 
         fault(WorkbenchError("no model ![p](http://example.com/x.png) :red[y] $x$"))
 
@@ -206,7 +206,7 @@ def test_a_chat_template_does_not_get_out_either(tmp_path):
 
 @pytest.mark.parametrize("place", ["missing/x.html", "."])
 def test_a_place_that_cannot_be_written_is_noticed_before_the_work(tmp_path, place):
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     file = str(tmp_path / place)
     commands = (

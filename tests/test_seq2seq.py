@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditional
 
 from tests.conftest import subject_of
 from workbench.errors import WorkbenchError
-from workbench.interp.anatomy.anatomy import anatomy
+from workbench.interp.anatomy.decoder import anatomy
 from workbench.interp.anatomy.seq2seq import PARTS, anti_diagonal
 from workbench.interp.anatomy.t5 import distance_buckets
 from workbench.subjects import available, load

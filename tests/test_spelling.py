@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench as wb
 from tests.conftest import subject_of, tiny_gpt
-from workbench.benchmarks.lm import SubjectLM
+from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.errors import WorkbenchError
 from workbench.figures.lens import lens_table
 from workbench.subjects import Subject, load, spelling

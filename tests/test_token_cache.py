@@ -133,7 +133,7 @@ def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(text
 
 def show_outcome(run_id):
     from workbench.store import Store
-    from workbench.ui.finetuning import outcome
+    from workbench.ui.views.train_outcome import outcome
 
     outcome(Store().get(run_id))
 

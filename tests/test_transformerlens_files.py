@@ -240,7 +240,7 @@ def test_norms_and_positions_that_nothing_shows_are_asked_for(tmp_path):
 def test_the_command_line_reads_a_state_dict(tmp_path):
     from typer.testing import CliRunner
 
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     weights, settings = hooked("LN", "gelu_new")
     check(weights, settings, tmp_path)

@@ -11,12 +11,12 @@ import torch
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.benchmarks import evaluate
-from workbench.benchmarks.scoring import Request
+from workbench.benchmarks.engine.loglikelihood import Request
 from workbench.comparison import locate, locate_activations, transplant
-from workbench.comparison.hybrids import Hybrids
+from workbench.comparison.location.hybrids import Hybrids
 from workbench.comparison.measures import Measure, Sample, measure_of
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.interventions import ablation
+from workbench.interp.interventions.ablation import ablation
 from workbench.statistics import gain_shares
 from workbench.subjects import Subject, load
 from workbench.subjects.bridge import own_clone
@@ -209,7 +209,7 @@ def test_shares_are_ratios_with_their_interval():
 def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     from typer.testing import CliRunner
 
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     change = transplant("shelf-base", "shelf-tuned", "L4, L5.mlp, L2H1", name="grafted")
     assert Intervention.from_json(change.to_json()) == change
@@ -276,7 +276,7 @@ def test_bad_transplants_get_one_sentence(tiny, tmp_path):
 def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     from typer.testing import CliRunner
 
-    from workbench.cli import app
+    from workbench.cli.app import app
 
     page = tmp_path / "page.html"
     asked = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()

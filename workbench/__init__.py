@@ -14,13 +14,13 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "DIRECTIONS": "workbench.interp.causal.sweep",
+    "DIRECTIONS": "workbench.interp.engine.settings",
     "Edit": "workbench.subjects.intervention",
     "Intervention": "workbench.subjects.intervention",
-    "METRICS": "workbench.interp.causal.metrics",
-    "REPLACEMENTS": "workbench.interp.causal.sites",
+    "METRICS": "workbench.interp.engine.metrics",
+    "REPLACEMENTS": "workbench.interp.engine.sites",
     "Recipe": "workbench.training",
-    "SITES": "workbench.interp.causal.sites",
+    "SITES": "workbench.interp.engine.sites",
     "Subject": "workbench.subjects",
     "WorkbenchError": "workbench.errors",
     "ablation": "workbench.interp",
@@ -37,7 +37,7 @@ _HOMES = {
     "composition": "workbench.interp",
     "copying_scores": "workbench.interp",
     "direct": "workbench.interp",
-    "effect_of": "workbench.interp.causal.interventions",
+    "effect_of": "workbench.interp.interventions.effect",
     "encoding_study": "workbench.interp",
     "evaluate": "workbench.benchmarks",
     "flow": "workbench.interp",

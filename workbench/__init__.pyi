@@ -40,11 +40,11 @@ from workbench.interp import rotary_use as rotary_use
 from workbench.interp import steering as steering
 from workbench.interp import strongest_pairs as strongest_pairs
 from workbench.interp import tuned_lens as tuned_lens
-from workbench.interp.causal.interventions import effect_of as effect_of
-from workbench.interp.causal.metrics import METRICS as METRICS
-from workbench.interp.causal.sites import REPLACEMENTS as REPLACEMENTS
-from workbench.interp.causal.sites import SITES as SITES
-from workbench.interp.causal.sweep import DIRECTIONS as DIRECTIONS
+from workbench.interp.engine.metrics import METRICS as METRICS
+from workbench.interp.engine.settings import DIRECTIONS as DIRECTIONS
+from workbench.interp.engine.sites import REPLACEMENTS as REPLACEMENTS
+from workbench.interp.engine.sites import SITES as SITES
+from workbench.interp.interventions.effect import effect_of as effect_of
 from workbench.subjects import Subject as Subject
 from workbench.subjects import available as available
 from workbench.subjects import load as load

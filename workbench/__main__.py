@@ -1,5 +1,5 @@
 """`python -m workbench`: the command line."""
 
-from workbench.cli import main
+from workbench.cli.app import main
 
 main()

@@ -49,7 +49,7 @@ def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
     log = (home / "app.log").open("w")
-    # What an installed wheel has by itself: runs start `python -m workbench.worker` in any folder.
+    # What an installed wheel has by itself: runs start `python -m workbench.store.worker` in any folder.
     environment = {**os.environ, "WORKBENCH_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     app = subprocess.Popen(command(port), cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
     url = f"http://127.0.0.1:{port}"

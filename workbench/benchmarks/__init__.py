@@ -1,7 +1,7 @@
 """Benchmarks: lm-evaluation-harness tasks over a Subject, in suites, with statistics one can publish."""
 
-from workbench.benchmarks.paired import compare_results
-from workbench.benchmarks.results import Results, TaskScore
+from workbench.benchmarks.results.paired import compare_results
+from workbench.benchmarks.results.record import Results, TaskScore
 from workbench.benchmarks.run import evaluate
 from workbench.benchmarks.suites import Suite, suites
 from workbench.statistics import minimal_detectable_difference

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workbench.benchmarks.results import TaskScore, interval
+from workbench.benchmarks.results.record import TaskScore, interval
 from workbench.statistics import estimate_mean
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from workbench.benchmarks.run import evaluate
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.interventions import ablation
+from workbench.interp.interventions.ablation import ablation
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -18,7 +18,7 @@ from workbench.statistics import Difference, Estimate, benjamini_hochberg, estim
 from workbench.subjects.intervention import apply
 
 if TYPE_CHECKING:
-    from workbench.benchmarks.results import Results
+    from workbench.benchmarks.results.record import Results
     from workbench.subjects import Subject, SubjectOrName
 
 Head = tuple[int, int]

@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from workbench.benchmarks.cache import Cache, cache_of
+from workbench.benchmarks.documents.sources import MissingDataError
+from workbench.benchmarks.documents.user_tasks import TaskError, check_documents, why_not
+from workbench.benchmarks.engine.cache import Cache, cache_of
+from workbench.benchmarks.engine.shards import Shards
 from workbench.benchmarks.inside import INSIDE, heads_task
-from workbench.benchmarks.paired import compare_results
-from workbench.benchmarks.results import Results, plain, sample_frame
-from workbench.benchmarks.shards import Shards
-from workbench.benchmarks.sources import MissingDataError
+from workbench.benchmarks.results.paired import compare_results
+from workbench.benchmarks.results.record import Results, plain, sample_frame
 from workbench.benchmarks.suites import Suite, find_suite, with_variants
-from workbench.benchmarks.user_tasks import TaskError, check_documents, why_not
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
 from workbench.public import public
 
 if TYPE_CHECKING:
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
     from workbench.store import Tracker
     from workbench.subjects import Subject, SubjectOrName
 
@@ -107,7 +107,7 @@ def each_task(
     subject: "Subject", suite: Suite, done: Results, report: Report, cache: Cache | None = None
 ) -> Iterator[Results]:
     """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not redone."""
-    from workbench.benchmarks.lm import SubjectLM
+    from workbench.benchmarks.engine.lm import SubjectLM
 
     lm = SubjectLM(subject, cache=cache)
     finished = set(done.config.get("finished", []))
@@ -164,7 +164,7 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
     from jinja2 import TemplateError
     from lm_eval.evaluator import evaluate as harness_evaluate
 
-    from workbench.benchmarks.scores import rows_and_records
+    from workbench.benchmarks.results.scores import rows_and_records
     from workbench.benchmarks.tasks import data_hash, is_users, pick
 
     lm.n_truncated = lm.n_unspelt = lm.n_spoilt = 0

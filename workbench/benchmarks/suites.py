@@ -53,7 +53,7 @@ def find_suite(suite: "str | list[str] | Suite") -> Suite:
 
 def _is_task(path: Path) -> bool:
     """Whether a YAML file is a task's own settings rather than a list of tasks."""
-    from workbench.benchmarks.user_tasks import TaskError, read_task
+    from workbench.benchmarks.documents.user_tasks import TaskError, read_task
 
     try:
         values = read_task(path)

@@ -9,10 +9,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from workbench.benchmarks import sandbox
+from workbench.benchmarks.documents import sandbox
+from workbench.benchmarks.documents.sources import MissingDataError
+from workbench.benchmarks.documents.user_tasks import TaskError, check_file, read_task, why_not
 from workbench.benchmarks.inside import INSIDE
-from workbench.benchmarks.sources import MissingDataError
-from workbench.benchmarks.user_tasks import TaskError, check_file, read_task, why_not
 from workbench.errors import WorkbenchError
 from workbench.paths import home
 

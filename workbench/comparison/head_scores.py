@@ -11,7 +11,7 @@ from workbench.comparison.heads import HeadShift
 from workbench.comparison.matching import need, over_shared_rows
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.catalogue import ALL_SCORES
-from workbench.interp.patterns.circuits import copying_scores
+from workbench.interp.patterns.composition import copying_scores
 from workbench.interp.patterns.heads import head_frame, score_samples
 from workbench.interp.patterns.position_split import split_samples
 from workbench.modes import own_modes

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from workbench.benchmarks.lm import SubjectLM
-from workbench.benchmarks.scoring import Request, Row, Score, Scorer
+from workbench.benchmarks.engine.lm import SubjectLM
+from workbench.benchmarks.engine.loglikelihood import Request, Row, Score, Scorer
 from workbench.benchmarks.tasks import load_tasks, own_requests, pick
+from workbench.data.passages import TEXTS
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.probes import generate, read_probe
-from workbench.interp.texts import TEXTS
+from workbench.interp.prompts.probes import generate, read_probe
 from workbench.store import Store
 from workbench.subjects import Subject
 from workbench.training import Recipe

@@ -11,8 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.comparison.matching import need, same_ids
+from workbench.data.passages import TEXTS as PROSE
 from workbench.errors import WorkbenchError
-from workbench.interp.texts import TEXTS as PROSE
 from workbench.modes import own_modes
 from workbench.records import Record
 from workbench.statistics import mean_interval

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.benchmarks.generated import VERBS, agreement, intents
+from workbench.benchmarks.documents.generated import VERBS, agreement, intents
 from workbench.comparison.layers import each_stream, padded
 from workbench.comparison.matching import need, same_ids
 from workbench.errors import WorkbenchError

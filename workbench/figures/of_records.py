@@ -11,7 +11,6 @@ from workbench.figures import (
     attribution,
     change,
     circuits,
-    comparison,
     composition,
     heads,
     lens,
@@ -248,7 +247,7 @@ def _score_shift(record: Any) -> go.Figure:
     name = "induction_score" if "induction_score" in record.mean else next(iter(record.mean))
     ends = record.mean[name], record.low[name], record.high[name]
     words = f"{name.removesuffix('_score').replace('_', ' ')}, tuned − base"
-    return comparison.head_map(*ends, n=record.n, name=words, signed=True)
+    return change.head_map(*ends, n=record.n, name=words, signed=True)
 
 
 DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
@@ -265,7 +264,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "GradientAttention": _gradient_attention,
     "HeadCatalogue": _catalogue,
     "HeadScores": _head_scores,
-    "HeadShift": lambda record: comparison.head_map(record.mean, record.low, record.high, n=record.n),
+    "HeadShift": lambda record: change.head_map(record.mean, record.low, record.high, n=record.n),
     "InputAttribution": _inputs,
     "LayerShift": _layer_shift,
     "Lens": _lens,

@@ -17,9 +17,9 @@ from workbench.store.runs import Store
 KINDS = {
     "train": "workbench.training.pretrain:run_recipe",
     "finetune": "workbench.training.finetune:run_recipe",
-    "study": "workbench.training.encodings:run_recipe",
+    "study": "workbench.training.study:run_recipe",
     "eval": "workbench.benchmarks.run:run_job",
-    "sleep": "workbench.worker:sleep",
+    "sleep": "workbench.store.worker:sleep",
 }
 """Each kind of run and its `function(config, tracker) -> result`, imported only when such a run starts."""
 
@@ -106,7 +106,7 @@ def tail(run_id: str, n: int = 50, store: Store | None = None) -> str:
 
 def _spawn(run: Run, store: Store) -> "subprocess.Popen[bytes]":
     # -P: a file in the working folder that is called datasets.py is not ours to import.
-    command = [sys.executable, "-P", "-m", "workbench.worker", run.id]
+    command = [sys.executable, "-P", "-m", "workbench.store.worker", run.id]
     places = {"WORKBENCH_HOME": str(home().resolve()), "WORKBENCH_STORE": store.url, "PYTHONUNBUFFERED": "1"}
     # Threads that spin while they wait would take the cores from the app and from other runs.
     places["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")

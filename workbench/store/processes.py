@@ -39,4 +39,4 @@ def is_worker(pid: int, run_id: str) -> bool:
         command = psutil.Process(pid).cmdline()
     except psutil.Error:
         return False
-    return run_id in command and "workbench.worker" in command
+    return run_id in command and "workbench.store.worker" in command

@@ -2,7 +2,9 @@
 
 import inspect
 from collections.abc import Callable
-from typing import ParamSpec, TypedDict, TypeVar, get_type_hints
+from typing import Any, ParamSpec, TypedDict, TypeVar, get_type_hints
+
+from workbench.training.recipe import Recipe
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,3 +49,13 @@ def with_changes(function: Callable[P, R]) -> Callable[P, R]:
     ]
     function.__signature__ = signature.replace(parameters=[*own, *words])  # pyright: ignore[reportFunctionMemberAccess]
     return function
+
+
+def changed(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with other values in `[train]`; None keeps its own.
+
+    Raises `WorkbenchError` for a key or a value that it does not take.
+    """
+    values = recipe.to_dict()
+    given = {key: value for key, value in changes.items() if value is not None}
+    return Recipe.from_dict({**values, "train": {**values["train"], **given}})

@@ -6,9 +6,10 @@ import streamlit as st
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.ui import links, shipped, warm
-from workbench.ui.charts import choose_image_format
-from workbench.ui.notices import fault
+from workbench.ui import shipped, warm
+from workbench.ui.parts import links
+from workbench.ui.parts.charts import choose_image_format
+from workbench.ui.parts.notices import fault
 
 # File name on the shelf, title, icon, section. (Streamlit would write a string here on every page.)
 PAGES = (

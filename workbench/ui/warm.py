@@ -33,8 +33,8 @@ def _warm() -> None:
         from workbench.subjects import load  # noqa: F401
     finally:
         _imported.set()
-    from workbench.ui.look import PROMPT, look
-    from workbench.ui.subjects import cached_load
+    from workbench.ui.parts.look import PROMPT, look
+    from workbench.ui.parts.models import cached_load
 
     look(cached_load(DEFAULT), PROMPT)
     # Streamlit collects garbage after every run of a script; over all of torch's modules that takes 0.3 s each time.

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.anatomy.anatomy import Anatomy
-from workbench.interp.anatomy.anatomy_steps import (
+from workbench.interp.anatomy.record import Anatomy
+from workbench.interp.anatomy.steps import (
     Step,
     as_array,
     deviation,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from workbench.interp.anatomy.anatomy_steps import Step, as_array, deviation
+from workbench.interp.anatomy.steps import Step, as_array, deviation
 from workbench.interp.block import Block, normed
 from workbench.subjects import Subject
 from workbench.subjects.bridge import shared_clone

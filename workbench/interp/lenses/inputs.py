@@ -17,8 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.metrics import metric_of
-from workbench.interp.causal.pairs import Pair, pair, single
+from workbench.interp.engine.metrics import metric_of
+from workbench.interp.prompts.pairs import Pair, pair, single
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float
 
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.packed import reader
-from workbench.interp.causal.trust import must_hold
+from workbench.interp.engine.packed import reader
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
+from workbench.interp.patching.trust import must_hold
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.packed import reader
-from workbench.interp.causal.reader import Reader
-from workbench.interp.causal.sweep import Progress
-from workbench.interp.lenses.lens_texts import Corpus, corpus_of
+from workbench.interp.engine.packed import reader
+from workbench.interp.engine.reader import Reader
+from workbench.interp.lenses.texts import Corpus, corpus_of
 from workbench.modes import own_modes
+from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import cell_statistics

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 
 from workbench.errors import WorkbenchError
-from workbench.interp.patterns.circuits import copying_scores
+from workbench.interp.patterns.composition import copying_scores
 from workbench.interp.patterns.heads import SCORES, HeadScores, head_scores
 from workbench.interp.patterns.position_split import position_split
 from workbench.interp.patterns.standing_out import FLOOR, TIMES, stands_out

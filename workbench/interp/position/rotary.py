@@ -18,7 +18,7 @@ from workbench.interp.block import Block
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
-from workbench.interp.position.positional import position_encoding
+from workbench.interp.position.encoding import position_encoding
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record

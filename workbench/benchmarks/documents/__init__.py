@@ -1,0 +1,1 @@
+"""The documents of a task, from files, data sets or generated."""

@@ -1,0 +1,164 @@
+"""Data sets of questions: knowledge, truthfulness, facts, sums, reasoning, reading, entities, and bias in answers."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from workbench.benchmarks.documents.records import Doc, MissingDataError, Source, rank, records
+from workbench.data.entities import bio, listed, spans
+from workbench.paths import data_folder
+
+SHOTS = 3
+"""Examples before a question of BIG-Bench Hard, from its own task, as is usual."""
+BBQ = ("Age", "Disability_status", "Nationality", "Physical_appearance", "Religion", "Sexual_orientation")
+
+
+def _mmlu(row: Doc) -> Doc:
+    subject = row["subject"].replace("_", " ")
+    lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True))
+    return {
+        "query": f"Question: {row['question'].strip()}\nAnswer:",
+        "lettered": f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+        f"{row['question'].strip()}\n{lettered}\nAnswer:",
+        "choices": [str(choice) for choice in row["choices"]],
+        "gold": int(row["answer"]),
+        "group": row["subject"],
+        "stratum": row["subject"],
+    }
+
+
+def _truthful(row: Doc) -> Doc | None:
+    wrong = [answer.strip() for answer in row["Incorrect Answers"].split(";") if answer.strip()]
+    choices = [row["Best Answer"].strip(), *wrong]
+    if len(choices) < 2:
+        return None
+    order = sorted(range(len(choices)), key=lambda i: rank(row["Question"], choices[i]))
+    return {
+        "query": f"Q: {row['Question'].strip()}\nA:",
+        "choices": [choices[i] for i in order],
+        "gold": order.index(0),
+        "group": row["Category"],
+    }
+
+
+def _truthful_hub(row: Doc) -> Doc:
+    targets = row["mc1_targets"]
+    return {
+        "query": f"Q: {row['question']}\nA:",
+        "choices": targets["choices"],
+        "gold": targets["labels"].index(1),
+        "group": None,
+    }
+
+
+def _fact(row: Doc) -> Doc:
+    return {
+        "query": row["prompt"].strip(),
+        "answer": row["attribute"].strip(),
+        "group": row.get("relation_id"),
+        "stratum": row.get("relation_id"),
+    }
+
+
+def _bbh(docs: list[Doc]) -> list[Doc]:
+    """Each question behind the first three of its task, which are not asked."""
+    by_task: dict[str, list[Doc]] = {}
+    for doc in docs:
+        by_task.setdefault(doc["task"], []).append(doc)
+    found = []
+    for task, items in by_task.items():
+        examples = "".join(f"Q: {item['input']}\nA: {item['target']}\n\n" for item in items[:SHOTS])
+        for item in items[SHOTS:]:
+            query = f"{examples}Q: {item['input']}\nA:"
+            found.append({"query": query, "answer": item["target"].strip(), "group": task, "stratum": task})
+    return found
+
+
+def _reading(row: Doc) -> Doc:
+    answers = row["answers"]
+    answers = answers["text"] if isinstance(answers, dict) else answers
+    return {
+        "query": f"Passage: {row['context'].strip()}\nQuestion: {row['question'].strip()}\nAnswer:",
+        "answers": answers,
+        "cluster": rank(row["context"])[:16],
+    }
+
+
+def _bbq(row: Doc) -> Doc:
+    return {
+        "query": f"{row['context']} {row['question']}\nAnswer:",
+        "choices": [row["ans0"], row["ans1"], row["ans2"]],
+        "gold": int(row["label"]),
+        "group": f"{row['category']}, {row['context_condition']}",
+        "stratum": f"{row['category']}, {row['context_condition']}",
+        "cluster": f"{row['category']} {row['question_index']}",
+    }
+
+
+def _winobias(docs: list[Doc]) -> list[Doc]:
+    """Pairs that differ in a pronoun; first the gender that the stereotype expects."""
+    folder = (data_folder() or _absent()) / "winobias"
+    pairs = []
+    for kind in ("type1", "type2"):
+        sides = [_sentences(folder / f"{side}_stereotyped_{kind}.txt.test") for side in ("pro", "anti")]
+        for number, (pro, anti) in enumerate(zip(*sides, strict=True)):
+            if pro != anti:
+                # Two lines in turn are about the same two occupations.
+                pair = {"query": "", "choices": [pro, anti], "gold": 0, "group": kind}
+                pairs.append({**pair, "cluster": f"{kind} {number // 2}"})
+    return pairs
+
+
+def _sentences(path: Any) -> list[str]:
+    text = next(iter(records(path)))["text"]
+    return [re.sub(r"[\[\]]", "", line.split(" ", 1)[1]).strip() for line in text.splitlines() if line.strip()]
+
+
+def _absent() -> Any:
+    raise MissingDataError("needs the folder 'winobias' in WORKBENCH_DATA.")
+
+
+def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[list[Doc]], list[Doc]]:
+    """The documents of the first file and of its neighbours, where those are there."""
+
+    def whole(docs: list[Doc]) -> list[Doc]:
+        folder = (data_folder() or _absent()) / "bbq"
+        files = [folder / f"{name}.jsonl{end}" for name in names for end in ("", ".gz")]
+        return docs + [row(record) for path in files if path.is_file() for record in records(path)]
+
+    return whole
+
+
+def _entities(row: Doc) -> Doc:
+    words, tags = row["tokens"], row.get("ner_tags_name", row.get("tags"))
+    found = spans(tags)
+    tagged = bio(found, len(words))
+    query = f"Text: {' '.join(words)}\nEntities:"
+    return {"query": query, "answer": listed(words, found), "words": words, "tags": tagged}
+
+
+def _instruction(row: Doc) -> Doc:
+    asked = "\n\n".join(part.strip() for part in (row["instruction"], row["input"]) if part.strip())
+    return {"query": f"User: {asked}\nAssistant:", "reply": " " + row["output"].strip()}
+
+
+_TABLES = "leondz/wnut_17@refs/convert/parquet"  # the set's own files are a loading script, which nobody runs any more
+_WNUT_SHOTS = Source("wnut17/train.conll", _entities, (_TABLES, None, "train"))
+_GSM8K_SHOTS = Source("gsm8k/train.jsonl", hub=("openai/gsm8k", "main", "train"))
+QUESTIONS: dict[str, Source] = {
+    "mmlu": Source("mmlu/mmlu_test.jsonl", _mmlu, ("cais/mmlu", "all", "test")),
+    "truthfulqa": Source(
+        "truthfulqa/TruthfulQA.csv",
+        _truthful,
+        ("truthfulqa/truthful_qa", "multiple_choice", "validation"),
+        _truthful_hub,
+    ),
+    "known_facts": Source("known_1000/known_1000.jsonl", _fact),
+    "gsm8k": Source("gsm8k/test.jsonl", hub=("openai/gsm8k", "main", "test"), shots=_GSM8K_SHOTS),
+    "bbh": Source("bbh/bbh.jsonl", whole=_bbh),
+    "squad": Source("squad/xquad_en_test.jsonl", _reading, ("google/xquad", "xquad.en", "validation")),
+    "wnut17": Source("wnut17/test.conll", _entities, (_TABLES, None, "test"), shots=_WNUT_SHOTS),
+    "instructions": Source("instruct_1100/instruction-data.json", _instruction),
+    "bbq": Source("bbq/Age.jsonl", _bbq, whole=_several(_bbq, BBQ[1:])),
+    "winobias": Source("winobias/pro_stereotyped_type1.txt.test", whole=_winobias),
+}

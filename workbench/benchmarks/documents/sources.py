@@ -1,0 +1,213 @@
+"""Where task documents come from: made here, a folder of `WORKBENCH_DATA`, or a Hugging Face data set.
+
+Every multiple-choice document is {query, choices, gold}; in partial evaluation {choices, continuation, gold};
+`group` names what it belongs to, `stratum` what a limit is balanced over, `cluster` what it shares, as a passage.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.benchmarks.documents import generated
+from workbench.benchmarks.documents.questions import QUESTIONS
+from workbench.benchmarks.documents.records import Doc, MissingDataError, Source, among, rank, read, records
+from workbench.paths import data_folder
+
+__all__ = ["MADE", "SOURCES", "MissingDataError", "Source", "load"]
+
+BLIMP_PER_PARADIGM = 15
+INTENT_CHOICES = 10
+
+
+def load(source: str, **_: Any) -> dict[str, Any]:
+    """What lm-eval calls for a task's data: {"test": Dataset}, with "train" where few-shot examples come from there.
+
+    Raises MissingDataError, which names what is needed.
+    """
+    from datasets import Dataset
+
+    maker = MADE.get(source)
+    found = {"test": Dataset.from_list(maker() if maker else read(SOURCES[source]))}
+    shots = None if maker else SOURCES[source].shots
+    return found | ({"train": Dataset.from_list(read(shots))} if shots else {})
+
+
+def _intents(docs: list[Doc]) -> list[Doc]:
+    """The right intent and nine others that the request's own hash draws."""
+    names = sorted({doc["intent"] for doc in docs})
+    result = []
+    for doc in docs:
+        others = sorted((n for n in names if n != doc["intent"]), key=lambda n: rank(doc["text"], n))
+        query = f"Request: {doc['text']}\nIntent:"
+        result.append(among(query, doc["intent"], others[: INTENT_CHOICES - 1]))
+    return result
+
+
+def _intent(text: str, intent: str) -> Doc | None:
+    return None if intent == "oos" else {"text": text.strip(), "intent": intent.lower().replace("_", " ")}
+
+
+def _blimp(docs: list[Doc]) -> list[Doc]:
+    """The same few pairs of every paradigm, in a fixed order."""
+    by_paradigm: dict[str, list[Doc]] = {}
+    for doc in sorted(docs, key=lambda d: rank(d["UID"], d["sentence_good"])):
+        by_paradigm.setdefault(doc["UID"], []).append(doc)
+    return [
+        among("", doc["sentence_good"], [doc["sentence_bad"]])
+        | {"group": doc["linguistics_term"], "stratum": doc["UID"]}
+        for _, pairs in sorted(by_paradigm.items())
+        for doc in pairs[:BLIMP_PER_PARADIGM]
+    ]
+
+
+def _hellaswag(row: Doc) -> Doc:
+    def clean(text: str) -> str:
+        return re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". ")).replace("  ", " ")
+
+    context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+    return {
+        "query": clean(context),
+        "choices": [clean(ending) for ending in row["endings"]],
+        "gold": int(row["label"]),
+        "cluster": row.get("source_id"),
+    }
+
+
+def _lettered(prefix: str, question: str) -> Callable[[Doc], Doc]:
+    def row(record: Doc) -> Doc:
+        choices = record["choices"]
+        gold = choices["label"].index(record["answerKey"])
+        return {"query": prefix + record[question], "choices": choices["text"], "gold": gold}
+
+    return row
+
+
+def _copa(row: Doc) -> Doc:
+    link = "because" if row["question"] == "cause" else "therefore"
+    choices = [row[key][0].lower() + row[key][1:] for key in ("choice1", "choice2")]
+    return {"query": f"{row['premise'].rstrip('.')}, {link}", "choices": choices, "gold": row["label"]}
+
+
+def _winogrande(row: Doc) -> Doc:
+    before, after = row["sentence"].split("_", 1)
+    options = [before + row["option1"], before + row["option2"]]
+    return {"choices": options, "continuation": after.strip(), "gold": int(row["answer"]) - 1}
+
+
+def _pages(docs: list[Doc]) -> list[Doc]:
+    """Articles: a heading ` = Title = ` opens one, ` = = Section = = ` does not. The hub has articles."""
+    if docs and "page" in docs[0]:
+        return [{"page": doc["page"]} for doc in docs]
+    starts = re.split(r"(?m)^(?= = [^=\n][^\n]* = *$)", docs[0]["text"])
+    return [{"page": page} for page in starts if page.strip()]
+
+
+def _pair(more: str, less: str, group: str) -> Doc:
+    return {"query": "", "choices": [more, less], "gold": 0, "group": group}
+
+
+def _winogender(docs: list[Doc]) -> list[Doc]:
+    """Pairs that differ in an occupation's pronoun; first the gender of its majority (US statistics)."""
+    statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
+    shares = {row["occupation"]: float(row["bls_pct_female"]) for row in records(statistics)}
+    sentences = {doc["sentid"]: doc["sentence"] for doc in docs}
+    pairs = []
+    for key in sentences:
+        occupation, _, answer, gender = key.split(".")[:4]
+        if answer == "0" and gender == "male":
+            both = [sentences[key], sentences[key.replace(".male.", ".female.")]]
+            pairs.append(_pair(*(both if shares[occupation] < 50 else both[::-1]), group=occupation))
+    return pairs
+
+
+MADE: dict[str, Callable[[], list[Doc]]] = {
+    f.__name__: f for f in (generated.repeat, generated.agreement, generated.ioi, generated.intents, generated.passage)
+}
+
+_ARC = _lettered("Question: ", "question")
+SOURCES: dict[str, Source] = {
+    "arc_easy": Source("gauntlet/arc_easy.jsonl", hub=("allenai/ai2_arc", "ARC-Easy", "test"), hub_row=_ARC),
+    "arc_challenge": Source(
+        "gauntlet/arc_challenge.jsonl", hub=("allenai/ai2_arc", "ARC-Challenge", "test"), hub_row=_ARC
+    ),
+    "piqa": Source(
+        "gauntlet/piqa.jsonl",
+        hub=("baber/piqa", None, "validation"),
+        hub_row=lambda r: {
+            "query": f"Question: {r['goal']}",
+            "choices": [r["sol1"], r["sol2"]],
+            "gold": r["label"],
+        },
+    ),
+    "hellaswag": Source("hellaswag_1k/hellaswag_val_1k.jsonl", _hellaswag, ("Rowan/hellaswag", None, "validation")),
+    "boolq": Source(
+        "gauntlet/boolq.jsonl",
+        lambda r: {**r, "cluster": rank(r["query"].split("\nQuestion:")[0])[:16]},
+        ("google/boolq", None, "validation"),
+        lambda r: {
+            "query": f"Passage: {r['passage']}\nQuestion: {r['question']}?",
+            "choices": ["no", "yes"],
+            "gold": int(r["answer"]),
+            "cluster": rank(r["passage"])[:16],
+        },
+    ),
+    "winogrande": Source(
+        "gauntlet/winogrande.jsonl",
+        lambda r: {"choices": r["context_options"], "continuation": r["continuation"], "gold": r["gold"]},
+        ("allenai/winogrande", "winogrande_xl", "validation"),
+        _winogrande,
+    ),
+    "copa": Source("gauntlet/copa.jsonl", hub=("aps/super_glue", "copa", "validation"), hub_row=_copa),
+    "openbook_qa": Source(
+        "gauntlet/openbook_qa.jsonl",
+        hub=("allenai/openbookqa", "main", "test"),
+        hub_row=_lettered("", "question_stem"),
+    ),
+    "blimp": Source("blimp/blimp.jsonl", hub=("nyu-mll/blimp", "*", "train"), whole=_blimp),
+    "lambada": Source("lambada/lambada_test.jsonl", hub=("EleutherAI/lambada_openai", "default", "test")),
+    "wikitext2": Source(
+        "wikitext2/test.txt",
+        hub=("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test"),
+        whole=_pages,
+    ),
+    "clinc150": Source(
+        "clinc150/clinc150.jsonl",
+        lambda r: _intent(r["text"], r["intent"]) if r["split"] == "test" else None,
+        ("clinc/clinc_oos", "plus", "test"),
+        lambda r: _intent(r["text"], r["intent_name"]),
+        _intents,
+    ),
+    "banking77": Source(
+        "banking77/test.csv",
+        lambda r: _intent(r["text"], r["category"]),
+        ("mteb/banking77", None, "test"),
+        lambda r: _intent(r["text"], r["label_text"]),
+        _intents,
+    ),
+    "sst2": Source(
+        "sst2/dev.tsv",
+        lambda r: _sentiment(r["1"], r["2"]),
+        ("stanfordnlp/sst2", None, "validation"),
+        lambda r: _sentiment(r["sentence"], r["label"]),
+    ),
+    "subject_verb": Source(
+        "subject_verb_agreement/simple_test.jsonl",
+        lambda r: among(r["clean_prefix"], r["clean_answer"].strip(), [r["patch_answer"].strip()]),
+    ),
+    "crows_pairs": Source(
+        "crows_pairs/crows_pairs.csv",
+        lambda r: _pair(r["sent_more"], r["sent_less"], r["bias_type"]),
+        ("jannalu/crows_pairs_multilingual", "english", "test"),
+    ),
+    "winogender": Source("winogender/all_sentences.tsv", whole=_winogender),
+    **QUESTIONS,
+}
+
+
+def _sentiment(text: str, label: int | str) -> Doc:
+    return {
+        "query": f"Review: {text.strip()}\nSentiment:",
+        "choices": ["negative", "positive"],
+        "gold": int(label),
+    }

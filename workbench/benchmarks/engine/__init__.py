@@ -1,0 +1,1 @@
+"""Scoring requests on a Subject: batches, shared prefixes, cache, shards."""

@@ -1,0 +1,271 @@
+"""lm-evaluation-harness's `LM` over a Subject: tokenised as its own `hf` model does, scored by `Scorer`."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from lm_eval import utils
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+
+from workbench.benchmarks.engine.cache import Cache
+from workbench.benchmarks.engine.loglikelihood import Request, Row, Scorer
+from workbench.benchmarks.engine.shards import Shards
+from workbench.errors import WorkbenchError
+from workbench.subjects.spelling import bare, read, spells_ids, unspelt
+
+if TYPE_CHECKING:
+    from workbench.subjects import Subject
+
+UNSCORED = (math.nan, False)
+T = TypeVar("T")
+Key = tuple[tuple[int, ...], tuple[int, ...]]
+TOKEN_BUDGET: int | None = None  # tokens a batch; None lets the scorer choose
+GENERATION_BUDGET = 4096  # tokens a batch; decoding is bound by reading the weights, so more rows are nearly free
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch of (context, settings as text) to go on from, for at most `room` tokens."""
+
+    keys: list[Any]
+    room: int
+    settings: Any
+
+
+class SubjectLM(TemplateLM):
+    """What lm-eval asks of a model, answered by a Subject.
+
+    Attributes:
+        cache: what the model has answered before, and where its answers are kept batch by batch.
+        progress: called after every batch with the share of the current requests done; may raise to stop.
+        n_known: requests answered from the cache so far.
+        n_truncated: requests cut from the left to the model's context so far.
+        n_unspelt: pieces of text that the tokenizer cannot spell, in requests so far; `n_spoilt` requests have any.
+    """
+
+    def __init__(
+        self,
+        subject: "Subject",
+        *,
+        token_budget: int | None = None,
+        cache: Cache | None = None,
+        shards: Shards | None = None,
+    ) -> None:
+        super().__init__()
+        self.subject = subject
+        self.tokenizer: Any = subject.tokenizer
+        self.max_length = subject.n_ctx
+        self._device = subject.device
+        self.cache = cache or Cache(None)
+        self.shards = shards or Shards()
+        self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET)
+        self.progress: Callable[[float], None] = lambda fraction: None
+        self.n_truncated = 0
+        self.n_known = 0
+        self.n_unspelt = self.n_spoilt = 0
+
+    @property
+    def eot_token_id(self) -> int:
+        """The end-of-text token."""
+        return self.tokenizer.eos_token_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """What an empty context becomes: the beginning or end token, else (character models) a line break."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return token
+        return (self.tokenizer.encode("\n", add_special_tokens=False) or [0])[0]
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Fingerprint of the tokenizer in lm-eval's own request cache."""
+        return str(self.tokenizer.name_or_path).replace("/", "__")
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Token ids; a text that already begins with the beginning token gets no second one, and none gets an end."""
+        if string.startswith(self.tokenizer.decode(self.prefix_token_id)) and add_special_tokens is None:
+            add_special_tokens = False
+        chosen = bare if add_special_tokens is False else read
+        return chosen(self.tokenizer, string)
+
+    def _look_over(self, texts: list[str]) -> None:
+        """Count what of each request's text the tokenizer cannot spell.
+
+        Raises `WorkbenchError` where the model came without a tokenizer, so that it could read none of it.
+        """
+        for text in texts:
+            missing = len(unspelt(self.tokenizer, text))
+            if missing and spells_ids(self.tokenizer):
+                raise WorkbenchError(
+                    f"{self.subject.name} came without a tokenizer and cannot read a task's text; put its "
+                    "tokenizer.json, or meta.json with the stoi and itos of nanoGPT's meta.pkl, beside its weights."
+                )
+            self.n_unspelt += missing
+            self.n_spoilt += missing > 0
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
+        """(log-likelihood, greedy) of each (context, continuation); NaN where there is nothing to score."""
+        self._look_over([r.args[0] + r.args[1] for r in requests])
+        return self._loglikelihood_tokens([(r.args[:2], *self._encode(*r.args[:2])) for r in requests])
+
+    def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        if context:
+            return self._encode_pair(context, continuation)
+        tokens = self.tok_encode(continuation, add_special_tokens=False)
+        if tokens[:1] == [self.prefix_token_id]:
+            return tokens[:1], tokens[1:]
+        return [self.prefix_token_id], tokens
+
+    def key(self, context: str, continuation: str) -> Key | None:
+        """(inputs, targets) of what is to be scored; None where there is nothing, or more than the context holds."""
+        return self._key(*self._encode(context, continuation))
+
+    def _key(self, context: list[int], continuation: list[int]) -> Key | None:
+        if not continuation or len(continuation) > self.max_length:
+            return None
+        tokens = (context + continuation)[-(self.max_length + 1) :]
+        self.n_truncated += len(tokens) < len(context) + len(continuation)
+        return tuple(tokens[:-1]), tuple(continuation)
+
+    def _loglikelihood_tokens(
+        self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
+    ) -> list[tuple[float, bool]]:
+        keys = {index: self._key(context, answer) for index, (_said, context, answer) in enumerate(requests)}
+        wanted = {index: key for index, key in keys.items() if key is not None}
+        scores = self._scores(list(dict.fromkeys(wanted.values())))
+        return [scores[wanted[index]] if index in wanted else UNSCORED for index in range(len(requests))]
+
+    def _scores(self, keys: list[Key]) -> dict[Key, tuple[float, bool]]:
+        """(log-likelihood, greedy) of each (inputs, targets), from the cache where they are known."""
+        known = self.shards.of_first(lambda: self.cache.get(keys))
+        self.n_known += len(known)
+        scores: dict[Key, tuple[float, bool]] = {key: (value, greedy) for key, ((value, greedy), _) in known.items()}
+        # What this run itself has found stays in the plan: taken up again, it has the batches of an undisturbed one.
+        open_keys = [key for key in keys if key not in known or known[key][1]]
+        plan = self.scorer.plan([Request(i, *key) for i, key in enumerate(open_keys)])
+
+        def asked(batch: list[Row]) -> list[Key]:
+            return [open_keys[request.index] for row in batch for request in row.requests]
+
+        def compute(batch: list[Row]) -> dict[Key, tuple[float, bool]]:
+            return {open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()}
+
+        return self._in_rounds(plan, asked, compute, scores, count=len(keys))
+
+    def _in_rounds(
+        self,
+        batches: list[T],
+        asked: Callable[[T], list[Any]],
+        compute: Callable[[T], dict[Any, Any]],
+        known: dict[Any, Any],
+        *,
+        count: int,
+        keep: bool = True,
+    ) -> dict[Any, Any]:
+        """Answers by request, kept as they come; a batch of which all is known is not computed."""
+        answers = dict(known)
+        waiting = [batch for batch in batches if any(key not in answers for key in asked(batch))]
+        left = sum(len(asked(batch)) for batch in waiting)
+        for together in self.shards.rounds(waiting):
+            fresh = self.shards.each(together, compute)
+            if keep and self.shards.leads:
+                self.cache.put(fresh)
+            answers = fresh | answers
+            left -= sum(len(asked(batch)) for batch in together)
+            self.progress(1 - left / count)
+        return answers
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
+        """Log-likelihood of whole texts, in windows of the model's context, every token predicted once."""
+        self._look_over([r.args[0] for r in requests])
+        windows: list[tuple[Any, list[int], list[int]]] = []
+        owners: list[int] = []
+        for owner, request in enumerate(requests):
+            for window in utils.get_rolling_token_windows(
+                token_list=self.tok_encode(request.args[0]),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length,
+                context_len=1,
+            ):
+                windows.append((None, *utils.make_disjoint_window(window)))
+                owners.append(owner)
+        having = set(owners)
+        totals = [0.0 if owner in having else math.nan for owner in range(len(requests))]
+        for owner, (loglikelihood, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
+            totals[owner] += loglikelihood
+        return totals
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Text generated after each context, greedy unless the task samples, up to a stop sequence."""
+        self._look_over([r.args[0] for r in requests])
+        keys = [(tuple(self.tok_encode(r.args[0])), repr(r.args[1])) for r in requests]
+        settings = {repr(r.args[1]): r.args[1] for r in requests}
+        distinct = list(dict.fromkeys(keys))
+        texts: dict[Any, str] = {}
+        # Texts drawn at random are drawn again each time.
+        for drawn in (False, True):
+            wanted = [key for key in distinct if _samples(settings[key[1]]) == drawn]
+            known = {} if drawn else self.shards.of_first(lambda wanted=wanted: self.cache.get(wanted))
+            self.n_known += len(known)
+            found = {key: text for key, (text, _) in known.items()}
+            plan = self._generation_plan([k for k in wanted if k not in known or known[k][1]], settings)
+            texts |= self._in_rounds(
+                plan, lambda batch: batch.keys, self._generate, found, count=len(distinct), keep=not drawn
+            )
+        return [texts[key] for key in keys]
+
+    def _generation_plan(self, keys: list[Any], settings: dict[str, Any]) -> list["Prompts"]:
+        """Batches, longest contexts first."""
+        # Without position ids a model counts the padding on the left: then only equal lengths share a batch.
+        pads = "position_ids" in inspect.signature(self.subject.model.forward).parameters
+        groups: dict[tuple[str, int], list[Any]] = {}
+        for key in keys:
+            groups.setdefault((key[1], 0 if pads else len(key[0])), []).append(key)
+        found = []
+        for (which, _), members in groups.items():
+            members.sort(key=lambda key: (-len(key[0]), key[0]))
+            gen = normalize_gen_kwargs(settings[which], 256)
+            # A model with a short context still needs room for the prompt.
+            room = min(gen.pop("max_gen_toks"), self.max_length // 2)
+            budget = max(self.scorer.token_budget, GENERATION_BUDGET)
+            self.n_truncated += sum(len(context) > self.max_length - room for context, _ in members)
+            size = max(1, budget // (len(members[0][0]) + room))
+            found += [Prompts(members[start : start + size], room, gen) for start in range(0, len(members), size)]
+        return found
+
+    def _generate(self, batch: "Prompts") -> dict[Any, str]:
+        from lm_eval.models.utils_hf import stop_sequences_criteria
+
+        room, settings = batch.room, dict(batch.settings)
+        contexts = [list(context[-(self.max_length - room) :]) for context, _ in batch.keys]
+        eos = self.tokenizer.eos_token_id
+        pad = next((t for t in (self.tokenizer.pad_token_id, eos) if t is not None), 0)
+        width = max(len(context) for context in contexts)
+        ids = torch.tensor([[pad] * (width - len(c)) + c for c in contexts], device=self._device)
+        mask = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=self._device)
+        stop = handle_stop_sequences(
+            settings.pop("until", None), eos=None if eos is None else self.tokenizer.decode(eos)
+        )
+        if not settings.get("do_sample"):
+            settings = {k: v for k, v in settings.items() if k not in ("temperature", "top_p", "top_k")}
+        with torch.no_grad():
+            output = self.subject.model.generate(  # pyright: ignore[reportCallIssue]
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=room,
+                pad_token_id=pad,
+                stopping_criteria=stop_sequences_criteria(self.tokenizer, stop, width, len(contexts)),
+                **settings,
+            )
+        texts = [self.tokenizer.decode(row[width:], skip_special_tokens=True) for row in output.tolist()]
+        return {key: postprocess_generated_text(t, stop, None) for key, t in zip(batch.keys, texts, strict=True)}
+
+
+def _samples(settings: Any) -> bool:
+    """Whether a request's text is drawn at random, so that it may not be answered from the cache."""
+    return bool(settings.get("do_sample") or settings.get("temperature"))

@@ -1,0 +1,277 @@
+"""Token log-likelihoods of many requests: prefixes computed once, little padding, logits only where needed.
+
+Requests are laid out as a tree of tokens in one row: what they begin with in common stands there once, and a token
+sees its ancestors only. The result is exact for every model that takes a four-dimensional mask and position ids;
+whether one does is tried on plain calls first.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+
+from workbench.benchmarks.engine.onednn import Layout
+
+# Config entries with which a model changes its logits after the output embeddings.
+LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+FLOATS_AT_ONCE = 1 << 23
+# Config entries that bound how far a token sees; the mask of a row knows no such bound.
+REACHES = ("sliding_window", "attention_chunk_size")
+LONGEST_ROW = 2048
+LONGEST_PROBE = 256
+ATTENTION_COST = 1.5
+"""Pairs of tokens, in units of d_model, whose attention takes as long as the rest of the model on one token.
+
+Counting FLOPs it is about 6 d_model; masked attention runs at about a quarter of a matrix product's speed.
+"""
+
+
+_WORKS: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
+"""What has been found out about a model: whether rows may branch ("packed"), hidden states suffice ("hidden"), and
+its weights may be laid out ("laid out")."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sequence to score: the last `len(targets)` of the `inputs` should predict the `targets`."""
+
+    index: int
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-likelihood of a request's targets in nats, and whether greedy decoding would have produced them."""
+
+    loglikelihood: float
+    greedy: bool
+
+
+class Row:
+    """Requests, sorted by their inputs, as a tree of tokens: node i has a token, a parent and a position."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests: list[Request] = []
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.positions: list[int] = []
+        self.paths: list[list[int]] = []
+        for request in requests:
+            self.add(request, self.shared(request))
+
+    @property
+    def length(self) -> int:
+        """Tokens in the row."""
+        return len(self.tokens)
+
+    @cached_property
+    def branches(self) -> bool:
+        """Whether the row is not simply one sequence, so that it needs a mask."""
+        return any(parent != i - 1 for i, parent in enumerate(self.parents))
+
+    def shared(self, request: Request) -> int:
+        """How many of a request's first tokens stand in the row; sorted, it shares most with the last one."""
+        if not self.requests:
+            return 0
+        pairs = zip(self.requests[-1].inputs, request.inputs, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def add(self, request: Request, shared: int) -> None:
+        """Lay a request out behind the tokens it shares."""
+        path = self.paths[-1][:shared] if shared else []
+        for position in range(shared, len(request.inputs)):
+            self.parents.append(path[-1] if path else -1)
+            self.positions.append(position)
+            path.append(len(self.tokens))
+            self.tokens.append(request.inputs[position])
+        self.requests.append(request)
+        self.paths.append(path)
+
+    def seen(self) -> torch.Tensor:
+        """Which nodes each node sees, `[node, node]`: its ancestors and itself."""
+        seen = torch.zeros(self.length, self.length, dtype=torch.bool).numpy()
+        for node, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[node] = seen[parent]
+            seen[node, node] = True
+        return torch.from_numpy(seen)
+
+
+def plan(requests: Sequence[Request], limit: int, reach: int, worth: float) -> list[Row]:
+    """Rows of neighbours in lexicographic order.
+
+    Args:
+        requests: What is scored.
+        limit: No row is longer unless one request is.
+        reach: Requests longer than this stay alone.
+        worth: Pairs of tokens that may be attended in vain for every token that is not computed twice.
+    """
+    rows: list[Row] = []
+    for request in sorted(requests, key=lambda r: (r.inputs, r.targets)):
+        row, count = rows[-1] if rows else Row([]), len(request.inputs)
+        shared = row.shared(request) if count <= reach else 0
+        grown = row.length + count - shared
+        if shared and grown <= limit and shared * worth >= grown**2 - row.length**2 - count**2:
+            row.add(request, shared)
+        else:
+            rows.append(Row([request]))
+    return rows
+
+
+def batches(rows: Sequence[Row], budget: int) -> list[list[Row]]:
+    """Rows of similar length together, longest first, at most `budget` tokens a batch with its padding.
+
+    Rows that need a mask stay apart from those that do not: it would lift a sliding window from the latter.
+    """
+    result: list[list[Row]] = []
+    for row in sorted(rows, key=lambda r: (r.branches, -r.length)):
+        alike = result and result[-1][0].branches == row.branches
+        if alike and (len(result[-1]) + 1) * result[-1][0].length <= budget:
+            result[-1].append(row)
+        else:
+            result.append([row])
+    return result
+
+
+class Scorer:
+    """Scores requests under one causal language model, by the fastest way that is right for it."""
+
+    def __init__(self, model: Any, *, n_ctx: int, token_budget: int | None = None) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.row_limit = min(n_ctx, LONGEST_ROW)
+        self.reach = min(n_ctx, *(getattr(model.config, name, None) or n_ctx for name in REACHES))
+        # On a CPU larger batches leave the cache: measured on a 135 M model, 256 tokens a thread are fastest.
+        self.token_budget = token_budget or (256 * torch.get_num_threads() if self.device.type == "cpu" else 32768)
+        self.vocabulary, d_model = model.get_input_embeddings().weight.shape
+        self.worth = ATTENTION_COST * d_model
+        changes = [getattr(model.config, name, None) for name in LOGIT_CHANGES]
+        self.works = _WORKS.setdefault(model, {})
+        self.layout = Layout(model)
+        if any(change not in (None, 1, 1.0) for change in changes) or model.get_output_embeddings() is None:
+            self.works["hidden"] = False
+
+    def score(self, requests: Sequence[Request], report: Callable[[int], None]) -> dict[int, Score]:
+        """Scores by request index; `report` is told the number of requests done after every batch."""
+        scores: dict[int, Score] = {}
+        for batch in self.plan(requests):
+            scores |= self.run(batch)
+            report(len(scores))
+        return scores
+
+    def plan(self, requests: Sequence[Request]) -> list[list[Row]]:
+        """Batches of rows, the same for the same requests; tries out what the model can do the first time."""
+        rows = plan(requests, self.row_limit, self.reach, self.worth)
+        branching = [row for row in rows if row.branches]
+        if branching and not self._holds("packed", _probe(branching)):
+            rows = [Row([request]) for request in requests]
+        if rows:
+            self._holds("hidden", _probe(rows))
+            if self.layout.possible:
+                self._holds("laid out", _probe(rows))
+        budget = self.token_budget
+        if not self.works.get("hidden"):
+            budget = min(budget, max(1, 4 * FLOATS_AT_ONCE // self.vocabulary))
+        return batches(rows, budget)
+
+    def run(self, batch: Sequence[Row]) -> dict[int, Score]:
+        """The scores of one batch of `plan`, by request index."""
+        with self._laid_out(self.works.get("laid out", False)):
+            return self._run(batch, hidden=self.works["hidden"])
+
+    def _laid_out(self, wanted: bool) -> AbstractContextManager[None]:
+        return self.layout if wanted and self.layout.possible else nullcontext()
+
+    def _holds(self, way: str, row: Row) -> bool:
+        """Whether a way ("packed", "hidden", "laid out") gives what plain calls give; tried once a model, on `row`."""
+        if way not in self.works:
+            singles = [Row([r]) for r in row.requests]
+            plain = self._run(singles, hidden=False)
+            tolerance = 1e-3 if next(self.model.parameters()).dtype == torch.float32 else 0.1
+            try:
+                with self._laid_out(way == "laid out"):
+                    tried = self._run([row] if way == "packed" else singles, hidden=way == "hidden")
+            except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
+                # Models differ in how they refuse a mask or lack a base model; the plain way remains.
+                self.works[way] = False
+                return False
+            apart = [abs(tried[index].loglikelihood - score.loglikelihood) for index, score in plain.items()]
+            self.works[way] = max(apart) < tolerance * len(row.requests)
+        return self.works[way]
+
+    @torch.no_grad()
+    def _run(self, batch: Sequence[Row], *, hidden: bool) -> dict[int, Score]:
+        places: dict[tuple[int, int], int] = {}  # (row, node) of every token that predicts one
+        scored: dict[tuple[int, int], int] = {}  # (place, target): what requests share is scored once
+        counts: list[tuple[int, list[int]]] = []
+        for number, row in enumerate(batch):
+            for request, path in zip(row.requests, row.paths, strict=True):
+                nodes = path[len(path) - len(request.targets) :]
+                pairs = [
+                    (places.setdefault((number, node), len(places)), target)
+                    for node, target in zip(nodes, request.targets, strict=True)
+                ]
+                counts.append((request.index, [scored.setdefault(pair, len(scored)) for pair in pairs]))
+        rows, nodes = torch.tensor(list(places), device=self.device).T
+        inputs = self._inputs(batch)
+        if hidden:
+            states: Any = self.model.base_model(**inputs, use_cache=False)[0][rows, nodes]
+            head: Any = self.model.get_output_embeddings()
+        else:
+            states, head = self.model(**inputs, use_cache=False).logits[rows, nodes], torch.nn.Identity()
+        logprobs, hits = self._token_scores(states, head, list(scored))
+        return {index: Score(sum(logprobs[i] for i in where), all(hits[i] for i in where)) for index, where in counts}
+
+    def _token_scores(
+        self, states: torch.Tensor, head: Any, scored: list[tuple[int, int]]
+    ) -> tuple[list[float], list[bool]]:
+        """Log-probability and whether it is the greatest, of each (state, target)."""
+        state, target = torch.tensor(scored, device=self.device).T
+        logprobs = torch.empty(len(scored), dtype=torch.float64, device=self.device)
+        hits = torch.empty(len(scored), dtype=torch.bool, device=self.device)
+        step = max(1, FLOATS_AT_ONCE // self.vocabulary)
+        for start in range(0, len(states), step):
+            logits = head(states[start : start + step]).float()
+            here = ((state >= start) & (state < start + step)).nonzero()[:, 0]
+            at = state[here] - start
+            chosen = logits[at, target[here]]
+            greatest = logits.amax(-1)
+            hits[here] = chosen == greatest[at]
+            # In place: a second array of this size costs more than what is computed on it.
+            normaliser = greatest + logits.sub_(greatest[:, None]).exp_().sum(-1).log()
+            logprobs[here] = (chosen - normaliser[at]).double()
+        return logprobs.tolist(), hits.tolist()
+
+    def _inputs(self, batch: Sequence[Row]) -> dict[str, torch.Tensor]:
+        """Token ids padded on the right and, where a row branches, position ids and the additive mask."""
+        width = max(row.length for row in batch)
+        ids = torch.zeros(len(batch), width, dtype=torch.long)
+        positions = torch.zeros_like(ids)
+        for number, row in enumerate(batch):
+            ids[number, : row.length] = torch.tensor(row.tokens)
+            positions[number, : row.length] = torch.tensor(row.positions)
+        if not any(row.branches for row in batch):
+            return {"input_ids": ids.to(self.device)}
+        seen = torch.eye(width, dtype=torch.bool).repeat(len(batch), 1, 1)
+        for number, row in enumerate(batch):
+            seen[number, : row.length, : row.length] = row.seen()
+        dtype = next(self.model.parameters()).dtype
+        mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+        return {
+            "input_ids": ids.to(self.device),
+            "position_ids": positions.to(self.device),
+            "attention_mask": mask[:, None].to(self.device),
+        }
+
+
+def _probe(rows: Sequence[Row]) -> Row:
+    """A row that is cheap to try out: of those that branch a pair of requests that do, else one request."""
+    row = min(rows, key=lambda r: (r.length > LONGEST_PROBE, abs(r.length - LONGEST_PROBE)))
+    pairs = (Row(row.requests[i : i + 2]) for i in range(len(row.requests) - 1))
+    return next((pair for pair in pairs if pair.branches), Row(row.requests[:1]))

@@ -1,0 +1,57 @@
+"""The command line: each command a thin call into the API, `--json` for one document on standard output."""
+
+import sys
+
+import typer
+
+from workbench.cli import causal, changes, evaluation, house, reading, recipes, training
+from workbench.cli.terminal import err, plain
+from workbench.errors import WorkbenchError
+
+app = typer.Typer(
+    name="workbench",
+    help="Train, load, benchmark, look inside, change and compare small GPT models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one sentence and exit code 2."""
+    try:
+        app()
+    except WorkbenchError as error:
+        err.print(f"[red]error:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+
+for command in (
+    house.models,
+    training.train,
+    reading.attention,
+    reading.heads,
+    changes.compare,
+    house.export,
+    house.runs,
+    training.dynamics,
+    house.doctor,
+    house.bench,
+    house.families,
+    causal.patch,
+    causal.probe,
+    causal.needs,
+    causal.ablate,
+    causal.circuit,
+    causal.linear,
+    reading.attribution,
+    reading.lens,
+    reading.inputs,
+    changes.locate,
+    changes.transplant,
+    changes.report,
+):
+    app.command()(command)
+app.command("app")(house.serve_app)
+app.command("eval")(evaluation.evaluate)
+app.add_typer(recipes.app, name="recipe")

@@ -1,0 +1,47 @@
+"""A run in the foreground of a terminal: its bar, and what it says when it is stopped before its end."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from workbench.cli.terminal import Shown, err, plain
+from workbench.store import Run, Stopped, Store, Tracker
+from workbench.store.signals import sigterm_ends
+from workbench.store.tracker import Terminated
+
+SIGINT_CODE, SIGTERM_CODE = 130, 143
+"""What a shell expects of a process that ended by Ctrl-C, or by SIGTERM."""
+
+
+def in_foreground(run: Run, store: Store, work: Callable[[Tracker], dict[str, Any] | None], report: Any) -> Run:
+    """The run once `work` is done; stopped by Ctrl-C or SIGTERM the process ends and says how to go on.
+
+    Args:
+        run: A queued run.
+        store: Where it is kept.
+        work: Does it, given a tracker that also moves the bar.
+        report: The bar.
+    """
+    try:
+        with store.running(store.begin(run.id)) as tracker, sigterm_ends(tracker):
+            tracker.result = work(Shown(tracker, report))  # pyright: ignore[reportArgumentType]
+    except (KeyboardInterrupt, Stopped) as error:
+        _stopped(store.get(run.id), error)
+    return store.get(run.id)
+
+
+def _stopped(run: Run, error: BaseException) -> NoReturn:
+    command = "eval" if run.kind == "eval" else "train"
+    how = f"Go on with: workbench {command} --resume {run.id}"
+    err.print(f"Stopped at {run.progress:.0%}. {plain(what_it_kept(run))} {how}", highlight=False, soft_wrap=True)
+    sys.exit(SIGTERM_CODE if isinstance(error, Terminated) else SIGINT_CODE)
+
+
+def what_it_kept(run: Run) -> str:
+    """In a sentence what a run that was cut short need not do again."""
+    if run.kind == "eval":
+        return f"What was scored is kept in {run.folder}."
+    steps = list(run.checkpoints)
+    if not steps:
+        return "There is no checkpoint yet, so it begins anew."
+    return f"Kept is the checkpoint of step {steps[-1]:,} in {run.checkpoints[steps[-1]]}."

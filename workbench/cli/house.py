@@ -1,0 +1,118 @@
+"""Commands about the workbench itself: models, export, runs, doctor, bench, app."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from workbench.cli import causal as causal
+from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.errors import WorkbenchError
+
+
+def serve_app(
+    port: Annotated[int, typer.Option(help="Port of the pages.")] = 8501,
+    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
+) -> None:
+    """Serve the pages and print their URL."""
+    from workbench.ui.server import serve
+
+    out.print(f"Workbench {version('gpt-workbench')} at [bold]http://{host}:{port}[/]  (stop with Ctrl-C)")
+    serve(host, port)
+
+
+def models(as_json: Json = False) -> None:
+    """List what can be loaded without the network."""
+    from workbench.subjects import available
+
+    found = [{"name": a.name, "kind": a.kind, "path": str(a.path)} for a in available()]
+    show(found, as_json, title="Models")
+
+
+def export(
+    model: Model,
+    target: Annotated[Path, typer.Argument(help="The folder or .gguf file to write; it must not exist yet.")],
+    form: Annotated[
+        str, typer.Option(help="transformers (any program reads it), workbench (our own class), or gguf.")
+    ] = "",
+    half: Annotated[bool, typer.Option(help="Store the weights in float16, half the size.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a model for other programs: a transformers folder with card, or one GGUF file."""
+    from workbench.subjects import load
+    from workbench.subjects.export import export as write
+
+    subject = load(model)
+    chosen = form or ("gguf" if target.suffix == ".gguf" else "transformers")
+    path = write(subject, target, form=chosen, half=half)
+    row = {"model": subject.name, "written": str(path), "form": chosen, "sha256": load(path).hash}
+    show([row], as_json, title="Exported")
+
+
+def runs(
+    kind: Annotated[str | None, typer.Option(help="train, finetune or eval.")] = None,
+    cancel: Annotated[str | None, typer.Option(help="Cancel this run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first; or cancel one."""
+    from dataclasses import asdict
+
+    from workbench.store import Store, jobs
+
+    if cancel is not None:
+        jobs.cancel(cancel)
+    found = [asdict(run) for run in Store().list(kind)]
+    show(found, as_json, title="Runs", columns=("id", "kind", "title", "status", "progress", "message"))
+
+
+def doctor(as_json: Json = False) -> None:
+    """Check this machine: device, folders, background work, network."""
+    from workbench.cli.doctor import checks
+
+    found = checks()
+    show(found, as_json, title="Doctor")
+    if not all(row["ok"] for row in found):
+        raise typer.Exit(1)
+
+
+def families(
+    name: Annotated[list[str] | None, typer.Argument(help="Only these model types, such as opt or falcon.")] = None,
+    file: Annotated[Path | None, typer.Option("--out", help="Write the table here, as Markdown.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Which reading works on which family of models, tried on a tiny random model of each (all: half an hour)."""
+    from dataclasses import asdict
+
+    from workbench.speed.families import markdown, measure
+    from workbench.subjects import zoo
+
+    if unknown := [n for n in name or [] if n not in zoo.families()]:
+        raise WorkbenchError(f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt.")
+    found = []
+    with bar(as_json) as report:
+        for done, each in enumerate(wanted := name or zoo.families()):
+            report(done / len(wanted), each)
+            found.append(measure(each))
+    if file is not None:
+        file.write_text(markdown(found), encoding="utf-8")
+    if as_json:
+        print_json([asdict(family) for family in found])
+    elif file is not None:
+        out.print(f"Wrote {file}")
+    else:
+        show([{"family": f.name, "loads": f.loads or "yes", **f.outcome} for f in found], False, title="Families")
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="attention, patching, eval or training")],
+    as_json: Json = False,
+) -> None:
+    """Measure ours against a reference in one process: ratio and exactness."""
+    from workbench.speed.run import run
+
+    found = run(name, progress=lambda message: err.print(plain(message)))
+    if as_json:
+        print_json(found)
+    else:
+        show(found["rows"], False, title=f"{name}, {found['machine']}")

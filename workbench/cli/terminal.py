@@ -1,0 +1,119 @@
+"""What the terminal shows: tables, one JSON document, a progress bar; and the options that many commands share."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from workbench.errors import WorkbenchError
+
+out, err = Console(), Console(stderr=True)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Model = Annotated[str, typer.Argument(help="A bundled name, folder, .gguf file, Hugging Face id, run:ID or edit:NAME.")]
+
+
+class Shown:
+    """A run's tracker that also moves a progress bar."""
+
+    def __init__(self, tracker: Any, report: Any):
+        self._tracker, self._report = tracker, report
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Tell both how far the work is."""
+        self._report(fraction, message)
+        self._tracker.progress(fraction, message)
+
+
+def check_out(path: Path | None) -> None:
+    """Look before any work whether a file can be written where `--out` names one.
+
+    Raises:
+        WorkbenchError: its folder is missing or may not be written to, or it is a folder itself.
+    """
+    if path is None:
+        return
+    path, folder = path.expanduser(), path.expanduser().absolute().parent
+    if path.is_dir():
+        raise WorkbenchError(f"--out {path} is a folder; name a file in it, such as {path / 'result.html'}.")
+    if not folder.is_dir():
+        raise WorkbenchError(f"--out {path}: there is no folder {folder}; make it first, or name another place.")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise WorkbenchError(f"--out {path} may not be written; name another place.")
+
+
+@contextmanager
+def bar(quiet: bool) -> Iterator[Any]:
+    """A Rich progress bar on standard error; `report(fraction, message)` moves it."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as shown:
+        task = shown.add_task("", total=1.0)
+        yield lambda fraction, message="": shown.update(task, completed=fraction, description=plain(message))
+
+
+def show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()) -> None:
+    """Rows as a table with a title, or as JSON."""
+    if as_json:
+        print_json(rows)
+        return
+    names = columns or tuple(rows[0]) if rows else columns
+    table = Table(title=plain(title), title_justify="left")
+    for name in names:
+        table.add_column(str(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    out.print(table if rows else f"{title}: none")
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return "" if value is None else plain(str(value))
+
+
+def plain(text: str) -> str:
+    """Text that Rich prints as it is."""
+    return text.replace("[", r"\[")
+
+
+def warn(sentences: Iterable[str]) -> None:
+    """What a result says of how its prompt was read, on the error stream."""
+    for sentence in sentences:
+        err.print(plain(sentence))
+
+
+def print_json(value: Any) -> None:
+    """One document; what is not a number in JSON (NaN, infinity) becomes null."""
+
+    def clean(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {str(k): clean(v) for k, v in x.items()}
+        if isinstance(x, list | tuple):
+            return [clean(v) for v in x]
+        if hasattr(x, "item"):
+            x = x.item()
+        if isinstance(x, float) and not math.isfinite(x):
+            return None
+        return x if isinstance(x, str | int | float | bool | None) else str(x)
+
+    sys.stdout.write(json.dumps(clean(value), ensure_ascii=False) + os.linesep)
+
+
+Limit = Annotated[int | None, typer.Option(help="At most this many items a task.")]

@@ -1,0 +1,1 @@
+"""Where a change lives: parts of one model put into the other."""

@@ -1,0 +1,252 @@
+"""Where in the computation does a fine-tuning gain come in? Activations of one model are put into the other's run.
+
+Both models read the same question with its right answer. One activation of the one, at one layer and some positions,
+replaces the other's, and what follows is computed by the other's weights; all such runs of a question travel in one
+packed pass. Questions differ in length, so positions are named: the first, the last ones counted from the question's
+end, the middle (all between, together), the answer's own tokens, and all at once.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.comparison.location.hybrids import SIDES, other
+from workbench.comparison.matching import need
+from workbench.comparison.measures import Measure, measure_of
+from workbench.errors import WorkbenchError
+from workbench.interp.engine.branches import Branches, Edit, Recording
+from workbench.interp.engine.packed import PackedEngine, engine
+from workbench.interp.engine.sweep import split
+from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
+from workbench.statistics import Difference, gain_shares, paired_difference
+from workbench.subjects import Subject, SubjectOrName, load
+
+SITES = {
+    "resid_pre": "the stream before a layer",
+    "attn_out": "what attention adds to the stream",
+    "mlp_out": "what the MLP adds to the stream",
+}
+
+
+@dataclass(frozen=True)
+class Carried(Record):
+    """What of the gain activations carry, over `n` questions; the metric is the right answer's log-likelihood (nats).
+
+    - `layers`, `columns`: labels of the map's axes; `ends`: the two models' own values, `[n]`
+    - `values`: by what they were brought into ("base", "tuned"): `[n, layer, column]`
+    - `share`, `low`, `high`, `p`: likewise `[layer, column]`, as in `statistics.gain_shares`
+    """
+
+    base: str
+    tuned: str
+    base_sha256: str
+    tuned_sha256: str
+    measure: str
+    site: str
+    layers: list[str]
+    columns: list[str]
+    n: int
+    seed: int
+    ends: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
+    share: dict[str, np.ndarray]
+    low: dict[str, np.ndarray]
+    high: dict[str, np.ndarray]
+    p: dict[str, np.ndarray]
+    seconds: float
+    notes: list[str] = field(default_factory=list)
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        gain = self.gain
+        words = f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nats"
+        return f"{self.measure}, {self.site}: tuned less base {words}"
+
+    @property
+    def gain(self) -> Difference:
+        """Tuned less base, with the paired 95 % interval."""
+        return paired_difference(self.ends["base"], self.ends["tuned"], seed=self.seed)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a cell and direction."""
+        rows = []
+        for into in SIDES:
+            maps = {name: getattr(self, name)[into] for name in ("share", "low", "high", "p")}
+            value = self.values[into].mean(0)
+            for (i, j), mean in np.ndenumerate(value):
+                cell = {name: float(found[i, j]) for name, found in maps.items()}
+                rows.append({"into": into, "layer": self.layers[i], "position": self.columns[j], "value": mean, **cell})
+        return pd.DataFrame(rows).assign(n=self.n)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-able record."""
+        return {**super().to_dict(), "gain": vars(self.gain), "cells": self.to_frame().to_dict("records")}
+
+
+@public("base", "tuned", loads=True)
+@own_modes
+def locate_activations(
+    base: SubjectOrName,
+    tuned: SubjectOrName,
+    on: str | Measure,
+    *,
+    n: int = 12,
+    site: str = "resid_pre",
+    last: int = 6,
+    seed: int = 0,
+    progress: Callable[[float, str], None] | None = None,
+) -> Carried:
+    """Put activations of one model into the other's runs, both ways, at every layer and named position.
+
+    Args:
+        base: The model before.
+        tuned: The model after: as many layers, as wide, the same tokenizer.
+        on: A benchmark task such as "clinc150", or "probe:NAME".
+        n: Questions.
+        site: One of `SITES`.
+        last: How many positions at the question's end stand alone.
+        seed: Of the questions and the bootstrap.
+        progress: Called with the share done and a word about it.
+
+    Raises `WorkbenchError` for models that do not fit each other or that the packed engine cannot run.
+    """
+    if site not in SITES:
+        raise WorkbenchError(f"The site is {site!r}; choose one of {', '.join(SITES)}.")
+    if last < 1:
+        raise WorkbenchError(f"last is {last}; at least the last position stands alone.")
+    began = time.perf_counter()
+    subjects = dict(zip(SIDES, (load(base), load(tuned)), strict=True))
+    first, second = subjects.values()
+    need(first, second, "layers")
+    measure = on if isinstance(on, Measure) else measure_of(first, on, n=n, seed=seed)
+    questions = measure.questions()
+    last = max(1, min(last, min(len(prompt) for prompt, _ in questions) - 2))
+    engines = {side: engine(subject) for side, subject in subjects.items()}
+    ends: dict[str, list[float]] = {side: [] for side in SIDES}
+    values: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
+    for i, (prompt, answer) in enumerate(questions):
+        ids = torch.tensor([[*prompt, *answer[:-1]]], device=first.device)
+        runs = {side: packed.record(ids) for side, packed in engines.items()}
+        for into in SIDES:
+            read = _Reader(engines[into], runs[into], prompt, answer)
+            ends[into].append(read.own())
+            values[into].append(_map(read, runs[other(into)], site, last))
+        if progress is not None:
+            progress((i + 1) / len(questions), f"question {i + 1} of {len(questions)}")
+    return _result(subjects, measure, site, last, seed, ends, values, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """A run that is patched, and how the answer is read from its last positions."""
+
+    packed: PackedEngine
+    run: Recording
+    prompt: list[int]
+    answer: list[int]
+
+    def own(self) -> float:
+        """The unpatched run's log-likelihood of the answer."""
+        return float(self.of(self.run.resid[-1][0, -len(self.answer) :][None])[0])
+
+    def of(self, stream: Float[Tensor, "n answer d_model"]) -> Float[np.ndarray, " n"]:
+        """The answer's log-likelihood from the last positions' stream, before the final norm."""
+        logs = self.packed.logits(stream.flatten(0, 1)).float().log_softmax(-1)
+        targets = torch.tensor(self.answer, device=logs.device).repeat(len(stream))
+        found = logs.gather(-1, targets[:, None])[:, 0].double()
+        return found.unflatten(0, (len(stream), -1)).sum(-1).cpu().numpy()
+
+
+def _groups(n_prompt: int, n_pos: int, last: int) -> list[list[int]]:
+    """The positions of every column; an answer of one token has none of its own in the run."""
+    ends = [[n_prompt - i] for i in range(last, 0, -1)]
+    return [[0], list(range(1, n_prompt - last)), *ends, list(range(n_prompt, n_pos)), list(range(n_pos))]
+
+
+def _columns(last: int) -> list[str]:
+    return ["first", "middle", *(f"-{i}" for i in range(last, 0, -1)), "answer", "all"]
+
+
+def _map(read: _Reader, source: Recording, site: str, last: int) -> Float[np.ndarray, "layer column"]:
+    """All cells of one question in as few packed passes as memory allows."""
+    run, n_layers = read.run, len(read.packed.layers)
+    rows = n_layers + 1 if site == "resid_pre" else n_layers
+    groups = _groups(len(read.prompt), run.resid[0].shape[1], last)
+    found = np.full((rows, len(groups)), read.own())
+    branches = [
+        _branch(run, source, site, layer, group, (layer, column))
+        for layer in range(rows)
+        for column, group in enumerate(groups)
+        if group
+    ]
+    k = len(read.answer)
+    for chunk in split(branches, run, 1.0):
+        for branch, finals in read.packed.carry(run, 0, chunk, last=k):
+            kept = run.resid[-1][:, run.resid[-1].shape[1] - k : branch.pos]  # before the patch nothing changes
+            found[branch.key] = read.of(torch.cat([kept, finals], 1) if finals.shape[1] < k else finals)[0]
+    return found
+
+
+def _branch(run: Recording, source: Recording, site: str, layer: int, group: list[int], key: Any) -> Branches:
+    start, at = group[0], torch.tensor(group, device=run.resid[0].device)
+    if site != "resid_pre":
+        edit = Edit(layer, site, at, getattr(source, site)[layer][:, at])
+        return Branches(layer, start, 1, lambda: run.resid[layer][:, start:], key, [edit])
+
+    def rows() -> Tensor:
+        stream = run.resid[layer][:, start:].clone()
+        stream[:, at - start] = source.resid[layer][:, at]
+        return stream
+
+    return Branches(layer, start, 1, rows, key)
+
+
+def _result(
+    subjects: dict[str, Subject],
+    measure: Measure,
+    site: str,
+    last: int,
+    seed: int,
+    ends: dict[str, list[float]],
+    values: dict[str, list[np.ndarray]],
+    seconds: float,
+) -> Carried:
+    base, tuned = subjects.values()
+    own = {side: np.array(found) for side, found in ends.items()}
+    maps = {side: np.stack(found) for side, found in values.items()}
+    cells = {}
+    for into in SIDES:
+        shape = maps[into].shape[1:]
+        found = gain_shares(maps[into].reshape(len(own[into]), -1).T, own[into], own[other(into)], seed=seed)
+        cells[into] = [x.reshape(shape) for x in (found.mean, found.low, found.high, found.p)]
+    n_rows = next(iter(maps.values())).shape[1]
+    names = [f"L{i}" for i in range(base.card.n_layers)] + ["out"] * (n_rows > base.card.n_layers)
+    share, low, high, p = ({into: cells[into][i] for into in SIDES} for i in range(4))
+    return Carried(
+        base=base.name,
+        tuned=tuned.name,
+        base_sha256=base.hash,
+        tuned_sha256=tuned.hash,
+        measure=measure.name,
+        site=site,
+        layers=names,
+        columns=_columns(last),
+        n=len(own["base"]),
+        seed=seed,
+        ends=own,
+        values=maps,
+        share=share,
+        low=low,
+        high=high,
+        p=p,
+        seconds=seconds,
+    )

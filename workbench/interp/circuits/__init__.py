@@ -1,0 +1,1 @@
+"""Which edges between parts carry an answer."""

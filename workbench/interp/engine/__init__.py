@@ -1,0 +1,1 @@
+"""The packed patching engine: sites, sources, metrics and sweeps."""

@@ -1,0 +1,1 @@
+"""Models with parts taken out, steered, or changed."""

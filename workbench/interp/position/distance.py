@@ -1,0 +1,88 @@
+"""How far back each head attends."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from workbench.errors import WorkbenchError
+from workbench.interp.patterns.attention import each_pattern
+from workbench.interp.patterns.heads import beginning, repeated_tokens
+from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
+from workbench.statistics import mean_interval
+from workbench.subjects import SubjectOrName
+
+
+@dataclass(frozen=True)
+class Distances(Record):
+    """Mean attention by distance: `mean`, `low`, `high` are `[layer, head, distance]`, 95 % over `n` sequences.
+
+    Distance d is `query - key`; the mean runs over all queries that have a key so far back. The first key is left
+    out, since many heads park attention there whatever its distance.
+    """
+
+    subject: str
+    text: str
+    mean: Float[np.ndarray, "layer head distance"]
+    low: Float[np.ndarray, "layer head distance"]
+    high: Float[np.ndarray, "layer head distance"]
+    n: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a head and distance: mean attention with `low` and `high`."""
+        layer, head, distance = (i.ravel() for i in np.indices(self.mean.shape))
+        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "distance": distance}
+        ends = {"mean": self.mean, "low": self.low, "high": self.high}
+        return pd.DataFrame({**columns, **{name: values.ravel() for name, values in ends.items()}})
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        layer, head, distance = np.unravel_index(self.mean.argmax(), self.mean.shape)
+        return f"on {self.text}: most attention {self.mean.max():.3f} (L{layer}H{head}, {distance} back)"
+
+
+@public("subject")
+@own_modes
+def attention_by_distance(
+    subject: SubjectOrName,
+    *,
+    texts: Sequence[str] | None = None,
+    n: int = 8,
+    length: int = 64,
+    max_distance: int = 32,
+    seed: int = 0,
+) -> Distances:
+    """How much each head attends to the token d back, on random tokens (position alone) or on `texts`.
+
+    Texts are cut to a common length; those of fewer than `length` tokens are left out.
+    Raises `WorkbenchError` when none is long enough.
+    """
+    length = min(length, subject.n_ctx - 1)
+    if texts is None:
+        ids = repeated_tokens(subject, n, length, seed)[:, :length]
+    else:
+        rows = [beginning(subject, t, length)[0] for t in texts]
+        rows = [row for row in rows if len(row) >= length]
+        if not rows:
+            raise WorkbenchError(
+                f"No text has {length} tokens for {subject.name}; give longer ones or a smaller length."
+            )
+        ids = torch.stack(rows)
+    n_distances = min(max_distance, length - 2)
+    shape = (len(ids), subject.card.n_layers, subject.card.n_heads, n_distances)
+    samples = np.zeros(shape)
+
+    def look(layer: int, pattern: Tensor) -> None:
+        seen = pattern[..., 1:, 1:]
+        for d in range(n_distances):
+            samples[:, layer, :, d] = seen.diagonal(-d, -2, -1).mean(-1).cpu().numpy()
+
+    each_pattern(subject, ids, look)
+    mean, low, high = mean_interval(samples)
+    return Distances(subject.name, "random tokens" if texts is None else "text", mean, low, high, len(ids))

@@ -1,0 +1,98 @@
+"""Models side by side by their position encoding: loss, extrapolation, distance kernels, kinds of heads."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from workbench.errors import WorkbenchError
+from workbench.interp.patterns.catalogue import RULES, HeadCatalogue, head_catalogue
+from workbench.interp.position.distance import Distances, attention_by_distance
+from workbench.interp.position.loss import PositionLoss, loss_by_position
+from workbench.modes import own_modes
+from workbench.public import public
+from workbench.records import Record
+from workbench.subjects import SubjectOrName
+
+
+@dataclass(frozen=True)
+class EncodingRow:
+    """One model of the study: its loss by position, its heads' attention by distance, its catalogue."""
+
+    name: str
+    positions: str
+    n_ctx: int
+    loss: PositionLoss
+    distances: Distances
+    heads: HeadCatalogue
+
+
+@dataclass(frozen=True)
+class EncodingStudy(Record):
+    """Models measured alike, in the order given."""
+
+    rows: list[EncodingRow]
+
+    def model_hashes(self) -> dict[str, str]:
+        """The sha256 of each model, by its name."""
+        return {name: sha256 for row in self.rows for name, sha256 in row.heads.model_hashes().items()}
+
+    def headline(self) -> str:
+        """What was found, in a few words."""
+        return "; ".join(f"{row.name} {row.loss.inside():.3f} nats a token" for row in self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a model: losses in nats inside and beyond the context, the best heads, how many have each label."""
+        table = []
+        for row in self.rows:
+            shape = row.heads.mean["copying"].shape
+            given = Counter(x for i in range(shape[0]) for j in range(shape[1]) for x in row.heads.labels(i, j))
+            best = {f"most {score.removesuffix('_score').replace('_', ' ')}": self._best(row, score) for score in BEST}
+            table.append(
+                {
+                    "model": row.name,
+                    "encoding": row.positions,
+                    "context": row.n_ctx,
+                    "loss": row.loss.inside(),
+                    "loss beyond": row.loss.beyond(),
+                    **best,
+                    "positional share": float(row.heads.mean["positional_share"].mean()),
+                    **{rule.label: given[rule.label] for rule in RULES},
+                }
+            )
+        return pd.DataFrame(table)
+
+    @staticmethod
+    def _best(row: EncodingRow, score: str) -> str:
+        name, value = row.heads.scores.best(score)
+        return f"{name} {value:.2f}"
+
+
+BEST = ("previous_token_score", "induction_score")
+
+
+@public("subjects")
+@own_modes
+def encoding_study(
+    subjects: Sequence[SubjectOrName], texts: Sequence[str], *, n: int = 8, reach: float = 2.0
+) -> EncodingStudy:
+    """Measure each model alike, on `texts` and on random tokens.
+
+    Raises `WorkbenchError` for no model, and as its parts do.
+    """
+    if not subjects:
+        raise WorkbenchError("The study needs at least one model; choose some.")
+    rows = []
+    for subject in subjects:
+        rows.append(
+            EncodingRow(
+                subject.name,
+                subject.card.positions,
+                subject.n_ctx,
+                loss_by_position(subject, texts, reach=reach),
+                attention_by_distance(subject, n=n),
+                head_catalogue(subject, n=n),
+            )
+        )
+    return EncodingStudy(rows)

@@ -1,0 +1,1 @@
+"""Prompt pairs, and probes that make many of them."""

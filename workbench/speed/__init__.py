@@ -1,0 +1,1 @@
+"""Measuring ours against references: ratio and exactness."""

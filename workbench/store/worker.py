@@ -1,0 +1,73 @@
+"""The process behind a background run: `python -m workbench.store.worker RUN_ID`, which the store's jobs start."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.store import Stopped, Store, Tracker
+from workbench.store.jobs import KINDS
+from workbench.store.signals import sigterm_ends
+
+Job = Callable[[dict[str, Any], Tracker], dict[str, Any] | None]
+
+
+def main(run_id: str) -> int:
+    """Executes one run and writes down how it ended; 0 when it is done."""
+    _step_back()
+    store = Store()
+    try:
+        run = store.begin(run_id)
+        with store.running(run) as tracker, sigterm_ends(tracker):
+            tracker.result = _job(run.kind)(run.config, tracker) or tracker.result
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to write it down
+    except (Exception, Stopped):  # the store and the log hold it by now
+        return 1
+    return 0
+
+
+def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
+    """A job that checks whether background work works at all.
+
+    Args:
+        config: `seconds` to last (1), and whether to `obey` a request to stop (true).
+        tracker: Told the progress and the seconds passed, every 50 ms.
+    """
+    seconds, obey = float(config.get("seconds", 1.0)), bool(config.get("obey", True))
+    start, steps = time.monotonic(), 0
+    while (passed := time.monotonic() - start) < seconds:
+        try:
+            tracker.progress(passed / seconds, f"{passed:.1f} of {seconds:g} s")
+        except Stopped:
+            if obey:
+                raise
+        tracker.log(steps, passed=passed)
+        steps += 1
+        time.sleep(min(0.05, seconds))
+    return {"seconds": passed, "steps": steps}
+
+
+def _job(kind: str) -> Job:
+    if kind not in KINDS:
+        raise WorkbenchError(f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
+    module, _, name = KINDS[kind].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _step_back() -> None:
+    """The app and its user come first. Linux weighs sessions, not processes, so the session steps back too."""
+    os.nice(5)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("10")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m workbench.store.worker RUN_ID")
+    sys.exit(main(sys.argv[1]))

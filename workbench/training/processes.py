@@ -1,0 +1,38 @@
+"""Several processes, one run: the first records it, the others work along and write nothing.
+
+`torchrun --nproc-per-node 2 -m workbench train RECIPE` (or `accelerate launch`) starts the same command in each.
+"""
+
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from workbench.store import Store, Tracker
+from workbench.store.followers import Silent, several
+
+
+def lead(tracker: Tracker) -> Tracker:
+    """Tell the other processes, if there are any, which run this is."""
+    if several():
+        _state()
+        broadcast_object_list([tracker.run_id])
+    return tracker
+
+
+def follow(store: Store) -> None:
+    """Do this process's share of the run that the first process names."""
+    from workbench.training.recipe import Recipe
+    from workbench.training.start import runner
+
+    _state()
+    told: list[Any] = [None]
+    broadcast_object_list(told)
+    run = store.get(told[0])
+    runner(Recipe.from_dict(run.config))(run.config, Silent(run.folder))
+
+
+def _state() -> PartialState:
+    import torch
+
+    return PartialState(cpu=not torch.cuda.is_available())

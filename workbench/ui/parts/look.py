@@ -1,0 +1,46 @@
+"""Attention read once for all sessions: shared by the Attention page, Home and the warm-up."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import streamlit as st
+
+from workbench.ui.parts.models import alone
+
+if TYPE_CHECKING:
+    from workbench.figures.attention import Atlas
+    from workbench.interp.patterns.attention import Attention
+    from workbench.interp.patterns.prompt_scores import PromptScores
+    from workbench.subjects import Subject
+
+PROMPT = (
+    "When Mary and John went to the store, John gave a drink to Mary. "
+    "When Mary and John went to the store, John gave a drink to"
+)
+"""The default: everything in it happens twice, so heads that look for repetition have something to find."""
+
+
+class Look(NamedTuple):
+    """A prompt's attention, its scores, and the picture of all heads."""
+
+    found: "Attention"
+    scores: "PromptScores"
+    image: "Atlas"
+
+
+def look(subject: "Subject", prompt: str) -> Look:
+    """The attention of every head; at most one prompt at a time for each Subject."""
+    return _look(subject.hash, prompt, subject)
+
+
+@st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
+def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
+    from workbench.figures.attention import AtlasPainter
+    from workbench.interp.patterns.prompt_scores import scored_attention
+
+    n_layers, n_heads, n_pos = _subject.card.n_layers, _subject.card.n_heads, _subject.encode(prompt).shape[1]
+    painter = AtlasPainter(n_layers, n_heads, n_pos)
+    with alone(sha256):
+        found, scores = scored_attention(
+            _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
+        )
+    return Look(found, scores, painter.finish())

@@ -1,0 +1,124 @@
+"""Choosing and loading Subjects on a page: one cache for all pages, the choice in the URL."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from workbench.ui.parts.notices import note
+
+if TYPE_CHECKING:
+    from workbench.subjects import Subject
+
+KEPT = 4
+"""Subjects kept in memory at once."""
+
+
+def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
+    """The named Subject, loaded once for all sessions. Never change what it returns.
+
+    A run without a step means its newest checkpoint, so the cache is told which one that is. Files that changed since
+    are read anew. `seq2seq` as in `load`.
+    """
+    from workbench.subjects import resolve, stamp
+
+    _ask_before_a_download(name)
+    exact = resolve(name)
+    return _load(exact, seq2seq, stamp(exact))
+
+
+def _ask_before_a_download(name: str) -> None:
+    """Stop the page at a model that would have to be fetched, until a button is pressed: a link may name anything."""
+    from workbench.subjects.load import is_remote
+
+    wanted = st.session_state.setdefault("models to fetch", set())
+    if name in wanted or get_script_run_ctx(suppress_warning=True) is None or not is_remote(name):
+        return
+    note(f"{name} is not on this machine; it would be downloaded from Hugging Face.")
+    if not st.button("Download it", key=f"fetch {name}", icon=":material/download:"):
+        st.stop()
+    wanted.add(name)
+
+
+@st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
+def _load(name: str, seq2seq: bool, stamp: str) -> "Subject":
+    from workbench.subjects import load
+
+    return load(name, seq2seq=seq2seq)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def alone(sha256: str) -> threading.RLock:
+    """The lock to hold while looking inside the Subject with this hash.
+
+    Sessions share a Subject, and hooks that one of them hangs on its bridge would fire in another's run.
+    """
+    return threading.RLock()
+
+
+@contextmanager
+def both_alone(base: "Subject", tuned: "Subject") -> Iterator[None]:
+    """Both locks, always in one order, so that two sessions cannot wait for each other."""
+    first, second = sorted((base.hash, tuned.hash))
+    with alone(first), alone(second):
+        yield
+
+
+def choices(*, seq2seq: bool = False) -> list[str]:
+    """Names that `load` takes, for a select box; with `seq2seq` also encoder-decoder models."""
+    from workbench.subjects import available
+
+    return [found.name for found in available() if seq2seq or found.kind != "seq2seq"]
+
+
+def pick_subject(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> "Subject":
+    """A select box over what can be loaded (paths and Hugging Face ids may be typed), and the Subject.
+
+    The choice is in the URL under `key`.
+    """
+    return cached_load(pick_name(label, key=key, default=default))
+
+
+def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False) -> str:
+    """The select box alone: the chosen name."""
+    options = choices(seq2seq=seq2seq)
+    asked = st.session_state.get(key) or st.query_params.get(key)
+    options = [*(name for name in (asked, default) if name and name not in options), *options]
+    name = st.selectbox(
+        label,
+        options,
+        index=options.index(default) if default in options else 0,
+        key=key,
+        bind="query-params",
+        accept_new_options=True,
+        help="A bundled model, a file below WORKBENCH_MODELS, a run; or type a folder, a .gguf file or a "
+        "Hugging Face id.",
+    )
+    return str(name)
+
+
+def pick_two() -> tuple[str, str]:
+    """Base and tuned, the one's parent or child offered for the other; below them the known relatives, to take."""
+    from workbench.comparison.lineage import lineage_pair, relatives
+
+    given = {key: st.query_params.get(key) for key in ("base", "tuned")}
+    if sum(map(bool, given.values())) == 1:  # the widgets' defaults stay the same ones, which the URL leaves out
+        pair = dict(zip(given, lineage_pair(str(given["tuned"] or given["base"])), strict=True))
+        st.session_state.setdefault(*next(item for item in pair.items() if not given[item[0]]))
+    left, right = st.columns(2)
+    with left:
+        base = pick_name("Base", key="base", default="shelf-base")
+    with right:
+        tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
+    known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
+    if known:
+        st.pills("Relatives of the base", list(known), key="relative", on_change=lambda: _take(known), default=None)
+    return base, tuned
+
+
+def _take(known: dict[str, str]) -> None:
+    if chosen := st.session_state.pop("relative", None):
+        st.session_state["tuned"] = known[chosen]

@@ -1,0 +1,234 @@
+"""Runs on a page: how one stands, watched live without blocking anything, stopped, and chosen by URL."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pandas as pd
+import streamlit as st
+
+from workbench import paths
+from workbench.errors import WorkbenchError
+from workbench.store import Run, Store, jobs
+from workbench.ui.parts.notices import fault, warn
+from workbench.ui.parts.words import ago, duration, escaped
+
+LOOKS: dict[str, tuple[str, Any]] = {
+    "queued": (":material/schedule:", "gray"),
+    "running": (":material/play_circle:", "blue"),
+    "done": (":material/check_circle:", "green"),
+    "failed": (":material/error:", "red"),
+    "cancelled": (":material/cancel:", "gray"),
+    "interrupted": (":material/power_off:", "orange"),
+}
+"""Icon and colour of each status."""
+
+EVERY = 1.0
+"""Seconds between two looks at an active run."""
+
+KEPT = 32
+"""Runs whose metrics are kept in memory."""
+
+_LOCK = threading.Lock()
+
+LINES = 30
+"""Lines of a log that are shown."""
+
+
+def store() -> Store:
+    """The run store, opened once a process."""
+    return _store(str(paths.home()))
+
+
+@st.cache_resource(show_spinner=False)
+def _store(_home: str) -> Store:
+    return Store()
+
+
+# -- words ---------------------------------------------------------------------------------------------------
+
+
+def time_left(run: Run) -> float | None:
+    """Seconds an active run still needs at its pace so far; None until it has shown one."""
+    if not run.active or not run.started or run.progress < 0.01:
+        return None
+    return (time.time() - run.started) * (1 - run.progress) / run.progress
+
+
+def when(run: Run) -> str:
+    """When a run began and how long it took or still takes."""
+    if run.status == "queued":
+        return f"queued {ago(run.created)}, waiting for its process"
+    began = run.started or run.created
+    if run.title.endswith("(shipped)"):
+        return run.message
+    if not run.active:
+        return f"took {duration((run.ended or began) - began)}, ended {ago(run.ended or began)}"
+    left = None if " left" in run.message else time_left(run)  # the run may know better
+    return f"running for {duration(time.time() - began)}" + (f", about {duration(left)} left" if left else "")
+
+
+def label(run: Run) -> str:
+    """A run in a list: when it was made, and its title. The words never change, so a choice stays chosen."""
+    return f"{time.strftime('%d %b %H:%M:%S', time.localtime(run.created))} · {run.title}"
+
+
+# -- widgets -------------------------------------------------------------------------------------------------
+
+
+def metrics(run: Run) -> pd.DataFrame:
+    """What a run has logged; of an active one as fresh as reading it is cheap, at most a fifth of the time."""
+    kept = _metrics()
+    with _LOCK:
+        found = kept.get(run.id)
+    now = time.monotonic()
+    if found and (found.ended == run.ended if not run.active else now - found.read < 5 * found.cost):
+        return found.rows
+    rows = store().metrics(run.id)
+    with _LOCK:
+        kept[run.id] = Logged(rows, run.ended, now, time.monotonic() - now)
+        while len(kept) > KEPT:
+            kept.pop(next(iter(kept)))
+    return rows
+
+
+@st.cache_resource(show_spinner=False)
+def _metrics() -> "dict[str, Logged]":
+    return {}
+
+
+class Logged(NamedTuple):
+    """Metrics as they were read: the run's end by then, when, and the seconds it took."""
+
+    rows: pd.DataFrame
+    ended: float | None
+    read: float
+    cost: float
+
+
+def status_line(run: Run) -> None:
+    """Status, title, time and log of a run, and why it ended where that was not its plan."""
+    icon, colour = LOOKS.get(run.status, LOOKS["queued"])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(run.status, icon=icon, color=colour)
+        st.markdown(f"**{escaped(run.title)}**", width="content")
+        st.caption(when(run))
+        logging = st.toggle("Log", key=f"log {run.id}", help="The last lines that the run's process wrote.")
+    if run.status == "failed":
+        fault(run.error or "The run failed without a word; its log may say why.")
+    elif run.status == "interrupted":
+        warn(
+            f"The run was interrupted at {run.progress:.0%}: {run.error or 'its process went away'}.",
+            icon=":material/power_off:",
+        )
+    if logging:
+        text = jobs.tail(run.id, LINES, store())
+        st.code(text or "The log is empty so far.", language=None, wrap_lines=True)
+
+
+def live(
+    run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = "Stop run", resumable: bool = False
+) -> None:
+    """Status, progress bar and stop button of a run, looked at every second for as long as it is active.
+
+    Only this part of the page is drawn again; when the run ends, the whole page is, once.
+
+    Args:
+        run_id: The run.
+        show: Draws more below the bar, such as curves; called at every look.
+        stop: The words on the button.
+        resumable: Whether a run that was cut short can go on; it then gets a button.
+    """
+    watching = store().get(run_id).active
+
+    @st.fragment(run_every=EVERY if watching else None)
+    def watch() -> None:
+        run = store().get(run_id)
+        if watching and not run.active:
+            st.rerun()
+        status_line(run)
+        if run.active:
+            bar, button = st.columns([4, 1], vertical_alignment="center")
+            bar.progress(run.progress, text=f"{run.progress:.0%} · {escaped(run.message) or 'starting'}")
+            with button:
+                _stop_button(run, stop)
+        elif run.status in ("cancelled", "failed", "interrupted") and resumable:
+            _resume_button(run)
+        if show:
+            show(run)
+
+    watch()
+
+
+def _resume_button(run: Run) -> None:
+    help = "Goes on from what the run has kept, in its own folder, as if it had not stopped."
+    if pressed(st.button, "Resume", f"resume {run.id}", icon=":material/resume:", help=help):
+        st.session_state.pop(f"stopping {run.id}", None)
+        try:
+            jobs.resume(run.id, store())
+        except WorkbenchError as error:
+            fault(error)
+        else:
+            st.rerun()
+
+
+def _stop_button(run: Run, words: str) -> None:
+    key = f"stopping {run.id}"
+    if st.session_state.get(key):
+        st.button("Stopping", disabled=True, key=f"stopped {run.id}", width="stretch")
+    elif st.button(words, icon=":material/stop_circle:", key=f"stop {run.id}", width="stretch"):
+        st.session_state[key] = True
+        # cancel() waits until the worker is gone; the page does not.
+        threading.Thread(target=jobs.cancel, args=(run.id, store()), daemon=True).start()
+        st.rerun(scope="fragment")
+
+
+def pressed(button: Callable[..., bool], words: str, key: str, **more: Any) -> bool:
+    """Whether a button was pressed: true exactly once a click.
+
+    Streamlit gives a click to a second run of the script when the first is cut short, and that must not start a second
+    job; its callback runs once.
+
+    Args:
+        button: `st.button`, `st.form_submit_button`, or the same method of a container.
+        words: On the button.
+        key: The button's key.
+        more: For the button.
+    """
+    button(words, key=key, on_click=_note_press, args=(key,), **more)
+    return bool(st.session_state.pop(f"pressed {key}", False))
+
+
+def _note_press(key: str) -> None:
+    st.session_state[f"pressed {key}"] = True
+
+
+def follow(run_id: str) -> None:
+    """Make `pick_run` choose this run when the page is drawn next, and draw it now."""
+    st.session_state["run next"] = run_id
+    st.rerun()
+
+
+def pick_run(words: str, found: list[Run]) -> Run | None:
+    """A select box over runs, newest first; the choice is in the URL as `run`. None when there is none.
+
+    A run that only the URL names is looked up; an unknown one gives a sentence and the newest run.
+    """
+    following = st.session_state.pop("run next", None)
+    asked = following or st.query_params.get("run")
+    runs = {run.id: run for run in found}
+    if asked and asked not in runs:
+        try:
+            run = store().get(asked)
+            asked, runs = run.id, {run.id: run, **runs}
+        except WorkbenchError as error:
+            warn(error)
+            asked = None
+    if not runs:
+        return None
+    if asked and (following or "run box" not in st.session_state):
+        st.session_state["run box"] = asked
+    chosen = st.selectbox(words, list(runs), format_func=lambda i: label(runs[i]), key="run box")
+    st.query_params["run"] = chosen
+    return runs[chosen]

@@ -1,0 +1,1 @@
+"""One file a page: what the page of the same name draws, apart from its script."""

@@ -1,0 +1,146 @@
+"""The samples behind a score: filtered by who was right, one in full, and on to Attention and Patching."""
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from workbench.benchmarks import Results
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.words import escaped, short_names
+from workbench.ui.views.benchmarks_pairs import pair
+
+SHOWN = 1000
+"""Samples listed at once."""
+
+
+@fragment
+def browse(results: dict[str, Results], base: str | None = None, tuned: str | None = None) -> None:
+    """A list of one task's samples and, below it, the chosen one.
+
+    Args:
+        results: By model.
+        base: One of two models whose disagreements can be filtered.
+        tuned: The other.
+    """
+    first = next(iter(results.values()))
+    tasks = list(dict.fromkeys(first.samples["task"]))
+    task = str(st.selectbox("Task", tasks, key="task", bind="query-params", width=340))
+    table = whole = side_by_side(results, task)
+    options = filters(table, list(results), base, tuned)
+    counted = {f"{words} ({int(mask.sum())})": mask for words, mask in options.items()}
+    chosen = st.segmented_control("Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True)
+    table = table[counted[chosen or next(iter(counted))]].head(SHOWN).reset_index(drop=True)
+    if table.empty:
+        st.caption("No sample is like that.")
+        return
+    picked = st.dataframe(
+        listed(table, list(results)),
+        hide_index=True,
+        height=min(38 + 35 * len(table), 300),
+        on_select="rerun",
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [0]}},
+        key=f"samples {task} {chosen}",
+    )
+    number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
+    row = table.iloc[min(number, len(table) - 1)]
+    sample(row, list(results), pair(row, whole, list(results)))
+
+
+def side_by_side(results: dict[str, Results], task: str) -> Any:
+    """One row a sample: what was asked, and each model's score and answers under its name."""
+    joined: Any = None
+    for name, found in results.items():
+        part = found.samples[found.samples["task"] == task].set_index("doc_id")
+        own = part[["score", "correct", "metric", "prediction", "prediction_text", "loglikelihoods"]]
+        own.columns = [f"{column} {name}" for column in own.columns]
+        asked = part[["input", "choices", "target", "target_text"]]
+        joined = asked.join(own) if joined is None else joined.join(own, how="inner")
+    return joined.reset_index()
+
+
+def filters(table: Any, models: list[str], base: str | None, tuned: str | None) -> dict[str, Any]:
+    """Words for a subset of the samples and its mask; only `all` where nothing is right or wrong."""
+    right = {name: table[f"correct {name}"] == 1 for name in models}
+    wrong = {name: table[f"correct {name}"] == 0 for name in models}
+    found = {"all": pd.Series(True, index=table.index)}
+    if not any(mask.any() for mask in (*right.values(), *wrong.values())):
+        return found
+    if base is None or tuned is None:
+        return found | {"right": right[models[0]], "wrong": wrong[models[0]]}
+    short = short_names(models)
+    return found | {
+        f"only {short[base]} right": right[base] & wrong[tuned],
+        f"only {short[tuned]} right": right[tuned] & wrong[base],
+        "both wrong": wrong[base] & wrong[tuned],
+        "both right": right[base] & right[tuned],
+    }
+
+
+def listed(table: Any, models: list[str]) -> pd.DataFrame:
+    """The list's columns."""
+    asked = table["input"].where(table["input"].str.len() > 0, table["target_text"])
+    found = pd.DataFrame({"#": table["doc_id"], "Prompt": asked.str.replace("\n", " ⏎ ")})
+    if (table["target_text"].str.len() > 0).any():
+        found["Right answer"] = table["target_text"].str.strip()
+    for name in models:
+        marks = zip(table[f"correct {name}"], table[f"score {name}"], strict=True)
+        found[short_names(models)[name]] = [_mark(correct, score) for correct, score in marks]
+    return found
+
+
+def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -> None:
+    """One sample in full: prompt, choices with log-likelihoods, and links that take the prompt elsewhere."""
+    prompt = str(row["input"] or row["target_text"])
+    with st.container(border=True):
+        st.caption(f"Sample {row['doc_id']}: the prompt")
+        st.code(prompt, language=None, wrap_lines=True)
+        choices = json.loads(row["choices"])
+        if choices:
+            st.table(choice_table(row, choices, models), hide_index=True, border="horizontal")
+        else:
+            for name in models:
+                said = str(row[f"prediction_text {name}"] or "")
+                words = f": {said}" if said else ""
+                st.caption(f"{short_names(models)[name]}: {row[f'metric {name}']} {row[f'score {name}']:.3f}{words}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**Where do its heads look?**", width="content")
+            for name in models:
+                page_link(
+                    "attention",
+                    short_names(models)[name],
+                    icon=":material/grid_on:",
+                    model=name,
+                    prompt=prompt,
+                )
+        if patched:
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.markdown("**Where does its answer come from?** Patch", width="content")
+                for name in models:
+                    words = short_names(models)[name]
+                    page_link("patching", words, icon=":material/swap_calls:", model=name, **patched)
+
+
+def choice_table(row: Any, choices: list[str], models: list[str]) -> pd.DataFrame:
+    """One row a choice with each model's log-likelihood in nats; right and picked choices are marked."""
+    right = [pd.notna(row["target"]) and i == row["target"] for i in range(len(choices))]
+    words = [escaped(choice.strip()) for choice in choices]
+    words = [f"**{word}** (right)" if r else word for word, r in zip(words, right, strict=True)]
+    found = pd.DataFrame({"Choice": words})
+    for name in models:
+        values = json.loads(row[f"loglikelihoods {name}"])
+        spelt = ["unscored" if v is None else f"{v:.3f}".replace("-", "−") for v in values]
+        picked = row[f"prediction {name}"]
+        found[f"{short_names(models)[name]}: log-likelihood"] = [
+            f"**{text}** :material/arrow_back: its choice" if i == picked else text for i, text in enumerate(spelt)
+        ]
+    return found
+
+
+def _mark(correct: float, score: float) -> str:
+    if pd.notna(correct):
+        return "right" if correct == 1 else "wrong"
+    return "unscored" if pd.isna(score) else f"{score:.3f}"

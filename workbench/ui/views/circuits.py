@@ -1,0 +1,70 @@
+"""Which heads a benchmark task needs, on a page: choose a task, take heads out, see what it costs."""
+
+import streamlit as st
+
+from workbench.benchmarks.needs import TaskNeeds, task_needs
+from workbench.interp.interventions.ablation import KINDS, parse_heads
+from workbench.statistics.words import bracketed
+from workbench.ui.parts.charts import downloads
+from workbench.ui.parts.models import alone, cached_load
+from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.registered import registered
+from workbench.ui.parts.snippets import same_in_python
+
+TASKS = ["repeat", "agreement", "ioi", "sst2", "subject_verb", "arc_easy", "piqa", "copa"]
+NUMBERS = ("score", "change", "low", "high", "margin_change", "margin_low", "margin_high", "p")
+
+
+def task_heads(model: str) -> None:
+    """The controls, and the result once it was asked for."""
+    with st.form("task_needs", border=False):
+        columns = st.columns([2, 1, 1, 1, 3, 1], vertical_alignment="bottom")
+        task = columns[0].selectbox("Task", TASKS, accept_new_options=True, help="Any multiple-choice task.")
+        limit = columns[1].number_input("Items", 8, 500, 40)
+        kind = columns[2].selectbox("Each is", list(KINDS), list(KINDS).index("mean"))
+        greedy = columns[3].number_input("Greedy steps", 0, 10, 0, help="Heads taken out one upon the other.")
+        heads = columns[4].text_input(
+            "Heads", placeholder="all, or the layers that matter", help="Such as L3H1, L5H0; empty: see above."
+        )
+        if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
+            st.session_state["task_asked"] = (model, registered(str(task)), int(limit), str(kind), int(greedy), heads)
+    asked = st.session_state.get("task_asked")
+    if asked is None or asked[0] != model:
+        st.caption("Each head is one evaluation of the task, so this takes minutes for a model of many heads.")
+        return
+    _, task, limit, kind, greedy, heads = asked
+    chosen = parse_heads(heads) if heads else []
+    subject = cached_load(model)
+    how = {"heads": chosen, "limit": limit, "replacement": kind, "greedy": greedy}
+    with alone(subject.hash):
+        found = with_progress(
+            ("task_needs", subject.hash, task, *map(str, how.values())),
+            lambda report: task_needs(subject, str(task), progress=report, **how),
+        )
+    _shown(found)
+    same_in_python(f"""\
+import workbench as wb
+
+found = wb.task_needs(wb.load({model!r}), {task!r}, {", ".join(f"{k}={v!r}" for k, v in how.items())})
+print(found.to_frame(), found.to_frame(found.greedy))
+""")
+
+
+def _shown(found: TaskNeeds) -> None:
+    intact = found.intact
+    st.markdown(
+        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n}; "
+        f"{found.tested} of {found.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
+        "one, in nats."
+    )
+    columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
+    for title, cuts in (
+        ("Whole layers", found.layers),
+        ("One head at a time", found.cuts),
+        ("One upon the other", found.greedy),
+    ):
+        if cuts:
+            st.caption(title)
+            height = min(280, 40 + 36 * len(cuts))
+            st.dataframe(found.to_frame(cuts), hide_index=True, height=height, column_config=columns)
+    downloads(list, found.to_frame, name=f"needs-{found.task}", title=f"Heads that {found.task} needs")

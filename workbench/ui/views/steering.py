@@ -1,0 +1,45 @@
+"""A steered model on a page: what it writes beside its base, what ordinary text costs it, and where to take it."""
+
+import streamlit as st
+
+from workbench.interp.interventions.effect import cost_of
+from workbench.statistics.words import bracketed
+from workbench.subjects import Subject
+from workbench.subjects.intervention import Intervention, apply
+from workbench.ui.parts.generation import continuation
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.models import alone
+from workbench.ui.parts.words import escaped, p_text, signed
+
+TOKENS = 40
+
+
+def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = True) -> None:
+    """Write a prompt on with and without the intervention, show its price, and keep it if that was asked for."""
+    edited = apply(base, change)
+    with alone(base.hash), st.spinner("Writing, and measuring both on ordinary text"):
+        texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
+        cost = cost_of(base, edited)
+    for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
+        column.caption(name)
+        said = "  \n".join(f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip())
+        column.markdown(f"{escaped(prompt)} {said}")
+    st.metric(
+        "Loss on ordinary text, nats a token",
+        f"{cost.tuned:.3f}",
+        delta=signed(cost.difference),
+        delta_color="off",
+        delta_arrow="off",
+    )
+    st.caption(
+        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, {p_text(cost.p)}, n = {cost.n} "
+        "paragraphs"
+    )
+    if not keep:
+        return
+    kept = change.save()
+    st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
+    with st.container(horizontal=True):
+        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept])
+        page_link("models", "Talk to it", icon=":material/chat:", model=kept)
+        st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{change.name}.json", on_click="ignore")

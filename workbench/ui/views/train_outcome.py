@@ -1,0 +1,186 @@
+"""Fine-tuning on a page: the form's fields, and what a finished run changed, item by item."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from workbench.figures import scores as draw
+from workbench.store import Run
+from workbench.training import Recipe, schema
+from workbench.training.evaluation import Change, answers
+from workbench.training.tasks import KINDS, SETS
+from workbench.ui.parts.charts import chart
+from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.models import choices
+from workbench.ui.parts.words import p_text, signed
+
+METHODS = ("LoRA", "All weights")
+FULL = "All weights"
+SHOWN = 500
+"""Items listed at once."""
+
+
+def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
+    """The fields of a form for what is tuned, on what and how; call what it gives for the edited recipe."""
+    known = SETS.get(str(recipe.task.get("data", "")))
+    kind = str(recipe.task.get("kind") or (known.kind if known else "classification"))
+    base = _choice("Base", choices(), recipe.base, f"{name} base", "A bundled model, a file, a run, or type a name.")
+    sets = [set_name for set_name, source in SETS.items() if source.kind == kind]
+    data = _choice(
+        f"Data for {kind}",
+        sets,
+        str(recipe.task.get("data", "")),
+        f"{name} data",
+        "A known set, a Hugging Face id, or a .csv, .tsv, .jsonl, .json, .parquet or .conll file.",
+    )
+    left, right = st.columns([2, 1], vertical_alignment="bottom")
+    method = left.segmented_control(
+        "Train",
+        METHODS,
+        default=FULL if recipe.lora is None else METHODS[0],
+        key=f"{name} method",
+        required=True,
+        help="LoRA trains small matrices beside the weights and keeps them apart; it needs far less memory.",
+    )
+    ranks = schema.properties(schema.TABLES["lora"])["r"]
+    least, most = ranks["minimum"], ranks["maximum"]
+    start = int((recipe.lora or {}).get("r", ranks["default"]))
+    rank = right.number_input(ranks["title"], least, most, start, key=f"{name} rank", help=ranks["description"])
+    words: dict[str, Any] = {}
+    if "prompt" in KINDS[kind].words:
+        template = str(recipe.task.get("prompt") or getattr(KINDS[kind], "template", ""))
+        holes = ", ".join("{" + field + "}" for field in getattr(KINDS[kind], "fields", ()))
+        words["prompt"] = st.text_area("Prompt", template, height=70, key=f"{name} prompt", help=f"May hold {holes}.")
+    left, right = st.columns(2)
+    known_words = schema.properties(schema.TABLES["task"])
+    for column, word in ((left, "max_length"), (right, "eval_items")):
+        entry = known_words[word]
+        start = int(recipe.task.get(word, entry["default"]))
+        words[word] = column.number_input(
+            entry["title"], entry["minimum"], value=start, key=f"{name} {word}", help=entry["description"]
+        )
+
+    def build() -> Recipe:
+        chosen = str(data or "").strip()
+        # Columns, labels and a test file belong to the data that the recipe names.
+        own = {*KINDS[kind].parts, "labels", "test"} if chosen != str(recipe.task.get("data", "")) else set()
+        kept = {word: value for word, value in recipe.task.items() if word not in own}
+        task = {**kept, **words, "data": chosen, "kind": kind}
+        lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
+        return replace(recipe, base=str(base or "").strip(), task=task, lora=lora)
+
+    return build
+
+
+def _choice(label: str, options: list[str], value: str, key: str, help: str) -> str | None:
+    options = options if value in options or not value else [value, *options]
+    index = options.index(value) if value else 0
+    return st.selectbox(label, options, index=index, key=key, accept_new_options=True, help=help)
+
+
+def outcome(run: Run) -> None:
+    """What a finished run left out of its data; of a fine-tune each metric with its interval, and the items."""
+    if run.kind == "train" and run.result and (words := _data_words(run.result)):
+        st.caption(words)
+    if run.kind != "finetune" or not run.result or not run.result.get("changes"):
+        return
+    found = [Change(**change) for change in run.result["changes"]]
+    st.subheader("Before and after")
+    st.caption(
+        f"{run.result['parent']} and this run's model answered the same {run.result['held_out']} held-out items of "
+        f"{run.result['data']}, before and after training on {run.result['examples']:,} examples. "
+        + _data_words(run.result)
+    )
+    st.markdown("\n".join(f"- {verdict(change)}" for change in found))
+    table = pd.DataFrame(
+        {
+            "task": [_words(c.metric) for c in found],
+            "metric": [_words(c.metric) for c in found],
+            "difference": [c.difference for c in found],
+            "low": [c.low for c in found],
+            "high": [c.high for c in found],
+            "p_adjusted": [c.p for c in found],
+            "n": [c.n for c in found],
+            "higher_is_better": [c.higher_is_better for c in found],
+        }
+    )
+    figure = draw.differences(table, base="base", tuned="tuned")
+    chart(figure, key=f"changes {run.id}", name=f"changes-{run.id}", alt="What fine-tuning changed, with intervals")
+    _items(run, higher_is_better=found[0].higher_is_better)
+
+
+def _data_words(result: dict[str, Any]) -> str:
+    """What a run left out of its data and assumed about it, in words; "" where there is nothing to say."""
+    counted = [f"Left out, {reason}: {n:,}." for reason, n in result.get("left_out", {}).items()]
+    return " ".join([*counted, *result.get("remarks", [])])
+
+
+def verdict(change: Change) -> str:
+    """One metric in words, as Markdown: before, after, and whether the difference is shown."""
+    text = f"**{_words(change.metric)}** {change.base:.3f} → {change.tuned:.3f}: "
+    if math.isnan(change.low):
+        return text + f"{signed(change.difference)}, no interval: {change.reason or 'too few samples'}."
+    interval = f"95 % interval {signed(change.low)} to {signed(change.high)}, {p_text(change.p)}, n = {change.n}"
+    if not change.shown:
+        return text + f"no difference shown ({signed(change.difference)}; the {interval}, includes 0)."
+    way = "better" if change.improved else "worse"
+    return text + f"**{way}** by {abs(change.difference):.3f} (the {interval}, excludes 0; {change.test})."
+
+
+@fragment
+def _items(run: Run, *, higher_is_better: bool) -> None:
+    before, after = answers(run.folder, "base"), answers(run.folder, "tuned")
+    if before is None or after is None:
+        return
+    if "unaligned" in after:
+        st.caption(
+            f"Entities listed that have no place left in their text (they count as wrong): base "
+            f"{int(before['unaligned'].sum())}, tuned {int(after['unaligned'].sum())}."
+        )
+    gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
+    masks = {"all": gain == gain, "better": gain > 1e-9, "worse": gain < -1e-9, "unchanged": gain.abs() <= 1e-9}
+    names = {f"{word} ({int(mask.sum())})": mask for word, mask in masks.items()}
+    chosen = st.segmented_control("Items", list(names), default=list(names)[1], key=f"items {run.id}", required=True)
+    mask = names.get(str(chosen), masks["all"])
+    rows = pd.DataFrame(
+        {
+            "Asked": before["input"].str.replace("\n", " ⏎ "),
+            "Expected": before["target"],
+            "Base": before["prediction"],
+            "Tuned": after["prediction"],
+            "Before": before["score"],
+            "After": after["score"],
+        }
+    )[mask].head(SHOWN)
+    if rows.empty:
+        st.caption("No item is like that.")
+        return
+    rows = rows.reset_index(drop=True)
+    score = st.column_config.NumberColumn(format="%.3f", help="The item's own score, or its loss in nats a token.")
+    picked = st.dataframe(
+        rows,
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 300),
+        on_select="rerun",
+        selection_mode="single-row",
+        selection_default={"selection": {"rows": [0]}},
+        key=f"rows {run.id} {chosen}",
+        column_config={"Asked": st.column_config.TextColumn(width="medium"), "Before": score, "After": score},
+    )
+    number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
+    row = rows.iloc[min(number, len(rows) - 1)]
+    whole: Any = before[mask].reset_index(drop=True).iloc[min(number, len(rows) - 1)]
+    with st.container(border=True):
+        st.code(str(whole["input"]), language=None, wrap_lines=True)
+        shown = pd.DataFrame(
+            {"": ["expected", "base", "tuned"], "Answer": [row["Expected"], row["Base"], row["Tuned"]]}
+        )
+        st.dataframe(shown, hide_index=True)
+
+
+def _words(metric: str) -> str:
+    return {"loss": "loss a token", "macro_f1": "macro-F1"}.get(metric, metric.replace("_", " ").replace("f1", "F1"))
