@@ -94,12 +94,6 @@ def shelve(study: Run, folder: Path) -> None:
         write_card(target, {**subject.card.to_dict(), **facts})
 
 
-if __name__ == "__main__":
-    pass
-
-    shelve(train_encodings(SHELF), Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF)
-
-
 @public()
 @with_changes
 @own_modes
@@ -118,3 +112,7 @@ def train_encodings(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -
     with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
         tracker.result = run_recipe(found.to_dict(), tracker)
     return store.get(tracker.run_id)
+
+
+if __name__ == "__main__":
+    shelve(train_encodings(SHELF), Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF)
