@@ -11,17 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import workbench as wb
+from tests.hooked_transformer import hooked_forward
 from tests.test_loading_report import refused
 from workbench.subjects import available, load
 
 MODELS = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small/toy"
 needs_toys = pytest.mark.skipif(not MODELS.is_dir(), reason="needs small/toy below WORKBENCH_MODELS")
-ACTS = {
-    "relu": torch.relu,
-    "gelu": torch.nn.functional.gelu,
-    "gelu_new": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
-    "silu": lambda x: x * torch.sigmoid(x),
-}
 N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, D_VOCAB, N_CTX = 2, 3, 24, 6, 20, 30, 12
 
 
@@ -150,49 +145,6 @@ def hooked(norm, act, *, n_kv=N_HEADS, positions="standard", attn_only=False):
     return {**weights, **masks}, {**settings, "positional_embedding_type": positions}
 
 
-def turned(x):
-    """Rotary: dimension i turns with i + d/2 by position / 10000^(2i/d)."""
-    half = D_HEAD // 2
-    angle = torch.arange(x.shape[2])[:, None] / 10000 ** (torch.arange(half, dtype=torch.float64) * 2 / D_HEAD)
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
-
-
-def hooked_forward(w, settings, ids):
-    """The formulas of `HookedTransformer`, in float64."""
-    kind = str(settings["normalization_type"])
-
-    def norm(x, at):
-        if kind == "None":
-            return x
-        x = x - x.mean(-1, keepdim=True) if kind.startswith("LN") else x
-        x = x / (x.square().mean(-1, keepdim=True) + settings["eps"]).sqrt()
-        return x * w.get(f"{at}.w", 1.0) + w.get(f"{at}.b", 0.0)
-
-    x = w["embed.W_E"][ids] + (w["pos_embed.W_pos"][: ids.shape[1]] if "pos_embed.W_pos" in w else 0)
-    mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
-    scale = D_HEAD**0.5 if settings.get("use_attn_scale", True) else 1.0
-    for i in range(N_LAYERS):
-        at, parts = f"blocks.{i}.", []
-        for part in "QKV":
-            low = "_" if f"{at}attn._W_{part}" in w else ""
-            y = torch.einsum("bpm,hmd->bhpd", norm(x, f"{at}ln1"), w[f"{at}attn.{low}W_{part}"])
-            y = y + w[f"{at}attn.{low}b_{part}"][:, None]
-            parts.append(y.repeat_interleave(N_HEADS // y.shape[1], 1))
-        q, k, v = parts
-        if settings["positional_embedding_type"] == "rotary":
-            q, k = turned(q), turned(k)
-        pattern = (q @ k.mT / scale).masked_fill(~mask, -torch.inf).softmax(-1)
-        x = x + torch.einsum("bhpd,hdm->bpm", pattern @ v, w[f"{at}attn.W_O"]) + w[f"{at}attn.b_O"]
-        if f"{at}mlp.W_in" in w:
-            y, act = norm(x, f"{at}ln2"), ACTS[settings["act_fn"]]
-            inner = y @ w[f"{at}mlp.W_in"]
-            gate = w.get(f"{at}mlp.W_gate")
-            inner = act(inner + w[f"{at}mlp.b_in"]) if gate is None else act(y @ gate) * inner + w[f"{at}mlp.b_in"]
-            x = x + inner @ w[f"{at}mlp.W_out"] + w[f"{at}mlp.b_out"]
-    return norm(x, "ln_final") @ w["unembed.W_U"] + w["unembed.b_U"]
-
-
 def check(weights, settings, folder):
     save_file(weights, folder / "m.safetensors")
     (folder / "m.config.json").write_text(json.dumps(settings))
@@ -214,8 +166,6 @@ def test_hooked_transformers_of_every_norm_and_activation(norm, act, tmp_path):
 )
 def test_hooked_transformers_of_other_shapes(shape, tmp_path):
     weights, settings = hooked("RMS", **{"act": "relu", **shape})
-    if shape.get("act") == "silu":  # gated MLPs add b_in after the gate, which our GPT does not: zero is the same
-        weights |= {f"blocks.{i}.mlp.b_in": torch.zeros(D_MLP, dtype=torch.float64) for i in range(N_LAYERS)}
     subject = check(weights, settings, tmp_path)
     assert subject.card.n_kv_heads == shape.get("n_kv", N_HEADS)
     unscaled = check(weights, {**settings, "use_attn_scale": False}, tmp_path)

@@ -167,8 +167,12 @@ def _block(w: Weights, theirs: str, our: str, config: WorkbenchGPTConfig) -> Wei
         found[f"{our}mlp.{part}.weight"] = w[f"{theirs}mlp.{word}"].T if d_mlp else empty
     found[f"{our}mlp.fc_out.weight"] = w[f"{theirs}mlp.W_out"].T if d_mlp else empty.T
     if config.bias and d_mlp:
-        found[f"{our}mlp.fc_in.bias"] = w.get(f"{theirs}mlp.b_in", empty.new_zeros(d_mlp))
-        found[f"{our}mlp.fc_out.bias"] = w.get(f"{theirs}mlp.b_out", empty.new_zeros(config.d_model))
-        if config.mlp == "swiglu":
-            found[f"{our}mlp.gate.bias"] = empty.new_zeros(d_mlp)
+        b_in = w.get(f"{theirs}mlp.b_in", empty.new_zeros(d_mlp))
+        b_out = w.get(f"{theirs}mlp.b_out", empty.new_zeros(config.d_model))
+        if config.mlp == "swiglu":  # there b_in is added after the product with the gate, here before: it moves on
+            b_out = b_out + b_in @ w[f"{theirs}mlp.W_out"]
+            b_in = torch.zeros_like(b_in)
+            found[f"{our}mlp.gate.bias"] = torch.zeros_like(b_in)
+        found[f"{our}mlp.fc_in.bias"] = b_in
+        found[f"{our}mlp.fc_out.bias"] = b_out
     return found
