@@ -34,12 +34,15 @@ def export(
     model: Model,
     target: Annotated[Path, typer.Argument(help="The folder or .gguf file to write; it must not exist yet.")],
     form: Annotated[
-        str, typer.Option(help="transformers (any program reads it), workbench (our own class), or gguf.")
+        str,
+        typer.Option(
+            help="transformers (any program reads it), workbench (our own class), gguf, transformerlens or nanogpt."
+        ),
     ] = "",
     half: Annotated[bool, typer.Option(help="Store the weights in float16, half the size.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model for other programs: a transformers folder with card, or one GGUF file."""
+    """Write a model for other programs: a folder with card (see --form), or one GGUF file."""
     from workbench.subjects import load
     from workbench.subjects.export import export as write
 

@@ -12,6 +12,21 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.loading_report import LoadingReport, is_needed
 
+LLAMA_NAMES = {
+    "model.tok.": "model.embed_tokens.",
+    "model.ln_out.": "model.norm.",
+    ".ln1.": ".input_layernorm.",
+    ".ln2.": ".post_attention_layernorm.",
+    ".attn.q.": ".self_attn.q_proj.",
+    ".attn.k.": ".self_attn.k_proj.",
+    ".attn.v.": ".self_attn.v_proj.",
+    ".attn.o.": ".self_attn.o_proj.",
+    ".mlp.gate.": ".mlp.gate_proj.",
+    ".mlp.fc_in.": ".mlp.up_proj.",
+    ".mlp.fc_out.": ".mlp.down_proj.",
+}
+"""What our GPT calls its tensors, and what Llama calls them."""
+
 
 def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
     """The same function as a `GPT2LMHeadModel`, for configurations that GPT-2 can express.
@@ -97,22 +112,9 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
         bos_token_id=c.bos_token_id,
         eos_token_id=c.eos_token_id,
     )
-    names = {
-        "model.tok.": "model.embed_tokens.",
-        "model.ln_out.": "model.norm.",
-        ".ln1.": ".input_layernorm.",
-        ".ln2.": ".post_attention_layernorm.",
-        ".attn.q.": ".self_attn.q_proj.",
-        ".attn.k.": ".self_attn.k_proj.",
-        ".attn.v.": ".self_attn.v_proj.",
-        ".attn.o.": ".self_attn.o_proj.",
-        ".mlp.gate.": ".mlp.gate_proj.",
-        ".mlp.fc_in.": ".mlp.up_proj.",
-        ".mlp.fc_out.": ".mlp.down_proj.",
-    }
     weights = {}
     for name, tensor in model.state_dict().items():
-        for ours, theirs in names.items():
+        for ours, theirs in LLAMA_NAMES.items():
             name = name.replace(ours, theirs)
         weights[name] = tensor
     twin = LlamaForCausalLM(config).to(model.dtype)

@@ -1,21 +1,28 @@
-"""A Subject as files for other programs: a folder of plain transformers, or a GGUF file."""
+"""A Subject as files for other programs: plain transformers, GGUF, TransformerLens, nanoGPT."""
 
 import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
+from workbench.subjects.card import write_card
 from workbench.subjects.convert import to_gpt2, to_llama
 from workbench.subjects.gguf_writer import write_gguf
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.intervention import has_hooks
-from workbench.subjects.save import save
+from workbench.subjects.nanogpt_writer import nanogpt_state
+from workbench.subjects.save import save, write_folder
 from workbench.subjects.subject import Subject
+from workbench.subjects.transformerlens_writer import transformerlens_state
 
-FORMS = ("transformers", "workbench", "gguf")
-"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its kin."""
+FORMS = ("transformers", "workbench", "gguf", "transformerlens", "nanogpt")
+"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its kin, a state dict of
+`HookedTransformer` with its configuration, and nanoGPT's checkpoint."""
+STATE_DICTS = {"transformerlens": transformerlens_state, "nanogpt": nanogpt_state}
+"""What gives the tensors and settings of the forms that are one file of tensors."""
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
@@ -42,7 +49,7 @@ def export(subject: Subject, target: str | Path, *, form: str = "transformers", 
 
     Args:
         subject: What to write.
-        target: Folder or file; it must not exist yet.
+        target: Folder, or the file of the form gguf; it must not exist yet.
         form: One of `FORMS`.
         half: Whether weights are stored in float16, half the size.
 
@@ -66,9 +73,29 @@ def export(subject: Subject, target: str | Path, *, form: str = "transformers", 
         return write_gguf(
             path, plain(subject.model), subject.tokenizer, half=half, name=card.name, licence=card.licence
         )
+    if form in STATE_DICTS:
+        return _save_state_dict(path, subject, form, half=half)
     model = plain(subject.model) if form == "transformers" else subject.model
     dtype = torch.float16 if half else None
     return save(path, model, subject.tokenizer, card=subject.card.to_dict(), dtype=dtype, also=_readme(subject, form))
+
+
+def _save_state_dict(path: Path, subject: Subject, form: str, *, half: bool) -> Path:
+    """A folder with one file of tensors by another program's names, its settings, the tokenizer and the card."""
+    weights, settings = STATE_DICTS[form](subject.model)
+    weights = {name: tensor.half() if half else tensor for name, tensor in weights.items()}
+
+    def write(folder: Path) -> None:
+        if form == "nanogpt":
+            torch.save({"model": weights, "model_args": settings}, folder / "ckpt.pt")
+        else:
+            save_file(weights, folder / "model.safetensors")
+            text = json.dumps(settings, indent=2) + "\n"
+            (folder / "model.config.json").write_text(text, encoding="utf-8")
+        subject.tokenizer.save_pretrained(folder)
+        write_card(folder, subject.card.to_dict())
+
+    return write_folder(path, write)
 
 
 def _readme(subject: Subject, form: str):

@@ -33,10 +33,8 @@ def save(
     `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the disk is full or
     the place cannot be written; what was there before stays whole.
     """
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        part.mkdir(parents=True)
+
+    def write(part: Path) -> None:
         if adapter.is_adapted(model):
             adapter.write(part, model)
         else:
@@ -46,6 +44,21 @@ def save(
             write_card(part, card)
         if also is not None:
             also(part)
+
+    return write_folder(folder, write)
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """The folder, written whole by `write` under a temporary name and then renamed.
+
+    Raises:
+        WorkbenchError: When the disk is full or the place cannot be written; what was there before stays whole.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        write(part)
         _to_disk(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)

@@ -60,6 +60,13 @@ def config_beside(path: Path) -> Path | None:
     return shared if shared.is_file() and "architectures" not in _settings_in(shared) else None
 
 
+def file_in(folder: Path) -> Path | None:
+    """The one state dict in a folder that is no Hugging Face model's; None where there is none, or several."""
+    files = [folder / "ckpt.pt", *folder.glob("*.safetensors")]
+    known = [path for path in files if path.is_file() and (path.suffix == ".pt" or is_transformerlens(path))]
+    return known[0] if len(known) == 1 else None
+
+
 def is_transformerlens(path: Path) -> bool:
     """Whether a safetensors file holds TransformerLens's names; reads its header alone."""
     try:
