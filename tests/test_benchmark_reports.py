@@ -3,13 +3,16 @@
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from lm_eval import simple_evaluate
 from numpy.testing import assert_equal
 
+import workbench as wb
 from tests.conftest import subject_of, tiny_gpt
 from workbench.benchmarks import Results, TaskScore, compare_results, evaluate, metrics
 from workbench.benchmarks.documents.sources import MissingDataError
@@ -112,6 +115,49 @@ def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> N
     assert "McNemar exact" in page and "&lt;b&gt;" in page and "<b>" not in page.split("</script>")[-1]
     assert "src=" not in page.split("<body>")[0]
     assert f"workbench eval a &#x27;&lt;b&gt;&#x27; --suite {base.suite}" in page
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".parquet"])
+def test_scores_written_are_read_back(suffix: str, tmp_path: Path) -> None:
+    written = {"a": results("a", 0.6), "b": results("b", 0.4)}
+    table = wb.read_scores(wb.write_scores(written, tmp_path / f"scores{suffix}"))
+    assert table["model"].tolist() == ["a", "b"] and set(table["task"]) == {"piqa"}
+    assert table["value"].tolist() == [0.6, 0.4] and table["stderr"].tolist() == [0.05, 0.05]
+    assert table["n"].tolist() == [50, 50] and set(table["metric"]) == {"acc_norm"}
+    bounds = table[["low", "high"]].to_numpy()
+    assert np.isnan(bounds).all() if suffix == ".json" else np.allclose(bounds, [[0.5, 0.7], [0.3, 0.5]])
+
+
+def test_scores_of_lm_evals_own_writer_are_read(tmp_path: Path) -> None:
+    """The record of lm-eval's `simple_evaluate` on a toy model and task of its own."""
+    task = {
+        "task": "toy",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "toy.jsonl")}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{c}}",
+        "doc_to_target": "{{a}}",
+    }
+    docs = [{"q": "x", "c": [" a", " b"], "a": i % 2} for i in range(10)]
+    (tmp_path / "toy.jsonl").write_text("\n".join(map(json.dumps, docs)))
+    found = simple_evaluate(model="dummy", tasks=[task], random_seed=0, bootstrap_iters=10)
+    assert found is not None
+    kept = {key: value for key, value in found.items() if key in ("results", "n-samples", "config")}
+    (tmp_path / "results.json").write_text(json.dumps(kept, default=str))
+    table = wb.read_scores(tmp_path / "results.json").set_index("metric")
+    assert table.loc["acc", "value"] == found["results"]["toy"]["acc,none"]
+    assert table.loc["acc", "stderr"] == found["results"]["toy"]["acc_stderr,none"] and table.loc["acc", "n"] == 10
+
+
+def test_files_that_hold_no_scores_are_sentences(tmp_path: Path) -> None:
+    for name, text in (("a.json", "[1]"), ("b.json", "{"), ("c.csv", "x,y\n1,2\n"), ("d.parquet", "no")):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(WorkbenchError, match=name):
+            wb.read_scores(tmp_path / name)
+    with pytest.raises(WorkbenchError, match="must end in one of"):
+        wb.write_scores({}, tmp_path / "scores.txt")
 
 
 def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:

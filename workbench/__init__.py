@@ -58,6 +58,7 @@ _HOMES = {
     "position_split": "workbench.interp",
     "probe": "workbench.interp",
     "read_intervention": "workbench.subjects.intervention",
+    "read_scores": "workbench.benchmarks.results.files",
     "report": "workbench.comparison",
     "resume": "workbench.training",
     "rollout": "workbench.interp",
@@ -70,6 +71,7 @@ _HOMES = {
     "train_encodings": "workbench.training",
     "transplant": "workbench.comparison",
     "tuned_lens": "workbench.interp",
+    "write_scores": "workbench.benchmarks.results.files",
 }
 """Where each public name lives."""
 

@@ -4,6 +4,8 @@ from workbench.benchmarks import compare_results as compare_results
 from workbench.benchmarks import evaluate as evaluate
 from workbench.benchmarks import suites as suites
 from workbench.benchmarks.needs import task_needs as task_needs
+from workbench.benchmarks.results.files import read_scores as read_scores
+from workbench.benchmarks.results.files import write_scores as write_scores
 from workbench.comparison import compare as compare
 from workbench.comparison import locate as locate
 from workbench.comparison import locate_activations as locate_activations
@@ -102,6 +104,7 @@ __all__ = [
     "position_split",
     "probe",
     "read_intervention",
+    "read_scores",
     "report",
     "resume",
     "rollout",
@@ -114,4 +117,5 @@ __all__ = [
     "train_encodings",
     "transplant",
     "tuned_lens",
+    "write_scores",
 ]

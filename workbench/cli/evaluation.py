@@ -26,13 +26,16 @@ def evaluate(
         bool,
         typer.Option("--trust-tasks", help="Let task files run the Python that they name. Only of people you trust."),
     ] = False,
-    file: Annotated[Path | None, typer.Option("--out", help="Write a self-contained HTML report here.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the scores here: .html, .json (lm-eval's form), .csv or .parquet."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Benchmark models on a suite, recorded as a run; under torchrun or accelerate launch on many processes."""
     from workbench.benchmarks import Results
     from workbench.benchmarks.documents.user_tasks import trusting
-    from workbench.benchmarks.results.export import report as page
+    from workbench.benchmarks.results.files import check_suffix, write_scores
     from workbench.benchmarks.run import run_job
     from workbench.statistics import too_few
     from workbench.store import Store, followers
@@ -41,6 +44,8 @@ def evaluate(
     if bool(model) == (resume is not None):
         raise WorkbenchError("Name either models to evaluate or, with --resume, an evaluation to go on with.")
     check_out(file)
+    if file:
+        check_suffix(file)
     if len(model) > 1 and limit is not None and (why := too_few(limit)):
         err.print(plain(why))
     config = {"models": model, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
@@ -60,7 +65,7 @@ def evaluate(
     result: dict[str, Any] = {"run": run.id, **(run.result or {})}
     if file:
         found = {name: Results.read(record["folder"]) for name, record in result["models"].items()}
-        file.write_text(page(found, title=f"{suite}: {', '.join(found)}"), encoding="utf-8")
+        write_scores(found, file, title=f"{suite}: {', '.join(found)}")
     if as_json:
         print_json(result)
         return
