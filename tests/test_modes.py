@@ -211,7 +211,7 @@ HERE = {
 """Functions made of those above, that are decorated like them but cost too much to call here."""
 WITHOUT = {
     *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
-    *("apply", "compare_results", "read_intervention", "suites"),
+    *("apply", "compare_results", "read_intervention", "read_scores", "suites", "write_scores"),
 }
 """Functions that run no model."""
 TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}

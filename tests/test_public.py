@@ -75,6 +75,8 @@ NO_MODEL = {
     "compare_results",
     "flow",
     "read_intervention",
+    "read_scores",
+    "write_scores",
     "resume",
     "rollout",
     "suites",
