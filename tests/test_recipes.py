@@ -102,6 +102,8 @@ def test_a_missing_file_is_told_before_a_run_is_recorded(tmp_path):
     tuned = {"title": "x", "kind": "finetune", "base": "shelf-base", "task": {"data": str(tmp_path / "gone.csv")}}
     with pytest.raises(WorkbenchError, match=r"gone.csv"):
         wb.train(Recipe.from_dict(tuned))
+    with pytest.raises(WorkbenchError, match=r"gone-model"):
+        wb.train(Recipe.from_dict({**tuned, "base": str(tmp_path / "gone-model"), "task": {"data": "banking77"}}))
     with pytest.raises(WorkbenchError, match="steps is -1"):
         wb.train(Recipe.from_dict(GOOD), steps=-1)
     good = Recipe.from_dict(GOOD)

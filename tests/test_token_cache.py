@@ -1,5 +1,6 @@
 """Tokens that are kept between runs: damage is seen and mended, other data is refused, nothing is left unmeasured."""
 
+import copy
 import json
 import math
 import shutil
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
+from tokenizers import Tokenizer
 
 import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
@@ -71,6 +73,19 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
         assert "no checksums" in again.notes.remarks[-1]
         assert set(json.loads((folder / "meta.json").read_text())["sha256"]) == {"train", "validation"}
     assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).notes.remarks == []
+
+
+def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(text):  # noqa: F811
+    trainee, tokens = setup(recipe(text))
+    other = copy.deepcopy(trainee.tokenizer)
+    rules = json.loads(other.backend_tokenizer.to_str())
+    rules["model"]["merges"] = rules["model"]["merges"][:20]
+    other._tokenizer = Tokenizer.from_str(json.dumps(rules))
+    assert other.get_vocab() == trainee.tokenizer.get_vocab()
+    apart = corpus.prepare(recipe(text).corpus, other, 32)
+    assert apart.data_hash != tokens.data_hash and len(apart.train) > len(tokens.train)
+    trainee.tokenizer("a b", truncation=True, max_length=1)  # what a call leaves behind changes no tokens
+    assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).data_hash == tokens.data_hash
 
 
 def cut_short(run_id: str, step: int) -> None:

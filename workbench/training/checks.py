@@ -6,6 +6,7 @@ from pathlib import Path
 from workbench.data import sets
 from workbench.data.files import rows
 from workbench.errors import WorkbenchError
+from workbench.subjects.load import stamp
 from workbench.training.recipe import Recipe
 from workbench.training.texts import GENERATED, files
 
@@ -29,6 +30,8 @@ def check(recipe: Recipe) -> Recipe:
     from workbench.training.finetune import make_task
 
     make_task(recipe)
+    if recipe.base:
+        stamp(recipe.base)
     for name in (recipe.task.get("data"), recipe.task.get("test")):
         if name:
             _check_data(str(name).strip())

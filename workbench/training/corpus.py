@@ -130,6 +130,7 @@ def prepare(
     key = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
     for digest in digests.values():
         key.update(digest.digest())
+    key.update(_rules(tokenizer).encode())
     folder = paths.home() / "corpora" / key.hexdigest()[:16]
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.uint32)
     damage = _damage(folder, dtype)
@@ -172,6 +173,15 @@ def _damage(folder: Path, dtype: np.dtype) -> str | None:
         except OSError as error:
             return f"{path.name} cannot be read: {error.strerror}"
     return None
+
+
+def _rules(tokenizer: PreTrainedTokenizerBase) -> str:
+    """How a tokenizer splits and joins besides its vocabulary: merges, normalisation; "" where it is of Python's."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return ""
+    rules = json.loads(backend.to_str())
+    return json.dumps({name: rules[name] for name in sorted(rules) if name not in ("padding", "truncation")})
 
 
 def _sha256(path: Path) -> str:
