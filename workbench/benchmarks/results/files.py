@@ -1,0 +1,112 @@
+"""Scores as files that other programs read, and such files read back: lm-eval's JSON, CSV, Parquet, HTML."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from workbench.benchmarks.results.export import harness_json, report, table
+from workbench.benchmarks.results.record import Results
+from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUFFIXES = (".html", ".json", ".csv", ".parquet")
+COLUMNS = ("model", "task", "metric", "value", "stderr", "low", "high", "n")
+"""What every table that is read back has; intervals are NaN where a file holds none, as lm-eval's do."""
+LARGEST = 50_000_000
+"""Bytes; a file of scores is no larger, one of samples may be."""
+
+
+def write_scores(results: Mapping[str, Results], path: str | Path, *, title: str = "Scores") -> Path:
+    """The path of the written file, in the form that its ending names.
+
+    Args:
+        results: By model's name.
+        path: `.json` in the form of lm-eval's `results_*.json` (several models: a list of them), `.csv` or
+            `.parquet` with a row a metric, or `.html`, a report with figures.
+        title: Of the report.
+
+    Raises:
+        WorkbenchError: for another ending.
+    """
+    path = check_suffix(path)
+    if path.suffix == ".html":
+        path.write_text(report(results, title=title), encoding="utf-8")
+    elif path.suffix == ".json":
+        records = [harness_json(found) for found in results.values()]
+        text = json.dumps(records[0] if len(records) == 1 else records, indent=2, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    elif path.suffix == ".csv":
+        table(results).to_csv(path, index=False)
+    else:
+        table(results).to_parquet(path, index=False)
+    return path
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path. Raises `WorkbenchError` where its ending is none of `SUFFIXES`."""
+    path = Path(path).expanduser()
+    if path.suffix not in SUFFIXES:
+        raise WorkbenchError(f"{path} must end in one of {', '.join(SUFFIXES)}, which says its form.")
+    return path
+
+
+def read_scores(path: str | Path) -> "pd.DataFrame":
+    """A row a metric, with `COLUMNS`, from a file of scores: ours, or lm-eval's own `results_*.json`.
+
+    Args:
+        path: A `.json`, `.csv` or `.parquet` file, as `write_scores` and lm-eval write them.
+
+    Raises:
+        WorkbenchError: When the file is not there, too large, or holds no such scores.
+    """
+    import pandas as pd
+
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WorkbenchError(f"There is no file {path}; give a .json, .csv or .parquet file of scores.")
+    if path.stat().st_size > LARGEST:
+        raise WorkbenchError(f"{path} is larger than {LARGEST // 10**6} MB, which no file of scores is.")
+    try:
+        if path.suffix == ".json":
+            read = json.loads(path.read_text(encoding="utf-8"))
+            rows = [row for record in (read if isinstance(read, list) else [read]) for row in _harness_rows(record)]
+            found = pd.DataFrame(rows, columns=list(COLUMNS))
+        elif path.suffix == ".csv":
+            found = pd.read_csv(path)
+        else:
+            found = pd.read_parquet(path)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise WorkbenchError(f"{path} holds no scores that can be read ({type(error).__name__}: {error}).") from error
+    if lacking := [column for column in COLUMNS if column not in found.columns]:
+        raise WorkbenchError(f"{path} holds no scores: it has no column {', '.join(lacking)}.")
+    return found
+
+
+def _harness_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of one of lm-eval's result records, whose keys are `metric,filter` and `metric_stderr,filter`."""
+    model = record.get("model_name") or record.get("config", {}).get("model_args") or "?"
+    rows = []
+    for task, entry in record["results"].items():
+        n = record.get("n-samples", {}).get(task, {}).get("effective")
+        for key, value in entry.items():
+            metric, comma, kind = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float | None):
+                continue
+            stderr = entry.get(f"{metric}_stderr,{kind}")
+            rows.append(
+                {
+                    "model": str(model),
+                    "task": task,
+                    "metric": metric if kind == "none" else f"{metric} ({kind})",
+                    "value": math.nan if value is None else value,
+                    "stderr": stderr if isinstance(stderr, int | float) else math.nan,
+                    "low": math.nan,
+                    "high": math.nan,
+                    "n": n,
+                }
+            )
+    return rows
