@@ -10,11 +10,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 IMPORT_ALL = """
 import importlib, pkgutil, workbench
-for module in pkgutil.walk_packages(workbench.__path__, "workbench."):
+faults = {}
+for module in pkgutil.walk_packages(workbench.__path__, "workbench.", onerror=faults.setdefault):
     if module.name not in ("workbench.__main__", "workbench.ui.app"):  # these two run something
-        importlib.import_module(module.name)
-logits = workbench.load("shelf-base").logits("The cat sat on the mat")
-assert logits.isfinite().all()
+        try:
+            importlib.import_module(module.name)
+        except Exception as error:
+            faults[module.name] = repr(error)
+assert not faults, faults
+subject = workbench.load("shelf-base")
+assert subject.model(subject.encode("The cat sat on the mat")).logits.isfinite().all()
 print("imported")
 """
 
