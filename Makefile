@@ -30,7 +30,7 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser" -n $(WORKERS) --dist loadfile
-	$(BIN)/pytest -m "browser and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "browser and not slow" -n $(WORKERS) --dist loadfile
 
 test-all: setup
 	$(BIN)/pytest
