@@ -131,7 +131,7 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         alt="Score of each model on each task with 95 % intervals",
     )
     st.caption(
-        "Dots are scores, bars their 95 % intervals (Wilson for accuracies, a t interval corrected for skewness "
+        "Dots are scores, bars their 95 % intervals (exact for accuracies, a t interval corrected for skewness "
         "otherwise; where items share a passage, passages are what counts)."
     )
     moved = ev.spread(table)

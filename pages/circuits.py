@@ -41,12 +41,14 @@ def needed(found: Needed) -> None:
         chart(figure, key="needed", name="needed-heads", alt="What the probe loses without each head")
     table = found.to_frame()
     with right:
-        st.markdown(f"Most needed heads, {found.n} prompts, 95 % intervals")
+        st.markdown(f"Most needed heads, {found.n_held_out} held-out prompts, 95 % intervals")
+        numbers = ["loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
         st.dataframe(
-            table[["head", "loss", "low", "high", "p"]].head(12),
+            table[["head", *numbers]].head(12),
             hide_index=True,
-            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in ("loss", "low", "high", "p")},
+            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
+        st.caption(f"*chosen_on*: the loss on the {found.n} other prompts that put the heads in order; it flatters.")
         downloads(lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs")
 
 
@@ -87,14 +89,17 @@ def found_circuit(model: str, probe: str) -> None:
         chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
     st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
     exact = found.edges.dropna(subset=["exact"])
-    numbers = ("score", "exact", "low", "high", "needed", "needed_low", "needed_high")
+    numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
     st.dataframe(
         exact,
         hide_index=True,
         height=min(260, 40 + 36 * len(exact)),
         column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
     )
-    st.caption("*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality).")
+    st.caption(
+        "*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality), held out; "
+        "*needed_chosen_on*: the same on the pairs that chose the edge."
+    )
     missed(found)
     worst = max(found.checks.values())
     st.caption(

@@ -69,20 +69,23 @@ def test_steering_adds_the_difference_of_two_prompts_to_the_stream(tiny):
 
 def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     subject = load("shelf-base")
-    found = needed_heads(subject, "induction", n=12, replacement="zero")
+    found = needed_heads(subject, "induction", n=20, replacement="zero")
     worst = found.to_frame().iloc[0]
     layer, head = int(worst["layer"]), int(worst["index"])
     edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
     from workbench.interp.prompts.probes import generate, read_probe
 
-    made = generate(subject, read_probe("induction"), 12)
+    made = generate(subject, read_probe("induction"), 40)
     lost = []
-    for item in made.items:
+    for item in made.items[20:]:
         ends = [s.model(item.pair.clean[None]).logits[0, -1] for s in (subject, edited)]
         ends = [float(x[item.pair.answer] - x[item.pair.wrong]) for x in ends]
         lost.append(ends[0] - ends[1])
     assert found.loss[layer, head] == pytest.approx(np.mean(lost) / found.intact.value, abs=1e-3)
-    assert found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head] and found.n == 12
+    assert (
+        found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head]
+        and found.n == found.n_held_out == 20
+    )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [[0.0, float("nan")]], "much", None])

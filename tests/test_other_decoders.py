@@ -19,7 +19,7 @@ from workbench.interp.engine.packed import UnpackableError, engine, reader
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sweep import run_sweep
 from workbench.interp.interventions.ablation import ablation
-from workbench.interp.interventions.needs import hooked_without_each, packed_without_each
+from workbench.interp.interventions.needs import _hooked_without_each, _packed_without_each
 from workbench.interp.lenses.lens import lens
 from workbench.interp.patching.direct import direct
 from workbench.interp.patching.gradients import estimate_sweep
@@ -319,7 +319,7 @@ def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
     subject = subject_of(make(family), family)
     question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
     given = list(torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    ways = [hooked_without_each] if family in UNPACKED else [hooked_without_each, packed_without_each]
+    ways = [_hooked_without_each] if family in UNPACKED else [_hooked_without_each, _packed_without_each]
     for way in ways:
         intact, values = way(subject, question, "logit_difference", given)
         assert intact == pytest.approx(gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE)

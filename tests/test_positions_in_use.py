@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests import other_decoders
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import make
 from workbench import paths
 from workbench.data.passages import TEXTS
 from workbench.errors import WorkbenchError
 from workbench.figures import positions_in_use as draw
-from workbench.interp import attention_by_distance, head_scores
+from workbench.interp import anatomy, attention_by_distance, head_scores
 from workbench.interp.position.loss import loss_by_position
 from workbench.interp.position.probe import position_probe
-from workbench.interp.position.rotary import rotary_use
+from workbench.interp.position.rotary import reading, rotary_use
 from workbench.interp.position.study import encoding_study
 from workbench.subjects import load
 from workbench.subjects.positions import ENCODINGS
@@ -131,3 +132,74 @@ def test_the_bundled_five_show_what_the_encoding_does():
     frame = study.to_frame().set_index("encoding")
     assert frame.loc["alibi", "loss beyond"] < frame.loc["alibi", "loss"] + 0.2
     assert frame.loc["sinusoidal", "loss beyond"] > frame.loc["sinusoidal", "loss"] + 0.2
+
+
+TURNING = {
+    "gptj": ("attn.q_proj", "attn.k_proj", "neighbours", 2),
+    "phi": ("self_attn.q_proj", "self_attn.k_proj", "halves", 2),
+    "cohere": ("self_attn.q_proj", "self_attn.k_proj", "neighbours", 4),
+    "olmo2": ("self_attn.q_norm", "self_attn.k_norm", "halves", 4),
+    "glm": ("self_attn.q_proj", "self_attn.k_proj", "neighbours", 2),
+    "llama": ("self_attn.q_proj", "self_attn.k_proj", "halves", 4),
+}
+"""Where queries and keys come out unturned, which dimensions turn together, and how many pairs (of d_head 8)."""
+
+
+@pytest.mark.parametrize("name", TURNING)
+def test_frequencies_in_use_are_those_of_queries_and_keys_caught_by_plain_hooks(name):
+    """In float64; some of these models turn a part of the dimensions only, or each with its neighbour."""
+    *paths, pairs, n_pairs = TURNING[name]
+    subject = subject_of(other_decoders.make(name), name)
+    used = rotary_use(subject, [TEXT], max_distance=4).used
+    caught: dict[tuple[str, int], np.ndarray] = {}
+    layers = subject.model.get_submodule(other_decoders.DECODERS[name].layers)
+    for i, layer in enumerate(layers):
+        for path in paths:
+
+            def keep(module, args, out, where=(path, i)):
+                caught[where] = out[0, 1:].detach().numpy()
+
+            layer.get_submodule(path).register_forward_hook(keep)
+    subject.model(subject.encode(TEXT))
+    for i in range(len(layers)):
+        sizes = []
+        for path in paths:
+            x = caught[path, i].reshape(39, -1, 8)
+            x = x.repeat(4 // x.shape[1], 1)
+            turning = [(j, j + n_pairs) if pairs == "halves" else (2 * j, 2 * j + 1) for j in range(n_pairs)]
+            sizes.append(np.stack([np.hypot(x[..., a], x[..., b]) for a, b in turning], -1).mean(0))
+        product = sizes[0] * sizes[1]
+        np.testing.assert_allclose(used[i], product / product.sum(-1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [*TURNING, "falcon", "cohere2", "olmo3", "exaone4", "olmoe", "ernie45", "neox"])
+def test_decay_is_what_eager_attention_falls_by_in_other_families(name):
+    """One token repeated: in the first layer all queries are alike, so the logarithm of attention is their score."""
+    model = other_decoders.make(name)
+    subject = subject_of(model, name)
+    decay = rotary_use(subject, ["5 5 5 5 5 5 5 5 5 5"], max_distance=3).decay[0]
+    model.set_attn_implementation("eager")
+    pattern = model(torch.full((1, 10), 5), output_attentions=True, use_cache=False).attentions[0][0].detach()
+    scores = pattern[:, -1].log().flip(-1)[:, :4].numpy()  # by distance, up to a constant
+    np.testing.assert_allclose(decay - decay[:, :1], scores - scores[:, :1], atol=1e-5)
+    assert np.abs(scores - scores[:, :1]).max() > 0.05
+
+
+def test_a_block_s_scores_are_the_model_s_where_neighbours_turn_together():
+    """Ernie 4.5 turns each dimension with its neighbour; the anatomy page makes scores by the block's formulas."""
+    subject = subject_of(other_decoders.make("ernie45"), "ernie45")
+    found = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
+    assert "all agree" in found.headline()
+
+
+@pytest.mark.parametrize("name", ["gptj", "phi", "cohere", "olmo2"])
+def test_a_block_s_pattern_is_eager_attention_where_the_blocks_are_built_in_another_way(name):
+    model = other_decoders.make(name)
+    subject = subject_of(model, name)
+    ids = subject.encode(TEXT)
+    _, cache = subject.bridge.run_with_cache(ids)
+    blocks = reading(subject, ids, cache)
+    model.set_attn_implementation("eager")
+    patterns = model(ids, output_attentions=True, use_cache=False).attentions
+    for block, pattern in zip(blocks, patterns, strict=True):
+        torch.testing.assert_close(block.pattern, pattern[0], atol=1e-5, rtol=0)

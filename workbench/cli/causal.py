@@ -122,27 +122,30 @@ def probe(
 def needs(
     model: Model,
     probe: Annotated[str, typer.Argument(help="A probe, such as ioi; with --task a benchmark task.")],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs, or items of the task.")] = 20,
+    n: Annotated[
+        int, typer.Option("-n", help="Prompt pairs (items of a task) that put heads in order; as many others judge.")
+    ] = 20,
     kind: Kind = "mean",
     task: Annotated[bool, typer.Option("--task", help="The name is a multiple-choice benchmark task.")] = False,
     heads: Annotated[str, typer.Option(help="Of a task: only these heads, such as L3H1,L5H0.")] = "",
     greedy: Annotated[int, typer.Option(help="Of a task: also take out so many heads one upon the other.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Which heads does a probe need? Each is taken out alone; paired intervals over the prompts."""
+    """Which heads does a probe need? Each is taken out alone; paired intervals over held-out prompts."""
     from workbench.interp import needed_heads
     from workbench.subjects import load
 
     if task:
-        _task_needs(model, probe, heads, {"limit": n, "kind": kind, "greedy": greedy}, as_json)
+        _task_needs(model, probe, heads, {"limit": 2 * n, "replacement": kind, "greedy": greedy}, as_json)
         return
     with bar(as_json) as report:
         found = needed_heads(load(model), probe, n=n, replacement=kind, progress=report)
     if as_json:
         print_json(found.to_dict())
         return
-    title = f"Share of the {found.metric_name.replace('_', ' ')} lost without the head ({found.kind}), n = {found.n}"
+    title = f"Share of the {found.metric_name.replace('_', ' ')} lost without the head ({found.kind})"
     show(found.to_frame().head(15).to_dict("records"), False, title=title)
+    say_held_out(found.n, found.n_held_out)
 
 
 def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json: bool) -> None:
@@ -159,6 +162,15 @@ def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json:
     show(found.to_frame().head(15).to_dict("records"), False, title=f"{task} without one head; {found.tested} tried")
     if found.greedy:
         show(found.to_frame(found.greedy).to_dict("records"), False, title="One upon the other")
+    say_held_out(found.n, found.n_held_out, "items")
+
+
+def say_held_out(n: int, n_held_out: int, what: str = "pairs") -> None:
+    """What the column `chosen_on` is, and what all others are over."""
+    out.print(
+        f"{n} {what} put the heads in order ('chosen_on': the loss on those, which flatters the first); all other "
+        f"figures are over {n_held_out} held-out {what}."
+    )
 
 
 def ablate(

@@ -41,7 +41,7 @@ class Transfer(Record):
     trained: int
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a stage and pair: accuracy with its 95 % interval (Wilson) and n."""
+        """One row a stage and pair: accuracy with its 95 % interval (exact) and n."""
         rows = []
         for pair, right in self.right.items():
             for stage, row in enumerate(right):

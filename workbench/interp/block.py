@@ -15,6 +15,7 @@ from transformers.activations import ACT2FN
 
 from workbench.errors import WorkbenchError
 from workbench.interp.norms import norm_of
+from workbench.interp.position.encoding import alibi_slopes, layer_wavelengths
 from workbench.interp.weights import centres
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
@@ -30,6 +31,27 @@ def normed(x: Tensor, norm: nn.Module) -> Tensor:
     return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * does.gain + does.offset
 
 
+def _by_pair(x: Float[Tensor, "pos d_turning"]) -> Float[Tensor, "pos pair"]:
+    """Cosines or sines once a pair; models lay them out twice, one half after the other or each beside its like."""
+    first, second = x.chunk(2, -1)
+    return first if torch.equal(first, second) else x[..., ::2]
+
+
+def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn dimensions i and i + d/2 together, as Llama does; those past the turning ones stay."""
+    n_pairs = cos.shape[-1]
+    first, second, rest = x[..., :n_pairs], x[..., n_pairs : 2 * n_pairs], x[..., 2 * n_pairs :]
+    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
+
+
+def _turn_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn dimensions 2i and 2i + 1 together, as GPT-J, Cohere and Ernie do."""
+    n_turning = 2 * cos.shape[-1]
+    first, second = x[..., :n_turning:2], x[..., 1:n_turning:2]
+    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
+    return torch.cat([turned, x[..., n_turning:]], -1)
+
+
 class Block:
     """The tensors of one block for one prompt, without a batch axis; each is computed when first asked for.
 
@@ -37,13 +59,14 @@ class Block:
     """
 
     crosses, ends = False, True
+    needs: tuple[str, ...] = ("ln1", "attn", "ln2", "mlp")
 
     def __init__(self, subject: Subject, layer: int, cache: Any, n_pos: int):
         mapping: Any = subject.bridge.adapter.component_mapping
         self.subject, self.layer, self.cache, self.n_pos = subject, layer, cache, n_pos
         self.names: Any = mapping["blocks"].submodules
         self.module: Any = subject.model.get_submodule(mapping["blocks"].name)[layer]
-        missing = [part for part in ("ln1", "attn", "ln2", "mlp") if part not in self.names]
+        missing = [part for part in self.needs if part not in self.names]
         if missing:
             raise WorkbenchError(
                 f"{subject.card.architecture} ({subject.name}) has blocks without {', '.join(missing)}; the anatomy "
@@ -141,28 +164,39 @@ class Block:
 
     @cached_property
     def turned(self) -> dict[str, Tensor] | None:
-        """Queries and keys after their rotary turn, where the model has one."""
+        """Queries and keys after their rotary turn, where the model has one.
+
+        Which dimensions turn together is found by which gives the model's own scores.
+        """
         if self.subject.card.positions != "rotary":
             return None
         cos, sin = self._turns()
-        width = cos.shape[-1]
-        found = {}
-        for part in "qk":
-            x = self.unturned(part)
-            turning, rest = x[..., :width], x[..., width:]
-            first, second = turning.chunk(2, -1)
-            found[part] = torch.cat([turning * cos + torch.cat([-second, first], -1) * sin, rest], -1)
-        return found
+        ways = [{part: way(self.unturned(part), cos, sin) for part in "qk"} for way in (_turn_halves, _turn_neighbours)]
+        hook = f"blocks.{self.layer}.attn.hook_attn_scores"
+        if hook not in self.cache:
+            return ways[0]
+        theirs = self.cache[hook][0]
+        return min(ways, key=lambda ready: (self._scores(ready) - theirs)[:, self.mask].abs().max().item())
 
     def _turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine by position, `[pos, 1, d]`: our own, or the model's for this layer."""
+        """Cosine and sine by position and pair, `[pos, 1, pair]`: our own, or the model's for this layer."""
         base = getattr(self.config, "rotary_base", None)
         if base is not None:
             both = encoding.rotary_cos_sin(torch.arange(self.n_pos, device=self.x.device), self.d_head, base)
         else:
-            both = tuple(self.model(f"attn.hook_{name}") for name in ("cos", "sin"))
-        cos, sin = (x.to(self.x).unsqueeze(1) for x in both)
+            both = self._model_s_turns()
+        cos, sin = (_by_pair(x.to(self.x)).unsqueeze(1) for x in both)
         return cos, sin
+
+    def _model_s_turns(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of every turning dimension, by the model's wavelengths where it does not show its own."""
+        hooks = [f"blocks.{self.layer}.attn.hook_{name}" for name in ("cos", "sin")]
+        if all(hook in self.cache for hook in hooks):
+            return self.cache[hooks[0]][0], self.cache[hooks[1]][0]
+        turn = torch.from_numpy(layer_wavelengths(self.subject, self.layer)).double()
+        angle = 2 * torch.pi * torch.arange(self.n_pos)[:, None] / turn
+        both = torch.cat([angle, angle], -1)
+        return both.cos(), both.sin()
 
     def changes(self, head: int) -> Iterator[tuple[str, str, str, str, Tensor, int, float | None]]:
         """What happens to queries and keys before they meet: name, what, formula, words, values, head, deviation."""
@@ -186,13 +220,18 @@ class Block:
     @cached_property
     def scores(self) -> Float[Tensor, "head query key"]:
         """Scores before the mask."""
-        ready = self.turned or self.sized or {"q": self.q, "k": self.k}
+        return self._scores(self.turned or self.sized or {"q": self.q, "k": self.k})
+
+    def _scores(self, ready: dict[str, Tensor]) -> Float[Tensor, "head query key"]:
+        """Of queries and keys that are ready to meet."""
         keys = ready["k"].repeat_interleave(self.groups, 1)
         found = torch.einsum("qhd,khd->hqk", ready["q"], keys) * self.scaling
         if self.softcap:
             found = self.softcap * torch.tanh(found / self.softcap)
         if self.subject.card.positions == "alibi":
-            found = found + encoding.alibi_bias(self.n_heads, self.n_pos, self.n_pos).to(found)
+            slopes = torch.from_numpy(alibi_slopes(self.subject)).to(found)
+            position = torch.arange(self.n_pos, device=found.device)
+            found = found - slopes[:, None, None] * (position[:, None] - position).clamp(min=0)
         return found
 
     @property

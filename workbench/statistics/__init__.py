@@ -10,7 +10,7 @@ from workbench.statistics.means import Scores, estimate_ratio, mean_interval
 from workbench.statistics.multiple import benjamini_hochberg
 from workbench.statistics.paired import paired_counts, paired_difference
 from workbench.statistics.power import detection_power, minimal_detectable_difference, too_few
-from workbench.statistics.proportions import largest_share, mcnemar, tango, wilson
+from workbench.statistics.proportions import blaker, largest_share, mcnemar, tango, wilson
 from workbench.statistics.records import FEWEST, Cells, Difference, Estimate
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Estimate",
     "Scores",
     "benjamini_hochberg",
+    "blaker",
     "cell_statistics",
     "detection_power",
     "estimate_aggregate",

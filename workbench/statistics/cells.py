@@ -9,6 +9,7 @@ from workbench.statistics.means import METHOD, RATIO, ratios
 from workbench.statistics.multiple import benjamini_hochberg
 from workbench.statistics.paired import paired_difference
 from workbench.statistics.records import ALPHA, Cells, Estimate, few
+from workbench.statistics.tails import skewed_p
 
 NO_GAIN = "the gain itself is not shown, so there is nothing to have a share of"
 
@@ -20,6 +21,9 @@ def cell_statistics(
     seed: int = 0,
 ) -> Cells:
     """Mean of every cell over `n` samples with its interval, and p of no effect (Benjamini-Hochberg over the cells).
+
+    What is corrected over cells is at least the p that so large a t would have in skewed samples (`tails`): far out,
+    where many cells are compared, Student's t is not to be trusted.
 
     A cell that is 0 in every sample has p = 1; cells whose samples are all alike have no interval (NaN), and fewer
     than six samples give neither interval nor p.
@@ -33,9 +37,19 @@ def cell_statistics(
     shape = samples.shape[1:]
     flat = np.ascontiguousarray(samples.reshape(len(samples), -1), dtype=np.float64)
     found = ratios(flat, None if per is None else np.asarray(per, dtype=np.float64))
-    adjusted = np.array(benjamini_hochberg(found.p))
+    adjusted = np.array(benjamini_hochberg(_far_out(flat, found.p)))
     maps = [part.reshape(shape) for part in (found.value, found.low, found.high, adjusted, found.p)]
     return Cells(*maps, METHOD if per is None else RATIO, few(len(samples)))
+
+
+def _far_out(flat: Float[np.ndarray, "n cell"], p: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
+    """The p of every cell, no smaller than in skewed samples; a single cell keeps its own."""
+    n, n_cells = flat.shape
+    if n < 2 or n_cells < 2:
+        return p
+    error = flat.std(0, ddof=1) / np.sqrt(n)
+    statistic = np.divide(flat.mean(0), error, out=np.zeros_like(error), where=error > 0)
+    return np.where(np.isnan(p), np.nan, np.maximum(p, skewed_p(statistic, n)))
 
 
 def map_correlation(a: Float[np.ndarray, "n *axes"], b: Float[np.ndarray, "n *axes"], *, seed: int = 0) -> Estimate:

@@ -18,8 +18,8 @@ GROUPS = 500
 def estimate_mean(scores: Scores, clusters: Sequence[Any] | None = None) -> Estimate:
     """Mean with its standard error and 95 % interval.
 
-    Wilson's interval for 0/1 scores, with the effective sample size where they come in clusters; for all others a t
-    interval corrected for skewness, over clusters where there are some.
+    For 0/1 scores Blaker's exact interval, or Wilson's with the effective sample size where they come in clusters; for
+    all others a t interval corrected for skewness, over clusters where there are some.
 
     Args:
         scores: One a sample; NaN is left out and counted.

@@ -46,7 +46,7 @@ def skew_term(samples: Float[np.ndarray, "n cell"]) -> Float[np.ndarray, " cell"
 
 
 def critical_values(
-    a: Float[np.ndarray, " cell"], degrees: int
+    a: Float[np.ndarray, " cell"], degrees: float
 ) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
     """The lower and upper t between which a statistic with skew term `a` is not significant at 5 %."""
     from scipy.stats import t
@@ -58,7 +58,7 @@ def critical_values(
 
 
 def p_values(
-    statistic: Float[np.ndarray, " cell"], a: Float[np.ndarray, " cell"], degrees: int
+    statistic: Float[np.ndarray, " cell"], a: Float[np.ndarray, " cell"], degrees: float
 ) -> Float[np.ndarray, " cell"]:
     """Two-sided p of t statistics: the larger of Student's and Hall's."""
     from scipy.stats import t
@@ -68,7 +68,13 @@ def p_values(
     return 2 * t.sf(np.minimum(np.abs(statistic), np.abs(hall)), degrees)
 
 
-def ratios(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"] | None = None, *, about_0: bool = True) -> Ratios:
+def ratios(
+    y: Float[np.ndarray, "n cell"],
+    x: Float[np.ndarray, " n"] | None = None,
+    *,
+    about_0: bool = True,
+    degrees: float | None = None,
+) -> Ratios:
     """mean(y) / mean(x) of every cell with Fieller's interval, and p that mean(y) is 0.
 
     p is at least 2 ** (1 - k), k samples of a cell being other than 0: a sign-flip test cannot give less.
@@ -77,6 +83,7 @@ def ratios(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"] | None = N
         y: Samples of every cell's numerator.
         x: Samples of the denominator, the same for all cells; None is 1, which makes the ratio a mean.
         about_0: Whether 0 is a question: an interval is then drawn out to 0 where p is .05 or more.
+        degrees: Of freedom of Student's t; None is n - 1.
     """
     n = len(y)
     x = np.ones(n) if x is None else x
@@ -91,14 +98,14 @@ def ratios(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"] | None = N
     stderr = np.abs(residual.std(0, ddof=1) / np.sqrt(n) / x.mean())
     if n < FEWEST:
         return Ratios(value, stderr, nothing, nothing, nothing)
-    found = _fieller(y, x, residual, value, stderr)
+    found = _fieller(y, x, residual, (value, stderr), n - 1 if degrees is None else degrees)
     return _holding_0(found) if about_0 else found
 
 
-def _fieller(y: Any, x: Any, residual: Any, value: Any, stderr: Any) -> Ratios:
+def _fieller(y: Any, x: Any, residual: Any, values: tuple[Any, Any], degrees: float) -> Ratios:
     n = len(y)
     a = skew_term(residual)
-    lower, upper = critical_values(a, n - 1)
+    lower, upper = critical_values(a, degrees)
     mean_y, mean_x = y.mean(0), x.mean()
     centred_y, centred_x = y - mean_y, x - mean_x
     v_yy = (centred_y**2).sum(0) / (n - 1) / n
@@ -112,7 +119,7 @@ def _fieller(y: Any, x: Any, residual: Any, value: Any, stderr: Any) -> Ratios:
             root = np.sqrt(np.maximum(half**2 - lead * (mean_y**2 - critical**2 * v_yy), 0))
             ends.append(np.where(lead > 0, (half + side * root) / lead, np.nan))
         statistic = mean_y / np.sqrt(v_yy)
-        p = p_values(statistic, a, n - 1)
+        p = p_values(statistic, a, degrees)
     other_than_0 = (y != 0).sum(0)
     p = np.where(v_yy > 0, p, 0.0)
     p = np.maximum(p, np.minimum(1.0, 2.0 ** (1 - other_than_0)))
@@ -120,7 +127,7 @@ def _fieller(y: Any, x: Any, residual: Any, value: Any, stderr: Any) -> Ratios:
     rounding = residual.std(0) <= ROUNDING * np.abs(y).max(0)
     none = _alike(residual) | rounding | np.isnan(ends[0]) | np.isnan(ends[1])
     low, high = (np.where(none, np.nan, end) for end in ends)
-    return Ratios(value, stderr, low, high, p)
+    return Ratios(*values, low, high, p)
 
 
 def _holding_0(found: Ratios) -> Ratios:
@@ -147,10 +154,13 @@ def why_none(found: Ratios, n: int, what: str = "samples") -> str:
 def linearised(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"], *, about_0: bool = True) -> Ratios:
     """mean(y) / mean(x) where x are weights or sizes, which are above 0: a mean of the linearised ratio.
 
-    Unlike Fieller's interval this one always exists; `ratios` tells the rest.
+    Unlike Fieller's interval this one always exists; `ratios` tells the rest. Student's t has the degrees of freedom of
+    Kish's effective sample size, sum(x)^2 / sum(x^2), as few heavy samples carry most of an uneven weight.
     """
     value = y.mean(0) / x.mean()
-    return ratios(value + (y - value * x[:, None]) / x.mean(), about_0=about_0)
+    effective = float(x.sum() ** 2 / (x**2).sum())
+    degrees = max(1.0, effective - 1)
+    return ratios(value + (y - value * x[:, None]) / x.mean(), about_0=about_0, degrees=degrees)
 
 
 def estimate_ratio(y: Scores, x: Scores) -> Estimate:

@@ -1,18 +1,22 @@
-"""Shares of samples that are right: Wilson's interval, Tango's of a paired difference, McNemar's test."""
+"""Shares of samples that are right: Blaker's and Wilson's intervals, Tango's of a paired difference, McNemar's test."""
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import beta, binom, norm, t
 
 from workbench.statistics.means import Scores
 from workbench.statistics.records import ALPHA, LEVEL, ONE_CLUSTER, Estimate, few
 
-WILSON = "Wilson"
+BLAKER = "Blaker 2000, exact"
 CLUSTERED = "Wilson with effective sample size"
 TANGO = "Tango 1998, score"
 TANGO_CLUSTERED = "Tango 1998, score, with effective sample size"
 Z = float(norm.ppf(1 - ALPHA / 2))
+STEPS = 400
+"""Shares that are tried between the bounds of each end."""
 
 
 def binary(x: np.ndarray) -> bool:
@@ -28,13 +32,43 @@ def wilson(share: float, n: float, critical: float = Z) -> tuple[float, float]:
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
+def blaker(hits: int, n: int) -> tuple[float, float]:
+    """Blaker's (2000) exact interval (low, high) of a share of which `n` samples had `hits`.
+
+    It holds the true share in 95 % of cases or more whatever that is, as Clopper and Pearson's does, and is never wider
+    than theirs: shares belong to it whose two-sided exact test does not reject.
+    """
+    return _blaker_low(hits, n), 1 - _blaker_low(n - hits, n)
+
+
+@cache
+def _blaker_low(hits: int, n: int) -> float:
+    """The lower end: it lies between those of Clopper and Pearson's intervals of 95 % and of 90 %."""
+    if hits == 0:
+        return 0.0
+    ends = (beta.ppf(level, hits, n - hits + 1) for level in (ALPHA / 2, ALPHA))
+    shares = np.linspace(*ends, STEPS)
+    accepted = np.flatnonzero(_acceptability(hits, n, shares) > ALPHA)
+    first = int(accepted[0]) if len(accepted) else STEPS - 1
+    return float(shares[max(0, first - 1)])
+
+
+def _acceptability(hits: int, n: int, shares: Float[np.ndarray, " share"]) -> Float[np.ndarray, " share"]:
+    """P of each true share below the one seen: so many hits or more, and what is as rare on the other side."""
+    above = binom.sf(hits - 1, n, shares)
+    rare = binom.ppf(above * (1 - 1e-12), n, shares)
+    below = binom.cdf(rare, n, shares)
+    below = np.where(below <= above * (1 + 1e-12), below, binom.cdf(rare - 1, n, shares))
+    return above + below
+
+
 def estimate_share(x: np.ndarray) -> Estimate:
-    """The share of ones with Wilson's interval."""
+    """The share of ones with Blaker's exact interval."""
     n = len(x)
     share = float(x.mean()) if n else float("nan")
     if n < 2:
-        return Estimate(share, float("nan"), float("nan"), float("nan"), n, WILSON, few(n))
-    return Estimate(share, float(x.std(ddof=1) / np.sqrt(n)), *wilson(share, n), n, WILSON)
+        return Estimate(share, float("nan"), float("nan"), float("nan"), n, BLAKER, few(n))
+    return Estimate(share, float(x.std(ddof=1) / np.sqrt(n)), *blaker(int(x.sum()), n), n, BLAKER)
 
 
 def estimate_clustered_share(x: np.ndarray, clusters: np.ndarray) -> Estimate:

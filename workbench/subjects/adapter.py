@@ -45,14 +45,17 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def write(folder: Path, model: "PeftModel") -> None:
-    """The adapter alone; `model.base_subject`, where it is set, says what it was trained on."""
+def write(folder: Path, model: "PeftModel", weights: dict[str, Tensor] | None = None) -> None:
+    """The adapter alone; `model.base_subject`, where it is set, says what it was trained on.
+
+    `weights` takes the place of the whole model's own.
+    """
     config = model.peft_config["default"]
     base: Base | None = getattr(model, "base_subject", None)
     if base is not None:
         config.base_model_name_or_path = base.name
         (folder / BASE).write_text(json.dumps(base._asdict(), indent=2) + "\n", encoding="utf-8")
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's empty form of a model card
     model.get_base_model().config.save_pretrained(folder)
 

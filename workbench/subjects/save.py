@@ -36,9 +36,9 @@ def save(
 
     def write(part: Path) -> None:
         if adapter.is_adapted(model):
-            adapter.write(part, model)
+            adapter.write(part, model, _weights(model, None))
         else:
-            model.save_pretrained(part, state_dict=weights if dtype is None else _in_dtype(model, dtype))
+            model.save_pretrained(part, state_dict=weights or _weights(model, dtype))
         tokenizer.save_pretrained(part)
         if card is not None:
             write_card(part, card)
@@ -88,7 +88,10 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _in_dtype(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """The weights in another precision; tied ones stay one tensor, so that they are stored once."""
-    cast: dict[int, torch.Tensor] = {}
-    return {name: cast.setdefault(w.data_ptr(), w.to(dtype)) for name, w in model.state_dict().items()}
+def _weights(model: PreTrainedModel, dtype: torch.dtype | None) -> dict[str, torch.Tensor] | None:
+    """The weights on the CPU, None where they are there already; tied ones stay one tensor, so are stored once."""
+    if dtype is None and model.device.type == "cpu":
+        return None
+    moved: dict[int, torch.Tensor] = {}
+    named = model.state_dict(keep_vars=True)
+    return {name: moved.setdefault(id(w), w.detach().to("cpu", dtype)) for name, w in named.items()}

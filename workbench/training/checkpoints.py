@@ -62,7 +62,7 @@ def write(
     """
 
     def more(part: Path) -> None:
-        torch.save(training, part / STATE)
+        torch.save(_on_cpu(training), part / STATE)
         (part / FACTS).write_text(json.dumps({"step": step, **facts}))
         sums = {path.name: _sha256(path) for path in sorted(part.iterdir()) if path.is_file()}
         (part / CHECKSUMS).write_text(json.dumps(sums, indent=1))
@@ -70,6 +70,15 @@ def write(
     folder = save(run_folder / "checkpoints" / f"step-{step:07d}", model, tokenizer, weights=weights, also=more)
     _tidy(run_folder, settings)
     return folder
+
+
+def _on_cpu(state: Any) -> Any:
+    """The same state, its tensors on the CPU, so that any machine can read them."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().cpu()
+    if isinstance(state, dict):
+        return type(state)((key, _on_cpu(value)) for key, value in state.items())
+    return [_on_cpu(value) for value in state] if isinstance(state, list) else state
 
 
 def _tidy(run_folder: Path, settings: Optimisation) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workbench.errors import WorkbenchError
+from workbench.statistics import blaker
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ class Calibration:
     - `p`: how often chance alone gives an ECE as large as this one
 
     - `bins` has a row for every bin that holds samples: `confidence` and `accuracy` (means), `low` and `high` (95 %,
-      Wilson), `n`
+      Blaker), `n`
     """
 
     ece: float
@@ -50,7 +51,6 @@ def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration
         WorkbenchError: no sample is multiple choice with a known answer.
     """
     import pandas as pd
-    from statsmodels.stats.proportion import proportion_confint
 
     confidence, right = _choices(samples if task is None else samples[samples["task"] == task])
     if not len(right):
@@ -59,7 +59,7 @@ def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration
     which = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for number in np.unique(which):
         inside = which == number
-        interval: Any = proportion_confint(int(right[inside].sum()), int(inside.sum()), method="wilson")
+        interval = blaker(int(right[inside].sum()), int(inside.sum()))
         rows.append(
             {
                 "confidence": float(confidence[inside].mean()),

@@ -92,7 +92,7 @@ def _representation(found: Comparison) -> Section | None:
     for carried in found.transfer:
         parts += [
             f"Linear probes of {carried.question}, trained on {carried.trained} texts and tested on others "
-            "(Wilson intervals): does a probe of the base still read the tuned model?",
+            "(exact intervals): does a probe of the base still read the tuned model?",
             draw.stage_lines(
                 carried.to_frame(),
                 line="pair",

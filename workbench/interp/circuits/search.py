@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.errors import WorkbenchError
 from workbench.interp.circuits.audit import Audit, exact_losses, minimality
 from workbench.interp.circuits.audit import audit as audit_edges
 from workbench.interp.circuits.edges import Graph, graph_of, run_graph
@@ -23,6 +22,7 @@ from workbench.interp.circuits.question import Question, faithfulness, question_
 from workbench.interp.engine.packed import PackedEngine, engine
 from workbench.interp.patching.checks import failed
 from workbench.interp.prompts.able import require
+from workbench.interp.prompts.held_out import n_choosing
 from workbench.interp.prompts.probes import generate, read_probe
 from workbench.modes import own_modes
 from workbench.progress import Progress
@@ -58,7 +58,9 @@ class Circuit(Record):
 
     `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the gradient's estimate) and,
     for the strongest, `exact` with `low` and `high`: what the metric loses, as a share, when that edge alone carries
-    the corrupted run. `correlation` is between estimate and exact value; `checks` compare the graph with the model.
+    the corrupted run; `needed` (minimality), what the circuit's faithfulness loses without the edge, which
+    `needed_chosen_on` has over the pairs that chose it. `correlation` is between estimate and exact value; `checks`
+    compare the graph with the model.
     The `n` pairs gave the scores and the size; all else, metrics, exact values, `needed` and audit too, is over the
     `n_held_out` others.
     """
@@ -138,19 +140,15 @@ def circuit(
     fewer than one pair on either side.
     """
     n_held = n if held_out is None else held_out
-    if min(n, n_held) < 1:
-        raise WorkbenchError(f"A circuit needs a pair to choose on and one to judge on, not {n} and {n_held}.")
     tell = progress or (lambda share, words: None)
     began = time.perf_counter()
     asked = read_probe(probe)
-    made = generate(subject, asked, n + n_held, seed)
+    made = generate(subject, asked, max(0, n + n_held), seed)
+    choose = n_choosing(len(made.items), n, n_held, f"A circuit of {probe}")
     require(subject, asked, seed)
     packed = engine(subject)
     everyone = [question_of(packed, item.pair, asked.metric) for item in made.items]
-    n_choosing = max(1, round(len(everyone) * n / (n + n_held)))
-    questions, judges = everyone[:n_choosing], everyone[n_choosing:]
-    if not judges:
-        raise WorkbenchError(f"The probe {probe} gives one pair for {subject.name}; a circuit needs two, to judge it.")
+    questions, judges = everyone[:choose], everyone[choose:]
     graph = graph_of(packed, questions[0].run)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for i, question in enumerate(questions):
@@ -285,8 +283,12 @@ def _edges(
     spans = np.array([q.span for q in judges])
     exact = [estimate_ratio(column, spans / spans.mean()) for column in lost.T]
     inside = _first(order, graph.possible(), chosen)
-    needed = minimality(packed, graph, judges, inside, where[:verify])
-    for prefix, name, estimates in (("", "exact", exact), ("needed_", "needed", needed)):
+    needed, flattered = (minimality(packed, graph, q, inside, where[:verify]) for q in (judges, questions))
+    for prefix, name, estimates in (
+        ("", "exact", exact),
+        ("needed_", "needed", needed),
+        ("needed_chosen_", "needed_chosen_on", flattered),
+    ):
         for column, value in ((name, "value"), (f"{prefix}low", "low"), (f"{prefix}high", "high")):
             table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (len(table) - len(estimates))
     both = table.dropna(subset=["exact"])

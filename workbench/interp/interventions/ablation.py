@@ -1,4 +1,4 @@
-"""Making interventions: ablations, steering vectors, and the question which heads a task needs."""
+"""Making interventions: ablations, steering vectors, and what they do."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,7 +71,7 @@ def ablation(
             )
     for layer in neurons or {}:
         reader(subject).need_neurons(layer)
-    value = replacement_values(subject, replacement, seed)
+    value = replacements(subject, replacement, seed)
     edits = [Edit(layer, "z", (head,), "set", value("z", layer, head)) for layer, head in heads]
     for layer, which in (neurons or {}).items():
         edits.append(Edit(layer, "post", tuple(which), "set", value("post", layer, list(which))))
@@ -99,7 +99,7 @@ def made_for(subject: Subject, change: Intervention) -> Intervention:
     return change
 
 
-def replacement_values(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
+def replacements(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
     """(site, layer, index) -> what an ablated part is set to."""
     if kind == "zero":
         return lambda site, layer, index: 0.0

@@ -201,9 +201,10 @@ class _State:
         tensors, step = {name: torch.zeros(shape, device=subject.device) for name, shape in zeros.items()}, -1
         if path.is_file():
             try:
-                with safe_open(path, "pt", device=str(subject.device)) as file:
+                with safe_open(path, "pt") as file:
                     if file.metadata()["key"] == key:
-                        tensors, step = {n: file.get_tensor(n) for n in file.keys()}, int(file.metadata()["step"])
+                        tensors = {n: file.get_tensor(n).to(subject.device) for n in file.keys()}
+                        step = int(file.metadata()["step"])
             except Exception:  # half a file is no file
                 path.unlink(missing_ok=True)
         return cls(path, key, steps, seed, tensors, step)
@@ -218,7 +219,9 @@ class _State:
                 if parameter in self.optimiser.state:
                     tensors[f"{name}.{moment}"] = self.optimiser.state[parameter][moment]
         whole = self.path.with_suffix(".partial.tmp")
-        save_file({n: t.contiguous() for n, t in tensors.items()}, whole, {"key": self.key, "step": str(self.step)})
+        save_file(
+            {n: t.cpu().contiguous() for n, t in tensors.items()}, whole, {"key": self.key, "step": str(self.step)}
+        )
         whole.replace(self.path)
 
     def forget(self) -> None:

@@ -83,6 +83,14 @@ def position_encoding(subject: SubjectOrName) -> Encoding:
     return Encoding(kind)
 
 
+def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"]:
+    """Tokens a full turn of each pair of a layer; some models turn faster in layers with a sliding window."""
+    by_type = position_encoding(subject).wavelengths
+    kinds = getattr(subject.model.config.get_text_config(), "layer_types", None)
+    kind = kinds[layer] if kinds else ""
+    return by_type.get(kind, next(iter(by_type.values())))
+
+
 def alibi_slopes(subject: Subject) -> Float[np.ndarray, " head"]:
     """By what a score falls a token back, a head.
 

@@ -6,6 +6,8 @@ A pair of dimensions is a complex number that turns by `theta_i` a token, so a q
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from workbench.interp.block import Block
 from workbench.interp.families import any_family
 from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
-from workbench.interp.position.encoding import position_encoding
+from workbench.interp.position.encoding import layer_wavelengths
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -89,7 +91,7 @@ def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: in
         ids = beginning(subject, text, min(length, subject.n_ctx))
         wanted = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
         _, cache = subject.bridge.run_with_cache(ids, names_filter=lambda name, wanted=wanted: name in wanted)
-        blocks = [Block(subject, i, cache, ids.shape[1]) for i in range(card.n_layers)]
+        blocks = reading(subject, ids, cache)
         if not together:
             together = _pairings(subject, ids, blocks, turns)
         for i, block in enumerate(blocks):
@@ -103,6 +105,55 @@ def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: in
             decay[t, i] = ((product @ angle).real + still) * block.scaling
     (u, ul, uh), (d, dl, dh) = mean_interval(used), mean_interval(decay)
     return RotaryUse(subject.name, u, ul, uh, d, dl, dh, turns, len(texts))
+
+
+class _Reading(Block):
+    """A block as far as its queries and keys, made of what its attention was given: any order of norms is right."""
+
+    needs = ("attn",)
+
+    def __init__(self, subject: Subject, layer: int, cache: Any, given: Float[Tensor, "pos d_model"]):
+        super().__init__(subject, layer, cache, len(given))
+        self.given = given
+
+    @property
+    def normed(self) -> Float[Tensor, "pos d_model"]:
+        """What attention reads."""
+        return self.given
+
+    @cached_property
+    def sized(self) -> dict[str, Tensor] | None:
+        """Queries and keys after a norm of their own, a head at a time or of all heads together (OLMo 2)."""
+        found: dict[str, Tensor] = {}
+        for part in "qk":
+            norm = getattr(self.attn, f"{part}_norm", None) or getattr(self.attn, f"{part}_layernorm", None)
+            if norm is None:
+                return None
+            values = getattr(self, part)
+            together = norm.weight.shape == values.flatten(1).shape[1:]
+            found[part] = norm(values.flatten(1)).view_as(values) if together else norm(values)
+        return found
+
+
+def reading(subject: Subject, ids: Tensor, cache: Any) -> list[_Reading]:
+    """The blocks of a text; what their attention is given is caught while the model runs."""
+    card, given = subject.card, {}
+    mapping: Any = subject.bridge.adapter.component_mapping["blocks"]
+    layers: Any = subject.model.get_submodule(mapping.name)
+    handles = []
+    for i in range(card.n_layers):
+
+        def catch(module: Any, args: Any, kwargs: Any, i: int = i) -> None:
+            given[i] = (args[0] if args else kwargs["hidden_states"])[0]
+
+        attention = layers[i].get_submodule(mapping.submodules["attn"].name)
+        handles.append(attention.register_forward_pre_hook(catch, with_kwargs=True))
+    try:
+        subject.model(ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [_Reading(subject, i, cache, given[i]) for i in range(card.n_layers)]
 
 
 @dataclass(frozen=True)
@@ -179,11 +230,3 @@ def _off(block: Block, pairing: Callable, turns: np.ndarray, pattern: np.ndarray
     # A learned sink takes the same part of every key's share.
     share = share / share.sum(-1, keepdims=True) * pattern.sum(-1, keepdims=True)
     return float(np.abs(share - pattern).max())
-
-
-def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"]:
-    """Tokens a full turn of each pair of a layer; some models turn faster in layers with a sliding window."""
-    by_type = position_encoding(subject).wavelengths
-    kinds = getattr(subject.model.config.get_text_config(), "layer_types", None)
-    kind = kinds[layer] if kinds else ""
-    return by_type.get(kind, next(iter(by_type.values())))

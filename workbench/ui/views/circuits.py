@@ -12,7 +12,10 @@ from workbench.ui.parts.registered import registered
 from workbench.ui.parts.snippets import same_in_python
 
 TASKS = ["repeat", "agreement", "ioi", "sst2", "subject_verb", "arc_easy", "piqa", "copa"]
-NUMBERS = ("score", "change", "low", "high", "margin_change", "margin_low", "margin_high", "p")
+NUMBERS = (
+    *("score", "change", "low", "high", "margin_change", "margin_low", "margin_high", "p"),
+    *("chosen_on", "chosen_low", "chosen_high"),
+)
 
 
 def task_heads(model: str) -> None:
@@ -20,7 +23,7 @@ def task_heads(model: str) -> None:
     with st.form("task_needs", border=False):
         columns = st.columns([2, 1, 1, 1, 3, 1], vertical_alignment="bottom")
         task = columns[0].selectbox("Task", TASKS, accept_new_options=True, help="Any multiple-choice task.")
-        limit = columns[1].number_input("Items", 8, 500, 40)
+        limit = columns[1].number_input("Items", 8, 500, 40, help="Half put the heads in order, half judge them.")
         kind = columns[2].selectbox("Each is", list(KINDS), list(KINDS).index("mean"))
         greedy = columns[3].number_input("Greedy steps", 0, 10, 0, help="Heads taken out one upon the other.")
         heads = columns[4].text_input(
@@ -53,9 +56,10 @@ print(found.to_frame(), found.to_frame(found.greedy))
 def _shown(found: TaskNeeds) -> None:
     intact = found.intact
     st.markdown(
-        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n}; "
+        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n} held out; "
         f"{found.tested} of {found.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
-        "one, in nats."
+        f"one, in nats. *chosen_on*: the margin's change on the {found.n} other items that put the heads in order, "
+        "which flatters."
     )
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
     for title, cuts in (

@@ -185,7 +185,7 @@ def carried(base: Subject, tuned: Subject) -> None:
     lost = found.loss().iloc[-1]
     st.caption(
         f"The {escaped(question)}, read by logistic regression at each text's last token; {found.trained} texts to "
-        f"train on, {frame['n'].iloc[0]} held out (Wilson intervals). After the last layer the base's probe loses "
+        f"train on, {frame['n'].iloc[0]} held out (exact intervals). After the last layer the base's probe loses "
         f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
     )
     downloads(lambda: [figure], lambda: frame, name="probe-transfer", title=f"Probes of {base.name} on {tuned.name}")

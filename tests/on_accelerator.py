@@ -1,0 +1,225 @@
+"""Everything once on the CPU and once on the pretend accelerator; run by `test_accelerator.py` in a process of its own.
+
+    python -m tests.on_accelerator FOLDER NAME...
+
+What makes torch know a device cannot be undone, so no other test should share its process. A line of JSON a name says
+what went wrong (`error`) or by how much the numbers of the two runs differ (`apart`).
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import workbench as wb
+from tests import pretend_accelerator, test_finetuning, test_public, test_training
+from tests.conftest import subject_of, tiny_gpt
+from workbench.interp.engine.packed import engine
+from workbench.store import Store
+from workbench.subjects.save import save
+from workbench.subjects.tokenizer import train_tokenizer
+from workbench.training.start import carry_out, start
+
+FOLDER = Path()
+LORA = {"r": 4}
+CUT_AT = 6
+
+
+def tiny(device: str):
+    return subject_of(tiny_gpt().to(device))
+
+
+@torch.no_grad()
+def logits_of(subject: Any, text: str) -> Any:
+    return subject.model(subject.encode(text)).logits.tolist()
+
+
+def logits(device: str) -> Any:
+    """Of plain weights, whose ties outlive the move."""
+    subject = tiny(device)
+    assert subject.model.lm_head.weight is subject.model.model.tok.weight
+    return logits_of(subject, test_public.CLEAN)
+
+
+def packed(device: str) -> Any:
+    """The engine itself: `reader` would hide a failure by falling back to hooks."""
+    ids = torch.tensor([[3, 1, 4, 1, 5]], device=device)
+    run = engine(tiny(device)).record(ids)
+    return [stream.tolist() for stream in run.resid]
+
+
+def mixing(device: str) -> Any:
+    """Devices that meet are an error; else all the rest would say nothing."""
+    there, here = torch.ones(3, device=pretend_accelerator.DEVICE), torch.ones(3)
+    assert (there + 1).cpu().tolist() == [2, 2, 2] and float(there.sum()) == 3
+    assert there[torch.tensor([0, 2])].shape == (2,)
+    for work in (lambda: there + here, lambda: here[there.long()], lambda: torch.stack([there, here]), there.numpy):
+        with pytest.raises((RuntimeError, TypeError)):
+            work()
+    return 0
+
+
+def generation(device: str) -> Any:
+    subject = tiny(device)
+    ids = subject.encode(test_public.CLEAN)
+    return subject.model.generate(ids, max_new_tokens=5, do_sample=False).tolist()
+
+
+def base() -> str:
+    """A small untrained GPT in a folder, and its animals in a file beside it."""
+    tokenizer = train_tokenizer(test_finetuning.TEXTS, d_vocab=330)
+    shape = {"d_vocab": len(tokenizer), "n_ctx": 96, "bos_token_id": 0, "eos_token_id": 0}
+    test_finetuning.write(FOLDER / "pets.jsonl", test_finetuning.PETS[:24])
+    return str(save(FOLDER / "zoo", tiny_gpt(**shape, initializer_range=0.1), tokenizer))
+
+
+def losses(run: Any, name: str = "loss") -> list[float]:
+    return Store().metrics(run.id).query(f"name == '{name}'").sort_values("step")["value"].tolist()
+
+
+def outcome(run: Any, device: str) -> Any:
+    """A run's losses, and the logits of what it left on the disk, loaded again onto the device."""
+    again = wb.load(f"run:{run.id}", device=device)
+    assert again.model.device.type == torch.device(device).type
+    return [losses(run), losses(run, "validation_loss"), logits_of(again, "the cat number 3")]
+
+
+def pretraining(**words: Any) -> Callable[[str], Any]:
+    return lambda device: outcome(wb.train(recipe(**words)), device)
+
+
+def recipe(**words: Any) -> Any:
+    text = FOLDER / "counting.txt"
+    text.write_text("\n\n".join(f"The cat number {i} sat on mat number {i + 1}." for i in range(400)))
+    return test_training.recipe(text, **{"steps": 8, "eval_every": 4, "checkpoint_every": 4, **words})
+
+
+def tuning(lora: dict[str, Any] | None) -> Callable[[str], Any]:
+    def run(device: str) -> Any:
+        words = {"steps": 4, "eval_every": 4, "checkpoint_every": 4}
+        task = {"kind": "classification", "eval_items": 4}
+        tuned = test_finetuning.recipe(base(), str(FOLDER / "pets.jsonl"), lora, task, **words)
+        return outcome(wb.train(tuned), device)
+
+    return run
+
+
+class Cut(Exception):
+    """A run is cut short."""
+
+
+def resuming(device: str) -> Any:
+    """A run that is cut short between two checkpoints and gone on with equals one that was not."""
+
+    def shown(tracker: Any) -> Any:
+        progress = tracker.progress
+
+        def until(share: float, words: str) -> None:
+            progress(share, words)
+            if words.startswith(f"step {CUT_AT} "):
+                raise Cut
+
+        tracker.progress = until
+        return tracker
+
+    words = {"ema": 0.9, "optimizer": "muon", "seed": 3}
+    whole, store = wb.train(recipe(**words)), Store()
+    run = start(recipe(**words), store)
+    try:
+        carry_out(run, store, shown)
+    except Cut:
+        pass
+    found = [outcome(wb.resume(run.id), device), outcome(whole, device)]
+    assert found[0] == found[1]
+    return found
+
+
+TRAINING = {
+    "train": pretraining(steps=4),
+    "train with adamw": pretraining(ema=0.9, optimizer="adamw", accumulate=2),
+    "train with checkpointing": pretraining(checkpointing=True),
+    "fine-tune": tuning(None),
+    "fine-tune by LoRA": tuning(LORA),
+    "resume": resuming,
+}
+ITSELF = {"mixing": mixing, "logits": logits, "packed engine": packed, "generation": generation}
+ALL: dict[str, Callable[[str], Any]] = {
+    **ITSELF,
+    **TRAINING,
+    **{name: lambda device, call=call: call(tiny(device)) for name, call in test_public.CALLS.items()},
+    **{
+        name: lambda device, call=call: call(wb.load("shelf-base", device=device))
+        for name, call in test_public.TRAINED.items()
+    },
+    **{
+        name: lambda device, call=call: call(*(wb.load(n, device=device) for n in ("shelf-base", "shelf-tuned")))
+        for name, call in test_public.PAIRS.items()
+    },
+}
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number of a result, in order."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from numbers(item)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield float(value)
+
+
+def comparable(result: Any) -> Any:
+    if isinstance(result, pd.DataFrame):
+        result = result.select_dtypes("number").to_numpy()
+    return test_public.comparable(result)
+
+
+def apart(name: str) -> float:
+    """How far the numbers of the two runs are from each other, as a share of those above 1."""
+    found = []
+    for device in ("cpu", pretend_accelerator.DEVICE):
+        _train_on(device)
+        found.append(np.array(list(numbers(comparable(ALL[name](device)))), dtype=float))
+    here, there = found
+    assert here.shape == there.shape, (here.shape, there.shape)
+    assert np.array_equal(np.isnan(here), np.isnan(there))
+    if not len(here):
+        return 0.0
+    return float(np.nan_to_num(np.abs(here - there) / np.maximum(1, np.abs(here))).max())
+
+
+def _train_on(device: str) -> None:
+    """Accelerate takes this device from now on."""
+    from accelerate.state import AcceleratorState
+
+    os.environ["ACCELERATE_TORCH_DEVICE"] = device
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def main(folder: str, *names: str) -> None:
+    """Write a line of JSON a name into `results.jsonl` of the folder."""
+    global FOLDER
+    FOLDER = Path(folder)
+    pretend_accelerator.switch_on()
+    with (FOLDER / "results.jsonl").open("w") as file:
+        for name in names:
+            try:
+                said = {"name": name, "apart": apart(name)}
+            except Exception:
+                said = {"name": name, "error": traceback.format_exc()[-3000:]}
+            file.write(json.dumps(said) + "\n")
+            file.flush()
+    os._exit(0)  # torch's threads for the device do not end by themselves
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
