@@ -1,0 +1,157 @@
+"""Reads mutants in a process of its own, which may run out of time, out of memory, or die.
+
+Each read has `SECONDS` and `BYTES` more than the process has at its start. What a read came to is one of: loaded,
+refused (a `WorkbenchError`), raw (any other exception), slow, memory, died.
+"""
+
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.mutations import mutant
+from workbench.errors import WorkbenchError
+
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
+"""For one read, on a busy machine too."""
+BYTES = 1 << 30
+LONGEST = 3000
+"""Characters of a sentence: a file's name of many letters may be in it, a whole file may not."""
+WRONG = ("raw", "slow", "memory", "died", "long")
+
+
+@dataclass(frozen=True)
+class Door:
+    """A format that comes in: how a good file is made, how it is damaged, and what reads it."""
+
+    name: str
+    form: str
+    make: Callable[[Path], Path]
+    """Writes good files into a folder, and gives the one that is damaged."""
+    read: Callable[[Path], Any]
+    """Takes the damaged file through the public functions that read it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one mutant."""
+
+    number: int
+    kind: str
+    words: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.kind} {self.words}"
+
+
+def outcomes(door: Door, folder: Path, count: int, seed: int = 0, first: int = 0) -> Iterator[Outcome]:
+    """What became of each of `count` mutants of a good file, which itself has to load."""
+    target = door.make(folder)
+    content = target.read_bytes()
+    number = first
+    while number < first + count:
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        child = os.fork()
+        if not child:
+            receiver.close()
+            _work(door, target, content, range(number, first + count), seed, sender)
+        sender.close()
+        for outcome in _received(receiver, child, number):
+            yield outcome
+            number = outcome.number + 1
+    target.write_bytes(content)
+
+
+def _received(receiver: Any, child: int, number: int) -> Iterator[Outcome]:
+    """What a process says until it ends, or is ended because it takes too long."""
+    last = number - 1
+    why = "died"
+    try:
+        while receiver.poll(SECONDS):
+            outcome = Outcome(*receiver.recv())
+            last = outcome.number
+            yield outcome
+        why = "slow"
+    except EOFError:
+        pass
+    finally:
+        receiver.close()
+        if why == "slow":
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+    if why == "slow" or status:
+        yield Outcome(last + 1, why, f"status {status}" if why == "died" else f"more than {SECONDS} s")
+
+
+def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, sender: Any) -> None:
+    """In the new process: read every mutant, send what became of it, and end without the parent's clean-up."""
+    code = 1
+    try:
+        _confine()
+        for number in numbers:
+            target.write_bytes(mutant(content, door.form, seed, number))
+            sender.send((number, *_read(door, target)))
+        code = 0
+    finally:
+        sender.close()
+        os._exit(code)
+
+
+def _confine() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    if not os.environ.get("FUZZ_STDERR"):
+        os.dup2(null, 2)
+
+
+def _read(door: Door, target: Path) -> tuple[str, str]:
+    try:
+        door.read(target)
+    except WorkbenchError as error:
+        if _ran_out(error):
+            return "memory", _last(error)
+        return ("refused", str(error)[:300]) if len(str(error)) <= LONGEST else ("long", str(error)[:300])
+    except BaseException as error:  # Rust's panics are none of Python's exceptions
+        return ("memory" if _ran_out(error) else "raw"), _last(error)
+    return "loaded", ""
+
+
+def _ran_out(error: BaseException | None) -> bool:
+    """Whether memory ran out somewhere below an error."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "alloc" in str(error)[:500]:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _last(error: BaseException) -> str:
+    """The kind of an error, its words, and where in the workbench it came from."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__)]
+    ours = [f for f in frames if "/workbench/" in f.filename or "/tests/" in f.filename]
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in [*frames[-1:], *reversed(ours[-3:])])
+    return f"{type(error).__name__}: {str(error)[:160]!r} at {where}"
+
+
+def faults(door: Door, folder: Path, count: int, seed: int = 0) -> list[Outcome]:
+    """The mutants that were neither loaded nor refused with a sentence."""
+    return [outcome for outcome in outcomes(door, folder, count, seed) if outcome.kind in WRONG]
+
+
+def tally(found: list[Outcome]) -> str:
+    """How many mutants came to what, as JSON."""
+    return json.dumps(Counter(outcome.kind for outcome in found))
