@@ -25,12 +25,13 @@ class UnreadableError(WorkbenchError):
 
 
 @contextmanager
-def reading(source: object, mend: str) -> Iterator[None]:
+def reading(source: object, mend: str, fault: str = "cannot be read") -> Iterator[None]:
     """Within it, whatever a library raises for a file becomes one sentence.
 
     Args:
         source: The file, or what the user called it: the sentence begins with it.
         mend: A clause that says what to do, without a full stop.
+        fault: What the file is not, where that can be said better.
 
     Raises:
         UnreadableError: for any other exception than a `WorkbenchError` and what stops a program.
@@ -45,7 +46,7 @@ def reading(source: object, mend: str) -> Iterator[None]:
         # A panic in a library written in Rust is no `Exception` in Python.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise UnreadableError(f"{short(source)} cannot be read ({reason(error)}); {mend}.") from error
+        raise UnreadableError(f"{short(source)} {fault} ({reason(error)}); {mend}.") from error
 
 
 def reason(error: BaseException) -> str:
@@ -107,5 +108,7 @@ def read_object(path: Path, mend: str, *, largest: int = LARGEST_JSON) -> dict[s
     """As `read_json`, for a file that holds an object. Raises `WorkbenchError` for anything else."""
     values = read_json(path, mend, largest=largest)
     if not isinstance(values, dict):
-        raise UnreadableError(f"{path} holds {type(values).__name__} where an object of names and values belongs; {mend}.")
+        raise UnreadableError(
+            f"{path} holds a {type(values).__name__} where an object of names and values belongs; {mend}."
+        )
     return values

@@ -11,8 +11,15 @@ from typing import Any
 
 from tests.fuzz.harness import Door
 
-ROWS = [{"text": f"a {word} day {i}, and so on", "label": label} for i in range(8) for word, label in (("fine", "good"), ("grim", "bad"))]
-CONLL = "".join(f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\nPeter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n" for i in range(4))
+ROWS = [
+    {"text": f"a {word} day {i}, and so on", "label": label}
+    for i in range(8)
+    for word, label in (("fine", "good"), ("grim", "bad"))
+]
+CONLL = "".join(
+    f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\nPeter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n"
+    for i in range(4)
+)
 CONLLU = "".join(
     f"# sent_id = {i}\n# text = It ran {i}\n1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n2\tran{i}\trun\tVERB\tVBD\t_\t0\troot\t_\t_\n\n"
     for i in range(6)
@@ -25,7 +32,9 @@ SQUAD = {
             "paragraphs": [
                 {
                     "context": f"It was built in {1000 + i} by Ann.",
-                    "qas": [{"id": str(i), "question": "When?", "answers": [{"text": str(1000 + i), "answer_start": 16}]}],
+                    "qas": [
+                        {"id": str(i), "question": "When?", "answers": [{"text": str(1000 + i), "answer_start": 16}]}
+                    ],
                 }
                 for i in range(6)
             ],
@@ -33,9 +42,12 @@ SQUAD = {
     ],
 }
 CHATS = [
-    {"messages": [{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": f"Yes {i}."}]} for i in range(6)
+    {"messages": [{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": f"Yes {i}."}]}
+    for i in range(6)
 ]
-SHARE = [{"conversations": [{"from": "human", "value": f"Hi {i}"}, {"from": "gpt", "value": f"Yes {i}."}]} for i in range(6)]
+SHARE = [
+    {"conversations": [{"from": "human", "value": f"Hi {i}"}, {"from": "gpt", "value": f"Yes {i}."}]} for i in range(6)
+]
 PROSE = "".join(f"The cat number {i} sat on the mat.\nIt slept, and then it ran.\n\n" for i in range(60))
 
 
@@ -131,7 +143,9 @@ def labelled() -> list[Door]:
         ("chat", "chat", json.dumps(CHATS).encode()),
         ("sharegpt", "chat", json.dumps(SHARE).encode()),
     ):
-        found.append(Door(f"labelled {name}", "json", partial(written, f"{name}.json", content), partial(read_labelled, kind)))
+        found.append(
+            Door(f"labelled {name}", "json", partial(written, f"{name}.json", content), partial(read_labelled, kind))
+        )
     found.append(Door("labelled parquet", "binary", partial(_parquet, ROWS), partial(read_labelled, "classification")))
     return found
 
@@ -147,7 +161,9 @@ def corpora() -> list[Door]:
         ("json", "json", json.dumps(rows).encode()),
         ("csv", "text", table_of([{**row, "text": row["text"].replace("\n", " ")} for row in rows], ",")),
     ]
-    found = [Door(f"corpus {end}", form, partial(written, f"c.{end}", content), read_corpus) for end, form, content in kinds]
+    found = [
+        Door(f"corpus {end}", form, partial(written, f"c.{end}", content), read_corpus) for end, form, content in kinds
+    ]
     return [*found, Door("corpus parquet", "binary", partial(_parquet, rows), read_corpus)]
 
 
@@ -314,7 +330,13 @@ def _results(name: str, folder: Path) -> Path:
         for i in range(4)
     ]
     config = {"limit": 4, "num_fewshot": None, "seed": 0, "tasks": ["sums"], "data": {"sums": "0" * 64}}
-    config |= {"suite_version": "1", "task_versions": {"sums": 1.0}, "seconds": {"sums": 0.1}, "finished": ["sums"], "versions": {}}
+    config |= {
+        "suite_version": "1",
+        "task_versions": {"sums": 1.0},
+        "seconds": {"sums": 0.1},
+        "finished": ["sums"],
+        "versions": {},
+    }
     made = Results("small", "1" * 64, "sums", rows, sample_frame(samples), config, [("other", "it has no data")])
     made.save(folder / "results")
     made.save(folder / "whole")

@@ -133,7 +133,7 @@ def _read(door: Door, target: Path) -> tuple[str, str]:
 def _ran_out(error: BaseException | None) -> bool:
     """Whether memory ran out somewhere below an error."""
     while error is not None:
-        if isinstance(error, MemoryError) or "alloc" in str(error)[:500]:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error)[:500]:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -125,12 +125,23 @@ def _read_chat(path: Path) -> None:
     subject = load(path.parent, device="cpu")
     task = make({"kind": "chat", "data": "x.jsonl"})
     task.prepare(subject.tokenizer)
-    task.row(subject.tokenizer, task.item({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}))
+    task.row(
+        subject.tokenizer,
+        task.item({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}),
+    )
 
 
 def _nanogpt(folder: Path) -> Path:
     model = gpt2()
-    args = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 16, "bias": True, "vocab_size": N_TOKENS, "dropout": 0.0}
+    args = {
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 8,
+        "block_size": 16,
+        "bias": True,
+        "vocab_size": N_TOKENS,
+        "dropout": 0.0,
+    }
     transposed = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
     weights = {k: v.t().contiguous() if k.endswith(transposed) else v for k, v in model.state_dict().items()}
     torch.save({"model": weights, "model_args": args, "iter_num": 5}, folder / "ckpt.pt")
@@ -207,7 +218,9 @@ def _transplant(folder: Path) -> Path:
 
     folder_of(folder, gpt())
     pin = load(folder, device="cpu").hash
-    made = Intervention("small", str(folder), (), "A transplant.", Transplant(str(folder), pin, pin, ("L0H1", "L1.mlp")))
+    made = Intervention(
+        "small", str(folder), (), "A transplant.", Transplant(str(folder), pin, pin, ("L0H1", "L1.mlp"))
+    )
     path = paths.home() / "interventions" / "small.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(made.to_json())
@@ -323,7 +336,10 @@ def doors() -> list[Door]:
         Door("card", "json", lambda f: folder_of(f, gpt(), "card.json"), read_folder),
         Door("model index", "json", _shards, read_folder),
         *(Door(name, "json", lambda f, n=name: folder_of(f, gpt(), n), read_folder) for name in tokenizer_files),
-        *(Door(name, "text" if name.endswith("txt") else "json", partial(_split_vocabulary, name), read_folder) for name in split),
+        *(
+            Door(name, "text" if name.endswith("txt") else "json", partial(_split_vocabulary, name), read_folder)
+            for name in split
+        ),
         Door("chat template", "text", _chat, _read_chat),
         Door("nanogpt checkpoint", "binary", _nanogpt, read_file),
         Door("nanogpt meta", "json", _meta, _read_checkpoint_beside),

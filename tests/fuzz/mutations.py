@@ -24,7 +24,24 @@ VALUES: tuple[Any, ...] = (
 """What takes the place of a value."""
 WHOLE = (0, 1, 2, 3, 8, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
 """Numbers that a header may claim."""
-INSERTED = (b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\n", b",", b'"', b"{", b"}", b"[", b"'", b"\t", b"\r", b":", b"\\u", b"\\", b"#")
+INSERTED = (
+    b"\x00",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b",",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"'",
+    b"\t",
+    b"\r",
+    b":",
+    b"\\u",
+    b"\\",
+    b"#",
+)
 
 
 def mutant(content: bytes, form: str, seed: int, number: int) -> bytes:
@@ -185,7 +202,9 @@ def changed(tree: Any, rng: random.Random) -> Any:
             else:
                 holder.insert(key, rng.choice(VALUES))
         case "renamed":
-            holder[rng.choice(("x", str(key).upper())) if isinstance(holder, dict) else key] = copy.deepcopy(holder[key])
+            holder[rng.choice(("x", str(key).upper())) if isinstance(holder, dict) else key] = copy.deepcopy(
+                holder[key]
+            )
         case _:
             holder[key] = copy.deepcopy(rng.choice(nodes)[0])
     return tree
@@ -224,7 +243,11 @@ def _aliases(content: bytes, rng: random.Random) -> bytes:
     """A file of a few lines whose references to one another hold a billion entries."""
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    return content + b"\n" + "\n".join(rows).encode() + b"\ndescription: *a9\n" if rng.random() < 0.3 else lines(content, rng)
+    return (
+        content + b"\n" + "\n".join(rows).encode() + b"\ndescription: *a9\n"
+        if rng.random() < 0.3
+        else lines(content, rng)
+    )
 
 
 def _toml(content: bytes, rng: random.Random) -> bytes:

@@ -13,6 +13,7 @@ from workbench.doors import read_object, reading, short
 from workbench.errors import WorkbenchError
 
 INDEX = "model.safetensors.index.json"
+NOT_WHOLE = "is not a whole safetensors file"
 SPARE = 50_000_000
 """Numbers that a model may have beyond its files: so many fit anywhere, and the report on missing tensors says more."""
 MOST_TIMES = 4
@@ -43,7 +44,7 @@ def shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
         files = _indexed(folder)
     found: dict[str, tuple[int, ...]] = {}
     for path in files:
-        with reading(path, "download or save it again"), safe_open(path, framework="pt") as stream:
+        with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, framework="pt") as stream:
             found |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}
     return found
 
@@ -54,13 +55,14 @@ def _indexed(folder: Path) -> list[Path]:
     names = read_object(path, "download or save the model again").get("weight_map")
     if not isinstance(names, dict) or not names:
         raise WorkbenchError(f"{path} has no weight_map of tensors and files; download or save the model again.")
+    there = {file.name for file in folder.iterdir()}
     for name in dict.fromkeys(map(str, names.values())):
-        if Path(name).name != name or not name.endswith(".safetensors"):
+        if "/" in name or not name.endswith(".safetensors"):
             raise WorkbenchError(
-                f"{path} names the file {short(name)!r}; only safetensors files beside it are read (no pickle). Save the "
-                "model again as safetensors."
+                f"{path} names the file {short(name)!r}; only safetensors files beside it are read (no pickle). Save "
+                "the model again as safetensors."
             )
-        if not (folder / name).is_file():
+        if name not in there:
             raise WorkbenchError(f"{path} names {short(name)}, which is not in the folder; download it too.")
     return [folder / name for name in dict.fromkeys(names.values())]
 

@@ -150,7 +150,9 @@ def _check_places(tensors: list[Described], begins: int, cursor: _Cursor) -> Non
     known = {int(kind): GGML_QUANT_SIZES[kind] for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
     for tensor in tensors:
         if tensor.kind not in known:
-            raise WorkbenchError(f"{cursor.path} stores {short(tensor.name)} in an unknown type ({tensor.kind}); {MEND}.")
+            raise WorkbenchError(
+                f"{cursor.path} stores {short(tensor.name)} in an unknown type ({tensor.kind}); {MEND}."
+            )
         per_block, n_bytes = known[tensor.kind]
         size = math.prod(tensor.shape) // per_block * n_bytes
         if begins + tensor.offset + size > len(cursor.content):

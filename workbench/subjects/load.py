@@ -21,6 +21,7 @@ from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
 from workbench.subjects import adapter, adapter_weights, gguf_file, gpt, identity, state_dict
 from workbench.subjects.card import hash_files, make_card, read_card
+from workbench.subjects.claims import NOT_WHOLE
 from workbench.subjects.gguf_header import check_header
 from workbench.subjects.kinds import says_encoder_decoder
 from workbench.subjects.loading_report import check_finite, stored_tensors
@@ -277,7 +278,7 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
 
 
 def _check_safetensors(path: Path) -> None:
-    with reading(f"The safetensors file {path}", "download or save it again"), safe_open(path, "pt") as stream:
+    with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, "pt") as stream:
         stream.keys()
 
 

@@ -48,5 +48,3 @@ def _try(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.convert_ids_to_tokens(ids)
     if not isinstance(tokenizer.chat_template, str | dict | None):
         raise ValueError("its chat template is no text")
-
-
