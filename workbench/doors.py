@@ -5,6 +5,7 @@ A reader of a format calls its library inside `reading`, and nowhere else is a b
 
 import json
 import os
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,10 @@ LONGEST_PART, LONGEST_PATH = 255, 4095
 """Bytes of a file's name, and of its whole path, beyond which no file system has it."""
 LARGEST_JSON = 500_000_000
 """Bytes of a JSON file that is held in memory."""
+
+
+LARGEST_TOML = 10_000_000
+"""Bytes of a TOML file."""
 
 
 class UnreadableError(WorkbenchError):
@@ -102,6 +107,15 @@ def read_json(path: Path, mend: str, *, largest: int = LARGEST_JSON) -> Any:
         if size > largest:
             raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
         return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_toml(path: Path, mend: str = "mend the line", *, largest: int = LARGEST_TOML) -> dict[str, Any]:
+    """What a TOML file holds. Raises `WorkbenchError` as `read_json` does."""
+    with reading(path, mend, "is not a readable TOML file"):
+        size = path.stat().st_size
+        if size > largest:
+            raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def read_object(path: Path, mend: str, *, largest: int = LARGEST_JSON) -> dict[str, Any]:

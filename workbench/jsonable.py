@@ -47,8 +47,15 @@ def _table(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON: {value!r}")
 
 
+SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
+"""What JSON may hold where a record has a value of one of these types."""
+
+
 def rebuild(kind: Any, value: Any) -> Any:
-    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN."""
+    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN.
+
+    Raises `TypeError` or `ValueError` for a value that `plain` makes of no such type.
+    """
     if _is_array(kind):
         return None if value is None else _array(value)
     origin, inner = get_origin(kind), get_args(kind)
@@ -58,13 +65,21 @@ def rebuild(kind: Any, value: Any) -> Any:
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
     if value is None:
         return float("nan") if kind is float else None
+    if kind in SCALARS and (not isinstance(value, SCALARS[kind]) or (isinstance(value, bool) and kind is not bool)):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
     if origin in (list, tuple, dict):
+        if not isinstance(value, dict if origin is dict else list):
+            raise TypeError(f"{value!r} is no {origin.__name__}")
         return _collection(origin, inner, value)
     if getattr(kind, "__name__", "") == "DataFrame":
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no table")
         return kind(value)
     if is_dataclass(kind) and hasattr(kind, "from_dict"):
         return kind.from_dict(value)  # pyright: ignore[reportAttributeAccessIssue]
     if is_dataclass(kind) and isinstance(kind, type):
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{value!r} is no {kind.__name__}")
         hints = get_type_hints(kind)
         known = {f.name for f in fields(kind)}
         return kind(**{name: rebuild(hints[name], item) for name, item in value.items() if name in known})

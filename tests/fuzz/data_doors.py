@@ -221,7 +221,7 @@ def _read_probe(path: Path) -> None:
 
     found = read_probe(str(path))
     subject = subject_of(tiny_gpt(n_layers=1, n_heads=1, d_model=8))
-    every((partial(generate, subject, found, 3, by_name=by_name) for by_name in (True, False)))
+    every(partial(generate, subject, found, 3, by_name=by_name) for by_name in (True, False))
 
 
 TASK = """task: small

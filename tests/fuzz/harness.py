@@ -51,17 +51,24 @@ class Outcome:
         return f"{self.number}: {self.kind} {self.words}"
 
 
-def outcomes(door: Door, folder: Path, count: int, seed: int = 0, first: int = 0) -> Iterator[Outcome]:
-    """What became of each of `count` mutants of a good file, which itself has to load."""
+GOOD = -1
+"""The number of the good file itself, which goes through the door first."""
+
+
+def outcomes(door: Door, folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
+    """What became of the good file, and of each of `count` mutants of it.
+
+    Nothing is read in this process: libraries start threads, which a child would not have.
+    """
     target = door.make(folder)
     content = target.read_bytes()
-    number = first
-    while number < first + count:
+    number = GOOD
+    while number < count:
         receiver, sender = multiprocessing.Pipe(duplex=False)
         child = os.fork()
         if not child:
             receiver.close()
-            _work(door, target, content, range(number, first + count), seed, sender)
+            _work(door, target, content, range(number, count), seed, sender)
         sender.close()
         for outcome in _received(receiver, child, number):
             yield outcome
@@ -96,7 +103,7 @@ def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, s
     try:
         _confine()
         for number in numbers:
-            target.write_bytes(mutant(content, door.form, seed, number))
+            target.write_bytes(content if number == GOOD else mutant(content, door.form, seed, number))
             sender.send((number, *_read(door, target)))
         code = 0
     finally:
@@ -148,8 +155,12 @@ def _last(error: BaseException) -> str:
 
 
 def faults(door: Door, folder: Path, count: int, seed: int = 0) -> list[Outcome]:
-    """The mutants that were neither loaded nor refused with a sentence."""
-    return [outcome for outcome in outcomes(door, folder, count, seed) if outcome.kind in WRONG]
+    """The mutants that were neither loaded nor refused with a sentence; the good file where it was not loaded."""
+    return [
+        outcome
+        for outcome in outcomes(door, folder, count, seed)
+        if outcome.kind in WRONG or (outcome.number == GOOD and outcome.kind != "loaded")
+    ]
 
 
 def tally(found: list[Outcome]) -> str:

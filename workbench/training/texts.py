@@ -207,6 +207,8 @@ def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> I
 
 def _column(names: list[str], asked: str, source: Any) -> str:
     name = column_for("text", names, {"text": asked} if asked else {})
+    if name is None and not names:
+        raise WorkbenchError(f"{source} has a record without any column; drop it.")
     if name is None:
         raise WorkbenchError(
             f"{source} has no column that is plainly the text; its columns are {', '.join(names)}. "
