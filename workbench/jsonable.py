@@ -65,25 +65,32 @@ def rebuild(kind: Any, value: Any) -> Any:
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
     if value is None:
         return float("nan") if kind is float else None
-    if kind in SCALARS and (not isinstance(value, SCALARS[kind]) or (isinstance(value, bool) and kind is not bool)):
-        raise TypeError(f"{value!r} is no {kind.__name__}")
+    _check_type(origin or kind, value)
     if origin in (list, tuple, dict):
-        if not isinstance(value, dict if origin is dict else list):
-            raise TypeError(f"{value!r} is no {origin.__name__}")
         return _collection(origin, inner, value)
-    if getattr(kind, "__name__", "") == "DataFrame":
-        if not isinstance(value, list):
-            raise TypeError(f"{value!r} is no table")
+    if _is_table(kind):
         return kind(value)
     if is_dataclass(kind) and hasattr(kind, "from_dict"):
         return kind.from_dict(value)  # pyright: ignore[reportAttributeAccessIssue]
     if is_dataclass(kind) and isinstance(kind, type):
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{value!r} is no {kind.__name__}")
         hints = get_type_hints(kind)
         known = {f.name for f in fields(kind)}
         return kind(**{name: rebuild(hints[name], item) for name, item in value.items() if name in known})
     return value
+
+
+def _check_type(kind: Any, value: Any) -> None:
+    """Raise `TypeError` for a value that stands where JSON has another type for this one."""
+    if is_dataclass(kind) or kind is dict:
+        allowed: tuple[type, ...] = (dict,)
+    else:
+        allowed = (list,) if kind in (list, tuple) or _is_table(kind) else SCALARS.get(kind, (object,))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
+        raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
+
+
+def _is_table(kind: Any) -> bool:
+    return getattr(kind, "__name__", "") == "DataFrame"
 
 
 def _collection(origin: Any, inner: tuple[Any, ...], value: Any) -> Any:
@@ -109,4 +116,6 @@ def _array(value: Any) -> np.ndarray:
     try:
         return np.array(value, dtype=float)  # None is NaN
     except (TypeError, ValueError):
+        if not all(isinstance(entry, str | None) for entry in array.flat):
+            raise
         return array

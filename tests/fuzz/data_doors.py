@@ -21,7 +21,8 @@ CONLL = "".join(
     for i in range(4)
 )
 CONLLU = "".join(
-    f"# sent_id = {i}\n# text = It ran {i}\n1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n2\tran{i}\trun\tVERB\tVBD\t_\t0\troot\t_\t_\n\n"
+    f"# sent_id = {i}\n# text = It ran {i}\n"
+    f"1\tIt\tit\tPRON\tPRP\t_\t2\tnsubj\t_\t_\n2\tran{i}\trun\tVERB\tVBD\t_\t0\troot\t_\t_\n\n"
     for i in range(6)
 )
 SQUAD = {

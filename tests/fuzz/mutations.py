@@ -164,10 +164,13 @@ def words(content: bytes, rng: random.Random) -> bytes:
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
-    """Every container in a tree with each of its keys."""
-    found, waiting = [], [tree]
+    """Every container in a tree with each of its keys; one that stands several times counts once."""
+    found, waiting, seen = [], [tree], set()
     while waiting:
         node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         keys = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
         found += [(node, key) for key in keys]
         waiting += [node[key] for key in keys]
@@ -181,7 +184,7 @@ def _chosen(nodes: list[tuple[Any, Any]], rng: random.Random) -> tuple[Any, Any]
 
 
 def changed(tree: Any, rng: random.Random) -> Any:
-    """A tree with a value replaced, lost, wrapped, added, doubled or called otherwise; the tree given stays as it is."""
+    """A tree with a value replaced, lost, wrapped, added or called otherwise; the tree given stays as it is."""
     if rng.random() < 0.02:
         return rng.choice(VALUES)
     tree = copy.deepcopy(tree)

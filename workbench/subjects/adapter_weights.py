@@ -120,8 +120,8 @@ def _check_ranks(config: Any, weights: Mapping[str, Tensor], name: str) -> None:
     for rank in ranks:
         if not isinstance(rank, int) or not 0 < rank <= longest:
             raise WorkbenchError(
-                f"The adapter {name} says that its rank is {rank!r}, and the longest side of its matrices is {longest}; "
-                "correct adapter_config.json, or save it again with PEFT."
+                f"The adapter {name} says that its rank is {rank!r}, and the longest side of its matrices is "
+                f"{longest}; correct adapter_config.json, or save it again with PEFT."
             )
 
 
