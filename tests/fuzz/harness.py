@@ -1,27 +1,45 @@
 """Reads mutants in a process of its own, which may run out of time, out of memory, or die.
 
-Each read has `SECONDS` and `BYTES` more than the process has at its start. What a read came to is one of: loaded,
+Each read has `SECONDS`, and `BYTES` more than the process has at its start. What a read came to is one of: loaded,
 refused (a `WorkbenchError`), raw (any other exception), slow, memory, died.
 """
 
-import json
 import multiprocessing
 import os
 import resource
 import signal
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets  # noqa: F401
+import gguf  # noqa: F401
+import lm_eval.tasks  # noqa: F401
+import pandas as pd  # noqa: F401
+import peft  # noqa: F401
+import pyarrow.parquet  # noqa: F401
+import torch
+import transformers.models.auto.modeling_auto  # noqa: F401
+
+import workbench.benchmarks.run
+import workbench.comparison
+import workbench.training.tasks
+import workbench.training.texts  # noqa: F401
 from tests.fuzz.mutations import mutant
 from workbench.errors import WorkbenchError
 
+# What reads take long to import is imported once, here, and not in each new process.
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
 """For one read, on a busy machine too."""
 BYTES = 1 << 30
+"""Of memory that a read may fill."""
+ADDRESSES = 4 << 30
+"""Bytes of addresses that it may ask for: Arrow keeps a few ranges of a gigabyte to itself that it hardly fills."""
+SLOW_COUNT = int(os.environ.get("FUZZ", "500"))
+SLOW_SEED = int(os.environ.get("FUZZ_SEED", "1"))
+"""How many mutants of each format the slow tests draw, and by which seed."""
 LONGEST = 3000
 """Characters of a sentence: a file's name of many letters may be in it, a whole file may not."""
 WRONG = ("raw", "slow", "memory", "died", "long")
@@ -37,6 +55,8 @@ class Door:
     """Writes good files into a folder, and gives the one that is damaged."""
     read: Callable[[Path], Any]
     """Takes the damaged file through the public functions that read it."""
+    quick: int = 10
+    """Mutants in the quick tests; a cheap read has more."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +122,13 @@ def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, s
     code = 1
     try:
         _confine()
+        most = _peak() + BYTES
         for number in numbers:
             target.write_bytes(content if number == GOOD else mutant(content, door.form, seed, number))
-            sender.send((number, *_read(door, target)))
+            kind, words = _read(door, target)
+            if _peak() > most:
+                kind, words, most = "memory", f"{_peak():,} bytes ({kind})", _peak()
+            sender.send((number, kind, words))
         code = 0
     finally:
         sender.close()
@@ -112,17 +136,20 @@ def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, s
 
 
 def _confine() -> None:
-    import torch
-
     torch.set_num_threads(1)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (size + BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (size + ADDRESSES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     if not os.environ.get("FUZZ_STDERR"):
         os.dup2(null, 2)
+
+
+def _peak() -> int:
+    """Bytes of memory that this process has filled at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _read(door: Door, target: Path) -> tuple[str, str]:
@@ -154,6 +181,13 @@ def _last(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:160]!r} at {where}"
 
 
+def check(door: Door, folder: Path, count: int, seed: int = 0) -> None:
+    """Fail with the mutants that were neither loaded nor refused in a sentence."""
+    wrong = faults(door, folder, count, seed)
+    words = "\n".join(map(str, wrong[:20]))
+    assert not wrong, f"{len(wrong)} of {count} mutants of {door.name} (seed {seed}):\n{words}"
+
+
 def faults(door: Door, folder: Path, count: int, seed: int = 0) -> list[Outcome]:
     """The mutants that were neither loaded nor refused with a sentence; the good file where it was not loaded."""
     return [
@@ -161,8 +195,3 @@ def faults(door: Door, folder: Path, count: int, seed: int = 0) -> list[Outcome]
         for outcome in outcomes(door, folder, count, seed)
         if outcome.kind in WRONG or (outcome.number == GOOD and outcome.kind != "loaded")
     ]
-
-
-def tally(found: list[Outcome]) -> str:
-    """How many mutants came to what, as JSON."""
-    return json.dumps(Counter(outcome.kind for outcome in found))
