@@ -7,9 +7,11 @@ import json
 import os
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from workbench.errors import WorkbenchError
 
@@ -54,6 +56,39 @@ def reading(source: object, mend: str, fault: str = "cannot be read") -> Iterato
         raise UnreadableError(f"{short(source)} {fault} ({reason(error)}); {mend}.") from error
 
 
+def made_folder(folder: Path) -> Path:
+    """The folder, made where it is missing. Raises `WorkbenchError` where it cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbenchError(
+            f"The folder {folder} cannot be made ({reason(error)}); choose one that you may write to."
+        ) from error
+    return folder
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """A file to write in place of `path`, which takes its name whole at the end or leaves it as it was.
+
+    Raises `WorkbenchError` where the disk is full or the place may not be written.
+    """
+    part = path.with_name(f".{path.name[-200:]}.{os.getpid()}")
+    try:
+        yield part
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WorkbenchError(
+            f"{path} cannot be written ({reason(error)}); free some space, or choose a folder that exists and that you "
+            "may write to."
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
 def reason(error: BaseException) -> str:
     """Why something failed, in a few words: the first line of an error's message, or its kind where it has none.
 
@@ -91,18 +126,19 @@ def path_of(name: str | Path, what: str = "file or folder") -> Path:
         raise WorkbenchError(f"{text} names a person's folder that is not known here; write the path whole.") from error
 
 
-def read_json(path: Path, mend: str, *, largest: int = LARGEST_JSON) -> Any:
+def read_json(path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON) -> Any:
     """What a JSON file holds.
 
     Args:
         path: The file.
         mend: As for `reading`.
+        fault: As for `reading`.
         largest: Bytes that such a file may have.
 
     Raises:
         WorkbenchError: it is missing, larger, or no JSON.
     """
-    with reading(path, mend):
+    with reading(path, mend, fault):
         size = path.stat().st_size
         if size > largest:
             raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
@@ -118,11 +154,10 @@ def read_toml(path: Path, mend: str = "mend the line", *, largest: int = LARGEST
         return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
-def read_object(path: Path, mend: str, *, largest: int = LARGEST_JSON) -> dict[str, Any]:
+def read_object(path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON) -> dict[str, Any]:
     """As `read_json`, for a file that holds an object. Raises `WorkbenchError` for anything else."""
-    values = read_json(path, mend, largest=largest)
-    if not isinstance(values, dict):
-        raise UnreadableError(
-            f"{path} holds a {type(values).__name__} where an object of names and values belongs; {mend}."
-        )
+    values = read_json(path, mend, fault, largest=largest)
+    with reading(path, mend, fault):
+        if not isinstance(values, dict):
+            raise TypeError(f"it holds a {type(values).__name__} where an object of names and values belongs")
     return values

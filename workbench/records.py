@@ -4,13 +4,12 @@ Torch is not imported here: reading a kept result costs no model library.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
-from workbench.doors import path_of, reading
+from workbench.doors import path_of, reading, writing
 from workbench.errors import WorkbenchError
 from workbench.jsonable import plain, rebuild
 from workbench.provenance import Provenance
@@ -93,14 +92,8 @@ class Record:
     def save(self, path: str | Path) -> Path:
         """Write the JSON to a file, whole or not at all; `read` takes it."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with writing(path) as part:
             part.write_text(self.to_json(indent=1), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise WorkbenchError(
-                f"{path} cannot be written ({error.strerror}); choose a folder that exists and that you may write to."
-            ) from error
         return path
 
     @classmethod

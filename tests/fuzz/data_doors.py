@@ -217,8 +217,9 @@ sizes = ["word", "other"]
 
 
 def _read_probe(path: Path) -> None:
-    from tests.conftest import subject_of, tiny_gpt
     from workbench.interp.causal.probes import generate, read_probe
+
+    from tests.conftest import subject_of, tiny_gpt
 
     found = read_probe(str(path))
     subject = subject_of(tiny_gpt(n_layers=1, n_heads=1, d_model=8))
@@ -379,6 +380,7 @@ def _scores(subject: Any) -> Any:
 
 def _read_record(kind: str, path: Path) -> None:
     from workbench.interp.causal.patching import Patching
+
     from workbench.interp.lenses.lens import Lens
     from workbench.interp.patterns.heads import HeadScores
 

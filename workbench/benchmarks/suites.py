@@ -43,8 +43,8 @@ def find_suite(suite: "str | list[str] | Suite") -> Suite:
         return suite
     if isinstance(suite, list):
         return Suite("custom", tasks=list(suite))
+    path = path_of(suite, "suite or task")
     if suite.endswith((".yaml", ".yml")):
-        path = path_of(suite, "suite")
         return Suite(path.stem, tasks=[str(path)]) if _is_task(path) else read_suite(path)
     found = suites().get(suite, Suite(suite, tasks=[suite]))
     if found.problem:

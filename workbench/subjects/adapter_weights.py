@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every weight."""
+MOST_RANK = 2**14
+"""The rank that an adapter without any weight may claim, until they are found to be missing."""
 NAME = "default"
 """The adapter's name in PEFT; files leave it out."""
 
@@ -114,7 +116,7 @@ def _check_kind(config: Any, name: str) -> None:
 
 def _check_ranks(config: Any, weights: Mapping[str, Tensor], name: str) -> None:
     """Refuse a rank that no matrix of the file has, before PEFT makes matrices of it."""
-    longest = max((max(tensor.shape, default=0) for tensor in weights.values()), default=0)
+    longest = max((max(tensor.shape, default=0) for tensor in weights.values()), default=MOST_RANK)
     patterns = getattr(config, "rank_pattern", None)
     ranks = [getattr(config, "r", 1), *(patterns.values() if isinstance(patterns, dict) else [])]
     for rank in ranks:

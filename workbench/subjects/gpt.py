@@ -6,7 +6,6 @@ same model can be trained five times with nothing but the position encoding chan
 """
 
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,33 +23,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
+from workbench.subjects.config_types import check_types
 
 warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")  # an MLP of no neurons
 
 NORMS = ("layernorm", "rmsnorm", "none")
 MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
-
-
-def _is_whole(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**40
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-_SIZE = ("a whole number above 0", _is_whole)
-_MAYBE_SIZE = ("a whole number above 0, or nothing", lambda value: value is None or _is_whole(value, 0))
-_POSITIVE = ("a number above 0", _is_positive)
-_SWITCH = ("true or false", lambda value: isinstance(value, bool))
-_TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    **dict.fromkeys(("d_vocab", "n_ctx", "n_layers", "n_heads", "d_model"), _SIZE),
-    **dict.fromkeys(("n_kv_heads", "d_head", "d_mlp"), _MAYBE_SIZE),
-    **dict.fromkeys(("rotary_base", "norm_eps"), _POSITIVE),
-    "initializer_range": ("a number from 0 on", lambda value: value == 0 or _is_positive(value)),
-    **dict.fromkeys(("qk_norm", "bias", "unembed_bias", "tie_word_embeddings", "zero_init", "use_cache"), _SWITCH),
-}
-"""What a word of the configuration takes, in words and as a test."""
 
 
 class WorkbenchGPTConfig(PreTrainedConfig):
@@ -105,7 +83,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs):
-        self._check_types()
+        check_types(self)
         self.n_kv_heads = self.n_kv_heads or self.n_heads
         self.d_head = self.d_head or self.d_model // self.n_heads
         wide = -(-self.d_model * 8 // 3 // 32) * 32 if self.mlp == "swiglu" else 4 * self.d_model
@@ -122,12 +100,6 @@ class WorkbenchGPTConfig(PreTrainedConfig):
             raise WorkbenchError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}.")
         if self.positions == "rotary" and self.d_head % 2:
             raise WorkbenchError(f"rotary needs an even d_head; got {self.d_head}.")
-
-    def _check_types(self) -> None:
-        """Raise `WorkbenchError` for a size, a number or a switch that is none."""
-        for word, (what, allows) in _TYPES.items():
-            if not allows(value := getattr(self, word)):
-                raise WorkbenchError(f"{word} is {value!r}; it must be {what}.")
 
 
 def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench import paths
-from workbench.doors import path_of, reading
+from workbench.doors import made_folder, path_of, reading, writing
 from workbench.errors import WorkbenchError
 from workbench.jsonable import rebuild
 from workbench.public import public
@@ -150,14 +150,12 @@ class Intervention(Record):
         Raises `WorkbenchError` where another one is kept under this name: what a name means never changes.
         """
         self.check()
-        folder = paths.home() / "interventions"
-        folder.mkdir(exist_ok=True)
+        folder = made_folder(paths.home() / "interventions")
         kept = folder / f"{self.name}.json"
         if kept.is_file() and kept.read_text(encoding="utf-8") != self.to_json():
             raise WorkbenchError(f"Another intervention is kept as {self.name}; choose another name.")
-        part = folder / f".{self.name}.part"
-        part.write_text(self.to_json(), encoding="utf-8")
-        part.rename(kept)
+        with writing(kept) as part:
+            part.write_text(self.to_json(), encoding="utf-8")
         return f"edit:{self.name}"
 
 

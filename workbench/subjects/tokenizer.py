@@ -81,8 +81,9 @@ def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     Raises `WorkbenchError` where the two are not each other's reverse over single characters.
     """
     mend = "write the stoi and itos of its meta.pkl into it as JSON"
-    meta = read_object(path, mend, largest=MOST_META)
-    with reading(path, mend, "is not nanoGPT's vocabulary"):
+    fault = "is not nanoGPT's vocabulary"
+    meta = read_object(path, mend, fault, largest=MOST_META)
+    with reading(path, mend, fault):
         vocab = {str(c): int(i) for c, i in meta["stoi"].items()}
         reverse = meta["itos"].items() if isinstance(meta["itos"], dict) else enumerate(meta["itos"])
         if {c: int(i) for i, c in reverse} != vocab:

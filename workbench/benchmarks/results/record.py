@@ -1,14 +1,12 @@
 """What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat it."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import jsonable
-from workbench.doors import path_of, reading
+from workbench.doors import made_folder, path_of, reading, writing
 from workbench.jsonable import rebuild
 from workbench.provenance import Provenance
 from workbench.records import Record, stamp
@@ -133,10 +131,11 @@ class Results(Record):
     def save(self, folder: str | Path) -> Path:
         """Write `samples.parquet`, then `results.json`: never half a file, never rows without samples."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "samples.parquet", lambda path: self.samples.to_parquet(path, index=False))
-        text = self.to_json(indent=2)
-        _replace(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+        made_folder(folder)
+        with writing(folder / "samples.parquet") as part:
+            self.samples.to_parquet(part, index=False)
+        with writing(folder / "results.json") as part:
+            part.write_text(self.to_json(indent=2), encoding="utf-8")
         return folder
 
     @classmethod
@@ -178,14 +177,6 @@ def plain(record: dict[str, Any]) -> dict[str, Any]:
     """The record with None for NaN and built-in numbers for numpy's."""
     values = {k: v.item() if hasattr(v, "item") else v for k, v in record.items()}
     return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def interval(estimate: Estimate) -> dict[str, Any]:
