@@ -1,27 +1,28 @@
 """Single cases that once ended in a traceback: names of 5,000 characters, busy stores, full disks, vast shapes."""
 
 import json
+import multiprocessing
 import os
 import resource
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from workbench.interp.causal.patching import Patching
-from workbench.interp.causal.probes import read_probe
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.fuzz.model_doors import folder_of, gpt
 from workbench import doctor
 from workbench.benchmarks.results import Results
 from workbench.benchmarks.suites import find_suite
+from workbench.cli import app
 from workbench.data import files, sets
 from workbench.errors import WorkbenchError
+from workbench.interp.causal.patching import Patching
+from workbench.interp.causal.probes import read_probe
 from workbench.store import Store, answers, tables
 from workbench.training import Recipe
 from workbench.training.checks import check
@@ -98,28 +99,29 @@ def test_cached_answers_that_another_program_keeps_locked_are_said(tmp_path, mon
     assert cache.get([cache.key("q")]) == {cache.key("q"): (1.0, True)}
 
 
-def limited(*command: str, home: Path, largest: int) -> subprocess.CompletedProcess[str]:
-    """A command in a process that may write files of so many bytes only, as if the disk were full."""
+def limited(command: list[str], largest: int) -> str:
+    """What a command says, in a process that may write files of so many bytes only, as if the disk were full."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    if not (child := os.fork()):
+        try:
+            torch.set_num_threads(1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+            done = CliRunner().invoke(app, command)
+            sender.send(f"{type(done.exception).__name__}: {done.exception}")
+        finally:
+            os._exit(0)
+    sender.close()
+    said = receiver.recv()
+    os.waitpid(child, 0)
+    return said
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
-    return subprocess.run(
-        [sys.executable, *command],
-        env={**os.environ, "WORKBENCH_HOME": str(home)},
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_a_full_disk_in_ablate_is_said_and_leaves_nothing(tmp_path):
+def test_a_full_disk_in_ablate_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     folder_of(tmp_path / "model", gpt())
-    command = ("-m", "workbench", "ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero")
-    done = limited(*command, home=tmp_path / "home", largest=64)
-    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
-    assert "small.json cannot be written (File too large); free some space" in " ".join(done.stderr.split())
+    said = limited(["ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero"], 64)
+    assert said.startswith("WorkbenchError: "), said
+    assert "small.json cannot be written (File too large); free some space" in said
     assert not list((tmp_path / "home" / "interventions").iterdir())
 
 
