@@ -217,9 +217,8 @@ sizes = ["word", "other"]
 
 
 def _read_probe(path: Path) -> None:
-    from workbench.interp.causal.probes import generate, read_probe
-
     from tests.conftest import subject_of, tiny_gpt
+    from workbench.interp.prompts.probes import generate, read_probe
 
     found = read_probe(str(path))
     subject = subject_of(tiny_gpt(n_layers=1, n_heads=1, d_model=8))
@@ -307,7 +306,7 @@ def _read_suite(path: Path) -> None:
 
 
 def _results(name: str, folder: Path) -> Path:
-    from workbench.benchmarks.results import Results, TaskScore, sample_frame
+    from workbench.benchmarks.results.record import Results, TaskScore, sample_frame
 
     rows = [TaskScore("sums", "acc", 0.5, 0.1, 0.3, 0.7, 4, headline=True, chance=0.25)]
     samples = [
@@ -347,11 +346,25 @@ def _results(name: str, folder: Path) -> Path:
 
 def _read_results(path: Path) -> None:
     import workbench as wb
-    from workbench.benchmarks.results import Results
+    from workbench.benchmarks.results.record import Results
 
     found, whole = Results.read(path.parent), Results.read(path.parent.parent / "whole")
     repr(found), found.headline(), found.table(), found.to_json()
     wb.compare_results(found, whole)
+
+
+def _scores_file(end: str, folder: Path) -> Path:
+    from workbench.benchmarks.results.files import write_scores
+    from workbench.benchmarks.results.record import Results
+
+    _results("results.json", folder)
+    return write_scores({"small": Results.read(folder / "whole")}, folder / f"scores.{end}")
+
+
+def _read_scores_file(path: Path) -> None:
+    from workbench.benchmarks.results.files import read_scores
+
+    read_scores(path)
 
 
 def _record(make: Callable[[Any], Any], folder: Path) -> Path:
@@ -379,9 +392,8 @@ def _scores(subject: Any) -> Any:
 
 
 def _read_record(kind: str, path: Path) -> None:
-    from workbench.interp.causal.patching import Patching
-
     from workbench.interp.lenses.lens import Lens
+    from workbench.interp.patching.pair_maps import Patching
     from workbench.interp.patterns.heads import HeadScores
 
     found = {"patch": Patching, "lens": Lens, "scores": HeadScores}[kind].read(path)
@@ -401,6 +413,9 @@ def doors() -> list[Door]:
         make("suite", "yaml", partial(written, "small.yaml", SUITE), _read_suite),
         make("results", "json", partial(_results, "results.json"), _read_results),
         make("results samples", "binary", partial(_results, "samples.parquet"), _read_results),
+        make("scores json", "json", partial(_scores_file, "json"), _read_scores_file),
+        make("scores csv", "text", partial(_scores_file, "csv"), _read_scores_file),
+        make("scores parquet", "binary", partial(_scores_file, "parquet"), _read_scores_file),
         make("record of patch", "json", partial(_record, _patched), partial(_read_record, "patch")),
         make("record of lens", "json", partial(_record, _lens_record), partial(_read_record, "lens")),
         make("record of scores", "json", partial(_record, _scores), partial(_read_record, "scores")),

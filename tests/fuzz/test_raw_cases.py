@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from tests.fuzz.model_doors import folder_of, gpt
-from workbench import doctor
-from workbench.benchmarks.results import Results
+from workbench.benchmarks.results.record import Results
 from workbench.benchmarks.suites import find_suite
-from workbench.cli import app
+from workbench.cli import doctor
+from workbench.cli.app import app
 from workbench.data import files, sets
 from workbench.errors import WorkbenchError
-from workbench.interp.causal.patching import Patching
-from workbench.interp.causal.probes import read_probe
+from workbench.interp.patching.pair_maps import Patching
+from workbench.interp.prompts.probes import read_probe
 from workbench.store import Store, answers, tables
 from workbench.training import Recipe
 from workbench.training.checks import check

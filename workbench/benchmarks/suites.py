@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workbench.benchmarks.yaml_files import parsed
+from workbench.benchmarks.documents.yaml_files import parsed
 from workbench.doors import path_of, short
 from workbench.errors import WorkbenchError
 from workbench.paths import home

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli import causal as causal
-from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show, write_out
 from workbench.errors import WorkbenchError
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from workbench.benchmarks.yaml_files import Loader, parsed
+from workbench.benchmarks.documents.yaml_files import Loader, parsed
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
