@@ -45,7 +45,19 @@ ROOMS = {  # rooms of a room; what stands beside them in its folder is for all o
 }
 NESTED = [(outer, inner) for outer, rooms in ROOMS.items() for inner in rooms]
 COMMON = {
-    *("data", "errors", "jsonable", "modes", "paths", "progress", "provenance", "public", "records", "statistics"),
+    *(
+        "data",
+        "doors",
+        "errors",
+        "jsonable",
+        "modes",
+        "paths",
+        "progress",
+        "provenance",
+        "public",
+        "records",
+        "statistics",
+    ),
 }
 
 

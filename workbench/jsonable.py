@@ -47,8 +47,15 @@ def _table(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON: {value!r}")
 
 
+SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
+"""What JSON may hold where a record has a value of one of these types."""
+
+
 def rebuild(kind: Any, value: Any) -> Any:
-    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN."""
+    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN.
+
+    Raises `TypeError` or `ValueError` for a value that `plain` makes of no such type.
+    """
     if _is_array(kind):
         return None if value is None else _array(value)
     origin, inner = get_origin(kind), get_args(kind)
@@ -58,9 +65,10 @@ def rebuild(kind: Any, value: Any) -> Any:
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
     if value is None:
         return float("nan") if kind is float else None
+    _check_type(origin or kind, value)
     if origin in (list, tuple, dict):
         return _collection(origin, inner, value)
-    if getattr(kind, "__name__", "") == "DataFrame":
+    if _is_table(kind):
         return kind(value)
     if is_dataclass(kind) and hasattr(kind, "from_dict"):
         return kind.from_dict(value)  # pyright: ignore[reportAttributeAccessIssue]
@@ -69,6 +77,20 @@ def rebuild(kind: Any, value: Any) -> Any:
         known = {f.name for f in fields(kind)}
         return kind(**{name: rebuild(hints[name], item) for name, item in value.items() if name in known})
     return value
+
+
+def _check_type(kind: Any, value: Any) -> None:
+    """Raise `TypeError` for a value that stands where JSON has another type for this one."""
+    if is_dataclass(kind) or kind is dict:
+        allowed: tuple[type, ...] = (dict,)
+    else:
+        allowed = (list,) if kind in (list, tuple) or _is_table(kind) else SCALARS.get(kind, (object,))
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
+        raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
+
+
+def _is_table(kind: Any) -> bool:
+    return getattr(kind, "__name__", "") == "DataFrame"
 
 
 def _collection(origin: Any, inner: tuple[Any, ...], value: Any) -> Any:
@@ -94,4 +116,6 @@ def _array(value: Any) -> np.ndarray:
     try:
         return np.array(value, dtype=float)  # None is NaN
     except (TypeError, ValueError):
+        if not all(isinstance(entry, str | None) for entry in array.flat):
+            raise
         return array

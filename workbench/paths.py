@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from workbench.errors import WorkbenchError
+
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -13,9 +15,18 @@ def shelf(name: str) -> Path:
 
 
 def home() -> Path:
-    """Where runs and the store live: `WORKBENCH_HOME`, else `~/.workbench`. Made when missing."""
+    """Where runs and the store live: `WORKBENCH_HOME`, else `~/.workbench`. Made when missing.
+
+    Raises `WorkbenchError` where it is a file, or cannot be made.
+    """
     folder = Path(os.environ.get("WORKBENCH_HOME") or Path.home() / ".workbench").expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbenchError(
+            f"The home folder {folder} cannot be used ({error.strerror}); set WORKBENCH_HOME to a folder that you may "
+            "write to."
+        ) from error
     return folder
 
 

@@ -4,12 +4,12 @@ Torch is not imported here: reading a kept result costs no model library.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
+from workbench.doors import path_of, reading, writing
 from workbench.errors import WorkbenchError
 from workbench.jsonable import plain, rebuild
 from workbench.provenance import Provenance
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+MEND = "give a file that a record was saved to"
 LONGEST = 280
 """Characters of a record's `repr`."""
 ROWS = 20
@@ -91,14 +92,8 @@ class Record:
     def save(self, path: str | Path) -> Path:
         """Write the JSON to a file, whole or not at all; `read` takes it."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with writing(path) as part:
             part.write_text(self.to_json(indent=1), encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise WorkbenchError(
-                f"{path} cannot be written ({error.strerror}); choose a folder that exists and that you may write to."
-            ) from error
         return path
 
     @classmethod
@@ -113,34 +108,29 @@ class Record:
         if said != cls.__name__:
             raise WorkbenchError(f"This is {f'a {said}' if said else 'no record'}, not a {cls.__name__}.")
         hints = get_type_hints(cls)
-        try:
+        with reading("The record", MEND, f"is no whole {cls.__name__}"):
             given = {
                 entry.name: rebuild(hints[entry.name], values[entry.name])
                 for entry in fields(cls)  # pyright: ignore[reportArgumentType]
                 if entry.name in values
             }
             found = cls(**given)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise WorkbenchError(f"This is no whole {cls.__name__} ({type(error).__name__}: {error}).") from error
-        stamp(found, rebuild(Provenance | None, values.get("provenance")))
+            stamp(found, rebuild(Provenance | None, values.get("provenance")))
+            repr(found), found.to_frame()  # what a person looks at first shows whether its parts fit together
         return found
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The record that `to_json` wrote. Raises `WorkbenchError` for anything else."""
-        try:
+        with reading("The record", MEND, "is not JSON"):
             values = json.loads(text)
-        except ValueError as error:
-            raise WorkbenchError(f"This is not JSON ({error}), so no {cls.__name__}.") from error
         return cls.from_dict(values)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """The record that `save` wrote to a file. Raises `WorkbenchError` for anything else."""
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise WorkbenchError(f"{path} cannot be read ({error}); give a file that a record was saved to.") from error
+        with reading(path, MEND):
+            text = path_of(path).read_text(encoding="utf-8")
         return cls.from_json(text)
 
     def __repr__(self) -> str:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from workbench.benchmarks.documents.yaml_files import parsed
+from workbench.doors import path_of, short
 from workbench.errors import WorkbenchError
 from workbench.paths import home
 
@@ -42,8 +43,8 @@ def find_suite(suite: "str | list[str] | Suite") -> Suite:
         return suite
     if isinstance(suite, list):
         return Suite("custom", tasks=list(suite))
+    path = path_of(suite, "suite or task")
     if suite.endswith((".yaml", ".yml")):
-        path = Path(suite).expanduser()
         return Suite(path.stem, tasks=[str(path)]) if _is_task(path) else read_suite(path)
     found = suites().get(suite, Suite(suite, tasks=[suite]))
     if found.problem:
@@ -73,23 +74,17 @@ def read_suite(path: Path) -> Suite:
     """The suite in a YAML file; WorkbenchError with file and line where it is broken."""
     import yaml
 
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if node else {}
-    except OSError as error:
-        raise WorkbenchError(f"{path}: there is no such suite file ({error.strerror}).") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise WorkbenchError(f"{path}, line {mark.line + 1 if mark else 1}: not YAML: {problem}.") from error
+    if not path.is_file():
+        raise WorkbenchError(f"{path}: there is no such suite file.")
+    node, values = parsed(path, what="the names of tasks")
     if not isinstance(node, yaml.MappingNode):
         raise WorkbenchError(f"{path}, line 1: a suite is a mapping with the keys {', '.join(KEYS)}.")
-    for key, value in node.value:
+    for key, _ in node.value:
         where = f"{path}, line {key.start_mark.line + 1}"
-        if key.value not in KEYS:
-            raise WorkbenchError(f"{where}: unknown key {key.value!r}; a suite has {', '.join(KEYS)}.")
-        if not isinstance(values[key.value], KEYS[key.value]):
-            raise WorkbenchError(f"{where}: {key.value!r} has a wrong type: {value.value!r}.")
+        if not isinstance(key.value, str) or key.value not in KEYS or key.value not in values:
+            raise WorkbenchError(f"{where}: unknown key {short(key.value, 60)!r}; a suite has {', '.join(KEYS)}.")
+        if not isinstance(values[key.value], KEYS[key.value]) or isinstance(values[key.value], bool):
+            raise WorkbenchError(f"{where}: {key.value!r} has a wrong type: {short(repr(values[key.value]), 60)}.")
     tasks = values.get("tasks") or []
     if not tasks or not all(isinstance(task, str) for task in tasks):
         raise WorkbenchError(f"{path}, line 1: 'tasks' must list at least one task name, all of them text.")

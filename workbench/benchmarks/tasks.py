@@ -72,7 +72,9 @@ def _users_file(manager: Any, name: str) -> Path | None:
     """The file of a task that a user brought; None for ours and the harness's."""
     entry = manager.task_index.get(name)
     path = Path(name) if entry is None else entry.yaml_path
-    return None if path is None or manager is _harness() or path.is_relative_to(FOLDER) else path
+    # To build the harness's index takes many seconds, so it is not built to be compared.
+    is_harness = _harness.cache_info().currsize and manager is _harness()
+    return None if path is None or is_harness or path.is_relative_to(FOLDER) else path
 
 
 def _data_is_missing(error: Exception) -> bool:

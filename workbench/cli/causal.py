@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.terminal import Json, Model, bar, check_out, err, out, print_json, show, warn
+from workbench.cli.terminal import Json, Model, bar, check_out, err, out, print_json, show, warn, write_out
 
 Site = Annotated[
     str,
@@ -190,7 +190,7 @@ def ablate(
     change = ablation(load(model), parse_heads(heads), replacement=kind, name=name, base=model)
     kept = change.save()
     if file is not None:
-        file.write_text(change.to_json(), encoding="utf-8")
+        write_out(file, change.to_json())
     show([{"model": kept, "base": model, "what": change.words, "file": file}], as_json, title="Kept")
 
 

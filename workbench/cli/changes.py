@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from workbench.cli.terminal import Json, Limit, Model, bar, check_out, err, out, plain, print_json, show
+from workbench.cli.terminal import Json, Limit, Model, bar, check_out, err, out, plain, print_json, show, write_out
 from workbench.statistics.words import bracketed
 
 On = Annotated[
@@ -77,7 +77,7 @@ def transplant(
     change = make(base, donor, parts, name=name, alpha=alpha)
     kept = change.save()
     if file is not None:
-        file.write_text(change.to_json(), encoding="utf-8")
+        write_out(file, change.to_json())
     show([{"model": kept, "base": base, "donor": donor, "what": change.words, "file": file}], as_json, title="Kept")
 
 

@@ -2,14 +2,31 @@
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from workbench import paths
+from workbench.errors import WorkbenchError
 
 
 def checks() -> list[dict[str, Any]]:
     """A row a check: `check`, `ok`, `found`."""
-    return [_device(), _home(), _folders(), _bundled(), _background()]
+    each = {
+        "device": _device,
+        "home": _home,
+        "offline folders": _folders,
+        "bundled models": _bundled,
+        "background runs": _background,
+    }
+    return [_checked(name, check) for name, check in each.items()]
+
+
+def _checked(name: str, check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The row of a check; one that cannot be made has failed, and the others are still made."""
+    try:
+        return check()
+    except WorkbenchError as error:
+        return _row(name, False, str(error))
 
 
 def _row(check: str, ok: bool, found: str) -> dict[str, Any]:

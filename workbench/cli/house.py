@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workbench.cli import causal as causal
-from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show
+from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show, write_out
 from workbench.errors import WorkbenchError
 
 
@@ -98,7 +98,7 @@ def families(
             report(done / len(wanted), each)
             found.append(measure(each))
     if file is not None:
-        file.write_text(markdown(found), encoding="utf-8")
+        write_out(file, markdown(found))
     if as_json:
         print_json([asdict(family) for family in found])
     elif file is not None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from workbench.doors import writing
 from workbench.errors import WorkbenchError
 
 out, err = Console(), Console(stderr=True)
@@ -52,6 +53,12 @@ def check_out(path: Path | None) -> None:
         raise WorkbenchError(f"--out {path}: there is no folder {folder}; make it first, or name another place.")
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise WorkbenchError(f"--out {path} may not be written; name another place.")
+
+
+def write_out(path: Path, text: str) -> None:
+    """Write a text where `--out` names a file. Raises `WorkbenchError` where the disk is full."""
+    with writing(path.expanduser()) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from workbench.data.conll import conll, conllu
 from workbench.data.delimited import delimited
 from workbench.data.notes import Notes
 from workbench.data.opening import kind_of, lines_of, open_text
+from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
 Record = dict[str, Any]
@@ -44,6 +45,7 @@ def read(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> l
     Raises:
         WorkbenchError: When the file is missing, too large, of another format or damaged.
     """
+    path = path_of(path)
     if path.is_file() and path.stat().st_size > LARGEST:
         raise WorkbenchError(f"{path} is larger than {LARGEST / 1e9:g} GB; give a smaller part of it.")
     return list(rows(path, notes, names))
@@ -52,6 +54,7 @@ def read(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> l
 def rows(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> Iterator[Record]:
     """As `read`, one row after the other; only .json is held in memory whole."""
     notes = Notes() if notes is None else notes
+    path = path_of(path)
     kind = format_of(path)
     if not path.is_file() or not kind:
         endings = ", ".join(f".{known}" for known in KINDS)

@@ -5,12 +5,14 @@ import codecs
 import gzip
 import io
 import lzma
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from workbench.data.notes import Notes
+from workbench.doors import path_of, reason
 from workbench.errors import WorkbenchError
 
 PACKED = (".gz", ".zst", ".bz2", ".xz")
@@ -32,7 +34,7 @@ BOMS = (
 )
 """Byte-order marks, Python's codec, the name shown. UTF-32's begins with UTF-16's, so it comes first."""
 
-DAMAGED = (OSError, EOFError, lzma.LZMAError, gzip.BadGzipFile)
+DAMAGED = (OSError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error)
 
 
 def unpacked_name(path: Path) -> str:
@@ -52,6 +54,7 @@ def open_bytes(path: Path) -> IO[bytes]:
     Raises:
         WorkbenchError: When the file cannot be opened.
     """
+    path = path_of(path)
     try:
         match path.suffix.lower():
             case ".gz":
@@ -68,8 +71,7 @@ def open_bytes(path: Path) -> IO[bytes]:
             case _:
                 return path.open("rb")
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise WorkbenchError(f"{path} cannot be opened ({reason}); check the path.") from error
+        raise WorkbenchError(f"{path} cannot be opened ({reason(error)}); check the path.") from error
 
 
 @contextmanager
@@ -91,7 +93,7 @@ def open_text(path: Path, notes: Notes | None = None) -> Iterator[IO[str]]:
             f"{path} is not {error.encoding} text throughout ({error.reason}); save it as UTF-8."
         ) from error
     except DAMAGED as error:
-        raise WorkbenchError(f"{path} is damaged ({_first_line(error)}); download or pack it again.") from error
+        raise WorkbenchError(f"{path} is damaged ({reason(error)}); download or pack it again.") from error
 
 
 def detect(path: Path, notes: Notes | None = None) -> str:
@@ -105,7 +107,7 @@ def detect(path: Path, notes: Notes | None = None) -> str:
             head = raw.read(BLOCK)
             codec, shown = _codec(path, head, raw)
     except DAMAGED as error:
-        raise WorkbenchError(f"{path} is damaged ({_first_line(error)}); download or pack it again.") from error
+        raise WorkbenchError(f"{path} is damaged ({reason(error)}); download or pack it again.") from error
     if notes is not None and shown != "UTF-8":
         notes.remark(f"{path.name} is read as {shown}.")
     return codec
@@ -157,7 +159,3 @@ def lines_of(stream: IO[str], path: Path) -> Iterator[str]:
                 f"{path} has a line of over {LONGEST_LINE // 1_000_000} million characters; break it into lines."
             )
         yield line
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

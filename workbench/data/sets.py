@@ -6,12 +6,12 @@ A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face i
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from workbench import paths
 from workbench.data.files import Record, read
 from workbench.data.notes import Notes
+from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
 
@@ -111,12 +111,12 @@ def records(
         return _known(data, known, split)
     if is_hub_id(data):
         return list(_hub(data, (data, None, None), split))
-    return read(Path(data).expanduser(), notes, names) if split == "train" else None
+    return read(path_of(data), notes, names) if split == "train" else None
 
 
 def is_hub_id(data: str) -> bool:
     """Whether this names a Hugging Face data set, and no file that is there."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", data)) and not Path(data).is_file()
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", data)) and not path_of(data).is_file()
 
 
 def _known(name: str, known: Source, split: str) -> list[Record] | None:

@@ -11,6 +11,7 @@ from workbench import paths
 from workbench.data.columns import guess
 from workbench.data.files import format_of, preview
 from workbench.data.opening import unpacked_name
+from workbench.doors import made_folder, writing
 from workbench.errors import WorkbenchError
 
 LARGEST_UPLOAD = 500_000_000
@@ -35,14 +36,13 @@ def keep(files: Sequence[tuple[str, bytes]]) -> Path:
     for name, content in files:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = paths.home() / "uploads" / digest.hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
+    made_folder(folder)
     kept = []
     for number, (name, content) in enumerate(files):
         path = folder / safe_name(name, number, taken=[path.name for path in kept])
         if not path.is_file() or path.stat().st_size != len(content):
-            part = path.with_name(f".{path.name}.part")
-            part.write_bytes(content)
-            part.replace(path)
+            with writing(path) as part:
+                part.write_bytes(content)
         kept.append(path)
     return kept[0] if len(kept) == 1 else folder
 

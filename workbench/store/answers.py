@@ -3,13 +3,16 @@
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.paths import home
 
+PATIENCE = 30
+"""Seconds that a writer waits for another one."""
 AT_ONCE = 500
 """Keys looked up in one statement."""
 MOST = 4_000_000
@@ -34,8 +37,9 @@ class Answers:
     def __init__(self, model: str, *, origin: str, path: Path | None = None, most: int = MOST) -> None:
         self.model, self.origin, self.most = model, origin, most
         path = path or home() / "answers.sqlite"
-        try:
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+        self.path = path
+        with self._usable():
+            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             # Row numbers grow with time and have no gaps, so they say how many rows there are and which are oldest.
@@ -44,8 +48,17 @@ class Answers:
                 "answer TEXT NOT NULL, origin TEXT NOT NULL)"
             )
             self._db.execute("DROP TABLE IF EXISTS answers")  # of an earlier version, which kept everything
+
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        """Within it, what SQLite says of its file is a sentence."""
+        try:
+            yield
         except sqlite3.Error as error:
-            raise WorkbenchError(f"{path} cannot hold cached answers ({error}); remove it to start afresh.") from error
+            raise WorkbenchError(
+                f"{self.path} cannot hold cached answers ({error}); free some space or wait where it is full or busy, "
+                "else remove it to start afresh."
+            ) from error
 
     def key(self, request: Any) -> bytes:
         """The key of a request, which JSON can hold."""
@@ -57,21 +70,25 @@ class Answers:
         for start in range(0, len(keys), AT_ONCE):
             part = keys[start : start + AT_ONCE]
             marks = ",".join("?" * len(part))
-            rows = self._db.execute(f"SELECT key, answer, origin FROM given WHERE key IN ({marks})", part)
+            with self._usable():
+                query = f"SELECT key, answer, origin FROM given WHERE key IN ({marks})"
+                rows = self._db.execute(query, part).fetchall()
             found |= {key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows}
         return found
 
     def put(self, answers: Iterable[tuple[bytes, Any]]) -> None:
         """Keep answers, all or none; keys that have one keep it."""
         rows = [(key, json.dumps(answer), self.origin) for key, answer in answers]
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.executemany("INSERT OR IGNORE INTO given (key, answer, origin) VALUES (?, ?, ?)", rows)
-            self._db.execute("DELETE FROM given WHERE number <= (SELECT max(number) FROM given) - ?", (self.most,))
-            self._db.execute("COMMIT")
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
+        with self._usable():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR IGNORE INTO given (key, answer, origin) VALUES (?, ?, ?)", rows)
+                self._db.execute("DELETE FROM given WHERE number <= (SELECT max(number) FROM given) - ?", (self.most,))
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # a full disk has ended it already
+                    self._db.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         """Close the file."""

@@ -15,6 +15,17 @@ from workbench.store.run import checkpoints_in, runs_folder
 SCHEMA = 1
 """Raise it with every change of the tables below; a store that bears a higher number is refused."""
 
+PATIENCE = 30
+"""Seconds that a writer waits for another one."""
+UNUSABLE = {
+    "database is locked": "another program has kept it busy for long: end that program, and try again",
+    "disk is full": "free some space, and try again",
+    "disk I/O error": "look whether the disk is full or broken, and try again",
+    "readonly database": "set WORKBENCH_HOME to a folder that you may write to",
+    "unable to open database file": "set WORKBENCH_HOME to a folder that you may write to",
+}
+"""What SQLite says of a file that it cannot write, and the mend."""
+
 _metadata = sa.MetaData()
 
 meta = sa.Table(
@@ -76,6 +87,8 @@ def open_engine(url: str) -> sa.Engine:
             event.listen(engine, "connect", _on_connect)
         event.listen(engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown))
         version = _schema_of(engine) or _make_tables(engine)
+        # Only now: to make the tables, a database that is busy is tried again.
+        event.listen(engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown))
     except (SQLAlchemyError, ImportError) as error:
         _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -99,6 +112,13 @@ def _if_damaged(error: BaseException, shown: str) -> None:
         f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new one is made at the "
         "next start), or put a copy of yours in its place"
     ) from error
+
+
+def _if_unusable(error: BaseException, shown: str) -> None:
+    """Raise `WorkbenchError` where the database file cannot be written now: busy, full, or not ours to write."""
+    mend = next((mend for words, mend in UNUSABLE.items() if words in str(error)), None)
+    if mend is not None:
+        raise WorkbenchError(f"the run store {shown} cannot be used ({error}); {mend}") from error
 
 
 def _what_is_left() -> str:
@@ -128,7 +148,7 @@ def _connect_args(url: URL) -> dict[str, Any]:
         return {}
     if url.database in (None, "", ":memory:"):
         raise WorkbenchError("the run store cannot live in memory, where no background job sees it; name a file")
-    return {"timeout": 30}  # seconds that a writer waits for another one
+    return {"timeout": PATIENCE}
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from safetensors.torch import load_file
 from torch import Tensor
 
+from workbench.doors import path_of, read_object, reading
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+MEND = "save the adapter again"
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 
 
@@ -62,23 +64,21 @@ def write(folder: Path, model: "PeftModel", weights: dict[str, Tensor] | None = 
 
 def base_of(folder: Path) -> Base:
     """What the adapter in a folder belongs to. Raises `WorkbenchError` when the folder does not say."""
-    try:
-        if (folder / BASE).is_file():
-            said = json.loads((folder / BASE).read_text(encoding="utf-8"))
-            found = Base(str(said["name"]), str(said["sha256"]))
-        else:
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-            found = Base(str(config.get("base_model_name_or_path") or ""), "")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
-    if not found.name or Path(found.name).resolve() == folder.resolve():
+    if (folder / BASE).is_file():
+        said = read_object(folder / BASE, MEND)
+        found = Base(said.get("name"), said.get("sha256"))
+    else:
+        found = Base(read_object(folder / CONFIG, MEND).get("base_model_name_or_path") or "", "")
+    if not isinstance(found.name, str) or not isinstance(found.sha256, str):
+        raise WorkbenchError(f"The adapter in {folder} names its base by something that is no text; {MEND}.")
+    if not found.name or path_of(found.name, "model").resolve() == folder.resolve():
         raise WorkbenchError(f"The adapter in {folder} does not say which model it belongs to; it cannot be used.")
     return found._replace(name=_from_here(found.name, folder))
 
 
 def _from_here(name: str, folder: Path) -> str:
     """A relative path made whole, which was written down in a folder that is not this process's."""
-    path = Path(name)
+    path = path_of(name, "model")
     if path.is_absolute() or path.exists():
         return name
     for start in (folder, *folder.resolve().parents):
@@ -94,12 +94,10 @@ def factors(folder: Path) -> dict[str, Factors]:
 
     Raises `WorkbenchError` when the folder cannot be read as a LoRA.
     """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_object(folder / CONFIG, MEND)
+    with reading(f"The adapter in {folder}", MEND):
         root = config["r"] ** 0.5 if config.get("use_rslora") else config["r"]
         scale, weights = config["lora_alpha"] / root, load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WorkbenchError(f"The adapter in {folder} cannot be read ({error}); save it again.") from error
     found = {}
     for name, a in weights.items():
         if name.endswith(".lora_A.weight"):

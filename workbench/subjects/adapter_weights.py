@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PREFIX = "base_model.model."
 """What PEFT puts before the name of every weight."""
+MOST_RANK = 2**14
+"""The rank that an adapter without any weight may claim, until they are found to be missing."""
 NAME = "default"
 """The adapter's name in PEFT; files leave it out."""
 
@@ -43,6 +45,7 @@ def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> R
     config = PeftConfig.from_pretrained(str(folder))
     _check_kind(config, name)
     weights = load_file(folder / adapter.WEIGHTS)
+    _check_ranks(config, weights, name)
     _resize(model, weights, name, base_name)
     wrapped = PeftModel(model, config, NAME)
     if not hasattr(wrapped.base_model, "merge_and_unload"):
@@ -109,6 +112,19 @@ def _check_kind(config: Any, name: str) -> None:
             f"The adapter {name} is for {kind}, not for a causal language model (CAUSAL_LM): its head would be lost, "
             "and what is left predicts no next token. Train one for CAUSAL_LM."
         )
+
+
+def _check_ranks(config: Any, weights: Mapping[str, Tensor], name: str) -> None:
+    """Refuse a rank that no matrix of the file has, before PEFT makes matrices of it."""
+    longest = max((max(tensor.shape, default=0) for tensor in weights.values()), default=MOST_RANK)
+    patterns = getattr(config, "rank_pattern", None)
+    ranks = [getattr(config, "r", 1), *(patterns.values() if isinstance(patterns, dict) else [])]
+    for rank in ranks:
+        if not isinstance(rank, int) or not 0 < rank <= longest:
+            raise WorkbenchError(
+                f"The adapter {name} says that its rank is {rank!r}, and the longest side of its matrices is "
+                f"{longest}; correct adapter_config.json, or save it again with PEFT."
+            )
 
 
 def _resize(model: PreTrainedModel, weights: Mapping[str, Tensor], name: str, base_name: str) -> None:

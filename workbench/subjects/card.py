@@ -3,17 +3,24 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from workbench.doors import read_object, short
 from workbench.errors import WorkbenchError
 
 FILE = "card.json"
 T5_CONTEXT = 512
 """Tokens a side that T5 was trained on; its relative positions have no end, so its configuration names none."""
+
+CARD_MEND = "correct it, or remove it: all that is measured is found out again"
+KINDS = {str: "a text", int: "a whole number", dict: "an object"}
+"""What a word of a card holds, in words."""
+MOST_BYTES = 1_000_000
+"""No card is larger."""
 
 MEASURED_AT_LOAD = frozenset({"identity", "loaded"})
 """Words of a card that hold for the files as they were loaded; none of them is kept in a folder."""
@@ -62,12 +69,21 @@ class Card:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What a folder's `card.json` says, words that no card knows left out; {} without one."""
+    """What a folder's `card.json` says, words that no card knows left out; {} without one.
+
+    Raises `WorkbenchError` for a card that is no JSON, and for a word of another type than it has in a `Card`.
+    """
     path = folder / FILE
     if not path.is_file():
         return {}
-    known = {f.name for f in fields(Card)} - MEASURED_AT_LOAD
-    return {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k in known}
+    values = read_object(path, CARD_MEND, largest=MOST_BYTES)
+    known = get_type_hints(Card)
+    said = {word: value for word, value in values.items() if word in known and word not in MEASURED_AT_LOAD}
+    for word, value in said.items():
+        kind = get_origin(known[word]) or known[word]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise WorkbenchError(f"{path}: {word} is {short(repr(value), 60)}, not {KINDS[kind]}; {CARD_MEND}.")
+    return said
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

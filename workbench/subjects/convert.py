@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from workbench.doors import reading
 from workbench.errors import WorkbenchError
+from workbench.subjects.claims import check_claims, held_in
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.loading_report import LoadingReport, is_needed
 
@@ -143,12 +145,13 @@ def nanogpt(weights: dict[str, Tensor], args: dict[str, Any], name: str) -> tupl
     head = weights.setdefault("lm_head.weight", wte) if wte is not None else None
     tied = head is not None and wte is not None and torch.equal(head, wte)  # forks of nanoGPT untie them
     activation = "gelu_new" if "model_type" in args else "gelu"
-    twin = GPT2LMHeadModel(
-        GPT2Config(
+    held = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+    with reading(name, "correct the sizes in its settings", "has settings of no GPT-2"):
+        config = GPT2Config(
             **shape, activation_function=activation, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None
         )
-    )
-    held = {key: tuple(tensor.shape) for key, tensor in weights.items()}
+        check_claims(config, AutoModelForCausalLM, held_in(held), name)
+        twin = GPT2LMHeadModel(config)
     shapes = {
         key: tuple(tensor.shape[::-1] if _is_transposed(key) else tensor.shape)
         for key, tensor in twin.state_dict().items()

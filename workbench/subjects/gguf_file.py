@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from workbench import paths
+from workbench.doors import reading
 from workbench.errors import WorkbenchError
-from workbench.subjects.pretrained import UNREADABLE, first_line, read_model
+from workbench.subjects.claims import held_in
+from workbench.subjects.gguf_header import MEND, check_header
+from workbench.subjects.pretrained import read_model
 from workbench.subjects.save import save
+from workbench.subjects.tokenizer_files import read_tokenizer
 
-MAGIC = b"GGUF"
 VERSION = 2
 """Raise it when the same file would be converted otherwise: what an earlier version kept is then not used."""
 BLOCK = re.compile(r"blk\.(\d+)\.")
@@ -39,49 +42,42 @@ def converted(path: Path, digest: str) -> Path:
     return folder
 
 
-def check_magic(path: Path) -> None:
-    """Raise `WorkbenchError` for a file that does not begin as a GGUF file does."""
-    with path.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
-            raise WorkbenchError(f"{path} is not a GGUF file (its first bytes are wrong); download it again.")
-
-
 def _convert(path: Path, folder: Path) -> None:
     """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
+    held = held_in(check_header(path))
     reader = _reader(path)
     _check_parts(reader, path)
-    try:
-        model = read_model(path.parent, str(path), gguf_file=path.name).model
-    except UNREADABLE as error:
-        raise WorkbenchError(f"{path} cannot be read as a causal language model: {first_line(error)}") from error
+    model = read_model(path.parent, str(path), gguf_file=path.name, held=held).model
     _check_contents(reader, model, path)
     _take_rotary_factors(reader, model, path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer in {path} cannot be read ({first_line(error)}).") from error
+    tokenizer = read_tokenizer(path.parent, str(path), gguf_file=path.name)
     # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
     for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(holder, attribute):
             delattr(holder, attribute)
     model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
-    licence = reader.get_field("general.license")
-    save(folder, model, tokenizer, card={"licence": str(licence.contents()) if licence is not None else ""})
+    with reading(path, MEND):
+        licence = _value(reader, "general.license")
+    save(folder, model, tokenizer, card={"licence": "" if licence is None else str(licence)})
 
 
 def _reader(path: Path) -> Any:
     from gguf import GGUFReader
 
-    try:
+    with reading(path, MEND):
         return GGUFReader(path)
-    except Exception as error:  # the reader raises whatever the bytes provoke; all of them mean the same to a user
-        raise WorkbenchError(f"{path} is not a whole GGUF file ({first_line(error)}); download it again.") from error
+
+
+def _value(reader: Any, key: str) -> Any:
+    """What stands under a name in the metadata; None where there is no such name."""
+    field = reader.get_field(key)
+    return None if field is None else field.contents()
 
 
 def _check_parts(reader: Any, path: Path) -> None:
     """Refuse one part of a split file: the layers of the others would be random."""
-    field = reader.get_field("split.count")
-    count = int(field.contents()) if field is not None else 1
+    with reading(path, MEND):
+        count = int(_value(reader, "split.count") or 1)
     if count > 1:
         raise WorkbenchError(
             f"{path} is one of {count} parts of a split GGUF file; join them first "

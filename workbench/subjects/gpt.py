@@ -23,6 +23,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
+from workbench.subjects.config_types import check_types
 
 warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")  # an MLP of no neurons
 
@@ -82,6 +83,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     pad_token_id: int | None = None
 
     def __post_init__(self, **kwargs):
+        check_types(self)
         self.n_kv_heads = self.n_kv_heads or self.n_heads
         self.d_head = self.d_head or self.d_model // self.n_heads
         wide = -(-self.d_model * 8 // 3 // 32) * 32 if self.mlp == "swiglu" else 4 * self.d_model

@@ -9,9 +9,9 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pandas as pd
 import torch
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench import paths
+from workbench.doors import made_folder, path_of, reading, writing
 from workbench.errors import WorkbenchError
+from workbench.jsonable import rebuild
 from workbench.public import public
 from workbench.records import Record
 from workbench.subjects import identity
@@ -112,14 +114,11 @@ class Intervention(Record):
     @classmethod
     def from_json(cls, text: str) -> "Intervention":
         """Read one. Raises `WorkbenchError` for anything that is not an intervention."""
-        try:
+        with reading("This", "give the JSON that an intervention was saved as", "is not an intervention"):
             said = json.loads(text)
-            edits = tuple(Edit(**{**e, "index": tuple(e.get("index", ()))}) for e in said.pop("edits"))
-            if (given := said.pop("transplant", None)) is not None:
-                said["transplant"] = Transplant(**{**given, "parts": tuple(given["parts"])})
-            found = cls(edits=edits, **said)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise WorkbenchError(f"This is not an intervention ({type(error).__name__}: {error}).") from error
+            _check_words(said)
+            hints = get_type_hints(cls)
+            found = cls(**{word: rebuild(hints[word], value) for word, value in said.items()})
         found.check()
         return found
 
@@ -151,15 +150,25 @@ class Intervention(Record):
         Raises `WorkbenchError` where another one is kept under this name: what a name means never changes.
         """
         self.check()
-        folder = paths.home() / "interventions"
-        folder.mkdir(exist_ok=True)
+        folder = made_folder(paths.home() / "interventions")
         kept = folder / f"{self.name}.json"
         if kept.is_file() and kept.read_text(encoding="utf-8") != self.to_json():
             raise WorkbenchError(f"Another intervention is kept as {self.name}; choose another name.")
-        part = folder / f".{self.name}.part"
-        part.write_text(self.to_json(), encoding="utf-8")
-        part.rename(kept)
+        with writing(kept) as part:
+            part.write_text(self.to_json(), encoding="utf-8")
         return f"edit:{self.name}"
+
+
+def _check_words(said: dict[str, Any]) -> None:
+    """Raise `ValueError` for a word that nothing of an intervention has; it would be left out in silence."""
+    parts = [
+        (Intervention, said),
+        *((Edit, edit) for edit in said["edits"]),
+        (Transplant, said.get("transplant") or {}),
+    ]
+    for kind, values in parts:
+        if unknown := sorted(set(values) - {field.name for field in fields(kind)}):
+            raise ValueError(f"it has words that none has: {', '.join(unknown)}")
 
 
 def _is_finite(value: Any) -> bool:
@@ -177,13 +186,16 @@ def saved() -> list[Path]:
 
 def read_intervention(name: str) -> Intervention:
     """A kept intervention, or one in a .json file. Raises `WorkbenchError` for none."""
-    path = Path(name) if name.endswith(".json") else paths.home() / "interventions" / f"{Path(name).name}.json"
+    named = path_of(name, "kept intervention")
+    path = named if name.endswith(".json") else path_of(paths.home() / "interventions" / f"{named.name}.json")
     if not path.is_file():
         kept = ", ".join(p.stem for p in saved()) or "none yet"
         raise WorkbenchError(f"There is no intervention {name!r}; kept are: {kept}.")
     if path.stat().st_size > MOST_BYTES:
         raise WorkbenchError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is.")
-    return Intervention.from_json(path.read_text(encoding="utf-8"))
+    with reading(path, "save the intervention again"):
+        text = path.read_text(encoding="utf-8")
+    return Intervention.from_json(text)
 
 
 @public("subject", "donor")

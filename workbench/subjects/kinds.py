@@ -2,22 +2,37 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from workbench.doors import reading, short
 from workbench.errors import WorkbenchError
+from workbench.subjects.claims import MEND
 
 
-def auto_class(where: str | Path, name: str, *, seq2seq: bool) -> Any:
-    """The class of transformers that reads this model.
+class Kind(NamedTuple):
+    """The class of transformers that reads a model, and the configuration that says so."""
 
-    Raises `WorkbenchError` for an encoder, and for an encoder-decoder model unless `seq2seq` says that it may be one;
-    what transformers raises for an unreadable configuration passes.
+    reader: Any
+    config: Any
+
+
+def kind_of(where: str | Path, name: str, *, seq2seq: bool, gguf_file: str | None = None) -> Kind:
+    """What reads the model in a folder, of a Hugging Face id or in a GGUF file (`where` is then its folder).
+
+    Raises `WorkbenchError` for a configuration that cannot be read, for an encoder, and for an encoder-decoder model
+    unless `seq2seq` says that it may be one.
     """
-    config = AutoConfig.from_pretrained(where, trust_remote_code=False)
-    what = f"{name} ({(config.architectures or [config.model_type])[0]})"
+    with reading(name, MEND):
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False, gguf_file=gguf_file)
+        config.architectures = [str(kind) for kind in config.architectures or []]
+    return Kind(AutoModelForCausalLM if gguf_file else _auto_class(config, name, seq2seq=seq2seq), config)
+
+
+def _auto_class(config: Any, name: str, *, seq2seq: bool) -> Any:
+    what = f"{name} ({short((config.architectures or [config.model_type])[0], 80)})"
     if config.is_encoder_decoder:
         if not seq2seq:
             raise WorkbenchError(
@@ -45,5 +60,5 @@ def says_encoder_decoder(config: Path) -> bool:
     """Whether a `config.json` says that its model has an encoder and a decoder; for lists, so no model is touched."""
     try:
         return bool(json.loads(config.read_text(encoding="utf-8")).get("is_encoder_decoder"))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False

@@ -11,20 +11,24 @@ from urllib.parse import urlparse
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
-from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from safetensors import safe_open
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from workbench import paths
+from workbench.doors import UnreadableError, path_of, reading
 from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
 from workbench.subjects import adapter, adapter_weights, gguf_file, gpt, identity, state_dict
 from workbench.subjects.card import hash_files, make_card, read_card
+from workbench.subjects.claims import NOT_WHOLE
+from workbench.subjects.gguf_header import check_header
 from workbench.subjects.kinds import says_encoder_decoder
 from workbench.subjects.loading_report import check_finite, stored_tensors
-from workbench.subjects.pretrained import UNREADABLE, Read, first_line, read_model
+from workbench.subjects.pretrained import Read, read_model
 from workbench.subjects.subject import Subject
 from workbench.subjects.tokenizer import tokenizer_beside
+from workbench.subjects.tokenizer_files import has_tokenizer, read_tokenizer
 
 gpt.register()
 transformers_logging.disable_progress_bar()
@@ -186,7 +190,7 @@ def _kind(config: Path, kind: str) -> str:
 
 
 def _local(name: str) -> Path | None:
-    candidates = [Path(name).expanduser()]
+    candidates = [path_of(name, "model")]
     if os.sep not in name or not Path(name).is_absolute():
         candidates.append(paths.shelf("models") / name)
         if (folder := paths.models_folder()) is not None:
@@ -259,10 +263,8 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
             f"The adapter {name} belongs to {said.name} as it was (sha256 {said.sha256[:12]}), which is now another "
             f"model ({base.hash[:12]}); bring the old one back, or fine-tune again."
         )
-    try:
+    with reading(f"The adapter {name} of {said.name}", "load it with its own base, or save it again with PEFT"):
         model, note = adapter_weights.merged(base.model, folder, name, said.name)
-    except UNREADABLE as error:
-        raise WorkbenchError(f"The adapter {name} does not fit {said.name} ({first_line(error)}).") from error
     check_finite(stored_tensors(model), f"The adapter {name}")
     shown = name if name.startswith("run:") else folder.name
     facts = {"licence": base.card.licence, **facts, "parent": said.name, **read_card(folder)}
@@ -276,31 +278,22 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
 
 
 def _check_safetensors(path: Path) -> None:
-    try:
-        with safe_open(path, framework="pt") as stream:
-            stream.keys()
-    except (SafetensorError, OSError) as error:
-        raise WorkbenchError(f"{path} is not a whole safetensors file ({error}); download or save it again.") from error
+    with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, "pt") as stream:
+        stream.keys()
 
 
 def _folder_tokenizer(folder: Path, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    has_files = any(
-        (folder / f).is_file() for f in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
-    )
-    if not has_files:
+    if not has_tokenizer(folder):
         return tokenizer_beside(folder, model.config.get_text_config().vocab_size)
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer in {folder} cannot be read ({first_line(error)}).") from error
+    return read_tokenizer(folder, str(folder))
 
 
 def _from_gguf(path: Path, device: torch.device) -> Subject:
-    gguf_file.check_magic(path)
+    check_header(path)
     digest = hash_files([path])
     folder = gguf_file.converted(path, digest)
     model = _pretrained(folder, str(path), was_finite=True).model
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = read_tokenizer(folder, str(path))
     card = make_card(model, path.stem, str(path), digest, read_card(folder), identity=identity.identity(digest))
     return Subject(path.stem, model.to(device), tokenizer, card)
 
@@ -323,12 +316,9 @@ def _from_hub(name: str, device: torch.device, seq2seq: bool = False) -> Subject
     except HFValidationError:
         cached = False
     if not cached and not _hub_answers():
-        raise WorkbenchError(_why(name, name, OSError()))
+        raise WorkbenchError(_no_model(name))
     model = _pretrained(name, name, seq2seq=seq2seq).model
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except UNREADABLE as error:
-        raise WorkbenchError(f"The tokenizer of {name} cannot be had ({first_line(error)}).") from error
+    tokenizer = read_tokenizer(name, name)
     revision = str(getattr(model.config, "_commit_hash", "") or "")
     folder = Path(_cached_config(name)).parent
     digest = hash_files(folder.glob("*.safetensors"))
@@ -358,13 +348,13 @@ def _cached_config(name: str) -> str:
 def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, was_finite: bool = False) -> Read:
     try:
         return read_model(where, name, seq2seq=seq2seq, was_finite=was_finite)
-    except UNREADABLE as error:
-        raise WorkbenchError(_why(name, where, error)) from error
+    except UnreadableError as error:
+        if isinstance(where, Path) or not isinstance(error.__cause__, OSError | HFValidationError):
+            raise
+        raise WorkbenchError(_no_model(name)) from error
 
 
-def _why(name: str, where: str | Path, error: BaseException) -> str:
-    if isinstance(where, Path):
-        return f"{name} cannot be read as a causal language model: {first_line(error)}"
+def _no_model(name: str) -> str:
     known = ", ".join(a.name for a in available() if a.kind == "bundled")
     return (
         f"No model {name!r}: it is not bundled ({known}), no file or folder, not in the Hugging Face cache, and could "

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from workbench.subjects.kinds import auto_class
+from workbench.doors import reading
+from workbench.subjects.claims import MEND, Held, check_claims, held_in, shapes_in
+from workbench.subjects.kinds import kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
-
-UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError, SafetensorError, ImportError)
-"""What transformers raises for files that are not what they should be."""
 
 _ONE_AT_A_TIME = threading.Lock()
 """While transformers reads a model it replaces functions of its own and of torch, such as the one that ties weights.
@@ -34,7 +32,13 @@ class Read(NamedTuple):
 
 
 def read_model(
-    where: str | Path, name: str, *, seq2seq: bool = False, gguf_file: str | None = None, was_finite: bool = False
+    where: str | Path,
+    name: str,
+    *,
+    seq2seq: bool = False,
+    gguf_file: str | None = None,
+    held: Held | None = None,
+    was_finite: bool = False,
 ) -> Read:
     """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left over or broken.
 
@@ -45,19 +49,23 @@ def read_model(
         name: What the user called it, for errors.
         seq2seq: Take encoder-decoder models too.
         gguf_file: The file's name, where `where` is the folder of a GGUF file.
+        held: What a GGUF file holds; of a folder it is found out.
         was_finite: Whether its weights were found finite before, when they were written here.
 
     Raises:
-        WorkbenchError: the files are no model, or not the model that its configuration describes.
-        Exception: one of `UNREADABLE`, from transformers.
+        WorkbenchError: the files are no model, or not the model that its configuration describes; of the kind
+            `UnreadableError` where transformers cannot read them.
     """
-    reader: Any = AutoModelForCausalLM if gguf_file else auto_class(where, name, seq2seq=seq2seq)
+    reader, config = kind_of(where, name, seq2seq=seq2seq, gguf_file=gguf_file)
+    shapes = shapes_in(where) if isinstance(where, Path) and not gguf_file else {}
+    if held is not None or shapes:
+        check_claims(config, reader, held or held_in(shapes), name)
     source: dict[str, Any] = {"gguf_file": gguf_file} if gguf_file else {"use_safetensors": True}
-    model, report = _from_pretrained(reader, where, source)
+    model, report = _from_pretrained(reader, where, name, source)
     note = ""
-    if report.missing and isinstance(where, Path) and not gguf_file:
-        for words, pattern, kept in _mere_prefixes(tensor_names(where)):
-            again, second = _from_pretrained(reader, where, {**source, "key_mapping": {pattern: kept}})
+    if report.missing and shapes:
+        for words, pattern, kept in _mere_prefixes(shapes):
+            again, second = _from_pretrained(reader, where, name, {**source, "key_mapping": {pattern: kept}})
             if second.is_clean:
                 model, report, note = again, second, f"{words} was left out of the names of the weights"
                 break
@@ -67,17 +75,10 @@ def read_model(
     return Read(model, note)
 
 
-def tensor_names(folder: Path) -> list[str]:
-    """The names of all tensors in a folder's safetensors files, from their headers alone."""
-    names = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as stream:
-            names += stream.keys()
-    return names
-
-
-def _from_pretrained(reader: Any, where: str | Path, options: dict[str, Any]) -> tuple[PreTrainedModel, LoadingReport]:
-    with _ONE_AT_A_TIME:
+def _from_pretrained(
+    reader: Any, where: str | Path, name: str, options: dict[str, Any]
+) -> tuple[PreTrainedModel, LoadingReport]:
+    with _ONE_AT_A_TIME, reading(name, MEND):
         model, info = reader.from_pretrained(
             where,
             dtype=torch.float32,
@@ -109,8 +110,3 @@ def _mend(model: PreTrainedModel) -> str:
     if kinds and kinds[0].endswith(("Classification", "QuestionAnswering", "Model")):
         return f"config.json calls it {kinds[0]}, which predicts no next token: load the language model it came from"
     return "save the whole model again, or correct the number and sizes of its layers in config.json"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -9,8 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from workbench.doors import read_object, reading
 from workbench.errors import WorkbenchError
 from workbench.subjects import convert, transformerlens
+from workbench.subjects.claims import NOT_WHOLE
 from workbench.subjects.pretrained import WRAPPERS, Read
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -21,6 +23,7 @@ INSIDE = ("model", "model_state_dict", "state_dict")
 """Under what word a checkpoint holds its tensors, when it holds other things besides."""
 SETTINGS = ("model_args", "cfg", "config", "model_config")
 """Under what word a checkpoint, or the header of a safetensors file, holds the model's settings."""
+SETTINGS_MEND = "correct it or remove it"
 MOST_BYTES = 1_000_000
 """No settings are larger."""
 
@@ -86,12 +89,9 @@ def _prefix(names: Iterable[str], marks: tuple[str, ...]) -> str | None:
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
-        with safe_open(path, framework="pt") as stream:
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}
-            header = stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WorkbenchError(f"{path} is not a whole safetensors file ({error}); download or save it again.") from error
+    with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, framework="pt") as stream:
+        tensors = {name: stream.get_tensor(name) for name in stream.keys()}
+        header = stream.metadata() or {}
     settings = {}
     for word in SETTINGS:
         if word in header:
@@ -100,15 +100,14 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    try:
+    with reading(
+        path,
+        "save its state dict alone, as safetensors or with torch.save, or with nanoGPT's train.py as it is",
+        "is not a checkpoint that loads without pickle",
+    ):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, Mapping):
             raise TypeError(type(checkpoint).__name__)
-    except Exception as error:  # torch.load raises whatever the bytes provoke; all of them mean the same to a user
-        raise WorkbenchError(
-            f"{path} is not a checkpoint that loads without pickle ({type(error).__name__}); save its state dict "
-            "alone, as safetensors or with torch.save, or with nanoGPT's train.py as it is."
-        ) from error
     inside = next((checkpoint[w] for w in INSIDE if isinstance(checkpoint.get(w), Mapping)), checkpoint)
     tensors = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
     settings: dict[str, Any] = {}
@@ -119,18 +118,21 @@ def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MOST_BYTES:
-        raise WorkbenchError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no model's settings are.")
-    return _parsed(path.read_text(encoding="utf-8", errors="replace"), str(path))
+    return _unfolded(read_object(path, SETTINGS_MEND, largest=MOST_BYTES))
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
-    """Settings in JSON; those in a table of their own (`model_config`) stand beside the others."""
-    try:
+    """The settings in a header's JSON."""
+    with reading(where, SETTINGS_MEND):
         settings = json.loads(text)
-        inner = next((settings[word] for word in SETTINGS if isinstance(settings.get(word), dict)), {})
-    except (ValueError, AttributeError) as error:
-        raise WorkbenchError(f"{where} is no JSON object of settings ({error}); correct it or remove it.") from error
+        if not isinstance(settings, dict):
+            raise TypeError("it is no JSON object of settings")
+    return _unfolded(settings)
+
+
+def _unfolded(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings, those in a table of their own (`model_config`) beside the others."""
+    inner = next((settings[word] for word in SETTINGS if isinstance(settings.get(word), dict)), {})
     return {**settings, **inner}
 
 

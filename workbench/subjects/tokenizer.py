@@ -1,6 +1,5 @@
 """Tokenizers made here: byte-level BPE trained on a corpus, one id a character, nanoGPT's, and bare token ids."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from workbench.doors import read_object, reading
 from workbench.errors import WorkbenchError
 
 END = "<|endoftext|>"
@@ -80,21 +80,16 @@ def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
     Raises `WorkbenchError` where the two are not each other's reverse over single characters.
     """
-    try:
-        if path.stat().st_size > MOST_META:
-            raise ValueError(f"it has more than {MOST_META // 10**6} MB")
-        meta = json.loads(path.read_text(encoding="utf-8"))
+    mend = "write the stoi and itos of its meta.pkl into it as JSON"
+    fault = "is not nanoGPT's vocabulary"
+    meta = read_object(path, mend, fault, largest=MOST_META)
+    with reading(path, mend, fault):
         vocab = {str(c): int(i) for c, i in meta["stoi"].items()}
         reverse = meta["itos"].items() if isinstance(meta["itos"], dict) else enumerate(meta["itos"])
         if {c: int(i) for i, c in reverse} != vocab:
             raise ValueError("stoi and itos are not each other's reverse")
         if not vocab or any(len(c) != 1 for c in vocab) or sorted(vocab.values()) != list(range(len(vocab))):
             raise ValueError("stoi must number single characters from 0 on")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WorkbenchError(
-            f"{path} is not nanoGPT's vocabulary ({type(error).__name__}: {error}); write the stoi and itos of its "
-            "meta.pkl into it as JSON."
-        ) from error
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     others = "".join(f"\\x{{{ord(c):X}}}" for c in vocab)
     tokenizer.normalizer = normalizers.Replace(Regex(f"[^{others}]"), "")

@@ -97,7 +97,7 @@ def _context(raw: Mapping[str, Tensor], weights: Weights, settings: Mapping[str,
     if "pos_embed.W_pos" in weights:
         return len(weights["pos_embed.W_pos"])
     if settings.get("n_ctx"):
-        return int(settings["n_ctx"])
+        return settings["n_ctx"]
     return next((t.shape[-1] for key, t in raw.items() if key.endswith("attn.mask")), None)
 
 
@@ -144,8 +144,8 @@ def _config(
         bias=norm == "layernorm" or any(re.search(r"\.b_\w+$", key) for key in weights if key != "unembed.b_U"),
         unembed_bias=bool(n_unwritable or (b_u is not None and b_u.any())),
         tie_word_embeddings=False,
-        rotary_base=float(settings.get("rotary_base") or 10000.0),
-        norm_eps=float(settings.get("eps") or 1e-5),
+        rotary_base=settings.get("rotary_base") or 10000.0,
+        norm_eps=settings.get("eps") or 1e-5,
     )
     return config, notes
 

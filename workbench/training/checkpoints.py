@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import pickle
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -15,13 +14,17 @@ import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.doors import read_object, reading, short
+from workbench.errors import WorkbenchError
 from workbench.store.run import checkpoints_in
+from workbench.subjects.claims import shapes_in
 from workbench.subjects.save import save
 from workbench.training.recipe import Optimisation
 
 STATE = "training_state.pt"
 FACTS = "training.json"
 CHECKSUMS = "checksums.json"
+MEND = "restore the checkpoint's folder, or go on from an older one"
 DAMAGED = "damaged-"
 """What the folder of a damaged checkpoint is called from then on, before its step."""
 WITH_STATE = 2
@@ -105,12 +108,16 @@ def step_of(folder: Path) -> int:
 def facts(folder: Path) -> dict[str, float]:
     """What a checkpoint knew of itself: step, tokens, and validation_loss where it was measured at that step."""
     path = folder / FACTS
-    return json.loads(path.read_text()) if path.is_file() else {"step": step_of(folder)}
+    if not path.is_file():
+        return {"step": step_of(folder)}
+    values = read_object(path, MEND)
+    return {word: value for word, value in values.items() if isinstance(value, int | float)}
 
 
 def state(folder: Path) -> dict[str, Any]:
     """The optimiser's state of a checkpoint, read with `weights_only=True`."""
-    return torch.load(folder / STATE, weights_only=True, map_location="cpu")
+    with reading(folder / STATE, MEND):
+        return torch.load(folder / STATE, weights_only=True, map_location="cpu")
 
 
 # -- going on -------------------------------------------------------------------------------------------------
@@ -143,32 +150,26 @@ def fault(folder: Path) -> str | None:
     if not (folder / CHECKSUMS).is_file():
         return _fault_without_sums(folder)
     try:
-        sums = json.loads((folder / CHECKSUMS).read_text())
-        pairs = [(folder / name, str(expected)) for name, expected in sums.items()]
-    except (OSError, ValueError, AttributeError):
+        sums = read_object(folder / CHECKSUMS, MEND)
+    except WorkbenchError:
         return f"{CHECKSUMS} cannot be read"
-    for path, expected in pairs:
-        if not path.is_file():
-            return f"{path.name} is missing"
-        if _sha256(path) != expected:
-            return f"{path.name} is not what was written"
+    there = {path.name: path for path in folder.iterdir() if path.is_file()}
+    for name, expected in sums.items():
+        if name not in there:
+            return f"{short(name)} is missing"
+        if _sha256(there[name]) != expected:
+            return f"{name} is not what was written"
     return None
 
 
 def _fault_without_sums(folder: Path) -> str | None:
     """Of a checkpoint that was written before there were checksums: whether its files can be read at all."""
-    from safetensors import SafetensorError, safe_open
-
     try:
-        weights = sorted(folder.glob("*.safetensors"))
-        if not weights:
+        if not shapes_in(folder):
             return "its weights are missing"
-        for path in weights:
-            with safe_open(path, "pt") as opened:
-                opened.keys()
         state(folder)
-    except (OSError, RuntimeError, EOFError, ValueError, SafetensorError, pickle.UnpicklingError) as error:
-        return (str(error) or type(error).__name__).splitlines()[0]
+    except WorkbenchError as error:
+        return str(error).rstrip(".")
     return None
 
 

@@ -5,13 +5,17 @@ from pathlib import Path
 
 from workbench.data import sets
 from workbench.data.files import rows
+from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 from workbench.subjects.load import stamp
+from workbench.training import resources
 from workbench.training.recipe import Recipe
 from workbench.training.texts import GENERATED, files
 
 HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
 """What the id of a Hugging Face data set looks like."""
+BYTES_A_WEIGHT = 12
+"""A float32 weight, its gradient and one moment of it at least."""
 FILE_ENDINGS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".conll", ".conllu", ".gz", ".zst")
 
 
@@ -24,6 +28,7 @@ def check(recipe: Recipe) -> Recipe:
     """
     recipe = recipe.checked()
     if recipe.kind == "pretrain":
+        _check_size(recipe)
         for source in recipe.corpus.sources:
             _check_source(source)
         return recipe
@@ -38,6 +43,19 @@ def check(recipe: Recipe) -> Recipe:
     return recipe
 
 
+def _check_size(recipe: Recipe) -> None:
+    """Refuse a model whose weights alone do not fit into this machine, before anything is allocated."""
+    import psutil
+
+    size = resources.n_planned(recipe.model, int(recipe.tokenizer.get("d_vocab", 1)))
+    needed, there = size * BYTES_A_WEIGHT, psutil.virtual_memory().total
+    if needed > there:
+        raise WorkbenchError(
+            f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to be trained; this "
+            f"machine has {there / 1e9:,.0f} GB. Make d_model, d_mlp, n_layers or d_vocab smaller."
+        )
+
+
 def _check_source(source: str) -> None:
     if source == GENERATED:
         return
@@ -50,7 +68,7 @@ def _check_source(source: str) -> None:
 
 def _check_data(name: str) -> None:
     """A file that is missing; sets and ids are looked for by the task, which knows their splits."""
-    if name in sets.KNOWN or Path(name).is_file():
+    if name in sets.KNOWN or path_of(name).is_file():
         return
     if name.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, name):
         next(rows(Path(name)), None)  # says what is wrong with it

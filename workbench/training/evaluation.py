@@ -1,6 +1,5 @@
 """Base and tuned on the same held-out items: answers kept in the run's folder, differences with intervals."""
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +67,9 @@ def ask(
 def keep(frame: "pd.DataFrame", run_folder: Path, model: str) -> None:
     """Write the answers whole or not at all."""
     path = file(run_folder, model)
-    path.parent.mkdir(exist_ok=True)
-    part = path.with_suffix(f".part{os.getpid()}")
-    frame.to_parquet(part, index=False)
-    part.replace(path)
+    made_folder(path.parent)
+    with writing(path) as part:
+        frame.to_parquet(part, index=False)
 
 
 def changes(task: Task, base: "pd.DataFrame", tuned: "pd.DataFrame") -> list[Change]:

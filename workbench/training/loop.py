@@ -19,11 +19,12 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
-from workbench.subjects.pretrained import UNREADABLE, first_line, read_model
+from workbench.subjects.pretrained import read_model
+from workbench.subjects.tokenizer_files import read_tokenizer
 from workbench.training import checkpoints, resources, sharding
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
@@ -51,13 +52,8 @@ def resumed(tracker: Tracker) -> Trainee | None:
     found = checkpoints.newest_whole(tracker.folder)
     if found is None:
         return None
-    try:
-        model = read_model(found, f"The checkpoint {found}").model
-    except UNREADABLE as error:
-        raise WorkbenchError(
-            f"The checkpoint {found} cannot be read ({first_line(error)}); restore its folder, or start the run anew."
-        ) from error
-    return Trainee(model, AutoTokenizer.from_pretrained(found), checkpoints.step_of(found), found)
+    model = read_model(found, f"The checkpoint {found}").model
+    return Trainee(model, read_tokenizer(found, str(found)), checkpoints.step_of(found), found)
 
 
 def precision(wanted: str) -> str:

@@ -1,7 +1,6 @@
 """A recipe: one TOML file that says how a Subject is trained or fine-tuned."""
 
 import json
-import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictStr
 
 from workbench import paths
+from workbench.doors import path_of, read_toml
 from workbench.errors import WorkbenchError
 from workbench.training import schema
 from workbench.training.recipe_tables import CLOSED, Corpus, Lora, Optimisation, Shape, Table, TaskTable, TokenizerTable
@@ -69,12 +69,7 @@ class Recipe:
     @classmethod
     def read(cls, source: str | Path) -> "Recipe":
         """Read a recipe by path, or by the name of one on the `models/` shelf."""
-        path = find(source)
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise WorkbenchError(f"{path} is not a readable TOML file: {error}.") from error
-        return cls.from_dict(values)
+        return cls.from_dict(read_toml(find(source)))
 
 
 def _entry(name: str, value: Any) -> str:
@@ -89,7 +84,7 @@ def names() -> list[str]:
 
 def find(source: str | Path) -> Path:
     """The recipe's path. Raises `WorkbenchError` listing what there is."""
-    for path in (Path(source), paths.shelf("models") / f"{source}.toml"):
+    for path in (path_of(source, "recipe"), paths.shelf("models") / f"{path_of(source, 'recipe')}.toml"):
         if path.is_file():
             return path
     raise WorkbenchError(f"No recipe {str(source)!r}; give a .toml file or one of {', '.join(names())}.")

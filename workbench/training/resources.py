@@ -4,9 +4,11 @@ import resource
 import sys
 import time
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
+from transformers.initialization import no_init_weights
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 """Width of the square matrices whose product gives the matrix rate."""
@@ -15,6 +17,19 @@ SIZES = {"cpu": 1024, "cuda": 8192}
 def n_parameters(model: nn.Module) -> int:
     """All parameters, tied ones once."""
     return sum(p.numel() for p in model.parameters())
+
+
+def n_planned(shape: dict[str, Any], d_vocab: int) -> int:
+    """The parameters that our GPT of a shape would have; nothing is allocated, however large it is."""
+    from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
+
+    n_layers = int(shape.get("n_layers", WorkbenchGPTConfig.n_layers))
+    with torch.device("meta"), no_init_weights():
+        of_one, of_two = (
+            n_parameters(WorkbenchGPTForCausalLM(WorkbenchGPTConfig(**{**shape, "n_layers": n}, d_vocab=d_vocab)))
+            for n in (1, 2)
+        )
+    return of_one + (n_layers - 1) * (of_two - of_one)
 
 
 def flops_per_token(model: nn.Module, n_ctx: int) -> float:

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from workbench.doors import read_object, writing
 from workbench.errors import WorkbenchError
 
 FILE = "data.json"
@@ -35,14 +35,10 @@ def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -
     path = folder / FILE
     if not (going_on and path.is_file()):
         if writes:
-            part = path.with_suffix(f".{os.getpid()}")
-            part.write_text(json.dumps(hashes), encoding="utf-8")
-            part.replace(path)
+            with writing(path) as part:
+                part.write_text(json.dumps(hashes), encoding="utf-8")
         return
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise WorkbenchError(f"{path} cannot be read, so this run cannot be resumed; start a new run.") from error
+    before = read_object(path, "without it this run cannot be resumed: start a new one")
     for name, now in hashes.items():
         then = str(before.get(name, now))
         if then != now:

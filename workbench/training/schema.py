@@ -149,7 +149,9 @@ def _conflicts(values: dict[str, Any]) -> list[str]:
 
 
 def _repeated(values: dict[str, Any], corpus: dict[str, Any]) -> list[str]:
-    share, n_ctx = corpus.get("repeated", 0), (values.get("model") or {}).get("n_ctx", Shape.n_ctx)
+    shape = values.get("model")
+    n_ctx = shape.get("n_ctx", Shape.n_ctx) if isinstance(shape, dict) else Shape.n_ctx
+    share = corpus.get("repeated", 0)
     if _number(share) and _number(n_ctx) and share > 0 and n_ctx < 8:
         return [f"[corpus] repeated needs a context of 8 tokens or more; [model] n_ctx is {n_ctx}."]
     return []

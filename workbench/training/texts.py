@@ -13,6 +13,7 @@ from workbench.data.columns import column_for, is_missing
 from workbench.data.files import KINDS, format_of, rows
 from workbench.data.notes import Notes
 from workbench.data.opening import kind_of, open_text
+from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
@@ -121,7 +122,7 @@ def files(source: str) -> list[Path]:
         WorkbenchError: When there is no such file, or no text in the folder.
     """
     data = paths.data_folder()
-    for path in (Path(source).expanduser(), *([data / source] if data is not None else [])):
+    for path in (path_of(source), *([data / source] if data is not None else [])):
         if path.is_file():
             return [path]
         if path.is_dir() and (inside := sorted(p for p in path.rglob("*") if _is_text(p, path))):
@@ -207,6 +208,8 @@ def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> I
 
 def _column(names: list[str], asked: str, source: Any) -> str:
     name = column_for("text", names, {"text": asked} if asked else {})
+    if name is None and not names:
+        raise WorkbenchError(f"{source} has a record without any column; drop it.")
     if name is None:
         raise WorkbenchError(
             f"{source} has no column that is plainly the text; its columns are {', '.join(names)}. "

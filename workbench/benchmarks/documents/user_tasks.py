@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from workbench.benchmarks.documents.yaml_files import Loader, parsed
+from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
-LARGEST = 2_000_000
-"""Bytes of a task file."""
 DEEPEST = 20
 """Files that include one another."""
 LOADERS = ("json", "csv", "parquet", "text", "arrow")
@@ -37,39 +37,33 @@ class Function(str):
     """What stood behind `!function`, as text; it is not imported."""
 
 
+class _TaskLoader(Loader):
+    """Reads `!function` as text."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: Function(getattr(node, "value", "")))
+
+
 def read_task(path: Path, *, depth: int = 0) -> dict[str, Any]:
     """The settings in a task file and in those that it includes, with nothing imported.
 
     Raises:
         TaskError: there is no such file, it is too large, no YAML, or no mapping.
     """
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        """Reads `!function` as text."""
-
-    Loader.add_constructor("!function", lambda loader, node: Function(getattr(node, "value", "")))
     if depth > DEEPEST:
         raise TaskError(f"{path}: more than {DEEPEST} files include one another.")
+    if not path.is_file():
+        raise TaskError(f"{path}: there is no such task file.")
     try:
-        if path.stat().st_size > LARGEST:
-            raise TaskError(f"{path} is larger than {LARGEST / 1e6:g} MB; a task file holds settings, not data.")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
-    except FileNotFoundError as error:
-        raise TaskError(f"{path}: there is no such task file.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(f"{path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        raise TaskError(f"{path}, line {mark.line + 1 if mark else 1}: not YAML: {problem or error}.") from error
-    except (RecursionError, ValueError) as error:
-        raise TaskError(f"{path} cannot be read as YAML: {error}.") from error
+        _, values = parsed(path, _TaskLoader)
+    except WorkbenchError as error:
+        raise TaskError(str(error)) from error
     if not isinstance(values, dict):
         raise TaskError(f"{path}: a task file is a mapping of settings, such as task: my_task.")
     merged: dict[str, Any] = {}
     included = values.pop("include", None) or []
     for name in included if isinstance(included, list) else [included]:
-        merged |= read_task(path.parent / str(name), depth=depth + 1)
+        merged |= read_task(path_of(path.parent / str(name), "task file"), depth=depth + 1)
     return merged | values
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.benchmarks.results.export import harness_json, report, table
 from workbench.benchmarks.results.record import Results
+from workbench.doors import path_of, reading, writing
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -30,25 +31,26 @@ def write_scores(results: Mapping[str, Results], path: str | Path, *, title: str
         title: Of the report.
 
     Raises:
-        WorkbenchError: for another ending.
+        WorkbenchError: for another ending, and where the disk is full or the place may not be written.
     """
     path = check_suffix(path)
-    if path.suffix == ".html":
-        path.write_text(report(results, title=title), encoding="utf-8")
-    elif path.suffix == ".json":
-        records = [harness_json(found) for found in results.values()]
-        text = json.dumps(records[0] if len(records) == 1 else records, indent=2, allow_nan=False)
-        path.write_text(text + "\n", encoding="utf-8")
-    elif path.suffix == ".csv":
-        table(results).to_csv(path, index=False)
-    else:
-        table(results).to_parquet(path, index=False)
+    with writing(path) as part:
+        if path.suffix == ".html":
+            part.write_text(report(results, title=title), encoding="utf-8")
+        elif path.suffix == ".json":
+            records = [harness_json(found) for found in results.values()]
+            text = json.dumps(records[0] if len(records) == 1 else records, indent=2, allow_nan=False)
+            part.write_text(text + "\n", encoding="utf-8")
+        elif path.suffix == ".csv":
+            table(results).to_csv(part, index=False)
+        else:
+            table(results).to_parquet(part, index=False)
     return path
 
 
 def check_suffix(path: str | Path) -> Path:
     """The path. Raises `WorkbenchError` where its ending is none of `SUFFIXES`."""
-    path = Path(path).expanduser()
+    path = path_of(path)
     if path.suffix not in SUFFIXES:
         raise WorkbenchError(f"{path} must end in one of {', '.join(SUFFIXES)}, which says its form.")
     return path
@@ -65,12 +67,12 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    path = Path(path).expanduser()
+    path = path_of(path)
     if not path.is_file():
         raise WorkbenchError(f"There is no file {path}; give a .json, .csv or .parquet file of scores.")
     if path.stat().st_size > LARGEST:
         raise WorkbenchError(f"{path} is larger than {LARGEST // 10**6} MB, which no file of scores is.")
-    try:
+    with reading(path, "give a file that write_scores or lm-eval wrote", "holds no scores that can be read"):
         if path.suffix == ".json":
             read = json.loads(path.read_text(encoding="utf-8"))
             rows = [row for record in (read if isinstance(read, list) else [read]) for row in _harness_rows(record)]
@@ -79,8 +81,6 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
             found = pd.read_csv(path)
         else:
             found = pd.read_parquet(path)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise WorkbenchError(f"{path} holds no scores that can be read ({type(error).__name__}: {error}).") from error
     if lacking := [column for column in COLUMNS if column not in found.columns]:
         raise WorkbenchError(f"{path} holds no scores: it has no column {', '.join(lacking)}.")
     return found

@@ -1,14 +1,13 @@
 """What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat it."""
 
 import json
-import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import jsonable
-from workbench.errors import WorkbenchError
+from workbench.doors import made_folder, path_of, reading, writing
+from workbench.jsonable import rebuild
 from workbench.provenance import Provenance
 from workbench.records import Record, stamp
 from workbench.statistics import Estimate
@@ -34,6 +33,16 @@ SAMPLE_COLUMNS = {
     "group": "string",
     "cluster": "string",
 }
+
+
+SETTINGS: dict[str, Any] = {
+    **dict.fromkeys(("limit", "num_fewshot", "seed"), int | None),
+    **dict.fromkeys(("tasks", "finished"), list[str]),
+    **dict.fromkeys(("data", "task_versions", "versions"), dict[str, Any]),
+    "seconds": dict[str, float],
+}
+"""What the words of a result's `config` hold; others may hold anything."""
+MEND = "evaluate again, or restore the folder"
 
 
 @dataclass(frozen=True)
@@ -122,10 +131,11 @@ class Results(Record):
     def save(self, folder: str | Path) -> Path:
         """Write `samples.parquet`, then `results.json`: never half a file, never rows without samples."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / "samples.parquet", lambda path: self.samples.to_parquet(path, index=False))
-        text = self.to_json(indent=2)
-        _replace(folder / "results.json", lambda path: path.write_text(text, encoding="utf-8"))
+        made_folder(folder)
+        with writing(folder / "samples.parquet") as part:
+            self.samples.to_parquet(part, index=False)
+        with writing(folder / "results.json") as part:
+            part.write_text(self.to_json(indent=2), encoding="utf-8")
         return folder
 
     @classmethod
@@ -133,21 +143,25 @@ class Results(Record):
         """What `save` wrote."""
         import pandas as pd
 
-        folder = Path(folder)
-        try:
+        folder = path_of(folder)
+        with reading(folder, MEND, "holds no readable evaluation results"):
             record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             samples: Any = pd.read_parquet(folder / "samples.parquet")
-        except (OSError, ValueError) as error:
-            raise WorkbenchError(f"{folder} holds no readable evaluation results: {error}") from error
-        rows = [TaskScore(**{k: _nan(k, v) for k, v in row.items()}) for row in record.pop("rows")]
+            return cls._rebuilt(record, samples)
+
+    @classmethod
+    def _rebuilt(cls, record: dict[str, Any], samples: "pd.DataFrame") -> "Results":
+        """The results of what the two files hold; raises whatever does not fit."""
+        rows = rebuild(list[TaskScore], record.pop("rows"))
         # A run killed between the two files leaves samples of a task that has no rows yet.
         samples = samples[samples["task"].isin([row.task for row in rows])].reset_index(drop=True)
-        skipped = [(task, why) for task, why in record.pop("skipped")]
+        skipped = rebuild(list[tuple[str, str]], record.pop("skipped"))
         # Columns that came later are empty in results of an earlier version.
         samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
-        made = jsonable.rebuild(Provenance | None, record.pop("provenance", None))
-        record.pop("record", None)
-        found = cls(rows=rows, samples=samples, skipped=skipped, **record)
+        made = rebuild(Provenance | None, record.pop("provenance", None))
+        words = {name: rebuild(str, record[name]) for name in ("subject", "subject_hash", "suite")}
+        config = {word: rebuild(SETTINGS.get(word, Any), value) for word, value in record["config"].items()}
+        found = cls(**words, rows=rows, samples=samples, config=config, skipped=skipped)
         stamp(found, made)
         return found
 
@@ -163,18 +177,6 @@ def plain(record: dict[str, Any]) -> dict[str, Any]:
     """The record with None for NaN and built-in numbers for numpy's."""
     values = {k: v.item() if hasattr(v, "item") else v for k, v in record.items()}
     return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
-
-
-def _nan(key: str, value: Any) -> Any:
-    return float("nan") if value is None and key in ("value", "stderr", "low", "high") else value
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def interval(estimate: Estimate) -> dict[str, Any]:

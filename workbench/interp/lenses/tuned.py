@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -21,10 +22,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from workbench import paths
+from workbench.doors import made_folder, reading, writing
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.packed import reader
 from workbench.interp.engine.reader import Reader
 from workbench.interp.lenses.texts import Corpus, corpus_of
+from workbench.jsonable import rebuild
 from workbench.modes import own_modes
 from workbench.progress import Progress
 from workbench.public import public
@@ -107,8 +110,7 @@ class TunedLens(Record):
 
 def lens_file(sha256: str) -> Path:
     """Where the lens of the model with this hash lies."""
-    folder = paths.home() / "lenses"
-    folder.mkdir(exist_ok=True)
+    folder = made_folder(paths.home() / "lenses")
     return folder / f"{sha256}.safetensors"
 
 
@@ -117,15 +119,16 @@ def stored_lens(subject: Subject) -> TunedLens | None:
     path = lens_file(subject.hash)
     if not path.is_file():
         return None
-    try:
+    with reading(f"The tuned lens {path}", "delete it and train again"):
         with safe_open(path, "pt") as file:
             said = json.loads(file.metadata()["lens"])
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-        found = TunedLens(subject.name, subject.hash, weight, bias, **{**said, "error": LensError(**said["error"])})
-    except Exception as error:  # whatever is wrong with it, the mend is the same
-        raise WorkbenchError(f"The tuned lens {path} cannot be read ({error}); delete it and train again.") from error
+        hints = get_type_hints(TunedLens)
+        facts = {name: rebuild(hints[name], said[name]) for name in ("steps", "tokens", "source", "error")}
+        found = TunedLens(subject.name, subject.hash, weight, bias, **facts)
+        found.to_frame()
     card = subject.card
-    if weight.shape != (card.n_layers, card.d_model, card.d_model):
+    if bias.shape != (card.n_layers, card.d_model) or weight.shape != (card.n_layers, card.d_model, card.d_model):
         raise WorkbenchError(f"The tuned lens {path} is of another model; delete it and train again.")
     return found
 
@@ -173,8 +176,8 @@ def tuned_lens(
     found = TunedLens(subject.name, subject.hash, weight, bias, steps, tokens, corpus.source, error)
     said = {"steps": steps, "tokens": tokens, "source": corpus.source, "error": asdict(error)}
     path = lens_file(subject.hash)
-    save_file({"weight": weight.contiguous(), "bias": bias}, path.with_suffix(".tmp"), {"lens": json.dumps(said)})
-    path.with_suffix(".tmp").replace(path)
+    with writing(path) as part:
+        save_file({"weight": weight.contiguous(), "bias": bias}, part, {"lens": json.dumps(said)})
     state.forget()
     return found
 
@@ -218,11 +221,9 @@ class _State:
             for moment in ("exp_avg", "exp_avg_sq"):
                 if parameter in self.optimiser.state:
                     tensors[f"{name}.{moment}"] = self.optimiser.state[parameter][moment]
-        whole = self.path.with_suffix(".partial.tmp")
-        save_file(
-            {n: t.cpu().contiguous() for n, t in tensors.items()}, whole, {"key": self.key, "step": str(self.step)}
-        )
-        whole.replace(self.path)
+        with writing(self.path) as part:
+            cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(cpu, part, {"key": self.key, "step": str(self.step)})
 
     def forget(self) -> None:
         """Delete the file."""

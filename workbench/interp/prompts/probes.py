@@ -12,7 +12,6 @@ by these names, prompts of different lengths make one map. Data sets of the fiel
 import random
 import re
 import string
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from workbench import paths
+from workbench.doors import path_of, read_toml, reading
 from workbench.errors import WorkbenchError
 from workbench.interp.prompts.pairs import LengthError, Pair, pair
 from workbench.interp.prompts.probe_sets import DATA_PROBES, file_of, texts_of
@@ -29,6 +29,7 @@ from workbench.subjects import Subject
 from workbench.subjects.spelling import offsets
 from workbench.subjects.subject import TokenCountError
 
+MEND = "mend the file; probes/README.md says what it holds"
 FEWEST = 5
 """Usable items below which a probe says nothing."""
 
@@ -106,14 +107,13 @@ def read_probe(name: str) -> Probe:
     if name in DATA_PROBES and file_of(DATA_PROBES[name]) is not None:
         of = DATA_PROBES[name]
         return Probe(name, of.title, of.question, of.source, "logit_difference", (), {}, {})
-    candidates = (
-        [Path(name)] if name.endswith(".toml") else [folder / f"{Path(name).name}.toml" for folder in folders()]
-    )
+    named = path_of(name, "probe")
+    candidates = [named] if name.endswith(".toml") else [folder / f"{named.name}.toml" for folder in folders()]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         raise WorkbenchError(f"There is no probe {name!r}; there are {', '.join(available_probes())}.")
-    try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+    said = read_toml(path, MEND)
+    with reading(f"The probe {path}", MEND):
         templates = tuple(Template(**t) for t in said["templates"])
         found = Probe(
             path.stem,
@@ -125,11 +125,29 @@ def read_probe(name: str) -> Probe:
             said.get("lists", {}),
             said.get("columns", {}),
         )
+        _check_types(found)
         for template in templates:
             _check_template(template, found)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise WorkbenchError(f"The probe {path} cannot be read ({type(error).__name__}: {error}).") from error
     return found
+
+
+def _check_types(probe: Probe) -> None:
+    """Raise `TypeError` or `ValueError` for a part of another type than a probe has."""
+    if not probe.templates:
+        raise ValueError("it has no template")
+    words = (probe.title, probe.question, probe.source, probe.metric)
+    texts = [text for t in probe.templates for text in (t.clean, t.corrupted, t.answer, t.wrong)]
+    if not all(isinstance(text, str) for text in (*words, *texts)):
+        raise TypeError("its titles and templates must be texts")
+    for name, words in probe.columns.items():
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise TypeError(f"the columns of {name} must be a list of names")
+    for name, entries in probe.lists.items():
+        if not isinstance(entries, list) or not all(isinstance(e, str | int | float | list) for e in entries):
+            raise TypeError(f"the list {name} must hold words")
+        width = len(probe.columns.get(name, ()))
+        if width and not all(isinstance(entry, list) and len(entry) >= width for entry in entries):
+            raise ValueError(f"each entry of the list {name} must have its {width} columns")
 
 
 def _check_template(template: Template, probe: Probe) -> None:

@@ -1,0 +1,181 @@
+"""Single cases that once ended in a traceback: names of 5,000 characters, busy stores, full disks, vast shapes."""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+import workbench as wb
+from tests.fuzz.model_doors import folder_of, gpt
+from workbench.benchmarks.results.record import Results
+from workbench.benchmarks.suites import find_suite
+from workbench.cli import doctor
+from workbench.cli.app import app
+from workbench.data import files, sets
+from workbench.errors import WorkbenchError
+from workbench.interp.patching.pair_maps import Patching
+from workbench.interp.prompts.probes import read_probe
+from workbench.store import Store, answers, tables
+from workbench.training import Recipe
+from workbench.training.checks import check
+from workbench.training.tasks import make
+from workbench.training.texts import documents
+
+READERS = {
+    "a model": wb.load,
+    "a model of a run": lambda name: wb.load(f"run:{name}"),
+    "an edited model": lambda name: wb.load(f"edit:{name}"),
+    "an edit": wb.read_intervention,
+    "a recipe": Recipe.read,
+    "a probe": read_probe,
+    "a suite": lambda name: find_suite(f"{name}.yaml"),
+    "a task": lambda name: wb.evaluate("shelf-base", name, limit=1),
+    "a corpus": lambda name: list(documents([name])),
+    "a data set": lambda name: sets.records(name),
+    "a fine-tuning set": lambda name: make({"data": name}).read(0.1, 0),
+    "a table": lambda name: files.read(Path(name)),
+    "results": Results.read,
+    "a record": Patching.read,
+    "a run": lambda name: Store().get(name),
+}
+NAMES = {"long": "x" * 5000, "long parts": "x/" * 2500 + "y", "a null": "a\0b", "a person": "~nobody-here/x"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_name_that_nothing_has_is_refused_in_a_short_sentence(reader, kind):
+    with pytest.raises(WorkbenchError) as caught:
+        READERS[reader](NAMES[kind])
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.fixture
+def file_as_home(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("a file")
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+
+
+def test_a_home_that_is_a_file_is_said(file_as_home):
+    for call in (Store, wb.available, lambda: wb.load("edit:x"), lambda: wb.load("run:x"), wb.available_probes):
+        with pytest.raises(WorkbenchError, match=r"home.*WORKBENCH_HOME"):
+            call()
+
+
+def test_doctor_lists_the_failed_checks_of_a_home_that_cannot_be_used(file_as_home):
+    rows = {row["check"]: row for row in doctor.checks()}
+    assert [name for name, row in rows.items() if not row["ok"]] == ["home", "bundled models", "background runs"]
+    assert "WORKBENCH_HOME" in rows["home"]["found"] and rows["device"]["ok"]
+
+
+def test_a_store_that_another_program_keeps_locked_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "PATIENCE", 0.1)
+    store = Store(tmp_path / "small.sqlite")
+    run = store.create("train", "small", {})
+    with sqlite3.connect(tmp_path / "small.sqlite") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        for call in (lambda: store.finish(run.id, "done"), lambda: store.create("train", "second", {})):
+            with pytest.raises(WorkbenchError, match=r"small.sqlite.*locked.*try again"):
+                call()
+    store.finish(run.id, "done")
+    assert [found.title for found in store.list()] == ["small"]
+
+
+def test_cached_answers_that_another_program_keeps_locked_are_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "PATIENCE", 0.1)
+    cache = answers.Answers("m", origin="a", path=tmp_path / "answers.sqlite")
+    with sqlite3.connect(tmp_path / "answers.sqlite") as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(WorkbenchError, match=r"answers.sqlite.*locked"):
+            cache.put([(cache.key("q"), 1.0)])
+    cache.put([(cache.key("q"), 1.0)])
+    assert cache.get([cache.key("q")]) == {cache.key("q"): (1.0, True)}
+
+
+def limited(command: list[str], largest: int) -> str:
+    """What a command says, in a process that may write files of so many bytes only, as if the disk were full."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    if not (child := os.fork()):
+        try:
+            torch.set_num_threads(1)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+            done = CliRunner().invoke(app, command)
+            sender.send(f"{type(done.exception).__name__}: {done.exception}")
+        finally:
+            os._exit(0)
+    sender.close()
+    said = receiver.recv()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_full_disk_in_ablate_is_said_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    folder_of(tmp_path / "model", gpt())
+    said = limited(["ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero"], 64)
+    assert said.startswith("WorkbenchError: "), said
+    assert "small.json cannot be written (File too large); free some space" in said
+    assert not list((tmp_path / "home" / "interventions").iterdir())
+
+
+@pytest.mark.parametrize(
+    "shape", [{"d_model": 1_000_000}, {"d_model": 131_072, "n_layers": 1000}, {"n_layers": 1000, "d_mlp": 131_072}]
+)
+def test_a_vast_shape_is_refused_before_anything_is_allocated(shape):
+    recipe = {"title": "vast", "model": shape, "corpus": {"sources": ["generated"], "validation": 0.1}}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WorkbenchError, match=r"\[model\].*(at most|GB)"):
+        check(Recipe.from_dict(recipe))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"d_model": 1_000_000}, r"numbers, and its files hold"),
+        ({"n_layers": 10**9}, r"1,000,000,000 layers, and its files hold 20 tensors"),
+        ({"d_vocab": 10**12}, r"numbers, and its files hold"),
+        ({"d_mlp": 2**31}, r"numbers, and its files hold"),
+        ({"n_ctx": 10**10, "positions": "learned"}, r"numbers, and its files hold"),
+        ({"d_model": -1}, r"d_model is -1"),
+        ({"norm_eps": "small"}, r"norm_eps is 'small'"),
+        ({"bias": 3}, r"bias is 3"),
+    ],
+)
+def test_a_config_that_claims_more_than_its_files_hold_is_refused(tmp_path, words, sentence):
+    path = folder_of(tmp_path / "model", gpt())
+    path.write_text(json.dumps({**json.loads(path.read_text()), **words}))
+    with pytest.raises(WorkbenchError, match=sentence):
+        wb.load(path.parent)
+
+
+def test_an_index_that_names_a_pickle_or_a_file_elsewhere_is_refused(tmp_path):
+    index = folder_of(tmp_path / "model", gpt(), "model.safetensors.index.json", max_shard_size="10KB")
+    whole = json.loads(index.read_text())
+    torch.save({}, index.parent / "pytorch_model.bin")
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    for name in ("pytorch_model.bin", "../other.safetensors", str(tmp_path / "other.safetensors"), 5):
+        first = next(iter(whole["weight_map"]))
+        index.write_text(json.dumps({**whole, "weight_map": {**whole["weight_map"], first: name}}))
+        with pytest.raises(WorkbenchError, match=r"only safetensors files beside it"):
+            wb.load(index.parent)
+    index.write_text(json.dumps(whole))
+    assert wb.load(index.parent).hash
+
+
+def test_a_damaged_task_in_the_home_folder_leaves_the_other_tasks_alone(home):
+    folder = home / "tasks"
+    folder.mkdir(exist_ok=True)
+    try:
+        for number, text in enumerate(("task: [", "[" * 5000, "\xff", "task: broken\ndoc_to_text: 5", "x" * 5000)):
+            (folder / f"broken{number}.yaml").write_bytes(text.encode("latin1"))
+        assert len(wb.evaluate("shelf-base", "repeat", limit=2).rows)
+    finally:
+        shutil.rmtree(folder)

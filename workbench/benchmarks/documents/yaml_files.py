@@ -1,0 +1,58 @@
+"""YAML of tasks and suites: bounded in size and in what its references add up to, its faults named with their line."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workbench.doors import reading
+from workbench.errors import WorkbenchError
+
+LARGEST = 2_000_000
+"""Bytes of a file of settings."""
+MOST_PARTS = 100_000
+"""Values in a file, those behind a reference counted each time that it stands."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads plain data; a few lines of references to one another cannot stand for a billion values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """The next node, with the number of values in it."""
+        node: Any = super().compose_node(parent, index)
+        if node is None or hasattr(node, "n_parts"):
+            return node
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        nodes = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        if not all(hasattr(part, "n_parts") for part in nodes):
+            raise yaml.MarkedYAMLError(problem="it refers to itself", problem_mark=node.start_mark)
+        node.n_parts = 1 + sum(part.n_parts for part in nodes)
+        if node.n_parts > MOST_PARTS:
+            problem = f"its references stand for more than {MOST_PARTS:,} values"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node
+
+
+def parsed(path: Path, loader: type[Loader] = Loader, *, what: str = "settings") -> tuple[Any, Any]:
+    """The root node of a file, None where it is empty, and the values in it.
+
+    Args:
+        path: The file.
+        loader: Knows the tags that may stand in it.
+        what: It holds, for the sentence on one that is too large.
+
+    Raises:
+        WorkbenchError: names the file, the line and what is wrong there.
+    """
+    with reading(path, "mend the file"):
+        if path.stat().st_size > LARGEST:
+            raise WorkbenchError(f"{path} is larger than {LARGEST / 1e6:g} MB; such a file holds {what}, not data.")
+        text = path.read_text(encoding="utf-8")
+        try:
+            reader = loader(text)
+            node = reader.get_single_node()
+            return node, None if node is None else reader.construct_document(node)
+        except yaml.YAMLError as error:
+            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+            line = mark.line + 1 if mark else 1
+            raise WorkbenchError(f"{path}, line {line}: not YAML: {problem}.") from error
