@@ -148,6 +148,8 @@ def stream_of(model: PreTrainedModel, mapping: Any) -> Stream:
         raise WorkbenchError(f"{type(model).__name__} has no list of blocks ({error}).") from error
     calls, logits = _run(bare, layers)
     floats = _floats(bare)
+    if calls[-1] and "" not in calls[-1]:  # as OpenAI's first GPT, whose blocks give a list
+        raise WorkbenchError(f"The blocks of {type(model).__name__} do not give the residual stream as one tensor.")
     end = calls[-1][""].out if calls[-1] else None
     norm, scale, softcap, unreadable = _end(bare, mapping, end, logits, floats)
     blocks: tuple[BlockParts, ...] = ()

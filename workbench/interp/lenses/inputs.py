@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.engine.metrics import metric_of
+from workbench.interp.engine.metrics import Metric, metric_of
 from workbench.interp.prompts.pairs import Pair, pair, single
 from workbench.modes import own_modes
 from workbench.public import public
@@ -33,6 +33,8 @@ BASELINES = {
 
 NODES = 8
 """Gradients of one stretch (Gauss-Legendre)."""
+NARROWEST = 1e-5
+"""Shares of the way; shorter stretches are below what float32 tells apart."""
 FINE = 5e-4
 """Error in the output's unit at which to stop."""
 MOST = 2048
@@ -124,8 +126,8 @@ def input_attribution(
         """The output at points of the line, and its gradient along it by token, `[share, pos]`."""
         with torch.enable_grad():
             at = (start + shares[:, None, None] * (end - start)).requires_grad_()
-            values = metric(subject.model(inputs_embeds=at, use_cache=False).logits)
-            (gradient,) = torch.autograd.grad(values.sum(), at)
+            # A copy is fed: some models scale their input in place, which a leaf does not allow.
+            values, gradient = _with_gradient(subject, metric, at)
         return values.detach().double(), (gradient * (end - start)).sum(-1).double()
 
     scores, (first, last), taken = integrate(slopes, end.device, end.dtype, most)
@@ -155,6 +157,19 @@ def input_attribution(
     )
 
 
+def _with_gradient(subject: Subject, metric: Metric, at: Float[Tensor, "share pos d_model"]) -> tuple[Tensor, Tensor]:
+    """The output by point and its gradient; a model that cannot be run from embeddings is refused in a sentence."""
+    try:
+        values = metric(subject.model(inputs_embeds=at.clone(), use_cache=False).logits)
+        (gradient,) = torch.autograd.grad(values.sum(), at)
+    except (AttributeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        raise WorkbenchError(
+            f"{subject.card.architecture} gives no gradient at its embeddings, as integrated gradients need it "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:120]})."
+        ) from error
+    return values, gradient
+
+
 def _unfinished(missing: float, tolerance: float, taken: int) -> str:
     return (
         f"The integral did not converge: after {taken:,} gradients the scores miss the difference by {missing:.3g}, "
@@ -178,7 +193,11 @@ Slopes = Callable[[Float[Tensor, " share"]], tuple[Tensor, Tensor]]
 def integrate(
     slopes: Slopes, device: torch.device, dtype: torch.dtype, most: int = MOST
 ) -> tuple[Float[np.ndarray, " pos"], tuple[float, float], int]:
-    """The integral of `slopes` over 0..1 by token, the output at both ends, and how many gradients it took."""
+    """The integral of `slopes` over 0..1 by token, the output at both ends, and how many gradients it took.
+
+    The stretch with the largest error is halved until the errors are small. One that has become too narrow to halve
+    is left: there the output jumps, as where a token changes its experts, and no gradient sees that.
+    """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     taken = 0
 
@@ -195,10 +214,14 @@ def integrate(
 
     whole = stretch(0.0, 1.0, None)
     ends = whole[4], whole[5]
-    heap = [whole]
+    heap, narrow = [whole], []
     while -sum(s[0] for s in heap) > FINE and taken < most:
-        _, low, high, _, before, _ = heapq.heappop(heap)
+        worst = heapq.heappop(heap)
+        _, low, high, _, before, _ = worst
+        if high - low < NARROWEST:
+            narrow.append(worst)
+            continue
         left = stretch(low, (low + high) / 2, before)
         for found in (left, stretch((low + high) / 2, high, left[5])):
             heapq.heappush(heap, found)
-    return torch.stack([s[3] for s in heap]).sum(0).cpu().numpy(), ends, taken
+    return torch.stack([s[3] for s in [*heap, *narrow]]).sum(0).cpu().numpy(), ends, taken
