@@ -145,9 +145,11 @@ def read_json(path: Path, mend: str, fault: str = "cannot be read", *, largest: 
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_toml(path: Path, mend: str = "mend the line", *, largest: int = LARGEST_TOML) -> dict[str, Any]:
+def read_toml(
+    path: Path, mend: str, fault: str = "is not a readable TOML file", *, largest: int = LARGEST_TOML
+) -> dict[str, Any]:
     """What a TOML file holds. Raises `WorkbenchError` as `read_json` does."""
-    with reading(path, mend, "is not a readable TOML file"):
+    with reading(path, mend, fault):
         size = path.stat().st_size
         if size > largest:
             raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")

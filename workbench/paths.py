@@ -24,7 +24,7 @@ def home() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkbenchError(
-            f"The home folder {folder} cannot be used ({error.strerror}); set WORKBENCH_HOME to a folder that you may "
+            f"cannot write to the home folder {folder} ({error.strerror}); set WORKBENCH_HOME to a folder that you may "
             "write to."
         ) from error
     return folder

@@ -116,8 +116,13 @@ class Record:
             }
             found = cls(**given)
             stamp(found, rebuild(Provenance | None, values.get("provenance")))
-            repr(found), found.to_frame()  # what a person looks at first shows whether its parts fit together
+            found._try()
         return found
+
+    def _try(self) -> None:
+        """Use what a person looks at first: whether parts fit together shows there. Raises whatever does not fit."""
+        self.__repr__()
+        self.to_frame()
 
     @classmethod
     def from_json(cls, text: str) -> Self:

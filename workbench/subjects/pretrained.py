@@ -106,7 +106,8 @@ def _mere_prefixes(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 def _mend(model: PreTrainedModel) -> str:
     """What a user may do about a model that is not whole."""
-    kinds = [kind for kind in model.config.architectures or [] if not kind.endswith(("CausalLM", "LMHeadModel"))]
+    names = [str(kind) for kind in model.config.architectures or []]
+    kinds = [kind for kind in names if not kind.endswith(("CausalLM", "LMHeadModel"))]
     if kinds and kinds[0].endswith(("Classification", "QuestionAnswering", "Model")):
         return f"config.json calls it {kinds[0]}, which predicts no next token: load the language model it came from"
     return "save the whole model again, or correct the number and sizes of its layers in config.json"

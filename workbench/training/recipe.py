@@ -69,7 +69,7 @@ class Recipe:
     @classmethod
     def read(cls, source: str | Path) -> "Recipe":
         """Read a recipe by path, or by the name of one on the `models/` shelf."""
-        return cls.from_dict(read_toml(find(source)))
+        return cls.from_dict(read_toml(find(source), "mend the line"))
 
 
 def _entry(name: str, value: Any) -> str:

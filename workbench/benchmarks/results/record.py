@@ -150,7 +150,7 @@ class Results(Record):
             return cls._rebuilt(record, samples)
 
     @classmethod
-    def _rebuilt(cls, record: dict[str, Any], samples: "pd.DataFrame") -> "Results":
+    def _rebuilt(cls, record: dict[str, Any], samples: Any) -> "Results":
         """The results of what the two files hold; raises whatever does not fit."""
         rows = rebuild(list[TaskScore], record.pop("rows"))
         # A run killed between the two files leaves samples of a task that has no rows yet.

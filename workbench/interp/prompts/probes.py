@@ -112,7 +112,7 @@ def read_probe(name: str) -> Probe:
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         raise WorkbenchError(f"There is no probe {name!r}; there are {', '.join(available_probes())}.")
-    said = read_toml(path, MEND)
+    said = read_toml(path, MEND, "cannot be read")
     with reading(f"The probe {path}", MEND):
         templates = tuple(Template(**t) for t in said["templates"])
         found = Probe(
