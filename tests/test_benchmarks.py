@@ -47,6 +47,10 @@ class TinySubject:
     def device(self):
         return torch.device("cpu")
 
+    @property
+    def d_embed(self):
+        return self.model.get_input_embeddings().weight.shape[0]
+
 
 @pytest.fixture(scope="module")
 def tokenizer():

@@ -15,13 +15,17 @@ ALLOWED = {
     "store": set(),
     "figures": set(),
     "subjects": {"store"},  # a run is a source of weights
-    "training": {"subjects", "store"},
-    "interp": {"subjects", "figures"},  # an attention record writes its own page
-    "benchmarks": {"subjects", "store", "interp", "figures"},  # heads as tasks; results write their own report
-    "comparison": {  # what a fine-tune was trained for is a measure; a comparison writes its own report
-        *("subjects", "training", "interp", "benchmarks", "store", "figures"),
+    "generation": {"subjects"},
+    "training": {"subjects", "store", "generation"},
+    "interp": {"subjects", "figures", "generation"},  # an attention record writes its own page
+    "benchmarks": {  # heads as tasks; results write their own report
+        *("subjects", "store", "interp", "figures", "generation"),
     },
-    "speed": {"subjects", "training", "interp", "benchmarks", "figures"},
+    "comparison": {  # what a fine-tune was trained for is a measure; a comparison writes its own report
+        *("subjects", "training", "interp", "benchmarks", "store", "figures", "generation"),
+    },
+    "serving": {"subjects", "generation", "interp", "comparison", "benchmarks", "store"},
+    "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them
     "interp": {

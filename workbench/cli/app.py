@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from workbench.cli import causal, changes, evaluation, house, reading, recipes, training
+from workbench.cli import causal, changes, evaluation, house, reading, recipes, serving, training
 from workbench.cli.terminal import err, plain
 from workbench.errors import WorkbenchError
 
@@ -27,6 +27,8 @@ def main() -> None:
 
 
 for command in (
+    serving.serve,
+    serving.key,
     house.models,
     training.train,
     reading.attention,

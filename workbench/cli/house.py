@@ -7,19 +7,21 @@ from typing import Annotated
 import typer
 
 from workbench.cli import causal as causal
+from workbench.cli import serving
 from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show, write_out
 from workbench.errors import WorkbenchError
 
 
 def serve_app(
     port: Annotated[int, typer.Option(help="Port of the pages.")] = 8501,
-    host: Annotated[str, typer.Option(help="Address to listen on; the default is this machine only.")] = "127.0.0.1",
+    host: serving.Host = "127.0.0.1",
+    key_file: serving.KeyFile = None,
 ) -> None:
-    """Serve the pages and print their URL."""
+    """Serve the pages and the API and print their URL."""
     from workbench.ui.server import serve
 
     out.print(f"Workbench {version('gpt-workbench')} at [bold]http://{host}:{port}[/]  (stop with Ctrl-C)")
-    serve(host, port)
+    serve(host, port, key_file)
 
 
 def models(as_json: Json = False) -> None:
@@ -108,7 +110,7 @@ def families(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="attention, patching, eval or training")],
+    name: Annotated[str, typer.Argument(help="attention, patching, eval, serve or training")],
     as_json: Json = False,
 ) -> None:
     """Measure ours against a reference in one process: ratio and exactness."""

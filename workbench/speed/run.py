@@ -31,10 +31,18 @@ def bench_eval(progress: Progress) -> list[dict[str, Any]]:
     return bench_eval(progress)
 
 
+def bench_serve(progress: Progress) -> list[dict[str, Any]]:
+    """The generation engine against transformers' `generate`: `workbench.bench_serve`."""
+    from workbench.speed.serving import bench
+
+    return bench(progress)
+
+
 BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
     "attention": bench_attention,
     "patching": bench_patching,
     "eval": bench_eval,
+    "serve": bench_serve,
     "training": bench_training,
 }
 

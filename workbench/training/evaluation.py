@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from workbench.doors import made_folder, writing
 from workbench.statistics import Difference
 from workbench.training.tasks import Item, Task
 from workbench.training.tasks.task import Progress

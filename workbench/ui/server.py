@@ -1,10 +1,15 @@
 """The app's server: Streamlit's ASGI app under Uvicorn, so that other routes can be mounted beside the pages."""
 
 import os
-import socket
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from workbench.errors import WorkbenchError
+from workbench.serving.guard import Guard
+from workbench.serving.keys import Keys
+from workbench.serving.routes import routes
+from workbench.serving.server import check_port, keys_for, make_service, run
+from workbench.serving.service import Service
 
 ENTRY = Path(__file__).with_name("app.py")
 SETTINGS = {
@@ -18,22 +23,30 @@ SETTINGS = {
 }
 
 
-def serve(host: str, port: int) -> None:
-    """Serve until interrupted. Raises `WorkbenchError` when the port is taken."""
+@cache
+def service() -> Service:
+    """The one service of this process: pages ask its engines too."""
+    return make_service()
+
+
+def make_app(keys: Keys) -> Any:
+    """The pages and, on the same port, the API; both behind the guard."""
+    import streamlit as st
+
+    return Guard(st.App(ENTRY, routes=routes(service())), keys)
+
+
+def serve(host: str, port: int, key_file: Path | None = None) -> None:
+    """Serve until interrupted.
+
+    Raises `WorkbenchError` when the port is taken, and for an address of other machines without a key.
+    """
     # Threads that spin while they wait would take the cores from runs in the background, and from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise WorkbenchError(
-                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. Choose one with --port."
-            ) from error
-    import streamlit as st
-    import uvicorn
+    keys = keys_for(host, key_file)
+    check_port(host, port)
     from streamlit import config
 
     for name, value in SETTINGS.items():
         config.set_option(name, value)
-    uvicorn.run(st.App(ENTRY), host=host, port=port, log_level="warning")
+    run(make_app(keys), host, port, service().limits)

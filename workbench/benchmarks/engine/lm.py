@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -15,6 +15,8 @@ from workbench.benchmarks.engine.cache import Cache
 from workbench.benchmarks.engine.loglikelihood import Request, Row, Scorer
 from workbench.benchmarks.engine.shards import Shards
 from workbench.errors import WorkbenchError
+from workbench.generation import Request as Text
+from workbench.generation import Sampling, end_tokens, write
 from workbench.subjects.spelling import bare, read, spells_ids, unspelt
 
 if TYPE_CHECKING:
@@ -239,31 +241,36 @@ class SubjectLM(TemplateLM):
         return found
 
     def _generate(self, batch: "Prompts") -> dict[Any, str]:
-        from lm_eval.models.utils_hf import stop_sequences_criteria
-
         room, settings = batch.room, dict(batch.settings)
-        contexts = [list(context[-(self.max_length - room) :]) for context, _ in batch.keys]
         eos = self.tokenizer.eos_token_id
-        pad = next((t for t in (self.tokenizer.pad_token_id, eos) if t is not None), 0)
-        width = max(len(context) for context in contexts)
-        ids = torch.tensor([[pad] * (width - len(c)) + c for c in contexts], device=self._device)
-        mask = torch.tensor([[0] * (width - len(c)) + [1] * len(c) for c in contexts], device=self._device)
-        stop = handle_stop_sequences(
-            settings.pop("until", None), eos=None if eos is None else self.tokenizer.decode(eos)
-        )
-        if not settings.get("do_sample"):
-            settings = {k: v for k, v in settings.items() if k not in ("temperature", "top_p", "top_k")}
-        with torch.no_grad():
-            output = self.subject.model.generate(  # pyright: ignore[reportCallIssue]
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=room,
-                pad_token_id=pad,
-                stopping_criteria=stop_sequences_criteria(self.tokenizer, stop, width, len(contexts)),
-                **settings,
-            )
-        texts = [self.tokenizer.decode(row[width:], skip_special_tokens=True) for row in output.tolist()]
+        until = settings.pop("until", None)
+        stop = handle_stop_sequences(until, eos=None if eos is None else self.tokenizer.decode(eos))
+        sampling = _sampling(settings)
+        ends = end_tokens(self.subject)
+        asked = [
+            Text(context[-(self.max_length - room) :], room, each, stops=stop, ends=ends)
+            for (context, _), each in zip(batch.keys, sampling(len(batch.keys)), strict=True)
+        ]
+        written = [list(completion.ids) for completion in write(self.subject, asked)]
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
         return {key: postprocess_generated_text(t, stop, None) for key, t in zip(batch.keys, texts, strict=True)}
+
+
+def _sampling(settings: dict[str, Any]) -> Callable[[int], list[Sampling]]:
+    """How many texts are drawn, each by a seed of its own that torch's generator gives.
+
+    Raises `WorkbenchError` for a setting that is not done, naming it.
+    """
+    drawn = settings.pop("do_sample", None)
+    known = {name: settings.pop(name) for name in ("temperature", "top_p", "top_k", "min_p") if name in settings}
+    if "repetition_penalty" in settings:
+        known["repetition_penalty"] = settings.pop("repetition_penalty")
+    if settings:
+        raise WorkbenchError(f"generation_kwargs has {', '.join(settings)}, which is not done; leave it out.")
+    if not drawn:
+        return lambda n: [Sampling()] * n
+    given = Sampling(**{"temperature": 1.0, **known})
+    return lambda n: [replace(given, seed=int(torch.randint(2**62, ()))) for _ in range(n)]
 
 
 def _samples(settings: Any) -> bool:

@@ -13,16 +13,11 @@ from workbench.data.notes import Notes
 from workbench.data.sets import Record
 from workbench.errors import WorkbenchError
 from workbench.statistics import Difference, paired_difference
+from workbench.subjects.chat import PLAIN, render
 from workbench.training.decode import complete
 from workbench.training.rows import Row, Segment, collate, encode
 from workbench.training.tasks.task import Answer, Item, Progress, Task
 
-PLAIN = (
-    "{% for message in messages %}{{ message['role'].capitalize() + ': ' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token or '' }}{% endif %}{{ '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
-)
-"""The chat template of a base that has none; it is kept with the tuned model's tokenizer."""
 REPLIES = 6
 """Held-out conversations whose last reply is also written out, to be read."""
 REPLY = 48
@@ -91,21 +86,6 @@ class Chat(Task):
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
         """Loss in nats an assistant token, conversations weighted by their tokens."""
         return {"loss": paired_difference(base["score"], tuned["score"], weights=base["tokens"])}
-
-
-def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], ask: bool = False) -> str:
-    """Messages as the chat template writes them; with `ask` up to where the assistant begins to speak."""
-    from jinja2.exceptions import TemplateError
-
-    template = tokenizer.chat_template or PLAIN
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), chat_template=template, tokenize=False, add_generation_prompt=ask
-            )
-        )
-    except (TemplateError, TypeError, ValueError) as error:
-        raise WorkbenchError(f"The model's chat template cannot write this conversation ({error}).") from error
 
 
 def segments(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[Segment]:

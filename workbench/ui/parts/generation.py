@@ -1,10 +1,9 @@
 """A model's continuation of a prompt, for pages."""
 
 import streamlit as st
-import torch
-from transformers import GenerationConfig
 
 from workbench.errors import WorkbenchError
+from workbench.generation import Request, Sampling, end_tokens, write
 from workbench.subjects import Subject
 
 MOST = 100
@@ -21,22 +20,12 @@ def continuation(subject: Subject, prompt: str, *, n: int, temperature: float, s
 
 @st.cache_data(max_entries=64, show_spinner="Writing")
 def _continuation(sha256: str, prompt: str, n: int, temperature: float, seed: int, _subject: Subject) -> str:
-    ids = _subject.encode(prompt)
-    room = _subject.n_ctx - ids.shape[1]
+    ids = _subject.encode(prompt)[0].tolist()
+    room = _subject.n_ctx - len(ids)
     if room < 1:
         raise WorkbenchError(
             f"The prompt fills the context of {_subject.name} ({_subject.n_ctx} tokens); shorten it to leave room."
         )
-    end = _subject.tokenizer.eos_token_id
-    how = GenerationConfig(
-        max_new_tokens=min(n, room),
-        do_sample=temperature > 0,
-        temperature=temperature or None,
-        eos_token_id=end,
-        pad_token_id=0 if end is None else end,
-    )
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        mask = torch.ones_like(ids)
-        written = _subject.model.generate(ids, attention_mask=mask, generation_config=how)  # pyright: ignore
-    return _subject.text(written[0, ids.shape[1] :], skip_special=True)
+    sampling = Sampling(temperature=temperature, seed=seed)
+    request = Request(ids, min(n, room), sampling, ends=end_tokens(_subject))
+    return write(_subject, [request])[0].text

@@ -1,0 +1,19 @@
+"""One generation engine for pages, API, benchmarks and fine-tuning: cache, batch, sampling."""
+
+from workbench.generation.batch import Batch, end_tokens, write
+from workbench.generation.engine import Engine, Generation
+from workbench.generation.request import Completion, Request, Scored, Token
+from workbench.generation.sampling import Sampling
+
+__all__ = [
+    "Batch",
+    "Completion",
+    "Engine",
+    "Generation",
+    "Request",
+    "Sampling",
+    "Scored",
+    "Token",
+    "end_tokens",
+    "write",
+]

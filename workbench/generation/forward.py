@@ -1,0 +1,112 @@
+"""One forward pass over the next columns of a cache, for any causal model; and which models can be run so.
+
+How a model may be run is tried out on it rather than looked up: a few tokens through the cache, alone and with another
+text beside them, must give the logits of a plain forward pass.
+"""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from workbench.generation.kv import KV, Place, together, with_prefixes
+
+TOGETHER, ALONE, WHOLE = "together", "alone", "whole"
+"""Texts share a pass; each text has passes of its own; each text is read anew for every token (no usable cache)."""
+TRIED = 8
+"""Tokens of the longer text that a model is tried with."""
+CLOSE = {torch.float32: 1e-4, torch.float64: 1e-6}
+"""Difference of logits, relative to the largest, up to which two ways of running are the same."""
+_WAYS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+class Forward:
+    """A causal model as a function from tokens and a cache to logits.
+
+    - `way`: `TOGETHER`, `ALONE` or `WHOLE`, as tried out on the model
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        names = inspect.signature(model.forward).parameters
+        self._takes_positions = "position_ids" in names
+        self._takes_keep = "logits_to_keep" in names
+        self._cache = "past_key_values" if "past_key_values" in names else "cache"
+        if model not in _WAYS:
+            _WAYS[model] = self._try_out()
+        self.way = _WAYS[model]
+
+    @torch.no_grad()
+    def columns(self, kv: KV, texts: Sequence[Sequence[int]], stop: int, *, every: bool = False) -> Tensor:
+        """Read columns `kv.end` to `stop` of these texts (a row each, the whole text) into the cache.
+
+        Returns logits `[row, 1, d_vocab]` after the last column, or after each one with `every`.
+        """
+        begin, device = kv.end, self.model.device
+        kv.reserve(stop - begin)
+        ids = [
+            [text[c - start] if start <= c else 0 for c in range(begin, stop)]
+            for text, start in zip(texts, kv.starts, strict=True)
+        ]
+        return self._run(kv, torch.tensor(ids, device=device), stop, every=every)
+
+    def _run(self, kv: KV, ids: Tensor, stop: int, *, every: bool) -> Tensor:
+        begin, device = kv.end, ids.device
+        starts = torch.tensor(kv.starts, device=device)[:, None]
+        at = torch.arange(stop, device=device)
+        inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, self._cache: kv}
+        if max(kv.starts) > 0:
+            inputs["attention_mask"] = (at >= starts).long()
+        if self._takes_positions:
+            inputs["position_ids"] = (at[begin:] - starts).clamp(min=0)
+        if self._takes_keep and not every:
+            inputs["logits_to_keep"] = 1
+        kv.real = self._real(kv, begin, stop, device)
+        try:
+            logits = self.model(**inputs).logits
+        finally:
+            kv.real = None
+        kv.end = stop
+        return logits if every else logits[:, -1:]
+
+    def _real(self, kv: KV, begin: int, stop: int, device: torch.device) -> Tensor | None:
+        """Which of the columns are to be written: not those before a text, nor those known already."""
+        first = torch.tensor([max(start, known) for start, known in zip(kv.starts, kv.known, strict=True)])
+        if int(first.max()) <= begin:
+            return None
+        return (torch.arange(begin, stop) >= first[:, None]).to(device)
+
+    @torch.no_grad()
+    def whole(self, text: Sequence[int]) -> Tensor:
+        """Logits `[pos, d_vocab]` of a text by a plain forward pass."""
+        return self.model(torch.tensor([list(text)], device=self.model.device), use_cache=False).logits[0]
+
+    def _try_out(self) -> str:
+        n_vocab = self.model.get_input_embeddings().weight.shape[0]
+        texts = [[(7 * i + 1) % n_vocab for i in range(n)] for n in (TRIED, TRIED - 3)]
+        wanted = [self.whole([*text, 0]) for text in texts]
+        close = CLOSE.get(self.model.dtype, 0.05) * max(float(w.abs().max()) for w in wanted)
+        for way, rows in ((TOGETHER, [0, 1]), (ALONE, [0])):
+            if way == TOGETHER and not self._takes_positions:
+                continue  # it would count the columns before a text as tokens
+            try:
+                differences = self._differences([texts[i] for i in rows], [wanted[i] for i in rows])
+            except Exception:  # what a foreign model's forward raises on an unfamiliar cache has no common type
+                continue
+            if max(differences) <= close:
+                return way
+        return WHOLE
+
+    def _differences(self, texts: list[list[int]], wanted: list[Tensor]) -> list[float]:
+        """How far chunks, one more token, and rows taken out and put back are from plain passes."""
+        kv = with_prefixes([len(text) for text in texts], [None] * len(texts))
+        self.columns(kv, texts, TRIED - 2)
+        found = [(self.columns(kv, texts, TRIED), -2)]
+        kv = together([Place(kv, row) for row in range(len(texts))])
+        found.append((self.columns(kv, [[*text, 0] for text in texts], kv.end + 1), -1))
+        return [
+            float((logits[row, -1] - wanted[row][at]).abs().max()) for logits, at in found for row in range(len(texts))
+        ]

@@ -1,0 +1,70 @@
+"""Beginnings of texts that were read before: their keys and values, kept up to a number of bytes, oldest out first."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from workbench.generation.kv import Block
+
+SHORTEST = 16
+"""Tokens below which keeping a text costs more than reading it again."""
+
+MOST = 64
+"""Texts kept at most: each one is looked through for every request, and small blocks fragment the memory."""
+
+
+def common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two texts begin with alike."""
+    n = min(len(a), len(b))
+    if list(a[:n]) == list(b[:n]):
+        return n
+    return next(i for i in range(n) if a[i] != b[i])
+
+
+class Prefixes:
+    """Texts and their blocks, `MOST` of them and within `budget` bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.size = 0
+        self._blocks: OrderedDict[tuple[int, ...], Block] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Texts kept."""
+        return len(self._blocks)
+
+    def keep(self, text: Sequence[int], block: Block) -> None:
+        """Keep a text's block; shorter texts that it begins with are covered by it and go."""
+        key = tuple(text)
+        if _bytes(block) > self.budget:
+            return
+        for other in [other for other in self._blocks if other == key[: len(other)]]:
+            self._drop(other)
+        self._blocks[key] = block
+        self.size += _bytes(block)
+        while self.size > self.budget or len(self._blocks) > MOST:
+            self._drop(next(iter(self._blocks)))
+
+    def best(self, text: Sequence[int]) -> tuple[int, Block | None]:
+        """The longest known beginning of a text: its length and a block that begins with it."""
+        lengths = {key: common(key, text) for key in self._blocks}
+        key = max(lengths, key=lambda k: lengths[k], default=None)
+        if key is None or lengths[key] < SHORTEST:
+            return 0, None
+        self._blocks.move_to_end(key)
+        return lengths[key], self._blocks[key]
+
+    def covers(self, text: Sequence[int]) -> bool:
+        """Whether all of a text is known."""
+        return any(common(key, text) == len(text) for key in self._blocks)
+
+    def _drop(self, key: tuple[int, ...]) -> None:
+        self.size -= _bytes(self._blocks.pop(key))
+
+
+def cut(block: Block, n: int) -> Block:
+    """The first `n` tokens of a block, a view."""
+    return [(keys[:, :n], values[:, :n]) for keys, values in block]
+
+
+def _bytes(block: Block) -> int:
+    return sum(x.numel() * x.element_size() for pair in block for x in pair)

@@ -1,0 +1,125 @@
+"""POST /v1/chat/completions: the next turn of a conversation."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.generation import Completion, Request, Token, end_tokens
+from workbench.serving.asking import Asked, sampling_of, stops_of
+from workbench.serving.choices import seeded
+from workbench.serving.fields import ChatMessage, ChatRequest
+from workbench.serving.inside import check_one, looked_inside
+from workbench.serving.limits import ApiError, Limits
+from workbench.serving.models import Served
+from workbench.serving.shapes import REASONS, Answer, chat_logprobs, usage
+from workbench.subjects.chat import TURN, render
+from workbench.subjects.spelling import bare, frame
+
+MOST = 512
+"""New tokens where none are said, or what the context leaves."""
+
+
+class Chat:
+    """One request for the next turn.
+
+    Raises `ApiError` for what cannot be done.
+    """
+
+    def __init__(self, said: ChatRequest, served: Served, limits: Limits) -> None:
+        self.said, self.served, self.limits = said, served, limits
+        self.n = said.n or 1
+        check_one(said.workbench, self.n, bool(said.stream))
+        if said.top_logprobs and not said.logprobs:
+            raise ApiError(400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs")
+        if said.stream_options and not said.stream:
+            raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+        tokenizer = served.subject.tokenizer
+        self.plain = not tokenizer.chat_template
+        if said.tools and "tools" not in str(tokenizer.chat_template or ""):
+            raise ApiError(400, f"The chat template of {said.model} knows no tools.", param="tools")
+        self.prompt = self._prompt()
+        room = served.subject.n_ctx - len(self.prompt) + 1
+        self.most = said.max_completion_tokens or said.max_tokens or max(1, min(MOST, room))
+        self.answer = Answer("chat.completion", "chatcmpl", served.subject, said.model)
+
+    def _prompt(self) -> list[int]:
+        """The conversation's tokens; the plain template gets the special tokens that begin a text."""
+        tokenizer = self.served.subject.tokenizer
+        try:
+            text = render(tokenizer, [_message(m) for m in self.said.messages], True, self.said.tools)
+        except WorkbenchError as error:
+            raise ApiError(400, str(error), param="messages") from error
+        ids = bare(tokenizer, text)
+        return [*frame(tokenizer).before, *ids] if self.plain else ids
+
+    def requests(self) -> list[Request]:
+        """What the engine is asked: `n` texts."""
+        sampling, subject = sampling_of(self.said), self.served.subject
+        stops = [*stops_of(self.said), *([TURN] if self.plain else [])]
+        top = (self.said.top_logprobs or 0) if self.said.logprobs else None
+        ends = end_tokens(subject)
+        return [
+            Request(self.prompt, self.most, seeded(sampling, index), stops=stops, ends=ends, top=top)
+            for index in range(self.n)
+        ]
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer in one piece."""
+        requests = self.requests()
+        completions = await Asked(self.served, requests, self.limits).completions()
+        choices = [self._choice(index, completion) for index, completion in enumerate(completions)]
+        inside = await looked_inside(self.said.workbench, self.served, [self.prompt], [(0, c) for c in completions])
+        return self.answer.part(
+            choices,
+            usage=usage([self.prompt], completions),
+            workbench=self.answer.workbench(
+                seed=requests[0].sampling.seed, template="plain" if self.plain else "model's", **inside
+            ),
+        )
+
+    def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
+        tokenizer, said = self.served.subject.tokenizer, self.said
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": completion.text, "refusal": None},
+            "logprobs": chat_logprobs(tokenizer, completion.scores, said.top_logprobs or 0) if said.logprobs else None,
+            "finish_reason": REASONS[completion.reason],
+        }
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """The answer in chunks."""
+        said, tokenizer = self.said, self.served.subject.tokenizer
+        asked = Asked(self.served, self.requests(), self.limits)
+        shown, ended = [""] * self.n, {}
+        for index in range(self.n):
+            yield self._chunk(index, {"role": "assistant", "content": ""})
+        try:
+            async for index, event in asked.events():
+                if isinstance(event, Token):
+                    shown[index] += event.text
+                    scores = (
+                        None
+                        if event.scored is None
+                        else chat_logprobs(tokenizer, [event.scored], said.top_logprobs or 0)
+                    )
+                    yield self._chunk(index, {"content": event.text}, logprobs=scores)
+                else:
+                    ended[index] = event
+                    rest = event.text[len(shown[index]) :]
+                    yield self._chunk(index, {"content": rest} if rest else {}, reason=REASONS[event.reason])
+        finally:
+            asked.cancel()
+        if said.stream_options and said.stream_options.include_usage:
+            completions: list[Completion] = [ended[index] for index in range(self.n)]
+            yield self.answer.part([], chunk=True, usage=usage([self.prompt], completions))
+
+    def _chunk(self, index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None):
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
+
+
+def _message(said: ChatMessage) -> dict[str, Any]:
+    """A message as templates read it: one text, and `developer` by its older name."""
+    content = said.content if isinstance(said.content, str) else "".join(part.text for part in said.content)
+    message = {"role": "system" if said.role == "developer" else said.role, "content": content}
+    return message if said.name is None else {**message, "name": said.name}

@@ -1,0 +1,147 @@
+"""POST /v1/completions: text that goes on from prompts."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.generation import Completion, Request, Token, end_tokens
+from workbench.serving.asking import Asked, sampling_of, stops_of
+from workbench.serving.choices import best, seeded
+from workbench.serving.fields import CompletionRequest
+from workbench.serving.inside import check_one, looked_inside
+from workbench.serving.limits import ApiError, Limits
+from workbench.serving.models import Served
+from workbench.serving.shapes import REASONS, Answer, Logprobs, usage
+
+MOST = 16
+"""New tokens where none are said, as in OpenAI's API."""
+
+
+class Completions:
+    """One request for completions of a served model.
+
+    Raises `ApiError` for what cannot be done.
+    """
+
+    def __init__(self, said: CompletionRequest, served: Served, limits: Limits) -> None:
+        self.said, self.served, self.limits = said, served, limits
+        self.n = said.n or 1
+        self.best_of = said.best_of or self.n
+        if self.best_of < self.n:
+            raise ApiError(400, f"best_of is {self.best_of}, less than n, {self.n}.", param="best_of")
+        if said.stream and self.best_of > self.n:
+            raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
+        if said.stream and said.echo and said.logprobs is not None:
+            raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
+        if said.stream_options and not said.stream:
+            raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+        self.most = MOST if said.max_tokens is None else said.max_tokens
+        self.prompts, self.texts = self._read(said.prompt)
+        check_one(said.workbench, self.best_of * len(self.prompts), bool(said.stream))
+        self.answer = Answer("text_completion", "cmpl", served.subject, said.model)
+
+    def _read(self, prompt: Any) -> tuple[list[list[int]], list[str]]:
+        """Token ids and text of every prompt."""
+        subject = self.served.subject
+        many = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
+        ids, texts = [], []
+        for each in many:
+            try:
+                ids.append(subject.ids(each) if isinstance(each, str) else list(each))
+            except WorkbenchError as error:
+                raise ApiError(400, str(error), param="prompt") from error
+            if not ids[-1]:
+                raise ApiError(400, "The prompt is empty; give at least one token.", param="prompt")
+            known = all(token < subject.d_embed for token in ids[-1])
+            texts.append(each if isinstance(each, str) else subject_text(subject, each) if known else "")
+        return ids, texts
+
+    def requests(self) -> list[Request]:
+        """What the engine is asked: `best_of` texts a prompt."""
+        said = self.said
+        sampling, stops, ends = sampling_of(said), stops_of(said), end_tokens(self.served.subject)
+        top = said.logprobs if said.logprobs is not None else 0 if self.best_of > self.n else None
+        return [
+            Request(
+                prompt,
+                self.most,
+                seeded(sampling, index),
+                stops=stops,
+                ends=ends,
+                top=top,
+                score_prompt=bool(said.echo) and said.logprobs is not None,
+            )
+            for prompt in self.prompts
+            for index in range(self.best_of)
+        ]
+
+    async def whole(self) -> dict[str, Any]:
+        """The answer in one piece."""
+        requests = self.requests()
+        completions = await Asked(self.served, requests, self.limits).completions()
+        chosen = [
+            (at, completion)
+            for at in range(len(self.prompts))
+            for completion in best(completions[at * self.best_of : (at + 1) * self.best_of], self.n)
+        ]
+        choices = [self._choice(index, at, completion) for index, (at, completion) in enumerate(chosen)]
+        inside = await looked_inside(self.said.workbench, self.served, self.prompts, chosen)
+        return self.answer.part(
+            choices,
+            usage=usage(self.prompts, completions),
+            workbench=self.answer.workbench(seed=requests[0].sampling.seed, **inside),
+        )
+
+    def _choice(self, index: int, at: int, completion: Completion) -> dict[str, Any]:
+        said, logprobs = self.said, None
+        if said.logprobs is not None:
+            lines = Logprobs(self.served.subject.tokenizer, self.prompts[at], echo=bool(said.echo))
+            tokens, scores = list(completion.ids), list(completion.scores)
+            if said.echo:
+                tokens, scores = [*self.prompts[at], *tokens], [None, *completion.prompt_scores, *scores]
+            logprobs = lines.of(tokens, scores, said.logprobs)
+        text = (self.texts[at] if said.echo else "") + completion.text
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": REASONS[completion.reason]}
+
+    async def stream(self) -> AsyncIterator[dict[str, Any]]:
+        """The answer in chunks."""
+        said, tokenizer = self.said, self.served.subject.tokenizer
+        asked = Asked(self.served, self.requests(), self.limits)
+        lines = [
+            Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo)) for i in range(len(asked.requests))
+        ]
+        shown, ended = [""] * len(lines), {}
+        if said.echo and said.logprobs is None:
+            for index in range(len(lines)):
+                yield self._chunk(index, self.texts[index // self.n])
+        try:
+            async for index, event in asked.events():
+                if isinstance(event, Token):
+                    shown[index] += event.text
+                    scored = (
+                        None
+                        if event.scored is None
+                        else lines[index].of([event.id], [event.scored], said.logprobs or 0)
+                    )
+                    yield self._chunk(index, event.text, scored)
+                else:
+                    ended[index] = event
+                    yield self._chunk(index, event.text[len(shown[index]) :], reason=REASONS[event.reason])
+            if said.stream and said.echo and said.logprobs is not None:
+                raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
+        finally:
+            asked.cancel()
+        if said.stream_options and said.stream_options.include_usage:
+            completions = [ended[index] for index in range(len(lines))]
+            yield self.answer.part([], chunk=True, usage=usage(self.prompts, completions))
+
+    def _chunk(self, index: int, text: str, logprobs: Any = None, *, reason: str | None = None) -> dict[str, Any]:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
+
+
+def subject_text(subject: Any, ids: list[int]) -> str:
+    """The text of a prompt that was given as ids."""
+    import torch
+
+    return subject.text(torch.tensor(ids))

@@ -1,0 +1,102 @@
+"""The OpenAPI document of the API, and a page that shows it without any script."""
+
+from functools import cache
+from html import escape
+from importlib.metadata import version
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+SUMMARIES = {
+    "/completions": "Text that goes on from prompts",
+    "/chat/completions": "The next turn of a conversation",
+    "/embeddings": "The mean of a layer's residual stream",
+    "/tokenize": "The tokens of a text",
+    "/detokenize": "The text of tokens",
+}
+REFUSALS = {
+    "400": "A field is wrong or not supported; the error names it",
+    "401": "The key is missing or wrong",
+    "404": "There is no such model",
+    "408": "The body did not come in time",
+    "413": "The body is too long",
+    "415": "The body is not JSON",
+    "429": "Too many requests; come again after Retry-After seconds",
+    "503": "The model does not fit beside those in use",
+    "504": "There was no answer in time",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """The document."""
+    from workbench.serving.routes import POSTS
+
+    models = [(kind, "validation") for kind, _ in POSTS.values()]
+    named, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")  # pyright: ignore
+    refusals = {
+        status: {
+            "description": words,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
+        for status, words in REFUSALS.items()
+    }
+    answer = {"200": {"description": "The answer", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    paths: dict[str, Any] = {}
+    for (path, (kind, _)), at in zip(POSTS.items(), models, strict=True):
+        given = {"200": {"description": "The answer", "content": {**answer["200"]["content"]}}}
+        if "completions" in path:
+            given["200"]["content"] |= stream
+        paths[f"/v1{path}"] = {
+            "post": {
+                "summary": SUMMARIES[path],
+                "operationId": kind.__name__,
+                "requestBody": {"required": True, "content": {"application/json": {"schema": named[at]}}},
+                "responses": {**given, **refusals},
+            }
+        }
+    name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+    paths["/v1/models"] = {"get": {"summary": "What may be asked for", "responses": {**answer, "401": refusals["401"]}}}
+    paths["/v1/models/{name}"] = {
+        "get": {"summary": "One model, loaded", "parameters": [name], "responses": {**answer, **refusals}}
+    }
+    error = {"type": "object", "required": ["message", "type", "param", "code"]}
+    schemas = {
+        **definitions["$defs"],
+        "Error": {"type": "object", "properties": {"error": error}, "required": ["error"]},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Workbench", "version": version("gpt-workbench")},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"key": []}, {}],
+    }
+
+
+@cache
+def page() -> str:
+    """The document to be read: every path and its fields."""
+    found = document()
+    parts = ["<!doctype html><meta charset=utf-8><title>Workbench API</title>"]
+    parts.append(
+        "<style>body{font:15px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.1rem 1rem .1rem 0}</style>"
+    )
+    parts.append("<h1>Workbench API</h1><p>The document: <a href=openapi.json>openapi.json</a></p>")
+    for path, methods in found["paths"].items():
+        for method, what in methods.items():
+            parts.append(f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(what['summary'])}</p>")
+            body = what.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            fields = found["components"]["schemas"].get(str(body.get("$ref", "")).rpartition("/")[2], {})
+            parts.append("<table>")
+            for name, field in fields.get("properties", {}).items():
+                needed = "required" if name in fields.get("required", ()) else ""
+                parts.append(
+                    f"<tr><td><code>{escape(name)}</code><td>{needed}<td>{escape(field.get('description', ''))}"
+                )
+            parts.append("</table>")
+    return "".join(parts)

@@ -1,0 +1,119 @@
+"""The routes of the API, and the document that describes them."""
+
+from contextlib import ExitStack
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+
+from workbench.serving import fields, readings
+from workbench.serving.chat import Chat
+from workbench.serving.completions import Completions
+from workbench.serving.document import document, page
+from workbench.serving.limits import ApiError
+from workbench.serving.listing import entry
+from workbench.serving.metrics import metrics
+from workbench.serving.service import Endpoint, Events, Service, unless_left
+
+
+async def list_models(service: Service, request: Request) -> Any:
+    """GET /v1/models."""
+    found = await to_thread.run_sync(service.models.available)
+    loaded = service.models.loaded()
+    return {"object": "list", "data": [entry(a, loaded.get(a.name)) for a in found]}
+
+
+async def one_model(service: Service, request: Request) -> Any:
+    """GET /v1/models/{name}: loads it where need be, so that its hash is known."""
+    name = request.path_params["name"]
+    with ExitStack() as stack:
+        served = await service.hold(stack, name)
+        listed = next((a for a in service.models.available() if a.name == name), None)
+        return entry(listed or name, served)
+
+
+def _generating(kind: type, work: type) -> Any:
+    async def handler(service: Service, request: Request) -> Any:
+        said = await service.body(request, kind)
+        with ExitStack() as stack:
+            served = await service.hold(stack, said.model, said.workbench.intervention if said.workbench else None)
+            asked = await to_thread.run_sync(work, said, served, service.limits)
+            if not said.stream:
+                return JSONResponse(await unless_left(request, asked.whole()), headers=_weights(served))
+            chunks = asked.stream()
+            first = await anext(chunks)
+            response = Events(chunks, first, stack.pop_all().close)
+            response.headers.update(_weights(served))
+            return response
+
+    return handler
+
+
+def _reading(kind: type, work: Any) -> Any:
+    async def handler(service: Service, request: Request) -> Any:
+        said = await service.body(request, kind)
+        with ExitStack() as stack:
+            served = await service.hold(stack, said.model)
+            return JSONResponse(await to_thread.run_sync(work, said, served), headers=_weights(served))
+
+    return handler
+
+
+def _weights(served: Any) -> dict[str, str]:
+    return {"X-Workbench-Sha256": served.subject.hash}
+
+
+async def health(service: Service, request: Request) -> Response:
+    """GET /health."""
+    return JSONResponse({"status": "ok", "models": sorted({s.subject.name for s in service.models.loaded().values()})})
+
+
+async def numbers(service: Service, request: Request) -> Response:
+    """GET /metrics."""
+    return PlainTextResponse(metrics(service), media_type="text/plain; version=0.0.4")
+
+
+async def openapi(service: Service, request: Request) -> Response:
+    """GET /v1/openapi.json."""
+    return JSONResponse(document())
+
+
+async def docs(service: Service, request: Request) -> Response:
+    """GET /v1/docs."""
+    return HTMLResponse(page())
+
+
+async def nothing(service: Service, request: Request) -> Response:
+    """Every other path of the API."""
+    raise ApiError(404, f"There is no {request.url.path}; see /v1/docs.", code="unknown_url")
+
+
+POSTS: dict[str, tuple[type, Any]] = {
+    "/completions": (fields.CompletionRequest, _generating(fields.CompletionRequest, Completions)),
+    "/chat/completions": (fields.ChatRequest, _generating(fields.ChatRequest, Chat)),
+    "/embeddings": (fields.EmbeddingRequest, _reading(fields.EmbeddingRequest, readings.embeddings)),
+    "/tokenize": (fields.TokenizeRequest, _reading(fields.TokenizeRequest, readings.tokenize)),
+    "/detokenize": (fields.DetokenizeRequest, _reading(fields.DetokenizeRequest, readings.detokenize)),
+}
+GETS = {
+    "/models": list_models,
+    "/models/{name:path}": one_model,
+    "/openapi.json": openapi,
+    "/docs": docs,
+}
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """The API, to be mounted beside pages or served alone."""
+    inner: list[BaseRoute] = [
+        Route(path, Endpoint(service, handler, path), methods=["POST"]) for path, (_, handler) in POSTS.items()
+    ]
+    inner += [Route(path, Endpoint(service, handler, path), methods=["GET"]) for path, handler in GETS.items()]
+    inner.append(Route("/{rest:path}", Endpoint(service, nothing, "other"), methods=["GET", "POST"]))
+    return [
+        Mount("/v1", routes=inner),
+        Route("/health", Endpoint(service, health, "/health"), methods=["GET"]),
+        Route("/metrics", Endpoint(service, numbers, "/metrics"), methods=["GET"]),
+    ]

@@ -1,0 +1,89 @@
+"""Serving: the API alone, or beside the pages, behind the guard, in one process on one port."""
+
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import WorkbenchError
+from workbench.serving.guard import Guard, is_local
+from workbench.serving.keys import Keys, read_keys
+from workbench.serving.limits import Limits
+from workbench.serving.models import Models
+from workbench.serving.routes import routes
+from workbench.serving.service import Service
+
+
+def make_service(names: Sequence[str] = (), limits: Limits | None = None) -> Service:
+    """A service of these models; without any, of all that can be loaded without the network."""
+    limits = limits or Limits()
+    return Service(Models(limits, names), limits)
+
+
+def make_app(service: Service, keys: Keys) -> Any:
+    """The API as an ASGI app of its own."""
+    from starlette.applications import Starlette
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        yield
+        service.models.close()
+
+    return Guard(Starlette(routes=routes(service), lifespan=lifespan), keys)
+
+
+def keys_for(host: str, key_file: Path | None) -> Keys:
+    """The keys of a service. Raises `WorkbenchError` where it would be open to other machines without one."""
+    keys = read_keys(key_file)
+    if not keys and not is_local(host):
+        raise WorkbenchError(
+            f"{host} can be reached from other machines, so a key is needed: make one with `workbench key FILE` and "
+            "give --key-file FILE, or leave --host out."
+        )
+    return keys
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise `WorkbenchError` when the port is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise WorkbenchError(
+                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. Choose one with --port."
+            ) from error
+
+
+def run(app: Any, host: str, port: int, limits: Limits | None = None) -> None:
+    """Serve an ASGI app until interrupted; then requests under way are finished first."""
+    import uvicorn
+
+    limits = limits or Limits()
+    logging.getLogger("uvicorn.access").disabled = True  # a line a request; /metrics counts them
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        h11_max_incomplete_event_size=1 << 16,
+        limit_concurrency=4 * limits.at_once,
+        timeout_graceful_shutdown=int(limits.drain),
+    )
+
+
+def serve(names: Sequence[str], host: str, port: int, key_file: Path | None, limits: Limits | None = None) -> None:
+    """Serve the API without the pages, the named models loaded first."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keys = keys_for(host, key_file)
+    check_port(host, port)
+    service = make_service(names, limits)
+    for name in names:
+        with service.models.use(name):
+            pass
+    run(make_app(service, keys), host, port, service.limits)

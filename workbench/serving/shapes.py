@@ -1,0 +1,102 @@
+"""What answers look like: OpenAI's objects, with the hash of the weights in every one."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from workbench.generation import Completion, Scored
+from workbench.generation.text import Text
+from workbench.subjects import Subject
+from workbench.subjects.spelling import labels
+
+REASONS = {"stop": "stop", "length": "length", "cancelled": "length"}
+
+
+class Answer:
+    """The head that all parts of one answer share."""
+
+    def __init__(self, kind: str, prefix: str, subject: Subject, name: str) -> None:
+        self.kind = kind
+        self.id = f"{prefix}-{uuid.uuid4().hex}"
+        self.created = int(time.time())
+        self.subject = subject
+        self.name = name
+
+    def part(self, choices: list[dict[str, Any]], *, chunk: bool = False, **more: Any) -> dict[str, Any]:
+        """A whole answer, or a chunk of a stream."""
+        kind = "chat.completion.chunk" if chunk and self.kind == "chat.completion" else self.kind
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.name,
+            "system_fingerprint": self.subject.hash,
+            "choices": choices,
+            **more,
+        }
+
+    def workbench(self, **more: Any) -> dict[str, Any]:
+        """Which weights answered, and what else was asked about them."""
+        return {"model": self.subject.name, "sha256": self.subject.hash, **more}
+
+
+def usage(prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> dict[str, Any]:
+    """Tokens read and written; a prompt counts once, however many answers it has."""
+    read, written = sum(map(len, prompts)), sum(len(c.ids) for c in completions)
+    reused = sum(c.reused for c in completions[:: max(1, len(completions) // max(1, len(prompts)))])
+    return {
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
+        "prompt_tokens_details": {"cached_tokens": reused},
+    }
+
+
+class Logprobs:
+    """The `logprobs` of completions, token after token."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], *, echo: bool) -> None:
+        self.tokenizer = tokenizer
+        self._text = Text(tokenizer, [] if echo else prompt, ())
+        self._offset = 0
+
+    def of(self, tokens: Sequence[int], scores: Sequence[Scored | None], top: int) -> dict[str, list[Any]]:
+        """Of the next tokens; one without a score, as the first of all has none, is null."""
+        said: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        for token, score in zip(tokens, scores, strict=True):
+            said["tokens"].append(label(self.tokenizer, token))
+            said["token_logprobs"].append(None if score is None else score.logprob)
+            said["top_logprobs"].append(None if score is None or not top else self._rivals(score))
+            said["text_offset"].append(self._offset)
+            self._offset += len(self._text.add(token))
+        return said
+
+    def _rivals(self, score: Scored) -> dict[str, float]:
+        """By label; where two tokens have one label, the likelier stands."""
+        rivals: dict[str, float] = {}
+        for token, logprob in (*score.top, (score.token, score.logprob)):
+            rivals.setdefault(label(self.tokenizer, token), logprob)
+        return rivals
+
+
+def chat_logprobs(tokenizer: PreTrainedTokenizerBase, scores: Sequence[Scored], top: int) -> dict[str, Any]:
+    """The `logprobs` of chat."""
+
+    def entry(token: int, logprob: float) -> dict[str, Any]:
+        text = label(tokenizer, token)
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return {
+        "content": [
+            {**entry(s.token, s.logprob), "top_logprobs": [entry(*rival) for rival in s.top[:top]]} for s in scores
+        ],
+        "refusal": None,
+    }
+
+
+def label(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """A token by itself: its text, or how the tokenizer spells it where it is no whole character."""
+    return labels(tokenizer, [token], apart=True)[0]
