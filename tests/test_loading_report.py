@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import load
 from workbench.subjects.gguf_file import LLAMA3
 from workbench.subjects.loading_report import HARMLESS, LoadingReport, check_finite, is_needed
+from workbench.training.resources import n_planned
 
 LLAMA = {
     "vocab_size": 60,
@@ -291,3 +293,18 @@ def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
     with pytest.raises(WorkbenchError, match=r"missing \(model.layers.0.attn.q.weight\)"):
         resumed(tracker)
     shutil.rmtree(folder)
+
+
+def test_threads_that_load_and_plan_at_once_leave_torch_as_it_was():
+    """transformers replaces functions of torch while it builds a model; what one thread found is another's."""
+    drawing = {name: getattr(torch.nn.init, name) for name in ("normal_", "ones_", "zeros_", "uniform_")}
+    shape = {"n_layers": 4, "d_model": 64, "n_heads": 4}
+
+    def work(turn: int) -> None:
+        for _ in range(4):
+            load("shelf-base") if turn % 2 else n_planned(shape, 300)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(8)))
+    assert {name: getattr(torch.nn.init, name) for name in drawing} == drawing
+    assert all(parameter.isfinite().all() for parameter in tiny_gpt().parameters())

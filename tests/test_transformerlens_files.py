@@ -98,7 +98,7 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
         settings.write_text(json.dumps(said))
         refused(path, *words)
     settings.write_text("[1]")
-    refused(path, "no JSON object of settings")
+    refused(path, "an object of names and values")
 
 
 @needs_toys

@@ -1,17 +1,21 @@
 """What a configuration may claim: no more than its files hold, looked at before anything is allocated."""
 
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
-from transformers.initialization import no_init_weights
 
 from workbench.doors import read_object, reading, short
 from workbench.errors import WorkbenchError
 
+ONE_AT_A_TIME = threading.RLock()
+"""While transformers builds or reads a model it replaces functions of its own and of torch, such as those that draw
+weights. Two threads at once would put back what they found, which may be the other's: no model would be whole any
+more."""
 INDEX = "model.safetensors.index.json"
 NOT_WHOLE = "is not a whole safetensors file"
 SPARE = 50_000_000
@@ -91,7 +95,7 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
 def _numbers(config: Any, kind: Any) -> int | None:
     """How many numbers a configuration's model would have; None where it cannot be built without its weights."""
     try:
-        with torch.device("meta"), no_init_weights():
+        with ONE_AT_A_TIME, torch.device("meta"):
             model = kind.from_config(config)
     except Exception:  # some classes cannot be built without memory; reading the weights says what is wrong
         return None

@@ -1,7 +1,6 @@
 """Models through transformers' `from_pretrained`, every tensor of their files accounted for."""
 
 import re
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,9 @@ import torch
 from transformers import PreTrainedModel
 
 from workbench.doors import reading
-from workbench.subjects.claims import MEND, Held, check_claims, held_in, shapes_in
+from workbench.subjects.claims import MEND, ONE_AT_A_TIME, Held, check_claims, held_in, shapes_in
 from workbench.subjects.kinds import kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
-
-_ONE_AT_A_TIME = threading.Lock()
-"""While transformers reads a model it replaces functions of its own and of torch, such as the one that ties weights.
-Two threads at once would put back what they found, which may be the other's: no model would be whole any more."""
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 """What torch puts into names when it compiles, shards or checkpoints a module; no model has parts of these names."""
@@ -78,7 +73,7 @@ def read_model(
 def _from_pretrained(
     reader: Any, where: str | Path, name: str, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, LoadingReport]:
-    with _ONE_AT_A_TIME, reading(name, MEND):
+    with ONE_AT_A_TIME, reading(name, MEND):
         model, info = reader.from_pretrained(
             where,
             dtype=torch.float32,

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.initialization import no_init_weights
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 """Width of the square matrices whose product gives the matrix rate."""
@@ -24,7 +23,7 @@ def n_planned(shape: dict[str, Any], d_vocab: int) -> int:
     from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
     n_layers = int(shape.get("n_layers", WorkbenchGPTConfig.n_layers))
-    with torch.device("meta"), no_init_weights():
+    with torch.device("meta"):
         of_one, of_two = (
             n_parameters(WorkbenchGPTForCausalLM(WorkbenchGPTConfig(**{**shape, "n_layers": n}, d_vocab=d_vocab)))
             for n in (1, 2)
