@@ -22,7 +22,7 @@ from workbench.store.followers import Silent
 
 FREE = """
 task: free
-custom_dataset: !function workbench.benchmarks.sources.load
+custom_dataset: !function workbench.benchmarks.documents.sources.load
 dataset_kwargs: {source: agreement}
 test_split: test
 output_type: generate_until

@@ -121,8 +121,8 @@ def test_doctor_finds_this_machine_ready(home):
 
 def test_the_patching_bench_reports_ratio_and_exactness(home, smollm):
     pytest.importorskip("transformer_lens")
-    from workbench.speed import run
+    from workbench.speed.timing import in_turn
 
-    rows = run.in_turn(lambda: sum(range(1000)), lambda: sum(range(100_000)))[2]
+    rows = in_turn(lambda: sum(range(1000)), lambda: sum(range(100_000)))[2]
     assert rows["n"] == 3 and rows["ratio"] > 1
     assert run("bench", "--help", home=home).returncode == 0

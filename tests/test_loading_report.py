@@ -308,3 +308,10 @@ def test_threads_that_load_and_plan_at_once_leave_torch_as_it_was():
         list(pool.map(work, range(8)))
     assert {name: getattr(torch.nn.init, name) for name in drawing} == drawing
     assert all(parameter.isfinite().all() for parameter in tiny_gpt().parameters())
+
+
+def test_infinite_limits_of_clipping_are_no_damage():
+    check_finite([("layers.0.input_min", torch.tensor(-torch.inf)), ("layers.0.w", torch.ones(2))], "m")
+    for name, value in (("layers.0.input_min", torch.nan), ("layers.0.w", torch.inf)):
+        with pytest.raises(WorkbenchError, match=name):
+            check_finite([(name, torch.tensor(value))], "m")

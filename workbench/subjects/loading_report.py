@@ -100,6 +100,10 @@ def is_needed(name: str) -> bool:
     return not any(re.search(pattern, name) for pattern in HARMLESS)
 
 
+LIMITS = (".input_min", ".input_max", ".output_min", ".output_max")
+"""Buffers of Gemma 4 that say where a layer clips; where it does not, they are infinite."""
+
+
 def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
     """Raise `WorkbenchError` where a tensor holds NaN or infinity, naming the first few and their number.
 
@@ -107,7 +111,11 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
         tensors: Name and tensor.
         name: The file or folder, as its user named it.
     """
-    broken = [tensor_name for tensor_name, tensor in tensors if not _is_finite(tensor)]
+    broken = [
+        tensor_name
+        for tensor_name, tensor in tensors
+        if not _is_finite(tensor) and not (tensor_name.endswith(LIMITS) and not tensor.isnan().any())
+    ]
     if broken:
         raise WorkbenchError(
             f"{name} cannot be used: {_count(broken)} with NaN or infinite values ({_names(broken)}); save the model "

@@ -33,8 +33,8 @@ BASELINES = {
 
 NODES = 8
 """Gradients of one stretch (Gauss-Legendre)."""
-NARROWEST = 1e-5
-"""Shares of the way; shorter stretches are below what float32 tells apart."""
+NARROWEST = 1e-6
+"""Of its end's distance from the baseline; a shorter stretch is below what float32 tells apart."""
 FINE = 5e-4
 """Error in the output's unit at which to stop."""
 MOST = 2048
@@ -218,7 +218,7 @@ def integrate(
     while -sum(s[0] for s in heap) > FINE and taken < most:
         worst = heapq.heappop(heap)
         _, low, high, _, before, _ = worst
-        if high - low < NARROWEST:
+        if high - low < NARROWEST * high:
             narrow.append(worst)
             continue
         left = stretch(low, (low + high) / 2, before)
