@@ -1,6 +1,8 @@
 """Who may import whom: the layers of the house, held over the syntax tree."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,12 @@ def test_streamlit_is_imported_only_by_the_ui_and_the_pages():
 def test_store_and_figures_know_no_model(folder):
     for path in (ROOT / folder).rglob("*.py"):
         assert not imports(path) & {"/torch", "/transformers", "/transformer_lens"}, path
+
+
+@pytest.mark.parametrize("module", ["workbench", "workbench.store", "workbench.training", "workbench.cli.app"])
+def test_what_only_lists_or_starts_work_does_not_wait_for_torch(module):
+    lines = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
 
 
 def test_nothing_imports_the_command_line_or_the_pages():

@@ -68,7 +68,7 @@ _HOMES = {
     "suites": "workbench.benchmarks",
     "task_needs": "workbench.benchmarks.needs",
     "train": "workbench.training",
-    "train_encodings": "workbench.training",
+    "train_encodings": "workbench.training.study",
     "transplant": "workbench.comparison",
     "tuned_lens": "workbench.interp",
     "write_scores": "workbench.benchmarks.results.files",

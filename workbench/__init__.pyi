@@ -57,7 +57,7 @@ from workbench.subjects.intervention import read_intervention as read_interventi
 from workbench.training import Recipe as Recipe
 from workbench.training import resume as resume
 from workbench.training import train as train
-from workbench.training import train_encodings as train_encodings
+from workbench.training.study import train_encodings as train_encodings
 
 __all__ = [
     "DIRECTIONS",

@@ -139,10 +139,7 @@ def read_json(path: Path, mend: str, fault: str = "cannot be read", *, largest: 
         WorkbenchError: it is missing, larger, or no JSON.
     """
     with reading(path, mend, fault):
-        size = path.stat().st_size
-        if size > largest:
-            raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(_bounded_text(path, mend, largest))
 
 
 def read_toml(
@@ -150,10 +147,7 @@ def read_toml(
 ) -> dict[str, Any]:
     """What a TOML file holds. Raises `WorkbenchError` as `read_json` does."""
     with reading(path, mend, fault):
-        size = path.stat().st_size
-        if size > largest:
-            raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_bounded_text(path, mend, largest))
 
 
 def read_object(path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON) -> dict[str, Any]:
@@ -163,3 +157,11 @@ def read_object(path: Path, mend: str, fault: str = "cannot be read", *, largest
         if not isinstance(values, dict):
             raise TypeError(f"it holds a {type(values).__name__} where an object of names and values belongs")
     return values
+
+
+def _bounded_text(path: Path, mend: str, largest: int) -> str:
+    """The text of a file of at most `largest` bytes. Raises `WorkbenchError` for a larger one."""
+    size = path.stat().st_size
+    if size > largest:
+        raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")
+    return path.read_text(encoding="utf-8")

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from workbench.cli import causal as causal
 from workbench.cli import serving
 from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show, write_out
 from workbench.errors import WorkbenchError

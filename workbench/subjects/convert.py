@@ -37,8 +37,8 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
     embeddings; raises `WorkbenchError` naming what stands in the way.
     """
     c = model.config
-    _require(
-        "GPT-2",
+    require(
+        "This model cannot be written as GPT-2 exactly",
         {
             "positions = learned": c.positions == "learned",
             "norm = layernorm": c.norm == "layernorm",
@@ -87,8 +87,8 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
     Needs rotary, rmsnorm, swiglu and no QK-norm; raises `WorkbenchError` naming what stands in the way.
     """
     c = model.config
-    _require(
-        "Llama",
+    require(
+        "This model cannot be written as Llama exactly",
         {
             "positions = rotary": c.positions == "rotary",
             "norm = rmsnorm": c.norm == "rmsnorm",
@@ -201,7 +201,8 @@ def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2
     return twin.eval()
 
 
-def _require(what: str, conditions: dict[str, bool]) -> None:
-    missing = [name for name, holds in conditions.items() if not holds]
-    if missing:
-        raise WorkbenchError(f"This model cannot be written as {what} exactly; it would need {', '.join(missing)}.")
+def require(cannot: str, settings: dict[str, bool]) -> None:
+    """Raise `WorkbenchError` with what cannot be done, and with each setting that would have to hold for it."""
+    lacking = [setting for setting, holds in settings.items() if not holds]
+    if lacking:
+        raise WorkbenchError(f"{cannot}; it would need {', '.join(lacking)}.")

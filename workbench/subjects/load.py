@@ -233,9 +233,10 @@ def _from_folder(
     weights = sorted(folder.glob("*.safetensors"))
     if adapter.is_adapter(folder):
         return _from_adapter(folder, name, device, facts)
-    if not (folder / "config.json").is_file() and (single := state_dict.file_in(folder)) is not None:
-        return _from_state_dict(single, device)
     if not (folder / "config.json").is_file():
+        single = state_dict.file_in(folder)
+        if single is not None:
+            return _from_state_dict(single, device)
         raise WorkbenchError(f"The folder {folder} has no config.json; give the folder of a Hugging Face model.")
     if not weights:
         raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from workbench.errors import WorkbenchError
+from workbench.subjects.convert import require
 from workbench.subjects.own_names import OwnNames, own_names
 
 
@@ -17,7 +17,7 @@ def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, 
         WorkbenchError: When nanoGPT's model does not compute this one, naming the settings.
     """
     own = own_names(model, "nanogpt")
-    _require(own)
+    _check(own)
     c = own.config
     has_bias = any(name.endswith(".bias") and bool(tensor.any()) for name, tensor in own.weights.items())
     state = {
@@ -45,9 +45,9 @@ def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, 
     return {name: tensor.contiguous().clone() for name, tensor in state.items()}, arguments
 
 
-def _require(own: OwnNames) -> None:
+def _check(own: OwnNames) -> None:
     c = own.config
-    wanted = {
+    settings = {
         "positions = learned": c.positions == "learned",
         "norm = layernorm": c.norm == "layernorm",
         "mlp = gelu_exact (its GELU is not the tanh form)": c.mlp == "gelu_exact",
@@ -59,8 +59,7 @@ def _require(own: OwnNames) -> None:
         "unembed_bias = false": "lm_head.bias" not in own.weights,
         "tied embeddings": torch.equal(own.weights["lm_head.weight"], own.weights["model.tok.weight"]),
     }
-    if lacking := [setting for setting, holds in wanted.items() if not holds]:
-        raise WorkbenchError(f"nanoGPT's model does not compute this one; it would need {', '.join(lacking)}.")
+    require("nanoGPT's model does not compute this one", settings)
 
 
 def _block(own: OwnNames, at: str, kind: str) -> dict[str, Tensor]:

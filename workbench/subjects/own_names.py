@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 
 from workbench.errors import WorkbenchError
-from workbench.subjects.convert import LLAMA_NAMES
+from workbench.subjects.convert import LLAMA_NAMES, require
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
 GELU = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "relu": "relu"}
@@ -49,15 +49,10 @@ def own_names(model: PreTrainedModel, form: str) -> OwnNames:
     )
 
 
-def _require(name: str, settings: dict[str, bool]) -> None:
-    if missing := [setting for setting, holds in settings.items() if not holds]:
-        raise WorkbenchError(f"This {name} cannot be written by other names: it would need {', '.join(missing)}.")
-
-
 def _gpt2(model: GPT2LMHeadModel) -> OwnNames:
     c: Any = model.config
-    _require(
-        "GPT-2",
+    require(
+        "This GPT-2 cannot be written by other names",
         {
             f"activation_function in {', '.join(GELU)}": c.activation_function in GELU,
             "scale_attn_weights = true": c.scale_attn_weights,
@@ -104,8 +99,8 @@ def _gpt2(model: GPT2LMHeadModel) -> OwnNames:
 def _llama(model: LlamaForCausalLM) -> OwnNames:
     c: Any = model.config
     rope = dict(c.rope_parameters or {})
-    _require(
-        "Llama",
+    require(
+        "This Llama cannot be written by other names",
         {
             "the default rotary encoding": rope.get("rope_type", "default") == "default",
             "hidden_act = silu": c.hidden_act == "silu",

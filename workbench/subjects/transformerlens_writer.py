@@ -94,7 +94,7 @@ def _attention(own: OwnNames, at: str) -> dict[str, Tensor]:
     block = {}
     for part in "QKV":
         n_heads = c.n_heads if part == "Q" else c.n_kv_heads
-        low = "_" if n_heads != c.n_heads or (part != "Q" and c.n_kv_heads != c.n_heads) else ""
+        low = "_" if n_heads != c.n_heads else ""
         matrix = own.weights[f"{at}{part.lower()}.weight"].unflatten(0, (n_heads, c.d_head))
         bias = own.get(f"{at}{part.lower()}.bias", n_heads * c.d_head)
         block[f"attn.{low}W_{part}"] = matrix.transpose(1, 2)

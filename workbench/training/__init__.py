@@ -13,7 +13,6 @@ from workbench.training.start import (
     train,
     work_of,
 )
-from workbench.training.study import train_encodings
 
 __all__ = [
     "TRAINING",
@@ -26,6 +25,5 @@ __all__ = [
     "runner",
     "start",
     "train",
-    "train_encodings",
     "work_of",
 ]

@@ -1,14 +1,17 @@
 """Starting, resuming and carrying out training runs."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from workbench.modes import own_modes
 from workbench.public import public
-from workbench.store import Run, Store, Tracker
 from workbench.training.changes import Changes, changed, with_changes
 from workbench.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workbench.store import Run, Store, Tracker
 
 TRAINING = ("train", "finetune", "study")
 """The kinds of runs that `resume` goes on with."""

@@ -21,6 +21,7 @@ from workbench.subjects.card import hash_files, write_card
 from workbench.subjects.positions import ENCODINGS
 from workbench.subjects.save import save
 from workbench.training.changes import Changes, changed, with_changes
+from workbench.training.checks import check
 from workbench.training.recipe import Recipe
 from workbench.training.start import carry_out, start
 
@@ -97,16 +98,11 @@ def shelve(study: Run, folder: Path) -> None:
 @public()
 @with_changes
 @own_modes
-def train_encodings(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
+def train_encodings(recipe: str | Path | Recipe, **changes: Unpack[Changes]) -> Run:
     """Train a recipe once with each position encoding; `result["runs"]` of the run names the five.
 
     `recipe` and `changes` are those of `train`.
     """
-    from workbench.store import Store
-    from workbench.training.checks import check
-
-    pass
-
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     found, store = check(changed(found, **changes)), Store()
     with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
