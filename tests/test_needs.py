@@ -1,9 +1,13 @@
 """The heads that a benchmark task needs: one at a time, by layers first in a deep model, and greedily."""
 
+import json
+
 import pytest
+from typer.testing import CliRunner
 
 from workbench.benchmarks import evaluate, needs
 from workbench.benchmarks.needs import task_needs
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 from workbench.interp import ablation
 from workbench.subjects import load
@@ -38,3 +42,13 @@ def test_a_deep_model_is_looked_at_by_layers_first(monkeypatch):
 def test_a_task_without_choices_is_refused_in_one_sentence():
     with pytest.raises(WorkbenchError, match="no multiple-choice task"):
         task_needs(load("shelf-base"), "passage", limit=2)
+
+
+def test_the_command_prints_what_the_api_gives():
+    arguments = ["shelf-base", "repeat", "--task", "--heads", "L0H0,L1H1", "-n", "6", "--kind", "zero", "--json"]
+    result = CliRunner().invoke(app, ["needs", *arguments])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    api = task_needs(load("shelf-base"), "repeat", heads=[(0, 0), (1, 1)], limit=12, replacement="zero")
+    assert [row["margin"]["difference"] for row in printed["cuts"]] == [cut.margin.difference for cut in api.cuts]
+    assert printed["n"] == api.n == 6
