@@ -234,3 +234,14 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         assert (compared["base"], compared["tuned"]) == pytest.approx((0.4, 0.8))
     assert math.isnan(none["low"]) and math.isnan(none["high"]) and "too alike" in none["reason"]
     assert 0 < some["low"] < 0.4 < some["high"] and some["p"] < 0.05 and not some["reason"]
+
+
+def test_an_interval_of_a_share_has_no_part_where_no_share_can_be() -> None:
+    """Three items of f1 a little above 0 among many of 0: the corrected t interval alone would go below 0."""
+    scores = [0.0] * 37 + [0.2, 0.3, 0.4]
+    uncut = estimate_mean(scores)
+    one = {"filter": "none", "metrics": ["f1"], "doc": {}, "target": "b", "filtered_resps": ["a"]}
+    logged = [one | {"doc_id": i, "f1": x, "arguments": [("Q", {})]} for i, x in enumerate(scores)]
+    task = SimpleNamespace(aggregation=lambda: {"f1": mean}, higher_is_better=lambda: {"f1": True})
+    rows, _ = rows_and_records("squad", task, logged)
+    assert uncut.low < 0 == rows[0].low and rows[0].high == uncut.high

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -76,14 +77,18 @@ def bar(quiet: bool) -> Iterator[Any]:
 
 
 def show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()) -> None:
-    """Rows as a table with a title, or as JSON."""
+    """Rows as a table with a title, without the columns that say nothing, or as JSON with all of them."""
     if as_json:
         print_json(rows)
         return
     names = columns or tuple(rows[0]) if rows else columns
-    table = Table(title=plain(title), title_justify="left")
+    names = [name for name in names if any(_cell(row.get(name)) for row in rows)]
+    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
+    table = Table(title=plain(title), title_justify="left", **look)
     for name in names:
-        table.add_column(str(name), overflow="fold")
+        numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
+        # A number is never broken over two lines; a column's words may be.
+        table.add_column(str(name).replace("_", " "), overflow="fold", no_wrap=numbers and len(str(name)) < 8)
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
     out.print(table if rows else f"{title}: none")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
 Logged = dict[str, Any]
 COUNTS = entity_f1.__name__
 """The metric, and its aggregation, whose items are counts (found, wrong, missed)."""
+SHARES = ("acc", "acc_norm", "acc_mutual_info", "exact_match", "em", "f1", COUNTS)
+"""Metrics that lie between 0 and 1 whatever the answers are."""
 
 
 def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[TaskScore], list[dict[str, Any]]]:
@@ -32,6 +35,8 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
         items, lost, clusters = _items(logged, metric, key)
         label = metric if len(filters) == 1 else f"{metric} ({key})"
         estimate = _estimate(items, task.aggregation().get(metric), clusters)
+        if metric in SHARES:
+            estimate = _within_0_and_1(estimate)
         rows.append(
             TaskScore(
                 task=name,
@@ -93,6 +98,14 @@ def _estimate(
     if aggregate is None or getattr(aggregate, "__name__", "") == "mean":
         return estimate_mean([float(item) for item in items], clusters)
     return estimate_aggregate(items, aggregate)
+
+
+def _within_0_and_1(estimate: Estimate) -> Estimate:
+    """The interval without the part where no true value can be: what it held before, it still holds."""
+    low, high = estimate.low, estimate.high
+    if math.isnan(low) or (low >= 0 and high <= 1):
+        return estimate
+    return replace(estimate, low=max(low, 0.0), high=min(high, 1.0), method=f"{estimate.method}, cut to 0 and 1")
 
 
 def _chance(task: Any, logged: list[Logged]) -> float | None:
