@@ -105,7 +105,13 @@ def families(
     elif file is not None:
         out.print(f"Wrote {file}")
     else:
-        show([{"family": f.name, "loads": f.loads or "yes", **f.outcome} for f in found], False, title="Families")
+        readings = [(f, {"load": f.loads or "yes", **f.outcome}) for f in found]
+        rows = [
+            {"family": f.name, "reading": what, "outcome": how}
+            for f, all_of in readings
+            for what, how in all_of.items()
+        ]
+        show(rows, False, title="Families")
 
 
 def bench(

@@ -131,6 +131,7 @@ def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, na
     """
     clone = shared_clone(model)
     clone.set_attn_implementation("eager")
+    _put_back_rotary_tables(clone)
     # TransformerLens pads and prepends on its own copy; the Subject's tokenizer stays as it came.
     try:
         view = build_bridge_from_module(
@@ -150,6 +151,17 @@ def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, na
     if not difference <= limit:
         raise ValueError(f"its view computes other logits than the model does (off by {difference:.2g} of the largest)")
     return view
+
+
+def _put_back_rotary_tables(clone: PreTrainedModel) -> None:
+    """Give CodeGen's attention what TransformerLens reads there, and what newer transformers keep elsewhere."""
+    rotary = getattr(clone.base_model, "rotary_emb", None)
+    if clone.config.model_type != "codegen" or rotary is None:
+        return
+    for module in clone.modules():
+        if hasattr(module, "qkv_proj") and not hasattr(module, "embed_positions"):
+            module.embed_positions = rotary.embed_positions  # [position, rotary_dim]: sines, then cosines
+            module.scale_attn = torch.tensor(1 / module.scaling)
 
 
 @torch.no_grad()
