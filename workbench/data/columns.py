@@ -56,7 +56,7 @@ def column_for(part: str, columns: Sequence[str], named: Mapping[str, str]) -> s
     """The column that plays a part: the user's, else the first usual name; None without one.
 
     Args:
-        part: A key of `USUAL`.
+        part: A key of `USUAL`, or a part of a conversation, which has no usual column.
         columns: Of the table.
         named: The user's columns, by part.
 
@@ -69,7 +69,7 @@ def column_for(part: str, columns: Sequence[str], named: Mapping[str, str]) -> s
             return asked
         raise WorkbenchError(f"There is no column {asked!r} for {part}; the columns are {', '.join(columns)}.")
     lowered = {column.strip().lower(): column for column in reversed(columns)}
-    return next((lowered[name] for name in USUAL[part] if name in lowered), None)
+    return next((lowered[name] for name in USUAL.get(part, ()) if name in lowered), None)
 
 
 def resolve(
