@@ -40,8 +40,8 @@ def rotary_cos_sin(
 
 def rotate(
     x: Float[Tensor, "batch head pos d_head"],
-    cos: Float[Tensor, "batch pos d_head"],
-    sin: Float[Tensor, "batch pos d_head"],
+    cos: Float[Tensor, "#batch pos d_head"],
+    sin: Float[Tensor, "#batch pos d_head"],
 ) -> Float[Tensor, "batch head pos d_head"]:
     """Turn dimension pairs `(i, i + d_head/2)` of `x` by the position's angle; lengths are kept."""
     first, second = x.chunk(2, dim=-1)

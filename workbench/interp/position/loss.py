@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
@@ -32,7 +32,7 @@ class PositionLoss(Record):
     positions: str
     n_ctx: int
     width: int
-    start: Float[np.ndarray, " bin"]
+    start: Int[np.ndarray, " bin"]
     mean: Float[np.ndarray, " bin"]
     low: Float[np.ndarray, " bin"]
     high: Float[np.ndarray, " bin"]
