@@ -96,6 +96,6 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, home, kind, end):
             [sys.executable, "-c", MEASURE, str(path), kind], capture_output=True, text=True, check=True
         )
         used.append(float(run.stdout.split()[-1]))
-    # Megabytes over the tokenizer; 40 MB more text may cost no more than that, where it once cost 380 bytes a character.
+    # Megabytes over the tokenizer; 40 MB more text may cost no more than that (a character once cost 380 bytes).
     assert used[0] < 900
     assert used[1] < used[0] + 40

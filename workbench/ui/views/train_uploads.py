@@ -20,7 +20,8 @@ from workbench.ui.parts.words import escaped
 NONE = "(none)"
 SHOWN = 5
 """Rows, examples or documents shown."""
-CHAT_COLUMNS = ("messages", "prompt", "response")
+HELD_OUT = 0.2
+"""The share of an uploaded set that is held out at least: it has no test split of its own, and often few rows."""
 
 
 def with_own_data(name: str, recipe: Recipe) -> Recipe:
@@ -32,7 +33,8 @@ def with_own_data(name: str, recipe: Recipe) -> Recipe:
         corpus = replace(recipe.corpus, sources=[own["data"]], column=own.get("text", ""))
         return replace(recipe, corpus=corpus)
     kept = {word: value for word, value in recipe.task.items() if word not in ("data", "test", "labels")}
-    return replace(recipe, task={**kept, **own})
+    corpus = replace(recipe.corpus, validation=max(recipe.corpus.validation, HELD_OUT))
+    return replace(recipe, task={**kept, **own}, corpus=corpus)
 
 
 def own_data(name: str, recipe: Recipe) -> None:
