@@ -6,7 +6,7 @@ PORT ?= 8501
 WORKERS ?= 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup app test test-all check format wheel clean
+.PHONY: setup app quick test test-all check format docs pictures wheel clean
 
 setup: $(VENV)/.done
 
@@ -24,6 +24,15 @@ $(VENV)/.done: pyproject.toml
 
 app: setup
 	$(BIN)/workbench app --port $(PORT)
+
+# The loop of a contributor: under a minute on two cores. Types are checked in what differs from main.
+quick: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@files=$$( (git diff --name-only --diff-filter=d $$(git merge-base HEAD main 2>/dev/null || echo HEAD) -- workbench; \
+	  git ls-files --others --exclude-standard -- workbench) | grep '\.py$$'); \
+	if [ -n "$$files" ]; then echo "$(BIN)/pyright" $$files; $(BIN)/pyright $$files; fi
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m quick -n $(WORKERS) $$(grep -rl --include='test_*.py' 'mark\.quick' tests)
 
 test: setup
 	$(BIN)/ruff format --check .

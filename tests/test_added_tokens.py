@@ -17,6 +17,8 @@ from workbench.subjects.card import make_card
 from workbench.subjects.intervention import apply
 from workbench.subjects.tokenizer import train_tokenizer
 
+pytestmark = pytest.mark.quick
+
 NEW = ["<|user|>", "<|end|>"]
 
 

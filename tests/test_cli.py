@@ -26,6 +26,7 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.quick
 def test_every_command_has_help_and_stands_in_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for command in app.registered_commands:

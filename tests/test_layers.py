@@ -7,6 +7,8 @@ import pytest
 
 import workbench
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(workbench.__file__).parent
 PAGES = ROOT.parent / "pages"
 ALLOWED = {

@@ -6,6 +6,8 @@ from workbench import paths
 from workbench.data.uploads import keep, look_at, safe_name
 from workbench.errors import WorkbenchError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("name", ["../../etc/passwd.csv", "/abs/x.csv", "C:\\dir\\x.csv", ".hidden.csv", "a b?.csv"])
 def test_no_name_leaves_the_uploads_folder(home, name):
