@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml
 	  $(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "torch==2.13.0+cpu" 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet "torch==2.13.0"; \
 	fi
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
 app: setup
@@ -53,8 +53,15 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# The docs' pictures, taken anew from the real pages; look at them before you commit them.
+pictures: setup
+	WORKBENCH_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
+
 wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info
+	rm -rf $(VENV) dist build site *.egg-info
