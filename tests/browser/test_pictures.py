@@ -6,13 +6,13 @@ something else may not.
 
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
@@ -60,16 +60,16 @@ def coarse(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SHOTS)
-def test_a_picture_shows_what_its_page_shows(
-    name: str, page: Page, open_page: Callable[..., Page], settle: Callable[[], None]
-) -> None:
+def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str) -> None:
     path, query, height, key = SHOTS[name]
     page.set_viewport_size({"width": WIDTH, "height": height})
-    open_page(path, **query)
+    page.goto(f"{app_url}/{path}?{urlencode(query)}")
+    page.locator("h1").first.wait_for()
     if key != "":
         figures = page.locator(".js-plotly-plot .main-svg" if key is None else f".st-key-{key} .main-svg")
         figures.first.wait_for(timeout=PATIENCE)
-    settle()
+    done = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    expect(done).to_have_count(1, timeout=PATIENCE)
     page.mouse.move(0, 0)
     page.wait_for_timeout(1000)  # figures grow into their places
     left = 0 if name == "home" else SIDEBAR
