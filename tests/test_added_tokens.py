@@ -17,8 +17,6 @@ from workbench.subjects.card import make_card
 from workbench.subjects.intervention import apply
 from workbench.subjects.tokenizer import train_tokenizer
 
-pytestmark = pytest.mark.quick
-
 NEW = ["<|user|>", "<|end|>"]
 
 

@@ -7,10 +7,7 @@ import tomllib
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-import pytest
 from packaging.requirements import Requirement
-
-pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

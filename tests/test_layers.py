@@ -1,6 +1,7 @@
 """Who may import whom: the layers of the house, held over the syntax tree."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,8 @@ COMMON = {
 }
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The first part below `workbench` of everything a file imports, and the top of everything else."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -79,7 +81,7 @@ def imports(path: Path) -> set[str]:
         for name in names:
             parts = name.split(".")
             found.add(parts[1] if parts[0] == "workbench" and len(parts) > 1 else f"/{parts[0]}")
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
