@@ -6,7 +6,7 @@ PORT ?= 8501
 WORKERS ?= 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup app test test-all check format wheel clean
+.PHONY: setup app quick test test-all check format docs pictures wheel clean
 
 setup: $(VENV)/.done
 
@@ -19,11 +19,20 @@ $(VENV)/.done: pyproject.toml
 	  $(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "torch==2.13.0+cpu" 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet "torch==2.13.0"; \
 	fi
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs]"
 	touch $@
 
 app: setup
 	$(BIN)/workbench app --port $(PORT)
+
+# The loop of a contributor: under a minute on two cores. Types are checked in what differs from main.
+quick: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@files=$$( (git diff --name-only --diff-filter=d $$(git merge-base HEAD main 2>/dev/null || echo HEAD) -- workbench; \
+	  git ls-files --others --exclude-standard -- workbench) | grep '\.py$$'); \
+	if [ -n "$$files" ]; then echo "$(BIN)/pyright" $$files; $(BIN)/pyright $$files; fi
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m quick -n $(WORKERS) $$(grep -rl --include='test_*.py' 'mark\.quick' tests)
 
 test: setup
 	$(BIN)/ruff format --check .
@@ -44,8 +53,15 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# The docs' pictures, taken anew from the real pages; look at them before you commit them.
+pictures: setup
+	WORKBENCH_PICTURES=1 $(BIN)/pytest tests/browser/test_pictures.py
+
 wheel: setup
 	$(BIN)/python -m build --wheel
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info
+	rm -rf $(VENV) dist build site *.egg-info

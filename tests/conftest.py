@@ -1,6 +1,7 @@
 """Tiny real models for all tests; nothing is downloaded, and every test has a home folder of its own session."""
 
 import os
+import time
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,11 +10,33 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 for variable, name in (("WORKBENCH_DATA", "data"), ("WORKBENCH_MODELS", "models")):
     if variable not in os.environ and (SHARED / name).is_dir():
         os.environ[variable] = str(SHARED / name)
+
+
+QUICK = 60
+"""Seconds that `make quick` may take."""
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    """Where the quick tests are no longer quick, say which ones are to blame."""
+    took = time.monotonic() - STARTED
+    if config.option.markexpr == "quick" and took > QUICK:
+        reports = [report for reports in terminalreporter.stats.values() for report in reports]
+        calls = [report for report in reports if getattr(report, "when", "") == "call"]
+        slowest = sorted(calls, key=lambda report: -report.duration)[:5]
+        names = ", ".join(f"{report.nodeid} ({report.duration:.1f} s)" for report in slowest)
+        terminalreporter.write_line(f"{took:.0f} s are not quick (more than {QUICK}); the slowest: {names}", red=True)
+
+
+def pytest_runtest_setup(item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,6 +8,8 @@ from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.interp.anatomy.decoder import anatomy
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_step_worked_out_by_its_formula_is_the_models(family):

@@ -28,6 +28,7 @@ from workbench.errors import WorkbenchError
 from workbench.statistics import estimate_mean, paired_difference
 
 
+@pytest.mark.quick
 def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
     once = [0.1, 0.4, 0.9, 0.3, 0.7, 0.5]
     alone, copied = estimate_mean(once), estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4))
@@ -37,6 +38,7 @@ def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
     assert math.isnan(estimate_mean([1.0, 0.0], ["a", "a"]).stderr)
 
 
+@pytest.mark.quick
 def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
     base, tuned = [0.0] * 8, [1.0] * 8
     assert paired_difference(base, tuned).p < 0.01
@@ -53,6 +55,7 @@ def choice(number: int, values: list[float], target: int) -> dict:
     return {**found, "loglikelihoods": json.dumps(values), "correct": right, "score": right}
 
 
+@pytest.mark.quick
 def test_a_model_that_is_right_as_often_as_it_says_is_calibrated() -> None:
     sure = [math.log(0.75), math.log(0.25)]
     calibrated = sample_frame([choice(i, sure, int(i % 4 == 3)) for i in range(40)])

@@ -26,13 +26,14 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_every_command_has_help_and_stands_in_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.quick
+def test_every_command_has_help_and_stands_in_the_docs():
+    page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     for command in app.registered_commands:
         name = command.name or command.callback.__name__
         result = CliRunner().invoke(app, [name, "--help"])
         assert result.exit_code == 0 and (command.callback.__doc__ or "").split(":")[0][:20] in result.output
-        assert f"workbench {name}" in readme, name
+        assert f"workbench {name}" in page, name
 
 
 def test_patch_prints_one_json_document(home):

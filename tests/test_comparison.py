@@ -91,6 +91,7 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][2] > 0  # nothing before layer 1
 
 
+@pytest.mark.quick
 def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
     other = with_one_head_changed()
     found = text_shift(tiny, other, TEXTS[:1])
@@ -116,6 +117,7 @@ def test_greedy_writing_parts_where_the_likeliest_tokens_first_differ(tiny):
     assert 0 < found.p_base <= 1 and found.base_text.split() == [str(i) for i in written[0]]
 
 
+@pytest.mark.quick
 def test_cka_sees_neither_rotation_nor_scale_and_little_in_noise():
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(200, 8, generator=rng, dtype=torch.float64)
@@ -139,6 +141,7 @@ def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(ti
     assert first["high"] == pytest.approx(-(12 - Z2) / (12 + Z2))  # Tango's end where all 12 texts are lost
 
 
+@pytest.mark.quick
 def test_the_effective_rank_of_an_update_is_the_number_of_its_equal_directions():
     basis = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1))).Q.double()
     update = 0.01 * basis[:, :3] @ basis[:3]

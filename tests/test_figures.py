@@ -9,6 +9,8 @@ from PIL import Image
 
 from workbench.figures import attention, change, export, heads, models, patching, positions, style, transplants
 
+pytestmark = pytest.mark.quick
+
 
 def pattern(n_layers: int, n_heads: int, n_pos: int) -> np.ndarray:
     """Uniform causal attention: row q is 1 / (q + 1)."""

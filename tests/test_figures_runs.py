@@ -6,6 +6,8 @@ import pytest
 
 from workbench.figures import change, runs, scores
 
+pytestmark = pytest.mark.quick
+
 
 def logged(n: int = 10, *, start: float = 100.0) -> pd.DataFrame:
     """A loss at every step, a validation loss at every fifth; two seconds a step."""

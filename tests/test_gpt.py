@@ -11,6 +11,8 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import positions
 from workbench.subjects.convert import to_gpt2, to_llama
 
+pytestmark = pytest.mark.quick
+
 IDS = torch.randint(0, 100, (2, 20), generator=torch.Generator().manual_seed(1))
 ENCODINGS = positions.ENCODINGS
 

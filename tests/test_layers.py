@@ -3,11 +3,14 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 import workbench
+
+pytestmark = pytest.mark.quick
 
 ROOT = Path(workbench.__file__).parent
 PAGES = ROOT.parent / "pages"
@@ -67,7 +70,8 @@ COMMON = {
 }
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The first part below `workbench` of everything a file imports, and the top of everything else."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -79,7 +83,7 @@ def imports(path: Path) -> set[str]:
         for name in names:
             parts = name.split(".")
             found.add(parts[1] if parts[0] == "workbench" and len(parts) > 1 else f"/{parts[0]}")
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("folder", ALLOWED)

@@ -13,6 +13,8 @@ from workbench.interp.lenses.texts import corpus_of
 from workbench.interp.lenses.tuned import lens_file, sampled_tokens, stored_lens, tuned_lens
 from workbench.interp.patching.direct import direct
 
+pytestmark = pytest.mark.quick
+
 PROMPT = "5 9 31 44 7 62 18 77 23"
 
 

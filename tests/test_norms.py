@@ -18,6 +18,8 @@ from workbench.interp.patching.direct import direct
 from workbench.interp.prompts.pairs import pair
 from workbench.interp.weights import embedding, layer_weights
 
+pytestmark = pytest.mark.quick
+
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 
 

@@ -47,6 +47,7 @@ def test_packed_equals_hooked_for_every_site(family):
         assert (ours.clean, ours.corrupted) == pytest.approx((theirs.clean, theirs.corrupted), abs=tolerance)
 
 
+@pytest.mark.quick
 def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     subject = subject_of(tiny_gpt(n_layers=4).double())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
@@ -64,6 +65,7 @@ def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     assert float(ours[2, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
 
 
+@pytest.mark.quick
 def test_attention_and_mlp_replaced_at_once_are_two_hooks_at_once(tiny):
     subject = subject_of(tiny_gpt(n_layers=3).double())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
@@ -124,6 +126,7 @@ def test_every_metric_is_read_off_the_same_runs(tiny, metric):
     assert found.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
 
 
+@pytest.mark.quick
 def test_chunks_under_a_small_budget_change_nothing():
     subject = subject_of(tiny_gpt(n_layers=3).double())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
@@ -134,6 +137,7 @@ def test_chunks_under_a_small_budget_change_nothing():
     torch.testing.assert_close(small, whole, atol=1e-12, rtol=0)
 
 
+@pytest.mark.quick
 def test_patching_where_the_prompts_still_agree_is_exactly_the_target_run(tiny):
     result = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", audit=3)
     assert result.first_difference == 3
@@ -143,18 +147,21 @@ def test_patching_where_the_prompts_still_agree_is_exactly_the_target_run(tiny):
     assert result.checks["plain_model"] < 1e-5 and result.checks["hooked_cells"] < 1e-5
 
 
+@pytest.mark.quick
 def test_patching_the_last_residual_at_the_answer_restores_everything(tiny):
     result = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert result.effect[-1][-1] == pytest.approx(1, abs=1e-5)
     assert result.effect[-1][:-1] == [0.0] * 8  # nothing moves between positions after the last block
 
 
+@pytest.mark.quick
 def test_denoising_and_noising_are_each_others_mirror_when_the_prompts_are_swapped(tiny):
     one = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", direction="noising")
     other = patch(tiny, CORRUPTED, CLEAN, answer="7", wrong="8", direction="denoising")
     torch.testing.assert_close(torch.tensor(one.metric), torch.tensor(other.metric), atol=1e-5, rtol=0)
 
 
+@pytest.mark.quick
 def test_a_packed_map_leaves_the_subject_as_it_was(tiny):
     ids = tiny.encode(CLEAN)
     before = tiny.model(ids).logits
@@ -224,6 +231,7 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
     assert max(result.checks.values()) < 1e-3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("site", SITES)
 def test_every_map_carries_all_its_checks_and_all_hold(site):
     subject = subject_of(tiny_gpt())

@@ -18,6 +18,8 @@ from workbench.training.recipe_tables import Shape
 from workbench.training.tasks import KINDS
 from workbench.training.tasks.task import COMMON
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).resolve().parent.parent
 GOOD = {
     "title": "x",

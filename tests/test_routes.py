@@ -12,6 +12,8 @@ from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import Attention, attention
 from workbench.interp.patterns.routes import flow, gradient_attention, rollout
 
+pytestmark = pytest.mark.quick
+
 
 def two_layers() -> Attention:
     """Position 2 reads position 1 in the upper layer; position 1 reads position 0 in the lower one."""

@@ -21,6 +21,8 @@ from workbench.statistics import (
     wilson,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
     """By summing over all eleven outcomes: a share is in where those as acceptable as 8 or less have 5 % or more."""

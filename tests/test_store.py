@@ -13,6 +13,8 @@ import pytest
 from workbench.errors import WorkbenchError
 from workbench.store import Stopped, Store
 
+pytestmark = pytest.mark.quick
+
 COUNT = 400
 
 

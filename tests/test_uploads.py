@@ -12,6 +12,8 @@ from workbench.data.uploads import keep, look_at, safe_name
 from workbench.errors import WorkbenchError
 from workbench.training.tasks import KINDS, make
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("name", ["../../etc/passwd.csv", "/abs/x.csv", "C:\\dir\\x.csv", ".hidden.csv", "a b?.csv"])
 def test_no_name_leaves_the_uploads_folder(home, name):

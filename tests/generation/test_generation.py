@@ -118,6 +118,7 @@ def test_a_gguf_model_writes_as_transformers_does(smollm):
     assert [c.ids for c in write(subject, [Request(p, 16) for p in ids])] == wanted
 
 
+@pytest.mark.quick
 def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     subject = llama()
     batch, found = Batch(subject, most_rows=3), {}
@@ -132,6 +133,7 @@ def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     assert [found[i] for i in range(8)] == [by_transformers(subject, p, n) for p, n in asked]
 
 
+@pytest.mark.quick
 def test_known_beginnings_are_not_read_again_and_change_nothing():
     subject = llama()
     system = prompts(lengths=(24,))[0]
@@ -160,6 +162,7 @@ def test_what_is_kept_stays_within_its_budget():
     assert 0 < len(batch.prefixes) < 5
 
 
+@pytest.mark.quick
 @torch.no_grad()
 def test_scores_are_the_log_probabilities_of_a_plain_pass():
     subject = gpt2()
@@ -190,6 +193,7 @@ def test_what_is_drawn_from_is_what_transformers_draws_from(settings, processor)
         assert torch.allclose(distribution(logits, Sampling(**settings)), wanted, atol=1e-6)
 
 
+@pytest.mark.quick
 def test_penalties_and_bias_change_the_logits_as_documented():
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
     wanted = reference.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[0, 1]]), logits[None])[0]
