@@ -32,6 +32,7 @@ FAMILIES = {
     "gemma3": lambda: t.Gemma3ForCausalLM(
         t.Gemma3TextConfig(**GQA, **SLIDING, query_pre_attn_scalar=8, layer_types=LAYERS)
     ),
+    "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA)),
     **{
         f"workbench-{p}": lambda p=p: tiny_gpt(positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary")
         for p in ("learned", "sinusoidal", "rotary", "alibi", "none")

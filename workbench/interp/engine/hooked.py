@@ -129,7 +129,8 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
 @torch.no_grad()
 def _bridged_runs(subject: Subject, question: Pair, site: str) -> _Runs:
     """Both runs by TransformerLens's hooks."""
-    bridge, name, card = subject.bridge, BRIDGED[site], subject.card
+    bridge, card = subject.bridge, subject.card
+    name = _attending(bridge, site)
 
     def run(ids: Int[Tensor, " pos"]) -> tuple[Tensor, Any]:
         return bridge.run_with_cache(ids[None], names_filter=lambda n: n.endswith(name))
@@ -154,6 +155,20 @@ def _bridged_runs(subject: Subject, question: Pair, site: str) -> _Runs:
             return bridge.run_with_hooks(question.prompts[side][None], fwd_hooks=[hook])
 
     return _Runs((both[0][0], both[1][0]), lambda side, layer: both[side][1][f"blocks.{layer}.{name}"][0], patched)
+
+
+def _attending(bridge: Any, site: str) -> str:
+    """The hook of what attends at a site.
+
+    A norm over all heads at once (OLMo 2) makes every head's query of each head's projection; one head's query alone is
+    first to be had after it, where it is turned by its position too.
+    """
+    name = BRIDGED[site]
+    attention = bridge.blocks[0].attn
+    norm = getattr(attention, f"{site}_norm", None)
+    weight = None if norm is None else getattr(norm, "weight", None)
+    joint = weight is not None and weight.numel() > bridge.cfg.d_head
+    return name.replace("hook_", "hook_rot_") if joint and hasattr(attention, f"hook_rot_{site}") else name
 
 
 def _sizes(activation: Tensor, site: str, n_layers: int) -> dict[str, int]:
