@@ -12,8 +12,7 @@ from workbench.serving.inside import check_one, looked_inside
 from workbench.serving.limits import ApiError, Limits
 from workbench.serving.models import Served
 from workbench.serving.shapes import REASONS, Answer, chat_logprobs, usage
-from workbench.subjects.chat import TURN, render
-from workbench.subjects.spelling import bare, frame
+from workbench.subjects.chat import chat_prompt
 
 MOST = 512
 """New tokens where none are said, or what the context leaves."""
@@ -33,28 +32,21 @@ class Chat:
             raise ApiError(400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs")
         check_stream_options(said)
         tokenizer = served.subject.tokenizer
-        self.plain = not tokenizer.chat_template
         if said.tools and "tools" not in str(tokenizer.chat_template or ""):
             raise ApiError(400, f"The chat template of {said.model} knows no tools.", param="tools")
-        self.prompt = self._prompt()
+        try:
+            read = chat_prompt(tokenizer, [_message(m) for m in said.messages], said.tools)
+        except WorkbenchError as error:
+            raise ApiError(400, str(error), param="messages") from error
+        self.prompt, self.plain, self.stops = read
         room = served.subject.n_ctx - len(self.prompt) + 1
         self.most = said.max_completion_tokens or said.max_tokens or max(1, min(MOST, room))
         self.answer = Answer("chat.completion", "chatcmpl", served.subject, said.model)
 
-    def _prompt(self) -> list[int]:
-        """The conversation's tokens; the plain template gets the special tokens that begin a text."""
-        tokenizer = self.served.subject.tokenizer
-        try:
-            text = render(tokenizer, [_message(m) for m in self.said.messages], True, self.said.tools)
-        except WorkbenchError as error:
-            raise ApiError(400, str(error), param="messages") from error
-        ids = bare(tokenizer, text)
-        return [*frame(tokenizer).before, *ids] if self.plain else ids
-
     def requests(self) -> list[Request]:
         """What the engine is asked: `n` texts."""
         sampling, subject = sampling_of(self.said), self.served.subject
-        stops = [*stops_of(self.said), *([TURN] if self.plain else [])]
+        stops = [*stops_of(self.said), *self.stops]
         top = (self.said.top_logprobs or 0) if self.said.logprobs else None
         ends = end_tokens(subject)
         return [
