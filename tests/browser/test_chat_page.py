@@ -10,25 +10,25 @@ pytestmark = pytest.mark.browser
 
 
 def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(open_page, settle, record_property):
-    page = open_page("chat", mode="Chat", models="shelf-base", temperature="0.0", n="12")
+    page = open_page("chat", mode="Chat", models="shelf-base", n="12")
     expect(page.get_by_text("Nothing has been said yet")).to_be_visible()
     box = page.get_by_test_id("stChatInputTextArea")
-    box.fill("<b>The king</b> said $to$ the")
+    box.fill("The king said to the")
     began = time.perf_counter()
     box.press("Enter")
     page.locator(".piece").first.wait_for()
     record_property("first_token_s", time.perf_counter() - began)  # on record, not judged: machines are noisy
-    expect(page.get_by_test_id("stText")).to_have_text("<b>The king</b> said $to$ the")
+    expect(page.get_by_test_id("stText")).to_have_text("The king said to the")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     settle()
     began = time.perf_counter()
-    page.locator(".piece").nth(3).click()
+    page.locator(".piece").nth(4).click()
     expect(page.get_by_text("Which heads wrote it")).to_be_visible()
     record_property("panel_s", time.perf_counter() - began)
     expect(page.locator(".piece.chosen")).to_have_count(1)
     page.get_by_text("Patching: what if").click()
     expect(page.locator("h1")).to_have_text("Where does the answer come from?")
-    expect(page.get_by_label("Clean prompt")).to_have_value(re.compile("User: <b>The king"))
+    expect(page.get_by_label("Clean prompt")).to_have_value(re.compile("User: The king"))
     expect(page.get_by_text("Can this be trusted?")).to_be_visible()
     settle()
 

@@ -1,6 +1,7 @@
 """What a model wrote on the Chat page: its name and hash, and its tokens, coloured, each to be clicked."""
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -11,6 +12,7 @@ from plotly.colors import sample_colorscale
 from workbench.errors import WorkbenchError
 from workbench.figures.style import DIVERGING, visible
 from workbench.generation import Growing, Scored
+from workbench.serving.server import shared_service
 from workbench.serving.talk import Reply
 from workbench.subjects.spelling import labels
 from workbench.ui.parts.engines import held, score
@@ -79,6 +81,8 @@ def show_reply(reply: Reply, settings: Settings, place: str, *, on_pick: Callabl
         st.caption("No token: the model ended its text at once." if reply.reason else "…")
         return
     coloured_view(tokens, key=f"reply {place}", on_pick=lambda at: on_pick(place, at), chosen=chosen)
+    if reply.reason:
+        get_ready(reply.model, reply.sha256)
     why = REASONS.get(reply.reason, "")
     if why:
         st.caption(f"{len(reply.ids)} tokens, {why}")
@@ -98,6 +102,21 @@ def _coloured(text: str, own: Scored, other: Scored | None, colour: str) -> Colo
     logprob = other.logprob if colour == SURPRISE and other is not None else own.logprob
     share = min(1.0, -logprob / math.log(2) / DEEPEST)
     return Coloured(text, _shade("unsure", share), title)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def get_ready(model: str, sha256: str) -> threading.Thread:
+    """Have a model's inside looked at for the first time while its words are read: the first look makes the reader."""
+
+    def look() -> None:
+        from workbench.interp.engine.packed import reader
+
+        with shared_service().models.use(model, listed=False) as served, served.lock:
+            reader(served.subject)
+
+    thread = threading.Thread(target=look, name=f"reader of {model}", daemon=True)
+    thread.start()
+    return thread
 
 
 @cache
