@@ -9,6 +9,12 @@ from workbench.ui.parts.links import page_link
 
 QUESTIONS = (
     (
+        "chat",
+        ":material/forum:",
+        "What does it say, and why?",
+        "Talk to models side by side, and ask of any token what else was likely, what it rests on and who wrote it.",
+    ),
+    (
         "attention",
         ":material/grid_on:",
         "What does this head look at?",
@@ -67,8 +73,9 @@ PAGE_OF = {"train": "train", "finetune": "train", "eval": "benchmarks", "compare
 
 
 def questions() -> None:
-    for start in range(0, len(QUESTIONS), 3):
-        for column, (page, icon, question, answer) in zip(st.columns(3), QUESTIONS[start : start + 3], strict=True):
+    rows = [QUESTIONS[:1], *(QUESTIONS[start : start + 3] for start in range(1, len(QUESTIONS), 3))]
+    for row in rows:
+        for column, (page, icon, question, answer) in zip(st.columns(len(row)), row, strict=True):
             with column.container(border=True, height="stretch"):
                 page_link(page, f"**{question}**", icon=icon)
                 st.caption(answer)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GenerationConfig
 
 import workbench as wb
 from tests.conftest import tiny_gpt
@@ -154,6 +155,43 @@ def test_a_restricted_answer_is_one_of_the_answers(tiny):
     answers = [[5, 6], [5, 7, 8], [9]]
     found = complete(tiny.model, tiny.tokenizer, [[1], [2, 3], [4, 4, 4]], most=3, answers=trie(answers))
     assert all(any(ids[: len(a)] == a for a in answers) for ids in found)
+
+
+@pytest.mark.parametrize("stops", [(), (3, 40, 77)])
+@pytest.mark.parametrize("answers", [None, [[5, 6], [5, 7, 8, 0], [9]]])
+def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
+    ends, tree = [0, *stops], trie(answers or [])
+    tiny.tokenizer.pad_token = tiny.tokenizer.eos_token = "0"
+    draw = torch.Generator().manual_seed(1)
+    prompts = [torch.randint(1, 100, (n,), generator=draw).tolist() for n in (1, 2, 5, 5, 9, 30)]
+
+    def allowed(_, row):
+        node = tree
+        for token in row.tolist()[n_prompt:]:
+            node = node.get(token, {})
+        return list(node) or [0]
+
+    expected = []
+    for prompt in prompts:
+        n_prompt = len(prompt)
+        settings = GenerationConfig(max_new_tokens=6, do_sample=False, eos_token_id=ends, pad_token_id=0)
+        limit = None if answers is None else allowed
+        out = tiny.model.generate(torch.tensor([prompt]), generation_config=settings, prefix_allowed_tokens_fn=limit)
+        ids = out[0, n_prompt:].tolist()
+        expected.append(next((ids[:i] for i, token in enumerate(ids) if token in ends), ids))
+    shares = []
+    given = None if answers is None else tree
+    found = complete(tiny.model, tiny.tokenizer, prompts, most=6, answers=given, stops=stops, progress=shares.append)
+    assert found == expected and shares == sorted(shares) and shares[-1] == 1.0
+
+
+def test_an_answer_takes_the_room_that_the_context_has_and_changes_nothing_of_the_model(tiny):
+    tiny.model.requires_grad_(True)
+    found = complete(tiny.model, tiny.tokenizer, [[1] * 60, [1] * 64], most=20)
+    assert list(map(len, found)) == [5, 1]
+    assert all(weight.requires_grad for weight in tiny.model.parameters())
+    with pytest.raises(WorkbenchError, match="context"):
+        complete(tiny.model, tiny.tokenizer, [[1] * 65], most=1)
 
 
 def test_padding_does_not_change_an_answer(tiny):

@@ -8,6 +8,9 @@ from workbench import paths
 
 QUICK = [
     ("models", {}),
+    ("chat", {"models": ["shelf-base", "shelf-tuned"], "n": "8"}),
+    ("chat", {"mode": "Chat", "n": "8"}),
+    ("chat", {"mode": "Passage"}),
     ("attention", {"head": "L3H2"}),
     ("heads", {}),
     ("heads", {"source": "real text", "head": "L5H4"}),

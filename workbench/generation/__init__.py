@@ -2,6 +2,7 @@
 
 from workbench.generation.batch import Batch, end_tokens, write
 from workbench.generation.engine import Engine, Generation
+from workbench.generation.growing import Growing
 from workbench.generation.request import Completion, Request, Scored, Token
 from workbench.generation.sampling import Sampling
 
@@ -10,6 +11,7 @@ __all__ = [
     "Completion",
     "Engine",
     "Generation",
+    "Growing",
     "Request",
     "Sampling",
     "Scored",

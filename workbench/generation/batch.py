@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from workbench.errors import WorkbenchError
 from workbench.generation.forward import TOGETHER, WHOLE, Forward
 from workbench.generation.kv import KV, Place, together, with_prefixes
 from workbench.generation.prefixes import SHORTEST, Prefixes, common, cut
-from workbench.generation.request import Completion, Request
+from workbench.generation.request import Causal, Completion, Request
 from workbench.generation.row import Row, all_scored
-from workbench.subjects import Subject
 
 READ_AT_ONCE = 512
 """Tokens of prompts read in one step, so that texts under way need not wait long for a new one."""
+READ_ALONE = 1 << 12
+"""The same where all texts are asked for together, and nobody waits for a word."""
 
 
 class Lane:
@@ -35,15 +37,23 @@ class Batch:
         most_rows: Texts under way at once; the others wait.
         most_tokens: Tokens of the texts under way together, new ones included; a text beyond it goes alone.
         prefix_bytes: Memory for the beginnings of texts that were read before.
+        read_at_once: Tokens of prompts read in one step.
     """
 
     def __init__(
-        self, subject: Subject, *, most_rows: int = 16, most_tokens: int = 1 << 16, prefix_bytes: int = 1 << 28
+        self,
+        subject: Causal,
+        *,
+        most_rows: int = 16,
+        most_tokens: int = 1 << 16,
+        prefix_bytes: int = 1 << 28,
+        read_at_once: int = READ_AT_ONCE,
     ) -> None:
         self.subject = subject
         self.forward = Forward(subject.model)
         self.most_rows = most_rows
         self.most_tokens = most_tokens
+        self.read_at_once = read_at_once
         self.prefixes = Prefixes(prefix_bytes)
         self.waiting: deque[Row] = deque()
         self.joining: Lane | None = None
@@ -151,7 +161,7 @@ class Batch:
             begin = 0
         else:
             begin, width = kv.end, kv.starts[0] + len(rows[0].ids)
-            stop = min(width, begin + max(1, READ_AT_ONCE // len(rows)))
+            stop = min(width, begin + max(1, self.read_at_once // len(rows)))
             every = any(row.request.score_prompt for row in rows)
             logits = self.forward.columns(kv, [row.ids for row in rows], stop, every=every)
             if every:
@@ -232,7 +242,7 @@ def _end(row: Row, reason: str) -> None:
     row.finish()
 
 
-def check(subject: Subject, request: Request) -> None:
+def check(subject: Causal, request: Request) -> None:
     """Raise `WorkbenchError` for a request that this model cannot carry out."""
     n, n_ctx = len(request.prompt), subject.n_ctx
     if not n:
@@ -253,7 +263,7 @@ def check(subject: Subject, request: Request) -> None:
         raise WorkbenchError(f"Token {beyond[0]} is none of {subject.name}; they go from 0 to {subject.d_embed - 1}.")
 
 
-def end_tokens(subject: Subject) -> frozenset[int]:
+def end_tokens(subject: Causal) -> frozenset[int]:
     """The tokens that end a text of this model: its tokenizer's, and those that its generation settings name."""
     named: Any = getattr(subject.model.generation_config, "eos_token_id", None)
     named = named if isinstance(named, list) else [named]
@@ -262,12 +272,22 @@ def end_tokens(subject: Subject) -> frozenset[int]:
     return frozenset(token for token in ends if token is not None and 0 <= token < subject.d_embed)
 
 
-def write(subject: Subject, requests: list[Request]) -> list[Completion]:
-    """The completions of many requests, in their order, in the caller's thread."""
-    batch = Batch(subject, most_rows=max(16, min(64, len(requests))))
+def write(
+    subject: Causal, requests: list[Request], *, progress: Callable[[float], None] = lambda share: None
+) -> list[Completion]:
+    """The completions of many requests, in their order, in the caller's thread.
+
+    `progress` is told the share done after every one.
+    """
+    batch = Batch(subject, most_rows=max(16, min(64, len(requests))), read_at_once=READ_ALONE)
     found: dict[int, Completion] = {}
+
+    def done(index: int, completion: Completion) -> None:
+        found[index] = completion
+        progress(len(found) / len(requests))
+
     for index, request in enumerate(requests):
-        batch.add(request, lambda completion, index=index: found.update({index: completion}))
+        batch.add(request, partial(done, index))
     with torch.no_grad():
         while batch.step():
             pass

@@ -2,9 +2,26 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from workbench.generation.sampling import Sampling
+
+
+class Causal(Protocol):
+    """What writing asks of a model; a Subject has it.
+
+    - `n_ctx`: tokens that it reads at most; `d_embed`: tokens that it has
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+
+    @property
+    def n_ctx(self) -> int: ...  # noqa: D102
+
+    @property
+    def d_embed(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

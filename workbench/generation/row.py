@@ -50,7 +50,10 @@ class Row:
         """Choose and take the next token, given logits `[d_vocab]` in float32."""
         request, limited = self.request, logits
         if request.allowed is not None:
-            allowed = torch.tensor(request.allowed(self.written), device=logits.device)
+            allowed = torch.tensor(sorted(request.allowed(self.written)), device=logits.device)
+            if request.sampling.plain and request.top is None:
+                self.take(int(allowed[logits[allowed].argmax()]))
+                return
             limited = torch.full_like(logits, -torch.inf).index_copy(0, allowed, logits[allowed])
         token = choose(limited, request.sampling, self._generator, request.prompt, self.written)
         self.take(token, None if request.top is None else scored(logits, token, request.top))

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
 
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Generation, Request, Sampling, Token
@@ -12,6 +13,15 @@ from workbench.serving.limits import ApiError, Limits
 from workbench.serving.models import Served
 
 Event = tuple[int, Token | Completion]
+
+
+class Piece(NamedTuple):
+    """What one text of a request has more than before; `ended` comes with what was held back until its end."""
+
+    index: int
+    text: str
+    token: Token | None = None
+    ended: Completion | None = None
 
 
 def sampling_of(said: Sampled) -> Sampling:
@@ -39,6 +49,17 @@ def stops_of(said: Sampled) -> list[str]:
     if any(not stop for stop in given):
         raise ApiError(400, "A stop string is empty; leave it out.", param="stop")
     return given
+
+
+def check_stream_options(said: Sampled) -> None:
+    """Raise `ApiError` where settings of a stream come with what is none."""
+    if said.stream_options and not said.stream:
+        raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+
+
+def wants_usage(said: Sampled) -> bool:
+    """Whether a stream ends with the count of its tokens."""
+    return bool(said.stream_options and said.stream_options.include_usage)
 
 
 class Asked:
@@ -89,6 +110,16 @@ class Asked:
                 n_open -= isinstance(event, Completion)
         finally:
             self.cancel()
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """The texts as they grow. Raises `ApiError` where the engine failed."""
+        shown = [0] * len(self.requests)
+        async for index, event in self.events():
+            if isinstance(event, Completion):
+                yield Piece(index, event.text[shown[index] :], ended=event)
+            else:
+                shown[index] += len(event.text)
+                yield Piece(index, event.text, event)
 
     async def completions(self) -> list[Completion]:
         """All texts, in order."""

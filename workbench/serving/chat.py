@@ -4,16 +4,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.generation import Completion, Request, Token, end_tokens
-from workbench.serving.asking import Asked, sampling_of, stops_of
+from workbench.generation import Completion, Request, end_tokens
+from workbench.serving.asking import Asked, Piece, check_stream_options, sampling_of, stops_of, wants_usage
 from workbench.serving.choices import seeded
 from workbench.serving.fields import ChatMessage, ChatRequest
 from workbench.serving.inside import check_one, looked_inside
 from workbench.serving.limits import ApiError, Limits
 from workbench.serving.models import Served
 from workbench.serving.shapes import REASONS, Answer, chat_logprobs, usage
-from workbench.subjects.chat import TURN, render
-from workbench.subjects.spelling import bare, frame
+from workbench.subjects.chat import chat_prompt
 
 MOST = 512
 """New tokens where none are said, or what the context leaves."""
@@ -31,31 +30,23 @@ class Chat:
         check_one(said.workbench, self.n, bool(said.stream))
         if said.top_logprobs and not said.logprobs:
             raise ApiError(400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs")
-        if said.stream_options and not said.stream:
-            raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+        check_stream_options(said)
         tokenizer = served.subject.tokenizer
-        self.plain = not tokenizer.chat_template
         if said.tools and "tools" not in str(tokenizer.chat_template or ""):
             raise ApiError(400, f"The chat template of {said.model} knows no tools.", param="tools")
-        self.prompt = self._prompt()
+        try:
+            read = chat_prompt(tokenizer, [_message(m) for m in said.messages], said.tools)
+        except WorkbenchError as error:
+            raise ApiError(400, str(error), param="messages") from error
+        self.prompt, self.plain, self.stops = read
         room = served.subject.n_ctx - len(self.prompt) + 1
         self.most = said.max_completion_tokens or said.max_tokens or max(1, min(MOST, room))
         self.answer = Answer("chat.completion", "chatcmpl", served.subject, said.model)
 
-    def _prompt(self) -> list[int]:
-        """The conversation's tokens; the plain template gets the special tokens that begin a text."""
-        tokenizer = self.served.subject.tokenizer
-        try:
-            text = render(tokenizer, [_message(m) for m in self.said.messages], True, self.said.tools)
-        except WorkbenchError as error:
-            raise ApiError(400, str(error), param="messages") from error
-        ids = bare(tokenizer, text)
-        return [*frame(tokenizer).before, *ids] if self.plain else ids
-
     def requests(self) -> list[Request]:
         """What the engine is asked: `n` texts."""
         sampling, subject = sampling_of(self.said), self.served.subject
-        stops = [*stops_of(self.said), *([TURN] if self.plain else [])]
+        stops = [*stops_of(self.said), *self.stops]
         top = (self.said.top_logprobs or 0) if self.said.logprobs else None
         ends = end_tokens(subject)
         return [
@@ -88,30 +79,29 @@ class Chat:
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """The answer in chunks."""
-        said, tokenizer = self.said, self.served.subject.tokenizer
         asked = Asked(self.served, self.requests(), self.limits)
-        shown, ended = [""] * self.n, {}
+        ended: dict[int, Completion] = {}
         for index in range(self.n):
             yield self._chunk(index, {"role": "assistant", "content": ""})
         try:
-            async for index, event in asked.events():
-                if isinstance(event, Token):
-                    shown[index] += event.text
-                    scores = (
-                        None
-                        if event.scored is None
-                        else chat_logprobs(tokenizer, [event.scored], said.top_logprobs or 0)
-                    )
-                    yield self._chunk(index, {"content": event.text}, logprobs=scores)
-                else:
-                    ended[index] = event
-                    rest = event.text[len(shown[index]) :]
-                    yield self._chunk(index, {"content": rest} if rest else {}, reason=REASONS[event.reason])
+            async for piece in asked.pieces():
+                if piece.ended is not None:
+                    ended[piece.index] = piece.ended
+                yield self._grown(piece)
         finally:
             asked.cancel()
-        if said.stream_options and said.stream_options.include_usage:
-            completions: list[Completion] = [ended[index] for index in range(self.n)]
+        if wants_usage(self.said):
+            completions = [ended[index] for index in range(self.n)]
             yield self.answer.part([], chunk=True, usage=usage([self.prompt], completions))
+
+    def _grown(self, piece: Piece) -> dict[str, Any]:
+        if piece.ended is not None:
+            delta = {"content": piece.text} if piece.text else {}
+            return self._chunk(piece.index, delta, reason=REASONS[piece.ended.reason])
+        scored = piece.token.scored if piece.token else None
+        top = self.said.top_logprobs or 0
+        logprobs = None if scored is None else chat_logprobs(self.served.subject.tokenizer, [scored], top)
+        return self._chunk(piece.index, {"content": piece.text}, logprobs=logprobs)
 
     def _chunk(self, index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None):
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}

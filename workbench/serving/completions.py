@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.generation import Completion, Request, Token, end_tokens
-from workbench.serving.asking import Asked, sampling_of, stops_of
+from workbench.generation import Completion, Request, end_tokens
+from workbench.serving.asking import Asked, Piece, check_stream_options, sampling_of, stops_of, wants_usage
 from workbench.serving.choices import best, seeded
 from workbench.serving.fields import CompletionRequest
 from workbench.serving.inside import check_one, looked_inside
@@ -33,8 +33,7 @@ class Completions:
             raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
         if said.stream and said.echo and said.logprobs is not None:
             raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
-        if said.stream_options and not said.stream:
-            raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+        check_stream_options(said)
         self.most = MOST if said.max_tokens is None else said.max_tokens
         self.prompts, self.texts = self._read(said.prompt)
         check_one(said.workbench, self.best_of * len(self.prompts), bool(said.stream))
@@ -110,30 +109,28 @@ class Completions:
         lines = [
             Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo)) for i in range(len(asked.requests))
         ]
-        shown, ended = [""] * len(lines), {}
+        ended: dict[int, Completion] = {}
         if said.echo and said.logprobs is None:
             for index in range(len(lines)):
                 yield self._chunk(index, self.texts[index // self.n])
         try:
-            async for index, event in asked.events():
-                if isinstance(event, Token):
-                    shown[index] += event.text
-                    scored = (
-                        None
-                        if event.scored is None
-                        else lines[index].of([event.id], [event.scored], said.logprobs or 0)
-                    )
-                    yield self._chunk(index, event.text, scored)
-                else:
-                    ended[index] = event
-                    yield self._chunk(index, event.text[len(shown[index]) :], reason=REASONS[event.reason])
-            if said.stream and said.echo and said.logprobs is not None:
-                raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
+            async for piece in asked.pieces():
+                if piece.ended is not None:
+                    ended[piece.index] = piece.ended
+                yield self._grown(piece, lines[piece.index])
         finally:
             asked.cancel()
-        if said.stream_options and said.stream_options.include_usage:
+        if wants_usage(said):
             completions = [ended[index] for index in range(len(lines))]
             yield self.answer.part([], chunk=True, usage=usage(self.prompts, completions))
+
+    def _grown(self, piece: Piece, lines: Logprobs) -> dict[str, Any]:
+        if piece.ended is not None:
+            return self._chunk(piece.index, piece.text, reason=REASONS[piece.ended.reason])
+        token = piece.token
+        scored = token.scored if token else None
+        logprobs = None if token is None or scored is None else lines.of([token.id], [scored], self.said.logprobs or 0)
+        return self._chunk(piece.index, piece.text, logprobs)
 
     def _chunk(self, index: int, text: str, logprobs: Any = None, *, reason: str | None = None) -> dict[str, Any]:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}

@@ -26,13 +26,21 @@ REFUSALS = {
     "504": "There was no answer in time",
 }
 
+JOB = {status: {"description": words} for status, words in (
+    ("200", "The record, or the job that was stopped"), ("202", "It goes on"), ("410", "It was stopped"),
+)}  # fmt: skip
+"""What is said of a job."""
+
 
 @cache
 def document() -> dict[str, Any]:
     """The document."""
+    from workbench.serving import records
     from workbench.serving.routes import POSTS
 
-    models = [(kind, "validation") for kind, _ in POSTS.values()]
+    posts = {f"/v1{path}": (kind, SUMMARIES[path]) for path, (kind, _) in POSTS.items()}
+    posts |= {f"{records.PREFIX}{path}": (kind, words) for path, (kind, _, words) in records.POSTS.items()}
+    models = [(kind, "validation") for kind, _ in posts.values()]
     named, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")  # pyright: ignore
     refusals = {
         status: {
@@ -44,13 +52,15 @@ def document() -> dict[str, Any]:
     answer = {"200": {"description": "The answer", "content": {"application/json": {"schema": {"type": "object"}}}}}
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     paths: dict[str, Any] = {}
-    for (path, (kind, _)), at in zip(POSTS.items(), models, strict=True):
+    for (path, (kind, words)), at in zip(posts.items(), models, strict=True):
         given = {"200": {"description": "The answer", "content": {**answer["200"]["content"]}}}
         if "completions" in path:
             given["200"]["content"] |= stream
-        paths[f"/v1{path}"] = {
+        if path.startswith(records.PREFIX):
+            given["202"] = {**answer["200"], "description": "A job that goes on; `poll` says where to ask"}
+        paths[path] = {
             "post": {
-                "summary": SUMMARIES[path],
+                "summary": words,
                 "operationId": kind.__name__,
                 "requestBody": {"required": True, "content": {"application/json": {"schema": named[at]}}},
                 "responses": {**given, **refusals},
@@ -60,6 +70,11 @@ def document() -> dict[str, Any]:
     paths["/v1/models"] = {"get": {"summary": "What may be asked for", "responses": {**answer, "401": refusals["401"]}}}
     paths["/v1/models/{name}"] = {
         "get": {"summary": "One model, loaded", "parameters": [name], "responses": {**answer, **refusals}}
+    }
+    job = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+    paths[f"{records.PREFIX}/jobs/{{id}}"] = {
+        "get": {"summary": "The record of a job, or how it stands", "parameters": [job], "responses": JOB | refusals},
+        "delete": {"summary": "Stop a job", "parameters": [job], "responses": JOB | refusals},
     }
     error = {"type": "object", "required": ["message", "type", "param", "code"]}
     schemas = {

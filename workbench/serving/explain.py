@@ -1,16 +1,20 @@
 """Why each generated token came: rivals, attribution over the text before it, what each layer says, which heads wrote.
 
-One pass over the whole text gives rivals and lens for every token; heads and attribution take a pass a token.
+One pass over the whole text gives rivals, lens and heads of every token; attribution takes a gradient a token.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.engine.branches import Recording
 from workbench.interp.engine.packed import reader
-from workbench.interp.patching.direct import attribute
+from workbench.interp.engine.reader import Reader
+from workbench.interp.patching.direct import heads_at
 from workbench.interp.prompts.pairs import Pair
 from workbench.serving.fields import Explain
 from workbench.serving.shapes import label
@@ -25,39 +29,60 @@ UNITS = {
 }
 
 
+@dataclass
+class Reading:
+    """One pass over a text: `run` is what it left behind, `entered` the embeddings it can be differentiated by."""
+
+    subject: Subject
+    packed: Reader
+    ids: list[int]
+    run: Recording
+    entered: Tensor
+
+
 def explained(subject: Subject, ids: list[int], n_prompt: int, said: Explain) -> dict[str, Any]:
     """The first generated tokens of a text, each with its reasons.
 
     Raises `WorkbenchError` for a model whose streams cannot be read.
     """
-    packed = reader(subject)
-    packed.need_end()
-    text = torch.tensor(ids, device=subject.device)
-    run = packed.record(text[None])
-    tokens = []
-    for at in range(n_prompt, min(len(ids), n_prompt + said.tokens)):
-        token = ids[at]
-        logs = run.logits[0, at - 1].float().log_softmax(-1)
-        rivals = logs.topk(min(said.top + 1, len(logs))).indices.tolist()
-        against = next(other for other in rivals if other != token)
-        tokens.append(
-            {
-                "position": at,
-                "token": token,
-                "text": label(subject.tokenizer, token),
-                "logprob": float(logs[token]),
-                "top": [_of(subject, other, float(logs[other])) for other in rivals[: said.top]],
-                "attribution": _attribution(subject, text[:at], token),
-                "lens": _lens(subject, packed, [resid[0, at - 1] for resid in run.resid], token),
-                "against": label(subject.tokenizer, against),
-                "heads": _heads(subject, text[:at], token, against, said.top),
-            }
-        )
+    stop = min(len(ids), n_prompt + said.tokens)
+    reading = _read(subject, ids[:stop])
     return {
         "units": UNITS,
         "prompt_tokens": [label(subject.tokenizer, token) for token in ids[:n_prompt]],
-        "tokens": tokens,
-        "left_out": max(0, len(ids) - n_prompt - said.tokens),
+        "tokens": [_reasons(reading, at, said.top) for at in range(n_prompt, stop)],
+        "left_out": len(ids) - stop,
+    }
+
+
+def _read(subject: Subject, ids: list[int]) -> Reading:
+    packed = reader(subject)
+    packed.need_end()
+    text = torch.tensor(ids, device=subject.device)[None]
+    embed: Any = subject.model.get_input_embeddings()
+    with torch.enable_grad():
+        entered = embed(text).detach().requires_grad_()
+        run = packed.trace(text, entered)
+    return Reading(subject, packed, ids, run, entered)
+
+
+def _reasons(reading: Reading, at: int, top: int) -> dict[str, Any]:
+    """Why the token at a position came."""
+    subject, token = reading.subject, reading.ids[at]
+    logs = reading.run.logits[0, at - 1].float().log_softmax(-1)
+    known = logs.detach()
+    rivals = known.topk(min(top + 1, len(known))).indices.tolist()
+    against = next(other for other in rivals if other != token)
+    return {
+        "position": at,
+        "token": token,
+        "text": label(subject.tokenizer, token),
+        "logprob": float(known[token]),
+        "top": [_of(subject, other, float(known[other])) for other in rivals[:top]],
+        "attribution": _attribution(reading, logs[token], at),
+        "lens": _lens(reading, at, token),
+        "against": label(subject.tokenizer, against),
+        "heads": _heads(reading, at, token, against, top),
     }
 
 
@@ -65,36 +90,34 @@ def _of(subject: Subject, token: int, value: float) -> dict[str, Any]:
     return {"token": token, "text": label(subject.tokenizer, token), "logprob": value}
 
 
-def _attribution(subject: Subject, before: Tensor, token: int) -> list[float]:
+def _attribution(reading: Reading, logprob: Tensor, at: int) -> list[float]:
     """What each token before adds to the log-probability, to first order."""
-    embed: Any = subject.model.get_input_embeddings()
-    with torch.enable_grad():
-        at = embed(before).detach()[None].requires_grad_()
-        logits = subject.model(inputs_embeds=at, use_cache=False).logits[0, -1]
-        (gradient,) = torch.autograd.grad(logits.float().log_softmax(-1)[token], at)
-    mean = embed.weight.detach().mean(0)
-    return (gradient[0] * (at.detach()[0] - mean)).sum(-1).tolist()
+    embed: Any = reading.subject.model.get_input_embeddings()
+    (gradient,) = torch.autograd.grad(logprob, reading.entered, retain_graph=True)
+    offset = reading.entered.detach()[0, :at] - embed.weight.detach().mean(0)
+    return (gradient[0, :at] * offset).sum(-1).tolist()
 
 
 @torch.no_grad()
-def _lens(subject: Subject, packed: Any, streams: list[Tensor], token: int) -> list[dict[str, Any]]:
+def _lens(reading: Reading, at: int, token: int) -> list[dict[str, Any]]:
     """What the stream says after each layer."""
+    streams = torch.stack([resid[0, at - 1] for resid in reading.run.resid])
     found = []
-    for layer, logits in enumerate(packed.logits(torch.stack(streams))):
+    for layer, logits in enumerate(reading.packed.logits(streams)):
         probabilities = logits.float().softmax(-1)
         best = int(probabilities.argmax())
-        found.append(
-            {"after_layers": layer, "probability": float(probabilities[token]), "top": label(subject.tokenizer, best)}
-        )
+        text = label(reading.subject.tokenizer, best)
+        found.append({"after_layers": layer, "probability": float(probabilities[token]), "top": text})
     return found
 
 
-def _heads(subject: Subject, before: Tensor, token: int, against: int, top: int) -> list[dict[str, Any]]:
+def _heads(reading: Reading, at: int, token: int, against: int, top: int) -> list[dict[str, Any]]:
     """The heads that contribute most, in either direction; [] for a model whose heads cannot be told apart."""
+    before = torch.tensor(reading.ids[:at], device=reading.subject.device)
     try:
-        heads = attribute(subject, Pair(before, before, (token,), (against,))).heads
+        heads = heads_at(reading.packed, reading.run, at - 1, Pair(before, before, (token,), (against,)))
     except WorkbenchError:
         return []
-    order = abs(heads).ravel().argsort()[::-1][:top]
+    order = np.abs(heads).ravel().argsort()[::-1][:top]
     places = [divmod(int(place), heads.shape[1]) for place in order]
     return [{"head": f"L{layer}H{head}", "contribution": float(heads[layer, head])} for layer, head in places]

@@ -52,6 +52,7 @@ class Models:
         self.names = list(names)
         self.loads = 0
         self._served: OrderedDict[str, Served] = OrderedDict()
+        self._grown = False
         self._loading = threading.RLock()
         self._counting = threading.Lock()  # never held for long: the event loop takes it too
         self._listing = threading.Lock()
@@ -82,13 +83,18 @@ class Models:
             )
 
     @contextmanager
-    def use(self, name: str, change: Intervention | None = None) -> Iterator[Served]:
-        """The model of this name, which stays in memory until the request is done; loads it where need be."""
-        self.check(name)
+    def use(self, name: str, change: Intervention | None = None, *, listed: bool = True) -> Iterator[Served]:
+        """The model of this name, which stays in memory until the request is done; loads it where need be.
+
+        Pages, which take any name that `load` does, set `listed` to False.
+        """
+        if listed:
+            self.check(name)
         with self._loading:
             served = self._get(name) if change is None else self._changed(name, change)
             self._count(served, 1)
-            self._make_room(served, name if change is None else _key(name, change))
+            if self._grown:
+                self._make_room(served, name if change is None else _key(name, change))
         try:
             yield served
         finally:
@@ -146,6 +152,7 @@ class Models:
             prefix_bytes=limits.prefixes,
         )
         self._served[key] = Served(subject, engine, at, made)
+        self._grown = True
         return self._served[key]
 
     def _make_room(self, wanted: Served, name: str) -> None:
@@ -163,6 +170,7 @@ class Models:
                     code="out_of_memory",
                 )
             self._drop(idle[0])
+        self._grown = False
 
     def _drop(self, key: str) -> None:
         """Let go of a model; those who use it finish with it."""

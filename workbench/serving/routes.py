@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-from workbench.serving import fields, readings
+from workbench.serving import fields, readings, records
 from workbench.serving.chat import Chat
 from workbench.serving.completions import Completions
 from workbench.serving.document import document, page
@@ -114,6 +114,22 @@ def routes(service: Service) -> list[BaseRoute]:
     inner.append(Route("/{rest:path}", Endpoint(service, nothing, "other"), methods=["GET", "POST"]))
     return [
         Mount("/v1", routes=inner),
+        Mount(records.PREFIX, routes=_records(service)),
         Route("/health", Endpoint(service, health, "/health"), methods=["GET"]),
         Route("/metrics", Endpoint(service, numbers, "/metrics"), methods=["GET"]),
     ]
+
+
+def _records(service: Service) -> list[BaseRoute]:
+    """The Python API's records."""
+    inner: list[BaseRoute] = [
+        Route(path, Endpoint(service, records.asking(kind, work), f"{records.PREFIX}{path}"), methods=["POST"])
+        for path, (kind, work, _) in records.POSTS.items()
+    ]
+    name = f"{records.PREFIX}/jobs"
+    inner += [
+        Route("/jobs/{id}", Endpoint(service, records.look, name), methods=["GET"]),
+        Route("/jobs/{id}", Endpoint(service, records.stop, name), methods=["DELETE"]),
+        Route("/{rest:path}", Endpoint(service, records.nothing, "other"), methods=["GET", "POST", "DELETE"]),
+    ]
+    return inner

@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ def make_service(names: Sequence[str] = (), limits: Limits | None = None) -> Ser
     """A service of these models; without any, of all that can be loaded without the network."""
     limits = limits or Limits()
     return Service(Models(limits, names), limits)
+
+
+@cache
+def shared_service() -> Service:
+    """The one service of the app's process: the API beside the pages, and pages that write, ask its engines."""
+    return make_service()
 
 
 def make_app(service: Service, keys: Keys) -> Any:

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from workbench.errors import WorkbenchError
+from workbench.serving.jobs import Jobs
 from workbench.serving.limits import ApiError, Limits
 from workbench.serving.models import Models, Served, change_of
 
@@ -29,6 +30,7 @@ class Service:
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models = models
         self.limits = limits
+        self.jobs = Jobs()
         self.began = time.time()
         self.answers: Counter[tuple[str, int]] = Counter()
         self.at_once = 0

@@ -130,7 +130,7 @@ def make_card(
         "n_kv_heads": _n_kv_heads(config, n_heads),
         "d_model": config.hidden_size,
         "d_head": d_head,
-        "n_ctx": _n_ctx(config),
+        "n_ctx": context_of(config),
         "d_vocab": config.vocab_size,
         "positions": position_encoding(config),
         "sha256": sha256,
@@ -148,7 +148,7 @@ def _n_kv_heads(config: Any, n_heads: int) -> int:
     return next((n for name in names if (n := getattr(config, name, None))), n_heads)
 
 
-def _n_ctx(config: Any) -> int:
+def context_of(config: Any) -> int:
     """The longest input in tokens."""
     if hasattr(config, "relative_attention_num_buckets"):
         return T5_CONTEXT

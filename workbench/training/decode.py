@@ -1,14 +1,13 @@
-"""Greedy completions of many prompts at once, free or restricted to a fixed set of answers."""
+"""Greedy completions of many prompts by the generation engine, free or restricted to a fixed set of answers."""
 
-import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENS_AT_ONCE = 2048
-"""Tokens a batch, padding and answers included; decoding is bound by reading the weights."""
+from workbench.generation import Request, write
+from workbench.subjects.card import context_of
 
 Progress = Callable[[float], None]
 Trie = dict[int, Any]
@@ -25,7 +24,26 @@ def trie(answers: Sequence[Sequence[int]]) -> Trie:
     return root
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Written:
+    """A model and its tokenizer as the engine asks for them; unlike a Subject's, nothing of the model is changed."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that it reads at most."""
+        return context_of(self.model.config)
+
+    @property
+    def d_embed(self) -> int:
+        """Rows of its embedding."""
+        embedding: Any = self.model.get_input_embeddings()
+        return int(embedding.weight.shape[0])
+
+
 def complete(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -42,52 +60,36 @@ def complete(
         model: In eval mode.
         tokenizer: Of the model.
         prompts: Token ids.
-        most: New tokens at most.
+        most: New tokens at most, and as many as the context has room for.
         answers: When given, at each step only the tokens that go on towards one of these answers are considered.
         stops: Tokens that end an answer, besides the end-of-text token.
-        progress: Told the share done after every batch.
+        progress: Told the share done after every answer.
+
+    Raises `WorkbenchError` for a prompt that is empty or longer than the context.
     """
-    # Without position ids a model counts the padding on the left: then only equal lengths share a batch.
-    pads = "position_ids" in inspect.signature(model.forward).parameters
+    writer = Written(str(model.config.name_or_path) or type(model).__name__, model, tokenizer)
+    eos = tokenizer.eos_token_id
+    after = next((t for t in (tokenizer.pad_token_id, eos) if t is not None), 0)
+    ends = frozenset(t for t in (eos, *stops) if t is not None and 0 <= t < writer.d_embed)
+    allowed = None if answers is None else lambda written: _next(answers, written, after)
+    # The longest first, so that texts of like length share a batch.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    requests = [
+        Request(prompts[i], max(1, min(most, writer.n_ctx - len(prompts[i]) + 1)), ends=ends, allowed=allowed)
+        for i in order
+    ]
     found: list[list[int]] = [[] for _ in prompts]
-    done = 0
-    while done < len(order):
-        width = len(prompts[order[done]])
-        size = max(1, TOKENS_AT_ONCE // (width + most))
-        batch = [i for i in order[done : done + size] if pads or len(prompts[i]) == width]
-        written = _generate(model, tokenizer, [prompts[i] for i in batch], most, answers, stops)
-        for i, ids in zip(batch, written, strict=True):
-            found[i] = ids
-        done += len(batch)
-        progress(done / len(order))
+    for i, completion in zip(order, write(writer, requests, progress=progress), strict=True):
+        found[i] = list(completion.ids)
     return found
 
 
-def _generate(model, tokenizer, prompts, most: int, answers: Trie | None, stops: Sequence[int]) -> list[list[int]]:
-    eos = tokenizer.eos_token_id
-    pad = next((t for t in (tokenizer.pad_token_id, eos) if t is not None), 0)
-    width = max(map(len, prompts))
-    ids = torch.tensor([[pad] * (width - len(p)) + list(p) for p in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    ends = [*([] if eos is None else [eos]), *stops]
-    allowed = None if answers is None else lambda _, row: _next(answers, row[width:].tolist(), pad)
-    config = GenerationConfig(max_new_tokens=most, do_sample=False, pad_token_id=pad, eos_token_id=ends or None)
-    out = model.generate(
-        input_ids=ids, attention_mask=mask, generation_config=config, prefix_allowed_tokens_fn=allowed, use_cache=True
-    )
-    return [_until(row[width:], ends) for row in out.tolist()]
-
-
-def _next(answers: Trie, written: list[int], pad: int) -> list[int]:
+def _next(answers: Trie, written: list[int], after: int) -> list[int]:
+    """What may come; `after` where an answer is complete."""
     node = answers
     for token in written:
         node = node.get(token, {})
-    return list(node) or [pad]
-
-
-def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    return next((ids[:i] for i, token in enumerate(ids) if token in ends), ids)
+    return list(node) or [after]
 
 
 def line_breaks(tokenizer: PreTrainedTokenizerBase) -> list[int]:

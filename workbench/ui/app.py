@@ -15,6 +15,7 @@ from workbench.ui.parts.notices import fault
 PAGES = (
     ("home", "Home", ":material/home:", "Workbench"),
     ("models", "Models", ":material/deployed_code:", "Workbench"),
+    ("chat", "Chat", ":material/forum:", "Workbench"),
     ("attention", "Attention", ":material/grid_on:", "Look inside"),
     ("heads", "Heads", ":material/category:", "Look inside"),
     ("anatomy", "Anatomy", ":material/biotech:", "Look inside"),

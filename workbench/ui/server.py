@@ -1,15 +1,13 @@
 """The app's server: Streamlit's ASGI app under Uvicorn, so that other routes can be mounted beside the pages."""
 
 import os
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from workbench.serving.guard import Guard
 from workbench.serving.keys import Keys
 from workbench.serving.routes import routes
-from workbench.serving.server import check_port, keys_for, make_service, run
-from workbench.serving.service import Service
+from workbench.serving.server import check_port, keys_for, run, shared_service
 
 ENTRY = Path(__file__).with_name("app.py")
 SETTINGS = {
@@ -23,17 +21,11 @@ SETTINGS = {
 }
 
 
-@cache
-def service() -> Service:
-    """The one service of this process: pages ask its engines too."""
-    return make_service()
-
-
 def make_app(keys: Keys) -> Any:
     """The pages and, on the same port, the API; both behind the guard."""
     import streamlit as st
 
-    return Guard(st.App(ENTRY, routes=routes(service())), keys)
+    return Guard(st.App(ENTRY, routes=routes(shared_service())), keys)
 
 
 def serve(host: str, port: int, key_file: Path | None = None) -> None:
@@ -49,4 +41,4 @@ def serve(host: str, port: int, key_file: Path | None = None) -> None:
 
     for name, value in SETTINGS.items():
         config.set_option(name, value)
-    run(make_app(keys), host, port, service().limits)
+    run(make_app(keys), host, port, shared_service().limits)

@@ -112,6 +112,15 @@ def head_writes(
     return heads, added - heads.sum(0)
 
 
+@torch.no_grad()
+def heads_at(packed: Reader, run: Recording, pos: int, question: Pair) -> Float[np.ndarray, "layer head"]:
+    """What each head of a recorded run adds, at one position, to the logit difference of the answers there."""
+    here = replace(run, z=[z[:1, pos : pos + 1] for z in run.z], attn_out=[a[:1, pos : pos + 1] for a in run.attn_out])
+    direction, _ = answer_direction(packed, run.resid[-1][0, pos], question)
+    rows = [head_writes(packed, here, 0, layer)[0][:, 0] @ direction for layer in range(len(packed.blocks))]
+    return torch.stack(rows).float().cpu().numpy()
+
+
 def _entering(
     packed: Reader, site: str, layer: int, parts: Tensor, whole: Tensor, added: Tensor
 ) -> Float[Tensor, "part pos d_model"]:

@@ -14,6 +14,7 @@ from workbench.data.columns import as_text
 from workbench.data.leftout import LeftOutError
 from workbench.data.sets import Record
 from workbench.statistics import Difference, paired_difference
+from workbench.subjects.chat import PASSAGE
 from workbench.training.decode import complete, line_breaks
 from workbench.training.tasks.task import Answer, Completion, Item, Progress
 
@@ -29,7 +30,7 @@ class Questions(Completion):
     """
 
     kind = "questions"
-    template = "{context}\nQuestion: {question}\nAnswer:"
+    template = PASSAGE
     fields = ("context", "question")
     parts = ("context", "question", "answers")
 

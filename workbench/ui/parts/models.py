@@ -25,12 +25,12 @@ def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
     """
     from workbench.subjects import resolve, stamp
 
-    _ask_before_a_download(name)
+    ask_before_a_download(name)
     exact = resolve(name)
     return _load(exact, seq2seq, stamp(exact))
 
 
-def _ask_before_a_download(name: str) -> None:
+def ask_before_a_download(name: str) -> None:
     """Stop the page at a model that would have to be fetched, until a button is pressed: a link may name anything."""
     from workbench.subjects.load import is_remote
 

@@ -1,4 +1,5 @@
-// Colours tokens by a head's attention from (or to) the token under the cursor. Text goes in by textContent only.
+// Text, token by token: coloured by a head's attention from (or to) the token under the cursor, or by a number that each
+// token has, and then a click on one is told to the page. Text goes in by textContent only.
 
 const KEPT = new WeakMap(); // what the reader chose survives another head: direction and held token
 
@@ -14,8 +15,38 @@ function element(tag, className, text) {
   return made;
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".view");
+  if (data.pattern === undefined) coloured(root, data, setTriggerValue);
+  else attentive(root, data);
+}
+
+function coloured(root, { tokens, shown, colours, dark, titles, chosen }, setTriggerValue) {
+  const text = element("div", "running", "");
+  text.dir = "auto";
+  const spans = tokens.map((token, i) => {
+    const span = element("span", "piece" + (i === chosen ? " chosen" : ""), shown[i]);
+    span.tabIndex = 0;
+    span.setAttribute("role", "button");
+    span.style.backgroundColor = colours[i] ?? "";
+    span.style.color = dark[i] ? "white" : "";
+    span.title = titles[i];
+    span.onclick = () => {
+      spans.forEach((other) => other.classList.toggle("chosen", other === span));
+      setTriggerValue("picked", i);
+    };
+    span.onkeydown = (event) => {
+      if (event.key === "Enter" || event.key === " ") { event.preventDefault(); span.click(); }
+      if (event.key === "ArrowRight") spans[Math.min(tokens.length - 1, i + 1)].focus();
+      if (event.key === "ArrowLeft") spans[Math.max(0, i - 1)].focus();
+    };
+    return span;
+  });
+  text.append(...spans);
+  root.replaceChildren(text);
+}
+
+function attentive(root, data) {
   const { tokens, name } = data;
   const n = tokens.length;
   const levels = read(data.pattern);

@@ -41,5 +41,5 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
     st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept])
-        page_link("models", "Talk to it", icon=":material/chat:", model=kept)
+        page_link("chat", "Talk to it, beside its base", icon=":material/forum:", models=[base.name, kept])
         st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{change.name}.json", on_click="ignore")

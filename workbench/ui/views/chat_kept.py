@@ -1,0 +1,76 @@
+"""Conversations kept and taken home on the Chat page; the one that is kept is named in the URL."""
+
+import streamlit as st
+
+from workbench.errors import WorkbenchError
+from workbench.serving.kept import keep, kept, read_talk
+from workbench.serving.talk import Talk
+from workbench.ui.parts.notices import fault
+from workbench.ui.parts.words import ago, escaped
+from workbench.ui.views.chat import busy, talk, writings
+
+
+def arrive() -> None:
+    """Open the kept conversation that the URL names, once."""
+    name = st.query_params.get("chat")
+    if not name or st.session_state.get("kept as") == name:
+        return
+    try:
+        st.session_state["talk"] = read_talk(name)
+        st.session_state["kept as"] = name
+    except WorkbenchError as error:
+        fault(error)
+        del st.query_params["chat"]
+
+
+def tools() -> None:
+    """Buttons: begin anew, keep, take home, and the conversations that were kept."""
+    empty = not talk().turns
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("New", icon=":material/add:", key="new talk", disabled=empty, on_click=begin_anew)
+        words = "Kept" if st.session_state.get("kept as") else "Keep"
+        st.button(words, icon=":material/bookmark:", key="keep talk", disabled=empty or busy(), on_click=keep_this,
+                  help="Keeps the conversation with all its branches; the address of this page then opens it. Keep "
+                  "again after new turns.")  # fmt: skip
+        st.download_button("Export", lambda: talk().export(), icon=":material/download:", file_name="chat.jsonl",
+                           mime="application/jsonl", disabled=empty or busy(), on_click="ignore",
+                           help="This branch as JSONL, a line a model, as Train takes it for chats.")  # fmt: skip
+        with st.popover("Kept conversations", icon=":material/history:"):
+            listing()
+
+
+def listing() -> None:
+    """The kept conversations, newest first."""
+    found = kept()
+    if not found:
+        st.caption("None yet.")
+    for entry in found:
+        words = f"{escaped(entry.title)} · {ago(entry.when)}"
+        st.button(words, key=f"open {entry.name}", type="tertiary", on_click=reopen, args=(entry.name,))
+
+
+def begin_anew() -> None:
+    """An empty conversation."""
+    for writing in writings().values():
+        writing.growing.cancel()
+    for key in ("writings", "chat errors", "picked", "kept as", "editing"):
+        st.session_state.pop(key, None)
+    st.session_state["talk"] = Talk()
+    st.query_params.pop("chat", None)
+
+
+def keep_this() -> None:
+    """Write the conversation to the home folder and name it in the URL."""
+    try:
+        name = keep(talk(), st.session_state.get("kept as", ""))
+    except WorkbenchError as error:
+        st.session_state.setdefault("chat errors", {})[""] = str(error)
+        return
+    st.session_state["kept as"] = name
+    st.query_params["chat"] = name
+
+
+def reopen(name: str) -> None:
+    """Show a kept conversation."""
+    begin_anew()
+    st.query_params["chat"] = name

@@ -1,0 +1,193 @@
+"""Why a token of the Chat page came: what else was likely, what it rests on, when it was decided, who wrote it."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from workbench.errors import WorkbenchError
+from workbench.figures.style import visible
+from workbench.generation import Scored
+from workbench.interp.prompts.counterfactual import Counterfactual, counterfactual
+from workbench.serving.explain import explained
+from workbench.serving.fields import Explain
+from workbench.serving.models import Served
+from workbench.serving.shapes import label
+from workbench.serving.talk import Reply
+from workbench.ui.parts.bars import Bar, bars
+from workbench.ui.parts.coloured_text import coloured_text
+from workbench.ui.parts.engines import held
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.notices import note, warn
+from workbench.ui.parts.words import escaped
+from workbench.ui.views.chat_settings import Settings
+from workbench.ui.views.chat_tokens import percent_of, scores_of, texts_of
+
+SHOWN = 8
+"""Alternatives, heads and layers that are shown."""
+BEFORE = 64
+"""Tokens before the chosen one whose share is shown."""
+
+
+def panel(reply: Reply, at: int, settings: Settings, close: Callable[[], None]) -> None:
+    """Everything about one token; what is known already comes first, what must be worked out follows."""
+    if at >= len(reply.ids):
+        return
+    other = settings.other_of(reply.model)
+    with st.container(border=True, key="why"):
+        heading(reply, at, close)
+        first, second = st.container(horizontal=True, gap="large"), st.container(horizontal=True, gap="large")
+        with first.container(width=360):
+            alternatives(reply, at, other)
+        with st.spinner("Asking the model's inside"), held(reply.model) as served:
+            try:
+                found = reasons(reply, at, served)
+            except WorkbenchError as error:
+                warn(error)
+                return
+            with first.container(width="stretch"):
+                rests_on(found)
+            with second.container(width=360):
+                by_layer(found)
+            with second.container(width=360):
+                by_head(found)
+            further(reply, at, found, served)
+
+
+def heading(reply: Reply, at: int, close: Callable[[], None]) -> None:
+    """The token, how likely it was, and the button that closes the panel."""
+    own = reply.scores[at]
+    rank = next((i for i, (token, _) in enumerate(own.top) if token == own.token), None)
+    place = f"its choice number {rank + 1}" if rank is not None else f"not among its first {len(own.top)}"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        text = escaped(visible(texts_of(reply)[at]))
+        st.markdown(f"#### Why “{text}”?")
+        st.caption(f"{percent_of(own.logprob)} likely, {place} · token {at + 1} of {len(reply.ids)} of "
+                   f"{escaped(reply.model)}", width="stretch")  # fmt: skip
+        st.button("Close", icon=":material/close:", key="close why", type="tertiary", on_click=close)
+
+
+def alternatives(reply: Reply, at: int, other: str) -> None:
+    """What else could have come, by this model and by the other."""
+    own, theirs, why = reply.scores[at], None, ""
+    if other:
+        try:
+            theirs = scores_of(other, reply)[at]
+        except WorkbenchError as error:
+            why = str(error)
+    st.markdown("**What else it could have said**")
+    with held(reply.model) as served:
+        rows = alternative_rows(served, own, theirs)
+        said = label(served.subject.tokenizer, theirs.top[0][0]) if theirs else ""
+    bars(rows, of=[reply.model, other] if theirs else (), full=1.0)
+    if theirs is not None:
+        words = "the same" if theirs.top[0][0] == own.token else f"“{visible(said)}”"
+        unknown = " (–: not among its first ten)" if any(None in row.values for row in rows) else ""
+        st.caption(f"{escaped(other)} would have said {escaped(words)}{unknown}.")
+    elif why:
+        st.caption(escaped(why))
+
+
+def alternative_rows(served: Served, own: Scored, theirs: Scored | None) -> list[Bar]:
+    """The likeliest tokens of this model, with the one that came and the other's first choice among them."""
+    here = {**dict(own.top), own.token: own.logprob}
+    there = {} if theirs is None else {**dict(theirs.top), own.token: theirs.logprob}
+    wanted = [token for token, _ in own.top[: SHOWN - 2]]
+    wanted += [own.token, *(token for token, _ in (theirs.top[:1] if theirs else ()))]
+    order = sorted(dict.fromkeys(wanted), key=lambda token: -here.get(token, -math.inf))
+    rows = []
+    for token in order:
+        values = [here.get(token), there.get(token)] if theirs is not None else [here.get(token)]
+        written = " / ".join("–" if v is None else percent_of(v) for v in values)
+        shares = tuple(None if v is None else math.exp(v) for v in values)
+        name = visible(label(served.subject.tokenizer, token))
+        rows.append(Bar(name, shares, written, strong=token == own.token))
+    return rows
+
+
+def reasons(reply: Reply, at: int, served: Served) -> dict[str, Any]:
+    """The API's `explain` of this one token, kept for the next look."""
+    return _reasons(reply.sha256, (*reply.prompt, *reply.ids[: at + 1]), served)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _reasons(sha256: str, ids: tuple[int, ...], _served: Served) -> dict[str, Any]:
+    with _served.lock:
+        found = explained(_served.subject, list(ids), len(ids) - 1, Explain(tokens=1, top=SHOWN))
+    return {**found["tokens"][0], "before": found["prompt_tokens"]}
+
+
+def rests_on(found: dict[str, Any]) -> None:
+    """The tokens before, each with what it adds."""
+    st.markdown("**What it rests on**")
+    cut = max(0, len(found["before"]) - BEFORE)
+    coloured_text(found["before"][cut:], found["attribution"][cut:])
+    st.caption(
+        "Blue speaks for the token, red against it: gradient times embedding, in nats, to first order."
+        + (f" The last {BEFORE} of {len(found['before'])} tokens." if cut else "")
+    )
+
+
+def by_layer(found: dict[str, Any]) -> None:
+    """The logit lens at the place that the token was written from."""
+    st.markdown("**When it was decided**")
+    rows = []
+    for row in _thinned(found["lens"]):
+        name = "embedding" if not row["after_layers"] else f"layer {row['after_layers'] - 1}"
+        says = f"{percent_of(math.log(max(row['probability'], 1e-12)))}  {visible(row['top'])}"
+        rows.append(Bar(name, (row["probability"],), says, strong=row["top"] == found["text"]))
+    bars(rows, full=1.0)
+    st.caption("How likely the token is in the stream after each layer, and what the stream says there (logit lens).")
+
+
+def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All layers of a small model, and evenly chosen ones of a deep one, the last among them."""
+    step = max(1, math.ceil((len(rows) - 1) / 12))
+    return rows[(len(rows) - 1) % step :: step]
+
+
+def by_head(found: dict[str, Any]) -> None:
+    """The heads that wrote most of it."""
+    st.markdown("**Which heads wrote it**")
+    if not found["heads"]:
+        st.caption("The heads of this model cannot be told apart.")
+        return
+    rows = [Bar(row["head"], (row["contribution"],), f"{row['contribution']:+.2f}") for row in found["heads"]]
+    bars(rows, signed=True)
+    against = escaped(visible(found["against"]))
+    st.caption(f"What each adds to the token's logit, less that of the likeliest other, “{against}”.")
+
+
+def further(reply: Reply, at: int, found: dict[str, Any], served: Served) -> None:
+    """Links to the pages that go on from here, filled in."""
+    ids, model = [*reply.prompt, *reply.ids[:at]], reply.model
+    try:
+        pair = propose(reply.sha256, tuple(ids), reply.ids[at], tuple(found["attribution"]), served)
+    except WorkbenchError as error:
+        note(error)
+        return
+    st.markdown("**Take it further**")
+    with st.container(horizontal=True, gap="medium"):
+        best = found["heads"][0]["head"] if found["heads"] else ""
+        more = {"head": best} if best else {}
+        page_link("attention", f"Attention of {best}" if best else "Attention", icon=":material/grid_on:",
+                  model=model, prompt=pair.clean, **more)  # fmt: skip
+        page_link("patching", f"Patching: what if “{escaped(visible(pair.old))}” were “{escaped(visible(pair.new))}”?",
+                  icon=":material/conversion_path:", model=model, clean=pair.clean, corrupted=pair.corrupted,
+                  answer=pair.answer, wrong=pair.wrong)  # fmt: skip
+        page_link("lens", "Lens at every token", icon=":material/layers:", model=model, prompt=pair.clean,
+                  answer=pair.answer, wrong=pair.wrong)  # fmt: skip
+
+
+def propose(sha256: str, ids: tuple[int, ...], token: int, weights: tuple[float, ...], served: Served):
+    """The counterfactual for a token, kept for the next look."""
+    return _propose(sha256, ids, token, weights, served)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _propose(
+    sha256: str, ids: tuple[int, ...], token: int, weights: tuple[float, ...], _served: Served
+) -> Counterfactual:
+    with _served.lock:
+        return counterfactual(_served.subject, ids, token, weights)

@@ -1,0 +1,174 @@
+"""A question about a pasted passage on the Chat page: each model's answer, where it stands, which heads fetched it."""
+
+from html import escape
+from typing import NamedTuple
+
+import streamlit as st
+
+from workbench.errors import WorkbenchError
+from workbench.serving.fields import ChatRequest, CompletionRequest
+from workbench.serving.models import Served
+from workbench.serving.passage import Fetched, Span, fetched, question_messages, question_text, span_tokens, spans
+from workbench.serving.talk import Reply
+from workbench.ui.parts.bars import Bar, bars
+from workbench.ui.parts.engines import TOP, held
+from workbench.ui.parts.links import page_link
+from workbench.ui.parts.notices import fault, note
+from workbench.ui.views.chat import EVERY, FIRST, close, pick
+from workbench.ui.views.chat_continue import Continued, continued, prepare, stop
+from workbench.ui.views.chat_panel import panel
+from workbench.ui.views.chat_settings import Settings
+from workbench.ui.views.chat_tokens import legend, name_plate, show_reply
+
+CONTEXT = (
+    "The lighthouse at Port Ellis was built in 1842 by Anna Reed, a young engineer from Leeds. It stands on a red "
+    "cliff, and its lamp was first lit on a stormy night in March."
+)
+QUESTION = "Who built the lighthouse?"
+LENGTH = 32
+"""Tokens of an answer at most."""
+SHOWN = 8
+_STYLE = """<style>
+.passage { font-size: 15px; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere; }
+.passage mark { background: #ffe08a; border-radius: 3px; padding: 1px 2px; }
+.passage mark.part { background: #fff3cf; }
+</style>"""
+
+
+class Asked(NamedTuple):
+    """The passage and the question."""
+
+    context: str
+    question: str
+
+
+def body(model: str, asked: Asked) -> ChatRequest | CompletionRequest:
+    """The request that the API would be sent: the likeliest words, to the end of the line where no template ends it."""
+    with held(model) as served:
+        chat = bool(served.subject.tokenizer.chat_template)
+    given = {"model": model, "max_tokens": LENGTH, "temperature": 0.0, "seed": 0}
+    if chat:
+        messages = question_messages(*asked)
+        return ChatRequest.model_validate({**given, "messages": messages, "logprobs": True, "top_logprobs": TOP})
+    text = question_text(*asked)
+    return CompletionRequest.model_validate({**given, "prompt": text, "stop": "\n", "logprobs": TOP})
+
+
+def ask(settings: Settings) -> Asked | None:
+    """The fields for passage and question; None where one is empty."""
+    context = st.text_area("Passage", CONTEXT, key="passage", bind="query-params", height=120)
+    question = st.text_input("Question", QUESTION, key="question", bind="query-params")
+    asked = Asked((context or "").strip(), (question or "").strip())
+    legend(settings.colour)
+    if not all(asked):
+        st.info("Paste a passage, and ask something about it.", icon=":material/edit:")
+        return None
+    return asked
+
+
+def show(asked: Asked, settings: Settings) -> None:
+    """Every model's answer, drawn again and again while it grows."""
+    pieces = {(model, ""): continued(f"passage {model}", body(model, asked)) for model in settings.models}
+    watching = not all(piece.done for piece in pieces.values())
+
+    @st.fragment(run_every=EVERY if watching else None)
+    def watch() -> None:
+        for piece in pieces.values():
+            if piece.writing is not None:
+                piece.writing.growing.wait(FIRST)
+        busy = not all(piece.done for piece in pieces.values())
+        if watching and not busy:
+            st.rerun()
+        for column, model in zip(st.columns(len(pieces), gap="medium"), settings.models, strict=True):
+            with column:
+                answered(model, pieces[model, ""], asked, settings)
+        opened(pieces, settings)
+        if busy:
+            st.button("Stop", icon=":material/stop_circle:", key="stop writing", on_click=stop, args=(pieces,))
+
+    watch()
+
+
+def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> None:
+    """One model's answer."""
+    name_plate(model)
+    reply = piece.reply()
+    if reply is None:
+        fault(piece.error)
+        return
+    with st.container(border=True):
+        st.caption("The answer")
+        show_reply(reply, settings, f"passage {model}", on_pick=pick)
+    if not reply.reason:
+        return
+    prepare(reply, settings)
+    places = spans(asked.context, reply.text, asked.question)
+    marked(asked.context, places)
+    if not places:
+        st.caption("These words do not stand in the passage.")
+        return
+    if not places[0].exact:
+        st.caption("Only a part of the answer stands in the passage.")
+    try:
+        with held(model) as served:
+            found = heads(reply, asked, tuple(places), served)
+    except WorkbenchError as error:
+        note(error)
+        return
+    carried(model, reply, found)
+
+
+def marked(context: str, places: list[Span]) -> None:
+    """The passage with the answer's places marked."""
+    parts, at = [], 0
+    for place in places:
+        kind = "" if place.exact else ' class="part"'
+        parts += [escape(context[at : place.start]), f"<mark{kind}>{escape(context[place.start : place.stop])}</mark>"]
+        at = place.stop
+    st.html(f'{_STYLE}<div class="passage">{"".join(parts)}{escape(context[at:])}</div>')
+
+
+def heads(reply: Reply, asked: Asked, places: tuple[Span, ...], served: Served) -> Fetched:
+    """What each head brought from the answer's places, kept for the next look."""
+    return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), asked, places, served)
+
+
+@st.cache_data(max_entries=64, show_spinner="Asking every head what it brought")
+def _heads(
+    sha256: str, prompt: tuple[int, ...], ids: tuple[int, ...], asked: Asked, places: tuple[Span, ...], _served: Served
+) -> Fetched:
+    with _served.lock:
+        sources = span_tokens(_served.subject, prompt, *asked, places)
+        return fetched(_served.subject, prompt, ids, sources)
+
+
+def carried(model: str, reply: Reply, found: Fetched) -> None:
+    """The heads that brought most from there, and a link to the first one's attention."""
+    st.markdown("**Which heads fetched it**")
+    rows = found.to_frame().head(SHOWN)
+    bars(
+        [
+            Bar(head, (part,), f"{part:+.2f} of {whole:+.2f}")
+            for head, part, whole in zip(rows["head"], rows["from_span"], rows["total"], strict=True)
+        ],
+        signed=True,
+    )
+    st.caption(
+        f"What a head brings from the marked words into the answer's logit, of all that it adds; the mean over "
+        f"{found.n} tokens, each against the likeliest other."
+    )
+    with held(model) as served:
+        import torch
+
+        text = served.subject.text(torch.tensor(reply.prompt))
+    best = str(rows["head"].iloc[0])
+    page_link("attention", f"Attention of {best}", icon=":material/grid_on:", model=model, prompt=text, head=best)
+
+
+def opened(pieces: dict[tuple[str, str], Continued], settings: Settings) -> None:
+    """The panel of the token that was clicked."""
+    picked = st.session_state.get("picked")
+    for (model, _), piece in pieces.items():
+        reply = piece.reply()
+        if reply is not None and picked and picked[0] == f"passage {model}":
+            panel(reply, picked[1], settings, close)
