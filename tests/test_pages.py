@@ -1,5 +1,7 @@
 """Every page alone: it shows no fault, and the Python that it offers runs as it stands."""
 
+import tomllib
+
 import pytest
 from streamlit.testing.v1 import AppTest
 from transformers import Lfm2Config, Lfm2ForCausalLM
@@ -123,3 +125,22 @@ def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, word
 def test_every_page_but_home_is_among_them():
     pages = {path.stem for path in paths.shelf("pages").glob("*.py")}
     assert pages - {"home"} == {name for name, _ in QUICK + LONG}
+
+
+def form_with_own_data() -> None:
+    import streamlit as st
+
+    from workbench.training import Recipe
+    from workbench.ui.views.train_uploads import with_own_data
+
+    st.session_state["x own data"] = {"data": "mine.csv", "kind": "classification", "text": "review"}
+    st.code(with_own_data("x", Recipe.read("finetune-intents")).to_toml())
+
+
+def test_a_fifth_of_an_uploaded_set_is_held_out():
+    """The recipe's own share, 2 %, goes with a set that has a test split: of 240 reviews it would leave six."""
+    app = AppTest.from_function(form_with_own_data, default_timeout=60).run()
+    assert not app.exception
+    recipe = tomllib.loads(app.code[0].value)
+    assert recipe["corpus"]["validation"] == 0.2
+    assert recipe["task"]["data"] == "mine.csv" and recipe["task"]["text"] == "review"

@@ -1,6 +1,5 @@
 """The packed engine against TransformerLens's hooks, and facts that any patching must obey."""
 
-import os
 import re
 
 import pytest
@@ -222,7 +221,7 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
         IOI.format("Mary"),
         answer=" Mary",
         wrong=" John",
-        audit=int(os.environ.get("CI", "") == "") + 1,
+        audit=1,
     )
     effect = torch.tensor(result.effect)
     assert result.clean_metric > 3 and result.corrupted_metric < -3

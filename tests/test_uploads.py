@@ -1,10 +1,8 @@
 """Uploads: kept by their content under plain names, and shown as they will be read."""
 
 import json
-import tomllib
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from workbench import paths
 from workbench.data.notes import Notes
@@ -59,22 +57,3 @@ def test_an_upload_for_every_kind_of_task_is_looked_at_and_read_as_examples(home
     chosen = {part: table.guess[part] for part in KINDS[kind].parts if part in table.guess and table.columns}
     items = make({"kind": kind, "data": str(path), **chosen}).preview(path, Notes())
     assert items and set(items[0]) >= ({"messages"} if kind == "chat" else set(KINDS[kind].parts) - {"tags", "tokens"})
-
-
-def form_with_own_data() -> None:
-    import streamlit as st
-
-    from workbench.training import Recipe
-    from workbench.ui.views.train_uploads import with_own_data
-
-    st.session_state["x own data"] = {"data": "mine.csv", "kind": "classification", "text": "review"}
-    st.code(with_own_data("x", Recipe.read("finetune-intents")).to_toml())
-
-
-def test_a_fifth_of_an_uploaded_set_is_held_out():
-    """The recipe's own share, 2 %, goes with a set that has a test split: of 240 reviews it would leave six."""
-    app = AppTest.from_function(form_with_own_data, default_timeout=60).run()
-    assert not app.exception
-    recipe = tomllib.loads(app.code[0].value)
-    assert recipe["corpus"]["validation"] == 0.2
-    assert recipe["task"]["data"] == "mine.csv" and recipe["task"]["text"] == "review"
