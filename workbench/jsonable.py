@@ -63,6 +63,8 @@ def rebuild(kind: Any, value: Any) -> Any:
         if value is None and NoneType in inner:
             return None
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
+    if value is None and kind is str:
+        raise TypeError("there is nothing where a text belongs")
     if value is None:
         return float("nan") if kind is float else None
     _check_type(origin or kind, value)

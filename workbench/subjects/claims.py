@@ -22,6 +22,8 @@ SPARE = 50_000_000
 """Numbers that a model may have beyond its files: so many fit anywhere, and the report on missing tensors says more."""
 MOST_TIMES = 4
 """Times as many numbers as its files a model may have; tied weights are in the files once, in a model's sum twice."""
+LARGEST = 2**63
+"""No whole number of a configuration is as large: tensors hold none such."""
 LAYERS = "num_hidden_layers"
 MEND = "correct its config.json, or download or save the model again"
 
@@ -80,6 +82,9 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
         held: What its files hold.
         name: What the user called it.
     """
+    for word, value in config.get_text_config().to_dict().items():
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise WorkbenchError(f"{name} says that its {word} is {short(value, 30)}, which no model's is; {MEND}.")
     layers = getattr(config.get_text_config(), LAYERS, None)
     if isinstance(layers, int) and layers > held.tensors:
         raise WorkbenchError(

@@ -100,6 +100,6 @@ def _content(path: Path) -> str:
             settings = json.loads(raw)
             kept = {word: value for word, value in settings.items() if word not in VOLATILE}
             return json.dumps(kept, sort_keys=True)
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             pass  # no settings after all: its bytes stand for it
     return hashlib.sha256(raw).hexdigest()
