@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import workbench as wb
-from tests.fuzz.model_doors import folder_of, gpt
+from tests.fuzz.model_doors import folder_of, gpt, gpt2
 from workbench.benchmarks.results.record import Results
 from workbench.benchmarks.suites import find_suite
 from workbench.cli import doctor
@@ -179,3 +179,18 @@ def test_a_damaged_task_in_the_home_folder_leaves_the_other_tasks_alone(home):
         assert len(wb.evaluate("shelf-base", "repeat", limit=2).rows)
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        ("tokenizer_config.json", lambda words: "[" * 100_000, "tokenizer"),
+        ("config.json", lambda words: json.dumps({**json.loads(words), "pad_token_id": -(10**30)}), "pad_token_id is"),
+    ],
+)
+def test_a_file_of_a_model_that_no_reader_expects_is_refused(tmp_path, file, change, sentence):
+    config = folder_of(tmp_path, gpt2())
+    path = config.parent / file
+    path.write_text(change(path.read_text()))
+    with pytest.raises(WorkbenchError, match=sentence):
+        wb.load(config.parent)
