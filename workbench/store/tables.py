@@ -26,6 +26,9 @@ UNUSABLE = {
 }
 """What SQLite says of a file that it cannot write, and the mend."""
 
+DAMAGED = ("file is not a database", "disk image is malformed", "no such table", "no such column", "malformed database")
+"""What SQLite says of a file that is spoilt; the tables and columns are those that this module makes."""
+
 _metadata = sa.MetaData()
 
 meta = sa.Table(
@@ -106,7 +109,7 @@ def open_engine(url: str) -> sa.Engine:
 
 def _if_damaged(error: BaseException, shown: str) -> None:
     """Raise `WorkbenchError` where the database file itself is spoilt: what run folders still hold, and the mend."""
-    if not any(words in str(error) for words in ("file is not a database", "disk image is malformed")):
+    if not any(words in str(error) for words in DAMAGED):
         return
     raise WorkbenchError(
         f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new one is made at the "
