@@ -32,18 +32,20 @@ FAMILIES = {
     "gemma3": lambda: t.Gemma3ForCausalLM(
         t.Gemma3TextConfig(**GQA, **SLIDING, query_pre_attn_scalar=8, layer_types=LAYERS)
     ),
-    "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA)),
     **{
         f"workbench-{p}": lambda p=p: tiny_gpt(positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary")
         for p in ("learned", "sinusoidal", "rotary", "alibi", "none")
     },
 }
 
+NORMED_TOGETHER = {"olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA))}
+"""One norm over the queries of all heads; what leaves a part is normed too, so circuits and the anatomy refuse them."""
+
 
 def make(family: str) -> torch.nn.Module:
     """The model, with matrices drawn wide enough that every head does something."""
     torch.manual_seed(0)
-    model = FAMILIES[family]()
+    model = (FAMILIES | NORMED_TOGETHER)[family]()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, 0, 0.3)

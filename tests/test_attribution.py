@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
@@ -30,7 +30,7 @@ def exact(ready):
     return values
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *NORMED_TOGETHER])
 def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
     """Patches that go a small step of the way, run exactly, against gradient x difference.
 

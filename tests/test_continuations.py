@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.interp.engine.hooked import hooked
 from workbench.interp.engine.metrics import SIDES
 from workbench.interp.engine.packed import engine
@@ -28,7 +28,7 @@ def log_prob(logits, n_prompt, tokens):
     return sum(float(logs[n_prompt - 1 + i, token]) for i, token in enumerate(tokens))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *NORMED_TOGETHER])
 def test_packed_equals_hooked_at_every_site(family):
     subject = subject_of(make(family), family)
     question = pair(subject, CLEAN, CORRUPTED, ANSWERS, WRONGS, spelt=True)

@@ -156,7 +156,7 @@ def test_a_foreground_run_that_is_stopped_says_what_it_kept_and_how_to_go_on(
         assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     run = next((home / "runs").iterdir()).name
     assert process.returncode == code and "Traceback" not in said, said
     assert "Kept is the checkpoint of step" in said and f"workbench train --resume {run}" in said

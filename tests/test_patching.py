@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.figures.patching import distrusted, effect_map
 from workbench.interp.engine.hooked import hooked
@@ -27,7 +27,7 @@ CELLS = {
 IOI = "When Mary and John went to the store, {} gave a drink to"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *NORMED_TOGETHER])
 def test_packed_equals_hooked_for_every_site(family):
     subject = subject_of(make(family), family)
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")

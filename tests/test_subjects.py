@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.activations import NewGELUActivation
 
 from tests.conftest import subject_of, tiny_gpt
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.subjects import available, load
 from workbench.subjects.tokenizer import train_tokenizer
@@ -32,7 +32,7 @@ def gpt2_folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *NORMED_TOGETHER])
 def test_the_transformerlens_view_gives_the_plain_models_logits(family):
     model = make(family).float()
     subject = subject_of(model, family)

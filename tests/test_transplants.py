@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import subject_of, tiny_gpt
-from tests.families import FAMILIES, make
+from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.benchmarks import evaluate
 from workbench.benchmarks.engine.loglikelihood import Request
 from workbench.comparison import locate, locate_activations, transplant
@@ -51,7 +51,7 @@ def z_of(subject, layer):
     return cache[f"blocks.{layer}.attn.hook_z"][0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *NORMED_TOGETHER])
 def test_a_head_is_what_its_name_says_in_every_family(family):
     subject = subject_of(make(family), family)
     donor = changed(subject, lambda _, tensor: tensor + 0.1 * torch.randn_like(tensor))
