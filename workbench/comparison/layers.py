@@ -87,7 +87,7 @@ def layer_shift(
     return LayerShift(base.name, tuned.name, *parts, int(of.max()) + 1, len(of))
 
 
-def padded(rows: list[Int[Tensor, "1 pos"]]) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text pos"]]:
+def padded(rows: list[Int[Tensor, "1 _pos"]]) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text pos"]]:
     """Texts as one batch, filled up on the right, where nothing before can see it; and the text of each counted token.
 
     The second is -1 at every first token and at what was filled up.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 from scipy.stats import t
 
 from workbench.errors import WorkbenchError
@@ -118,8 +118,8 @@ def _holding_0(low: float, high: float, p: float) -> tuple[float, float]:
 
 
 def paired_counts(
-    base: Float[np.ndarray, "n k"],
-    tuned: Float[np.ndarray, "n k"],
+    base: Real[np.ndarray, "n k"],
+    tuned: Real[np.ndarray, "n k"],
     aggregate: Callable[[np.ndarray], np.ndarray],
     *,
     seed: int = 0,

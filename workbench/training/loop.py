@@ -29,8 +29,8 @@ from workbench.training import checkpoints, resources, sharding
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
-Batch = tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]
-"""Inputs, and the target of each position (-100: not scored)."""
+Batch = tuple[Int[Tensor, "_batch _pos"], Int[Tensor, "_batch _pos"]]
+"""Inputs, and the target of each position (-100: not scored); batches of one list may differ in size."""
 
 IGNORED = -100
 FLUSH = {"cuda": 16}

@@ -106,8 +106,11 @@ def _even(subject: Subject, tokens: int) -> int:
 
 def shuffled_tokens(
     subject: Subject, tokens: int, orders: int, rng: np.random.Generator
-) -> tuple[Int[Tensor, "order pos"], Int[Tensor, "order pos"]]:
-    """One set of random ordinary tokens, each twice, in random orders, after a first token; and which stands where."""
+) -> tuple[Int[Tensor, "order pos"], Int[Tensor, "order drawn"]]:
+    """One set of random ordinary tokens, each twice, in random orders, after a first token; and which stands where.
+
+    The second leaves the first token out: `drawn` is `pos - 1`.
+    """
     special = set(subject.tokenizer.all_special_ids)
     ordinary = [i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special]
     n_kinds = tokens // 2

@@ -51,7 +51,7 @@ class Pair:
     """
 
     clean: Int[Tensor, " pos"]
-    corrupted: Int[Tensor, " pos"]
+    corrupted: Int[Tensor, " corrupted_pos"]
     answers: tuple[int, ...]
     wrongs: tuple[int, ...]
     places: tuple[tuple[str, int, int], ...] = ()
