@@ -48,7 +48,9 @@ def api() -> str:
 def defined_in(home: str, name: str) -> str:
     """The module that defines a name that a package gives on; some packages hold a module of the same name."""
     package = ROOT / home.replace(".", "/") / "__init__.py"
-    tree = ast.parse(package.read_text(encoding="utf-8")) if package.is_file() else ast.Module([], [])
+    tree = (
+        ast.parse(package.read_text(encoding="utf-8")) if package.is_file() else ast.Module([], [])
+    )
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and name in [alias.name for alias in node.names]:
             return defined_in(str(node.module), name)

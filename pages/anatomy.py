@@ -34,10 +34,14 @@ def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
         if step.holds is False:
             st.badge(f"off the model by {step.deviation:.0e}", icon=":material/close:", color="red")
         elif step.holds:
-            st.badge(f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green")
+            st.badge(
+                f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green"
+            )
     with picture:
         tokens, keys = found.axes(step)
-        figure = draw.step_matrix(step.values, tokens, keys=keys, chosen=None if step.of_sources else position)
+        figure = draw.step_matrix(
+            step.values, tokens, keys=keys, chosen=None if step.of_sources else position
+        )
         name = f"{found.subject}-{head_name(found.layer, found.head)}-{step.name}"
         chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, a row a token")
 
@@ -47,12 +51,16 @@ def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)
-    name = st.selectbox("Layer and head", names, min(len(names) - 1, n_heads), key="head", bind="query-params")
+    name = st.selectbox(
+        "Layer and head", names, min(len(names) - 1, n_heads), key="head", bind="query-params"
+    )
     return name, *divmod(names.index(name), n_heads)
 
 
 def show_next(found: Anatomy) -> None:
-    st.markdown("**What comes next**" if found.part != "encoder" else "**What the decoder writes next**")
+    st.markdown(
+        "**What comes next**" if found.part != "encoder" else "**What the decoder writes next**"
+    )
     expected = found.next_tokens.assign(token=found.next_tokens["token"].map(visible))
     bar = st.column_config.ProgressColumn("probability", format="%.3f", min_value=0, max_value=1)
     st.dataframe(expected, hide_index=True, column_config={"probability": bar})
@@ -74,9 +82,16 @@ if subject.model.config.is_encoder_decoder:
     with box:
         prompt = st.text_input("Text", WORD, key="text", bind="query-params")
         part = st.segmented_control(
-            "Attention", list(PARTS), default="cross", key="part", bind="query-params", required=True
+            "Attention",
+            list(PARTS),
+            default="cross",
+            key="part",
+            bind="query-params",
+            required=True,
         )
-        st.caption(f"{PARTS[str(part)].capitalize()}. The decoder reads what the model itself makes of the text.")
+        st.caption(
+            f"{PARTS[str(part)].capitalize()}. The decoder reads what the model itself makes of the text."
+        )
     more, depth = {"part": str(part)}, n_layers(subject, str(part))
 else:
     with box:
@@ -92,7 +107,9 @@ last = len(found.tokens) - 1
 with box:
     places = list(range(last + 1))
     if st.session_state.get("position", last) not in places:
-        st.session_state["position"] = last  # it held a position of another prompt, or the words that named it there
+        st.session_state["position"] = (
+            last  # it held a position of another prompt, or the words that named it there
+        )
     position = st.selectbox(
         "Token (framed in every picture)",
         places,
@@ -113,13 +130,17 @@ st.badge(
     icon=":material/close:" if wrong else ":material/check:",
     color="red" if wrong else "green",
 )
-st.caption("The steps without a tick are the model's own numbers, or have no tensor in the model to compare with.")
+st.caption(
+    "The steps without a tick are the model's own numbers, or have no tensor in the model to compare with."
+)
 for number, step in enumerate(found.steps, 1):
     show_step(number, step, found, int(position or 0))
 show_next(found)
 downloads(
     lambda: [
-        draw.step_matrix(s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}")
+        draw.step_matrix(
+            s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
+        )
         for i, s in enumerate(found.steps, 1)
     ],
     found.numbers,

@@ -25,7 +25,9 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.token_view import token_view
 from workbench.ui.views.attention import VIEWS, show_view
 
-MOST = 1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
+MOST = (
+    1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
+)
 
 
 def hover_texts(here: PromptScores) -> list[str]:
@@ -53,7 +55,8 @@ def choose(name: str | None) -> None:
 def frame(name: str) -> tuple[str, int]:
     """The head that the atlas is drawn with, and how often it was drawn anew.
 
-    A click frames its head in the browser; the chart stays as it is then, quick and ready for the next click.
+    A click frames its head in the browser; the chart stays as it is then, quick and ready for the
+    next click.
     """
     drawn, times = st.session_state.get("drawn", (name, 0))
     if st.session_state.get("framed") != name:
@@ -63,7 +66,9 @@ def frame(name: str) -> tuple[str, int]:
 
 
 def atlas_of(image: draw.Atlas, here: PromptScores, chosen: tuple[int, int], times: int):
-    """The atlas as it was drawn last, if nothing in it changed: another head then costs no second drawing."""
+    """The atlas as it was drawn last, if nothing in it changed: another head then costs no second
+    drawing.
+    """
     key = (image.uri, chosen, times)
     if st.session_state.get("atlas_drawn", (None,))[0] != key:
         figure = draw.atlas(image, chosen=chosen, hover=hover_texts(here))
@@ -82,19 +87,31 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
     with right:
         pick, show = st.columns([1, 3], vertical_alignment="bottom")
         best = here.best()
-        name = pick.selectbox("Head", names, names.index(head_name(*best)), key="head", bind="query-params")
+        name = pick.selectbox(
+            "Head", names, names.index(head_name(*best)), key="head", bind="query-params"
+        )
         layer, head = divmod(names.index(name), n_heads)
-        view = show.segmented_control("View", VIEWS, default="Map", key="view", bind="query-params", required=True)
+        view = show.segmented_control(
+            "View", VIEWS, default="Map", key="view", bind="query-params", required=True
+        )
         try:
             show_view(str(view), found, layer, head, names)
         except WorkbenchError as error:
             fault(error)
     with left:
         st.markdown(f"**All {len(names)} heads**")
-        st.caption("Click one to open it. Rows of a picture attend to its columns; darker is more attention.")
+        st.caption(
+            "Click one to open it. Rows of a picture attend to its columns; darker is more attention."
+        )
         drawn, times = frame(name)
         figure = atlas_of(image, here, divmod(names.index(drawn), n_heads), times)
-        chart(figure, key="atlas", name=f"{found.subject}-heads", on_click=choose, alt="Attention of all heads")
+        chart(
+            figure,
+            key="atlas",
+            name=f"{found.subject}-heads",
+            on_click=choose,
+            alt="Attention of all heads",
+        )
     st.markdown(f"**{name}, token by token**")
     token_view(found.head(layer, head), found.tokens, name=name, key="tokens")
     downloads(
@@ -107,7 +124,14 @@ def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Following attention back to the prompt")
-def routes(sha256: str, prompt: str, position: int, target: int | None, _subject: Subject, _found: Attention):
+def routes(
+    sha256: str,
+    prompt: str,
+    position: int,
+    target: int | None,
+    _subject: Subject,
+    _found: Attention,
+):
     with alone(sha256):
         gradient = wb.gradient_attention(_subject, prompt, position=position, answer=target)
     widest = flow(_found, position) if position < LONGEST_FLOW else None
@@ -125,7 +149,9 @@ def show_routes(subject: Subject, found: Attention) -> None:
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
     if st.session_state.get("at", last) not in range(last + 1):
-        st.session_state["at"] = last  # it held a position of another prompt, or the words that named it there
+        st.session_state["at"] = (
+            last  # it held a position of another prompt, or the words that named it there
+        )
     position = where.selectbox(
         "Output at",
         range(last + 1),
@@ -133,11 +159,15 @@ def show_routes(subject: Subject, found: Attention) -> None:
         format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
         key="at",
     )
-    token = what.text_input("Next token", key="next", bind="query-params", placeholder="what the model expects")
+    token = what.text_input(
+        "Next token", key="next", bind="query-params", placeholder="what the model expects"
+    )
     if not go.toggle("Follow", key="routes", bind="query-params"):
         return
     target = subject.answer_id(token, "next token", prompt=prompt) if token else None
-    gradient, shares, widest = routes(subject.hash, found.prompt, int(position or 0), target, subject, found)
+    gradient, shares, widest = routes(
+        subject.hash, found.prompt, int(position or 0), target, subject, found
+    )
     methods = {"gradient-weighted": gradient.relevance, "rollout": shares[0]}
     if widest is not None:
         methods["flow"] = widest
@@ -155,10 +185,14 @@ def show_routes(subject: Subject, found: Attention) -> None:
         "name": "head",
         "gradient_attention": st.column_config.NumberColumn("sum over its pattern", format="%.3f"),
     }
-    st.dataframe(gradient.to_frame().head(10), hide_index=True, width="content", column_config=columns)
+    st.dataframe(
+        gradient.to_frame().head(10), hide_index=True, width="content", column_config=columns
+    )
     downloads(
         lambda: figures,
-        lambda: pd.DataFrame({"token": found.tokens, **{m: pad(v, last + 1) for m, v in methods.items()}}),
+        lambda: pd.DataFrame(
+            {"token": found.tokens, **{m: pad(v, last + 1) for m, v in methods.items()}}
+        ),
         name=f"routes-{found.subject}",
         title=f"Where an output of {found.subject} comes from",
         text=found.prompt,
@@ -170,7 +204,9 @@ def pad(values: np.ndarray, length: int) -> np.ndarray:
 
 
 st.title("What does each head look at?")
-st.caption("Every head's attention pattern on your prompt: all of them at a glance, then one in full.")
+st.caption(
+    "Every head's attention pattern on your prompt: all of them at a glance, then one in full."
+)
 choice, box = st.columns([1, 3])
 with choice:
     model = pick_name()
@@ -183,7 +219,12 @@ seen = look(subject, prompt)
 notices(seen.found.warnings)
 explore(*seen)
 show_routes(subject, seen.found)
-page_link("heads", "What each head does in general: scores, labels, circuits", icon=":material/category:", model=model)
+page_link(
+    "heads",
+    "What each head does in general: scores, labels, circuits",
+    icon=":material/category:",
+    model=model,
+)
 [(layer, head)] = parse_heads(st.session_state["head"])
 same_in_python(f"""\
 import workbench as wb

@@ -1,4 +1,6 @@
-"""Attribution: a patching map estimated by gradients beside the exact one, and the cells where it misleads."""
+"""Attribution: a patching map estimated by gradients beside the exact one, and the cells where it
+misleads.
+"""
 
 import numpy as np
 import streamlit as st
@@ -38,9 +40,16 @@ def controls() -> tuple[str, str, dict]:
     probes = available_probes()
     start = probes.index("induction")
     probe = second.selectbox("Question", [*probes, OWN], start, key="probe", bind="query-params")
-    site = third.selectbox("What is patched", FLAT, FLAT.index("z"), key="site", bind="query-params")
+    site = third.selectbox(
+        "What is patched", FLAT, FLAT.index("z"), key="site", bind="query-params"
+    )
     direction = fourth.segmented_control(
-        "Direction", DIRECTIONS, default=DIRECTIONS[0], key="direction", bind="query-params", required=True
+        "Direction",
+        DIRECTIONS,
+        default=DIRECTIONS[0],
+        key="direction",
+        bind="query-params",
+        required=True,
     )
     left, right = st.columns([3, 3])
     method = left.segmented_control(
@@ -55,7 +64,11 @@ def controls() -> tuple[str, str, dict]:
     steps, softmax = METHODS[str(method)]
     more = {"site": str(site), "direction": str(direction), "steps": steps, "softmax": softmax}
     if probe != OWN:
-        more["n"] = int(right.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"))
+        more["n"] = int(
+            right.select_slider(
+                "Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"
+            )
+        )
     return model, str(probe), more
 
 
@@ -63,12 +76,20 @@ def numbers(found: Attribution) -> None:
     columns = st.columns(4)
     r, exact = found.correlation, found.exact
     assert r is not None and exact is not None
-    columns[0].metric("Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps.")
+    columns[0].metric(
+        "Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps."
+    )
     columns[0].caption(f"n = {r.n} pairs; {r.reason}")
     columns[1].metric("Cells that mislead", f"{found.misleading} of {exact.effect.size}")
     columns[1].caption(f"off by more than {found.tolerance:g}, or of the wrong sign")
-    columns[2].metric("Estimate", f"{found.estimate.seconds:.1f} s", help="One forward and backward pass a gradient.")
-    columns[3].metric("Exact", f"{exact.seconds:.1f} s", help=f"{exact.effect.size * exact.n:,} patched runs.")
+    columns[2].metric(
+        "Estimate",
+        f"{found.estimate.seconds:.1f} s",
+        help="One forward and backward pass a gradient.",
+    )
+    columns[3].metric(
+        "Exact", f"{exact.seconds:.1f} s", help=f"{exact.effect.size * exact.n:,} patched runs."
+    )
 
 
 def maps(found: Attribution) -> list:
@@ -78,7 +99,10 @@ def maps(found: Attribution) -> list:
     names = labels(exact.names) if by_position else [str(i) for i in range(exact.effect.shape[1])]
     figures = []
     for column, side, words in zip(
-        st.columns(2, gap="medium"), (found.estimate, exact), ("Estimate by gradient", "Exact"), strict=True
+        st.columns(2, gap="medium"),
+        (found.estimate, exact),
+        ("Estimate by gradient", "Exact"),
+        strict=True,
     ):
         figure = effect_map(
             side.effect,
@@ -91,14 +115,21 @@ def maps(found: Attribution) -> list:
         figure.data[0].update(zmin=-top(found), zmax=top(found))
         figures.append(figure)
         with column:
-            chart(figure, key=words.split()[0].lower(), name=words.lower().replace(" ", "-"), alt=f"{words}: the map")
+            chart(
+                figure,
+                key=words.split()[0].lower(),
+                name=words.lower().replace(" ", "-"),
+                alt=f"{words}: the map",
+            )
     return figures
 
 
 def top(found: Attribution) -> float:
     """The end of the colour scale that both maps share."""
     assert found.exact is not None
-    return max(1.0, float(np.abs(found.exact.effect).max()), float(np.abs(found.estimate.effect).max()))
+    return max(
+        1.0, float(np.abs(found.exact.effect).max()), float(np.abs(found.estimate.effect).max())
+    )
 
 
 def misled(found: Attribution) -> list:
@@ -106,7 +137,12 @@ def misled(found: Attribution) -> list:
     left, right = st.columns(2, gap="medium")
     figure = draw.scatter(table, found.tolerance, title="Every cell: estimate against exact value")
     with left:
-        chart(figure, key="scatter", name="attribution-scatter", alt="Estimate against exact effect, a point a cell")
+        chart(
+            figure,
+            key="scatter",
+            name="attribution-scatter",
+            alt="Estimate against exact effect, a point a cell",
+        )
     with right:
         several = found.estimate.n > 1
         st.markdown(f"Furthest off{', error with its 95 % interval' if several else ''}")
@@ -115,14 +151,24 @@ def misled(found: Attribution) -> list:
         furthest = table.reindex(order)[["cell", *numbers, "kind"]].head(14)
         furthest["kind"] = furthest["kind"].replace("not shown to mislead", "")
         small = {
-            name: st.column_config.NumberColumn(name.removeprefix("error_"), format="%.2f", width=62)
+            name: st.column_config.NumberColumn(
+                name.removeprefix("error_"), format="%.2f", width=62
+            )
             for name in numbers
         }
         st.dataframe(
-            furthest, hide_index=True, height=420, column_config={**small, "cell": st.column_config.Column(width=120)}
+            furthest,
+            hide_index=True,
+            height=420,
+            column_config={**small, "cell": st.column_config.Column(width=120)},
         )
     st.caption(
-        "; ".join(f"**{kind}**: {words}" for kind, words in KINDS.items() if kind != "not shown to mislead") + "."
+        "; ".join(
+            f"**{kind}**: {words}"
+            for kind, words in KINDS.items()
+            if kind != "not shown to mislead"
+        )
+        + "."
     )
     return [figure]
 
@@ -151,12 +197,18 @@ except LengthError as error:
 except WorkbenchError as error:
     warn(error)
     st.stop()
-notices(warnings(subject, *question[:2], question[2:]) if isinstance(question, tuple) else found.estimate.warnings)
+notices(
+    warnings(subject, *question[:2], question[2:])
+    if isinstance(question, tuple)
+    else found.estimate.warnings
+)
 numbers(found)
 figures = maps(found) + misled(found)
 if found.exact is not None:
     trust(found.exact)
-asked_there = {"probe": probe} if isinstance(question, str) else dict(zip(FIELDS, question, strict=True))
+asked_there = (
+    {"probe": probe} if isinstance(question, str) else dict(zip(FIELDS, question, strict=True))
+)
 page_link("patching", "The exact map on Patching", model=model, site=given["site"], **asked_there)
 downloads(
     lambda: figures,

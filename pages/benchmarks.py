@@ -1,4 +1,6 @@
-"""Benchmarks: models on a suite in the background, scores with intervals, and the samples behind them."""
+"""Benchmarks: models on a suite in the background, scores with intervals, and the samples behind
+them.
+"""
 
 import itertools
 import json
@@ -27,7 +29,9 @@ from workbench.ui.views import benchmarks_samples
 
 
 @st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
-def compared(_results: dict[str, Results], base: str, tuned: str, run_id: str, rows: int) -> pd.DataFrame:
+def compared(
+    _results: dict[str, Results], base: str, tuned: str, run_id: str, rows: int
+) -> pd.DataFrame:
     return ev.compared(_results, base, tuned)
 
 
@@ -48,9 +52,17 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
     )
     suite = middle.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
     limit = limit_box.number_input(
-        "Items a task", 1, value=50, step=50, key="limit", bind="query-params", help="A fixed random subset."
+        "Items a task",
+        1,
+        value=50,
+        step=50,
+        key="limit",
+        bind="query-params",
+        help="A fixed random subset.",
     )
-    seed = seed_box.number_input("Seed", 0, value=0, key="seed", bind="query-params", help="Of the subset.")
+    seed = seed_box.number_input(
+        "Seed", 0, value=0, key="seed", bind="query-params", help="Of the subset."
+    )
     shots_box, vary_box, _ = st.columns([3, 5, 5], vertical_alignment="bottom")
     shots = shots_box.selectbox(
         "Examples before each question",
@@ -66,7 +78,12 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
         help="Each task again with two examples and with other prompts: how far does the score depend on that?",
     )
     more = {"seed": int(seed or 0), "shots": int(shots) if shots.isdigit() else None}
-    return list(models), suite, int(limit or 50), {**more, "variants": list(ev.VARIANTS) if vary else []}
+    return (
+        list(models),
+        suite,
+        int(limit or 50),
+        {**more, "variants": list(ev.VARIANTS) if vary else []},
+    )
 
 
 def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None:
@@ -158,7 +175,10 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         )
         st.download_button(
             "Report (HTML)",
-            lambda: report(dict(zip(short_names(results).values(), results.values(), strict=True)), title=run.title),
+            lambda: report(
+                dict(zip(short_names(results).values(), results.values(), strict=True)),
+                title=run.title,
+            ),
             f"report-{run.id}.html",
             "text/html",
             icon=":material/download:",
@@ -174,13 +194,17 @@ def published(results: dict[str, Results]) -> None:
             st.markdown(f"**Published for {escaped(short_names(results)[name])}, beside ours**")
             widths = {"why": st.column_config.TextColumn(width="large")}
             st.dataframe(table, hide_index=True, column_config=ev.decimals(table) | widths)
-            st.caption("Ours has its 95 % interval and n; *why* says what is known to differ between the two.")
+            st.caption(
+                "Ours has its 95 % interval and n; *why* says what is known to differ between the two."
+            )
 
 
 def reliability(run: Run, results: dict[str, Results]) -> None:
     """Whether the models know how often they are right."""
     names = short_names(results)
-    tasks = list(dict.fromkeys(task for found in results.values() for task in found.samples["task"]))
+    tasks = list(
+        dict.fromkeys(task for found in results.values() for task in found.samples["task"])
+    )
     task = st.selectbox("Task", ["all multiple choice", *tasks], key="reliability task")
     chosen = None if task == "all multiple choice" else str(task)
     found = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
@@ -193,7 +217,12 @@ def reliability(run: Run, results: dict[str, Results]) -> None:
             f"{one.expected:.3f} on so many items, and up to {one.expected_high:.3f} in 95 of 100 cases."
         )
     bins = pd.concat([one.bins.assign(model=name) for name, one in found.items()])
-    downloads(lambda: [figure], lambda: bins, name=f"reliability-{run.id}", title=f"Reliability, {run.title}")
+    downloads(
+        lambda: [figure],
+        lambda: bins,
+        name=f"reliability-{run.id}",
+        title=f"Reliability, {run.title}",
+    )
 
 
 def differences(run: Run, results: dict[str, Results]) -> None:
@@ -203,18 +232,27 @@ def differences(run: Run, results: dict[str, Results]) -> None:
     base = left.selectbox("Base", names, 0, format_func=short.__getitem__)
     others = [name for name in names if name != base]
     tuned = right.selectbox("Compared with it", others, format_func=short.__getitem__)
-    table = compared(results, base, tuned, run.id, sum(len(found.rows) for found in results.values()))
+    table = compared(
+        results, base, tuned, run.id, sum(len(found.rows) for found in results.values())
+    )
     base, tuned = short[base], short[tuned]
     st.markdown(ev.verdicts(table, base, tuned))
     figure = draw.differences(table, base=base, tuned=tuned)
-    chart(figure, key="differences", name=f"differences-{run.id}", alt="Paired differences with 95 % intervals")
+    chart(
+        figure,
+        key="differences",
+        name=f"differences-{run.id}",
+        alt="Paired differences with 95 % intervals",
+    )
     st.caption(
         "Filled: the 95 % interval leaves out 0, which it does exactly where p (not corrected) is below 0.05. Both "
         "come from one procedure: McNemar's exact test and Tango's interval for accuracies, else a t test "
         "corrected for skewness."
     )
     ev.explain(table)
-    st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
+    st.dataframe(
+        table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table)
+    )
     downloads(
         lambda: [figure],
         lambda: table,
@@ -230,7 +268,9 @@ def browse(run: Run, results: dict[str, Results]) -> None:
         short = short_names(list(results))
         pairs = list(itertools.combinations(results, 2))
         pair = st.selectbox(
-            "Whose answers differ", pairs, format_func=lambda two: " and ".join(short[name] for name in two)
+            "Whose answers differ",
+            pairs,
+            format_func=lambda two: " and ".join(short[name] for name in two),
         )
     benchmarks_samples.browse(results, *pair)
     frames = [found.samples.assign(model=name) for name, found in results.items()]
@@ -273,7 +313,9 @@ def boards() -> None:
         rows = []
         for (model, sha), scored in board.models.items():
             cells = {
-                task: value_text(scored[task].value, scored[task].stderr) for task in board.tasks if task in scored
+                task: value_text(scored[task].value, scored[task].stderr)
+                for task in board.tasks
+                if task in scored
             }
             rows.append({"Model": model, "Weights": sha[:8], **cells})
         st.dataframe(pd.DataFrame(rows), hide_index=True)
@@ -292,7 +334,12 @@ def show(run: Run) -> None:
     if not results:
         st.caption("This run ended before its first task was scored.")
         return
-    views = {"Scores": scores, "Differences": differences, "Reliability": reliability, "Samples": browse}
+    views = {
+        "Scores": scores,
+        "Differences": differences,
+        "Reliability": reliability,
+        "Samples": browse,
+    }
     if len(results) < 2:
         views.pop("Differences")
     view = st.segmented_control(
@@ -311,7 +358,9 @@ def show(run: Run) -> None:
 
 
 st.title("How good is it, and is the other one better?")
-st.caption("Models on lm-evaluation-harness tasks: every score with its interval and the samples behind it.")
+st.caption(
+    "Models on lm-evaluation-harness tasks: every score with its interval and the samples behind it."
+)
 models, suite, limit, more = controls()
 words, button = st.columns([8, 1], vertical_alignment="center", gap="large")
 with words:

@@ -37,12 +37,16 @@ def conversation(settings: Settings) -> None:
         chat.show(settings)
     else:
         chat.starters(say)
-    st.chat_input("Your message", key="message", on_submit=lambda: say(str(st.session_state["message"])))
+    st.chat_input(
+        "Your message", key="message", on_submit=lambda: say(str(st.session_state["message"]))
+    )
     chat_snippets.of_chat(settings)
 
 
 def continuation(settings: Settings) -> None:
-    prompt = st.text_area("Text to go on with", chat_continue.PROMPT, key="prompt", bind="query-params", height=68)
+    prompt = st.text_area(
+        "Text to go on with", chat_continue.PROMPT, key="prompt", bind="query-params", height=68
+    )
     legend(settings.colour)
     if prompt:
         chat_continue.show(prompt, settings)

@@ -38,7 +38,9 @@ def needed(found: Needed) -> None:
             title=f"Share of the {found.metric_name.replace('_', ' ')} that goes when one head is taken out",
             label="share lost (1: all of it)",
         )
-        chart(figure, key="needed", name="needed-heads", alt="What the probe loses without each head")
+        chart(
+            figure, key="needed", name="needed-heads", alt="What the probe loses without each head"
+        )
     table = found.to_frame()
     with right:
         st.markdown(f"Most needed heads, {found.n_held_out} held-out prompts, 95 % intervals")
@@ -48,8 +50,12 @@ def needed(found: Needed) -> None:
             hide_index=True,
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
-        st.caption(f"*chosen_on*: the loss on the {found.n} other prompts that put the heads in order; it flatters.")
-        downloads(lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs")
+        st.caption(
+            f"*chosen_on*: the loss on the {found.n} other prompts that put the heads in order; it flatters."
+        )
+        downloads(
+            lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
+        )
 
 
 def found_circuit(model: str, probe: str) -> None:
@@ -67,14 +73,20 @@ def found_circuit(model: str, probe: str) -> None:
         found = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
     chosen = next(size for size in found.curve if size.edges == found.chosen)
     columns = st.columns(4)
-    columns[0].metric("Edges in the circuit", f"{found.chosen:,}", help=f"Of {found.n_edges:,} there can be.")
+    columns[0].metric(
+        "Edges in the circuit", f"{found.chosen:,}", help=f"Of {found.n_edges:,} there can be."
+    )
     for column, words, value in (
         (1, "Only the circuit", chosen.faithfulness),
         (2, "All but the circuit", chosen.without),
         (3, "As many random edges", chosen.random),
     ):
-        columns[column].metric(words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one.")
-        columns[column].caption(f"{bracketed(value.low, value.high, percent)}, n = {value.n} held out")
+        columns[column].metric(
+            words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one."
+        )
+        columns[column].caption(
+            f"{bracketed(value.low, value.high, percent)}, n = {value.n} held out"
+        )
     seen = chosen.chosen_on
     st.caption(
         f"Judged on {found.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
@@ -82,11 +94,23 @@ def found_circuit(model: str, probe: str) -> None:
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        chart(draw.size_curve(found.curve, found.chosen), key="curve", name="circuit-sizes", alt="Faithfulness by size")
+        chart(
+            draw.size_curve(found.curve, found.chosen),
+            key="curve",
+            name="circuit-sizes",
+            alt="Faithfulness by size",
+        )
     with right:
         strongest = found.edges.head(60)
-        rows = list(zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True))
-        chart(draw.edge_graph(rows, subject.card.n_layers), key="graph", name="circuit", alt="The circuit's edges")
+        rows = list(
+            zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True)
+        )
+        chart(
+            draw.edge_graph(rows, subject.card.n_layers),
+            key="graph",
+            name="circuit",
+            alt="The circuit's edges",
+        )
     st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
     exact = found.edges.dropna(subset=["exact"])
     numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
@@ -110,7 +134,9 @@ def found_circuit(model: str, probe: str) -> None:
 
 
 def missed(found: Circuit) -> None:
-    """What the screen by gradient may have left out, bounded by edges drawn at random and run exactly."""
+    """What the screen by gradient may have left out, bounded by edges drawn at random and run
+    exactly.
+    """
     seen = found.audit
     if seen is None:
         return
@@ -127,7 +153,10 @@ def without(model: str, probe: str, first: str) -> None:
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
         heads = columns[0].text_input("Heads", first, help="Such as L3H1, L5H0.")
         kind = columns[1].selectbox(
-            "Each is", list(KINDS), list(KINDS).index("mean"), help="; ".join(f"{k}: {v}" for k, v in KINDS.items())
+            "Each is",
+            list(KINDS),
+            list(KINDS).index("mean"),
+            help="; ".join(f"{k}: {v}" for k, v in KINDS.items()),
         )
         name = columns[2].text_input("Name", plain_name(f"{model.rpartition('/')[2]}-{probe}-cut"))
         made = columns[3].form_submit_button("Make and measure", type="primary", width="stretch")
@@ -152,12 +181,20 @@ def without(model: str, probe: str, first: str) -> None:
         columns[column].caption(
             f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
         )
-    st.success(f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:")
+    st.success(
+        f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:"
+    )
     with st.container(horizontal=True):
-        page_link("benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, kept])
-        page_link("patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe)
+        page_link(
+            "benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, kept]
+        )
+        page_link(
+            "patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe
+        )
         page_link("attention", "See its attention", icon=":material/grid_on:", model=kept)
-        st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore")
+        st.download_button(
+            "Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore"
+        )
 
 
 st.title("Which parts does it need?")
@@ -168,13 +205,20 @@ left, middle, right = st.columns([3, 2, 3], vertical_alignment="bottom")
 with left:
     model = pick_name()
 about = middle.segmented_control(
-    "Asked", ["a probe", "a benchmark task"], default="a probe", key="about", bind="query-params", required=True
+    "Asked",
+    ["a probe", "a benchmark task"],
+    default="a probe",
+    key="about",
+    bind="query-params",
+    required=True,
 )
 if about == "a benchmark task":
     task_heads(model)
     st.stop()
 probes = available_probes()
-probe = str(right.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params"))
+probe = str(
+    right.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params")
+)
 subject = cached_load(model)
 try:
     with alone(subject.hash):

@@ -56,7 +56,10 @@ def behaviour(base: str, tuned: str) -> None:
     known = [name for name, suite in suites().items() if not suite.problem]
     left, middle, words, button = st.columns([2, 2, 5, 2], vertical_alignment="bottom")
     suite = left.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
-    limit = int(middle.number_input("Items a task", 1, value=50, step=50, key="limit", bind="query-params") or 50)
+    limit = int(
+        middle.number_input("Items a task", 1, value=50, step=50, key="limit", bind="query-params")
+        or 50
+    )
     words.caption(ev.detectable(limit, paired=True))
     exact = resolve(base), resolve(tuned)
     run = ev.newest(*exact, suite, limit)
@@ -93,18 +96,31 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     base, tuned = short[base], short[tuned]
     st.markdown(ev.verdicts(table, base, tuned))
     figure = draw_scores.differences(table, base=base, tuned=tuned)
-    chart(figure, key="differences", name=f"differences-{run.id}", alt="Paired differences with 95 % intervals")
+    chart(
+        figure,
+        key="differences",
+        name=f"differences-{run.id}",
+        alt="Paired differences with 95 % intervals",
+    )
     st.caption(
         "Filled: the 95 % interval leaves out 0 (p below 0.05 before correction). p is corrected over "
         "tasks (Benjamini-Hochberg)."
     )
     st.subheader("Which items?")
-    st.markdown("Items by who got them right; choose a task below to see them, and where their heads look.")
+    st.markdown(
+        "Items by who got them right; choose a task below to see them, and where their heads look."
+    )
     counts = outcomes(*found.values())
-    st.dataframe(counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content")
+    st.dataframe(
+        counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content"
+    )
     benchmarks_samples.browse(found, *found)
     with st.expander("As a table"):
-        st.dataframe(table.drop(columns="higher_is_better"), hide_index=True, column_config=ev.decimals(table))
+        st.dataframe(
+            table.drop(columns="higher_is_better"),
+            hide_index=True,
+            column_config=ev.decimals(table),
+        )
     downloads(
         lambda: [figure],
         lambda: table,
@@ -120,26 +136,50 @@ def choose(name: str) -> None:
 
 def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     found = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
-    scores = measured("scores", base, tuned, lambda report: score_shift(base, tuned, progress=report))
+    scores = measured(
+        "scores", base, tuned, lambda report: score_shift(base, tuned, progress=report)
+    )
     weights = measured("head weights", base, tuned, lambda report: head_change(base, tuned))
     table = head_table(found, scores, weights)
-    names = [head_name(i, j) for i in range(found.mean.shape[0]) for j in range(found.mean.shape[1])]
+    names = [
+        head_name(i, j) for i in range(found.mean.shape[0]) for j in range(found.mean.shape[1])
+    ]
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)  # the head of another, larger model
     kinds = {DISTANCE: "distance", **({WEIGHTS: "weights"} if weights is not None else {})}
     kinds |= {name.removesuffix("_score").replace("_", " "): name for name in scores.mean}
     pick, sort, box = st.columns([1, 2, 3])
-    name = str(pick.selectbox("Head", names, names.index(table["name"][0]), key="head", bind="query-params"))
+    name = str(
+        pick.selectbox(
+            "Head", names, names.index(table["name"][0]), key="head", bind="query-params"
+        )
+    )
     kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
     text = box.text_area("Text", TEXT, height=70, key="text", bind="query-params")
     place = divmod(names.index(name), found.mean.shape[1])
     figure = draw_heads(kind, kinds[kind], (found, scores, weights), place)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        chart(figure, key="shift", name=f"head-{kinds[kind]}", on_click=choose, alt=f"Change of every head: {kind}")
+        chart(
+            figure,
+            key="shift",
+            name=f"head-{kinds[kind]}",
+            on_click=choose,
+            alt=f"Change of every head: {kind}",
+        )
     with right:
-        shown = table.reindex(table[kinds[kind]].abs().sort_values(ascending=False, kind="stable").index)
-        order = ["name", kinds[kind], f"{kinds[kind]}_low", f"{kinds[kind]}_high", "distance", "weights", *scores.mean]
+        shown = table.reindex(
+            table[kinds[kind]].abs().sort_values(ascending=False, kind="stable").index
+        )
+        order = [
+            "name",
+            kinds[kind],
+            f"{kinds[kind]}_low",
+            f"{kinds[kind]}_high",
+            "distance",
+            "weights",
+            *scores.mean,
+        ]
         shown = shown[[c for c in dict.fromkeys(order) if c in shown]].reset_index(drop=True)
 
         def choose_row() -> None:
@@ -147,7 +187,9 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
                 choose(shown["head"][rows[0]])
 
         short = {"name": "head", f"{kinds[kind]}_low": "low", f"{kinds[kind]}_high": "high"}
-        shown = shown.rename(columns=short | {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean})
+        shown = shown.rename(
+            columns=short | {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean}
+        )
         st.dataframe(
             shown,
             hide_index=True,
@@ -163,7 +205,12 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
         "off the weights and have none). Click a cell or a row to see both patterns."
     )
     patterns(base, tuned, name, place, text or "")
-    downloads(lambda: [figure], lambda: table, name="heads", title=f"Heads of {found.tuned} against {found.base}")
+    downloads(
+        lambda: [figure],
+        lambda: table,
+        name="heads",
+        title=f"Heads of {found.tuned} against {found.base}",
+    )
 
 
 def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int]) -> go.Figure:
@@ -178,25 +225,44 @@ def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int
     return draw.head_map(*ends, n=n, chosen=place, name=f"{kind}{unit}, tuned − base", signed=True)
 
 
-def patterns(base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, int], text: str) -> None:
+def patterns(
+    base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, int], text: str
+) -> None:
     try:
         pair = [read(subject.hash, text, subject) for subject in (base, tuned)]
     except WorkbenchError as error:
         warn(error)
         return
-    for side, column, found in zip(("base", "tuned"), st.columns(2, gap="medium"), pair, strict=True):
+    for side, column, found in zip(
+        ("base", "tuned"), st.columns(2, gap="medium"), pair, strict=True
+    ):
         with column:
-            figure = draw_attention.head(found.head(*place), found.tokens, title=f"{found.subject}, {name}", height=460)
+            figure = draw_attention.head(
+                found.head(*place), found.tokens, title=f"{found.subject}, {name}", height=460
+            )
             file = f"{plain_name(found.subject)}-{name}"
-            chart(figure, key=f"pattern of {side}", name=file, alt=f"Attention of {name} in {found.subject}")
+            chart(
+                figure,
+                key=f"pattern of {side}",
+                name=file,
+                alt=f"Attention of {name} in {found.subject}",
+            )
 
 
 st.title("What did fine-tuning change?")
-st.caption("Two models on the same items, texts and weights: whether the difference is real, and where it lies.")
+st.caption(
+    "Two models on the same items, texts and weights: whether the difference is real, and where it lies."
+)
 base, tuned = pick_two()
 if resolve(base) == resolve(tuned):
-    st.info("Base and tuned are the same model: every difference is exactly 0.", icon=":material/info:")
-view = str(st.segmented_control("View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True))
+    st.info(
+        "Base and tuned are the same model: every difference is exactly 0.", icon=":material/info:"
+    )
+view = str(
+    st.segmented_control(
+        "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True
+    )
+)
 if view == "Behaviour":
     behaviour(base, tuned)
 else:
@@ -208,7 +274,9 @@ else:
         "Weights": views.weights,
         "Several": views.several,
     }
-    draw_view = st.fragment(views.guarded) if view == "Heads" else views.guarded  # a click redraws the heads alone
+    draw_view = (
+        st.fragment(views.guarded) if view == "Heads" else views.guarded
+    )  # a click redraws the heads alone
     draw_view(drawn[view], first, second)
 if view == "Several":
     same_in_python(f"""\
@@ -218,7 +286,11 @@ found = series({base!r}, [{tuned!r}])  # as many as you like
 print(found.summary(), found.table)
 """)
 else:
-    asked = [(key, st.session_state.get(key)) for key in ("suite", "limit")] if view == "Behaviour" else []
+    asked = (
+        [(key, st.session_state.get(key)) for key in ("suite", "limit")]
+        if view == "Behaviour"
+        else []
+    )
     settings = "".join(f", {key}={value!r}" for key, value in asked)
     same_in_python(f"""\
 import workbench as wb

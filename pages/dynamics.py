@@ -30,7 +30,11 @@ st.caption(
     "kept. Where induction appears, the loss bends (Olsson et al. 2022)."
 )
 TASK_HELP = "50 items, made here, the same always."
-AGAINST = {"the last checkpoint": "last", "the first checkpoint": "first", "what it was fine-tuned from": "base"}
+AGAINST = {
+    "the last checkpoint": "last",
+    "the first checkpoint": "first",
+    "what it was fine-tuned from": "base",
+}
 PARTS = {"heads": "head", "stream": "after so many layers", "weights": "layer"}
 
 
@@ -62,7 +66,9 @@ def answered(run: Run) -> None:
     if ui.pressed(st.button, "Ask every checkpoint", "ask"):
         st.session_state["answers of"] = run.id
     if st.session_state.get("answers of") != run.id and not known(key):
-        st.caption("The base and every checkpoint answer the same 24 held-out examples; nothing of them was learned.")
+        st.caption(
+            "The base and every checkpoint answer the same 24 held-out examples; nothing of them was learned."
+        )
         return
     try:
         found = with_progress(key, lambda report: behaviour_series(run, progress=report))
@@ -73,16 +79,30 @@ def answered(run: Run) -> None:
     metrics = list(dict.fromkeys(found["metric"]))
     for metric, column in zip(metrics, st.columns(len(metrics), gap="medium"), strict=True):
         rows = found[found["metric"] == metric].assign(stage=lambda f: f["step"], line=run.title)
-        figures.append(draw_change.stage_lines(rows, line="line", value="value", title=METRICS[metric], across="step"))
+        figures.append(
+            draw_change.stage_lines(
+                rows, line="line", value="value", title=METRICS[metric], across="step"
+            )
+        )
         with column:
-            chart(figures[-1], key=f"answers {metric}", name=f"answers-{metric}-{run.id}", alt=f"{metric} over steps")
+            chart(
+                figures[-1],
+                key=f"answers {metric}",
+                name=f"answers-{metric}-{run.id}",
+                alt=f"{metric} over steps",
+            )
     last: Any = found[found["metric"] == metrics[0]].iloc[-1]
     interval = f"paired, 95 %: {bracketed(last.d_low, last.d_high, signed)}, {p_text(last.d_p)}"
     st.caption(
         f"Step 0 is the base. Bands: 95 % over the same {last.n} examples. In the end the {METRICS[metrics[0]]}, has "
         f"changed by {signed(last.difference)} ({interval})."
     )
-    downloads(lambda: figures, lambda: found, name=f"answers-{run.id}", title=f"Answers of {run.title}, step by step")
+    downloads(
+        lambda: figures,
+        lambda: found,
+        name=f"answers-{run.id}",
+        title=f"Answers of {run.title}, step by step",
+    )
 
 
 @st.fragment
@@ -93,7 +113,9 @@ def changed(run: Run) -> None:
     words = str(left.selectbox("Against", known, key="against", bind="query-params"))
     options = list(PARTS)
     measure = str(
-        right.segmented_control("What", options, default="heads", key="what", bind="query-params", required=True)
+        right.segmented_control(
+            "What", options, default="heads", key="what", bind="query-params", required=True
+        )
     )
     against = AGAINST[words]
     if ui.pressed(st.button, "Measure every checkpoint", "follow"):
@@ -105,36 +127,67 @@ def changed(run: Run) -> None:
         return
     key = ("changes", run.id, run.ended, run.status, against)
     try:
-        found = with_progress(key, lambda report: checkpoint_series(run, against=against, progress=report))
+        found = with_progress(
+            key, lambda report: checkpoint_series(run, against=against, progress=report)
+        )
     except WorkbenchError as error:  # here, since a fragment runs again by itself
         note(error)
         return
     values, places, steps = found.grid(measure)
-    figure = draw_change.over_time(values, places, steps, name=MEASURES[measure], what=PARTS[measure])
-    chart(figure, key="changes", name=f"changes-{measure}-{run.id}", alt=f"{MEASURES[measure]} over checkpoints")
-    st.caption(f"{MEASURES[measure]} against {words}; 0 = the same. Intervals over texts are in the download.")
+    figure = draw_change.over_time(
+        values, places, steps, name=MEASURES[measure], what=PARTS[measure]
+    )
+    chart(
+        figure,
+        key="changes",
+        name=f"changes-{measure}-{run.id}",
+        alt=f"{MEASURES[measure]} over checkpoints",
+    )
+    st.caption(
+        f"{MEASURES[measure]} against {words}; 0 = the same. Intervals over texts are in the download."
+    )
     if against == "last":
-        half = found.half_way(measure).dropna().rename(columns={"place": PARTS[measure], "at": "half way at step"})
-        st.markdown("**When had each come half the way?** From this step on it is at most half as far from the end.")
-        st.dataframe(half, hide_index=True, height=240, width="content", column_config=decimals(half))
-    downloads(lambda: [figure], lambda: found.table, name=f"changes-{run.id}", title=f"Changes of {run.title}")
+        half = (
+            found.half_way(measure)
+            .dropna()
+            .rename(columns={"place": PARTS[measure], "at": "half way at step"})
+        )
+        st.markdown(
+            "**When had each come half the way?** From this step on it is at most half as far from the end."
+        )
+        st.dataframe(
+            half, hide_index=True, height=240, width="content", column_config=decimals(half)
+        )
+    downloads(
+        lambda: [figure],
+        lambda: found.table,
+        name=f"changes-{run.id}",
+        title=f"Changes of {run.title}",
+    )
 
 
 mine = [run for kind in ("train", "finetune") for run in ui.store().list(kind, limit=200)]
 runs = {run.id: run for run in mine if len(run.checkpoints) > 1}
-whole = {i: ui.label(run) for i, run in runs.items() if run.kind == "train"}  # of these there is most to see
+whole = {
+    i: ui.label(run) for i, run in runs.items() if run.kind == "train"
+}  # of these there is most to see
 names = whole | {name: f"{name}, as it was trained" for name in bundled()}
 names |= {i: ui.label(run) for i, run in runs.items() if i not in names}
 left, right = st.columns([3, 1])
 asked = st.query_params.get("run")
-if asked in names and "run shown" not in st.session_state:  # bound to the URL, the box would spell its label there
+if (
+    asked in names and "run shown" not in st.session_state
+):  # bound to the URL, the box would spell its label there
     st.session_state["run shown"] = asked
 chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run shown")
 if chosen is not None:
     st.query_params["run"] = chosen
 task = str(right.selectbox("Benchmark", TASKS, key="task", bind="query-params", help=TASK_HELP))
 if chosen is None:
-    st.info("No run has kept checkpoints yet. Train one, with `series = 12` under [train].", icon=":material/info:")
+    st.info(
+        "No run has kept checkpoints yet. Train one, with `series = 12` under [train].",
+        icon=":material/info:",
+    )
     page_link("train", "Train", icon=":material/model_training:")
     st.stop()
 run = runs.get(chosen)

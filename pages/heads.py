@@ -20,10 +20,14 @@ from workbench.ui.parts.snippets import same_in_python
 
 SAMPLES = 8
 RANDOM, REAL, OWN = "random tokens", "real text", "your own text"
-SHORT = {s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in ALL_SCORES}
+SHORT = {
+    s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in ALL_SCORES
+}
 
 
-@st.cache_resource(max_entries=8, show_spinner="Scoring every head; half a minute for a hundred million parameters")
+@st.cache_resource(
+    max_entries=8, show_spinner="Scoring every head; half a minute for a hundred million parameters"
+)
 def catalogue(sha256: str, texts: tuple[str, ...] | None, _subject: wb.Subject) -> HeadCatalogue:
     with alone(sha256):
         return wb.head_catalogue(_subject, texts=texts, n=SAMPLES)
@@ -35,7 +39,9 @@ def feeding(sha256: str, _subject: wb.Subject) -> Composition:
         return wb.composition(_subject)
 
 
-@st.cache_data(max_entries=64, show_spinner="Multiplying the head's weights with every pair of tokens")
+@st.cache_data(
+    max_entries=64, show_spinner="Multiplying the head's weights with every pair of tokens"
+)
 def pairs(sha256: str, layer: int, head: int, circuit: str, _subject: wb.Subject) -> pd.DataFrame:
     with alone(sha256):
         return wb.strongest_pairs(_subject, layer, head, circuit=circuit)
@@ -45,8 +51,12 @@ def show_table(found: HeadCatalogue) -> None:
     frame = found.to_frame()
     labels = sorted({label for cell in frame["labels"] for label in cell.split(", ") if label})
     left, right = st.columns([2, 1])
-    wanted = left.multiselect("Only heads labelled", labels, key="labels", bind="query-params", placeholder="all heads")
-    order = right.selectbox("Sorted by", list(SHORT), list(SHORT).index("induction"), key="score", bind="query-params")
+    wanted = left.multiselect(
+        "Only heads labelled", labels, key="labels", bind="query-params", placeholder="all heads"
+    )
+    order = right.selectbox(
+        "Sorted by", list(SHORT), list(SHORT).index("induction"), key="score", bind="query-params"
+    )
     keep = frame["labels"].map(lambda cell: set(wanted) <= set(cell.split(", ")))
     frame = frame[keep].sort_values(SHORT[str(order)], ascending=False, ignore_index=True)
     columns, config = ["name", "labels"], {"name": st.column_config.TextColumn("head", pinned=True)}
@@ -58,23 +68,37 @@ def show_table(found: HeadCatalogue) -> None:
         config[score] = (
             st.column_config.NumberColumn(title, help=ALL_SCORES[score], format="%.2f")
             if plain
-            else st.column_config.ProgressColumn(title, help=ALL_SCORES[score], format="%.3f", min_value=0, max_value=1)
+            else st.column_config.ProgressColumn(
+                title, help=ALL_SCORES[score], format="%.3f", min_value=0, max_value=1
+            )
         )
-        config[f"{score}_half"] = st.column_config.NumberColumn("±", format="%.3f", width="small", help=f"of {shown}")
+        config[f"{score}_half"] = st.column_config.NumberColumn(
+            "±", format="%.3f", width="small", help=f"of {shown}"
+        )
     st.dataframe(frame[columns], hide_index=True, height=360, column_config=config, key="catalogue")
     st.caption(
         f"{len(frame)} of {keep.size} heads. Means over {found.scores.n} samples ({found.scores.text}); ± is half of "
         "the 95 % interval over them. Labels are given by rule: " + "; ".join(map(str, RULES)) + "."
     )
     score = SHORT[str(order)]
-    values, words = (found.mean[score], found.low[score], found.high[score]), score.replace("_", " ")
+    values, words = (
+        (found.mean[score], found.low[score], found.high[score]),
+        score.replace("_", " "),
+    )
     figures = [
         draw.score_map(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
         draw.ranked(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
     ]
-    for column, figure, what in zip(st.columns(2, gap="medium"), figures, ("map", "ranked"), strict=True):
+    for column, figure, what in zip(
+        st.columns(2, gap="medium"), figures, ("map", "ranked"), strict=True
+    ):
         with column:
-            chart(figure, key=f"score_{what}", name=f"{subject.name}-{score}-{what}", alt=f"{words}, {what}")
+            chart(
+                figure,
+                key=f"score_{what}",
+                name=f"{subject.name}-{score}-{what}",
+                alt=f"{words}, {what}",
+            )
     downloads(
         lambda: figures,
         found.to_frame,
@@ -99,7 +123,11 @@ def show_head(subject: wb.Subject, found: HeadCatalogue) -> None:
     with alike:
         st.markdown("**Heads like this one**")
         similar = found.similar(layer, head)[["name", "labels", "distance"]]
-        st.dataframe(similar, hide_index=True, column_config={"distance": st.column_config.NumberColumn(format="%.2f")})
+        st.dataframe(
+            similar,
+            hide_index=True,
+            column_config={"distance": st.column_config.NumberColumn(format="%.2f")},
+        )
         st.caption("Distance of all scores, each in standard deviations over the model's heads.")
     for column, circuit, words in (
         (reads, "QK", "what looks for what"),
@@ -141,9 +169,17 @@ def show_composition(subject: wb.Subject) -> None:
     )
     graph, table = st.columns([3, 1], gap="medium")
     with graph:
-        chart(figure, key="composition", name=f"{subject.name}-composition", alt="Which heads feed which")
+        chart(
+            figure,
+            key="composition",
+            name=f"{subject.name}-composition",
+            alt="Which heads feed which",
+        )
     table.dataframe(
-        edges, hide_index=True, height=380, column_config={"score": st.column_config.NumberColumn(format="%.3f")}
+        edges,
+        hide_index=True,
+        height=380,
+        column_config={"score": st.column_config.NumberColumn(format="%.3f")},
     )
     downloads(
         lambda: [figure],
@@ -154,7 +190,9 @@ def show_composition(subject: wb.Subject) -> None:
 
 
 st.title("What does each head do?")
-st.caption("Every head scored with intervals and labelled by rule, heads of a kind, and the circuits in the weights.")
+st.caption(
+    "Every head scored with intervals and labelled by rule, heads of a kind, and the circuits in the weights."
+)
 choice, ground = st.columns([1, 3], vertical_alignment="top")
 with choice:
     model = pick_name()
@@ -170,10 +208,14 @@ source = ground.segmented_control(
 )
 texts = TEXTS if source == REAL else None
 if source == OWN:
-    own = ground.text_area("Texts, with a blank line between them", PROMPT, key="own", bind="query-params")
+    own = ground.text_area(
+        "Texts, with a blank line between them", PROMPT, key="own", bind="query-params"
+    )
     texts = tuple(passages(own or ""))
     if len(texts) == 1:
-        ground.caption("One text is one sample: it gives no interval, and so no label that is measured.")
+        ground.caption(
+            "One text is one sample: it gives no interval, and so no label that is measured."
+        )
 subject = cached_load(model)
 found = catalogue(subject.hash, texts, subject)
 st.subheader("The catalogue")

@@ -97,7 +97,9 @@ def model() -> None:
 @st.fragment(run_every=None if warm.done() else 1.0)
 def pictures(waited: bool) -> None:
     if not warm.done():
-        st.caption("What its heads look at, and when it learned to, appears here when the model libraries are loaded.")
+        st.caption(
+            "What its heads look at, and when it learned to, appears here when the model libraries are loaded."
+        )
         return
     if waited:
         st.rerun()
@@ -131,15 +133,24 @@ def history() -> None:
     found = dynamics(warm.DEFAULT)
     st.markdown("**When it learned to repeat**")
     figure = draw(found.to_frame(), rise=found.rise(), height=400)
-    st.caption("Heads that look one token back come first; then, suddenly, induction. 95 % intervals.")
-    chart(figure, key="home_dynamics", name="dynamics", alt="Loss, head scores and accuracy over training")
+    st.caption(
+        "Heads that look one token back come first; then, suddenly, induction. 95 % intervals."
+    )
+    chart(
+        figure,
+        key="home_dynamics",
+        name="dynamics",
+        alt="Loss, head scores and accuracy over training",
+    )
 
 
 def recent() -> None:
     found = runs.store().list(limit=6)
     st.markdown("##### Recent runs")
     if not found:
-        st.caption("None yet. Train a model or start a benchmark: it runs in the background and is listed here.")
+        st.caption(
+            "None yet. Train a model or start a benchmark: it runs in the background and is listed here."
+        )
 
     @st.fragment(run_every=2.0 if any(run.active for run in found) else None)
     def listed() -> None:
@@ -160,7 +171,9 @@ def line(run: Run) -> None:
 
 
 st.title("What can I ask here?")
-st.caption("Train or load a small GPT, ask what it can do, look inside, change it, and see whether that mattered.")
+st.caption(
+    "Train or load a small GPT, ask what it can do, look inside, change it, and see whether that mattered."
+)
 questions()
 left, right = st.columns([3, 1], gap="medium")
 with left:

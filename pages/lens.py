@@ -1,4 +1,6 @@
-"""Lens: what each layer already believes, what each part adds to the answer, and which tokens it rests on."""
+"""Lens: what each layer already believes, what each part adds to the answer, and which tokens it
+rests on.
+"""
 
 import pandas as pd
 import streamlit as st
@@ -35,12 +37,22 @@ def controls() -> tuple[str, str, str, str, str]:
     with left:
         model = pick_name()
     view = right.segmented_control(
-        "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, help=VIEW_HELP
+        "View",
+        VIEWS,
+        default=VIEWS[0],
+        key="view",
+        bind="query-params",
+        required=True,
+        help=VIEW_HELP,
     )
     words, first, second = st.columns([6, 1, 1])
     prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
     answer = first.text_input(
-        "Answer", " fire", key="answer", bind="query-params", help="One token, with its leading space."
+        "Answer",
+        " fire",
+        key="answer",
+        bind="query-params",
+        help="One token, with its leading space.",
     )
     wrong = second.text_input(
         "Wrong answer", " door", key="wrong", bind="query-params", help="Another, to compare with."
@@ -53,7 +65,13 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
     kept = stored_lens(subject)
     kind = str(
         st.segmented_control(
-            "Lens", list(LENSES), default="logit", key="lens", bind="query-params", required=True, help=LENS_HELP
+            "Lens",
+            list(LENSES),
+            default="logit",
+            key="lens",
+            bind="query-params",
+            required=True,
+            help=LENS_HELP,
         )
     )
     if kind == "tuned" and kept is None:
@@ -78,7 +96,12 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         starts=first,
         title=f"What the stream says after each layer ({kind} lens)",
     )
-    chart(table, key="table", name=f"{kind}-lens", alt="The likeliest next token by layer and position")
+    chart(
+        table,
+        key="table",
+        name=f"{kind}-lens",
+        alt="The likeliest next token by layer and position",
+    )
     figures = [table, *(trajectories(others, kind) if answers else [])]
     if kept is not None:
         how_near(kept)
@@ -86,7 +109,10 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
     mark = ":material/check: " if worst <= TOLERANCE else ":material/warning: "
     st.caption(f"{mark}After the last layer the lens gives the model's own logits, to {worst:.0e}.")
     downloads(
-        lambda: figures, found.to_frame, name=f"{kind}-lens-{found.subject}", title=f"{kind} lens of {found.subject}"
+        lambda: figures,
+        found.to_frame,
+        name=f"{kind}-lens-{found.subject}",
+        title=f"{kind} lens of {found.subject}",
     )
     same_in_python(f"""\
 import workbench as wb
@@ -99,7 +125,9 @@ print(found.to_frame().query("pos == {n_pos - 1}"), found.checks)
 
 
 def trajectories(found: dict[str, Lens], kind: str) -> list:
-    """Probability and rank of the answers by layer at the last position, through every lens there is."""
+    """Probability and rank of the answers by layer at the last position, through every lens there
+    is.
+    """
     figures = []
     for column, what in zip(st.columns(2, gap="medium"), ("prob", "rank"), strict=True):
         lines, dashed = {}, []
@@ -111,7 +139,12 @@ def trajectories(found: dict[str, Lens], kind: str) -> list:
         n_rows = len(next(iter(found.values())).prob)
         figures.append(draw.answer_lines(lines, kind=what, n_rows=n_rows, dashed=dashed))
         with column:
-            chart(figures[-1], key=f"answers_{what}", name=f"answers-{what}", alt=f"The answers' {what} by layer")
+            chart(
+                figures[-1],
+                key=f"answers_{what}",
+                name=f"answers-{what}",
+                alt=f"The answers' {what} by layer",
+            )
     return figures
 
 
@@ -125,14 +158,21 @@ def train(model: str) -> None:
     )
     if st.button("Train the tuned lens", type="primary"):
         with alone(subject.hash):
-            with_progress(("tuned", subject.hash), lambda report: wb.tuned_lens(subject, progress=report))
+            with_progress(
+                ("tuned", subject.hash), lambda report: wb.tuned_lens(subject, progress=report)
+            )
         st.rerun()
 
 
 def how_near(kept: TunedLens) -> None:
     error = kept.error
     table = {name: list(column) for name, column in error.to_frame().items()}
-    chart(draw.lens_error(table, error.n), key="nearness", name="lens-error", alt="Divergence of both lenses by layer")
+    chart(
+        draw.lens_error(table, error.n),
+        key="nearness",
+        name="lens-error",
+        alt="Divergence of both lenses by layer",
+    )
     st.caption(
         f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
         f"({kept.source}, {kept.tokens:,} tokens); each text's first token is left out."
@@ -147,18 +187,34 @@ def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     steps, neurons = found.layers(), found.top_neurons(15)
     columns = st.columns(3)
     columns[0].metric("Logit difference", f"{found.total:+.3f}", help="Sum of all parts below.")
-    columns[1].metric("Sum against the model", f"{found.checks['direct_sum']:.0e}", help="Difference, in logits.")
-    columns[2].metric("Neurons against their MLPs", f"{found.checks['neuron_sum']:.0e}", help="Greatest difference.")
+    columns[1].metric(
+        "Sum against the model", f"{found.checks['direct_sum']:.0e}", help="Difference, in logits."
+    )
+    columns[2].metric(
+        "Neurons against their MLPs",
+        f"{found.checks['neuron_sum']:.0e}",
+        help="Greatest difference.",
+    )
     heads = found.to_frame().query("part.str.contains('H')").head(15)
     figures = [
         draw.waterfall(list(steps["part"]), list(steps["contribution"]), found.total),
         draw.head_contributions(found.heads),
-        draw.ranked_bars(list(heads["part"]), list(heads["contribution"]), title="Strongest heads", unit="logits"),
         draw.ranked_bars(
-            list(neurons["neuron"]), list(neurons["contribution"]), title="Strongest neurons", unit="logits"
+            list(heads["part"]), list(heads["contribution"]), title="Strongest heads", unit="logits"
+        ),
+        draw.ranked_bars(
+            list(neurons["neuron"]),
+            list(neurons["contribution"]),
+            title="Strongest neurons",
+            unit="logits",
         ),
     ]
-    chart(figures[0], key="waterfall", name="direct-layers", alt="Direct contribution of every layer, adding up")
+    chart(
+        figures[0],
+        key="waterfall",
+        name="direct-layers",
+        alt="Direct contribution of every layer, adding up",
+    )
     left, middle, right = st.columns([2, 1, 1], gap="medium")
     for column, figure, name in (
         (left, figures[1], "heads"),
@@ -171,7 +227,9 @@ def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     page_link("attention", f"Attention of {best}", model=model, prompt=prompt, head=best)
     downloads(
         lambda: figures,
-        lambda: pd.concat([found.to_frame(), found.top_neurons(200).rename(columns={"neuron": "part"})]),
+        lambda: pd.concat(
+            [found.to_frame(), found.top_neurons(200).rename(columns={"neuron": "part"})]
+        ),
         name=f"direct-{found.subject}",
         title=f"Direct logit attribution of {found.subject}",
         text=f"{prompt}\nanswer: {answer!r}, wrong: {wrong!r}",
@@ -199,9 +257,14 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
     )
     given = {"answer": answer, "wrong": wrong, "baseline": str(baseline)}
     if baseline == "corrupted":
-        given["corrupted"] = right.text_input("Corrupted prompt", key="corrupted", bind="query-params") or ""
+        given["corrupted"] = (
+            right.text_input("Corrupted prompt", key="corrupted", bind="query-params") or ""
+        )
         if not given["corrupted"]:
-            st.info("Give a prompt of as many tokens that leads to the wrong answer.", icon=":material/edit:")
+            st.info(
+                "Give a prompt of as many tokens that leads to the wrong answer.",
+                icon=":material/edit:",
+            )
             return
     with alone(subject.hash), st.spinner("Integrating the gradient"):
         found = wb.input_attribution(subject, prompt, **given)
@@ -219,19 +282,34 @@ print(found.to_frame(), found.start, found.value, found.checks)
 def show_tokens(found: InputAttribution) -> None:
     columns = st.columns(4)
     words = found.metric_name.replace("_", " ")
-    columns[0].metric("At the prompt", f"{found.value:+.3f}", help=f"The {words} at the last token.")
+    columns[0].metric(
+        "At the prompt", f"{found.value:+.3f}", help=f"The {words} at the last token."
+    )
     columns[1].metric("At the baseline", f"{found.start:+.3f}", help=BASELINES[found.baseline])
-    columns[2].metric("Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline.")
+    columns[2].metric(
+        "Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline."
+    )
     error = found.checks["completeness"]
-    columns[3].metric("Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken.")
+    columns[3].metric(
+        "Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken."
+    )
     for warning in found.warnings:
         st.error(warning, icon=":material/error:")
     coloured_text(found.tokens, list(found.scores))
-    st.caption(f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference.")
+    st.caption(
+        f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference."
+    )
     names = [f"{i} {visible(t)}" for i, t in enumerate(found.tokens)]
-    figure = draw.ranked_bars(names, list(found.scores), title=f"What each token adds to the {words}", unit=words)
+    figure = draw.ranked_bars(
+        names, list(found.scores), title=f"What each token adds to the {words}", unit=words
+    )
     chart(figure, key="inputs", name="input-attribution", alt="What each token adds")
-    downloads(lambda: [figure], found.to_frame, name=f"inputs-{found.subject}", title=f"Input tokens, {found.subject}")
+    downloads(
+        lambda: [figure],
+        found.to_frame,
+        name=f"inputs-{found.subject}",
+        title=f"Input tokens, {found.subject}",
+    )
 
 
 st.title("What does each layer already believe?")

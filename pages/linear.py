@@ -1,4 +1,6 @@
-"""Linear probes: what can be read off each layer, and what happens along the direction that was read."""
+"""Linear probes: what can be read off each layer, and what happens along the direction that was
+read.
+"""
 
 import streamlit as st
 
@@ -23,14 +25,30 @@ def numbers(found: LinearProbe) -> None:
     best = found.best
     where = draw.stage_name(best.stage)
     columns = st.columns(4)
-    columns[0].metric(f"Accuracy, layer {where}", f"{best.accuracy.value:.0%}", help="Where selectivity is highest.")
-    columns[0].caption(f"{bracketed(best.accuracy.low, best.accuracy.high, '.0%')}, n = {best.accuracy.n}")
+    columns[0].metric(
+        f"Accuracy, layer {where}",
+        f"{best.accuracy.value:.0%}",
+        help="Where selectivity is highest.",
+    )
+    columns[0].caption(
+        f"{bracketed(best.accuracy.low, best.accuracy.high, '.0%')}, n = {best.accuracy.n}"
+    )
     gain = best.selectivity
-    columns[1].metric("Selectivity", f"{gain.difference:+.0%}", help="Accuracy above the control task, same readings.")
+    columns[1].metric(
+        "Selectivity",
+        f"{gain.difference:+.0%}",
+        help="Accuracy above the control task, same readings.",
+    )
     columns[1].caption(f"{bracketed(gain.low, gain.high, '+.0%')}, {p_text(gain.p)}")
-    columns[2].metric("Bits a label", f"{best.bits.value:.2f}", help=f"{found.uniform_bits:.2f} without a probe.")
+    columns[2].metric(
+        "Bits a label", f"{best.bits.value:.2f}", help=f"{found.uniform_bits:.2f} without a probe."
+    )
     columns[2].caption(f"{bracketed(best.bits.low, best.bits.high, '.2f')}, n = {best.bits.n}")
-    columns[3].metric("Commonest class", f"{found.majority.value:.0%}", help="What naming it always would get right.")
+    columns[3].metric(
+        "Commonest class",
+        f"{found.majority.value:.0%}",
+        help="What naming it always would get right.",
+    )
     left_out = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
     columns[3].caption(
         f"{len(found.classes)} classes, {found.n:,} readings in {found.n_texts:,} texts"
@@ -42,7 +60,9 @@ def figures(found: LinearProbe) -> None:
     frame = found.to_frame()
     over = f", n = {found.n_held:,}"
     accuracy = draw.by_layer(frame, reference=found.majority.value, words="commonest class", n=over)
-    bits = draw.by_layer(frame, "bits", reference=found.uniform_bits, words="without a probe", n=f", n = {found.n:,}")
+    bits = draw.by_layer(
+        frame, "bits", reference=found.uniform_bits, words="without a probe", n=f", n = {found.n:,}"
+    )
     left, right = st.columns(2, gap="medium")
     with left:
         chart(accuracy, key="accuracy", name="linear-probe", alt="Accuracy by layer")
@@ -71,13 +91,21 @@ def steer(model: str, found: LinearProbe) -> None:
         columns = st.columns([3, 2, 3, 4, 2], vertical_alignment="bottom")
         label = columns[0].selectbox("Towards", found.classes)
         layer = columns[1].selectbox("After layer", layers, len(layers) // 2)
-        strength = columns[2].slider("Strength", -8.0, 8.0, 3.0, 0.5, help="1 moves the others' mean to the class's.")
+        strength = columns[2].slider(
+            "Strength", -8.0, 8.0, 3.0, 0.5, help="1 moves the others' mean to the class's."
+        )
         prompt = columns[3].text_input("Prompt to write on", "The old man and the")
         made = columns[4].form_submit_button("Steer", type="primary", width="stretch")
     if made and layer is not None:
-        name = plain_name(f"{model.rpartition('/')[2]}-{label}-L{layer}x{strength:g}".replace(" ", ""))
+        name = plain_name(
+            f"{model.rpartition('/')[2]}-{label}-L{layer}x{strength:g}".replace(" ", "")
+        )
         base = cached_load(model)
-        steered(base, found.steering(str(label), int(layer), strength=strength, name=name, base=model), prompt)
+        steered(
+            base,
+            found.steering(str(label), int(layer), strength=strength, name=name, base=model),
+            prompt,
+        )
 
 
 st.title("What can be read off each layer?")
@@ -98,20 +126,30 @@ labels = columns[1].selectbox(
     + "; ".join(f"{name}: {kind.title}, {kind.source}" for name, kind in LABELS.items()),
 )
 site = columns[2].selectbox(
-    "Where", list(SITES), key="site", bind="query-params", help="; ".join(f"{k}: {v}" for k, v in SITES.items())
+    "Where",
+    list(SITES),
+    key="site",
+    bind="query-params",
+    help="; ".join(f"{k}: {v}" for k, v in SITES.items()),
 )
-n = columns[3].select_slider("Readings", [300, 600, 1000, 1500, 3000], 600, key="n", bind="query-params")
+n = columns[3].select_slider(
+    "Readings", [300, 600, 1000, 1500, 3000], 600, key="n", bind="query-params"
+)
 subject = cached_load(model)
 n_layers = subject.card.n_layers
 step = -(-n_layers // FEW)
-if step > 1 and columns[3].toggle("All layers", key="all", bind="query-params", help=f"Else {FEW} of {n_layers}."):
+if step > 1 and columns[3].toggle(
+    "All layers", key="all", bind="query-params", help=f"Else {FEW} of {n_layers}."
+):
     step = 1
 layers = list(range(step - 1, n_layers, step))
 key = ("linear", subject.hash, labels, site, n, step)
 with alone(subject.hash):
     found = with_progress(
         key,
-        lambda report: wb.linear_probe(subject, str(labels), site=str(site), layers=layers, n=int(n), progress=report),
+        lambda report: wb.linear_probe(
+            subject, str(labels), site=str(site), layers=layers, n=int(n), progress=report
+        ),
     )
 numbers(found)
 figures(found)

@@ -70,13 +70,17 @@ def card(subject: wb.Subject) -> None:
     cards.table(cards.rows(facts))
     if metrics := facts["metrics"]:
         st.markdown("**Measured when it was made**")
-        cards.table({str(name).replace("_", " "): cards.measured(value) for name, value in metrics.items()})
+        cards.table(
+            {str(name).replace("_", " "): cards.measured(value) for name, value in metrics.items()}
+        )
 
 
 @fragment
 def write(subject: wb.Subject) -> None:
     st.subheader("What does it write?")
-    prompt = st.text_input("Prompt", "It was a dark and stormy night, and", key="start", bind="query-params")
+    prompt = st.text_input(
+        "Prompt", "It was a dark and stormy night, and", key="start", bind="query-params"
+    )
     length, heat, again = st.columns(3)
     n = length.slider("New tokens", 1, MOST, 40, key="n", bind="query-params")
     temperature = heat.slider(
@@ -89,7 +93,9 @@ def write(subject: wb.Subject) -> None:
         bind="query-params",
         help="0: always the likeliest.",
     )
-    seed = again.number_input("Seed", 0, 9999, 0, key="seed", bind="query-params", disabled=temperature == 0)
+    seed = again.number_input(
+        "Seed", 0, 9999, 0, key="seed", bind="query-params", disabled=temperature == 0
+    )
     try:
         text = continuation(subject, prompt or "", n=n, temperature=temperature, seed=int(seed))
     except wb.WorkbenchError as error:
@@ -100,7 +106,9 @@ def write(subject: wb.Subject) -> None:
 
 
 st.title("Which models can I study?")
-st.caption("Everything that can be loaded without a network. Choose a row, or type a path or a Hugging Face id.")
+st.caption(
+    "Everything that can be loaded without a network. Choose a row, or type a path or a Hugging Face id."
+)
 left, right = st.columns([1, 2], gap="medium")
 with right:
     shelf()
@@ -111,7 +119,9 @@ with left:
 subject = cached_load(name, seq2seq=True)
 if subject.model.config.is_encoder_decoder:
     card(subject)
-    page_link("anatomy", "An encoder-decoder model: see its three attentions step by step", model=name)
+    page_link(
+        "anatomy", "An encoder-decoder model: see its three attentions step by step", model=name
+    )
     st.stop()
 left, right = st.columns(2, gap="large")
 with left:

@@ -52,7 +52,9 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
         bind="query-params",
         help="A probe of the shelf draws many prompt pairs, and every cell of the map gets an interval.",
     )
-    site = choose_site.selectbox("What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP)
+    site = choose_site.selectbox(
+        "What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP
+    )
     direction = choose_direction.segmented_control(
         "Direction",
         DIRECTIONS,
@@ -64,14 +66,18 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
     )
     pairs = 20
     if probe != OWN:
-        pairs = choose_probe.select_slider("Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params")
+        pairs = choose_probe.select_slider(
+            "Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"
+        )
     with choose_direction:
         sweep = {"site": site or "", "direction": direction or "", **more(probe != OWN)}
     return model, "" if probe == OWN else str(probe), int(pairs), sweep
 
 
 def more(of_probe: bool) -> dict[str, Any]:
-    """What few maps need, where it is not as usual: the metric, where the replacement comes from, several at once."""
+    """What few maps need, where it is not as usual: the metric, where the replacement comes from,
+    several at once.
+    """
     usual = "the probe's own" if of_probe else "logit_difference"
     with st.popover("More", icon=":material/tune:"):
         metric = st.selectbox(
@@ -90,7 +96,12 @@ def more(of_probe: bool) -> dict[str, Any]:
             help="\n".join(f"- **{name}**: {words}" for name, words in REPLACEMENTS.items()),
         )
         window = st.number_input(
-            "Layers at once", 1, 30, key="window", bind="query-params", help=f"Of {' and '.join(WINDOWED)}, round each."
+            "Layers at once",
+            1,
+            30,
+            key="window",
+            bind="query-params",
+            help=f"Of {' and '.join(WINDOWED)}, round each.",
         )
         also = st.selectbox(
             "Replaced with it",
@@ -107,7 +118,11 @@ def more(of_probe: bool) -> dict[str, Any]:
 def estimated(model: str, **asked: str) -> None:
     """The link to the same map estimated by gradients."""
     page_link(
-        "attribution", "How near does a gradient come to this map?", icon=":material/compare:", model=model, **asked
+        "attribution",
+        "How near does a gradient come to this map?",
+        icon=":material/compare:",
+        model=model,
+        **asked,
     )
 
 
@@ -127,7 +142,9 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     trust(found)
     if not found.spelt:
         estimated(model, probe=OWN, **{name: given[name] for name in (*FIELDS, "site")})
-    settings = "".join(f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2])
+    settings = "".join(
+        f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2]
+    )
     same_in_python(f"""\
 import workbench as wb
 
@@ -166,12 +183,17 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     with alone(subject.hash):
         try:
             found = with_progress(
-                key, lambda report: wb.probe(subject, name, n=n, anyway=anyway, progress=report, partial=seen, **how)
+                key,
+                lambda report: wb.probe(
+                    subject, name, n=n, anyway=anyway, progress=report, partial=seen, **how
+                ),
             )
         except WorkbenchError as error:
             warn(error)
             if isinstance(error, UnableError):
-                st.button("Sweep anyway", on_click=lambda: st.session_state.update(anyway=(model, name)))
+                st.button(
+                    "Sweep anyway", on_click=lambda: st.session_state.update(anyway=(model, name))
+                )
             return
     growing.empty()
     notices(found.warnings)
@@ -179,7 +201,13 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     explore(model, found)
     trust(found)
     with st.container(horizontal=True):
-        page_link("circuits", "Which heads and edges does it need?", icon=":material/hub:", model=model, probe=name)
+        page_link(
+            "circuits",
+            "Which heads and edges does it need?",
+            icon=":material/hub:",
+            model=model,
+            probe=name,
+        )
         estimated(model, probe=name, site=given["site"])
     settings = ", ".join(f"{key}={value!r}" for key, value in how.items())
     same_in_python(f"""\

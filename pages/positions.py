@@ -44,7 +44,11 @@ def distances(sha256: str, on_text: bool, _subject: wb.Subject) -> Distances:
 def show_encoding(subject: wb.Subject, found: Encoding) -> None:
     st.markdown(f"{subject.name} is {WORDS.get(found.kind, 'of a kind that is not known here')}.")
     figures = {}
-    if found.matrix is not None and found.similarity is not None and found.singular_values is not None:
+    if (
+        found.matrix is not None
+        and found.similarity is not None
+        and found.singular_values is not None
+    ):
         figures = {
             "matrix": draw.matrix(found.matrix),
             "similarity": draw.similarity(found.similarity),
@@ -88,22 +92,31 @@ def show_distances(subject: wb.Subject) -> None:
     if "heads" in st.session_state and not kept:
         st.session_state.pop("heads")  # heads of another, larger model
     default = [head_name(*h) for h in draw.telling_heads(random.mean)]
-    chosen = st.multiselect("Heads", names, default, key="heads", bind="query-params", max_selections=3)
+    chosen = st.multiselect(
+        "Heads", names, default, key="heads", bind="query-params", max_selections=3
+    )
     picked = [divmod(names.index(name), n_heads) for name in chosen]
-    maps = [draw.distance_map(found.mean, title=f"On {found.text}, n = {found.n}", chosen=picked) for found in both]
+    maps = [
+        draw.distance_map(found.mean, title=f"On {found.text}, n = {found.n}", chosen=picked)
+        for found in both
+    ]
     curves = {
         f"{name}, {found.text}": tuple(a[layer, head] for a in (found.mean, found.low, found.high))
         for name, (layer, head) in zip(chosen, picked, strict=True)
         for found in both
     }
-    lines = draw.distance_lines(curves, title=f"Mean attention and its 95 % interval over {random.n} sequences")
+    lines = draw.distance_lines(
+        curves, title=f"Mean attention and its 95 % interval over {random.n} sequences"
+    )
     chart(lines, key="lines", name=f"{subject.name}-distances", alt="Mean attention by distance")
     for column, figure, found in zip(st.columns(2, gap="medium"), maps, both, strict=False):
         with column:
             chart(figure, key=f"map_{found.text}", name=f"{subject.name}-distances-{found.text}")
     downloads(
         lambda: [lines, *maps],
-        lambda: draw.distance_frame({found.text: (found.mean, found.low, found.high) for found in both}),
+        lambda: draw.distance_frame(
+            {found.text: (found.mean, found.low, found.high) for found in both}
+        ),
         name=f"distances-{subject.name}",
         title=f"Attention by distance of {subject.name}",
         text=f"{random.n} sequences of {LENGTH} tokens; the first key is left out.",
@@ -111,7 +124,9 @@ def show_distances(subject: wb.Subject) -> None:
 
 
 st.title("How does the model know order?")
-st.caption("What its position encoding is, read off the weights, and how far back each head looks because of it.")
+st.caption(
+    "What its position encoding is, read off the weights, and how far back each head looks because of it."
+)
 with st.columns([1, 3])[0]:
     model = pick_name()
 subject = cached_load(model)
@@ -126,7 +141,12 @@ st.caption(
 show_distances(subject)
 st.subheader("What else does position do?")
 more = st.segmented_control(
-    "Measure", list(VIEWS), default=FIRST, key="more", bind="query-params", label_visibility="collapsed"
+    "Measure",
+    list(VIEWS),
+    default=FIRST,
+    key="more",
+    bind="query-params",
+    label_visibility="collapsed",
 )
 if more:
     fragment(VIEWS[str(more)])(subject)

@@ -1,4 +1,6 @@
-"""Steering: a direction from contrasting prompts, pushed into the stream, and what it does and costs."""
+"""Steering: a direction from contrasting prompts, pushed into the stream, and what it does and
+costs.
+"""
 
 import zlib
 
@@ -30,11 +32,17 @@ with st.columns([1, 3])[0]:
     model = pick_name()
 subject = cached_load(model)
 columns = st.columns(2)
-positive = columns[0].text_area("Prompts with the quality", WITH, key="with", bind="query-params", help="One a line.")
-negative = columns[1].text_area("Prompts without it", WITHOUT, key="without", bind="query-params", help="As many.")
+positive = columns[0].text_area(
+    "Prompts with the quality", WITH, key="with", bind="query-params", help="One a line."
+)
+negative = columns[1].text_area(
+    "Prompts without it", WITHOUT, key="without", bind="query-params", help="As many."
+)
 columns = st.columns([2, 3, 3, 4], vertical_alignment="bottom")
 last = subject.card.n_layers - 1
-layer = columns[0].number_input("After layer", 0, last, min(last, subject.card.n_layers // 2), key="layer")
+layer = columns[0].number_input(
+    "After layer", 0, last, min(last, subject.card.n_layers // 2), key="layer"
+)
 strength = columns[1].slider("Strength", -8.0, 8.0, 2.0, 0.5, key="strength", bind="query-params")
 method = columns[2].selectbox(
     "Direction", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params"

@@ -54,9 +54,17 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
     use, memory = latest(rows, "mfu"), latest(rows, "memory_gb")
     steps, *cells = st.columns([5, 4, 4, 4, 4])
     steps.metric("Steps", f"{step:,} / {run.config.get('train', {}).get('steps', 0):,}")
-    cells[0].metric("Training loss", "–" if loss is None else f"{loss:.3f}", help="Nats a token, the last batch.")
-    cells[1].metric("Held-out loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text.")
-    cells[2].metric("Tokens/s", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start.")
+    cells[0].metric(
+        "Training loss",
+        "–" if loss is None else f"{loss:.3f}",
+        help="Nats a token, the last batch.",
+    )
+    cells[1].metric(
+        "Held-out loss", "–" if held is None else f"{held:.3f}", help="Nats a token, held-out text."
+    )
+    cells[2].metric(
+        "Tokens/s", "–" if speed is None else f"{speed:,.0f}", help="Mean since the start."
+    )
     cells[3].metric(
         "MFU",
         "–" if use is None else f"{use:.0%}",
@@ -70,16 +78,27 @@ def curves(run: Run, others: list[Run]) -> None:
     name = left.selectbox("Metric", list(METRICS), format_func=METRICS.__getitem__)
     x = middle.selectbox("Against", list(draw.AXES), format_func=draw.AXES.__getitem__)
     extra = {ui.label(other): other for other in others if other.id != run.id}
-    chosen = right.multiselect("Beside it", [*shipped(), *extra], placeholder="Other runs on the same axes")
+    chosen = right.multiselect(
+        "Beside it", [*shipped(), *extra], placeholder="Other runs on the same axes"
+    )
     drawn = [run, *(extra[words] for words in chosen if words in extra)]
     tables = {r.title if len(drawn) == 1 else ui.label(r): ui.metrics(r) for r in drawn}
     tokens = {w: t for w, r in zip(tables, drawn, strict=True) if (t := tokens_a_step(r))}
     tables |= {words: shipped()[words] for words in chosen if words in shipped()}
     if all(table.empty for table in tables.values()):
-        st.caption("Nothing has been logged yet." if run.active else "This run ended before it logged anything.")
+        st.caption(
+            "Nothing has been logged yet."
+            if run.active
+            else "This run ended before it logged anything."
+        )
         return
     figure = draw.curves(tables, name=name, x=x, tokens_a_step=tokens)
-    chart(figure, key="curves", name=f"{plain_name(run.title)}-{name}", alt=f"{METRICS[name]} against {x}")
+    chart(
+        figure,
+        key="curves",
+        name=f"{plain_name(run.title)}-{name}",
+        alt=f"{METRICS[name]} against {x}",
+    )
 
 
 def results(run: Run, others: list[Run]) -> None:
@@ -112,7 +131,12 @@ def study(run: Run) -> None:
     ]
     losses = st.column_config.NumberColumn(format="%.4f", help="Nats a token, held-out text.")
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config={"validation loss": losses})
-    chart(draw.curves(tables), key="study", name=f"{plain_name(run.title)}", alt="Loss with each position encoding")
+    chart(
+        draw.curves(tables),
+        key="study",
+        name=f"{plain_name(run.title)}",
+        alt="Loss with each position encoding",
+    )
     st.caption("Nats a token. One seed each: differences below about 0.02 may be chance.")
     if len(children) > 1:
         models = [f"run:{r.id}" for r in reversed(children)]
@@ -144,7 +168,9 @@ def outlook(run: Run) -> None:
 
 def before_the_first_run() -> None:
     if shipped():
-        st.caption("No run of yours yet. This is how the bundled models were trained; yours appears here, live.")
+        st.caption(
+            "No run of yours yet. This is how the bundled models were trained; yours appears here, live."
+        )
         figure = draw.curves(shipped())
         chart(figure, key="shipped", name="shipped", alt="Loss of the bundled models over training")
     else:
@@ -164,7 +190,9 @@ def act(what: str, recipe: Recipe) -> None:
             title = f"{recipe.title}: five encodings"
             begun = jobs.start("study", title, recipe.to_dict(), None, ui.store())
         else:
-            begun = jobs.start(job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store())
+            begun = jobs.start(
+                job_kind(recipe), recipe.title, recipe.to_dict(), parent_of(recipe), ui.store()
+            )
     except WorkbenchError as error:
         fault(error)
         return
@@ -176,7 +204,11 @@ def price(recipe: Recipe) -> None:
 
     with st.spinner("Preparing the data and measuring a few steps"):
         found = cost(recipe)
-    st.table(pd.DataFrame(found.words(), columns=["what", "on this machine"]), hide_index=True, border="horizontal")
+    st.table(
+        pd.DataFrame(found.words(), columns=["what", "on this machine"]),
+        hide_index=True,
+        border="horizontal",
+    )
 
 
 st.title("Train")
@@ -189,13 +221,17 @@ with form:
     shelf = names()
     default = shelf.index("tiny") if "tiny" in shelf else 0
     left, right = st.columns([3, 2], vertical_alignment="bottom")
-    chosen_recipe = left.selectbox("Recipe", shelf, index=default, key="recipe", bind="query-params")
+    chosen_recipe = left.selectbox(
+        "Recipe", shelf, index=default, key="recipe", bind="query-params"
+    )
     as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
     own_data(chosen_recipe, Recipe.read(chosen_recipe))
     asked = recipe_form(chosen_recipe, as_text=as_text)
     if asked is not None:
         act(*asked)
-    same_in_python(f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")')
+    same_in_python(
+        f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")'
+    )
 with view:
     known = [run for run in ui.store().list(limit=200) if run.kind in KINDS]
     picked = ui.pick_run("Run", known)

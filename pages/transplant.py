@@ -1,4 +1,6 @@
-"""Where does the change live? Parts of the tuned model in the base and the other way round, measured by behaviour."""
+"""Where does the change live? Parts of the tuned model in the base and the other way round,
+measured by behaviour.
+"""
 
 import streamlit as st
 
@@ -47,7 +49,9 @@ def controls() -> tuple[str, str, str, int]:
 
 
 def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
-    """Whether to measure: at once what is quick and usual, all else when a button was pressed; a link cannot press."""
+    """Whether to measure: at once what is quick and usual, all else when a button was pressed; a
+    link cannot press.
+    """
     usual = on in TASKS or on == "text" or on.startswith(("probe:", "run:"))
     small = subject.card.n_params < 20_000_000
     if known(key) or (quick and usual and small) or st.session_state.get("wanted") == key:
@@ -63,7 +67,9 @@ def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
 
 
 def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
-    """The study, computed when asked for and kept for all sessions; what is known so far shows while it grows."""
+    """The study, computed when asked for and kept for all sessions; what is known so far shows
+    while it grows.
+    """
     first, second = cached_load(base), cached_load(tuned)
     key = view.located_key(first, second, on, n, grain)
     if not wanted(key, first, on, quick=grain != "heads"):
@@ -77,7 +83,10 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
 
     with both_alone(first, second):
         found = with_progress(
-            key, lambda report: wb.locate(first, second, on, n=n, grain=grain, progress=report, partial=seen)
+            key,
+            lambda report: wb.locate(
+                first, second, on, n=n, grain=grain, progress=report, partial=seen
+            ),
         )
     growing.empty()
     return found
@@ -131,7 +140,9 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
     with both_alone(first, second):
         found = with_progress(
             key,
-            lambda report: wb.locate_activations(first, second, on, n=min(n, 24), site=site, progress=report),
+            lambda report: wb.locate_activations(
+                first, second, on, n=min(n, 24), site=site, progress=report
+            ),
         )
     view.activations(found)
     same_in_python(f"""\
@@ -154,7 +165,13 @@ except WorkbenchError as error:
     fault(error)
     st.stop()
 shown = st.segmented_control(
-    "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True, label_visibility="collapsed"
+    "View",
+    VIEWS,
+    default=VIEWS[0],
+    key="view",
+    bind="query-params",
+    required=True,
+    label_visibility="collapsed",
 )
 try:
     if shown == "Activations":

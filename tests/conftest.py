@@ -1,4 +1,6 @@
-"""Tiny real models for all tests; nothing is downloaded, and every test has a home folder of its own session."""
+"""Tiny real models for all tests; nothing is downloaded, and every test has a home folder of its
+own session.
+"""
 
 import os
 import time
@@ -30,7 +32,9 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
         calls = [report for report in reports if getattr(report, "when", "") == "call"]
         slowest = sorted(calls, key=lambda report: -report.duration)[:5]
         names = ", ".join(f"{report.nodeid} ({report.duration:.1f} s)" for report in slowest)
-        terminalreporter.write_line(f"{took:.0f} s are not quick (more than {QUICK}); the slowest: {names}", red=True)
+        terminalreporter.write_line(
+            f"{took:.0f} s are not quick (more than {QUICK}); the slowest: {names}", red=True
+        )
 
 
 def pytest_runtest_setup(item) -> None:
@@ -72,7 +76,14 @@ def tiny_gpt(seed: int = 0, **changes):
     from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
     torch.manual_seed(seed)
-    shape = {"d_vocab": 100, "n_ctx": 64, "n_layers": 2, "n_heads": 4, "d_model": 32, "initializer_range": 0.2}
+    shape = {
+        "d_vocab": 100,
+        "n_ctx": 64,
+        "n_layers": 2,
+        "n_heads": 4,
+        "d_model": 32,
+        "initializer_range": 0.2,
+    }
     return WorkbenchGPTForCausalLM(WorkbenchGPTConfig(**{**shape, **changes})).eval()
 
 

@@ -17,7 +17,14 @@ HF = {
     "eos_token_id": None,
 }
 GQA = {**HF, "num_key_value_heads": 2}
-GPT2 = {"vocab_size": 100, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "bos_token_id": None}
+GPT2 = {
+    "vocab_size": 100,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": None,
+}
 SLIDING = {"head_dim": 8, "sliding_window": 4}
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
 
@@ -33,13 +40,17 @@ FAMILIES = {
         t.Gemma3TextConfig(**GQA, **SLIDING, query_pre_attn_scalar=8, layer_types=LAYERS)
     ),
     **{
-        f"workbench-{p}": lambda p=p: tiny_gpt(positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary")
+        f"workbench-{p}": lambda p=p: tiny_gpt(
+            positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary"
+        )
         for p in ("learned", "sinusoidal", "rotary", "alibi", "none")
     },
 }
 
 NORMED_TOGETHER = {"olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA))}
-"""One norm over the queries of all heads; what leaves a part is normed too, so circuits and the anatomy refuse them."""
+"""One norm over the queries of all heads; what leaves a part is normed too, so circuits and the
+anatomy refuse them.
+"""
 
 
 def make(family: str) -> torch.nn.Module:

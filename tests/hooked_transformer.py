@@ -1,4 +1,6 @@
-"""`HookedTransformer`'s formulas written out in float64: what state dicts by its names must compute."""
+"""`HookedTransformer`'s formulas written out in float64: what state dicts by its names must
+compute.
+"""
 
 import torch
 from torch import Tensor
@@ -12,16 +14,22 @@ ACTS = {
 
 
 def rotated(x: Tensor, base: float) -> Tensor:
-    """Rotary on `[batch, head, pos, d_head]`: dimension i turns with i + d/2 by position / base^(2i/d)."""
+    """Rotary on `[batch, head, pos, d_head]`: dimension i turns with i + d/2 by position /
+    base^(2i/d).
+    """
     d_head = x.shape[-1]
     half = d_head // 2
-    angle = torch.arange(x.shape[2])[:, None] / base ** (torch.arange(half, dtype=torch.float64) * 2 / d_head)
+    angle = torch.arange(x.shape[2])[:, None] / base ** (
+        torch.arange(half, dtype=torch.float64) * 2 / d_head
+    )
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
 
 
 def hooked_forward(weights: dict, settings: dict, ids: Tensor) -> Tensor:
-    """Logits `[batch, pos, d_vocab]` of a state dict, its settings in the words of `HookedTransformerConfig`."""
+    """Logits `[batch, pos, d_vocab]` of a state dict, its settings in the words of
+    `HookedTransformerConfig`.
+    """
     w = {name: tensor.double() for name, tensor in weights.items()}
     kind = str(settings["normalization_type"])
     n_heads, _, d_head = w["blocks.0.attn.W_Q"].shape
@@ -34,7 +42,9 @@ def hooked_forward(weights: dict, settings: dict, ids: Tensor) -> Tensor:
         x = x / (x.square().mean(-1, keepdim=True) + settings["eps"]).sqrt()
         return x * w.get(f"{at}.w", 1.0) + w.get(f"{at}.b", 0.0)
 
-    x = w["embed.W_E"][ids] + (w["pos_embed.W_pos"][: ids.shape[1]] if "pos_embed.W_pos" in w else 0)
+    x = w["embed.W_E"][ids] + (
+        w["pos_embed.W_pos"][: ids.shape[1]] if "pos_embed.W_pos" in w else 0
+    )
     mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     scale = d_head**0.5 if settings.get("use_attn_scale", True) else 1.0
     for i in range(n_layers):
@@ -54,6 +64,10 @@ def hooked_forward(weights: dict, settings: dict, ids: Tensor) -> Tensor:
             y, act = norm(x, f"{at}ln2"), ACTS[settings["act_fn"]]
             inner = y @ w[f"{at}mlp.W_in"]
             gate = w.get(f"{at}mlp.W_gate")
-            inner = act(inner + w[f"{at}mlp.b_in"]) if gate is None else act(y @ gate) * inner + w[f"{at}mlp.b_in"]
+            inner = (
+                act(inner + w[f"{at}mlp.b_in"])
+                if gate is None
+                else act(y @ gate) * inner + w[f"{at}mlp.b_in"]
+            )
             x = x + inner @ w[f"{at}mlp.W_out"] + w[f"{at}mlp.b_out"]
     return norm(x, "ln_final") @ w["unembed.W_U"] + w["unembed.b_U"]

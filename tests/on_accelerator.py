@@ -1,9 +1,11 @@
-"""Everything once on the CPU and once on the pretend accelerator; run by `test_accelerator.py` in a process of its own.
+"""Everything once on the CPU and once on the pretend accelerator; run by `test_accelerator.py` in a
+process of its own.
 
     python -m tests.on_accelerator FOLDER NAME...
 
-What makes torch know a device cannot be undone, so no other test should share its process. A line of JSON a name says
-what went wrong (`error`) or by how much the numbers of the two runs differ (`apart`).
+What makes torch know a device cannot be undone, so no other test should share its process. A line
+of JSON a name says what went wrong (`error`) or by how much the numbers of the two runs differ
+(`apart`).
 """
 
 import json
@@ -61,7 +63,12 @@ def mixing(device: str) -> Any:
     there, here = torch.ones(3, device=pretend_accelerator.DEVICE), torch.ones(3)
     assert (there + 1).cpu().tolist() == [2, 2, 2] and float(there.sum()) == 3
     assert there[torch.tensor([0, 2])].shape == (2,)
-    for work in (lambda: there + here, lambda: here[there.long()], lambda: torch.stack([there, here]), there.numpy):
+    for work in (
+        lambda: there + here,
+        lambda: here[there.long()],
+        lambda: torch.stack([there, here]),
+        there.numpy,
+    ):
         with pytest.raises((RuntimeError, TypeError)):
             work()
     return 0
@@ -98,8 +105,12 @@ def pretraining(**words: Any) -> Callable[[str], Any]:
 
 def recipe(**words: Any) -> Any:
     text = FOLDER / "counting.txt"
-    text.write_text("\n\n".join(f"The cat number {i} sat on mat number {i + 1}." for i in range(400)))
-    return test_training.recipe(text, **{"steps": 8, "eval_every": 4, "checkpoint_every": 4, **words})
+    text.write_text(
+        "\n\n".join(f"The cat number {i} sat on mat number {i + 1}." for i in range(400))
+    )
+    return test_training.recipe(
+        text, **{"steps": 8, "eval_every": 4, "checkpoint_every": 4, **words}
+    )
 
 
 def tuning(lora: dict[str, Any] | None) -> Callable[[str], Any]:
@@ -154,13 +165,18 @@ ITSELF = {"mixing": mixing, "logits": logits, "packed engine": packed, "generati
 ALL: dict[str, Callable[[str], Any]] = {
     **ITSELF,
     **TRAINING,
-    **{name: lambda device, call=call: call(tiny(device)) for name, call in test_public.CALLS.items()},
+    **{
+        name: lambda device, call=call: call(tiny(device))
+        for name, call in test_public.CALLS.items()
+    },
     **{
         name: lambda device, call=call: call(wb.load("shelf-base", device=device))
         for name, call in test_public.TRAINED.items()
     },
     **{
-        name: lambda device, call=call: call(*(wb.load(n, device=device) for n in ("shelf-base", "shelf-tuned")))
+        name: lambda device, call=call: call(
+            *(wb.load(n, device=device) for n in ("shelf-base", "shelf-tuned"))
+        )
         for name, call in test_public.PAIRS.items()
     },
 }

@@ -1,7 +1,8 @@
-"""One tiny random model of many decoders beyond `tests.families`, and how each one writes into its stream, by hand.
+"""One tiny random model of many decoders beyond `tests.families`, and how each one writes into its
+stream, by hand.
 
-What is written down here is read off the models' own code, not found by the workbench: it is what the workbench is held
-against.
+What is written down here is read off the models' own code, not found by the workbench: it is what
+the workbench is held against.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,8 @@ class Decoder:
 
     - `attn`, `mlp`: the modules of a block whose output enters the stream, times `scale`
     - `adds`: those of the two whose output already contains the stream
-    - `o`, `down`: the projections from heads and from neurons (None for experts); `layers`: the list of blocks
+    - `o`, `down`: the projections from heads and from neurons (None for experts); `layers`: the
+        list of blocks
     """
 
     make: Callable[[], Any]
@@ -66,9 +68,19 @@ def _of(name: str, **config: Any) -> Callable[[], Any]:
 NORMED = {"attn": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
 GPT = {"layers": "transformer.h", "attn": "attn"}
 DECODERS = {
-    "opt": Decoder(_of("OPT", **OPT), mlp="fc2", o="self_attn.out_proj", down="fc2", layers="model.decoder.layers"),
-    "gptj": Decoder(_of("GPTJ", **GPTJ), o="attn.out_proj", down="mlp.fc_out", parallel=True, **GPT),
-    "codegen": Decoder(_of("CodeGen", **GPTJ), o="attn.out_proj", down="mlp.fc_out", parallel=True, **GPT),
+    "opt": Decoder(
+        _of("OPT", **OPT),
+        mlp="fc2",
+        o="self_attn.out_proj",
+        down="fc2",
+        layers="model.decoder.layers",
+    ),
+    "gptj": Decoder(
+        _of("GPTJ", **GPTJ), o="attn.out_proj", down="mlp.fc_out", parallel=True, **GPT
+    ),
+    "codegen": Decoder(
+        _of("CodeGen", **GPTJ), o="attn.out_proj", down="mlp.fc_out", parallel=True, **GPT
+    ),
     "gptneo": Decoder(
         _of(
             "GPTNeo",
@@ -90,7 +102,14 @@ DECODERS = {
         adds=("attn", "mlp"),
     ),
     "falcon": Decoder(
-        _of("Falcon", **SMALL, multi_query=True, parallel_attn=True, alibi=False, new_decoder_architecture=False),
+        _of(
+            "Falcon",
+            **SMALL,
+            multi_query=True,
+            parallel_attn=True,
+            alibi=False,
+            new_decoder_architecture=False,
+        ),
         attn="self_attention",
         o="self_attention.dense",
         down="mlp.dense_4h_to_h",
@@ -98,7 +117,15 @@ DECODERS = {
         parallel=True,
     ),
     "mpt": Decoder(
-        _of("Mpt", vocab_size=100, d_model=32, n_layers=3, n_heads=4, expansion_ratio=2, max_seq_len=64),
+        _of(
+            "Mpt",
+            vocab_size=100,
+            d_model=32,
+            n_layers=3,
+            n_heads=4,
+            expansion_ratio=2,
+            max_seq_len=64,
+        ),
         o="attn.out_proj",
         down="ffn.down_proj",
         attn="attn",
@@ -121,13 +148,21 @@ DECODERS = {
     "olmo3": Decoder(_of("Olmo3", **GQA, sliding_window=4), **NORMED),
     "exaone4": Decoder(_of("Exaone4", **GQA, sliding_window=4), **NORMED),
     "granite": Decoder(
-        _of("Granite", **GQA, logits_scaling=8.0, residual_multiplier=0.22, embedding_multiplier=12.0), scale=0.22
+        _of(
+            "Granite",
+            **GQA,
+            logits_scaling=8.0,
+            residual_multiplier=0.22,
+            embedding_multiplier=12.0,
+        ),
+        scale=0.22,
     ),
     "cohere": Decoder(_of("Cohere", **GQA, logit_scale=0.0625), parallel=True),
     "cohere2": Decoder(_of("Cohere2", **GQA, logit_scale=0.25, sliding_window=4), parallel=True),
     "mixtral": Decoder(_of("Mixtral", **MOE), down=None),
     "qwen2moe": Decoder(
-        _of("Qwen2Moe", **MOE, moe_intermediate_size=16, shared_expert_intermediate_size=16), down=None
+        _of("Qwen2Moe", **MOE, moe_intermediate_size=16, shared_expert_intermediate_size=16),
+        down=None,
     ),
     "qwen3moe": Decoder(_of("Qwen3Moe", **MOE, moe_intermediate_size=16, head_dim=8), down=None),
     "olmoe": Decoder(_of("Olmoe", **MOE), down=None),
@@ -141,14 +176,21 @@ DECODERS = {
     "deepseek2": Decoder(_of("DeepseekV2", **DEEP), down=None),
     "deepseek3": Decoder(_of("DeepseekV3", **DEEP), down=None),
     "glm": Decoder(_of("Glm", **GQA, head_dim=8)),
-    "glm4": Decoder(_of("Glm4", **GQA, head_dim=8), attn="post_self_attn_layernorm", mlp="post_mlp_layernorm"),
+    "glm4": Decoder(
+        _of("Glm4", **GQA, head_dim=8), attn="post_self_attn_layernorm", mlp="post_mlp_layernorm"
+    ),
     "nemotron": Decoder(_of("Nemotron", **GQA)),
     "smollm3": Decoder(_of("SmolLM3", **GQA)),
     "arcee": Decoder(_of("Arcee", **GQA)),
     "apertus": Decoder(_of("Apertus", **GQA)),
     "ernie45": Decoder(_of("Ernie4_5", **GQA)),
     "seedoss": Decoder(_of("SeedOss", **GQA, head_dim=8)),
-    "bigcode": Decoder(_of("GPTBigCode", **{**GPT2, "eos_token_id": None}), o="attn.c_proj", down="mlp.c_proj", **GPT),
+    "bigcode": Decoder(
+        _of("GPTBigCode", **{**GPT2, "eos_token_id": None}),
+        o="attn.c_proj",
+        down="mlp.c_proj",
+        **GPT,
+    ),
     "gemma2": Decoder(_of("Gemma2", **GQA, **SLIDING), **NORMED),
     "llama": Decoder(_of("Llama", **GQA)),
     "neox": Decoder(
@@ -160,13 +202,18 @@ DECODERS = {
         parallel=True,
     ),
     "gpt2": Decoder(
-        lambda: t.GPT2LMHeadModel(t.GPT2Config(**GPT2, eos_token_id=None)), o="attn.c_proj", down="mlp.c_proj", **GPT
+        lambda: t.GPT2LMHeadModel(t.GPT2Config(**GPT2, eos_token_id=None)),
+        o="attn.c_proj",
+        down="mlp.c_proj",
+        **GPT,
     ),
 }
 
 
 def make(name: str) -> Any:
-    """The model in float64, with matrices drawn wide enough that every head does something, and uneven norms."""
+    """The model in float64, with matrices drawn wide enough that every head does something, and
+    uneven norms.
+    """
     torch.manual_seed(0)
     model = DECODERS[name].make()
     for path, parameter in model.named_parameters():
@@ -174,7 +221,9 @@ def make(name: str) -> Any:
             torch.nn.init.normal_(parameter, 0, 0.3)
         else:
             spread = 0.2 * torch.randn(parameter.shape)
-            parameter.data = (1 + spread) if path.endswith("weight") and "bias" not in path else spread
+            parameter.data = (
+                (1 + spread) if path.endswith("weight") and "bias" not in path else spread
+            )
     if any("experts" in path for path, _ in model.named_modules()):
         model.set_experts_implementation("eager")  # the grouped product is not there in float64
     return model.double().eval()

@@ -1,12 +1,13 @@
-"""An accelerator that is not there: its tensors hold real values, and an operation over two devices is an error.
+"""An accelerator that is not there: its tensors hold real values, and an operation over two devices
+is an error.
 
     pretend_accelerator.switch_on()
     subject = wb.load("shelf-base", device=pretend_accelerator.DEVICE)
     wb.attention(subject, "The cat")  # fails where code forgets on which device a tensor is
 
-A device of its own is what torch calls PrivateUse1. Each of its tensors wraps one on the CPU; one function,
-`carry_out`, does every operation on what is wrapped and wraps the results again. It rests on a part of torch that is
-experimental, so that `AVAILABLE` must be asked first.
+A device of its own is what torch calls PrivateUse1. Each of its tensors wraps one on the CPU; one
+function, `carry_out`, does every operation on what is wrapped and wraps the results again. It rests
+on a part of torch that is experimental, so that `AVAILABLE` must be asked first.
 """
 
 from functools import partial
@@ -25,10 +26,16 @@ AVAILABLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backe
 ops = torch.ops.aten
 MOVES = {ops._to_copy.default, ops.copy_.default}
 """What alone may take tensors of two devices."""
-LOOKUPS = {ops.index.Tensor, ops.index_put.default, ops.index_put_.default, ops._index_put_impl_.default}
+LOOKUPS = {
+    ops.index.Tensor,
+    ops.index_put.default,
+    ops.index_put_.default,
+    ops._index_put_impl_.default,
+}
 """As on CUDA, whose tensors can be indexed by tensors of the CPU."""
 MAKERS = "empty_strided arange arange.start arange.start_step eye eye.m linspace randperm randperm.generator".split()
-"""What makes a tensor of a size that torch would else settle later, which a wrapper cannot follow."""
+"""What makes a tensor of a size that torch would else settle later, which a wrapper cannot follow.
+"""
 _LIBRARIES: list[Any] = []
 
 
@@ -83,7 +90,9 @@ def carry_out(operation, *args, **kwargs):
     ours = [tensor for tensor in tensors if isinstance(tensor, PretendTensor)]
     _check(operation, args, tensors, ours)
     stays = bool(ours) if device is None else torch.device(device).type == NAME
-    plain_args, plain_kwargs = tree_map_only(PretendTensor, lambda tensor: tensor.held, (args, kwargs))
+    plain_args, plain_kwargs = tree_map_only(
+        PretendTensor, lambda tensor: tensor.held, (args, kwargs)
+    )
     if device is not None:
         plain_kwargs["device"] = torch.device("cpu") if stays else device
     result = operation(*plain_args, **plain_kwargs)
@@ -95,7 +104,9 @@ def carry_out(operation, *args, **kwargs):
     if _aliases(operation):
         wrapped = return_and_correct_aliasing(operation, args, kwargs, wrapped)
     if any(tensor.shape != tensor.held.shape for tensor in ours):
-        raise AssertionError(f"{operation} gives a tensor another size, which its wrapper cannot follow")
+        raise AssertionError(
+            f"{operation} gives a tensor another size, which its wrapper cannot follow"
+        )
     return wrapped
 
 
@@ -109,11 +120,15 @@ def _check(operation, args, tensors: list[Tensor], ours: list[Tensor]) -> None:
         raise RuntimeError(f"{operation}: indices on {DEVICE} for a tensor on the cpu")
     for tensor in tensors:
         if tensor.dim() and not isinstance(tensor, PretendTensor):
-            raise RuntimeError(f"{operation}: a tensor on {DEVICE} meets one of {tuple(tensor.shape)} on the cpu")
+            raise RuntimeError(
+                f"{operation}: a tensor on {DEVICE} meets one of {tuple(tensor.shape)} on the cpu"
+            )
 
 
 def _aliases(operation) -> bool:
-    """Whether its results share memory with its arguments, or are them: views, and changes in place."""
+    """Whether its results share memory with its arguments, or are them: views, and changes in
+    place.
+    """
     return any(returned.alias_info is not None for returned in operation._schema.returns)
 
 
@@ -138,10 +153,18 @@ def switch_on() -> None:
     everything = torch.library.Library("_", "IMPL")
     everything.fallback(carry_out, "PrivateUse1")
     few = torch.library.Library("aten", "IMPL")
-    few.impl("_copy_from", lambda source, target, *_: carry_out(ops.copy_.default, target, source), "PrivateUse1")
+    few.impl(
+        "_copy_from",
+        lambda source, target, *_: carry_out(ops.copy_.default, target, source),
+        "PrivateUse1",
+    )
     for name in MAKERS:
         packet, _, overload = name.partition(".")
-        few.impl(name, partial(carry_out, getattr(getattr(ops, packet), overload or "default")), "PrivateUse1")
+        few.impl(
+            name,
+            partial(carry_out, getattr(getattr(ops, packet), overload or "default")),
+            "PrivateUse1",
+        )
     _LIBRARIES.append(everything)
     _LIBRARIES.append(few)
     torch.__future__.set_swap_module_params_on_conversion(True)

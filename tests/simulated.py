@@ -1,7 +1,8 @@
-"""How often the workbench's intervals hold the true value: samples drawn from laws whose truth is known.
+"""How often the workbench's intervals hold the true value: samples drawn from laws whose truth is
+known.
 
-`python -m tests.simulated docs/intervals.md` writes the table of the docs. The truth of every case follows from its
-law alone; of the workbench only the function under test is called.
+`python -m tests.simulated docs/intervals.md` writes the table of the docs. The truth of every case
+follows from its law alone; of the workbench only the function under test is called.
 """
 
 import math
@@ -25,7 +26,8 @@ Ends = tuple[np.ndarray, np.ndarray]
 class Case:
     """An interval of the workbench on samples of one law.
 
-    - `run`: from (generator, n, repetitions) to the ends of every repetition's interval (NaN where none is printed)
+    - `run`: from (generator, n, repetitions) to the ends of every repetition's interval (NaN where
+        none is printed)
     - `truth`: what they should hold
     - `conservative`: the reason why more than .98 may hold it, where that cannot be helped
     """
@@ -40,7 +42,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Covered:
-    """What a simulation gave: the share of printed intervals that hold the truth, and the share printed at all."""
+    """What a simulation gave: the share of printed intervals that hold the truth, and the share
+    printed at all.
+    """
 
     covered: float
     printed: float
@@ -62,7 +66,8 @@ def ends(found: Iterable[Any]) -> Ends:
     return pairs[:, 0], pairs[:, 1]
 
 
-# -- laws -------------------------------------------------------------------------------------------------------
+# -- laws
+# -------------------------------------------------------------------------------------------------------
 
 LAWS: dict[str, tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]] = {
     "normal": (lambda rng, size: rng.normal(1, 1, size), 1.0),
@@ -71,7 +76,10 @@ LAWS: dict[str, tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]] = {
     "head scores, Beta(.3, 3)": (lambda rng, size: rng.beta(0.3, 3, size), 0.3 / 3.3),
     "bounded, Beta(.5, .5)": (lambda rng, size: rng.beta(0.5, 0.5, size), 0.5),
     "half zeros": (lambda rng, size: rng.exponential(1, size) * (rng.random(size) < 0.5), 0.5),
-    "four fifths zeros": (lambda rng, size: rng.exponential(1, size) * (rng.random(size) < 0.2), 0.2),
+    "four fifths zeros": (
+        lambda rng, size: rng.exponential(1, size) * (rng.random(size) < 0.2),
+        0.2,
+    ),
 }
 
 
@@ -93,13 +101,17 @@ def _cells(law: str) -> Callable[[Rng, int, int], Ends]:
 
 def _share(p: float) -> Callable[[Rng, int, int], Ends]:
     def run(rng: Rng, n: int, repetitions: int) -> Ends:
-        return ends(ours.estimate_mean(row) for row in (rng.random((repetitions, n)) < p).astype(float))
+        return ends(
+            ours.estimate_mean(row) for row in (rng.random((repetitions, n)) < p).astype(float)
+        )
 
     return run
 
 
 def clustered(rng: Rng, n: int, size: int, p: float, alike: float) -> tuple[np.ndarray, np.ndarray]:
-    """0/1 samples in clusters with Beta shares, any two of a cluster correlated by `alike`; and the clusters."""
+    """0/1 samples in clusters with Beta shares, any two of a cluster correlated by `alike`; and the
+    clusters.
+    """
     clusters = np.arange(n) // size
     scale = (1 - alike) / alike
     shares = rng.beta(p * scale, (1 - p) * scale, clusters[-1] + 1)
@@ -135,7 +147,9 @@ def answers(rng: Rng, n: int, only_base: float, only_tuned: float) -> tuple[np.n
     return (u >= only_tuned).astype(float), (u < 1 - only_base).astype(float)
 
 
-def _paired_shares(first: float, second: float, correlation: float) -> Callable[[Rng, int, int], Ends]:
+def _paired_shares(
+    first: float, second: float, correlation: float
+) -> Callable[[Rng, int, int], Ends]:
     both = both_right(first, second, correlation)
 
     def run(rng: Rng, n: int, repetitions: int) -> Ends:
@@ -204,7 +218,9 @@ def _faithfulness(rng: Rng, n: int, repetitions: int) -> Ends:
 
 
 def counts(rng: Rng, n: int, right: float) -> np.ndarray:
-    """Entities of texts as (found, wrong, missed); 1 to 4 a text, each found with this chance, else often misnamed."""
+    """Entities of texts as (found, wrong, missed); 1 to 4 a text, each found with this chance, else
+    often misnamed.
+    """
     there = rng.integers(1, 5, n)
     found = rng.binomial(there, right)
     return np.stack([found, rng.binomial(there - found, 0.7), there - found], axis=1).astype(float)
@@ -222,7 +238,9 @@ def true_f1(right: float) -> float:
 
 def _f1(rng: Rng, n: int, repetitions: int) -> Ends:
     drawn = (list(counts(rng, n, 0.6)) for _ in range(repetitions))
-    return ends(ours.estimate_aggregate(items, lambda part: float(f1(np.sum(part, 0)))) for items in drawn)
+    return ends(
+        ours.estimate_aggregate(items, lambda part: float(f1(np.sum(part, 0)))) for items in drawn
+    )
 
 
 def _f1_difference(rng: Rng, n: int, repetitions: int) -> Ends:
@@ -246,23 +264,48 @@ CLUSTERS = "few clusters leave the design effect unknown; the interval allows fo
 
 CASES = [
     *(Case("mean", law, truth, _means(law)) for law, (_, truth) in LAWS.items() if law not in WIDE),
-    *(Case("mean", law, truth, _means(law), SPARSE) for law, (_, truth) in LAWS.items() if law in WIDE),
-    *(Case("map cell", law, LAWS[law][1], _cells(law)) for law in ("normal", "exponential", "lognormal")),
+    *(
+        Case("mean", law, truth, _means(law), SPARSE)
+        for law, (_, truth) in LAWS.items()
+        if law in WIDE
+    ),
+    *(
+        Case("map cell", law, LAWS[law][1], _cells(law))
+        for law in ("normal", "exponential", "lognormal")
+    ),
     *(Case("share right", f"p = {p}", p, _share(p), DISCRETE) for p in (0.1, 0.5, 0.8, 0.95)),
     *(
-        Case("share right, clusters", f"p = {p}, clusters of {size}, alike {alike}", p, run, CLUSTERS)
+        Case(
+            "share right, clusters", f"p = {p}, clusters of {size}, alike {alike}", p, run, CLUSTERS
+        )
         for p, size, alike in ((0.5, 2, 0.3), (0.8, 2, 0.3), (0.3, 3, 0.5), (0.1, 2, 0.3))
         for run in [_clustered_share(p, size, alike)]
     ),
     Case("mean, clusters", "exponential, clusters of 2", 1.0, _clustered_mean(2)),
-    Case("paired 0/1", ".80 and .85, latent correlation .9", 0.05, _paired_shares(0.8, 0.85, 0.9), FEW),
-    Case("paired 0/1", ".50 and .70, latent correlation .5", 0.2, _paired_shares(0.5, 0.7, 0.5), FEW),
-    Case("paired 0/1", ".70 and .70, latent correlation .5", 0.0, _paired_shares(0.7, 0.7, 0.5), FEW),
+    Case(
+        "paired 0/1",
+        ".80 and .85, latent correlation .9",
+        0.05,
+        _paired_shares(0.8, 0.85, 0.9),
+        FEW,
+    ),
+    Case(
+        "paired 0/1", ".50 and .70, latent correlation .5", 0.2, _paired_shares(0.5, 0.7, 0.5), FEW
+    ),
+    Case(
+        "paired 0/1", ".70 and .70, latent correlation .5", 0.0, _paired_shares(0.7, 0.7, 0.5), FEW
+    ),
     Case("paired 0/1, clusters", "clusters of 2", 0.075, _clustered_pairs(2), FEW),
-    *(Case("paired means", law, LAWS[law][1], _paired(law)) for law in ("normal", "exponential", "lognormal")),
+    *(
+        Case("paired means", law, LAWS[law][1], _paired(law))
+        for law in ("normal", "exponential", "lognormal")
+    ),
     Case("paired bits a byte", "exponential, weighted", 0.1, _weighted),
     Case("share of a gain", "normal", 0.5, _gain_share),
-    *(Case("probe effect", f"true {share}, span Gamma(4)", share, _effect(share)) for share in (0.0, 0.5, 1.0)),
+    *(
+        Case("probe effect", f"true {share}, span Gamma(4)", share, _effect(share))
+        for share in (0.0, 0.5, 1.0)
+    ),
     Case("faithfulness", "span normal", 0.85, _faithfulness),
     Case("F1", "micro, 1 to 4 entities", true_f1(0.6), _f1),
     Case("F1, paired", "micro, 1 to 4 entities", true_f1(0.65) - true_f1(0.5), _f1_difference),
@@ -271,9 +314,14 @@ CASES = [
 
 
 def lines(repetitions: int) -> list[str]:
-    """The table of the docs: one row a case, the coverage at every n, and the share printed where not all are."""
+    """The table of the docs: one row a case, the coverage at every n, and the share printed where
+    not all are.
+    """
     sizes = (6, *SIZES)
-    rows = [f"| number | samples | {' | '.join(f'n = {n}' for n in sizes)} |", "|---|---|" + "---|" * len(sizes)]
+    rows = [
+        f"| number | samples | {' | '.join(f'n = {n}' for n in sizes)} |",
+        "|---|---|" + "---|" * len(sizes),
+    ]
     for case in CASES:
         found = [coverage(case, n, repetitions) for n in sizes]
         cells = ["none" if not one.count else f"{one.covered:.3f}" for one in found]

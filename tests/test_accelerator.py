@@ -1,4 +1,6 @@
-"""The public API on an accelerator that mixes with no other device: it runs, and gives the numbers of the CPU."""
+"""The public API on an accelerator that mixes with no other device: it runs, and gives the numbers
+of the CPU.
+"""
 
 import json
 import os
@@ -10,7 +12,9 @@ import torch
 
 from tests import on_accelerator, pretend_accelerator
 
-pytestmark = pytest.mark.skipif(not pretend_accelerator.AVAILABLE, reason="this torch has no backends in Python")
+pytestmark = pytest.mark.skipif(
+    not pretend_accelerator.AVAILABLE, reason="this torch has no backends in Python"
+)
 QUICK = ["mixing", "logits", "packed engine", "generation", "patch", "train", "fine-tune by LoRA"]
 SLOW = [name for name in on_accelerator.ALL if name not in QUICK]
 CLOSE = 1e-3
@@ -20,7 +24,9 @@ CLOSE = 1e-3
 def results_of(names: list[str], folder) -> dict[str, dict]:
     command = [sys.executable, "-m", "tests.on_accelerator", str(folder), *names]
     home = {"WORKBENCH_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **home}, timeout=1500)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **home}, timeout=1500
+    )
     lines = (folder / "results.jsonl").read_text().splitlines()
     assert len(lines) == len(names), done.stderr[-2000:]
     return {found["name"]: found for found in map(json.loads, lines)}

@@ -1,4 +1,6 @@
-"""LoRA folders as PEFT writes them: added tokens, relative bases; and those that do not fit are refused."""
+"""LoRA folders as PEFT writes them: added tokens, relative bases; and those that do not fit are
+refused.
+"""
 
 import json
 import shutil
@@ -7,7 +9,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+)
 
 from tests.test_loading_report import GPT2, IDS, LLAMA, refused
 from workbench.subjects import adapter, load
@@ -61,7 +69,9 @@ def test_an_adapter_computes_what_peft_computes(kind, change, base, tmp_path):
     n_tokens = {"added tokens": 62, "embeddings saved": 62, "fewer tokens": 58}.get(change, 60)
     more = {}
     if change == "embeddings saved":
-        more = {"modules_to_save": ["wte", "lm_head"] if kind == "gpt2" else ["embed_tokens", "lm_head"]}
+        more = {
+            "modules_to_save": ["wte", "lm_head"] if kind == "gpt2" else ["embed_tokens", "lm_head"]
+        }
     ids, expected = trained(kind, tmp_path / "lora", base, n_tokens=n_tokens, **more)
     subject = load(tmp_path / "lora")
     with torch.no_grad():
@@ -97,7 +107,10 @@ def test_the_adapters_scale_is_in_the_hash(tmp_path):
     config = json.loads((tmp_path / "lora" / adapter.CONFIG).read_text())
     (tmp_path / "lora" / adapter.CONFIG).write_text(json.dumps({**config, "lora_alpha": 1}))
     after = load(tmp_path / "lora")
-    assert not torch.equal(after.model(IDS).logits, before.model(IDS).logits) and after.hash != before.hash
+    assert (
+        not torch.equal(after.model(IDS).logits, before.model(IDS).logits)
+        and after.hash != before.hash
+    )
 
 
 def test_adapters_that_do_not_fit_are_refused(tmp_path):
@@ -106,9 +119,18 @@ def test_adapters_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "lora" / adapter.WEIGHTS
     weights = load_file(path)
     for change, words in (
-        (lambda: {k.replace("self_attn", "attention"): v for k, v in weights.items()}, ["missing", "no place for"]),
+        (
+            lambda: {k.replace("self_attn", "attention"): v for k, v in weights.items()},
+            ["missing", "no place for"],
+        ),
         (lambda: dict(list(weights.items())[1:]), ["1 tensor that the model needs, missing"]),
-        (lambda: {**weights, "base_model.model.model.layers.0.x.lora_A.weight": torch.ones(2, 32)}, ["no place for"]),
+        (
+            lambda: {
+                **weights,
+                "base_model.model.model.layers.0.x.lora_A.weight": torch.ones(2, 32),
+            },
+            ["no place for"],
+        ),
         (
             lambda: {k: v[:1] if "lora_A" in k else v for k, v in weights.items()},
             ["[1, 32] where the model has [2, 32]"],
@@ -144,7 +166,9 @@ def test_other_names_of_the_same_adapter_are_read_and_said(rename, tmp_path):
 def test_an_adapter_of_a_classifier_is_refused(tmp_path):
     base_model("llama").save_pretrained(tmp_path / "base")
     classifier = LlamaForSequenceClassification(LlamaConfig(**LLAMA))
-    wrapped = get_peft_model(classifier, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS"))
+    wrapped = get_peft_model(
+        classifier, LoraConfig(r=2, target_modules=["q_proj"], task_type="SEQ_CLS")
+    )
     wrapped.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
     wrapped.save_pretrained(tmp_path / "lora")
     refused(tmp_path / "lora", "SEQ_CLS", "predicts no next token")
@@ -158,4 +182,6 @@ def test_a_full_fine_tune_with_two_more_tokens_loads(kind, base, tmp_path):
     subject = load(tmp_path / "tuned")
     ids = torch.tensor([[1, 60, 61]])
     with torch.no_grad():
-        assert subject.card.d_vocab == 62 and torch.equal(subject.model(ids).logits, model.eval()(ids).logits)
+        assert subject.card.d_vocab == 62 and torch.equal(
+            subject.model(ids).logits, model.eval()(ids).logits
+        )

@@ -1,4 +1,6 @@
-"""Fine-tunes with added tokens: what both models have is compared, and what is new is named and counted."""
+"""Fine-tunes with added tokens: what both models have is compared, and what is new is named and
+counted.
+"""
 
 from copy import deepcopy
 
@@ -32,9 +34,13 @@ def pair(tmp_path_factory):
     model.model.layers[1].self_attn.q_proj.weight[16:24] *= -1  # 8 rows a head
     model.model.embed_tokens.weight[7] += 1
     for module in (model.model.embed_tokens, model.lm_head):
-        module.weight = nn.Parameter(torch.cat([module.weight, torch.randn(2, 32).double()]), requires_grad=False)
+        module.weight = nn.Parameter(
+            torch.cat([module.weight, torch.randn(2, 32).double()]), requires_grad=False
+        )
     model.config.vocab_size = 302
-    tuned = Subject("tuned", model, larger, make_card(model, "tuned", "made by a test", "1" * 64, {}))
+    tuned = Subject(
+        "tuned", model, larger, make_card(model, "tuned", "made by a test", "1" * 64, {})
+    )
     return tuple(kept(s, tmp_path_factory.mktemp("models") / s.name) for s in (base, tuned))
 
 
@@ -50,10 +56,16 @@ def test_what_is_new_is_named_and_nothing_is_refused(pair):
     assert "base has 300 rows and that of tuned 302" in whats_new(base, tuned)
     assert whats_new(base, base) == ""
     found = compare(base, tuned, parts=["text", "weights"])
-    assert found.text is not None and found.weights is not None and found.notes == [whats_new(base, tuned)]
+    assert (
+        found.text is not None
+        and found.weights is not None
+        and found.notes == [whats_new(base, tuned)]
+    )
     unlike = llama(train_tokenizer([TEXT[::-1]], "bpe", 302), "unlike")
     assert not same_tokenizer(base, unlike) and "split text" in obstacles(base, unlike)["text"]
-    grown = llama(train_tokenizer([TEXT], "bpe", 310), "grown")  # a vocabulary that goes on is no added token
+    grown = llama(
+        train_tokenizer([TEXT], "bpe", 310), "grown"
+    )  # a vocabulary that goes on is no added token
     assert not same_tokenizer(base, grown)
 
 
@@ -64,9 +76,15 @@ def test_divergence_is_over_the_tokens_that_both_have(pair):
         p, q = (s.model(ids).logits[0, :-1] for s in (one, other))
         ours, theirs = (x[:, :300].softmax(-1) for x in (p, q))
         expected = (theirs * (theirs / ours).log()).sum(-1)
-        torch.testing.assert_close(torch.tensor(found.kl), expected, atol=1e-4, rtol=1e-4, check_dtype=False)
-        loss = nn.functional.cross_entropy(q, ids[0, 1:], reduction="none")  # a model's loss is its own
-        torch.testing.assert_close(torch.tensor(found.loss_tuned), loss, atol=1e-4, rtol=1e-4, check_dtype=False)
+        torch.testing.assert_close(
+            torch.tensor(found.kl), expected, atol=1e-4, rtol=1e-4, check_dtype=False
+        )
+        loss = nn.functional.cross_entropy(
+            q, ids[0, 1:], reduction="none"
+        )  # a model's loss is its own
+        torch.testing.assert_close(
+            torch.tensor(found.loss_tuned), loss, atol=1e-4, rtol=1e-4, check_dtype=False
+        )
 
 
 def test_the_weights_table_has_embeddings_and_counts_their_new_rows(pair):
@@ -76,7 +94,9 @@ def test_the_weights_table_has_embeddings_and_counts_their_new_rows(pair):
         assert table.loc["W_E", "new_rows"] == table.loc["W_U", "new_rows"] == new
         assert (table.drop(["W_E", "W_U"])["new_rows"] == 0).all()
         ours, theirs = (s.model.get_input_embeddings().weight[:300] for s in (one, other))
-        assert table.loc["W_E", "relative"] == pytest.approx(float((theirs - ours).norm() / ours.norm()), rel=1e-6)
+        assert table.loc["W_E", "relative"] == pytest.approx(
+            float((theirs - ours).norm() / ours.norm()), rel=1e-6
+        )
         assert table.loc["W_E", "rank"] == 1 and table.loc["W_U", "norm"] == 0
         assert "2 tokens more" in found.news and found.to_dict()["news"] == found.news
 
@@ -98,9 +118,13 @@ def test_a_transplant_brings_what_both_have(pair):
         edited = weights(apply(host, transplant(host, donor, "embed, L1H2"), donor))
         own, given = weights(host), weights(donor)
         name = "model.embed_tokens.weight"
-        assert torch.equal(edited[name][:300], given[name][:300]) and torch.equal(edited[name][300:], own[name][300:])
+        assert torch.equal(edited[name][:300], given[name][:300]) and torch.equal(
+            edited[name][300:], own[name][300:]
+        )
         query = "model.layers.1.self_attn.q_proj.weight"
-        assert torch.equal(edited[query], given[query]) and torch.equal(edited["lm_head.weight"], own["lm_head.weight"])
+        assert torch.equal(edited[query], given[query]) and torch.equal(
+            edited["lm_head.weight"], own["lm_head.weight"]
+        )
 
 
 def test_locating_is_exact_and_says_what_it_leaves_out(pair):

@@ -1,4 +1,6 @@
-"""Every reading on tiny models of many families: the numbers that the model itself gives, or one sentence."""
+"""Every reading on tiny models of many families: the numbers that the model itself gives, or one
+sentence.
+"""
 
 import numpy as np
 import pytest
@@ -84,14 +86,22 @@ def falcon(**changes):
 
 def mpt(**changes):
     config = t.MptConfig(
-        vocab_size=100, d_model=32, n_heads=4, n_layers=2, expansion_ratio=2, max_seq_len=64, **changes
+        vocab_size=100,
+        d_model=32,
+        n_heads=4,
+        n_layers=2,
+        expansion_ratio=2,
+        max_seq_len=64,
+        **changes,
     )
     return t.MptForCausalLM(config)
 
 
 def bloom(n_head: int = 4):
     return t.BloomForCausalLM(
-        t.BloomConfig(vocab_size=100, hidden_size=24 if n_head == 6 else 32, n_layer=2, n_head=n_head)
+        t.BloomConfig(
+            vocab_size=100, hidden_size=24 if n_head == 6 else 32, n_layer=2, n_head=n_head
+        )
     )
 
 
@@ -117,16 +127,22 @@ def test_alibi_slopes_are_what_scores_fall_by_where_there_is_no_content(make):
 
 
 def test_falcons_alibi_slopes_are_those_of_its_own_output():
-    """Its eager attention adds the bias twice, so the pattern is solved for from what attention wrote."""
+    """Its eager attention adds the bias twice, so the pattern is solved for from what attention
+    wrote.
+    """
     model = widened(falcon(alibi=True))
     slopes = wb.position_encoding(subject_of(model)).slopes
     attn, seen = model.transformer.h[0].self_attention, {}
     with torch.no_grad():
-        attn.query_key_value.weight[:40].zero_()  # four heads of queries and one of keys, each of eight
+        attn.query_key_value.weight[
+            :40
+        ].zero_()  # four heads of queries and one of keys, each of eight
     attn.query_key_value.register_forward_hook(lambda m, i, o: seen.update(v=o[0, :, 40:]))
     attn.dense.register_forward_hook(lambda m, i, o: seen.update(z=i[0][0, -1].view(4, 8)))
     model(torch.arange(1, 9)[None], use_cache=False)
-    row = torch.linalg.solve(seen["v"].T, seen["z"].T).T  # as many values as dimensions: [head, key]
+    row = torch.linalg.solve(
+        seen["v"].T, seen["z"].T
+    ).T  # as many values as dimensions: [head, key]
     np.testing.assert_allclose(slopes, row.log().diff(dim=-1).mean(-1).detach(), rtol=1e-3)
 
 
@@ -148,7 +164,9 @@ def test_a_learned_matrix_has_the_rows_that_the_model_reads(name, tmp_path):
 def test_wavelengths_are_those_of_the_models_own_sines(name, tmp_path):
     subject = zoo.subject(name, tmp_path)
     seen = []
-    rotary = next(m for key, m in subject.model.named_modules() if key.rpartition(".")[2] == "rotary_emb")
+    rotary = next(
+        m for key, m in subject.model.named_modules() if key.rpartition(".")[2] == "rotary_emb"
+    )
     rotary.register_forward_hook(lambda module, inputs, output: seen.append(output))
     subject.model(torch.arange(1, 9)[None], use_cache=False)
     (sin, cos) = seen[0] if name in ("gptj", "codegen") else seen[0][::-1]
@@ -158,13 +176,20 @@ def test_wavelengths_are_those_of_the_models_own_sines(name, tmp_path):
     np.testing.assert_allclose(np.sort(2 * np.pi / wavelengths), frequencies, atol=1e-6)
 
 
-YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
 
 
 @pytest.mark.parametrize("rope", [None, YARN], ids=["default", "yarn"])
 @pytest.mark.parametrize("pairs", ["halves", "neighbours"])
 def test_decay_is_the_models_own_score_of_average_queries_and_keys(rope, pairs):
-    """Averages of constant queries and keys are those themselves: scores then fall as the decay says."""
+    """Averages of constant queries and keys are those themselves: scores then fall as the decay
+    says.
+    """
     more = {} if rope is None else {"rope_parameters": rope}
     if pairs == "halves":
         model = widened(t.LlamaForCausalLM(t.LlamaConfig(**LLAMA, **more)))
@@ -180,7 +205,9 @@ def test_decay_is_the_models_own_score_of_average_queries_and_keys(rope, pairs):
 
 
 def test_a_view_that_computes_other_logits_is_refused():
-    config = t.GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=64, scale_attn_weights=False)
+    config = t.GPT2Config(
+        vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=64, scale_attn_weights=False
+    )
     subject = subject_of(widened(t.GPT2LMHeadModel(config)))
     try:
         view = subject.bridge
@@ -196,18 +223,32 @@ def test_a_view_that_computes_other_logits_is_refused():
     [
         lambda: falcon(alibi=True),
         lambda: t.GPT2LMHeadModel(
-            t.GPT2Config(vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=64, scale_attn_weights=False)
+            t.GPT2Config(
+                vocab_size=100,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                n_positions=64,
+                scale_attn_weights=False,
+            )
         ),
         lambda: t.GPT2LMHeadModel(
             t.GPT2Config(
-                vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=64, scale_attn_by_inverse_layer_idx=True
+                vocab_size=100,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                n_positions=64,
+                scale_attn_by_inverse_layer_idx=True,
             )
         ),
     ],
     ids=["falcon-alibi", "gpt2-unscaled", "gpt2-by-layer"],
 )
 def test_a_pattern_that_is_shown_gives_the_models_own_output(make):
-    """The pattern times the values, through the last layer's output, is what that layer's attention wrote."""
+    """The pattern times the values, through the last layer's output, is what that layer's attention
+    wrote.
+    """
     model = widened(make())
     subject = subject_of(model)
     try:
@@ -224,7 +265,11 @@ def test_a_pattern_that_is_shown_gives_the_models_own_output(make):
     ids = subject.encode(PROMPT)
     model(ids, use_cache=False)
     n = ids.shape[1]
-    value = seen["qkv"][0][:, -8:].expand(4, n, 8) if fused is not getattr(attn, "c_attn", None) else None
+    value = (
+        seen["qkv"][0][:, -8:].expand(4, n, 8)
+        if fused is not getattr(attn, "c_attn", None)
+        else None
+    )
     if value is None:
         value = seen["qkv"][0][:, -32:].view(n, 4, 8).transpose(0, 1)
     z = (pattern[1] @ value).transpose(0, 1).reshape(n, 32)
@@ -249,5 +294,7 @@ def test_rows_with_a_learned_sink_keep_what_goes_to_it_in_the_entropy(tmp_path):
     ids = subject.encode(prompt)
     entropy = text_scores(torch.from_numpy(pattern[:1]), ids)["attention_entropy"][0]
     whole = np.concatenate([theirs[0], 1 - theirs[0].sum(-1, keepdims=True)], -1)
-    by_hand = -np.where(whole > 0, whole * np.log2(np.where(whole > 0, whole, 1)), 0).sum(-1).mean(-1)
+    by_hand = (
+        -np.where(whole > 0, whole * np.log2(np.where(whole > 0, whole, 1)), 0).sum(-1).mean(-1)
+    )
     np.testing.assert_allclose(entropy, by_hand, atol=1e-5)

@@ -1,4 +1,6 @@
-"""The anatomy of attention: every step worked out by its formula equals the model's, in every family."""
+"""The anatomy of attention: every step worked out by its formula equals the model's, in every
+family.
+"""
 
 import numpy as np
 import pytest
@@ -15,8 +17,20 @@ pytestmark = pytest.mark.quick
 def test_every_step_worked_out_by_its_formula_is_the_models(family):
     found = anatomy(subject_of(make(family), family), "3 1 4 15 9 26 5", layer=1, head=2)
     checked = {s.name: s.deviation for s in found.steps if s.deviation is not None}
-    assert max(checked.values()) < 1e-5, checked  # float64, but for rotary tables, which models keep in float32
-    must = {"Embedding", "Norm", "Query", "Key", "Value", "Scores", "Softmax", "Weighted sum", "Output projection"}
+    assert max(checked.values()) < 1e-5, (
+        checked
+    )  # float64, but for rotary tables, which models keep in float32
+    must = {
+        "Embedding",
+        "Norm",
+        "Query",
+        "Key",
+        "Value",
+        "Scores",
+        "Softmax",
+        "Weighted sum",
+        "Output projection",
+    }
     assert must | {"MLP", "Layer output", "Logits"} <= checked.keys()
 
 

@@ -1,4 +1,6 @@
-"""Attribution patching is the derivative of the exact map, equals it where the model is linear, and says where not."""
+"""Attribution patching is the derivative of the exact map, equals it where the model is linear, and
+says where not.
+"""
 
 from dataclasses import replace
 
@@ -25,7 +27,9 @@ STEP = 1e-3
 
 def exact(ready):
     values = ready.blank()
-    for branch, finals in ready.map.packed.carry(ready.map.run, ready.map.target, list(ready.map.branches())):
+    for branch, finals in ready.map.packed.carry(
+        ready.map.run, ready.map.target, list(ready.map.branches())
+    ):
         values[branch.key] = ready.metric.of(ready.map.packed.logits(finals, ready.metric.tokens))
     return values
 
@@ -41,23 +45,31 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
     for site in SITES:
         parallel = family == "neox" and site == "resid_mid"
         for direction in ("denoising",) if site != "z" else ("denoising", "noising"):
-            settings = Settings(site=site, direction=direction, layer=1 if site == "neurons" else None)
+            settings = Settings(
+                site=site, direction=direction, layer=1 if site == "neurons" else None
+            )
             ready = prepare(subject, question, settings)
             if parallel:
                 with pytest.raises(WorkbenchError, match="no resid_mid"):
                     estimates(ready, question, Approximation())
                 continue
             near = {
-                step: replace(ready, map=replace(ready.map, source=part(ready.map, step))) for step in (-STEP, STEP)
+                step: replace(ready, map=replace(ready.map, source=part(ready.map, step)))
+                for step in (-STEP, STEP)
             }
             slope = (exact(near[STEP]) - exact(near[-STEP])) / (2 * STEP)
             plain = estimates(ready, question, Approximation())
-            attended = [estimates(near[step], question, Approximation(softmax=True)) for step in (-STEP, STEP)]
+            attended = [
+                estimates(near[step], question, Approximation(softmax=True))
+                for step in (-STEP, STEP)
+            ]
             mended = (attended[1] - attended[0]) / (2 * STEP)
             tolerance = 5e-3 * float(slope.abs().max())
             assert float(slope.abs().max()) > 1e-2, site
             assert float((mended - slope).abs().max()) < tolerance, (site, direction)
-            if site != "pattern":  # its estimate runs the softmax, so only small steps are a derivative
+            if (
+                site != "pattern"
+            ):  # its estimate runs the softmax, so only small steps are a derivative
                 assert float((plain - slope).abs().max()) < tolerance, (site, direction)
 
 
@@ -84,7 +96,10 @@ def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direc
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     settings = Settings(site=site, direction=direction, layer=1)
-    ours, theirs = estimate_sweep(subject, question, settings), run_sweep(subject, question, settings)
+    ours, theirs = (
+        estimate_sweep(subject, question, settings),
+        run_sweep(subject, question, settings),
+    )
     assert float((theirs.values - theirs.values.flatten()[0]).abs().max()) > 1e-3
     torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
 
@@ -104,13 +119,17 @@ def test_queries_patched_with_exact_attention_are_exact_in_a_last_linear_layer_a
 
 
 def test_more_steps_come_nearer_to_what_the_whole_embedding_does():
-    """Replacing all of resid_pre at layer 0 is the other run; the integral of the gradient gives that exactly."""
+    """Replacing all of resid_pre at layer 0 is the other run; the integral of the gradient gives
+    that exactly.
+    """
     subject = subject_of(make("llama"), "llama")
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     apart = []
     for steps in (1, 8, 64):
         found = estimate_sweep(subject, question, Settings(layer=0), Approximation(steps=steps))
-        apart.append(abs(float((found.values - found.corrupted).sum()) - (found.clean - found.corrupted)))
+        apart.append(
+            abs(float((found.values - found.corrupted).sum()) - (found.clean - found.corrupted))
+        )
     assert apart[2] < 0.02 * apart[0] and apart[2] < apart[1]
 
 
@@ -120,7 +139,10 @@ def test_a_probe_is_estimated_beside_its_exact_map_and_cells_that_mislead_are_na
     exact_map = found.exact
     assert exact_map is not None and found.correlation is not None and found.error is not None
     assert 0.99 < found.correlation.value <= 1 and found.correlation.n == 6
-    assert np.isnan([found.correlation.low, found.correlation.high]).all() and "no interval" in found.correlation.reason
+    assert (
+        np.isnan([found.correlation.low, found.correlation.high]).all()
+        and "no interval" in found.correlation.reason
+    )
     frame = found.to_frame()
     assert len(frame) == 36 and frame["cell"][7] == "L1H1"
     np.testing.assert_allclose(frame["error"], frame["estimate"] - frame["exact"], atol=1e-12)

@@ -1,4 +1,6 @@
-"""What is made of evaluations: clustered errors, calibration, boards, references, exports, tasks about the inside."""
+"""What is made of evaluations: clustered errors, calibration, boards, references, exports, tasks
+about the inside.
+"""
 
 import json
 import math
@@ -31,8 +33,13 @@ from workbench.statistics import estimate_mean, paired_difference
 @pytest.mark.quick
 def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
     once = [0.1, 0.4, 0.9, 0.3, 0.7, 0.5]
-    alone, copied = estimate_mean(once), estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4))
-    assert copied.value == pytest.approx(alone.value) and copied.stderr == pytest.approx(alone.stderr)
+    alone, copied = (
+        estimate_mean(once),
+        estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4)),
+    )
+    assert copied.value == pytest.approx(alone.value) and copied.stderr == pytest.approx(
+        alone.stderr
+    )
     assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=1e-9)
     assert estimate_mean(np.repeat(once, 4)).stderr < alone.stderr / 1.9
     assert math.isnan(estimate_mean([1.0, 0.0], ["a", "a"]).stderr)
@@ -43,14 +50,30 @@ def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
     base, tuned = [0.0] * 8, [1.0] * 8
     assert paired_difference(base, tuned).p < 0.01
     found = paired_difference(base, tuned, clusters=list("aaaabbbb"))
-    assert found.p == 0.5 and "clusters" in found.test  # two clusters, four ways to flip them, two as extreme
+    assert (
+        found.p == 0.5 and "clusters" in found.test
+    )  # two clusters, four ways to flip them, two as extreme
     assert paired_difference(base, tuned, clusters=range(8)).test == "McNemar exact"
 
 
 def choice(number: int, values: list[float], target: int) -> dict:
     prediction = values.index(max(values))
-    text = {"input": "", "choices": "[]", "target_text": "", "prediction_text": "", "scores": "{}", "weight": 1.0}
-    found = {"task": "t", "doc_id": number, "metric": "acc", "target": target, "prediction": prediction, **text}
+    text = {
+        "input": "",
+        "choices": "[]",
+        "target_text": "",
+        "prediction_text": "",
+        "scores": "{}",
+        "weight": 1.0,
+    }
+    found = {
+        "task": "t",
+        "doc_id": number,
+        "metric": "acc",
+        "target": target,
+        "prediction": prediction,
+        **text,
+    }
     right = float(prediction == target)
     return {**found, "loglikelihoods": json.dumps(values), "correct": right, "score": right}
 
@@ -63,7 +86,11 @@ def test_a_model_that_is_right_as_often_as_it_says_is_calibrated() -> None:
     assert found.ece == pytest.approx(0) and found.n == 40
     assert found.bins.iloc[0][["confidence", "accuracy"]].tolist() == pytest.approx([0.75, 0.75])
     wrong = calibration(sample_frame([choice(i, sure, 1) for i in range(40)]), "t")
-    assert wrong.ece == pytest.approx(0.75) and wrong.p < 0.01 and wrong.expected < wrong.expected_high < 0.2
+    assert (
+        wrong.ece == pytest.approx(0.75)
+        and wrong.p < 0.01
+        and wrong.expected < wrong.expected_high < 0.2
+    )
     with pytest.raises(WorkbenchError, match="no multiple-choice"):
         calibration(calibrated, "other")
 
@@ -81,7 +108,9 @@ def results(name: str, value: float, **changes) -> Results:
         "task_versions": {"piqa": 1},
         "versions": {"lm-eval": "0.4"},
     }
-    samples = sample_frame([choice(i, [0.0, -1.0], int(i > value * 50)) | {"task": "piqa"} for i in range(50)])
+    samples = sample_frame(
+        [choice(i, [0.0, -1.0], int(i > value * 50)) | {"task": "piqa"} for i in range(50)]
+    )
     return Results(name, name * 8, "mine", [row], samples, {**config, **changes})
 
 
@@ -96,7 +125,11 @@ def test_a_board_holds_only_what_is_comparable_and_each_model_once() -> None:
             ("y", results("e", 0.9, finished=[])),
         ]
     )
-    assert [sorted(name for name, _ in board.models) for board in found] == [["a", "b"], ["c"], ["d"]]
+    assert [sorted(name for name, _ in board.models) for board in found] == [
+        ["a", "b"],
+        ["c"],
+        ["d"],
+    ]
     assert found[0].models["a", "a" * 8]["piqa"].value == 0.6 and found[0].runs["a", "a" * 8] == "3"
     assert found[0].title.startswith("mine, version 1, 50 items a task, seed 0, data ")
 
@@ -115,7 +148,9 @@ def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> N
     assert record["results"]["piqa"]["acc_norm,none"] == 0.6
     assert record["results"]["piqa"]["acc_norm_stderr,none"] == 0.05
     page = report({"a": base, "<b>": tuned}, title="a against b")
-    assert "McNemar exact" in page and "&lt;b&gt;" in page and "<b>" not in page.split("</script>")[-1]
+    assert (
+        "McNemar exact" in page and "&lt;b&gt;" in page and "<b>" not in page.split("</script>")[-1]
+    )
     assert "src=" not in page.split("<body>")[0]
     assert f"workbench eval a &#x27;&lt;b&gt;&#x27; --suite {base.suite}" in page
 
@@ -128,7 +163,11 @@ def test_scores_written_are_read_back(suffix: str, tmp_path: Path) -> None:
     assert table["value"].tolist() == [0.6, 0.4] and table["stderr"].tolist() == [0.05, 0.05]
     assert table["n"].tolist() == [50, 50] and set(table["metric"]) == {"acc_norm"}
     bounds = table[["low", "high"]].to_numpy()
-    assert np.isnan(bounds).all() if suffix == ".json" else np.allclose(bounds, [[0.5, 0.7], [0.3, 0.5]])
+    assert (
+        np.isnan(bounds).all()
+        if suffix == ".json"
+        else np.allclose(bounds, [[0.5, 0.7], [0.3, 0.5]])
+    )
 
 
 def test_scores_of_lm_evals_own_writer_are_read(tmp_path: Path) -> None:
@@ -151,11 +190,19 @@ def test_scores_of_lm_evals_own_writer_are_read(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps(kept, default=str))
     table = wb.read_scores(tmp_path / "results.json").set_index("metric")
     assert table.loc["acc", "value"] == found["results"]["toy"]["acc,none"]
-    assert table.loc["acc", "stderr"] == found["results"]["toy"]["acc_stderr,none"] and table.loc["acc", "n"] == 10
+    assert (
+        table.loc["acc", "stderr"] == found["results"]["toy"]["acc_stderr,none"]
+        and table.loc["acc", "n"] == 10
+    )
 
 
 def test_files_that_hold_no_scores_are_sentences(tmp_path: Path) -> None:
-    for name, text in (("a.json", "[1]"), ("b.json", "{"), ("c.csv", "x,y\n1,2\n"), ("d.parquet", "no")):
+    for name, text in (
+        ("a.json", "[1]"),
+        ("b.json", "{"),
+        ("c.csv", "x,y\n1,2\n"),
+        ("d.parquet", "no"),
+    ):
         (tmp_path / name).write_text(text)
         with pytest.raises(WorkbenchError, match=name):
             wb.read_scores(tmp_path / name)
@@ -165,7 +212,10 @@ def test_files_that_hold_no_scores_are_sentences(tmp_path: Path) -> None:
 
 def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:
     doc = {"gold": 1}
-    assert logit_difference(doc, [(-3.0, False), (-1.0, True), (-2.5, False)]) == {"logit_difference": 1.5, "acc": 1.0}
+    assert logit_difference(doc, [(-3.0, False), (-1.0, True), (-2.5, False)]) == {
+        "logit_difference": 1.5,
+        "acc": 1.0,
+    }
     found = reading({"answers": ["the red house", "house"]}, ["A red barn."])
     assert found == {"exact_match": 0.0, "f1": pytest.approx(0.5)}
     assert reading({"answers": ["The red house"]}, ["red house!"])["exact_match"] == 1.0
@@ -180,14 +230,22 @@ def test_no_task_glues_its_answer_to_the_last_word_of_its_question() -> None:
             continue
         if task.OUTPUT_TYPE in ("loglikelihood", "multiple_choice"):
             doc = next(iter(task.eval_docs))
-            requests = task.construct_requests(doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(path.stem, 0, 1))
-            asked.append((path.stem, *(requests[0] if isinstance(requests, list) else requests).args[:2]))
+            requests = task.construct_requests(
+                doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(path.stem, 0, 1)
+            )
+            asked.append(
+                (path.stem, *(requests[0] if isinstance(requests, list) else requests).args[:2])
+            )
     assert {"ioi", "repeat", "agreement", "intents"} <= {name for name, *_ in asked}
-    assert not [name for name, context, answer in asked if context and " " not in context[-1] + answer[0]]
+    assert not [
+        name for name, context, answer in asked if context and " " not in context[-1] + answer[0]
+    ]
 
 
 def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_on() -> None:
-    found = evaluate(subject_of(tiny_gpt()), ["induction_head", "previous_token_head"], limit=4, cache=False)
+    found = evaluate(
+        subject_of(tiny_gpt()), ["induction_head", "previous_token_head"], limit=4, cache=False
+    )
     assert [row.metric for row in found.rows] == ["induction_score", "previous_token_score"]
     assert all(row.n == 4 and math.isnan(row.low) and "too few" in row.reason for row in found.rows)
     assert "chosen on 4 other sequences" in found.rows[0].note and len(found.samples) == 8
@@ -202,14 +260,19 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         "tags": ["B-person", "O", "B-location", "O", "B-location"],
     }
     said = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
-    assert said == {"entity_f1": [1, 2, 2], "all_right": 0.0}  # Paris is not in the text: invented, so wrong
+    assert said == {
+        "entity_f1": [1, 2, 2],
+        "all_right": 0.0,
+    }  # Paris is not in the text: invented, so wrong
     one = {"words": ["Anna", "slept"], "tags": ["B-person", "O"]}
     invented = metrics.entities(one, ["Anna = person; Kim = person; Oslo = location"])
     assert invented == {"entity_f1": [1, 2, 0], "all_right": 0.0}
     assert metrics.entity_f1([invented["entity_f1"]]) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
     right = metrics.entities(doc, ["Anna = person; Oslo = location; Bergen = location"])
     assert right == {"entity_f1": [3, 0, 0], "all_right": 1.0}
-    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(2 * 4 / (2 * 4 + 2 + 2))
+    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(
+        2 * 4 / (2 * 4 + 2 + 2)
+    )
 
     def logged(counts: list[list[int]]) -> list[dict]:
         one = {"filter": "none", "metrics": ["entity_f1", "all_right"], "doc": {}, "target": "none"}
@@ -221,7 +284,10 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         higher_is_better=lambda: {"entity_f1": True, "all_right": True},
     )
     found = []
-    alike = [[1, 1, 2], [0, 0, 0]] * 10, [[2, 0, 1], [0, 0, 0]] * 10  # without any of them, F1 is the same
+    alike = (
+        [[1, 1, 2], [0, 0, 0]] * 10,
+        [[2, 0, 1], [0, 0, 0]] * 10,
+    )  # without any of them, F1 is the same
     unlike = [[2, 1, 1], [0, 1, 3], [0, 0, 0]] * 10, [[3, 0, 0], [1, 0, 2], [0, 0, 0]] * 10
     for counts in (*alike, *unlike):
         rows, records = rows_and_records("wnut17", task, logged(counts))
@@ -240,7 +306,9 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
 
 
 def test_an_interval_of_a_share_has_no_part_where_no_share_can_be() -> None:
-    """Three items of f1 a little above 0 among many of 0: the corrected t interval alone would go below 0."""
+    """Three items of f1 a little above 0 among many of 0: the corrected t interval alone would go
+    below 0.
+    """
     scores = [0.0] * 37 + [0.2, 0.3, 0.4]
     uncut = estimate_mean(scores)
     one = {"filter": "none", "metrics": ["f1"], "doc": {}, "target": "b", "filtered_resps": ["a"]}

@@ -1,4 +1,6 @@
-"""Evaluation on several processes, a large task in little memory, and a cache of answers that stays bounded."""
+"""Evaluation on several processes, a large task in little memory, and a cache of answers that stays
+bounded.
+"""
 
 import json
 import os
@@ -50,7 +52,14 @@ def folder(tokenizer, monkeypatch, tmp_path):  # noqa: F811
 
 def test_two_processes_score_like_one(folder):
     """torchrun with gloo: the same rows and samples to the last bit, one run in the store."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     command += [
         "-m",
         "workbench",
@@ -60,9 +69,18 @@ def test_two_processes_score_like_one(folder):
         str(folder / "shared.yaml"),
         "--trust-tasks",
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "HF_HUB_OFFLINE": "1",
+    }
     done = subprocess.run(
-        [*command, "--limit", "12", "--json"], capture_output=True, text=True, env=environment, timeout=600
+        [*command, "--limit", "12", "--json"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     two = json.loads(done.stdout)["models"]["model"]
@@ -76,14 +94,24 @@ def test_two_processes_score_like_one(folder):
             one = run_job(config, Silent(folder / "one"))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_equal(two["rows"], one["rows"])  # NaN, where there is no interval, on both sides
+    np.testing.assert_equal(
+        two["rows"], one["rows"]
+    )  # NaN, where there is no interval, on both sides
     assert {row["task"] for row in one["rows"]} == {"intents", "passage", "free"}
     assert Results.read(two["folder"]).samples.equals(Results.read(one["folder"]).samples)
 
 
 def test_a_task_of_many_requests_holds_no_logits(tokenizer):  # noqa: F811
     """Held, the logits of their more than 20,000 different beginnings would take 650 MB."""
-    config = GPT2Config(vocab_size=8192, n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=8192,
+        n_positions=32,
+        n_embd=16,
+        n_layer=1,
+        n_head=2,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     lm = SubjectLM(TinySubject("tiny", GPT2LMHeadModel(config).eval(), tokenizer, 32))
     draw = Random(0)
     texts = ["".join(draw.choices("abcdefghij", k=9)) for _ in range(4000)]

@@ -31,7 +31,9 @@ from workbench.benchmarks.results.record import sample_frame
 from workbench.benchmarks.suites import find_suite
 from workbench.errors import WorkbenchError
 
-TEXT = "the cat sat on the mat and the dogs are near the house while Mary and John went to the store"
+TEXT = (
+    "the cat sat on the mat and the dogs are near the house while Mary and John went to the store"
+)
 STORIES = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small" / "stories260k" / "hf"
 
 
@@ -59,7 +61,8 @@ def tokenizer():
     bare.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bare.train_from_iterator(
-        [TEXT], trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet)
+        [TEXT],
+        trainers.BpeTrainer(vocab_size=300, special_tokens=["<|end|>"], initial_alphabet=alphabet),
     )
     return PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|end|>", bos_token="<|end|>")
 
@@ -78,12 +81,16 @@ def make(family: str, n_ctx: int = 96):
     }
     match family:
         case "gpt2":
-            model = GPT2LMHeadModel(GPT2Config(vocab_size=512, n_positions=n_ctx, n_embd=32, n_layer=2, n_head=4))
+            model = GPT2LMHeadModel(
+                GPT2Config(vocab_size=512, n_positions=n_ctx, n_embd=32, n_layer=2, n_head=4)
+            )
         case "neox":
             sizes = {k: v for k, v in llama.items() if k not in ("head_dim", "num_key_value_heads")}
             model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes))
         case "gemma2":
-            model = Gemma2ForCausalLM(Gemma2Config(**llama, final_logit_softcapping=0.5, sliding_window=16))
+            model = Gemma2ForCausalLM(
+                Gemma2Config(**llama, final_logit_softcapping=0.5, sliding_window=16)
+            )
         case _:
             model = LlamaForCausalLM(LlamaConfig(**llama))
     with torch.no_grad():
@@ -135,9 +142,13 @@ def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
     assert ours.n_truncated == 2
     # Softcapped logits must not be rebuilt from hidden states; all four families share prefixes.
     works = {"packed": True, "hidden": family != "gemma2", "laid out": True}
-    assert ours.scorer.works == {k: works[k] for k in works if k != "laid out" or ours.scorer.layout.possible}
+    assert ours.scorer.works == {
+        k: works[k] for k in works if k != "laid out" or ours.scorer.layout.possible
+    }
     texts = instances([(TEXT,), (TEXT * 5,), ("the",)])
-    assert ours.loglikelihood_rolling(texts) == pytest.approx(theirs.loglikelihood_rolling(texts), abs=1e-3)
+    assert ours.loglikelihood_rolling(texts) == pytest.approx(
+        theirs.loglikelihood_rolling(texts), abs=1e-3
+    )
 
 
 def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_trace():
@@ -180,7 +191,9 @@ def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
     from workbench.benchmarks.engine.loglikelihood import Request, batches, plan
 
     inputs = [(1, 2, 3), (1, 2, 4, 5), (1, 2, 4, 6), (1, 2, 3), (9, 9)]
-    rows = plan([Request(i, tokens, (7,)) for i, tokens in enumerate(inputs)], limit=64, reach=64, worth=50)
+    rows = plan(
+        [Request(i, tokens, (7,)) for i, tokens in enumerate(inputs)], limit=64, reach=64, worth=50
+    )
     assert sorted(row.tokens for row in rows) == [[1, 2, 3, 4, 5, 6], [9, 9]]
     tree = next(row for row in rows if row.branches)
     assert tree.positions == [0, 1, 2, 2, 3, 3]
@@ -197,7 +210,9 @@ def test_generation_equals_lm_evals_own_model(tokenizer):
     asked = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=96)
     ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
-    assert ours.generate_until(instances(asked)) == theirs.generate_until(instances(asked), disable_tqdm=True)
+    assert ours.generate_until(instances(asked)) == theirs.generate_until(
+        instances(asked), disable_tqdm=True
+    )
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs WORKBENCH_MODELS/small/stories260k")
@@ -209,10 +224,14 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
     from workbench.benchmarks.tasks import load_tasks
 
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
-    vocabulary = [(token, score) for token, score in json.loads((STORIES / "tok512.json").read_text())]
+    vocabulary = [
+        (token, score) for token, score in json.loads((STORIES / "tok512.json").read_text())
+    ]
     bare = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
     bare.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="\n<s>\n", eos_token="\n</s>\n")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, bos_token="\n<s>\n", eos_token="\n</s>\n"
+    )
     model = LlamaForCausalLM.from_pretrained(STORIES).eval()
     lms = [
         SubjectLM(TinySubject("stories", model, tokenizer, 512)),
@@ -225,7 +244,10 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
             output = harness(lm, {"tasks": load_tasks(name)}, samples=samples, bootstrap_iters=0)
             answers.append(output["samples"][name])
         for ours, theirs in zip(*answers, strict=True):
-            flat = [torch.tensor(s["filtered_resps"], dtype=torch.float64).flatten() for s in (ours, theirs)]
+            flat = [
+                torch.tensor(s["filtered_resps"], dtype=torch.float64).flatten()
+                for s in (ours, theirs)
+            ]
             torch.testing.assert_close(*flat, atol=1e-3, rtol=0)
             assert [ours[m] for m in ours["metrics"] if m == "acc"] == [
                 theirs[m] for m in theirs["metrics"] if m == "acc"
@@ -237,11 +259,15 @@ def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
 
     model = make("gpt2")
     forward = model.forward
-    model.forward = lambda input_ids, use_cache=None: forward(input_ids=input_ids, use_cache=use_cache)
+    model.forward = lambda input_ids, use_cache=None: forward(
+        input_ids=input_ids, use_cache=use_cache
+    )
     lm = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
     values = [value for value, _ in lm.loglikelihood(instances(PAIRS))]
     assert lm.scorer.works["packed"] is False
-    reference = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96)).loglikelihood(instances(PAIRS))
+    reference = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96)).loglikelihood(
+        instances(PAIRS)
+    )
     assert values == pytest.approx([value for value, _ in reference], abs=1e-3)
 
 
@@ -249,13 +275,17 @@ def test_nothing_to_score_is_nan_and_not_zero(tokenizer):
     from workbench.benchmarks.engine.lm import SubjectLM
 
     lm = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96))
-    answers = lm.loglikelihood(instances([("the cat", ""), ("the cat", TEXT * 5), ("the cat", " sat")]))
+    answers = lm.loglikelihood(
+        instances([("the cat", ""), ("the cat", TEXT * 5), ("the cat", " sat")])
+    )
     assert [value != value for value, _ in answers] == [True, True, False]
 
 
 def test_core_runs_on_a_tiny_model_and_every_row_has_n_and_stderr(subject, capsys):
     heard = []
-    results = evaluate(subject, limit=6, progress=lambda fraction, message: heard.append((fraction, message)))
+    results = evaluate(
+        subject, limit=6, progress=lambda fraction, message: heard.append((fraction, message))
+    )
     assert capsys.readouterr().out == ""
     assert not results.skipped
     assert {row.task for row in results.rows} == set(suites()["core"].tasks)
@@ -294,8 +324,12 @@ def test_a_result_compared_with_itself_differs_by_exactly_zero_with_p_one(subjec
     assert list(table["task"]) == ["agreement", "passage"]
     assert (table["difference"] == 0).all() and (table[["p", "p_adjusted"]] == 1).all(axis=None)
     shares, bits = (table.iloc[i] for i in range(2))
-    ends = 1.959964**2 / (6 + 1.959964**2)  # Tango's, where no pair of six differs: never of width 0
-    assert [shares["low"], shares["high"]] == pytest.approx([-ends, ends], abs=1e-6) and not shares["reason"]
+    ends = 1.959964**2 / (
+        6 + 1.959964**2
+    )  # Tango's, where no pair of six differs: never of width 0
+    assert [shares["low"], shares["high"]] == pytest.approx([-ends, ends], abs=1e-6) and not shares[
+        "reason"
+    ]
     assert math.isnan(bits["low"]) and math.isnan(bits["high"]) and "too alike" in bits["reason"]
     values = {row.task: row.value for row in results.rows if row.headline}
     assert list(table["base"]) == pytest.approx([values["agreement"], values["passage"]])
@@ -313,7 +347,10 @@ def test_results_read_back_as_they_were_saved(subject, tmp_path):
     assert again.to_json() == results.to_json() and again.to_dict() == results.to_dict()
     assert again.samples.equals(results.samples)
     assert len(again.table()) == len(results.rows) == 3
-    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == ["results.json", "samples.parquet"]
+    assert sorted(p.name for p in (tmp_path / "saved").iterdir()) == [
+        "results.json",
+        "samples.parquet",
+    ]
 
 
 def test_missing_data_is_skipped_with_the_reason_and_the_rest_runs(subject):
@@ -403,7 +440,9 @@ def test_a_job_that_was_stopped_ends_with_exactly_the_results_of_an_undisturbed_
     undisturbed = Recorder(tmp_path / "b")
     whole = run_job(config, undisturbed)
     json.dumps(summary, allow_nan=False)
-    assert [m["rows"] for m in summary["models"].values()] == [m["rows"] for m in whole["models"].values()]
+    assert [m["rows"] for m in summary["models"].values()] == [
+        m["rows"] for m in whole["models"].values()
+    ]
     for name in ("base", "tuned"):
         one, other = (Results.read(tmp_path / run / name) for run in ("a", "b"))
         assert one.samples.equals(other.samples)
@@ -436,7 +475,9 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
         first.loglikelihood(instances(PAIRS))
     again, other, fresh = scorer("run-1"), scorer("run-2"), lm.SubjectLM(subject, token_budget=32)
     expected = fresh.loglikelihood(instances(PAIRS))
-    assert again.loglikelihood(instances(PAIRS)) == expected == other.loglikelihood(instances(PAIRS))
+    assert (
+        again.loglikelihood(instances(PAIRS)) == expected == other.loglikelihood(instances(PAIRS))
+    )
     assert (first.runs, other.runs) == (1, 0) and again.runs > 0
     before = again.runs
     with torch.no_grad():
@@ -450,12 +491,23 @@ def test_samples_keep_their_columns_when_there_are_none():
 
 def test_a_task_is_asked_in_other_ways_as_tasks_of_their_own(subject):
     results = evaluate(
-        subject, ["intents", "passage"], limit=3, variants=["shots=2", "prompt=instructed", "prompt=next line"]
+        subject,
+        ["intents", "passage"],
+        limit=3,
+        variants=["shots=2", "prompt=instructed", "prompt=next line"],
     )
     prompts = {task: part["input"].iloc[0] for task, part in results.samples.groupby("task")}
-    assert prompts["intents@shots=2"].count("Request:") == 3 and prompts["intents"].count("Request:") == 1
-    assert prompts["intents@prompt=instructed"] == "Answer as well as you can.\n\n" + prompts["intents"]
-    lines = results.samples[results.samples["task"] == "intents@prompt=next line"]["choices"].iloc[0]
+    assert (
+        prompts["intents@shots=2"].count("Request:") == 3
+        and prompts["intents"].count("Request:") == 1
+    )
+    assert (
+        prompts["intents@prompt=instructed"]
+        == "Answer as well as you can.\n\n" + prompts["intents"]
+    )
+    lines = results.samples[results.samples["task"] == "intents@prompt=next line"]["choices"].iloc[
+        0
+    ]
     assert all(choice.startswith("\n") for choice in json.loads(lines))
     assert dict(results.skipped)["passage@prompt=instructed"] == "passage has no prompt to change."
     assert len(set(results.config["data"].values())) == len(results.config["data"])

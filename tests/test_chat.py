@@ -1,4 +1,6 @@
-"""The Chat page and its parts: conversations that branch, replies that grow, counterfactuals, passages."""
+"""The Chat page and its parts: conversations that branch, replies that grow, counterfactuals,
+passages.
+"""
 
 import json
 
@@ -10,7 +12,16 @@ import workbench as wb
 from workbench import paths
 from workbench.data.conversations import conversation
 from workbench.errors import WorkbenchError
-from workbench.generation import Completion, Engine, Growing, Request, Sampling, Scored, end_tokens, write
+from workbench.generation import (
+    Completion,
+    Engine,
+    Growing,
+    Request,
+    Sampling,
+    Scored,
+    end_tokens,
+    write,
+)
 from workbench.interp.patching.direct import direct
 from workbench.interp.prompts.counterfactual import counterfactual
 from workbench.serving.explain import explained
@@ -30,7 +41,9 @@ def base():
 
 def answered(turn, model, text):
     completion = Completion((5, 6), text, "stop", (Scored(5, -0.5, ((5, -0.5),)), Scored(6, -1.0)))
-    turn.replies[model] = Reply.of(completion, model=model, sha256="a" * 64, prompt=[1, 2], settings={"seed": 3})
+    turn.replies[model] = Reply.of(
+        completion, model=model, sha256="a" * 64, prompt=[1, 2], settings={"seed": 3}
+    )
 
 
 def two_turns():
@@ -88,14 +101,24 @@ def test_a_kept_conversation_comes_back_with_all_its_branches(home):
     assert keep(talk, name) == name and len([k for k in kept() if k.name == name]) == 1
 
 
-@pytest.mark.parametrize("name", ["../runs", "", "20200101-000000-zzzz", "20200101-000000-abcd", "a" * 500])
+@pytest.mark.parametrize(
+    "name", ["../runs", "", "20200101-000000-zzzz", "20200101-000000-abcd", "a" * 500]
+)
 def test_no_other_file_is_read_as_a_conversation(name):
     with pytest.raises(WorkbenchError):
         read_talk(name)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}x", '{"turns": 3}', '{"turns": [{"number": 0, "parent": 7, "text": "a"}]}', '{"at": 4}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}x",
+        '{"turns": 3}',
+        '{"turns": [{"number": 0, "parent": 7, "text": "a"}]}',
+        '{"at": 4}',
+    ],
 )
 def test_a_damaged_conversation_is_a_sentence(text):
     with pytest.raises(WorkbenchError, match="conversation"):
@@ -104,14 +127,18 @@ def test_a_damaged_conversation_is_a_sentence(text):
 
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_what_grows_ends_as_what_is_written_at_once(base, temperature):
-    ask = Request(base.ids("The king said to the"), 20, Sampling(temperature=temperature, seed=4), top=3)
+    ask = Request(
+        base.ids("The king said to the"), 20, Sampling(temperature=temperature, seed=4), top=3
+    )
     engine = Engine(base)
     growing = Growing(engine, ask)
     growing.wait(30)
     assert growing.ids() and growing.first_s is not None
     growing.wait(30, whole=True)
     assert growing.completion() == write(base, [ask])[0]
-    assert [s.token for s in growing.scores()] == growing.ids() and growing.text() == growing.completion().text
+    assert [
+        s.token for s in growing.scores()
+    ] == growing.ids() and growing.text() == growing.completion().text
     stopped = Growing(engine, Request(ask.prompt, 200))
     stopped.wait(30)
     stopped.cancel()
@@ -135,13 +162,17 @@ def test_a_counterfactual_is_a_pair_that_patching_takes(base, text):
     [written] = write(base, [Request(before, 4)])
     for n in range(len(written.ids)):
         ids, token = [*before, *written.ids[:n]], written.ids[n]
-        why = explained(base, [*ids, token], len(ids), Explain(tokens=1))["tokens"][0]["attribution"]
+        why = explained(base, [*ids, token], len(ids), Explain(tokens=1))["tokens"][0][
+            "attribution"
+        ]
         pair = counterfactual(base, ids, token, why)
         clean, corrupted = base.ids(pair.clean), base.ids(pair.corrupted)
-        assert clean == ids and [i for i, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b] == [
-            pair.position
-        ]
-        found = wb.patch(base, pair.clean, pair.corrupted, answer=pair.answer, wrong=pair.wrong, site="resid_pre")
+        assert clean == ids and [
+            i for i, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b
+        ] == [pair.position]
+        found = wb.patch(
+            base, pair.clean, pair.corrupted, answer=pair.answer, wrong=pair.wrong, site="resid_pre"
+        )
         assert found.clean_metric == pytest.approx(pair.clean_difference, abs=1e-3)
         assert found.corrupted_metric == pytest.approx(pair.corrupted_difference, abs=1e-3)
         assert pair.clean_difference > pair.corrupted_difference
@@ -173,7 +204,9 @@ def test_an_answer_is_found_where_it_stands(answer, found):
 
 
 def test_heads_add_up_by_source_and_agree_with_the_cache(base):
-    """Against TransformerLens's own pattern, values and output matrices, and against direct attribution."""
+    """Against TransformerLens's own pattern, values and output matrices, and against direct
+    attribution.
+    """
     prompt = prompt_ids(base, CONTEXT, "Who built it?", chat=False)
     [answer] = write(base, [Request(prompt, 3)])
     places = spans(CONTEXT, "Anna Reed")
@@ -219,7 +252,9 @@ def talk_of(app) -> Talk:
 
 
 def test_a_message_is_answered_by_every_model_and_can_be_said_otherwise():
-    app = opened(mode="Chat", models=["shelf-base", "shelf-tuned"], n="6", seed="3", system="Be kind.")
+    app = opened(
+        mode="Chat", models=["shelf-base", "shelf-tuned"], n="6", seed="3", system="Be kind."
+    )
     app.chat_input[0].set_value("Hello <b>there</b> $x$").run()
     finished(app)
     assert not app.exception and not app.error
@@ -227,7 +262,10 @@ def test_a_message_is_answered_by_every_model_and_can_be_said_otherwise():
     assert set(turn.replies) == {"shelf-base", "shelf-tuned"}
     for name, reply in turn.replies.items():
         subject = wb.load(name)
-        messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": turn.text}]
+        messages = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": turn.text},
+        ]
         read = chat_prompt(subject.tokenizer, messages)
         sampling = Sampling(temperature=0.8, seed=3)
         ask = Request(read.ids, 6, sampling, stops=read.stops, ends=end_tokens(subject))
@@ -252,7 +290,12 @@ def test_a_token_that_is_clicked_says_why_it_came():
     app.run()
     assert not app.exception and not app.error and not app.warning
     shown = " ".join([*(m.value for m in app.markdown), *(c.value for c in app.caption)])
-    for words in ("What else it could have said", "What it rests on", "When it was decided", "Which heads wrote it"):
+    for words in (
+        "What else it could have said",
+        "What it rests on",
+        "When it was decided",
+        "Which heads wrote it",
+    ):
         assert words in shown
     assert "shelf-tuned would have said" in shown and "Take it further" in shown
 

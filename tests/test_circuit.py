@@ -1,4 +1,6 @@
-"""Direct attribution adds up, the lens ends at the logits, and runs with masked edges equal the model's own."""
+"""Direct attribution adds up, the lens ends at the logits, and runs with masked edges equal the
+model's own.
+"""
 
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ PLAIN = [name for name in FAMILIES if not name.startswith("gemma")]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_at_the_logits(family):
+def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_at_the_logits(
+    family,
+):
     subject = subject_of(make(family), family)
     found = direct(subject, CLEAN, CORRUPTED, answer="7", wrong="8")
     assert found.checks["direct_sum"] < 1e-4 and found.checks["neuron_sum"] < 1e-4
@@ -40,8 +44,12 @@ def test_masked_edges_give_both_runs_at_the_ends_and_single_edges_agree_with_pat
     question = question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
     graph = graph_of(packed, question.run)
     possible = graph.possible()
-    assert faithfulness(packed, graph, question, possible) == pytest.approx(question.ends[0], abs=1e-5)
-    assert faithfulness(packed, graph, question, possible & False) == pytest.approx(question.ends[1], abs=1e-5)
+    assert faithfulness(packed, graph, question, possible) == pytest.approx(
+        question.ends[0], abs=1e-5
+    )
+    assert faithfulness(packed, graph, question, possible & False) == pytest.approx(
+        question.ends[1], abs=1e-5
+    )
     names = graph.receivers
     edges = [
         (names.index("L1H2.q"), 3),
@@ -51,7 +59,9 @@ def test_masked_edges_give_both_runs_at_the_ends_and_single_edges_agree_with_pat
     ]
     edges.append((names.index("L1H0.k"), 5))
     with torch.no_grad():
-        finals = edge_effects(packed, graph, question.run, question.corrupted - question.clean, edges)
+        finals = edge_effects(
+            packed, graph, question.run, question.corrupted - question.clean, edges
+        )
         ours = question.metric.of(packed.logits(finals, question.metric.tokens))
     for edge, value in zip(edges, ours, strict=True):
         mask = possible.clone()
@@ -60,7 +70,9 @@ def test_masked_edges_give_both_runs_at_the_ends_and_single_edges_agree_with_pat
 
 
 def test_edge_scores_are_the_exact_effect_where_an_edge_goes_straight_to_the_answer():
-    """Into the logits, only the final norm is not linear; with a small difference the gradient is exact."""
+    """Into the logits, only the final norm is not linear; with a small difference the gradient is
+    exact.
+    """
     subject = subject_of(make("llama"), "llama")
     packed = engine(subject)
     question = question_of(packed, pair(subject, CLEAN, CORRUPTED, "7", "8"), "logit_difference")
@@ -87,8 +99,15 @@ def test_a_circuit_of_induction_is_faithful_and_better_than_chance():
         found.n_held_out,
     )
     assert len(found.edges) == found.chosen and found.edges["exact"].notna().sum() == 5
-    assert found.audit is not None and found.audit.edges == 60 and found.audit.most >= largest_share(0, 60)
-    assert found.audit.outside == found.n_edges - found.chosen and found.edges["needed"].notna().sum() == 5
+    assert (
+        found.audit is not None
+        and found.audit.edges == 60
+        and found.audit.most >= largest_share(0, 60)
+    )
+    assert (
+        found.audit.outside == found.n_edges - found.chosen
+        and found.edges["needed"].notna().sum() == 5
+    )
     assert found.heads and found.correlation == found.correlation
 
 
@@ -121,11 +140,17 @@ def test_an_audit_of_all_edges_finds_every_one_that_matters_and_minimality_is_a_
     lost = exact_losses(packed, graph, questions, [tuple(e) for e in edges])[0]
     found = audit(packed, graph, questions, outside, n=1000, seed=0)
     assert found is not None and found.edges == found.outside == len(edges)
-    assert found.missed == (abs(lost) >= MATTERS).sum() and abs(found.largest) == pytest.approx(abs(lost).max())
-    assert found.mean.value == pytest.approx(lost.mean()) and found.most >= found.missed / found.edges
+    assert found.missed == (abs(lost) >= MATTERS).sum() and abs(found.largest) == pytest.approx(
+        abs(lost).max()
+    )
+    assert (
+        found.mean.value == pytest.approx(lost.mean()) and found.most >= found.missed / found.edges
+    )
     inside = graph.possible()
     (one,) = minimality(packed, graph, questions, inside, [tuple(edges[3])])
-    assert one.value == pytest.approx(lost[3], abs=1e-5)  # out of the whole graph, that is the edge's own effect
+    assert one.value == pytest.approx(
+        lost[3], abs=1e-5
+    )  # out of the whole graph, that is the edge's own effect
     assert audit(packed, graph, questions, outside & False, n=5, seed=0) is None
 
 

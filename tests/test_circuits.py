@@ -20,13 +20,19 @@ VOCABULARY, CONTEXT, SHARP = 30, 21, 200.0
 def induction_by_hand():
     """Two attention-only layers of two heads whose weights are written down.
 
-    The residual stream is three notebooks side by side: this token, this position, the token before. L0H0 looks one
-    position back and copies the token it finds into the third. L1H1 looks for a position whose third notebook holds the
-    present token, and writes the token there into the first. The other two heads do nothing.
+    The residual stream is three notebooks side by side: this token, this position, the token
+    before. L0H0 looks one position back and copies the token it finds into the third. L1H1 looks
+    for a position whose third notebook holds the present token, and writes the token there into the
+    first. The other two heads do nothing.
     """
     width = 2 * VOCABULARY + CONTEXT
     model = tiny_gpt(
-        d_vocab=VOCABULARY, n_ctx=CONTEXT, n_heads=2, d_model=width, d_head=VOCABULARY, positions="learned"
+        d_vocab=VOCABULARY,
+        n_ctx=CONTEXT,
+        n_heads=2,
+        d_model=width,
+        d_head=VOCABULARY,
+        positions="learned",
     )
     token, position = slice(0, VOCABULARY), slice(VOCABULARY, VOCABULARY + CONTEXT)
     before = slice(VOCABULARY + CONTEXT, width)
@@ -37,7 +43,9 @@ def induction_by_hand():
         model.model.tok.weight[:, token] = torch.eye(VOCABULARY)
         model.model.pos.weight[:, position] = torch.eye(CONTEXT)
         first, second = (layer.attn for layer in model.model.layers)
-        first.q.weight[: CONTEXT - 1, position] = SHARP * torch.eye(CONTEXT)[1:]  # at p: asks for p - 1
+        first.q.weight[: CONTEXT - 1, position] = (
+            SHARP * torch.eye(CONTEXT)[1:]
+        )  # at p: asks for p - 1
         first.k.weight[:CONTEXT, position] = torch.eye(CONTEXT)
         first.v.weight[:VOCABULARY, token] = torch.eye(VOCABULARY)
         first.o.weight[before, :VOCABULARY] = torch.eye(VOCABULARY)
@@ -64,7 +72,9 @@ def test_the_weights_alone_show_who_feeds_whom_and_what_is_copied():
     subject = induction_by_hand()
     table = composition(subject).to_frame()
     top = table.iloc[0]
-    assert (top["earlier"], top["later"], top["kind"]) == ("L0H0", "L1H1", "K") and top["score"] > 0.1
+    assert (top["earlier"], top["later"], top["kind"]) == ("L0H0", "L1H1", "K") and top[
+        "score"
+    ] > 0.1
     assert table["score"].iloc[1:].max() < 0.02
     assert copying_scores(subject)[1, 1] == pytest.approx(1, abs=1e-6)
     pairs = strongest_pairs(subject, 1, 1, n=VOCABULARY)
@@ -73,7 +83,9 @@ def test_the_weights_alone_show_who_feeds_whom_and_what_is_copied():
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f != "workbench-sinusoidal"])
 def test_a_token_alone_leaves_in_the_first_layer_what_the_weights_say(family):
-    """The first query sees itself alone, so attention writes `sum over heads of x W_V W_O`; biases fall out."""
+    """The first query sees itself alone, so attention writes `sum over heads of x W_V W_O`; biases
+    fall out.
+    """
     model = make(family)
     for name, parameter in model.named_parameters():
         if "wpe" in name or name.endswith("pos.weight"):
@@ -104,10 +116,17 @@ def test_variance_goes_to_what_made_it():
     rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
     order = torch.from_numpy(np.stack([rng.permutation(12) for _ in range(16)]))
     position = torch.randn(12, 12, generator=torch_rng).double().expand(16, -1, -1)
-    content = torch.randn(12, 12, generator=torch_rng).double()[order[:, :, None], order[:, None, :]]
+    content = torch.randn(12, 12, generator=torch_rng).double()[
+        order[:, :, None], order[:, None, :]
+    ]
     noise = torch.randn(16, 12, 12, generator=torch_rng).double()
-    shift = torch.randn(16, 1, 12, 1, generator=torch_rng).double()  # softmax cannot see it, so it counts for nothing
-    made = torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1) + shift
+    shift = torch.randn(
+        16, 1, 12, 1, generator=torch_rng
+    ).double()  # softmax cannot see it, so it counts for nothing
+    made = (
+        torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1)
+        + shift
+    )
     found = {k: v.round(decimals=2).tolist() for k, v in variance_shares(made, order).items()}
     assert found["position"][:3] == [1, 0, 0] and found["content"][:3] == [0, 1, 0]
     assert found["interaction"][:3] == [0, 0, 1] and found["interaction"][4] == 1
@@ -121,7 +140,9 @@ def test_a_head_that_sees_only_positions_is_all_position():
 
 def test_a_text_counts_every_earlier_copy_and_what_followed_it():
     ids = torch.tensor([[5, 6, 5, 6]])
-    pattern = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0.2, 0.5, 0.3]])[None, None]
+    pattern = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0.2, 0.5, 0.3]])[
+        None, None
+    ]
     found = text_scores(pattern, ids)
     assert found["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
     assert found["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
@@ -132,7 +153,9 @@ def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
     assert "previous token" in found.labels(0, 0) and "induction" in found.labels(1, 1)
     for rule in RULES:
         given = [rule.label in found.labels(i, j) for i in range(2) for j in range(2)]
-        low = np.where(np.isnan(found.low[rule.score]), found.mean[rule.score], found.low[rule.score])
+        low = np.where(
+            np.isnan(found.low[rule.score]), found.mean[rule.score], found.low[rule.score]
+        )
         above = found.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
         assert given == ((low >= rule.at_least) | above).ravel().tolist(), str(rule)
     assert found.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing

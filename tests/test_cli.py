@@ -1,4 +1,6 @@
-"""The command line as a user types it: JSON alone on standard output, exit code 2 with one sentence."""
+"""The command line as a user types it: JSON alone on standard output, exit code 2 with one
+sentence.
+"""
 
 import json
 import os
@@ -32,7 +34,10 @@ def test_every_command_has_help_and_stands_in_the_docs():
     for command in app.registered_commands:
         name = command.name or command.callback.__name__
         result = CliRunner().invoke(app, [name, "--help"])
-        assert result.exit_code == 0 and (command.callback.__doc__ or "").split(":")[0][:20] in result.output
+        assert (
+            result.exit_code == 0
+            and (command.callback.__doc__ or "").split(":")[0][:20] in result.output
+        )
         assert f"workbench {name}" in page, name
 
 
@@ -43,13 +48,26 @@ def test_patch_prints_one_json_document(home):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record["axes"] == ["layer", "pos"] and len(record["effect"]) == 6 and record["engine"] == "packed"
+    assert (
+        record["axes"] == ["layer", "pos"]
+        and len(record["effect"]) == 6
+        and record["engine"] == "packed"
+    )
     assert max(record["checks"].values()) < 1e-3
 
 
 def test_attention_writes_a_page_and_json(home, tmp_path):
     page = tmp_path / "page.html"
-    done = run("attention", "shelf-base", "--prompt", "Once upon a time", "--out", str(page), "--json", home=home)
+    done = run(
+        "attention",
+        "shelf-base",
+        "--prompt",
+        "Once upon a time",
+        "--out",
+        str(page),
+        "--json",
+        home=home,
+    )
     record = json.loads(done.stdout)
     assert Path(record["file"]) == page and page.stat().st_size > 100_000
     assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
@@ -58,7 +76,10 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
 def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interval(tmp_path):
     texts, shell = tmp_path / "my.txt", CliRunner()
     colours = ("Red", "Blue", "Green", "Black", "White", "Brown")
-    rounds = [f"{a} and {b} and {a} and {b} and {a}." for a, b in zip(colours, colours[1:] + colours[:1], strict=True)]
+    rounds = [
+        f"{a} and {b} and {a} and {b} and {a}."
+        for a, b in zip(colours, colours[1:] + colours[:1], strict=True)
+    ]
     command = ["heads", "shelf-base", "--texts", str(texts), "--top", "2", "--json"]
     texts.write_text("\n\n".join(rounds))
     rows = json.loads(shell.invoke(app, command).stdout)
@@ -69,7 +90,8 @@ def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interv
         texts.write_text("\n\n".join(rounds[:few]))
         for row in json.loads(shell.invoke(app, command).stdout):
             assert (
-                row["induction_score_low"] is row["induction_score_high"] is None and "induction" not in row["labels"]
+                row["induction_score_low"] is row["induction_score_high"] is None
+                and "induction" not in row["labels"]
             )
             assert row["induction_score"] > 0
     texts.write_text("\n\n")
@@ -78,10 +100,30 @@ def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interv
 
 
 def test_eval_and_compare_agree_with_each_other(home):
-    evaluated = run("eval", "shelf-base", "shelf-tuned", "--suite", "intents", "--limit", "20", "--json", home=home)
+    evaluated = run(
+        "eval",
+        "shelf-base",
+        "shelf-tuned",
+        "--suite",
+        "intents",
+        "--limit",
+        "20",
+        "--json",
+        home=home,
+    )
     assert evaluated.returncode == 0, evaluated.stderr
     record = json.loads(evaluated.stdout)
-    compared = run("compare", "shelf-base", "shelf-tuned", "--suite", "intents", "--limit", "20", "--json", home=home)
+    compared = run(
+        "compare",
+        "shelf-base",
+        "shelf-tuned",
+        "--suite",
+        "intents",
+        "--limit",
+        "20",
+        "--json",
+        home=home,
+    )
     other = json.loads(compared.stdout)
     assert record["comparison"][0]["difference"] == other["tasks"][0]["difference"]
     assert other["heads"][0]["distance"] >= other["heads"][-1]["distance"]
@@ -93,14 +135,39 @@ def test_eval_and_compare_agree_with_each_other(home):
     ("arguments", "message"),
     [
         (
-            ["patch", "shelf-base", "--clean", "a", "--corrupted", "a b c", "--answer", " x", "--wrong", " y"],
+            [
+                "patch",
+                "shelf-base",
+                "--clean",
+                "a",
+                "--corrupted",
+                "a b c",
+                "--answer",
+                " x",
+                "--wrong",
+                " y",
+            ],
             "must be equal",
         ),
         (
-            ["patch", "shelf-base", "--clean", "", "--corrupted", "a", "--answer", " x", "--wrong", " y"],
+            [
+                "patch",
+                "shelf-base",
+                "--clean",
+                "",
+                "--corrupted",
+                "a",
+                "--answer",
+                " x",
+                "--wrong",
+                " y",
+            ],
             "clean prompt is empty",
         ),
-        (["attention", "shelf-base", "--prompt", "word " * 400], "the context of shelf-base holds 256"),
+        (
+            ["attention", "shelf-base", "--prompt", "word " * 400],
+            "the context of shelf-base holds 256",
+        ),
         (["attention", "no-such-model", "--prompt", "x"], "No model 'no-such-model'"),
         (["eval", "shelf-base", "--suite", "no-such-suite"], "no-such-suite"),
         (["train", "no-such-recipe"], "No recipe 'no-such-recipe'"),

@@ -1,4 +1,6 @@
-"""What changed between two models: nothing where they are one, and the planted change where there is one."""
+"""What changed between two models: nothing where they are one, and the planted change where there
+is one.
+"""
 
 import copy
 import json
@@ -33,7 +35,11 @@ from workbench.subjects import adapter, load
 from workbench.subjects.intervention import Edit, Intervention, apply
 
 TEXTS = ["5 9 31 2 5 9 31 7", "1 2 3 4 5 6 7 8 9", "12 40 12 41 12 42 3"]
-LABELLED = [(f"{i} {j} {7 if i % 2 else 8}", "odd" if i % 2 else "even") for i in range(10, 18) for j in (1, 2, 3)]
+LABELLED = [
+    (f"{i} {j} {7 if i % 2 else 8}", "odd" if i % 2 else "even")
+    for i in range(10, 18)
+    for j in (1, 2, 3)
+]
 Z2 = float(norm.ppf(0.975)) ** 2
 
 
@@ -53,23 +59,39 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     assert not any(p.parted for _, p in partings(tiny, twin, TEXTS, n=6))
     layers = layer_shift(tiny, twin, TEXTS)
     assert (
-        (layers.mean["cka"] == 1).all() and (layers.mean["cosine"] == 1).all() and not layers.mean["difference"].any()
+        (layers.mean["cka"] == 1).all()
+        and (layers.mean["cosine"] == 1).all()
+        and not layers.mean["difference"].any()
     )
     lens = lens_shift(tiny, twin, TEXTS).to_frame()
     assert not lens["difference"].to_numpy().any()
     transfer = probe_transfer(tiny, twin, LABELLED)
     lost = transfer.loss()
-    assert not lost["difference"].to_numpy().any() and (lost["p"] == 1).all() and transfer.chance == 0.5
+    assert (
+        not lost["difference"].to_numpy().any()
+        and (lost["p"] == 1).all()
+        and transfer.chance == 0.5
+    )
     none_differs = Z2 / (12 + Z2)  # Tango's ends where no text of 12 is read otherwise
-    np.testing.assert_allclose(lost[["low", "high"]].to_numpy(), [[-none_differs, none_differs]] * len(lost))
+    np.testing.assert_allclose(
+        lost[["low", "high"]].to_numpy(), [[-none_differs, none_differs]] * len(lost)
+    )
     heads = head_shift(tiny, twin, TEXTS)
     assert not heads.mean.any()
     scores = score_shift(tiny, twin, n=8, length=10)
     assert len(scores.mean) == 8 and not any(v.any() for v in scores.mean.values())
     # Samples that are all alike, however many, show no spread: no end is printed, 0 neither.
-    for ends in (layers.low["cosine"], layers.high["difference"], lens["difference_low"], lens["difference_high"]):
+    for ends in (
+        layers.low["cosine"],
+        layers.high["difference"],
+        lens["difference_low"],
+        lens["difference_high"],
+    ):
         assert np.isnan(ends).all()
-    assert all(np.isnan(v).all() for v in (heads.low, heads.high, *scores.low.values(), *scores.high.values()))
+    assert all(
+        np.isnan(v).all()
+        for v in (heads.low, heads.high, *scores.low.values(), *scores.high.values())
+    )
     weights = weight_shift(tiny, twin)
     assert not weights.table[["relative", "norm", "rank", "effective_rank"]].to_numpy().any()
     assert weights.heads is not None and not weights.heads.any()
@@ -80,15 +102,22 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     weights = weight_shift(tiny, changed)
     heads, scores = head_shift(tiny, changed, TEXTS), score_shift(tiny, changed, n=3, length=10)
     table = head_table(heads, scores, weights.heads)
-    assert table["name"][0] == table.sort_values("weights", ascending=False)["name"].iloc[0] == "L1H2"
+    assert (
+        table["name"][0] == table.sort_values("weights", ascending=False)["name"].iloc[0] == "L1H2"
+    )
     assert (table["distance"][1:] == 0).all() and (table["weights"][1:] == 0).all()
-    assert scores.mean["attention_entropy"][1, 2] != 0 and np.count_nonzero(scores.mean["attention_entropy"]) == 1
+    assert (
+        scores.mean["attention_entropy"][1, 2] != 0
+        and np.count_nonzero(scores.mean["attention_entropy"]) == 1
+    )
     grid, names = weights.grid()
     assert np.argwhere(grid > 0).tolist() == [[1, names.index("W_Q")]]
     row = weights.to_frame().iloc[0]
     assert row["rank"] == 8  # a head has 8 dimensions
     layers = layer_shift(tiny, changed, TEXTS)
-    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][2] > 0  # nothing before layer 1
+    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][
+        2
+    ] > 0  # nothing before layer 1
 
 
 @pytest.mark.quick
@@ -98,7 +127,9 @@ def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
     ids = tiny.encode(TEXTS[0])
     p, q = (s.model(ids).logits[0, 3].double().softmax(-1) for s in (tiny, other))
     token = found.texts[0].to_frame().iloc[4]
-    assert token["token"] == "5" and token["loss_base"] == pytest.approx(-float(p[ids[0, 4]].log()), rel=1e-5)
+    assert token["token"] == "5" and token["loss_base"] == pytest.approx(
+        -float(p[ids[0, 4]].log()), rel=1e-5
+    )
     assert token["kl"] == pytest.approx(float((q * (q / p).log()).sum()), rel=1e-3)
 
 
@@ -131,23 +162,37 @@ def test_cka_sees_neither_rotation_nor_scale_and_little_in_noise():
 def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(tiny):
     turned = copy.deepcopy(tiny.model)
     with torch.no_grad():
-        turned.model.tok.weight[[7, 8]] = turned.model.tok.weight[[8, 7]]  # each now says what the other said
+        turned.model.tok.weight[[7, 8]] = turned.model.tok.weight[
+            [8, 7]
+        ]  # each now says what the other said
     found = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
     first = {pair: right[0].mean() for pair, right in found.right.items()}
-    assert first["base on base"] == first["tuned on tuned"] == 1  # the last token gives the label away
+    assert (
+        first["base on base"] == first["tuned on tuned"] == 1
+    )  # the last token gives the label away
     assert first["base on tuned"] == 0
     first = found.loss().iloc[0]
-    assert first["difference"] == first["low"] == -1 and first["p"] == 2**-11 and found.to_frame()["n"].eq(12).all()
-    assert first["high"] == pytest.approx(-(12 - Z2) / (12 + Z2))  # Tango's end where all 12 texts are lost
+    assert (
+        first["difference"] == first["low"] == -1
+        and first["p"] == 2**-11
+        and found.to_frame()["n"].eq(12).all()
+    )
+    assert first["high"] == pytest.approx(
+        -(12 - Z2) / (12 + Z2)
+    )  # Tango's end where all 12 texts are lost
 
 
 @pytest.mark.quick
 def test_the_effective_rank_of_an_update_is_the_number_of_its_equal_directions():
-    basis = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1))).Q.double()
+    basis = torch.linalg.qr(
+        torch.randn(12, 12, generator=torch.Generator().manual_seed(1))
+    ).Q.double()
     update = 0.01 * basis[:, :3] @ basis[:3]
     values = singular_values(update)
     assert int((values > 0).sum()) == 3 and effective_rank(values) == pytest.approx(3)
-    assert effective_rank(torch.tensor([3.0, 1.0])) == pytest.approx(np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)))
+    assert effective_rank(torch.tensor([3.0, 1.0])) == pytest.approx(
+        np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25))
+    )
 
 
 @pytest.fixture
@@ -161,10 +206,14 @@ def adapted(tmp_path):
     save(tmp_path / "base", tiny_gpt(n_layers=4), id_tokenizer(100))
     base = load(tmp_path / "base")
     names = [f"model.layers.{i}.attn.{part}" for i in (1, 2) for part in "qv"]
-    model = get_peft_model(load(tmp_path / "base").model, LoraConfig(r=3, lora_alpha=6, target_modules=names))
+    model = get_peft_model(
+        load(tmp_path / "base").model, LoraConfig(r=3, lora_alpha=6, target_modules=names)
+    )
     for name, weights in model.named_parameters():
         if "lora_B" in name:
-            torch.nn.init.normal_(weights, 0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+            torch.nn.init.normal_(
+                weights, 0, 0.1, generator=torch.Generator().manual_seed(len(name))
+            )
     model.base_subject = adapter.Base(str(tmp_path / "base"), base.hash)
     (tmp_path / "lora").mkdir()
     adapter.write(tmp_path / "lora", model)
@@ -185,7 +234,9 @@ def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adap
     assert rows.iloc[0]["norm"] == pytest.approx(float(merged.norm()), rel=1e-4)
     factors = adapter.factors(Path(tuned.card.source))[name]
     whole = torch.linalg.svdvals(merged.double())[:3].sort().values
-    torch.testing.assert_close(singular_values_of(factors).sort().values, whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        singular_values_of(factors).sort().values, whole, rtol=1e-4, atol=1e-6
+    )
     layers = layer_shift(base, tuned, TEXTS)
     assert (layers.mean["difference"][:2] == 0).all() and (layers.mean["difference"][2:] > 0).all()
 
@@ -198,9 +249,14 @@ def test_every_family_shows_its_matrices_heads_and_stream(family):
             parameter.mul_(1.5)
     tuned = subject_of(model, "tuned")
     found = weight_shift(base, tuned)
-    matrices = found.table[found.table["most"] > 1]["relative"]  # some vectors are 0 before and after
+    matrices = found.table[found.table["most"] > 1][
+        "relative"
+    ]  # some vectors are 0 before and after
     assert matrices.to_numpy() == pytest.approx(0.5) and found.heads == pytest.approx(0.5)
-    assert set(found.grid()[1]) >= {"W_O", "W_in", "W_out"} and found.table["parameters"].sum() == base.card.n_params
+    assert (
+        set(found.grid()[1]) >= {"W_O", "W_in", "W_out"}
+        and found.table["parameters"].sum() == base.card.n_params
+    )
     assert layer_shift(base, tuned, TEXTS[:2]).mean["difference"][-1] > 0
 
 
@@ -239,14 +295,19 @@ def test_one_record_holds_all_parts_and_goes_to_json():
     assert seen == [("weights", False), ("heads", True), ("behaviour", True)]
     assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1
     counts = found.outcomes().iloc[0]
-    assert counts["only_base"] == counts["only_tuned"] == 0 and counts["both"] + counts["neither"] == 6
+    assert (
+        counts["only_base"] == counts["only_tuned"] == 0 and counts["both"] + counts["neither"] == 6
+    )
     record = json.loads(json.dumps(found.to_dict()))
     assert record["tasks"][0]["difference"] == 0 and record["layers"] is None
     assert max(row["relative"] for row in record["weights"]["matrices"]) == 0
     assert max(row["distance"] for row in record["heads"]) == 0
     for asked, message in (
         ({"parts": ["hairs"]}, "There is no part hairs"),
-        ({"suite": ["agreement", "agrement"]}, "There is no task 'agrement'; did you mean agreement"),
+        (
+            {"suite": ["agreement", "agrement"]},
+            "There is no task 'agrement'; did you mean agreement",
+        ),
         ({"limit": 0}, "at least one item"),
     ):
         with pytest.raises(WorkbenchError, match=message):
@@ -255,9 +316,13 @@ def test_one_record_holds_all_parts_and_goes_to_json():
 
 def test_a_suite_that_fails_leaves_the_other_parts_standing(monkeypatch):
     monkeypatch.setenv("WORKBENCH_DATA", "/no/such/folder")
-    found = compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["weights", "behaviour"])
+    found = compare(
+        "shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["weights", "behaviour"]
+    )
     assert found.weights is not None and found.table.empty and found.base_results is None
-    assert len(found.notes) == 1 and found.notes[0].startswith("behaviour: No task of 'custom' could run")
+    assert len(found.notes) == 1 and found.notes[0].startswith(
+        "behaviour: No task of 'custom' could run"
+    )
     assert tables("behaviour", found) == [] and found.to_dict()["tasks"] == []
     with pytest.raises(WorkbenchError, match="No task of"):
         compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["behaviour"])

@@ -39,15 +39,23 @@ def test_packed_equals_hooked_at_every_site(family):
             continue
         layer = 1 if site == "neurons" else None
         settings = Settings(site, DIRECTIONS[i % 2], list(SIDES)[i % len(SIDES)], layer=layer)
-        cells = CELLS.get(site, [(0, 3), (1, 1), (1, 3)] if SITES[site][-1] == "head" else [(0, 5), (1, 8), (2, 8)])
+        cells = CELLS.get(
+            site,
+            [(0, 3), (1, 1), (1, 3)] if SITES[site][-1] == "head" else [(0, 5), (1, 8), (2, 8)],
+        )
         if site in ("k", "v"):
             cells = [(0, 0), (1, 1)]
-        ours, theirs = run_sweep(subject, question, settings), hooked(subject, question, settings, cells=cells)
+        ours, theirs = (
+            run_sweep(subject, question, settings),
+            hooked(subject, question, settings, cells=cells),
+        )
         assert ours.values.shape == theirs.values.shape and not ours.values.isnan().any()
         some = ~theirs.values.isnan()
         assert int(some.sum()) == len(cells)
         torch.testing.assert_close(ours.values[some], theirs.values[some], atol=tolerance, rtol=0)
-        assert (ours.clean, ours.corrupted) == pytest.approx((theirs.clean, theirs.corrupted), abs=tolerance)
+        assert (ours.clean, ours.corrupted) == pytest.approx(
+            (theirs.clean, theirs.corrupted), abs=tolerance
+        )
 
 
 def test_a_map_s_ends_and_cells_are_the_chain_rule():
@@ -57,7 +65,9 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
     n, bridge = len(question.clean), subject.bridge
     ends, cell = [], []
     for tokens in ([7, 12, 3], [8, 4]):
-        clean, corrupted = (torch.cat([ids, torch.tensor(tokens[:-1])])[None] for ids in question.prompts)
+        clean, corrupted = (
+            torch.cat([ids, torch.tensor(tokens[:-1])])[None] for ids in question.prompts
+        )
         with torch.no_grad():
             ends.append(log_prob(subject.model(clean).logits[0], n, tokens))
         _, cache = bridge.run_with_cache(clean)
@@ -66,7 +76,9 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
         _, own = bridge.run_with_cache(corrupted)
         added = stream - own["blocks.1.hook_resid_pre"]
 
-        def put(x, hook, added=added):  # at one place of the prompt; what follows is computed from it
+        def put(
+            x, hook, added=added
+        ):  # at one place of the prompt; what follows is computed from it
             x = x.clone()
             x[:, 5] = added[:, 5]
             return x
@@ -79,13 +91,23 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
 
 
 def test_one_token_has_the_same_differences_either_way(tiny):
-    """A logit difference is a difference of log-probabilities, and alternatives add up their probabilities."""
+    """A logit difference is a difference of log-probabilities, and alternatives add up their
+    probabilities.
+    """
     one = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", metric="logit_difference")
     question = pair(tiny, CLEAN, CORRUPTED, "7", "8")
-    logs = [run_sweep(tiny, pair(tiny, CLEAN, CORRUPTED, a, b), Settings(metric="log_prob")) for a, b in ("78", "87")]
-    torch.testing.assert_close(torch.tensor(one.metric), logs[0].values - logs[1].values, atol=1e-5, rtol=0)
+    logs = [
+        run_sweep(tiny, pair(tiny, CLEAN, CORRUPTED, a, b), Settings(metric="log_prob"))
+        for a, b in ("78", "87")
+    ]
+    torch.testing.assert_close(
+        torch.tensor(one.metric), logs[0].values - logs[1].values, atol=1e-5, rtol=0
+    )
     assert question.parts == ()
-    both = [patch(tiny, CLEAN, CORRUPTED, answer=a, wrong="8", metric="log_prob") for a in (ANSWERS, ANSWERS[:1], "9")]
+    both = [
+        patch(tiny, CLEAN, CORRUPTED, answer=a, wrong="8", metric="log_prob")
+        for a in (ANSWERS, ANSWERS[:1], "9")
+    ]
     added = math.log(sum(math.exp(side.clean_metric) for side in both[1:]))
     assert both[0].clean_metric == pytest.approx(added, abs=1e-5)
 
@@ -104,7 +126,9 @@ def test_one_token_has_the_same_differences_either_way(tiny):
 def test_maps_of_continuations_carry_their_checks(tiny, more):
     found = patch(tiny, CLEAN, CORRUPTED, answer=["7 12 3"], wrong="8 4", **more)
     assert failed(found.checks) == [] and found.spelt == [["7", "12", "3"], ["8", "4"]]
-    assert {"identity_patch", "full_patch", "null_pair", "not_fired", "direct_sum"} <= set(found.checks)
+    assert {"identity_patch", "full_patch", "null_pair", "not_fired", "direct_sum"} <= set(
+        found.checks
+    )
     if found.axes[-1] == "pos":
         assert len(found.effect[0]) == len(found.clean_tokens) == 9
 
@@ -119,8 +143,12 @@ def test_an_ablation_takes_the_same_mean_for_answers_of_different_lengths(tiny):
             prepare(tiny, part, Settings("mlp_out", metric="log_prob", replacement=replacement))
             for part in question.parts
         )
-        torch.testing.assert_close(a.map.source("mlp_out", 1)[:9], b.map.source("mlp_out", 1)[:9], atol=1e-5, rtol=0)
-        torch.testing.assert_close(a.map.run.resid[0][1, :9], b.map.run.resid[0][1, :9], atol=0, rtol=0)
+        torch.testing.assert_close(
+            a.map.source("mlp_out", 1)[:9], b.map.source("mlp_out", 1)[:9], atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            a.map.run.resid[0][1, :9], b.map.run.resid[0][1, :9], atol=0, rtol=0
+        )
 
 
 def test_an_answer_glued_to_the_prompt_by_mistake_is_warned_of():

@@ -1,4 +1,6 @@
-"""CONTRIBUTING.md keeps its word: recipes apply to the code as it is, what they add works, `make quick` is quick."""
+"""CONTRIBUTING.md keeps its word: recipes apply to the code as it is, what they add works, `make
+quick` is quick.
+"""
 
 import ast
 import os
@@ -29,7 +31,10 @@ def changed(text: str, diff: str) -> str:
     """A text after a diff without line numbers: what is there now must be there exactly once."""
     for hunk in diff.split("@@\n"):
         lines = hunk.splitlines(keepends=True)
-        old, new = ("".join(line[1:] or "\n" for line in lines if line[0] in kinds) for kinds in (" -", " +"))
+        old, new = (
+            "".join(line[1:] or "\n" for line in lines if line[0] in kinds)
+            for kinds in (" -", " +")
+        )
         assert text.count(old) == 1, f"stands {text.count(old)} times, not once:\n{old}"
         text = text.replace(old, new)
     return text
@@ -68,7 +73,12 @@ def test_a_recipe_applies_to_the_code_as_it_is_and_is_short(name, tmp_path):
     copy = copy_of_the_code(tmp_path)
     blocks = [kind for kind in re.findall(r"^```(\w+)$", RECIPES[name], re.M) if kind != "sh"]
     assert len(apply(RECIPES[name], copy)) == len(blocks) > 0
-    added = [line for _, kind, code in STEP.findall(RECIPES[name]) if kind == "diff" for line in code.splitlines()]
+    added = [
+        line
+        for _, kind, code in STEP.findall(RECIPES[name])
+        if kind == "diff"
+        for line in code.splitlines()
+    ]
     assert len([line for line in added if line.startswith("+")]) <= 12
 
 
@@ -78,12 +88,20 @@ def test_what_a_recipe_adds_works(name, tmp_path):
     copy = copy_of_the_code(tmp_path)
     names = apply(RECIPES[name], copy)
     python = [file for file in names if file.endswith(".py")]
-    commands = [line for block in COMMANDS.findall(RECIPES[name]) for line in block.strip().splitlines()]
-    lint = [f"ruff format --check {' '.join(python)}", f"ruff check {' '.join(python)}"] if python else []
+    commands = [
+        line for block in COMMANDS.findall(RECIPES[name]) for line in block.strip().splitlines()
+    ]
+    lint = (
+        [f"ruff format --check {' '.join(python)}", f"ruff check {' '.join(python)}"]
+        if python
+        else []
+    )
     environment = {**os.environ, "PYTHONPATH": str(copy), "WORKBENCH_HOME": str(tmp_path / "home")}
     for command in lint + commands:
         words = [sys.executable, "-m", *split(command)]
-        done = subprocess.run(words, cwd=copy, env=environment, capture_output=True, text=True, timeout=500)
+        done = subprocess.run(
+            words, cwd=copy, env=environment, capture_output=True, text=True, timeout=500
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
 
 
@@ -93,8 +111,15 @@ def quick_tests() -> dict[Path, list[str]]:
     for file in (ROOT / "tests").rglob("test_*.py"):
         text = file.read_text(encoding="utf-8")
         body = ast.parse(text).body if "mark.quick" in text else []
-        whole = any(isinstance(node, ast.Assign) and "mark.quick" in ast.unparse(node.value) for node in body)
-        tests = [node for node in body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+        whole = any(
+            isinstance(node, ast.Assign) and "mark.quick" in ast.unparse(node.value)
+            for node in body
+        )
+        tests = [
+            node
+            for node in body
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        ]
         marks = {node.name: " ".join(map(ast.unparse, node.decorator_list)) for node in tests}
         marked = [ast.unparse(node) for node in tests if whole or "mark.quick" in marks[node.name]]
         if marked and file != Path(__file__):
@@ -106,7 +131,9 @@ def quick_tests() -> dict[Path, list[str]]:
 def test_quick_tests_load_no_trained_model():
     for file, tests in quick_tests().items():
         for test in tests:
-            assert not re.search(r"\(['\"]shelf-|smollm|AppTest|WORKBENCH_(DATA|MODELS)", test), f"{file}: {test[:200]}"
+            assert not re.search(r"\(['\"]shelf-|smollm|AppTest|WORKBENCH_(DATA|MODELS)", test), (
+                f"{file}: {test[:200]}"
+            )
 
 
 @pytest.mark.quick

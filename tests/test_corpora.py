@@ -37,7 +37,10 @@ def test_a_tail_split_is_the_text_cut_once(tmp_path):
     text = words(60_000)
     (tmp_path / "a.txt").write_text(text)
     texts = list(split(Corpus([str(tmp_path / "a.txt")], validation=0.25, split="tail")))
-    joined = {name: "".join(part for side, part, _ in texts if side == name) for name in ("train", "validation")}
+    joined = {
+        name: "".join(part for side, part, _ in texts if side == name)
+        for name in ("train", "validation")
+    }
     assert joined["train"] + joined["validation"] == text
     assert len(joined["train"]) == int(len(text) * 0.75)
     assert [ends for _, _, ends in texts].count(True) == 2
@@ -51,7 +54,12 @@ def test_the_rows_of_a_table_are_split_at_the_tail_too(tmp_path):
 
 @pytest.mark.parametrize("mark", [". ", " ", ""])
 def test_a_text_on_one_line_has_documents_of_both_splits(tmp_path, mark):
-    text = mark.join(["".join(words(40, seed).split(" ")) if not mark else words(12, seed) for seed in range(5000)])
+    text = mark.join(
+        [
+            "".join(words(40, seed).split(" ")) if not mark else words(12, seed)
+            for seed in range(5000)
+        ]
+    )
     (tmp_path / "a.txt").write_text(text)
     corpus = Corpus([str(tmp_path / "a.txt")], validation=0.2)
     sides = [name for name, _, _ in split(corpus)]
@@ -93,9 +101,13 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, home, kind, end):
             for seed in range(megabytes):
                 stream.write(words(220_000, seed)[:999_999] + end)
         run = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(path), kind], capture_output=True, text=True, check=True
+            [sys.executable, "-c", MEASURE, str(path), kind],
+            capture_output=True,
+            text=True,
+            check=True,
         )
         used.append(float(run.stdout.split()[-1]))
-    # Megabytes over the tokenizer; 40 MB more text may cost no more than that (a character once cost 380 bytes).
+    # Megabytes over the tokenizer; 40 MB more text may cost no more than that (a character once
+    # cost 380 bytes).
     assert used[0] < 900
     assert used[1] < used[0] + 40

@@ -1,4 +1,6 @@
-"""Intervals hold the true value as often as they promise, tests reject as seldom, and power is what was said."""
+"""Intervals hold the true value as often as they promise, tests reject as seldom, and power is what
+was said.
+"""
 
 import math
 
@@ -51,7 +53,10 @@ def test_promised_power_is_the_power_of_the_test_that_is_used(n):
     first, second = p - difference / 2, p + difference / 2
     both = first * second + correlation * math.sqrt(first * (1 - first) * second * (1 - second))
     both = min(both, first)
-    drawn = [paired_difference(*answers(rng, n, first - both, second - both)).p < 0.05 for _ in range(400)]
+    drawn = [
+        paired_difference(*answers(rng, n, first - both, second - both)).p < 0.05
+        for _ in range(400)
+    ]
     assert np.mean(drawn) == pytest.approx(0.8, abs=0.03 + 3 * math.sqrt(0.16 / 400))
     assert detection_power(n, difference) == pytest.approx(0.8, abs=0.005)
 
@@ -62,7 +67,9 @@ def test_a_true_difference_of_zero_is_seldom_rejected(n):
     limit = 0.055 + 3 * math.sqrt(0.05 * 0.95 / 300)
     right = [paired_difference(*answers(rng, n, 0.15, 0.15)).p < 0.05 for _ in range(300)]
     even = [paired_difference(np.zeros(n), rng.normal(0, 1, n)).p < 0.05 for _ in range(300)]
-    skewed = [paired_difference(np.zeros(n), rng.exponential(1, n) - 1).p < 0.05 for _ in range(300)]
+    skewed = [
+        paired_difference(np.zeros(n), rng.exponential(1, n) - 1).p < 0.05 for _ in range(300)
+    ]
     assert max(np.mean(right), np.mean(even), np.mean(skewed)) <= limit
 
 
@@ -82,7 +89,9 @@ def test_a_share_s_interval_holds_every_true_share_in_95_percent_of_cases_by_exa
 @pytest.mark.parametrize("n", [10, 20, 30, 100])
 @pytest.mark.parametrize("law", ["normal", "exponential", "exponential to either side"])
 def test_a_map_of_nothing_seldom_shows_something(n, law):
-    """450 cells that are 0 on average: after correction an effect is seen in .055 of the maps at most."""
+    """450 cells that are 0 on average: after correction an effect is seen in .055 of the maps at
+    most.
+    """
     rng = np.random.default_rng(n)
     maps, cells = 100, 450
 

@@ -1,4 +1,6 @@
-"""Runs whose newest checkpoint, or whose database, is damaged; and runs that are stopped from outside."""
+"""Runs whose newest checkpoint, or whose database, is damaged; and runs that are stopped from
+outside.
+"""
 
 import json
 import os
@@ -57,7 +59,9 @@ def halves(text, tmp_path_factory):  # noqa: F811
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(text, halves, damage, caplog):  # noqa: F811
-    """Whatever is spoilt, the run goes on from a whole checkpoint and its losses are those of an undisturbed one."""
+    """Whatever is spoilt, the run goes on from a whole checkpoint and its losses are those of an
+    undisturbed one.
+    """
     whole, kept = halves
     store = Store()
     run = start(recipe(text, decay=0.0), store)
@@ -97,7 +101,9 @@ def test_a_damaged_store_says_what_the_run_folders_hold(halves, tmp_path, monkey
     place = slice(0, 100) if damage == "header" else slice(4096, len(content))
     content[place] = b"\xff" * (place.stop - place.start)
     path.write_bytes(bytes(content))
-    with pytest.raises(WorkbenchError, match=r"is damaged .*\n.*20260101-000000-0000: checkpoints of steps 10, 20"):
+    with pytest.raises(
+        WorkbenchError, match=r"is damaged .*\n.*20260101-000000-0000: checkpoints of steps 10, 20"
+    ):
         Store().list()
 
 
@@ -114,9 +120,13 @@ def test_only_a_training_run_is_resumed_as_one():
     store = Store()
     run = store.create("eval", "an evaluation", {"models": ["shelf-base"]})
     store.finish(run.id, "interrupted", error="cut")
-    with pytest.raises(WorkbenchError, match=rf"of the kind eval, .* workbench eval --resume {run.id}"):
+    with pytest.raises(
+        WorkbenchError, match=rf"of the kind eval, .* workbench eval --resume {run.id}"
+    ):
         wb.resume(run.id)
-    assert store.get(run.id) == run.__class__(**{**vars(store.get(run.id)), "status": "interrupted", "error": "cut"})
+    assert store.get(run.id) == run.__class__(
+        **{**vars(store.get(run.id)), "status": "interrupted", "error": "cut"}
+    )
 
 
 def test_an_evaluation_is_resumed_from_the_command_line_and_what_it_scored_is_not_scored_again():
@@ -130,7 +140,10 @@ def test_an_evaluation_is_resumed_from_the_command_line_and_what_it_scored_is_no
         tracker.result = whole = run_job(config, tracker)
     run = store.create("eval", "cut", config)
     folder = Results.read(whole["models"]["shelf-base"]["folder"]).save(run.folder / "shelf-base")
-    before = (folder / "results.json").stat().st_mtime_ns, json.loads((folder / "results.json").read_text())["rows"]
+    before = (
+        (folder / "results.json").stat().st_mtime_ns,
+        json.loads((folder / "results.json").read_text())["rows"],
+    )
     store.finish(run.id, "interrupted")
     done = CliRunner().invoke(app, ["eval", "--resume", run.id, "--json"])
     assert done.exit_code == 0, done.exception
@@ -150,7 +163,9 @@ def test_a_foreground_run_that_is_stopped_says_what_it_kept_and_how_to_go_on(
     home = tmp_path / "home"
     command = [sys.executable, "-m", "workbench", "train", str(tmp_path / "long.toml")]
     environment = {**os.environ, "WORKBENCH_HOME": str(home)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
     end = time.monotonic() + 120
     while not list(home.glob("runs/*/checkpoints/step-*/checksums.json")):
         assert time.monotonic() < end and process.poll() is None, process.communicate()[1]

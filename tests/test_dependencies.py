@@ -1,4 +1,6 @@
-"""What the code imports is what pyproject.toml declares: an install brings everything, and nothing for nothing."""
+"""What the code imports is what pyproject.toml declares: an install brings everything, and nothing
+for nothing.
+"""
 
 import ast
 import re
@@ -11,7 +13,10 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DECLARED = {requirement.name.lower(): requirement for requirement in map(Requirement, PROJECT["dependencies"])}
+DECLARED = {
+    requirement.name.lower(): requirement
+    for requirement in map(Requirement, PROJECT["dependencies"])
+}
 
 
 def normal(name: str) -> str:

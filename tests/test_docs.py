@@ -1,4 +1,6 @@
-"""The documentation builds without a warning and without the network, and what it shows is small and used."""
+"""The documentation builds without a warning and without the network, and what it shows is small
+and used.
+"""
 
 import os
 import re
@@ -24,9 +26,20 @@ FETCHED = re.compile(
 def site(tmp_path_factory) -> Path:
     """The built site; the build fails at the first warning."""
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--site-dir",
+        str(folder),
+    ]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -37,7 +50,9 @@ def test_a_page_of_the_site_fetches_nothing_from_elsewhere(site):
     for page in pages:
         assert not FETCHED.search(page.read_text(encoding="utf-8")), page
     for style in site.rglob("*.css"):
-        assert not re.search(r"url\([\"']?https?:|@import", style.read_text(encoding="utf-8")), style
+        assert not re.search(r"url\([\"']?https?:|@import", style.read_text(encoding="utf-8")), (
+            style
+        )
 
 
 def test_every_public_name_has_its_place_in_the_reference(site):
@@ -55,6 +70,10 @@ def test_formulas_are_drawn_by_the_browser_alone(site):
 
 def test_pictures_are_small_and_each_is_shown():
     pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
-    shown = {name for page in pages for name in re.findall(r"pictures/([\w-]+\.png)", page.read_text(encoding="utf-8"))}
+    shown = {
+        name
+        for page in pages
+        for name in re.findall(r"pictures/([\w-]+\.png)", page.read_text(encoding="utf-8"))
+    }
     files = {file.name: file.stat().st_size for file in PICTURES.glob("*.png")}
     assert shown == set(files) and max(files.values()) <= LARGEST

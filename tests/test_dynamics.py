@@ -31,7 +31,9 @@ def test_every_kept_checkpoint_is_measured_and_drawn(text):  # noqa: F811
     assert last.tokens == 16 * 8 * 32 and last.low <= last.value <= last.high
     figure = draw(frame, rise=found.rise())
     assert len(figure.data) == 4 and figure.data[0].y[-1] == found.losses[-1][1]
-    with pytest.raises(WorkbenchError, match="has 1 checkpoints; a pretraining run with series = 12"):
+    with pytest.raises(
+        WorkbenchError, match="has 1 checkpoints; a pretraining run with series = 12"
+    ):
         dynamics(wb.train(recipe(text, steps=2, checkpoint_every=5)))
 
 
@@ -53,8 +55,15 @@ def test_every_head_and_layer_ends_where_the_last_checkpoint_is(text):  # noqa: 
         assert values[:, 0].max() > 0
     summary = found.summary()
     assert summary["subject"].tolist() == [f"run:{run.id}@{step}" for step in steps]
-    assert summary["kl"].iloc[-1] == summary["head_change"].iloc[-1] == summary["layer_change"].iloc[-1] == 0
-    heads = found.table.query("measure == 'heads' and order == @steps[0]").set_index("place")["value"]
+    assert (
+        summary["kl"].iloc[-1]
+        == summary["head_change"].iloc[-1]
+        == summary["layer_change"].iloc[-1]
+        == 0
+    )
+    heads = found.table.query("measure == 'heads' and order == @steps[0]").set_index("place")[
+        "value"
+    ]
     assert (summary["farthest_head"][0], summary["head_change"][0]) == (heads.idxmax(), heads.max())
     table = found.table.set_index(["measure", "order", "place"])["value"]
     first, last = (wb.load(f"run:{run.id}@{step}") for step in (steps[0], steps[-1]))
@@ -68,9 +77,22 @@ def test_every_head_and_layer_ends_where_the_last_checkpoint_is(text):  # noqa: 
 
 
 def test_half_way_is_the_first_step_from_which_on_it_stays_near():
-    values = {"L0H0": [0.8, 0.3, 0.5, 0.2, 0.0], "L0H1": [0.6, 0.3, 0.2, 0.1, 0.0], "L1H0": [0.0] * 5}
+    values = {
+        "L0H0": [0.8, 0.3, 0.5, 0.2, 0.0],
+        "L0H1": [0.6, 0.3, 0.2, 0.1, 0.0],
+        "L1H0": [0.0] * 5,
+    }
     rows = [
-        {"subject": "", "order": 2**i, "measure": "heads", "place": place, "value": v, "low": v, "high": v, "n": 2}
+        {
+            "subject": "",
+            "order": 2**i,
+            "measure": "heads",
+            "place": place,
+            "value": v,
+            "low": v,
+            "high": v,
+            "n": 2,
+        }
         for place, row in values.items()
         for i, v in enumerate(row)
     ]
@@ -92,14 +114,21 @@ def test_lineage_is_read_from_cards_runs_and_edits_without_loading_a_model(text)
 
 
 def test_a_bundled_models_training_was_measured_and_shows_induction_appear():
-    """What ships is a record as measured: previous-token heads come first, then induction, with a bend of the loss."""
+    """What ships is a record as measured: previous-token heads come first, then induction, with a
+    bend of the loss.
+    """
     for task in ("repeat", "agreement"):
         found = dynamics("shelf-base", task=task)
-        by = {m: {p.tokens: p for p in found.points if p.measure == m} for m in ("induction_score", task)}
+        by = {
+            m: {p.tokens: p for p in found.points if p.measure == m}
+            for m in ("induction_score", task)
+        }
         assert len(by["induction_score"]) >= 12 and set(by["induction_score"]) == set(by[task])
         low, high = found.rise()
         assert by["induction_score"][high].low > by["induction_score"][low].high + 0.3
-    scores = head_scores(wb.load("shelf-base"))  # the bundled weights are the last checkpoint, in half precision
+    scores = head_scores(
+        wb.load("shelf-base")
+    )  # the bundled weights are the last checkpoint, in half precision
     last = by["induction_score"][max(by["induction_score"])]
     assert (last.head, pytest.approx(last.value, abs=0.01)) == scores.best()
     with pytest.raises(WorkbenchError, match="was measured on repeat, agreement"):

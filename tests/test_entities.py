@@ -1,4 +1,6 @@
-"""Entities listed as text are scored as they would be as spans: by hand, by seqeval and by a count of its own."""
+"""Entities listed as text are scored as they would be as spans: by hand, by seqeval and by a count
+of its own.
+"""
 
 import itertools
 import os
@@ -24,7 +26,9 @@ def labelled(name: str) -> list[dict[str, list[str]]]:
 
 
 def bio_spans(tags: list[str]) -> set[tuple[str, int, int]]:
-    """Strict BIO spans, counted without any of the product's code: B opens, I of the same type goes on."""
+    """Strict BIO spans, counted without any of the product's code: B opens, I of the same type goes
+    on.
+    """
     found = set()
     for first, tag in enumerate(tags):
         if tag.startswith("B-"):
@@ -75,7 +79,10 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
         if rng.random() < 0.5:
             said = list(right)  # many answers are right but for what is invented
         invented = [(f"made{i} up", str(rng.choice(kinds))) for i in range(rng.integers(0, 3))]
-        listed = [f"{' '.join(words[a : b + 1])} = {k}" for k, a, b in sorted(bio_spans(said), key=lambda s: s[1])]
+        listed = [
+            f"{' '.join(words[a : b + 1])} = {k}"
+            for k, a, b in sorted(bio_spans(said), key=lambda s: s[1])
+        ]
         listed += [f"{mention} = {kind}" for mention, kind in invented]
         seen = entities.judged(words, right, "; ".join(listed) or "none")
         behind = [tag for _, kind in invented for tag in (f"B-{kind}", f"I-{kind}")]
@@ -92,18 +99,34 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
 
 
 def test_repeated_words_and_signs_in_words_are_found_as_multisets():
-    """With words that repeat, hits are what two bags of (words, type) have in common; tried on every small answer."""
+    """With words that repeat, hits are what two bags of (words, type) have in common; tried on
+    every small answer.
+    """
     words = "Paris Hilton saw Paris , Paris".split()
     right = ["B-person", "I-person", "O", "B-location", "O", "O"]
     bag = Counter({("Paris Hilton", "person"): 1, ("Paris", "location"): 1})
-    claims = [("Paris", "location"), ("Paris", "person"), ("Paris Hilton", "person"), ("Oslo", "location")]
+    claims = [
+        ("Paris", "location"),
+        ("Paris", "person"),
+        ("Paris Hilton", "person"),
+        ("Oslo", "location"),
+    ]
     for n in range(4):
         for said in itertools.product(claims, repeat=n):
             seen = entities.judged(words, right, "; ".join(" = ".join(c) for c in said) or "none")
             hits = sum((bag & Counter(said)).values())
             assert seen.counts == (hits, n - hits, 2 - hits)
     odd = ["a", "=", "b", "Tom", "&quot;", "x", ";", "c"]
-    tags = ["B-group", "I-group", "I-group", "B-Person", "I-Person", "B-product", "I-product", "I-product"]
+    tags = [
+        "B-group",
+        "I-group",
+        "I-group",
+        "B-Person",
+        "I-Person",
+        "B-product",
+        "I-product",
+        "I-product",
+    ]
     text = entities.listed(odd, entities.spans(tags))
     assert text == "a = b = group; Tom &quot; = person; x ; c = product"
     assert entities.judged(odd, tags, text).counts == (3, 0, 0)

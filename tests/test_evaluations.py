@@ -21,7 +21,14 @@ from workbench.ui.views.train import checked
 
 def row(low: float, high: float, *, p: float = 0.001, higher: bool = True) -> SimpleNamespace:
     middle = (low + high) / 2
-    numbers = {"difference": middle, "low": low, "high": high, "p_adjusted": p, "n": 50, "reason": ""}
+    numbers = {
+        "difference": middle,
+        "low": low,
+        "high": high,
+        "p_adjusted": p,
+        "n": 50,
+        "reason": "",
+    }
     return SimpleNamespace(task="intents", metric="acc", higher_is_better=higher, **numbers)
 
 
@@ -35,7 +42,9 @@ def test_an_interval_above_zero_names_the_winner() -> None:
 
 
 def test_where_less_is_better_the_other_one_wins() -> None:
-    assert "**base** is better than tuned" in verdict(row(0.2, 0.4, higher=False), "base", "tuned", 5)
+    assert "**base** is better than tuned" in verdict(
+        row(0.2, 0.4, higher=False), "base", "tuned", 5
+    )
 
 
 def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
@@ -45,12 +54,28 @@ def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
 def test_one_sample_gives_no_interval() -> None:
     lone = row(math.nan, math.nan)
     lone.difference, lone.n, lone.reason = 1.0, 1, few(1)
-    assert verdict(lone, "base", "tuned", 5) == f"**intents** (acc): {signed(1.0)}, no interval: {few(1)}."
+    assert (
+        verdict(lone, "base", "tuned", 5)
+        == f"**intents** (acc): {signed(1.0)}, no interval: {few(1)}."
+    )
 
 
 def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:
-    columns = ["model", "task", "metric", "value", "stderr", "n", "n_unscored", "chance", "higher_is_better"]
-    rows = [("a", "ioi", "acc", 0.5, 0.1, 20, 1, 0.5, True), ("b", "ioi", "acc", 0.7, math.nan, 19, 2, 0.5, True)]
+    columns = [
+        "model",
+        "task",
+        "metric",
+        "value",
+        "stderr",
+        "n",
+        "n_unscored",
+        "chance",
+        "higher_is_better",
+    ]
+    rows = [
+        ("a", "ioi", "acc", 0.5, 0.1, 20, 1, 0.5, True),
+        ("b", "ioi", "acc", 0.7, math.nan, 19, 2, 0.5, True),
+    ]
     found = score_table(pd.DataFrame(rows, columns=columns)).iloc[0]
     assert (found["a"], found["b"]) == ("0.500 ± 0.100", "0.700")
     assert (found["n"], found["Unscored"], found["Guessing"]) == ("20 / 19", 3, "0.500")
@@ -60,7 +85,13 @@ def test_samples_are_sorted_by_who_was_right() -> None:
     table = pd.DataFrame({"correct a": [1.0, 1.0, 0.0], "correct b": [1.0, 0.0, 0.0]})
     found = benchmarks_samples.filters(table, ["a", "b"], "a", "b")
     counts = {words: int(mask.sum()) for words, mask in found.items()}
-    assert counts == {"all": 3, "only a right": 1, "only b right": 0, "both wrong": 1, "both right": 1}
+    assert counts == {
+        "all": 3,
+        "only a right": 1,
+        "only b right": 0,
+        "both wrong": 1,
+        "both right": 1,
+    }
 
 
 def sample_row(number: int, prompt: str, choices: list[str], target: int) -> dict:
@@ -87,21 +118,40 @@ def test_a_sample_becomes_a_prompt_pair_whose_answer_is_another() -> None:
 
 
 def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
-    rows = [("m", "ioi", "acc", 0.5), ("m", "ioi@shots=2", "acc", 0.7), ("m", "passage", "acc", 0.1)]
+    rows = [
+        ("m", "ioi", "acc", 0.5),
+        ("m", "ioi@shots=2", "acc", 0.7),
+        ("m", "passage", "acc", 0.1),
+    ]
     found = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
-    assert len(found) == 1 and tuple(found.iloc[0][["Its own way", "Least", "Most", "Ways"]]) == (0.5, 0.5, 0.7, 2)
+    assert len(found) == 1 and tuple(found.iloc[0][["Its own way", "Least", "Most", "Ways"]]) == (
+        0.5,
+        0.5,
+        0.7,
+        2,
+    )
 
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (1200, "20 min"), (7500, "2 h 5 min"), (400_000, "4 days")],
+    [
+        (0.4, "0 s"),
+        (59, "59 s"),
+        (200, "3 min 20 s"),
+        (1200, "20 min"),
+        (7500, "2 h 5 min"),
+        (400_000, "4 days"),
+    ],
 )
 def test_a_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
     assert words.duration(seconds) == said
 
 
 def test_paths_are_called_by_their_last_part_unless_two_share_it() -> None:
-    assert words.short_names(["/a/base", "org/model"]) == {"/a/base": "base", "org/model": "org/model"}
+    assert words.short_names(["/a/base", "org/model"]) == {
+        "/a/base": "base",
+        "org/model": "org/model",
+    }
     assert words.short_names(["/a/base", "/b/base"]) == {"/a/base": "/a/base", "/b/base": "/b/base"}
 
 

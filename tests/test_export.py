@@ -1,4 +1,6 @@
-"""Exports: read by plain transformers and as GGUF, with the same logits, or refused naming the setting."""
+"""Exports: read by plain transformers and as GGUF, with the same logits, or refused naming the
+setting.
+"""
 
 import json
 import subprocess
@@ -8,7 +10,14 @@ import pytest
 import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 import workbench as wb
 from tests.conftest import tiny_gpt
@@ -19,11 +28,22 @@ from workbench.subjects.card import make_card
 from workbench.subjects.export import export
 from workbench.subjects.tokenizer import train_tokenizer
 
-TEXT = "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat. " * 20
-GPT = {"n_heads": 4, "d_vocab": 300, "positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False}
+TEXT = (
+    "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat. " * 20
+)
+GPT = {
+    "n_heads": 4,
+    "d_vocab": 300,
+    "positions": "rotary",
+    "norm": "rmsnorm",
+    "mlp": "swiglu",
+    "bias": False,
+}
 SHAPES = {
     "ours as Llama": lambda: tiny_gpt(**GPT),
-    "ours as Llama, grouped heads, untied": lambda: tiny_gpt(**GPT, n_kv_heads=2, tie_word_embeddings=False),
+    "ours as Llama, grouped heads, untied": lambda: tiny_gpt(
+        **GPT, n_kv_heads=2, tie_word_embeddings=False
+    ),
     "ours as GPT-2": lambda: tiny_gpt(
         d_vocab=300, n_ctx=1024, positions="learned", norm="layernorm", mlp="gelu", bias=True
     ),
@@ -74,7 +94,9 @@ def test_a_gguf_file_computes_the_same(shape, half, tmp_path, home):
     ids = tokenizer("Mary gave the cat a drink", return_tensors="pt")["input_ids"]
     assert ids.tolist() == ours.encode("Mary gave the cat a drink").tolist()
     torch.testing.assert_close(read(ids).logits, logits(ours), atol=2e-2 if half else 1e-5, rtol=0)
-    torch.testing.assert_close(logits(wb.load(path)), logits(ours), atol=2e-2 if half else 1e-5, rtol=0)
+    torch.testing.assert_close(
+        logits(wb.load(path)), logits(ours), atol=2e-2 if half else 1e-5, rtol=0
+    )
     fields = GGUFReader(path)
     assert fields.get_field("general.license").contents() == "MIT"
     sizes = {tensor.tensor_type.name for tensor in fields.tensors if len(tensor.shape) > 1}
@@ -84,7 +106,14 @@ def test_a_gguf_file_computes_the_same(shape, half, tmp_path, home):
 def test_a_folder_is_read_by_transformers_without_this_package(tmp_path):
     ours = subject(SHAPES["ours as Llama, grouped heads, untied"]())
     folder = export(ours, tmp_path / "m")
-    arguments = [sys.executable, "-c", PLAIN, str(folder), "Mary gave the cat a drink", str(tmp_path / "logits.pt")]
+    arguments = [
+        sys.executable,
+        "-c",
+        PLAIN,
+        str(folder),
+        "Mary gave the cat a drink",
+        str(tmp_path / "logits.pt"),
+    ]
     subprocess.run(arguments, check=True, cwd=tmp_path)
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), logits(ours), atol=1e-5, rtol=0)
     assert "| Licence and data | MIT |" in (folder / "README.md").read_text()
@@ -96,12 +125,17 @@ def test_the_bundled_model_is_exported_exactly(tmp_path):
     for form, name in (("transformers", "folder"), ("gguf", "shelf.gguf"), ("workbench", "own")):
         read = wb.load(export(base, tmp_path / name, form=form))
         torch.testing.assert_close(logits(read), logits(base), atol=2e-4, rtol=0)
-        assert read.tokenizer("He had a sister")["input_ids"] == base.tokenizer("He had a sister")["input_ids"]
+        assert (
+            read.tokenizer("He had a sister")["input_ids"]
+            == base.tokenizer("He had a sister")["input_ids"]
+        )
 
 
 def test_a_model_that_no_plain_class_computes_is_refused_naming_the_setting(tmp_path):
     ours = subject(tiny_gpt(d_vocab=300, positions="alibi"))
-    with pytest.raises(WorkbenchError, match=r"positions = rotary.*positions = learned.*form workbench"):
+    with pytest.raises(
+        WorkbenchError, match=r"positions = rotary.*positions = learned.*form workbench"
+    ):
         export(ours, tmp_path / "m")
     assert not (tmp_path / "m").exists()
     export(ours, tmp_path / "m", form="workbench")
@@ -122,7 +156,9 @@ def test_what_cannot_be_written_is_a_sentence(target, form, message, tmp_path, t
 
 
 def test_a_gpt2_of_other_length_is_refused_as_gguf(tmp_path):
-    ours = subject(GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64)))
+    ours = subject(
+        GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64))
+    )
     with pytest.raises(WorkbenchError, match="1,024 positions only, and this model has 64"):
         export(ours, tmp_path / "m.gguf", form="gguf")
 
@@ -137,8 +173,12 @@ def test_a_tokenizer_without_bytes_is_refused_and_nothing_is_left(tmp_path):
 
 STATE_DICTS = {
     **{name: make for name, make in SHAPES.items() if name != "ours as GPT-2"},
-    "ours as GPT-2": lambda: tiny_gpt(d_vocab=300, positions="learned", norm="layernorm", mlp="gelu", bias=True),
-    "ours, no norms, no MLPs": lambda: tiny_gpt(d_vocab=300, positions="learned", norm="none", mlp="none", bias=False),
+    "ours as GPT-2": lambda: tiny_gpt(
+        d_vocab=300, positions="learned", norm="layernorm", mlp="gelu", bias=True
+    ),
+    "ours, no norms, no MLPs": lambda: tiny_gpt(
+        d_vocab=300, positions="learned", norm="none", mlp="none", bias=False
+    ),
     "ours, ReLU, rotary, layernorm": lambda: tiny_gpt(
         d_vocab=300, positions="rotary", norm="layernorm", mlp="relu", bias=True, unembed_bias=True
     ),
@@ -149,7 +189,9 @@ STATE_DICTS = {
 
 
 @pytest.mark.parametrize("shape", STATE_DICTS)
-def test_a_transformerlens_state_dict_computes_the_same_by_hand_and_read_back(shape, tmp_path, home):
+def test_a_transformerlens_state_dict_computes_the_same_by_hand_and_read_back(
+    shape, tmp_path, home
+):
     ours = subject(STATE_DICTS[shape]())
     with torch.no_grad():
         for name, parameter in ours.model.named_parameters():
@@ -171,7 +213,9 @@ def test_a_nanogpt_checkpoint_computes_the_same_by_hand_and_read_back(class_, bi
     model = (
         tiny_gpt(d_vocab=300, positions="learned", norm="layernorm", mlp="gelu_exact", bias=bias)
         if class_ == "ours"
-        else GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, activation_function="gelu"))
+        else GPT2LMHeadModel(
+            GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, activation_function="gelu")
+        )
     )
     ours = subject(model)
     if bias:
@@ -184,12 +228,18 @@ def test_a_nanogpt_checkpoint_computes_the_same_by_hand_and_read_back(class_, bi
     assert checkpoint["model_args"]["bias"] is bias
     assert any(name.endswith(".bias") for name in checkpoint["model"]) is bias
     ids = ours.encode("Mary gave the cat a drink")
-    torch.testing.assert_close(_nanogpt(checkpoint, ids[0]).float(), ours.model(ids).logits[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(wb.load(folder).model(ids).logits, ours.model(ids).logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        _nanogpt(checkpoint, ids[0]).float(), ours.model(ids).logits[0], atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        wb.load(folder).model(ids).logits, ours.model(ids).logits, atol=1e-5, rtol=0
+    )
 
 
 def _nanogpt(checkpoint: dict, ids: torch.Tensor) -> torch.Tensor:
-    """Logits `[pos, d_vocab]` of nanoGPT's model, written out in float64 from its published description."""
+    """Logits `[pos, d_vocab]` of nanoGPT's model, written out in float64 from its published
+    description.
+    """
     w = {name: tensor.double() for name, tensor in checkpoint["model"].items()}
     heads = checkpoint["model_args"]["n_head"]
 
@@ -204,7 +254,10 @@ def _nanogpt(checkpoint: dict, ids: torch.Tensor) -> torch.Tensor:
     mask = torch.full((len(ids), len(ids)), -torch.inf, dtype=torch.float64).triu(1)
     for i in range(checkpoint["model_args"]["n_layer"]):
         at = f"transformer.h.{i}."
-        q, k, v = (t.unflatten(-1, (heads, -1)) for t in affine(norm(x, f"{at}ln_1"), f"{at}attn.c_attn").chunk(3, -1))
+        q, k, v = (
+            t.unflatten(-1, (heads, -1))
+            for t in affine(norm(x, f"{at}ln_1"), f"{at}attn.c_attn").chunk(3, -1)
+        )
         scores = torch.einsum("qhd,khd->hqk", q, k) / q.shape[-1] ** 0.5 + mask
         z = torch.einsum("hqk,khd->qhd", scores.softmax(-1), v).flatten(1)
         x = x + affine(z, f"{at}attn.c_proj")

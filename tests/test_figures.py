@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.figures import attention, change, export, heads, models, patching, positions, style, transplants
+from workbench.figures import (
+    attention,
+    change,
+    export,
+    heads,
+    models,
+    patching,
+    positions,
+    style,
+    transplants,
+)
 
 pytestmark = pytest.mark.quick
 

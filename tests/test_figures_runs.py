@@ -12,8 +12,12 @@ pytestmark = pytest.mark.quick
 def logged(n: int = 10, *, start: float = 100.0) -> pd.DataFrame:
     """A loss at every step, a validation loss at every fifth; two seconds a step."""
     steps = np.arange(1, n + 1)
-    loss = pd.DataFrame({"step": steps, "name": "loss", "value": 1.0 / steps, "time": start + 2.0 * steps})
-    return pd.concat([loss, loss[loss["step"] % 5 == 0].assign(name="validation_loss")], ignore_index=True)
+    loss = pd.DataFrame(
+        {"step": steps, "name": "loss", "value": 1.0 / steps, "time": start + 2.0 * steps}
+    )
+    return pd.concat(
+        [loss, loss[loss["step"] % 5 == 0].assign(name="validation_loss")], ignore_index=True
+    )
 
 
 def scored() -> pd.DataFrame:
@@ -23,7 +27,9 @@ def scored() -> pd.DataFrame:
         ("base", "passage", "bits_per_byte", 1.7, 1.6, 1.9, 10, np.nan),
         ("tuned", "passage", "bits_per_byte", 1.8, 1.7, 1.9, 10, np.nan),
     ]
-    return pd.DataFrame(rows, columns=["model", "task", "metric", "value", "low", "high", "n", "chance"])
+    return pd.DataFrame(
+        rows, columns=["model", "task", "metric", "value", "low", "high", "n", "chance"]
+    )
 
 
 def paired() -> pd.DataFrame:
@@ -52,7 +58,9 @@ def test_runs_on_one_axis_keep_their_names_and_one_colour_each() -> None:
         "b, validation",
     ]
     assert figure.data[0].line.color == figure.data[1].line.color != figure.data[2].line.color
-    assert list(figure.data[0].x) == pytest.approx(list(figure.data[2].x))  # each from its own first step
+    assert list(figure.data[0].x) == pytest.approx(
+        list(figure.data[2].x)
+    )  # each from its own first step
 
 
 def test_against_tokens_a_run_of_unknown_batch_is_left_out() -> None:
@@ -76,7 +84,9 @@ def test_a_run_that_logged_nothing_gives_an_empty_axis() -> None:
 def test_accuracies_share_a_panel_and_bits_have_their_own() -> None:
     figure = scores.dots(scored())
     dots = {(trace.name, trace.xaxis): trace for trace in figure.data}
-    assert set(dots) == {(m, x) for m in ("base", "tuned") for x in ("x", "x2")} | {("guessing", "x")}
+    assert set(dots) == {(m, x) for m in ("base", "tuned") for x in ("x", "x2")} | {
+        ("guessing", "x")
+    }
     assert tuple(figure.layout.xaxis.range) == (-0.02, 1.02)
     assert figure.layout.xaxis2.title.text == "bits per byte"
 

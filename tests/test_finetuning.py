@@ -1,4 +1,6 @@
-"""Fine-tuning: rendering, masks, answers and metrics by hand-worked numbers, and whole runs on a tiny model."""
+"""Fine-tuning: rendering, masks, answers and metrics by hand-worked numbers, and whole runs on a
+tiny model.
+"""
 
 import json
 
@@ -30,9 +32,17 @@ from workbench.training.tasks import KINDS, SETS, chat, make, questions
 from workbench.training.tasks.classification import class_counts, macro_f1
 
 ANIMALS = {"cat": "small", "dog": "small", "horse": "big", "cow": "big"}
-PETS = [{"text": f"the {name} number {i}", "label": ANIMALS[name]} for i in range(30) for name in ANIMALS]
-TALK = [{"instruction": f"Say {i}", "input": "", "output": f"the cat number {i}"} for i in range(40)]
-TEXTS = [p["text"] + "\nLabel: " + p["label"] for p in PETS] + ["User: Say red\nAssistant: red red. = person none ;"]
+PETS = [
+    {"text": f"the {name} number {i}", "label": ANIMALS[name]}
+    for i in range(30)
+    for name in ANIMALS
+]
+TALK = [
+    {"instruction": f"Say {i}", "input": "", "output": f"the cat number {i}"} for i in range(40)
+]
+TEXTS = [p["text"] + "\nLabel: " + p["label"] for p in PETS] + [
+    "User: Say red\nAssistant: red red. = person none ;"
+]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +50,9 @@ def base(tmp_path_factory) -> str:
     """A small untrained GPT in a folder, with a tokenizer of the animals' words."""
     folder = tmp_path_factory.mktemp("base") / "zoo"
     tokenizer = train_tokenizer(TEXTS, d_vocab=330)
-    model = tiny_gpt(d_vocab=len(tokenizer), n_ctx=96, bos_token_id=0, eos_token_id=0, initializer_range=0.1)
+    model = tiny_gpt(
+        d_vocab=len(tokenizer), n_ctx=96, bos_token_id=0, eos_token_id=0, initializer_range=0.1
+    )
     return str(save(folder, model, tokenizer))
 
 
@@ -50,7 +62,14 @@ def write(path, rows) -> str:
 
 
 def recipe(base: str, data: str, lora=None, task=None, **train) -> Recipe:
-    settings = {"steps": 60, "batch_size": 8, "lr": 2e-2, "warmup": 5, "optimizer": "adamw", "precision": "no"}
+    settings = {
+        "steps": 60,
+        "batch_size": 8,
+        "lr": 2e-2,
+        "warmup": 5,
+        "optimizer": "adamw",
+        "precision": "no",
+    }
     return Recipe.from_dict(
         {
             "title": "tuned",
@@ -64,11 +83,14 @@ def recipe(base: str, data: str, lora=None, task=None, **train) -> Recipe:
     )
 
 
-# -- rows ----------------------------------------------------------------------------------------------------
+# -- rows
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_on_what_is_learned_only(tiny):
-    row = encode(tiny.tokenizer, [Segment("1 2 9", False), Segment("5 6", True), Segment("7", False)])
+    row = encode(
+        tiny.tokenizer, [Segment("1 2 9", False), Segment("5 6", True), Segment("7", False)]
+    )
     assert row == Row([1, 2, 9, 5, 6, 7], [False, False, False, True, True, False])
     assert row.prompt == [1, 2, 9] and row.n_learned == 2
     inputs, targets = collate([row, Row([3, 4], [False, True])])
@@ -79,17 +101,23 @@ def test_the_loss_is_on_what_is_learned_only(tiny):
 def test_only_the_assistants_turns_of_a_conversation_are_learned(base):
     tokenizer = wb.load(base).tokenizer
     turns = ["Say red", "red red.", "Say it", "red."]
-    talk = [{"role": r, "content": t} for r, t in zip(("user", "assistant") * 2, turns, strict=True)]
+    talk = [
+        {"role": r, "content": t} for r, t in zip(("user", "assistant") * 2, turns, strict=True)
+    ]
     task = make({"kind": "chat", "data": "instruct_1100"})
     row = task.row(tokenizer, {"messages": talk})
     said = [i for i, on in zip(*row, strict=True) if on]
     assert tokenizer.decode(said) == "red red.<|endoftext|>red.<|endoftext|>"
-    assert tokenizer.decode(row.ids).startswith("User: Say red\nAssistant: red red.<|endoftext|>\nUser: Say it\n")
+    assert tokenizer.decode(row.ids).startswith(
+        "User: Say red\nAssistant: red red.<|endoftext|>\nUser: Say it\n"
+    )
 
 
 def test_a_template_that_rewrites_earlier_turns_is_refused(base):
     tokenizer = wb.load(base).tokenizer
-    tokenizer.chat_template = "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    tokenizer.chat_template = (
+        "{{ messages|length }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    )
     talk = [{"role": r, "content": "red"} for r in ("user", "assistant") * 2]
     with pytest.raises(WorkbenchError, match="rewrites earlier turns"):
         chat.segments(tokenizer, talk)
@@ -98,13 +126,21 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(base):
 def test_a_vocabulary_that_does_not_fit_is_named(base):
     letters = train_tokenizer(["abc d"], "char")
     with pytest.raises(WorkbenchError, match="vocabulary of letters cannot spell the answer"):
-        check_vocabulary([encode(letters, [Segment("ab", False), Segment("xyz", True)])], letters, 9, "letters")
-    check_vocabulary([encode(letters, [Segment("ab", False), Segment("c", True)], end=True)], letters, 9, "letters")
+        check_vocabulary(
+            [encode(letters, [Segment("ab", False), Segment("xyz", True)])], letters, 9, "letters"
+        )
+    check_vocabulary(
+        [encode(letters, [Segment("ab", False), Segment("c", True)], end=True)],
+        letters,
+        9,
+        "letters",
+    )
     with pytest.raises(WorkbenchError, match="gives token 4, and the model knows 4 tokens"):
         check_vocabulary([Row([1, 4], [False, True])], letters, 4, "letters")
 
 
-# -- reading -------------------------------------------------------------------------------------------------
+# -- reading
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -147,13 +183,16 @@ def test_conversations_come_in_many_spellings():
         task.item({"messages": one[:1]})
 
 
-# -- answers and metrics -------------------------------------------------------------------------------------
+# -- answers and metrics
+# -------------------------------------------------------------------------------------
 
 
 def test_a_restricted_answer_is_one_of_the_answers(tiny):
     tiny.tokenizer.pad_token = "0"
     answers = [[5, 6], [5, 7, 8], [9]]
-    found = complete(tiny.model, tiny.tokenizer, [[1], [2, 3], [4, 4, 4]], most=3, answers=trie(answers))
+    found = complete(
+        tiny.model, tiny.tokenizer, [[1], [2, 3], [4, 4, 4]], most=3, answers=trie(answers)
+    )
     assert all(any(ids[: len(a)] == a for a in answers) for ids in found)
 
 
@@ -174,14 +213,26 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
     expected = []
     for prompt in prompts:
         n_prompt = len(prompt)
-        settings = GenerationConfig(max_new_tokens=6, do_sample=False, eos_token_id=ends, pad_token_id=0)
+        settings = GenerationConfig(
+            max_new_tokens=6, do_sample=False, eos_token_id=ends, pad_token_id=0
+        )
         limit = None if answers is None else allowed
-        out = tiny.model.generate(torch.tensor([prompt]), generation_config=settings, prefix_allowed_tokens_fn=limit)
+        out = tiny.model.generate(
+            torch.tensor([prompt]), generation_config=settings, prefix_allowed_tokens_fn=limit
+        )
         ids = out[0, n_prompt:].tolist()
         expected.append(next((ids[:i] for i, token in enumerate(ids) if token in ends), ids))
     shares = []
     given = None if answers is None else tree
-    found = complete(tiny.model, tiny.tokenizer, prompts, most=6, answers=given, stops=stops, progress=shares.append)
+    found = complete(
+        tiny.model,
+        tiny.tokenizer,
+        prompts,
+        most=6,
+        answers=given,
+        stops=stops,
+        progress=shares.append,
+    )
     assert found == expected and shares == sorted(shares) and shares[-1] == 1.0
 
 
@@ -208,7 +259,9 @@ def test_macro_f1_is_scikit_learns():
     counts = class_counts(right, said, "abc")
     expected = f1_score(right, said, average="macro", labels=list("abc"), zero_division=0)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
-    assert macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5  # one class always right, one never named
+    assert (
+        macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
+    )  # one class always right, one never named
     assert macro_f1(np.array([1.0, 0, 0, 5, 0, 0])) == 1.0  # no item is of the second class
 
 
@@ -219,7 +272,9 @@ def test_entities_are_listed_and_found_again():
     assert entities.listed(words, found) == text
     assert entities.aligned(words, text) == (entities.bio(found, len(words)), 0)
     assert entities.aligned(words, "none") == (["O"] * len(words), 0)
-    tags, unaligned = entities.aligned(words, "Oslo = location; nonsense; New York = location; York = location")
+    tags, unaligned = entities.aligned(
+        words, "Oslo = location; nonsense; New York = location; York = location"
+    )
     assert unaligned == 2 and entities.spans(tags) == [("location", 5, 6), ("location", 8, 8)]
 
 
@@ -228,16 +283,27 @@ def test_entity_f1_is_seqevals():
 
     right = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"], ["O", "O", "O"]]
     said = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
-    counts = [entities.span_counts(entities.spans(a), entities.spans(b)) for a, b in zip(right, said, strict=True)]
+    counts = [
+        entities.span_counts(entities.spans(a), entities.spans(b))
+        for a, b in zip(right, said, strict=True)
+    ]
     assert counts == [(1, 0, 0), (0, 1, 2), (0, 1, 0)]
-    assert entities.entity_f1(np.array(counts).sum(0)) == pytest.approx(f1_score(right, said)) == pytest.approx(1 / 3)
+    assert (
+        entities.entity_f1(np.array(counts).sum(0))
+        == pytest.approx(f1_score(right, said))
+        == pytest.approx(1 / 3)
+    )
 
 
 @pytest.mark.parametrize(
     ("said", "right", "f1"),
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0),
-        ("in Paris, France", "Paris", 0.5),  # one of three words right, the only one asked for: 2 * 1 / (3 + 1)
+        (
+            "in Paris, France",
+            "Paris",
+            0.5,
+        ),  # one of three words right, the only one asked for: 2 * 1 / (3 + 1)
         ("red red", "red", 2 / 3),
         ("", "red", 0.0),
         ("the", "a", 1.0),  # both are empty once articles are gone, as in SQuAD's script
@@ -251,7 +317,9 @@ def test_paired_counts_by_hand():
     base = np.array([[1.0, 0, 1], [0, 1, 1], [1, 0, 0]] * 2)
     same = paired_counts(base, base, entities.entity_f1)
     assert (same.difference, same.p) == (0, 1) and np.isnan(same.low) and "too alike" in same.reason
-    better = paired_counts(np.tile([0.0, 1, 1], (30, 1)), np.tile([1.0, 0, 0], (30, 1)), entities.entity_f1)
+    better = paired_counts(
+        np.tile([0.0, 1, 1], (30, 1)), np.tile([1.0, 0, 0], (30, 1)), entities.entity_f1
+    )
     assert (better.base, better.tuned) == (0, 1) and better.p < 0.001
     few = paired_counts([[0.0, 1, 1]], [[1.0, 0, 0]], entities.entity_f1)
     assert np.isnan(few.p) and few.reason  # one sample tests nothing
@@ -265,7 +333,8 @@ def test_chat_loss_is_the_mean_over_learned_tokens(tiny):
     assert chat.token_losses(tiny.model, rows) == pytest.approx(expected, rel=1e-5)
 
 
-# -- LoRA ----------------------------------------------------------------------------------------------------
+# -- LoRA
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
@@ -282,11 +351,18 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
     adapted = model(ids).logits
     folder = save(tmp_path / "adapter", model, subject.tokenizer)
     kept = load_file(folder / "adapter_model.safetensors")
-    assert kept and all("lora_" in name for name in kept) and not (folder / "model.safetensors").exists()
+    assert (
+        kept
+        and all("lora_" in name for name in kept)
+        and not (folder / "model.safetensors").exists()
+    )
     merged = wb.load(folder)
     torch.testing.assert_close(merged.model(ids).logits, adapted, atol=1e-5, rtol=1e-4)
     assert (adapted - before).abs().max() > 0.01 and merged.card.parent == base
-    assert merged.card.architecture == subject.card.architecture and merged.card.n_params == subject.card.n_params
+    assert (
+        merged.card.architecture == subject.card.architecture
+        and merged.card.n_params == subject.card.n_params
+    )
 
 
 def test_an_adapter_whose_base_has_changed_is_refused(base, tmp_path):
@@ -314,7 +390,8 @@ def test_a_wrong_lora_table_names_the_word(base, values, message):
         adapt(wb.load(base), Lora.from_dict(values), base)
 
 
-# -- runs ----------------------------------------------------------------------------------------------------
+# -- runs
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
@@ -326,47 +403,88 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     assert (accuracy.metric, f1.metric) == ("accuracy", "macro_f1")
     assert accuracy.tuned > accuracy.base and accuracy.improved and accuracy.n == result["held_out"]
     kept = {who: evaluation.answers(run.folder, who) for who in evaluation.MODELS}
-    assert [kept[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx([accuracy.base, accuracy.tuned])
+    assert [kept[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx(
+        [accuracy.base, accuracy.tuned]
+    )
     assert set(kept["tuned"]["prediction"]) <= {"small", "big"}
     subject = wb.load(f"run:{run.id}")
-    assert result["parent"] == subject.card.parent == base and result["parent_sha256"] == wb.load(base).hash
+    assert (
+        result["parent"] == subject.card.parent == base
+        and result["parent_sha256"] == wb.load(base).hash
+    )
     priced = cost(recipe(base, data, lora={"r": 8}))
     assert priced.trained_parameters == result["trained_parameters"] < subject.card.n_params / 2
     asked = measure_of(wb.load(base), f"run:{run.id}", n=8)
     texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in asked.requests]
-    assert texts == [f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()]
+    assert texts == [
+        f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()
+    ]
     found = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
-    assert found.gain().low > 0 and not any(found.checks.values()) and found.measure == fine_tune_of(f"run:{run.id}@60")
+    assert (
+        found.gain().low > 0
+        and not any(found.checks.values())
+        and found.measure == fine_tune_of(f"run:{run.id}@60")
+    )
     over = behaviour_series(run.id, n=8).set_index(["step", "metric"])
     own = found.gain()
-    assert over.loc[0, "difference"].tolist() == [0, 0] and set(over.index.get_level_values(0)) == {0, 30, 60}
+    assert over.loc[0, "difference"].tolist() == [0, 0] and set(over.index.get_level_values(0)) == {
+        0,
+        30,
+        60,
+    }
     last = over.loc[60, "loglikelihood"]
-    assert (last["value"], last["difference"], last["d_low"]) == pytest.approx((own.tuned, own.difference, own.low))
-    exported = save(tmp_path / "whole", subject.model, subject.tokenizer, card=subject.card.to_dict())
+    assert (last["value"], last["difference"], last["d_low"]) == pytest.approx(
+        (own.tuned, own.difference, own.low)
+    )
+    exported = save(
+        tmp_path / "whole", subject.model, subject.tokenizer, card=subject.card.to_dict()
+    )
     ids = subject.encode("the cat number 3\nLabel:")
     assert torch.equal(wb.load(exported).model(ids).logits, subject.model(ids).logits)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(base, tmp_path, optimizer):
+def test_a_lora_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(
+    base, tmp_path, optimizer
+):
     data = write(tmp_path / "pets.jsonl", PETS)
-    whole = wb.train(recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=8, checkpoint_every=4))
+    whole = wb.train(
+        recipe(
+            base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=8, checkpoint_every=4
+        )
+    )
     store = Store()
     with store.record("finetune", "two halves", {}) as tracker:
         for steps in (4, 8):
             (tracker.folder / "evaluation" / "tuned.parquet").unlink(missing_ok=True)
-            half = recipe(base, data, lora={"r": 4}, optimizer=optimizer, decay=0.0, steps=steps, checkpoint_every=4)
+            half = recipe(
+                base,
+                data,
+                lora={"r": 4},
+                optimizer=optimizer,
+                decay=0.0,
+                steps=steps,
+                checkpoint_every=4,
+            )
             finetune.run_recipe(half.to_dict(), tracker)
-    losses = [store.metrics(i).query("name == 'loss'").set_index("step")["value"] for i in (whole.id, tracker.run_id)]
+    losses = [
+        store.metrics(i).query("name == 'loss'").set_index("step")["value"]
+        for i in (whole.id, tracker.run_id)
+    ]
     assert losses[0].to_dict() == losses[1].to_dict()
 
 
 def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
-    run = wb.train(recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3))
+    run = wb.train(
+        recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3)
+    )
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
-    asked, subject = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4), wb.load(f"run:{run.id}")
+    asked, subject = (
+        measure_of(untouched := wb.load(base), f"run:{run.id}", n=4),
+        wb.load(f"run:{run.id}"),
+    )
     assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
     said = [subject.tokenizer.decode(answer) for _, answer in asked.questions()]
     assert said == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
@@ -392,12 +510,28 @@ def test_an_empty_set_says_so(tmp_path, kind):
 @pytest.mark.parametrize(
     ("rows", "task", "message"),
     [
-        (PETS, {"labels": ["small"]}, "The label 'big' of the training examples .* is not among the labels of"),
+        (
+            PETS,
+            {"labels": ["small"]},
+            "The label 'big' of the training examples .* is not among the labels of",
+        ),
         (PETS[:1] * 9, {}, "has 1 example of its own|one label only"),
-        ([{"text": "x"}], {}, "no column that is plainly the label; its columns are text. Name them"),
+        (
+            [{"text": "x"}],
+            {},
+            "no column that is plainly the label; its columns are text. Name them",
+        ),
         ([{"tokens": ["a"], "tags": []}] * 2, {"kind": "entities"}, "1 words and 0 tags"),
-        ([{"tokens": ["a", str(i)], "tags": ["O", "O"]} for i in range(9)], {"kind": "entities"}, "name no entity"),
-        ([{"turns": [["X", "hi"]]}], {"kind": "chat"}, r"no example for chat: an unknown speaker \('X'\): 1"),
+        (
+            [{"tokens": ["a", str(i)], "tags": ["O", "O"]} for i in range(9)],
+            {"kind": "entities"},
+            "name no entity",
+        ),
+        (
+            [{"turns": [["X", "hi"]]}],
+            {"kind": "chat"},
+            r"no example for chat: an unknown speaker \('X'\): 1",
+        ),
         (
             [{"context": "x", "question": "y"}],
             {"kind": "questions"},
@@ -405,7 +539,11 @@ def test_an_empty_set_says_so(tmp_path, kind):
         ),
         (PETS, {"prompt": "{words}"}, "cannot be filled in"),
         (PETS, {"prompt": "Label:"}, r"lacks \{text\}"),
-        (PETS, {"max_length": 3}, "All .* training examples of .* are longer than 3 tokens; raise max_length"),
+        (
+            PETS,
+            {"max_length": 3},
+            "All .* training examples of .* are longer than 3 tokens; raise max_length",
+        ),
         (PETS, {"max_length": "long"}, "max_length is 'long'"),
         (
             PETS,
@@ -422,8 +560,14 @@ def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message
 
 
 def test_a_held_out_label_that_was_never_learned_is_named(base, tmp_path):
-    train, test = write(tmp_path / "a.jsonl", PETS), write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}])
-    with pytest.raises(WorkbenchError, match=r"The label 'tiny' of the held-out examples .* 2 labels of the training"):
+    train, test = (
+        write(tmp_path / "a.jsonl", PETS),
+        write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}]),
+    )
+    with pytest.raises(
+        WorkbenchError,
+        match=r"The label 'tiny' of the held-out examples .* 2 labels of the training",
+    ):
         wb.train(recipe(base, train, task={"test": test}))
 
 
@@ -458,8 +602,17 @@ def test_a_table_of_a_users_own_gives_the_same_as_lines(tmp_path):
 def test_a_verdict_says_whether_the_difference_is_shown():
     from workbench.ui.views.train_outcome import verdict
 
-    loss, f1 = ({"metric": m, "higher_is_better": better} for m, better in (("loss", False), ("entity_f1", True)))
-    change = evaluation.Change(3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation", **loss)
+    loss, f1 = (
+        {"metric": m, "higher_is_better": better}
+        for m, better in (("loss", False), ("entity_f1", True))
+    )
+    change = evaluation.Change(
+        3.0, 2.0, -1.0, -1.2, -0.8, 0.0001, 50, "sign-flip permutation", **loss
+    )
     assert change.improved and "3.000 → 2.000: **better** by 1.000" in verdict(change)
     unsure = evaluation.Change(0.1, 0.2, 0.1, -0.1, 0.3, 0.4, 50, "approximate randomisation", **f1)
-    assert not unsure.shown and "no difference shown" in verdict(unsure) and "includes 0" in verdict(unsure)
+    assert (
+        not unsure.shown
+        and "no difference shown" in verdict(unsure)
+        and "includes 0" in verdict(unsure)
+    )

@@ -1,6 +1,8 @@
-"""Files as people have them: each format with its oddities is read rightly, or refused in a sentence.
+"""Files as people have them: each format with its oddities is read rightly, or refused in a
+sentence.
 
-The table of `docs/formats.md` is made of these very cases: `python -m tests.test_formats > docs/formats.md`.
+The table of `docs/formats.md` is made of these very cases: `python -m tests.test_formats >
+docs/formats.md`.
 """
 
 import gzip
@@ -28,7 +30,9 @@ PAIRS = [("a fine day", "good"), ("a grim day", "bad")] * 3
 
 
 class Case(NamedTuple):
-    """A file with one oddity: how it is used, and what of it is read (or the sentence that refuses it)."""
+    """A file with one oddity: how it is used, and what of it is read (or the sentence that refuses
+    it).
+    """
 
     use: str
     name: str
@@ -40,7 +44,9 @@ class Case(NamedTuple):
 
 
 def table(header: str, sep: str, *, rows=None, swap: bool = False) -> str:
-    rows = [(f"{text} {i}", label) for i, (text, label) in enumerate(PAIRS)] if rows is None else rows
+    rows = (
+        [(f"{text} {i}", label) for i, (text, label) in enumerate(PAIRS)] if rows is None else rows
+    )
     rows = [pair[::-1] for pair in rows] if swap else rows
     lines = [sep.join(row) for row in rows]
     return "\n".join([header, *lines] if header else lines) + "\n"
@@ -93,8 +99,18 @@ FINE = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(60)]
 WIDTH = "another number of fields than the header: 1 (first at line"
 CASES = [
     Case("labelled", "a.csv", "plain", CSV, LABELLED),
-    Case("labelled", "a.csv", "byte-order mark (Excel's CSV UTF-8)", b"\xef\xbb\xbf" + CSV, LABELLED),
-    Case("labelled", "a.csv", "UTF-16 (Excel's Unicode text)", CSV.decode().encode("utf-16"), LABELLED, {}, "UTF-16"),
+    Case(
+        "labelled", "a.csv", "byte-order mark (Excel's CSV UTF-8)", b"\xef\xbb\xbf" + CSV, LABELLED
+    ),
+    Case(
+        "labelled",
+        "a.csv",
+        "UTF-16 (Excel's Unicode text)",
+        CSV.decode().encode("utf-16"),
+        LABELLED,
+        {},
+        "UTF-16",
+    ),
     Case(
         "labelled",
         "a.csv",
@@ -104,10 +120,24 @@ CASES = [
         {},
         "Windows-1252",
     ),
-    Case("labelled", "a.csv", "semicolons", table("text;label", ";").encode(), LABELLED, {}, "delimiter ';'"),
+    Case(
+        "labelled",
+        "a.csv",
+        "semicolons",
+        table("text;label", ";").encode(),
+        LABELLED,
+        {},
+        "delimiter ';'",
+    ),
     Case("labelled", "a.csv", "Windows line ends", CSV.replace(b"\n", b"\r\n"), LABELLED),
     Case("labelled", "a.csv", "columns Text, Label", table("Text,Label", ",").encode(), LABELLED),
-    Case("labelled", "a.csv", "columns review, sentiment", table("review,sentiment", ",").encode(), LABELLED),
+    Case(
+        "labelled",
+        "a.csv",
+        "columns review, sentiment",
+        table("review,sentiment", ",").encode(),
+        LABELLED,
+    ),
     Case(
         "labelled",
         "a.csv",
@@ -132,7 +162,9 @@ CASES = [
         "no column 'body' for text; the columns are text, label",
         {"text": "body"},
     ),
-    Case("labelled", "a.csv", "no header", table("", ",").encode(), LABELLED, {}, "without a header"),
+    Case(
+        "labelled", "a.csv", "no header", table("", ",").encode(), LABELLED, {}, "without a header"
+    ),
     Case("labelled", "a.csv", "row numbers without a name", numbered(CSV), LABELLED),
     Case(
         "labelled",
@@ -151,21 +183,65 @@ CASES = [
         WIDE.replace("text 1", "text, 1").encode(),
         "many rows of another width, such as line",
     ),
-    Case("labelled", "a.csv", "a quote that does not close", (WIDE + '"a,b\n').encode(), "not readable as a table"),
-    Case("labelled", "a.csv", "an empty cell", (CSV.decode() + ",good\nx,\n").encode(), LABELLED, {}, "no text: 1"),
+    Case(
+        "labelled",
+        "a.csv",
+        "a quote that does not close",
+        (WIDE + '"a,b\n').encode(),
+        "not readable as a table",
+    ),
+    Case(
+        "labelled",
+        "a.csv",
+        "an empty cell",
+        (CSV.decode() + ",good\nx,\n").encode(),
+        LABELLED,
+        {},
+        "no text: 1",
+    ),
     Case(
         "labelled",
         "a.csv",
         "labels that differ in case",
         table("text,label", ",", rows=[("x", "Good"), ("y", "good"), ("z", "bad")]).encode(),
-        [{"text": "x", "label": "good"}, {"text": "y", "label": "good"}, {"text": "z", "label": "bad"}],
+        [
+            {"text": "x", "label": "good"},
+            {"text": "y", "label": "good"},
+            {"text": "z", "label": "bad"},
+        ],
     ),
-    Case("labelled", "a.csv", "two columns of one name", b"text,text,label\na,b,c\n", "two columns named 'text'"),
+    Case(
+        "labelled",
+        "a.csv",
+        "two columns of one name",
+        b"text,text,label\na,b,c\n",
+        "two columns named 'text'",
+    ),
     Case("labelled", "a.csv", "empty", b"", "is empty"),
-    Case("labelled", "a.csv", "not text (zero bytes)", b"text,label\n" + bytes(9), "not text (it holds control bytes)"),
+    Case(
+        "labelled",
+        "a.csv",
+        "not text (zero bytes)",
+        b"text,label\n" + bytes(9),
+        "not text (it holds control bytes)",
+    ),
     Case("labelled", "a.tsv", "header", table("text\tlabel", "\t").encode(), LABELLED),
-    Case("labelled", "a.tsv", "header sentence, label", table("sentence\tlabel", "\t").encode(), LABELLED),
-    Case("labelled", "a.tsv", "no header", table("", "\t").encode(), LABELLED, {}, "column 1 as the text"),
+    Case(
+        "labelled",
+        "a.tsv",
+        "header sentence, label",
+        table("sentence\tlabel", "\t").encode(),
+        LABELLED,
+    ),
+    Case(
+        "labelled",
+        "a.tsv",
+        "no header",
+        table("", "\t").encode(),
+        LABELLED,
+        {},
+        "column 1 as the text",
+    ),
     Case(
         "labelled",
         "a.tsv",
@@ -207,9 +283,17 @@ CASES = [
         "no label",
     ),
     Case("labelled", "a.jsonl", "a line cut off", lines(*LABELLED)[:-9], "line 6, is not JSON"),
-    Case("labelled", "a.jsonl", "a line that is a list", lines([1, 2]), "line 1, holds a list, not a record"),
+    Case(
+        "labelled",
+        "a.jsonl",
+        "a line that is a list",
+        lines([1, 2]),
+        "line 1, holds a list, not a record",
+    ),
     Case("labelled", "a.json", "list of records", json.dumps(LABELLED).encode(), LABELLED),
-    Case("labelled", "a.json", "records in `data`", json.dumps({"data": LABELLED}).encode(), LABELLED),
+    Case(
+        "labelled", "a.json", "records in `data`", json.dumps({"data": LABELLED}).encode(), LABELLED
+    ),
     Case(
         "labelled",
         "a.json",
@@ -219,9 +303,17 @@ CASES = [
         {},
         "as columns",
     ),
-    Case("labelled", "a.json", "one record a line", lines(*LABELLED), LABELLED, {}, "as JSON lines"),
+    Case(
+        "labelled", "a.json", "one record a line", lines(*LABELLED), LABELLED, {}, "as JSON lines"
+    ),
     Case("labelled", "a.json", "nested too deeply", b"[" * 100_000 + b"]" * 100_000, "is not JSON"),
-    Case("labelled", "a.parquet", "plain", parquet({k: [r[k] for r in LABELLED] for k in ("text", "label")}), LABELLED),
+    Case(
+        "labelled",
+        "a.parquet",
+        "plain",
+        parquet({k: [r[k] for r in LABELLED] for k in ("text", "label")}),
+        LABELLED,
+    ),
     Case("labelled", "a.parquet", "numbered classes of `datasets`", with_classes, LABELLED),
     Case(
         "labelled",
@@ -238,9 +330,21 @@ CASES = [
     Case("entities", "a.conll", "lower case", TREE.lower().encode(), TAGS),
     Case("entities", "a.conll", "comments", ("# sent_id = 1\n" + TREE).encode(), TAGS),
     Case(
-        "entities", "a.conll", "bare types", TREE.replace("B-", "").replace("I-", "").encode(), TAGS, {}, "without B-"
+        "entities",
+        "a.conll",
+        "bare types",
+        TREE.replace("B-", "").replace("I-", "").encode(),
+        TAGS,
+        {},
+        "without B-",
     ),
-    Case("entities", "a.conll", "BIOES", TREE.replace("I-PER", "E-PER").replace("Peter\tB", "Peter\tS").encode(), TAGS),
+    Case(
+        "entities",
+        "a.conll",
+        "BIOES",
+        TREE.replace("I-PER", "E-PER").replace("Peter\tB", "Peter\tS").encode(),
+        TAGS,
+    ),
     Case(
         "entities",
         "a.conll",
@@ -256,7 +360,13 @@ CASES = [
         lines({"tokens": ["Anna", "ran"], "ner_tags": ["b-per", "o"]}),
         [["B-person", "O"]],
     ),
-    Case("entities", "a.jsonl", "numbered tags", lines({"tokens": ["Anna"], "tags": [1]}), "numbers its tags"),
+    Case(
+        "entities",
+        "a.jsonl",
+        "numbered tags",
+        lines({"tokens": ["Anna"], "tags": [1]}),
+        "numbers its tags",
+    ),
     Case(
         "questions",
         "a.json",
@@ -269,7 +379,12 @@ CASES = [
                         "paragraphs": [
                             {
                                 "context": SQUAD["context"],
-                                "qas": [{"question": "When?", "answers": [{"text": "1000", "answer_start": 16}]}],
+                                "qas": [
+                                    {
+                                        "question": "When?",
+                                        "answers": [{"text": "1000", "answer_start": 16}],
+                                    }
+                                ],
                             }
                         ],
                     }
@@ -308,7 +423,14 @@ CASES = [
         "chat",
         "a.jsonl",
         "content in parts",
-        lines({"messages": [{"role": m["role"], "content": [{"type": "text", "text": m["content"]}]} for m in CHAT]}),
+        lines(
+            {
+                "messages": [
+                    {"role": m["role"], "content": [{"type": "text", "text": m["content"]}]}
+                    for m in CHAT
+                ]
+            }
+        ),
         [CHAT],
     ),
     Case(
@@ -317,7 +439,13 @@ CASES = [
         "content of null with a tool call",
         lines(
             {"messages": CHAT},
-            {"messages": [CHAT[0], {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}, CHAT[1]]},
+            {
+                "messages": [
+                    CHAT[0],
+                    {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                    CHAT[1],
+                ]
+            },
         ),
         [CHAT],
         {},
@@ -327,7 +455,10 @@ CASES = [
         "chat",
         "a.jsonl",
         "an image in a message",
-        lines({"messages": CHAT}, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, CHAT[1]]}),
+        lines(
+            {"messages": CHAT},
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, CHAT[1]]},
+        ),
         [CHAT],
         {},
         "content that is not text: 1",
@@ -336,10 +467,18 @@ CASES = [
         "chat",
         "a.jsonl",
         "ShareGPT",
-        lines({"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes."}]}),
+        lines(
+            {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes."}]}
+        ),
         [CHAT],
     ),
-    Case("chat", "a.jsonl", "TRL's prompt and completion", lines({"prompt": "Hi", "completion": "Yes."}), [CHAT]),
+    Case(
+        "chat",
+        "a.jsonl",
+        "TRL's prompt and completion",
+        lines({"prompt": "Hi", "completion": "Yes."}),
+        [CHAT],
+    ),
     Case(
         "chat",
         "a.jsonl",
@@ -347,7 +486,13 @@ CASES = [
         lines({"prompt": CHAT[:1], "completion": CHAT[1:]}),
         [CHAT],
     ),
-    Case("chat", "a.jsonl", "Alpaca", lines({"instruction": "Hi", "input": "", "output": "Yes."}), [CHAT]),
+    Case(
+        "chat",
+        "a.jsonl",
+        "Alpaca",
+        lines({"instruction": "Hi", "input": "", "output": "Yes."}),
+        [CHAT],
+    ),
     Case(
         "chat",
         "a.csv",
@@ -360,7 +505,9 @@ CASES = [
         "chat",
         "a.jsonl",
         "roles human and bot",
-        lines({"messages": [{"role": "human", "content": "Hi"}, {"role": "bot", "content": "Yes."}]}),
+        lines(
+            {"messages": [{"role": "human", "content": "Hi"}, {"role": "bot", "content": "Yes."}]}
+        ),
         [CHAT],
     ),
     Case(
@@ -389,7 +536,15 @@ CASES = [
     ),
     Case("corpus", "a.txt", "UTF-16", "héllo\n".encode("utf-16"), ["héllo\n"], {}, "UTF-16"),
     Case("corpus", "a.txt", "END marks", b"one\n<|endoftext|>\ntwo", ["one\n", "two\n"]),
-    Case("corpus", "a.jsonl", "null", lines({"text": "one"}, {"text": None}), ["one\n"], {}, "no text: 1"),
+    Case(
+        "corpus",
+        "a.jsonl",
+        "null",
+        lines({"text": "one"}, {"text": None}),
+        ["one\n"],
+        {},
+        "no text: 1",
+    ),
     Case(
         "corpus",
         "a.jsonl",
@@ -409,7 +564,13 @@ CASES = [
     Case("corpus", "a.csv", "a table", b'text,n\n"one, two",1\n', ["one, two\n"]),
     Case("corpus", "a.parquet", "bytes", parquet({"text": [b"one", b"two"]}), ["one\n", "two\n"]),
     Case("corpus", "a.parquet", "numbers", parquet({"text": [1, 2]}), "holds int ('1'), not text"),
-    Case("corpus", "a.conll", "tagged words", TREE.encode(), "holds words with tags, not running text"),
+    Case(
+        "corpus",
+        "a.conll",
+        "tagged words",
+        TREE.encode(),
+        "holds words with tags, not running text",
+    ),
     Case("corpus", "a.txt.gz", "gzip, cut off", gzip.compress(b"abc" * 9000)[:-20], "is damaged"),
     Case("corpus", "a.bin", "not text", bytes(range(256)) * 9, "is not text"),
 ]

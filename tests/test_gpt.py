@@ -1,4 +1,6 @@
-"""The small GPT against independent references: transformers' GPT-2 and Llama, and the encodings' formulas."""
+"""The small GPT against independent references: transformers' GPT-2 and Llama, and the encodings'
+formulas.
+"""
 
 import math
 
@@ -103,7 +105,9 @@ def test_rotary_scores_hang_on_distance_alone():
 
     def score(query: int, key: int) -> torch.Tensor:
         turned = [
-            positions.rotate(x, *(t[None].double() for t in positions.rotary_cos_sin(torch.tensor([p]), 16)))
+            positions.rotate(
+                x, *(t[None].double() for t in positions.rotary_cos_sin(torch.tensor([p]), 16))
+            )
             for x, p in ((q, query), (k, key))
         ]
         return (turned[0] * turned[1]).sum()
@@ -127,7 +131,11 @@ def test_zero_init_makes_every_block_the_identity_at_the_start():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"positions": "polar"}, "positions is 'polar'"), ({"n_kv_heads": 3}, "multiple"), ({"d_head": 7}, "even")],
+    [
+        ({"positions": "polar"}, "positions is 'polar'"),
+        ({"n_kv_heads": 3}, "multiple"),
+        ({"d_head": 7}, "even"),
+    ],
 )
 def test_shapes_that_cannot_be_built_say_why(change, message):
     with pytest.raises(WorkbenchError, match=message):
@@ -147,7 +155,12 @@ def test_continuous_batching_writes_what_generate_writes(positions):
     prompts = [[5, 9, 31, 44, 7], [3, 4], [62, 18, 77, 23, 9, 1, 2, 3]]
     how = GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1, pad_token_id=0)
     small = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=64, use_cuda_graph=False)
-    alone = [model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist() for p in prompts]
-    out = model.generate_batch(prompts, generation_config=how, continuous_batching_config=small, progress_bar=False)
+    alone = [
+        model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist()
+        for p in prompts
+    ]
+    out = model.generate_batch(
+        prompts, generation_config=how, continuous_batching_config=small, progress_bar=False
+    )
     assert [out[key].generated_tokens for key in sorted(out)] == alone
     assert len({tuple(tokens) for tokens in alone}) > 1

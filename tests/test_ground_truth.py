@@ -1,4 +1,6 @@
-"""Causal analysis on trained models whose circuits are published: it has to find those, and nothing else."""
+"""Causal analysis on trained models whose circuits are published: it has to find those, and nothing
+else.
+"""
 
 import numpy as np
 import pytest
@@ -26,7 +28,9 @@ KEY = (36, 52)
 
 @pytest.fixture(scope="module")
 def repeats():
-    """The induction toy and 20 pairs: in the corrupted one the tokens before two others have changed places."""
+    """The induction toy and 20 pairs: in the corrupted one the tokens before two others have
+    changed places.
+    """
     subject, _ = toys.induction()
     generator, items = torch.Generator().manual_seed(0), []
     for _ in range(20):
@@ -42,13 +46,21 @@ def repeats():
 def test_patching_finds_the_induction_circuit_and_no_other_head(repeats):
     subject, made = repeats
     found = sweep_items(subject, made, Settings("z"))
-    assert found.effect[0].argmax() == 2 and found.low[0, 2] > 0.5 and 0.9 < found.effect[0, 2] < 1.1
-    assert (found.low[1, 1:] > 0.1).all() and found.effect[1, 1:].sum() == pytest.approx(1, abs=0.05)
+    assert (
+        found.effect[0].argmax() == 2 and found.low[0, 2] > 0.5 and 0.9 < found.effect[0, 2] < 1.1
+    )
+    assert (found.low[1, 1:] > 0.1).all() and found.effect[1, 1:].sum() == pytest.approx(
+        1, abs=0.05
+    )
     for layer, head in ((0, 0), (0, 1), (0, 3), (1, 0)):
         assert abs(found.effect[layer, head]) < 0.05
     assert max(found.checks.values()) < 1e-10
     by_place = sweep_items(subject, made, Settings("z_by_pos")).effect
-    assert np.unravel_index(by_place.argmax(), by_place.shape) == (0, 2, 11)  # where the wrong answer stood
+    assert np.unravel_index(by_place.argmax(), by_place.shape) == (
+        0,
+        2,
+        11,
+    )  # where the wrong answer stood
 
 
 def test_the_induction_heads_hear_of_the_previous_token_through_their_keys(repeats):
@@ -59,19 +71,28 @@ def test_the_induction_heads_hear_of_the_previous_token_through_their_keys(repea
     graph = graph_of(packed, questions[0].run)
     edges = [(r, graph.senders.index(f"L0H{h}")) for r in range(12, 24) for h in range(4)]
     lost = exact_losses(packed, graph, questions, edges).mean(0)
-    strong = {(graph.senders[s], graph.receivers[r]) for (r, s), x in zip(edges, lost, strict=True) if abs(x) > 0.05}
+    strong = {
+        (graph.senders[s], graph.receivers[r])
+        for (r, s), x in zip(edges, lost, strict=True)
+        if abs(x) > 0.05
+    }
     assert strong == {("L0H2", f"L1H{h}.k") for h in (1, 2, 3)}
     assert sum(sorted(lost)[-3:]) == pytest.approx(1, abs=0.1)
 
 
 @pytest.fixture(scope="module")
 def addition():
-    """The toy that adds modulo 113: every seventh sum as token ids, neurons after the equals sign for all sums."""
+    """The toy that adds modulo 113: every seventh sum as token ids, neurons after the equals sign
+    for all sums.
+    """
     subject, _ = toys.modular_addition()
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     ids = torch.cat([pairs, torch.full((len(pairs), 1), P)], 1)
     runs = [engine(subject).record(part) for part in ids.split(2000)]
-    post, logits = torch.cat([r.post[0][:, -1] for r in runs]), torch.cat([r.logits[:, -1, :P] for r in runs])
+    post, logits = (
+        torch.cat([r.post[0][:, -1] for r in runs]),
+        torch.cat([r.logits[:, -1, :P] for r in runs]),
+    )
     assert torch.equal(logits.argmax(-1), pairs.sum(1) % P)  # all 12,769 right
     return subject, ids, post, logits
 
@@ -81,21 +102,31 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
     _, _, _, logits = addition
     n = torch.arange(P)
     offset = (n[:, None, None] + n[None, :, None] + n) % P
-    centred = (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)  # [a, b, c - a - b]
+    centred = (
+        (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)
+    )  # [a, b, c - a - b]
     profile = centred.mean((0, 1))
     assert float(profile.square().sum() * P**2 / centred.square().sum()) > 0.9
     power = torch.fft.rfft(profile).abs()
-    assert set(power.topk(2).indices.tolist()) == set(KEY) and power.topk(3).values[2] < power.max() / 20
+    assert (
+        set(power.topk(2).indices.tolist()) == set(KEY)
+        and power.topk(3).values[2] < power.max() / 20
+    )
     waves, key = torch.fft.fft(centred, dim=2), torch.zeros(P)
     key[[*KEY, *(P - k for k in KEY)]] = 1
-    right = [float((torch.fft.ifft(waves * part).real.argmax(2) == 0).double().mean()) for part in (key, 1 - key)]
+    right = [
+        float((torch.fft.ifft(waves * part).real.argmax(2) == 0).double().mean())
+        for part in (key, 1 - key)
+    ]
     assert right[0] > 0.98 and right[1] < 0.01
 
 
 def test_ablating_the_neurons_of_the_key_frequencies_is_what_breaks_it(addition):
     subject, ids, post, _ = addition
     waves = torch.fft.fft2((post - post.mean(0)).view(P, P, -1), dim=(0, 1)).abs().square()
-    share = [sum(waves[u, v] for u in (0, k, P - k) for v in (0, k, P - k)) for k in range(1, P // 2 + 1)]
+    share = [
+        sum(waves[u, v] for u in (0, k, P - k) for v in (0, k, P - k)) for k in range(1, P // 2 + 1)
+    ]
     own = 1 + torch.stack(share).argmax(0)
     key = torch.isin(own, torch.tensor(KEY))
     assert 0.8 < key.double().mean() < 0.95
@@ -111,12 +142,16 @@ def test_ablating_the_neurons_of_the_key_frequencies_is_what_breaks_it(addition)
     assert all(accuracy(own == k) < 0.5 for k in KEY)
 
 
-def test_the_sum_goes_through_the_mlp_and_is_gathered_by_patterns_that_do_not_look_at_numbers(addition):
+def test_the_sum_goes_through_the_mlp_and_is_gathered_by_patterns_that_do_not_look_at_numbers(
+    addition,
+):
     subject, *_ = addition
     for a, b, c, d in ((3, 50, 90, 50), (10, 20, 10, 77), (100, 7, 31, 64)):
         words = {"answer": str((a + b) % P), "wrong": str((c + d) % P)}
         maps = {
-            site: np.array(patch(subject, f"{a} {b} 113", f"{c} {d} 113", site=site, **words).effect)
+            site: np.array(
+                patch(subject, f"{a} {b} 113", f"{c} {d} 113", site=site, **words).effect
+            )
             for site in ("mlp_out", "z", "v", "q")
         }
         assert maps["mlp_out"][0, 2] > 0.98  # not the connection past it

@@ -21,7 +21,9 @@ from workbench.interp.patterns.prompt_scores import scored_attention
 
 
 def looking_back(n_pos: int, back: int) -> torch.Tensor:
-    """A pattern `[1, 1, query, key]` whose every query attends to the key `back` before it, or to the first."""
+    """A pattern `[1, 1, query, key]` whose every query attends to the key `back` before it, or to
+    the first.
+    """
     pattern = torch.zeros(1, 1, n_pos, n_pos)
     for query in range(n_pos):
         pattern[0, 0, query, max(query - back, 0)] = 1
@@ -31,7 +33,9 @@ def looking_back(n_pos: int, back: int) -> torch.Tensor:
 def test_hand_made_patterns_have_the_scores_they_were_made_for():
     length, n_pos = 5, 11  # a first token, then five tokens twice
     induction = pattern_scores(looking_back(n_pos, length - 1), length)
-    assert induction["induction_score"].item() == 1 and induction["duplicate_token_score"].item() == 0
+    assert (
+        induction["induction_score"].item() == 1 and induction["duplicate_token_score"].item() == 0
+    )
     assert pattern_scores(looking_back(n_pos, 1), length)["previous_token_score"].item() == 1
     assert pattern_scores(looking_back(n_pos, length), length)["duplicate_token_score"].item() == 1
     first = pattern_scores(looking_back(n_pos, n_pos), length)
@@ -41,7 +45,9 @@ def test_hand_made_patterns_have_the_scores_they_were_made_for():
 
 
 def test_a_trained_induction_circuit_is_found_where_it_is_known_to_be():
-    """Two attention-only layers: previous-token head L0H2, induction heads L1H1 to L1H3 (the model's own notes)."""
+    """Two attention-only layers: previous-token head L0H2, induction heads L1H1 to L1H3 (the
+    model's own notes).
+    """
     folder = os.environ.get("WORKBENCH_MODELS")
     toy = Path(folder or "") / "small/toy/induction_2l_attn_only.safetensors"
     if folder is None or not toy.is_file():
@@ -125,13 +131,25 @@ def test_encodings_are_read_as_they_are():
     # Closed form: the cosine of two sinusoidal vectors depends on their distance alone.
     frequency = 10000.0 ** (-np.arange(0, 32, 2) / 32)
     assert similarity[10, 17] == pytest.approx(np.cos(7 * frequency).mean(), abs=1e-5)
-    assert position_encoding(subject_of(tiny_gpt(positions="alibi"))).slopes.tolist() == [0.25, 0.0625, 2**-6, 2**-8]
+    assert position_encoding(subject_of(tiny_gpt(positions="alibi"))).slopes.tolist() == [
+        0.25,
+        0.0625,
+        2**-6,
+        2**-8,
+    ]
     assert position_encoding(subject_of(tiny_gpt(positions="none"))).matrix is None
 
 
 def test_the_numbers_of_an_encoding_are_a_table_whatever_its_kind():
-    for positions, shape in (("learned", (64, 33)), ("rotary", (4, 3)), ("alibi", (4, 2)), ("none", (0, 0))):
-        assert position_encoding(subject_of(tiny_gpt(positions=positions))).to_frame().shape == shape
+    for positions, shape in (
+        ("learned", (64, 33)),
+        ("rotary", (4, 3)),
+        ("alibi", (4, 2)),
+        ("none", (0, 0)),
+    ):
+        assert (
+            position_encoding(subject_of(tiny_gpt(positions=positions))).to_frame().shape == shape
+        )
 
 
 def test_a_model_compared_with_itself_has_not_moved(tiny):
@@ -164,11 +182,17 @@ def test_patterns_read_without_hooks_are_those_of_the_hooks(family):
     subject = subject_of(make(family), family)
     ids = subject.encode("3 1 4 15 9 26 5")
     seen, hooked = ([{}, {}] for _ in range(2))
-    look_through(subject, ids, lambda i, pattern, values: (seen[0].update({i: pattern}), seen[1].update({i: values})))
+    look_through(
+        subject,
+        ids,
+        lambda i, pattern, values: (seen[0].update({i: pattern}), seen[1].update({i: values})),
+    )
     _hooked_patterns(subject, ids, hooked[0].__setitem__, hooked[1].__setitem__)
     for layer in range(subject.card.n_layers):
         torch.testing.assert_close(seen[0][layer].float(), hooked[0][layer], atol=1e-6, rtol=0)
-        torch.testing.assert_close(seen[1][layer].double(), hooked[1][layer].double(), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            seen[1][layer].double(), hooked[1][layer].double(), atol=1e-6, rtol=1e-5
+        )
 
 
 def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
@@ -182,8 +206,14 @@ def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
 def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
     found, scores = scored_attention(tiny, "1 2 3 1 2")
     pattern = found.pattern
-    np.testing.assert_allclose(scores.previous_token, pattern[..., [1, 2, 3, 4], [0, 1, 2, 3]].mean(-1), atol=1e-6)
-    np.testing.assert_allclose(scores.duplicate, (pattern[..., 3, 0] + pattern[..., 4, 1]) / 2, atol=1e-6)
-    np.testing.assert_allclose(scores.induction, (pattern[..., 3, 1] + pattern[..., 4, 2]) / 2, atol=1e-6)
+    np.testing.assert_allclose(
+        scores.previous_token, pattern[..., [1, 2, 3, 4], [0, 1, 2, 3]].mean(-1), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        scores.duplicate, (pattern[..., 3, 0] + pattern[..., 4, 1]) / 2, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        scores.induction, (pattern[..., 3, 1] + pattern[..., 4, 2]) / 2, atol=1e-6
+    )
     _, once = scored_attention(tiny, "7")
     assert once.induction is None and (once.previous_token == 0).all() and (once.entropy == 0).all()

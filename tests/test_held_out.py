@@ -1,4 +1,6 @@
-"""What was chosen is judged on other samples: a planted circuit passes whole, and heads that do nothing fail there."""
+"""What was chosen is judged on other samples: a planted circuit passes whole, and heads that do
+nothing fail there.
+"""
 
 import json
 
@@ -20,15 +22,30 @@ LOUD = 20.0
 
 @pytest.fixture(scope="module")
 def planted():
-    """Two layers that do induction by two heads alone: L0H1 looks at the token before, L1H2 for what followed.
+    """Two layers that do induction by two heads alone: L0H1 looks at the token before, L1H2 for
+    what followed.
 
-    The stream has a place for the token, one for the token before, one for the answer, and one for the position.
+    The stream has a place for the token, one for the token before, one for the answer, and one for
+    the position.
     """
     d_model = D_HEAD * N_HEADS
     token, before, answer = (slice(i * D_VOCAB, (i + 1) * D_VOCAB) for i in range(3))
     place = slice(3 * D_VOCAB, 3 * D_VOCAB + N_CTX)
-    shape = {"n_layers": 2, "n_heads": N_HEADS, "d_model": d_model, "d_vocab": D_VOCAB, "n_ctx": N_CTX, "d_mlp": 8}
-    fixed = {"norm": "rmsnorm", "norm_eps": 1e20, "bias": True, "tie_word_embeddings": False, "positions": "learned"}
+    shape = {
+        "n_layers": 2,
+        "n_heads": N_HEADS,
+        "d_model": d_model,
+        "d_vocab": D_VOCAB,
+        "n_ctx": N_CTX,
+        "d_mlp": 8,
+    }
+    fixed = {
+        "norm": "rmsnorm",
+        "norm_eps": 1e20,
+        "bias": True,
+        "tie_word_embeddings": False,
+        "positions": "learned",
+    }
     model = tiny_gpt(**shape, **fixed)
     words, places = torch.eye(D_VOCAB), torch.eye(N_CTX)
     size = (SHARP * D_HEAD**0.5) ** 0.5
@@ -56,21 +73,31 @@ def planted():
 def test_the_heads_that_were_planted_are_the_ones_that_are_needed(planted):
     found = needed_heads(planted, "induction", n=6, replacement="zero")
     needed = {tuple(head) for head in np.argwhere(found.loss > 0.5)}
-    assert needed == {(0, 1), (1, 2)} == {tuple(head) for head in np.argwhere(found.chosen_on > 0.5)}
+    assert (
+        needed == {(0, 1), (1, 2)} == {tuple(head) for head in np.argwhere(found.chosen_on > 0.5)}
+    )
     assert (found.n, found.n_held_out, found.intact.n) == (6, 6, 6)
     others = np.ones((2, N_HEADS), dtype=bool)
     others[0, 1] = others[1, 2] = False
-    assert np.abs(found.loss[others]).max() < 1e-6 and np.nanmax(np.abs(found.chosen_on[others])) < 1e-6
+    assert (
+        np.abs(found.loss[others]).max() < 1e-6
+        and np.nanmax(np.abs(found.chosen_on[others])) < 1e-6
+    )
     assert set(found.to_frame()["head"].head(2)) == {"L0H1", "L1H2"}
 
 
 def test_a_planted_circuit_is_found_whole_and_is_faithful_where_it_was_not_chosen(planted):
-    """Between the prompts two later words change places: only what L1H2 copies differs, and where it writes."""
+    """Between the prompts two later words change places: only what L1H2 copies differs, and where
+    it writes.
+    """
     found = circuit(planted, "induction", n=6, steps=3, verify=5)
     best = found.curve[0]
     assert found.chosen == best.edges == 5  # the smallest size that is tried
     edges = found.edges[found.edges["score"].abs() > 1e-3]
-    assert set(zip(edges["sender"], edges["receiver"], strict=True)) == {("embed", "L1H2.v"), ("L1H2", "logits")}
+    assert set(zip(edges["sender"], edges["receiver"], strict=True)) == {
+        ("embed", "L1H2.v"),
+        ("L1H2", "logits"),
+    }
     for seen in (best.faithfulness, best.chosen_on):
         assert seen.value == pytest.approx(1, abs=1e-3) and seen.n == 6
     assert best.without.value == pytest.approx(0, abs=1e-3)
@@ -85,7 +112,9 @@ def a_task_of_chance(folder, n: int) -> str:
     rows = []
     for _ in range(n):
         numbers = [str(number) for number in rng.permutation(100)[:7]]
-        rows.append({"q": " ".join(numbers[:5]), "choices": numbers[5:], "gold": int(rng.integers(2))})
+        rows.append(
+            {"q": " ".join(numbers[:5]), "choices": numbers[5:], "gold": int(rng.integers(2))}
+        )
     (folder / "test.json").write_text("\n".join(map(json.dumps, rows)))
     settings = {
         "task": "chance",
@@ -104,10 +133,16 @@ def a_task_of_chance(folder, n: int) -> str:
 
 
 @pytest.mark.parametrize(("layers", "greedy"), [(1, 0), pytest.param(2, 3, marks=pytest.mark.slow)])
-def test_heads_that_do_nothing_for_a_task_seem_needed_only_where_they_were_chosen(layers, greedy, tmp_path):
-    """The answers are drawn, so no head matters: the best of many looks it in the sample, and not beyond."""
+def test_heads_that_do_nothing_for_a_task_seem_needed_only_where_they_were_chosen(
+    layers, greedy, tmp_path
+):
+    """The answers are drawn, so no head matters: the best of many looks it in the sample, and not
+    beyond.
+    """
     subject = subject_of(tiny_gpt(n_layers=layers, n_heads=8))
-    found = task_needs(subject, a_task_of_chance(tmp_path, 80), limit=80, replacement="zero", greedy=greedy)
+    found = task_needs(
+        subject, a_task_of_chance(tmp_path, 80), limit=80, replacement="zero", greedy=greedy
+    )
     assert (found.n, found.n_held_out) == (40, 40) == (found.n, found.intact.n)
     order = [cut.chosen_on.difference for cut in found.cuts]
     assert order == sorted(order)
@@ -124,7 +159,8 @@ def test_items_of_one_passage_choose_or_judge_together():
 
 
 @pytest.mark.parametrize(
-    ("made", "n", "held_out", "expected"), [(12, 6, 6, 6), (3, 6, 6, 2), (2, 20, 1, 1), (2, 1, 20, 1), (30, 20, 10, 20)]
+    ("made", "n", "held_out", "expected"),
+    [(12, 6, 6, 6), (3, 6, 6, 2), (2, 20, 1, 1), (2, 1, 20, 1), (30, 20, 10, 20)],
 )
 def test_where_there_are_fewer_pairs_each_side_has_its_share(made, n, held_out, expected):
     assert n_choosing(made, n, held_out, "It") == expected

@@ -1,4 +1,6 @@
-"""One hash for one model: weights, configuration, tokenizer, edits and dtype; and files that change are read anew."""
+"""One hash for one model: weights, configuration, tokenizer, edits and dtype; and files that change
+are read anew.
+"""
 
 import json
 import shutil
@@ -41,13 +43,20 @@ def test_every_part_of_a_model_is_in_its_hash(copy):
         assert subject.hash not in seen, (name, words)
         seen.add(subject.hash)
     text = (copy / "tokenizer.json").read_text()
-    (copy / "tokenizer.json").write_text(text.replace('"content":"<|endoftext|>"', '"content":"<|end|>"') + " ")
+    (copy / "tokenizer.json").write_text(
+        text.replace('"content":"<|endoftext|>"', '"content":"<|end|>"') + " "
+    )
     assert load(copy).hash not in seen
 
 
 def test_what_changes_no_number_changes_no_hash(copy):
     before = load(copy).hash
-    change(copy / "config.json", transformers_version="4.0.0", torch_dtype="float16", _name_or_path="/elsewhere")
+    change(
+        copy / "config.json",
+        transformers_version="4.0.0",
+        torch_dtype="float16",
+        _name_or_path="/elsewhere",
+    )
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(dict(reversed(config.items())), indent=4))
     change(copy / "card.json", notes="another note", sha256="f" * 64)
@@ -61,7 +70,10 @@ def test_precision_and_edits_are_in_the_hash():
     assert subject.hash != single
     subject.model.float()
     assert subject.hash == single
-    edited = [apply(subject, Intervention("e", "shelf-base", (Edit(0, "z", (0,), "set", v),))).hash for v in (0.0, 1.0)]
+    edited = [
+        apply(subject, Intervention("e", "shelf-base", (Edit(0, "z", (0,), "set", v),))).hash
+        for v in (0.0, 1.0)
+    ]
     assert len({single, *edited}) == 3
 
 
@@ -90,7 +102,9 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
 
         subject = cached_load(folder)
         found = look(subject, "The cat sat on the mat. The cat").found
-        st.json({"hash": subject.hash, "object": id(subject), "map": found.pattern[5].sum(0).tolist()})
+        st.json(
+            {"hash": subject.hash, "object": id(subject), "map": found.pattern[5].sum(0).tolist()}
+        )
 
     def seen():
         app = AppTest.from_function(page, kwargs={"folder": str(copy)}, default_timeout=60).run()
@@ -124,7 +138,10 @@ def test_records_of_the_weights_hash_alone_still_mean_their_model(copy):
     assert not identity.matches(tuned, base.hash) and not identity.matches(base, "0" * 64)
     old = Transplant("shelf-tuned", tuned.card.sha256, base.card.sha256, ("L0",))
     new = Transplant("shelf-tuned", tuned.hash, base.hash, ("L0",))
-    grafted = [apply(base, Intervention("t", "shelf-base", (), transplant=t), donor=tuned) for t in (old, new)]
+    grafted = [
+        apply(base, Intervention("t", "shelf-base", (), transplant=t), donor=tuned)
+        for t in (old, new)
+    ]
     for one, other in zip(*(s.model.parameters() for s in grafted), strict=True):
         assert torch.equal(one, other)
     change(copy / "config.json", rotary_base=100.0)

@@ -1,4 +1,6 @@
-"""Integrated gradients over tokens add up to the difference of the outputs, whatever the line begins at."""
+"""Integrated gradients over tokens add up to the difference of the outputs, whatever the line
+begins at.
+"""
 
 import numpy as np
 import pytest
@@ -28,7 +30,9 @@ def test_token_scores_add_up_to_the_difference_of_the_outputs(family):
         assert found.scores.sum() == pytest.approx(found.value - found.start, abs=1e-3)
         if baseline == "corrupted":
             same = np.array([a == b for a, b in zip(CLEAN.split(), CORRUPTED.split(), strict=True)])
-            assert np.abs(found.scores[same]).max() == 0 and np.abs(found.scores[~same]).max() > 1e-2
+            assert (
+                np.abs(found.scores[same]).max() == 0 and np.abs(found.scores[~same]).max() > 1e-2
+            )
             other = model(subject.encode(CORRUPTED)).logits[0, -1]
             assert found.start == pytest.approx(float(other[7] - other[8]), abs=1e-5)
 
@@ -36,16 +40,22 @@ def test_token_scores_add_up_to_the_difference_of_the_outputs(family):
 def test_without_a_wrong_answer_the_log_probability_is_split(tiny):
     found = input_attribution(tiny, CLEAN, answer="7")
     expected = tiny.model(tiny.encode(CLEAN)).logits[0, -1].log_softmax(-1)[7]
-    assert found.metric_name == "log_prob" and found.value == pytest.approx(float(expected), abs=1e-4)
+    assert found.metric_name == "log_prob" and found.value == pytest.approx(
+        float(expected), abs=1e-4
+    )
     assert found.checks["completeness"] <= 1e-3 and len(found.to_frame()) == 9
 
 
 def test_an_integral_that_did_not_converge_says_so_with_what_is_missing():
-    """From zero to shelf-base's embeddings the norms make steps of a millionth: forty gradients cannot do."""
+    """From zero to shelf-base's embeddings the norms make steps of a millionth: forty gradients
+    cannot do.
+    """
     from workbench.subjects import load
 
     subject, prompt = load("shelf-base"), "She had a horse and a fire. He had a horse and a"
-    few = input_attribution(subject, prompt, answer=" fire", wrong=" door", baseline="zero", most=40)
+    few = input_attribution(
+        subject, prompt, answer=" fire", wrong=" door", baseline="zero", most=40
+    )
     missing = abs(few.scores.sum() - (few.value - few.start))
     assert few.checks["completeness"] == pytest.approx(missing) and missing > few.tolerance
     assert not few.converged and len(few.warnings) == 1 and f"{missing:.3g}" in few.warnings[0]
@@ -59,7 +69,9 @@ def test_a_sharp_step_is_found_by_halving():
 
     def slopes(shares):
         step = torch.sigmoid((shares - 0.3) * 1000)
-        return step + 2 * shares, torch.stack([1000 * step * (1 - step), torch.full_like(shares, 2.0)], 1)
+        return step + 2 * shares, torch.stack(
+            [1000 * step * (1 - step), torch.full_like(shares, 2.0)], 1
+        )
 
     scores, ends, taken = integrate(slopes, torch.device("cpu"), torch.float64)
     np.testing.assert_allclose(scores, [1, 2], atol=5e-4)

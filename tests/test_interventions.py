@@ -1,4 +1,6 @@
-"""Interventions: an edited Subject is a Subject, equal to hooks by hand, and comes back from JSON as it was."""
+"""Interventions: an edited Subject is a Subject, equal to hooks by hand, and comes back from JSON
+as it was.
+"""
 
 import numpy as np
 import pytest
@@ -34,21 +36,36 @@ def test_an_ablated_head_is_a_zeroed_hook_in_every_view_of_the_edited_subject(fa
     torch.testing.assert_close(edited.model(ids).logits, by_hand, atol=2e-5, rtol=0)
     assert torch.equal(subject.model(ids).logits, before)  # the parent stays as it is
     torch.testing.assert_close(edited.bridge(ids), by_hand, atol=2e-5, rtol=0)
-    found = patch(edited, PROMPT, "5 9 31 12 7 80 18 77 23", answer="7", wrong="8", site="z", audit=3)
-    assert max(found.checks.values()) < 2e-5  # the packed engine carries the edit through every branch
+    found = patch(
+        edited, PROMPT, "5 9 31 12 7 80 18 77 23", answer="7", wrong="8", site="z", audit=3
+    )
+    assert (
+        max(found.checks.values()) < 2e-5
+    )  # the packed engine carries the edit through every branch
     assert found.effect[1][2] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_intervention_survives_json_and_is_loaded_by_name(tiny):
-    change = ablation(load("shelf-base"), [(1, 1), (2, 0)], replacement="mean", name="without-two", base="shelf-base")
+    change = ablation(
+        load("shelf-base"),
+        [(1, 1), (2, 0)],
+        replacement="mean",
+        name="without-two",
+        base="shelf-base",
+    )
     assert Intervention.from_json(change.to_json()) == change
     name = change.save()
     edited = load(name)
     assert name in [a.name for a in available()]
     assert edited.card.parent == "shelf-base" and "L1H1" in edited.card.notes
-    assert edited.hash != load("shelf-base").hash == load("shelf-base").hash and edited.hash == load(name).hash
+    assert (
+        edited.hash != load("shelf-base").hash == load("shelf-base").hash
+        and edited.hash == load(name).hash
+    )
     ids = edited.encode("Once upon a time there was")
-    assert edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
+    assert (
+        edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
+    )
     whole = edited.model(ids).logits
     cached = edited.model(ids[:, :-1], use_cache=True)
     last = edited.model(ids[:, -1:], cache=cached.cache).logits
@@ -62,7 +79,9 @@ def test_steering_adds_the_difference_of_two_prompts_to_the_stream(tiny):
     by_hand = (cache["blocks.0.hook_resid_post"] - other["blocks.0.hook_resid_post"])[0, -1]
     np.testing.assert_allclose(change.edits[0].value, by_hand, atol=1e-5)
     steered = apply(tiny, change).model(tiny.encode("5 9 12")).logits[0, -1]
-    torch.testing.assert_close(steered, tiny.model(tiny.encode("5 9 31")).logits[0, -1], atol=5.0, rtol=1)
+    torch.testing.assert_close(
+        steered, tiny.model(tiny.encode("5 9 31")).logits[0, -1], atol=5.0, rtol=1
+    )
     svd = steering(tiny, ["5 9 31"], ["5 9 12"], layer=0, method="svd")
     np.testing.assert_allclose(svd.edits[0].value, by_hand, atol=1e-4)  # one pair has one direction
 
@@ -91,8 +110,14 @@ def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [[0.0, float("nan")]], "much", None])
 def test_edits_with_values_that_are_no_finite_numbers_are_refused(value, tiny):
     change = Intervention("x", "", (Edit(1, "z", (0,), "set", value),))
-    for refuse in (lambda: apply(tiny, change), change.save, lambda: Intervention.from_json(change.to_json())):
-        with pytest.raises(WorkbenchError, match="edit at z of layer 1 in x has a value that is no finite number"):
+    for refuse in (
+        lambda: apply(tiny, change),
+        change.save,
+        lambda: Intervention.from_json(change.to_json()),
+    ):
+        with pytest.raises(
+            WorkbenchError, match="edit at z of layer 1 in x has a value that is no finite number"
+        ):
             refuse()
 
 
@@ -106,7 +131,10 @@ def test_bad_interventions_get_one_sentence(tiny, tmp_path):
         (lambda: steering(tiny, ["5"], ["6"], layer=9), "no layer 9"),
         (lambda: apply(tiny, Intervention("x", "", (Edit(5, "z"),))), "no layer 5"),
         (lambda: apply(tiny, Intervention("x", "", (Edit(0, "z", (9,)),))), "no head 9"),
-        (lambda: apply(tiny, Intervention("x", "", (Edit(0, "mlp_out", value=[1.0]),))), r"shape \[1\]"),
+        (
+            lambda: apply(tiny, Intervention("x", "", (Edit(0, "mlp_out", value=[1.0]),))),
+            r"shape \[1\]",
+        ),
         (lambda: Intervention("../x", "", ()).save(), "name"),
         (lambda: Intervention.from_json('{"name": "x"}'), "not an intervention"),
         (lambda: load("edit:none-such"), "no intervention 'none-such'"),

@@ -81,7 +81,10 @@ def test_an_obeying_job_is_cancelled_without_force(store):
     run = start(store)
     begun = time.monotonic()
     cancelled = jobs.cancel(run.id[:-1], grace=30.0)
-    assert (cancelled.status, cancelled.error) == ("cancelled", None) and time.monotonic() - begun < 30
+    assert (cancelled.status, cancelled.error) == (
+        "cancelled",
+        None,
+    ) and time.monotonic() - begun < 30
     assert gone(run.pid)
     assert jobs.cancel(run.id) == cancelled
 
@@ -97,7 +100,9 @@ def test_the_children_of_a_worker_go_with_it(store):
     # A shell that bears a worker's words; its child ignores SIGTERM, and outlives it.
     script = "(trap '' TERM; while true; do sleep 0.1; done) & echo $!; wait"
     command = ["sh", "-c", script, "workbench.store.worker", run.id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as worker:
         assert worker.stdout
         child = psutil.Process(int(worker.stdout.readline()))
         store.hand_over(run.id, worker.pid)

@@ -72,14 +72,20 @@ COMMON = {
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """The first part below `workbench` of everything a file imports, and the top of everything else."""
+    """The first part below `workbench` of everything a file imports, and the top of everything
+    else.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module] if node.module != "workbench" else [f"workbench.{a.name}" for a in node.names]
+            names = (
+                [node.module]
+                if node.module != "workbench"
+                else [f"workbench.{a.name}" for a in node.names]
+            )
         for name in names:
             parts = name.split(".")
             found.add(parts[1] if parts[0] == "workbench" and len(parts) > 1 else f"/{parts[0]}")
@@ -104,7 +110,9 @@ def test_a_room_in_a_room_imports_only_what_lies_below_it(outer, inner):
 
 
 def test_rooms_import_in_one_direction():
-    """No circle: leaving out rooms that import nothing but what was left out before ends with no room."""
+    """No circle: leaving out rooms that import nothing but what was left out before ends with no
+    room.
+    """
     for rooms in (ALLOWED, *ROOMS.values()):
         left = {room: used & set(rooms) for room, used in rooms.items()}
         while left:
@@ -137,7 +145,9 @@ def test_store_and_figures_know_no_model(folder):
         assert not imports(path) & {"/torch", "/transformers", "/transformer_lens"}, path
 
 
-@pytest.mark.parametrize("module", ["workbench", "workbench.store", "workbench.training", "workbench.cli.app"])
+@pytest.mark.parametrize(
+    "module", ["workbench", "workbench.store", "workbench.training", "workbench.cli.app"]
+)
 def test_what_only_lists_or_starts_work_does_not_wait_for_torch(module):
     lines = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0

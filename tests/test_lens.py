@@ -1,4 +1,6 @@
-"""Lenses: the last row is the model itself, training brings the others nearer, a lens is kept and taken up again."""
+"""Lenses: the last row is the model itself, training brings the others nearer, a lens is kept and
+taken up again.
+"""
 
 import json
 import math
@@ -33,20 +35,30 @@ def test_a_tuned_lens_is_nearer_to_the_model_and_the_model_itself_after_the_last
         lens(subject, PROMPT, kind="tuned")
     found = tuned_lens(subject, steps=20)
     assert found.source == "written by the model itself" and found.error.n == 16
-    assert min(found.error.gain_low[:-1]) > 0 and found.error.gain[-1] == 0 and math.isnan(found.error.gain_low[-1])
+    assert (
+        min(found.error.gain_low[:-1]) > 0
+        and found.error.gain[-1] == 0
+        and math.isnan(found.error.gain_low[-1])
+    )
     assert abs(found.error.tuned[-1]) < 1e-5
     x = torch.randn(3, 32)
     assert found.translate(2, x) is x and not torch.equal(found.translate(1, x), x)
-    plain, tuned = (lens(subject, PROMPT, kind=kind, answer=["7", "8"]) for kind in ("logit", "tuned"))
+    plain, tuned = (
+        lens(subject, PROMPT, kind=kind, answer=["7", "8"]) for kind in ("logit", "tuned")
+    )
     assert tuned.checks["lens"] == plain.checks["lens"] < 1e-4 and (tuned.rank[-1] == 0).all()
     assert tuned.kl[:-1, 1:].mean() < plain.kl[:-1, 1:].mean()
     logits = subject.model(subject.encode(PROMPT)).logits[0]
-    torch.testing.assert_close(torch.tensor(tuned.answer_prob[:, -1]), logits.softmax(-1)[:, [7, 8]].T)
+    torch.testing.assert_close(
+        torch.tensor(tuned.answer_prob[:, -1]), logits.softmax(-1)[:, [7, 8]].T
+    )
     assert tuned.answer_rank[0, -1, -1] == int((logits[-1] > logits[-1, 7]).sum())
     assert len(tuned.to_frame()) == 3 * 9 and "rank of '8'" in tuned.to_frame()
     kept = stored_lens(subject)
     assert kept is not None and torch.equal(kept.weight, found.weight)
-    assert json.dumps(vars(kept.error)) == json.dumps(vars(found.error))  # NaN, where there is no interval, included
+    assert json.dumps(vars(kept.error)) == json.dumps(
+        vars(found.error)
+    )  # NaN, where there is no interval, included
     assert tuned_lens(subject, steps=5).steps == 20  # the one that is kept
 
 
@@ -62,7 +74,9 @@ def test_training_cut_short_goes_on_where_it_was_and_ends_the_same(subject):
     with pytest.raises(KeyboardInterrupt):
         tuned_lens(subject, steps=12, again=True, progress=stop)
     told.clear()
-    resumed = tuned_lens(subject, steps=12, again=True, progress=lambda share, words: told.append(words))
+    resumed = tuned_lens(
+        subject, steps=12, again=True, progress=lambda share, words: told.append(words)
+    )
     assert told[0].startswith("step 8 of 12") and torch.equal(resumed.weight, whole.weight)
     assert not lens_file(subject.hash).with_suffix(".partial").exists()
 
@@ -83,7 +97,11 @@ def test_text_is_cut_into_rows_and_what_is_held_out_is_not_trained_on(subject, t
     file = tmp_path / "text.txt"
     file.write_text(" ".join(str(i % 90) for i in range(9000)) + " 95" * 963)
     found = corpus_of(subject, str(file), seed=0)
-    assert found.rows.shape == (256, 32) and found.held_out.shape == (16, 32) and found.source == "text.txt"
+    assert (
+        found.rows.shape == (256, 32)
+        and found.held_out.shape == (16, 32)
+        and found.source == "text.txt"
+    )
     assert int(found.rows.max()) < 95 and int(found.held_out.min()) == 95
     with pytest.raises(WorkbenchError, match="too short"):
         corpus_of(subject, ["1 2 3"], seed=0)

@@ -1,4 +1,6 @@
-"""Linear probes: they find what is planted, read nothing in noise, and their directions move what they read."""
+"""Linear probes: they find what is planted, read nothing in noise, and their directions move what
+they read.
+"""
 
 import json
 
@@ -24,7 +26,12 @@ def test_activations_of_texts_of_different_lengths_are_those_of_each_text_alone(
     subject = subject_of(tiny_gpt())
     at = [[0, 4], [1], [2, 3, 6]]
     found = read_stages(subject, SEQUENCES, at, site=site, stages=stages_of(subject, site))
-    names = {"resid_post": "hook_out", "attn_out": "hook_attn_out", "mlp_out": "hook_mlp_out", "z": "attn.hook_z"}
+    names = {
+        "resid_post": "hook_out",
+        "attn_out": "hook_attn_out",
+        "mlp_out": "hook_mlp_out",
+        "z": "attn.hook_z",
+    }
     rows = []
     for ids, places in zip(SEQUENCES, at, strict=True):
         _, cache = subject.bridge.run_with_cache(torch.tensor([ids]))
@@ -41,7 +48,11 @@ def test_a_planted_direction_is_found_and_noise_gives_nothing_away():
     values[:, 3] += 6 * classes
     held = group < 50
     found = fit(values, classes, group, held, 2)
-    assert found.right.mean() > 0.98 and np.abs(found.weights[1]).argmax() == 3 and found.weights[1, 3] > 0
+    assert (
+        found.right.mean() > 0.98
+        and np.abs(found.weights[1]).argmax() == 3
+        and found.weights[1, 3] > 0
+    )
     np.testing.assert_allclose(found.weights[0], -found.weights[1])
     bits = code_lengths(values, classes, group, 2, found.strength)
     assert bits[group < 12].mean() == 1  # the first block is sent without a probe
@@ -52,14 +63,20 @@ def test_a_planted_direction_is_found_and_noise_gives_nothing_away():
 
 
 def test_learned_positions_are_read_off_the_embedding_where_there_are_any():
-    with_positions = linear_probe(subject_of(tiny_gpt(positions="learned")), "position", n=2800, layers=[1])
+    with_positions = linear_probe(
+        subject_of(tiny_gpt(positions="learned")), "position", n=2800, layers=[1]
+    )
     without = linear_probe(subject_of(tiny_gpt(positions="none")), "position", n=700, layers=[])
     first = with_positions.stages[0]
     assert [s.stage for s in with_positions.stages] == [0, 2]
-    assert first.accuracy.low > 0.4 and first.control.low > 0.3  # 100 word types can be learned by heart
+    assert (
+        first.accuracy.low > 0.4 and first.control.low > 0.3
+    )  # 100 word types can be learned by heart
     assert first.bits.value < with_positions.uniform_bits == 3
     assert without.stages[0].accuracy.low < 0.3  # nothing there tells the eighths of the text apart
-    assert with_positions.best.selectivity.difference == max(with_positions.to_frame()["selectivity"])
+    assert with_positions.best.selectivity.difference == max(
+        with_positions.to_frame()["selectivity"]
+    )
     json.dumps(with_positions.to_dict())
 
 
@@ -74,11 +91,15 @@ def test_a_direction_moves_the_other_classes_to_where_its_class_is():
         for s in (subject, edited)
     ]
     vector = found.directions[1, 5]
-    np.testing.assert_allclose(sides[1] - sides[0], np.broadcast_to(2 * vector, sides[0].shape), atol=1e-3)
+    np.testing.assert_allclose(
+        sides[1] - sides[0], np.broadcast_to(2 * vector, sides[0].shape), atol=1e-3
+    )
     own = np.array([tag == label for e in data.examples for tag in e.label])
     unit = vector / np.linalg.norm(vector)
     gap = (sides[0][own].mean(0) - sides[0][~own].mean(0)) @ unit
-    assert np.linalg.norm(vector) == pytest.approx(gap, rel=0.25)  # held-out texts are in this mean, not in that
+    assert np.linalg.norm(vector) == pytest.approx(
+        gap, rel=0.25
+    )  # held-out texts are in this mean, not in that
 
 
 def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder():
@@ -89,7 +110,10 @@ def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder
             ending = subject.tokenizer.decode(example.ids[: p + 1])
             assert ending.endswith(word) and label in ("singular", "plural")
     found = linear_probe(subject, "number", n=200, layers=[0])
-    assert found.stages[-1].accuracy.value > 0.9 > 0.7 > found.majority.value and found.level == "token"
+    assert (
+        found.stages[-1].accuracy.value > 0.9 > 0.7 > found.majority.value
+        and found.level == "token"
+    )
 
 
 def test_the_control_gives_every_word_type_one_label_of_its_own():
@@ -103,9 +127,13 @@ def test_the_control_gives_every_word_type_one_label_of_its_own():
 def test_files_of_ones_own_are_read_by_word_or_by_text(tmp_path):
     subject = load("shelf-base")
     texts = tmp_path / "texts.tsv"
-    texts.write_text("".join(f"The {'old' if i % 2 else 'new'} house {i}\t{i % 2}\n" for i in range(60)))
+    texts.write_text(
+        "".join(f"The {'old' if i % 2 else 'new'} house {i}\t{i % 2}\n" for i in range(60))
+    )
     assert labelled(subject, str(texts)).level == "text"
-    rows = [{"tokens": ["The", "horse", "ran", "off"], "tags": ["D", "N", "V", "P"]} for _ in range(15)]
+    rows = [
+        {"tokens": ["The", "horse", "ran", "off"], "tags": ["D", "N", "V", "P"]} for _ in range(15)
+    ]
     words = tmp_path / "words.jsonl"
     words.write_text("\n".join(map(json.dumps, rows)))
     data = labelled(subject, str(words))
@@ -123,7 +151,10 @@ def test_files_of_ones_own_are_read_by_word_or_by_text(tmp_path):
         (lambda s, d: linear_probe(s, str(d / "none.tsv")), "none.tsv is no"),
         (lambda s, d: linear_probe(s, site="soul"), "site is 'soul'"),
         (lambda s, d: linear_probe(s, "position", layers=[9]), "no layer 9"),
-        (lambda s, d: linear_probe(s, "number"), "came without a tokenizer, so its text is token ids"),
+        (
+            lambda s, d: linear_probe(s, "number"),
+            "came without a tokenizer, so its text is token ids",
+        ),
         (lambda s, d: linear_probe(s, written(d, "a\tx\n" * 50)), "of 1 classes"),
         (lambda s, d: linear_probe(s, written(d, "a b c\n")), "no column that is plainly the text"),
     ],

@@ -1,4 +1,6 @@
-"""Every load accounts for every tensor: what is missing, left over, of another shape or not finite is refused."""
+"""Every load accounts for every tensor: what is missing, left over, of another shape or not finite
+is refused.
+"""
 
 import json
 import shutil
@@ -48,12 +50,18 @@ def saved(model, folder):
     """The folder of a model, its tensors by name, and the logits that it must give."""
     model.eval().save_pretrained(folder)
     with torch.no_grad():
-        return load_file(folder / "model.safetensors"), model(IDS).logits if hasattr(model, "lm_head") else None
+        return load_file(folder / "model.safetensors"), model(IDS).logits if hasattr(
+            model, "lm_head"
+        ) else None
 
 
 def write(folder, weights):
     """Other weights for a folder."""
-    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {k: v.contiguous() for k, v in weights.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
 
 
 def refused(source, *words):
@@ -79,7 +87,9 @@ def test_a_model_without_any_one_of_its_tensors_is_refused(family, tmp_path):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod.", "base_model.model.", "net."])
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "module._orig_mod.", "base_model.model.", "net."]
+)
 def test_a_mere_prefix_is_left_out_and_said(family, prefix, tmp_path):
     weights, logits = saved(FAMILIES[family](), tmp_path)
     assert load(tmp_path).card.loaded == ""
@@ -87,8 +97,13 @@ def test_a_mere_prefix_is_left_out_and_said(family, prefix, tmp_path):
     subject = load(tmp_path)
     with torch.no_grad():
         assert torch.equal(subject.model(IDS).logits, logits)
-    assert "left out of the names" in subject.card.loaded and prefix.split(".")[0] in subject.card.loaded
-    several = {(prefix if i % 2 else "") + name: tensor for i, (name, tensor) in enumerate(weights.items())}
+    assert (
+        "left out of the names" in subject.card.loaded
+        and prefix.split(".")[0] in subject.card.loaded
+    )
+    several = {
+        (prefix if i % 2 else "") + name: tensor for i, (name, tensor) in enumerate(weights.items())
+    }
     if "_orig_mod" not in prefix:  # torch's own words are no part of any name, wherever they stand
         write(tmp_path, several)
         refused(tmp_path, "missing")
@@ -154,14 +169,25 @@ def test_masks_and_angles_of_older_files_are_harmless(tmp_path):
     write(tmp_path, {**weights, **masks})
     with torch.no_grad():
         assert torch.equal(load(tmp_path).model(IDS).logits, logits)
-    needed = ("h.0.attn.c_attn.bias", "layers.0.self_attn.q_proj.bias", "blocks.0.attn.W_Q", "attn.q.bias")
+    needed = (
+        "h.0.attn.c_attn.bias",
+        "layers.0.self_attn.q_proj.bias",
+        "blocks.0.attn.W_Q",
+        "attn.q.bias",
+    )
     assert all(map(is_needed, needed)) and len(HARMLESS) > 3
-    assert not any(map(is_needed, ("h.1.attn.masked_bias", "layers.2.self_attn.rotary_emb.inv_freq")))
+    assert not any(
+        map(is_needed, ("h.1.attn.masked_bias", "layers.2.self_attn.rotary_emb.inv_freq"))
+    )
 
 
 def test_a_report_names_the_first_and_counts_the_rest():
-    assert LoadingReport(missing=("a", "b", "c", "d")).words().endswith("missing (a, b, c and 1 more)")
-    report = LoadingReport.between({"a": (1,), "z": (2,)}, {"z": (3,), **{f"m{i}": (1,) for i in range(5)}})
+    assert (
+        LoadingReport(missing=("a", "b", "c", "d")).words().endswith("missing (a, b, c and 1 more)")
+    )
+    report = LoadingReport.between(
+        {"a": (1,), "z": (2,)}, {"z": (3,), **{f"m{i}": (1,) for i in range(5)}}
+    )
     assert report.n_open == 7 and not report.is_clean
     assert report.words() == (
         "5 tensors that the model needs, missing (m0 and 4 more) and 1 tensor that the model has no place for (a) "
@@ -169,7 +195,8 @@ def test_a_report_names_the_first_and_counts_the_rest():
     )
 
 
-# -- nanoGPT ---------------------------------------------------------------------------------------------------
+# -- nanoGPT
+# ---------------------------------------------------------------------------------------------------
 
 
 def nanogpt_weights(bias=True):
@@ -181,7 +208,14 @@ def nanogpt_weights(bias=True):
 
 
 def nanogpt_file(path, weights, **args):
-    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": 32, "vocab_size": 60, "bias": True}
+    sizes = {
+        "n_layer": 2,
+        "n_head": 2,
+        "n_embd": 32,
+        "block_size": 32,
+        "vocab_size": 60,
+        "bias": True,
+    }
     torch.save({"model": weights, "model_args": {**sizes, **args}}, path)
     return path
 
@@ -200,12 +234,16 @@ def test_a_nanogpt_checkpoint_accounts_for_every_tensor(tmp_path):
     for n_layer, word in ((1, "no place for"), (3, "missing")):
         refused(nanogpt_file(path, weights, n_layer=n_layer), word)
     refused(nanogpt_file(path, weights, vocab_size=61), "[60, 32] where the model has [61, 32]")
-    refused(nanogpt_file(path, {**weights, "transformer.ln_f.weight": torch.full((32,), torch.nan)}), "NaN")
+    refused(
+        nanogpt_file(path, {**weights, "transformer.ln_f.weight": torch.full((32,), torch.nan)}),
+        "NaN",
+    )
     load(nanogpt_file(path, nanogpt_weights(bias=False), bias=False))
     refused(nanogpt_file(path, weights, bias=False), "no place for")
 
 
-# -- GGUF ------------------------------------------------------------------------------------------------------
+# -- GGUF
+# ------------------------------------------------------------------------------------------------------
 
 
 def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
@@ -231,10 +269,25 @@ def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
     writer.add_token_list(["!#", *(chr(33 + i) for i in range(vocab - 1))])
     writer.add_token_types([1] * vocab)
     writer.add_token_merges(["! #"])
-    shapes = {"token_embd.weight": (vocab, d), "output_norm.weight": (d,), "output.weight": (vocab, d)}
+    shapes = {
+        "token_embd.weight": (vocab, d),
+        "output_norm.weight": (d,),
+        "output.weight": (vocab, d),
+    }
     for i in range(2):
-        block = {"attn_norm": (d,), "ffn_norm": (d,), "attn_q": (d, d), "attn_k": (kv, d), "attn_v": (kv, d)}
-        block |= {"attn_output": (d, d), "ffn_gate": (d_mlp, d), "ffn_up": (d_mlp, d), "ffn_down": (d, d_mlp)}
+        block = {
+            "attn_norm": (d,),
+            "ffn_norm": (d,),
+            "attn_q": (d, d),
+            "attn_k": (kv, d),
+            "attn_v": (kv, d),
+        }
+        block |= {
+            "attn_output": (d, d),
+            "ffn_gate": (d_mlp, d),
+            "ffn_up": (d_mlp, d),
+            "ffn_down": (d, d_mlp),
+        }
         shapes |= {f"blk.{i}.{name}.weight": shape for name, shape in block.items()}
     noise = np.random.default_rng(0)
     for name, shape in shapes.items():
@@ -251,8 +304,15 @@ def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
 
 def test_a_gguf_file_accounts_for_every_tensor(tmp_path):
     whole = load(gguf_file(tmp_path / "whole.gguf"))
-    assert whole.card.n_layers == 2 and whole.card.n_params == 2 * 60 * 32 + 32 + 2 * (64 + 3072 + 3 * 48 * 32)
-    for name in ("blk.0.attn_q.weight", "blk.1.ffn_norm.weight", "output_norm.weight", "token_embd.weight"):
+    assert whole.card.n_layers == 2 and whole.card.n_params == 2 * 60 * 32 + 32 + 2 * (
+        64 + 3072 + 3 * 48 * 32
+    )
+    for name in (
+        "blk.0.attn_q.weight",
+        "blk.1.ffn_norm.weight",
+        "output_norm.weight",
+        "token_embd.weight",
+    ):
         refused(gguf_file(tmp_path / "less.gguf", without=name), "missing")
     refused(gguf_file(tmp_path / "long.gguf", n_layers=3), "missing")
     refused(gguf_file(tmp_path / "short.gguf", n_layers=1), "block_count is 1", "blk.1.")
@@ -266,14 +326,17 @@ def test_llama_3s_rotary_factors_of_a_gguf_file_reach_the_configuration(tmp_path
     reference = LlamaForCausalLM(LlamaConfig(**LLAMA, rope_parameters=rope))
     plain = LlamaForCausalLM(LlamaConfig(**LLAMA))
     factors = plain.model.rotary_emb.inv_freq / reference.model.rotary_emb.inv_freq
-    path = gguf_file(tmp_path / "llama3.gguf", extra={"rope_freqs.weight": factors.numpy().astype(np.float32)})
+    path = gguf_file(
+        tmp_path / "llama3.gguf", extra={"rope_freqs.weight": factors.numpy().astype(np.float32)}
+    )
     turned = load(path).model.model.rotary_emb.inv_freq
     torch.testing.assert_close(turned, reference.model.rotary_emb.inv_freq)
     wrong = {"rope_freqs.weight": np.array([1, 5, 2, 1], np.float32)}
     refused(gguf_file(tmp_path / "other.gguf", extra=wrong), "not Llama 3's")
 
 
-# -- training --------------------------------------------------------------------------------------------------
+# -- training
+# --------------------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
@@ -296,8 +359,12 @@ def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
 
 
 def test_threads_that_load_and_plan_at_once_leave_torch_as_it_was():
-    """transformers replaces functions of torch while it builds a model; what one thread found is another's."""
-    drawing = {name: getattr(torch.nn.init, name) for name in ("normal_", "ones_", "zeros_", "uniform_")}
+    """transformers replaces functions of torch while it builds a model; what one thread found is
+    another's.
+    """
+    drawing = {
+        name: getattr(torch.nn.init, name) for name in ("normal_", "ones_", "zeros_", "uniform_")
+    }
     shape = {"n_layers": 4, "d_model": 64, "n_heads": 4}
 
     def work(turn: int) -> None:
@@ -311,7 +378,9 @@ def test_threads_that_load_and_plan_at_once_leave_torch_as_it_was():
 
 
 def test_infinite_limits_of_clipping_are_no_damage():
-    check_finite([("layers.0.input_min", torch.tensor(-torch.inf)), ("layers.0.w", torch.ones(2))], "m")
+    check_finite(
+        [("layers.0.input_min", torch.tensor(-torch.inf)), ("layers.0.w", torch.ones(2))], "m"
+    )
     for name, value in (("layers.0.input_min", torch.nan), ("layers.0.w", torch.inf)):
         with pytest.raises(WorkbenchError, match=name):
             check_finite([(name, torch.tensor(value))], "m")

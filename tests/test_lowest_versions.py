@@ -1,4 +1,6 @@
-"""The lowest versions that pyproject.toml states are enough: they install together, and every module imports."""
+"""The lowest versions that pyproject.toml states are enough: they install together, and every
+module imports.
+"""
 
 import shutil
 import subprocess
@@ -30,7 +32,9 @@ def test_the_lowest_stated_versions_install_and_import(tmp_path):
     uv = shutil.which("uv", path=Path(sys.executable).parent)
     assert uv is not None, "uv is a dependency of the tests"
     python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True)
+    subprocess.run(
+        [uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv"], check=True
+    )
     # torch alone is not the lowest one: its old builds bring gigabytes of CUDA along.
     override = tmp_path / "override.txt"
     override.write_text("torch==2.13.0\n")

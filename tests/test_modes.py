@@ -61,7 +61,9 @@ Call = Callable[[Subject, Subject], Any]
 TINY: dict[str, Call] = {
     "anatomy": lambda a, b: wb.anatomy(a, PROMPT, layer=1, head=2),
     "attention": lambda a, b: wb.attention(a, PROMPT),
-    "attention_by_distance": lambda a, b: wb.attention_by_distance(a, n=2, length=16, max_distance=8),
+    "attention_by_distance": lambda a, b: wb.attention_by_distance(
+        a, n=2, length=16, max_distance=8
+    ),
     "composition": lambda a, b: wb.composition(a),
     "copying_scores": lambda a, b: interp.copying_scores(a),
     "direct": lambda a, b: wb.direct(a, PROMPT, OTHER, **PAIR),
@@ -70,7 +72,9 @@ TINY: dict[str, Call] = {
     "head_catalogue": lambda a, b: wb.head_catalogue(a, n=3, length=16),
     "head_scores": lambda a, b: wb.head_scores(a, n=3, length=16),
     "head_shift": lambda a, b: comparison.head_shift(a, b, TEXTS),
-    "input_attribution": lambda a, b: wb.input_attribution(a, PROMPT, answer="7", wrong="8", most=64),
+    "input_attribution": lambda a, b: wb.input_attribution(
+        a, PROMPT, answer="7", wrong="8", most=64
+    ),
     "layer_shift": lambda a, b: comparison.layer_shift(a, b, TEXTS),
     "lens": lambda a, b: wb.lens(a, PROMPT),
     "lens_shift": lambda a, b: comparison.lens_shift(a, b, TEXTS),
@@ -124,14 +128,20 @@ def trained_pair() -> tuple[Subject, Subject]:
 def plain(value: Any) -> Any:
     """A result as nested lists and numbers, without its seconds and dates."""
     if isinstance(value, np.ndarray | torch.Tensor):
-        return np.asarray(value.detach() if isinstance(value, torch.Tensor) else value, dtype=object).tolist()
+        return np.asarray(
+            value.detach() if isinstance(value, torch.Tensor) else value, dtype=object
+        ).tolist()
     if isinstance(value, pd.DataFrame):
         return plain(value.to_dict("list"))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain({field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+        return plain(
+            {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        )
     if isinstance(value, dict):
         timed = ("second", "created", "date", "elapsed", "time")
-        return {str(k): plain(v) for k, v in value.items() if not any(word in str(k) for word in timed)}
+        return {
+            str(k): plain(v) for k, v in value.items() if not any(word in str(k) for word in timed)
+        }
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return value if isinstance(value, str | int | float | bool | type(None)) else str(type(value))
@@ -151,20 +161,32 @@ def state(subjects: tuple[Subject, ...]) -> dict[str, Any]:
         "numpy": np.random.get_state()[1].tolist(),  # pyright: ignore[reportArgumentType, reportIndexIssue]
         "python": random.getstate(),
         "training": [module.training for model in models for module in model.modules()],
-        "learning": [parameter.requires_grad for model in models for parameter in model.parameters()],
-        "gradients": [parameter.grad is None for model in models for parameter in model.parameters()],
+        "learning": [
+            parameter.requires_grad for model in models for parameter in model.parameters()
+        ],
+        "gradients": [
+            parameter.grad is None for model in models for parameter in model.parameters()
+        ],
         "hooks": [
-            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+            len(module._forward_hooks)
+            + len(module._forward_pre_hooks)
+            + len(module._backward_hooks)
             for model in models
             for module in model.modules()
         ],
         "attention": [model.config._attn_implementation for model in models],
-        "weights": [float(parameter.detach().double().sum()) for m in models for parameter in m.parameters()],
+        "weights": [
+            float(parameter.detach().double().sum()) for m in models for parameter in m.parameters()
+        ],
     }
 
 
-def check(call: Call, pair: tuple[Subject, Subject], modes: list[str], *, left: bool = True) -> None:
-    """The call gives the same in these modes, with models left in train mode, and leaves all as it was."""
+def check(
+    call: Call, pair: tuple[Subject, Subject], modes: list[str], *, left: bool = True
+) -> None:
+    """The call gives the same in these modes, with models left in train mode, and leaves all as it
+    was.
+    """
     expected = plain(call(*pair))
     try:
         with ExitStack() as stack:
@@ -205,7 +227,15 @@ def test_no_single_mode_changes_a_number(name, mode, tiny_pair, trained_pair):
 
 
 HERE = {
-    *("compare", "report", "probe_transfer", "series", "checkpoint_series", "behaviour_series", "task_needs"),
+    *(
+        "compare",
+        "report",
+        "probe_transfer",
+        "series",
+        "checkpoint_series",
+        "behaviour_series",
+        "task_needs",
+    ),
     "effect_of",
 }
 """Functions made of those above, that are decorated like them but cost too much to call here."""
@@ -218,7 +248,9 @@ TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}
 
 
 def test_every_public_function_is_called_here_or_decorated():
-    names = {name: getattr(home, name) for home in (wb, interp, comparison) for name in home.__all__}
+    names = {
+        name: getattr(home, name) for home in (wb, interp, comparison) for name in home.__all__
+    }
     functions = {name for name, value in names.items() if inspect.isfunction(value)}
     assert functions - set(TINY) - set(TRAINED) - set(DEAR) - HERE - WITHOUT - TRAINING == set()
     assert all(hasattr(names[name], "__wrapped__") for name in HERE)
@@ -226,7 +258,9 @@ def test_every_public_function_is_called_here_or_decorated():
 
 def test_training_and_loading_set_their_own_modes(tmp_path):
     text = tmp_path / "corpus.txt"
-    text.write_text("\n\n".join(f"The cat number {i} sat on mat number {i + 1}." for i in range(800)))
+    text.write_text(
+        "\n\n".join(f"The cat number {i} sat on mat number {i + 1}." for i in range(800))
+    )
     from tests.test_training import recipe
 
     words = recipe(text, steps=3, eval_every=3, checkpoint_every=3)
@@ -245,7 +279,9 @@ def test_training_and_loading_set_their_own_modes(tmp_path):
         assert again.result is not None
         assert again.result["validation_loss"] == run.result["validation_loss"]
         assert subject.hash == wb.load(f"run:{run.id}").hash
-        assert all(p.dtype == torch.float32 and not p.is_inference() for p in subject.model.parameters())
+        assert all(
+            p.dtype == torch.float32 and not p.is_inference() for p in subject.model.parameters()
+        )
         assert Path(again.result["checkpoint"]).is_dir()
 
 
@@ -253,5 +289,7 @@ def test_training_and_loading_set_their_own_modes(tmp_path):
 def test_a_model_made_in_inference_mode_is_refused_in_one_sentence(name):
     with torch.inference_mode():
         subject = subject_of(make("gpt2").float(), "mine")
-    with pytest.raises(WorkbenchError, match=r"mine was made under torch.inference_mode\(\).*load it by name"):
+    with pytest.raises(
+        WorkbenchError, match=r"mine was made under torch.inference_mode\(\).*load it by name"
+    ):
         TINY[name](subject, subject)

@@ -1,4 +1,6 @@
-"""The heads that a benchmark task needs: one at a time, by layers first in a deep model, and greedily."""
+"""The heads that a benchmark task needs: one at a time, by layers first in a deep model, and
+greedily.
+"""
 
 import json
 
@@ -16,7 +18,9 @@ from workbench.subjects.intervention import apply
 
 def test_each_cut_is_the_ablated_model_s_own_evaluation_and_greedy_sets_grow():
     subject = load("shelf-base")
-    found = task_needs(subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, replacement="zero", greedy=2)
+    found = task_needs(
+        subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, replacement="zero", greedy=2
+    )
     assert found.tested == 3 and found.of == subject.card.n_layers * subject.card.n_heads
     losses = [cut.chosen_on.difference for cut in found.cuts]
     assert losses == sorted(losses) and found.intact.n == found.n == found.n_held_out == 6
@@ -45,10 +49,25 @@ def test_a_task_without_choices_is_refused_in_one_sentence():
 
 
 def test_the_command_prints_what_the_api_gives():
-    arguments = ["shelf-base", "repeat", "--task", "--heads", "L0H0,L1H1", "-n", "6", "--kind", "zero", "--json"]
+    arguments = [
+        "shelf-base",
+        "repeat",
+        "--task",
+        "--heads",
+        "L0H0,L1H1",
+        "-n",
+        "6",
+        "--kind",
+        "zero",
+        "--json",
+    ]
     result = CliRunner().invoke(app, ["needs", *arguments])
     assert result.exit_code == 0, result.output
     printed = json.loads(result.stdout)
-    api = task_needs(load("shelf-base"), "repeat", heads=[(0, 0), (1, 1)], limit=12, replacement="zero")
-    assert [row["margin"]["difference"] for row in printed["cuts"]] == [cut.margin.difference for cut in api.cuts]
+    api = task_needs(
+        load("shelf-base"), "repeat", heads=[(0, 0), (1, 1)], limit=12, replacement="zero"
+    )
+    assert [row["margin"]["difference"] for row in printed["cuts"]] == [
+        cut.margin.difference for cut in api.cuts
+    ]
     assert printed["n"] == api.n == 6

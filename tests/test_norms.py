@@ -1,4 +1,6 @@
-"""Norms are asked what they do: held against their own outputs, and against compositions worked out by hand."""
+"""Norms are asked what they do: held against their own outputs, and against compositions worked out
+by hand.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,10 @@ def test_a_norm_is_rebuilt_from_what_it_was_found_to_do(name, width):
     norm = drawn(kind(width))
     found = norm_of(norm, width, torch.zeros(1, dtype=torch.float64))
     assert found.centres is centres and found.scales
-    x = 5 * torch.randn(4, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 2
+    x = (
+        5 * torch.randn(4, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        + 2
+    )
     inside = x - x.mean(-1, keepdim=True) if centres else x
     ours = inside / inside.square().mean(-1, keepdim=True).sqrt() * found.gain + found.offset
     with torch.no_grad():
@@ -104,7 +109,9 @@ def test_a_norm_taken_for_another_kind_leaves_the_direct_sum_off(monkeypatch):
     wrong = property(lambda self: Norm(False, True, own(self).gain, own(self).offset))
     monkeypatch.setattr(Reader, "final_norm", wrong)
     assert direct(subject, CLEAN, answer="7", wrong="8").checks["direct_sum"] > 1e-2
-    with pytest.raises(WorkbenchError, match="direct contributions add up to the logit difference: off by"):
+    with pytest.raises(
+        WorkbenchError, match="direct contributions add up to the logit difference: off by"
+    ):
         direct(subject, CLEAN, answer="7", wrong="8", strict=True)
 
 

@@ -1,7 +1,8 @@
-"""Patching, lens, direct contributions and edits of many decoders, against plain torch hooks in float64.
+"""Patching, lens, direct contributions and edits of many decoders, against plain torch hooks in
+float64.
 
-The hooks are put where `tests.other_decoders` says by hand that a family writes into its stream; queries, keys, values
-and patterns are held against an attention function of this file.
+The hooks are put where `tests.other_decoders` says by hand that a family writes into its stream;
+queries, keys, values and patterns are held against an attention function of this file.
 """
 
 import pytest
@@ -38,7 +39,19 @@ QUICK = ("opt", "bloom", "falcon", "olmo2", "granite", "cohere", "mixtral", "gpt
 UNPACKED = ("gptneo", "bloom", "falcon", "mpt", "stablelm")
 """Families that do not use transformers' attention interface."""
 CENTRING = (
-    *("opt", "gptj", "codegen", "gptneo", "bloom", "falcon", "mpt", "phi", "stablelm", "starcoder2", "olmo"),
+    *(
+        "opt",
+        "gptj",
+        "codegen",
+        "gptneo",
+        "bloom",
+        "falcon",
+        "mpt",
+        "phi",
+        "stablelm",
+        "starcoder2",
+        "olmo",
+    ),
     *("cohere", "cohere2", "nemotron", "bigcode", "neox", "gpt2"),
 )
 """Families whose final norm takes the mean off."""
@@ -46,7 +59,8 @@ FLOAT32_INSIDE = 2e-6
 """Norms and rotary tables of some families are in float32 whatever the model's dtype."""
 
 families = pytest.mark.parametrize(
-    "family", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DECODERS]
+    "family",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DECODERS],
 )
 
 
@@ -54,13 +68,22 @@ class Change:
     """The hooks of one block that pass a site's activation through `change`."""
 
     def __init__(self, how, site: str, change, n_heads: int = 4):
-        self.how, self.site, self.change, self.n_heads = how, site.removesuffix("_by_pos"), change, n_heads
+        self.how, self.site, self.change, self.n_heads = (
+            how,
+            site.removesuffix("_by_pos"),
+            change,
+            n_heads,
+        )
         self.stream, self.middle = torch.empty(0), torch.empty(0)
 
     def enter(self, module, args, kwargs):
         x = args[0] if args else kwargs["hidden_states"]
         self.stream = self.change(x) if self.site == "resid_pre" else x
-        return ((self.stream, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": self.stream})
+        return (
+            ((self.stream, *args[1:]), kwargs)
+            if args
+            else (args, {**kwargs, "hidden_states": self.stream})
+        )
 
     def leave(self, module, args, out):
         if self.site != "resid_post":
@@ -83,7 +106,9 @@ class Change:
             if self.site == "resid_mid":
                 value = self.change(self.stream + value) - self.stream
             self.middle = self.stream + value
-        value = ((value + before) / self.how.scale).view(raw.shape).clone()  # Falcon adds to it in place
+        value = (
+            ((value + before) / self.how.scale).view(raw.shape).clone()
+        )  # Falcon adds to it in place
         return (value, *out[1:]) if isinstance(out, tuple) else value
 
     def heads(self, module, args):
@@ -95,7 +120,10 @@ class Change:
     def neurons(self, module, args):
         if self.site != "neurons":
             return None
-        return (self.change(args[0].view(*self.stream.shape[:2], -1)).reshape(args[0].shape), *args[1:])
+        return (
+            self.change(args[0].view(*self.stream.shape[:2], -1)).reshape(args[0].shape),
+            *args[1:],
+        )
 
 
 class Hooks:
@@ -116,7 +144,9 @@ class Hooks:
             block.get_submodule(self.how.o).register_forward_pre_hook(one.heads),
         ]
         if self.how.down:
-            handles.append(block.get_submodule(self.how.down).register_forward_pre_hook(one.neurons))
+            handles.append(
+                block.get_submodule(self.how.down).register_forward_pre_hook(one.neurons)
+            )
         try:
             return self.model(ids, use_cache=False).logits[0, -1]
         finally:
@@ -155,7 +185,16 @@ def index_of(site: str, cell: tuple[int, ...]):
 
 
 CELLS = {"z": [(0, 0), (2, 3)], "z_by_pos": [(1, 2, 5)], "neurons": [(0, 3), (0, 21)]}
-STREAM_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "z_by_pos", "neurons")
+STREAM_SITES = (
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "z",
+    "z_by_pos",
+    "neurons",
+)
 
 
 def swept(subject, question, settings):
@@ -173,7 +212,9 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
     hooks, question = Hooks(family, subject.model), pair(subject, CLEAN, CORRUPTED, "7", "8")
     for site in STREAM_SITES:
         settings = Settings(site, layer=1 if site == "neurons" else None)
-        if (site == "neurons" and not hooks.how.down) or (site == "resid_mid" and hooks.how.parallel):
+        if (site == "neurons" and not hooks.how.down) or (
+            site == "resid_mid" and hooks.how.parallel
+        ):
             with pytest.raises(WorkbenchError, match=r"no single matrix of neurons|no resid_mid"):
                 swept(subject, question, settings)
             continue
@@ -182,13 +223,20 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
         for cell in CELLS.get(site, [(0, 4), (1, 5), (2, 8)]):
             layer = 1 if site == "neurons" else cell[0]
             theirs = hooks.read(question.clean[None], layer, site)
-            logits = hooks.run(question.corrupted[None], layer, site, put(theirs, index_of(site, cell)))
-            assert float(found.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (site, cell)
+            logits = hooks.run(
+                question.corrupted[None], layer, site, put(theirs, index_of(site, cell))
+            )
+            assert float(found.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+                site,
+                cell,
+            )
     ends = [gap(subject.model(ids[None]).logits[0, -1]) for ids in question.prompts]
     assert (found.clean, found.corrupted) == pytest.approx(tuple(ends), abs=FLOAT32_INSIDE)
 
 
-def plain_attention(module, query, key, value, attention_mask, scaling, dropout=0.0, softcap=None, s_aux=None, **_):
+def plain_attention(
+    module, query, key, value, attention_mask, scaling, dropout=0.0, softcap=None, s_aux=None, **_
+):
     """Attention by its formula; what is patched in is on the module."""
     groups = query.shape[1] // key.shape[1]
     seen, patch = PLAIN["seen"], PLAIN["patch"].get(module.layer_idx)
@@ -233,12 +281,18 @@ def test_maps_of_queries_keys_values_and_patterns_equal_attention_by_its_formula
         return model(ids[None], use_cache=False).logits[0, -1], PLAIN["seen"]
 
     own, theirs = run(question.clean, {})
-    assert gap(own) == pytest.approx(gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE)
+    assert gap(own) == pytest.approx(
+        gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE
+    )
     for site in ("q", "k", "v", "pattern"):
         found = run_sweep(subject, question, Settings(site)).values
         for layer, head in ((0, found.shape[1] // 2), (1, 0), (2, found.shape[1] - 1)):
             logits, _ = run(question.corrupted, {layer: (site, head, theirs[layer])})
-            assert float(found[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (site, layer, head)
+            assert float(found[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+                site,
+                layer,
+                head,
+            )
 
 
 @families
@@ -253,17 +307,25 @@ def test_lens_and_direct_contributions_are_those_of_the_model(family):
     logits = logits if cap is None else cap * torch.atanh(logits / cap)
     assert found.total == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
     assert found.checks["direct_sum"] < 1e-5 and found.checks["neuron_sum"] < 1e-5
-    # A part's contribution is the slope of the logits along what it writes, with the final norm's size held.
+    # A part's contribution is the slope of the logits along what it writes, with the final norm's
+    # size held.
     final = hooks.read(ids, 2, "resid_post")[0, -1]
     for layer in range(3):
         held = {site: hooks.read(ids, layer, site)[0, -1] for site in ("attn_out", "mlp_out")}
-        ours = {"attn_out": found.heads[layer].sum() + found.attention_rest[layer], "mlp_out": found.mlps[layer]}
+        ours = {
+            "attn_out": found.heads[layer].sum() + found.attention_rest[layer],
+            "mlp_out": found.mlps[layer],
+        }
         for site, value in held.items():
-            assert ours[site] == pytest.approx(slope(subject, hooks, final, value, cap), abs=1e-5), (layer, site)
+            assert ours[site] == pytest.approx(
+                slope(subject, hooks, final, value, cap), abs=1e-5
+            ), (layer, site)
 
 
 def slope(subject, hooks, final, part, cap):
-    """How the logit difference moves along `part`, the size of the last stream held: two norms of the same size."""
+    """How the logit difference moves along `part`, the size of the last stream held: two norms of
+    the same size.
+    """
     packed = reader(subject)
     centres = hooks.family in CENTRING
 
@@ -286,12 +348,21 @@ def test_an_edit_writes_into_the_stream_what_it_says(family):
     subject = subject_of(make(family), family)
     ids, value = subject.encode(CLEAN), torch.full((32,), 0.3, dtype=torch.float64)
     value[0] = 2
-    for site, action in (("attn_out", "set"), ("mlp_out", "set"), ("attn_out", "add"), ("mlp_out", "add")):
-        edited = apply(subject, Intervention("t", "x", (Edit(1, site, (), action, value.tolist()),)))
+    for site, action in (
+        ("attn_out", "set"),
+        ("mlp_out", "set"),
+        ("attn_out", "add"),
+        ("mlp_out", "add"),
+    ):
+        edited = apply(
+            subject, Intervention("t", "x", (Edit(1, site, (), action, value.tolist()),))
+        )
         hooks = Hooks(family, subject.model)
         change = (lambda x: value.expand_as(x)) if action == "set" else (lambda x: x + value)
         logits = hooks.run(ids, 1, site, change)
-        torch.testing.assert_close(edited.model(ids).logits[0, -1], logits, atol=FLOAT32_INSIDE, rtol=1e-7)
+        torch.testing.assert_close(
+            edited.model(ids).logits[0, -1], logits, atol=FLOAT32_INSIDE, rtol=1e-7
+        )
 
 
 @families
@@ -305,7 +376,9 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
             theirs, own = (hooks.read(ids[None], layer, site) for ids in question.prompts)
             moved = torch.zeros_like(own, requires_grad=True)
             with torch.enable_grad():
-                logits = hooks.run(question.corrupted[None], layer, site, lambda x, moved=moved: x + moved)
+                logits = hooks.run(
+                    question.corrupted[None], layer, site, lambda x, moved=moved: x + moved
+                )
                 (slopes,) = torch.autograd.grad(logits[7] - logits[8], moved)
             change = (slopes * (theirs - own))[0]
             by_hand = change.sum((0, 2)) if site == "z" else change.sum(-1)
@@ -318,20 +391,32 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
 def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
     subject = subject_of(make(family), family)
     question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
-    given = list(torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    ways = [_hooked_without_each] if family in UNPACKED else [_hooked_without_each, _packed_without_each]
+    given = list(
+        torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
+    ways = (
+        [_hooked_without_each]
+        if family in UNPACKED
+        else [_hooked_without_each, _packed_without_each]
+    )
     for way in ways:
         intact, values = way(subject, question, "logit_difference", given)
-        assert intact == pytest.approx(gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE)
+        assert intact == pytest.approx(
+            gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE
+        )
         for layer, head in ((0, 0), (1, 3), (2, 2)):
             value = given[layer].expand(1, 9, 4, 8)
-            logits = hooks.run(question.clean[None], layer, "z", put(value, index_of("z", (layer, head))))
+            logits = hooks.run(
+                question.clean[None], layer, "z", put(value, index_of("z", (layer, head)))
+            )
             assert values[layer, head] == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
 
 
 def test_what_a_family_does_not_have_is_one_sentence():
     moe = subject_of(make("mixtral"), "mixtral")
-    with pytest.raises(WorkbenchError, match=r"MLP of layer 1 of MixtralForCausalLM .* no single matrix of neurons"):
+    with pytest.raises(
+        WorkbenchError, match=r"MLP of layer 1 of MixtralForCausalLM .* no single matrix of neurons"
+    ):
         ablation(moe, neurons={1: [0]})
     with pytest.raises(WorkbenchError, match="no single matrix of neurons; edit mlp_out"):
         apply(moe, Intervention("t", "x", (Edit(1, "post", (0,), "set", 0.0),)))
@@ -342,14 +427,18 @@ def test_what_a_family_does_not_have_is_one_sentence():
         lambda: ablation(mixer, [(1, 0)]),
         lambda: patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="attn_out"),
     ):
-        with pytest.raises(WorkbenchError, match=r"Lfm2ForCausalLM \(mixer\) layer 0 has no attention"):
+        with pytest.raises(
+            WorkbenchError, match=r"Lfm2ForCausalLM \(mixer\) layer 0 has no attention"
+        ):
             ask()
     found = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert found.engine.startswith("hooks (") and found.effect[-1][-1] == pytest.approx(1, abs=1e-4)
 
 
 def test_a_view_that_does_not_fit_is_one_sentence():
-    """Falcon-40B's queries, keys and values lie by groups; TransformerLens splits them as Falcon-7B's."""
+    """Falcon-40B's queries, keys and values lie by groups; TransformerLens splits them as
+    Falcon-7B's.
+    """
     config = t.FalconConfig(
         **SMALL, new_decoder_architecture=True, num_kv_heads=2, bos_token_id=None, eos_token_id=None
     )
@@ -369,7 +458,8 @@ def test_a_view_that_does_not_fit_is_one_sentence():
         ),
     ):
         with pytest.raises(
-            WorkbenchError, match=r"no view of FalconForCausalLM \(falcon40\): its adapter does not fit"
+            WorkbenchError,
+            match=r"no view of FalconForCausalLM \(falcon40\): its adapter does not fit",
         ):
             ask()
     assert position_encoding(falcon).kind == "rotary"  # what needs no view is read

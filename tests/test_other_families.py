@@ -1,11 +1,20 @@
-"""Models outside the tested families: read where they can be, and otherwise a sentence that says why not."""
+"""Models outside the tested families: read where they can be, and otherwise a sentence that says
+why not.
+"""
 
 import pytest
 import torch
 import transformers as t
 
 from tests.conftest import subject_of, tiny_gpt
-from workbench import anatomy, attention, gradient_attention, head_catalogue, loss_by_position, position_encoding
+from workbench import (
+    anatomy,
+    attention,
+    gradient_attention,
+    head_catalogue,
+    loss_by_position,
+    position_encoding,
+)
 from workbench.errors import WorkbenchError
 from workbench.interp.families import TESTED, any_family
 
@@ -20,11 +29,17 @@ def made(name: str):
         "opt": lambda: t.OPTForCausalLM(
             t.OPTConfig(**SIZE, ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=64)
         ),
-        "bloom": lambda: t.BloomForCausalLM(t.BloomConfig(vocab_size=100, hidden_size=32, n_layer=2, n_head=4)),
-        "lfm2": lambda: t.Lfm2ForCausalLM(t.Lfm2Config(**WIDE, layer_types=["conv", "full_attention"])),
+        "bloom": lambda: t.BloomForCausalLM(
+            t.BloomConfig(vocab_size=100, hidden_size=32, n_layer=2, n_head=4)
+        ),
+        "lfm2": lambda: t.Lfm2ForCausalLM(
+            t.Lfm2Config(**WIDE, layer_types=["conv", "full_attention"])
+        ),
         "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**WIDE, pad_token_id=0)),
         "gptj": lambda: t.GPTJForCausalLM(
-            t.GPTJConfig(vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=48, rotary_dim=4)
+            t.GPTJConfig(
+                vocab_size=100, n_embd=32, n_layer=2, n_head=4, n_positions=48, rotary_dim=4
+            )
         ),
     }
     return subject_of(models[name]().eval(), name)
@@ -63,7 +78,9 @@ def test_what_is_not_known_of_a_family_is_a_sentence_with_its_architecture():
 
 
 def test_steps_that_a_model_does_otherwise_are_told_from_those_that_hold():
-    found = anatomy(made("bloom"), PROMPT, layer=1, head=0)  # BLOOM norms its embedding, which no formula here does
+    found = anatomy(
+        made("bloom"), PROMPT, layer=1, head=0
+    )  # BLOOM norms its embedding, which no formula here does
     assert found.disagreeing[0].name == "Embedding" and found.disagreeing[0].holds is False
     assert not anatomy(subject_of(tiny_gpt()), PROMPT, layer=1, head=0).disagreeing
 

@@ -16,7 +16,13 @@ QUICK = [
     ("attention", {"head": "L3H2"}),
     ("heads", {}),
     ("heads", {"source": "real text", "head": "L5H4"}),
-    ("heads", {"source": "your own text", "own": "One two three one two three one two.\n\nA b c d a b c d a b c d."}),
+    (
+        "heads",
+        {
+            "source": "your own text",
+            "own": "One two three one two three one two.\n\nA b c d a b c d a b c d.",
+        },
+    ),
     ("heads", {"source": "your own text", "own": "Once upon a time there was, once upon a time."}),
     ("anatomy", {}),
     ("anatomy", {"model": "shelf-reverse"}),
@@ -29,7 +35,12 @@ QUICK = [
     ("patching", {"probe": "induction", "pairs": "10"}),
     (
         "patching",
-        {"answer": " horse, the black dog.", "wrong": " dog, the black horse.", "site": "z", "metric": "log_prob"},
+        {
+            "answer": " horse, the black dog.",
+            "wrong": " dog, the black horse.",
+            "site": "z",
+            "metric": "log_prob",
+        },
     ),
     ("patching", {"site": "attn_out", "window": "3", "together": "mlp_out", "replacement": "mean"}),
     ("attribution", {"pairs": "10"}),
@@ -114,8 +125,18 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):
     if query.get("model") == "MIXED":
-        size = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = Lfm2Config(**size, num_key_value_heads=4, intermediate_size=64, layer_types=["conv", "full_attention"])
+        size = {
+            "vocab_size": 100,
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        }
+        config = Lfm2Config(
+            **size,
+            num_key_value_heads=4,
+            intermediate_size=64,
+            layer_types=["conv", "full_attention"],
+        )
         Lfm2ForCausalLM(config).save_pretrained(tmp_path / "mixed")
         query = {"model": str(tmp_path / "mixed")}
     app = opened(name, query)
@@ -133,12 +154,18 @@ def form_with_own_data() -> None:
     from workbench.training import Recipe
     from workbench.ui.views.train_uploads import with_own_data
 
-    st.session_state["x own data"] = {"data": "mine.csv", "kind": "classification", "text": "review"}
+    st.session_state["x own data"] = {
+        "data": "mine.csv",
+        "kind": "classification",
+        "text": "review",
+    }
     st.code(with_own_data("x", Recipe.read("finetune-intents")).to_toml())
 
 
 def test_a_fifth_of_an_uploaded_set_is_held_out():
-    """The recipe's own share, 2 %, goes with a set that has a test split: of 240 reviews it would leave six."""
+    """The recipe's own share, 2 %, goes with a set that has a test split: of 240 reviews it would
+    leave six.
+    """
     app = AppTest.from_function(form_with_own_data, default_timeout=60).run()
     assert not app.exception
     recipe = tomllib.loads(app.code[0].value)

@@ -20,7 +20,11 @@ from workbench.subjects import load
 
 CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 CELLS = {
-    **{site: [(0, 3), (1, 5), (1, 8), (2, 4), (2, 8)] for site, axes in SITES.items() if axes == ("layer", "pos")},
+    **{
+        site: [(0, 3), (1, 5), (1, 8), (2, 4), (2, 8)]
+        for site, axes in SITES.items()
+        if axes == ("layer", "pos")
+    },
     "z_by_pos": [(0, 1, 3), (1, 0, 5), (1, 3, 8), (2, 2, 8)],
     "neurons": [(0, 0), (0, 17), (0, 60)],
 }
@@ -31,7 +35,8 @@ IOI = "When Mary and John went to the store, {} gave a drink to"
 def test_packed_equals_hooked_for_every_site(family):
     subject = subject_of(make(family), family)
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
-    # Some families keep norms and rotary tables in float32 inside a float64 model; ours and GPT-2 do not.
+    # Some families keep norms and rotary tables in float32 inside a float64 model; ours and GPT-2
+    # do not.
     tolerance = 1e-10 if family in ("gpt2", "neox") or family.startswith("workbench") else 1e-5
     for i, site in enumerate(SITES):
         if site == "resid_mid" and engine(subject).parallel:
@@ -43,7 +48,9 @@ def test_packed_equals_hooked_for_every_site(family):
         )
         some = ~theirs.values.isnan()
         torch.testing.assert_close(ours.values[some], theirs.values[some], atol=tolerance, rtol=0)
-        assert (ours.clean, ours.corrupted) == pytest.approx((theirs.clean, theirs.corrupted), abs=tolerance)
+        assert (ours.clean, ours.corrupted) == pytest.approx(
+            (theirs.clean, theirs.corrupted), abs=tolerance
+        )
 
 
 @pytest.mark.quick
@@ -53,7 +60,10 @@ def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     ours = run_sweep(subject, question, Settings("mlp_out", window=3)).values
     bridge = subject.bridge
     _, cache = bridge.run_with_cache(question.clean[None])
-    hooks = [(n := f"blocks.{i}.hook_mlp_out", lambda x, hook, n=n: put(x, cache[n], 5)) for i in (1, 2, 3)]
+    hooks = [
+        (n := f"blocks.{i}.hook_mlp_out", lambda x, hook, n=n: put(x, cache[n], 5))
+        for i in (1, 2, 3)
+    ]
 
     def put(x, given, p):
         x = x.clone()
@@ -91,7 +101,8 @@ def test_an_ablated_map_is_of_the_clean_run(tiny, replacement):
     assert found.direction == "noising" and found.checks["identity_patch"] < 1e-5
     if replacement == "zero":  # one cell by hand
         logits = tiny.bridge.run_with_hooks(
-            tiny.encode(CLEAN), fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))]
+            tiny.encode(CLEAN),
+            fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))],
         )[0, -1]
         assert found.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
 
@@ -103,15 +114,21 @@ def zero_head(z, head):
 
 
 def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
-    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_pre")
+    found = patch(
+        tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_pre"
+    )
     assert found.effect[0][0] == 0 and found.clean_metric != found.corrupted_metric
-    whole = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_post")
+    whole = patch(
+        tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_post"
+    )
     assert whole.effect[-1][-1] == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_read_off_the_same_runs(tiny, metric):
-    found = patch(tiny, CLEAN, CORRUPTED, answer=["7", "9"], wrong="8", metric=metric, site="resid_post")
+    found = patch(
+        tiny, CLEAN, CORRUPTED, answer=["7", "9"], wrong="8", metric=metric, site="resid_post"
+    )
     assert max(found.checks.values()) < 1e-3 and found.metric_name == metric
     logits = tiny.model(tiny.encode(CLEAN)).logits[0, -1]
     by_hand = {
@@ -131,7 +148,9 @@ def test_chunks_under_a_small_budget_change_nothing():
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     whole, _ = sweep(subject, question)
     parts: list[float] = []
-    small, _ = sweep(subject, question, memory_gb=1e-5, progress=lambda share, _: parts.append(share))
+    small, _ = sweep(
+        subject, question, memory_gb=1e-5, progress=lambda share, _: parts.append(share)
+    )
     assert len(parts) > 5 and parts[-1] == 1.0
     torch.testing.assert_close(small, whole, atol=1e-12, rtol=0)
 
@@ -150,14 +169,18 @@ def test_patching_where_the_prompts_still_agree_is_exactly_the_target_run(tiny):
 def test_patching_the_last_residual_at_the_answer_restores_everything(tiny):
     result = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert result.effect[-1][-1] == pytest.approx(1, abs=1e-5)
-    assert result.effect[-1][:-1] == [0.0] * 8  # nothing moves between positions after the last block
+    assert (
+        result.effect[-1][:-1] == [0.0] * 8
+    )  # nothing moves between positions after the last block
 
 
 @pytest.mark.quick
 def test_denoising_and_noising_are_each_others_mirror_when_the_prompts_are_swapped(tiny):
     one = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", direction="noising")
     other = patch(tiny, CORRUPTED, CLEAN, answer="7", wrong="8", direction="denoising")
-    torch.testing.assert_close(torch.tensor(one.metric), torch.tensor(other.metric), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(one.metric), torch.tensor(other.metric), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.quick
@@ -166,7 +189,11 @@ def test_a_packed_map_leaves_the_subject_as_it_was(tiny):
     before = tiny.model(ids).logits
     patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     assert torch.equal(tiny.model(ids).logits, before)
-    assert tiny.model.config._attn_implementation == "sdpa" != engine(tiny).model.config._attn_implementation
+    assert (
+        tiny.model.config._attn_implementation
+        == "sdpa"
+        != engine(tiny).model.config._attn_implementation
+    )
 
 
 def test_a_model_that_cannot_be_packed_goes_through_the_hooks_and_says_so(tiny):
@@ -178,17 +205,25 @@ def test_a_model_that_cannot_be_packed_goes_through_the_hooks_and_says_so(tiny):
     finally:
         type(other.model)._supports_attention_backend = True
     assert hooked.engine.startswith("hooks (") and packed.engine == "packed"
-    torch.testing.assert_close(torch.tensor(hooked.metric), torch.tensor(packed.metric), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor(hooked.metric), torch.tensor(packed.metric), atol=1e-5, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"clean": ""}, "clean prompt is empty"),
-        ({"corrupted": "5 9 31"}, r"has 9 tokens and the corrupted one 3.*part at token 4.*'44'.*its end"),
+        (
+            {"corrupted": "5 9 31"},
+            r"has 9 tokens and the corrupted one 3.*part at token 4.*'44'.*its end",
+        ),
         ({"corrupted": CLEAN}, "the same"),
         ({"clean": " ".join(["1"] * 65)}, "65 tokens"),
-        ({"answer": "7 8", "metric": "rank"}, "rank is read off one prediction.*single token.*log_prob"),
+        (
+            {"answer": "7 8", "metric": "rank"},
+            "rank is read off one prediction.*single token.*log_prob",
+        ),
         ({"answer": "7 8", "wrong": "7"}, "'7 8' and the wrong answer '7' begin alike"),
         ({"answer": "7 8", "wrong": ["9", "7 8"]}, "are both '7 8'"),
         ({"answer": "7 " * 60}, "have 68 tokens, and the context of tiny holds 64"),
@@ -211,7 +246,9 @@ def test_bad_input_gets_one_sentence(tiny, change, message):
 
 
 def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
-    """Indirect objects on SmolLM2: the subject's token decides up to the middle, the last token from there on."""
+    """Indirect objects on SmolLM2: the subject's token decides up to the middle, the last token
+    from there on.
+    """
     from workbench.subjects import load
 
     subject = load(smollm)
@@ -226,7 +263,11 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
     effect = torch.tensor(result.effect)
     assert result.clean_metric > 3 and result.corrupted_metric < -3
     assert result.first_difference == 9 and result.corrupted_tokens[9] == " Mary"
-    assert effect[:16, 9].min() > 0.9 and effect[-4:, -1].min() > 0.9 and effect[-4:, 9].abs().max() < 0.1
+    assert (
+        effect[:16, 9].min() > 0.9
+        and effect[-4:, -1].min() > 0.9
+        and effect[-4:, 9].abs().max() < 0.1
+    )
     assert max(result.checks.values()) < 1e-3
 
 
@@ -234,8 +275,24 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
 @pytest.mark.parametrize("site", SITES)
 def test_every_map_carries_all_its_checks_and_all_hold(site):
     subject = subject_of(tiny_gpt())
-    found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site=site, layer=1 if site == "neurons" else None)
-    names = {"plain_model", "hooked_cells", "identity_patch", "full_patch", "lens", "null_pair", "direct_sum"}
+    found = patch(
+        subject,
+        CLEAN,
+        CORRUPTED,
+        answer="7",
+        wrong="8",
+        site=site,
+        layer=1 if site == "neurons" else None,
+    )
+    names = {
+        "plain_model",
+        "hooked_cells",
+        "identity_patch",
+        "full_patch",
+        "lens",
+        "null_pair",
+        "direct_sum",
+    }
     assert set(found.checks) == {*names, "not_fired"} and failed(found.checks) == []
     assert found.checks["not_fired"] == 0 and not torch.tensor(found.effect).isnan().any()
 
@@ -245,11 +302,17 @@ FAULTS = {"carry": "not_fired", "block": "null_pair", "logits": "lens"}
 
 
 def broken(monkeypatch, part: str) -> None:
-    """Plant a fault that users of patching tools have met: a patch that never fired, a part that is off."""
+    """Plant a fault that users of patching tools have met: a patch that never fired, a part that is
+    off.
+    """
     own = getattr(PackedEngine, part)
     faults = {
-        "carry": lambda self, run, prompt, branches, **given: own(self, run, prompt, branches, **given)[:-1],
-        "block": lambda self, *args, **given: (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05,
+        "carry": lambda self, run, prompt, branches, **given: own(
+            self, run, prompt, branches, **given
+        )[:-1],
+        "block": lambda self, *args, **given: (
+            (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05
+        ),
         "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
     }
     monkeypatch.setattr(PackedEngine, part, faults[part])
@@ -263,17 +326,25 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
     broken(monkeypatch, part)
     found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     assert found.engine == "packed" and WORDS[check] in failed(found.checks)
-    picture = distrusted(effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks))
+    picture = distrusted(
+        effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks)
+    )
     assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
 
 
 @pytest.mark.parametrize("part", FAULTS)
-def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_why(tiny, monkeypatch, part):
+def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_why(
+    tiny, monkeypatch, part
+):
     right = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     broken(monkeypatch, part)
     found = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
-    assert re.match(r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", found.engine)
-    torch.testing.assert_close(torch.tensor(found.metric), torch.tensor(right.metric), atol=1e-5, rtol=0)
+    assert re.match(
+        r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", found.engine
+    )
+    torch.testing.assert_close(
+        torch.tensor(found.metric), torch.tensor(right.metric), atol=1e-5, rtol=0
+    )
 
 
 def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():

@@ -1,4 +1,6 @@
-"""Heads whose weights are built by hand, in several encodings: each gets its label and its share, and no other."""
+"""Heads whose weights are built by hand, in several encodings: each gets its label and its share,
+and no other.
+"""
 
 import numpy as np
 import pytest
@@ -16,12 +18,20 @@ SHARP = 9.0
 
 
 def planted(looks_for: str, positions: str):
-    """One attention layer whose one head looks for its own token, its own place, or the token before.
+    """One attention layer whose one head looks for its own token, its own place, or the token
+    before.
 
-    Tokens are one-hot in the first half of the stream. Learned places are one-hot in the other half, so a head can ask
-    for either alone.
+    Tokens are one-hot in the first half of the stream. Learned places are one-hot in the other
+    half, so a head can ask for either alone.
     """
-    shape = {"n_layers": 1, "n_heads": 1, "d_model": D_HEAD, "d_vocab": D_VOCAB, "n_ctx": N_CTX, "d_mlp": 8}
+    shape = {
+        "n_layers": 1,
+        "n_heads": 1,
+        "d_model": D_HEAD,
+        "d_vocab": D_VOCAB,
+        "n_ctx": N_CTX,
+        "d_mlp": 8,
+    }
     fixed = {"norm": "rmsnorm", "norm_eps": 1e20, "bias": True, "tie_word_embeddings": False}
     model = tiny_gpt(positions=positions, **shape, **fixed)
     with torch.no_grad():
@@ -76,7 +86,9 @@ def test_rotary_positions_alone_are_all_position():
 
 
 def test_alibi_alone_is_all_position():
-    """ALiBi's slope falls with distance whatever the tokens are; a head with no scores has it alone."""
+    """ALiBi's slope falls with distance whatever the tokens are; a head with no scores has it
+    alone.
+    """
     alone = position_split(planted("token", "alibi"))
     assert alone.mean["content"][0, 0] > 0.5  # its own token above the slope
     flat = planted("token", "alibi")
@@ -86,7 +98,9 @@ def test_alibi_alone_is_all_position():
     still = planted("token", "none")
     with torch.no_grad():
         still.model.model.layers[0].attn.q.weight.zero_()
-    assert position_split(still).mean["interaction"][0, 0] == 1  # even attention: nothing to explain
+    assert (
+        position_split(still).mean["interaction"][0, 0] == 1
+    )  # even attention: nothing to explain
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -109,7 +123,9 @@ def test_a_mixture_of_own_token_and_own_place_is_split_as_least_squares_splits_i
         return ((y - x @ fit) ** 2).sum() / (len(y) - rank)
 
     none = r_squared()
-    position, content, both = (1 - r_squared(*f) / none for f in ((cells,), (pairs,), (cells, pairs)))
+    position, content, both = (
+        1 - r_squared(*f) / none for f in ((cells,), (pairs,), (cells, pairs))
+    )
     alone = both - content, both - position
     expected = alone[0] + alone[0] / sum(alone) * (both - sum(alone))
     found = variance_shares(torch.tensor(scores)[:, None], torch.tensor(order))
@@ -127,7 +143,9 @@ def test_the_published_induction_heads_of_a_small_trained_model_get_their_label(
 
 
 def test_random_models_give_no_label_by_offset():
-    """Of 6 random models, 8 heads each, none may stand out: the family-wise level is .05, and FLOOR is far above."""
+    """Of 6 random models, 8 heads each, none may stand out: the family-wise level is .05, and FLOOR
+    is far above.
+    """
     for seed in range(6):
         found = stands_out(subject_of(tiny_gpt(seed, initializer_range=0.4)), n=4, length=12)
         assert not any(heads.any() for heads in found.values())

@@ -68,7 +68,8 @@ def test_loss_is_read_beyond_the_context_where_the_encoding_goes_on(positions):
 
 def test_five_encodings_stand_side_by_side():
     subjects = [
-        subject_of(tiny_gpt(positions=p, n_ctx=48), p) for p in ("learned", "sinusoidal", "rotary", "alibi", "none")
+        subject_of(tiny_gpt(positions=p, n_ctx=48), p)
+        for p in ("learned", "sinusoidal", "rotary", "alibi", "none")
     ]
     frame = encoding_study(subjects, [TEXT, TEXT[3:]], n=2).to_frame()
     assert frame["encoding"].tolist() == frame["model"].tolist()
@@ -90,7 +91,9 @@ def test_sinusoidal_vectors_have_the_waves_they_were_made_of_and_a_helix():
 def test_texts_longer_than_the_context_are_read_as_far_as_it_goes(tiny):
     long = " ".join(["3", "1", "4", "1", "5"] * 40)
     assert head_scores(tiny, texts=[long, long]).length <= tiny.n_ctx
-    assert attention_by_distance(tiny, texts=[long, long]).n == rotary_use(tiny, [long, long]).n == 2
+    assert (
+        attention_by_distance(tiny, texts=[long, long]).n == rotary_use(tiny, [long, long]).n == 2
+    )
 
 
 def test_texts_that_are_too_short_say_so(tiny):
@@ -101,7 +104,10 @@ def test_texts_that_are_too_short_say_so(tiny):
 def test_catalogues_stand_side_by_side_a_row_a_model_and_a_block_a_score():
     def scores(start):
         mean = np.arange(start, start + 4).reshape(2, 2) / 10
-        return {name: (mean, mean - 0.05, mean + 0.05) for name in ("previous_token_score", "induction_score")}
+        return {
+            name: (mean, mean - 0.05, mean + 0.05)
+            for name in ("previous_token_score", "induction_score")
+        }
 
     figure = draw.catalogues({"rotary": scores(0), "none": scores(4)})
     z = np.asarray(figure.data[0].z)
@@ -127,8 +133,12 @@ def test_the_bundled_five_differ_in_nothing_but_their_encoding():
 
 
 def test_the_bundled_five_show_what_the_encoding_does():
-    """No order at all costs loss; distances that are built in go on beyond the context, absolute positions do not."""
-    study = encoding_study([load(f"shelf-positions/{e}") for e in ("sinusoidal", "rotary", "alibi")], TEXTS, n=4)
+    """No order at all costs loss; distances that are built in go on beyond the context, absolute
+    positions do not.
+    """
+    study = encoding_study(
+        [load(f"shelf-positions/{e}") for e in ("sinusoidal", "rotary", "alibi")], TEXTS, n=4
+    )
     frame = study.to_frame().set_index("encoding")
     assert frame.loc["alibi", "loss beyond"] < frame.loc["alibi", "loss"] + 0.2
     assert frame.loc["sinusoidal", "loss beyond"] > frame.loc["sinusoidal", "loss"] + 0.2
@@ -142,12 +152,16 @@ TURNING = {
     "glm": ("self_attn.q_proj", "self_attn.k_proj", "neighbours", 2),
     "llama": ("self_attn.q_proj", "self_attn.k_proj", "halves", 4),
 }
-"""Where queries and keys come out unturned, which dimensions turn together, and how many pairs (of d_head 8)."""
+"""Where queries and keys come out unturned, which dimensions turn together, and how many pairs (of
+d_head 8).
+"""
 
 
 @pytest.mark.parametrize("name", TURNING)
 def test_frequencies_in_use_are_those_of_queries_and_keys_caught_by_plain_hooks(name):
-    """In float64; some of these models turn a part of the dimensions only, or each with its neighbour."""
+    """In float64; some of these models turn a part of the dimensions only, or each with its
+    neighbour.
+    """
     *paths, pairs, n_pairs = TURNING[name]
     subject = subject_of(other_decoders.make(name), name)
     used = rotary_use(subject, [TEXT], max_distance=4).used
@@ -166,27 +180,40 @@ def test_frequencies_in_use_are_those_of_queries_and_keys_caught_by_plain_hooks(
         for path in paths:
             x = caught[path, i].reshape(39, -1, 8)
             x = x.repeat(4 // x.shape[1], 1)
-            turning = [(j, j + n_pairs) if pairs == "halves" else (2 * j, 2 * j + 1) for j in range(n_pairs)]
+            turning = [
+                (j, j + n_pairs) if pairs == "halves" else (2 * j, 2 * j + 1)
+                for j in range(n_pairs)
+            ]
             sizes.append(np.stack([np.hypot(x[..., a], x[..., b]) for a, b in turning], -1).mean(0))
         product = sizes[0] * sizes[1]
         np.testing.assert_allclose(used[i], product / product.sum(-1, keepdims=True), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [*TURNING, "falcon", "cohere2", "olmo3", "exaone4", "olmoe", "ernie45", "neox"])
+@pytest.mark.parametrize(
+    "name", [*TURNING, "falcon", "cohere2", "olmo3", "exaone4", "olmoe", "ernie45", "neox"]
+)
 def test_decay_is_what_eager_attention_falls_by_in_other_families(name):
-    """One token repeated: in the first layer all queries are alike, so the logarithm of attention is their score."""
+    """One token repeated: in the first layer all queries are alike, so the logarithm of attention
+    is their score.
+    """
     model = other_decoders.make(name)
     subject = subject_of(model, name)
     decay = rotary_use(subject, ["5 5 5 5 5 5 5 5 5 5"], max_distance=3).decay[0]
     model.set_attn_implementation("eager")
-    pattern = model(torch.full((1, 10), 5), output_attentions=True, use_cache=False).attentions[0][0].detach()
+    pattern = (
+        model(torch.full((1, 10), 5), output_attentions=True, use_cache=False)
+        .attentions[0][0]
+        .detach()
+    )
     scores = pattern[:, -1].log().flip(-1)[:, :4].numpy()  # by distance, up to a constant
     np.testing.assert_allclose(decay - decay[:, :1], scores - scores[:, :1], atol=1e-5)
     assert np.abs(scores - scores[:, :1]).max() > 0.05
 
 
 def test_a_block_s_scores_are_the_model_s_where_neighbours_turn_together():
-    """Ernie 4.5 turns each dimension with its neighbour; the anatomy page makes scores by the block's formulas."""
+    """Ernie 4.5 turns each dimension with its neighbour; the anatomy page makes scores by the
+    block's formulas.
+    """
     subject = subject_of(other_decoders.make("ernie45"), "ernie45")
     found = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
     assert "all agree" in found.headline()

@@ -34,11 +34,17 @@ def test_every_probe_of_the_shelf_gives_aligned_pairs_for_a_real_tokenizer(smoll
     assert set(available_probes()) >= SHELF
     for name in SHELF:
         made = generate(subject, read_probe(name), n=20)
-        assert len(made.items) == 20 and made.probe.title and made.probe.question and made.probe.source
-        lengths = {len(item.pair.clean) for item in made.items} | {len(item.pair.corrupted) for item in made.items}
+        assert (
+            len(made.items) == 20 and made.probe.title and made.probe.question and made.probe.source
+        )
+        lengths = {len(item.pair.clean) for item in made.items} | {
+            len(item.pair.corrupted) for item in made.items
+        }
         assert lengths == {len(made.names)}
         assert len({(item.clean, item.corrupted) for item in made.items}) == 20
-        assert generate(subject, read_probe(name), n=20).items[3].clean == made.items[3].clean  # the seed holds
+        assert (
+            generate(subject, read_probe(name), n=20).items[3].clean == made.items[3].clean
+        )  # the seed holds
     assert generate(subject, read_probe("ioi"), n=20).names[1] == "{IO}"
 
 
@@ -55,19 +61,29 @@ OWN = (
 
 def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
     model = tiny_gpt()
-    with torch.no_grad():  # it writes again what it has read, so that clean and corrupted runs differ beyond doubt
+    with (
+        torch.no_grad()
+    ):  # it writes again what it has read, so that clean and corrupted runs differ beyond doubt
         for layer in model.model.layers:
             for weight in (layer.attn.v.weight, layer.attn.o.weight):
                 torch.nn.init.eye_(weight)
             layer.mlp.fc_out.weight.zero_()
     subject, file, partial = subject_of(model), tmp_path / "own.toml", []
     file.write_text(OWN)
-    found = probe(subject, str(file), n=12, anyway=True, site="z", partial=lambda f: partial.append(f.n))
+    found = probe(
+        subject, str(file), n=12, anyway=True, site="z", partial=lambda f: partial.append(f.n)
+    )
     assert partial == [1, 2, 4, 8, 12] and found.samples.shape == (12, 2, 4) and found.n == 12
     span = found.clean_metric.value - found.corrupted_metric.value
     first = found.items[0]
     one = patch(
-        subject, first["clean"], first["corrupted"], answer=first["answer"], wrong=first["wrong"], site="z", audit=0
+        subject,
+        first["clean"],
+        first["corrupted"],
+        answer=first["answer"],
+        wrong=first["wrong"],
+        site="z",
+        audit=0,
     )
     by_hand = (np.array(one.metric) - one.corrupted_metric) / span
     np.testing.assert_allclose(found.samples[0], by_hand, atol=1e-4)
@@ -81,7 +97,9 @@ def test_a_share_of_a_span_that_pairs_do_not_show_has_no_interval(tmp_path, n):
     file = tmp_path / "own.toml"
     file.write_text(OWN)
     found = probe(subject_of(tiny_gpt()), str(file), n=n, anyway=True, site="z")
-    assert np.isnan(found.low).all() and np.isnan(found.high).all() and np.isfinite(found.effect).all()
+    assert (
+        np.isnan(found.low).all() and np.isnan(found.high).all() and np.isfinite(found.effect).all()
+    )
     assert np.isnan(found.p).all() if n < 6 else (found.p > 0.05).all()
 
 
@@ -137,7 +155,9 @@ def test_every_probe_names_positions_that_both_prompts_have():
 def test_prompts_of_different_lengths_meet_at_named_positions_exactly_as_hooks_do(site, direction):
     subject = subject_of(tiny_gpt(n_layers=3).double())
     places = (("subject", 2, 4), ("verb", 5, 7), ("last", 7, 9))
-    question = pair(subject, "5 9 31 44 7 62 18 77", "5 9 12 44 80 3 7 62 18 77", "7", "8", places=places)
+    question = pair(
+        subject, "5 9 31 44 7 62 18 77", "5 9 12 44 80 3 7 62 18 77", "7", "8", places=places
+    )
     settings = Settings(site, direction)
     ours, theirs = run_sweep(subject, question, settings), hooked(subject, question, settings)
     assert ours.values.shape[-1] == 3 and not ours.values.isnan().any()
@@ -150,7 +170,9 @@ def test_prompts_of_different_lengths_meet_at_named_positions_exactly_as_hooks_d
             x[:, 7] = clean["blocks.1.hook_in"][:, 5]
             return x
 
-        logits = subject.bridge.run_with_hooks(question.corrupted[None], fwd_hooks=[("blocks.1.hook_in", put)])[0, -1]
+        logits = subject.bridge.run_with_hooks(
+            question.corrupted[None], fwd_hooks=[("blocks.1.hook_in", put)]
+        )[0, -1]
         assert float(ours.values[1, 1]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
 
 
@@ -165,7 +187,9 @@ def test_a_probe_aligned_by_name_keeps_pairs_of_all_lengths_and_its_axis_is_the_
     subject = subject_of(tiny_gpt())
     found = probe(subject, str(file), n=12, anyway=True, by_name=True)
     assert found.names == ["long", "who", "last"] and found.effect.shape == (2, 3) and found.n == 12
-    assert (found.effect[:, 0] == 0).all() and found.first_difference == 1  # nothing differs at the phrase
+    assert (
+        found.effect[:, 0] == 0
+    ).all() and found.first_difference == 1  # nothing differs at the phrase
     assert found.checks["hooked_cells"] < 1e-4 and "full_patch" not in found.checks
     assert max(found.checks.values()) < 1e-3
     with pytest.raises(WorkbenchError, match="Named positions go with sites by position"):
@@ -185,4 +209,8 @@ def test_data_sets_of_the_field_are_probes(name, smollm):
             assert by_name or len(item.pair.clean) == len(item.pair.corrupted) == len(made.names)
     if name == "data:ioi":
         item = made.items[0]
-        assert item.clean.count(item.wrongs[0].strip()) == 2 == item.corrupted.count(item.answers[0].strip())
+        assert (
+            item.clean.count(item.wrongs[0].strip())
+            == 2
+            == item.corrupted.count(item.answers[0].strip())
+        )

@@ -1,4 +1,6 @@
-"""The public API: every function by name and by Subject, every result short, drawn, and written as strict JSON."""
+"""The public API: every function by name and by Subject, every result short, drawn, and written as
+strict JSON.
+"""
 
 import inspect
 import json
@@ -66,7 +68,9 @@ PAIRS = {
     "effect_of": lambda a, b: wb.effect_of(a, b, "induction", n=5),
     "locate": lambda a, b: wb.locate(a, b, "probe:induction", n=5, grain="layers", draws=1),
     "locate_activations": lambda a, b: wb.locate_activations(a, b, "probe:induction", n=3, last=1),
-    "report": lambda a, b: wb.report(a, b, suite="intents", limit=2, on="probe:induction", n=5, grain="layers"),
+    "report": lambda a, b: wb.report(
+        a, b, suite="intents", limit=2, on="probe:induction", n=5, grain="layers"
+    ),
     "transplant": lambda a, b: wb.transplant(a, b, "L3H1", name="grafted"),
 }
 NO_MODEL = {
@@ -135,9 +139,14 @@ def check_record(name: str, result: Record) -> None:
     assert where is not None and where.function == f"workbench.{name}"
     assert {"torch", "transformers", "transformer-lens", "gpt-workbench"} <= set(where.versions)
     assert where.models and all(len(sha256) == 64 for sha256 in where.models.values())
-    if not isinstance(result, wb.Intervention):  # its JSON is the file that says which edited model is meant
+    if not isinstance(
+        result, wb.Intervention
+    ):  # its JSON is the file that says which edited model is meant
         written = strict(result.to_json())
-        assert written["record"] == type(result).__name__ and written["provenance"]["models"] == where.models
+        assert (
+            written["record"] == type(result).__name__
+            and written["provenance"]["models"] == where.models
+        )
         assert written == plain(result.to_dict())
 
 
@@ -188,7 +197,8 @@ def test_functions_of_trained_models_too(name):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "report" else []) for name in PAIRS]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "report" else []) for name in PAIRS],
 )
 def test_functions_of_two_models_too(name):
     result = PAIRS[name]("shelf-base", "shelf-tuned")
@@ -210,9 +220,16 @@ def test_an_edited_model_comes_from_names_alone():
 def test_settings_and_data_are_in_the_provenance(folder):
     found = wb.patch(folder, CLEAN, CORRUPTED, **ENDS, seed=3)
     where = found.provenance
-    assert where.seed == 3 and where.arguments["site"] == "resid_pre" and "progress" not in where.arguments
+    assert (
+        where.seed == 3
+        and where.arguments["site"] == "resid_pre"
+        and "progress" not in where.arguments
+    )
     other = wb.patch(folder, CLEAN, "3 1 2 1 5 9", **ENDS, seed=3).provenance
-    assert where.data["clean"] == other.data["clean"] and where.data["corrupted"] != other.data["corrupted"]
+    assert (
+        where.data["clean"] == other.data["clean"]
+        and where.data["corrupted"] != other.data["corrupted"]
+    )
 
 
 def test_a_probe_file_s_bytes_are_hashed(folder, tmp_path):
@@ -232,7 +249,10 @@ def test_signatures_are_spelt_out_and_say_the_same_words():
     kinds: dict[str, set[str]] = {}
     for name in functions():
         for parameter in inspect.signature(getattr(wb, name)).parameters.values():
-            assert parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL), (name, parameter)
+            assert parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL), (
+                name,
+                parameter,
+            )
             assert parameter.annotation is not parameter.empty, (name, parameter)
             kinds.setdefault(parameter.name, set()).add(str(parameter.annotation).strip("'"))
         assert inspect.getdoc(getattr(wb, name))
@@ -278,7 +298,12 @@ def test_a_record_is_saved_and_read(folder, tmp_path):
     found = wb.direct(folder, CLEAN, **ENDS)
     path = found.save(tmp_path / "direct.json")
     assert type(found).read(path).to_json() == found.to_json()
-    for text, words in (("{", "not JSON"), ("[]", "no record"), ('{"record": "Lens"}', "a Lens"), ("{}", "no whole")):
+    for text, words in (
+        ("{", "not JSON"),
+        ("[]", "no record"),
+        ('{"record": "Lens"}', "a Lens"),
+        ("{}", "no whole"),
+    ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(WorkbenchError, match=words):
             type(found).read(path)
@@ -296,9 +321,7 @@ def test_the_list_of_names_is_written_once():
 
 
 def test_records_and_names_cost_no_model_library():
-    code = (
-        "import sys, workbench, workbench.records, workbench.public; print('torch' in sys.modules, dir(workbench)[0])"
-    )
+    code = "import sys, workbench, workbench.records, workbench.public; print('torch' in sys.modules, dir(workbench)[0])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "DIRECTIONS"]
 

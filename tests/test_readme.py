@@ -11,7 +11,10 @@ import typer
 from workbench.cli.app import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md")}
+PAGES = {
+    page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md")
+}
 PYTHON = re.compile(r"^```py(?:thon)?\n(.*?)^```$", re.M | re.S)
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.M | re.S)
 SLOW = {"docs/findings.md", "docs/tutorials/base-and-tuned.md", "docs/tutorials/benchmarks.md"}
@@ -51,7 +54,10 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(name, tmp_path, monkeypatc
 def test_the_commands_of_the_docs_exist_with_their_options():
     group: Any = typer.main.get_command(app)
     seen = set()
-    for name, text in {**PAGES, "README.md": (ROOT / "README.md").read_text(encoding="utf-8")}.items():
+    for name, text in {
+        **PAGES,
+        "README.md": (ROOT / "README.md").read_text(encoding="utf-8"),
+    }.items():
         for block in SHELL.findall(text):
             for line in re.findall(r"(?:^|-m )workbench (.*)$", block.replace("\\\n", " "), re.M):
                 first, *words = shlex.split(line, comments=True)
@@ -59,7 +65,11 @@ def test_the_commands_of_the_docs_exist_with_their_options():
                 assert command is not None, f"{name}: {line}"
                 if hasattr(command, "commands"):
                     command = command.commands[words[0]]
-                known = {option for given in command.params for option in (*given.opts, *given.secondary_opts)}
+                known = {
+                    option
+                    for given in command.params
+                    for option in (*given.opts, *given.secondary_opts)
+                }
                 asked = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
                 assert asked <= known, f"{name}: {line}: {asked - known}"
                 seen.add(first)

@@ -76,14 +76,23 @@ def test_all_faults_are_told_at_once():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"stepz": 1, "learning_rate": 1}}, r"not know stepz, learning_rate; .* steps for stepz\? .* lr for"),
+        (
+            {"train": {"stepz": 1, "learning_rate": 1}},
+            r"not know stepz, learning_rate; .* steps for stepz\? .* lr for",
+        ),
         ({"model": {"d_vocab": 300}}, r"d_vocab belongs into \[tokenizer\]"),
-        ({"model": {"n_heads": 4, "n_kv_heads": 3}}, "n_heads 4 must be a multiple of n_kv_heads 3"),
+        (
+            {"model": {"n_heads": 4, "n_kv_heads": 3}},
+            "n_heads 4 must be a multiple of n_kv_heads 3",
+        ),
         ({"model": {"d_model": 12, "n_heads": 4}}, "need an even d_head .* it is 3"),
         ({"model": {"d_model": 2, "n_heads": 4}}, "d_model is 2; it must be at least n_heads, 4"),
         ({"tokenizer": {"kind": "char", "d_vocab": 300}}, 'd_vocab goes with kind = "bpe"'),
         ({"corpus": {"sources": ["generated"], "validation": 0}}, "validation is 0"),
-        ({"model": {"n_ctx": 4}, "corpus": {"sources": ["generated"], "repeated": 0.5}}, "8 tokens or more"),
+        (
+            {"model": {"n_ctx": 4}, "corpus": {"sources": ["generated"], "repeated": 0.5}},
+            "8 tokens or more",
+        ),
         ({"train": 3}, r"\[train\] of the recipe is 3; it must be a table"),
         ({"corpus": {"sources": ["generated", 3]}}, "an entry of sources is 3"),
     ],
@@ -94,18 +103,29 @@ def test_what_belongs_together_is_checked_together(changes, message):
 
 
 def test_one_source_may_be_written_without_brackets():
-    assert Recipe.from_dict(with_value("corpus", "sources", "generated")).corpus.sources == ["generated"]
+    assert Recipe.from_dict(with_value("corpus", "sources", "generated")).corpus.sources == [
+        "generated"
+    ]
 
 
 def test_a_missing_file_is_told_before_a_run_is_recorded(tmp_path):
     before = len(Store().list(limit=1000))
     with pytest.raises(WorkbenchError, match=r"No text found for corpus source '.*gone.txt'"):
         wb.train(Recipe.from_dict(with_value("corpus", "sources", [str(tmp_path / "gone.txt")])))
-    tuned = {"title": "x", "kind": "finetune", "base": "shelf-base", "task": {"data": str(tmp_path / "gone.csv")}}
+    tuned = {
+        "title": "x",
+        "kind": "finetune",
+        "base": "shelf-base",
+        "task": {"data": str(tmp_path / "gone.csv")},
+    }
     with pytest.raises(WorkbenchError, match=r"gone.csv"):
         wb.train(Recipe.from_dict(tuned))
     with pytest.raises(WorkbenchError, match=r"gone-model"):
-        wb.train(Recipe.from_dict({**tuned, "base": str(tmp_path / "gone-model"), "task": {"data": "banking77"}}))
+        wb.train(
+            Recipe.from_dict(
+                {**tuned, "base": str(tmp_path / "gone-model"), "task": {"data": "banking77"}}
+            )
+        )
     with pytest.raises(WorkbenchError, match="steps is -1"):
         wb.train(Recipe.from_dict(GOOD), steps=-1)
     good = Recipe.from_dict(GOOD)
@@ -118,7 +138,9 @@ def test_the_schemas_defaults_are_those_of_the_code():
     config = WorkbenchGPTConfig()
     told = {key: getattr(Shape, key) for key in schema.properties(Shape)}
     derived = {"n_kv_heads", "d_head", "d_mlp"}
-    assert {k: v for k, v in told.items() if k not in derived} == {k: getattr(config, k) for k in told.keys() - derived}
+    assert {k: v for k, v in told.items() if k not in derived} == {
+        k: getattr(config, k) for k in told.keys() - derived
+    }
     words = {word for kind in KINDS.values() for word in (*COMMON, *kind.words, *kind.parts)}
     assert words == set(schema.properties(schema.TABLES["task"]))
 
@@ -127,12 +149,20 @@ def test_the_schemas_defaults_are_those_of_the_code():
 @pytest.mark.parametrize("d_model", [2, 4, 12, 16])
 @pytest.mark.parametrize("n_heads", [1, 3, 4])
 @pytest.mark.parametrize("n_kv_heads", [None, 2, 3])
-def test_a_shape_that_the_schema_takes_can_be_built_and_no_other(positions, d_model, n_heads, n_kv_heads):
+def test_a_shape_that_the_schema_takes_can_be_built_and_no_other(
+    positions, d_model, n_heads, n_kv_heads
+):
     import torch
 
     from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 
-    shape = {"n_ctx": 8, "n_layers": 1, "d_model": d_model, "n_heads": n_heads, "positions": positions}
+    shape = {
+        "n_ctx": 8,
+        "n_layers": 1,
+        "d_model": d_model,
+        "n_heads": n_heads,
+        "positions": positions,
+    }
     shape |= {"n_kv_heads": n_kv_heads} if n_kv_heads else {}
     try:
         Recipe.from_dict({**GOOD, "model": shape})
@@ -153,7 +183,11 @@ def test_pages_for_people_and_editors_are_made_from_the_schema():
     assert text == recipe_docs.json_schema()
     validator = Draft7Validator(json.loads(text))
     for name in names():
-        assert not list(validator.iter_errors({k: v for k, v in Recipe.read(name).to_dict().items() if v is not None}))
+        assert not list(
+            validator.iter_errors(
+                {k: v for k, v in Recipe.read(name).to_dict().items() if v is not None}
+            )
+        )
     for table, key, value, _ in FAULTS:
         if value == value and value is not True:
             assert list(validator.iter_errors(with_value(table, key, value))), (table, key, value)

@@ -26,7 +26,9 @@ def losses(run_id: str, name: str = "loss") -> dict[int, float]:
 
 
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(text):  # noqa: F811
-    """kill -9 in the background, then --resume: the same losses bit for bit, averaged weights and all."""
+    """kill -9 in the background, then --resume: the same losses bit for bit, averaged weights and
+    all.
+    """
     words = {"steps": 240, "checkpoint_every": 20, "ema": 0.9, "seed": 3, "schedule": "cosine"}
     whole = wb.train(recipe(text, **words))
     killed = jobs.start("train", "killed", recipe(text, **words).to_dict())
@@ -54,7 +56,10 @@ def on_two_processes(words: Recipe, folder) -> dict:
     values = words.to_dict()
     lines = ['title = "two"']
     for table in ("model", "tokenizer", "corpus", "train"):
-        lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values[table].items() if v is not None)]
+        lines += [
+            f"[{table}]",
+            *(f"{k} = {json.dumps(v)}" for k, v in values[table].items() if v is not None),
+        ]
     (folder / "two.toml").write_text("\n".join(lines))
     done = subprocess.run(
         [*TORCHRUN, "-m", "workbench", "train", str(folder / "two.toml"), "--json"],
@@ -69,7 +74,9 @@ def on_two_processes(words: Recipe, folder) -> dict:
 
 @pytest.mark.parametrize("sharded", [False, True])
 def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
-    """The same global batch, whole models (DDP) or shards (FSDP2): the same losses to 1e-4 after 20 steps, one run."""
+    """The same global batch, whole models (DDP) or shards (FSDP2): the same losses to 1e-4 after 20
+    steps, one run.
+    """
     one = wb.train(recipe(text, steps=20))
     result = on_two_processes(recipe(text, steps=20, sharded=sharded), tmp_path)
     assert result["processes"] == 2
@@ -81,7 +88,9 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     assert torch.allclose(
         mine.model(ids).logits, theirs.model(ids).logits, atol=1e-2
     )  # read back whole from the checkpoint
-    old, new = (checkpoints.state(Store().get(run).checkpoints[20]) for run in (one.id, result["run"]))
+    old, new = (
+        checkpoints.state(Store().get(run).checkpoints[20]) for run in (one.id, result["run"])
+    )
     moments = [s["optimizers"][1]["state"][0]["momentum"] for s in (old, new)]
     assert torch.allclose(*moments, atol=1e-5)  # so that either can be resumed as the other
 
@@ -91,7 +100,10 @@ def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
     found = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
     losses_at = losses(run.id, "validation_loss")
     assert set(found) >= {1, 6, 28, 32, min(losses_at, key=losses_at.get)} and len(found) <= 6
-    assert [p.parent.name for p in sorted(run.folder.rglob("training_state.pt"))] == ["step-0000028", "step-0000032"]
+    assert [p.parent.name for p in sorted(run.folder.rglob("training_state.pt"))] == [
+        "step-0000028",
+        "step-0000032",
+    ]
     facts = checkpoints.facts(checkpoints.saved(run.folder)[-1])
     assert facts == {"step": 32, "tokens": 32 * 8 * 32, "validation_loss": losses_at[32]}
 
@@ -103,10 +115,15 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(text):  # noqa: F811
     from workbench.subjects.save import save
 
     subject = wb.load(f"run:{run.id}")
-    for size, also in ((20_000, None), (500_000, lambda part: torch.save(torch.zeros(10**6), part / "state.pt"))):
+    for size, also in (
+        (20_000, None),
+        (500_000, lambda part: torch.save(torch.zeros(10**6), part / "state.pt")),
+    ):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
         try:
-            with pytest.raises(WorkbenchError, match=r"could not be written .*nothing older was lost"):
+            with pytest.raises(
+                WorkbenchError, match=r"could not be written .*nothing older was lost"
+            ):
                 save(checkpoints.saved(run.folder)[-1], subject.model, subject.tokenizer, also=also)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -122,7 +139,9 @@ class Narrow(torch.nn.Module):
 
     def forward(self, ids, **more):
         if len(ids) > self.rows:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            )
         return self.inner(ids, **more)
 
 
@@ -139,8 +158,13 @@ def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
         found.append((float(loss), float(norm)))
     tiny.model.load_state_dict(start)
     assert stepper.parts == 4 and found[0] == pytest.approx(found[1], rel=1e-5)
-    narrow = Stepper(Trainee(Narrow(tiny.model, 2), tiny.tokenizer), Optimisation(precision="no", optimizer="adamw"))
-    with pytest.raises(WorkbenchError, match=r"Out of memory with 8 rows at a time; set accumulate = 2"):
+    narrow = Stepper(
+        Trainee(Narrow(tiny.model, 2), tiny.tokenizer),
+        Optimisation(precision="no", optimizer="adamw"),
+    )
+    with pytest.raises(
+        WorkbenchError, match=r"Out of memory with 8 rows at a time; set accumulate = 2"
+    ):
         narrow.step(batch, 0)
 
 
@@ -166,7 +190,9 @@ def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(t
     from workbench.training.study import run_recipe
 
     whole = wb.train_encodings(recipe(text), steps=3, eval_every=3)
-    assert set(whole.result["runs"]) == set(ENCODINGS) and set(whole.result["validation_loss"]) == set(ENCODINGS)
+    assert set(whole.result["runs"]) == set(ENCODINGS) and set(
+        whole.result["validation_loss"]
+    ) == set(ENCODINGS)
     subjects = {name: wb.load(f"run:{i}") for name, i in whole.result["runs"].items()}
     assert all(s.card.positions == name and s.card.n_layers == 2 for name, s in subjects.items())
     store = Store()
@@ -176,4 +202,7 @@ def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(t
         first = store.create("train", "learned", cut, tracker.run_id)
         store.finish(first.id, "interrupted")
         again = run_recipe(values, tracker)
-    assert again["validation_loss"] == whole.result["validation_loss"] and again["runs"]["learned"] == first.id
+    assert (
+        again["validation_loss"] == whole.result["validation_loss"]
+        and again["runs"]["learned"] == first.id
+    )

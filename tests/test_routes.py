@@ -1,4 +1,6 @@
-"""Value-weighted attention, rollout, flow and gradients, on patterns worked by hand and against the model itself."""
+"""Value-weighted attention, rollout, flow and gradients, on patterns worked by hand and against the
+model itself.
+"""
 
 import sys
 
@@ -28,7 +30,8 @@ def test_rollout_multiplies_what_passes_and_flow_is_the_widest_pipe():
     shares = rollout(found, 2)
     assert shares[1].tolist() == [0, 0.5, 0.5]
     assert shares[0].tolist() == [0.25, 0.25, 0.5]
-    # Into position 1 run 0.5 from above; half of it may go on to 0 and half stay, and each pipe alone is 0.5 wide.
+    # Into position 1 run 0.5 from above; half of it may go on to 0 and half stay, and each pipe
+    # alone is 0.5 wide.
     np.testing.assert_allclose(flow(found, 2), [0.5, 0.5, 0.5], atol=1e-5)
     with pytest.raises(WorkbenchError, match="positions 0 to 2, not 3"):
         rollout(found, 3)
@@ -36,7 +39,9 @@ def test_rollout_multiplies_what_passes_and_flow_is_the_widest_pipe():
 
 @pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "gemma2", "workbench-alibi"])
 def test_value_weighted_attention_is_the_length_of_what_moves(family):
-    """The first query sees itself alone, so with a single head left over its weight is the length of the output."""
+    """The first query sees itself alone, so with a single head left over its weight is the length
+    of the output.
+    """
     subject = subject_of(make(family), family)
     found = attention(subject, "3 1 4")
     output, layer, head = subject.bridge.W_O, 1, 2
@@ -56,7 +61,9 @@ def test_gradients_pass_through_the_pattern_of_every_family(family):
 
 
 def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
-    """Of the last layer, whose pattern at the position moves the logit in a straight line but for the final norm."""
+    """Of the last layer, whose pattern at the position moves the logit in a straight line but for
+    the final norm.
+    """
     tiny.model.double()
     ids, step = tiny.encode("3 1 4 1 5"), 1e-6
 
@@ -67,7 +74,11 @@ def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
             return pattern
 
         with torch.no_grad():
-            return float(tiny.bridge.run_with_hooks(ids, fwd_hooks=[("blocks.1.attn.hook_pattern", nudge)])[0, 4, 7])
+            return float(
+                tiny.bridge.run_with_hooks(ids, fwd_hooks=[("blocks.1.attn.hook_pattern", nudge)])[
+                    0, 4, 7
+                ]
+            )
 
     slope = (logit(step) - logit(-step)) / (2 * step)
     pattern = attention(tiny, "3 1 4 1 5").head(1, 2)

@@ -1,4 +1,6 @@
-"""What comes from outside does not run: task files, links and chat templates, tried with a canary file."""
+"""What comes from outside does not run: task files, links and chat templates, tried with a canary
+file.
+"""
 
 import json
 from pathlib import Path
@@ -39,7 +41,9 @@ def write(tmp_path):
             **changes,
         }
         path = tmp_path / f"{name}.yaml"
-        lines = [f"{key}: {json.dumps(value)}" for key, value in settings.items() if value is not None]
+        lines = [
+            f"{key}: {json.dumps(value)}" for key, value in settings.items() if value is not None
+        ]
         path.write_text("\n".join([*lines, extra]))
         return str(path)
 
@@ -62,7 +66,9 @@ ESCAPES = (
 )
 
 
-@pytest.mark.parametrize("field", ["doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"])
+@pytest.mark.parametrize(
+    "field", ["doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"]
+)
 @pytest.mark.parametrize("template", ESCAPES)
 def test_a_template_does_not_get_out_of_its_document(subject, write, tmp_path, field, template):
     canary = tmp_path / "canary"
@@ -76,7 +82,11 @@ def test_a_template_does_not_get_out_of_its_document(subject, write, tmp_path, f
     ("changes", "extra", "message"),
     [
         ({}, "process_docs: !function canary.run", r"process_docs: !function canary.run"),
-        ({"metric_list": None}, "metric_list:\n  - metric: !function canary.run", "metric: !function"),
+        (
+            {"metric_list": None},
+            "metric_list:\n  - metric: !function canary.run",
+            "metric: !function",
+        ),
         ({}, "class: !function canary.Task", "class"),
         ({"metric_list": [{"metric": "./canary.py"}]}, "", r"metric: ./canary.py"),
         ({"metric_list": [{"metric": "acc", "hf_evaluate": True}]}, "", "hf_evaluate"),
@@ -89,7 +99,9 @@ def test_a_template_does_not_get_out_of_its_document(subject, write, tmp_path, f
 )
 def test_what_would_run_code_is_refused_and_not_imported(write, tmp_path, changes, extra, message):
     canary = tmp_path / "ran"
-    (tmp_path / "canary.py").write_text(f"open({str(canary)!r}, 'w')\ndef run(docs):\n    return docs\n")
+    (tmp_path / "canary.py").write_text(
+        f"open({str(canary)!r}, 'w')\ndef run(docs):\n    return docs\n"
+    )
     (tmp_path / "other.yaml").write_text("process_docs: !function canary.run\n")
     path = write(extra=extra, **changes)
     with pytest.raises(TaskError, match=f"would run code of its own .*{message}.*--trust-tasks"):
@@ -111,11 +123,15 @@ def test_one_bad_task_is_left_out_with_its_reason_and_the_rest_runs(subject, wri
     bad = {
         write("field", doc_to_text="{{nothere}}"): "'nothere' is undefined",
         write("metric", metric_list=[{"metric": "accuracyy"}]): "there is no metric 'accuracyy'",
-        write("split", test_split="tset"): "test_split is 'tset', and the data has no split of that name",
+        write(
+            "split", test_split="tset"
+        ): "test_split is 'tset', and the data has no split of that name",
         write("answer", doc_to_target="seven"): "the answer 'seven' is none of its choices",
         write("number", doc_to_target="7"): "its answer is none of its choices",
         write("nameless", task=None): "it has no name; add a line such as task: nameless",
-        write("setting", doc_to_txt="{{q}}"): "there is no setting 'doc_to_txt'; did you mean doc_to_text",
+        write(
+            "setting", doc_to_txt="{{q}}"
+        ): "there is no setting 'doc_to_txt'; did you mean doc_to_text",
         write("broken", extra="a: [") + "": "not YAML",
         str(tmp_path / "gone.yaml"): "there is no such task file",
         "agreemnt": "There is no task 'agreemnt'; did you mean agreement",
@@ -134,7 +150,9 @@ def test_one_bad_task_is_left_out_with_its_reason_and_the_rest_runs(subject, wri
         assert len(values) == 4 and sample.prediction == values.index(max(values))
 
 
-def test_a_task_file_is_a_suite_of_one_and_a_suite_finds_the_tasks_beside_it(write, tmp_path, monkeypatch):
+def test_a_task_file_is_a_suite_of_one_and_a_suite_finds_the_tasks_beside_it(
+    write, tmp_path, monkeypatch
+):
     path = write("single")
     assert find_suite(path).tasks == [path]
     (tmp_path / "both.yaml").write_text("name: both\ntasks: [single.yaml, repeat]\n")
@@ -142,14 +160,18 @@ def test_a_task_file_is_a_suite_of_one_and_a_suite_finds_the_tasks_beside_it(wri
     assert find_suite(str(tmp_path / "both.yaml")).tasks == [path, "repeat"]
     from workbench.cli.app import app
 
-    done = CliRunner().invoke(app, ["eval", "shelf-base", "--suite", path, "--limit", "3", "--json"])
+    done = CliRunner().invoke(
+        app, ["eval", "shelf-base", "--suite", path, "--limit", "3", "--json"]
+    )
     assert done.exit_code == 0, done.exception
     record = json.loads(done.stdout)["models"]["shelf-base"]
     assert [row["task"] for row in record["rows"]] == ["single"] and record["skipped"] == []
 
 
 def test_a_link_cannot_name_a_file(write, tmp_path):
-    """The page is merely opened, as a foreign website can have it; the file is a task that would run a command."""
+    """The page is merely opened, as a foreign website can have it; the file is a task that would
+    run a command.
+    """
     canary = tmp_path / "canary"
     path = write(doc_to_text=ESCAPES[0].format(canary=canary))
     for on in (path, f"probe:{path}", "../" + Path(path).name):
@@ -186,7 +208,10 @@ def test_pages_show_errors_through_the_one_place_that_escapes_them():
 
     for folder in (paths.shelf("pages"), paths.PACKAGE / "ui"):
         for path in folder.glob("*.py"):
-            found = re.findall(r"st\.(?:error|warning|info|toast)\([^)]*\berror\b", path.read_text(encoding="utf-8"))
+            found = re.findall(
+                r"st\.(?:error|warning|info|toast)\([^)]*\berror\b",
+                path.read_text(encoding="utf-8"),
+            )
             assert path.name in ("notices.py", "lens.py") or not found, (path, found)
 
 

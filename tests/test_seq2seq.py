@@ -1,4 +1,6 @@
-"""Encoder-decoder models: each attention worked out by T5's formulas, and the bundled model that reverses strings."""
+"""Encoder-decoder models: each attention worked out by T5's formulas, and the bundled model that
+reverses strings.
+"""
 
 import numpy as np
 import pytest
@@ -18,11 +20,24 @@ SHARE = 0.9
 
 
 def t5(kind: str = "relu", **changes):
-    """Two and three layers of three heads, weights large enough that attention is not flat; ids as text."""
+    """Two and three layers of three heads, weights large enough that attention is not flat; ids as
+    text.
+    """
     torch.manual_seed(0)
-    shape = {"vocab_size": 40, "d_model": 24, "d_kv": 8, "d_ff": 32, "num_heads": 3, "num_layers": 2}
+    shape = {
+        "vocab_size": 40,
+        "d_model": 24,
+        "d_kv": 8,
+        "d_ff": 32,
+        "num_heads": 3,
+        "num_layers": 2,
+    }
     more = {"num_decoder_layers": 3, "feed_forward_proj": kind, "relative_attention_num_buckets": 8}
-    ends = {"decoder_start_token_id": 0, "initializer_factor": 3.0, "relative_attention_max_distance": 12}
+    ends = {
+        "decoder_start_token_id": 0,
+        "initializer_factor": 3.0,
+        "relative_attention_max_distance": 12,
+    }
     model = T5ForConditionalGeneration(T5Config(**{**shape, **more, **ends, **changes}))
     return subject_of(model.double().eval(), "t5")
 
@@ -32,8 +47,19 @@ def t5(kind: str = "relu", **changes):
 def test_every_step_of_every_attention_is_the_models(kind, part):
     found = anatomy(t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30")
     checked = {s.name: s.deviation for s in found.steps if s.deviation is not None}
-    assert max(checked.values()) < 1e-5, checked  # T5's norm takes its variance in float32, whatever the weights
-    must = {"Embedding", "Norm", "Query", "Key", "Value", "Softmax", "Weighted sum", "Output projection"}
+    assert max(checked.values()) < 1e-5, (
+        checked
+    )  # T5's norm takes its variance in float32, whatever the weights
+    must = {
+        "Embedding",
+        "Norm",
+        "Query",
+        "Key",
+        "Value",
+        "Softmax",
+        "Weighted sum",
+        "Output projection",
+    }
     must |= {
         "encoder": {"Position bias", "MLP", "Layer output"},
         "decoder": {"Position bias", "Logits"},
@@ -56,7 +82,17 @@ def test_cross_attention_has_a_row_a_written_token_and_a_column_a_read_one():
 
 def test_far_distances_share_buckets_as_worked_out_by_hand():
     one_way = distance_buckets(9, both_ways=False, n_buckets=4, furthest=8)
-    assert one_way[8].tolist() == [3, 3, 3, 3, 3, 2, 2, 1, 0]  # distances 8 to 0; 4 is a half of the way in logarithm
+    assert one_way[8].tolist() == [
+        3,
+        3,
+        3,
+        3,
+        3,
+        2,
+        2,
+        1,
+        0,
+    ]  # distances 8 to 0; 4 is a half of the way in logarithm
     assert one_way[0].tolist() == [0] * 9  # later keys are masked anyway
     both = distance_buckets(3, both_ways=True, n_buckets=8, furthest=8)
     assert both.tolist() == [[0, 5, 6], [1, 0, 5], [2, 1, 0]]
@@ -67,7 +103,9 @@ def test_a_head_that_looks_everywhere_alike_has_an_even_share_of_the_anti_diagon
     for block in subject.model.decoder.block:
         block.layer[1].EncDecAttention.q.weight.zero_()
     found = anti_diagonal(subject, ["abc", "wxyz"])
-    np.testing.assert_allclose(found.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6)  # the end token is a key too
+    np.testing.assert_allclose(
+        found.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6
+    )  # the end token is a key too
     assert found.n == 2
 
 
@@ -81,7 +119,13 @@ def test_the_bundled_model_reverses_strings_it_never_saw_and_looks_along_the_ant
 
 def test_the_anatomy_reads_what_the_model_itself_writes():
     found = anatomy(load("shelf-reverse", seq2seq=True), "abcd", layer=0, head=0)
-    assert found.tokens == ["<pad>", "d", "c", "b", "a"] and found.sources == ["a", "b", "c", "d", "</s>"]
+    assert found.tokens == ["<pad>", "d", "c", "b", "a"] and found.sources == [
+        "a",
+        "b",
+        "c",
+        "d",
+        "</s>",
+    ]
     assert found.next_tokens["token"][0] == "</s>" and found.deviation < 1e-5
 
 

@@ -15,7 +15,13 @@ def test_the_shipped_scores_are_of_the_shipped_weights():
         card = json.loads((paths.shelf("models") / name / "card.json").read_text())
         subject = load(name)
         assert results.subject_hash == subject.hash and card["sha256"] == subject.card.sha256
-        assert {row.task for row in results.rows} == {"repeat", "agreement", "ioi", "passage", "intents"}
+        assert {row.task for row in results.rows} == {
+            "repeat",
+            "agreement",
+            "ioi",
+            "passage",
+            "intents",
+        }
 
 
 def test_an_empty_store_is_given_the_shipped_run_once(tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""Text and tokens: special tokens, answers, labels, what cannot be spelt, padded and added vocabulary."""
+"""Text and tokens: special tokens, answers, labels, what cannot be spelt, padded and added
+vocabulary.
+"""
 
 import json
 import os
@@ -6,7 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench as wb
@@ -18,14 +28,18 @@ from workbench.subjects import Subject, load, spelling
 from workbench.subjects.card import make_card
 from workbench.subjects.tokenizer import END, UNKNOWN, id_tokenizer, train_tokenizer
 
-TEXT = "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat. " * 20
+TEXT = (
+    "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat. " * 20
+)
 CLEAN = " John and Mary went to the store, John gave a drink to"
 CORRUPTED = " John and Mary went to the store, Mary gave a drink to"
 STORIES = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small/stories260k/hf"
 
 
 def fast(bare, **more):
-    return PreTrainedTokenizerFast(tokenizer_object=bare, clean_up_tokenization_spaces=False, **more)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bare, clean_up_tokenization_spaces=False, **more
+    )
 
 
 def with_frame(tokenizer, before="", after=""):
@@ -33,26 +47,35 @@ def with_frame(tokenizer, before="", after=""):
     bare = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     words = [word for word in (before, after) if word]
     bare.post_processor = processors.TemplateProcessing(
-        single=f"{before} $A {after}".strip(), special_tokens=[(w, bare.token_to_id(w)) for w in dict.fromkeys(words)]
+        single=f"{before} $A {after}".strip(),
+        special_tokens=[(w, bare.token_to_id(w)) for w in dict.fromkeys(words)],
     )
     return fast(bare, bos_token=before or None, eos_token=after or END)
 
 
 def sentencepiece(prepend="always", legacy=False):
-    """Pieces that spell a space as part of the word, with every byte, as Llama's tokenizer has them."""
+    """Pieces that spell a space as part of the word, with every byte, as Llama's tokenizer has
+    them.
+    """
     bytes_ = [f"<0x{i:02X}>" for i in range(256)]
     bare = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     bare.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never" if legacy else prepend)
     special = ["<unk>", "<s>", "</s>", *bytes_]
-    bare.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=330, special_tokens=special, show_progress=False))
+    bare.train_from_iterator(
+        [TEXT], trainers.BpeTrainer(vocab_size=330, special_tokens=special, show_progress=False)
+    )
     if legacy:
-        bare.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        bare.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
         bare.pre_tokenizer = None
     state = json.loads(bare.to_str())
     state["added_tokens"] = [t for t in state["added_tokens"] if not t["content"].startswith("<0x")]
     bare = Tokenizer.from_str(json.dumps(state))
     strip = [] if prepend == "never" else [decoders.Strip(" ", 1, 0)]
-    bare.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    bare.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
     return fast(bare, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
 
 
@@ -62,7 +85,8 @@ def wordpiece():
     bare.decoder = decoders.WordPiece("##", cleanup=False)
     special = ["[UNK]", "[CLS]"]
     bare.train_from_iterator(
-        [TEXT], trainers.WordPieceTrainer(vocab_size=90, special_tokens=special, show_progress=False)
+        [TEXT],
+        trainers.WordPieceTrainer(vocab_size=90, special_tokens=special, show_progress=False),
     )
     return fast(bare, unk_token="[UNK]")
 
@@ -83,9 +107,16 @@ TOKENIZERS = {
 
 
 def llama(tokenizer, name="tiny", rows=0):
-    """A tiny random Llama round a tokenizer, in float64, with as many embedding rows as tokens or more."""
+    """A tiny random Llama round a tokenizer, in float64, with as many embedding rows as tokens or
+    more.
+    """
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     config = LlamaConfig(vocab_size=rows or len(tokenizer), **shape, max_position_embeddings=128)
     model = LlamaForCausalLM(config).double().eval()
     for parameter in model.parameters():
@@ -95,7 +126,9 @@ def llama(tokenizer, name="tiny", rows=0):
 
 
 def kept(subject, folder):
-    """The subject saved and loaded, as TransformerLens wants its tokenizer to have come from a folder."""
+    """The subject saved and loaded, as TransformerLens wants its tokenizer to have come from a
+    folder.
+    """
     subject.model.save_pretrained(folder)
     subject.tokenizer.save_pretrained(folder)
     return load(folder)
@@ -109,12 +142,16 @@ def plain_ids(tokenizer, text):
 def test_a_prompt_gets_its_first_tokens_once_and_no_last_one(kind):
     tokenizer = TOKENIZERS[kind]()
     subject = llama(tokenizer)
-    before = {"bytes with bos": [0], "bytes with both": [0], "sentencepiece with both": [1]}.get(kind, [])
+    before = {"bytes with bos": [0], "bytes with both": [0], "sentencepiece with both": [1]}.get(
+        kind, []
+    )
     assert subject.encode(CLEAN)[0].tolist() == [*before, *plain_ids(tokenizer, CLEAN)]
     places = spelling.offsets(tokenizer, CLEAN)
     assert len(places) == len(subject.ids(CLEAN)) and places[-1][1] == len(CLEAN)
     notices = subject.notices(CLEAN)
-    assert bool(notices) == (kind in ("bytes with eos", "bytes with both", "sentencepiece with both"))
+    assert bool(notices) == (
+        kind in ("bytes with eos", "bytes with both", "sentencepiece with both")
+    )
     if before:
         word = tokenizer.convert_ids_to_tokens(before[0])
         assert subject.ids(word + CLEAN).count(before[0]) == 1
@@ -129,7 +166,9 @@ def test_an_answer_is_the_tokens_that_spell_it_after_the_prompt(kind, prompt, an
     subject = llama(tokenizer)
     head, ids = subject.ids(prompt), list(subject.answer_ids(answer, several=True, prompt=prompt))
     text = [tokenizer.decode(x, skip_special_tokens=True) for x in (head, [*head, *ids])]
-    if not (kind == "wordpiece" and "," in prompt + answer):  # its decoder puts a space before a comma
+    if not (
+        kind == "wordpiece" and "," in prompt + answer
+    ):  # its decoder puts a space before a comma
         assert text[1] == text[0] + answer
     whole = subject.ids(prompt + answer)
     merged = bool([n for n in subject.notices(prompt, answers=[answer]) if "together split" in n])
@@ -145,8 +184,15 @@ def test_sentencepiece_answers_have_no_space_of_their_own_and_labels_keep_theirs
     assert spelt(subject.answer_id(",", prompt="store")) == ","
     assert subject.tokens(torch.tensor([subject.answer_id(" Mary", prompt="to")])) == [" Mary"]
     labels = subject.tokens(subject.encode("The cat sat on a語 mat"))
-    assert "".join(t for t in labels if "⟨" not in t).replace("<s>", "").strip() == "The cat sat on a mat"
-    assert labels[-1].strip() and [t for t in labels if "⟨" in t] == ["語⟨1/3⟩", "語⟨2/3⟩", "語⟨3/3⟩"]
+    assert (
+        "".join(t for t in labels if "⟨" not in t).replace("<s>", "").strip()
+        == "The cat sat on a mat"
+    )
+    assert labels[-1].strip() and [t for t in labels if "⟨" in t] == [
+        "語⟨1/3⟩",
+        "語⟨2/3⟩",
+        "語⟨3/3⟩",
+    ]
 
 
 def test_answers_are_read_after_the_prompts_last_token():
@@ -172,7 +218,9 @@ def test_answers_are_read_after_the_prompts_last_token():
     assert value == pytest.approx(right, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bytes", "bytes with bos", "sentencepiece", "sentencepiece, legacy"])
+@pytest.mark.parametrize(
+    "kind", ["bytes", "bytes with bos", "sentencepiece", "sentencepiece, legacy"]
+)
 def test_requests_are_tokenised_as_lm_evals_own_model_does(kind):
     from lm_eval.models.huggingface import HFLM
 
@@ -190,7 +238,9 @@ def test_ids_without_a_token_show_as_their_number_everywhere(tmp_path):
         stream = subject.model.model(subject.encode(CLEAN)).last_hidden_state[0, -1]
         subject.model.lm_head.weight[383] = stream / stream.norm() * 50
     found = wb.lens(subject, CLEAN)
-    assert found.top[-1][-1] == "[383]" and all(isinstance(t, str) for row in found.top for t in row)
+    assert found.top[-1][-1] == "[383]" and all(
+        isinstance(t, str) for row in found.top for t in row
+    )
     assert lens_table(found.top, found.prob, found.kl, found.tokens)
     assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"][0] == "[383]"
     ids = subject.model.generate(subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
@@ -214,16 +264,25 @@ def test_what_cannot_be_spelt_is_counted_and_said(tmp_path):
     assert letters.unk_token == UNKNOWN and letters.eos_token == END
     assert subject.ids("aü")[1] == letters.unk_token_id != letters.eos_token_id
     assert spelling.unspelt(letters, "The cät sat ön" + END) == ["ä", "ö"]
-    assert "cannot spell 2 pieces of the prompt ('ä', 'ö')" in " ".join(wb.lens(subject, "The cät sat ön").warnings)
-    old = Tokenizer.from_str(
-        letters.backend_tokenizer.to_str().replace(f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"')
+    assert "cannot spell 2 pieces of the prompt ('ä', 'ö')" in " ".join(
+        wb.lens(subject, "The cät sat ön").warnings
     )
-    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == ["ä"]  # one made before it had a token for it
+    old = Tokenizer.from_str(
+        letters.backend_tokenizer.to_str().replace(
+            f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'
+        )
+    )
+    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == [
+        "ä"
+    ]  # one made before it had a token for it
     assert spelling.unspelt(wordpiece(), "The cät 語") == ["cät", "語"]
     for kind in ("bytes", "sentencepiece"):
         assert spelling.unspelt(TOKENIZERS[kind](), "The cät 語") == []
     lm = SubjectLM(subject)
-    asked = [type("Asked", (), {"args": ("The cät", " sat")}), type("Asked", (), {"args": ("The cat", " sat")})]
+    asked = [
+        type("Asked", (), {"args": ("The cät", " sat")}),
+        type("Asked", (), {"args": ("The cat", " sat")}),
+    ]
     lm.loglikelihood(asked)
     assert (lm.n_unspelt, lm.n_spoilt) == (1, 1)
 
@@ -233,7 +292,9 @@ def test_words_for_a_model_without_a_tokenizer_are_refused(tmp_path):
     subject = subject_of(model)
     assert subject.encode("3 0 99").tolist() == [[3, 0, 99]]
     for read in (lambda: subject.encode("The cat sat"), lambda: subject.answer_id(" cat")):
-        with pytest.raises(WorkbenchError, match=r"token ids from 0 to 99.*tokenizer\.json.*meta\.json"):
+        with pytest.raises(
+            WorkbenchError, match=r"token ids from 0 to 99.*tokenizer\.json.*meta\.json"
+        ):
             read()
     with pytest.raises(WorkbenchError, match="without a tokenizer"):
         wb.evaluate(subject, ["repeat"], limit=2, cache=False)
@@ -243,15 +304,25 @@ def test_nanogpts_characters_are_read_from_meta_json(tmp_path):
     letters = sorted(set(TEXT))
     model = tiny_gpt(d_vocab=len(letters))
     model.save_pretrained(tmp_path)
-    meta = {"vocab_size": len(letters), "stoi": {c: i for i, c in enumerate(letters)}, "itos": dict(enumerate(letters))}
+    meta = {
+        "vocab_size": len(letters),
+        "stoi": {c: i for i, c in enumerate(letters)},
+        "itos": dict(enumerate(letters)),
+    }
     (tmp_path / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     subject = load(tmp_path)
     assert subject.ids("The cat") == [letters.index(c) for c in "The cat"]
     assert (
-        subject.tokens(subject.encode("The cat")) == list("The cat") and subject.text(subject.encode("at o")) == "at o"
+        subject.tokens(subject.encode("The cat")) == list("The cat")
+        and subject.text(subject.encode("at o")) == "at o"
     )
     assert subject.ids("cät") == subject.ids("ct") and "'ä'" in " ".join(subject.notices("cät"))
-    for broken in ({"stoi": {"ab": 0}, "itos": ["ab"]}, {"stoi": {"a": 1}, "itos": {"1": "a"}}, [], {"stoi": 3}):
+    for broken in (
+        {"stoi": {"ab": 0}, "itos": ["ab"]},
+        {"stoi": {"a": 1}, "itos": {"1": "a"}},
+        [],
+        {"stoi": 3},
+    ):
         (tmp_path / "meta.json").write_text(json.dumps(broken), encoding="utf-8")
         with pytest.raises(WorkbenchError, match="not nanoGPT's vocabulary"):
             load(tmp_path)
@@ -260,7 +331,8 @@ def test_nanogpts_characters_are_read_from_meta_json(tmp_path):
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs WORKBENCH_MODELS/small/stories260k")
 def test_a_real_sentencepiece_model_is_read_as_it_was_trained(tmp_path):
     vocabulary = [
-        (token.replace(" ", "▁"), score) for token, score in json.loads((STORIES / "tok512.json").read_text())
+        (token.replace(" ", "▁"), score)
+        for token, score in json.loads((STORIES / "tok512.json").read_text())
     ]
     bare = Tokenizer(models.Unigram(vocabulary, unk_id=0, byte_fallback=True))
     bare.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -268,7 +340,12 @@ def test_a_real_sentencepiece_model_is_read_as_it_was_trained(tmp_path):
     subject = load(STORIES)
     with pytest.raises(WorkbenchError, match="without a tokenizer"):
         subject.encode("Once upon a time")
-    subject = Subject("stories", subject.model, fast(bare, bos_token="\n<s>\n", eos_token="\n</s>\n"), subject.card)
+    subject = Subject(
+        "stories",
+        subject.model,
+        fast(bare, bos_token="\n<s>\n", eos_token="\n</s>\n"),
+        subject.card,
+    )
     subject = kept(subject, tmp_path)
     prompt = "Lily and Tom went to the park. Lily"
     assert "".join(subject.tokens(subject.encode(prompt))) == " " + prompt

@@ -25,15 +25,22 @@ pytestmark = pytest.mark.quick
 
 
 def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
-    """By summing over all eleven outcomes: a share is in where those as acceptable as 8 or less have 5 % or more."""
+    """By summing over all eleven outcomes: a share is in where those as acceptable as 8 or less
+    have 5 % or more.
+    """
     estimate = estimate_mean([1] * 8 + [0] * 2)
     assert (estimate.value, estimate.n) == (0.8, 10)
-    assert estimate.stderr == pytest.approx(math.sqrt(0.16 / 9))  # sample standard deviation over sqrt(n)
+    assert estimate.stderr == pytest.approx(
+        math.sqrt(0.16 / 9)
+    )  # sample standard deviation over sqrt(n)
     chances = {k: math.comb(10, k) for k in range(11)}
 
     def p_of(share: float) -> float:
         law = {k: count * share**k * (1 - share) ** (10 - k) for k, count in chances.items()}
-        tail = {k: min(sum(law[j] for j in law if j <= k), sum(law[j] for j in law if j >= k)) for k in law}
+        tail = {
+            k: min(sum(law[j] for j in law if j <= k), sum(law[j] for j in law if j >= k))
+            for k in law
+        }
         return sum(law[k] for k in law if tail[k] <= tail[8] * (1 + 1e-9))
 
     inside = [share for share in np.linspace(0.0005, 0.9995, 2000) if p_of(share) > 0.05]
@@ -60,7 +67,9 @@ def test_the_bootstrap_interval_of_a_mean_is_near_the_normal_one():
 
 
 def test_an_aggregate_of_samples_that_are_all_alike_has_no_interval():
-    estimate = estimate_aggregate([(-2.0, 1)] * 8, lambda drawn: -sum(a for a, _ in drawn) / sum(b for _, b in drawn))
+    estimate = estimate_aggregate(
+        [(-2.0, 1)] * 8, lambda drawn: -sum(a for a, _ in drawn) / sum(b for _, b in drawn)
+    )
     assert estimate.value == 2.0 and math.isnan(estimate.low) and "too alike" in estimate.reason
 
 
@@ -75,15 +84,23 @@ def test_mcnemar_looks_only_at_the_samples_that_one_model_gets_right():
 def test_a_model_against_itself_differs_by_exactly_zero():
     same = paired_difference([1, 0, 1, 1], [1, 0, 1, 1])
     assert (
-        (same.difference, same.p) == (0.0, 1.0) and same.low == pytest.approx(-same.high) and same.low < 0
+        (same.difference, same.p) == (0.0, 1.0)
+        and same.low == pytest.approx(-same.high)
+        and same.low < 0
     )  # 0 of 4 differ: 1 may
     same = paired_difference([0.3, -1.5, 2.25] * 3, [0.3, -1.5, 2.25] * 3)
-    assert (same.difference, same.p) == (0.0, 1.0) and math.isnan(same.low) and "too alike" in same.reason
+    assert (
+        (same.difference, same.p) == (0.0, 1.0)
+        and math.isnan(same.low)
+        and "too alike" in same.reason
+    )
 
 
 def test_the_test_follows_the_scores():
     assert paired_difference([1, 0], [0, 1]).test == "McNemar exact"
-    assert paired_difference([1, 0], [0, 1], weights=[1, 2]).test.startswith("t test of a mean of 0")
+    assert paired_difference([1, 0], [0, 1], weights=[1, 2]).test.startswith(
+        "t test of a mean of 0"
+    )
     assert paired_difference([1.5, 0], [0, 1]).test.startswith("t test of a mean of 0")
 
 
@@ -112,7 +129,9 @@ def test_unequal_lengths_are_refused():
 
 def test_benjamini_hochberg_by_hand():
     # p * m / rank, then the running minimum from the largest down.
-    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+    assert benjamini_hochberg([0.01, 0.04, 0.03, 0.5]) == pytest.approx(
+        [0.04, 0.16 / 3, 0.16 / 3, 0.5]
+    )
     assert benjamini_hochberg([]) == []
 
 
@@ -123,9 +142,17 @@ def test_benjamini_hochberg_leaves_nan_out():
 
 def test_the_detectable_difference_is_the_textbooks_and_a_sample_more():
     # (1.960 + 0.842) * sqrt(2 * 0.25 / n), and 1 / n since exact tests step by whole samples
-    assert minimal_detectable_difference(392, paired=False) == pytest.approx(0.1 + 1 / 392, abs=1e-3)
-    assert minimal_detectable_difference(196, correlation=0.5) == pytest.approx(0.1 + 1 / 196, abs=4e-3)
-    assert math.isnan(minimal_detectable_difference(5)) and "fewer than 6 pairs" in too_few(5) and not too_few(6)
+    assert minimal_detectable_difference(392, paired=False) == pytest.approx(
+        0.1 + 1 / 392, abs=1e-3
+    )
+    assert minimal_detectable_difference(196, correlation=0.5) == pytest.approx(
+        0.1 + 1 / 196, abs=4e-3
+    )
+    assert (
+        math.isnan(minimal_detectable_difference(5))
+        and "fewer than 6 pairs" in too_few(5)
+        and not too_few(6)
+    )
     with pytest.raises(WorkbenchError):
         minimal_detectable_difference(0)
 
@@ -135,29 +162,43 @@ def test_tangos_interval_is_the_published_one_and_the_profile_likelihoods():
     assert tango(1, 7, 21) == pytest.approx((-0.517, -0.026), abs=1e-3)
     for only_tuned, only_base, n in ((9, 2, 30), (40, 20, 160), (0, 0, 40)):
         for end, sign in zip(tango(only_tuned, only_base, n), (1, -1), strict=True):
-            # The constrained shares by brute force: those that make the counts likeliest at this difference.
+            # The constrained shares by brute force: those that make the counts likeliest at this
+            # difference.
             least = np.linspace(max(0, -end), (1 - abs(end)) / 2 + max(0, -end), 400_001)[1:-1]
             rest = np.clip(1 - 2 * least - end, 1e-12, 1)
             likely = only_tuned * np.log(least + end) + only_base * np.log(least)
             best = least[np.argmax(likely + (n - only_tuned - only_base) * np.log(rest))]
             spread = math.sqrt((2 * best + end - end**2) / n)
-            assert ((only_tuned - only_base) / n - end) / spread == pytest.approx(sign * 1.959964, abs=5e-3)
+            assert ((only_tuned - only_base) / n - end) / spread == pytest.approx(
+                sign * 1.959964, abs=5e-3
+            )
 
 
 def test_no_success_in_clusters_still_leaves_room():
-    apart, together = estimate_mean([0] * 40, range(40)), estimate_mean([0] * 40, [i // 2 for i in range(40)])
-    assert apart.high == pytest.approx(0.0795, abs=1e-3) and together.low == 0.0 < apart.high < together.high < 0.2
+    apart, together = (
+        estimate_mean([0] * 40, range(40)),
+        estimate_mean([0] * 40, [i // 2 for i in range(40)]),
+    )
+    assert (
+        apart.high == pytest.approx(0.0795, abs=1e-3)
+        and together.low == 0.0 < apart.high < together.high < 0.2
+    )
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_too_few_samples_give_words_and_no_number(n):
     d = paired_difference(np.arange(n) * 0.5, np.arange(n) + 0.25)
     assert math.isnan(d.low) and math.isnan(d.p) and d.reason
-    assert math.isnan(estimate_mean(np.arange(n) / 3).low) and estimate_mean(np.arange(n) / 3).reason
+    assert (
+        math.isnan(estimate_mean(np.arange(n) / 3).low) and estimate_mean(np.arange(n) / 3).reason
+    )
 
 
 def test_one_cluster_or_one_pair_of_answers_claims_nothing():
-    for d in (paired_difference([1], [0]), paired_difference([1, 0, 1], [0.5, 0, 0], clusters=["a"] * 3)):
+    for d in (
+        paired_difference([1], [0]),
+        paired_difference([1, 0, 1], [0.5, 0, 0], clusters=["a"] * 3),
+    ):
         assert math.isnan(d.low) and math.isnan(d.p) and d.reason
     assert "cluster" in paired_difference([1, 0], [0, 1], clusters=["a", "a"]).reason
 
@@ -187,7 +228,9 @@ def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed)
     ]
     for d in found:
         assert math.isnan(d.low) or (d.low > 0 or d.high < 0) == (d.p < 0.05), d
-    cells = cell_statistics(rng.exponential(1, (n, 30)) - rng.uniform(0, 2, 30), per=rng.gamma(9, 1, n))
+    cells = cell_statistics(
+        rng.exponential(1, (n, 30)) - rng.uniform(0, 2, 30), per=rng.gamma(9, 1, n)
+    )
     known = ~np.isnan(cells.low)
     assert (((cells.low > 0) | (cells.high < 0)) == (cells.p_cell < 0.05))[known].all()
 

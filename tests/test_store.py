@@ -31,11 +31,19 @@ def python(code: str) -> "subprocess.Popen[str]":
 
 
 def test_a_new_run_is_queued_and_has_a_folder_and_knows_its_code(store, tmp_path):
-    run = store.create("eval", "first", {"limit": 3, "rate": math.nan, "data": tmp_path}, parent="other")
+    run = store.create(
+        "eval", "first", {"limit": 3, "rate": math.nan, "data": tmp_path}, parent="other"
+    )
     assert (run.status, run.active, run.progress, run.parent) == ("queued", True, 0.0, "other")
     assert run.folder == tmp_path / "runs" / run.id and run.folder.is_dir()
-    assert run.config["limit"] == 3 and math.isnan(run.config["rate"]) and run.config["data"] == str(tmp_path)
-    assert run.pid == os.getpid() and "torch" in run.versions and "torch-nonsense" not in run.versions
+    assert (
+        run.config["limit"] == 3
+        and math.isnan(run.config["rate"])
+        and run.config["data"] == str(tmp_path)
+    )
+    assert (
+        run.pid == os.getpid() and "torch" in run.versions and "torch-nonsense" not in run.versions
+    )
     assert store.get(run.id) == run
 
 
@@ -115,7 +123,11 @@ def test_metrics_come_back_in_order_with_nan_and_infinity(store):
     table = store.metrics(tracker.run_id)
     assert list(table.columns) == ["step", "name", "value", "time"]
     assert table.step.tolist() == [1, 1, 2, 2] and table.name.tolist() == ["loss", "lr"] * 2
-    assert table.value[:2].tolist() == [2.5, 1e-3] and math.isnan(table.value[2]) and table.value[3] == math.inf
+    assert (
+        table.value[:2].tolist() == [2.5, 1e-3]
+        and math.isnan(table.value[2])
+        and table.value[3] == math.inf
+    )
     assert (table.time - before).abs().max() < 1
     assert store.metrics(store.create("train", "empty", {}).id).empty
 
@@ -177,7 +189,9 @@ def test_a_run_whose_process_is_gone_is_interrupted(store):
 def test_a_silent_run_on_another_host_is_left_alone_for_ten_minutes(store, tmp_path):
     run = store.create("eval", "t", {})
     with sqlite3.connect(tmp_path / "store.sqlite") as database:
-        database.execute("UPDATE runs SET host = 'elsewhere', pid = 1, heartbeat = ?", [time.time() - 500])
+        database.execute(
+            "UPDATE runs SET host = 'elsewhere', pid = 1, heartbeat = ?", [time.time() - 500]
+        )
     assert store.get(run.id).status == "queued"
     with sqlite3.connect(tmp_path / "store.sqlite") as database:
         database.execute("UPDATE runs SET heartbeat = ?", [time.time() - 700])
@@ -204,9 +218,13 @@ def test_a_home_that_cannot_be_written_to_is_named_with_the_mend(tmp_path, monke
             Store()
 
 
-@pytest.mark.parametrize("url", ["{}/none/store.sqlite", "{}/text", "nonsense://x", "sqlite://", "a:b://"])
+@pytest.mark.parametrize(
+    "url", ["{}/none/store.sqlite", "{}/text", "nonsense://x", "sqlite://", "a:b://"]
+)
 def test_an_unusable_database_is_refused_in_one_sentence(tmp_path, url, monkeypatch):
-    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))  # without runs, which would be listed
+    monkeypatch.setenv(
+        "WORKBENCH_HOME", str(tmp_path / "home")
+    )  # without runs, which would be listed
     (tmp_path / "text").write_text("this is no database, " * 100)
     with pytest.raises(WorkbenchError, match="run store") as error:
         Store(url.format(tmp_path))

@@ -1,4 +1,6 @@
-"""Loading: every source, every family's TransformerLens view, and clear words for what cannot be loaded."""
+"""Loading: every source, every family's TransformerLens view, and clear words for what cannot be
+loaded.
+"""
 
 import pickle
 import subprocess
@@ -49,7 +51,9 @@ def test_a_folder_loads_with_its_card(gpt2_folder):
     card = subject.card
     assert (subject.name, card.n_layers, card.n_heads, card.n_ctx) == ("my-gpt2", 2, 2, 32)
     assert (card.positions, card.architecture) == ("learned", "GPT2LMHeadModel")
-    assert len(card.sha256) == 64 and card.n_params == sum(p.numel() for p in subject.model.parameters())
+    assert len(card.sha256) == 64 and card.n_params == sum(
+        p.numel() for p in subject.model.parameters()
+    )
     assert "".join(subject.tokens(subject.encode("The cat sat"))) == "The cat sat"
 
 
@@ -68,7 +72,9 @@ def test_bytes_of_one_character_show_it_with_their_place():
     ids = subject.encode("a 語ש")
     assert subject.tokens(ids) == ["a", " ", "語⟨1/3⟩", "語⟨2/3⟩", "語⟨3/3⟩", "ש⟨1/2⟩", "ש⟨2/2⟩"]
     assert "語⟨1/3⟩" not in subject.tokens(ids[:, :4]), "a character that is cut is not whole"
-    assert subject.tokens(ids[:, 2:5], apart=True) == subject.tokenizer.convert_ids_to_tokens(ids[0, 2:5].tolist())
+    assert subject.tokens(ids[:, 2:5], apart=True) == subject.tokenizer.convert_ids_to_tokens(
+        ids[0, 2:5].tolist()
+    )
 
 
 def test_the_gguf_loads_saves_and_loads_again(smollm, tmp_path):
@@ -80,7 +86,9 @@ def test_the_gguf_loads_saves_and_loads_again(smollm, tmp_path):
         logits = subject.model(ids).logits
         assert subject.tokens(logits[0, -1].argmax(-1, keepdim=True)) == [" Mary"]
         torch.testing.assert_close(subject.bridge(ids), logits, atol=1e-4, rtol=0)
-    chat = subject.tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    chat = subject.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False
+    )
     assert "<|im_start|>user\nHi" in chat
     subject.model.save_pretrained(tmp_path)
     subject.tokenizer.save_pretrained(tmp_path)
@@ -90,7 +98,9 @@ def test_the_gguf_loads_saves_and_loads_again(smollm, tmp_path):
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
-    """The checkpoint is written by nanoGPT's naming and its forward pass is worked out here, step by step."""
+    """The checkpoint is written by nanoGPT's naming and its forward pass is worked out here, step
+    by step.
+    """
     torch.manual_seed(0)
     d, n_head, vocab, ctx = 16, 2, 30, 8
     shapes = {"transformer.wte.weight": (vocab, d), "transformer.wpe.weight": (ctx, d)}
@@ -105,8 +115,19 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
         shapes["transformer.ln_f.bias"] = (d,)
     w = {k: torch.randn(s) * 0.3 for k, s in shapes.items()}
     w["lm_head.weight"] = w["transformer.wte.weight"]
-    args = {"n_layer": 1, "n_head": n_head, "n_embd": d, "block_size": ctx, "vocab_size": vocab, "bias": bias}
-    checkpoint = {"model": {f"_orig_mod.{k}": v for k, v in w.items()}, "model_args": args, "iter_num": 5}
+    args = {
+        "n_layer": 1,
+        "n_head": n_head,
+        "n_embd": d,
+        "block_size": ctx,
+        "vocab_size": vocab,
+        "bias": bias,
+    }
+    checkpoint = {
+        "model": {f"_orig_mod.{k}": v for k, v in w.items()},
+        "model_args": args,
+        "iter_num": 5,
+    }
     torch.save(checkpoint, tmp_path / "ckpt.pt")
 
     def linear(x, name):
@@ -119,19 +140,29 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
     x = w["transformer.wte.weight"][ids] + w["transformer.wpe.weight"]
     q, k, v = linear(norm(x, "transformer.h.0.ln_1"), "transformer.h.0.attn.c_attn").split(d, dim=2)
     q, k, v = (y.view(1, ctx, n_head, d // n_head).transpose(1, 2) for y in (q, k, v))
-    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(1, ctx, d)
+    y = (
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        .transpose(1, 2)
+        .reshape(1, ctx, d)
+    )
     x = x + linear(y, "transformer.h.0.attn.c_proj")
-    inner = torch.nn.functional.gelu(linear(norm(x, "transformer.h.0.ln_2"), "transformer.h.0.mlp.c_fc"))
+    inner = torch.nn.functional.gelu(
+        linear(norm(x, "transformer.h.0.ln_2"), "transformer.h.0.mlp.c_fc")
+    )
     x = x + linear(inner, "transformer.h.0.mlp.c_proj")
     expected = norm(x, "transformer.ln_f") @ w["lm_head.weight"].T
 
     subject = load(tmp_path / "ckpt.pt")
     torch.testing.assert_close(subject.model(ids).logits, expected, atol=1e-5, rtol=0)
-    assert subject.encode("3 1 2").tolist() == [[3, 1, 2]]  # no tokenizer came with it: a text is its ids
+    assert subject.encode("3 1 2").tolist() == [
+        [3, 1, 2]
+    ]  # no tokenizer came with it: a text is its ids
 
 
 def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
-    """minGPT's six-digit sorter (3 layers, every one of its 729 inputs right) through the GPT-2 mapping."""
+    """minGPT's six-digit sorter (3 layers, every one of its 729 inputs right) through the GPT-2
+    mapping.
+    """
     import json
     import os
     from pathlib import Path
@@ -140,13 +171,19 @@ def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
 
     toy = Path(os.environ["WORKBENCH_MODELS"]) / "small/toy/gpt_nano_sort"
     config = json.loads(toy.with_suffix(".config.json").read_text())
-    weights = {k: v for k, v in load_file(toy.with_suffix(".safetensors")).items() if not k.endswith(".attn.bias")}
+    weights = {
+        k: v
+        for k, v in load_file(toy.with_suffix(".safetensors")).items()
+        if not k.endswith(".attn.bias")
+    }
     args = {"n_layer": 3, "n_head": 3, "n_embd": 48, "block_size": 11, "vocab_size": 3}
     assert config is not None
     torch.save({"model": weights, "model_args": args}, tmp_path / "ckpt.pt")
     model = load(tmp_path / "ckpt.pt").model
     for block in model.transformer.h:
-        block.mlp.act = NewGELUActivation()  # minGPT's GELU is the tanh form, nanoGPT's the exact one
+        block.mlp.act = (
+            NewGELUActivation()
+        )  # minGPT's GELU is the tanh form, nanoGPT's the exact one
     inputs = torch.cartesian_prod(*[torch.arange(3)] * 6)
     ids = inputs
     with torch.no_grad():
@@ -193,7 +230,10 @@ def test_what_cannot_be_loaded_is_said_in_one_sentence(tmp_path):
 
 
 def test_prompts_that_cannot_be_read_are_said_in_one_sentence(tiny):
-    for text, message in (("", "empty"), (" ".join(["1"] * 65), "65 tokens, and the context of tiny holds 64")):
+    for text, message in (
+        ("", "empty"),
+        (" ".join(["1"] * 65), "65 tokens, and the context of tiny holds 64"),
+    ):
         with pytest.raises(WorkbenchError, match=message):
             tiny.encode(text)
     with pytest.raises(WorkbenchError, match=r"is 2 tokens for tiny \('1' \+ '2'\)"):

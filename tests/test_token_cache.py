@@ -1,4 +1,6 @@
-"""Tokens that are kept between runs: damage is seen and mended, other data is refused, nothing is left unmeasured."""
+"""Tokens that are kept between runs: damage is seen and mended, other data is refused, nothing is
+left unmeasured.
+"""
 
 import copy
 import json
@@ -61,17 +63,26 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
             again = corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32)
             now = {path.name: path.read_bytes() for path in folder.iterdir()}
             assert now.keys() == whole.keys()
-            assert all(now[kept] == whole[kept] for kept in ("train.bin", "validation.bin")), (name, damage)
+            assert all(now[kept] == whole[kept] for kept in ("train.bin", "validation.bin")), (
+                name,
+                damage,
+            )
             # The sources may be named otherwise: another path may have held the same text.
             metas = [json.loads(files["meta.json"]) | {"sources": []} for files in (now, whole)]
             assert metas[0] == metas[1]
             assert again.train.tobytes() == whole["train.bin"]
-            assert name in again.notes.remarks[-1] and "damaged" in again.notes.remarks[-1], (name, damage)
+            assert name in again.notes.remarks[-1] and "damaged" in again.notes.remarks[-1], (
+                name,
+                damage,
+            )
     for meta in ("", "{", "[]", "{}", '{"dtype": "uint16"}'):
         (folder / "meta.json").write_text(meta)
         again = corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32)
         assert "no checksums" in again.notes.remarks[-1]
-        assert set(json.loads((folder / "meta.json").read_text())["sha256"]) == {"train", "validation"}
+        assert set(json.loads((folder / "meta.json").read_text())["sha256"]) == {
+            "train",
+            "validation",
+        }
     assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).notes.remarks == []
 
 
@@ -84,7 +95,9 @@ def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(
     assert other.get_vocab() == trainee.tokenizer.get_vocab()
     apart = corpus.prepare(recipe(text).corpus, other, 32)
     assert apart.data_hash != tokens.data_hash and len(apart.train) > len(tokens.train)
-    trainee.tokenizer("a b", truncation=True, max_length=1)  # what a call leaves behind changes no tokens
+    trainee.tokenizer(
+        "a b", truncation=True, max_length=1
+    )  # what a call leaves behind changes no tokens
     assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).data_hash == tokens.data_hash
 
 
@@ -105,7 +118,9 @@ def test_a_run_killed_after_its_last_checkpoint_is_measured_again(text):  # noqa
     again = wb.resume(run.id)
     assert again.status == "done" and not math.isnan(result_of(again)["validation_loss"])
     assert result_of(again)["validation_loss"] == pytest.approx(expected, rel=1e-5)
-    assert result_of(again)["best_validation_loss"] == pytest.approx(result_of(run)["best_validation_loss"], rel=1e-5)
+    assert result_of(again)["best_validation_loss"] == pytest.approx(
+        result_of(run)["best_validation_loss"], rel=1e-5
+    )
 
 
 def test_a_run_whose_texts_have_changed_is_not_resumed(text, tmp_path):  # noqa: F811
@@ -113,7 +128,10 @@ def test_a_run_whose_texts_have_changed_is_not_resumed(text, tmp_path):  # noqa:
     shutil.copy(text, own)
     run = wb.train(recipe(own, steps=20))
     cut_short(run.id, 20)
-    own.write_text(own.read_text() + "\n\nOne more text that was not there before, and is long enough to count.")
+    own.write_text(
+        own.read_text()
+        + "\n\nOne more text that was not there before, and is long enough to count."
+    )
     with pytest.raises(WorkbenchError, match=r"With this corpus .*no longer .*start a new run"):
         wb.resume(run.id)
     shutil.copy(text, own)
@@ -129,7 +147,10 @@ def test_a_run_that_goes_on_with_a_damaged_cache_learns_the_same_and_says_so(tex
         run_recipe(recipe(text, steps=10, decay=0.0).to_dict(), tracker)
         truncate(paths.home() / "corpora" / result_of(whole)["data_hash"][:16] / "train.bin")
         result = run_recipe(recipe(text, steps=20, decay=0.0).to_dict(), tracker)
-    losses = [store.metrics(i).query("name == 'loss'").set_index("step")["value"] for i in (whole.id, tracker.run_id)]
+    losses = [
+        store.metrics(i).query("name == 'loss'").set_index("step")["value"]
+        for i in (whole.id, tracker.run_id)
+    ]
     assert losses[0].to_dict() == losses[1].to_dict() and len(losses[0]) == 20
     assert "train.bin has" in result["remarks"][0] and "made anew" in result["remarks"][0]
 
@@ -139,11 +160,16 @@ def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(text
     own = tmp_path / "own.jsonl"
     own.write_text("\n".join([*lines, '{"text": null}', '{"text": ""}', lines[0], lines[1]]))
     run = wb.train(recipe(own, steps=1))
-    assert result_of(run)["left_out"] == {"rows dropped: no text": 2, "documents dropped: given twice": 2}
+    assert result_of(run)["left_out"] == {
+        "rows dropped: no text": 2,
+        "documents dropped: given twice": 2,
+    }
     page = AppTest.from_function(show_outcome, args=(run.id,), default_timeout=60).run()
     assert not page.exception
     (caption,) = [words.value for words in page.caption]
-    assert "rows dropped: no text: 2." in caption and "documents dropped: given twice: 2." in caption
+    assert (
+        "rows dropped: no text: 2." in caption and "documents dropped: given twice: 2." in caption
+    )
 
 
 def show_outcome(run_id):
@@ -160,8 +186,14 @@ def test_a_fine_tune_whose_examples_or_base_have_changed_is_not_resumed(tmp_path
     other = [rows[0], Row([4, 6], [False, True])]
     require_same(folder, going_on=True, writes=True, base="a" * 64, examples=fingerprint(rows))
     require_same(folder, going_on=True, writes=True, base="a" * 64, examples=fingerprint(rows))
-    for base, examples, name in (("a", other, "examples"), ("b", rows, "base"), ("a", rows[::-1], "examples")):
+    for base, examples, name in (
+        ("a", other, "examples"),
+        ("b", rows, "base"),
+        ("a", rows[::-1], "examples"),
+    ):
         with pytest.raises(WorkbenchError, match=f"put the old {name} back"):
-            require_same(folder, going_on=True, writes=True, base=base * 64, examples=fingerprint(examples))
+            require_same(
+                folder, going_on=True, writes=True, base=base * 64, examples=fingerprint(examples)
+            )
     require_same(folder, going_on=False, writes=True, base="b" * 64, examples=fingerprint(other))
     require_same(folder, going_on=True, writes=False, base="b" * 64, examples=fingerprint(other))

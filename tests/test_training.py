@@ -21,14 +21,24 @@ from workbench.training.texts import documents, prose
 def text(tmp_path_factory):
     """A corpus with something to learn: counting sentences."""
     path = tmp_path_factory.mktemp("corpus") / "counting.txt"
-    lines = [f"The cat number {i} sat on mat number {i + 1} and saw dog number {i + 2}." for i in range(3000)]
+    lines = [
+        f"The cat number {i} sat on mat number {i + 1} and saw dog number {i + 2}."
+        for i in range(3000)
+    ]
     path.write_text("\n\n".join(lines))
     return path
 
 
 def recipe(text, **train) -> Recipe:
     shape = {"n_ctx": 32, "n_layers": 2, "n_heads": 2, "d_model": 32}
-    settings = {"steps": 30, "batch_size": 8, "eval_every": 10, "checkpoint_every": 10, "warmup": 5, "precision": "no"}
+    settings = {
+        "steps": 30,
+        "batch_size": 8,
+        "eval_every": 10,
+        "checkpoint_every": 10,
+        "warmup": 5,
+        "precision": "no",
+    }
     return Recipe.from_dict(
         {
             "title": "tiny",
@@ -69,9 +79,15 @@ def test_training_learns_writes_checkpoints_and_loads_as_a_subject(text):
     run = wb.train(recipe(text))
     assert run.status == "done" and run.result is not None
     metrics = Store().metrics(run.id).pivot(index="step", columns="name", values="value")
-    assert metrics["validation_loss"].dropna().iloc[-1] < metrics["validation_loss"].dropna().iloc[0]
+    assert (
+        metrics["validation_loss"].dropna().iloc[-1] < metrics["validation_loss"].dropna().iloc[0]
+    )
     assert len(metrics) == 30 and {"loss", "lr", "grad_norm", "tokens_per_s"} <= set(metrics)
-    assert [p.name for p in checkpoints.saved(run.folder)] == ["step-0000010", "step-0000020", "step-0000030"]
+    assert [p.name for p in checkpoints.saved(run.folder)] == [
+        "step-0000010",
+        "step-0000020",
+        "step-0000030",
+    ]
     subject = wb.load(f"run:{run.id}")
     assert subject.card.n_layers == 2 and wb.load(f"run:{run.id}@10").hash != subject.hash
     with pytest.raises(WorkbenchError, match="has no checkpoint 7; it has 10, 20, 30"):
@@ -87,7 +103,10 @@ def test_a_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(text):
     with store.record("train", "two halves", {}) as tracker:
         run_recipe(recipe(text, decay=0.0, steps=10).to_dict(), tracker)
         run_recipe(recipe(text, decay=0.0).to_dict(), tracker)
-    losses = [store.metrics(i).query("name == 'loss'").set_index("step")["value"] for i in (whole.id, tracker.run_id)]
+    losses = [
+        store.metrics(i).query("name == 'loss'").set_index("step")["value"]
+        for i in (whole.id, tracker.run_id)
+    ]
     assert losses[0].to_dict() == losses[1].to_dict()
 
 
@@ -100,7 +119,9 @@ def test_batches_are_a_function_of_seed_and_step(text):
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    found = [pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))]  # the second time duplicates
+    found = [
+        pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))
+    ]  # the second time duplicates
     docs = list(documents([str(text)]))
     assert [d for _, d in found] == docs and len(docs) > 20
     assert all((name == "validation") == held_out(d, 0.2) for name, d in found)
@@ -150,7 +171,9 @@ def test_a_corpus_that_cannot_be_used_says_why(tmp_path, content, message):
 def test_the_learning_rate_is_a_trapezoid():
     settings = Optimisation(steps=100, warmup=10, decay=0.5, lr=1.0)
     rates = [learning_rate(s, settings) for s in range(100)]
-    assert rates[:2] == [0.1, 0.2] and rates[9:51] == [1.0] * 42 and rates[-1] == pytest.approx(0.02)
+    assert (
+        rates[:2] == [0.1, 0.2] and rates[9:51] == [1.0] * 42 and rates[-1] == pytest.approx(0.02)
+    )
 
 
 def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
@@ -158,7 +181,9 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
     adamw, muon = optimizers(tiny.model, Optimisation())
     inside = {id(p) for n, p in tiny.model.named_parameters() if ".layers." in n and p.ndim == 2}
     assert {id(p) for g in muon.param_groups for p in g["params"]} == inside
-    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(list(tiny.model.parameters()))
+    assert sum(len(g["params"]) for o in (adamw, muon) for g in o.param_groups) == len(
+        list(tiny.model.parameters())
+    )
     with pytest.raises(WorkbenchError, match="must be muon or adamw"):
         optimizers(tiny.model, Optimisation(optimizer="sgd"))
 
@@ -188,10 +213,15 @@ def test_the_corpus_is_tokenised_once(text):
 
 def test_a_recipe_may_take_a_models_tokenizer(text):
     values = recipe(text, steps=1).to_dict()
-    run = wb.train(Recipe.from_dict({**values, "tokenizer": {"kind": "model", "source": "shelf-base"}}))
+    run = wb.train(
+        Recipe.from_dict({**values, "tokenizer": {"kind": "model", "source": "shelf-base"}})
+    )
     taken = wb.load(f"run:{run.id}").tokenizer
     assert taken.get_vocab() == wb.load("shelf-base").tokenizer.get_vocab()
-    for words, message in (({"kind": "model"}, "needs a source"), ({"kind": "bpe", "size": 3}, "size")):
+    for words, message in (
+        ({"kind": "model"}, "needs a source"),
+        ({"kind": "bpe", "size": 3}, "size"),
+    ):
         with pytest.raises(WorkbenchError, match=message):
             wb.train(Recipe.from_dict({**values, "tokenizer": words}))
 

@@ -1,4 +1,6 @@
-"""State dicts of TransformerLens: the same logits as a float64 forward pass written out here, or a sentence."""
+"""State dicts of TransformerLens: the same logits as a float64 forward pass written out here, or a
+sentence.
+"""
 
 import itertools
 import json
@@ -16,7 +18,9 @@ from tests.test_loading_report import refused
 from workbench.subjects import available, load
 
 MODELS = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small/toy"
-needs_toys = pytest.mark.skipif(not MODELS.is_dir(), reason="needs small/toy below WORKBENCH_MODELS")
+needs_toys = pytest.mark.skipif(
+    not MODELS.is_dir(), reason="needs small/toy below WORKBENCH_MODELS"
+)
 N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, D_VOCAB, N_CTX = 2, 3, 24, 6, 20, 30, 12
 
 
@@ -28,7 +32,9 @@ def toy(name, folder, settings=None):
         (folder / beside.name).write_text(json.dumps(settings))
     elif beside.is_file():
         shutil.copy(beside, folder)
-    return folder / f"{name}.safetensors", {k: v.double() for k, v in load_file(folder / f"{name}.safetensors").items()}
+    return folder / f"{name}.safetensors", {
+        k: v.double() for k, v in load_file(folder / f"{name}.safetensors").items()
+    }
 
 
 def grokking_forward(w, ids, blocks):
@@ -63,9 +69,13 @@ def test_the_published_toys_compute_what_they_compute_by_hand(name, blocks, sett
     ids = torch.randint(0, n_tokens, (4, subject.n_ctx), generator=torch.Generator().manual_seed(0))
     expected = grokking_forward(w, ids, blocks)
     found = subject.model.double()(ids).logits
-    torch.testing.assert_close(found[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0)
+    torch.testing.assert_close(
+        found[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0
+    )
     assert (found[..., n_written:].softmax(-1).sum() > 0) == (n_written < n_tokens)
-    assert (found.softmax(-1)[..., n_written:] == 0).all() and "read as a TransformerLens" in subject.card.loaded
+    assert (
+        found.softmax(-1)[..., n_written:] == 0
+    ).all() and "read as a TransformerLens" in subject.card.loaded
     torch.testing.assert_close(subject.bridge(ids), found, atol=1e-6, rtol=1e-6)
 
 
@@ -92,7 +102,10 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
         ({"act_fn": "swish"}, ["act_fn = 'swish'", "relu"]),
         ({"act_fn": "relu", "n_heads": 8}, ["n_heads = 8", "tensors 4"]),
         ({"act_fn": "relu", "attention_dir": "bidirectional"}, ["attention_dir = 'bidirectional'"]),
-        ({"act_fn": "relu", "normalization_type": "Batch"}, ["normalization_type = 'Batch'", "LNPre"]),
+        (
+            {"act_fn": "relu", "normalization_type": "Batch"},
+            ["normalization_type = 'Batch'", "LNPre"],
+        ),
         ({"act_fn": "relu", "normalization_type": "LN"}, ["missing", "ln1"]),
     ):
         settings.write_text(json.dumps(said))
@@ -112,36 +125,66 @@ def test_every_tensor_of_a_toy_is_needed(tmp_path):
     refused(path, "no place for (blocks.0.mlp.extra)")
     save_file({f"model.{k}": v.float() for k, v in w.items()}, path)
     assert "model. was left out of the names" in load(path).card.loaded
-    torch.save({"model": {k: v.float() for k, v in w.items()}, "cfg": {"act_fn": "relu"}}, tmp_path / "toy.pt")
+    torch.save(
+        {"model": {k: v.float() for k, v in w.items()}, "cfg": {"act_fn": "relu"}},
+        tmp_path / "toy.pt",
+    )
     ids = torch.tensor([[3, 5, 113]])
     assert torch.equal(load(tmp_path / "toy.pt").model(ids).logits, load(path).model(ids).logits)
 
 
-# -- HookedTransformer's own layout ----------------------------------------------------------------------------
+# -- HookedTransformer's own layout
+# ----------------------------------------------------------------------------
 
 
 def hooked(norm, act, *, n_kv=N_HEADS, positions="standard", attn_only=False):
     """A random state dict with every tensor that `HookedTransformer` saves, and its settings."""
-    shapes = {"embed.W_E": (D_VOCAB, D_MODEL), "unembed.W_U": (D_MODEL, D_VOCAB), "unembed.b_U": (D_VOCAB,)}
+    shapes = {
+        "embed.W_E": (D_VOCAB, D_MODEL),
+        "unembed.W_U": (D_MODEL, D_VOCAB),
+        "unembed.b_U": (D_VOCAB,),
+    }
     low = "_" if n_kv != N_HEADS else ""
-    block = {"attn.W_Q": (N_HEADS, D_MODEL, D_HEAD), "attn.W_O": (N_HEADS, D_HEAD, D_MODEL), "attn.b_O": (D_MODEL,)}
+    block = {
+        "attn.W_Q": (N_HEADS, D_MODEL, D_HEAD),
+        "attn.W_O": (N_HEADS, D_HEAD, D_MODEL),
+        "attn.b_O": (D_MODEL,),
+    }
     block |= {"attn.b_Q": (N_HEADS, D_HEAD)}
     for part in "KV":
-        block |= {f"attn.{low}W_{part}": (n_kv, D_MODEL, D_HEAD), f"attn.{low}b_{part}": (n_kv, D_HEAD)}
+        block |= {
+            f"attn.{low}W_{part}": (n_kv, D_MODEL, D_HEAD),
+            f"attn.{low}b_{part}": (n_kv, D_HEAD),
+        }
     if not attn_only:
         block |= {"mlp.W_in": (D_MODEL, D_MLP), "mlp.W_out": (D_MLP, D_MODEL), "mlp.b_in": (D_MLP,)}
-        block |= {"mlp.b_out": (D_MODEL,)} | ({"mlp.W_gate": (D_MODEL, D_MLP)} if act == "silu" else {})
+        block |= {"mlp.b_out": (D_MODEL,)} | (
+            {"mlp.W_gate": (D_MODEL, D_MLP)} if act == "silu" else {}
+        )
     learned = {"LN": ("w", "b"), "RMS": ("w",)}.get(str(norm), ())
     for kind, name in itertools.product(learned, ("ln1",) if attn_only else ("ln1", "ln2")):
         block[f"{name}.{kind}"] = (D_MODEL,)
-    shapes |= {f"blocks.{i}.{name}": shape for i in range(N_LAYERS) for name, shape in block.items()}
+    shapes |= {
+        f"blocks.{i}.{name}": shape for i in range(N_LAYERS) for name, shape in block.items()
+    }
     shapes |= {f"ln_final.{kind}": (D_MODEL,) for kind in learned}
     if positions == "standard":
         shapes["pos_embed.W_pos"] = (N_CTX, D_MODEL)
     generator = torch.Generator().manual_seed(0)
-    weights = {k: torch.randn(s, generator=generator, dtype=torch.float64) * 0.4 for k, s in shapes.items()}
-    masks = {f"blocks.{i}.attn.mask": torch.ones(N_CTX, N_CTX, dtype=torch.bool).tril() for i in range(N_LAYERS)}
-    settings = {"normalization_type": norm, "act_fn": act, "eps": 1e-5, "n_ctx": N_CTX, "attn_only": attn_only}
+    weights = {
+        k: torch.randn(s, generator=generator, dtype=torch.float64) * 0.4 for k, s in shapes.items()
+    }
+    masks = {
+        f"blocks.{i}.attn.mask": torch.ones(N_CTX, N_CTX, dtype=torch.bool).tril()
+        for i in range(N_LAYERS)
+    }
+    settings = {
+        "normalization_type": norm,
+        "act_fn": act,
+        "eps": 1e-5,
+        "n_ctx": N_CTX,
+        "attn_only": attn_only,
+    }
     return {**weights, **masks}, {**settings, "positional_embedding_type": positions}
 
 
@@ -162,7 +205,14 @@ def test_hooked_transformers_of_every_norm_and_activation(norm, act, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "shape", [{"n_kv": 1}, {"positions": "rotary"}, {"positions": "none"}, {"attn_only": True}, {"act": "silu"}]
+    "shape",
+    [
+        {"n_kv": 1},
+        {"positions": "rotary"},
+        {"positions": "none"},
+        {"attn_only": True},
+        {"act": "silu"},
+    ],
 )
 def test_hooked_transformers_of_other_shapes(shape, tmp_path):
     weights, settings = hooked("RMS", **{"act": "relu", **shape})
@@ -181,7 +231,9 @@ def test_norms_and_positions_that_nothing_shows_are_asked_for(tmp_path):
     weights, _ = hooked("LNPre", "relu")
     save_file(weights, tmp_path / "m.safetensors")
     refused(tmp_path / "m.safetensors", "does not say its normalization_type", "LNPre")
-    (tmp_path / "m.config.json").write_text(json.dumps({"normalization_type": "LNPre", "act_fn": "relu"}))
+    (tmp_path / "m.config.json").write_text(
+        json.dumps({"normalization_type": "LNPre", "act_fn": "relu"})
+    )
     assert "1e-5, TransformerLens's default" in load(tmp_path / "m.safetensors").card.loaded
     save_file({k: v for k, v in weights.items() if "W_pos" not in k}, tmp_path / "m.safetensors")
     refused(tmp_path / "m.safetensors", "positional_embedding_type")
@@ -194,6 +246,8 @@ def test_the_command_line_reads_a_state_dict(tmp_path):
 
     weights, settings = hooked("LN", "gelu_new")
     check(weights, settings, tmp_path)
-    result = CliRunner().invoke(app, ["attention", str(tmp_path / "m.safetensors"), "--prompt", "1 2 3", "--json"])
+    result = CliRunner().invoke(
+        app, ["attention", str(tmp_path / "m.safetensors"), "--prompt", "1 2 3", "--json"]
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["tokens"] == ["1", "2", "3"]

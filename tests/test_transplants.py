@@ -1,4 +1,6 @@
-"""Transplants: parts are what they are called, hybrids are exact, planted changes are found, exports keep them."""
+"""Transplants: parts are what they are called, hybrids are exact, planted changes are found,
+exports keep them.
+"""
 
 import html
 import json
@@ -57,7 +59,9 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
     donor = changed(subject, lambda _, tensor: tensor + 0.1 * torch.randn_like(tensor))
     parts, before = Parts(subject), z_of(subject, 1)
     n_heads, n_groups = subject.card.n_heads, subject.card.n_kv_heads
-    joint = family == "olmo2"  # its norms read all heads' queries (and keys) at once, so one head's weights move all
+    joint = (
+        family == "olmo2"
+    )  # its norms read all heads' queries (and keys) at once, so one head's weights move all
     moved = (z_of(with_parts(subject, donor, "L1H2"), 1) != before).any(-1).any(0)
     # Its queries (and keys and values) and no other head's.
     assert moved.tolist() == [joint or h == 2 for h in range(n_heads)]
@@ -65,14 +69,26 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
         moved = (z_of(with_parts(subject, donor, "L1KV1"), 1) != before).any(-1).any(0)
         assert moved.tolist() == [h // (n_heads // n_groups) == 1 for h in range(n_heads)]
     if not joint:  # its columns of the output: without them it is taken out
-        silent = with_parts(subject, changed(subject, lambda _, tensor: torch.zeros_like(tensor)), "L1H2")
-        expected = apply(subject, ablation(subject, [(1, 2)], replacement="zero")).model(subject.encode(PROMPT)).logits
-        torch.testing.assert_close(silent.model(subject.encode(PROMPT)).logits, expected, atol=1e-9, rtol=0)
+        silent = with_parts(
+            subject, changed(subject, lambda _, tensor: torch.zeros_like(tensor)), "L1H2"
+        )
+        expected = (
+            apply(subject, ablation(subject, [(1, 2)], replacement="zero"))
+            .model(subject.encode(PROMPT))
+            .logits
+        )
+        torch.testing.assert_close(
+            silent.model(subject.encode(PROMPT)).logits, expected, atol=1e-9, rtol=0
+        )
     # Parts do not overlap and make up the model.
     assert parts.n_params(parts.all) == sum(p.numel() for p in subject.model.parameters())
     assert parts.n_params(["L1.attn"]) + parts.n_params(["L1.mlp"]) == parts.n_params(["L1"])
     units = [unit for unit in parts.units if unit.startswith("L1")]
-    assert parts.n_params(units) == sum(parts.n_params([unit]) for unit in units) <= parts.n_params(["L1"])
+    assert (
+        parts.n_params(units)
+        == sum(parts.n_params([unit]) for unit in units)
+        <= parts.n_params(["L1"])
+    )
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
@@ -86,20 +102,29 @@ def test_hybrids_are_exact_whatever_they_skip(family):
             value = found.score(piece, into)
             np.testing.assert_array_equal(value, found.score(piece, into, whole=True))
             alone = Hybrids(with_parts(host, giver, name), host, memory_of(subject)).ends["base"]
-            np.testing.assert_array_equal(value, alone)  # a model of its own scores the same to the bit
+            np.testing.assert_array_equal(
+                value, alone
+            )  # a model of its own scores the same to the bit
     every = [piece for name in found.parts.all for piece in found.parts.slices(name)]
     np.testing.assert_array_equal(found.score(every, "base", whole=True), found.ends["tuned"])
     np.testing.assert_array_equal(found.score(every, "base", alpha=0), found.ends["base"])
 
 
 def memory_of(subject, n=12, length=8, seed=3):
-    """Does a model know these random sequences by heart? The log-likelihood of their last four tokens."""
+    """Does a model know these random sequences by heart? The log-likelihood of their last four
+    tokens.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randint(subject.card.d_vocab, (n, length + 1), generator=generator).tolist()
     requests = [Request(i, tuple(row[:-1]), tuple(row[-4:])) for i, row in enumerate(rows)]
     samples = [Sample(range(i, i + 1)) for i in range(n)]
     return Measure(
-        "memory", "sequences", ("loglikelihood",), requests, samples, lambda scores, _: [scores[0].loglikelihood]
+        "memory",
+        "sequences",
+        ("loglikelihood",),
+        requests,
+        samples,
+        lambda scores, _: [scores[0].loglikelihood],
     )
 
 
@@ -108,7 +133,9 @@ def habits_of(subject, n=24):
     known = memory_of(subject, n)
     rows = torch.tensor([r.inputs for r in known.requests])
     best = subject.model(rows).logits[:, -1].argmax(-1).tolist()
-    requests = [Request(r.index, r.inputs, (token,)) for r, token in zip(known.requests, best, strict=True)]
+    requests = [
+        Request(r.index, r.inputs, (token,)) for r, token in zip(known.requests, best, strict=True)
+    ]
     return replace(known, requests=requests)
 
 
@@ -138,7 +165,10 @@ def test_a_lora_on_layers_5_to_7_is_found_in_layers_5_to_7():
     rows = torch.tensor([[*r.inputs, r.targets[-1]] for r in measure.requests])
     torch.manual_seed(0)
     settings = LoraConfig(
-        r=4, lora_alpha=16, target_modules=["q", "v", "fc_in", "fc_out"], layers_to_transform=[5, 6, 7]
+        r=4,
+        lora_alpha=16,
+        target_modules=["q", "v", "fc_in", "fc_out"],
+        layers_to_transform=[5, 6, 7],
     )
     adapted = get_peft_model(tiny_gpt(n_layers=10), settings)
     optimiser = torch.optim.Adam((p for p in adapted.parameters() if p.requires_grad), 1e-2)
@@ -152,11 +182,17 @@ def test_a_lora_on_layers_5_to_7_is_found_in_layers_5_to_7():
     rows = study.table().to_dict("records")
 
     def shares(kind, key="layer"):
-        return {row[key]: row["share"] for row in rows if row["kind"] == kind and row["into"] == "base"}
+        return {
+            row[key]: row["share"] for row in rows if row["kind"] == kind and row["into"] == "base"
+        }
 
     assert {layer for layer, share in shares("layer").items() if share} == {5, 6, 7}
     bottom, top = shares("from_bottom"), shares("from_top")
-    assert {bottom[i] for i in range(-1, 5)} == {0} and {bottom[i] for i in range(7, 10)} == {1} and bottom[5]
+    assert (
+        {bottom[i] for i in range(-1, 5)} == {0}
+        and {bottom[i] for i in range(7, 10)} == {1}
+        and bottom[5]
+    )
     assert {top[i] for i in range(8, 11)} == {0} and {top[i] for i in range(6)} == {1} and top[7]
     path = shares("path", "alpha")
     assert path[0.0] == 0 and path[1.0] == 1 and len(path) == 9
@@ -173,7 +209,9 @@ def test_a_model_against_itself_has_no_gain_to_share_and_no_difference(tiny):
 @pytest.mark.parametrize("site", ["resid_pre", "mlp_out"])
 def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
     base = subject_of(tiny_gpt(n_layers=3), "base")
-    tuned = changed(base, lambda n, t: t + 0.1 * torch.randn_like(t) if "layers" in n else t, "tuned")
+    tuned = changed(
+        base, lambda n, t: t + 0.1 * torch.randn_like(t) if "layers" in n else t, "tuned"
+    )
     found = locate_activations(base, tuned, memory_of(base), site=site, last=2)
     assert found.columns == ["first", "middle", "-2", "-1", "answer", "all"] and found.n == 12
     assert found.layers == ["L0", "L1", "L2"] + ["out"] * (site == "resid_pre")
@@ -182,7 +220,13 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
     ids = torch.tensor([[*prompt, *answer[:-1]]])
     _, cache = tuned.bridge.run_with_cache(ids)
     name = "blocks.1.hook_resid_pre" if site == "resid_pre" else "blocks.1.hook_mlp_out"
-    for column, at in (("first", [0]), ("middle", [1, 2]), ("-1", [4]), ("answer", [5, 6, 7]), ("all", range(8))):
+    for column, at in (
+        ("first", [0]),
+        ("middle", [1, 2]),
+        ("-1", [4]),
+        ("answer", [5, 6, 7]),
+        ("all", range(8)),
+    ):
 
         def put(x, hook, at=at):
             x = x.clone()
@@ -191,19 +235,31 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
 
         logs = base.bridge.run_with_hooks(ids, fwd_hooks=[(name, put)])[0, -4:].log_softmax(-1)
         expected = sum(float(logs[i, token]) for i, token in enumerate(answer))
-        assert found.values["base"][0, 1, found.columns.index(column)] == pytest.approx(expected, abs=1e-4)
-    np.testing.assert_allclose(found.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4)
+        assert found.values["base"][0, 1, found.columns.index(column)] == pytest.approx(
+            expected, abs=1e-4
+        )
+    np.testing.assert_allclose(
+        found.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
+    )
     if site == "resid_pre":
-        np.testing.assert_allclose(found.values["base"][:, -1, -1], found.ends["tuned"], atol=1e-4)  # at the end
-        np.testing.assert_allclose(found.values["base"][:, 0, -1], found.ends["base"], atol=1e-4)  # same embeddings
+        np.testing.assert_allclose(
+            found.values["base"][:, -1, -1], found.ends["tuned"], atol=1e-4
+        )  # at the end
+        np.testing.assert_allclose(
+            found.values["base"][:, 0, -1], found.ends["base"], atol=1e-4
+        )  # same embeddings
 
 
 def test_shares_are_ratios_with_their_interval():
     rng = np.random.default_rng(0)
     base, gain = rng.normal(size=40), 2 + 0.1 * rng.normal(size=40)
-    found = gain_shares(np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain)
+    found = gain_shares(
+        np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain
+    )
     np.testing.assert_allclose(found.mean, [0, 0.5, 1, -1], atol=1e-12)
-    assert np.isnan(found.low).all() or np.nanmax(found.high - found.low) < 1e-9  # a constant share has no spread
+    assert (
+        np.isnan(found.low).all() or np.nanmax(found.high - found.low) < 1e-9
+    )  # a constant share has no spread
     assert found.p[0] == 1 and found.p[1] < 0.001
     assert np.isnan(gain_shares(base[None], base, base + gain - gain.mean()).mean).all()  # no gain
 
@@ -218,26 +274,39 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     edited = load(change.save())
     assert edited.card.parent == "shelf-base" and "L5.mlp, L2H1 of shelf-tuned" in edited.card.notes
     ids = edited.encode("Once upon a time there was")
-    assert edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
+    assert (
+        edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
+    )
     for form in ("workbench", "transformers"):
-        done = CliRunner().invoke(app, ["export", "edit:grafted", str(tmp_path / form), "--form", form])
+        done = CliRunner().invoke(
+            app, ["export", "edit:grafted", str(tmp_path / form), "--form", form]
+        )
         assert done.exit_code == 0, done.output
     again = [load(tmp_path / form) for form in ("workbench", "transformers")]
-    tables = [evaluate(subject, "intents", limit=12, cache=False).samples for subject in (edited, *again)]
-    assert tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()  # our own class: the same bits
-    # Llama's class does the same sums in another order. A logit of up to 16 is then off by some of its last bits
-    # (2e-6 each), a log-likelihood, a sum over an answer's few tokens, by some tens of them.
+    tables = [
+        evaluate(subject, "intents", limit=12, cache=False).samples for subject in (edited, *again)
+    ]
+    assert (
+        tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()
+    )  # our own class: the same bits
+    # Llama's class does the same sums in another order. A logit of up to 16 is then off by some of
+    # its last bits (2e-6 each), a log-likelihood, a sum over an answer's few tokens, by some tens
+    # of them.
     scores = [np.array([json.loads(row) for row in table["loglikelihoods"]]) for table in tables]
     np.testing.assert_allclose(scores[2], scores[0], atol=5e-5, rtol=0)
     base, tuned = load("shelf-base"), load("shelf-tuned")
     hybrids = Hybrids(base, tuned, measure_of(base, "intents", n=12))
     slices = [piece for name in change.transplant.parts for piece in hybrids.parts.slices(name)]
     logs = [
-        json.loads(row)[target] for row, target in zip(tables[0]["loglikelihoods"], tables[0]["target"], strict=True)
+        json.loads(row)[target]
+        for row, target in zip(tables[0]["loglikelihoods"], tables[0]["target"], strict=True)
     ]
-    np.testing.assert_array_equal(hybrids.score(slices, "base")[0], logs)  # the map's model is the kept model
+    np.testing.assert_array_equal(
+        hybrids.score(slices, "base")[0], logs
+    )  # the map's model is the kept model
     assert torch.equal(
-        weights(base)["model.layers.4.mlp.gate.weight"], weights(load("shelf-base"))["model.layers.4.mlp.gate.weight"]
+        weights(base)["model.layers.4.mlp.gate.weight"],
+        weights(load("shelf-base"))["model.layers.4.mlp.gate.weight"],
     )
 
 
@@ -265,7 +334,10 @@ def test_bad_transplants_get_one_sentence(tiny, tmp_path):
         (lambda: transplant(tiny, tiny, "L0N5:5"), "no neurons 5:5"),
         (lambda: transplant(tiny, tiny, " , "), "No part was named"),
         (lambda: transplant(tiny, tiny, "L0", alpha=float("nan")), "finite alpha"),
-        (lambda: apply(load("shelf-base"), Intervention("x", "", (), transplant=stale)), "another donor"),
+        (
+            lambda: apply(load("shelf-base"), Intervention("x", "", (), transplant=stale)),
+            "another donor",
+        ),
         (lambda: locate(tiny, other, memory_of(tiny)), "differ in shape"),
         (lambda: locate(tiny, tiny, memory_of(tiny), grain="atoms"), "'atoms'"),
         (lambda: locate("shelf-base", "shelf-tuned", "gsm8k"), "scored by generate until"),
@@ -287,7 +359,9 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.count("<h2>") == 14 and "Not measured" not in text
     assert html.escape(Recipe.read("shelf-tuned").to_toml()) in text  # how the tuned model was made
-    assert text.count("plotly.js v") == 1 and 'src="http' not in text  # once, and nothing from the network
+    assert (
+        text.count("plotly.js v") == 1 and 'src="http' not in text
+    )  # once, and nothing from the network
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
     assert f"workbench {' '.join(asked[:-1])} --seed 0" in text
     assert measure_of(load("shelf-base"), "intents", n=6).digest in text

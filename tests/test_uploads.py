@@ -13,7 +13,9 @@ from workbench.training.tasks import KINDS, make
 pytestmark = pytest.mark.quick
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd.csv", "/abs/x.csv", "C:\\dir\\x.csv", ".hidden.csv", "a b?.csv"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd.csv", "/abs/x.csv", "C:\\dir\\x.csv", ".hidden.csv", "a b?.csv"]
+)
 def test_no_name_leaves_the_uploads_folder(home, name):
     path = keep([(name, b"text,label\na,b\n")])
     assert path.is_relative_to(paths.home() / "uploads") and path.suffix == ".csv"
@@ -34,7 +36,9 @@ def test_an_empty_upload_is_refused(home):
 
 
 def test_a_preview_guesses_columns_by_name_and_by_content(home):
-    text = "nummer,frase,tipo\n" + "".join(f"{i},una frase larga {i},{'ab'[i % 2]}\n" for i in range(30))
+    text = "nummer,frase,tipo\n" + "".join(
+        f"{i},una frase larga {i},{'ab'[i % 2]}\n" for i in range(30)
+    )
     table = look_at(keep([("x.csv", text.encode())]), ("text", "label"))
     assert table.guess == {"text": "frase", "label": "tipo"}
     assert table.columns == ("nummer", "frase", "tipo") and len(table.rows) == 30
@@ -42,10 +46,16 @@ def test_a_preview_guesses_columns_by_name_and_by_content(home):
 
 SHARED = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]
 UPLOADS = {
-    "classification": ("x.csv", "id,review,sentiment\n" + "".join(f"{i},word {i},{'ab'[i % 2]}\n" for i in range(8))),
+    "classification": (
+        "x.csv",
+        "id,review,sentiment\n" + "".join(f"{i},word {i},{'ab'[i % 2]}\n" for i in range(8)),
+    ),
     "entities": ("x.conll", "Yesterday RB O\nClara NNP B-PER\n\nOslo NNP B-LOC\n\n"),
     "chat": ("x.json", json.dumps([{"id": str(i), "conversations": SHARED} for i in range(3)])),
-    "questions": ("x.jsonl", json.dumps({"context": "It is red.", "question": "Colour?", "answers": ["red"]}) + "\n"),
+    "questions": (
+        "x.jsonl",
+        json.dumps({"context": "It is red.", "question": "Colour?", "answers": ["red"]}) + "\n",
+    ),
 }
 
 
@@ -54,6 +64,12 @@ def test_an_upload_for_every_kind_of_task_is_looked_at_and_read_as_examples(home
     name, text = UPLOADS[kind]
     path = keep([(name, text.encode())])
     table = look_at(path, KINDS[kind].parts)
-    chosen = {part: table.guess[part] for part in KINDS[kind].parts if part in table.guess and table.columns}
+    chosen = {
+        part: table.guess[part]
+        for part in KINDS[kind].parts
+        if part in table.guess and table.columns
+    }
     items = make({"kind": kind, "data": str(path), **chosen}).preview(path, Notes())
-    assert items and set(items[0]) >= ({"messages"} if kind == "chat" else set(KINDS[kind].parts) - {"tags", "tokens"})
+    assert items and set(items[0]) >= (
+        {"messages"} if kind == "chat" else set(KINDS[kind].parts) - {"tags", "tokens"}
+    )

@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_a_wheel_serves_the_app_from_an_unrelated_folder(tmp_path):
-    subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--outdir", tmp_path / "dist", ROOT], check=True
+    )
     wheel = next((tmp_path / "dist").glob("*.whl"))
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
@@ -31,7 +33,12 @@ def test_a_wheel_serves_the_app_from_an_unrelated_folder(tmp_path):
     environment |= {"WORKBENCH_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     command = tmp_path / "venv" / "bin" / "workbench"
     listed = subprocess.run(
-        [command, "models"], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+        [command, "models"],
+        cwd=elsewhere,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "shelf-base" in listed.stdout
     with socket.socket() as probe:

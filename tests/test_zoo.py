@@ -1,4 +1,6 @@
-"""Tiny models of the families that transformers has: the same each time, small, and loaded like any folder."""
+"""Tiny models of the families that transformers has: the same each time, small, and loaded like any
+folder.
+"""
 
 import pytest
 import torch
@@ -6,7 +8,18 @@ import torch
 from workbench.errors import WorkbenchError
 from workbench.subjects import zoo
 
-TELLING = ("gpt2", "opt", "falcon", "bloom", "gptj", "olmo2", "mixtral", "gpt_oss", "deepseek_v3", "qwen3_next")
+TELLING = (
+    "gpt2",
+    "opt",
+    "falcon",
+    "bloom",
+    "gptj",
+    "olmo2",
+    "mixtral",
+    "gpt_oss",
+    "deepseek_v3",
+    "qwen3_next",
+)
 
 
 @pytest.mark.parametrize("family", TELLING)

@@ -1,7 +1,8 @@
-"""Small trained models whose circuits are known, put into our own GPT so that everything runs on them as on any other.
+"""Small trained models whose circuits are known, put into our own GPT so that everything runs on
+them as on any other.
 
-They have no norms. An RMSNorm with a vast epsilon and the root of it as weight is the identity, to rounding: that is
-how they are held. What they lack besides (an MLP, some biases) is zero here.
+They have no norms. An RMSNorm with a vast epsilon and the root of it as weight is the identity, to
+rounding: that is how they are held. What they lack besides (an MLP, some biases) is zero here.
 """
 
 import os
@@ -14,11 +15,15 @@ from tests.conftest import subject_of, tiny_gpt
 
 EPSILON = 1e20
 SHARPER = 1e6
-"""GELU of a large number is its ReLU: inputs of neurons are stretched so much, and their outputs shrunk again."""
+"""GELU of a large number is its ReLU: inputs of neurons are stretched so much, and their outputs
+shrunk again.
+"""
 
 
 def toy(name: str, prefix: str, **changes):
-    """A Subject of one of the toys below WORKBENCH_MODELS, in float64; the weights' own names begin with `prefix`."""
+    """A Subject of one of the toys below WORKBENCH_MODELS, in float64; the weights' own names begin
+    with `prefix`.
+    """
     from safetensors.torch import load_file
 
     path = Path(os.environ.get("WORKBENCH_MODELS", "")) / f"small/toy/{name}.safetensors"
@@ -27,8 +32,19 @@ def toy(name: str, prefix: str, **changes):
     w = {key: value.double() for key, value in load_file(path).items()}
     d_model, d_vocab = w["embed.W_E"].shape
     n_heads = len(w[f"{prefix}.0.attn.W_Q"])
-    shape = {"d_model": d_model, "d_vocab": d_vocab, "n_ctx": len(w["pos_embed.W_pos"]), "n_heads": n_heads}
-    fixed = {"positions": "learned", "norm": "rmsnorm", "norm_eps": EPSILON, "mlp": "gelu", "bias": True}
+    shape = {
+        "d_model": d_model,
+        "d_vocab": d_vocab,
+        "n_ctx": len(w["pos_embed.W_pos"]),
+        "n_heads": n_heads,
+    }
+    fixed = {
+        "positions": "learned",
+        "norm": "rmsnorm",
+        "norm_eps": EPSILON,
+        "mlp": "gelu",
+        "bias": True,
+    }
     model = tiny_gpt(**shape, **fixed, tie_word_embeddings=False, **changes).double()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -51,7 +67,9 @@ def toy(name: str, prefix: str, **changes):
 
 
 def induction():
-    """Two attention-only layers: previous-token head L0H2, induction heads L1H1 to L1H3 (the model's own notes)."""
+    """Two attention-only layers: previous-token head L0H2, induction heads L1H1 to L1H3 (the
+    model's own notes).
+    """
     return toy("induction_2l_attn_only", "attn_blocks", n_layers=2, d_mlp=1)
 
 

@@ -3,11 +3,13 @@
     import workbench as wb
     subject = wb.load("shelf-base")
 
-Every function takes a model's name or a loaded Subject; a name is loaded anew at each call. Every result is short to
-look at, draws itself in a notebook, and has `to_frame`, `to_dict`, `to_json` and `provenance`.
+Every function takes a model's name or a loaded Subject; a name is loaded anew at each call. Every
+result is short to look at, draws itself in a notebook, and has `to_frame`, `to_dict`, `to_json` and
+`provenance`.
 
-Names are imported when first used, so that `import workbench` costs nothing. `_HOMES` is the one list of them;
-`__init__.pyi` is written from it by `python -m workbench.stub`, for editors and type checkers.
+Names are imported when first used, so that `import workbench` costs nothing. `_HOMES` is the one
+list of them; `__init__.pyi` is written from it by `python -m workbench.stub`, for editors and type
+checkers.
 """
 
 from importlib import import_module

@@ -1,6 +1,8 @@
-"""The doors to files that other people made: sizes and names are bounded, and what a library raises is a sentence.
+"""The doors to files that other people made: sizes and names are bounded, and what a library raises
+is a sentence.
 
-A reader of a format calls its library inside `reading`, and nowhere else is a broad `except` needed.
+A reader of a format calls its library inside `reading`, and nowhere else is a broad `except`
+needed.
 """
 
 import json
@@ -48,7 +50,9 @@ def reading(source: object, mend: str, fault: str = "cannot be read") -> Iterato
     except WorkbenchError:
         raise
     except MemoryError as error:
-        raise UnreadableError(f"{short(source)} needs more memory than this machine has left; {mend}.") from error
+        raise UnreadableError(
+            f"{short(source)} needs more memory than this machine has left; {mend}."
+        ) from error
     except BaseException as error:
         # A panic in a library written in Rust is no `Exception` in Python.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -69,7 +73,8 @@ def made_folder(folder: Path) -> Path:
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A file to write in place of `path`, which takes its name whole at the end or leaves it as it was.
+    """A file to write in place of `path`, which takes its name whole at the end or leaves it as it
+    was.
 
     Raises `WorkbenchError` where the disk is full or the place may not be written.
     """
@@ -90,13 +95,17 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in a few words: the first line of an error's message, or its kind where it has none.
+    """Why something failed, in a few words: the first line of an error's message, or its kind where
+    it has none.
 
-    The bare message of a `KeyError` or an `AttributeError` says little, so the kind of these goes before it.
+    The bare message of a `KeyError` or an `AttributeError` says little, so the kind of these goes
+    before it.
     """
     said = getattr(error, "strerror", None) or str(error).strip()
     lines = [line.strip() for line in said.splitlines()]
-    line = short(" ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else "")
+    line = short(
+        " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else ""
+    )
     if isinstance(error, LookupError | AttributeError | TypeError | RecursionError):
         return f"{type(error).__name__}: {line}" if line else type(error).__name__
     return line or type(error).__name__
@@ -112,7 +121,8 @@ def path_of(name: str | Path, what: str = "file or folder") -> Path:
     """The path that a person named, `~` resolved.
 
     Raises:
-        WorkbenchError: for a name that no file can have: too long, or with a character that ends texts.
+        WorkbenchError: for a name that no file can have: too long, or with a character that ends
+            texts.
     """
     text = os.fspath(name)
     parts = text.encode(errors="replace").split(os.sep.encode())
@@ -123,10 +133,14 @@ def path_of(name: str | Path, what: str = "file or folder") -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise WorkbenchError(f"{text} names a person's folder that is not known here; write the path whole.") from error
+        raise WorkbenchError(
+            f"{text} names a person's folder that is not known here; write the path whole."
+        ) from error
 
 
-def read_json(path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON) -> Any:
+def read_json(
+    path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON
+) -> Any:
     """What a JSON file holds.
 
     Args:
@@ -143,19 +157,27 @@ def read_json(path: Path, mend: str, fault: str = "cannot be read", *, largest: 
 
 
 def read_toml(
-    path: Path, mend: str, fault: str = "is not a readable TOML file", *, largest: int = LARGEST_TOML
+    path: Path,
+    mend: str,
+    fault: str = "is not a readable TOML file",
+    *,
+    largest: int = LARGEST_TOML,
 ) -> dict[str, Any]:
     """What a TOML file holds. Raises `WorkbenchError` as `read_json` does."""
     with reading(path, mend, fault):
         return tomllib.loads(_bounded_text(path, mend, largest))
 
 
-def read_object(path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON) -> dict[str, Any]:
+def read_object(
+    path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON
+) -> dict[str, Any]:
     """As `read_json`, for a file that holds an object. Raises `WorkbenchError` for anything else."""
     values = read_json(path, mend, fault, largest=largest)
     with reading(path, mend, fault):
         if not isinstance(values, dict):
-            raise TypeError(f"it holds a {type(values).__name__} where an object of names and values belongs")
+            raise TypeError(
+                f"it holds a {type(values).__name__} where an object of names and values belongs"
+            )
     return values
 
 

@@ -3,11 +3,14 @@
 import re
 
 LONGEST_WORD = 300
-"""Characters of a name, or of anything without a space in it, beyond which a sentence leaves out its middle."""
+"""Characters of a name, or of anything without a space in it, beyond which a sentence leaves out
+its middle.
+"""
 
 
 class WorkbenchError(Exception):
-    """Something in the user's input or surroundings has to change; the message names it and says how.
+    """Something in the user's input or surroundings has to change; the message names it and says
+    how.
 
     Pages show the message as it is, the command line prints it and exits with code 2.
 

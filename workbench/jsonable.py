@@ -1,4 +1,6 @@
-"""Records as JSON and back: arrays as nested lists, tables as rows, what is no finite number as null."""
+"""Records as JSON and back: arrays as nested lists, tables as rows, what is no finite number as
+null.
+"""
 
 import math
 from collections.abc import Mapping
@@ -47,7 +49,12 @@ def _table(value: Any) -> Any:
     raise TypeError(f"a {type(value).__name__} has no JSON: {value!r}")
 
 
-SCALARS: dict[Any, tuple[type, ...]] = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}
+SCALARS: dict[Any, tuple[type, ...]] = {
+    str: (str,),
+    bool: (bool,),
+    int: (int,),
+    float: (int, float),
+}
 """What JSON may hold where a record has a value of one of these types."""
 
 
@@ -77,7 +84,9 @@ def rebuild(kind: Any, value: Any) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         hints = get_type_hints(kind)
         known = {f.name for f in fields(kind)}
-        return kind(**{name: rebuild(hints[name], item) for name, item in value.items() if name in known})
+        return kind(
+            **{name: rebuild(hints[name], item) for name, item in value.items() if name in known}
+        )
     return value
 
 
@@ -86,7 +95,9 @@ def _check_type(kind: Any, value: Any) -> None:
     if is_dataclass(kind) or kind is dict:
         allowed: tuple[type, ...] = (dict,)
     else:
-        allowed = (list,) if kind in (list, tuple) or _is_table(kind) else SCALARS.get(kind, (object,))
+        allowed = (
+            (list,) if kind in (list, tuple) or _is_table(kind) else SCALARS.get(kind, (object,))
+        )
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
         raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
 

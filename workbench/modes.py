@@ -1,7 +1,8 @@
 """The state of torch that every public function works in, set on entry and put back after it.
 
-A caller may have switched gradients off, entered inference mode or autocast, changed the default type or device, or
-left a model in train mode. The numbers must not depend on it, and the caller must find everything as it was.
+A caller may have switched gradients off, entered inference mode or autocast, changed the default
+type or device, or left a model in train mode. The numbers must not depend on it, and the caller
+must find everything as it was.
 """
 
 import random
@@ -36,10 +37,11 @@ def own_modes(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def modes(models: Iterable["nn.Module"] = ()) -> Iterator[None]:
-    """What a session of torch begins with: gradients on, no inference mode, no autocast, float32, the CPU.
+    """What a session of torch begins with: gradients on, no inference mode, no autocast, float32,
+    the CPU.
 
-    The generators of random numbers and the flags of the models are put back at the end; deterministic algorithms stay
-    as the caller chose.
+    The generators of random numbers and the flags of the models are put back at the end;
+    deterministic algorithms stay as the caller chose.
 
     Args:
         models: Put into eval mode, with weights that ask for no gradient.

@@ -1,4 +1,6 @@
-"""Where things are: the shelves (pages, probes, models) in a checkout or a wheel, the user's home, the data."""
+"""Where things are: the shelves (pages, probes, models) in a checkout or a wheel, the user's home,
+the data.
+"""
 
 import os
 from pathlib import Path
@@ -9,7 +11,9 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def shelf(name: str) -> Path:
-    """The folder `pages`, `probes` or `models`: beside the package in a checkout, inside it in a wheel."""
+    """The folder `pages`, `probes` or `models`: beside the package in a checkout, inside it in a
+    wheel.
+    """
     bundled = PACKAGE / "bundled" / name
     return bundled if bundled.is_dir() else PACKAGE.parent / name
 

@@ -1,4 +1,6 @@
-"""Where a result came from: the call, the models with their hashes, the data's hashes, versions and commit."""
+"""Where a result came from: the call, the models with their hashes, the data's hashes, versions and
+commit.
+"""
 
 import hashlib
 import json
@@ -20,12 +22,13 @@ PACKAGES = ("torch", "transformers", "transformer-lens", "lm-eval", "gpt-workben
 class Provenance:
     """What it takes to make a result again.
 
-    - `function`: the public function that was called, `arguments` its settings, defaults written out; models and data
-      are not among them
+    - `function`: the public function that was called, `arguments` its settings, defaults written
+      out; models and data are not among them
     - `models`: the sha256 of each model that was read, by its name
     - `data`: the sha256 of each text, probe, task or file that came in, by its name
     - `seed`: of whatever was drawn at random, None where nothing was
-    - `versions`: of the libraries that shape a result; `commit`: of the checkout, None outside of one
+    - `versions`: of the libraries that shape a result; `commit`: of the checkout, None outside of
+        one
     - `created`: the time in UTC, ISO 8601
     """
 
@@ -49,7 +52,9 @@ def provenance(
 ) -> Provenance:
     """The provenance of a call that has just ended, with this machine's versions, commit and time."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(function, dict(arguments), dict(models), dict(data), seed, dict(versions()), commit(), now)
+    return Provenance(
+        function, dict(arguments), dict(models), dict(data), seed, dict(versions()), commit(), now
+    )
 
 
 def data_hash(value: Any) -> str:

@@ -12,7 +12,18 @@ from workbench.modes import modes
 from workbench.provenance import Provenance, data_hash, provenance
 from workbench.records import Record, stamp
 
-DATA = ("prompt", "clean", "corrupted", "text", "texts", "target", "positive", "negative", "probe", "labels")
+DATA = (
+    "prompt",
+    "clean",
+    "corrupted",
+    "text",
+    "texts",
+    "target",
+    "positive",
+    "negative",
+    "probe",
+    "labels",
+)
 """Arguments that are data: their hashes are kept, and short ones as they are."""
 LISTENERS = ("progress", "partial", "each_layer", "tracker", "known")
 """Arguments that say nothing about the result: who is told, and what was measured before."""
@@ -23,14 +34,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable[[F], F]:
-    """A decorator that loads the arguments named `models` where they are names, and stamps the result.
+    """A decorator that loads the arguments named `models` where they are names, and stamps the
+    result.
 
-    The signature stays that of the function. A name is loaded anew at each call: load a model once and pass the
-    Subject where many calls follow.
+    The signature stays that of the function. A name is loaded anew at each call: load a model once
+    and pass the Subject where many calls follow.
 
     Args:
         models: Parameters that take a `SubjectOrName`, or a list of them.
-        loads: The function loads its models itself, since it needs their names; paths then become text.
+        loads: The function loads its models itself, since it needs their names; paths then become
+            text.
         seq2seq: Encoder-decoder models are welcome.
     """
 
@@ -44,7 +57,9 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
                 return source
             if loads:
                 return str(source) if isinstance(source, Path) else source
-            with modes():  # as if it had been loaded on its own, whatever the caller has switched on
+            with (
+                modes()
+            ):  # as if it had been loaded on its own, whatever the caller has switched on
                 return load(source, seq2seq=seq2seq)
 
         @wraps(function)
@@ -57,7 +72,9 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
                 if name in bound.arguments:
                     given = bound.arguments[name]
                     many = isinstance(given, list | tuple)
-                    bound.arguments[name] = [subject_of(one) for one in given] if many else subject_of(given)
+                    bound.arguments[name] = (
+                        [subject_of(one) for one in given] if many else subject_of(given)
+                    )
             result = function(*bound.args, **bound.kwargs)
             bound.apply_defaults()
             _keep(result, function.__name__, bound.arguments, models)
@@ -69,39 +86,55 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
 
 
 def _keep(result: Any, function: str, given: Mapping[str, Any], models: tuple[str, ...]) -> None:
-    """Stamp a record, or a table's `attrs`, with where it came from; any other result has no place for it."""
+    """Stamp a record, or a table's `attrs`, with where it came from; any other result has no place
+    for it.
+    """
     if isinstance(result, Record):
         stamp(result, _provenance(function, given, models, result))
     elif hasattr(result, "attrs"):
         result.attrs["provenance"] = plain(_provenance(function, given, models, None))
 
 
-def _provenance(function: str, given: Mapping[str, Any], models: tuple[str, ...], record: Record | None) -> Provenance:
+def _provenance(
+    function: str, given: Mapping[str, Any], models: tuple[str, ...], record: Record | None
+) -> Provenance:
     from workbench.subjects import Subject
 
-    read = {} if record is None else {name: sha256 for name, sha256 in record.model_hashes().items() if sha256}
+    read = (
+        {}
+        if record is None
+        else {name: sha256 for name, sha256 in record.model_hashes().items() if sha256}
+    )
     if record is not None and record.provenance is not None:  # the function knew its models better
         read |= record.provenance.models
     for name in models:
         sources = given[name] if isinstance(given[name], list | tuple) else [given[name]]
         read |= {source.name: source.hash for source in sources if isinstance(source, Subject)}
     data = {name: data_hash(_shelved(name, given[name])) for name in DATA if given.get(name)}
-    settings = {name: _setting(value) for name, value in given.items() if name not in (*models, *LISTENERS)}
+    settings = {
+        name: _setting(value) for name, value in given.items() if name not in (*models, *LISTENERS)
+    }
     seed = given.get("seed", getattr(record, "seed", None))
     known = {} if record is None else record.data_hashes()
-    return provenance(f"workbench.{function}", settings, models=read, data={**data, **known}, seed=seed)
+    return provenance(
+        f"workbench.{function}", settings, models=read, data={**data, **known}, seed=seed
+    )
 
 
 def _shelved(name: str, value: Any) -> Any:
     """The file of a probe that is named by its place on the shelf."""
     if name != "probe" or not isinstance(value, str):
         return value
-    files = (folder / f"{value}.toml" for folder in (paths.shelf("probes"), paths.home() / "probes"))
+    files = (
+        folder / f"{value}.toml" for folder in (paths.shelf("probes"), paths.home() / "probes")
+    )
     return next((file for file in files if file.is_file()), value)
 
 
 def _setting(value: Any) -> Any:
-    """An argument in JSON's words; of a long one its beginning, since `data` has the hash of all of it."""
+    """An argument in JSON's words; of a long one its beginning, since `data` has the hash of all of
+    it.
+    """
     try:
         words = plain(value)
     except TypeError:

@@ -1,4 +1,5 @@
-"""Record: what all results have in common. It is short to look at, draws itself in a notebook, and writes JSON.
+"""Record: what all results have in common. It is short to look at, draws itself in a notebook, and
+writes JSON.
 
 Torch is not imported here: reading a kept result costs no model library.
 """
@@ -30,10 +31,11 @@ PLOTLY = "application/vnd.plotly.v1+json"
 class Record:
     """The base of every result; its classes are dataclasses.
 
-    - `provenance`: which call made it, from which models and data, with which versions; None for a record that no
-      public function gave
+    - `provenance`: which call made it, from which models and data, with which versions; None for a
+      record that no public function gave
     - `OMITTED`: fields that are too large for JSON, such as trained weights, and are kept elsewhere
-    - `UNREADABLE`: why no record can be made from the JSON, and how to have it back; empty where it can
+    - `UNREADABLE`: why no record can be made from the JSON, and how to have it back; empty where it
+        can
     """
 
     provenance: Provenance | None = None
@@ -41,7 +43,9 @@ class Record:
     UNREADABLE: ClassVar[str] = ""
 
     def __init_subclass__(cls, **words: Any) -> None:
-        """Keep the short `repr`: `dataclass` writes its own, of every number, where a class has none itself."""
+        """Keep the short `repr`: `dataclass` writes its own, of every number, where a class has
+        none itself.
+        """
         super().__init_subclass__(**words)
         cls.__repr__ = Record.__repr__
 
@@ -50,7 +54,9 @@ class Record:
         return ""
 
     def failed_checks(self) -> list[str]:
-        """The checks of this very result that did not hold, in words; [] where all did or none was made."""
+        """The checks of this very result that did not hold, in words; [] where all did or none was
+        made.
+        """
         return []
 
     def to_frame(self) -> "pd.DataFrame":
@@ -70,7 +76,10 @@ class Record:
             return {name: sha256}
         base, tuned = getattr(self, "base", None), getattr(self, "tuned", None)
         if isinstance(base, str) and isinstance(tuned, str):
-            return {base: getattr(self, "base_sha256", ""), tuned: getattr(self, "tuned_sha256", "")}
+            return {
+                base: getattr(self, "base_sha256", ""),
+                tuned: getattr(self, "tuned_sha256", ""),
+            }
         return {}
 
     def data_hashes(self) -> dict[str, str]:
@@ -106,7 +115,9 @@ class Record:
             raise WorkbenchError(f"A {cls.__name__} is not made from its JSON: {cls.UNREADABLE}.")
         said = values.get("record", cls.__name__) if isinstance(values, dict) else None
         if said != cls.__name__:
-            raise WorkbenchError(f"This is {f'a {said}' if said else 'no record'}, not a {cls.__name__}.")
+            raise WorkbenchError(
+                f"This is {f'a {said}' if said else 'no record'}, not a {cls.__name__}."
+            )
         hints = get_type_hints(cls)
         with reading("The record", MEND, f"is no whole {cls.__name__}"):
             given = {
@@ -120,7 +131,9 @@ class Record:
         return found
 
     def _try(self) -> None:
-        """Use what a person looks at first: whether parts fit together shows there. Raises whatever does not fit."""
+        """Use what a person looks at first: whether parts fit together shows there. Raises whatever
+        does not fit.
+        """
         self.__repr__()
         self.to_frame()
 
@@ -142,7 +155,11 @@ class Record:
         """The class, the models, the headline and how many samples it is over, on one line."""
         models = self.model_hashes() or (self.provenance.models if self.provenance else {})
         of = " and ".join(models)
-        failed = f"NOT TO BE BELIEVED ({'; '.join(self.failed_checks())})" if self.failed_checks() else ""
+        failed = (
+            f"NOT TO BE BELIEVED ({'; '.join(self.failed_checks())})"
+            if self.failed_checks()
+            else ""
+        )
         parts = [type(self).__name__ + (f" of {of}" if of else ""), failed, self.headline()]
         text = " ".join(": ".join(part for part in parts if part).split())
         n = getattr(self, "n", None)
@@ -162,7 +179,9 @@ class Record:
 
 
 def peak(frame: "pd.DataFrame", column: str, at: Sequence[str]) -> str:
-    """The largest value of a column, in either direction, and where it stands: "effect +0.981 (layer 3, pos 13)"."""
+    """The largest value of a column, in either direction, and where it stands: "effect +0.981
+    (layer 3, pos 13)".
+    """
     known = frame[frame[column].notna()]
     if known.empty:
         return f"no {column}"
@@ -174,8 +193,14 @@ def table_html(frame: "pd.DataFrame", caption: str) -> str:
     """The first rows of a table under a caption, as HTML."""
     from html import escape
 
-    rest = f"<p>{len(frame) - ROWS:,} more rows: <code>.to_frame()</code></p>" if len(frame) > ROWS else ""
-    table = frame.head(ROWS).to_html(index=False, float_format=lambda value: f"{value:.4g}", border=0)
+    rest = (
+        f"<p>{len(frame) - ROWS:,} more rows: <code>.to_frame()</code></p>"
+        if len(frame) > ROWS
+        else ""
+    )
+    table = frame.head(ROWS).to_html(
+        index=False, float_format=lambda value: f"{value:.4g}", border=0
+    )
     return f"<p>{escape(caption)}</p>{table}{rest}"
 
 

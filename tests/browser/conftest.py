@@ -1,8 +1,10 @@
 """The real app in a process of its own and a real Chromium that looks at it.
 
-Fixtures: `app_url`; `page`, which fails the test when a page showed an exception or the browser an error;
-`open_page(path, **query)`, which goes to a page of the app and waits until its script has run; `settle()`,
-which waits for a rerun to end. What a test leaves on the screen is kept in `WORKBENCH_SCREENSHOTS`, if set.
+Fixtures: `app_url`; `page`, which fails the test when a page showed an exception or the browser an
+    error;
+`open_page(path, **query)`, which goes to a page of the app and waits until its script has run;
+`settle()`, which waits for a rerun to end. What a test leaves on the screen is kept in
+`WORKBENCH_SCREENSHOTS`, if set.
 """
 
 import os
@@ -32,7 +34,8 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 60_000
-"""Milliseconds a page may take: the first one of a fresh machine imports torch and reads a model."""
+"""Milliseconds a page may take: the first one of a fresh machine imports torch and reads a model.
+"""
 FAULTS = '[data-testid="stException"], [data-testid="stAlert"]:has-text("a fault of the workbench")'
 
 
@@ -49,9 +52,17 @@ def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
     log = (home / "app.log").open("w")
-    # What an installed wheel has by itself: runs start `python -m workbench.store.worker` in any folder.
-    environment = {**os.environ, "WORKBENCH_HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    app = subprocess.Popen(command(port), cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    # What an installed wheel has by itself: runs start `python -m workbench.store.worker` in any
+    # folder.
+    environment = {
+        **os.environ,
+        "WORKBENCH_HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+    }
+    app = subprocess.Popen(
+        command(port), cwd=home, env=environment, stdout=log, stderr=subprocess.STDOUT
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_healthy(url, app, home / "app.log")
@@ -77,7 +88,11 @@ def _wait_until_healthy(url: str, app: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """One Chromium for all tests. A machine without it skips, except in CI."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if chromium is None:
         reason = "no Chromium on this machine (Debian: apt-get install chromium)"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
@@ -90,7 +105,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh window of 1440 x 900; at the end no exception may stand on the page and none in the browser."""
+    """A fresh window of 1440 x 900; at the end no exception may stand on the page and none in the
+    browser.
+    """
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)

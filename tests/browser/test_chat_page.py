@@ -1,4 +1,6 @@
-"""The Chat page in a real browser: two models side by side, a token clicked through to its causes, a way onwards."""
+"""The Chat page in a real browser: two models side by side, a token clicked through to its causes,
+a way onwards.
+"""
 
 import re
 import time
@@ -9,7 +11,9 @@ from playwright.sync_api import expect
 pytestmark = pytest.mark.browser
 
 
-def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(open_page, settle, record_property):
+def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(
+    open_page, settle, record_property
+):
     page = open_page("chat", mode="Chat", models="shelf-base", n="12")
     expect(page.get_by_text("Nothing has been said yet")).to_be_visible()
     box = page.get_by_test_id("stChatInputTextArea")
@@ -17,7 +21,9 @@ def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(open_page, 
     began = time.perf_counter()
     box.press("Enter")
     page.locator(".piece").first.wait_for()
-    record_property("first_token_s", time.perf_counter() - began)  # on record, not judged: machines are noisy
+    record_property(
+        "first_token_s", time.perf_counter() - began
+    )  # on record, not judged: machines are noisy
     expect(page.get_by_test_id("stText")).to_have_text("The king said to the")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     settle()
@@ -43,6 +49,8 @@ def test_base_and_tuned_go_on_side_by_side_and_the_url_keeps_the_question(open_p
     assert "shelf-tuned" in page.url
     page.get_by_text("Passage", exact=True).first.click()
     expect(page.get_by_label("Question")).to_be_visible()
-    expect(page.get_by_text("Which heads fetched it").or_(page.get_by_text("do not stand")).first).to_be_visible()
+    expect(
+        page.get_by_text("Which heads fetched it").or_(page.get_by_text("do not stand")).first
+    ).to_be_visible()
     settle()
     assert "mode=Passage" in page.url

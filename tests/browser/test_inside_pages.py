@@ -119,10 +119,15 @@ def test_a_character_of_several_tokens_can_be_read_in_each(open_page):
 
 @pytest.mark.parametrize(
     ("path", "most", "key", "prompt"),
-    [("attention", 256, "head_map", "👩‍👩‍👧" * 10_000), ("anatomy", 64, "step_1", "word " * 10_000)],
+    [
+        ("attention", 256, "head_map", "👩‍👩‍👧" * 10_000),
+        ("anatomy", 64, "step_1", "word " * 10_000),
+    ],
     ids=["attention", "anatomy"],
 )
-def test_fifty_thousand_characters_are_cut_and_the_page_says_so(open_page, settle, path, most, key, prompt):
+def test_fifty_thousand_characters_are_cut_and_the_page_says_so(
+    open_page, settle, path, most, key, prompt
+):
     page = open_page(path)  # typed, since no URL is that long
     page.get_by_label("Prompt").fill(prompt)
     page.get_by_label("Prompt").press("Control+Enter")
@@ -165,7 +170,8 @@ def test_the_framed_token_is_in_the_url(open_page, settle):
 
 
 @pytest.mark.parametrize(
-    ("part", "step"), [("encoder", "Position bias"), ("decoder", "Mask"), ("cross", "Encoder output")]
+    ("part", "step"),
+    [("encoder", "Position bias"), ("decoder", "Mask"), ("cross", "Encoder output")],
 )
 def test_anatomy_shows_each_attention_of_an_encoder_decoder_model(open_page, part, step):
     page = open_page("anatomy", model="shelf-reverse", part=part, text="stressed")
@@ -175,7 +181,9 @@ def test_anatomy_shows_each_attention_of_an_encoder_decoder_model(open_page, par
 
 def test_pages_for_decoders_say_that_an_encoder_decoder_model_is_none(open_page):
     page = open_page("attention", model="shelf-reverse")
-    expect(page.get_by_test_id("stAlert")).to_contain_text("is an encoder-decoder model; the Anatomy page")
+    expect(page.get_by_test_id("stAlert")).to_contain_text(
+        "is an encoder-decoder model; the Anatomy page"
+    )
 
 
 def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
@@ -300,14 +308,19 @@ def test_a_tuned_lens_is_trained_on_the_page_and_kept(open_page, settle):
 
 
 def test_estimates_stand_beside_the_exact_map_with_their_correlation(open_page):
-    page = open_page("attribution", model="shelf-base", probe="induction", site="resid_pre", pairs="10")
+    page = open_page(
+        "attribution", model="shelf-base", probe="induction", site="resid_pre", pairs="10"
+    )
     for key in ("estimate", "exact", "scatter"):
         assert plot(page, key).is_visible()
     expect(page.get_by_test_id("stMetricValue").nth(1)).to_contain_text(" of 60")
 
 
 def test_prompts_of_unequal_length_are_shown_aligned_and_a_click_mends_them(open_page, settle):
-    clean, corrupted = "The red horse, the old dog. The red", "The red hippopotamus, the old horse. The red"
+    clean, corrupted = (
+        "The red horse, the old dog. The red",
+        "The red hippopotamus, the old horse. The red",
+    )
     page = open_page("patching", clean=clean, corrupted=corrupted)
     expect(page.get_by_text("they must be equal")).to_be_visible()
     expect(page.locator(".pair td", has_text="ipp").first).to_be_visible()

@@ -1,4 +1,6 @@
-"""People's own data, in forms that nobody prepared: from an upload on the Train page to a measured model."""
+"""People's own data, in forms that nobody prepared: from an upload on the Train page to a measured
+model.
+"""
 
 import json
 import re
@@ -31,7 +33,13 @@ def reviews(folder: Path) -> list[Path]:
 def chats(folder: Path) -> list[Path]:
     """ShareGPT's JSON: conversations of from and value."""
     talks = [
-        {"id": f"{town}{n}", "conversations": [{"from": "human", "value": f"Tell me {n} things about {town}."}, answer]}
+        {
+            "id": f"{town}{n}",
+            "conversations": [
+                {"from": "human", "value": f"Tell me {n} things about {town}."},
+                answer,
+            ],
+        }
         for town in TOWNS
         for n in range(2, 12)
         for answer in [{"from": "gpt", "value": f"{town} is a town with {n} old streets."}]
@@ -44,7 +52,9 @@ def chats(folder: Path) -> list[Path]:
 def entities(folder: Path) -> list[Path]:
     """CoNLL with three columns: word, part of speech, tag."""
     sentences = [
-        f"Yesterday RB O\n{name} NNP B-PER\nleft VBD O\n{town} NNP B-LOC\n. . O\n" for name in NAMES for town in TOWNS
+        f"Yesterday RB O\n{name} NNP B-PER\nleft VBD O\n{town} NNP B-LOC\n. . O\n"
+        for name in NAMES
+        for town in TOWNS
     ]
     path = folder / "entities.conll"
     path.write_text("-DOCSTART- -X- O\n\n" + "\n".join(sentences))
@@ -56,7 +66,9 @@ def markdown(folder: Path) -> list[Path]:
     paths = []
     for town in TOWNS:
         path = folder / f"{town}.md"
-        lines = [f"- {name} lives in {town} and has {n} books." for name in NAMES for n in range(40)]
+        lines = [
+            f"- {name} lives in {town} and has {n} books." for name in NAMES for n in range(40)
+        ]
         path.write_text(f"# {town}\n\n" + "\n".join(lines) + "\n")
         paths.append(path)
     return paths

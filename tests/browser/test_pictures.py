@@ -1,6 +1,8 @@
-"""The pictures of the docs, taken from the real pages: `make pictures` makes them anew, the slow tests compare them.
+"""The pictures of the docs, taken from the real pages: `make pictures` makes them anew, the slow
+tests compare them.
 
-What is compared is a coarse copy: fonts and a pixel here or there may differ from machine to machine, a page that shows
+What is compared is a coarse copy: fonts and a pixel here or there may differ from machine to
+    machine, a page that shows
 something else may not.
 """
 
@@ -39,10 +41,14 @@ SHOTS = {
     "transplant": ("transplant", {"n": "8", "on": "intents"}, 1200, "parts"),
     "positions": ("positions", {"model": "shelf-positions/sinusoidal"}, 1000, None),
 }
-"""A picture's name, the page, what its URL asks for, the height in pixels, the figure (its key) that is waited for."""
+"""A picture's name, the page, what its URL asks for, the height in pixels, the figure (its key)
+that is waited for.
+"""
 WIDTH, SIDEBAR = 1440, 300
 FRONT = {"attention": (235, 870), "patching-heads": (525, 1160), "differences": (515, 1150)}
-"""Pictures of which a part stands in the README, as `front-NAME.png`: from which row of pixels to which."""
+"""Pictures of which a part stands in the README, as `front-NAME.png`: from which row of pixels to
+which.
+"""
 
 
 def small(png: bytes) -> bytes:
@@ -75,7 +81,9 @@ def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str
     page.goto(f"{app_url}/{path}?{urlencode(query)}")
     page.locator("h1").first.wait_for()
     if key != "":
-        figures = page.locator(".js-plotly-plot .main-svg" if key is None else f".st-key-{key} .main-svg")
+        figures = page.locator(
+            ".js-plotly-plot .main-svg" if key is None else f".st-key-{key} .main-svg"
+        )
         figures.first.wait_for(timeout=PATIENCE)
     done = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(done).to_have_count(1, timeout=PATIENCE)
@@ -90,4 +98,6 @@ def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str
             (FOLDER / f"front-{name}.png").write_bytes(part(png, *FRONT[name]))
         return
     kept = (FOLDER / f"{name}.png").read_bytes()
-    assert np.abs(coarse(png) - coarse(kept)).mean() <= APART, f"make pictures: {name}.png is no longer so"
+    assert np.abs(coarse(png) - coarse(kept)).mean() <= APART, (
+        f"make pictures: {name}.png is no longer so"
+    )

@@ -1,4 +1,6 @@
-"""Transplant in a real browser: the maps of the bundled pair, a transplant that is kept, a report that comes down."""
+"""Transplant in a real browser: the maps of the bundled pair, a transplant that is kept, a report
+that comes down.
+"""
 
 import pytest
 from playwright.sync_api import expect

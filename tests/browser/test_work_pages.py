@@ -1,4 +1,6 @@
-"""The pages that start work: runs go on by themselves, are watched, stopped, and read when they are done."""
+"""The pages that start work: runs go on by themselves, are watched, stopped, and read when they are
+done.
+"""
 
 import re
 import time
@@ -60,7 +62,9 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
     folder = tmp_path_factory.mktemp("models")
     tokenizer = train_tokenizer(SENTENCES, d_vocab=300)
-    shape = GPT2Config(n_layer=2, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0)
+    shape = GPT2Config(
+        n_layer=2, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0
+    )
     for seed, name in enumerate(("first", "second")):
         torch.manual_seed(seed)
         save(folder / name, GPT2LMHeadModel(shape), tokenizer)
@@ -109,10 +113,14 @@ def test_a_training_run_goes_on_while_another_page_is_read(
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_text("30 / 30")).to_be_visible()
     expect(page.get_by_role("figure", name="Loss against step").last).to_contain_text("validation")
-    expect(page.get_by_role("link", name="Attention").last).to_have_attribute("href", re.compile("model.*run%3A"))
+    expect(page.get_by_role("link", name="Attention").last).to_have_attribute(
+        "href", re.compile("model.*run%3A")
+    )
 
 
-def test_a_run_survives_a_reload_stops_and_is_resumed(open_page: Callable[..., Page], corpus: Path) -> None:
+def test_a_run_survives_a_reload_stops_and_is_resumed(
+    open_page: Callable[..., Page], corpus: Path
+) -> None:
     page = open_page("train")
     start_training(page, "without end", corpus, 50_000)
     expect(page.get_by_test_id("stProgress").get_by_text("step")).to_be_visible(timeout=LONG)
@@ -137,14 +145,20 @@ def test_the_cost_of_a_recipe_is_measured_before_it_starts(open_page: Callable[.
     expect(page.get_by_test_id("stAlert").filter(has_text="error")).to_have_count(0)
 
 
-def test_a_corpus_that_is_not_there_is_a_sentence_and_starts_nothing(open_page: Callable[..., Page]) -> None:
+def test_a_corpus_that_is_not_there_is_a_sentence_and_starts_nothing(
+    open_page: Callable[..., Page],
+) -> None:
     page = open_page("train")
     type_recipe(page, RECIPE.format(title="no text", corpus="/no/such/text.txt", steps=10))
-    expect(page.get_by_test_id("stAlert")).to_contain_text("No text found for corpus source '/no/such/text.txt'")
+    expect(page.get_by_test_id("stAlert")).to_contain_text(
+        "No text found for corpus source '/no/such/text.txt'"
+    )
     expect(status(page, "no text")).to_have_count(0)
 
 
-def test_a_recipe_that_cannot_be_built_starts_nothing(open_page: Callable[..., Page], corpus: Path) -> None:
+def test_a_recipe_that_cannot_be_built_starts_nothing(
+    open_page: Callable[..., Page], corpus: Path
+) -> None:
     page = open_page("train")
     type_recipe(page, 'title = "x"\nstepz = 3\n')
     expect(page.get_by_test_id("stAlert").filter(has_text="does not know stepz")).to_be_visible()
@@ -163,7 +177,9 @@ def test_models_are_evaluated_and_two_of_them_compared(
     page.keyboard.press("Escape")
     settle()
     page.get_by_role("button", name="Start").click()
-    expect(status(page, "core: shelf-base, first, second")).to_be_visible(timeout=LONG)  # not the shipped run any more
+    expect(status(page, "core: shelf-base, first, second")).to_be_visible(
+        timeout=LONG
+    )  # not the shipped run any more
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     settle()
     table = page.get_by_role("table")
@@ -177,7 +193,9 @@ def test_models_are_evaluated_and_two_of_them_compared(
     patching = page.locator("a[href*='patching'][href*='corrupted']").first
     expect(patching).to_have_attribute("href", re.compile("clean.*corrupted.*answer.*wrong"))
     page.get_by_text("Reliability", exact=True).click()
-    expect(page.get_by_role("paragraph").filter(has_text="expected calibration error")).to_have_count(3)
+    expect(
+        page.get_by_role("paragraph").filter(has_text="expected calibration error")
+    ).to_have_count(3)
 
 
 def test_compare_shows_the_difference_and_a_head_map(
@@ -188,7 +206,9 @@ def test_compare_shows_the_difference_and_a_head_map(
         page.get_by_role("button", name="Measure", exact=True).click()
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
-    expect(page.locator("a[href*='attention'][href*='prompt']").first).to_be_visible()  # the samples behind it
+    expect(
+        page.locator("a[href*='attention'][href*='prompt']").first
+    ).to_be_visible()  # the samples behind it
     page.get_by_test_id("stMain").get_by_text("Heads", exact=True).click()
     heads = page.get_by_test_id("stPlotlyChart").filter(has_text="Jensen-Shannon distance")
     expect(heads).to_be_visible(timeout=LONG)
@@ -206,7 +226,9 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
     open_page: Callable[..., Page], two_models: tuple[str, str], tmp_path: Path
 ) -> None:
     tokenizer = train_tokenizer(SENTENCES, d_vocab=300)
-    shape = GPT2Config(n_layer=1, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0)
+    shape = GPT2Config(
+        n_layer=1, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0
+    )
     save(tmp_path / "flat", GPT2LMHeadModel(shape), tokenizer)
     page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"), view="Heads")
     said = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
@@ -216,7 +238,11 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
 
 @pytest.mark.parametrize(
     ("view", "shown"),
-    [("Text", "tokens alike before they part"), ("Layers", "linear CKA"), ("Weights", "Roy & Vetterli 2007")],
+    [
+        ("Text", "tokens alike before they part"),
+        ("Layers", "linear CKA"),
+        ("Weights", "Roy & Vetterli 2007"),
+    ],
 )
 def test_every_view_of_a_comparison_draws(
     open_page: Callable[..., Page], two_models: tuple[str, str], view: str, shown: str

@@ -1,1 +1,3 @@
-"""Seeded damage to every format that comes in: nothing but `WorkbenchError` may leave a public function."""
+"""Seeded damage to every format that comes in: nothing but `WorkbenchError` may leave a public
+function.
+"""

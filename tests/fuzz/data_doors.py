@@ -34,7 +34,11 @@ SQUAD = {
                 {
                     "context": f"It was built in {1000 + i} by Ann.",
                     "qas": [
-                        {"id": str(i), "question": "When?", "answers": [{"text": str(1000 + i), "answer_start": 16}]}
+                        {
+                            "id": str(i),
+                            "question": "When?",
+                            "answers": [{"text": str(1000 + i), "answer_start": 16}],
+                        }
                     ],
                 }
                 for i in range(6)
@@ -43,13 +47,26 @@ SQUAD = {
     ],
 }
 CHATS = [
-    {"messages": [{"role": "user", "content": f"Hi {i}"}, {"role": "assistant", "content": f"Yes {i}."}]}
+    {
+        "messages": [
+            {"role": "user", "content": f"Hi {i}"},
+            {"role": "assistant", "content": f"Yes {i}."},
+        ]
+    }
     for i in range(6)
 ]
 SHARE = [
-    {"conversations": [{"from": "human", "value": f"Hi {i}"}, {"from": "gpt", "value": f"Yes {i}."}]} for i in range(6)
+    {
+        "conversations": [
+            {"from": "human", "value": f"Hi {i}"},
+            {"from": "gpt", "value": f"Yes {i}."},
+        ]
+    }
+    for i in range(6)
 ]
-PROSE = "".join(f"The cat number {i} sat on the mat.\nIt slept, and then it ran.\n\n" for i in range(60))
+PROSE = "".join(
+    f"The cat number {i} sat on the mat.\nIt slept, and then it ran.\n\n" for i in range(60)
+)
 
 
 def text_of(rows: list[dict[str, Any]]) -> bytes:
@@ -136,7 +153,12 @@ def labelled() -> list[Door]:
         ("conllu", "text", "entities", CONLLU.encode()),
     ]
     found = [
-        Door(f"labelled {end}", form, partial(written, f"set.{end}", content), partial(read_labelled, kind))
+        Door(
+            f"labelled {end}",
+            form,
+            partial(written, f"set.{end}", content),
+            partial(read_labelled, kind),
+        )
         for end, form, kind, content in sets
     ]
     for name, kind, content in (
@@ -145,9 +167,21 @@ def labelled() -> list[Door]:
         ("sharegpt", "chat", json.dumps(SHARE).encode()),
     ):
         found.append(
-            Door(f"labelled {name}", "json", partial(written, f"{name}.json", content), partial(read_labelled, kind))
+            Door(
+                f"labelled {name}",
+                "json",
+                partial(written, f"{name}.json", content),
+                partial(read_labelled, kind),
+            )
         )
-    found.append(Door("labelled parquet", "binary", partial(_parquet, ROWS), partial(read_labelled, "classification")))
+    found.append(
+        Door(
+            "labelled parquet",
+            "binary",
+            partial(_parquet, ROWS),
+            partial(read_labelled, "classification"),
+        )
+    )
     return found
 
 
@@ -160,10 +194,15 @@ def corpora() -> list[Door]:
         ("txt.zst", "binary", zst(PROSE.encode())),
         ("jsonl", "jsonl", text_of(rows)),
         ("json", "json", json.dumps(rows).encode()),
-        ("csv", "text", table_of([{**row, "text": row["text"].replace("\n", " ")} for row in rows], ",")),
+        (
+            "csv",
+            "text",
+            table_of([{**row, "text": row["text"].replace("\n", " ")} for row in rows], ","),
+        ),
     ]
     found = [
-        Door(f"corpus {end}", form, partial(written, f"c.{end}", content), read_corpus) for end, form, content in kinds
+        Door(f"corpus {end}", form, partial(written, f"c.{end}", content), read_corpus)
+        for end, form, content in kinds
     ]
     return [*found, Door("corpus parquet", "binary", partial(_parquet, rows), read_corpus)]
 
@@ -330,7 +369,13 @@ def _results(name: str, folder: Path) -> Path:
         }
         for i in range(4)
     ]
-    config = {"limit": 4, "num_fewshot": None, "seed": 0, "tasks": ["sums"], "data": {"sums": "0" * 64}}
+    config = {
+        "limit": 4,
+        "num_fewshot": None,
+        "seed": 0,
+        "tasks": ["sums"],
+        "data": {"sums": "0" * 64},
+    }
     config |= {
         "suite_version": "1",
         "task_versions": {"sums": 1.0},
@@ -338,7 +383,15 @@ def _results(name: str, folder: Path) -> Path:
         "finished": ["sums"],
         "versions": {},
     }
-    made = Results("small", "1" * 64, "sums", rows, sample_frame(samples), config, [("other", "it has no data")])
+    made = Results(
+        "small",
+        "1" * 64,
+        "sums",
+        rows,
+        sample_frame(samples),
+        config,
+        [("other", "it has no data")],
+    )
     made.save(folder / "results")
     made.save(folder / "whole")
     return folder / "results" / name
@@ -417,6 +470,10 @@ def doors() -> list[Door]:
         make("scores csv", "text", partial(_scores_file, "csv"), _read_scores_file),
         make("scores parquet", "binary", partial(_scores_file, "parquet"), _read_scores_file),
         make("record of patch", "json", partial(_record, _patched), partial(_read_record, "patch")),
-        make("record of lens", "json", partial(_record, _lens_record), partial(_read_record, "lens")),
-        make("record of scores", "json", partial(_record, _scores), partial(_read_record, "scores")),
+        make(
+            "record of lens", "json", partial(_record, _lens_record), partial(_read_record, "lens")
+        ),
+        make(
+            "record of scores", "json", partial(_record, _scores), partial(_read_record, "scores")
+        ),
     ]

@@ -1,7 +1,7 @@
 """Reads mutants in a process of its own, which may run out of time, out of memory, or die.
 
-Each read has `SECONDS`, and `BYTES` more than the process has at its start. What a read came to is one of: loaded,
-refused (a `WorkbenchError`), raw (any other exception), slow, memory, died.
+Each read has `SECONDS`, and `BYTES` more than the process has at its start. What a read came to is
+one of: loaded, refused (a `WorkbenchError`), raw (any other exception), slow, memory, died.
 """
 
 import multiprocessing
@@ -36,7 +36,9 @@ SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
 BYTES = 1 << 30
 """Of memory that a read may fill."""
 ADDRESSES = 4 << 30
-"""Bytes of addresses that it may ask for: Arrow keeps a few ranges of a gigabyte to itself that it hardly fills."""
+"""Bytes of addresses that it may ask for: Arrow keeps a few ranges of a gigabyte to itself that it
+hardly fills.
+"""
 SLOW_COUNT = int(os.environ.get("FUZZ", "500"))
 SLOW_SEED = int(os.environ.get("FUZZ_SEED", "1"))
 """How many mutants of each format the slow tests draw, and by which seed."""
@@ -114,17 +116,23 @@ def _received(receiver: Any, child: int, number: int) -> Iterator[Outcome]:
             os.kill(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
     if why == "slow" or status:
-        yield Outcome(last + 1, why, f"status {status}" if why == "died" else f"more than {SECONDS} s")
+        yield Outcome(
+            last + 1, why, f"status {status}" if why == "died" else f"more than {SECONDS} s"
+        )
 
 
 def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, sender: Any) -> None:
-    """In the new process: read every mutant, send what became of it, and end without the parent's clean-up."""
+    """In the new process: read every mutant, send what became of it, and end without the parent's
+    clean-up.
+    """
     code = 1
     try:
         _confine()
         most = _peak() + BYTES
         for number in numbers:
-            target.write_bytes(content if number == GOOD else mutant(content, door.form, seed, number))
+            target.write_bytes(
+                content if number == GOOD else mutant(content, door.form, seed, number)
+            )
             kind, words = _read(door, target)
             if _peak() > most:
                 kind, words, most = "memory", f"{_peak():,} bytes ({kind})", _peak()
@@ -158,7 +166,11 @@ def _read(door: Door, target: Path) -> tuple[str, str]:
     except WorkbenchError as error:
         if _ran_out(error):
             return "memory", _last(error)
-        return ("refused", str(error)[:300]) if len(str(error)) <= LONGEST else ("long", str(error)[:300])
+        return (
+            ("refused", str(error)[:300])
+            if len(str(error)) <= LONGEST
+            else ("long", str(error)[:300])
+        )
     except BaseException as error:  # Rust's panics are none of Python's exceptions
         return ("memory" if _ran_out(error) else "raw"), _last(error)
     return "loaded", ""
@@ -177,7 +189,9 @@ def _last(error: BaseException) -> str:
     """The kind of an error, its words, and where in the workbench it came from."""
     frames = [f for f in traceback.extract_tb(error.__traceback__)]
     ours = [f for f in frames if "/workbench/" in f.filename or "/tests/" in f.filename]
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in [*frames[-1:], *reversed(ours[-3:])])
+    where = " < ".join(
+        f"{Path(f.filename).name}:{f.lineno}" for f in [*frames[-1:], *reversed(ours[-3:])]
+    )
     return f"{type(error).__name__}: {str(error)[:160]!r} at {where}"
 
 
@@ -189,7 +203,9 @@ def check(door: Door, folder: Path, count: int, seed: int = 0) -> None:
 
 
 def faults(door: Door, folder: Path, count: int, seed: int = 0) -> list[Outcome]:
-    """The mutants that were neither loaded nor refused with a sentence; the good file where it was not loaded."""
+    """The mutants that were neither loaded nor refused with a sentence; the good file where it was
+    not loaded.
+    """
     return [
         outcome
         for outcome in outcomes(door, folder, count, seed)

@@ -1,4 +1,6 @@
-"""Doors of models: weights, configurations, tokenizers, cards, adapters, and what the home folder keeps of them."""
+"""Doors of models: weights, configurations, tokenizers, cards, adapters, and what the home folder
+keeps of them.
+"""
 
 import json
 import os
@@ -38,7 +40,12 @@ def llama(**changes: Any) -> Any:
     """A Llama, as small as it goes."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    shape = {"vocab_size": N_TOKENS, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2}
+    shape = {
+        "vocab_size": N_TOKENS,
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 2,
+    }
     heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 16}
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**{**shape, **heads, **changes})).eval()
@@ -50,7 +57,15 @@ def gpt2() -> Any:
 
     torch.manual_seed(0)
     return GPT2LMHeadModel(
-        GPT2Config(vocab_size=N_TOKENS, n_embd=8, n_layer=2, n_head=2, n_positions=16, bos_token_id=0, eos_token_id=0)
+        GPT2Config(
+            vocab_size=N_TOKENS,
+            n_embd=8,
+            n_layer=2,
+            n_head=2,
+            n_positions=16,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
     ).eval()
 
 
@@ -58,7 +73,10 @@ def folder_of(folder: Path, model: Any, name: str = "config.json", **saving: Any
     """A model's folder with its tokenizer and card; gives the file of it that is called `name`."""
     model.save_pretrained(folder, **saving)
     tokenizer().save_pretrained(folder)
-    write_card(folder, {"name": "small", "licence": "MIT", "notes": "Made by a test.", "metrics": {"loss": 1.5}})
+    write_card(
+        folder,
+        {"name": "small", "licence": "MIT", "notes": "Made by a test.", "metrics": {"loss": 1.5}},
+    )
     return folder / name
 
 
@@ -92,7 +110,9 @@ def _gguf(make: Callable[[], Any], folder: Path) -> Path:
 def _gpt2_gguf(folder: Path) -> Path:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=N_TOKENS, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        vocab_size=N_TOKENS, n_embd=8, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
     return _gguf(lambda: GPT2LMHeadModel(config), folder)
 
 
@@ -106,7 +126,9 @@ def _split_vocabulary(name: str, folder: Path) -> Path:
     whole = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
-    pairs = [" ".join(pair) if isinstance(pair, list) else pair for pair in whole["model"]["merges"]]
+    pairs = [
+        " ".join(pair) if isinstance(pair, list) else pair for pair in whole["model"]["merges"]
+    ]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *pairs]) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
     (folder / "special_tokens_map.json").write_text(json.dumps({"eos_token": "<|endoftext|>"}))
@@ -127,7 +149,14 @@ def _read_chat(path: Path) -> None:
     task.prepare(subject.tokenizer)
     task.row(
         subject.tokenizer,
-        task.item({"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}),
+        task.item(
+            {
+                "messages": [
+                    {"role": "user", "content": "Hi"},
+                    {"role": "assistant", "content": "Yes"},
+                ]
+            }
+        ),
     )
 
 
@@ -142,8 +171,16 @@ def _nanogpt(folder: Path) -> Path:
         "vocab_size": N_TOKENS,
         "dropout": 0.0,
     }
-    transposed = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-    weights = {k: v.t().contiguous() if k.endswith(transposed) else v for k, v in model.state_dict().items()}
+    transposed = (
+        "attn.c_attn.weight",
+        "attn.c_proj.weight",
+        "mlp.c_fc.weight",
+        "mlp.c_proj.weight",
+    )
+    weights = {
+        k: v.t().contiguous() if k.endswith(transposed) else v
+        for k, v in model.state_dict().items()
+    }
     torch.save({"model": weights, "model_args": args, "iter_num": 5}, folder / "ckpt.pt")
     tokenizer().save_pretrained(folder)
     return folder / "ckpt.pt"
@@ -154,7 +191,10 @@ def _meta(folder: Path) -> Path:
     for path in folder.glob("tokenizer*"):
         path.unlink()
     letters = sorted({*TEXT, *map(chr, range(0x100, 0x100 + N_TOKENS))})[:N_TOKENS]
-    vocabulary = {"stoi": {c: i for i, c in enumerate(letters)}, "itos": {str(i): c for i, c in enumerate(letters)}}
+    vocabulary = {
+        "stoi": {c: i for i, c in enumerate(letters)},
+        "itos": {str(i): c for i, c in enumerate(letters)},
+    }
     (folder / "meta.json").write_text(json.dumps(vocabulary))
     return folder / "meta.json"
 
@@ -167,17 +207,32 @@ def _transformerlens(name: str, folder: Path) -> Path:
     from safetensors.torch import save_file
 
     torch.manual_seed(0)
-    w: dict[str, torch.Tensor] = {"embed.W_E": torch.randn(N_TOKENS, 8), "pos_embed.W_pos": torch.randn(16, 8)}
+    w: dict[str, torch.Tensor] = {
+        "embed.W_E": torch.randn(N_TOKENS, 8),
+        "pos_embed.W_pos": torch.randn(16, 8),
+    }
     for i in range(2):
         block = {"W_Q": (2, 8, 4), "W_K": (2, 8, 4), "W_V": (2, 8, 4), "W_O": (2, 4, 8)}
         biases = {"b_Q": (2, 4), "b_K": (2, 4), "b_V": (2, 4), "b_O": (8,)}
-        w |= {f"blocks.{i}.attn.{k}": torch.randn(*shape) for k, shape in {**block, **biases}.items()}
+        w |= {
+            f"blocks.{i}.attn.{k}": torch.randn(*shape) for k, shape in {**block, **biases}.items()
+        }
         mlp = {"W_in": (8, 8), "b_in": (8,), "W_out": (8, 8), "b_out": (8,)}
         w |= {f"blocks.{i}.mlp.{k}": torch.randn(*shape) for k, shape in mlp.items()}
         w |= {f"blocks.{i}.{ln}.{k}": torch.randn(8) for ln in ("ln1", "ln2") for k in "wb"}
-    w |= {"ln_final.w": torch.randn(8), "ln_final.b": torch.randn(8), "unembed.W_U": torch.randn(8, N_TOKENS)}
+    w |= {
+        "ln_final.w": torch.randn(8),
+        "ln_final.b": torch.randn(8),
+        "unembed.W_U": torch.randn(8, N_TOKENS),
+    }
     save_file({**w, "unembed.b_U": torch.randn(N_TOKENS)}, folder / "tl.safetensors")
-    settings = {"act_fn": "gelu", "n_layers": 2, "n_heads": 2, "normalization_type": "LN", "eps": 1e-5}
+    settings = {
+        "act_fn": "gelu",
+        "n_layers": 2,
+        "n_heads": 2,
+        "normalization_type": "LN",
+        "eps": 1e-5,
+    }
     (folder / "tl.config.json").write_text(json.dumps(settings))
     tokenizer().save_pretrained(folder)
     return folder / name
@@ -206,7 +261,11 @@ def _edit(folder: Path) -> Path:
     from workbench.subjects.intervention import Edit, Intervention
 
     folder_of(folder, gpt())
-    edits = (Edit(0, "z", (0, 1)), Edit(1, "mlp_out", (), "add", [0.5] * 8), Edit(1, "post", (3,), "set", 0.0))
+    edits = (
+        Edit(0, "z", (0, 1)),
+        Edit(1, "mlp_out", (), "add", [0.5] * 8),
+        Edit(1, "post", (3,), "set", 0.0),
+    )
     path = paths.home() / "interventions" / "small.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(Intervention("small", str(folder), edits, "An edit.").to_json())
@@ -219,7 +278,11 @@ def _transplant(folder: Path) -> Path:
     folder_of(folder, gpt())
     pin = load(folder, device="cpu").hash
     made = Intervention(
-        "small", str(folder), (), "A transplant.", Transplant(str(folder), pin, pin, ("L0H1", "L1.mlp"))
+        "small",
+        str(folder),
+        (),
+        "A transplant.",
+        Transplant(str(folder), pin, pin, ("L0H1", "L1.mlp")),
     )
     path = paths.home() / "interventions" / "small.json"
     path.parent.mkdir(exist_ok=True)
@@ -270,7 +333,13 @@ def _run(name: str, folder: Path) -> Path:
     for step in (10, 20):
         state = {"step": torch.tensor(step), "rng": torch.get_rng_state(), "words": {"a": [1.5]}}
         found = checkpoints.write(
-            run.folder, step, gpt(), tokenizer(), state, Optimisation(steps=20), {"tokens": 5, "validation_loss": 1.5}
+            run.folder,
+            step,
+            gpt(),
+            tokenizer(),
+            state,
+            Optimisation(steps=20),
+            {"tokens": 5, "validation_loss": 1.5},
         )
     store.finish(run.id, "done")
     os.environ["FUZZ_RUN"] = run.id
@@ -300,7 +369,9 @@ def _store(folder: Path) -> Path:
 
     store = Store(folder / "small.sqlite")
     run = store.create("train", "small", {"title": "small"})
-    store.write(run.id, [{"run_id": run.id, "step": 1, "name": "loss", "value": 1.5, "time": 1.0}], {})
+    store.write(
+        run.id, [{"run_id": run.id, "step": 1, "name": "loss", "value": 1.5, "time": 1.0}], {}
+    )
     store.finish(run.id, "done")
     store._engine.dispose()
     import sqlite3
@@ -328,25 +399,60 @@ def doors() -> list[Door]:
     return [
         Door("gguf", "named binary", partial(_gguf, llama), read_file),
         Door("gguf of gpt2", "named binary", _gpt2_gguf, read_file),
-        Door("safetensors", "safetensors", lambda f: folder_of(f, gpt(), "model.safetensors"), read_folder),
-        Door("config of ours", "json", lambda f: folder_of(f, gpt(positions="learned")), read_folder),
+        Door(
+            "safetensors",
+            "safetensors",
+            lambda f: folder_of(f, gpt(), "model.safetensors"),
+            read_folder,
+        ),
+        Door(
+            "config of ours", "json", lambda f: folder_of(f, gpt(positions="learned")), read_folder
+        ),
         Door("config of llama", "json", lambda f: folder_of(f, llama()), read_folder),
         Door("config of gpt2", "json", lambda f: folder_of(f, gpt2()), read_folder),
-        Door("generation_config", "json", lambda f: folder_of(f, llama(), "generation_config.json"), read_folder),
+        Door(
+            "generation_config",
+            "json",
+            lambda f: folder_of(f, llama(), "generation_config.json"),
+            read_folder,
+        ),
         Door("card", "json", lambda f: folder_of(f, gpt(), "card.json"), read_folder),
         Door("model index", "json", _shards, read_folder),
-        *(Door(name, "json", lambda f, n=name: folder_of(f, gpt(), n), read_folder) for name in tokenizer_files),
         *(
-            Door(name, "text" if name.endswith("txt") else "json", partial(_split_vocabulary, name), read_folder)
+            Door(name, "json", lambda f, n=name: folder_of(f, gpt(), n), read_folder)
+            for name in tokenizer_files
+        ),
+        *(
+            Door(
+                name,
+                "text" if name.endswith("txt") else "json",
+                partial(_split_vocabulary, name),
+                read_folder,
+            )
             for name in split
         ),
         Door("chat template", "text", _chat, _read_chat),
         Door("nanogpt checkpoint", "binary", _nanogpt, read_file),
         Door("nanogpt meta", "json", _meta, _read_checkpoint_beside),
-        Door("transformerlens", "safetensors", partial(_transformerlens, "tl.safetensors"), _read_transformerlens),
-        Door("transformerlens settings", "json", partial(_transformerlens, "tl.config.json"), _read_transformerlens),
+        Door(
+            "transformerlens",
+            "safetensors",
+            partial(_transformerlens, "tl.safetensors"),
+            _read_transformerlens,
+        ),
+        Door(
+            "transformerlens settings",
+            "json",
+            partial(_transformerlens, "tl.config.json"),
+            _read_transformerlens,
+        ),
         Door("adapter_config", "json", partial(_adapter, "adapter_config.json"), read_folder),
-        Door("adapter weights", "safetensors", partial(_adapter, "adapter_model.safetensors"), read_folder),
+        Door(
+            "adapter weights",
+            "safetensors",
+            partial(_adapter, "adapter_model.safetensors"),
+            read_folder,
+        ),
         Door("adapter base", "json", partial(_adapter, "base.json"), read_folder),
         Door("edit", "json", _edit, _read_edit),
         Door("transplant", "json", _transplant, _read_edit),

@@ -1,6 +1,8 @@
-"""Damaged copies of a file, each drawn by a seed: flipped, cut, swapped, huge, of another type, deeply nested.
+"""Damaged copies of a file, each drawn by a seed: flipped, cut, swapped, huge, of another type,
+deeply nested.
 
-A mutant is a pure function of the file, its form, a seed and a number, so that a failure can be looked at again.
+A mutant is a pure function of the file, its form, a seed and a number, so that a failure can be
+looked at again.
 """
 
 import copy
@@ -15,14 +17,65 @@ LONG = "x" * 5000
 """Longer than any name and any sentence."""
 DEEP = "@deep@"
 """Stands for a value that is nested deeper than any parser follows, until the text is written."""
-NESTED = {"json": "[" * 100_000 + "]" * 100_000, "yaml": "[" * 20_000 + "]" * 20_000, "toml": "[" * 5000 + "]" * 5000}
+NESTED = {
+    "json": "[" * 100_000 + "]" * 100_000,
+    "yaml": "[" * 20_000 + "]" * 20_000,
+    "toml": "[" * 5000 + "]" * 5000,
+}
 VALUES: tuple[Any, ...] = (
-    *(None, True, False, -1, 0, 1, 2, 3, 7, 0.5, -0.5, 1_000_000, 10**9, 2**31, 2**63, 10**30, -(10**30)),
-    *(1e308, float("nan"), float("inf"), "", "x", "5", "-1", LONG, "../../x", "a\x00b", "\u202e\U0001f600", "[1]"),
+    *(
+        None,
+        True,
+        False,
+        -1,
+        0,
+        1,
+        2,
+        3,
+        7,
+        0.5,
+        -0.5,
+        1_000_000,
+        10**9,
+        2**31,
+        2**63,
+        10**30,
+        -(10**30),
+    ),
+    *(
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "x",
+        "5",
+        "-1",
+        LONG,
+        "../../x",
+        "a\x00b",
+        "\u202e\U0001f600",
+        "[1]",
+    ),
     *([], {}, [1, 2, 3], ["a"], [None], [[]], {"a": 1}, {"": None}, [[[[]]]], DEEP),
 )
 """What takes the place of a value."""
-WHOLE = (0, 1, 2, 3, 8, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1)
+WHOLE = (
+    0,
+    1,
+    2,
+    3,
+    8,
+    255,
+    2**15,
+    2**16 - 1,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**40,
+    2**62,
+    2**63,
+    2**64 - 1,
+)
 """Numbers that a header may claim."""
 INSERTED = (
     b"\x00",
@@ -60,7 +113,8 @@ def mutant(content: bytes, form: str, seed: int, number: int) -> bytes:
     return damaged
 
 
-# -- bytes ------------------------------------------------------------------------------------------------------
+# -- bytes
+# ------------------------------------------------------------------------------------------------------
 
 
 def _place(content: bytes, rng: random.Random) -> int:
@@ -82,7 +136,9 @@ def flipped(content: bytes, rng: random.Random) -> bytes:
 
 def cut(content: bytes, rng: random.Random) -> bytes:
     at = _place(content, rng)
-    return rng.choice((content[:at], content[at:], content[:at] + content[at + rng.randrange(1, 64) :]))
+    return rng.choice(
+        (content[:at], content[at:], content[:at] + content[at + rng.randrange(1, 64) :])
+    )
 
 
 def inserted(content: bytes, rng: random.Random) -> bytes:
@@ -112,14 +168,25 @@ def after_a_name(content: bytes, rng: random.Random) -> bytes:
         return numbered(content, rng)
     at = rng.choice(ends) + rng.choice((0, 4, 8, 12))
     size, code = rng.choice(((4, "I"), (8, "Q")))
-    return content[:at] + struct.pack(f"<{code}", rng.choice(WHOLE) % 2 ** (8 * size)) + content[at + size :]
+    return (
+        content[:at]
+        + struct.pack(f"<{code}", rng.choice(WHOLE) % 2 ** (8 * size))
+        + content[at + size :]
+    )
 
 
 def emptied(content: bytes, rng: random.Random) -> bytes:
-    return b"" if rng.random() < 0.2 else bytes(len(content)) if rng.random() < 0.2 else content[: rng.randrange(20)]
+    return (
+        b""
+        if rng.random() < 0.2
+        else bytes(len(content))
+        if rng.random() < 0.2
+        else content[: rng.randrange(20)]
+    )
 
 
-# -- text -------------------------------------------------------------------------------------------------------
+# -- text
+# -------------------------------------------------------------------------------------------------------
 
 
 def other_number(content: bytes, rng: random.Random) -> bytes:
@@ -156,11 +223,22 @@ def words(content: bytes, rng: random.Random) -> bytes:
     if len(found) < 2:
         return inserted(content, rng)
     one = rng.choice(found)
-    other = rng.choice((rng.choice(found)[0], b"null", b"true", LONG.encode(), b"", "é漢\U0001f600".encode(), b"\xe9"))
+    other = rng.choice(
+        (
+            rng.choice(found)[0],
+            b"null",
+            b"true",
+            LONG.encode(),
+            b"",
+            "é漢\U0001f600".encode(),
+            b"\xe9",
+        )
+    )
     return content[: one.start()] + other + content[one.end() :]
 
 
-# -- trees ------------------------------------------------------------------------------------------------------
+# -- trees
+# ------------------------------------------------------------------------------------------------------
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
@@ -171,7 +249,13 @@ def _nodes(tree: Any) -> list[tuple[Any, Any]]:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        keys = list(node) if isinstance(node, dict) else list(range(len(node))) if isinstance(node, list) else []
+        keys = (
+            list(node)
+            if isinstance(node, dict)
+            else list(range(len(node)))
+            if isinstance(node, list)
+            else []
+        )
         found += [(node, key) for key in keys]
         waiting += [node[key] for key in keys]
     return found
@@ -184,7 +268,9 @@ def _chosen(nodes: list[tuple[Any, Any]], rng: random.Random) -> tuple[Any, Any]
 
 
 def changed(tree: Any, rng: random.Random) -> Any:
-    """A tree with a value replaced, lost, wrapped, added or called otherwise; the tree given stays as it is."""
+    """A tree with a value replaced, lost, wrapped, added or called otherwise; the tree given stays
+    as it is.
+    """
     if rng.random() < 0.02:
         return rng.choice(VALUES)
     tree = copy.deepcopy(tree)
@@ -192,21 +278,36 @@ def changed(tree: Any, rng: random.Random) -> Any:
     if not nodes:
         return rng.choice(VALUES)
     holder, key = _chosen(nodes, rng)
-    match rng.choice(("value", "value", "value", "value", "lost", "lost", "wrapped", "added", "renamed", "sibling")):
+    match rng.choice(
+        (
+            "value",
+            "value",
+            "value",
+            "value",
+            "lost",
+            "lost",
+            "wrapped",
+            "added",
+            "renamed",
+            "sibling",
+        )
+    ):
         case "value":
             holder[key] = rng.choice(VALUES)
         case "lost":
             del holder[key]
         case "wrapped":
-            holder[key] = rng.choice(([holder[key]], {"x": holder[key]}, [holder[key]] * 3, str(holder[key])))
+            holder[key] = rng.choice(
+                ([holder[key]], {"x": holder[key]}, [holder[key]] * 3, str(holder[key]))
+            )
         case "added":
             if isinstance(holder, dict):
                 holder[rng.choice(("extra", "", LONG, str(key) + "s"))] = rng.choice(VALUES)
             else:
                 holder.insert(key, rng.choice(VALUES))
         case "renamed":
-            holder[rng.choice(("x", str(key).upper())) if isinstance(holder, dict) else key] = copy.deepcopy(
-                holder[key]
+            holder[rng.choice(("x", str(key).upper())) if isinstance(holder, dict) else key] = (
+                copy.deepcopy(holder[key])
             )
         case _:
             holder[key] = copy.deepcopy(rng.choice(nodes)[0])
@@ -234,7 +335,9 @@ def _yaml(content: bytes, rng: random.Random) -> bytes:
     class Plain(yaml.SafeDumper):
         """Writes texts that hold a function's name as they were."""
 
-    if b"&a0" in content:  # a billion entries, by `_aliases`: opened here they would take this process down
+    if (
+        b"&a0" in content
+    ):  # a billion entries, by `_aliases`: opened here they would take this process down
         return lines(content, rng)
     try:
         tree = yaml.safe_load(content)
@@ -268,12 +371,16 @@ def _toml(content: bytes, rng: random.Random) -> bytes:
 
 def toml(tree: dict[str, Any]) -> str:
     """A table as TOML, what is inside it in line."""
-    return "\n".join(f"{json.dumps(key)} = {_toml_value(value)}" for key, value in tree.items()) + "\n"
+    return (
+        "\n".join(f"{json.dumps(key)} = {_toml_value(value)}" for key, value in tree.items()) + "\n"
+    )
 
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        return (
+            "{" + ", ".join(f"{json.dumps(k)} = {_toml_value(v)}" for k, v in value.items()) + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     if isinstance(value, float):
@@ -290,7 +397,14 @@ def _safetensors(content: bytes, rng: random.Random) -> bytes:
     return struct.pack("<Q", len(header)) + header + content[8 + size :]
 
 
-BINARY: tuple[Callable[[bytes, random.Random], bytes], ...] = (flipped, cut, inserted, repeated, numbered, emptied)
+BINARY: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flipped,
+    cut,
+    inserted,
+    repeated,
+    numbered,
+    emptied,
+)
 TEXT = (flipped, cut, inserted, repeated, emptied, other_number, other_number, lines, words)
 FORMS: dict[str, tuple[Callable[[bytes, random.Random], bytes], ...]] = {
     "binary": BINARY,

@@ -1,4 +1,6 @@
-"""Damaged labelled sets, corpora, recipes, probes, tasks, suites and kept results; see `test_model_files`."""
+"""Damaged labelled sets, corpora, recipes, probes, tasks, suites and kept results; see
+`test_model_files`.
+"""
 
 import pytest
 

@@ -1,6 +1,7 @@
 """Damaged weights, configurations, tokenizers, cards, adapters, edits, lenses and checkpoints.
 
-`FUZZ=10000 pytest -m slow tests/fuzz` draws so many mutants of each format; a failure names its number and seed.
+`FUZZ=10000 pytest -m slow tests/fuzz` draws so many mutants of each format; a failure names its
+number and seed.
 """
 
 import pytest

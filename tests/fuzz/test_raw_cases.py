@@ -1,4 +1,6 @@
-"""Single cases that once ended in a traceback: names of 5,000 characters, busy stores, full disks, vast shapes."""
+"""Single cases that once ended in a traceback: names of 5,000 characters, busy stores, full disks,
+vast shapes.
+"""
 
 import json
 import multiprocessing
@@ -46,7 +48,12 @@ READERS = {
     "a record": Patching.read,
     "a run": lambda name: Store().get(name),
 }
-NAMES = {"long": "x" * 5000, "long parts": "x/" * 2500 + "y", "a null": "a\0b", "a person": "~nobody-here/x"}
+NAMES = {
+    "long": "x" * 5000,
+    "long parts": "x/" * 2500 + "y",
+    "a null": "a\0b",
+    "a person": "~nobody-here/x",
+}
 
 
 @pytest.mark.parametrize("kind", NAMES)
@@ -64,14 +71,24 @@ def file_as_home(tmp_path, monkeypatch):
 
 
 def test_a_home_that_is_a_file_is_said(file_as_home):
-    for call in (Store, wb.available, lambda: wb.load("edit:x"), lambda: wb.load("run:x"), wb.available_probes):
+    for call in (
+        Store,
+        wb.available,
+        lambda: wb.load("edit:x"),
+        lambda: wb.load("run:x"),
+        wb.available_probes,
+    ):
         with pytest.raises(WorkbenchError, match=r"home.*WORKBENCH_HOME"):
             call()
 
 
 def test_doctor_lists_the_failed_checks_of_a_home_that_cannot_be_used(file_as_home):
     rows = {row["check"]: row for row in doctor.checks()}
-    assert [name for name, row in rows.items() if not row["ok"]] == ["home", "bundled models", "background runs"]
+    assert [name for name, row in rows.items() if not row["ok"]] == [
+        "home",
+        "bundled models",
+        "background runs",
+    ]
     assert "WORKBENCH_HOME" in rows["home"]["found"] and rows["device"]["ok"]
 
 
@@ -81,7 +98,10 @@ def test_a_store_that_another_program_keeps_locked_is_said(tmp_path, monkeypatch
     run = store.create("train", "small", {})
     with sqlite3.connect(tmp_path / "small.sqlite") as other:
         other.execute("BEGIN EXCLUSIVE")
-        for call in (lambda: store.finish(run.id, "done"), lambda: store.create("train", "second", {})):
+        for call in (
+            lambda: store.finish(run.id, "done"),
+            lambda: store.create("train", "second", {}),
+        ):
             with pytest.raises(WorkbenchError, match=r"small.sqlite.*locked.*try again"):
                 call()
     store.finish(run.id, "done")
@@ -100,7 +120,9 @@ def test_cached_answers_that_another_program_keeps_locked_are_said(tmp_path, mon
 
 
 def limited(command: list[str], largest: int) -> str:
-    """What a command says, in a process that may write files of so many bytes only, as if the disk were full."""
+    """What a command says, in a process that may write files of so many bytes only, as if the disk
+    were full.
+    """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     if not (child := os.fork()):
         try:
@@ -119,17 +141,28 @@ def limited(command: list[str], largest: int) -> str:
 def test_a_full_disk_in_ablate_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     folder_of(tmp_path / "model", gpt())
-    said = limited(["ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero"], 64)
+    said = limited(
+        ["ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero"], 64
+    )
     assert said.startswith("WorkbenchError: "), said
     assert "small.json cannot be written (File too large); free some space" in said
     assert not list((tmp_path / "home" / "interventions").iterdir())
 
 
 @pytest.mark.parametrize(
-    "shape", [{"d_model": 1_000_000}, {"d_model": 131_072, "n_layers": 1000}, {"n_layers": 1000, "d_mlp": 131_072}]
+    "shape",
+    [
+        {"d_model": 1_000_000},
+        {"d_model": 131_072, "n_layers": 1000},
+        {"n_layers": 1000, "d_mlp": 131_072},
+    ],
 )
 def test_a_vast_shape_is_refused_before_anything_is_allocated(shape):
-    recipe = {"title": "vast", "model": shape, "corpus": {"sources": ["generated"], "validation": 0.1}}
+    recipe = {
+        "title": "vast",
+        "model": shape,
+        "corpus": {"sources": ["generated"], "validation": 0.1},
+    }
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(WorkbenchError, match=r"\[model\].*(at most|GB)"):
         check(Recipe.from_dict(recipe))
@@ -157,11 +190,18 @@ def test_a_config_that_claims_more_than_its_files_hold_is_refused(tmp_path, word
 
 
 def test_an_index_that_names_a_pickle_or_a_file_elsewhere_is_refused(tmp_path):
-    index = folder_of(tmp_path / "model", gpt(), "model.safetensors.index.json", max_shard_size="10KB")
+    index = folder_of(
+        tmp_path / "model", gpt(), "model.safetensors.index.json", max_shard_size="10KB"
+    )
     whole = json.loads(index.read_text())
     torch.save({}, index.parent / "pytorch_model.bin")
     save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
-    for name in ("pytorch_model.bin", "../other.safetensors", str(tmp_path / "other.safetensors"), 5):
+    for name in (
+        "pytorch_model.bin",
+        "../other.safetensors",
+        str(tmp_path / "other.safetensors"),
+        5,
+    ):
         first = next(iter(whole["weight_map"]))
         index.write_text(json.dumps({**whole, "weight_map": {**whole["weight_map"], first: name}}))
         with pytest.raises(WorkbenchError, match=r"only safetensors files beside it"):
@@ -174,7 +214,9 @@ def test_a_damaged_task_in_the_home_folder_leaves_the_other_tasks_alone(home):
     folder = home / "tasks"
     folder.mkdir(exist_ok=True)
     try:
-        for number, text in enumerate(("task: [", "[" * 5000, "\xff", "task: broken\ndoc_to_text: 5", "x" * 5000)):
+        for number, text in enumerate(
+            ("task: [", "[" * 5000, "\xff", "task: broken\ndoc_to_text: 5", "x" * 5000)
+        ):
             (folder / f"broken{number}.yaml").write_bytes(text.encode("latin1"))
         assert len(wb.evaluate("shelf-base", "repeat", limit=2).rows)
     finally:
@@ -185,7 +227,11 @@ def test_a_damaged_task_in_the_home_folder_leaves_the_other_tasks_alone(home):
     ("file", "change", "sentence"),
     [
         ("tokenizer_config.json", lambda words: "[" * 100_000, "tokenizer"),
-        ("config.json", lambda words: json.dumps({**json.loads(words), "pad_token_id": -(10**30)}), "pad_token_id is"),
+        (
+            "config.json",
+            lambda words: json.dumps({**json.loads(words), "pad_token_id": -(10**30)}),
+            "pad_token_id is",
+        ),
     ],
 )
 def test_a_file_of_a_model_that_no_reader_expects_is_refused(tmp_path, file, change, sentence):

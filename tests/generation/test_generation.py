@@ -40,12 +40,16 @@ def llama(**changes):
 
 def gpt2():
     torch.manual_seed(2)
-    config = GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3)
+    config = GPT2Config(
+        vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4, initializer_range=0.3
+    )
     return subject_of(GPT2LMHeadModel(config).eval(), "gpt2")
 
 
 def edited():
-    change = Intervention("steered", "tiny", (Edit(0, "resid_post", (), "add", [0.5] * 32), Edit(1, "z", (2,))))
+    change = Intervention(
+        "steered", "tiny", (Edit(0, "resid_post", (), "add", [0.5] * 32), Edit(1, "z", (2,)))
+    )
     return apply(subject_of(tiny_gpt(positions="rotary")), change)
 
 
@@ -53,7 +57,10 @@ SUBJECTS = {
     "llama": llama,
     "gpt2": gpt2,
     "edit": edited,
-    **{p: (lambda p=p: subject_of(tiny_gpt(positions=p))) for p in ("learned", "rotary", "alibi", "none")},
+    **{
+        p: (lambda p=p: subject_of(tiny_gpt(positions=p)))
+        for p in ("learned", "rotary", "alibi", "none")
+    },
 }
 
 
@@ -113,7 +120,10 @@ def test_the_bundled_model_writes_as_transformers_does():
 @pytest.mark.slow
 def test_a_gguf_model_writes_as_transformers_does(smollm):
     subject = workbench.load(smollm)
-    ids = [subject.ids(text) for text in ("Once upon a time", "The capital of France is", "def add(a, b):\n", "1, 2,")]
+    ids = [
+        subject.ids(text)
+        for text in ("Once upon a time", "The capital of France is", "def add(a, b):\n", "1, 2,")
+    ]
     wanted = [by_transformers(subject, p, 16) for p in ids]
     assert [c.ids for c in write(subject, [Request(p, 16) for p in ids])] == wanted
 
@@ -126,7 +136,9 @@ def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     for step in range(200):
         if step % 2 == 0 and step // 2 < len(asked):
             prompt, most = asked[step // 2]
-            batch.add(Request(prompt, most), lambda c, index=step // 2: found.update({index: c.ids}))
+            batch.add(
+                Request(prompt, most), lambda c, index=step // 2: found.update({index: c.ids})
+            )
         if not batch.step() and step > 2 * len(asked):
             break
         assert batch.n_rows <= 3
@@ -149,7 +161,9 @@ def test_known_beginnings_are_not_read_again_and_change_nothing():
     batch.add(Request(turn, 6), lambda c: found.update({9: c}))
     while batch.step():
         pass
-    assert found[9].reused == len(turn) - 3  # of the turn before all but its last token, which was written and not read
+    assert (
+        found[9].reused == len(turn) - 3
+    )  # of the turn before all but its last token, which was written and not read
     assert found[9].ids == by_transformers(subject, turn, 6)
 
 
@@ -196,7 +210,9 @@ def test_what_is_drawn_from_is_what_transformers_draws_from(settings, processor)
 @pytest.mark.quick
 def test_penalties_and_bias_change_the_logits_as_documented():
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
-    wanted = reference.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[0, 1]]), logits[None])[0]
+    wanted = reference.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[0, 1]]), logits[None])[
+        0
+    ]
     assert torch.allclose(adjusted(logits, Sampling(repetition_penalty=1.5), [0], [1]), wanted)
     found = adjusted(logits, Sampling(presence_penalty=1.0, frequency_penalty=0.25), [3], [2, 2, 0])
     assert found.tolist() == pytest.approx([0.75, -1.0, -1.0, 3.0])
@@ -215,7 +231,9 @@ def test_drawn_tokens_follow_the_distribution(tiny):
     with torch.no_grad():
         logits = tiny.model(torch.tensor([[5, 6]])).logits[0, -1]
     wanted = distribution(logits, Sampling(temperature=1.0, top_k=4))
-    drawn = write(tiny, [Request([5, 6], 1, Sampling(temperature=1.0, top_k=4, seed=i)) for i in range(600)])
+    drawn = write(
+        tiny, [Request([5, 6], 1, Sampling(temperature=1.0, top_k=4, seed=i)) for i in range(600)]
+    )
     counts = torch.bincount(torch.tensor([c.ids[0] for c in drawn]), minlength=100) / 600
     assert (counts - wanted).abs().max() < 0.08  # four standard errors of a share at 600 draws
 
@@ -227,7 +245,9 @@ def test_end_tokens_stop_strings_and_allowed_tokens_end_and_bound_a_text(tiny):
     assert (ended.ids, ended.reason) == (free.ids[:first], "stop")
     words = free.text.split()
     cut = write(tiny, [Request([5, 6], 12, stops=(f"{words[2]} {words[3]}",))])[0]
-    assert cut.reason == "stop" and cut.text == free.text[: free.text.index(f"{words[2]} {words[3]}")]
+    assert (
+        cut.reason == "stop" and cut.text == free.text[: free.text.index(f"{words[2]} {words[3]}")]
+    )
     bound = write(tiny, [Request([5, 6], 4, allowed=lambda written: [10 + len(written)])])[0]
     assert bound.ids == (10, 11, 12, 13)
 
@@ -301,7 +321,9 @@ def test_requests_that_cannot_be_are_refused_by_name(tiny):
     ):
         with pytest.raises(WorkbenchError, match=words):
             write(tiny, [request])
-    assert len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5  # the last token needs no room: it is never read
+    assert (
+        len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5
+    )  # the last token needs no room: it is never read
     for settings, words in (
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),

@@ -55,7 +55,11 @@ def live(home):
     """One server for all tests of the folder."""
     from workbench.subjects.intervention import Edit, Intervention
 
-    change = Intervention("served", "shelf-base", (Edit(3, "z", (1, 2)), Edit(4, "resid_post", (), "add", [0.2] * 192)))
+    change = Intervention(
+        "served",
+        "shelf-base",
+        (Edit(3, "z", (1, 2)), Edit(4, "resid_post", (), "add", [0.2] * 192)),
+    )
     edit = change.save()
     process, url = start("shelf-base", edit)
     yield Live(process, url, edit)

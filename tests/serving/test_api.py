@@ -1,4 +1,6 @@
-"""The API as its clients see it: OpenAI's own client and plain HTTP, against the model asked in this process."""
+"""The API as its clients see it: OpenAI's own client and plain HTTP, against the model asked in
+this process.
+"""
 
 import json
 
@@ -62,8 +64,12 @@ def test_models_are_listed_with_what_they_are(client, live, subjects):
 def test_batches_of_texts_and_ids_have_n_answers_each(client, subjects):
     subject = subjects["shelf-base"]
     ids = [subject.ids(PROMPT), subject.ids("The")]
-    by_ids = client.completions.create(model="shelf-base", prompt=ids, max_tokens=5, temperature=0, n=2)
-    by_text = client.completions.create(model="shelf-base", prompt=[PROMPT, "The"], max_tokens=5, temperature=0)
+    by_ids = client.completions.create(
+        model="shelf-base", prompt=ids, max_tokens=5, temperature=0, n=2
+    )
+    by_text = client.completions.create(
+        model="shelf-base", prompt=[PROMPT, "The"], max_tokens=5, temperature=0
+    )
     assert [c.index for c in by_ids.choices] == [0, 1, 2, 3]
     wanted = [here(subject, text, 5).text for text in (PROMPT, "The")]
     assert [c.text for c in by_ids.choices] == [wanted[0], wanted[0], wanted[1], wanted[1]]
@@ -89,7 +95,9 @@ def test_seeds_are_kept_and_the_best_is_the_likeliest(client):
 @torch.no_grad()
 def test_echo_with_no_new_token_scores_the_prompt(client, subjects):
     for name, subject in subjects.items():
-        found = client.completions.create(model=name, prompt=PROMPT, max_tokens=0, echo=True, logprobs=2).choices[0]
+        found = client.completions.create(
+            model=name, prompt=PROMPT, max_tokens=0, echo=True, logprobs=2
+        ).choices[0]
         ids = torch.tensor([subject.ids(PROMPT)])
         logs = subject.model(ids).logits[0].log_softmax(-1)
         wanted = [float(logs[at, token]) for at, token in enumerate(ids[0, 1:].tolist())]
@@ -104,8 +112,13 @@ def test_echo_with_no_new_token_scores_the_prompt(client, subjects):
 def test_stop_strings_end_a_text_before_them(client, subjects):
     text = here(subjects["shelf-base"]).text
     stop = text[10:14]
-    found = client.completions.create(model="shelf-base", prompt=PROMPT, max_tokens=12, temperature=0, stop=[stop])
-    assert (found.choices[0].text, found.choices[0].finish_reason) == (text[: text.index(stop)], "stop")
+    found = client.completions.create(
+        model="shelf-base", prompt=PROMPT, max_tokens=12, temperature=0, stop=[stop]
+    )
+    assert (found.choices[0].text, found.choices[0].finish_reason) == (
+        text[: text.index(stop)],
+        "stop",
+    )
     chunks = client.completions.create(
         model="shelf-base", prompt=PROMPT, max_tokens=12, temperature=0, stop=stop, stream=True
     )
@@ -132,7 +145,10 @@ def test_logit_bias_and_penalties_reach_the_sampling(client, subjects):
 
 def test_a_model_without_a_template_chats_in_the_plain_one(client, subjects):
     subject = subjects["shelf-base"]
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who is the king?"}]
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Who is the king?"},
+    ]
     asked = {"model": "shelf-base", "messages": messages, "max_tokens": 10, "temperature": 0}
     found = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
     plain = "System: Be brief.\nUser: Who is the king?\nAssistant: "
@@ -142,7 +158,10 @@ def test_a_model_without_a_template_chats_in_the_plain_one(client, subjects):
     assert len(found.choices[0].logprobs.content[0].top_logprobs) == 2
     chunks = list(client.chat.completions.create(**asked, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert "".join(c.choices[0].delta.content or "" for c in chunks) == found.choices[0].message.content
+    assert (
+        "".join(c.choices[0].delta.content or "" for c in chunks)
+        == found.choices[0].message.content
+    )
 
 
 @torch.no_grad()
@@ -150,37 +169,60 @@ def test_embeddings_are_the_mean_of_a_layer(client, subjects):
     subject = subjects["shelf-base"]
     for layer in (None, 2):
         extra = {} if layer is None else {"layer": layer}
-        found = client.embeddings.create(model="shelf-base", input=[PROMPT, "The"], extra_body=extra)
-        out = subject.model(torch.tensor([subject.ids(PROMPT)]), output_hidden_states=True).hidden_states
+        found = client.embeddings.create(
+            model="shelf-base", input=[PROMPT, "The"], extra_body=extra
+        )
+        out = subject.model(
+            torch.tensor([subject.ids(PROMPT)]), output_hidden_states=True
+        ).hidden_states
         if layer is not None:  # the library's last state is normed
-            assert found.data[0].embedding == pytest.approx(out[layer + 1][0].mean(0).tolist(), abs=1e-4)
+            assert found.data[0].embedding == pytest.approx(
+                out[layer + 1][0].mean(0).tolist(), abs=1e-4
+            )
         run = reader(subject).record(torch.tensor([subject.ids("The")]))
-        assert found.data[1].embedding == pytest.approx(run.resid[(layer or 5) + 1][0].mean(0).tolist(), abs=1e-4)
+        assert found.data[1].embedding == pytest.approx(
+            run.resid[(layer or 5) + 1][0].mean(0).tolist(), abs=1e-4
+        )
 
 
 def test_texts_become_tokens_and_texts_again(live, subjects):
     found = live.post("/tokenize", model="shelf-base", prompt=PROMPT).json()
-    assert found["tokens"] == subjects["shelf-base"].ids(PROMPT) and found["count"] == len(found["tokens"])
-    assert live.post("/detokenize", model="shelf-base", tokens=found["tokens"]).json()["prompt"] == PROMPT
+    assert found["tokens"] == subjects["shelf-base"].ids(PROMPT) and found["count"] == len(
+        found["tokens"]
+    )
+    assert (
+        live.post("/detokenize", model="shelf-base", tokens=found["tokens"]).json()["prompt"]
+        == PROMPT
+    )
 
 
 def test_an_intervention_works_for_its_request_alone(live, subjects):
     asked = {"model": "shelf-base", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
     before = live.post("/completions", **asked).json()
     change = {"edits": [{"layer": 3, "site": "z", "index": [1, 2]}]}
-    change["edits"].append({"layer": 4, "site": "resid_post", "action": "add", "value": [0.2] * 192})
+    change["edits"].append(
+        {"layer": 4, "site": "resid_post", "action": "add", "value": [0.2] * 192}
+    )
     edited = live.post("/completions", **asked, workbench={"intervention": change}).json()
     after = live.post("/completions", **asked).json()
     assert edited["choices"][0]["text"] == here(subjects[live.edit]).text
     assert before["choices"] == after["choices"] != edited["choices"]
-    assert edited["workbench"]["sha256"] not in (before["workbench"]["sha256"], subjects[live.edit].hash)
+    assert edited["workbench"]["sha256"] not in (
+        before["workbench"]["sha256"],
+        subjects[live.edit].hash,
+    )
 
 
 @pytest.mark.parametrize(
     ("path", "body", "status", "param"),
     [
         ("/completions", {"suffix": "x"}, 400, "suffix"),
-        ("/completions", {"stream_options": {"include_usage": True, "x": 1}}, 400, "stream_options.x"),
+        (
+            "/completions",
+            {"stream_options": {"include_usage": True, "x": 1}},
+            400,
+            "stream_options.x",
+        ),
         ("/completions", {"max_tokens": -1}, 400, "max_tokens"),
         ("/completions", {"max_tokens": 1.5}, 400, "max_tokens"),
         ("/completions", {"max_tokens": 300}, 400, "prompt"),
@@ -193,10 +235,25 @@ def test_an_intervention_works_for_its_request_alone(live, subjects):
         ("/completions", {"model": "/etc"}, 404, "model"),
         ("/completions", {"model": "edit:../../x.json"}, 404, "model"),
         ("/completions", {"model": "shelf-tuned"}, 404, "model"),
-        ("/completions", {"workbench": {"intervention": {"edits": [{"layer": 99, "site": "z"}]}}}, 400, None),
-        ("/completions", {"workbench": {"intervention": {"edits": [], "transplant": {}}}}, 400, None),
+        (
+            "/completions",
+            {"workbench": {"intervention": {"edits": [{"layer": 99, "site": "z"}]}}},
+            400,
+            None,
+        ),
+        (
+            "/completions",
+            {"workbench": {"intervention": {"edits": [], "transplant": {}}}},
+            400,
+            None,
+        ),
         ("/completions", {"workbench": {"other": 1}}, 400, "workbench.other"),
-        ("/chat/completions", {"response_format": {"type": "json_schema"}}, 400, "response_format.type"),
+        (
+            "/chat/completions",
+            {"response_format": {"type": "json_schema"}},
+            400,
+            "response_format.type",
+        ),
         ("/chat/completions", {"tools": [{"type": "function"}]}, 400, "tools"),
         ("/chat/completions", {"tool_choice": "auto"}, 400, "tool_choice"),
         ("/embeddings", {"input": "x", "dimensions": 3}, 400, "dimensions"),
@@ -221,24 +278,44 @@ def test_what_is_not_supported_is_refused_by_name(live, path, body, status, para
 def test_bodies_that_are_none_are_refused(live):
     url = f"{live.v1}/completions"
     headers = {"Content-Type": "application/json"}
-    for content, status in ((b"{", 400), (b"[]", 400), (b"\xff", 400), (b"[" * 10**5, 400), (b"x" * (9 << 20), 413)):
+    for content, status in (
+        (b"{", 400),
+        (b"[]", 400),
+        (b"\xff", 400),
+        (b"[" * 10**5, 400),
+        (b"x" * (9 << 20), 413),
+    ):
         assert httpx.post(url, content=content, headers=headers, timeout=60).status_code == status
     assert httpx.post(url, content=b"{}", headers={"Content-Type": "text/plain"}).status_code == 415
     assert httpx.get(f"{live.v1}/nothing").json()["error"]["code"] == "unknown_url"
 
 
 def test_pages_of_other_sites_reach_nothing(live):
-    found = httpx.post(f"{live.v1}/completions", json={}, headers={"Origin": "https://evil.example"})
+    found = httpx.post(
+        f"{live.v1}/completions", json={}, headers={"Origin": "https://evil.example"}
+    )
     assert not [name for name in found.headers if name.startswith("access-control")]
     assert httpx.get(f"{live.v1}/models", headers={"Host": "evil.example:80"}).status_code == 403
     assert httpx.options(f"{live.v1}/completions").status_code == 405
 
 
 def test_the_document_holds_every_path_and_the_numbers_count(live):
-    assert live.post("/completions", model="shelf-base", prompt="a", max_tokens=1).status_code == 200
+    assert (
+        live.post("/completions", model="shelf-base", prompt="a", max_tokens=1).status_code == 200
+    )
     document = httpx.get(f"{live.v1}/openapi.json").json()
-    assert {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/models"} <= set(document["paths"])
-    assert "suffix" not in json.dumps(document) and "logit_bias" in httpx.get(f"{live.v1}/docs").text
-    lines = dict(line.rsplit(" ", 1) for line in httpx.get(f"{live.url}/metrics").text.splitlines() if line[0] != "#")
+    assert {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/models"} <= set(
+        document["paths"]
+    )
+    assert (
+        "suffix" not in json.dumps(document) and "logit_bias" in httpx.get(f"{live.v1}/docs").text
+    )
+    lines = dict(
+        line.rsplit(" ", 1)
+        for line in httpx.get(f"{live.url}/metrics").text.splitlines()
+        if line[0] != "#"
+    )
     assert float(lines['workbench_requests_total{endpoint="/completions",status="200"}']) > 0
-    assert any(name.startswith("workbench_tokens_total") and float(n) > 0 for name, n in lines.items())
+    assert any(
+        name.startswith("workbench_tokens_total") and float(n) > 0 for name, n in lines.items()
+    )

@@ -23,8 +23,12 @@ def test_pages_and_api_share_a_port_and_a_key(app):
         assert httpx.get(url + path).status_code == 401, path
         assert httpx.get(url + path, headers=bearer, timeout=60).status_code == 200, path
     page = httpx.get(url, headers=bearer)
-    assert "<title>" in page.text and "form" not in httpx.get(f"{url}/login", headers=bearer).text[:50]
-    names = {m["id"] for m in httpx.get(f"{url}/v1/models", headers=bearer, timeout=60).json()["data"]}
+    assert (
+        "<title>" in page.text and "form" not in httpx.get(f"{url}/login", headers=bearer).text[:50]
+    )
+    names = {
+        m["id"] for m in httpx.get(f"{url}/v1/models", headers=bearer, timeout=60).json()["data"]
+    }
     assert {"shelf-base", "shelf-tuned"} <= names and "shelf-reverse" not in names
     body = {"model": "shelf-base", "prompt": "Once upon a time", "max_tokens": 3, "temperature": 0}
     found = httpx.post(f"{url}/v1/completions", headers=bearer, json=body, timeout=120)

@@ -10,14 +10,21 @@ def test_nothing_that_is_sent_makes_the_service_fail(live):
     from schemathesis import Case
     from schemathesis.config import SchemathesisConfig
 
-    config = SchemathesisConfig.from_dict({"generation": {"max-examples": 60, "deterministic": True}})
+    config = SchemathesisConfig.from_dict(
+        {"generation": {"max-examples": 60, "deterministic": True}}
+    )
     schema = schemathesis.openapi.from_url(f"{live.v1}/openapi.json", config=config)
     n = 0
     for operation in schema.get_all_operations():
         strategy = operation.ok().as_strategy()
         from hypothesis import HealthCheck, given, settings
 
-        @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+        @settings(
+            max_examples=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=True,
+        )
         @given(case=strategy)
         def check(case: Case) -> None:
             nonlocal n

@@ -22,7 +22,9 @@ def asked(live, **inside):
 
 def test_captured_activations_are_the_models(live):
     sites = ["resid_post", "z", "post", "pattern"]
-    found = asked(live, capture={"sites": sites, "layers": [1, 5], "positions": [0, 3, -1]})["capture"]
+    found = asked(live, capture={"sites": sites, "layers": [1, 5], "positions": [0, 3, -1]})[
+        "capture"
+    ]
     tensors = read_safetensors(base64.b64decode(found["data"]))
     subject = workbench.load("shelf-base")
     ids = torch.tensor([found["tokens"]])
@@ -39,12 +41,16 @@ def test_captured_activations_are_the_models(live):
         for name, wanted in places.items():
             assert torch.allclose(tensors[f"blocks.{layer}.{name}"], wanted[0, at], atol=1e-5), name
         pattern = tensors[f"blocks.{layer}.attn.hook_pattern"]
-        assert pattern.shape == (6, 3, n) and torch.allclose(pattern.sum(-1), torch.ones(6, 3), atol=1e-5)
+        assert pattern.shape == (6, 3, n) and torch.allclose(
+            pattern.sum(-1), torch.ones(6, 3), atol=1e-5
+        )
 
 
 def test_captured_activations_of_an_intervention_are_the_edited_models(live):
     change = {"edits": [{"layer": 2, "site": "resid_post", "action": "set", "value": 0.25}]}
-    found = asked(live, intervention=change, capture={"sites": ["resid_post"], "layers": [2]})["capture"]
+    found = asked(live, intervention=change, capture={"sites": ["resid_post"], "layers": [2]})[
+        "capture"
+    ]
     (tensor,) = read_safetensors(base64.b64decode(found["data"])).values()
     assert torch.allclose(tensor, torch.full_like(tensor, 0.25))
 
@@ -54,17 +60,25 @@ def test_each_token_is_explained_as_the_readings_explain_it(live):
     subject = workbench.load("shelf-base")
     first = found["tokens"][0]
     assert (len(found["tokens"]), found["left_out"]) == (2, 2)
-    assert first["top"][0]["text"] == first["text"] and len(first["attribution"]) == first["position"]
+    assert (
+        first["top"][0]["text"] == first["text"] and len(first["attribution"]) == first["position"]
+    )
     read = lens(subject, ASK["prompt"], answer=first["text"])
-    assert [row["probability"] for row in first["lens"]] == pytest.approx(read.answer_prob[0, :, -1].tolist(), abs=1e-5)
+    assert [row["probability"] for row in first["lens"]] == pytest.approx(
+        read.answer_prob[0, :, -1].tolist(), abs=1e-5
+    )
     told = direct(subject, ASK["prompt"], answer=first["text"], wrong=first["against"])
     layer, head = (int(n) for n in first["heads"][0]["head"][1:].split("H"))
-    assert first["heads"][0]["contribution"] == pytest.approx(float(told.heads[layer, head]), abs=1e-4)
+    assert first["heads"][0]["contribution"] == pytest.approx(
+        float(told.heads[layer, head]), abs=1e-4
+    )
     assert abs(told.heads).max() == pytest.approx(abs(first["heads"][0]["contribution"]), abs=1e-4)
 
 
 def test_attribution_is_the_slope_towards_the_prompt(live):
-    """A small step of one embedding from its place to the mean loses as much as its attribution says."""
+    """A small step of one embedding from its place to the mean loses as much as its attribution
+    says.
+    """
     found = asked(live, explain={"tokens": 1})["explain"]["tokens"][0]
     subject = workbench.load("shelf-base")
     embed = subject.model.get_input_embeddings()
@@ -91,7 +105,10 @@ def test_attribution_is_the_slope_towards_the_prompt(live):
         ({"workbench": {"explain": {"tokens": 65}}}, "workbench.explain.tokens"),
         ({"workbench": {"explain": {}}, "stream": True}, "workbench.explain"),
         (
-            {"workbench": {"capture": {"sites": ["pattern", "q", "k", "v", "z", "pre", "post"]}}, "prompt": [5] * 240},
+            {
+                "workbench": {"capture": {"sites": ["pattern", "q", "k", "v", "z", "pre", "post"]}},
+                "prompt": [5] * 240,
+            },
             "workbench.capture",
         ),
     ],

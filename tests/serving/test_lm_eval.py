@@ -17,8 +17,14 @@ def scores(lm: Any, name: str, n: int) -> list[float]:
     from lm_eval.evaluator import evaluate
 
     tasks: Any = {"tasks": load_tasks(name), "groups": {}}
-    output: Any = evaluate(lm, tasks, samples={name: list(range(n))}, bootstrap_iters=0, log_samples=True)
-    return [float(answer[0]) for sample in output["samples"][name] for answer in sample["filtered_resps"]]
+    output: Any = evaluate(
+        lm, tasks, samples={name: list(range(n))}, bootstrap_iters=0, log_samples=True
+    )
+    return [
+        float(answer[0])
+        for sample in output["samples"][name]
+        for answer in sample["filtered_resps"]
+    ]
 
 
 @pytest.mark.parametrize("which", ["shelf-base", "edit"])

@@ -1,4 +1,6 @@
-"""/workbench/v1: every answer is the record that the Python API gives, long ones come as jobs, and both are bounded."""
+"""/workbench/v1: every answer is the record that the Python API gives, long ones come as jobs, and
+both are bounded.
+"""
 
 import threading
 import time
@@ -100,7 +102,12 @@ def test_a_job_is_stopped_when_it_next_says_how_far_it_is(live):
         ("patch", {"model": "shelf-base", **PAIR, "corrupted": "short"}, 400, None),
         ("lens", {"model": "shelf-base", "prompt": "a", "wait": 61}, 400, "wait"),
         ("compare", {"base": "shelf-base", "tuned": "none"}, 404, "model"),
-        ("compare", {"base": "shelf-base", "tuned": "shelf-base", "suite": "/etc/passwd"}, 400, None),
+        (
+            "compare",
+            {"base": "shelf-base", "tuned": "shelf-base", "suite": "/etc/passwd"},
+            400,
+            None,
+        ),
         ("nothing", {"model": "shelf-base"}, 404, None),
     ],
 )
@@ -149,7 +156,9 @@ def test_a_job_that_fails_says_why_and_the_next_one_is_carried_out():
 
         return work
 
-    ended = [jobs.submit(fault(error)) for error in (WorkbenchError("a sentence"), ValueError("ours"))]
+    ended = [
+        jobs.submit(fault(error)) for error in (WorkbenchError("a sentence"), ValueError("ours"))
+    ]
     fine = jobs.submit(lambda job: b"fine")
     assert fine.ended.wait(10) and fine.record == b"fine"
     assert [(job.status, job.error.status) for job in ended] == [("failed", 400), ("failed", 500)]

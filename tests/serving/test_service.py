@@ -1,4 +1,6 @@
-"""The service under clients that hang, leave or send garbage; its keys, its memory, and how it ends."""
+"""The service under clients that hang, leave or send garbage; its keys, its memory, and how it
+ends.
+"""
 
 import asyncio
 import signal
@@ -26,9 +28,7 @@ def head(live, path="/v1/completions", length=1000):
     """A raw connection that has begun a request."""
     host, port = live.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
-    lines = (
-        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    )
+    lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     client.sendall(lines.encode())
     return client
 
@@ -57,7 +57,12 @@ def until(condition, seconds=30):
 def test_clients_that_hang_leave_or_send_garbage_disturb_nobody(live):
     before = live.post("/completions", **ASK).json()["choices"]
     hanging = [head(live) for _ in range(8)]
-    for garbage in (b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"\x00" * 5000, b"POST /v1/completions\r\n"):
+    for garbage in (
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x00" * 5000,
+        b"POST /v1/completions\r\n",
+    ):
         host, port = live.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as client:
             client.sendall(garbage)
@@ -89,7 +94,9 @@ def test_many_clients_at_once_get_what_one_alone_gets(live):
 
     async def together():
         async with httpx.AsyncClient(timeout=120) as client:
-            return await asyncio.gather(*(client.post(f"{live.v1}/completions", json=body) for body in bodies))
+            return await asyncio.gather(
+                *(client.post(f"{live.v1}/completions", json=body) for body in bodies)
+            )
 
     assert [answer.json()["choices"][0]["text"] for answer in asyncio.run(together())] == alone
 
@@ -126,9 +133,9 @@ def test_other_machines_need_a_key():
     with pytest.raises(WorkbenchError, match="key"):
         keys_for("0.0.0.0", None)
     assert not keys_for("127.0.0.1", None)
-    assert [is_local(h) for h in ("::1", "localhost", "127.0.0.9", "10.0.0.1", "example.org")] == [True] * 3 + [
-        False
-    ] * 2
+    assert [is_local(h) for h in ("::1", "localhost", "127.0.0.9", "10.0.0.1", "example.org")] == [
+        True
+    ] * 3 + [False] * 2
 
 
 def test_the_guard_asks_everybody_for_the_key(tmp_path):
@@ -149,7 +156,9 @@ def test_the_guard_asks_everybody_for_the_key(tmp_path):
     routes = [Route(path, page) for path in ("/", "/v1/models", "/metrics", "/health")]
     path = tmp_path / "keys"
     key = new_key(path)
-    client = TestClient(Guard(Starlette(routes=[*routes, WebSocketRoute("/ws", socket_route)]), read_keys(path)))
+    client = TestClient(
+        Guard(Starlette(routes=[*routes, WebSocketRoute("/ws", socket_route)]), read_keys(path))
+    )
     paths = ("/", "/v1/models", "/metrics", "/health")
     assert [client.get(p).status_code for p in paths] == [401, 401, 401, 200]
     bearer = {"Authorization": f"Bearer {key}"}
@@ -169,7 +178,10 @@ def test_models_leave_when_memory_is_short_but_not_while_they_are_used(home):
     one = 3_443_136 * 4
     models = Models(Limits(memory=int(1.5 * one)))
     with models.use("shelf-base") as first:
-        with pytest.raises(ApiError, match="beside the models in use") as refused, models.use("shelf-tuned"):
+        with (
+            pytest.raises(ApiError, match="beside the models in use") as refused,
+            models.use("shelf-tuned"),
+        ):
             pass
         assert refused.value.status == 503 and list(models.loaded()) == ["shelf-base"]
         assert first.users == 1
@@ -190,7 +202,16 @@ def test_an_edit_shares_its_bases_weights(home, live):
 
 def test_names_that_are_not_listed_reach_no_file(home, tmp_path):
     models = Models(Limits())
-    for name in ("/etc", str(tmp_path), "../models/shelf-base", "edit:../x", "edit:x.json", "run:..", "gpt2", ""):
+    for name in (
+        "/etc",
+        str(tmp_path),
+        "../models/shelf-base",
+        "edit:../x",
+        "edit:x.json",
+        "run:..",
+        "gpt2",
+        "",
+    ):
         with pytest.raises(ApiError, match="no model"), models.use(name):
             pass
     assert models.loads == 0

@@ -1,4 +1,6 @@
-"""Benchmarks: lm-evaluation-harness tasks over a Subject, in suites, with statistics one can publish."""
+"""Benchmarks: lm-evaluation-harness tasks over a Subject, in suites, with statistics one can
+publish.
+"""
 
 from workbench.benchmarks.results.paired import compare_results
 from workbench.benchmarks.results.record import Results, TaskScore

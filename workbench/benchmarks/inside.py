@@ -1,4 +1,6 @@
-"""A model's inside as benchmark tasks: how strong its strongest head of a kind is, with an interval."""
+"""A model's inside as benchmark tasks: how strong its strongest head of a kind is, with an
+interval.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -29,8 +31,8 @@ def heads_task(
 ) -> tuple[list[TaskScore], list[dict[str, Any]], str]:
     """The row, the samples and the data hash of one task.
 
-    The head is chosen on one half of the random sequences and measured on the other, so that the greatest of many
-    scores is not mistaken for a large one.
+    The head is chosen on one half of the random sequences and measured on the other, so that the
+    greatest of many scores is not mistaken for a large one.
 
     Raises:
         WorkbenchError: the model shows no attention patterns.

@@ -1,4 +1,6 @@
-"""Metrics of our own tasks, in the form in which lm-eval calls them: (document, results) -> a number a metric."""
+"""Metrics of our own tasks, in the form in which lm-eval calls them: (document, results) -> a
+number a metric.
+"""
 
 import re
 import string

@@ -1,4 +1,5 @@
-"""Which heads does a benchmark task need? Heads are taken out one at a time, or greedily, and the same items asked.
+"""Which heads does a benchmark task need? Heads are taken out one at a time, or greedily, and the
+same items asked.
 
 Half of the items choose which heads come first, the other half judges them.
 """
@@ -17,7 +18,13 @@ from workbench.interp.interventions.ablation import ablation
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.statistics import Difference, Estimate, benjamini_hochberg, estimate_mean, paired_difference
+from workbench.statistics import (
+    Difference,
+    Estimate,
+    benjamini_hochberg,
+    estimate_mean,
+    paired_difference,
+)
 from workbench.subjects.intervention import apply
 
 if TYPE_CHECKING:
@@ -26,7 +33,9 @@ if TYPE_CHECKING:
 
 Head = tuple[int, int]
 FEW = 40
-"""Heads up to which a model has each of them taken out; of larger ones, those of the layers that matter most."""
+"""Heads up to which a model has each of them taken out; of larger ones, those of the layers that
+matter most.
+"""
 LAYERS = 2
 """Layers whose heads are then looked at one by one."""
 TRIED = 6
@@ -37,8 +46,10 @@ TRIED = 6
 class Cut:
     """What the task loses without these heads, paired over its held-out items.
 
-    `score` is the task's headline metric, `margin` the log-likelihood of the right choice above the best wrong one, in
-    nats: it moves where no answer flips yet. `p` is the margin's, corrected over the cuts of one step. `chosen_on` is
+    `score` is the task's headline metric, `margin` the log-likelihood of the right choice above the
+    best wrong one, in
+    nats: it moves where no answer flips yet. `p` is the margin's, corrected over the cuts of one
+        step. `chosen_on` is
     the margin over the items that put the cuts in order, which flatters the first of them.
     """
 
@@ -56,11 +67,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class TaskNeeds(Record):
-    """The heads that a task needs: `cuts` one at a time, the most needed first; `greedy` sets that grow by one head.
+    """The heads that a task needs: `cuts` one at a time, the most needed first; `greedy` sets that
+    grow by one head.
 
-    The order and the greedy choice are those of `n` items; all else, `intact` too, is over the `n_held_out` others.
-    `layers` are all heads of a layer together, where the model is too large to try each head; `tested` says how many of
-    its heads were.
+    The order and the greedy choice are those of `n` items; all else, `intact` too, is over the
+    `n_held_out` others. `layers` are all heads of a layer together, where the model is too large to
+    try each head; `tested` says how many of its heads were.
     """
 
     subject: str
@@ -85,7 +97,9 @@ class TaskNeeds(Record):
         return f"{self.task} without {first.name} ({self.kind}): margin {change}, held out; {tried}"
 
     def to_frame(self, cuts: Sequence[Cut] | None = None) -> pd.DataFrame:
-        """One row a cut: the heads, and what score and margin change by, with intervals; `chosen_on` flatters."""
+        """One row a cut: the heads, and what score and margin change by, with intervals;
+        `chosen_on` flatters.
+        """
         return pd.DataFrame(
             [
                 {
@@ -126,15 +140,18 @@ def task_needs(
     Args:
         subject: The model.
         task: A multiple-choice task of the benchmarks.
-        heads: The heads to try. Without them all of a small model; of one with more than 40 heads first every layer's
-            together, then the heads of the two layers that the task needs most.
-        limit: Items of the task; half of them choose, the other half judges. Items of one passage stay together.
+        heads: The heads to try. Without them all of a small model; of one with more than 40 heads
+            first every layer's together, then the heads of the two layers that the task needs most.
+        limit: Items of the task; half of them choose, the other half judges. Items of one passage
+            stay together.
         replacement: How a head is taken out, one of `interventions.KINDS`.
-        greedy: Afterwards take out so many heads one upon the other, each time the one that costs most.
+        greedy: Afterwards take out so many heads one upon the other, each time the one that costs
+            most.
         seed: Of the items and of resampling.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a task that is no multiple choice or cannot run, and a head that does not exist.
+    Raises `WorkbenchError` for a task that is no multiple choice or cannot run, and a head that
+    does not exist.
     """
     tell = progress or (lambda share, words: None)
     ask = _Asked(subject, task, limit, replacement, seed)
@@ -147,7 +164,10 @@ def task_needs(
         chosen = [head for cut in layers[:LAYERS] for head in cut.heads]
     start = 0.5 if layers else 0.0
     end = 0.7 if greedy else 1.0
-    cuts = ask.cuts([(h,) for h in chosen or everyone], lambda share, words: tell(start + (end - start) * share, words))
+    cuts = ask.cuts(
+        [(h,) for h in chosen or everyone],
+        lambda share, words: tell(start + (end - start) * share, words),
+    )
     grown: list[Cut] = []
     taken: tuple[Head, ...] = ()
     for step in range(min(greedy, len(cuts))):
@@ -187,14 +207,24 @@ class _Asked:
     def _paired(self, intact: np.ndarray, cut: np.ndarray, which: np.ndarray) -> Difference:
         return paired_difference(intact[which], cut[which], clusters=self.clusters[which].tolist())
 
-    def cuts(self, sets: Sequence[tuple[Head, ...]], tell: Callable[[float, str], None]) -> list[Cut]:
+    def cuts(
+        self, sets: Sequence[tuple[Head, ...]], tell: Callable[[float, str], None]
+    ) -> list[Cut]:
         """What each set of heads costs, the dearest first."""
         found = []
         for i, heads in enumerate(sets):
-            tell(i / len(sets), f"without {', '.join(f'L{a}H{b}' for a, b in heads[:3])}: {i + 1} of {len(sets)}")
-            change = ablation(self.subject, heads, replacement=self.kind, name="cut", seed=self.seed)
+            tell(
+                i / len(sets),
+                f"without {', '.join(f'L{a}H{b}' for a, b in heads[:3])}: {i + 1} of {len(sets)}",
+            )
+            change = ablation(
+                self.subject, heads, replacement=self.kind, name="cut", seed=self.seed
+            )
             score, margin, _ = _items(self._results(apply(self.subject, change)), self.task)
-            judged = [self._paired(a, b, ~self.chooses) for a, b in ((self.score, score), (self.margin, margin))]
+            judged = [
+                self._paired(a, b, ~self.chooses)
+                for a, b in ((self.score, score), (self.margin, margin))
+            ]
             found.append((heads, *judged, self._paired(self.margin, margin, self.chooses)))
         adjusted = benjamini_hochberg([margin.p for _, _, margin, _ in found])
         cuts = [Cut(h, s, m, p, seen) for (h, s, m, seen), p in zip(found, adjusted, strict=True)]
@@ -208,13 +238,17 @@ def _choosing(clusters: np.ndarray) -> np.ndarray:
 
 
 def _items(results: "Results", task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score, margin and cluster of every item, by its number; an item without a cluster is one of its own."""
+    """Score, margin and cluster of every item, by its number; an item without a cluster is one of
+    its own.
+    """
     rows: Any = results.samples[results.samples["score"].notna()].sort_values("doc_id")
     margins = []
     for said, target in zip(rows["loglikelihoods"], rows["target"], strict=True):
         values = json.loads(said) if isinstance(said, str) else []
         if len(values) < 2 or pd.isna(target) or None in values:
-            raise WorkbenchError(f"{task} is no multiple-choice task, so it has no margin; choose one that is.")
+            raise WorkbenchError(
+                f"{task} is no multiple-choice task, so it has no margin; choose one that is."
+            )
         right = values[int(target)]
         margins.append(right - max(v for i, v in enumerate(values) if i != int(target)))
     if not margins:

@@ -1,4 +1,6 @@
-"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by batch."""
+"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by
+batch.
+"""
 
 import re
 import time
@@ -50,18 +52,23 @@ def evaluate(
 
     Args:
         subject: What is evaluated.
-        suite: A suite's name or YAML file, a task's name (ours or any of lm-eval's), or a list of task names.
-        limit: At most this many documents a task: a random subset fixed by (task, seed), whatever the model.
-        num_fewshot: Solved examples before each question where the task allows them; None: the task's own.
+        suite: A suite's name or YAML file, a task's name (ours or any of lm-eval's), or a list of
+            task names.
+        limit: At most this many documents a task: a random subset fixed by (task, seed), whatever
+            the model.
+        num_fewshot: Solved examples before each question where the task allows them; None: the
+            task's own.
         tracker: A run's tracker, told the progress; its cancellation stops the evaluation.
         progress: Called with (share done, message) after every batch.
         seed: Of the subset and of the examples.
-        variants: How each task is asked besides its own way, such as "shots=2" or "prompt=instructed" (see
-            `workbench.benchmarks.tasks.PROMPTS`); scored as tasks of their own, called "arc_easy@shots=2".
-        cache: Answer requests that this very model has had before from `answers.sqlite` in the home folder.
+        variants: How each task is asked besides its own way, such as "shots=2" or
+            "prompt=instructed" (see `workbench.benchmarks.tasks.PROMPTS`); scored as tasks of their
+            own, called "arc_easy@shots=2".
+        cache: Answer requests that this very model has had before from `answers.sqlite` in the home
+            folder.
 
-    Where a launcher such as torchrun has started several processes, each calls this, computes its share of the
-    requests, and returns the same results.
+    Where a launcher such as torchrun has started several processes, each calls this, computes its
+    share of the requests, and returns the same results.
 
     Raises:
         WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
@@ -98,7 +105,9 @@ def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) ->
         "data": {},
         "task_versions": {},
         "seconds": {},
-        "versions": {name: _version(name) for name in ("gpt-workbench", "lm-eval", "torch", "transformers")},
+        "versions": {
+            name: _version(name) for name in ("gpt-workbench", "lm-eval", "torch", "transformers")
+        },
     }
     return Results(subject.name, subject.hash, suite.name, [], sample_frame([]), config)
 
@@ -106,7 +115,9 @@ def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) ->
 def each_task(
     subject: "Subject", suite: Suite, done: Results, report: Report, cache: Cache | None = None
 ) -> Iterator[Results]:
-    """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not redone."""
+    """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not
+    redone.
+    """
     from workbench.benchmarks.engine.lm import SubjectLM
 
     lm = SubjectLM(subject, cache=cache)
@@ -150,12 +161,16 @@ def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> 
     config = results.config
     if name in INSIDE:
         try:
-            found = heads_task(subject, name, limit=config["limit"], seed=config["seed"], report=lm.progress)
+            found = heads_task(
+                subject, name, limit=config["limit"], seed=config["seed"], report=lm.progress
+            )
         except WorkbenchError as error:
             raise MissingDataError(f"{name}: {error}") from error
         rows, records, digest = found
         return _added(results, name, rows, records, data=digest, version=1)
-    for leaf, task in load_tasks(name, num_fewshot=config["num_fewshot"], seed=config["seed"]).items():
+    for leaf, task in load_tasks(
+        name, num_fewshot=config["num_fewshot"], seed=config["seed"]
+    ).items():
         results = _with_task(results, lm, leaf, task)
     return results
 
@@ -181,7 +196,14 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
             log_samples=True,
         )
         rows, records = rows_and_records(name, task, output["samples"][name])
-    except (LookupError, TypeError, ValueError, AttributeError, AssertionError, TemplateError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        TemplateError,
+    ) as error:
         if not users:
             raise
         raise why_not(name, task.config.to_dict(), error) from error
@@ -199,7 +221,13 @@ def _limits(lm: "SubjectLM") -> Iterator[str]:
 
 
 def _added(
-    results: Results, name: str, rows: list[Any], records: list[dict[str, Any]], *, data: str, version: Any
+    results: Results,
+    name: str,
+    rows: list[Any],
+    records: list[dict[str, Any]],
+    *,
+    data: str,
+    version: Any,
 ) -> Results:
     import pandas as pd
 
@@ -217,13 +245,14 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
     """Evaluate several models on a suite, as a run of the store.
 
     Args:
-        config: `models` (names that `workbench.subjects.load` takes; the first is the comparison's base),
-            `suite`, and optionally `limit`, `num_fewshot`, `seed`, `variants`.
-        tracker: The run's tracker; results go to one folder a model below its folder, saved after every task,
-            so that a job started again on the same folder goes on with the first task that is not finished.
+        config: `models` (names that `workbench.subjects.load` takes; the first is the comparison's
+            base), `suite`, and optionally `limit`, `num_fewshot`, `seed`, `variants`.
+        tracker: The run's tracker; results go to one folder a model below its folder, saved after
+            every task, so that a job started again on the same folder goes on with the first task
+            that is not finished.
 
-    Returns:
-        {"models": {name: {"rows", "skipped", "folder"}}, "comparison": [`compare_results` rows with "model"]}
+    Returns: {"models": {name: {"rows", "skipped", "folder"}}, "comparison": [`compare_results` rows
+        with "model"]}
     """
     from workbench.subjects import load
 
@@ -260,11 +289,15 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
 
 
 def _resumed(folder: Path, fresh: Results) -> Results:
-    """What an earlier start of the same job left, or `fresh` where that is nothing or something else."""
+    """What an earlier start of the same job left, or `fresh` where that is nothing or something
+    else.
+    """
     if not (folder / "results.json").is_file():
         return fresh
     earlier = Results.read(folder)
-    same = all(earlier.config.get(key) == fresh.config[key] for key in fresh.config if key not in GROWING)
+    same = all(
+        earlier.config.get(key) == fresh.config[key] for key in fresh.config if key not in GROWING
+    )
     return earlier if same and earlier.subject_hash == fresh.subject_hash else fresh
 
 

@@ -1,4 +1,6 @@
-"""Suites: lists of tasks, a YAML file each, shipped in `suites/` here and a user's own in `home()/suites`."""
+"""Suites: lists of tasks, a YAML file each, shipped in `suites/` here and a user's own in
+`home()/suites`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +27,9 @@ class Suite:
 
 
 def suites() -> dict[str, Suite]:
-    """All suites by name: the shipped ones, then the user's (which may replace one of the same name)."""
+    """All suites by name: the shipped ones, then the user's (which may replace one of the same
+    name).
+    """
     found: dict[str, Suite] = {}
     for folder in (SHIPPED, home() / "suites"):
         for path in sorted(folder.glob("*.y*ml")):
@@ -38,7 +42,9 @@ def suites() -> dict[str, Suite]:
 
 
 def find_suite(suite: "str | list[str] | Suite") -> Suite:
-    """The suite of a name, of a YAML file (a suite's or one task's), of one task's name, or of a list of task names."""
+    """The suite of a name, of a YAML file (a suite's or one task's), of one task's name, or of a
+    list of task names.
+    """
     if isinstance(suite, Suite):
         return suite
     if isinstance(suite, list):
@@ -60,13 +66,19 @@ def _is_task(path: Path) -> bool:
         values = read_task(path)
     except TaskError:  # `read_suite` says what is wrong with it
         return False
-    its_own = isinstance(values.get("task"), str) or {"group", "output_type", "dataset_path"} & set(values)
+    its_own = isinstance(values.get("task"), str) or {"group", "output_type", "dataset_path"} & set(
+        values
+    )
     return "tasks" not in values and bool(its_own)
 
 
 def with_variants(suite: Suite, variants: Sequence[str]) -> Suite:
     """The suite with every task also asked in other ways, such as "shots=2" or "prompt=instructed"."""
-    tasks = [name for task in suite.tasks for name in (task, *(f"{task}@{variant}" for variant in variants))]
+    tasks = [
+        name
+        for task in suite.tasks
+        for name in (task, *(f"{task}@{variant}" for variant in variants))
+    ]
     return replace(suite, tasks=tasks)
 
 
@@ -78,18 +90,33 @@ def read_suite(path: Path) -> Suite:
         raise WorkbenchError(f"{path}: there is no such suite file.")
     node, values = parsed(path, what="the names of tasks")
     if not isinstance(node, yaml.MappingNode):
-        raise WorkbenchError(f"{path}, line 1: a suite is a mapping with the keys {', '.join(KEYS)}.")
+        raise WorkbenchError(
+            f"{path}, line 1: a suite is a mapping with the keys {', '.join(KEYS)}."
+        )
     for key, _ in node.value:
         where = f"{path}, line {key.start_mark.line + 1}"
         if not isinstance(key.value, str) or key.value not in KEYS or key.value not in values:
-            raise WorkbenchError(f"{where}: unknown key {short(key.value, 60)!r}; a suite has {', '.join(KEYS)}.")
-        if not isinstance(values[key.value], KEYS[key.value]) or isinstance(values[key.value], bool):
-            raise WorkbenchError(f"{where}: {key.value!r} has a wrong type: {short(repr(values[key.value]), 60)}.")
+            raise WorkbenchError(
+                f"{where}: unknown key {short(key.value, 60)!r}; a suite has {', '.join(KEYS)}."
+            )
+        if not isinstance(values[key.value], KEYS[key.value]) or isinstance(
+            values[key.value], bool
+        ):
+            raise WorkbenchError(
+                f"{where}: {key.value!r} has a wrong type: {short(repr(values[key.value]), 60)}."
+            )
     tasks = values.get("tasks") or []
     if not tasks or not all(isinstance(task, str) for task in tasks):
-        raise WorkbenchError(f"{path}, line 1: 'tasks' must list at least one task name, all of them text.")
+        raise WorkbenchError(
+            f"{path}, line 1: 'tasks' must list at least one task name, all of them text."
+        )
     tasks = [_beside(path, task) for task in tasks]
-    return Suite(values.get("name", path.stem), values.get("description", ""), tasks, str(values.get("version", "1")))
+    return Suite(
+        values.get("name", path.stem),
+        values.get("description", ""),
+        tasks,
+        str(values.get("version", "1")),
+    )
 
 
 def _beside(path: Path, task: str) -> str:

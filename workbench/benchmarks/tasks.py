@@ -22,14 +22,15 @@ PROMPTS = {
     "instructed": {"description": "Answer as well as you can.\n\n"},
     "next line": {"target_delimiter": "\n"},
 }
-"""Other ways to ask, as changes of a task's settings; a model's score should hardly depend on them."""
+"""Other ways to ask, as changes of a task's settings; a model's score should hardly depend on them.
+"""
 
 
 def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> dict[str, Any]:
     """The lm-eval tasks behind a name (a group or tag has several), ready to run, by name.
 
-    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a task file;
-    `arc_easy@shots=2` and `arc_easy@prompt=instructed` ask in another way.
+    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a
+    task file; `arc_easy@shots=2` and `arc_easy@prompt=instructed` ask in another way.
 
     Raises:
         MissingDataError: its data cannot be had here.
@@ -48,7 +49,9 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         raise MissingDataError(f"{name}: {error}") from error
     except TaskError:
         raise
-    except Exception as error:  # of a user's file anything may be wrong; of ours and the harness's only the data
+    except (
+        Exception
+    ) as error:  # of a user's file anything may be wrong; of ours and the harness's only the data
         if (file := _users_file(manager, name)) is not None and not _data_is_missing(error):
             raise why_not(name, read_task(file), error) from error
         if not isinstance(error, OSError | DatasetsError | ValueError):
@@ -56,7 +59,9 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         entry = manager.task_index.get(name)
         data = (entry.cfg or {}).get("dataset_path") if entry else None
         reason = str(error).splitlines()[0]
-        raise MissingDataError(f"{name}: needs the Hugging Face data set {data or '?'}: {reason}") from error
+        raise MissingDataError(
+            f"{name}: needs the Hugging Face data set {data or '?'}: {reason}"
+        ) from error
     for leaf, task in tasks.items():
         configured = task.get_config("num_fewshot")
         if configured is None or (num_fewshot is not None and configured != 0):
@@ -88,7 +93,9 @@ def is_users(task: Any) -> bool:
     from lm_eval import tasks
 
     source = Path(str((task.config.metadata or {}).get("config_source", "")))
-    return not any(source.is_relative_to(folder) for folder in (FOLDER, Path(tasks.__file__).parent))
+    return not any(
+        source.is_relative_to(folder) for folder in (FOLDER, Path(tasks.__file__).parent)
+    )
 
 
 def check_task(name: str) -> None:
@@ -110,11 +117,15 @@ def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:
         for setting, other in PROMPTS[value].items():
             task.set_config(key=setting, value=other)
     else:
-        raise WorkbenchError(f"{variant!r} is no way to ask; there are shots=N and prompt={', prompt='.join(PROMPTS)}.")
+        raise WorkbenchError(
+            f"{variant!r} is no way to ask; there are shots=N and prompt={', prompt='.join(PROMPTS)}."
+        )
 
 
 def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
-    """Documents a limit takes: fixed by (task, seed), nested in a larger limit's, balanced over strata."""
+    """Documents a limit takes: fixed by (task, seed), nested in a larger limit's, balanced over
+    strata.
+    """
     docs = task.eval_docs
     if limit is None or limit >= len(docs):
         return None
@@ -132,7 +143,9 @@ def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
 
 
 def data_hash(task: Any) -> str:
-    """SHA-256 over all documents and what turns them into prompts: equal hashes are comparable scores."""
+    """SHA-256 over all documents and what turns them into prompts: equal hashes are comparable
+    scores.
+    """
     asked = (
         "doc_to_text",
         "doc_to_target",
@@ -174,7 +187,11 @@ def _manager_of(name: str) -> tuple[Any, str]:
     if bare not in theirs.task_index:
         known = [*(ours.all_tasks if not name.startswith(HARNESS) else []), *theirs.all_tasks]
         close = difflib.get_close_matches(bare, known, 3)
-        hint = f"; did you mean {', '.join(close)}?" if close else "; see `workbench.benchmarks.suites()`."
+        hint = (
+            f"; did you mean {', '.join(close)}?"
+            if close
+            else "; see `workbench.benchmarks.suites()`."
+        )
         raise TaskError(f"There is no task {bare!r}{hint}")
     return theirs, bare
 
@@ -187,7 +204,9 @@ def _harness() -> Any:
 
 
 def _check_all(manager: Any, name: str) -> None:
-    """Check the user's file behind a name, and those of the tasks that a group or a tag of it holds."""
+    """Check the user's file behind a name, and those of the tasks that a group or a tag of it
+    holds.
+    """
     waiting, seen = [name], set()
     while waiting:
         entry = manager.task_index.get(waiting.pop())
@@ -200,11 +219,17 @@ def _check_all(manager: Any, name: str) -> None:
         members = (entry.cfg or {}).get("task")
         waiting += sorted(entry.tags) if path is None else []
         for member in members if isinstance(members, list) else []:
-            waiting.append(str(member.get("task", member.get("group"))) if isinstance(member, dict) else str(member))
+            waiting.append(
+                str(member.get("task", member.get("group")))
+                if isinstance(member, dict)
+                else str(member)
+            )
 
 
 def own_requests(task: Any, requests: list[Any]) -> list[Any]:
-    """Of one question's requests those of its choices; `acc_mutual_info` asks each once more without the question."""
+    """Of one question's requests those of its choices; `acc_mutual_info` asks each once more
+    without the question.
+    """
     if "acc_mutual_info" in getattr(task, "_metric_fn_list", {}) and len(requests) % 2 == 0:
         return requests[: len(requests) // 2]
     return requests

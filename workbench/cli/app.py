@@ -1,4 +1,6 @@
-"""The command line: each command a thin call into the API, `--json` for one document on standard output."""
+"""The command line: each command a thin call into the API, `--json` for one document on standard
+output.
+"""
 
 import sys
 

@@ -36,20 +36,28 @@ def _row(check: str, ok: bool, found: str) -> dict[str, Any]:
 def _device() -> dict[str, Any]:
     import torch
 
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores"
+    name = (
+        torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {os.cpu_count()} cores"
+    )
     return _row("device", True, f"{name}, torch {torch.__version__}")
 
 
 def _home() -> dict[str, Any]:
     folder = paths.home()
     usable = os.access(folder, os.W_OK)
-    return _row("home", usable, f"{folder}" + ("" if usable else " is not writable; set WORKBENCH_HOME"))
+    return _row(
+        "home", usable, f"{folder}" + ("" if usable else " is not writable; set WORKBENCH_HOME")
+    )
 
 
 def _folders() -> dict[str, Any]:
     data, models = paths.data_folder(), paths.models_folder()
     return _row(
-        "offline folders", True, f"WORKBENCH_DATA: {data or 'not set'}; WORKBENCH_MODELS: {models or 'not set'}"
+        "offline folders",
+        True,
+        f"WORKBENCH_DATA: {data or 'not set'}; WORKBENCH_MODELS: {models or 'not set'}",
     )
 
 
@@ -76,4 +84,6 @@ def _background() -> dict[str, Any]:
     if run.status == "done":
         store.delete(run.id)
         return _row("background runs", True, "a run started, worked and ended")
-    return _row("background runs", False, f"a test run ended as {run.status}: {jobs.tail(run.id, 3)}")
+    return _row(
+        "background runs", False, f"a test run ended as {run.status}: {jobs.tail(run.id, 3)}"
+    )

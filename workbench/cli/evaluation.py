@@ -12,27 +12,41 @@ from workbench.errors import WorkbenchError
 
 def evaluate(
     model: Annotated[
-        list[str] | None, typer.Argument(help="One or more models; with several, the first is the base.")
+        list[str] | None,
+        typer.Argument(help="One or more models; with several, the first is the base."),
     ] = None,
-    suite: Annotated[str, typer.Option(help="A suite, a task, or the YAML file of either.")] = "core",
+    suite: Annotated[
+        str, typer.Option(help="A suite, a task, or the YAML file of either.")
+    ] = "core",
     limit: Limit = 100,
     seed: Annotated[int, typer.Option(help="Of the random subset of items.")] = 0,
     shots: Annotated[
         int | None, typer.Option(help="Solved examples before each question; else the task's own.")
     ] = None,
-    vary: Annotated[list[str] | None, typer.Option(help="Also ask so: shots=2, prompt=instructed; repeatable.")] = None,
-    resume: Annotated[str | None, typer.Option(help="Go on with this evaluation, cut short.")] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(help="Also ask so: shots=2, prompt=instructed; repeatable.")
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(help="Go on with this evaluation, cut short.")
+    ] = None,
     trust_tasks: Annotated[
         bool,
-        typer.Option("--trust-tasks", help="Let task files run the Python that they name. Only of people you trust."),
+        typer.Option(
+            "--trust-tasks",
+            help="Let task files run the Python that they name. Only of people you trust.",
+        ),
     ] = False,
     file: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the scores here: .html, .json (lm-eval's form), .csv or .parquet."),
+        typer.Option(
+            "--out", help="Write the scores here: .html, .json (lm-eval's form), .csv or .parquet."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Benchmark models on a suite, recorded as a run; under torchrun or accelerate launch on many processes."""
+    """Benchmark models on a suite, recorded as a run; under torchrun or accelerate launch on many
+    processes.
+    """
     from workbench.benchmarks import Results
     from workbench.benchmarks.documents.user_tasks import trusting
     from workbench.benchmarks.results.files import check_suffix, write_scores
@@ -42,7 +56,9 @@ def evaluate(
 
     model = model or []
     if bool(model) == (resume is not None):
-        raise WorkbenchError("Name either models to evaluate or, with --resume, an evaluation to go on with.")
+        raise WorkbenchError(
+            "Name either models to evaluate or, with --resume, an evaluation to go on with."
+        )
     check_out(file)
     if file:
         check_suffix(file)
@@ -69,8 +85,21 @@ def evaluate(
     if as_json:
         print_json(result)
         return
-    rows = [{"model": name, **row} for name, found in result["models"].items() for row in found["rows"]]
-    columns = ("model", "task", "metric", "value", "stderr", "low", "high", "n", "n_unscored", "reason")
+    rows = [
+        {"model": name, **row} for name, found in result["models"].items() for row in found["rows"]
+    ]
+    columns = (
+        "model",
+        "task",
+        "metric",
+        "value",
+        "stderr",
+        "low",
+        "high",
+        "n",
+        "n_unscored",
+        "reason",
+    )
     show(rows, False, title=f"Suite {suite}", columns=columns)
     for name, found in result["models"].items():
         for task, why in found["skipped"]:
@@ -79,4 +108,15 @@ def evaluate(
         show(result["comparison"], False, title=f"Against {model[0]}, same items", columns=_PAIRED)
 
 
-_PAIRED = ("model", "task", "base", "tuned", "difference", "low", "high", "p_adjusted", "n", "reason")
+_PAIRED = (
+    "model",
+    "task",
+    "base",
+    "tuned",
+    "difference",
+    "low",
+    "high",
+    "p_adjusted",
+    "n",
+    "reason",
+)

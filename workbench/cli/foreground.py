@@ -1,4 +1,6 @@
-"""A run in the foreground of a terminal: its bar, and what it says when it is stopped before its end."""
+"""A run in the foreground of a terminal: its bar, and what it says when it is stopped before its
+end.
+"""
 
 import sys
 from collections.abc import Callable
@@ -13,8 +15,11 @@ SIGINT_CODE, SIGTERM_CODE = 130, 143
 """What a shell expects of a process that ended by Ctrl-C, or by SIGTERM."""
 
 
-def in_foreground(run: Run, store: Store, work: Callable[[Tracker], dict[str, Any] | None], report: Any) -> Run:
-    """The run once `work` is done; stopped by Ctrl-C or SIGTERM the process ends and says how to go on.
+def in_foreground(
+    run: Run, store: Store, work: Callable[[Tracker], dict[str, Any] | None], report: Any
+) -> Run:
+    """The run once `work` is done; stopped by Ctrl-C or SIGTERM the process ends and says how to go
+    on.
 
     Args:
         run: A queued run.
@@ -33,7 +38,11 @@ def in_foreground(run: Run, store: Store, work: Callable[[Tracker], dict[str, An
 def _stopped(run: Run, error: BaseException) -> NoReturn:
     command = "eval" if run.kind == "eval" else "train"
     how = f"Go on with: workbench {command} --resume {run.id}"
-    err.print(f"Stopped at {run.progress:.0%}. {plain(what_it_kept(run))} {how}", highlight=False, soft_wrap=True)
+    err.print(
+        f"Stopped at {run.progress:.0%}. {plain(what_it_kept(run))} {how}",
+        highlight=False,
+        soft_wrap=True,
+    )
     sys.exit(SIGTERM_CODE if isinstance(error, Terminated) else SIGINT_CODE)
 
 

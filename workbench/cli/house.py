@@ -19,7 +19,9 @@ def serve_app(
     """Serve the pages and the API and print their URL."""
     from workbench.ui.server import serve
 
-    out.print(f"Workbench {version('gpt-workbench')} at [bold]http://{host}:{port}[/]  (stop with Ctrl-C)")
+    out.print(
+        f"Workbench {version('gpt-workbench')} at [bold]http://{host}:{port}[/]  (stop with Ctrl-C)"
+    )
     serve(host, port, key_file)
 
 
@@ -33,14 +35,18 @@ def models(as_json: Json = False) -> None:
 
 def export(
     model: Model,
-    target: Annotated[Path, typer.Argument(help="The folder or .gguf file to write; it must not exist yet.")],
+    target: Annotated[
+        Path, typer.Argument(help="The folder or .gguf file to write; it must not exist yet.")
+    ],
     form: Annotated[
         str,
         typer.Option(
             help="transformers (any program reads it), workbench (our own class), gguf, transformerlens or nanogpt."
         ),
     ] = "",
-    half: Annotated[bool, typer.Option(help="Store the weights in float16, half the size.")] = False,
+    half: Annotated[
+        bool, typer.Option(help="Store the weights in float16, half the size.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a model for other programs: a folder with card (see --form), or one GGUF file."""
@@ -67,7 +73,12 @@ def runs(
     if cancel is not None:
         jobs.cancel(cancel)
     found = [asdict(run) for run in Store().list(kind)]
-    show(found, as_json, title="Runs", columns=("id", "kind", "title", "status", "progress", "message"))
+    show(
+        found,
+        as_json,
+        title="Runs",
+        columns=("id", "kind", "title", "status", "progress", "message"),
+    )
 
 
 def doctor(as_json: Json = False) -> None:
@@ -81,18 +92,26 @@ def doctor(as_json: Json = False) -> None:
 
 
 def families(
-    name: Annotated[list[str] | None, typer.Argument(help="Only these model types, such as opt or falcon.")] = None,
-    file: Annotated[Path | None, typer.Option("--out", help="Write the table here, as Markdown.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Argument(help="Only these model types, such as opt or falcon.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", help="Write the table here, as Markdown.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Which reading works on which family of models, tried on a tiny random model of each (all: half an hour)."""
+    """Which reading works on which family of models, tried on a tiny random model of each (all:
+    half an hour).
+    """
     from dataclasses import asdict
 
     from workbench.speed.families import markdown, measure
     from workbench.subjects import zoo
 
     if unknown := [n for n in name or [] if n not in zoo.families()]:
-        raise WorkbenchError(f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt.")
+        raise WorkbenchError(
+            f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt."
+        )
     found = []
     with bar(as_json) as report:
         for done, each in enumerate(wanted := name or zoo.families()):

@@ -1,4 +1,6 @@
-"""`workbench recipe ...`: what a recipe may hold, whether one is right, and the schema for an editor."""
+"""`workbench recipe ...`: what a recipe may hold, whether one is right, and the schema for an
+editor.
+"""
 
 import sys
 from typing import Annotated
@@ -12,7 +14,8 @@ app = typer.Typer(help="Check a recipe, list its keys, print its schema.", no_ar
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A .toml file or a recipe on the models shelf.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="A .toml file or a recipe on the models shelf.")],
+    as_json: Json = False,
 ) -> None:
     """Check a recipe without starting it: every fault at once, and whether its files are there."""
     from workbench.training import Recipe
@@ -36,7 +39,12 @@ def keys(as_json: Json = False) -> None:
         return
     for table in ("", *TABLES):
         title = f"[{table}]" if table else "A recipe"
-        show(recipe_docs.rows(table), False, title=title, columns=("key", "takes", "default", "meaning"))
+        show(
+            recipe_docs.rows(table),
+            False,
+            title=title,
+            columns=("key", "takes", "default", "meaning"),
+        )
 
 
 @app.command()

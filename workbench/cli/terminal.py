@@ -1,4 +1,6 @@
-"""What the terminal shows: tables, one JSON document, a progress bar; and the options that many commands share."""
+"""What the terminal shows: tables, one JSON document, a progress bar; and the options that many
+commands share.
+"""
 
 import json
 import math
@@ -21,7 +23,12 @@ from workbench.errors import WorkbenchError
 out, err = Console(), Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-Model = Annotated[str, typer.Argument(help="A bundled name, folder, .gguf file, Hugging Face id, run:ID or edit:NAME.")]
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="A bundled name, folder, .gguf file, Hugging Face id, run:ID or edit:NAME."
+    ),
+]
 
 
 class Shown:
@@ -49,9 +56,13 @@ def check_out(path: Path | None) -> None:
         return
     path, folder = path.expanduser(), path.expanduser().absolute().parent
     if path.is_dir():
-        raise WorkbenchError(f"--out {path} is a folder; name a file in it, such as {path / 'result.html'}.")
+        raise WorkbenchError(
+            f"--out {path} is a folder; name a file in it, such as {path / 'result.html'}."
+        )
     if not folder.is_dir():
-        raise WorkbenchError(f"--out {path}: there is no folder {folder}; make it first, or name another place.")
+        raise WorkbenchError(
+            f"--out {path}: there is no folder {folder}; make it first, or name another place."
+        )
     if not os.access(path if path.exists() else folder, os.W_OK):
         raise WorkbenchError(f"--out {path} may not be written; name another place.")
 
@@ -71,13 +82,21 @@ def bar(quiet: bool) -> Iterator[Any]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as shown:
+    with Progress(
+        *columns, console=err, transient=True, disable=quiet or not err.is_terminal
+    ) as shown:
         task = shown.add_task("", total=1.0)
-        yield lambda fraction, message="": shown.update(task, completed=fraction, description=plain(message))
+        yield lambda fraction, message="": shown.update(
+            task, completed=fraction, description=plain(message)
+        )
 
 
-def show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()) -> None:
-    """Rows as a table with a title, without the columns that say nothing, or as JSON with all of them."""
+def show(
+    rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()
+) -> None:
+    """Rows as a table with a title, without the columns that say nothing, or as JSON with all of
+    them.
+    """
     if as_json:
         print_json(rows)
         return
@@ -88,7 +107,9 @@ def show(rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tupl
     for name in names:
         numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
         # A number is never broken over two lines; a column's words may be.
-        table.add_column(str(name).replace("_", " "), overflow="fold", no_wrap=numbers and len(str(name)) < 8)
+        table.add_column(
+            str(name).replace("_", " "), overflow="fold", no_wrap=numbers and len(str(name)) < 8
+        )
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
     out.print(table if rows else f"{title}: none")

@@ -1,4 +1,6 @@
-"""What changed between two Subjects: behaviour, predictions, representation, heads, weights, and where it lives."""
+"""What changed between two Subjects: behaviour, predictions, representation, heads, weights, and
+where it lives.
+"""
 
 from workbench.comparison.beliefs import LensShift, lens_shift
 from workbench.comparison.compare import Comparison, compare

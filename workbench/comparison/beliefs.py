@@ -29,11 +29,17 @@ class LensShift(Record):
     lenses: list[tuple[Lens, Lens]]
 
     def samples(self, what: str = "kl") -> Float[np.ndarray, "model text stage"]:
-        """Means over a text's positions: `kl` of the model's own last word from the layer (nats), or `rank` of it."""
-        return np.array([[getattr(pair[i], what).mean(-1) for pair in self.lenses] for i in (0, 1)], float)
+        """Means over a text's positions: `kl` of the model's own last word from the layer (nats),
+        or `rank` of it.
+        """
+        return np.array(
+            [[getattr(pair[i], what).mean(-1) for pair in self.lenses] for i in (0, 1)], float
+        )
 
     def to_frame(self, what: str = "kl") -> pd.DataFrame:
-        """One row a stage: both models and the paired difference, each with its 95 % interval over texts."""
+        """One row a stage: both models and the paired difference, each with its 95 % interval over
+        texts.
+        """
         base, tuned = self.samples(what)
         frame = pd.DataFrame({"stage": range(base.shape[1]), "n": len(base)})
         for name, values in (("base", base), ("tuned", tuned), ("difference", tuned - base)):
@@ -48,7 +54,10 @@ class LensShift(Record):
         frame = self.to_frame(what).query("stage > 0")
         sides = [
             frame[["stage", "n"]].assign(
-                model=f"{side}: {name}", value=frame[side], low=frame[f"{side}_low"], high=frame[f"{side}_high"]
+                model=f"{side}: {name}",
+                value=frame[side],
+                low=frame[f"{side}_low"],
+                high=frame[f"{side}_high"],
             )
             for side, name in (("base", self.base), ("tuned", self.tuned))
         ]
@@ -66,9 +75,14 @@ class LensShift(Record):
 
 @own_modes
 def lens_shift(
-    base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
+    base: Subject,
+    tuned: Subject,
+    texts: Sequence[str] | None = None,
+    *,
+    progress: Report | None = None,
 ) -> LensShift:
-    """Read every layer of both through its own model's unembedding, on the first `LENGTH` tokens of each text.
+    """Read every layer of both through its own model's unembedding, on the first `LENGTH` tokens of
+    each text.
 
     Raises `WorkbenchError` for another tokenizer or shape.
     """

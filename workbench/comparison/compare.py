@@ -1,4 +1,6 @@
-"""Base against tuned, all of it in one record: the same items, the same texts, the same heads, matrix by matrix."""
+"""Base against tuned, all of it in one record: the same items, the same texts, the same heads,
+matrix by matrix.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,18 +27,23 @@ from workbench.records import Record
 from workbench.subjects import Subject, SubjectOrName, load
 
 Report = Callable[[float, str], None]
-NO_TASKS = pd.DataFrame(columns=["task", "metric", "base", "tuned", "difference", "low", "high", "p_adjusted", "n"])
+NO_TASKS = pd.DataFrame(
+    columns=["task", "metric", "base", "tuned", "difference", "low", "high", "p_adjusted", "n"]
+)
 SHARE = {"weights": 0.1, "heads": 0.25, "text": 0.15, "layers": 0.2, "behaviour": 0.3}
 """About how much of the whole time each part takes, in the order in which they are made."""
 
 
 @dataclass
 class Comparison(Record):
-    """Two Subjects compared. A part that was not asked for, or cannot be had (`notes` say why), is None or empty.
+    """Two Subjects compared. A part that was not asked for, or cannot be had (`notes` say why), is
+    None or empty.
 
-    - `table`: a row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over tasks, n
+    - `table`: a row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over
+        tasks, n
     - `text`, `partings`: loss and divergence token by token; where greedy writing parts
-    - `layers`, `lenses`, `transfer`: the residual stream; the logit lens; linear probes of each question
+    - `layers`, `lenses`, `transfer`: the residual stream; the logit lens; linear probes of each
+        question
     - `heads`, `scores`: how far each head's attention moved; the change of its catalogue scores
     - `weights`: the update of every matrix
     - `notes`: what could not be compared, and why
@@ -72,12 +79,18 @@ class Comparison(Record):
     def headline(self) -> str:
         """What was found, in a few words."""
         rows = self.table.to_dict("records")
-        tasks = [f"{r['task']} {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in rows]
+        tasks = [
+            f"{r['task']} {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in rows
+        ]
         parts = f"{', '.join(self.settings.get('parts', ()))} compared"
-        return "; ".join([*tasks[:3], *([f"{len(tasks) - 3} more tasks"] if len(tasks) > 3 else []), parts])
+        return "; ".join(
+            [*tasks[:3], *([f"{len(tasks) - 3} more tasks"] if len(tasks) > 3 else []), parts]
+        )
 
     def to_frame(self) -> pd.DataFrame:
-        """What changed, a row each: every task, loss and divergence, the head and the matrix that moved most."""
+        """What changed, a row each: every task, loss and divergence, the head and the matrix that
+        moved most.
+        """
         tables = []
         if len(self.table):
             tasks = self.table.assign(
@@ -85,13 +98,17 @@ class Comparison(Record):
             )
             tables.append(tasks.assign(part="behaviour"))
         if self.text is not None:
-            tables.append(self.text.summary().rename(columns={"measure": "what"}).assign(part="text"))
+            tables.append(
+                self.text.summary().rename(columns={"measure": "what"}).assign(part="text")
+            )
         if self.heads is not None:
             moved = self.heads.to_frame().head(1)
             tables.append(moved.assign(part="heads", what=moved["name"], value=moved["distance"]))
         if self.weights is not None:
             moved = self.weights.to_frame().head(1)
-            tables.append(moved.assign(part="weights", what=moved["matrix"], value=moved["relative"]))
+            tables.append(
+                moved.assign(part="weights", what=moved["matrix"], value=moved["relative"])
+            )
         columns = ["part", "what", "value", "low", "high", "n"]
         tables = [table.reindex(columns=columns) for table in tables]
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
@@ -103,21 +120,34 @@ class Comparison(Record):
         return outcomes(self.base_results, self.tuned_results)
 
     def head_table(self) -> pd.DataFrame:
-        """One row a head with everything known of its change, the attention that moved farthest first."""
-        return head_table(self.heads, self.scores, None if self.weights is None else self.weights.heads)
+        """One row a head with everything known of its change, the attention that moved farthest
+        first.
+        """
+        return head_table(
+            self.heads, self.scores, None if self.weights is None else self.weights.heads
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record of every part."""
-        record: dict[str, Any] = {"record": type(self).__name__, "provenance": plain(self.provenance)}
+        record: dict[str, Any] = {
+            "record": type(self).__name__,
+            "provenance": plain(self.provenance),
+        }
         record |= {"base": self.base, "tuned": self.tuned, "sha256": list(self.sha256)}
         record |= {"settings": self.settings, "tasks": self.table.to_dict("records")}
         record["outcomes"] = self.outcomes().to_dict("records")
         record["text"] = None if self.text is None else self.text.to_dict()
         record["partings"] = [asdict(parting) for parting in self.partings]
         record["agreement"] = agreement(self.partings) if self.partings else None
-        record["layers"] = None if self.layers is None else self.layers.to_frame().to_dict("records")
-        record["lenses"] = None if self.lenses is None else self.lenses.to_frame().to_dict("records")
-        record["transfer"] = [{"question": t.question, "rows": t.to_frame().to_dict("records")} for t in self.transfer]
+        record["layers"] = (
+            None if self.layers is None else self.layers.to_frame().to_dict("records")
+        )
+        record["lenses"] = (
+            None if self.lenses is None else self.lenses.to_frame().to_dict("records")
+        )
+        record["transfer"] = [
+            {"question": t.question, "rows": t.to_frame().to_dict("records")} for t in self.transfer
+        ]
         record["heads"] = None if self.heads is None else self.head_table().to_dict("records")
         record["weights"] = None if self.weights is None else self.weights.to_dict()
         return record | {"notes": self.notes}
@@ -131,7 +161,13 @@ def outcomes(base: Results, tuned: Results) -> pd.DataFrame:
     for task, part in both.groupby(level="task", sort=False):
         a, b = part["base"] == 1, part["tuned"] == 1
         counts = {"both": a & b, "only_base": a & ~b, "only_tuned": b & ~a, "neither": ~a & ~b}
-        rows.append({"task": task, **{name: int(mask.sum()) for name, mask in counts.items()}, "n": len(part)})
+        rows.append(
+            {
+                "task": task,
+                **{name: int(mask.sum()) for name, mask in counts.items()},
+                "n": len(part),
+            }
+        )
     return pd.DataFrame(rows, columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
 
 
@@ -161,11 +197,14 @@ def compare(
         partial: Called with (part, the record so far) when a part is there.
 
     Raises:
-        WorkbenchError: models, suites, tasks or parts that there are not, before anything is measured. What cannot be
-            compared, or fails later, becomes a note instead; all the other parts stand.
+        WorkbenchError: models, suites, tasks or parts that there are not, before anything is
+            measured. What cannot be compared, or fails later, becomes a note instead; all the other
+            parts stand.
     """
     if unknown := sorted(set(parts) - set(VIEWS)):
-        raise WorkbenchError(f"There is no part {', '.join(unknown)}; there are {', '.join(VIEWS)}.")
+        raise WorkbenchError(
+            f"There is no part {', '.join(unknown)}; there are {', '.join(VIEWS)}."
+        )
     if "behaviour" in parts:
         for task in find_suite(suite).tasks:
             check_task(task)
@@ -226,7 +265,9 @@ def _layers(found: Comparison, base: Subject, tuned: Subject, report: Report) ->
 
 def _heads(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
     found.heads = head_shift(base, tuned, progress=_share(report, 0, 0.3))
-    found.scores = score_shift(base, tuned, seed=found.settings["seed"], progress=_share(report, 0.3, 0.7))
+    found.scores = score_shift(
+        base, tuned, seed=found.settings["seed"], progress=_share(report, 0.3, 0.7)
+    )
 
 
 def _weights(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
@@ -238,4 +279,10 @@ def _share(report: Report, start: float, part: float) -> Report:
     return lambda share, message: report(start + part * share, message)
 
 
-_MAKERS = {"behaviour": _behaviour, "text": _text, "layers": _layers, "heads": _heads, "weights": _weights}
+_MAKERS = {
+    "behaviour": _behaviour,
+    "text": _text,
+    "layers": _layers,
+    "heads": _heads,
+    "weights": _weights,
+}

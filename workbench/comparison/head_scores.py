@@ -1,4 +1,6 @@
-"""How every score of the head catalogue changed between two Subjects, on the very same random sequences."""
+"""How every score of the head catalogue changed between two Subjects, on the very same random
+sequences.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +29,9 @@ Report = Callable[[float, str], None]
 class ScoreShift(Record):
     """What each score of each head is in the tuned model above what it is in the base.
 
-    `mean`, `low` and `high` map a score to `[layer, head]`: the paired difference, with 95 % intervals over the same
-    `n` sequences; `base` holds what the score was. `copying` is read off the weights, so its interval is its value.
+    `mean`, `low` and `high` map a score to `[layer, head]`: the paired difference, with 95 %
+    intervals over the same `n` sequences; `base` holds what the score was. `copying` is read off
+    the weights, so its interval is its value.
     """
 
     base_name: str
@@ -50,7 +53,13 @@ class ScoreShift(Record):
 
 @own_modes
 def score_shift(
-    base: Subject, tuned: Subject, *, n: int = 8, length: int = 50, seed: int = 0, progress: Report | None = None
+    base: Subject,
+    tuned: Subject,
+    *,
+    n: int = 8,
+    length: int = 50,
+    seed: int = 0,
+    progress: Report | None = None,
 ) -> ScoreShift:
     """Score all heads of both as `head_catalogue` does, and subtract sequence by sequence.
 
@@ -62,7 +71,9 @@ def score_shift(
     for i, subject in enumerate((base, tuned)):
         if progress is not None:
             progress(i / 2, f"scoring the heads of {subject.name}")
-        samples, _ = score_samples(subject, n=n, length=min(length, (base.n_ctx - 1) // 2), seed=seed)
+        samples, _ = score_samples(
+            subject, n=n, length=min(length, (base.n_ctx - 1) // 2), seed=seed
+        )
         samples["positional_share"] = split_samples(subject, n=n, seed=seed)["position"]
         try:
             samples["copying"] = copying_scores(subject)[None].repeat(2, 0)
@@ -77,11 +88,14 @@ def score_shift(
     return ScoreShift(base.name, tuned.name, before, mean, low, high, n)
 
 
-def head_table(heads: HeadShift | None, scores: ScoreShift | None, weights: Grid | None) -> pd.DataFrame:
-    """Everything that is known of each head's change, one row a head, the attention that moved farthest first.
+def head_table(
+    heads: HeadShift | None, scores: ScoreShift | None, weights: Grid | None
+) -> pd.DataFrame:
+    """Everything that is known of each head's change, one row a head, the attention that moved
+    farthest first.
 
-    `distance` (Jensen-Shannon, with `_low` and `_high`), `weights` (relative change of its matrices), and the change of
-    every score with its interval. What was not measured has no column.
+    `distance` (Jensen-Shannon, with `_low` and `_high`), `weights` (relative change of its
+    matrices), and the change of every score with its interval. What was not measured has no column.
     """
     tables = []
     if heads is not None:

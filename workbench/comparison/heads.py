@@ -25,7 +25,9 @@ TEXTS = (
     "The doctor, who had seen many such cases, said that rest and patience were the only remedies.",
     "Request: wake me up tomorrow at half past six\nIntent:",
 )
-"""Written for this project: prose and short requests, so that a general and a tuned behaviour both show."""
+"""Written for this project: prose and short requests, so that a general and a tuned behaviour both
+show.
+"""
 LONGEST = 512
 """Tokens of a text that are read at most, fewer where the context is shorter."""
 Report = Callable[[float, str], None]
@@ -33,10 +35,11 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class HeadShift(Record):
-    """Jensen-Shannon distance of attention, in square-root bits from 0 (same) to 1 (nothing in common).
+    """Jensen-Shannon distance of attention, in square-root bits from 0 (same) to 1 (nothing in
+    common).
 
-    `mean`, `low`, `high` are `[layer, head]`: the distance of the two rows of a query, averaged over queries, with
-    95 % intervals over `n` texts.
+    `mean`, `low`, `high` are `[layer, head]`: the distance of the two rows of a query, averaged
+    over queries, with 95 % intervals over `n` texts.
     """
 
     base: str
@@ -68,7 +71,11 @@ class HeadShift(Record):
 
 @own_modes
 def head_shift(
-    base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
+    base: Subject,
+    tuned: Subject,
+    texts: Sequence[str] | None = None,
+    *,
+    progress: Report | None = None,
 ) -> HeadShift:
     """Compare every head's attention on `texts` (default: `TEXTS`).
 
@@ -85,15 +92,20 @@ def head_shift(
         each_pattern(base, ids, patterns.__setitem__)
 
         def look(layer: int, pattern: Tensor, i=i, patterns=patterns) -> None:
-            samples[i, layer] = distance(patterns.pop(layer).to(pattern.device), pattern)[0].cpu().numpy()
+            samples[i, layer] = (
+                distance(patterns.pop(layer).to(pattern.device), pattern)[0].cpu().numpy()
+            )
 
         each_pattern(tuned, ids.to(tuned.device), look)
     mean, low, high = mean_interval(samples)
     return HeadShift(base.name, tuned.name, mean, low, high, len(rows))
 
 
-def distance(p: Float[Tensor, "*rest query key"], q: Float[Tensor, "*rest query key"]) -> Float[Tensor, "*rest"]:
-    """Mean over queries of the Jensen-Shannon distance: the root of the divergence in bits (Endres & Schindelin 2003).
+def distance(
+    p: Float[Tensor, "*rest query key"], q: Float[Tensor, "*rest query key"]
+) -> Float[Tensor, "*rest"]:
+    """Mean over queries of the Jensen-Shannon distance: the root of the divergence in bits (Endres
+    & Schindelin 2003).
 
     The first query is left out: it can only attend to itself.
     """

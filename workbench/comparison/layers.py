@@ -32,12 +32,14 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class LayerShift(Record):
-    """Likeness of two residual streams before the first layer (stage 0) and after each layer (stage i: layer i - 1).
+    """Likeness of two residual streams before the first layer (stage 0) and after each layer (stage
+    i: layer i - 1).
 
-    `mean`, `low` and `high` hold `[stage]` for each of `MEASURES`: linear CKA over all tokens (Kornblith et al. 2019;
-    1 = the same up to rotation and scale), the mean cosine of the two vectors of a token, and |tuned - base| / |base|.
-    95 % intervals are over the `n` texts, for CKA by the jackknife. Every text's first token is left out: in many
-    models its vector is so long that it would decide all of them. `tokens` counts the rest.
+    `mean`, `low` and `high` hold `[stage]` for each of `MEASURES`: linear CKA over all tokens
+    (Kornblith et al. 2019; 1 = the same up to rotation and scale), the mean cosine of the two
+    vectors of a token, and |tuned - base| / |base|. 95 % intervals are over the `n` texts, for CKA
+    by the jackknife. Every text's first token is left out: in many models its vector is so long
+    that it would decide all of them. `tokens` counts the rest.
     """
 
     base: str
@@ -51,7 +53,13 @@ class LayerShift(Record):
     def to_frame(self) -> pd.DataFrame:
         """One row a stage and measure."""
         rows = [
-            {"stage": i, "measure": name, "value": values[i], "low": self.low[name][i], "high": self.high[name][i]}
+            {
+                "stage": i,
+                "measure": name,
+                "value": values[i],
+                "low": self.low[name][i],
+                "high": self.high[name][i],
+            }
             for name, values in self.mean.items()
             for i in range(len(values))
         ]
@@ -60,12 +68,16 @@ class LayerShift(Record):
 
 @own_modes
 def layer_shift(
-    base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
+    base: Subject,
+    tuned: Subject,
+    texts: Sequence[str] | None = None,
+    *,
+    progress: Report | None = None,
 ) -> LayerShift:
     """Compare the streams on `texts` (default: `TEXTS`), the first `LENGTH` tokens of each.
 
-    The base's stream is kept, the tuned one's is looked at as it rises and dropped: one model's activations at a time.
-    Raises `WorkbenchError` for another tokenizer or shape.
+    The base's stream is kept, the tuned one's is looked at as it rises and dropped: one model's
+    activations at a time. Raises `WorkbenchError` for another tokenizer or shape.
     """
     need(base, tuned, "layers")
     ids, text = padded(same_ids(base, tuned, TEXTS if texts is None else texts, LENGTH))
@@ -87,13 +99,19 @@ def layer_shift(
     return LayerShift(base.name, tuned.name, *parts, int(of.max()) + 1, len(of))
 
 
-def padded(rows: list[Int[Tensor, "1 _pos"]]) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text pos"]]:
-    """Texts as one batch, filled up on the right, where nothing before can see it; and the text of each counted token.
+def padded(
+    rows: list[Int[Tensor, "1 _pos"]],
+) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text pos"]]:
+    """Texts as one batch, filled up on the right, where nothing before can see it; and the text of
+    each counted token.
 
     The second is -1 at every first token and at what was filled up.
     """
     longest = max(row.shape[1] for row in rows)
-    ids, text = torch.zeros(len(rows), longest, dtype=torch.long), torch.full((len(rows), longest), -1)
+    ids, text = (
+        torch.zeros(len(rows), longest, dtype=torch.long),
+        torch.full((len(rows), longest), -1),
+    )
     for i, row in enumerate(rows):
         ids[i, : row.shape[1]] = row[0]
         text[i, 1 : row.shape[1]] = i
@@ -101,9 +119,12 @@ def padded(rows: list[Int[Tensor, "1 _pos"]]) -> tuple[Int[Tensor, "text pos"], 
 
 
 def each_stream(
-    subject: Subject, ids: Int[Tensor, "text pos"], look: Callable[[int, Float[Tensor, "text pos d_model"]], None]
+    subject: Subject,
+    ids: Int[Tensor, "text pos"],
+    look: Callable[[int, Float[Tensor, "text pos d_model"]], None],
 ) -> None:
-    """Run the model once and show the residual stream of each stage to `look(stage, stream)`; none is kept.
+    """Run the model once and show the residual stream of each stage to `look(stage, stream)`; none
+    is kept.
 
     Raises `WorkbenchError` where TransformerLens does not show it.
     """
@@ -118,14 +139,20 @@ def each_stream(
     with torch.no_grad():
         subject.bridge.run_with_hooks(ids.to(subject.device), fwd_hooks=hooks)
     if len(seen) != n_layers + 1:
-        raise WorkbenchError(f"{subject.name} ({subject.card.architecture}) does not show its residual stream.")
+        raise WorkbenchError(
+            f"{subject.name} ({subject.card.architecture}) does not show its residual stream."
+        )
 
 
 def likeness(
-    ours: Float[Tensor, "token d_model"], theirs: Float[Tensor, "token d_model"], text: Int[Tensor, " token"]
+    ours: Float[Tensor, "token d_model"],
+    theirs: Float[Tensor, "token d_model"],
+    text: Int[Tensor, " token"],
 ) -> dict[str, tuple[float, float, float]]:
     """Each of `MEASURES` with its 95 % interval over texts."""
-    dot, size, other = ((a * b).sum(-1) for a, b in ((ours, theirs), (ours, ours), (theirs, theirs)))
+    dot, size, other = (
+        (a * b).sum(-1) for a, b in ((ours, theirs), (ours, ours), (theirs, theirs))
+    )
     cosine = dot / (size * other).sqrt().clamp_min(1e-30)
     apart = (theirs - ours).norm(dim=-1) / size.sqrt().clamp_min(1e-30)
     groups = [text == i for i in text.unique()]
@@ -140,7 +167,9 @@ def likeness(
 def jackknife(
     ours: Float[Tensor, "token token"], theirs: Float[Tensor, "token token"], groups: list[Tensor]
 ) -> tuple[float, float, float]:
-    """Linear CKA of two Gram matrices with its 95 % interval, leaving one text out at a time (Efron & Stein 1981)."""
+    """Linear CKA of two Gram matrices with its 95 % interval, leaving one text out at a time (Efron
+    & Stein 1981).
+    """
     value, n = cka(ours, theirs), len(groups)
     if n < 2:
         return value, float("nan"), float("nan")
@@ -151,7 +180,9 @@ def jackknife(
 
 
 def cka(ours: Float[Tensor, "token token"], theirs: Float[Tensor, "token token"]) -> float:
-    """Linear centred kernel alignment of two Gram matrices of the same tokens (Kornblith et al. 2019)."""
+    """Linear centred kernel alignment of two Gram matrices of the same tokens (Kornblith et al.
+    2019).
+    """
     a, b = (x - x.mean(0) - x.mean(1, keepdim=True) + x.mean() for x in (ours, theirs))
     scale = ((a * a).sum() * (b * b).sum()).sqrt()
     return float((a * b).sum() / scale) if scale else float("nan")

@@ -1,4 +1,6 @@
-"""Who comes from whom: parents, fine-tunes, checkpoints and edits, as cards, runs and interventions tell it."""
+"""Who comes from whom: parents, fine-tunes, checkpoints and edits, as cards, runs and interventions
+tell it.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,9 @@ class Relative:
 
 
 def parent(name: str) -> str:
-    """What a model was made from, by the name `load` takes; "" where nothing is known. Loads no model."""
+    """What a model was made from, by the name `load` takes; "" where nothing is known. Loads no
+    model.
+    """
     try:
         if name.startswith("edit:"):
             return read_intervention(name.removeprefix("edit:")).base
@@ -40,24 +44,34 @@ def parent(name: str) -> str:
 
 
 def relatives(name: str) -> list[Relative]:
-    """The known relatives of a model: its parent, what was made from it, and the other checkpoints of its run."""
+    """The known relatives of a model: its parent, what was made from it, and the other checkpoints
+    of its run.
+    """
     found = []
     if made_from := parent(name):
         found.append(Relative(made_from, "what it was made from"))
     for other in available():
         if other.name != name and (own := parent(other.name)) and _key(own) == _key(name):
-            found.append(Relative(other.name, "an edit of it" if other.kind == "edit" else "made from it"))
+            found.append(
+                Relative(other.name, "an edit of it" if other.kind == "edit" else "made from it")
+            )
     if name.startswith("run:"):
         run = _run(name)
         steps = _checkpoints(run)
         newest = f"run:{run}@{steps[-1]}" if steps else ""
         whole = name if "@" in name else newest
-        found += [Relative(f"run:{run}@{s}", f"step {s} of its run") for s in steps if f"run:{run}@{s}" != whole]
+        found += [
+            Relative(f"run:{run}@{s}", f"step {s} of its run")
+            for s in steps
+            if f"run:{run}@{s}" != whole
+        ]
     return list({r.name: r for r in found}.values())
 
 
 def lineage_pair(name: str) -> tuple[str, str]:
-    """(base, tuned) to start with: a model with a parent against it, else the model against what was made from it."""
+    """(base, tuned) to start with: a model with a parent against it, else the model against what
+    was made from it.
+    """
     if made_from := parent(name):
         return made_from, name
     children = [r.name for r in relatives(name)]
@@ -65,7 +79,9 @@ def lineage_pair(name: str) -> tuple[str, str]:
 
 
 def fine_tune_of(name: str) -> str:
-    """The fine-tune that made a model, as "run:ID"; "" where no run in the store did. Loads no model."""
+    """The fine-tune that made a model, as "run:ID"; "" where no run in the store did. Loads no
+    model.
+    """
     if not name.startswith("run:"):
         return ""
     try:
@@ -76,7 +92,8 @@ def fine_tune_of(name: str) -> str:
 
 
 def making(name: str) -> tuple[Recipe, list[dict[str, Any]]] | None:
-    """The recipe of a run or of a bundled model, and what a fine-tune changed on its held-out items, a row a metric.
+    """The recipe of a run or of a bundled model, and what a fine-tune changed on its held-out
+    items, a row a metric.
 
     None where neither is known. Loads no model.
     """

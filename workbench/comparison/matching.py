@@ -1,4 +1,6 @@
-"""Which views two Subjects can share: the same tokens for texts, the same shape for layers, heads and weights."""
+"""Which views two Subjects can share: the same tokens for texts, the same shape for layers, heads
+and weights.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,13 +21,16 @@ VIEWS = {
     "weights": "the matrices themselves",
 }
 SAMPLE = "It was 7 o'clock: the old captain said, “nothing is lost yet”, and read_the(map) again…"
-"""Words, numbers, signs and letters beyond ASCII: tokenizers that split it alike are taken for one."""
+"""Words, numbers, signs and letters beyond ASCII: tokenizers that split it alike are taken for one.
+"""
 NAMED = 8
 """Added tokens that a sentence names at most."""
 
 
 def obstacles(base: Subject, tuned: Subject) -> dict[str, str]:
-    """The views that these two cannot share, each with the reason in one sentence; empty where all of them can."""
+    """The views that these two cannot share, each with the reason in one sentence; empty where all
+    of them can.
+    """
     found = {}
     a, b = base.card, tuned.card
     if not same_tokenizer(base, tuned):
@@ -40,7 +45,9 @@ def obstacles(base: Subject, tuned: Subject) -> dict[str, str]:
         why = f"{words[0]} and {words[1]}, so parts cannot be compared one to one."
         found |= dict.fromkeys(("layers", "heads", "weights"), why)
     elif a.architecture != b.architecture:
-        found["weights"] = f"{base.name} is a {a.architecture} and {tuned.name} a {b.architecture}: no matrix matches."
+        found["weights"] = (
+            f"{base.name} is a {a.architecture} and {tuned.name} a {b.architecture}: no matrix matches."
+        )
     return found
 
 
@@ -54,19 +61,25 @@ def what_remains(base: Subject, tuned: Subject) -> str:
 
 
 def need(base: Subject, tuned: Subject, view: str) -> None:
-    """Raise `WorkbenchError` with the reason and what remains where two Subjects cannot share a view."""
+    """Raise `WorkbenchError` with the reason and what remains where two Subjects cannot share a
+    view.
+    """
     if view in obstacles(base, tuned):
         raise WorkbenchError(what_remains(base, tuned))
 
 
 def same_tokenizer(base: Subject, tuned: Subject) -> bool:
-    """Whether two tokenizers split alike: the same tokens for `SAMPLE`, one vocabulary but for tokens added to it."""
+    """Whether two tokenizers split alike: the same tokens for `SAMPLE`, one vocabulary but for
+    tokens added to it.
+    """
     if base.tokenizer is tuned.tokenizer:
         return True
     ids = [spelling.read(s.tokenizer, SAMPLE) for s in (base, tuned)]
     small, large = sorted((s.tokenizer.get_vocab() for s in (base, tuned)), key=len)
     added = {token for s in (base, tuned) for token in spelling.added_tokens(s.tokenizer)}
-    return ids[0] == ids[1] and small.items() <= large.items() and large.keys() - small.keys() <= added
+    return (
+        ids[0] == ids[1] and small.items() <= large.items() and large.keys() - small.keys() <= added
+    )
 
 
 def added_tokens(base: Subject, tuned: Subject) -> list[str]:
@@ -78,7 +91,9 @@ def added_tokens(base: Subject, tuned: Subject) -> list[str]:
 
 
 def whats_new(base: Subject, tuned: Subject) -> str:
-    """One sentence on tokens and embedding rows that only one of two models has; "" where both have the same."""
+    """One sentence on tokens and embedding rows that only one of two models has; "" where both have
+    the same.
+    """
     rows, tokens = [s.d_embed for s in (base, tuned)], added_tokens(base, tuned)
     if rows[0] == rows[1] and not tokens:
         return ""
@@ -89,7 +104,9 @@ def whats_new(base: Subject, tuned: Subject) -> str:
         what = "a token" if len(tokens) == 1 else f"{len(tokens)} tokens"
         found.append(f"Only {larger.name} has {what} more ({shown})")
     if rows[0] != rows[1]:
-        found.append(f"the embedding of {base.name} has {rows[0]} rows and that of {tuned.name} {rows[1]}")
+        found.append(
+            f"the embedding of {base.name} has {rows[0]} rows and that of {tuned.name} {rows[1]}"
+        )
     words = "; ".join(found)
     return f"{words[0].upper()}{words[1:]}: what follows compares what both have."
 
@@ -100,13 +117,16 @@ def _reading_alike(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
         return base, tuned
     tokenizer = min((base.tokenizer, tuned.tokenizer), key=lambda t: len(t.get_vocab()))
     first, second = (
-        s if s.tokenizer is tokenizer else Subject(s.name, s.model, tokenizer, s.card) for s in (base, tuned)
+        s if s.tokenizer is tokenizer else Subject(s.name, s.model, tokenizer, s.card)
+        for s in (base, tuned)
     )
     return first, second
 
 
 def over_shared_rows(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
-    """Both, reading alike, without the embedding and unembedding rows that only one has; models stay as they are."""
+    """Both, reading alike, without the embedding and unembedding rows that only one has; models
+    stay as they are.
+    """
     base, tuned = _reading_alike(base, tuned)
     n = min(base.d_embed, tuned.d_embed)
     return _cut(base, n), _cut(tuned, n)
@@ -122,7 +142,9 @@ def _cut(subject: Subject, n: int) -> Subject:
     return Subject(subject.name, model, subject.tokenizer, replace(subject.card, d_vocab=n))
 
 
-def same_ids(base: Subject, tuned: Subject, texts: Sequence[str], most: int) -> list[Int[Tensor, "1 pos"]]:
+def same_ids(
+    base: Subject, tuned: Subject, texts: Sequence[str], most: int
+) -> list[Int[Tensor, "1 pos"]]:
     """The first `most` tokens of every text, fewer where a context is shorter.
 
     Raises `WorkbenchError` where no text has two tokens.

@@ -2,8 +2,9 @@
 
 A task, a probe, what a fine-tune was trained to answer, or ordinary text.
 
-Every measure is a list of token sequences whose log-likelihoods are asked for, and a rule that reads numbers a sample
-off them. So a hundred variants of a model cost a hundred forward passes and nothing else.
+Every measure is a list of token sequences whose log-likelihoods are asked for, and a rule that
+reads numbers a sample off them. So a hundred variants of a model cost a hundred forward passes and
+nothing else.
 """
 
 import hashlib
@@ -40,8 +41,8 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: where its requests are in the list, which of them is the right answer, and its tokens where they
-    matter.
+    """One sample: where its requests are in the list, which of them is the right answer, and its
+    tokens where they matter.
     """
 
     requests: range
@@ -53,8 +54,10 @@ class Sample:
 class Measure:
     """A question to many models of one tokenizer.
 
-    - `name`: what `measure_of` takes; `title`: in words; `metrics`: names of `METRICS`, the first is the headline
-    - `requests`: what is scored; `samples`: one an item; `read`: (scores of an item, the item) -> its metrics
+    - `name`: what `measure_of` takes; `title`: in words; `metrics`: names of `METRICS`, the first
+        is the headline
+    - `requests`: what is scored; `samples`: one an item; `read`: (scores of an item, the item) ->
+        its metrics
     """
 
     name: str
@@ -70,7 +73,9 @@ class Measure:
         asked = [(request.inputs, request.targets) for request in self.requests]
         return hashlib.sha256(repr(asked).encode()).hexdigest()
 
-    def of(self, subject: Subject, batches: list[list[Row]] | None = None) -> Float[np.ndarray, "metric n"]:
+    def of(
+        self, subject: Subject, batches: list[list[Row]] | None = None
+    ) -> Float[np.ndarray, "metric n"]:
         """Every metric of every sample under a model, in these batches or its own."""
         scorer = Scorer(subject.model, n_ctx=subject.n_ctx)
         own = scorer.plan(self.requests)  # which also finds out what the model can do
@@ -87,7 +92,9 @@ class Measure:
     def questions(self) -> list[tuple[list[int], list[int]]]:
         """(prompt, right answer) of every sample, as token ids."""
         if self.name == TEXT:
-            raise WorkbenchError("A text has no answer at its end to patch for; choose a task or a probe.")
+            raise WorkbenchError(
+                "A text has no answer at its end to patch for; choose a task or a probe."
+            )
         found = []
         for sample in self.samples:
             right = self.requests[sample.requests[sample.right]]
@@ -100,9 +107,9 @@ class Measure:
 def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Measure:
     """The named measure over `n` samples.
 
-    `name` is a benchmark task, `probe:NAME`, `run:ID` (the answers that this fine-tune's own held-out examples ask
-    for), or `text` (paragraphs of old books).
-    Raises `WorkbenchError` for a name that is none, and a task that has no log-likelihoods to it.
+    `name` is a benchmark task, `probe:NAME`, `run:ID` (the answers that this fine-tune's own
+    held-out examples ask for), or `text` (paragraphs of old books). Raises `WorkbenchError` for a
+    name that is none, and a task that has no log-likelihoods to it.
     """
     if n < 2:
         raise WorkbenchError(f"n is {n}; an interval needs at least 2 samples.")
@@ -110,7 +117,9 @@ def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Me
         return _text(subject, n)
     if name.startswith(RUN):
         return _trained(subject, name, n)
-    return _probe(subject, name, n, seed) if name.startswith(PROBE) else _task(subject, name, n, seed)
+    return (
+        _probe(subject, name, n, seed) if name.startswith(PROBE) else _task(subject, name, n, seed)
+    )
 
 
 def _text(subject: Subject, n: int) -> Measure:
@@ -120,7 +129,9 @@ def _text(subject: Subject, n: int) -> Measure:
         if len(ids) > 1:
             requests.append(Request(len(requests), tuple(ids[:-1]), tuple(ids[1:])))
     if len(requests) < 2:
-        raise WorkbenchError(f"The tokenizer of {subject.name} reads next to nothing of ordinary text.")
+        raise WorkbenchError(
+            f"The tokenizer of {subject.name} reads next to nothing of ordinary text."
+        )
     samples = [Sample(range(i, i + 1), n_tokens=len(r.targets)) for i, r in enumerate(requests)]
     return Measure(
         TEXT,
@@ -143,7 +154,9 @@ def _probe(subject: Subject, name: str, n: int, seed: int) -> Measure:
         samples.append(Sample(range(start, len(requests))))
         counts.append(len(item.pair.answers))
     if len(set(counts)) != 1:
-        raise WorkbenchError(f"The probe {asked.name} has pairs with different numbers of answers; choose another.")
+        raise WorkbenchError(
+            f"The probe {asked.name} has pairs with different numbers of answers; choose another."
+        )
     k = counts[0]
 
     def read(scores: Sequence[Score], _sample: Sample) -> Sequence[float]:
@@ -152,16 +165,22 @@ def _probe(subject: Subject, name: str, n: int, seed: int) -> Measure:
         difference = answers.mean() - wrongs.mean()
         return difference, np.logaddexp.reduce(answers), float(answers.max() > wrongs.max())
 
-    return Measure(name, asked.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read)
+    return Measure(
+        name, asked.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read
+    )
 
 
 def _trained(subject: Subject, name: str, n: int) -> Measure:
-    """What a fine-tune was trained for, on examples that it did not learn from; the end-of-text token is no answer."""
+    """What a fine-tune was trained for, on examples that it did not learn from; the end-of-text
+    token is no answer.
+    """
     from workbench.training.finetune import held_out_rows
 
     run = Store().get(name.removeprefix(RUN).partition("@")[0])
     if run.kind != "finetune":
-        raise WorkbenchError(f"{name} is no fine-tune, so it has no held-out answers; choose a task, a probe or text.")
+        raise WorkbenchError(
+            f"{name} is no fine-tune, so it has no held-out answers; choose a task, a probe or text."
+        )
     requests: list[Request] = []
     for row in held_out_rows(Recipe.from_dict(run.config), subject, n):
         end = len(row.ids) - (row.ids[-1] == subject.tokenizer.eos_token_id)
@@ -169,9 +188,13 @@ def _trained(subject: Subject, name: str, n: int) -> Measure:
         while start and row.learned[start - 1]:
             start -= 1
         if 0 < start < end:  # of a conversation the last reply
-            requests.append(Request(len(requests), tuple(row.ids[: end - 1]), tuple(row.ids[start:end])))
+            requests.append(
+                Request(len(requests), tuple(row.ids[: end - 1]), tuple(row.ids[start:end]))
+            )
     if len(requests) < 2:
-        raise WorkbenchError(f"{name} has fewer than two held-out examples that {subject.name} can be scored on.")
+        raise WorkbenchError(
+            f"{name} has fewer than two held-out examples that {subject.name} can be scored on."
+        )
     samples = [Sample(range(i, i + 1)) for i in range(len(requests))]
     title = f"held-out examples of {run.config['task']['data']} ({run.title}, {run.id})"
     return Measure(f"{RUN}{run.id}", title, ("loglikelihood", "acc"), requests, samples, _of_one)
@@ -202,9 +225,13 @@ def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:
             requests += [Request(start + i, *key) for i, key in enumerate(keys) if key is not None]
             samples.append(Sample(range(start, len(requests)), right))
     if len(samples) < 2:
-        raise WorkbenchError(f"{name} has fewer than two samples that {subject.name} can be scored on.")
+        raise WorkbenchError(
+            f"{name} has fewer than two samples that {subject.name} can be scored on."
+        )
     choice = any(len(sample.requests) > 1 for sample in samples)
-    metrics = ("loglikelihood", "choice_loglikelihood", "acc") if choice else ("loglikelihood", "acc")
+    metrics = (
+        ("loglikelihood", "choice_loglikelihood", "acc") if choice else ("loglikelihood", "acc")
+    )
     return Measure(name, name, metrics, requests, samples, _of_choices if choice else _of_one)
 
 

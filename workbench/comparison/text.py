@@ -1,4 +1,6 @@
-"""What two Subjects make of the same text: loss and divergence token by token, and where greedy writing parts."""
+"""What two Subjects make of the same text: loss and divergence token by token, and where greedy
+writing parts.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +26,9 @@ REQUESTS = (
     "Request: what will the weather be like in Lisbon next Friday\nIntent:",
     "Request: wake me up tomorrow at half past six\nIntent:",
 )
-"""Written for this project: short requests, on which a model that was taught to name intents shows it."""
+"""Written for this project: short requests, on which a model that was taught to name intents shows
+it.
+"""
 TEXTS = (*PROSE[:4], *REQUESTS)
 LONGEST = 512
 """Tokens of a text that are read at most: all logits of both models are held at once."""
@@ -35,10 +39,12 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class TokenShift:
-    """One text: what each token costs either model given those before it, in nats, and how far predictions part.
+    """One text: what each token costs either model given those before it, in nats, and how far
+    predictions part.
 
-    `tokens` has one string a position. `loss_base`, `loss_tuned` and `kl` have one value a token from the second on:
-    the cross-entropy of that token, and KL(tuned || base) of the two predictions of it, over the tokens both have.
+    `tokens` has one string a position. `loss_base`, `loss_tuned` and `kl` have one value a token
+    from the second on: the cross-entropy of that token, and KL(tuned || base) of the two
+    predictions of it, over the tokens both have.
     """
 
     tokens: list[str]
@@ -72,14 +78,21 @@ class TextShift(Record):
         )
 
     def summary(self) -> pd.DataFrame:
-        """Means over texts with their 95 % intervals: the losses, their difference (paired), the divergence."""
-        part = {name: np.array([getattr(t, name).mean() for t in self.texts]) for name in ("loss_base", "loss_tuned")}
+        """Means over texts with their 95 % intervals: the losses, their difference (paired), the
+        divergence.
+        """
+        part = {
+            name: np.array([getattr(t, name).mean() for t in self.texts])
+            for name in ("loss_base", "loss_tuned")
+        }
         part["difference"] = np.array([(t.loss_tuned - t.loss_base).mean() for t in self.texts])
         part["kl"] = np.array([t.kl.mean() for t in self.texts])
         rows = []
         for measure, values in part.items():
             mean, low, high = (float(x) for x in mean_interval(values))
-            rows.append({"measure": measure, "value": mean, "low": low, "high": high, "n": len(values)})
+            rows.append(
+                {"measure": measure, "value": mean, "low": low, "high": high, "n": len(values)}
+            )
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,9 +107,14 @@ class TextShift(Record):
 @own_modes
 @torch.no_grad()
 def text_shift(
-    base: Subject, tuned: Subject, texts: Sequence[str] | None = None, *, progress: Report | None = None
+    base: Subject,
+    tuned: Subject,
+    texts: Sequence[str] | None = None,
+    *,
+    progress: Report | None = None,
 ) -> TextShift:
-    """Read `texts` (default: `TEXTS`, prose and requests) with both, the first `LONGEST` tokens of each.
+    """Read `texts` (default: `TEXTS`, prose and requests) with both, the first `LONGEST` tokens of
+    each.
 
     Raises `WorkbenchError` for other tokenizers, or where no text has two tokens.
     """
@@ -106,7 +124,9 @@ def text_shift(
         if progress is not None:
             progress(i / len(rows), f"text {i + 1} of {len(rows)}")
         logs = [_log_probabilities(subject, ids) for subject in (base, tuned)]
-        loss = [-side.gather(-1, ids[0, 1:, None].to(side.device))[:, 0].cpu().numpy() for side in logs]
+        loss = [
+            -side.gather(-1, ids[0, 1:, None].to(side.device))[:, 0].cpu().numpy() for side in logs
+        ]
         shared = min(side.shape[-1] for side in logs)
         ours, theirs = (side.to(logs[1].device)[:, :shared].log_softmax(-1) for side in logs)
         kl = (theirs.exp() * (theirs - ours)).sum(-1).cpu().numpy()
@@ -114,17 +134,21 @@ def text_shift(
     return TextShift(base.name, tuned.name, found)
 
 
-def _log_probabilities(subject: Subject, ids: Int[Tensor, "1 pos"]) -> Float[Tensor, "token d_vocab"]:
+def _log_probabilities(
+    subject: Subject, ids: Int[Tensor, "1 pos"]
+) -> Float[Tensor, "token d_vocab"]:
     logits = subject.model(ids.to(subject.device), use_cache=False).logits[0, :-1]
     return logits.float().log_softmax(-1)
 
 
 @dataclass(frozen=True)
 class Parting:
-    """Greedy writing from one prompt: the first `agreed` new tokens are the same, then each model goes its own way.
+    """Greedy writing from one prompt: the first `agreed` new tokens are the same, then each model
+    goes its own way.
 
-    `base_token` and `tuned_token` are the first that differ ("" where a text ended, both where they never part), and
-    `p_base`, `p_tuned` the probability that each model gave to its own choice there (NaN where they never part).
+    `base_token` and `tuned_token` are the first that differ ("" where a text ended, both where they
+    never part), and `p_base`, `p_tuned` the probability that each model gave to its own choice
+    there (NaN where they never part).
     """
 
     prompt: str
@@ -143,8 +167,8 @@ def partings(
 ) -> Iterator[tuple[float, Parting]]:
     """Write up to `n` tokens greedily from every prompt with both, and say where they first differ.
 
-    Prompts by default are the beginnings of `TEXTS`; yields (share done, `Parting`) as each is found.
-    Raises `WorkbenchError` for other tokenizers, or a prompt that leaves no room.
+    Prompts by default are the beginnings of `TEXTS`; yields (share done, `Parting`) as each is
+    found. Raises `WorkbenchError` for other tokenizers, or a prompt that leaves no room.
     """
     need(base, tuned, "text")
     prompts = beginnings(base) if prompts is None else prompts
@@ -183,7 +207,9 @@ def agreement(found: Sequence[Parting]) -> dict[str, Any]:
 
 
 def parting_table(found: Sequence[Parting]) -> pd.DataFrame:
-    """One row a prompt, to be read: tokens written alike, the first that differ with their probabilities, the texts."""
+    """One row a prompt, to be read: tokens written alike, the first that differ with their
+    probabilities, the texts.
+    """
     from workbench.figures.style import visible
 
     def token(parting: Parting, said: str) -> str:
@@ -217,7 +243,9 @@ def _greedy(subject: Subject, prompt: str, n: int) -> tuple[list[int], list[floa
     """New tokens, the likeliest each time, up to the end of text, and their probabilities."""
     ids = subject.encode(prompt)
     if (room := subject.n_ctx - ids.shape[1]) < 1:
-        raise WorkbenchError(f"The prompt fills the context of {subject.name} ({subject.n_ctx} tokens); shorten it.")
+        raise WorkbenchError(
+            f"The prompt fills the context of {subject.name} ({subject.n_ctx} tokens); shorten it."
+        )
     end, cache, written, sure = subject.tokenizer.eos_token_id, None, [], []
     for _ in range(min(n, room)):
         out = subject.model(ids, cache=cache, use_cache=True)

@@ -1,4 +1,6 @@
-"""Does a linear probe that was trained on the base still read the tuned model? Layer by layer, on held-out texts."""
+"""Does a linear probe that was trained on the base still read the tuned model? Layer by layer, on
+held-out texts.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,8 +31,8 @@ Report = Callable[[float, str], None]
 class Transfer(Record):
     """Accuracy of linear probes on held-out texts, before the first layer (stage 0) and after each.
 
-    `right` holds `[stage, text]` for each of `PAIRS`; `question` says what is read, `chance` is the share of the
-    commonest label, `trained` counts the texts that the probes were trained on.
+    `right` holds `[stage, text]` for each of `PAIRS`; `question` says what is read, `chance` is the
+    share of the commonest label, `trained` counts the texts that the probes were trained on.
     """
 
     base: str
@@ -46,24 +48,41 @@ class Transfer(Record):
         for pair, right in self.right.items():
             for stage, row in enumerate(right):
                 found = estimate_mean(row.astype(float))
-                rows.append({"stage": stage, "pair": pair, "accuracy": found.value, "low": found.low})
+                rows.append(
+                    {"stage": stage, "pair": pair, "accuracy": found.value, "low": found.low}
+                )
                 rows[-1] |= {"high": found.high, "n": found.n}
         return pd.DataFrame(rows)
 
     def loss(self) -> pd.DataFrame:
         """What the base's probe loses on the tuned model, paired over texts: one row a stage."""
         rows = []
-        for stage, (own, other) in enumerate(zip(self.right[PAIRS[0]], self.right[PAIRS[1]], strict=True)):
+        for stage, (own, other) in enumerate(
+            zip(self.right[PAIRS[0]], self.right[PAIRS[1]], strict=True)
+        ):
             d = paired_difference(own.astype(float), other.astype(float))
-            rows.append({"stage": stage, "difference": d.difference, "low": d.low, "high": d.high, "p": d.p, "n": d.n})
+            rows.append(
+                {
+                    "stage": stage,
+                    "difference": d.difference,
+                    "low": d.low,
+                    "high": d.high,
+                    "p": d.p,
+                    "n": d.n,
+                }
+            )
         return pd.DataFrame(rows)
 
 
 def number_examples() -> list[tuple[str, str]]:
-    """Beginnings of sentences with the grammatical number of their subject, which the next verb must have."""
+    """Beginnings of sentences with the grammatical number of their subject, which the next verb
+    must have.
+    """
     singular = {one for one, _ in VERBS}
     docs = agreement()
-    return [(doc["query"], "one" if doc["choices"][doc["gold"]] in singular else "many") for doc in docs]
+    return [
+        (doc["query"], "one" if doc["choices"][doc["gold"]] in singular else "many") for doc in docs
+    ]
 
 
 def intent_examples() -> list[tuple[str, str]]:
@@ -87,7 +106,8 @@ def probe_transfer(
     seed: int = 0,
     progress: Report | None = None,
 ) -> Transfer:
-    """Train logistic regression on the stream at the last token of half the texts, and test it on the other half.
+    """Train logistic regression on the stream at the last token of half the texts, and test it on
+    the other half.
 
     Args:
         base: The model on which probes are trained.
@@ -97,13 +117,16 @@ def probe_transfer(
         progress: Called with (share done, message).
 
     Raises:
-        WorkbenchError: another tokenizer or shape, an unknown question, or fewer than two texts of some label.
+        WorkbenchError: another tokenizer or shape, an unknown question, or fewer than two texts of
+            some label.
     """
     need(base, tuned, "layers")
     pairs = _examples(examples)
     labels = np.array([label for _, label in pairs])
     train, test = _halves(labels, seed)
-    streams = [_last_tokens(subject, tuned, [text for text, _ in pairs]) for subject in (base, tuned)]
+    streams = [
+        _last_tokens(subject, tuned, [text for text, _ in pairs]) for subject in (base, tuned)
+    ]
     sides = {PAIRS[0]: (0, 0), PAIRS[1]: (0, 1), PAIRS[2]: (1, 1)}
     stages = len(streams[0])
     right = {pair: np.zeros((stages, len(test)), bool) for pair in PAIRS}
@@ -112,16 +135,22 @@ def probe_transfer(
             progress(stage / stages, f"probe of layer {stage} of {stages - 1}")
         fitted = [_fit(side[stage][train], labels[train]) for side in streams]
         for pair, (trained, tested) in sides.items():
-            right[pair][stage] = fitted[trained].predict(streams[tested][stage][test]) == labels[test]
+            right[pair][stage] = (
+                fitted[trained].predict(streams[tested][stage][test]) == labels[test]
+            )
     _, counts = np.unique(labels[test], return_counts=True)
     question = examples if isinstance(examples, str) else "the label"
-    return Transfer(base.name, tuned.name, question, right, float(counts.max() / len(test)), len(train))
+    return Transfer(
+        base.name, tuned.name, question, right, float(counts.max() / len(test)), len(train)
+    )
 
 
 def _examples(examples: Examples | str) -> list[tuple[str, str]]:
     if isinstance(examples, str):
         if examples not in QUESTIONS:
-            raise WorkbenchError(f"No probe asks {examples!r}; there are: {', '.join(QUESTIONS)}; or give pairs.")
+            raise WorkbenchError(
+                f"No probe asks {examples!r}; there are: {', '.join(QUESTIONS)}; or give pairs."
+            )
         return QUESTIONS[examples]()
     return [(str(text), str(label)) for text, label in examples]
 
@@ -130,13 +159,19 @@ def _halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.model_selection import train_test_split
 
     try:
-        train, test = train_test_split(np.arange(len(labels)), test_size=0.5, random_state=seed, stratify=labels)
+        train, test = train_test_split(
+            np.arange(len(labels)), test_size=0.5, random_state=seed, stratify=labels
+        )
     except ValueError as error:
-        raise WorkbenchError(f"The texts cannot be halved with every label on both sides: {error}") from error
+        raise WorkbenchError(
+            f"The texts cannot be halved with every label on both sides: {error}"
+        ) from error
     return np.asarray(train), np.asarray(test)
 
 
-def _last_tokens(subject: Subject, other: Subject, texts: list[str]) -> Float[np.ndarray, "stage text d_model"]:
+def _last_tokens(
+    subject: Subject, other: Subject, texts: list[str]
+) -> Float[np.ndarray, "stage text d_model"]:
     """The stream at every text's last token, by stage."""
     rows = same_ids(subject, other, texts, subject.n_ctx)
     if len(rows) != len(texts):
@@ -148,7 +183,9 @@ def _last_tokens(subject: Subject, other: Subject, texts: list[str]) -> Float[np
         last = [row.shape[1] - 1 for row in part]
 
         def look(stage: int, stream: Tensor, start: int = start, last: list[int] = last) -> None:
-            found[stage, start : start + len(last)] = stream[range(len(last)), last].float().cpu().numpy()
+            found[stage, start : start + len(last)] = (
+                stream[range(len(last)), last].float().cpu().numpy()
+            )
 
         each_stream(subject, ids, look)
     return found

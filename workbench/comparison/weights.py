@@ -29,14 +29,16 @@ Report = Callable[[float, str], None]
 class WeightShift(Record):
     """The update `tuned - base` of every matrix.
 
-    `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius),
-    `norm` (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank` (exp of the entropy of
-    the singular values; Roy & Vetterli 2007), `most` (what full rank would be), `lora_rank` (of the adapter that made
-    it, else 0), `new_rows` (tokens that the tuned model's embedding or unembedding has more, fewer where negative: the
-    update is over the rows that both have). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is
-    `[layer, head]`: the relative change of a head's own query, key, value and output matrices together (keys and values
-    shared by a group count for each of its heads); None where the heads cannot be taken apart. `news` names the tokens
-    that only one model has.
+    `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| /
+        |base|, Frobenius),
+    `norm` (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank`
+    (exp of the entropy of the singular values; Roy & Vetterli 2007), `most` (what full rank would
+    be), `lora_rank` (of the adapter that made it, else 0), `new_rows` (tokens that the tuned
+    model's embedding or unembedding has more, fewer where negative: the update is over the rows
+    that both have). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`:
+    the relative change of a head's own query, key, value and output matrices together (keys and
+    values shared by a group count for each of its heads); None where the heads cannot be taken
+    apart. `news` names the tokens that only one model has.
     """
 
     base: str
@@ -51,10 +53,16 @@ class WeightShift(Record):
         return f"most changed: {first['matrix']} of layer {first['layer']}, |update| / |base| = {first['relative']:.4f}"
 
     def grid(self, column: str = "relative") -> tuple[Float[np.ndarray, "layer matrix"], list[str]]:
-        """One column of the matrices inside the layers as a map, and the names of its columns; NaN where none is."""
+        """One column of the matrices inside the layers as a map, and the names of its columns; NaN
+        where none is.
+        """
         inside = self.table[(self.table["layer"] >= 0) & (self.table["most"] > 1)]
-        names = sorted(set(inside["matrix"]), key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
-        wide = inside.pivot_table(index="layer", columns="matrix", values=column, aggfunc="first", dropna=False)
+        names = sorted(
+            set(inside["matrix"]), key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m)
+        )
+        wide = inside.pivot_table(
+            index="layer", columns="matrix", values=column, aggfunc="first", dropna=False
+        )
         return wide.reindex(columns=names).to_numpy(float), names
 
     def to_frame(self) -> pd.DataFrame:
@@ -76,7 +84,9 @@ class WeightShift(Record):
 
 @own_modes
 @torch.no_grad()
-def weight_shift(base: Subject, tuned: Subject, *, ranks: bool = True, progress: Report | None = None) -> WeightShift:
+def weight_shift(
+    base: Subject, tuned: Subject, *, ranks: bool = True, progress: Report | None = None
+) -> WeightShift:
     """Compare every matrix; where `tuned` is a LoRA of `base`, its factors are taken as they are.
 
     Without `ranks` only norms are measured, which takes no singular values; ranks are then NaN.
@@ -103,7 +113,9 @@ def weight_shift(base: Subject, tuned: Subject, *, ranks: bool = True, progress:
     return WeightShift(base.name, tuned.name, pd.DataFrame(rows), heads, whats_new(base, tuned))
 
 
-def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: bool) -> dict[str, float | int]:
+def _update(
+    weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: bool
+) -> dict[str, float | int]:
     size = float(weight.double().norm())
     most = min(weight.shape) if weight.ndim > 1 else 1
     if lora is None and not ranks:
@@ -125,11 +137,13 @@ def _update(weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: 
     }
 
 
-def singular_values(update: Float[Tensor, "*shape"], *, floor: float = 0.0) -> Float[Tensor, " rank"]:
+def singular_values(
+    update: Float[Tensor, "*shape"], *, floor: float = 0.0
+) -> Float[Tensor, " rank"]:
     """Singular values of an update by the eigenvalues of its smaller Gram matrix, largest last.
 
-    What lies below the rounding of single-precision weights of norm `floor` is 0, so that the rank of a small update is
-    its own and not its noise's.
+    What lies below the rounding of single-precision weights of norm `floor` is 0, so that the rank
+    of a small update is its own and not its noise's.
     """
     if update.ndim < 2:
         return update.norm()[None]
@@ -143,13 +157,17 @@ def singular_values(update: Float[Tensor, "*shape"], *, floor: float = 0.0) -> F
 
 
 def singular_values_of(lora: adapter.Factors) -> Float[Tensor, " rank"]:
-    """Singular values of `scale B A` from its factors alone: those of `R_B R_A^T`, as small as the rank."""
+    """Singular values of `scale B A` from its factors alone: those of `R_B R_A^T`, as small as the
+    rank.
+    """
     left, right = torch.linalg.qr(lora.b.double()).R, torch.linalg.qr(lora.a.double().T).R
     return torch.linalg.svdvals(left @ right.T) * lora.scale
 
 
 def effective_rank(values: Float[Tensor, " rank"]) -> float:
-    """`exp(H)` of the singular values as shares of their sum (Roy & Vetterli 2007); 0 where there is no update."""
+    """`exp(H)` of the singular values as shares of their sum (Roy & Vetterli 2007); 0 where there
+    is no update.
+    """
     if not (total := float(values.sum())):
         return 0.0
     share = values[values > 0] / total
@@ -157,22 +175,31 @@ def effective_rank(values: Float[Tensor, " rank"]) -> float:
 
 
 def head_change(base: Subject, tuned: Subject) -> Float[np.ndarray, "layer head"] | None:
-    """The relative Frobenius change of every head's own matrices; None where TransformerLens cannot name them."""
+    """The relative Frobenius change of every head's own matrices; None where TransformerLens cannot
+    name them.
+    """
     try:
-        parts = [[getattr(s.bridge, f"W_{part}").detach().double() for part in "QKVO"] for s in (base, tuned)]
+        parts = [
+            [getattr(s.bridge, f"W_{part}").detach().double() for part in "QKVO"]
+            for s in (base, tuned)
+        ]
     except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
         return None
     n_heads = parts[0][0].shape[1]
     moved = total = torch.zeros(parts[0][0].shape[:2], dtype=torch.float64, device=base.device)
     for ours, theirs in zip(*parts, strict=True):
-        squares = torch.stack([(theirs.to(ours.device) - ours).square(), ours.square()]).sum((-2, -1))
+        squares = torch.stack([(theirs.to(ours.device) - ours).square(), ours.square()]).sum(
+            (-2, -1)
+        )
         change, size = squares.repeat_interleave(n_heads // squares.shape[-1], -1)
         moved, total = moved + change, total + size
     return (moved / total.clamp_min(1e-30)).sqrt().cpu().numpy()
 
 
 def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
-    """The factors of the adapter that made `tuned` out of `base`, by the weight they add to; else nothing."""
+    """The factors of the adapter that made `tuned` out of `base`, by the weight they add to; else
+    nothing.
+    """
     folder = Path(tuned.card.source)
     if not folder.is_dir() or not adapter.is_adapter(folder):
         return {}
@@ -182,7 +209,9 @@ def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
 
 
 def _names(subject: Subject) -> dict[str, str]:
-    """TransformerLens's words for modules, by their path in the model; paths inside a layer start at the layer."""
+    """TransformerLens's words for modules, by their path in the model; paths inside a layer start
+    at the layer.
+    """
     mapping: Any = subject.bridge.adapter.component_mapping
     outer = {"embed": "W_E", "pos_embed": "W_pos", "unembed": "W_U", "ln_final": "final norm"}
     found = {mapping[k].name: word for k, word in outer.items() if k in mapping}

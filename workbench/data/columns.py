@@ -67,13 +67,19 @@ def column_for(part: str, columns: Sequence[str], named: Mapping[str, str]) -> s
     if asked is not None:
         if asked in columns:
             return asked
-        raise WorkbenchError(f"There is no column {asked!r} for {part}; the columns are {', '.join(columns)}.")
+        raise WorkbenchError(
+            f"There is no column {asked!r} for {part}; the columns are {', '.join(columns)}."
+        )
     lowered = {column.strip().lower(): column for column in reversed(columns)}
     return next((lowered[name] for name in USUAL.get(part, ()) if name in lowered), None)
 
 
 def resolve(
-    parts: Sequence[str], rows: Sequence[Record], named: Mapping[str, str], source: str, notes: Notes
+    parts: Sequence[str],
+    rows: Sequence[Record],
+    named: Mapping[str, str],
+    source: str,
+    notes: Notes,
 ) -> dict[str, str]:
     """The column of each part of a table, by the user's names and the usual ones.
 

@@ -8,8 +8,12 @@ from typing import Any
 from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 
-COMMENT = re.compile(r"#\s*(sent_id|text|newdoc|newpar|id|doc|generated|global|source|meta)\b|#\s.*=\s")
-"""A line of facts about a sentence, as CoNLL-U and its kin write them; a token "#" has a tag beside it."""
+COMMENT = re.compile(
+    r"#\s*(sent_id|text|newdoc|newpar|id|doc|generated|global|source|meta)\b|#\s.*=\s"
+)
+"""A line of facts about a sentence, as CoNLL-U and its kin write them; a token "#" has a tag beside
+it.
+"""
 PREFIXED = re.compile(r"([BIESLUbieslu])[-_](.+)", re.DOTALL)
 OUTSIDE = {"o", "0", "_", ""}
 """What stands for no entity."""

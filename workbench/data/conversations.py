@@ -1,6 +1,7 @@
 """Conversations in the forms people have them, as lists of {role, content}.
 
-Read: OpenAI's and TRL's `messages`, ShareGPT's `conversations`, `turns` of speakers, TRL's prompt and
+Read: OpenAI's and TRL's `messages`, ShareGPT's `conversations`, `turns` of speakers, TRL's prompt
+    and
 completion (text or messages), Alpaca's instruction, input and output, and prompt and response.
 """
 
@@ -28,7 +29,9 @@ LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "tur
 """Columns that hold a whole conversation."""
 REPLIES = ("response", "completion", "output", "answer", "chosen")
 """Columns that hold the reply to a `prompt`."""
-ALPACA = re.compile(r"### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*$", re.DOTALL)
+ALPACA = re.compile(
+    r"### Instruction:\s*(.*?)\s*(?:### Input:\s*(.*?)\s*)?### Response:\s*$", re.DOTALL
+)
 """A prompt that is written in Alpaca's template already."""
 
 

@@ -17,7 +17,9 @@ DELIMITERS = ",;\t|"
 FIELD = 16_000_000
 """Characters of a field; the csv module's own limit of 131,072 is shorter than many documents."""
 SHARE_REFUSED = 0.05
-"""Share of rows of another width from which the file is refused: then it is not the rows that are wrong."""
+"""Share of rows of another width from which the file is refused: then it is not the rows that are
+wrong.
+"""
 WRONG_WIDTH = "rows dropped: another number of fields than the header"
 
 
@@ -92,7 +94,9 @@ def _delimiter(head: Sequence[str]) -> str:
     return best
 
 
-def _rows(lines: Iterable[str], delimiter: str, path: Path, *, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+def _rows(
+    lines: Iterable[str], delimiter: str, path: Path, *, quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every row that is not blank."""
     if quoted:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -126,7 +130,9 @@ def _records(
             if wrong > max(1, SHARE_REFUSED * LOOKED_AT) and wrong > SHARE_REFUSED * total:
                 raise _too_many(path, line, len(cells), header)
             continue
-        yield {name: (cell if cell.strip() else None) for name, cell in zip(header, cells, strict=True)}
+        yield {
+            name: (cell if cell.strip() else None) for name, cell in zip(header, cells, strict=True)
+        }
     if wrong > 1 and wrong > SHARE_REFUSED * total:
         raise _too_many(path, line, len(cells), header)
 

@@ -1,6 +1,7 @@
 """Named entities: listed as text, found again in a text's words, and counted.
 
-A list reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or `none`.
+A list reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or
+`none`.
 """
 
 import re
@@ -20,10 +21,14 @@ Span = tuple[str, int, int]
 
 
 def spans(tags: list[str]) -> list[Span]:
-    """The entities of a BIO (or I- scheme) tag sequence, as seqeval reads them, types as words in lower case."""
+    """The entities of a BIO (or I- scheme) tag sequence, as seqeval reads them, types as words in
+    lower case.
+    """
     from seqeval.metrics.sequence_labeling import get_entities
 
-    return [(WORDED.get(kind, kind.lower()), first, last) for kind, first, last in get_entities(tags)]
+    return [
+        (WORDED.get(kind, kind.lower()), first, last) for kind, first, last in get_entities(tags)
+    ]
 
 
 def bio(found: Sequence[Span], n_words: int) -> list[str]:
@@ -43,8 +48,8 @@ def listed(words: Sequence[str], found: Sequence[Span]) -> str:
 class Judged:
     """A listed answer against the right tags.
 
-    `hits`, `wrong` and `missed` are entities; `wrong` has those that are invented, too, which have no place among the
-    `tags`. `unaligned` says how many those are.
+    `hits`, `wrong` and `missed` are entities; `wrong` has those that are invented, too, which have
+    no place among the `tags`. `unaligned` says how many those are.
     """
 
     tags: list[str]
@@ -62,8 +67,9 @@ class Judged:
 def judged(words: Sequence[str], right: list[str], text: str) -> Judged:
     """A listed answer scored against BIO tags.
 
-    A list does not say which of several equal words it means, so an entity takes a right place where one of its words
-    and type is left. All else that is listed is a false positive, whether it stands in the text or not.
+    A list does not say which of several equal words it means, so an entity takes a right place
+    where one of its words and type is left. All else that is listed is a false positive, whether it
+    stands in the text or not.
 
     Args:
         words: Of the text.
@@ -79,8 +85,8 @@ def judged(words: Sequence[str], right: list[str], text: str) -> Judged:
 def aligned(words: Sequence[str], text: str, right: Sequence[Span] = ()) -> tuple[list[str], int]:
     """The BIO tags of a listed answer, and how many of its parts stand nowhere in the words.
 
-    Entities that are among `right` take those places. Each other takes its first free place behind the one listed
-    before it, else its first free place.
+    Entities that are among `right` take those places. Each other takes its first free place behind
+    the one listed before it, else its first free place.
     """
     claims, unaligned = _claims(words, text)
     places: list[Span | None] = [None] * len(claims)
@@ -111,14 +117,17 @@ def aligned(words: Sequence[str], text: str, right: Sequence[Span] = ()) -> tupl
 def _claims(words: Sequence[str], text: str) -> tuple[list[tuple[str, str]], int]:
     """The (mention, type) pairs of a list, and how many of its parts are no pair.
 
-    A mention may have "; " in it: what stands before a type is the longest end of that part which the words have.
+    A mention may have "; " in it: what stands before a type is the longest end of that part which
+    the words have.
     """
     claims: list[tuple[str, str]] = []
     odd = end = 0
     for pair in PAIR.finditer(text):
         parts = pair["mention"].split("; ")
         ends = ["; ".join(parts[i:]).strip(" ") for i in range(len(parts))]
-        used = next((i for i, mention in enumerate(ends) if _places(words, mention)), len(parts) - 1)
+        used = next(
+            (i for i, mention in enumerate(ends) if _places(words, mention)), len(parts) - 1
+        )
         odd += _n_telling(parts[:used])
         claims.append((ends[used], pair["kind"].strip().lower()))
         end = pair.end()
@@ -144,7 +153,9 @@ def span_counts(right: Sequence[Span], said: Sequence[Span]) -> tuple[int, int, 
 
 
 def entity_f1(sums: np.ndarray) -> np.ndarray:
-    """Micro F1 from summed counts `[..., (hits, wrong, missed)]`; 0 where nothing was named or to be named."""
+    """Micro F1 from summed counts `[..., (hits, wrong, missed)]`; 0 where nothing was named or to
+    be named.
+    """
     hits, wrong, missed = np.moveaxis(sums, -1, 0)
     below = 2 * hits + wrong + missed
     return 2 * hits / np.where(below > 0, below, 1)

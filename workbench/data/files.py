@@ -47,7 +47,9 @@ def read(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> l
     """
     path = path_of(path)
     if path.is_file() and path.stat().st_size > LARGEST:
-        raise WorkbenchError(f"{path} is larger than {LARGEST / 1e9:g} GB; give a smaller part of it.")
+        raise WorkbenchError(
+            f"{path} is larger than {LARGEST / 1e9:g} GB; give a smaller part of it."
+        )
     return list(rows(path, notes, names))
 
 
@@ -59,7 +61,9 @@ def rows(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> I
     if not path.is_file() or not kind:
         endings = ", ".join(f".{known}" for known in KINDS)
         there = "is no file" if not path.is_file() else f"is no {endings} file"
-        raise WorkbenchError(f"{path} {there}; give one of {endings}, packed with gzip or zstd or not.")
+        raise WorkbenchError(
+            f"{path} {there}; give one of {endings}, packed with gzip or zstd or not."
+        )
     if kind == "parquet":
         yield from _parquet(path, notes)
         return

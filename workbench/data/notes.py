@@ -1,4 +1,6 @@
-"""What a reader dropped, changed or guessed, counted by reason, so that a page or a command can say it."""
+"""What a reader dropped, changed or guessed, counted by reason, so that a page or a command can say
+it.
+"""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -31,7 +33,8 @@ class Notes:
     def lines(self) -> list[str]:
         """One plain sentence a remark or reason."""
         counted = [
-            f"{reason}: {n:,}" + (f" (first at {self.first[reason]})" if reason in self.first else "")
+            f"{reason}: {n:,}"
+            + (f" (first at {self.first[reason]})" if reason in self.first else "")
             for reason, n in self.counts.items()
             if n
         ]

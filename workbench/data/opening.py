@@ -32,7 +32,9 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-"""Byte-order marks, Python's codec, the name shown. UTF-32's begins with UTF-16's, so it comes first."""
+"""Byte-order marks, Python's codec, the name shown. UTF-32's begins with UTF-16's, so it comes
+first.
+"""
 
 DAMAGED = (OSError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error)
 
@@ -71,7 +73,9 @@ def open_bytes(path: Path) -> IO[bytes]:
             case _:
                 return path.open("rb")
     except OSError as error:
-        raise WorkbenchError(f"{path} cannot be opened ({reason(error)}); check the path.") from error
+        raise WorkbenchError(
+            f"{path} cannot be opened ({reason(error)}); check the path."
+        ) from error
 
 
 @contextmanager
@@ -93,7 +97,9 @@ def open_text(path: Path, notes: Notes | None = None) -> Iterator[IO[str]]:
             f"{path} is not {error.encoding} text throughout ({error.reason}); save it as UTF-8."
         ) from error
     except DAMAGED as error:
-        raise WorkbenchError(f"{path} is damaged ({reason(error)}); download or pack it again.") from error
+        raise WorkbenchError(
+            f"{path} is damaged ({reason(error)}); download or pack it again."
+        ) from error
 
 
 def detect(path: Path, notes: Notes | None = None) -> str:
@@ -107,7 +113,9 @@ def detect(path: Path, notes: Notes | None = None) -> str:
             head = raw.read(BLOCK)
             codec, shown = _codec(path, head, raw)
     except DAMAGED as error:
-        raise WorkbenchError(f"{path} is damaged ({reason(error)}); download or pack it again.") from error
+        raise WorkbenchError(
+            f"{path} is damaged ({reason(error)}); download or pack it again."
+        ) from error
     if notes is not None and shown != "UTF-8":
         notes.remark(f"{path.name} is read as {shown}.")
     return codec

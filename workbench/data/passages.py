@@ -72,11 +72,15 @@ def passages(text: str) -> list[str]:
 
 
 def read_passages(path: Path) -> list[str]:
-    """The passages of a file. Raises `WorkbenchError` for one that cannot be read as text or holds none."""
+    """The passages of a file. Raises `WorkbenchError` for one that cannot be read as text or holds
+    none.
+    """
     try:
         found = passages(path.expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise WorkbenchError(f"{path} cannot be read as text ({error}); give a file in UTF-8.") from error
+        raise WorkbenchError(
+            f"{path} cannot be read as text ({error}); give a file in UTF-8."
+        ) from error
     if not found:
         raise WorkbenchError(f"{path} holds no text; write texts with a blank line between them.")
     return found

@@ -1,6 +1,8 @@
-"""Where labelled examples come from: a known set by name, any Hugging Face data set, or a user's file.
+"""Where labelled examples come from: a known set by name, any Hugging Face data set, or a user's
+file.
 
-A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face id through `datasets`.
+A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face id through
+`datasets`.
 """
 
 import re
@@ -19,8 +21,9 @@ from workbench.errors import WorkbenchError
 class Source:
     """A known set: its task, its files below `WORKBENCH_DATA` by split, and its Hugging Face id.
 
-    `hub` is (id, configuration, revision); `names` the hub's words for our splits. `only` keeps the records whose
-    column has the split's value, where one file holds all splits. `columns` names those of a file without a header.
+    `hub` is (id, configuration, revision); `names` the hub's words for our splits. `only` keeps the
+    records whose column has the split's value, where one file holds all splits. `columns` names
+    those of a file without a header.
     """
 
     kind: str
@@ -32,7 +35,9 @@ class Source:
 
 
 CONVERTED = "refs/convert/parquet"
-"""Where the hub keeps the tables of sets whose own files are a loading script, which nobody runs any more."""
+"""Where the hub keeps the tables of sets whose own files are a loading script, which nobody runs
+any more.
+"""
 
 SETS = {
     "banking77": Source(
@@ -93,7 +98,8 @@ KNOWN = {
 def records(
     data: str, split: str = "train", notes: Notes | None = None, names: Sequence[str] = ()
 ) -> list[Record] | None:
-    """The records of a split of a set, a Hugging Face id or a file; None where there is no such split.
+    """The records of a split of a set, a Hugging Face id or a file; None where there is no such
+    split.
 
     A file is its own training split.
 
@@ -125,7 +131,10 @@ def _known(name: str, known: Source, split: str) -> list[Record] | None:
     folder, file = paths.data_folder(), known.files[split]
     if folder is not None and (folder / file).is_file():
         rows = read(folder / file)
-        named = [{known.columns.get(column, column): value for column, value in row.items()} for row in rows]
+        named = [
+            {known.columns.get(column, column): value for column, value in row.items()}
+            for row in rows
+        ]
         return [row for row in named if not known.only or row[known.only] == split]
     if known.hub is None:
         raise WorkbenchError(
@@ -158,4 +167,8 @@ def _worded(feature: Any, value: Any) -> Any:
         return {key: _worded(feature[key], part) for key, part in value.items()}
     if isinstance(value, list):
         return [_worded(getattr(feature, "feature", feature), part) for part in value]
-    return feature.int2str(value) if hasattr(feature, "int2str") and isinstance(value, int) and value >= 0 else value
+    return (
+        feature.int2str(value)
+        if hasattr(feature, "int2str") and isinstance(value, int) and value >= 0
+        else value
+    )

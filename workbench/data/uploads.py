@@ -1,4 +1,6 @@
-"""Files that a person hands over: kept under the home folder by their content, and shown before use."""
+"""Files that a person hands over: kept under the home folder by their content, and shown before
+use.
+"""
 
 import hashlib
 import re
@@ -19,7 +21,8 @@ LARGEST_UPLOAD = 500_000_000
 
 
 def keep(files: Sequence[tuple[str, bytes]]) -> Path:
-    """The path of an uploaded file, or of the folder of several; the same content has the same path.
+    """The path of an uploaded file, or of the folder of several; the same content has the same
+    path.
 
     Args:
         files: Name and content of each.
@@ -31,7 +34,9 @@ def keep(files: Sequence[tuple[str, bytes]]) -> Path:
         raise WorkbenchError("The upload is empty; choose a file with something in it.")
     if sum(len(content) for _, content in files) > LARGEST_UPLOAD:
         megabytes = LARGEST_UPLOAD // 1_000_000
-        raise WorkbenchError(f"The upload has over {megabytes} MB; give the path of the file instead.")
+        raise WorkbenchError(
+            f"The upload has over {megabytes} MB; give the path of the file instead."
+        )
     digest = hashlib.sha256()
     for name, content in files:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)

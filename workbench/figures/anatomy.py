@@ -20,7 +20,8 @@ def step_matrix(
     chosen: int | None = None,
     title: str = "",
 ) -> go.Figure:
-    """A step's numbers: positions down; dimensions across, or `keys`. Shares from 0 to 1 have attention's colours.
+    """A step's numbers: positions down; dimensions across, or `keys`. Shares from 0 to 1 have
+    attention's colours.
 
     What is struck out (NaN) stays grey; the row of the `chosen` position has a frame.
     """
@@ -28,7 +29,12 @@ def step_matrix(
     columns = np.arange(0, n_columns, -(-n_columns // COLUMNS))
     shown = values[:, columns].astype(np.float32)
     seen = shown[np.isfinite(shown)]
-    shares = keys is not None and bool(len(seen)) and float(seen.min()) >= 0 and float(seen.max()) <= 1 + 1e-6
+    shares = (
+        keys is not None
+        and bool(len(seen))
+        and float(seen.min()) >= 0
+        and float(seen.max()) <= 1 + 1e-6
+    )
     limit = float(np.percentile(np.abs(seen), 99.5)) if len(seen) else 1.0
     across = "dimension %{x}" if keys is None else "to key <b>%{x}</b>"
     heat = go.Heatmap(
@@ -43,10 +49,15 @@ def step_matrix(
         hovertemplate=f"<b>%{{y}}</b>, {across}<br>%{{z:.4f}}<extra></extra>",
     )
     found = style.figure(
-        [heat], title=title, height=int(np.clip(17 * len(names) + 90, 190, 480)), plot_bgcolor=style.PANEL
+        [heat],
+        title=title,
+        height=int(np.clip(17 * len(names) + 90, 190, 480)),
+        plot_bgcolor=style.PANEL,
     )
     found.update_xaxes(
-        title_text="dimension" if keys is None else "key (source)", showgrid=False, tickangle=0 if keys is None else -60
+        title_text="dimension" if keys is None else "key (source)",
+        showgrid=False,
+        tickangle=0 if keys is None else -60,
     )
     found.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont={"size": 10})
     if keys is not None:

@@ -18,15 +18,17 @@ WIDTH = 1200
 SCREEN = 530
 """Pixels across the atlas on the screen."""
 LEVELS, FUTURE, BLANK = 250, 254, 255
-"""The palette: 0..LEVELS for attention, one entry for keys after the query, one for between heads."""
+"""The palette: 0..LEVELS for attention, one entry for keys after the query, one for between heads.
+"""
 
 
 @dataclass(frozen=True)
 class Atlas:
     """All heads as thumbnails in one indexed PNG, on a grid whose step is 1.
 
-    Layers run down; deep models continue in a further block of columns at the right. `cell` is the pixels
-    of a step, `unit` those of a thumbnail, `side` the positions it shows: fewer where the prompt is long.
+    Layers run down; deep models continue in a further block of columns at the right. `cell` is the
+    pixels of a step, `unit` those of a thumbnail, `side` the positions it shows: fewer where the
+    prompt is long.
     """
 
     uri: str
@@ -50,7 +52,9 @@ class Atlas:
 
 
 class AtlasPainter:
-    """Draws an atlas layer by layer, so that patterns need not be kept; longer prompts shrink by taking maxima."""
+    """Draws an atlas layer by layer, so that patterns need not be kept; longer prompts shrink by
+    taking maxima.
+    """
 
     def __init__(self, n_layers: int, n_heads: int, n_pos: int):
         rows = _rows(n_layers, n_heads)
@@ -79,7 +83,9 @@ class AtlasPainter:
 
 
 def atlas_image(pattern: Float[np.ndarray, "layer head query key"]) -> Atlas:
-    """Draw all heads; a prompt of more positions than a thumbnail has pixels shrinks by taking maxima."""
+    """Draw all heads; a prompt of more positions than a thumbnail has pixels shrinks by taking
+    maxima.
+    """
     painter = AtlasPainter(*pattern.shape[:3])
     for layer, heads in enumerate(pattern):
         painter.add(layer, heads)
@@ -95,7 +101,9 @@ def _rows(n_layers: int, n_heads: int) -> int:
     )
 
 
-def _shrink(pattern: Float[np.ndarray, "head query key"], side: int) -> Float[np.ndarray, "head {side} {side}"]:
+def _shrink(
+    pattern: Float[np.ndarray, "head query key"], side: int
+) -> Float[np.ndarray, "head {side} {side}"]:
     pattern, n_pos = np.asarray(pattern, np.float32), pattern.shape[-1]
     if side == n_pos:
         return pattern
@@ -123,7 +131,8 @@ def atlas(
     chosen: tuple[int, int] | None = None,
     hover: Sequence[str] | None = None,
 ) -> go.Figure:
-    """All heads at a glance. `hover` is one text a head, layer by layer; the names alone without it.
+    """All heads at a glance. `hover` is one text a head, layer by layer; the names alone without
+    it.
 
     Each head has an invisible point whose `customdata` is its name, so that a click can be told.
     """
@@ -133,7 +142,9 @@ def atlas(
     heads = [(i, j) for i in range(image.n_layers) for j in range(image.n_heads)]
     places = np.array([image.place(*h) for h in heads])
     names = [style.head_name(*h) for h in heads]
-    picture = go.Image(source=image.uri, x0=first, y0=first, dx=step, dy=step, zsmooth="fast", hoverinfo="skip")
+    picture = go.Image(
+        source=image.uri, x0=first, y0=first, dx=step, dy=step, zsmooth="fast", hoverinfo="skip"
+    )
     side = min(88.0, SCREEN / (image.columns + 0.6))
     points = go.Scatter(
         x=places[:, 0],
@@ -146,7 +157,8 @@ def atlas(
             "color": style.ORANGE,
             "line": {"width": 3},
         },
-        # A selected point is a frame: Plotly draws it at a click, so the figure itself need not change.
+        # A selected point is a frame: Plotly draws it at a click, so the figure itself need not
+        # change.
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 0}},
         selectedpoints=None if chosen is None else [heads.index(chosen)],
@@ -176,7 +188,9 @@ def atlas(
 
 
 def _names(image: Atlas) -> go.Scatter:
-    """Layer names left of each block and head names above it; one trace, since annotations are slow."""
+    """Layer names left of each block and head names above it; one trace, since annotations are
+    slow.
+    """
     layers = [(*image.place(layer, 0), f"L{layer}") for layer in range(image.n_layers)]
     tops = [
         (*image.place(layer, head), f"H{head}")
@@ -231,7 +245,9 @@ def head(
         zmax=top,
         colorscale=scale,
         # Inside, at the top right: no query attends to later keys, so nothing is ever drawn there.
-        colorbar=style.colour_bar(kind, len=0.4, x=0.99, xanchor="right", y=0.99, yanchor="top", tickvals=ticks),
+        colorbar=style.colour_bar(
+            kind, len=0.4, x=0.99, xanchor="right", y=0.99, yanchor="top", tickvals=ticks
+        ),
         showscale=n_pos > 3,
         hoverongaps=False,
         xgap=1 if n_pos <= 48 else 0,
@@ -242,10 +258,19 @@ def head(
     if sought:
         marks = [names[i] for i in sought]
         marker = {"color": style.ORANGE, "size": 9, "symbol": "diamond"}
-        traces.append(go.Scatter(x=marks, y=marks, mode="markers", marker=marker, hoverinfo="skip", showlegend=False))
+        traces.append(
+            go.Scatter(
+                x=marks, y=marks, mode="markers", marker=marker, hoverinfo="skip", showlegend=False
+            )
+        )
     found = style.figure(traces, title=title, height=height, plot_bgcolor=style.PANEL)
     every = {"dtick": 1} if n_pos <= 40 else {}
-    axis = {"tickfont": {"size": 11 if n_pos <= 30 else 9}, "showgrid": False, "type": "category", **every}
+    axis = {
+        "tickfont": {"size": 11 if n_pos <= 30 else 9},
+        "showgrid": False,
+        "type": "category",
+        **every,
+    }
     found.update_xaxes(title_text="key (source)", tickangle=-60, constrain="domain", **axis)
     found.update_yaxes(
         title_text="query (destination)",
@@ -261,7 +286,9 @@ def head(
             other = "y" if side == "x" else "x"
             across = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
             fill = style.translucent(style.ORANGE, 0.12)
-            found.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **along, **across)
+            found.add_shape(
+                type="rect", line={"width": 0}, fillcolor=fill, layer="above", **along, **across
+            )
     return found
 
 
@@ -271,7 +298,11 @@ def for_export(
     pattern: Float[np.ndarray, "query key"],
     tokens: Sequence[str],
 ) -> list[go.Figure]:
-    """All heads with one framed, and that one in full, as a page of their own shows them below each other."""
+    """All heads with one framed, and that one in full, as a page of their own shows them below each
+    other.
+    """
     name = style.head_name(*chosen)
-    one = head(pattern, tokens, title=f"{name}: what each token (row) attends to (column)", height=760)
+    one = head(
+        pattern, tokens, title=f"{name}: what each token (row) attends to (column)", height=760
+    )
     return [atlas(patterns, title="All heads", chosen=chosen), one.update_layout(width=780)]

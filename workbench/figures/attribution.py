@@ -1,4 +1,6 @@
-"""Estimate against exact value: every cell of a map as a point, those that mislead in colour and by name."""
+"""Estimate against exact value: every cell of a map as a point, those that mislead in colour and by
+name.
+"""
 
 from typing import Any
 
@@ -8,7 +10,10 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 COLOURS = {"not shown to mislead": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
-INTERVALS = (" [%{customdata[1]:.3f}, %{customdata[2]:.3f}]", " [%{customdata[4]:.3f}, %{customdata[5]:.3f}]")
+INTERVALS = (
+    " [%{customdata[1]:.3f}, %{customdata[2]:.3f}]",
+    " [%{customdata[4]:.3f}, %{customdata[5]:.3f}]",
+)
 """In the hover, of the exact value and the error; one pair has none."""
 NAMED = 8
 """Points that carry their name: those furthest off."""
@@ -18,7 +23,8 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
     """One point a cell, exact effect across and estimate up; on the line both agree.
 
     Args:
-        table: Columns cell, exact, exact_low, exact_high, estimate, error, error_low, error_high, kind.
+        table: Columns cell, exact, exact_low, exact_high, estimate, error, error_low, error_high,
+            kind.
         tolerance: How far off an estimate may be; the band round the line.
         title: Of the figure.
     """
@@ -27,12 +33,26 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
     room = 0.05 * (high - low or 1.0)
     ends = np.array([low - room, high + room])
     found = style.figure(title=title, height=460)
-    style.add_band(found, ends, ends - tolerance, ends + tolerance, colour=style.SOFT, name="within the tolerance")
+    style.add_band(
+        found,
+        ends,
+        ends - tolerance,
+        ends + tolerance,
+        colour=style.SOFT,
+        name="within the tolerance",
+    )
     found.add_scatter(
-        x=ends, y=ends, mode="lines", line={"color": style.SOFT, "width": 1}, hoverinfo="skip", showlegend=False
+        x=ends,
+        y=ends,
+        mode="lines",
+        line={"color": style.SOFT, "width": 1},
+        hoverinfo="skip",
+        showlegend=False,
     )
     intervals = ("", "") if table["error_low"].isna().all() else INTERVALS
-    worst = set(table["error"].abs().nlargest(NAMED).index) & set(table.index[table["kind"] != "not shown to mislead"])
+    worst = set(table["error"].abs().nlargest(NAMED).index) & set(
+        table.index[table["kind"] != "not shown to mislead"]
+    )
     for kind, colour in COLOURS.items():
         part = table[table["kind"] == kind]
         if not len(part):
@@ -42,14 +62,26 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
             y=part["estimate"],
             mode="markers+text",
             name=f"{kind} ({len(part)})",
-            text=[style.escaped(c) if i in worst else "" for i, c in zip(part.index, part["cell"], strict=True)],
-            textposition=np.where(part["exact"] < (low + high) / 2, "middle right", "middle left").tolist(),
+            text=[
+                style.escaped(c) if i in worst else ""
+                for i, c in zip(part.index, part["cell"], strict=True)
+            ],
+            textposition=np.where(
+                part["exact"] < (low + high) / 2, "middle right", "middle left"
+            ).tolist(),
             textfont={"size": 10, "color": colour},
-            marker={"size": 7, "color": colour, "opacity": 0.45 if kind == "not shown to mislead" else 0.9},
+            marker={
+                "size": 7,
+                "color": colour,
+                "opacity": 0.45 if kind == "not shown to mislead" else 0.9,
+            },
             customdata=np.stack(
                 [
                     [style.escaped(c) for c in part["cell"]],
-                    *(part[c] for c in ("exact_low", "exact_high", "error", "error_low", "error_high")),
+                    *(
+                        part[c]
+                        for c in ("exact_low", "exact_high", "error", "error_low", "error_high")
+                    ),
                 ],
                 -1,
             ).tolist(),
@@ -58,6 +90,8 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
                 f"off by %{{customdata[3]:.3f}}{intervals[1]}<extra></extra>"
             ),
         )
-    found.update_xaxes(title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True)
+    found.update_xaxes(
+        title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True
+    )
     found.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
     return found

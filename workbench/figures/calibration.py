@@ -9,7 +9,8 @@ from workbench.figures import style
 
 
 def reliability(bins: Mapping[str, Any]) -> go.Figure:
-    """Accuracy over confidence, a line a model, 95 % intervals; on the diagonal a model knows how often it is right.
+    """Accuracy over confidence, a line a model, 95 % intervals; on the diagonal a model knows how
+    often it is right.
 
     Args:
         bins: By model, a frame with columns confidence, accuracy, low, high, n.
@@ -45,10 +46,14 @@ def reliability(bins: Mapping[str, Any]) -> go.Figure:
                     width=0,
                 ),
                 customdata=table[["n"]],
-                hovertemplate="confidence %{x:.2f}, right %{y:.2f}, n %{customdata[0]}<extra>" + model + "</extra>",
+                hovertemplate="confidence %{x:.2f}, right %{y:.2f}, n %{customdata[0]}<extra>"
+                + model
+                + "</extra>",
             )
         )
     figure.update_xaxes(title="Confidence in its choice", range=[0, 1.02], gridcolor=style.RULE)
-    figure.update_yaxes(title="Share of those that are right", range=[-0.02, 1.05], gridcolor=style.RULE)
+    figure.update_yaxes(
+        title="Share of those that are right", range=[-0.02, 1.05], gridcolor=style.RULE
+    )
     figure.update_layout(legend=dict(x=0, xanchor="left"), margin=dict(t=48))
     return figure

@@ -1,4 +1,6 @@
-"""What fine-tuning changed, drawn: lines over the layers, a map of the matrices, and maps over a run's checkpoints."""
+"""What fine-tuning changed, drawn: lines over the layers, a map of the matrices, and maps over a
+run's checkpoints.
+"""
 
 from collections.abc import Sequence
 
@@ -25,8 +27,8 @@ def stage_lines(
     """Lines over the layers, or over a run's steps, with bands of their 95 % intervals.
 
     Args:
-        frame: Columns stage (0: the embedding, i: after layer i - 1; or a step), `line` (its name), `value`, low,
-            high, n.
+        frame: Columns stage (0: the embedding, i: after layer i - 1; or a step), `line` (its name),
+            `value`, low, high, n.
         line: The column that says which line a row belongs to.
         value: The column that is drawn.
         title: Of the y axis.
@@ -66,9 +68,15 @@ def stage_lines(
 
 
 def token_grid(
-    tokens: Sequence[str], values: Float[np.ndarray, " pos"], *, name: str, per_row: int = 12, title: str = ""
+    tokens: Sequence[str],
+    values: Float[np.ndarray, " pos"],
+    *,
+    name: str,
+    per_row: int = 12,
+    title: str = "",
 ) -> go.Figure:
-    """A text as it reads, `per_row` tokens a line, each coloured by its number; one without a number stays grey.
+    """A text as it reads, `per_row` tokens a line, each coloured by its number; one without a
+    number stays grey.
 
     Numbers from 0 up run from white to blue, others from red over white at 0 to blue.
 
@@ -88,7 +96,10 @@ def token_grid(
         shown = style.visible(token)
         z[divmod(i, per_row)] = value
         text[divmod(i, per_row)] = style.escaped(shown if len(shown) <= 11 else f"{shown[:10]}…")
-        said.append(f"{i}, {style.escaped(shown)}: " + ("no prediction" if np.isnan(value) else f"<b>{value:+.3f}</b>"))
+        said.append(
+            f"{i}, {style.escaped(shown)}: "
+            + ("no prediction" if np.isnan(value) else f"<b>{value:+.3f}</b>")
+        )
     hover = np.array([*said, *[""] * (rows * per_row - len(said))], object).reshape(rows, per_row)
     heat = go.Heatmap(
         z=z,
@@ -104,7 +115,9 @@ def token_grid(
         xgap=2,
         ygap=4,
     )
-    figure = style.figure([heat], title=title, height=max(190, 30 * rows + 70), plot_bgcolor=style.PANEL)
+    figure = style.figure(
+        [heat], title=title, height=max(190, 30 * rows + 70), plot_bgcolor=style.PANEL
+    )
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False, range=[rows - 0.5, -0.5])
     figure.update_layout(margin={"l": 16, "b": 12})
@@ -112,9 +125,14 @@ def token_grid(
 
 
 def matrix_map(
-    values: Float[np.ndarray, "layer matrix"], names: Sequence[str], *, name: str, spelt: str = ".3f"
+    values: Float[np.ndarray, "layer matrix"],
+    names: Sequence[str],
+    *,
+    name: str,
+    spelt: str = ".3f",
 ) -> go.Figure:
-    """Layer by matrix; read off the weights, so there is no interval. Cells without a matrix stay grey.
+    """Layer by matrix; read off the weights, so there is no interval. Cells without a matrix stay
+    grey.
 
     Args:
         values: One number a matrix.
@@ -135,14 +153,23 @@ def matrix_map(
         hovertemplate=f"<b>layer %{{y}}, %{{x}}</b><br>{name} %{{z:{spelt}}}<extra></extra>",
     )
     n_layers = len(values)
-    figure = style.figure([heat], height=max(260, min(720, 26 * n_layers + 130)), plot_bgcolor=style.PANEL)
+    figure = style.figure(
+        [heat], height=max(260, min(720, 26 * n_layers + 130)), plot_bgcolor=style.PANEL
+    )
     figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(title="layer", autorange="reversed", dtick=max(1, n_layers // 16), showgrid=False)
+    figure.update_yaxes(
+        title="layer", autorange="reversed", dtick=max(1, n_layers // 16), showgrid=False
+    )
     return figure
 
 
 def over_time(
-    values: Float[np.ndarray, "place step"], places: Sequence[str], steps: Sequence[int], *, name: str, what: str
+    values: Float[np.ndarray, "place step"],
+    places: Sequence[str],
+    steps: Sequence[int],
+    *,
+    name: str,
+    what: str,
 ) -> go.Figure:
     """One measure of every head or layer over a run's checkpoints.
 
@@ -171,7 +198,8 @@ def over_time(
 
 
 FAINT = 0.1
-"""The scale reaches at least to here, so that a map of next to nothing looks like next to nothing."""
+"""The scale reaches at least to here, so that a map of next to nothing looks like next to nothing.
+"""
 
 Grid = Float[np.ndarray, "layer head"]
 
@@ -214,7 +242,11 @@ def head_map(
     height = max(260, min(720, 34 * n_layers + 130))
     # Without a greatest distance a click anywhere in a cell finds the point in its middle.
     figure = style.figure(
-        [heat, _points(mean, low, high, n)], title=title, height=height, hovermode="closest", hoverdistance=-1
+        [heat, _points(mean, low, high, n)],
+        title=title,
+        height=height,
+        hovermode="closest",
+        hoverdistance=-1,
     )
     if chosen is not None:
         layer, head = chosen
@@ -226,7 +258,13 @@ def head_map(
             y1=layer + 0.5,
             line=dict(color=style.LINES[1], width=3),
         )
-    figure.update_xaxes(title="head", dtick=max(1, n_heads // 16), showgrid=False, zeroline=False, constrain="domain")
+    figure.update_xaxes(
+        title="head",
+        dtick=max(1, n_heads // 16),
+        showgrid=False,
+        zeroline=False,
+        constrain="domain",
+    )
     figure.update_yaxes(title="layer", dtick=max(1, n_layers // 16), showgrid=False, zeroline=False)
     figure.update_xaxes(range=[-0.5, n_heads - 0.5])
     figure.update_yaxes(range=[n_layers - 0.5, -0.5])

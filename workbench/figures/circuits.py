@@ -1,4 +1,6 @@
-"""Figures of circuits: how much a circuit of each size brings back, and its strongest edges as a graph."""
+"""Figures of circuits: how much a circuit of each size brings back, and its strongest edges as a
+graph.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +11,8 @@ from workbench.figures import style
 
 
 def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
-    """Faithfulness against size, with 95 % intervals: the circuit, all edges but it, and random edges.
+    """Faithfulness against size, with 95 % intervals: the circuit, all edges but it, and random
+    edges.
 
     `curve` has records with `edges` and estimates `faithfulness`, `without`, `random`, `chosen_on`.
     """
@@ -39,7 +42,12 @@ def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
         )
     found = style.figure(lines, title="How much of the clean run a circuit brings back", height=360)
     sizes = [size.edges for size in curve]
-    found.update_xaxes(title_text="edges in the circuit", type="log", tickvals=sizes, ticktext=list(map(str, sizes)))
+    found.update_xaxes(
+        title_text="edges in the circuit",
+        type="log",
+        tickvals=sizes,
+        ticktext=list(map(str, sizes)),
+    )
     found.update_layout(margin={"t": 72}, legend={"y": 1.0})
     found.update_yaxes(title_text="0 corrupted run, 1 clean run")
     found.add_hline(y=1, line={"color": style.RULE, "width": 1})
@@ -48,13 +56,17 @@ def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
 
 
 def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Figure:
-    """Edges (sender, receiver, score) as lines between parts: layers go up, heads across; blue supports the answer."""
+    """Edges (sender, receiver, score) as lines between parts: layers go up, heads across; blue
+    supports the answer.
+    """
     width = max((abs(score) for *_, score in edges), default=1.0) or 1.0
     places: dict[str, tuple[float, float]] = {}
     for sender, receiver, _ in edges:
         for name in (sender, receiver.partition(".")[0]):
             places[name] = _place(name, n_layers)
-    lines = [_line(places[s], places[r.partition(".")[0]], s, r, score, width) for s, r, score in edges]
+    lines = [
+        _line(places[s], places[r.partition(".")[0]], s, r, score, width) for s, r, score in edges
+    ]
     nodes = go.Scatter(
         x=[x for x, _ in places.values()],
         y=[y for _, y in places.values()],
@@ -66,10 +78,14 @@ def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Fig
         hoverinfo="text",
         showlegend=False,
     )
-    found = style.figure([*lines, nodes], title="The strongest edges", height=max(360, 24 * n_layers))
+    found = style.figure(
+        [*lines, nodes], title="The strongest edges", height=max(360, 24 * n_layers)
+    )
     across = [x for x, _ in places.values()] or [0.0]
     span = max(across) - min(across) or 1.0
-    found.update_xaxes(visible=False, range=[min(across) - 0.04 * span, max(across) + 0.16 * span])  # room for names
+    found.update_xaxes(
+        visible=False, range=[min(across) - 0.04 * span, max(across) + 0.16 * span]
+    )  # room for names
     found.update_yaxes(title_text="layer", showgrid=True, range=[-1.6, n_layers + 0.6])
     return found
 
@@ -85,7 +101,9 @@ def _place(name: str, n_layers: int) -> tuple[float, float]:
     return float(head), float(layer)
 
 
-def _line(start: tuple, end: tuple, sender: str, receiver: str, score: float, width: float) -> go.Scatter:
+def _line(
+    start: tuple, end: tuple, sender: str, receiver: str, score: float, width: float
+) -> go.Scatter:
     return go.Scatter(
         x=[start[0], end[0]],
         y=[start[1], end[1]],

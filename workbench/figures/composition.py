@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 KINDS = {"Q": style.BLUE, "K": style.ORANGE, "V": style.GREEN}
-"""Colour of each kind of composition: what the later head asks, what it is found by, what it moves."""
+"""Colour of each kind of composition: what the later head asks, what it is found by, what it moves.
+"""
 
 SHALLOW = 12
 """Layers that are all drawn, whether or not they have an edge."""
@@ -17,12 +18,18 @@ POINTS, BEND = 17, 0.28
 
 
 def composition_graph(
-    edges: Sequence[tuple[str, str, str, float]], *, n_layers: int, n_heads: int, chance: float, title: str = ""
+    edges: Sequence[tuple[str, str, str, float]],
+    *,
+    n_layers: int,
+    n_heads: int,
+    chance: float,
+    title: str = "",
 ) -> go.Figure:
     """Heads as dots, layers upwards; a line from each earlier head to the later one that reads it.
 
-    `edges` are (earlier, later, kind, score) as `Composition.to_frame` gives them, wider lines for higher scores;
-    heads without an edge are small and grey. Of a deep model only layers with an edge are drawn.
+    `edges` are (earlier, later, kind, score) as `Composition.to_frame` gives them, wider lines for
+    higher scores; heads without an edge are small and grey. Of a deep model only layers with an
+    edge are drawn.
     """
     top = max((score for *_, score in edges), default=1.0)
     ends = {layer_of(name) for a, b, *_ in edges for name in (a, b)}
@@ -59,12 +66,24 @@ def composition_graph(
                 f"%{{customdata[2]:.3f}} (chance about {chance:.3f})<extra></extra>",
             )
         named |= {name for line in lines for name in line[2:4]}
-    found.add_scatter(**_heads([style.head_name(i, j) for i in layers for j in range(n_heads)], named, place))
+    found.add_scatter(
+        **_heads([style.head_name(i, j) for i in layers for j in range(n_heads)], named, place)
+    )
     for name in sorted(named):
         x, y = place(name)
-        label = {"showarrow": False, "yshift": 15, "borderpad": 1, "bgcolor": "rgba(255,255,255,0.8)"}
+        label = {
+            "showarrow": False,
+            "yshift": 15,
+            "borderpad": 1,
+            "bgcolor": "rgba(255,255,255,0.8)",
+        }
         found.add_annotation(x=x, y=y, text=name, font={"size": 11, "color": style.INK}, **label)
-    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, range=[-0.6, n_heads - 0.4], showgrid=False)
+    found.update_xaxes(
+        title_text="head",
+        dtick=1 if n_heads <= 16 else 4,
+        range=[-0.6, n_heads - 0.4],
+        showgrid=False,
+    )
     ticks = {"tickvals": list(rows.values()), "ticktext": [str(layer) for layer in layers]}
     words = "layer" if len(layers) == n_layers else "layer (others have no such pair)"
     found.update_yaxes(title_text=words, range=[-0.6, len(layers) - 0.2], **ticks)
@@ -72,7 +91,9 @@ def composition_graph(
 
 
 def bow(start: tuple[int, int], end: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A line from head to head, bent the more the nearer they stand to one column, so that it passes other heads by."""
+    """A line from head to head, bent the more the nearer they stand to one column, so that it
+    passes other heads by.
+    """
     t = np.linspace(0, 1, POINTS)
     aside = BEND * abs(end[1] - start[1]) ** 0.5 / (1 + abs(end[0] - start[0]))
     x, y = (a + (b - a) * t for a, b in zip(start, end, strict=True))

@@ -1,4 +1,6 @@
-"""Training dynamics: loss above, head scores and a benchmark below, over the same tokens on a logarithmic axis."""
+"""Training dynamics: loss above, head scores and a benchmark below, over the same tokens on a
+logarithmic axis.
+"""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -12,15 +14,20 @@ NAMES = {
 }
 
 
-def dynamics(frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height: int = 560) -> go.Figure:
+def dynamics(
+    frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height: int = 560
+) -> go.Figure:
     """Two panels over training tokens.
 
     Args:
-        frame: Columns tokens, measure, value, low, high, head (a name or nothing); `validation_loss` has no interval.
+        frame: Columns tokens, measure, value, low, high, head (a name or nothing);
+            `validation_loss` has no interval.
         rise: Tokens between which to shade, such as where the induction score rose most.
         height: In pixels.
     """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[0.4, 0.6], vertical_spacing=0.06)
+    figure = make_subplots(
+        rows=2, cols=1, shared_xaxes=True, row_heights=[0.4, 0.6], vertical_spacing=0.06
+    )
     losses = frame[frame["measure"] == "validation_loss"].sort_values("tokens")
     figure.add_scatter(
         x=losses["tokens"],
@@ -41,7 +48,10 @@ def dynamics(frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height
             y=rows["value"],
             customdata=list(zip(heads, rows["low"], rows["high"], strict=True)),
             error_y=dict(
-                array=rows["high"] - rows["value"], arrayminus=rows["value"] - rows["low"], thickness=1, width=2
+                array=rows["high"] - rows["value"],
+                arrayminus=rows["value"] - rows["low"],
+                thickness=1,
+                width=2,
             ),
             mode="lines+markers",
             name=NAMES.get(measure, f"{measure}, accuracy"),
@@ -58,6 +68,9 @@ def dynamics(frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height
     figure.update_yaxes(title="score or accuracy", range=[0, 1.02], row=2, col=1)
     base = style.figure(height=height)
     figure.update_layout(
-        base.layout, height=height, hovermode="closest", legend=dict(orientation="h", y=1.08, x=0, xanchor="left")
+        base.layout,
+        height=height,
+        hovermode="closest",
+        legend=dict(orientation="h", y=1.08, x=0, xanchor="left"),
     )
     return figure

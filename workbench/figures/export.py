@@ -57,7 +57,13 @@ def page(sections: Sequence[Section], *, title: str, text: str = "") -> str:
             body.append(f"<h2>{html.escape(section.title)}</h2>")
         for part in section.parts:
             if isinstance(part, go.Figure):
-                body.append(part.to_html(full_html=False, include_plotlyjs=False if drawn else "inline", config=CONFIG))
+                body.append(
+                    part.to_html(
+                        full_html=False,
+                        include_plotlyjs=False if drawn else "inline",
+                        config=CONFIG,
+                    )
+                )
                 drawn = True
             else:
                 body.append(_words(part))
@@ -73,7 +79,9 @@ def _words(part: str | Table | Code) -> str:
         return f"<p>{html.escape(part)}</p>"
     if isinstance(part, Code):
         return f"<pre>{html.escape(part.text)}</pre>"
-    body = part.frame.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x + 0:.4g}", escape=True)
+    body = part.frame.to_html(
+        index=False, border=0, na_rep="", float_format=lambda x: f"{x + 0:.4g}", escape=True
+    )
     caption = f"<caption>{html.escape(part.caption)}</caption>" if part.caption else ""
     start = body.index(">", body.index("<table")) + 1
     return f'<div class="table">{body[:start]}{caption}{body[start:]}</div>'
@@ -84,7 +92,9 @@ def to_html(figures: Sequence[go.Figure], *, title: str, text: str = "") -> str:
     return page([Section("", list(figures))], title=title, text=text)
 
 
-def write_html(figures: Sequence[go.Figure], path: str | Path, *, title: str, text: str = "") -> Path:
+def write_html(
+    figures: Sequence[go.Figure], path: str | Path, *, title: str, text: str = ""
+) -> Path:
     """Write the page of `to_html`; the file appears whole or not at all."""
     return write_page(to_html(figures, title=title, text=text), path)
 
@@ -92,7 +102,9 @@ def write_html(figures: Sequence[go.Figure], path: str | Path, *, title: str, te
 def write_page(text: str, path: str | Path) -> Path:
     """Write a page; the file appears whole or not at all."""
     path = Path(path).expanduser()
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".html", delete=False) as stream:
+    with NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".html", delete=False
+    ) as stream:
         try:
             stream.write(text)
             stream.flush()

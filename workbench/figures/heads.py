@@ -1,4 +1,6 @@
-"""Figures of head statistics: one score for all heads, and the heads that have most of it, with intervals."""
+"""Figures of head statistics: one score for all heads, and the heads that have most of it, with
+intervals.
+"""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,7 +22,8 @@ def score_map(
 ) -> go.Figure:
     """One score, layer by head; the hover gives the 95 % interval over `n` sequences.
 
-    A score with a `unit` (bits, tokens) is drawn up to its largest value, a share up to 1, a signed one from -1 to 1.
+    A score with a `unit` (bits, tokens) is drawn up to its largest value, a share up to 1, a signed
+    one from -1 to 1.
     """
     n_layers, n_heads = mean.shape
     signed = float(np.nanmin(mean)) < 0
@@ -34,11 +37,17 @@ def score_map(
         customdata=np.stack([low, high], axis=-1),
         xgap=1,
         ygap=1,
-        hovertemplate=(f"<b>L%{{y}}H%{{x}}</b><br>{name} %{{z:.3f}}<br>{_interval(n)}<extra></extra>"),
+        hovertemplate=(
+            f"<b>L%{{y}}H%{{x}}</b><br>{name} %{{z:.3f}}<br>{_interval(n)}<extra></extra>"
+        ),
     )
-    found = style.figure([heat], title=f"{name[:1].upper()}{name[1:]} of every head, {_of(n)}", height=height)
+    found = style.figure(
+        [heat], title=f"{name[:1].upper()}{name[1:]} of every head, {_of(n)}", height=height
+    )
     found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
-    found.update_yaxes(title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False)
+    found.update_yaxes(
+        title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False
+    )
     return found
 
 
@@ -60,14 +69,21 @@ def ranked(
     dots = go.Scatter(
         x=value,
         y=[style.head_name(int(i), int(j)) for i, j in zip(layer, head, strict=True)],
-        error_x={"array": above - value, "arrayminus": value - below, "color": style.SOFT, "thickness": 1.5},
+        error_x={
+            "array": above - value,
+            "arrayminus": value - below,
+            "color": style.SOFT,
+            "thickness": 1.5,
+        },
         mode="markers",
         marker={"size": 8, "color": style.BLUE},
         customdata=np.stack([below, above], axis=-1),
         hovertemplate=(f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>{_interval(n)}<extra></extra>"),
     )
     measured = "95 % interval, " if n >= FEWEST else ""
-    found = style.figure([dots], title=f"Heads with the most {name}, {measured}n = {n}", height=height)
+    found = style.figure(
+        [dots], title=f"Heads with the most {name}, {measured}n = {n}", height=height
+    )
     found.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
     if not unit:
         found.update_xaxes(range=[0, max([1.0, *above[np.isfinite(above)]])])

@@ -1,4 +1,6 @@
-"""Figures of lenses and direct contributions: what each layer would say, and what each part adds to the answer."""
+"""Figures of lenses and direct contributions: what each layer would say, and what each part adds to
+the answer.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,17 +28,29 @@ def lens_table(
     starts: int = 0,
     title: str = "",
 ) -> go.Figure:
-    """The likeliest next token after each layer (down) at each position (across); its probability is the colour.
+    """The likeliest next token after each layer (down) at each position (across); its probability
+    is the colour.
 
     `starts` is the position of the first column.
     """
     n_rows, n_columns = prob.shape
     longest = max(3, min(14, 150 // n_columns))
     texts = [[style.visible(t) for t in row] for row in top]
-    shown = [[style.escaped(t if len(t) <= longest else f"{t[: longest - 1]}…") for t in row] for row in texts]
+    shown = [
+        [style.escaped(t if len(t) <= longest else f"{t[: longest - 1]}…") for t in row]
+        for row in texts
+    ]
     names = row_names(n_rows)
     said = [
-        [[style.escaped(text), float(kl[i, j]), names[i], style.escaped(style.visible(tokens[j]))] for j, text in row]
+        [
+            [
+                style.escaped(text),
+                float(kl[i, j]),
+                names[i],
+                style.escaped(style.visible(tokens[j])),
+            ]
+            for j, text in row
+        ]
         for i, row in enumerate(enumerate(r) for r in texts)
     ]
     heat = go.Heatmap(
@@ -61,7 +75,10 @@ def lens_table(
     found.update_xaxes(
         title_text="position: the token that is read",
         tickvals=list(range(n_columns)),
-        ticktext=[f"{style.escaped(style.visible(t))} <sub>{starts + i}</sub>" for i, t in enumerate(tokens)],
+        ticktext=[
+            f"{style.escaped(style.visible(t))} <sub>{starts + i}</sub>"
+            for i, t in enumerate(tokens)
+        ],
         tickangle=-50,
         **plain,
     )
@@ -78,9 +95,15 @@ def lens_table(
 
 
 def answer_lines(
-    values: Mapping[str, Float[np.ndarray, " row"]], *, kind: str, n_rows: int, dashed: Sequence[str] = ()
+    values: Mapping[str, Float[np.ndarray, " row"]],
+    *,
+    kind: str,
+    n_rows: int,
+    dashed: Sequence[str] = (),
 ) -> go.Figure:
-    """Probability (`kind` "prob") or rank ("rank") of answers by layer; lines in `dashed` are the other lens."""
+    """Probability (`kind` "prob") or rank ("rank") of answers by layer; lines in `dashed` are the
+    other lens.
+    """
     lines = []
     colours = {}
     for name, line in values.items():
@@ -102,22 +125,29 @@ def answer_lines(
     found = style.figure(lines, height=330, hovermode="x unified")
     every = max(1, n_rows // 16)
     found.update_xaxes(
-        title_text="after layer", tickvals=list(range(0, n_rows, every)), ticktext=row_names(n_rows)[::every]
+        title_text="after layer",
+        tickvals=list(range(0, n_rows, every)),
+        ticktext=row_names(n_rows)[::every],
     )
     found.update_yaxes(title_text=words)
     if kind == "rank":
         found.update_yaxes(type="log", autorange="reversed", dtick=1)
     else:
-        found.update_yaxes(range=[0, max(0.05, 1.08 * max(float(v.max()) for v in values.values()))])
+        found.update_yaxes(
+            range=[0, max(0.05, 1.08 * max(float(v.max()) for v in values.values()))]
+        )
     return found
 
 
 def lens_error(table: Mapping[str, Sequence[float]], n: int) -> go.Figure:
-    """Divergence of both lenses from the model by layer, with 95 % intervals over `n` held-out texts.
+    """Divergence of both lenses from the model by layer, with 95 % intervals over `n` held-out
+    texts.
 
     The axis is logarithmic: after the last layer both are the model (0, and not drawn).
     """
-    found = style.figure(height=330, title=f"How far each lens is from the model, {n} held-out texts")
+    found = style.figure(
+        height=330, title=f"How far each lens is from the model, {n} held-out texts"
+    )
     rows = np.arange(len(table["logit"]) - 1)
     for name, colour in (("logit", style.ORANGE), ("tuned", style.BLUE)):
         mean, low, high = (np.asarray(table[f"{name}{end}"])[:-1] for end in ("", "_low", "_high"))
@@ -132,10 +162,14 @@ def lens_error(table: Mapping[str, Sequence[float]], n: int) -> go.Figure:
             name=words,
             legendgroup=words,
             customdata=np.stack([low, high], -1),
-            hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>" + words + "</extra>",
+            hovertemplate="%{y:.3f} [%{customdata[0]:.3f}, %{customdata[1]:.3f}]<extra>"
+            + words
+            + "</extra>",
         )
     every = max(1, len(rows) // 16)
-    found.update_xaxes(title_text="after layer", tickvals=rows[::every], ticktext=row_names(len(rows))[::every])
+    found.update_xaxes(
+        title_text="after layer", tickvals=rows[::every], ticktext=row_names(len(rows))[::every]
+    )
     found.update_yaxes(title_text="Kullback-Leibler divergence, nats a token", type="log")
     return found
 
@@ -155,7 +189,9 @@ def waterfall(parts: Sequence[str], contributions: Sequence[float], total: float
         hovertemplate="%{customdata}: <b>%{delta:+.3f}</b>, sum so far %{y:.3f}<extra></extra>",
     )
     found = style.figure([bars], title="What each layer adds to the logit difference", height=360)
-    found.update_xaxes(title_text="A: attention, M: MLP of a layer", tickangle=-90, tickfont={"size": 10})
+    found.update_xaxes(
+        title_text="A: attention, M: MLP of a layer", tickangle=-90, tickfont={"size": 10}
+    )
     found.update_yaxes(title_text="logit difference so far")
     found.add_hline(y=0, line={"color": style.SOFT, "width": 1})
     return found
@@ -182,11 +218,15 @@ def head_contributions(heads: Float[np.ndarray, "layer head"]) -> go.Figure:
     found = style.figure([heat], title="What each head adds", height=height)
     plain = {"showgrid": False, "zeroline": False}
     found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 2, **plain)
-    found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 16 else 2, range=[n_layers - 0.5, -0.5], **plain)
+    found.update_yaxes(
+        title_text="layer", dtick=1 if n_layers <= 16 else 2, range=[n_layers - 0.5, -0.5], **plain
+    )
     return found
 
 
-def ranked_bars(names: Sequence[str], values: Sequence[float], *, title: str, unit: str) -> go.Figure:
+def ranked_bars(
+    names: Sequence[str], values: Sequence[float], *, title: str, unit: str
+) -> go.Figure:
     """Signed bars, the first on top; blue above 0, red below."""
     bars = go.Bar(
         y=list(names),

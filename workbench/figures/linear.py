@@ -1,4 +1,6 @@
-"""What linear probes read off each layer: accuracy beside its control and the majority, and the cost of a label."""
+"""What linear probes read off each layer: accuracy beside its control and the majority, and the
+cost of a label.
+"""
 
 from collections.abc import Sequence
 
@@ -23,8 +25,11 @@ def stage_name(stage: int) -> str:
     return "embedding" if stage == 0 else str(stage - 1)
 
 
-def by_layer(frame: pd.DataFrame, what: str = "accuracy", *, reference: float, words: str, n: str = "") -> go.Figure:
-    """A line for the probe and one for its control, with 95 % bands, and the reference as a dotted line.
+def by_layer(
+    frame: pd.DataFrame, what: str = "accuracy", *, reference: float, words: str, n: str = ""
+) -> go.Figure:
+    """A line for the probe and one for its control, with 95 % bands, and the reference as a dotted
+    line.
 
     Args:
         frame: Of `LinearProbe.to_frame`.
@@ -69,6 +74,8 @@ def by_layer(frame: pd.DataFrame, what: str = "accuracy", *, reference: float, w
 def _finish(found: go.Figure, stages: Sequence[int] | np.ndarray, title: str, unit: str) -> None:
     every = max(1, len(stages) // 16)
     shown = list(stages[::every])
-    found.update_xaxes(title_text="after layer", tickvals=shown, ticktext=[stage_name(s) for s in shown])
+    found.update_xaxes(
+        title_text="after layer", tickvals=shown, ticktext=[stage_name(s) for s in shown]
+    )
     found.update_yaxes(title_text=unit)
     found.update_layout(title={"text": title}, margin={"t": 64}, legend={"y": 1.0})

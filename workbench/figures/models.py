@@ -20,7 +20,9 @@ def parameters(counts: Mapping[str, int]) -> go.Figure:
         textposition="auto",
         hovertemplate="%{y}: %{x:,} parameters<extra></extra>",
     )
-    found = style.figure([bars], title=f"Where the {total:,} parameters are", height=70 + 42 * len(names))
+    found = style.figure(
+        [bars], title=f"Where the {total:,} parameters are", height=70 + 42 * len(names)
+    )
     found.update_xaxes(visible=False)
     found.update_yaxes(autorange="reversed", showgrid=False)
     return found

@@ -1,4 +1,6 @@
-"""The figure of each kind of record, as a notebook shows it; records are known by their class's name alone."""
+"""The figure of each kind of record, as a notebook shows it; records are known by their class's
+name alone.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -30,13 +32,17 @@ CURVES = 2
 
 
 def figure_of(record: Any) -> go.Figure | None:
-    """The record drawn, in red where one of its checks failed; None for one that a table says better."""
+    """The record drawn, in red where one of its checks failed; None for one that a table says
+    better.
+    """
     draw = DRAWN.get(type(record).__name__)
     figure = None if draw is None else draw(record)
     return figure if figure is None else patching.distrusted(figure, record.failed_checks())
 
 
-def patch_map(record: Any, shown: np.ndarray | None = None, chosen: tuple[int, int] | None = None) -> go.Figure | None:
+def patch_map(
+    record: Any, shown: np.ndarray | None = None, chosen: tuple[int, int] | None = None
+) -> go.Figure | None:
     """A map of patches: `shown` in place of its effects; None for a map that is not flat."""
     shown = np.asarray(record.effect) if shown is None else shown
     if shown.ndim != 2:
@@ -45,7 +51,10 @@ def patch_map(record: Any, shown: np.ndarray | None = None, chosen: tuple[int, i
     share = "brought back" if record.direction == "denoising" else "kept"
     what = record.site + (f" and {record.also}" if record.also else "")
     what += f" of {record.window} layers" if record.window > 1 else ""
-    metric, many = record.metric_name.replace("_", " "), f", mean of {record.n} pairs" if record.n > 1 else ""
+    metric, many = (
+        record.metric_name.replace("_", " "),
+        f", mean of {record.n} pairs" if record.n > 1 else "",
+    )
     return patching.effect_map(
         shown,
         np.asarray(record.metric),
@@ -64,7 +73,11 @@ def _columns(record: Any, n_columns: int) -> tuple[list[str], str, int]:
     if axis != "pos":
         return [f"{axis[0].upper()}{i}" for i in range(n_columns)], axis, 0
     if hasattr(record, "names"):  # many pairs
-        names = [style.escaped(name) for name in record.names] if record.by_name else style.labels(record.names)
+        names = (
+            [style.escaped(name) for name in record.names]
+            if record.by_name
+            else style.labels(record.names)
+        )
     else:
         names = patching.column_names(record.clean_tokens, record.corrupted_tokens)
     return names, "position", record.first_difference
@@ -73,7 +86,9 @@ def _columns(record: Any, n_columns: int) -> tuple[list[str], str, int]:
 def _attribution(record: Any) -> go.Figure | None:
     if record.exact is None:
         return patch_map(record.estimate)
-    return attribution.scatter(record.to_frame(), record.tolerance, title="Every cell: estimate against exact value")
+    return attribution.scatter(
+        record.to_frame(), record.tolerance, title="Every cell: estimate against exact value"
+    )
 
 
 def _needed(record: Any) -> go.Figure:
@@ -103,13 +118,19 @@ def _tuned_lens(record: Any) -> go.Figure:
 
 
 def _inputs(record: Any) -> go.Figure:
-    names = [f"{style.escaped(style.visible(token))} ({i})" for i, token in enumerate(record.tokens)]
+    names = [
+        f"{style.escaped(style.visible(token))} ({i})" for i, token in enumerate(record.tokens)
+    ]
     words = record.metric_name.replace("_", " ")
-    return lens.ranked_bars(names, list(record.scores), title=f"What each token adds to the {words}", unit=words)
+    return lens.ranked_bars(
+        names, list(record.scores), title=f"What each token adds to the {words}", unit=words
+    )
 
 
 def _attention(record: Any) -> go.Figure:
-    return attention.atlas(record.pattern, title=f"Attention of {style.escaped(record.subject)}, all heads")
+    return attention.atlas(
+        record.pattern, title=f"Attention of {style.escaped(record.subject)}, all heads"
+    )
 
 
 def _head_scores(record: Any) -> go.Figure:
@@ -120,9 +141,13 @@ def _head_scores(record: Any) -> go.Figure:
 
 def _catalogue(record: Any) -> go.Figure:
     models = {
-        record.scores.subject: {name: (record.mean[name], record.low[name], record.high[name]) for name in BESIDE}
+        record.scores.subject: {
+            name: (record.mean[name], record.low[name], record.high[name]) for name in BESIDE
+        }
     }
-    return positions_in_use.catalogues(models, title=f"Every head, mean of {record.scores.n} samples")
+    return positions_in_use.catalogues(
+        models, title=f"Every head, mean of {record.scores.n} samples"
+    )
 
 
 BESIDE = ("previous_token_score", "induction_score", "first_token_attention", "positional_share")
@@ -134,13 +159,17 @@ def _composition(record: Any) -> go.Figure:
     n_layers, n_heads = next(iter(record.scores.values())).shape[:2]
     rows = list(edges.itertuples(index=False, name=None))
     title = f"The {len(edges)} strongest pairs; random matrices have about {record.chance:.3f}"
-    return composition.composition_graph(rows, n_layers=n_layers, n_heads=n_heads, chance=record.chance, title=title)
+    return composition.composition_graph(
+        rows, n_layers=n_layers, n_heads=n_heads, chance=record.chance, title=title
+    )
 
 
 def _gradient_attention(record: Any) -> go.Figure:
     first = record.to_frame().head(BARS)
     title = f"Attention times gradient of {style.escaped(style.visible(record.target))}, the strongest heads"
-    return lens.ranked_bars(list(first["name"]), list(first["gradient_attention"]), title=title, unit="logits")
+    return lens.ranked_bars(
+        list(first["name"]), list(first["gradient_attention"]), title=title, unit="logits"
+    )
 
 
 def _encoding(record: Any) -> go.Figure | None:
@@ -172,7 +201,10 @@ def _position_loss(record: Any) -> go.Figure:
 def _position_probe(record: Any) -> go.Figure:
     flat = np.full_like(record.control, np.nan)
     return positions_in_use.bands(
-        {"position": (record.mean, record.low, record.high), "control": (record.control, flat, flat)},
+        {
+            "position": (record.mean, record.low, record.high),
+            "control": (record.control, flat, flat),
+        },
         title=f"Position read off the residual stream: R² on unseen sequences, 95 % interval over {record.n} folds",
         across="before layer (the last: after all)",
         up="R²",
@@ -192,7 +224,9 @@ def _encoding_study(record: Any) -> go.Figure:
 
 def _linear(record: Any) -> go.Figure:
     over = f", n = {record.n_held:,}"
-    return linear.by_layer(record.to_frame(), reference=record.majority.value, words="commonest class", n=over)
+    return linear.by_layer(
+        record.to_frame(), reference=record.majority.value, words="commonest class", n=over
+    )
 
 
 def _results(record: Any) -> go.Figure:
@@ -204,43 +238,62 @@ def _results(record: Any) -> go.Figure:
 def _task_needs(record: Any) -> go.Figure:
     cuts = record.to_frame().head(BARS)
     title = f"What {record.task} loses without one head"
-    return lens.ranked_bars(list(cuts["heads"]), list(cuts["margin_change"]), title=title, unit="margin, nats")
+    return lens.ranked_bars(
+        list(cuts["heads"]), list(cuts["margin_change"]), title=title, unit="margin, nats"
+    )
 
 
 def _comparison(record: Any) -> go.Figure | None:
     """The first part that there is, in the order in which a reader asks."""
     if len(record.table):
-        tasks = record.table if "higher_is_better" in record.table else record.table.assign(higher_is_better=True)
+        tasks = (
+            record.table
+            if "higher_is_better" in record.table
+            else record.table.assign(higher_is_better=True)
+        )
         return scores.differences(tasks, base=record.base, tuned=record.tuned)
     parts = (record.heads, record.weights, record.layers, record.lenses, record.text)
-    return next((figure for part in parts if part is not None and (figure := figure_of(part)) is not None), None)
+    return next(
+        (figure for part in parts if part is not None and (figure := figure_of(part)) is not None),
+        None,
+    )
 
 
 def _located(record: Any) -> go.Figure:
-    return transplants.parts(record.table(), n_layers=record.n_layers, title=f"Share of the gain in {record.title}")
+    return transplants.parts(
+        record.table(), n_layers=record.n_layers, title=f"Share of the gain in {record.title}"
+    )
 
 
 def _carried(record: Any) -> go.Figure:
     axes = {"layers": record.layers, "columns": record.columns}
-    maps = transplants.activation_maps(record.share, record.low, record.high, **axes, n=record.n, site=record.site)
+    maps = transplants.activation_maps(
+        record.share, record.low, record.high, **axes, n=record.n, site=record.site
+    )
     return maps["base"]
 
 
 def _layer_shift(record: Any) -> go.Figure:
     frame = record.to_frame()
     likeness = frame[frame["measure"] != "difference"]
-    return change.stage_lines(likeness, line="measure", value="value", title="likeness", limits=(-0.02, 1.02))
+    return change.stage_lines(
+        likeness, line="measure", value="value", title="likeness", limits=(-0.02, 1.02)
+    )
 
 
 def _weight_shift(record: Any) -> go.Figure | None:
     values, names = record.grid()
-    return change.matrix_map(values, names, name="|update| / |base|", spelt=".4f") if names else None
+    return (
+        change.matrix_map(values, names, name="|update| / |base|", spelt=".4f") if names else None
+    )
 
 
 def _text_shift(record: Any) -> go.Figure:
     frame = record.texts[0].to_frame()
     tuned_less_base = (frame["loss_tuned"] - frame["loss_base"]).to_numpy(float)
-    return change.token_grid(frame["token"].tolist(), tuned_less_base, name="nats", title="Loss, tuned − base")
+    return change.token_grid(
+        frame["token"].tolist(), tuned_less_base, name="nats", title="Loss, tuned − base"
+    )
 
 
 def _score_shift(record: Any) -> go.Figure:
@@ -286,7 +339,11 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "TaskNeeds": _task_needs,
     "TextShift": _text_shift,
     "Transfer": lambda record: change.stage_lines(
-        record.to_frame(), line="pair", value="accuracy", title="accuracy", mark=(record.chance, "the commonest label")
+        record.to_frame(),
+        line="pair",
+        value="accuracy",
+        title="accuracy",
+        mark=(record.chance, "the commonest label"),
     ),
     "TunedLens": _tuned_lens,
     "WeightShift": _weight_shift,

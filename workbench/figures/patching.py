@@ -26,9 +26,10 @@ def effect_map(
 ) -> go.Figure:
     """Normalised effect of each patch: 0 is the corrupted run, 1 the clean run.
 
-    `names` is one axis label a column (`column_names`, or heads). Columns before `starts` are the same in
-    both runs; a line marks where they end. `metric` is in the unit of what is `measured`. Each cell has an invisible
-    point whose `customdata` begins with layer and column, so that a click can be told.
+    `names` is one axis label a column (`column_names`, or heads). Columns before `starts` are the
+    same in both runs; a line marks where they end. `metric` is in the unit of what is `measured`.
+    Each cell has an invisible point whose `customdata` begins with layer and column, so that a
+    click can be told.
     """
     values, logits = np.asarray(effect, dtype=float), np.asarray(metric, dtype=float)
     n_layers, n_columns = values.shape
@@ -44,7 +45,9 @@ def effect_map(
         hoverinfo="skip",
     )
     height = int(min(860, 130 + max(15, min(34, 620 / n_layers)) * n_layers))
-    found = style.figure([heat, _points(values, logits, names, across, measured)], title=title, height=height)
+    found = style.figure(
+        [heat, _points(values, logits, names, across, measured)], title=title, height=height
+    )
     every = max(1, n_columns // MOST_TICKS + (n_columns > MOST_TICKS))
     shown = list(range(0, n_columns, every))
     plain = {"showgrid": False, "zeroline": False}
@@ -76,7 +79,13 @@ def _points(
     measured: str,
 ) -> go.Scatter:
     layer, column = np.divmod(np.arange(values.size), values.shape[1])
-    cells = zip(layer.tolist(), column.tolist(), values.ravel().tolist(), logits.ravel().tolist(), strict=True)
+    cells = zip(
+        layer.tolist(),
+        column.tolist(),
+        values.ravel().tolist(),
+        logits.ravel().tolist(),
+        strict=True,
+    )
     return go.Scatter(
         x=column,
         y=layer,
@@ -98,7 +107,10 @@ def distrusted(found: go.Figure, failed: Sequence[str]) -> go.Figure:
     """The map in red, saying which checks failed; without a failed one as it is."""
     if failed:
         words = f"not to be believed: {'; '.join(failed)}"
-        title = {"text": f"{found.layout.title.text}<br><b>{words}</b>", "font": {"color": style.RED}}
+        title = {
+            "text": f"{found.layout.title.text}<br><b>{words}</b>",
+            "font": {"color": style.RED},
+        }
         found.update_layout(paper_bgcolor="#fbdcdc", plot_bgcolor="#fbdcdc", title=title)
     return found
 
@@ -111,7 +123,9 @@ def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
             names.append(a)
         else:
             bare = a.rpartition(" <sub>")[0]
-            names.append(f'<b style="color:{style.BLUE}">{bare}</b> | <b style="color:{style.RED}">{b}</b>')
+            names.append(
+                f'<b style="color:{style.BLUE}">{bare}</b> | <b style="color:{style.RED}">{b}</b>'
+            )
     return names
 
 

@@ -48,9 +48,17 @@ def similarity(cosine: Float[np.ndarray, "pos pos"]) -> go.Figure:
         colorbar=style.colour_bar("cosine"),
         hovertemplate="positions %{y} and %{x}<br>cosine %{z:.3f}<extra></extra>",
     )
-    found = style.figure([heat], title=f"How alike two positions are{_thinned(cosine.shape)}", height=400)
+    found = style.figure(
+        [heat], title=f"How alike two positions are{_thinned(cosine.shape)}", height=400
+    )
     found.update_xaxes(title_text="position", showgrid=False, constrain="domain")
-    found.update_yaxes(title_text="position", autorange="reversed", showgrid=False, scaleanchor="x", constrain="domain")
+    found.update_yaxes(
+        title_text="position",
+        autorange="reversed",
+        showgrid=False,
+        scaleanchor="x",
+        constrain="domain",
+    )
     return found
 
 
@@ -81,9 +89,13 @@ def singular_values(values: Float[np.ndarray, " component"], effective_rank: flo
         hovertemplate="component %{x}<br>%{y:.3f}, %{customdata[0]:.1f} % of the variance, "
         "together %{customdata[1]:.1f} %<extra></extra>",
     )
-    found = style.figure([line], title=f"Singular values (effective rank {effective_rank:.1f})", height=300)
+    found = style.figure(
+        [line], title=f"Singular values (effective rank {effective_rank:.1f})", height=300
+    )
     found.add_vline(x=effective_rank, line={"color": style.ORANGE, "dash": "dot"})
-    left = effective_rank > len(values) ** 0.5  # beyond the middle of the axis there is more room to the left
+    left = (
+        effective_rank > len(values) ** 0.5
+    )  # beyond the middle of the axis there is more room to the left
     _note(found, "effective rank", left=left, x=np.log10(effective_rank), yref="paper", y=0.9)
     found.update_xaxes(title_text="component", type="log", range=[0, np.log10(len(values))])
     found.update_yaxes(title_text="singular value", rangemode="tozero")
@@ -124,7 +136,9 @@ def turns(by_type: Mapping[str, Float[np.ndarray, " pair"]], n_positions: int) -
         hovertemplate="pair %{y}, %{x} tokens on<br>cosine %{z:.3f}<extra></extra>",
     )
     where = f" ({name.replace('_', ' ')})" if len(by_type) > 1 else ""
-    found = style.figure([heat], title=f"How far each pair has turned by distance{where}", height=400)
+    found = style.figure(
+        [heat], title=f"How far each pair has turned by distance{where}", height=400
+    )
     found.update_xaxes(title_text="distance, tokens", showgrid=False)
     found.update_yaxes(title_text="pair of dimensions", autorange="reversed", showgrid=False)
     return found
@@ -139,13 +153,18 @@ def slopes(values: Float[np.ndarray, " head"]) -> go.Figure:
         hovertemplate="%{x}<br>slope %{y:.4f}: half the weight after %{customdata:.1f} tokens<extra></extra>",
         customdata=np.log(2) / values,
     )
-    found = style.figure([bars], title="ALiBi slopes: taken off the score for each token of distance", height=400)
+    found = style.figure(
+        [bars], title="ALiBi slopes: taken off the score for each token of distance", height=400
+    )
     found.update_yaxes(title_text="slope", type="log")
     return found
 
 
 def distance_map(
-    mean: Float[np.ndarray, "layer head distance"], *, title: str = "", chosen: Sequence[tuple[int, int]] = ()
+    mean: Float[np.ndarray, "layer head distance"],
+    *,
+    title: str = "",
+    chosen: Sequence[tuple[int, int]] = (),
 ) -> go.Figure:
     """Mean attention of every head (down, layer by layer) to the token so far back (across)."""
     n_layers, n_heads, n_distances = mean.shape
@@ -163,7 +182,10 @@ def distance_map(
     found.update_xaxes(title_text="distance back, tokens (0 is the token itself)", showgrid=False)
     middles = [i * n_heads + (n_heads - 1) / 2 for i in range(n_layers)]
     found.update_yaxes(
-        autorange="reversed", tickvals=middles, ticktext=[f"L{i}" for i in range(n_layers)], showgrid=False
+        autorange="reversed",
+        tickvals=middles,
+        ticktext=[f"L{i}" for i in range(n_layers)],
+        showgrid=False,
     )
     for layer in range(1, n_layers):
         found.add_hline(y=layer * n_heads - 0.5, line={"color": style.RULE, "width": 1})
@@ -181,7 +203,9 @@ def distance_map(
 
 
 def telling_heads(mean: Float[np.ndarray, "layer head distance"]) -> list[tuple[int, int]]:
-    """Two heads that differ: the one that prefers one distance most, and the one that looks far back most."""
+    """Two heads that differ: the one that prefers one distance most, and the one that looks far
+    back most.
+    """
     sharpest = mean[..., 1:].max(-1)
     farthest = mean[..., mean.shape[-1] // 4 :].sum(-1)
     found = [np.unravel_index(score.argmax(), score.shape) for score in (sharpest, farthest)]
@@ -194,14 +218,22 @@ def distance_frame(curves: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray
     for name, (mean, low, high) in curves.items():
         layer, head, distance = (i.ravel() for i in np.indices(mean.shape))
         columns = {"input": name, "layer": layer, "head": head, "distance": distance}
-        tables.append(pd.DataFrame({**columns, "mean": mean.ravel(), "low": low.ravel(), "high": high.ravel()}))
+        tables.append(
+            pd.DataFrame(
+                {**columns, "mean": mean.ravel(), "low": low.ravel(), "high": high.ravel()}
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
 def distance_lines(
     curves: Mapping[
         str,
-        tuple[Float[np.ndarray, " distance"], Float[np.ndarray, " distance"], Float[np.ndarray, " distance"]],
+        tuple[
+            Float[np.ndarray, " distance"],
+            Float[np.ndarray, " distance"],
+            Float[np.ndarray, " distance"],
+        ],
     ],
     *,
     title: str = "",
@@ -213,7 +245,10 @@ def distance_lines(
     heads = list(dict.fromkeys(name.split(",")[0] for name in curves))
     found = style.figure(title=title, height=400)
     for name, (mean, low, high) in curves.items():
-        colour, x = style.LINES[heads.index(name.split(",")[0]) % len(style.LINES)], np.arange(len(mean))
+        colour, x = (
+            style.LINES[heads.index(name.split(",")[0]) % len(style.LINES)],
+            np.arange(len(mean)),
+        )
         style.add_band(found, x, low.clip(0), high.clip(0), colour=colour, name=name)
         found.add_scatter(
             x=x,
@@ -233,7 +268,9 @@ def distance_lines(
 
 
 def _note(found: go.Figure, text: str, *, left: bool = False, **place: Any) -> None:
-    """A label right or `left` of a reference line; on a logarithmic axis Plotly wants the place as a power of ten."""
+    """A label right or `left` of a reference line; on a logarithmic axis Plotly wants the place as
+    a power of ten.
+    """
     font = {"color": style.ORANGE, "size": 11}
     side = {"xanchor": "right" if left else "left", "xshift": -style.CLEAR if left else style.CLEAR}
     found.add_annotation(text=text, showarrow=False, font=font, yanchor="bottom", **side, **place)

@@ -1,4 +1,6 @@
-"""Figures of what a model does with positions: frequencies, decay, variance, decoding, loss by position."""
+"""Figures of what a model does with positions: frequencies, decay, variance, decoding, loss by
+position.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +17,9 @@ LayerHead = Float[np.ndarray, "layer head"]
 
 
 def fourier(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
-    """The power of each frequency in the position vectors, summed over dimensions, as a share of the whole."""
+    """The power of each frequency in the position vectors, summed over dimensions, as a share of
+    the whole.
+    """
     power = (np.abs(np.fft.rfft(vectors - vectors.mean(0), axis=0)) ** 2).sum(1)[1:]
     period = len(vectors) / np.arange(1, len(power) + 1)
     line = go.Scatter(
@@ -53,18 +57,28 @@ def helix(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         customdata=np.arange(len(x)),
         hovertemplate="position %{customdata}<extra></extra>",
     )
-    found = style.figure([line], title=f"First three components ({share:.0f} % of the variance)", height=420)
+    found = style.figure(
+        [line], title=f"First three components ({share:.0f} % of the variance)", height=420
+    )
     axes = {
-        f"{a}axis": {"title": {"text": f"component {i}", "font": {"size": 11}}, "tickfont": {"size": 10}}
+        f"{a}axis": {
+            "title": {"text": f"component {i}", "font": {"size": 11}},
+            "tickfont": {"size": 10},
+        }
         for i, a in enumerate("xyz", 1)
     }
     view = {"eye": {"x": 1.5, "y": 1.5, "z": 1.05}, "center": {"x": 0, "y": 0, "z": -0.14}}
     # A cube, since one long component would push the others' names out of sight.
-    found.update_layout(scene={**axes, "camera": view, "aspectmode": "cube"}, margin={"l": 0, "r": 0, "t": 40, "b": 0})
+    found.update_layout(
+        scene={**axes, "camera": view, "aspectmode": "cube"},
+        margin={"l": 0, "r": 0, "t": 40, "b": 0},
+    )
     return found
 
 
-def frequencies(used: Float[np.ndarray, "layer head pair"], wavelengths: Float[np.ndarray, "layer pair"]) -> go.Figure:
+def frequencies(
+    used: Float[np.ndarray, "layer head pair"], wavelengths: Float[np.ndarray, "layer pair"]
+) -> go.Figure:
     """Which frequencies each head's queries and keys are long in; heads down, fast pairs left."""
     n_layers, n_heads, n_pairs = used.shape
     names = np.array([style.head_name(i, j) for i in range(n_layers) for j in range(n_heads)])
@@ -75,16 +89,23 @@ def frequencies(used: Float[np.ndarray, "layer head pair"], wavelengths: Float[n
         zmax=float(np.percentile(used, 99.5)),
         colorscale=style.SEQUENTIAL,
         colorbar=style.colour_bar("share"),
-        customdata=np.stack([np.repeat(names[:, None], n_pairs, 1), np.round(turn, 1).astype(str)], -1),
+        customdata=np.stack(
+            [np.repeat(names[:, None], n_pairs, 1), np.round(turn, 1).astype(str)], -1
+        ),
         hovertemplate="<b>%{customdata[0]}</b>, pair %{x}<br>a turn in %{customdata[1]} tokens<br>"
         "share %{z:.3f}<extra></extra>",
     )
     height = int(np.clip(12 * len(names), 380, 820))
-    found = style.figure([heat], title="Frequencies used: share of |q||k| in each pair", height=height)
+    found = style.figure(
+        [heat], title="Frequencies used: share of |q||k| in each pair", height=height
+    )
     found.update_xaxes(title_text="pair of dimensions (fast to slow)", showgrid=False)
     middles = [i * n_heads + (n_heads - 1) / 2 for i in range(n_layers)]
     found.update_yaxes(
-        autorange="reversed", tickvals=middles, ticktext=[f"L{i}" for i in range(n_layers)], showgrid=False
+        autorange="reversed",
+        tickvals=middles,
+        ticktext=[f"L{i}" for i in range(n_layers)],
+        showgrid=False,
     )
     return found
 
@@ -98,7 +119,9 @@ def bands(
     up: str,
     height: int = 380,
 ) -> go.Figure:
-    """One line with its 95 % band for each name; `x` gives a name's places where they are not 0, 1, 2, ..."""
+    """One line with its 95 % band for each name; `x` gives a name's places where they are not 0, 1,
+    2, ...
+    """
     found = style.figure(title=title, height=height)
     for (name, (mean, low, high)), colour in zip(curves.items(), style.LINES * 4, strict=False):
         places = np.arange(len(mean)) if x is None else x[name]
@@ -120,7 +143,8 @@ def bands(
     found.update_yaxes(title_text=up)
     # Below: titles here are long.
     found.update_layout(
-        showlegend=len(curves) > 1, legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"}
+        showlegend=len(curves) > 1,
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
     )
     return found
 
@@ -151,7 +175,8 @@ def split_maps(mean: Mapping[str, Float[np.ndarray, "layer head"]], *, n: int) -
         found.add_trace(heat, 1, column)
     n_layers = len(next(iter(mean.values())))
     base = style.figure(
-        title=f"What explains the scores (means over {n} sets of tokens)", height=max(300, 12 * n_layers + 160)
+        title=f"What explains the scores (means over {n} sets of tokens)",
+        height=max(300, 12 * n_layers + 160),
     )
     found.update_layout(base.layout)
     found.update_layout(margin={"t": 70})
@@ -162,12 +187,20 @@ def split_maps(mean: Mapping[str, Float[np.ndarray, "layer head"]], *, n: int) -
     return found
 
 
-def mean_kernels(models: Sequence[tuple[str, Float[np.ndarray, "layer head distance"]]]) -> go.Figure:
-    """Each model's mean attention by distance over all heads, with the middle half of its heads as a band."""
+def mean_kernels(
+    models: Sequence[tuple[str, Float[np.ndarray, "layer head distance"]]],
+) -> go.Figure:
+    """Each model's mean attention by distance over all heads, with the middle half of its heads as
+    a band.
+    """
     curves = {}
     for name, mean in models:
         flat = mean.reshape(-1, mean.shape[-1])
-        curves[name] = (flat.mean(0), np.percentile(flat, 25, axis=0), np.percentile(flat, 75, axis=0))
+        curves[name] = (
+            flat.mean(0),
+            np.percentile(flat, 25, axis=0),
+            np.percentile(flat, 75, axis=0),
+        )
     found = bands(
         curves,
         title="Attention by distance on random tokens: mean of heads, band of half of them",
@@ -181,7 +214,9 @@ def mean_kernels(models: Sequence[tuple[str, Float[np.ndarray, "layer head dista
 def catalogues(
     models: Mapping[str, Mapping[str, tuple[LayerHead, LayerHead, LayerHead]]], *, title: str = ""
 ) -> go.Figure:
-    """Scores of every head, a row a model and a block a score: mean, and low and high of its 95 % interval on hover."""
+    """Scores of every head, a row a model and a block a score: mean, and low and high of its 95 %
+    interval on hover.
+    """
     scores = list(next(iter(models.values())))
     widest = max(mean.size for row in models.values() for mean, _, _ in row.values())
     z = np.full((len(models), len(scores) * (widest + 1) - 1), np.nan)
@@ -211,6 +246,12 @@ def catalogues(
     found = style.figure([heat], title=title, height=70 + 44 * len(models) + 60)
     middles = [i * (widest + 1) + (widest - 1) / 2 for i in range(len(scores))]
     words = [score.removesuffix("_score").replace("_", " ") for score in scores]
-    found.update_xaxes(tickvals=middles, ticktext=words, showgrid=False, ticks="", title_text="heads, layer by layer")
+    found.update_xaxes(
+        tickvals=middles,
+        ticktext=words,
+        showgrid=False,
+        ticks="",
+        title_text="heads, layer by layer",
+    )
     found.update_yaxes(autorange="reversed", showgrid=False)
     return found

@@ -1,4 +1,6 @@
-"""Training runs as curves on one axis: training loss faint and binned, validation loss with markers."""
+"""Training runs as curves on one axis: training loss faint and binned, validation loss with
+markers.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -31,8 +31,16 @@ def dots(scores: Any) -> go.Figure:
         if len(chance):
             figure.add_trace(_chance(chance, tasks[p]), row, 1)
         count = len(tasks[p])
-        figure.update_yaxes(tickvals=list(range(count)), ticktext=tasks[p], range=[count - 0.4, -0.6], row=row, col=1)
-        figure.update_xaxes(title=p, range=[-0.02, 1.02] if p == "accuracy" else None, row=row, col=1)
+        figure.update_yaxes(
+            tickvals=list(range(count)),
+            ticktext=tasks[p],
+            range=[count - 0.4, -0.6],
+            row=row,
+            col=1,
+        )
+        figure.update_xaxes(
+            title=p, range=[-0.02, 1.02] if p == "accuracy" else None, row=row, col=1
+        )
     # The legend stands above the first panel, in room of its own.
     legend = dict(x=0, xanchor="left", y=1, itemsizing="constant")
     figure.update_layout(legend=legend, margin=dict(t=LEGEND), height=figure.layout.height + LEGEND)
@@ -40,10 +48,12 @@ def dots(scores: Any) -> go.Figure:
 
 
 def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
-    """Paired differences with their 95 % intervals about zero, filled where the interval leaves zero out.
+    """Paired differences with their 95 % intervals about zero, filled where the interval leaves
+    zero out.
 
     Args:
-        table: A frame with columns task, metric, difference, low, high, p_adjusted, n, higher_is_better.
+        table: A frame with columns task, metric, difference, low, high, p_adjusted, n,
+            higher_is_better.
         base: What is subtracted.
         tuned: What it is subtracted from.
     """
@@ -82,8 +92,12 @@ def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
             col=1,
         )
         better = f"{tuned} better →" if part["higher_is_better"].iloc[0] else f"← {tuned} better"
-        reach = 1.1 * float(np.nanmax(np.abs(part[["low", "high", "difference"]].to_numpy(float)))) or 1
-        figure.update_xaxes(title=f"{p}: {tuned} − {base} ({better})", range=[-reach, reach], row=row, col=1)
+        reach = (
+            1.1 * float(np.nanmax(np.abs(part[["low", "high", "difference"]].to_numpy(float)))) or 1
+        )
+        figure.update_xaxes(
+            title=f"{p}: {tuned} − {base} ({better})", range=[-reach, reach], row=row, col=1
+        )
     return figure
 
 
@@ -98,7 +112,11 @@ def _panels(counts: list[int]) -> go.Figure:
     figure = style.figure(height=height)
     spacing = BETWEEN / height if len(counts) > 1 else 0
     figure.set_subplots(rows=len(counts), cols=1, row_heights=counts, vertical_spacing=spacing)
-    axis = {"title_font": {"size": 12, "color": style.SOFT}, "gridcolor": style.RULE, "zeroline": False}
+    axis = {
+        "title_font": {"size": 12, "color": style.SOFT},
+        "gridcolor": style.RULE,
+        "zeroline": False,
+    }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis, showgrid=False)
     return figure

@@ -1,7 +1,7 @@
 """The look that all figures share: colours, fonts, head names, and tokens made visible.
 
-Sources (keys) run along x, destinations (queries) and layers down y. Effects are drawn in RdBu centred at 0,
-attention in one hue from white; both are safe for the colour-blind.
+Sources (keys) run along x, destinations (queries) and layers down y. Effects are drawn in RdBu
+centred at 0, attention in one hue from white; both are safe for the colour-blind.
 """
 
 import html
@@ -14,7 +14,14 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
 INK, SOFT, RULE, PANEL = "#1c2733", "#5d6b7a", "#e3e8ee", "#f3f5f8"
-BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#2166ac", "#d55e00", "#00866a", "#7b4fa3", "#c0263c", "#56b4e9"
+BLUE, ORANGE, GREEN, PURPLE, RED, SKY = (
+    "#2166ac",
+    "#d55e00",
+    "#00866a",
+    "#7b4fa3",
+    "#c0263c",
+    "#56b4e9",
+)
 LINES = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 """Colours of lines, in order (after Okabe and Ito)."""
 
@@ -31,16 +38,21 @@ SEQUENTIAL = [
 ATTENTION = [
     [float(v), c]
     for v, c in zip(
-        np.linspace(0, 1, 21) ** 2, sample_colorscale(SEQUENTIAL, np.linspace(0, 1, 21).tolist()), strict=True
+        np.linspace(0, 1, 21) ** 2,
+        sample_colorscale(SEQUENTIAL, np.linspace(0, 1, 21).tolist()),
+        strict=True,
     )
 ]
-"""Attention 0..1: colour grows with the square root, so that weak patterns show beside strong ones."""
+"""Attention 0..1: colour grows with the square root, so that weak patterns show beside strong ones.
+"""
 
 SHARES = (0, 0.1, 0.25, 0.5, 1)
 """Ticks of its bar, which no two figures come too near on."""
 
 CLEAR = 8
-"""Pixels between a reference line and its words: a saved figure may get a wider font than the screen has."""
+"""Pixels between a reference line and its words: a saved figure may get a wider font than the
+screen has.
+"""
 
 DIVERGING = "RdBu"
 """Effects: red below 0, white at 0, blue above."""
@@ -63,12 +75,16 @@ def _printable(character: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Plotly shows as it is: no HTML, no LaTeX, and no direction taken from its neighbours."""
+    """Text that Plotly shows as it is: no HTML, no LaTeX, and no direction taken from its
+    neighbours.
+    """
     return f"\u2068{html.escape(text).replace('$', '&#36;')}\u2069"
 
 
 def labels(tokens: Sequence[str], longest: int = 14) -> list[str]:
-    """One axis label a position, all different: the token cut to `longest` characters, and the position."""
+    """One axis label a position, all different: the token cut to `longest` characters, and the
+    position.
+    """
     shown = [visible(t) for t in tokens]
     cut = [t if len(t) <= longest else f"{t[: longest - 1]}…" for t in shown]
     return [f"{escaped(t)} <sub>{i}</sub>" for i, t in enumerate(cut)]
@@ -79,7 +95,9 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer}H{head}"
 
 
-def figure(traces: Iterable[Any] = (), *, title: str = "", height: int = 420, **layout: Any) -> go.Figure:
+def figure(
+    traces: Iterable[Any] = (), *, title: str = "", height: int = 420, **layout: Any
+) -> go.Figure:
     """A figure in the common style."""
     axis = {
         "title": {"font": {"size": 12, "color": SOFT}},
@@ -112,7 +130,9 @@ def figure(traces: Iterable[Any] = (), *, title: str = "", height: int = 420, **
         "xaxis": axis,
         "yaxis": axis,
     }
-    return go.Figure(list(traces), {**common, **layout})  # at once: Plotly checks every later change anew
+    return go.Figure(
+        list(traces), {**common, **layout}
+    )  # at once: Plotly checks every later change anew
 
 
 def colour_bar(title: str, **more: Any) -> dict[str, Any]:
@@ -126,8 +146,12 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def add_band(figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str, name: str) -> None:
-    """Shade an interval along a line; the band shows and hides with the line of the same legend group `name`."""
+def add_band(
+    figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str, name: str
+) -> None:
+    """Shade an interval along a line; the band shows and hides with the line of the same legend
+    group `name`.
+    """
     known = ~(np.isnan(np.asarray(low, dtype=float)) | np.isnan(np.asarray(high, dtype=float)))
     if not known.any():
         return

@@ -1,4 +1,6 @@
-"""Where a fine-tuning gain lives: shares of parts, of growing stacks of layers, of heads, of activations; the path."""
+"""Where a fine-tuning gain lives: shares of parts, of growing stacks of layers, of heads, of
+activations; the path.
+"""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -27,19 +29,29 @@ BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.07, "yanchor": "
 
 
 def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
-    """Each layer's share with its 95 % interval, in both directions; dotted: random subsets of the same size.
+    """Each layer's share with its 95 % interval, in both directions; dotted: random subsets of the
+    same size.
 
     Args:
-        table: Columns kind, name, into, layer, share, low, high, value, n_params, random, n (`Located.table`).
+        table: Columns kind, name, into, layer, share, low, high, value, n_params, random, n
+            (`Located.table`).
         n_layers: Of the model.
         title: Above the figure.
     """
     found = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1, subplot_titles=list(DIRECTIONS.values())
+        rows=2,
+        cols=1,
+        shared_xaxes=True,
+        vertical_spacing=0.1,
+        subplot_titles=list(DIRECTIONS.values()),
     )
     outer = list(dict.fromkeys(table.loc[table["kind"] == "outer", "name"]))
     before = [name for name in outer if name.endswith("embed") and name != "unembed"]
-    names = [*before, *(f"L{i}" for i in range(n_layers)), *(name for name in outer if name not in before)]
+    names = [
+        *before,
+        *(f"L{i}" for i in range(n_layers)),
+        *(name for name in outer if name not in before),
+    ]
     for row, into in enumerate(DIRECTIONS, 1):
         side = table[table["into"] == into]
         for number, (kind, (words, colour, symbol)) in enumerate(LOOK.items()):
@@ -51,14 +63,22 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
             found.add_trace(_dots(one, places, words, colour, symbol, first=row == 1), row, 1)
             chance = float(one["random"].iloc[0])
             if not np.isnan(chance):
-                found.add_trace(_chance(chance, len(names), colour, words, int(one["n_params"].iloc[0])), row, 1)
+                found.add_trace(
+                    _chance(chance, len(names), colour, words, int(one["n_params"].iloc[0])), row, 1
+                )
         one = side[side["kind"] == "outer"]
         places = [float(names.index(name)) for name in one["name"]]
-        found.add_trace(_dots(one, places, "outside the layers", style.GREEN, "x", first=row == 1), row, 1)
+        found.add_trace(
+            _dots(one, places, "outside the layers", style.GREEN, "x", first=row == 1), row, 1
+        )
     found.update_layout(style.figure(title=title, height=620).layout)
     shown = _readable(names, outer)
     found.update_xaxes(
-        tickvals=shown, ticktext=[names[i] for i in shown], range=[-0.6, len(names) - 0.4], tickangle=0, showgrid=False
+        tickvals=shown,
+        ticktext=[names[i] for i in shown],
+        range=[-0.6, len(names) - 0.4],
+        tickangle=0,
+        showgrid=False,
     )
     found.update_xaxes(tickfont={"size": 11}, gridcolor=style.RULE)
     found.update_yaxes(
@@ -74,7 +94,9 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
 
 
 def _readable(names: Sequence[str], outer: Sequence[str]) -> list[int]:
-    """Which of the names along an axis are written: of many layers every few, and none beside a longer name."""
+    """Which of the names along an axis are written: of many layers every few, and none beside a
+    longer name.
+    """
     every = 1 + len(names) // 21
     if every == 1:
         return list(range(len(names)))
@@ -83,7 +105,9 @@ def _readable(names: Sequence[str], outer: Sequence[str]) -> list[int]:
     return sorted([*(names.index(name) for name in outer), *layers[every - 1 :: every]])
 
 
-def _dots(rows: pd.DataFrame, x: list[float], words: str, colour: str, symbol: str, *, first: bool) -> go.Scatter:
+def _dots(
+    rows: pd.DataFrame, x: list[float], words: str, colour: str, symbol: str, *, first: bool
+) -> go.Scatter:
     return go.Scatter(
         x=x,
         y=rows["share"],
@@ -124,7 +148,9 @@ def _chance(share: float, width: int, colour: str, words: str, n_params: int) ->
 
 
 def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
-    """The share when ever more layers are brought into the base, from the bottom, from the top, or at random."""
+    """The share when ever more layers are brought into the base, from the bottom, from the top, or
+    at random.
+    """
     lines = style.figure(title=title, height=400)
     for kind, words, colour in (
         ("from_bottom", "from the bottom", style.BLUE),
@@ -134,7 +160,9 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         count = rows["layer"] + 1 if kind == "from_bottom" else n_layers - rows["layer"]
         rows = rows.assign(count=count).sort_values("count")
         x = rows["count"].to_numpy(float)
-        style.add_band(lines, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour=colour, name=words)
+        style.add_band(
+            lines, x, rows["low"].to_numpy(), rows["high"].to_numpy(), colour=colour, name=words
+        )
         lines.add_scatter(
             x=x,
             y=rows["share"],
@@ -147,7 +175,9 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
             "%{customdata[2]:.3f}], n = %{customdata[3]}<extra></extra>",
         )
     drawn = table[(table["kind"] == "random") & table["name"].str.endswith("layers")]
-    a_layer = table[(table["kind"] == "random") & (table["name"] == "layer") & (table["into"] == "base")]
+    a_layer = table[
+        (table["kind"] == "random") & (table["name"] == "layer") & (table["into"] == "base")
+    ]
     drawn = pd.concat([a_layer.assign(name="1 layers"), drawn])
     lines.add_scatter(
         x=[int(name.split()[0]) for name in drawn["name"]],
@@ -161,7 +191,9 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         "%{customdata[2]:.3f}]<extra></extra>",
     )
     lines.update_xaxes(
-        title_text="layers brought in", dtick=max(1, n_layers // 10), range=[-0.02 * n_layers, 1.02 * n_layers]
+        title_text="layers brought in",
+        dtick=max(1, n_layers // 10),
+        range=[-0.02 * n_layers, 1.02 * n_layers],
     )
     lines.update_layout(legend={**BELOW, "y": -0.2}, margin={"b": 96})
     lines.update_yaxes(title_text=SHARE)
@@ -171,11 +203,20 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
 
 
 def path(points: pd.DataFrame, *, metric: str, title: str = "") -> go.Figure:
-    """A metric along the line from base (alpha 0) to tuned (1) and beyond; columns alpha, value, low, high, n."""
-    found = style.figure(title=title, height=340, showlegend=False, margin={"l": 60, "r": 16, "t": 44, "b": 48})
+    """A metric along the line from base (alpha 0) to tuned (1) and beyond; columns alpha, value,
+    low, high, n.
+    """
+    found = style.figure(
+        title=title, height=340, showlegend=False, margin={"l": 60, "r": 16, "t": 44, "b": 48}
+    )
     x = points["alpha"].to_numpy(float)
     style.add_band(
-        found, x, points["low"].to_numpy(float), points["high"].to_numpy(float), colour=style.BLUE, name="interval"
+        found,
+        x,
+        points["low"].to_numpy(float),
+        points["high"].to_numpy(float),
+        colour=style.BLUE,
+        name="interval",
     )
     found.add_scatter(
         x=x,
@@ -212,11 +253,15 @@ def share_map(
     n: int,
     title: str = "",
 ) -> go.Figure:
-    """A map of shares, such as layer x head or layer x position; 0 is white, the interval is in the hover."""
+    """A map of shares, such as layer x head or layer x position; 0 is white, the interval is in the
+    hover.
+    """
     limit = max(0.05, float(np.nanmax(np.abs(share)))) if np.isfinite(share).any() else 1.0
     words = [
         [
-            "" if np.isnan(v) else f"<b>{rows[i]}, {columns[j]}</b>: {v:.3f} [{low[i, j]:.3f}, {high[i, j]:.3f}]"
+            ""
+            if np.isnan(v)
+            else f"<b>{rows[i]}, {columns[j]}</b>: {v:.3f} [{low[i, j]:.3f}, {high[i, j]:.3f}]"
             for j, v in enumerate(line)
         ]
         for i, line in enumerate(share)
@@ -232,15 +277,27 @@ def share_map(
         hovertemplate=f"%{{text}}, n = {n}<extra></extra>",
         colorbar=style.colour_bar(SHARE),
     )
-    found = style.figure([heat], title=title, height=int(min(860, 140 + max(16, min(34, 620 / len(rows))) * len(rows))))
+    found = style.figure(
+        [heat],
+        title=title,
+        height=int(min(860, 140 + max(16, min(34, 620 / len(rows))) * len(rows))),
+    )
     grid = {"showgrid": False, "zeroline": False}
     every = 1 if len(rows) <= 16 else 2
     found.update_xaxes(
-        title_text=across, tickvals=list(range(len(columns))), ticktext=list(columns), tickangle=0, **grid
+        title_text=across,
+        tickvals=list(range(len(columns))),
+        ticktext=list(columns),
+        tickangle=0,
+        **grid,
     )
     ticks = list(range(0, len(rows), every))
     found.update_yaxes(
-        title_text="layer", tickvals=ticks, ticktext=[rows[i] for i in ticks], range=[len(rows) - 0.5, -0.5], **grid
+        title_text="layer",
+        tickvals=ticks,
+        ticktext=[rows[i] for i in ticks],
+        range=[len(rows) - 0.5, -0.5],
+        **grid,
     )
     return found
 
@@ -255,7 +312,9 @@ def activation_maps(
     n: int,
     site: str,
 ) -> dict[str, go.Figure]:
-    """One layer x position map a direction, of shares by what the other model's activation was put into."""
+    """One layer x position map a direction, of shares by what the other model's activation was put
+    into.
+    """
     titles = {
         "base": "Tuned activation in the base's run: what comes along",
         "tuned": "Base's activation in the tuned run: what goes",

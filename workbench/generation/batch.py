@@ -35,7 +35,8 @@ class Batch:
     Args:
         subject: The model; it is only read.
         most_rows: Texts under way at once; the others wait.
-        most_tokens: Tokens of the texts under way together, new ones included; a text beyond it goes alone.
+        most_tokens: Tokens of the texts under way together, new ones included; a text beyond it
+            goes alone.
         prefix_bytes: Memory for the beginnings of texts that were read before.
         read_at_once: Tokens of prompts read in one step.
     """
@@ -62,13 +63,15 @@ class Batch:
     @property
     def n_rows(self) -> int:
         """Texts under way."""
-        return sum(len(lane.rows) for lane in self.lanes) + (len(self.joining.rows) if self.joining else 0)
+        return sum(len(lane.rows) for lane in self.lanes) + (
+            len(self.joining.rows) if self.joining else 0
+        )
 
     def add(self, request: Request, done: Callable[[Completion], None]) -> Row:
         """Put a request into the queue; `done` is called with its completion.
 
-        Raises `WorkbenchError` for an empty prompt, one that does not fit the context with its new tokens, and tokens
-        that the model does not have.
+        Raises `WorkbenchError` for an empty prompt, one that does not fit the context with its new
+        tokens, and tokens that the model does not have.
         """
         check(self.subject, request)
         row = Row(request, self.subject.tokenizer, done)
@@ -76,7 +79,9 @@ class Batch:
         return row
 
     def step(self) -> bool:
-        """Read a piece of what joins, write one token of every text under way; False where nothing is left."""
+        """Read a piece of what joins, write one token of every text under way; False where nothing
+        is left.
+        """
         self._let_go()
         if self.joining is None:
             self.joining = self._next_to_join()
@@ -133,7 +138,8 @@ class Batch:
         return len(rows) == 1 or len(rows) * longest <= self.most_tokens
 
     def _known(self, row: Row) -> tuple[int, list | None]:
-        """How much of a prompt was read before, by texts that have left or are under way, and its block.
+        """How much of a prompt was read before, by texts that have left or are under way, and its
+        block.
 
         The last token is always read: what follows it is wanted.
         """
@@ -148,7 +154,9 @@ class Batch:
         return (n, cut(block, n)) if block else (0, None)
 
     def _better_later(self, row: Row, rows: list[Row], known: int) -> bool:
-        """Whether a request shares more with one that is read now than with what is known, and so gains by waiting."""
+        """Whether a request shares more with one that is read now than with what is known, and so
+        gains by waiting.
+        """
         if row.request.score_prompt or self.forward.way == WHOLE:
             return False
         return any(common(row.ids[:-1], other.ids) >= known + SHORTEST for other in rows)
@@ -202,7 +210,9 @@ class Batch:
         if self.forward.way == WHOLE:
             logits = self.forward.whole(rows[0].ids)[None, -1]
         else:
-            logits = self.forward.columns(lane.kv, [row.ids for row in rows], lane.kv.end + 1)[:, -1]
+            logits = self.forward.columns(lane.kv, [row.ids for row in rows], lane.kv.end + 1)[
+                :, -1
+            ]
         self._choose(rows, logits)
         self._leave(lane)
 
@@ -246,7 +256,9 @@ def check(subject: Causal, request: Request) -> None:
     """Raise `WorkbenchError` for a request that this model cannot carry out."""
     n, n_ctx = len(request.prompt), subject.n_ctx
     if not n:
-        raise WorkbenchError(f"The prompt is empty; {subject.name} needs at least one token to go on from.")
+        raise WorkbenchError(
+            f"The prompt is empty; {subject.name} needs at least one token to go on from."
+        )
     if request.most < 0:
         raise WorkbenchError(f"{request.most} new tokens were asked for; ask for 0 or more.")
     if n + max(request.most - 1, 0) > n_ctx:  # the last token is written, not read
@@ -258,13 +270,19 @@ def check(subject: Causal, request: Request) -> None:
         raise WorkbenchError(
             f"A token of the prompt is none of {subject.name}; they go from 0 to {subject.d_embed - 1}."
         )
-    beyond = [t for t in (*request.sampling.logit_bias, *request.ends) if not 0 <= t < subject.d_embed]
+    beyond = [
+        t for t in (*request.sampling.logit_bias, *request.ends) if not 0 <= t < subject.d_embed
+    ]
     if beyond:
-        raise WorkbenchError(f"Token {beyond[0]} is none of {subject.name}; they go from 0 to {subject.d_embed - 1}.")
+        raise WorkbenchError(
+            f"Token {beyond[0]} is none of {subject.name}; they go from 0 to {subject.d_embed - 1}."
+        )
 
 
 def end_tokens(subject: Causal) -> frozenset[int]:
-    """The tokens that end a text of this model: its tokenizer's, and those that its generation settings name."""
+    """The tokens that end a text of this model: its tokenizer's, and those that its generation
+    settings name.
+    """
     named: Any = getattr(subject.model.generation_config, "eos_token_id", None)
     named = named if isinstance(named, list) else [named]
     own: Any = subject.tokenizer.eos_token_id
@@ -273,7 +291,10 @@ def end_tokens(subject: Causal) -> frozenset[int]:
 
 
 def write(
-    subject: Causal, requests: list[Request], *, progress: Callable[[float], None] = lambda share: None
+    subject: Causal,
+    requests: list[Request],
+    *,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[Completion]:
     """The completions of many requests, in their order, in the caller's thread.
 

@@ -75,8 +75,8 @@ class Generation:
 class Engine:
     """One model's batch, stepped by a thread that sleeps while nothing is asked.
 
-    The engine runs over the subject's weights by a module tree of its own, so that hooks which others hang on the
-    subject for a reading do not reach it.
+    The engine runs over the subject's weights by a module tree of its own, so that hooks which
+    others hang on the subject for a reading do not reach it.
 
     Args:
         subject: The model, an edited one too.
@@ -99,13 +99,17 @@ class Engine:
         self.subject = subject
         self.counts = Counts()
         self.most_waiting = most_waiting
-        self._new_batch = lambda: Batch(own, most_rows=most_rows, most_tokens=most_tokens, prefix_bytes=prefix_bytes)
+        self._new_batch = lambda: Batch(
+            own, most_rows=most_rows, most_tokens=most_tokens, prefix_bytes=prefix_bytes
+        )
         self._batch = self._new_batch()
         self._inbox: deque[Generation] = deque()
         self._open: set[Generation] = set()
         self._changed = threading.Condition()
         self._closing = False
-        self._thread = threading.Thread(target=self._run, name=f"engine {subject.name}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"engine {subject.name}", daemon=True
+        )
         self._thread.start()
 
     @property
@@ -121,7 +125,8 @@ class Engine:
     def submit(self, request: Request, listener: Callable[[Any], None] | None = None) -> Generation:
         """Ask for a completion.
 
-        Raises `WorkbenchError` for a request that the model cannot carry out, `FullError` when too many wait.
+        Raises `WorkbenchError` for a request that the model cannot carry out, `FullError` when too
+        many wait.
         """
         check(self.subject, request)
         generation = Generation(request)
@@ -131,14 +136,18 @@ class Engine:
             if self._closing:
                 raise FullError(f"The engine of {self.subject.name} is closing; ask again later.")
             if self.n_open >= self._batch.most_rows + self.most_waiting:
-                raise FullError(f"{self.n_open} requests are under way with {self.subject.name}; ask again later.")
+                raise FullError(
+                    f"{self.n_open} requests are under way with {self.subject.name}; ask again later."
+                )
             self._open.add(generation)
             self._inbox.append(generation)
             self._changed.notify()
         return generation
 
     def close(self, *, wait: bool = True) -> None:
-        """Take no more requests, finish those under way (or, without `wait`, cancel them) and end the thread."""
+        """Take no more requests, finish those under way (or, without `wait`, cancel them) and end
+        the thread.
+        """
         with self._changed:
             self._closing = True
             if not wait:
@@ -179,13 +188,17 @@ class Engine:
             for generation in arrived:
                 self._begin(generation)
             self._batch.step()
-        except Exception as error:  # the thread serves others too: every caller is told, and it goes on
+        except (
+            Exception
+        ) as error:  # the thread serves others too: every caller is told, and it goes on
             self._start_afresh(error)
         self.counts.busy_s += time.perf_counter() - began
 
     def _start_afresh(self, error: Exception) -> None:
         """A new batch, after a step that failed half-way."""
-        logging.getLogger("workbench").exception("A step of the engine of %s failed", self.subject.name)
+        logging.getLogger("workbench").exception(
+            "A step of the engine of %s failed", self.subject.name
+        )
         with self._changed:
             lost, self._open = self._open, set()
             self._inbox.clear()
@@ -199,5 +212,7 @@ def _tell(generation: Generation, event: Token | Completion | Exception) -> None
     try:
         generation.listener(event)
     except Exception:
-        logging.getLogger("workbench").exception("The listener of a request failed; the request is cancelled")
+        logging.getLogger("workbench").exception(
+            "The listener of a request failed; the request is cancelled"
+        )
         generation.cancel()

@@ -1,7 +1,8 @@
-"""One forward pass over the next columns of a cache, for any causal model; and which models can be run so.
+"""One forward pass over the next columns of a cache, for any causal model; and which models can be
+run so.
 
-How a model may be run is tried out on it rather than looked up: a few tokens through the cache, alone and with another
-text beside them, must give the logits of a plain forward pass.
+How a model may be run is tried out on it rather than looked up: a few tokens through the cache,
+alone and with another text beside them, must give the logits of a plain forward pass.
 """
 
 import inspect
@@ -15,7 +16,9 @@ from torch import Tensor
 from workbench.generation.kv import KV, Place, together, with_prefixes
 
 TOGETHER, ALONE, WHOLE = "together", "alone", "whole"
-"""Texts share a pass; each text has passes of its own; each text is read anew for every token (no usable cache)."""
+"""Texts share a pass; each text has passes of its own; each text is read anew for every token (no
+usable cache).
+"""
 TRIED = 8
 """Tokens of the longer text that a model is tried with."""
 CLOSE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -40,8 +43,11 @@ class Forward:
         self.way = _WAYS[model]
 
     @torch.no_grad()
-    def columns(self, kv: KV, texts: Sequence[Sequence[int]], stop: int, *, every: bool = False) -> Tensor:
-        """Read columns `kv.end` to `stop` of these texts (a row each, the whole text) into the cache.
+    def columns(
+        self, kv: KV, texts: Sequence[Sequence[int]], stop: int, *, every: bool = False
+    ) -> Tensor:
+        """Read columns `kv.end` to `stop` of these texts (a row each, the whole text) into the
+        cache.
 
         Returns logits `[row, 1, d_vocab]` after the last column, or after each one with `every`.
         """
@@ -74,7 +80,9 @@ class Forward:
 
     def _real(self, kv: KV, begin: int, stop: int, device: torch.device) -> Tensor | None:
         """Which of the columns are to be written: not those before a text, nor those known already."""
-        first = torch.tensor([max(start, known) for start, known in zip(kv.starts, kv.known, strict=True)])
+        first = torch.tensor(
+            [max(start, known) for start, known in zip(kv.starts, kv.known, strict=True)]
+        )
         if int(first.max()) <= begin:
             return None
         return (torch.arange(begin, stop) >= first[:, None]).to(device)
@@ -82,7 +90,9 @@ class Forward:
     @torch.no_grad()
     def whole(self, text: Sequence[int]) -> Tensor:
         """Logits `[pos, d_vocab]` of a text by a plain forward pass."""
-        return self.model(torch.tensor([list(text)], device=self.model.device), use_cache=False).logits[0]
+        return self.model(
+            torch.tensor([list(text)], device=self.model.device), use_cache=False
+        ).logits[0]
 
     def _try_out(self) -> str:
         n_vocab = self.model.get_input_embeddings().weight.shape[0]
@@ -94,7 +104,9 @@ class Forward:
                 continue  # it would count the columns before a text as tokens
             try:
                 differences = self._differences([texts[i] for i in rows], [wanted[i] for i in rows])
-            except Exception:  # what a foreign model's forward raises on an unfamiliar cache has no common type
+            except (
+                Exception
+            ):  # what a foreign model's forward raises on an unfamiliar cache has no common type
                 continue
             if max(differences) <= close:
                 return way
@@ -108,5 +120,7 @@ class Forward:
         kv = together([Place(kv, row) for row in range(len(texts))])
         found.append((self.columns(kv, [[*text, 0] for text in texts], kv.end + 1), -1))
         return [
-            float((logits[row, -1] - wanted[row][at]).abs().max()) for logits, at in found for row in range(len(texts))
+            float((logits[row, -1] - wanted[row][at]).abs().max())
+            for logits, at in found
+            for row in range(len(texts))
         ]

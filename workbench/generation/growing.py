@@ -1,4 +1,6 @@
-"""A generation that can be looked at while it grows, as a page does that draws itself again and again."""
+"""A generation that can be looked at while it grows, as a page does that draws itself again and
+again.
+"""
 
 import threading
 import time
@@ -49,7 +51,9 @@ class Growing:
         return "".join(token.text for token in self._tokens)
 
     def wait(self, seconds: float, *, whole: bool = False) -> None:
-        """Return when there is something to show, or with `whole` when all is there; after `seconds` in any case."""
+        """Return when there is something to show, or with `whole` when all is there; after
+        `seconds` in any case.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self.done or (not whole and bool(self._tokens)), seconds)
 

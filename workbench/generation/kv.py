@@ -1,8 +1,9 @@
 """Keys and values of several texts in one cache, every text flush with the right edge.
 
-Column `end` is where the next tokens go, the same for all rows; a text of 5 tokens fills the 5 columns before it. So
-texts of different lengths share one forward pass, none has a hole, and distances between tokens are those of the text,
-which is what rotary, ALiBi and sliding windows read.
+Column `end` is where the next tokens go, the same for all rows; a text of 5 tokens fills the 5
+columns before it. So texts of different lengths share one forward pass, none has a hole, and
+distances between tokens are those of the text, which is what rotary, ALiBi and sliding windows
+read.
 """
 
 import weakref
@@ -30,7 +31,9 @@ class Layer(CacheLayerMixin):
         super().__init__()
         self.keys: Any = None
         self.values: Any = None
-        self.kv: Any = weakref.proxy(kv)  # a cycle would keep whole caches until the garbage is collected
+        self.kv: Any = weakref.proxy(
+            kv
+        )  # a cycle would keep whole caches until the garbage is collected
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Make room for all rows."""
@@ -40,14 +43,18 @@ class Layer(CacheLayerMixin):
         )
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
         """Write the columns that are being read, and return all up to them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         kv, stop = self.kv, self.kv.end + key_states.shape[-2]
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
             here = buffer[:, :, kv.end : stop]
-            here.copy_(new if kv.real is None else torch.where(kv.real[:, None, :, None], new, here))
+            here.copy_(
+                new if kv.real is None else torch.where(kv.real[:, None, :, None], new, here)
+            )
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -75,7 +82,8 @@ class KV(Cache):
 
     - `starts`: the column of each row's first token; `end`: the column after the last one written
     - `known`: the column up to which a row was filled in beforehand, and is not written again
-    - `real`: `[row, column]` of the columns being written that are not known and hold a token; None where all are so
+    - `real`: `[row, column]` of the columns being written that are not known and hold a token; None
+        where all are so
     """
 
     def __init__(self, starts: Sequence[int], end: int, capacity: int) -> None:
@@ -94,7 +102,9 @@ class KV(Cache):
         """A copy of the first `n` tokens of a row."""
         columns = slice(self.starts[row], self.starts[row] + n)
         layers: Any = self.layers
-        return [(x.keys[row, :, columns].clone(), x.values[row, :, columns].clone()) for x in layers]
+        return [
+            (x.keys[row, :, columns].clone(), x.values[row, :, columns].clone()) for x in layers
+        ]
 
     def reserve(self, n: int) -> None:
         """Make room for `n` more columns."""
@@ -120,7 +130,8 @@ def with_prefixes(lengths: Sequence[int], prefixes: Sequence[Block | None]) -> K
     width = max(lengths)
     kv = KV([width - length for length in lengths], 0, width + HEADROOM)
     kv.known = [
-        start + (block[0][0].shape[-2] if block else 0) for start, block in zip(kv.starts, prefixes, strict=True)
+        start + (block[0][0].shape[-2] if block else 0)
+        for start, block in zip(kv.starts, prefixes, strict=True)
     ]
     kv.end = min(kv.known)
     pattern = next((block for block in prefixes if block), [])

@@ -1,4 +1,6 @@
-"""Beginnings of texts that were read before: their keys and values, kept up to a number of bytes, oldest out first."""
+"""Beginnings of texts that were read before: their keys and values, kept up to a number of bytes,
+oldest out first.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,7 +11,9 @@ SHORTEST = 16
 """Tokens below which keeping a text costs more than reading it again."""
 
 MOST = 64
-"""Texts kept at most: each one is looked through for every request, and small blocks fragment the memory."""
+"""Texts kept at most: each one is looked through for every request, and small blocks fragment the
+memory.
+"""
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:

@@ -26,7 +26,8 @@ class Causal(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """A token's natural logarithm of probability, before any setting changes it, and its likeliest rivals.
+    """A token's natural logarithm of probability, before any setting changes it, and its likeliest
+    rivals.
 
     `top` is (token, log-probability), the likeliest first.
     """
@@ -38,7 +39,9 @@ class Scored:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token; `text` is what can be shown now that it has come, which may be nothing yet."""
+    """One generated token; `text` is what can be shown now that it has come, which may be nothing
+    yet.
+    """
 
     id: int
     text: str
@@ -50,8 +53,10 @@ class Request:
     """A prompt to go on from.
 
     - `most`: new tokens at most; 0 only reads the prompt
-    - `stops`: strings that end the text, which is cut before them; `ends`: tokens that do, and are no part of it
-    - `top`: rivals of each token to score; None scores nothing; `score_prompt` scores the prompt's tokens too
+    - `stops`: strings that end the text, which is cut before them; `ends`: tokens that do, and are
+        no part of it
+    - `top`: rivals of each token to score; None scores nothing; `score_prompt` scores the prompt's
+        tokens too
     - `allowed`: given what was written, the only tokens that may come next
     - `on_token`: called with each token as it comes, in the engine's thread
     """
@@ -71,9 +76,11 @@ class Request:
 class Completion:
     """What was written after a prompt.
 
-    - `ids`: the tokens, without the one that ended the text; `text`: theirs, cut before a stop string
+    - `ids`: the tokens, without the one that ended the text; `text`: theirs, cut before a stop
+        string
     - `reason`: "stop" (an end token or a stop string), "length", or "cancelled"
-    - `scores`, `prompt_scores`: one a token where they were asked for; the prompt's first token has none
+    - `scores`, `prompt_scores`: one a token where they were asked for; the prompt's first token has
+        none
     - `reused`: tokens of the prompt that were known from earlier requests
     """
 

@@ -44,7 +44,11 @@ class Row:
     @property
     def plain(self) -> bool:
         """Whether the likeliest token is all that is wanted."""
-        return self.request.sampling.plain and self.request.top is None and self.request.allowed is None
+        return (
+            self.request.sampling.plain
+            and self.request.top is None
+            and self.request.allowed is None
+        )
 
     def next(self, logits: Tensor) -> None:
         """Choose and take the next token, given logits `[d_vocab]` in float32."""

@@ -1,4 +1,6 @@
-"""How the next token is chosen from logits; each setting does what transformers' processor of that name does."""
+"""How the next token is chosen from logits; each setting does what transformers' processor of that
+name does.
+"""
 
 import math
 from collections import Counter
@@ -16,10 +18,14 @@ from workbench.errors import WorkbenchError
 class Sampling:
     """How tokens are drawn.
 
-    - `temperature`: 0 takes the likeliest token; `seed`: of the draws, None for another text each time
-    - `top_k` (0 for all), `top_p`, `min_p`: which tokens may be drawn, applied in this order after the temperature
-    - `presence_penalty`, `frequency_penalty`: taken from the logits of tokens generated so far, once and per occurrence
-    - `repetition_penalty`: divides positive logits, multiplies negative ones, of tokens in the prompt or generated
+    - `temperature`: 0 takes the likeliest token; `seed`: of the draws, None for another text each
+        time
+    - `top_k` (0 for all), `top_p`, `min_p`: which tokens may be drawn, applied in this order after
+        the temperature
+    - `presence_penalty`, `frequency_penalty`: taken from the logits of tokens generated so far,
+        once and per occurrence
+    - `repetition_penalty`: divides positive logits, multiplies negative ones, of tokens in the
+        prompt or generated
     - `logit_bias`: added to the logits of tokens
 
     Raises `WorkbenchError` for a value out of range, naming the setting.
@@ -49,7 +55,9 @@ class Sampling:
             if not low <= value <= high:
                 raise WorkbenchError(f"{name} is {value}; it must lie between {low} and {high}.")
         if bad := {t: b for t, b in self.logit_bias.items() if not -100 <= b <= 100}:
-            raise WorkbenchError(f"logit_bias of token {next(iter(bad))} must lie between -100 and 100.")
+            raise WorkbenchError(
+                f"logit_bias of token {next(iter(bad))} must lie between -100 and 100."
+            )
 
     @property
     def plain(self) -> bool:
@@ -63,7 +71,9 @@ class Sampling:
 
 
 def generator_of(sampling: Sampling) -> torch.Generator:
-    """The generator of one text's draws, on the CPU whatever the model's device, so that a seed means one text."""
+    """The generator of one text's draws, on the CPU whatever the model's device, so that a seed
+    means one text.
+    """
     generator = torch.Generator()
     if sampling.seed is None:
         generator.seed()
@@ -94,7 +104,9 @@ def adjusted(
 
 
 def distribution(logits: Float[Tensor, "d_vocab"], sampling: Sampling) -> Float[Tensor, "d_vocab"]:
-    """What is drawn from, at a temperature above 0: probabilities after temperature, top-k, top-p and min-p."""
+    """What is drawn from, at a temperature above 0: probabilities after temperature, top-k, top-p
+    and min-p.
+    """
     values, order = (logits / sampling.temperature).sort(descending=True, stable=True)
     if sampling.top_k:
         values[sampling.top_k :] = -math.inf
@@ -105,7 +117,9 @@ def distribution(logits: Float[Tensor, "d_vocab"], sampling: Sampling) -> Float[
         cut[0] = False
         probabilities = probabilities.masked_fill(cut, 0.0)
     if sampling.min_p > 0:
-        probabilities = probabilities.masked_fill(probabilities < sampling.min_p * probabilities[0], 0.0)
+        probabilities = probabilities.masked_fill(
+            probabilities < sampling.min_p * probabilities[0], 0.0
+        )
     return torch.zeros_like(logits).scatter(0, order, probabilities / probabilities.sum())
 
 
@@ -120,4 +134,6 @@ def choose(
     logits = adjusted(logits, sampling, prompt, written)
     if sampling.temperature == 0:
         return int(logits.argmax())
-    return int(torch.multinomial(distribution(logits.float().cpu(), sampling), 1, generator=generator))
+    return int(
+        torch.multinomial(distribution(logits.float().cpu(), sampling), 1, generator=generator)
+    )

@@ -1,4 +1,6 @@
-"""The text of tokens that come one by one: whole characters only, and no further than a stop string."""
+"""The text of tokens that come one by one: whole characters only, and no further than a stop
+string.
+"""
 
 from collections.abc import Sequence
 
@@ -13,9 +15,12 @@ class Text:
     - `stopped`: whether a stop string was met; the text ends before it
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], stops: Sequence[str]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], stops: Sequence[str]
+    ) -> None:
         self.tokenizer = tokenizer
-        # The first token's text hangs on what stands before it: a SentencePiece decoder drops a leading space.
+        # The first token's text hangs on what stands before it: a SentencePiece decoder drops a
+        # leading space.
         self._window = list(prompt[-LONGEST:])
         self._settled = self._decode()
         self._stops = [stop for stop in stops if stop]
@@ -56,4 +61,6 @@ class Text:
 
 def _overlap(text: str, stop: str) -> int:
     """How many characters at the end of a text may be the beginning of a stop string."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+    return next(
+        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
+    )

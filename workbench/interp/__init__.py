@@ -16,7 +16,12 @@ from workbench.interp.patching.pair_maps import Patching, patch
 from workbench.interp.patching.probe_maps import Probed, probe
 from workbench.interp.patterns.attention import Attention, attention
 from workbench.interp.patterns.catalogue import HeadCatalogue, head_catalogue
-from workbench.interp.patterns.composition import Composition, composition, copying_scores, strongest_pairs
+from workbench.interp.patterns.composition import (
+    Composition,
+    composition,
+    copying_scores,
+    strongest_pairs,
+)
 from workbench.interp.patterns.heads import HeadScores, head_scores
 from workbench.interp.patterns.position_split import PositionSplit, position_split
 from workbench.interp.patterns.routes import GradientAttention, flow, gradient_attention, rollout

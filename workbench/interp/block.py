@@ -1,7 +1,9 @@
-"""One decoder block computed by its formulas, from the weights and the residual stream that enters it.
+"""One decoder block computed by its formulas, from the weights and the residual stream that enters
+it.
 
-Covers what the supported families do differently: LayerNorm or RMSNorm, grouped-query heads, QK-norm, rotary turns (of
-all or some dimensions), ALiBi, sliding windows, soft caps, norms after attention and MLP, parallel blocks, gated MLPs.
+Covers what the supported families do differently: LayerNorm or RMSNorm, grouped-query heads,
+QK-norm, rotary turns (of all or some dimensions), ALiBi, sliding windows, soft caps, norms after
+attention and MLP, parallel blocks, gated MLPs.
 """
 
 from collections.abc import Iterator
@@ -32,7 +34,9 @@ def normed(x: Tensor, norm: nn.Module) -> Tensor:
 
 
 def _by_pair(x: Float[Tensor, "pos d_turning"]) -> Float[Tensor, "pos pair"]:
-    """Cosines or sines once a pair; models lay them out twice, one half after the other or each beside its like."""
+    """Cosines or sines once a pair; models lay them out twice, one half after the other or each
+    beside its like.
+    """
     first, second = x.chunk(2, -1)
     return first if torch.equal(first, second) else x[..., ::2]
 
@@ -53,9 +57,11 @@ def _turn_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Block:
-    """The tensors of one block for one prompt, without a batch axis; each is computed when first asked for.
+    """The tensors of one block for one prompt, without a batch axis; each is computed when first
+    asked for.
 
-    `crosses` says that keys and values come from another text, `ends` that the block's MLP follows this attention.
+    `crosses` says that keys and values come from another text, `ends` that the block's MLP follows
+    this attention.
     """
 
     crosses, ends = False, True
@@ -171,25 +177,36 @@ class Block:
         if self.subject.card.positions != "rotary":
             return None
         cos, sin = self._turns()
-        ways = [{part: way(self.unturned(part), cos, sin) for part in "qk"} for way in (_turn_halves, _turn_neighbours)]
+        ways = [
+            {part: way(self.unturned(part), cos, sin) for part in "qk"}
+            for way in (_turn_halves, _turn_neighbours)
+        ]
         hook = f"blocks.{self.layer}.attn.hook_attn_scores"
         if hook not in self.cache:
             return ways[0]
         theirs = self.cache[hook][0]
-        return min(ways, key=lambda ready: (self._scores(ready) - theirs)[:, self.mask].abs().max().item())
+        return min(
+            ways, key=lambda ready: (self._scores(ready) - theirs)[:, self.mask].abs().max().item()
+        )
 
     def _turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine by position and pair, `[pos, 1, pair]`: our own, or the model's for this layer."""
+        """Cosine and sine by position and pair, `[pos, 1, pair]`: our own, or the model's for this
+        layer.
+        """
         base = getattr(self.config, "rotary_base", None)
         if base is not None:
-            both = encoding.rotary_cos_sin(torch.arange(self.n_pos, device=self.x.device), self.d_head, base)
+            both = encoding.rotary_cos_sin(
+                torch.arange(self.n_pos, device=self.x.device), self.d_head, base
+            )
         else:
             both = self._model_s_turns()
         cos, sin = (_by_pair(x.to(self.x)).unsqueeze(1) for x in both)
         return cos, sin
 
     def _model_s_turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of every turning dimension, by the model's wavelengths where it does not show its own."""
+        """Cosine and sine of every turning dimension, by the model's wavelengths where it does not
+        show its own.
+        """
         hooks = [f"blocks.{self.layer}.attn.hook_{name}" for name in ("cos", "sin")]
         if all(hook in self.cache for hook in hooks):
             return self.cache[hooks[0]][0], self.cache[hooks[1]][0]
@@ -199,7 +216,9 @@ class Block:
         return both.cos(), both.sin()
 
     def changes(self, head: int) -> Iterator[tuple[str, str, str, str, Tensor, int, float | None]]:
-        """What happens to queries and keys before they meet: name, what, formula, words, values, head, deviation."""
+        """What happens to queries and keys before they meet: name, what, formula, words, values,
+        head, deviation.
+        """
         names = {"q": "Query", "k": "Key"}
         if self.sized is not None:
             words = "Brought to unit size a head at a time (QK-norm), which keeps scores in bounds."

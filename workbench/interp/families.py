@@ -1,4 +1,6 @@
-"""Model families: what is tested, and a sentence instead of a fault where another one is built in its own way."""
+"""Model families: what is tested, and a sentence instead of a fault where another one is built in
+its own way.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -20,7 +22,9 @@ TESTED = {
     "gemma3_text": "Gemma 3",
     "t5": "T5",
 }
-"""`model_type` of the families that the tests hold against the model's own numbers, as people call them."""
+"""`model_type` of the families that the tests hold against the model's own numbers, as people call
+them.
+"""
 UNLIKE = (
     ArithmeticError,
     AssertionError,
@@ -37,7 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def any_family(function: F) -> F:
-    """Let a function of a Subject say that a family outside `TESTED` is built in a way it does not know.
+    """Let a function of a Subject say that a family outside `TESTED` is built in a way it does not
+    know.
 
     For a tested family the error passes as it is: that is a bug of ours.
     """

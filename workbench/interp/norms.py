@@ -1,4 +1,6 @@
-"""What a norm does, found by asking it: whether it takes the mean off, and by what it multiplies and adds."""
+"""What a norm does, found by asking it: whether it takes the mean off, and by what it multiplies
+and adds.
+"""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +20,8 @@ OFF = 1e-3
 
 @dataclass(frozen=True)
 class Norm:
-    """`norm(x) = gain * (x - mean(x) if centres) / size + offset`, the size being the root mean square of the rest.
+    """`norm(x) = gain * (x - mean(x) if centres) / size + offset`, the size being the root mean
+    square of the rest.
 
     `scales` is False where nothing is divided by (no norm at all).
     """
@@ -39,7 +42,9 @@ class Norm:
         return column - column.mean(-1, keepdim=True) if self.centres else column
 
     def held(self, x: Float[Tensor, "*batch d_model"], normed: Tensor) -> Float[Tensor, "*batch 1"]:
-        """What the norm multiplied `direction(x)` by in a run that gave `normed`: the inverse of the size."""
+        """What the norm multiplied `direction(x)` by in a run that gave `normed`: the inverse of
+        the size.
+        """
         told = self.direction(x)
         share = (told * (normed - self.offset)).sum(-1, keepdim=True)
         return share / told.square().sum(-1, keepdim=True).clamp_min(1e-30)
@@ -55,7 +60,8 @@ def norm_of(norm: nn.Module | Callable[[Tensor], Tensor], d_model: int, like: Te
         like: A tensor of the dtype and device that the answer has.
 
     Raises:
-        WorkbenchError: The module is none that centres or not, divides by a size or not, multiplies and adds.
+        WorkbenchError: The module is none that centres or not, divides by a size or not, multiplies
+            and adds.
     """
     asked = copy.deepcopy(norm).to("cpu", torch.float64) if isinstance(norm, nn.Module) else norm
 
@@ -63,7 +69,9 @@ def norm_of(norm: nn.Module | Callable[[Tensor], Tensor], d_model: int, like: Te
         return asked(x.reshape(1, 1, -1)).reshape(-1).double()
 
     even = d_model if d_model % 2 == 0 else d_model - 3
-    signs = torch.tensor([1.0, -1.0] * (even // 2) + [1.0, 1.0, -2.0] * (d_model % 2), dtype=torch.float64)
+    signs = torch.tensor(
+        [1.0, -1.0] * (even // 2) + [1.0, 1.0, -2.0] * (d_model % 2), dtype=torch.float64
+    )
     signs = signs / signs.square().mean().sqrt()  # mean 0, root mean square 1
     offset = of(torch.zeros(d_model, dtype=torch.float64))
     once = of(LARGE * signs) - offset
@@ -72,7 +80,11 @@ def norm_of(norm: nn.Module | Callable[[Tensor], Tensor], d_model: int, like: Te
     shifted = of(LARGE * (signs + 1)) - offset
     centres = _close(shifted, once)
     found = Norm(centres, scales, gain, offset)
-    x = torch.randn(d_model, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * LARGE + LARGE / 3
+    x = (
+        torch.randn(d_model, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        * LARGE
+        + LARGE / 3
+    )
     told = found.direction(x)
     inside = x - x.mean() if centres else x
     told = told / inside.square().mean().sqrt() if scales else told

@@ -1,7 +1,9 @@
-"""A head's weights as the field writes them: query, key, value and output matrices with the norms folded in.
+"""A head's weights as the field writes them: query, key, value and output matrices with the norms
+folded in.
 
-With row vectors, `QK = W_Q W_K^T` says which residual directions find each other and `OV = W_V W_O` what is moved when
-they do (Elhage et al. 2021). Both have rank `d_head`, so nothing of width `d_vocab` squared is ever built.
+With row vectors, `QK = W_Q W_K^T` says which residual directions find each other and `OV = W_V W_O`
+what is moved when they do (Elhage et al. 2021). Both have rank `d_head`, so nothing of width
+`d_vocab` squared is ever built.
 """
 
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ from workbench.subjects import Subject
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer's heads, `[head, d_model, d_head]` (`o`: `[head, d_head, d_model]`); keys and values of grouped-query
-    attention are repeated for each of their query heads. The scale of the norm before attention is in q, k and v.
+    """One layer's heads, `[head, d_model, d_head]` (`o`: `[head, d_head, d_model]`); keys and
+    values of grouped-query attention are repeated for each of their query heads. The scale of the
+    norm before attention is in q, k and v.
     """
 
     q: Float[Tensor, "head d_model d_head"]
@@ -30,12 +33,16 @@ class LayerWeights:
 
 
 def norm_scale(norm: nn.Module, d_model: int, like: Tensor) -> Float[Tensor, " d_model"]:
-    """By what a norm multiplies each dimension after it has made the length one (Gemma stores it less one)."""
+    """By what a norm multiplies each dimension after it has made the length one (Gemma stores it
+    less one).
+    """
     return norm_of(norm, d_model, like).gain
 
 
 def centres(norm: nn.Module, d_model: int) -> bool:
-    """Whether the norm takes the mean off, as LayerNorm does and RMSNorm does not; it is asked, on vectors."""
+    """Whether the norm takes the mean off, as LayerNorm does and RMSNorm does not; it is asked, on
+    vectors.
+    """
     return norm_of(norm, d_model, torch.zeros(1)).centres
 
 
@@ -76,7 +83,9 @@ def block_norms(subject: Subject) -> list[nn.Module]:
 @any_family
 @torch.no_grad()
 def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
-    """Token vectors at unit root mean square, as a norm hands them on (its scale is in the heads' weights)."""
+    """Token vectors at unit root mean square, as a norm hands them on (its scale is in the heads'
+    weights).
+    """
     weight: Any = subject.model.get_input_embeddings().weight
     vectors = weight.detach()
     if centres(block_norms(subject)[0], subject.card.d_model):
@@ -87,8 +96,8 @@ def embedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
 @any_family
 @torch.no_grad()
 def unembedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
-    """What each token's logit reads, the scale of the final norm folded in, less the mean over tokens, to which a
-    softmax is blind.
+    """What each token's logit reads, the scale of the final norm folded in, less the mean over
+    tokens, to which a softmax is blind.
     """
     mapping: Any = subject.bridge.adapter.component_mapping
     norm = subject.model.get_submodule(mapping["ln_final"].name)

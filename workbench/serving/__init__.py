@@ -1,4 +1,6 @@
-"""The models as a service: an API that OpenAI's clients speak, and that says which weights answered."""
+"""The models as a service: an API that OpenAI's clients speak, and that says which weights
+answered.
+"""
 
 from workbench.serving.limits import Limits
 from workbench.serving.server import make_app, make_service, serve

@@ -16,7 +16,9 @@ Event = tuple[int, Token | Completion]
 
 
 class Piece(NamedTuple):
-    """What one text of a request has more than before; `ended` comes with what was held back until its end."""
+    """What one text of a request has more than before; `ended` comes with what was held back until
+    its end.
+    """
 
     index: int
     text: str
@@ -28,7 +30,14 @@ def sampling_of(said: Sampled) -> Sampling:
     """The sampling that a request asks for; without a temperature it is 1, as in OpenAI's API."""
     given = {
         name: value
-        for name in ("top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty")
+        for name in (
+            "top_p",
+            "top_k",
+            "min_p",
+            "presence_penalty",
+            "frequency_penalty",
+            "repetition_penalty",
+        )
         if (value := getattr(said, name)) is not None
     }
     bias = {_token(key): value for key, value in (said.logit_bias or {}).items()}
@@ -54,7 +63,9 @@ def stops_of(said: Sampled) -> list[str]:
 def check_stream_options(said: Sampled) -> None:
     """Raise `ApiError` where settings of a stream come with what is none."""
     if said.stream_options and not said.stream:
-        raise ApiError(400, "stream_options belong to a stream; set stream.", param="stream_options")
+        raise ApiError(
+            400, "stream_options belong to a stream; set stream.", param="stream_options"
+        )
 
 
 def wants_usage(said: Sampled) -> bool:
@@ -71,7 +82,9 @@ class Asked:
     def __init__(self, served: Served, requests: Sequence[Request], limits: Limits) -> None:
         if len(requests) > limits.texts:
             raise ApiError(
-                400, f"{len(requests)} texts were asked for; at most {limits.texts} in one request.", param="n"
+                400,
+                f"{len(requests)} texts were asked for; at most {limits.texts} in one request.",
+                param="n",
             )
         self.requests = requests
         self._queue: asyncio.Queue[tuple[int, Token | Completion | Exception]] = asyncio.Queue()
@@ -85,7 +98,9 @@ class Asked:
             raise ApiError(429, str(error), code="queue_full") from error
         except WorkbenchError as error:
             self.cancel()
-            raise ApiError(400, str(error), param="prompt", code="context_length_exceeded") from error
+            raise ApiError(
+                400, str(error), param="prompt", code="context_length_exceeded"
+            ) from error
 
     def _listener(self, index: int):
         def listen(event: Token | Completion | Exception) -> None:

@@ -5,7 +5,14 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Request, end_tokens
-from workbench.serving.asking import Asked, Piece, check_stream_options, sampling_of, stops_of, wants_usage
+from workbench.serving.asking import (
+    Asked,
+    Piece,
+    check_stream_options,
+    sampling_of,
+    stops_of,
+    wants_usage,
+)
 from workbench.serving.choices import seeded
 from workbench.serving.fields import ChatMessage, ChatRequest
 from workbench.serving.inside import check_one, looked_inside
@@ -29,7 +36,9 @@ class Chat:
         self.n = said.n or 1
         check_one(said.workbench, self.n, bool(said.stream))
         if said.top_logprobs and not said.logprobs:
-            raise ApiError(400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs")
+            raise ApiError(
+                400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs"
+            )
         check_stream_options(said)
         tokenizer = served.subject.tokenizer
         if said.tools and "tools" not in str(tokenizer.chat_template or ""):
@@ -50,7 +59,9 @@ class Chat:
         top = (self.said.top_logprobs or 0) if self.said.logprobs else None
         ends = end_tokens(subject)
         return [
-            Request(self.prompt, self.most, seeded(sampling, index), stops=stops, ends=ends, top=top)
+            Request(
+                self.prompt, self.most, seeded(sampling, index), stops=stops, ends=ends, top=top
+            )
             for index in range(self.n)
         ]
 
@@ -59,12 +70,16 @@ class Chat:
         requests = self.requests()
         completions = await Asked(self.served, requests, self.limits).completions()
         choices = [self._choice(index, completion) for index, completion in enumerate(completions)]
-        inside = await looked_inside(self.said.workbench, self.served, [self.prompt], [(0, c) for c in completions])
+        inside = await looked_inside(
+            self.said.workbench, self.served, [self.prompt], [(0, c) for c in completions]
+        )
         return self.answer.part(
             choices,
             usage=usage([self.prompt], completions),
             workbench=self.answer.workbench(
-                seed=requests[0].sampling.seed, template="plain" if self.plain else "model's", **inside
+                seed=requests[0].sampling.seed,
+                template="plain" if self.plain else "model's",
+                **inside,
             ),
         )
 
@@ -73,7 +88,9 @@ class Chat:
         return {
             "index": index,
             "message": {"role": "assistant", "content": completion.text, "refusal": None},
-            "logprobs": chat_logprobs(tokenizer, completion.scores, said.top_logprobs or 0) if said.logprobs else None,
+            "logprobs": chat_logprobs(tokenizer, completion.scores, said.top_logprobs or 0)
+            if said.logprobs
+            else None,
             "finish_reason": REASONS[completion.reason],
         }
 
@@ -100,16 +117,24 @@ class Chat:
             return self._chunk(piece.index, delta, reason=REASONS[piece.ended.reason])
         scored = piece.token.scored if piece.token else None
         top = self.said.top_logprobs or 0
-        logprobs = None if scored is None else chat_logprobs(self.served.subject.tokenizer, [scored], top)
+        logprobs = (
+            None if scored is None else chat_logprobs(self.served.subject.tokenizer, [scored], top)
+        )
         return self._chunk(piece.index, {"content": piece.text}, logprobs=logprobs)
 
-    def _chunk(self, index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None):
+    def _chunk(
+        self, index: int, delta: dict[str, Any], *, logprobs: Any = None, reason: str | None = None
+    ):
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
 
 
 def _message(said: ChatMessage) -> dict[str, Any]:
     """A message as templates read it: one text, and `developer` by its older name."""
-    content = said.content if isinstance(said.content, str) else "".join(part.text for part in said.content)
+    content = (
+        said.content
+        if isinstance(said.content, str)
+        else "".join(part.text for part in said.content)
+    )
     message = {"role": "system" if said.role == "developer" else said.role, "content": content}
     return message if said.name is None else {**message, "name": said.name}

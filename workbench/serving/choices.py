@@ -8,12 +8,16 @@ from workbench.generation import Completion, Sampling
 
 
 def seeded(sampling: Sampling, index: int) -> Sampling:
-    """The sampling of the text with this number: the first has the request's own seed, the next the next."""
+    """The sampling of the text with this number: the first has the request's own seed, the next the
+    next.
+    """
     return replace(sampling, seed=((sampling.seed or 0) + index + 2**63) % 2**64 - 2**63)
 
 
 def best(completions: Sequence[Completion], n: int) -> list[Completion]:
-    """The `n` with the highest mean log-probability a token, the best first; all, in order, where no more were made."""
+    """The `n` with the highest mean log-probability a token, the best first; all, in order, where
+    no more were made.
+    """
     if len(completions) == n:
         return list(completions)
 

@@ -5,7 +5,14 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Request, end_tokens
-from workbench.serving.asking import Asked, Piece, check_stream_options, sampling_of, stops_of, wants_usage
+from workbench.serving.asking import (
+    Asked,
+    Piece,
+    check_stream_options,
+    sampling_of,
+    stops_of,
+    wants_usage,
+)
 from workbench.serving.choices import best, seeded
 from workbench.serving.fields import CompletionRequest
 from workbench.serving.inside import check_one, looked_inside
@@ -28,9 +35,13 @@ class Completions:
         self.n = said.n or 1
         self.best_of = said.best_of or self.n
         if self.best_of < self.n:
-            raise ApiError(400, f"best_of is {self.best_of}, less than n, {self.n}.", param="best_of")
+            raise ApiError(
+                400, f"best_of is {self.best_of}, less than n, {self.n}.", param="best_of"
+            )
         if said.stream and self.best_of > self.n:
-            raise ApiError(400, "best_of cannot be streamed: the best is known at the end.", param="best_of")
+            raise ApiError(
+                400, "best_of cannot be streamed: the best is known at the end.", param="best_of"
+            )
         if said.stream and said.echo and said.logprobs is not None:
             raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
         check_stream_options(said)
@@ -52,7 +63,9 @@ class Completions:
             if not ids[-1]:
                 raise ApiError(400, "The prompt is empty; give at least one token.", param="prompt")
             known = all(token < subject.d_embed for token in ids[-1])
-            texts.append(each if isinstance(each, str) else subject_text(subject, each) if known else "")
+            texts.append(
+                each if isinstance(each, str) else subject_text(subject, each) if known else ""
+            )
         return ids, texts
 
     def requests(self) -> list[Request]:
@@ -83,7 +96,9 @@ class Completions:
             for at in range(len(self.prompts))
             for completion in best(completions[at * self.best_of : (at + 1) * self.best_of], self.n)
         ]
-        choices = [self._choice(index, at, completion) for index, (at, completion) in enumerate(chosen)]
+        choices = [
+            self._choice(index, at, completion) for index, (at, completion) in enumerate(chosen)
+        ]
         inside = await looked_inside(self.said.workbench, self.served, self.prompts, chosen)
         return self.answer.part(
             choices,
@@ -97,17 +112,26 @@ class Completions:
             lines = Logprobs(self.served.subject.tokenizer, self.prompts[at], echo=bool(said.echo))
             tokens, scores = list(completion.ids), list(completion.scores)
             if said.echo:
-                tokens, scores = [*self.prompts[at], *tokens], [None, *completion.prompt_scores, *scores]
+                tokens, scores = (
+                    [*self.prompts[at], *tokens],
+                    [None, *completion.prompt_scores, *scores],
+                )
             logprobs = lines.of(tokens, scores, said.logprobs)
         text = (self.texts[at] if said.echo else "") + completion.text
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": REASONS[completion.reason]}
+        return {
+            "index": index,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": REASONS[completion.reason],
+        }
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """The answer in chunks."""
         said, tokenizer = self.said, self.served.subject.tokenizer
         asked = Asked(self.served, self.requests(), self.limits)
         lines = [
-            Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo)) for i in range(len(asked.requests))
+            Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo))
+            for i in range(len(asked.requests))
         ]
         ended: dict[int, Completion] = {}
         if said.echo and said.logprobs is None:
@@ -129,10 +153,16 @@ class Completions:
             return self._chunk(piece.index, piece.text, reason=REASONS[piece.ended.reason])
         token = piece.token
         scored = token.scored if token else None
-        logprobs = None if token is None or scored is None else lines.of([token.id], [scored], self.said.logprobs or 0)
+        logprobs = (
+            None
+            if token is None or scored is None
+            else lines.of([token.id], [scored], self.said.logprobs or 0)
+        )
         return self._chunk(piece.index, piece.text, logprobs)
 
-    def _chunk(self, index: int, text: str, logprobs: Any = None, *, reason: str | None = None) -> dict[str, Any]:
+    def _chunk(
+        self, index: int, text: str, logprobs: Any = None, *, reason: str | None = None
+    ) -> dict[str, Any]:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
         return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
 

@@ -39,7 +39,9 @@ def document() -> dict[str, Any]:
     from workbench.serving.routes import POSTS
 
     posts = {f"/v1{path}": (kind, SUMMARIES[path]) for path, (kind, _) in POSTS.items()}
-    posts |= {f"{records.PREFIX}{path}": (kind, words) for path, (kind, _, words) in records.POSTS.items()}
+    posts |= {
+        f"{records.PREFIX}{path}": (kind, words) for path, (kind, _, words) in records.POSTS.items()
+    }
     models = [(kind, "validation") for kind, _ in posts.values()]
     named, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")  # pyright: ignore
     refusals = {
@@ -49,7 +51,12 @@ def document() -> dict[str, Any]:
         }
         for status, words in REFUSALS.items()
     }
-    answer = {"200": {"description": "The answer", "content": {"application/json": {"schema": {"type": "object"}}}}}
+    answer = {
+        "200": {
+            "description": "The answer",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        }
+    }
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     paths: dict[str, Any] = {}
     for (path, (kind, words)), at in zip(posts.items(), models, strict=True):
@@ -57,23 +64,39 @@ def document() -> dict[str, Any]:
         if "completions" in path:
             given["200"]["content"] |= stream
         if path.startswith(records.PREFIX):
-            given["202"] = {**answer["200"], "description": "A job that goes on; `poll` says where to ask"}
+            given["202"] = {
+                **answer["200"],
+                "description": "A job that goes on; `poll` says where to ask",
+            }
         paths[path] = {
             "post": {
                 "summary": words,
                 "operationId": kind.__name__,
-                "requestBody": {"required": True, "content": {"application/json": {"schema": named[at]}}},
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": named[at]}},
+                },
                 "responses": {**given, **refusals},
             }
         }
     name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
-    paths["/v1/models"] = {"get": {"summary": "What may be asked for", "responses": {**answer, "401": refusals["401"]}}}
+    paths["/v1/models"] = {
+        "get": {"summary": "What may be asked for", "responses": {**answer, "401": refusals["401"]}}
+    }
     paths["/v1/models/{name}"] = {
-        "get": {"summary": "One model, loaded", "parameters": [name], "responses": {**answer, **refusals}}
+        "get": {
+            "summary": "One model, loaded",
+            "parameters": [name],
+            "responses": {**answer, **refusals},
+        }
     }
     job = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
     paths[f"{records.PREFIX}/jobs/{{id}}"] = {
-        "get": {"summary": "The record of a job, or how it stands", "parameters": [job], "responses": JOB | refusals},
+        "get": {
+            "summary": "The record of a job, or how it stands",
+            "parameters": [job],
+            "responses": JOB | refusals,
+        },
         "delete": {"summary": "Stop a job", "parameters": [job], "responses": JOB | refusals},
     }
     error = {"type": "object", "required": ["message", "type", "param", "code"]}
@@ -104,9 +127,18 @@ def page() -> str:
     parts.append("<h1>Workbench API</h1><p>The document: <a href=openapi.json>openapi.json</a></p>")
     for path, methods in found["paths"].items():
         for method, what in methods.items():
-            parts.append(f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(what['summary'])}</p>")
-            body = what.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            fields = found["components"]["schemas"].get(str(body.get("$ref", "")).rpartition("/")[2], {})
+            parts.append(
+                f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(what['summary'])}</p>"
+            )
+            body = (
+                what.get("requestBody", {})
+                .get("content", {})
+                .get("application/json", {})
+                .get("schema", {})
+            )
+            fields = found["components"]["schemas"].get(
+                str(body.get("$ref", "")).rpartition("/")[2], {}
+            )
             parts.append("<table>")
             for name, field in fields.get("properties", {}).items():
                 needed = "required" if name in fields.get("required", ()) else ""

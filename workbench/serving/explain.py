@@ -1,6 +1,8 @@
-"""Why each generated token came: rivals, attribution over the text before it, what each layer says, which heads wrote.
+"""Why each generated token came: rivals, attribution over the text before it, what each layer says,
+which heads wrote.
 
-One pass over the whole text gives rivals, lens and heads of every token; attribution takes a gradient a token.
+One pass over the whole text gives rivals, lens and heads of every token; attribution takes a
+gradient a token.
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ UNITS = {
 
 @dataclass
 class Reading:
-    """One pass over a text: `run` is what it left behind, `entered` the embeddings it can be differentiated by."""
+    """One pass over a text: `run` is what it left behind, `entered` the embeddings it can be
+    differentiated by.
+    """
 
     subject: Subject
     packed: Reader
@@ -107,17 +111,26 @@ def _lens(reading: Reading, at: int, token: int) -> list[dict[str, Any]]:
         probabilities = logits.float().softmax(-1)
         best = int(probabilities.argmax())
         text = label(reading.subject.tokenizer, best)
-        found.append({"after_layers": layer, "probability": float(probabilities[token]), "top": text})
+        found.append(
+            {"after_layers": layer, "probability": float(probabilities[token]), "top": text}
+        )
     return found
 
 
 def _heads(reading: Reading, at: int, token: int, against: int, top: int) -> list[dict[str, Any]]:
-    """The heads that contribute most, in either direction; [] for a model whose heads cannot be told apart."""
+    """The heads that contribute most, in either direction; [] for a model whose heads cannot be
+    told apart.
+    """
     before = torch.tensor(reading.ids[:at], device=reading.subject.device)
     try:
-        heads = heads_at(reading.packed, reading.run, at - 1, Pair(before, before, (token,), (against,)))
+        heads = heads_at(
+            reading.packed, reading.run, at - 1, Pair(before, before, (token,), (against,))
+        )
     except WorkbenchError:
         return []
     order = np.abs(heads).ravel().argsort()[::-1][:top]
     places = [divmod(int(place), heads.shape[1]) for place in order]
-    return [{"head": f"L{layer}H{head}", "contribution": float(heads[layer, head])} for layer, head in places]
+    return [
+        {"head": f"L{layer}H{head}", "contribution": float(heads[layer, head])}
+        for layer, head in places
+    ]

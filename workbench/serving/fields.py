@@ -1,4 +1,6 @@
-"""The fields of requests: a field that is none of these is refused by name, as is a value that is not done."""
+"""The fields of requests: a field that is none of these is refused by name, as is a value that is
+not done.
+"""
 
 from typing import Annotated, Any, Literal
 
@@ -16,24 +18,34 @@ class Fields(BaseModel):
 
 
 class Capture(Fields):
-    """Activations to bring back: of these sites, layers and positions of prompt and answer together."""
+    """Activations to bring back: of these sites, layers and positions of prompt and answer
+    together.
+    """
 
-    sites: list[StrictStr] = Field(min_length=1, max_length=16, description="TransformerLens's names: resid_post, z")
+    sites: list[StrictStr] = Field(
+        min_length=1, max_length=16, description="TransformerLens's names: resid_post, z"
+    )
     layers: list[StrictInt] | None = Field(None, description="all, if left out")
-    positions: list[StrictInt] | None = Field(None, description="all, if left out; negative ones count from the end")
+    positions: list[StrictInt] | None = Field(
+        None, description="all, if left out; negative ones count from the end"
+    )
 
 
 class Explain(Fields):
     """Why each token came: alternatives, attribution over the text before it, logit lens, heads."""
 
-    tokens: StrictInt = Field(16, ge=1, le=64, description="explain at most the first so many generated tokens")
+    tokens: StrictInt = Field(
+        16, ge=1, le=64, description="explain at most the first so many generated tokens"
+    )
     top: StrictInt = Field(5, ge=1, le=20, description="alternatives, and heads, a token")
 
 
 class Extra(Fields):
     """What only the workbench knows."""
 
-    intervention: dict[str, Any] | None = Field(None, description="the JSON of an edit, for this request alone")
+    intervention: dict[str, Any] | None = Field(
+        None, description="the JSON of an edit, for this request alone"
+    )
     capture: Capture | None = None
     explain: Explain | None = None
 
@@ -74,7 +86,9 @@ class CompletionRequest(Sampled):
         | Annotated[list[StrictStr], Field(min_length=1)]
         | Annotated[list[Tokens], Field(min_length=1)]
     )
-    max_tokens: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, description="16, if left out")
+    max_tokens: Annotated[int, Field(strict=True, ge=0)] | None = Field(
+        None, description="16, if left out"
+    )
     echo: StrictBool | None = None
     logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
     best_of: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
@@ -109,7 +123,9 @@ class ChatRequest(Sampled):
     max_completion_tokens: Annotated[int, Field(strict=True, ge=1)] | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[int, Field(strict=True, ge=0, le=20)] | None = None
-    tools: list[dict[str, Any]] | None = Field(None, description="given to a chat template that knows them")
+    tools: list[dict[str, Any]] | None = Field(
+        None, description="given to a chat template that knows them"
+    )
     response_format: ResponseFormat | None = None
 
 
@@ -123,7 +139,9 @@ class EmbeddingRequest(Fields):
         | Annotated[list[StrictStr], Field(min_length=1, max_length=256)]
         | Annotated[list[Tokens], Field(min_length=1, max_length=256)]
     )
-    layer: StrictInt | None = Field(None, description="of its residual stream after it the mean; the last, if left out")
+    layer: StrictInt | None = Field(
+        None, description="of its residual stream after it the mean; the last, if left out"
+    )
     encoding_format: Literal["float", "base64"] | None = None
     user: StrictStr | None = None
 

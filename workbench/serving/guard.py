@@ -33,8 +33,10 @@ def is_local(host: str) -> bool:
 class Guard:
     """An ASGI app before another: HTTP and WebSocket alike.
 
-    With keys: the API takes `Authorization: Bearer KEY`, pages a session that the key opened. Without: the API takes
-    only requests to this machine by its own names, so that no page that a browser shows can reach it under another.
+    With keys: the API takes `Authorization: Bearer KEY`, pages a session that the key opened.
+        Without: the API takes
+    only requests to this machine by its own names, so that no page that a browser shows can reach
+    it under another.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
@@ -58,10 +60,14 @@ class Guard:
     async def _refusal(self, scope: Scope, receive: Receive) -> Response | None:
         path = scope["path"]
         is_api = any(path == at or path.startswith(f"{at}/") for at in API)
-        headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
+        headers = {
+            name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]
+        }
         if not self.keys:
             if is_api and not is_local(_name_of(headers.get("host", ""))):
-                return ApiError(403, "This service answers under the names of this machine only.").response()
+                return ApiError(
+                    403, "This service answers under the names of this machine only."
+                ).response()
             return None
         if path == "/health":
             return None
@@ -70,11 +76,15 @@ class Guard:
         kind, _, key = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.keys.open(key.strip()):
             return None
-        cookies = dict(part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";"))
+        cookies = dict(
+            part.strip().partition("=")[::2] for part in headers.get("cookie", "").split(";")
+        )
         if not is_api and cookies.get(COOKIE) in self._sessions:
             return None
         if is_api:
-            return ApiError(401, "A key is needed: Authorization: Bearer KEY.", code="invalid_api_key").response()
+            return ApiError(
+                401, "A key is needed: Authorization: Bearer KEY.", code="invalid_api_key"
+            ).response()
         return HTMLResponse(FORM, 401)
 
     async def _login(self, request: Request) -> Response:
@@ -89,7 +99,9 @@ class Guard:
         session = secrets.token_urlsafe(32)
         self._sessions.add(session)
         response = RedirectResponse("/", 303)
-        response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=request.url.scheme == "https")
+        response.set_cookie(
+            COOKIE, session, httponly=True, samesite="strict", secure=request.url.scheme == "https"
+        )
         return response
 
 

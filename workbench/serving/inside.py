@@ -1,4 +1,6 @@
-"""What the field `workbench` asks beside the text: activations to take along, and why each token came."""
+"""What the field `workbench` asks beside the text: activations to take along, and why each token
+came.
+"""
 
 import base64
 from collections.abc import Sequence
@@ -23,9 +25,14 @@ MOST_BYTES = 16 << 20
 
 
 async def looked_inside(
-    said: Extra | None, served: Served, prompts: Sequence[list[int]], completions: Sequence[tuple[int, Completion]]
+    said: Extra | None,
+    served: Served,
+    prompts: Sequence[list[int]],
+    completions: Sequence[tuple[int, Completion]],
 ) -> dict[str, Any]:
-    """What was asked about the model's inside, by name; it is of one text. Raises `ApiError` for what cannot be."""
+    """What was asked about the model's inside, by name; it is of one text. Raises `ApiError` for
+    what cannot be.
+    """
     if said is None or not (said.capture or said.explain):
         return {}
     at, completion = completions[0]
@@ -34,19 +41,31 @@ async def looked_inside(
     if said.capture:
         found["capture"] = await _read("workbench.capture", _captured, served, ids, said.capture)
     if said.explain:
-        found["explain"] = await _read("workbench.explain", explained, served, ids, len(prompts[at]), said.explain)
+        found["explain"] = await _read(
+            "workbench.explain", explained, served, ids, len(prompts[at]), said.explain
+        )
     return found
 
 
 def check_one(said: Extra | None, n: int, stream: bool) -> None:
-    """Raise `ApiError`, before anything is written, where more than one whole text would be looked into."""
+    """Raise `ApiError`, before anything is written, where more than one whole text would be looked
+    into.
+    """
     for name in ("capture", "explain"):
         if said is None or getattr(said, name) is None:
             continue
         if stream:
-            raise ApiError(400, f"{name} comes with a whole answer; do not stream it.", param=f"workbench.{name}")
+            raise ApiError(
+                400,
+                f"{name} comes with a whole answer; do not stream it.",
+                param=f"workbench.{name}",
+            )
         if n != 1:
-            raise ApiError(400, f"{name} is of one text; ask for one prompt and n = 1.", param=f"workbench.{name}")
+            raise ApiError(
+                400,
+                f"{name} is of one text; ask for one prompt and n = 1.",
+                param=f"workbench.{name}",
+            )
 
 
 async def _read(field: str, work: Any, served: Served, *arguments: Any) -> dict[str, Any]:
@@ -64,13 +83,15 @@ async def _read(field: str, work: Any, served: Served, *arguments: Any) -> dict[
 def _captured(subject: Any, ids: list[int], said: Capture) -> dict[str, Any]:
     """Activations `[pos, ...]` by TransformerLens's names, as safetensors in base64.
 
-    Of `pattern` (`[head, query, key]`) the positions are queries. Raises `WorkbenchError` for a site, layer or position
-    that there is not, and for more than `MOST_BYTES`.
+    Of `pattern` (`[head, query, key]`) the positions are queries. Raises `WorkbenchError` for a
+    site, layer or position that there is not, and for more than `MOST_BYTES`.
     """
     names = {_name(site, layer): site for site in said.sites for layer in _layers(subject, said)}
     positions = list(range(len(ids))) if said.positions is None else said.positions
     if bad := [p for p in positions if not -len(ids) <= p < len(ids)]:
-        raise WorkbenchError(f"There is no position {bad[0]}; prompt and answer have {len(ids)} tokens.")
+        raise WorkbenchError(
+            f"There is no position {bad[0]}; prompt and answer have {len(ids)} tokens."
+        )
     _check_size(subject, names, len(ids), len(positions))
     _, cache = subject.bridge.run_with_cache(
         torch.tensor([ids], device=subject.device), names_filter=lambda name: name in names
@@ -80,7 +101,12 @@ def _captured(subject: Any, ids: list[int], said: Capture) -> dict[str, Any]:
         if name not in cache:
             raise WorkbenchError(f"{subject.name} has no activation {name}.")
         value = cache[name][0]
-        tensors[name] = (value[:, positions] if site == "pattern" else value[positions]).float().cpu().contiguous()
+        tensors[name] = (
+            (value[:, positions] if site == "pattern" else value[positions])
+            .float()
+            .cpu()
+            .contiguous()
+        )
     data = save(tensors)
     return {
         "format": "safetensors",
@@ -96,7 +122,9 @@ def _layers(subject: Any, said: Capture) -> list[int]:
     n_layers = subject.card.n_layers
     layers = list(range(n_layers)) if said.layers is None else said.layers
     if bad := [layer for layer in layers if not 0 <= layer < n_layers]:
-        raise WorkbenchError(f"{subject.name} has no layer {bad[0]}; it has layers 0 to {n_layers - 1}.")
+        raise WorkbenchError(
+            f"{subject.name} has no layer {bad[0]}; it has layers 0 to {n_layers - 1}."
+        )
     return layers
 
 
@@ -105,11 +133,15 @@ def _name(site: str, layer: int) -> str:
     for group, inside in ((STREAM, ""), (HEADS, "attn."), (NEURONS, "mlp.")):
         if site in group:
             return f"blocks.{layer}.{inside}hook_{site}"
-    raise WorkbenchError(f"There is no site {site!r}; choose of {', '.join((*STREAM, *HEADS, *NEURONS))}.")
+    raise WorkbenchError(
+        f"There is no site {site!r}; choose of {', '.join((*STREAM, *HEADS, *NEURONS))}."
+    )
 
 
 def _check_size(subject: Any, names: dict[str, str], n_all: int, n: int) -> None:
-    """Refuse what would be too much before it is computed; neurons are taken to be four times the stream's width."""
+    """Refuse what would be too much before it is computed; neurons are taken to be four times the
+    stream's width.
+    """
     card = subject.card
     width = {
         **dict.fromkeys(STREAM, card.d_model),

@@ -1,4 +1,6 @@
-"""Readings that may take long: one at a time in a thread of their own, waited for a while, then polled."""
+"""Readings that may take long: one at a time in a thread of their own, waited for a while, then
+polled.
+"""
 
 import asyncio
 import secrets
@@ -70,7 +72,11 @@ class Jobs:
         job = Job(work)
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
-                raise ApiError(429, f"{len(self._waiting)} readings wait already; ask again later.", code="queue_full")
+                raise ApiError(
+                    429,
+                    f"{len(self._waiting)} readings wait already; ask again later.",
+                    code="queue_full",
+                )
             self._waiting.append(job)
             self._known[job.id] = job
             if self._thread is None:
@@ -83,7 +89,9 @@ class Jobs:
         """The job with this id. Raises `ApiError` for one that is not known, or known no longer."""
         with self._changed:
             if name not in self._known:
-                raise ApiError(404, f"There is no job {name!r}; old ones are forgotten.", code="job_not_found")
+                raise ApiError(
+                    404, f"There is no job {name!r}; old ones are forgotten.", code="job_not_found"
+                )
             return self._known[name]
 
     def cancel(self, job: Job) -> None:

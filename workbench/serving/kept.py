@@ -25,7 +25,9 @@ class Kept(NamedTuple):
 
 
 def keep(talk: Talk, name: str = "") -> str:
-    """Write a conversation to the home folder, in the place of the one with this name; returns its name."""
+    """Write a conversation to the home folder, in the place of the one with this name; returns its
+    name.
+    """
     name = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     with writing(_file(name)) as part:
         part.write_text(talk.to_json(), encoding="utf-8")

@@ -23,7 +23,9 @@ class Keys:
     def open(self, key: str) -> bool:
         """Whether this key is one of them."""
         given = _hash(key)
-        return any([hmac.compare_digest(given, known) for known in self._hashes])  # all, whichever is the right one
+        return any(
+            [hmac.compare_digest(given, known) for known in self._hashes]
+        )  # all, whichever is the right one
 
 
 def _hash(key: str) -> bytes:

@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse
 class Limits:
     """What is refused beyond.
 
-    - `body`: bytes of a request; `body_seconds`: time to send them; `seconds`: time for the whole answer
+    - `body`: bytes of a request; `body_seconds`: time to send them; `seconds`: time for the whole
+        answer
     - `texts`: texts that one request may ask for (prompts times choices)
-    - `rows`, `waiting`: texts under way and waiting, a model; `at_once`: requests under way together
+    - `rows`, `waiting`: texts under way and waiting, a model; `at_once`: requests under way
+        together
     - `tokens`: tokens of prompts and answers of one model's texts together, which bounds the cache
     - `memory`: bytes of weights loaded together; `prefixes`: bytes of beginnings kept, a model
     - `drain`: seconds that requests under way get when the service is told to stop
@@ -34,7 +36,9 @@ class Limits:
 class ApiError(Exception):
     """A refusal, in OpenAI's form: which field (`param`), why, and the HTTP status."""
 
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, *, param: str | None = None, code: str | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -44,8 +48,12 @@ class ApiError(Exception):
     def to_dict(self) -> dict[str, Any]:
         """The body of the answer."""
         kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
-        kind = kinds.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        kind = kinds.get(
+            self.status, "invalid_request_error" if self.status < 500 else "server_error"
+        )
+        return {
+            "error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        }
 
     def response(self) -> JSONResponse:
         """The answer; one who is to come again is told when."""

@@ -7,7 +7,9 @@ from workbench.subjects import Available
 
 
 def entry(listed: Available | str, served: Served | None) -> dict[str, Any]:
-    """A model's name and kind; its hash, context and parent where it is loaded, and null where it is not."""
+    """A model's name and kind; its hash, context and parent where it is loaded, and null where it
+    is not.
+    """
     name = listed if isinstance(listed, str) else listed.name
     kind = "run" if isinstance(listed, str) else listed.kind
     created = 0

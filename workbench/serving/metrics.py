@@ -1,4 +1,6 @@
-"""The numbers of a service in Prometheus's text form; no prompt and no name of a user is among them."""
+"""The numbers of a service in Prometheus's text form; no prompt and no name of a user is among
+them.
+"""
 
 import time
 from collections.abc import Iterator

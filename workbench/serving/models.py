@@ -1,4 +1,6 @@
-"""The models of a service: by name, loaded when asked for, within a memory budget; one in use never leaves."""
+"""The models of a service: by name, loaded when asked for, within a memory budget; one in use never
+leaves.
+"""
 
 import re
 import threading
@@ -74,17 +76,25 @@ class Models:
         return dict(list(self._served.items()))
 
     def check(self, name: str) -> None:
-        """Raise `ApiError` for a name that is not on the list: no other name reaches the file system."""
+        """Raise `ApiError` for a name that is not on the list: no other name reaches the file
+        system.
+        """
         known = {a.name for a in self.available()}
         checkpoint = CHECKPOINT.fullmatch(name)
         if name not in known and not (checkpoint and checkpoint[1] in known):
             raise ApiError(
-                404, f"There is no model {name!r}; GET /v1/models lists them.", param="model", code="model_not_found"
+                404,
+                f"There is no model {name!r}; GET /v1/models lists them.",
+                param="model",
+                code="model_not_found",
             )
 
     @contextmanager
-    def use(self, name: str, change: Intervention | None = None, *, listed: bool = True) -> Iterator[Served]:
-        """The model of this name, which stays in memory until the request is done; loads it where need be.
+    def use(
+        self, name: str, change: Intervention | None = None, *, listed: bool = True
+    ) -> Iterator[Served]:
+        """The model of this name, which stays in memory until the request is done; loads it where
+        need be.
 
         Pages, which take any name that `load` does, set `listed` to False.
         """
@@ -158,7 +168,11 @@ class Models:
     def _make_room(self, wanted: Served, name: str) -> None:
         """Let go of models that nobody uses, the least recently used first, until the rest fits."""
         while (used := self.memory()) > self.limits.memory:
-            idle = [key for key, s in self._served.items() if s is not wanted and not s.users and not s.engine.n_open]
+            idle = [
+                key
+                for key, s in self._served.items()
+                if s is not wanted and not s.users and not s.engine.n_open
+            ]
             if not idle:
                 self._count(wanted, -1)
                 if not wanted.users:
@@ -203,7 +217,9 @@ def _named(name: str) -> Available:
 
 
 def change_of(said: dict[str, Any] | None) -> Intervention | None:
-    """The intervention of a request. Raises `ApiError` for one that is none, or that would load another model."""
+    """The intervention of a request. Raises `ApiError` for one that is none, or that would load
+    another model.
+    """
     if said is None:
         return None
     import json

@@ -1,7 +1,9 @@
-"""A question about a passage: what a model is asked, where its answer stands, and which heads fetched it from there.
+"""A question about a passage: what a model is asked, where its answer stands, and which heads
+fetched it from there.
 
-A head's part in the answer's logit is split by source: attention to a token times what its value writes along the
-answer's direction. Over all tokens these add up to the head's direct contribution, which is checked.
+A head's part in the answer's logit is split by source: attention to a token times what its value
+writes along the answer's direction. Over all tokens these add up to the head's direct contribution,
+which is checked.
 """
 
 import re
@@ -44,10 +46,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Fetched(Record):
-    """What each head adds to the answer's logits, and how much of it comes from the answer's place in the passage.
+    """What each head adds to the answer's logits, and how much of it comes from the answer's place
+    in the passage.
 
-    `total` and `from_span` are `[layer, head]`, in logits against the likeliest other token, the mean over the answer's
-    tokens; `n` is how many tokens that are, `checks` how far the parts by source are from the whole.
+    `total` and `from_span` are `[layer, head]`, in logits against the likeliest other token, the
+    mean over the answer's tokens; `n` is how many tokens that are, `checks` how far the parts by
+    source are from the whole.
     """
 
     subject: str
@@ -58,7 +62,9 @@ class Fetched(Record):
     checks: dict[str, float]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head, the one that brings most from the span first: `head`, `from_span`, `total`."""
+        """One row a head, the one that brings most from the span first: `head`, `from_span`,
+        `total`.
+        """
         n_layers, n_heads = self.total.shape
         rows = [
             (f"L{i}H{j}", float(self.from_span[i, j]), float(self.total[i, j]))
@@ -75,24 +81,33 @@ class Fetched(Record):
 
 
 def question_text(context: str, question: str) -> str:
-    """A question about a passage for a model that goes on with texts; the answer ends with the line."""
+    """A question about a passage for a model that goes on with texts; the answer ends with the
+    line.
+    """
     return PASSAGE.format(context=context.strip(), question=question.strip())
 
 
 def question_messages(context: str, question: str) -> list[dict[str, str]]:
     """The same for a model with a chat template."""
-    return [{"role": "user", "content": ASK.format(context=context.strip(), question=question.strip())}]
+    return [
+        {"role": "user", "content": ASK.format(context=context.strip(), question=question.strip())}
+    ]
 
 
 def spans(context: str, answer: str, question: str = "") -> list[Span]:
-    """Where an answer stands in a passage: every place of all its words, else of the run of them that tells most.
+    """Where an answer stands in a passage: every place of all its words, else of the run of them
+    that tells most.
 
-    Case, spaces and punctuation do not count, and a run tells by its words that are not the question's. [] for none.
+    Case, spaces and punctuation do not count, and a run tells by its words that are not the
+    question's. [] for none.
     """
     words = WORD.findall(answer)
     if not words:
         return []
-    whole = [Span(match.start(), match.end(), True) for match in re.finditer(_pattern(words), context, re.IGNORECASE)]
+    whole = [
+        Span(match.start(), match.end(), True)
+        for match in re.finditer(_pattern(words), context, re.IGNORECASE)
+    ]
     if whole:
         return whole
     asked = {word.lower() for word in WORD.findall(question)}
@@ -103,7 +118,10 @@ def spans(context: str, answer: str, question: str = "") -> list[Span]:
         run = run[:-1]
     if not run:
         return []  # all that stands in both is such as "of the"
-    return [Span(match.start(), match.end(), False) for match in re.finditer(_pattern(run), context, re.IGNORECASE)]
+    return [
+        Span(match.start(), match.end(), False)
+        for match in re.finditer(_pattern(run), context, re.IGNORECASE)
+    ]
 
 
 def _pattern(words: Sequence[str]) -> str:
@@ -123,7 +141,11 @@ def _runs(words: list[str], of: list[str]) -> list[list[str]]:
 
 def _tells(run: Sequence[str], asked: set[str]) -> int:
     """How many words of a run are content, and not the question's."""
-    return sum(len(word) > 3 or word[0].isupper() or word.isdigit() for word in run if word.lower() not in asked)
+    return sum(
+        len(word) > 3 or word[0].isupper() or word.isdigit()
+        for word in run
+        if word.lower() not in asked
+    )
 
 
 def span_tokens(
@@ -136,12 +158,16 @@ def span_tokens(
     context, tokenizer = context.strip(), subject.tokenizer
     messages = question_messages(context, question)
     for text in (question_text(context, question), render(tokenizer, messages, True)):
-        found: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        found: Any = tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
         first = len(prompt) - len(found["input_ids"])
         if first >= 0 and list(prompt[first:]) == list(found["input_ids"]):
             break
     else:
-        raise WorkbenchError("This prompt does not ask the question about this passage; ask it again.")
+        raise WorkbenchError(
+            "This prompt does not ask the question about this passage; ask it again."
+        )
     start = text.index(context)
     inside = [(start + place.start, start + place.stop) for place in places]
     return [
@@ -158,7 +184,9 @@ def prompt_ids(subject: Subject, context: str, question: str, *, chat: bool) -> 
     return subject.ids(question_text(context, question))
 
 
-def fetched(subject: Subject, prompt: Sequence[int], answer: Sequence[int], sources: Sequence[int]) -> Fetched:
+def fetched(
+    subject: Subject, prompt: Sequence[int], answer: Sequence[int], sources: Sequence[int]
+) -> Fetched:
     """What each head adds to an answer's logits, and what of it comes from the tokens at `sources`.
 
     Raises `WorkbenchError` for a model whose heads cannot be told apart by source.
@@ -172,9 +200,13 @@ def fetched(subject: Subject, prompt: Sequence[int], answer: Sequence[int], sour
     run = packed.record(ids[None])
     at = range(len(prompt) - 1, len(ids) - 1)
     pairs = [_against(ids, run.logits[0, pos], pos) for pos in at]
-    total = np.mean([heads_at(packed, run, pos, each) for pos, each in zip(at, pairs, strict=True)], 0)
+    total = np.mean(
+        [heads_at(packed, run, pos, each) for pos, each in zip(at, pairs, strict=True)], 0
+    )
     ends = [run.resid[-1][0, pos] for pos in at]
-    directions = torch.stack([answer_direction(packed, end, each)[0] for end, each in zip(ends, pairs, strict=True)])
+    directions = torch.stack(
+        [answer_direction(packed, end, each)[0] for end, each in zip(ends, pairs, strict=True)]
+    )
     by_source = _by_source(subject, packed, ids, at, directions)
     off = float(np.abs(by_source.sum(-1) - total).max())
     if off > OFF * max(1.0, float(np.abs(total).max())):
@@ -194,8 +226,12 @@ def _against(ids: Tensor, logits: Tensor, pos: int) -> Pair:
 
 
 @torch.no_grad()
-def _by_source(subject: Subject, packed: Reader, ids: Tensor, at: range, directions: Tensor) -> np.ndarray:
-    """`[layer, head, source]`: the mean over queries of attention times what a source's value writes along them."""
+def _by_source(
+    subject: Subject, packed: Reader, ids: Tensor, at: range, directions: Tensor
+) -> np.ndarray:
+    """`[layer, head, source]`: the mean over queries of attention times what a source's value
+    writes along them.
+    """
     card = subject.card
     found = np.zeros((card.n_layers, card.n_heads, len(ids)), np.float32)
     values: dict[int, Tensor] = {}
@@ -207,7 +243,9 @@ def _by_source(subject: Subject, packed: Reader, ids: Tensor, at: range, directi
         lambda layer, value: values.update({layer: value[0]}),
     )
     if len(values) != card.n_layers:
-        raise WorkbenchError(f"{subject.name} does not show its values, so its heads cannot be told apart by source.")
+        raise WorkbenchError(
+            f"{subject.name} does not show its values, so its heads cannot be told apart by source."
+        )
     for layer, pattern in patterns.items():
         along = _along(packed, layer, directions)
         value = values[layer].float()
@@ -223,6 +261,10 @@ def _along(packed: Reader, layer: int, directions: Tensor) -> Tensor:
     with torch.enable_grad():
         width = packed.n_heads
         size = module.weight.numel() // directions.shape[-1]
-        zero = torch.zeros(size, dtype=directions.dtype, device=directions.device, requires_grad=True)
-        seen = [torch.autograd.grad(module(zero) @ (way * writer.scale), zero)[0] for way in directions]
+        zero = torch.zeros(
+            size, dtype=directions.dtype, device=directions.device, requires_grad=True
+        )
+        seen = [
+            torch.autograd.grad(module(zero) @ (way * writer.scale), zero)[0] for way in directions
+        ]
     return torch.stack(seen).unflatten(-1, (width, -1)).float()

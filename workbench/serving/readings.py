@@ -20,7 +20,9 @@ def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
     subject = served.subject
     layer = subject.card.n_layers - 1 if said.layer is None else said.layer
     if not 0 <= layer < subject.card.n_layers:
-        raise ApiError(400, f"{said.model} has layers 0 to {subject.card.n_layers - 1}.", param="layer")
+        raise ApiError(
+            400, f"{said.model} has layers 0 to {subject.card.n_layers - 1}.", param="layer"
+        )
     given = said.input
     many = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
     rows, n_tokens = [], 0
@@ -28,7 +30,9 @@ def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
         ids = _ids(served, text)
         n_tokens += len(ids)
         with served.lock, torch.no_grad():
-            stream = reader(subject).record(torch.tensor([ids], device=subject.device)).resid[layer + 1]
+            stream = (
+                reader(subject).record(torch.tensor([ids], device=subject.device)).resid[layer + 1]
+            )
         rows.append(stream[0].float().mean(0).cpu().numpy())
     return {
         "object": "list",
@@ -38,7 +42,12 @@ def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
         ],
         "model": said.model,
         "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
-        "workbench": {"model": subject.name, "sha256": subject.hash, "layer": layer, "site": "resid_post"},
+        "workbench": {
+            "model": subject.name,
+            "sha256": subject.hash,
+            "layer": layer,
+            "site": "resid_post",
+        },
     }
 
 
@@ -49,21 +58,31 @@ def _ids(served: Served, text: Any) -> list[int]:
     except WorkbenchError as error:
         raise ApiError(400, str(error), param="input") from error
     if not ids or len(ids) > subject.n_ctx:
-        raise ApiError(400, f"A text has {len(ids)} tokens; {subject.name} reads 1 to {subject.n_ctx}.", param="input")
+        raise ApiError(
+            400,
+            f"A text has {len(ids)} tokens; {subject.name} reads 1 to {subject.n_ctx}.",
+            param="input",
+        )
     if max(ids) >= subject.d_embed:
         raise ApiError(400, f"Token {max(ids)} is none of {subject.name}.", param="input")
     return ids
 
 
 def _encoded(row: np.ndarray, form: str | None) -> Any:
-    return base64.b64encode(row.astype("<f4").tobytes()).decode() if form == "base64" else row.tolist()
+    return (
+        base64.b64encode(row.astype("<f4").tobytes()).decode() if form == "base64" else row.tolist()
+    )
 
 
 def tokenize(said: TokenizeRequest, served: Served) -> dict[str, Any]:
     """The tokens of a text."""
     subject = served.subject
     try:
-        ids = subject.ids(said.prompt) if said.add_special_tokens else bare(subject.tokenizer, said.prompt)
+        ids = (
+            subject.ids(said.prompt)
+            if said.add_special_tokens
+            else bare(subject.tokenizer, said.prompt)
+        )
     except WorkbenchError as error:
         raise ApiError(400, str(error), param="prompt") from error
     words = [label(subject.tokenizer, token) for token in ids]

@@ -76,8 +76,12 @@ class CompareRequest(Reading):
     limit: StrictInt = Field(100, ge=1, le=10_000, description="items a task")
     seed: StrictInt = Field(0, ge=0, lt=2**31)
     parts: Annotated[
-        list[Literal["behaviour", "text", "layers", "heads", "weights"]], Field(min_length=1, max_length=5)
-    ] = Field(["text", "layers", "heads", "weights"], description="what is compared; behaviour runs the suite")
+        list[Literal["behaviour", "text", "layers", "heads", "weights"]],
+        Field(min_length=1, max_length=5),
+    ] = Field(
+        ["text", "layers", "heads", "weights"],
+        description="what is compared; behaviour runs the suite",
+    )
 
     def names(self) -> list[str]:
         """Both models."""

@@ -1,4 +1,6 @@
-"""/workbench/v1/{attention,heads,patch,lens,compare}: the Python API's records as JSON, and the jobs behind them."""
+"""/workbench/v1/{attention,heads,patch,lens,compare}: the Python API's records as JSON, and the
+jobs behind them.
+"""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -50,13 +52,26 @@ def _compare(said: fields.CompareRequest, subjects: list[Subject], job: Job) -> 
     from workbench.comparison import compare
 
     if said.suite not in suites():  # a path would be read as a file
-        raise WorkbenchError(f"There is no suite {said.suite!r}; there are {', '.join(sorted(suites()))}.")
-    return compare(*subjects, suite=said.suite, limit=said.limit, seed=said.seed, parts=said.parts, progress=job.report)
+        raise WorkbenchError(
+            f"There is no suite {said.suite!r}; there are {', '.join(sorted(suites()))}."
+        )
+    return compare(
+        *subjects,
+        suite=said.suite,
+        limit=said.limit,
+        seed=said.seed,
+        parts=said.parts,
+        progress=job.report,
+    )
 
 
 Work = Callable[[Any, list[Subject], Job], Record]
 POSTS: dict[str, tuple[type[fields.Reading], Work, str]] = {
-    "/attention": (fields.AttentionRequest, _attention, "Attention patterns of a prompt: every head"),
+    "/attention": (
+        fields.AttentionRequest,
+        _attention,
+        "Attention patterns of a prompt: every head",
+    ),
     "/heads": (fields.HeadsRequest, _heads, "Scores of every head, with intervals"),
     "/patch": (fields.PatchRequest, _patch, "An exact patching map of a prompt pair"),
     "/lens": (fields.LensRequest, _lens, "What every layer says at every token"),
@@ -97,7 +112,9 @@ def answer(job: Job) -> Response:
     if job.error is not None:
         return job.error.response()
     if job.status == "done":
-        return Response(job.record, media_type="application/json", headers={"X-Workbench-Job": job.id})
+        return Response(
+            job.record, media_type="application/json", headers={"X-Workbench-Job": job.id}
+        )
     where = f"{PREFIX}/jobs/{job.id}"
     status = 410 if job.status == "cancelled" else 202
     return JSONResponse({**job.to_dict(), "poll": where}, status, {"Location": where})

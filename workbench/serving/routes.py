@@ -38,10 +38,14 @@ def _generating(kind: type, work: type) -> Any:
     async def handler(service: Service, request: Request) -> Any:
         said = await service.body(request, kind)
         with ExitStack() as stack:
-            served = await service.hold(stack, said.model, said.workbench.intervention if said.workbench else None)
+            served = await service.hold(
+                stack, said.model, said.workbench.intervention if said.workbench else None
+            )
             asked = await to_thread.run_sync(work, said, served, service.limits)
             if not said.stream:
-                return JSONResponse(await unless_left(request, asked.whole()), headers=_weights(served))
+                return JSONResponse(
+                    await unless_left(request, asked.whole()), headers=_weights(served)
+                )
             chunks = asked.stream()
             first = await anext(chunks)
             response = Events(chunks, first, stack.pop_all().close)
@@ -56,7 +60,9 @@ def _reading(kind: type, work: Any) -> Any:
         said = await service.body(request, kind)
         with ExitStack() as stack:
             served = await service.hold(stack, said.model)
-            return JSONResponse(await to_thread.run_sync(work, said, served), headers=_weights(served))
+            return JSONResponse(
+                await to_thread.run_sync(work, said, served), headers=_weights(served)
+            )
 
     return handler
 
@@ -67,7 +73,12 @@ def _weights(served: Any) -> dict[str, str]:
 
 async def health(service: Service, request: Request) -> Response:
     """GET /health."""
-    return JSONResponse({"status": "ok", "models": sorted({s.subject.name for s in service.models.loaded().values()})})
+    return JSONResponse(
+        {
+            "status": "ok",
+            "models": sorted({s.subject.name for s in service.models.loaded().values()}),
+        }
+    )
 
 
 async def numbers(service: Service, request: Request) -> Response:
@@ -93,9 +104,15 @@ async def nothing(service: Service, request: Request) -> Response:
 POSTS: dict[str, tuple[type, Any]] = {
     "/completions": (fields.CompletionRequest, _generating(fields.CompletionRequest, Completions)),
     "/chat/completions": (fields.ChatRequest, _generating(fields.ChatRequest, Chat)),
-    "/embeddings": (fields.EmbeddingRequest, _reading(fields.EmbeddingRequest, readings.embeddings)),
+    "/embeddings": (
+        fields.EmbeddingRequest,
+        _reading(fields.EmbeddingRequest, readings.embeddings),
+    ),
     "/tokenize": (fields.TokenizeRequest, _reading(fields.TokenizeRequest, readings.tokenize)),
-    "/detokenize": (fields.DetokenizeRequest, _reading(fields.DetokenizeRequest, readings.detokenize)),
+    "/detokenize": (
+        fields.DetokenizeRequest,
+        _reading(fields.DetokenizeRequest, readings.detokenize),
+    ),
 }
 GETS = {
     "/models": list_models,
@@ -108,10 +125,16 @@ GETS = {
 def routes(service: Service) -> list[BaseRoute]:
     """The API, to be mounted beside pages or served alone."""
     inner: list[BaseRoute] = [
-        Route(path, Endpoint(service, handler, path), methods=["POST"]) for path, (_, handler) in POSTS.items()
+        Route(path, Endpoint(service, handler, path), methods=["POST"])
+        for path, (_, handler) in POSTS.items()
     ]
-    inner += [Route(path, Endpoint(service, handler, path), methods=["GET"]) for path, handler in GETS.items()]
-    inner.append(Route("/{rest:path}", Endpoint(service, nothing, "other"), methods=["GET", "POST"]))
+    inner += [
+        Route(path, Endpoint(service, handler, path), methods=["GET"])
+        for path, handler in GETS.items()
+    ]
+    inner.append(
+        Route("/{rest:path}", Endpoint(service, nothing, "other"), methods=["GET", "POST"])
+    )
     return [
         Mount("/v1", routes=inner),
         Mount(records.PREFIX, routes=_records(service)),
@@ -123,13 +146,21 @@ def routes(service: Service) -> list[BaseRoute]:
 def _records(service: Service) -> list[BaseRoute]:
     """The Python API's records."""
     inner: list[BaseRoute] = [
-        Route(path, Endpoint(service, records.asking(kind, work), f"{records.PREFIX}{path}"), methods=["POST"])
+        Route(
+            path,
+            Endpoint(service, records.asking(kind, work), f"{records.PREFIX}{path}"),
+            methods=["POST"],
+        )
         for path, (kind, work, _) in records.POSTS.items()
     ]
     name = f"{records.PREFIX}/jobs"
     inner += [
         Route("/jobs/{id}", Endpoint(service, records.look, name), methods=["GET"]),
         Route("/jobs/{id}", Endpoint(service, records.stop, name), methods=["DELETE"]),
-        Route("/{rest:path}", Endpoint(service, records.nothing, "other"), methods=["GET", "POST", "DELETE"]),
+        Route(
+            "/{rest:path}",
+            Endpoint(service, records.nothing, "other"),
+            methods=["GET", "POST", "DELETE"],
+        ),
     ]
     return inner

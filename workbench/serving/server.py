@@ -26,7 +26,9 @@ def make_service(names: Sequence[str] = (), limits: Limits | None = None) -> Ser
 
 @cache
 def shared_service() -> Service:
-    """The one service of the app's process: the API beside the pages, and pages that write, ask its engines."""
+    """The one service of the app's process: the API beside the pages, and pages that write, ask its
+    engines.
+    """
     return make_service()
 
 
@@ -43,7 +45,9 @@ def make_app(service: Service, keys: Keys) -> Any:
 
 
 def keys_for(host: str, key_file: Path | None) -> Keys:
-    """The keys of a service. Raises `WorkbenchError` where it would be open to other machines without one."""
+    """The keys of a service. Raises `WorkbenchError` where it would be open to other machines
+    without one.
+    """
     keys = read_keys(key_file)
     if not keys and not is_local(host):
         raise WorkbenchError(
@@ -84,7 +88,9 @@ def run(app: Any, host: str, port: int, limits: Limits | None = None) -> None:
     )
 
 
-def serve(names: Sequence[str], host: str, port: int, key_file: Path | None, limits: Limits | None = None) -> None:
+def serve(
+    names: Sequence[str], host: str, port: int, key_file: Path | None, limits: Limits | None = None
+) -> None:
     """Serve the API without the pages, the named models loaded first."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keys = keys_for(host, key_file)

@@ -36,16 +36,25 @@ class Service:
         self.at_once = 0
 
     async def body(self, request: Request, kind: type[BaseModel]) -> Any:
-        """The request's fields. Raises `ApiError` for a body too long, too slow, or with a field that is none."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise ApiError(415, "The body must be JSON, with the header Content-Type: application/json.")
+        """The request's fields. Raises `ApiError` for a body too long, too slow, or with a field
+        that is none.
+        """
+        if (
+            request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            != "application/json"
+        ):
+            raise ApiError(
+                415, "The body must be JSON, with the header Content-Type: application/json."
+            )
         raw = bytearray()
         try:
             async with asyncio.timeout(self.limits.body_seconds):
                 async for piece in request.stream():
                     raw += piece
                     if len(raw) > self.limits.body:
-                        raise ApiError(413, f"The body is longer than {self.limits.body >> 20} MiB.")
+                        raise ApiError(
+                            413, f"The body is longer than {self.limits.body >> 20} MiB."
+                        )
         except TimeoutError as error:
             raise ApiError(408, "The body did not come in time.") from error
         try:
@@ -59,13 +68,17 @@ class Service:
         except (ValidationError, RecursionError) as error:
             raise _refusal(error, said) from error
 
-    async def hold(self, stack: ExitStack, name: str, change: dict[str, Any] | None = None) -> Served:
+    async def hold(
+        self, stack: ExitStack, name: str, change: dict[str, Any] | None = None
+    ) -> Served:
         """The model of a request, held in memory until `stack` closes."""
         held = self.models.use(name, change_of(change))
         try:
             return await to_thread.run_sync(stack.enter_context, held)
         except WorkbenchError as error:
-            raise ApiError(400, str(error), param="model" if change is None else "workbench.intervention") from error
+            raise ApiError(
+                400, str(error), param="model" if change is None else "workbench.intervention"
+            ) from error
 
 
 def _refusal(error: ValidationError | RecursionError, said: dict[str, Any]) -> ApiError:
@@ -75,7 +88,12 @@ def _refusal(error: ValidationError | RecursionError, said: dict[str, Any]) -> A
     first = error.errors(include_url=False, include_input=False)[0]
     field = _field(first["loc"], said, missing=first["type"] == "missing")
     if first["type"] == "extra_forbidden":
-        return ApiError(400, f"{field} is not supported here; leave it out.", param=field, code="unsupported_parameter")
+        return ApiError(
+            400,
+            f"{field} is not supported here; leave it out.",
+            param=field,
+            code="unsupported_parameter",
+        )
     return ApiError(400, f"{field}: {first['msg']}.", param=field, code="invalid_value")
 
 
@@ -94,7 +112,9 @@ def _field(path: tuple[int | str, ...], said: Any, *, missing: bool) -> str:
 
 
 class Endpoint:
-    """A handler as an ASGI app: refusals in OpenAI's form, a limit on time and on requests at once, a count."""
+    """A handler as an ASGI app: refusals in OpenAI's form, a limit on time and on requests at once,
+    a count.
+    """
 
     def __init__(self, service: Service, handler: Handler, name: str) -> None:
         self.service, self.handler, self.name = service, handler, name
@@ -115,7 +135,9 @@ class Endpoint:
                 await response(scope, receive, sending)
         except TimeoutError:
             if not state["status"]:
-                refusal = ApiError(504, f"There was no answer within {service.limits.seconds:g} s.", code="timeout")
+                refusal = ApiError(
+                    504, f"There was no answer within {service.limits.seconds:g} s.", code="timeout"
+                )
                 await refusal.response()(scope, receive, sending)
         except (ClientDisconnect, OSError):
             state["status"] = 499
@@ -126,7 +148,9 @@ class Endpoint:
     async def _answer(self, request: Request) -> Response:
         service = self.service
         if service.at_once > service.limits.at_once:
-            return ApiError(429, "Too many requests are under way; ask again later.", code="too_many").response()
+            return ApiError(
+                429, "Too many requests are under way; ask again later.", code="too_many"
+            ).response()
         try:
             found = await self.handler(service, request)
             return found if isinstance(found, Response) else JSONResponse(found)
@@ -136,15 +160,21 @@ class Endpoint:
             return ApiError(400, str(error)).response()
         except ClientDisconnect:
             raise
-        except Exception:  # the edge of the service: the caller learns that it is our fault, the log learns why
+        except (
+            Exception
+        ):  # the edge of the service: the caller learns that it is our fault, the log learns why
             log.exception("%s failed", self.name)
-            return ApiError(500, "This is a fault of the workbench; the log has the details.").response()
+            return ApiError(
+                500, "This is a fault of the workbench; the log has the details."
+            ).response()
 
 
 class Events(Response):
     """Server-sent events of a stream of chunks; the client that leaves takes its request with it."""
 
-    def __init__(self, chunks: AsyncIterator[dict[str, Any]], first: dict[str, Any], done: Callable[[], None]) -> None:
+    def __init__(
+        self, chunks: AsyncIterator[dict[str, Any]], first: dict[str, Any], done: Callable[[], None]
+    ) -> None:
         super().__init__(media_type="text/event-stream")
         self.headers["cache-control"] = "no-cache"
         del self.headers["content-length"]
@@ -166,7 +196,13 @@ class Events(Response):
 
     async def _send(self, send: Send) -> None:
         async def event(said: str) -> None:
-            await send({"type": "http.response.body", "body": f"data: {said}\n\n".encode(), "more_body": True})
+            await send(
+                {
+                    "type": "http.response.body",
+                    "body": f"data: {said}\n\n".encode(),
+                    "more_body": True,
+                }
+            )
 
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         await event(json.dumps(self.first))

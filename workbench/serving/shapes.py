@@ -25,7 +25,9 @@ class Answer:
         self.subject = subject
         self.name = name
 
-    def part(self, choices: list[dict[str, Any]], *, chunk: bool = False, **more: Any) -> dict[str, Any]:
+    def part(
+        self, choices: list[dict[str, Any]], *, chunk: bool = False, **more: Any
+    ) -> dict[str, Any]:
         """A whole answer, or a chunk of a stream."""
         kind = "chat.completion.chunk" if chunk and self.kind == "chat.completion" else self.kind
         return {
@@ -58,14 +60,23 @@ def usage(prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -
 class Logprobs:
     """The `logprobs` of completions, token after token."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], *, echo: bool) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], *, echo: bool
+    ) -> None:
         self.tokenizer = tokenizer
         self._text = Text(tokenizer, [] if echo else prompt, ())
         self._offset = 0
 
-    def of(self, tokens: Sequence[int], scores: Sequence[Scored | None], top: int) -> dict[str, list[Any]]:
+    def of(
+        self, tokens: Sequence[int], scores: Sequence[Scored | None], top: int
+    ) -> dict[str, list[Any]]:
         """Of the next tokens; one without a score, as the first of all has none, is null."""
-        said: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        said: dict[str, list[Any]] = {
+            "tokens": [],
+            "token_logprobs": [],
+            "top_logprobs": [],
+            "text_offset": [],
+        }
         for token, score in zip(tokens, scores, strict=True):
             said["tokens"].append(label(self.tokenizer, token))
             said["token_logprobs"].append(None if score is None else score.logprob)
@@ -82,7 +93,9 @@ class Logprobs:
         return rivals
 
 
-def chat_logprobs(tokenizer: PreTrainedTokenizerBase, scores: Sequence[Scored], top: int) -> dict[str, Any]:
+def chat_logprobs(
+    tokenizer: PreTrainedTokenizerBase, scores: Sequence[Scored], top: int
+) -> dict[str, Any]:
     """The `logprobs` of chat."""
 
     def entry(token: int, logprob: float) -> dict[str, Any]:
@@ -91,7 +104,8 @@ def chat_logprobs(tokenizer: PreTrainedTokenizerBase, scores: Sequence[Scored], 
 
     return {
         "content": [
-            {**entry(s.token, s.logprob), "top_logprobs": [entry(*rival) for rival in s.top[:top]]} for s in scores
+            {**entry(s.token, s.logprob), "top_logprobs": [entry(*rival) for rival in s.top[:top]]}
+            for s in scores
         ],
         "refusal": None,
     }

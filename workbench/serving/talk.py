@@ -1,6 +1,8 @@
-"""A conversation with one model or several: a tree of turns, in which what was said before is never lost.
+"""A conversation with one model or several: a tree of turns, in which what was said before is never
+lost.
 
-Saying something else in a turn's place, or going on anew after it, makes a branch. `path` is the branch that is shown.
+Saying something else in a turn's place, or going on anew after it, makes a branch. `path` is the
+branch that is shown.
 """
 
 import json
@@ -38,16 +40,26 @@ class Reply:
 
     @classmethod
     def of(
-        cls, completion: Completion, *, model: str, sha256: str, prompt: list[int], settings: dict[str, Any]
+        cls,
+        completion: Completion,
+        *,
+        model: str,
+        sha256: str,
+        prompt: list[int],
+        settings: dict[str, Any],
     ) -> Self:
         """The reply that a completion is."""
         ids, scores = list(completion.ids), list(completion.scores)
-        return cls(model, sha256, completion.text, list(prompt), ids, scores, completion.reason, settings)
+        return cls(
+            model, sha256, completion.text, list(prompt), ids, scores, completion.reason, settings
+        )
 
 
 @dataclass
 class Turn:
-    """What the user said, and what each model replied, by its name; `parent` is the turn before, None for the first."""
+    """What the user said, and what each model replied, by its name; `parent` is the turn before,
+    None for the first.
+    """
 
     number: int
     parent: int | None
@@ -109,7 +121,9 @@ class Talk:
         self.at = turn.number
 
     def messages(self, model: str, turn: Turn) -> list[dict[str, str]]:
-        """What a model reads when it is to reply to a turn: the turns that it replied to itself, and this one."""
+        """What a model reads when it is to reply to a turn: the turns that it replied to itself,
+        and this one.
+        """
         found = [{"role": "system", "content": self.system}] if self.system.strip() else []
         for before in self._up_to(turn.parent):
             if model in before.replies:
@@ -121,7 +135,9 @@ class Talk:
         return list(dict.fromkeys(name for turn in self.path() for name in turn.replies))
 
     def export(self) -> str:
-        """The branch that is shown as JSONL, a line a model, as fine-tuning on chats reads it; "" for none."""
+        """The branch that is shown as JSONL, a line a model, as fine-tuning on chats reads it; ""
+        for none.
+        """
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines())
 
     def _lines(self) -> Iterator[dict[str, Any]]:
@@ -155,4 +171,7 @@ class Talk:
 
 
 def _exchange(turn: Turn, model: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": turn.text}, {"role": "assistant", "content": turn.replies[model].text}]
+    return [
+        {"role": "user", "content": turn.text},
+        {"role": "assistant", "content": turn.replies[model].text},
+    ]

@@ -1,4 +1,6 @@
-"""The bench of attention: all heads of a prompt read, scored and drawn, against TransformerLens's cache of patterns."""
+"""The bench of attention: all heads of a prompt read, scored and drawn, against TransformerLens's
+cache of patterns.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +36,9 @@ def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
     def ours() -> tuple[Any, Any, draw.Atlas]:
         card, n_pos = subject.card, subject.encode(prompt).shape[1]
         painter = draw.AtlasPainter(card.n_layers, card.n_heads, n_pos)
-        found, scores = scored_attention(subject, prompt, also=lambda i, pattern: painter.add(i, pattern.cpu().numpy()))
+        found, scores = scored_attention(
+            subject, prompt, also=lambda i, pattern: painter.add(i, pattern.cpu().numpy())
+        )
         return found, scores, painter.finish()
 
     def reference() -> list[np.ndarray]:

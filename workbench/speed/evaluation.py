@@ -1,4 +1,6 @@
-"""`workbench bench eval`: our engine against lm-eval's own `hf` model, the same tasks and documents in one process."""
+"""`workbench bench eval`: our engine against lm-eval's own `hf` model, the same tasks and documents
+in one process.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,12 +15,22 @@ from workbench.benchmarks.tasks import load_tasks, pick, quiet
 from workbench.errors import WorkbenchError
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
-TASKS = {"clinc150": 40, "arc_easy": 40, "hellaswag": 30, "winogrande": 60, "blimp": 335, "intents": 40, "passage": 10}
+TASKS = {
+    "clinc150": 40,
+    "arc_easy": 40,
+    "hellaswag": 30,
+    "winogrande": 60,
+    "blimp": 335,
+    "intents": 40,
+    "passage": 10,
+}
 """What is measured, and on how many documents."""
 BATCH_SIZES = (1, 8, 32)
 
 
-def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float = 1.0) -> list[dict[str, Any]]:
+def bench_eval(
+    progress: Callable[[str], None], model: str = MODEL, scale: float = 1.0
+) -> list[dict[str, Any]]:
     """Seconds of both, the best of the reference's batch sizes, and how far the numbers lie apart.
 
     Args:
@@ -27,13 +39,18 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
         scale: Of the numbers of documents in `TASKS`.
 
     Returns:
-        A row a task: seconds of ours and of the reference at its best batch size, their ratio, the greatest
-        difference of a log-likelihood in nats and how many of `n_scores` differ by more than 1e-3 (a sentence may be
-        fragile: float32 itself then lies further than that from float64, in the reference too), whether all
+        A row a task: seconds of ours and of the reference at its best batch size, their ratio, the
+            greatest
+        difference of a log-likelihood in nats and how many of `n_scores` differ by more than 1e-3
+        (a sentence may be
+        fragile: float32 itself then lies further than that from float64, in the reference too),
+            whether all
         accuracies are the same, and our process's memory.
-        Where our time went: `tokens` is how many we computed for each token that was asked, without any padding;
-        `body`, `head` and `rest` are shares of our seconds, spent in the model below the unembedding, in the
-        unembedding with its softmax, and in building prompts, planning rows and taking metrics.
+        Where our time went: `tokens` is how many we computed for each token that was asked, without
+            any padding;
+        `body`, `head` and `rest` are shares of our seconds, spent in the model below the
+        unembedding, in the unembedding with its softmax, and in building prompts, planning rows and
+        taking metrics.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -44,7 +61,9 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
     before = psutil.Process().memory_info().rss
     lm = SubjectLM(subject)
     for side in (lm, HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
-        _timed(side, "agreement", [0, 1])  # warm up; ours tries out once a model what it can do, and lays it out
+        _timed(
+            side, "agreement", [0, 1]
+        )  # warm up; ours tries out once a model what it can do, and lays it out
     rows = []
     for name, count in TASKS.items():
         try:
@@ -52,14 +71,20 @@ def bench_eval(progress: Callable[[str], None], model: str = MODEL, scale: float
         except MissingDataError as error:
             progress(f"{name} left out: {error}")
             continue
-        progress(f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}")
+        progress(
+            f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}"
+        )
         documents = pick(task, max(1, int(count * scale)), 0) or list(range(len(task.eval_docs)))
         with Spent(lm) as spent:
             ours_s, ours = _timed(lm, name, documents)
         memory = psutil.Process().memory_info().rss - before
         best: tuple[float, int, Any] | None = None
         for size in BATCH_SIZES:
-            settings: Any = {"pretrained": subject.model, "tokenizer": subject.tokenizer, "batch_size": size}
+            settings: Any = {
+                "pretrained": subject.model,
+                "tokenizer": subject.tokenizer,
+                "batch_size": size,
+            }
             seconds, found = _timed(HFLM(**settings), name, documents)
             if best is None or seconds < best[0]:
                 best = seconds, size, found
@@ -100,7 +125,10 @@ class Spent:
         def counted(batch: Any) -> Any:
             self.asked += sum(len(request.inputs) for row in batch for request in row.requests)
             self.computed += len(batch) * max(row.length for row in batch)
-            hooks = [body.register_forward_pre_hook(self._begin), body.register_forward_hook(self._end)]
+            hooks = [
+                body.register_forward_pre_hook(self._begin),
+                body.register_forward_hook(self._end),
+            ]
             began = time.perf_counter()
             found = run(batch)
             self.scorer_s += time.perf_counter() - began
@@ -122,7 +150,11 @@ class Spent:
 
     def shares(self, seconds: float) -> dict[str, float]:
         """Tokens computed a token asked, and the shares of `seconds` by part."""
-        parts = {"body": self.body_s, "head": self.scorer_s - self.body_s, "rest": seconds - self.scorer_s}
+        parts = {
+            "body": self.body_s,
+            "head": self.scorer_s - self.body_s,
+            "rest": seconds - self.scorer_s,
+        }
         shares = {name: round(part / seconds, 3) for name, part in parts.items()}
         return {"tokens": round(self.computed / max(1, self.asked), 3), **shares}
 
@@ -132,18 +164,32 @@ def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[s
 
     tasks: Any = {"tasks": load_tasks(name), "groups": {}}
     began = time.perf_counter()
-    output: Any = evaluate(lm, tasks, samples={name: documents}, bootstrap_iters=0, log_samples=True)
-    return time.perf_counter() - began, sorted(output["samples"][name], key=lambda sample: sample["doc_id"])
+    output: Any = evaluate(
+        lm, tasks, samples={name: documents}, bootstrap_iters=0, log_samples=True
+    )
+    return time.perf_counter() - began, sorted(
+        output["samples"][name], key=lambda sample: sample["doc_id"]
+    )
 
 
 def _apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> torch.Tensor:
     """How far each score lies from its twin, in nats."""
     flat = [
-        torch.cat([torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1].flatten() for s in side])
+        torch.cat(
+            [
+                torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1].flatten()
+                for s in side
+            ]
+        )
         for side in (ours, theirs)
     ]
     return (flat[0] - flat[1]).abs()
 
 
 def _accuracies(samples: list[dict[str, Any]]) -> list[float]:
-    return [sample[metric] for sample in samples for metric in sample["metrics"] if metric.startswith("acc")]
+    return [
+        sample[metric]
+        for sample in samples
+        for metric in sample["metrics"]
+        if metric.startswith("acc")
+    ]

@@ -1,4 +1,6 @@
-"""Which reading works on which family of models: every public function on a tiny random model of each."""
+"""Which reading works on which family of models: every public function on a tiny random model of
+each.
+"""
 
 import logging
 import tempfile
@@ -50,9 +52,11 @@ def functions() -> dict[str, Callable[[Subject], Any]]:
 
 @dataclass(frozen=True)
 class Family:
-    """What came of one family: `outcome` by function is "exact", "numbers", a sentence, or "FAULT ..." (our bug).
+    """What came of one family: `outcome` by function is "exact", "numbers", a sentence, or "FAULT
+    ..." (our bug).
 
-    `loads` is empty, or says why there is nothing to ask. `bridge` says whether TransformerLens has a view of it.
+    `loads` is empty, or says why there is nothing to ask. `bridge` says whether TransformerLens has
+    a view of it.
     """
 
     name: str
@@ -90,15 +94,21 @@ def _outcome(what: str, ask: Callable[[Subject], Any], subject: Subject) -> str:
     if what == "attention":
         return _against_eager(subject, found.pattern)
     if what == "anatomy":
-        return "exact" if not found.disagreeing else f"numbers; {len(found.disagreeing)} steps marked as not holding"
+        return (
+            "exact"
+            if not found.disagreeing
+            else f"numbers; {len(found.disagreeing)} steps marked as not holding"
+        )
     return "numbers"
 
 
 @torch.no_grad()
 def eager_patterns(subject: Subject) -> np.ndarray | None:
-    """`[layer, head, query, key]` as transformers gives it out; None where it gives none, or not this model's.
+    """`[layer, head, query, key]` as transformers gives it out; None where it gives none, or not
+    this model's.
 
-    Eager attention of some models computes other logits than the one they run with; it is no referee then.
+    Eager attention of some models computes other logits than the one they run with; it is no
+    referee then.
     """
     from workbench.subjects.bridge import TOLERANCE, shared_clone
 
@@ -169,11 +179,15 @@ def markdown(found: list[Family]) -> str:
     ]
     for family in asked:
         marks = [_mark(family.outcome[name]) for name in names]
-        lines.append(f"| {family.name} | {'yes' if family.bridge else 'no'} | " + " | ".join(marks) + " |")
+        lines.append(
+            f"| {family.name} | {'yes' if family.bridge else 'no'} | " + " | ".join(marks) + " |"
+        )
     lines += ["", "## Not asked", ""]
     lines += [f"- {f.name}: {f.loads}" for f in found if f.loads]
     lines += ["", "## Faults", ""]
-    lines += [f"- {f.name}, {what}: {why}" for f in asked for what, why in f.faults.items()] or ["None."]
+    lines += [f"- {f.name}, {what}: {why}" for f in asked for what, why in f.faults.items()] or [
+        "None."
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""The bench of patching: packed sweeps against TransformerLens's loops, and their growth against the FLOPs floor."""
+"""The bench of patching: packed sweeps against TransformerLens's loops, and their growth against
+the FLOPs floor.
+"""
 
 import time
 from collections.abc import Callable
@@ -25,19 +27,29 @@ REFERENCE = {"resid_pre": "resid_pre", "z": "z", "z_by_pos": "z"}
 
 
 def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
-    """One row a case: seconds of ours, of the reference (extrapolated from a random sample), ratio, difference."""
+    """One row a case: seconds of ours, of the reference (extrapolated from a random sample), ratio,
+    difference.
+    """
     subject = load(model)
     ioi = pair(subject, IOI.format("John"), IOI.format("Mary"), " Mary", " John")
     early = pair(subject, EARLY[0], EARLY[1], " was", " had")
     run_sweep(subject, ioi, Settings())  # warm up
-    rows = [_against(subject, "IOI pair", ioi, site, progress) for site in ("resid_pre", "z", "z_by_pos")]
-    rows += [_against(subject, "differs from its first word on", early, site, progress) for site in ("resid_pre", "z")]
+    rows = [
+        _against(subject, "IOI pair", ioi, site, progress)
+        for site in ("resid_pre", "z", "z_by_pos")
+    ]
+    rows += [
+        _against(subject, "differs from its first word on", early, site, progress)
+        for site in ("resid_pre", "z")
+    ]
     rows += _growth(subject, LENGTHS[:2], progress)
     rows += _growth(load("shelf-base"), LENGTHS, progress)
     return rows
 
 
-def _against(subject: Subject, words: str, question: Pair, site: str, progress: Callable[[str], None]) -> dict:
+def _against(
+    subject: Subject, words: str, question: Pair, site: str, progress: Callable[[str], None]
+) -> dict:
     progress(f"{subject.name}, {words}: {site}")
     began = time.perf_counter()
     ours = run_sweep(subject, question, Settings(site)).values
@@ -61,7 +73,9 @@ def _against(subject: Subject, words: str, question: Pair, site: str, progress: 
 def _loop(
     subject: Subject, question: Pair, site: str, shape: tuple[int, ...]
 ) -> tuple[list[float], list[tuple[int, ...]], float]:
-    """`transformer_lens.patching`'s own loop over a random sample of the cells: values, cells, seconds."""
+    """`transformer_lens.patching`'s own loop over a random sample of the cells: values, cells,
+    seconds.
+    """
     from transformer_lens import patching as reference
 
     bridge: Any = subject.bridge
@@ -95,14 +109,20 @@ def _loop(
     return [float(x) for x in found.flatten()], cells, seconds
 
 
-def _growth(subject: Subject, lengths: tuple[int, ...], progress: Callable[[str], None]) -> list[dict]:
-    """Layer x position on random tokens that all differ: seconds against needed FLOPs over the measured matrix rate."""
+def _growth(
+    subject: Subject, lengths: tuple[int, ...], progress: Callable[[str], None]
+) -> list[dict]:
+    """Layer x position on random tokens that all differ: seconds against needed FLOPs over the
+    measured matrix rate.
+    """
     rate = matrix_rate(subject)
     generator = torch.Generator().manual_seed(0)
     rows = []
     for length in lengths:
         progress(f"{subject.name}: {length} tokens")
-        ids = torch.randint(0, subject.card.d_vocab, (2, min(length, subject.n_ctx)), generator=generator)
+        ids = torch.randint(
+            0, subject.card.d_vocab, (2, min(length, subject.n_ctx)), generator=generator
+        )
         ids[1] = torch.where(ids[1] == ids[0], (ids[1] + 1) % subject.card.d_vocab, ids[1])
         question = Pair(ids[0].to(subject.device), ids[1].to(subject.device), (5,), (6,))
         began = time.perf_counter()
@@ -123,15 +143,24 @@ def _growth(subject: Subject, lengths: tuple[int, ...], progress: Callable[[str]
 
 
 def needed_flops(subject: Subject, n_pos: int) -> float:
-    """Multiplications and additions that layer x position needs: each branch from its layer and position on."""
+    """Multiplications and additions that layer x position needs: each branch from its layer and
+    position on.
+    """
     packed = engine(subject)
-    layers = [2.0 * sum(p.numel() for p in layer.parameters() if p.ndim > 1) for layer in packed.layers]
+    layers = [
+        2.0 * sum(p.numel() for p in layer.parameters() if p.ndim > 1) for layer in packed.layers
+    ]
     rows = n_pos * (n_pos + 1) / 2
     attends = (
-        4.0 * subject.card.n_heads * subject.card.d_head * sum(s * (n_pos - (s - 1) / 2) for s in range(1, n_pos + 1))
+        4.0
+        * subject.card.n_heads
+        * subject.card.d_head
+        * sum(s * (n_pos - (s - 1) / 2) for s in range(1, n_pos + 1))
     )
     total = 0.0
-    for entered, layer in enumerate(layers, start=1):  # all branches that joined up to here pass through
+    for entered, layer in enumerate(
+        layers, start=1
+    ):  # all branches that joined up to here pass through
         total += entered * (rows * layer + attends)
     return total
 

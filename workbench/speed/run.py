@@ -1,4 +1,6 @@
-"""Speed, side by side in one process: ours against a reference, with the check that both say the same."""
+"""Speed, side by side in one process: ours against a reference, with the check that both say the
+same.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +12,20 @@ from workbench.speed.training import bench_training
 Progress = Callable[[str], None]
 
 
-def bench_patching(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1") -> list[dict[str, Any]]:
-    """Packed sweeps against `transformer_lens.patching`'s loops, and their growth against the FLOPs floor."""
+def bench_patching(
+    progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1"
+) -> list[dict[str, Any]]:
+    """Packed sweeps against `transformer_lens.patching`'s loops, and their growth against the FLOPs
+    floor.
+    """
     from workbench.speed.patching import bench
 
     return bench(progress, model)
 
 
-def bench_attention(progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1.gguf") -> list[dict[str, Any]]:
+def bench_attention(
+    progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1.gguf"
+) -> list[dict[str, Any]]:
     """Every head of a prompt, drawn and scored, against TransformerLens's cache of patterns."""
     from workbench.speed.attention import bench
 

@@ -1,4 +1,6 @@
-"""`workbench bench serve`: the generation engine against `generate`, the same greedy texts in one process."""
+"""`workbench bench serve`: the generation engine against `generate`, the same greedy texts in one
+process.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,11 +22,13 @@ HISTORY = 500
 
 
 def bench(progress: Callable[[str], None], models: Sequence[str] = MODELS) -> list[dict[str, Any]]:
-    """A row a model and case: seconds of ours and of `generate`, their ratio, and whether all tokens are the same.
+    """A row a model and case: seconds of ours and of `generate`, their ratio, and whether all
+    tokens are the same.
 
-    `one stream` and `8 streams` write greedily after prompts of different lengths; `generate` writes the 8 one after
-    another, which is what it can do for requests that come when they come. `tokens_per_s` is ours. `next turn` is the
-    time to the first token with the turns before known, against without; `exact` says that it is the same token.
+    `one stream` and `8 streams` write greedily after prompts of different lengths; `generate`
+    writes the 8 one after another, which is what it can do for requests that come when they come.
+    `tokens_per_s` is ours. `next turn` is the time to the first token with the turns before known,
+    against without; `exact` says that it is the same token.
     """
     rows = []
     for name in models:
@@ -46,7 +50,9 @@ def bench(progress: Callable[[str], None], models: Sequence[str] = MODELS) -> li
 def _streams(subject: Subject, n: int) -> dict[str, Any]:
     texts = [subject.ids(text)[: 8 + 5 * i] for i, text in enumerate((TEXTS * n)[:n])]
     batch = Batch(subject, prefix_bytes=0)
-    ours, theirs, row = in_turn(lambda: _ours(batch, texts), lambda: [_generate(subject, text) for text in texts])
+    ours, theirs, row = in_turn(
+        lambda: _ours(batch, texts), lambda: [_generate(subject, text) for text in texts]
+    )
     tokens = {"tokens_per_s": n * NEW / row["ours_s"]}
     return {
         "model": subject.name,
@@ -87,10 +93,21 @@ def _next_turn(subject: Subject) -> dict[str, Any]:
     turns = [words[:n] + words[n + 12 * i : n + 12 * (i + 1)] for i in range(1, 9)]
     known, fresh = Batch(subject), Batch(subject, prefix_bytes=0)
     _first(known, words[:n])
-    asked = (iter(turns), iter(turns))  # another turn each time: one that was asked before would be known whole
-    ours, theirs, row = in_turn(lambda: _first(known, next(asked[0])), lambda: _first(fresh, next(asked[1])))
+    asked = (
+        iter(turns),
+        iter(turns),
+    )  # another turn each time: one that was asked before would be known whole
+    ours, theirs, row = in_turn(
+        lambda: _first(known, next(asked[0])), lambda: _first(fresh, next(asked[1]))
+    )
     exact = ours == theirs == _generate(subject, turns[row["n"] - 1], 1)
-    return {"model": subject.name, "case": f"next turn after {n} tokens", **row, "tokens_per_s": None, "exact": exact}
+    return {
+        "model": subject.name,
+        "case": f"next turn after {n} tokens",
+        **row,
+        "tokens_per_s": None,
+        "exact": exact,
+    }
 
 
 def _first(batch: Batch, text: list[int]) -> list[int]:

@@ -26,8 +26,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3) -> tuple[Any, Any, dict[str, Any]]:
-    """Run both in turn `n` times (once where a turn takes over a minute): last results, median seconds, ratio."""
+def in_turn(
+    ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3
+) -> tuple[Any, Any, dict[str, Any]]:
+    """Run both in turn `n` times (once where a turn takes over a minute): last results, median
+    seconds, ratio.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     found: list[Any] = [None, None]
     for _ in range(n):
@@ -38,5 +42,10 @@ def in_turn(ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3) -
             found[side] = run()
             times[side].append(time.perf_counter() - began)
     ours_s, reference_s = (statistics.median(t) for t in times)
-    row = {"ours_s": ours_s, "reference_s": reference_s, "ratio": reference_s / ours_s, "n": len(times[0])}
+    row = {
+        "ours_s": ours_s,
+        "reference_s": reference_s,
+        "ratio": reference_s / ours_s,
+        "n": len(times[0]),
+    }
     return found[0], found[1], row

@@ -1,4 +1,6 @@
-"""How fast the trainer is: time to a loss against nanoGPT's hyperparameters, and a step against a bare loop."""
+"""How fast the trainer is: time to a loss against nanoGPT's hyperparameters, and a step against a
+bare loop.
+"""
 
 import statistics
 import time
@@ -13,7 +15,9 @@ from workbench.training.pretrain import batches, setup
 from workbench.training.recipe import Recipe
 
 TARGET = 1.88
-"""Nats a character of Tiny Shakespeare's last tenth: what nanoGPT's CPU setting reaches in its 2,000 iterations."""
+"""Nats a character of Tiny Shakespeare's last tenth: what nanoGPT's CPU setting reaches in its
+2,000 iterations.
+"""
 
 Progress = Callable[[str], None]
 
@@ -21,20 +25,28 @@ Progress = Callable[[str], None]
 def bench_training(
     progress: Progress, ours: str = "shakespeare-char", reference: str = "shakespeare-char-nanogpt"
 ) -> list[dict[str, Any]]:
-    """Seconds of training (evaluation left out) to `TARGET` on the whole validation split, both in one process."""
+    """Seconds of training (evaluation left out) to `TARGET` on the whole validation split, both in
+    one process.
+    """
     return [_race(progress, ours, reference), _step(progress, reference)]
 
 
 def _race(progress: Progress, ours: str, reference: str) -> dict[str, Any]:
     sides = {name: _training(Recipe.read(name)) for name in (ours, reference)}
-    seconds, losses, steps = dict.fromkeys(sides, 0.0), dict.fromkeys(sides, float("inf")), dict.fromkeys(sides, 0)
+    seconds, losses, steps = (
+        dict.fromkeys(sides, 0.0),
+        dict.fromkeys(sides, float("inf")),
+        dict.fromkeys(sides, 0),
+    )
     while running := [name for name in sides if losses[name] > TARGET]:
         for name in running:  # in turn, so that a noisy machine disturbs both
             if (found := next(sides[name], None)) is None:
                 sides.pop(name)
                 continue
             steps[name], seconds[name], losses[name] = found
-            progress(f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss {losses[name]:.4f}")
+            progress(
+                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss {losses[name]:.4f}"
+            )
         if not any(name in sides for name in running):
             break
     return {
@@ -67,7 +79,9 @@ def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
 
 
 def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
-    """A step of ours against the plainest PyTorch loop with the same model, batch and AdamW, in turn."""
+    """A step of ours against the plainest PyTorch loop with the same model, batch and AdamW, in
+    turn.
+    """
     recipe = Recipe.read(name)
     trainee, tokens = setup(recipe)
     batch, _ = batches(recipe, trainee, tokens)
@@ -97,7 +111,9 @@ def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
             times[side].append(time.perf_counter() - began)
             first.setdefault(side, loss)
     seconds = {side: statistics.median(found[5:]) for side, found in times.items()}
-    progress(f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop {seconds['bare'] * 1e3:.1f} ms")
+    progress(
+        f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop {seconds['bare'] * 1e3:.1f} ms"
+    )
     return {
         "case": f"one step of {name} against a bare PyTorch loop",
         "ours_s": seconds["ours"],

@@ -1,7 +1,9 @@
-"""Intervals, paired tests and detectable differences (after Miller 2024, "Adding Error Bars to Evals").
+"""Intervals, paired tests and detectable differences (after Miller 2024, "Adding Error Bars to
+Evals").
 
-Scores are one number a sample. A weighted mean (bits per byte, by bytes) is the ratio sum(w s) / sum(w). Which method
-each number of the workbench has, and how often its interval holds the true value, is in `docs/intervals.md`.
+Scores are one number a sample. A weighted mean (bits per byte, by bytes) is the ratio sum(w s) /
+sum(w). Which method each number of the workbench has, and how often its interval holds the true
+value, is in `docs/intervals.md`.
 """
 
 from workbench.statistics.cells import cell_statistics, gain_shares, map_correlation

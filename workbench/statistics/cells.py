@@ -1,4 +1,6 @@
-"""Maps over samples: every cell's mean or share with its interval, and what two maps have in common."""
+"""Maps over samples: every cell's mean or share with its interval, and what two maps have in
+common.
+"""
 
 import math
 
@@ -20,18 +22,19 @@ def cell_statistics(
     per: Float[np.ndarray, " n"] | None = None,
     seed: int = 0,
 ) -> Cells:
-    """Mean of every cell over `n` samples with its interval, and p of no effect (Benjamini-Hochberg over the cells).
+    """Mean of every cell over `n` samples with its interval, and p of no effect (Benjamini-Hochberg
+    over the cells).
 
-    What is corrected over cells is at least the p that so large a t would have in skewed samples (`tails`): far out,
-    where many cells are compared, Student's t is not to be trusted.
+    What is corrected over cells is at least the p that so large a t would have in skewed samples
+    (`tails`): far out, where many cells are compared, Student's t is not to be trusted.
 
-    A cell that is 0 in every sample has p = 1; cells whose samples are all alike have no interval (NaN), and fewer
-    than six samples give neither interval nor p.
+    A cell that is 0 in every sample has p = 1; cells whose samples are all alike have no interval
+    (NaN), and fewer than six samples give neither interval nor p.
 
     Args:
         samples: The maps.
-        per: What a cell's mean is divided by, one number a sample, such as the effect of the whole; its noise counts
-            (Fieller's interval). None leaves the mean as it is.
+        per: What a cell's mean is divided by, one number a sample, such as the effect of the whole;
+            its noise counts (Fieller's interval). None leaves the mean as it is.
         seed: Not used: nothing is drawn at random.
     """
     shape = samples.shape[1:]
@@ -42,7 +45,9 @@ def cell_statistics(
     return Cells(*maps, METHOD if per is None else RATIO, few(len(samples)))
 
 
-def _far_out(flat: Float[np.ndarray, "n cell"], p: Float[np.ndarray, " cell"]) -> Float[np.ndarray, " cell"]:
+def _far_out(
+    flat: Float[np.ndarray, "n cell"], p: Float[np.ndarray, " cell"]
+) -> Float[np.ndarray, " cell"]:
     """The p of every cell, no smaller than in skewed samples; a single cell keeps its own."""
     n, n_cells = flat.shape
     if n < 2 or n_cells < 2:
@@ -52,11 +57,16 @@ def _far_out(flat: Float[np.ndarray, "n cell"], p: Float[np.ndarray, " cell"]) -
     return np.where(np.isnan(p), np.nan, np.maximum(p, skewed_p(statistic, n)))
 
 
-def map_correlation(a: Float[np.ndarray, "n *axes"], b: Float[np.ndarray, "n *axes"], *, seed: int = 0) -> Estimate:
-    """Pearson correlation, over the cells, of two mean maps of the same `n` samples; it has no interval.
+def map_correlation(
+    a: Float[np.ndarray, "n *axes"], b: Float[np.ndarray, "n *axes"], *, seed: int = 0
+) -> Estimate:
+    """Pearson correlation, over the cells, of two mean maps of the same `n` samples; it has no
+    interval.
 
-    Noise of few samples makes two maps less alike than the models' own are, so an interval about the correlation seen
-    does not hold the true one: bootstraps covered it in a third of the cases at n = 10. Cells that are 0 in all samples
+    Noise of few samples makes two maps less alike than the models' own are, so an interval about
+    the correlation seen
+    does not hold the true one: bootstraps covered it in a third of the cases at n = 10. Cells that
+        are 0 in all samples
     of both maps are left out; fewer than three cells have no correlation (NaN).
     """
     n = len(a)
@@ -81,11 +91,13 @@ def gain_shares(
     *,
     seed: int = 0,
 ) -> Cells:
-    """What share of the gain from `base` to `tuned` each cell's model has: 0 is base, 1 tuned; paired over samples.
+    """What share of the gain from `base` to `tuned` each cell's model has: 0 is base, 1 tuned;
+    paired over samples.
 
-    A share is a ratio of means, mean(values - base) / mean(tuned - base); it may be below 0 or above 1. Its interval is
-    Fieller's, so that the gain's own noise counts; p is that the cell is no better than base, corrected over cells
-    (Benjamini-Hochberg). Where `paired_difference` does not show the gain at 5 % a share says nothing: all are NaN.
+    A share is a ratio of means, mean(values - base) / mean(tuned - base); it may be below 0 or
+    above 1. Its interval is Fieller's, so that the gain's own noise counts; p is that the cell is
+    no better than base, corrected over cells (Benjamini-Hochberg). Where `paired_difference` does
+    not show the gain at 5 % a share says nothing: all are NaN.
     """
     base, tuned = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
     nothing = np.full(len(values), np.nan)

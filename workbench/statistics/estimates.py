@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from workbench.statistics.means import METHOD, WEIGHTED, Scores, interval_of_means, linearised, why_none
+from workbench.statistics.means import (
+    METHOD,
+    WEIGHTED,
+    Scores,
+    interval_of_means,
+    linearised,
+    why_none,
+)
 from workbench.statistics.proportions import binary, estimate_clustered_share, estimate_share
 from workbench.statistics.records import SAME, Estimate, few
 
@@ -18,13 +25,14 @@ GROUPS = 500
 def estimate_mean(scores: Scores, clusters: Sequence[Any] | None = None) -> Estimate:
     """Mean with its standard error and 95 % interval.
 
-    For 0/1 scores Blaker's exact interval, or Wilson's with the effective sample size where they come in clusters; for
-    all others a t interval corrected for skewness, over clusters where there are some.
+    For 0/1 scores Blaker's exact interval, or Wilson's with the effective sample size where they
+    come in clusters; for all others a t interval corrected for skewness, over clusters where there
+    are some.
 
     Args:
         scores: One a sample; NaN is left out and counted.
-        clusters: What samples belong to, such as their passage; samples of one are no independent evidence, so the
-            standard error is the clustered one (Miller 2024, equation 4).
+        clusters: What samples belong to, such as their passage; samples of one are no independent
+            evidence, so the standard error is the clustered one (Miller 2024, equation 4).
     """
     every = np.asarray(scores, dtype=float)
     known = ~np.isnan(every)
@@ -56,14 +64,17 @@ def _clustered_mean(x: np.ndarray, clusters: np.ndarray) -> Estimate:
     found = linearised(sums[:, None], sizes, about_0=False)
     low, high, stderr = (float(part[0]) for part in (found.low, found.high, found.stderr))
     reason = why_none(found, len(sums), "clusters")
-    return Estimate(float(x.mean()), stderr, low, high, len(x), f"{WEIGHTED}, over clusters", reason)
+    return Estimate(
+        float(x.mean()), stderr, low, high, len(x), f"{WEIGHTED}, over clusters", reason
+    )
 
 
 def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], float]) -> Estimate:
     """Any other aggregate (perplexity, F1): its interval by the jackknife.
 
-    Left out in turn, samples give pseudo-values (Tukey 1958), whose mean has the t interval corrected for skewness.
-    An aggregate that is above 0 throughout and called perplexity is taken by its logarithm.
+    Left out in turn, samples give pseudo-values (Tukey 1958), whose mean has the t interval
+    corrected for skewness. An aggregate that is above 0 throughout and called perplexity is taken
+    by its logarithm.
     """
     n = len(items)
     value = float(aggregate(list(items))) if n else math.nan
@@ -71,9 +82,15 @@ def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], fl
         return Estimate(value, math.nan, math.nan, math.nan, n, JACKKNIFE, few(n))
     order = np.random.default_rng(0).permutation(n)
     groups = np.array_split(order, min(n, GROUPS))
-    without = np.array([float(aggregate([items[i] for i in _others(n, group)])) for group in groups])
-    by_logarithm = "perplexity" in getattr(aggregate, "__name__", "") and value > 0 and (without > 0).all()
-    pseudo = pseudo_values(*(np.log([value]), np.log(without)) if by_logarithm else (np.array([value]), without))
+    without = np.array(
+        [float(aggregate([items[i] for i in _others(n, group)])) for group in groups]
+    )
+    by_logarithm = (
+        "perplexity" in getattr(aggregate, "__name__", "") and value > 0 and (without > 0).all()
+    )
+    pseudo = pseudo_values(
+        *(np.log([value]), np.log(without)) if by_logarithm else (np.array([value]), without)
+    )
     centre = math.log(value) if by_logarithm else value
     mean, low, high = (float(part[0]) for part in interval_of_means(pseudo[:, None]))
     stderr = float(pseudo.std(ddof=1) / math.sqrt(len(pseudo)))

@@ -1,10 +1,12 @@
-"""Means and ratios of means whose samples may be skewed: Student's t beside Hall's skewness-corrected t.
+"""Means and ratios of means whose samples may be skewed: Student's t beside Hall's
+skewness-corrected t.
 
-Student's interval is too narrow on one side where samples are skewed. Hall's transformation (1992, "On the removal of
-skewness by transformation") takes the skewness out of the t statistic. Of the two the wider end is taken on either
-side, so that symmetric samples keep Student's interval and skewed ones get a longer arm. Skewness is estimated too
-small from few samples, so it is enlarged by 1 + 4 / n beyond the usual correction; that factor was chosen by simulated
-coverage (`docs/intervals.md`). Ratios are Fieller's: the denominator's noise counts.
+Student's interval is too narrow on one side where samples are skewed. Hall's transformation (1992,
+"On the removal of skewness by transformation") takes the skewness out of the t statistic. Of the
+two the wider end is taken on either side, so that symmetric samples keep Student's interval and
+skewed ones get a longer arm. Skewness is estimated too small from few samples, so it is enlarged by
+1 + 4 / n beyond the usual correction; that factor was chosen by simulated coverage
+(`docs/intervals.md`). Ratios are Fieller's: the denominator's noise counts.
 """
 
 from collections.abc import Sequence
@@ -27,7 +29,9 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class Ratios:
-    """mean(y) / mean(x) of every cell: value, standard error, 95 % interval and p of 0, NaN where there is none."""
+    """mean(y) / mean(x) of every cell: value, standard error, 95 % interval and p of 0, NaN where
+    there is none.
+    """
 
     value: Float[np.ndarray, " cell"]
     stderr: Float[np.ndarray, " cell"]
@@ -37,11 +41,15 @@ class Ratios:
 
 
 def skew_term(samples: Float[np.ndarray, "n cell"]) -> Float[np.ndarray, " cell"]:
-    """Hall's a = skewness / sqrt(n), with the skewness corrected for few samples; 0 where samples do not vary."""
+    """Hall's a = skewness / sqrt(n), with the skewness corrected for few samples; 0 where samples
+    do not vary.
+    """
     n = len(samples)
     centred = samples - samples.mean(0)
     spread = np.sqrt((centred**2).mean(0))
-    skewness = np.divide((centred**3).mean(0), spread**3, out=np.zeros_like(spread), where=spread > 0)
+    skewness = np.divide(
+        (centred**3).mean(0), spread**3, out=np.zeros_like(spread), where=spread > 0
+    )
     return skewness * np.sqrt(n * (n - 1)) / (n - 2) * (1 + ENLARGED / n) / np.sqrt(n)
 
 
@@ -53,7 +61,9 @@ def critical_values(
 
     student = float(t.ppf(1 - ALPHA / 2, degrees))
     safe = np.where(np.abs(a) < 1e-8, 1e-8, a)
-    lower, upper = (3 / safe * (np.cbrt(1 + safe * (y - safe / 6)) - 1) for y in (-student, student))
+    lower, upper = (
+        3 / safe * (np.cbrt(1 + safe * (y - safe / 6)) - 1) for y in (-student, student)
+    )
     return np.minimum(lower, -student), np.maximum(upper, student)
 
 
@@ -77,11 +87,13 @@ def ratios(
 ) -> Ratios:
     """mean(y) / mean(x) of every cell with Fieller's interval, and p that mean(y) is 0.
 
-    p is at least 2 ** (1 - k), k samples of a cell being other than 0: a sign-flip test cannot give less.
+    p is at least 2 ** (1 - k), k samples of a cell being other than 0: a sign-flip test cannot give
+    less.
 
     Args:
         y: Samples of every cell's numerator.
-        x: Samples of the denominator, the same for all cells; None is 1, which makes the ratio a mean.
+        x: Samples of the denominator, the same for all cells; None is 1, which makes the ratio a
+            mean.
         about_0: Whether 0 is a question: an interval is then drawn out to 0 where p is .05 or more.
         degrees: Of freedom of Student's t; None is n - 1.
     """
@@ -151,11 +163,15 @@ def why_none(found: Ratios, n: int, what: str = "samples") -> str:
     return few(n, what) or (SAME if not found.stderr[0] > 0 else UNCERTAIN)
 
 
-def linearised(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"], *, about_0: bool = True) -> Ratios:
-    """mean(y) / mean(x) where x are weights or sizes, which are above 0: a mean of the linearised ratio.
+def linearised(
+    y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"], *, about_0: bool = True
+) -> Ratios:
+    """mean(y) / mean(x) where x are weights or sizes, which are above 0: a mean of the linearised
+    ratio.
 
-    Unlike Fieller's interval this one always exists; `ratios` tells the rest. Student's t has the degrees of freedom of
-    Kish's effective sample size, sum(x)^2 / sum(x^2), as few heavy samples carry most of an uneven weight.
+    Unlike Fieller's interval this one always exists; `ratios` tells the rest. Student's t has the
+    degrees of freedom of Kish's effective sample size, sum(x)^2 / sum(x^2), as few heavy samples
+    carry most of an uneven weight.
     """
     value = y.mean(0) / x.mean()
     effective = float(x.sum() ** 2 / (x**2).sum())
@@ -164,7 +180,8 @@ def linearised(y: Float[np.ndarray, "n cell"], x: Float[np.ndarray, " n"], *, ab
 
 
 def estimate_ratio(y: Scores, x: Scores) -> Estimate:
-    """mean(y) / mean(x) over the same samples, such as a share of an effect, with Fieller's 95 % interval.
+    """mean(y) / mean(x) over the same samples, such as a share of an effect, with Fieller's 95 %
+    interval.
 
     Args:
         y: The numerator, one a sample.
@@ -174,14 +191,17 @@ def estimate_ratio(y: Scores, x: Scores) -> Estimate:
     known = ~(np.isnan(top) | np.isnan(bottom))
     found = ratios(top[known][:, None], bottom[known], about_0=False)
     n = int(known.sum())
-    value, stderr, low, high = (float(v[0]) for v in (found.value, found.stderr, found.low, found.high))
+    value, stderr, low, high = (
+        float(v[0]) for v in (found.value, found.stderr, found.low, found.high)
+    )
     return Estimate(value, stderr, low, high, n, RATIO, why_none(found, n), len(known) - n)
 
 
 def mean_interval(
     samples: Float[np.ndarray, "n *rest"],
 ) -> tuple[Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"], Float[np.ndarray, "*rest"]]:
-    """Mean over the first axis with its 95 % interval (low, high), as `METHOD`; fewer than six samples have none (NaN).
+    """Mean over the first axis with its 95 % interval (low, high), as `METHOD`; fewer than six
+    samples have none (NaN).
 
     The p that a mean is 0 has no part in it.
     """
@@ -191,7 +211,9 @@ def mean_interval(
     return mean.reshape(shape), low.reshape(shape), high.reshape(shape)
 
 
-def interval_of_means(flat: Float[np.ndarray, "n cell"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def interval_of_means(
+    flat: Float[np.ndarray, "n cell"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean of every cell with its interval (low, high)."""
     n = len(flat)
     mean = flat.mean(0)
@@ -200,4 +222,8 @@ def interval_of_means(flat: Float[np.ndarray, "n cell"]) -> tuple[np.ndarray, np
     stderr = flat.std(0, ddof=1) / np.sqrt(n)
     lower, upper = critical_values(skew_term(flat), n - 1)
     alike = _alike(flat)
-    return mean, np.where(alike, np.nan, mean - upper * stderr), np.where(alike, np.nan, mean - lower * stderr)
+    return (
+        mean,
+        np.where(alike, np.nan, mean - upper * stderr),
+        np.where(alike, np.nan, mean - lower * stderr),
+    )

@@ -8,7 +8,9 @@ from workbench.statistics.means import Scores
 
 
 def benjamini_hochberg(p_values: Scores) -> list[float]:
-    """P-values adjusted for looking at several tasks (false discovery rate); NaN stays NaN and counts for none."""
+    """P-values adjusted for looking at several tasks (false discovery rate); NaN stays NaN and
+    counts for none.
+    """
     from statsmodels.stats.multitest import multipletests
 
     values = np.asarray(p_values, dtype=float)

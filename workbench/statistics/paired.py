@@ -1,4 +1,6 @@
-"""Two models on the same samples: the difference, its interval and its p, all three from one procedure."""
+"""Two models on the same samples: the difference, its interval and its p, all three from one
+procedure.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,9 +38,10 @@ def paired_difference(
 ) -> Difference:
     """Difference of two means over the same samples.
 
-    Unweighted 0/1 scores: McNemar's exact test, and Tango's score interval, drawn out to 0 where that test does not
-    reject. All others: a t test that the mean difference is 0, corrected for skewness, and the interval of the same
-    statistic (of the linearised ratio where samples have weights or clusters).
+    Unweighted 0/1 scores: McNemar's exact test, and Tango's score interval, drawn out to 0 where
+        that test does not
+    reject. All others: a t test that the mean difference is 0, corrected for skewness, and the
+    interval of the same statistic (of the linearised ratio where samples have weights or clusters).
 
     Args:
         base: Scores of the first model; a sample that is NaN on one side is left out and counted.
@@ -50,7 +53,9 @@ def paired_difference(
     a, b = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
     w = np.ones_like(a) if weights is None else np.asarray(weights, dtype=float)
     if len(a) != len(b) or not len(a):
-        raise WorkbenchError(f"A paired difference needs equally many scores, at least one; got {len(a)} and {len(b)}.")
+        raise WorkbenchError(
+            f"A paired difference needs equally many scores, at least one; got {len(a)} and {len(b)}."
+        )
     known = ~(np.isnan(a) | np.isnan(b) | np.isnan(w))
     left_out = len(a) - int(known.sum())
     numbers = numbered(clusters, known)
@@ -81,7 +86,9 @@ def _shares(a: np.ndarray, b: np.ndarray) -> Parts:
 
 
 def _clustered_shares(a: np.ndarray, b: np.ndarray, clusters: np.ndarray) -> Parts:
-    """Tango's interval and score test with counts divided by the design effect, Student's critical value."""
+    """Tango's interval and score test with counts divided by the design effect, Student's critical
+    value.
+    """
     d, n, sizes = b - a, len(a), np.bincount(clusters)
     if len(sizes) < 2:
         return math.nan, math.nan, math.nan, SCORE, TANGO_CLUSTERED, ONE_CLUSTER
@@ -109,7 +116,14 @@ def _means(d: np.ndarray, w: np.ndarray, clusters: np.ndarray | None) -> Parts:
     low, high, p = (float(part[0]) for part in (found.low, found.high, found.p))
     plain = bool((x == x[0]).all())
     over = "" if clusters is None else ", over clusters"
-    return low, high, p, MEAN_IS_0 + over, (METHOD if plain else WEIGHTED) + over, why_none(found, len(y), what)
+    return (
+        low,
+        high,
+        p,
+        MEAN_IS_0 + over,
+        (METHOD if plain else WEIGHTED) + over,
+        why_none(found, len(y), what),
+    )
 
 
 def _holding_0(low: float, high: float, p: float) -> tuple[float, float]:
@@ -126,18 +140,21 @@ def paired_counts(
 ) -> Difference:
     """Difference of a score of summed counts, such as F1, over the same samples.
 
-    Samples left out in turn give pseudo-values of the difference (Tukey 1958); interval and p are those of a t test,
-    corrected for skewness, that their mean is 0.
+    Samples left out in turn give pseudo-values of the difference (Tukey 1958); interval and p are
+    those of a t test, corrected for skewness, that their mean is 0.
 
     Args:
-        base: Counts of each sample under the first model; a sample with NaN is left out and counted.
+        base: Counts of each sample under the first model; a sample with NaN is left out and
+            counted.
         tuned: Under the second, in the same order.
         aggregate: From sums `[..., k]` to scores `[...]`.
         seed: Not used: nothing is drawn at random.
     """
     a, b = np.asarray(base, dtype=float), np.asarray(tuned, dtype=float)
     if a.shape != b.shape or not len(a):
-        raise WorkbenchError(f"A paired difference needs equally many samples; got {len(a)} and {len(b)}.")
+        raise WorkbenchError(
+            f"A paired difference needs equally many samples; got {len(a)} and {len(b)}."
+        )
     known = ~(np.isnan(a).any(1) | np.isnan(b).any(1))
     left_out = len(a) - int(known.sum())
     a, b = a[known], b[known]
@@ -154,4 +171,6 @@ def paired_counts(
     differing = int((a != b).any(1).sum())
     p = max(p, min(1.0, 2.0 ** (1 - differing)))
     low, high = _holding_0(low, high, p)
-    return Difference(*values, difference, low, high, p, n, MEAN_IS_0, JACKKNIFE, why_none(found, n), left_out)
+    return Difference(
+        *values, difference, low, high, p, n, MEAN_IS_0, JACKKNIFE, why_none(found, n), left_out
+    )

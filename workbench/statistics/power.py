@@ -11,7 +11,9 @@ from workbench.statistics.proportions import mcnemar_p
 from workbench.statistics.records import FEWEST
 
 EXACT = {True: 1000, False: 200}
-"""Samples, paired or not, up to which power is summed exactly; beyond, the normal distribution is as good."""
+"""Samples, paired or not, up to which power is summed exactly; beyond, the normal distribution is
+as good.
+"""
 
 
 def too_few(n: int) -> str:
@@ -31,9 +33,11 @@ def minimal_detectable_difference(
     paired: bool = True,
     correlation: float = 0.5,
 ) -> float:
-    """Smallest true difference of two accuracies that `n` samples show with this power at level `alpha`.
+    """Smallest true difference of two accuracies that `n` samples show with this power at level
+    `alpha`.
 
-    It is worked out from the test itself: McNemar's exact test of paired samples, Fisher's exact test of unpaired ones.
+    It is worked out from the test itself: McNemar's exact test of paired samples, Fisher's exact
+        test of unpaired ones.
     NaN where no difference can be shown with that power, as with fewer than six samples.
 
     Args:
@@ -42,20 +46,28 @@ def minimal_detectable_difference(
         power: Chance to see the difference.
         alpha: Chance to see one where there is none.
         paired: Whether both models answer the same samples.
-        correlation: Of the two models' scores, when paired; a fine-tune and its base have 0.5 or more.
+        correlation: Of the two models' scores, when paired; a fine-tune and its base have 0.5 or
+            more.
     """
     if n < 1:
         raise WorkbenchError(f"A detectable difference needs at least one sample, not {n}.")
     if n > EXACT[paired]:
         variance = 2 * p * (1 - p) * (1 - correlation if paired else 1)
         continuity = 1 / n  # exact tests step by whole samples
-        return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * math.sqrt(variance / n)) + continuity
+        return (
+            float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * math.sqrt(variance / n))
+            + continuity
+        )
     most = 2 * min(p, 1 - p)
 
     def reached(difference: float) -> bool:
-        return detection_power(n, difference, p=p, alpha=alpha, paired=paired, correlation=correlation) >= power
+        return (
+            detection_power(n, difference, p=p, alpha=alpha, paired=paired, correlation=correlation)
+            >= power
+        )
 
-    # Power is not quite monotone in the difference near 0, so the last difference that is not shown is looked for.
+    # Power is not quite monotone in the difference near 0, so the last difference that is not shown
+    # is looked for.
     steps = np.linspace(0, most, 101)[1:]
     shown = [reached(float(step)) for step in steps]
     if not shown[-1]:
@@ -69,13 +81,23 @@ def minimal_detectable_difference(
 
 
 def detection_power(
-    n: int, difference: float, *, p: float = 0.5, alpha: float = 0.05, paired: bool = True, correlation: float = 0.5
+    n: int,
+    difference: float,
+    *,
+    p: float = 0.5,
+    alpha: float = 0.05,
+    paired: bool = True,
+    correlation: float = 0.5,
 ) -> float:
-    """The chance that the test shows this true difference; arguments as in `minimal_detectable_difference`."""
+    """The chance that the test shows this true difference; arguments as in
+    `minimal_detectable_difference`.
+    """
     first, second = p - difference / 2, p + difference / 2
     if not paired:
         return _unpaired(n, first, second, alpha)
-    both = first * second + correlation * math.sqrt(max(first * (1 - first) * second * (1 - second), 0.0))
+    both = first * second + correlation * math.sqrt(
+        max(first * (1 - first) * second * (1 - second), 0.0)
+    )
     both = min(max(both, 0.0, first + second - 1), first)
     only_tuned, only_base = second - both, first - both
     differing = only_tuned + only_base
@@ -90,7 +112,9 @@ def detection_power(
 
 @lru_cache(maxsize=32)
 def _rejected(n: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """For 0 to n differing pairs: from how many and up to how many in favour of one model McNemar rejects."""
+    """For 0 to n differing pairs: from how many and up to how many in favour of one model McNemar
+    rejects.
+    """
     counts = np.arange(n + 1)
     below = binom.ppf(alpha / 2, counts, 0.5).astype(int)
     below = np.where(mcnemar_p(below, counts - below) < alpha, below, below - 1)
@@ -98,7 +122,11 @@ def _rejected(n: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unpaired(n: int, first: float, second: float, alpha: float) -> float:
-    return float(binom.pmf(np.arange(n + 1), n, first) @ _fisher(n, alpha) @ binom.pmf(np.arange(n + 1), n, second))
+    return float(
+        binom.pmf(np.arange(n + 1), n, first)
+        @ _fisher(n, alpha)
+        @ binom.pmf(np.arange(n + 1), n, second)
+    )
 
 
 @lru_cache(maxsize=8)

@@ -1,4 +1,6 @@
-"""Shares of samples that are right: Blaker's and Wilson's intervals, Tango's of a paired difference, McNemar's test."""
+"""Shares of samples that are right: Blaker's and Wilson's intervals, Tango's of a paired
+difference, McNemar's test.
+"""
 
 from collections.abc import Callable
 from functools import cache
@@ -25,7 +27,9 @@ def binary(x: np.ndarray) -> bool:
 
 
 def wilson(share: float, n: float, critical: float = Z) -> tuple[float, float]:
-    """Wilson's interval (low, high) of a share of `n` samples; `n` may be an effective, broken number."""
+    """Wilson's interval (low, high) of a share of `n` samples; `n` may be an effective, broken
+    number.
+    """
     square = critical**2
     centre = (share + square / (2 * n)) / (1 + square / n)
     half = critical / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n * n))
@@ -35,7 +39,8 @@ def wilson(share: float, n: float, critical: float = Z) -> tuple[float, float]:
 def blaker(hits: int, n: int) -> tuple[float, float]:
     """Blaker's (2000) exact interval (low, high) of a share of which `n` samples had `hits`.
 
-    It holds the true share in 95 % of cases or more whatever that is, as Clopper and Pearson's does, and is never wider
+    It holds the true share in 95 % of cases or more whatever that is, as Clopper and Pearson's
+    does, and is never wider
     than theirs: shares belong to it whose two-sided exact test does not reject.
     """
     return _blaker_low(hits, n), 1 - _blaker_low(n - hits, n)
@@ -53,8 +58,12 @@ def _blaker_low(hits: int, n: int) -> float:
     return float(shares[max(0, first - 1)])
 
 
-def _acceptability(hits: int, n: int, shares: Float[np.ndarray, " share"]) -> Float[np.ndarray, " share"]:
-    """P of each true share below the one seen: so many hits or more, and what is as rare on the other side."""
+def _acceptability(
+    hits: int, n: int, shares: Float[np.ndarray, " share"]
+) -> Float[np.ndarray, " share"]:
+    """P of each true share below the one seen: so many hits or more, and what is as rare on the
+    other side.
+    """
     above = binom.sf(hits - 1, n, shares)
     rare = binom.ppf(above * (1 - 1e-12), n, shares)
     below = binom.cdf(rare, n, shares)
@@ -72,11 +81,13 @@ def estimate_share(x: np.ndarray) -> Estimate:
 
 
 def estimate_clustered_share(x: np.ndarray, clusters: np.ndarray) -> Estimate:
-    """The share of ones where samples come in clusters: Wilson's interval with the effective sample size.
+    """The share of ones where samples come in clusters: Wilson's interval with the effective sample
+    size.
 
-    n is divided by the design effect (at least 1), as Korn and Graubard (1998) do, and the critical value is Student's
-    with as many degrees of freedom as there are clusters, less one. Few clusters that hold the rarer answer say little
-    of the design effect; it then leans towards what it is where a cluster's samples are all alike.
+    n is divided by the design effect (at least 1), as Korn and Graubard (1998) do, and the critical
+    value is Student's with as many degrees of freedom as there are clusters, less one. Few clusters
+    that hold the rarer answer say little of the design effect; it then leans towards what it is
+    where a cluster's samples are all alike.
     """
     n, value = len(x), float(x.mean())
     sizes = np.bincount(clusters)
@@ -107,7 +118,9 @@ def design_effect(variance: float, independent: float, sizes: np.ndarray, holdin
     return (max(1.0, variance / independent) + weight * most) / (1 + weight)
 
 
-def tango(only_tuned: float, only_base: float, n: float, critical: float = Z) -> tuple[float, float]:
+def tango(
+    only_tuned: float, only_base: float, n: float, critical: float = Z
+) -> tuple[float, float]:
     """Tango's (1998) score interval (low, high) of a paired difference of shares.
 
     Args:
@@ -121,8 +134,14 @@ def tango(only_tuned: float, only_base: float, n: float, critical: float = Z) ->
     def excess(difference: float) -> float:
         return _score(only_tuned, only_base, n, difference)
 
-    low = -1.0 if excess(-1 + 1e-12) <= critical else _crossing(excess, -1 + 1e-12, observed, critical)
-    high = 1.0 if excess(1 - 1e-12) >= -critical else _crossing(excess, observed, 1 - 1e-12, -critical)
+    low = (
+        -1.0
+        if excess(-1 + 1e-12) <= critical
+        else _crossing(excess, -1 + 1e-12, observed, critical)
+    )
+    high = (
+        1.0 if excess(1 - 1e-12) >= -critical else _crossing(excess, observed, 1 - 1e-12, -critical)
+    )
     return low, high
 
 
@@ -137,7 +156,9 @@ def _score(only_tuned: float, only_base: float, n: float, difference: float) -> 
     return float(above / np.sqrt(max(variance, 1e-300))) if above else 0.0
 
 
-def _crossing(function: Callable[[float], float], left: float, right: float, target: float) -> float:
+def _crossing(
+    function: Callable[[float], float], left: float, right: float, target: float
+) -> float:
     """Where a falling function takes the target, by bisection."""
     for _ in range(60):
         middle = (left + right) / 2
@@ -161,5 +182,7 @@ def mcnemar_p(only_tuned: np.ndarray | int, only_base: np.ndarray | int) -> np.n
 
 
 def largest_share(hits: int, n: int) -> float:
-    """The 95 % upper bound on a share of which `hits` of `n` random draws had it (Clopper-Pearson, one-sided)."""
+    """The 95 % upper bound on a share of which `hits` of `n` random draws had it (Clopper-Pearson,
+    one-sided).
+    """
     return 1.0 if hits >= n else float(beta.ppf(LEVEL, hits + 1, n - hits))

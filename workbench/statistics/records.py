@@ -1,4 +1,6 @@
-"""What the statistics return: a value, a difference or a map, with its interval, or why it has none."""
+"""What the statistics return: a value, a difference or a map, with its interval, or why it has
+none.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +10,9 @@ from jaxtyping import Float
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 FEWEST = 6
-"""Samples below which no interval of a mean is printed: no exact test of five samples has a p below .05."""
+"""Samples below which no interval of a mean is printed: no exact test of five samples has a p below
+.05.
+"""
 
 ONE = "one sample gives no interval"
 NONE = "no sample could be scored"
@@ -23,7 +27,11 @@ def few(n: int, what: str = "samples") -> str:
         return NONE
     if n == 1:
         return ONE if what == "samples" else ONE_CLUSTER
-    return "" if n >= FEWEST else f"{n} {what} are too few for an interval that holds; {FEWEST} are needed"
+    return (
+        ""
+        if n >= FEWEST
+        else f"{n} {what} are too few for an interval that holds; {FEWEST} are needed"
+    )
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `tuned` scores above `base` on the same samples, its 95 % interval, and p of no difference.
+    """What `tuned` scores above `base` on the same samples, its 95 % interval, and p of no
+    difference.
 
     Interval and p come from one procedure: the interval leaves 0 out exactly where p < .05.
 
@@ -74,8 +83,8 @@ class Cells:
     """Statistics of every cell of a map.
 
     - `mean` with its 95 % interval `low`, `high`; NaN where the samples give none
-    - `p`: of no effect, corrected over the cells; `p_cell`: of this cell alone, which is below .05 exactly where its
-      interval leaves 0 out
+    - `p`: of no effect, corrected over the cells; `p_cell`: of this cell alone, which is below .05
+      exactly where its interval leaves 0 out
     - `method`: how intervals are computed; `reason`: why no cell has one, empty where cells have
     """
 

@@ -1,7 +1,9 @@
-"""How often a t statistic comes out so far from 0 by chance where samples are as skewed as exponential ones.
+"""How often a t statistic comes out so far from 0 by chance where samples are as skewed as
+exponential ones.
 
-Student's t and its corrections for skewness are right about .05, not about .0001: with 20 exponential samples t lies
-below -9 in one case of 10,000, where Student's law has one of 30 million. A map of hundreds of cells asks just there.
+Student's t and its corrections for skewness are right about .05, not about .0001: with 20
+exponential samples t lies below -9 in one case of 10,000, where Student's law has one of 30
+million. A map of hundreds of cells asks just there.
 """
 
 import numpy as np
@@ -23,14 +25,17 @@ CRITICAL = np.array(
         [2.08, 2.68, 3.22, 3.72, 4.2, 4.71, 5.11, 5.47],
     ]
 )
-"""-t of `n` exponential samples less their mean, a row a size: quantiles of 2 to 10 million simulated statistics."""
+"""-t of `n` exponential samples less their mean, a row a size: quantiles of 2 to 10 million
+simulated statistics.
+"""
 
 
 def skewed_p(statistic: Float[np.ndarray, " cell"], n: int) -> Float[np.ndarray, " cell"]:
-    """Two-sided p of t statistics of `n` samples, had they the skewness of exponential ones, to either side.
+    """Two-sided p of t statistics of `n` samples, had they the skewness of exponential ones, to
+    either side.
 
-    It counts only far out, where it is below .03; nearer to 0 it is given as 0. More than 200 samples are taken for
-    200, fewer than six for six.
+    It counts only far out, where it is below .03; nearer to 0 it is given as 0. More than 200
+    samples are taken for 200, fewer than six for six.
     """
     from scipy.stats import t
 

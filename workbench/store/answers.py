@@ -1,4 +1,6 @@
-"""What models have answered before: one SQLite file beside the store, by model and request, written batch by batch."""
+"""What models have answered before: one SQLite file beside the store, by model and request, written
+batch by batch.
+"""
 
 import hashlib
 import json
@@ -25,16 +27,21 @@ class Answers:
     The first answer to a request stays: what is asked again is given again, to the last bit.
 
     Args:
-        model: What identifies the model and everything that its answers depend on, such as hash and precision.
-        origin: Who writes, such as a run; an answer knows whether this origin or an earlier one gave it.
+        model: What identifies the model and everything that its answers depend on, such as hash and
+            precision.
+        origin: Who writes, such as a run; an answer knows whether this origin or an earlier one
+            gave it.
         path: The file; else `answers.sqlite` in `WORKBENCH_HOME`.
-        most: Answers that the file keeps, of all models; each new one beyond them takes the place of the oldest.
+        most: Answers that the file keeps, of all models; each new one beyond them takes the place
+            of the oldest.
 
     Raises:
         WorkbenchError: the file cannot be written or is no database.
     """
 
-    def __init__(self, model: str, *, origin: str, path: Path | None = None, most: int = MOST) -> None:
+    def __init__(
+        self, model: str, *, origin: str, path: Path | None = None, most: int = MOST
+    ) -> None:
         self.model, self.origin, self.most = model, origin, most
         path = path or home() / "answers.sqlite"
         self.path = path
@@ -42,12 +49,15 @@ class Answers:
             self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            # Row numbers grow with time and have no gaps, so they say how many rows there are and which are oldest.
+            # Row numbers grow with time and have no gaps, so they say how many rows there are and
+            # which are oldest.
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS given (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, "
                 "answer TEXT NOT NULL, origin TEXT NOT NULL)"
             )
-            self._db.execute("DROP TABLE IF EXISTS answers")  # of an earlier version, which kept everything
+            self._db.execute(
+                "DROP TABLE IF EXISTS answers"
+            )  # of an earlier version, which kept everything
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
@@ -73,7 +83,9 @@ class Answers:
             with self._usable():
                 query = f"SELECT key, answer, origin FROM given WHERE key IN ({marks})"
                 rows = self._db.execute(query, part).fetchall()
-            found |= {key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows}
+            found |= {
+                key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows
+            }
         return found
 
     def put(self, answers: Iterable[tuple[bytes, Any]]) -> None:
@@ -82,8 +94,13 @@ class Answers:
         with self._usable():
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                self._db.executemany("INSERT OR IGNORE INTO given (key, answer, origin) VALUES (?, ?, ?)", rows)
-                self._db.execute("DELETE FROM given WHERE number <= (SELECT max(number) FROM given) - ?", (self.most,))
+                self._db.executemany(
+                    "INSERT OR IGNORE INTO given (key, answer, origin) VALUES (?, ?, ?)", rows
+                )
+                self._db.execute(
+                    "DELETE FROM given WHERE number <= (SELECT max(number) FROM given) - ?",
+                    (self.most,),
+                )
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:  # a full disk has ended it already

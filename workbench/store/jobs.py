@@ -21,10 +21,18 @@ KINDS = {
     "eval": "workbench.benchmarks.run:run_job",
     "sleep": "workbench.store.worker:sleep",
 }
-"""Each kind of run and its `function(config, tracker) -> result`, imported only when such a run starts."""
+"""Each kind of run and its `function(config, tracker) -> result`, imported only when such a run
+starts.
+"""
 
 
-def start(kind: str, title: str, config: dict[str, Any], parent: str | None = None, store: Store | None = None) -> Run:
+def start(
+    kind: str,
+    title: str,
+    config: dict[str, Any],
+    parent: str | None = None,
+    store: Store | None = None,
+) -> Run:
     """Starts a job in the background and returns its run, which is still queued.
 
     Args:
@@ -35,13 +43,16 @@ def start(kind: str, title: str, config: dict[str, Any], parent: str | None = No
         store: Where the run is kept; the default store without it.
     """
     if kind not in KINDS:
-        raise WorkbenchError(f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
+        raise WorkbenchError(
+            f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}"
+        )
     store = store or Store()
     return launch(store.create(kind, title, config, parent), store)
 
 
 def resume(run_id: str, store: Store | None = None) -> Run:
-    """Starts a run that was cut short again in the background, in its own folder; the job finds what it has done.
+    """Starts a run that was cut short again in the background, in its own folder; the job finds
+    what it has done.
 
     Raises `WorkbenchError` for a run that is at work or done.
     """
@@ -63,14 +74,16 @@ def launch(run: Run, store: Store) -> Run:
 
 
 def cancel(run_id: str, store: Store | None = None, grace: float = 3.0) -> Run:
-    """Asks a run to stop and returns it when it has; a worker that will not is killed after some seconds.
+    """Asks a run to stop and returns it when it has; a worker that will not is killed after some
+    seconds.
 
     A run in the foreground (a notebook, a command) and one on another host are only asked.
 
     Args:
         run_id: The run, or the beginning of its id.
         store: Where the run is kept; the default store without it.
-        grace: Seconds in which the worker may stop by itself, before it is told to (SIGTERM, then SIGKILL).
+        grace: Seconds in which the worker may stop by itself, before it is told to (SIGTERM, then
+            SIGKILL).
     """
     store = store or Store()
     run = store.get(run_id)
@@ -107,7 +120,11 @@ def tail(run_id: str, n: int = 50, store: Store | None = None) -> str:
 def _spawn(run: Run, store: Store) -> "subprocess.Popen[bytes]":
     # -P: a file in the working folder that is called datasets.py is not ours to import.
     command = [sys.executable, "-P", "-m", "workbench.store.worker", run.id]
-    places = {"WORKBENCH_HOME": str(home().resolve()), "WORKBENCH_STORE": store.url, "PYTHONUNBUFFERED": "1"}
+    places = {
+        "WORKBENCH_HOME": str(home().resolve()),
+        "WORKBENCH_STORE": store.url,
+        "PYTHONUNBUFFERED": "1",
+    }
     # Threads that spin while they wait would take the cores from the app and from other runs.
     places["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
     with (run.folder / "log.txt").open("ab") as log:

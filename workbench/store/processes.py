@@ -26,8 +26,8 @@ def alive(pid: int, started: float) -> bool:
         process = psutil.Process(pid)
         # The boot time is whole seconds, so the difference may jump by one.
         same = abs(process.create_time() - psutil.boot_time() - started) < 1.5
-        # A process on its way out loses its memory before it becomes a zombie. (Its command line too, but that of one
-        # which is just coming up is empty as well.)
+        # A process on its way out loses its memory before it becomes a zombie. (Its command line
+        # too, but that of one which is just coming up is empty as well.)
         return same and process.status() != psutil.STATUS_ZOMBIE and process.memory_info().vms > 0
     except psutil.Error:
         return False

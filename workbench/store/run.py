@@ -18,7 +18,8 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True)
 class Run(Record):
-    """One row of the store, as it was when it was read. Times are unix seconds, `progress` is 0 to 1.
+    """One row of the store, as it was when it was read. Times are unix seconds, `progress` is 0 to
+    1.
 
     The status is one of queued, running, done, failed, cancelled, interrupted.
     """
@@ -65,7 +66,9 @@ class Run(Record):
         )
         rows = {name: getattr(self, name) for name in facts} | {"folder": self.folder}
         known = {name: value for name, value in rows.items() if value not in (None, "")}
-        return pd.DataFrame({"fact": list(known), "value": [str(value) for value in known.values()]})
+        return pd.DataFrame(
+            {"fact": list(known), "value": [str(value) for value in known.values()]}
+        )
 
     @property
     def folder(self) -> Path:
@@ -120,8 +123,8 @@ def runs_folder() -> Path:
 def make_folder() -> tuple[Path, float]:
     """Makes the folder of a new run; its name is the run's id, and the time in it comes along.
 
-    The id is date and time in UTC and the part of the second in four hex digits, so ids sort by time.
-    A folder can be made only once, so no two processes get the same id.
+    The id is date and time in UTC and the part of the second in four hex digits, so ids sort by
+    time. A folder can be made only once, so no two processes get the same id.
     """
     while True:
         now = time.time()

@@ -27,14 +27,17 @@ Runs = list[Run]
 DYING = 3.0
 """Seconds that a resumed run is waited for, in case that its process is just going."""
 LOST = 600.0
-"""Seconds of silence after which a run on another host, whose processes we cannot ask, counts as dead."""
+"""Seconds of silence after which a run on another host, whose processes we cannot ask, counts as
+dead.
+"""
 
 
 class Store:
     """The database of runs; cheap to open, safe to share between threads, processes and pages.
 
     Args:
-        url: A path or any SQLAlchemy URL; else `WORKBENCH_STORE`, else `store.sqlite` in `WORKBENCH_HOME`.
+        url: A path or any SQLAlchemy URL; else `WORKBENCH_STORE`, else `store.sqlite` in
+            `WORKBENCH_HOME`.
 
     Raises:
         WorkbenchError: the database or the home folder cannot be used, or is of a newer workbench.
@@ -53,11 +56,22 @@ class Store:
         self.url = url if "://" in url else f"sqlite:///{Path(url).expanduser().resolve()}"
         self._engine = open_engine(self.url)
 
-    # -- what pages, commands and notebooks call ------------------------------------------------------------
+    # -- what pages, commands and notebooks call
+    # ------------------------------------------------------------
 
-    def create(self, kind: str, title: str, config: dict[str, Any], parent: str | None = None) -> Run:
-        """Adds a queued run and its folder; until a worker takes it over it belongs to this process."""
-        values = {"kind": kind, "title": title, "config": to_json(config), "parent": parent, **_here()}
+    def create(
+        self, kind: str, title: str, config: dict[str, Any], parent: str | None = None
+    ) -> Run:
+        """Adds a queued run and its folder; until a worker takes it over it belongs to this
+        process.
+        """
+        values = {
+            "kind": kind,
+            "title": title,
+            "config": to_json(config),
+            "parent": parent,
+            **_here(),
+        }
         folder, now = make_folder()
         row = {"id": folder.name, "status": "queued", "created": now, "heartbeat": now, **values}
         try:
@@ -75,13 +89,17 @@ class Store:
             WorkbenchError: there is no such run, or there are several.
         """
         self.reconcile()
-        query = select(runs).where(runs.c.id.startswith(run_id, autoescape=True)).order_by(runs.c.id)
+        query = (
+            select(runs).where(runs.c.id.startswith(run_id, autoescape=True)).order_by(runs.c.id)
+        )
         found = self._select(query.limit(4)) if run_id else []
         if found and (len(found) == 1 or found[0].id == run_id):
             return found[0]
         some = ", ".join(run.id for run in (found or self.list(limit=3))[:3])
         if found:
-            raise WorkbenchError(f"several runs begin with {run_id!r} ({some} ...); give more of the id")
+            raise WorkbenchError(
+                f"several runs begin with {run_id!r} ({some} ...); give more of the id"
+            )
         hint = f"the newest are {some}" if some else "the store holds no runs yet"
         raise WorkbenchError(f"there is no run {run_id!r}; {hint}")
 
@@ -96,13 +114,16 @@ class Store:
         import pandas as pd  # a second of start-up that workers and most commands never need
 
         columns = (metrics.c.step, metrics.c.name, metrics.c.value, metrics.c.time)
-        query = select(*columns).where(metrics.c.run_id == self.get(run_id).id).order_by(metrics.c.id)
+        query = (
+            select(*columns).where(metrics.c.run_id == self.get(run_id).id).order_by(metrics.c.id)
+        )
         with self._engine.connect() as connection:
             table = pd.read_sql(query, connection)
         return table.astype({"step": int, "value": float, "time": float})
 
     def reopen(self, run_id: str, kinds: Sequence[str] = ()) -> Run:
-        """Puts a run that ended before its end back into the queue of this process; its folder and metrics stay.
+        """Puts a run that ended before its end back into the queue of this process; its folder and
+        metrics stay.
 
         A run whose process was killed a moment ago is waited for.
 
@@ -122,7 +143,13 @@ class Store:
             )
         run = self._settled(run)
         ended = runs.c.status.in_(("cancelled", "failed", "interrupted"))
-        fresh = {"status": "queued", "stop": False, "error": None, "ended": None, "heartbeat": time.time()}
+        fresh = {
+            "status": "queued",
+            "stop": False,
+            "error": None,
+            "ended": None,
+            "heartbeat": time.time(),
+        }
         if not self.set(run.id, ended, **fresh, **_here()):
             raise WorkbenchError(
                 f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be resumed"
@@ -130,7 +157,9 @@ class Store:
         return self.get(run.id)
 
     def _settled(self, run: Run) -> Run:
-        """The run once it no longer looks active, or after some seconds: a killed process takes a moment to go."""
+        """The run once it no longer looks active, or after some seconds: a killed process takes a
+        moment to go.
+        """
         end = time.monotonic() + DYING
         while run.active and time.monotonic() < end:
             time.sleep(0.05)
@@ -138,7 +167,9 @@ class Store:
         return run
 
     def forget_metrics(self, run_id: str, after: int) -> None:
-        """Drops the metrics of the steps after this one, which a resumed run is about to take again."""
+        """Drops the metrics of the steps after this one, which a resumed run is about to take
+        again.
+        """
         later = (metrics.c.run_id == run_id) & (metrics.c.step > after)
         with self._engine.begin() as connection:
             connection.execute(delete(metrics).where(later))
@@ -160,13 +191,16 @@ class Store:
         return Tracker(self, run.id, run.folder)
 
     @contextmanager
-    def record(self, kind: str, title: str, config: dict[str, Any], parent: str | None = None) -> Iterator[Tracker]:
+    def record(
+        self, kind: str, title: str, config: dict[str, Any], parent: str | None = None
+    ) -> Iterator[Tracker]:
         """A run in this process: done at the end of the block, else failed or cancelled."""
         run = self.begin(self.create(kind, title, config, parent).id)
         with self.running(run) as tracker:
             yield tracker
 
-    # -- what workers and jobs call -------------------------------------------------------------------------
+    # -- what workers and jobs call
+    # -------------------------------------------------------------------------
 
     def begin(self, run_id: str) -> Run:
         """Marks a run as running in this process.
@@ -202,7 +236,11 @@ class Store:
             tracker.close()
             self.finish(run.id, "failed", error=one_line(error))
             with (run.folder / "log.txt").open("a") as log:
-                log.write(one_line(error) + "\n" if isinstance(error, WorkbenchError) else traceback.format_exc())
+                log.write(
+                    one_line(error) + "\n"
+                    if isinstance(error, WorkbenchError)
+                    else traceback.format_exc()
+                )
             raise
         except BaseException as error:
             tracker.close()
@@ -226,8 +264,17 @@ class Store:
         self.set(run_id, runs.c.status == "queued", **processes.identity(pid))
 
     def reconcile(self) -> None:
-        """Marks the runs whose process is gone: cancelled where that was asked for, else interrupted."""
-        columns = (runs.c.id, runs.c.pid, runs.c.pid_started, runs.c.host, runs.c.heartbeat, runs.c.stop)
+        """Marks the runs whose process is gone: cancelled where that was asked for, else
+        interrupted.
+        """
+        columns = (
+            runs.c.id,
+            runs.c.pid,
+            runs.c.pid_started,
+            runs.c.host,
+            runs.c.heartbeat,
+            runs.c.stop,
+        )
         with self._engine.connect() as connection:
             active = connection.execute(select(*columns).where(runs.c.status.in_(ACTIVE))).all()
         for run in active:
@@ -239,7 +286,12 @@ class Store:
             }
             # The worker may have written its end, or taken the run over, since the row was read.
             unchanged = runs.c.status.in_(ACTIVE) & (runs.c.pid == run.pid)
-            self.set(run.id, unchanged, ended=time.time(), **({"status": "cancelled"} if run.stop else end))
+            self.set(
+                run.id,
+                unchanged,
+                ended=time.time(),
+                **({"status": "cancelled"} if run.stop else end),
+            )
 
     def write(self, run_id: str, rows: Rows, values: dict[str, Any]) -> bool:
         """Adds rows of metrics, sets columns of the run, and says whether it was asked to stop."""

@@ -11,7 +11,9 @@ from workbench.store.tracker import Terminated, Tracker
 
 @contextmanager
 def sigterm_ends(tracker: Tracker) -> Iterator[None]:
-    """Within it SIGTERM raises `Terminated` in the main thread, once; afterwards it does what it did before."""
+    """Within it SIGTERM raises `Terminated` in the main thread, once; afterwards it does what it
+    did before.
+    """
     owner = os.getpid()
 
     def end(_number: int, _frame: Any) -> None:

@@ -26,8 +26,16 @@ UNUSABLE = {
 }
 """What SQLite says of a file that it cannot write, and the mend."""
 
-DAMAGED = ("file is not a database", "disk image is malformed", "no such table", "no such column", "malformed database")
-"""What SQLite says of a file that is spoilt; the tables and columns are those that this module makes."""
+DAMAGED = (
+    "file is not a database",
+    "disk image is malformed",
+    "no such table",
+    "no such column",
+    "malformed database",
+)
+"""What SQLite says of a file that is spoilt; the tables and columns are those that this module
+makes.
+"""
 
 _metadata = sa.MetaData()
 
@@ -88,10 +96,14 @@ def open_engine(url: str) -> sa.Engine:
         engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
         if _is_sqlite(parsed):
             event.listen(engine, "connect", _on_connect)
-        event.listen(engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown))
+        event.listen(
+            engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown)
+        )
         version = _schema_of(engine) or _make_tables(engine)
         # Only now: to make the tables, a database that is busy is tried again.
-        event.listen(engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown))
+        event.listen(
+            engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown)
+        )
     except (SQLAlchemyError, ImportError) as error:
         _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -108,7 +120,9 @@ def open_engine(url: str) -> sa.Engine:
 
 
 def _if_damaged(error: BaseException, shown: str) -> None:
-    """Raise `WorkbenchError` where the database file itself is spoilt: what run folders still hold, and the mend."""
+    """Raise `WorkbenchError` where the database file itself is spoilt: what run folders still hold,
+    and the mend.
+    """
     if not any(words in str(error) for words in DAMAGED):
         return
     raise WorkbenchError(
@@ -118,7 +132,9 @@ def _if_damaged(error: BaseException, shown: str) -> None:
 
 
 def _if_unusable(error: BaseException, shown: str) -> None:
-    """Raise `WorkbenchError` where the database file cannot be written now: busy, full, or not ours to write."""
+    """Raise `WorkbenchError` where the database file cannot be written now: busy, full, or not ours
+    to write.
+    """
     mend = next((mend for words, mend in UNUSABLE.items() if words in str(error)), None)
     if mend is not None:
         raise WorkbenchError(f"the run store {shown} cannot be used ({error}); {mend}") from error
@@ -137,9 +153,7 @@ def _what_is_left() -> str:
             holds.append(f"{folder}: {'; '.join(parts)}")
     if not holds:
         return "No run folder holds a checkpoint or a result."
-    return (
-        f"Nothing in the run folders is lost; models load by their folder's path. They hold:\n{chr(10).join(holds)}\n"
-    )
+    return f"Nothing in the run folders is lost; models load by their folder's path. They hold:\n{chr(10).join(holds)}\n"
 
 
 def _is_sqlite(url: URL) -> bool:
@@ -150,12 +164,15 @@ def _connect_args(url: URL) -> dict[str, Any]:
     if not _is_sqlite(url):
         return {}
     if url.database in (None, "", ":memory:"):
-        raise WorkbenchError("the run store cannot live in memory, where no background job sees it; name a file")
+        raise WorkbenchError(
+            "the run store cannot live in memory, where no background job sees it; name a file"
+        )
     return {"timeout": PATIENCE}
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    # With a write-ahead log this can lose the last instants to a power cut, to a killed process nothing.
+    # With a write-ahead log this can lose the last instants to a power cut, to a killed process
+    # nothing.
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
@@ -173,7 +190,9 @@ def _make_tables(engine: sa.Engine) -> int:
         try:
             with engine.begin() as connection:
                 if _is_sqlite(engine.url):
-                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")  # readers and a writer side by side
+                    connection.exec_driver_sql(
+                        "PRAGMA journal_mode=WAL"
+                    )  # readers and a writer side by side
                 for table in _metadata.sorted_tables:
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:

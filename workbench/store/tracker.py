@@ -34,7 +34,8 @@ class Tracker:
     """Writes the progress and the metrics of one run, cheaply enough to be called at every step.
 
     The calls only fill a buffer; a thread empties it every 0.3 s and looks for a request to stop.
-    `Store.record` and the worker close the tracker; whoever takes one from `Store.tracker` calls `close`.
+    `Store.record` and the worker close the tracker; whoever takes one from `Store.tracker` calls
+    `close`.
 
     Attributes:
         run_id: The run that it writes to.
@@ -74,7 +75,13 @@ class Tracker:
         """Notes metrics of one step; NaN and infinities are kept."""
         now = time.time()
         rows = [
-            {"run_id": self.run_id, "step": int(step), "name": name, "value": float(value), "time": now}
+            {
+                "run_id": self.run_id,
+                "step": int(step),
+                "name": name,
+                "value": float(value),
+                "time": now,
+            }
             for name, value in metrics.items()
         ]
         with self._lock:
@@ -82,7 +89,9 @@ class Tracker:
         self._start()
 
     def flush(self) -> None:
-        """Writes what is buffered now, before something that relies on it; a busy disk leaves it for later."""
+        """Writes what is buffered now, before something that relies on it; a busy disk leaves it
+        for later.
+        """
         with suppress(SQLAlchemyError):
             self._write()
 
@@ -107,7 +116,9 @@ class Tracker:
         with self._lock:
             if self._thread or self._closed.is_set():
                 return
-            self._thread = threading.Thread(target=self._loop, name=f"tracker {self.run_id}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._loop, name=f"tracker {self.run_id}", daemon=True
+            )
             self._thread.start()
         atexit.register(self.close)
 

@@ -1,4 +1,6 @@
-"""The process behind a background run: `python -m workbench.store.worker RUN_ID`, which the store's jobs start."""
+"""The process behind a background run: `python -m workbench.store.worker RUN_ID`, which the store's
+jobs start.
+"""
 
 import contextlib
 import importlib
@@ -55,13 +57,17 @@ def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
 
 def _job(kind: str) -> Job:
     if kind not in KINDS:
-        raise WorkbenchError(f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}")
+        raise WorkbenchError(
+            f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}"
+        )
     module, _, name = KINDS[kind].partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def _step_back() -> None:
-    """The app and its user come first. Linux weighs sessions, not processes, so the session steps back too."""
+    """The app and its user come first. Linux weighs sessions, not processes, so the session steps
+    back too.
+    """
     os.nice(5)
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("10")

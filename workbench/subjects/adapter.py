@@ -1,7 +1,8 @@
 """LoRA adapters in their own folder: written beside what they adapt, merged into it when loaded.
 
-The folder is PEFT's (adapter_config.json, adapter_model.safetensors) with the base's config.json, the tokenizer, and
-`base.json`, which says what was adapted and pins it by its hash. `adapter_weights` reads one.
+The folder is PEFT's (adapter_config.json, adapter_model.safetensors) with the base's config.json,
+the tokenizer, and `base.json`, which says what was adapted and pins it by its hash.
+`adapter_weights` reads one.
 """
 
 import hashlib
@@ -23,7 +24,9 @@ CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "bas
 
 
 class Base(NamedTuple):
-    """What an adapter belongs to: a name that `load` takes, and the Subject's hash ("" where unknown)."""
+    """What an adapter belongs to: a name that `load` takes, and the Subject's hash ("" where
+    unknown).
+    """
 
     name: str
     sha256: str
@@ -63,16 +66,22 @@ def write(folder: Path, model: "PeftModel", weights: dict[str, Tensor] | None = 
 
 
 def base_of(folder: Path) -> Base:
-    """What the adapter in a folder belongs to. Raises `WorkbenchError` when the folder does not say."""
+    """What the adapter in a folder belongs to. Raises `WorkbenchError` when the folder does not
+    say.
+    """
     if (folder / BASE).is_file():
         said = read_object(folder / BASE, MEND)
         found = Base(said.get("name"), said.get("sha256"))
     else:
         found = Base(read_object(folder / CONFIG, MEND).get("base_model_name_or_path") or "", "")
     if not isinstance(found.name, str) or not isinstance(found.sha256, str):
-        raise WorkbenchError(f"The adapter in {folder} names its base by something that is no text; {MEND}.")
+        raise WorkbenchError(
+            f"The adapter in {folder} names its base by something that is no text; {MEND}."
+        )
     if not found.name or path_of(found.name, "model").resolve() == folder.resolve():
-        raise WorkbenchError(f"The adapter in {folder} does not say which model it belongs to; it cannot be used.")
+        raise WorkbenchError(
+            f"The adapter in {folder} does not say which model it belongs to; it cannot be used."
+        )
     return found._replace(name=_from_here(found.name, folder))
 
 
@@ -102,7 +111,9 @@ def factors(folder: Path) -> dict[str, Factors]:
     for name, a in weights.items():
         if name.endswith(".lora_A.weight"):
             module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
-            found[f"{module}.weight"] = Factors(a, weights[name.replace(".lora_A.", ".lora_B.")], scale)
+            found[f"{module}.weight"] = Factors(
+                a, weights[name.replace(".lora_A.", ".lora_B.")], scale
+            )
     return found
 
 

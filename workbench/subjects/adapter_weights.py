@@ -1,4 +1,6 @@
-"""The weights of a PEFT adapter put into a model, each in its place or none at all, and merged into it."""
+"""The weights of a PEFT adapter put into a model, each in its place or none at all, and merged into
+it.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +28,8 @@ NAME = "default"
 
 
 def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> Read:
-    """A model with the adapter of a folder added to its weights: W + (alpha / r) B A (Hu et al. 2021).
+    """A model with the adapter of a folder added to its weights: W + (alpha / r) B A (Hu et al.
+    2021).
 
     Embeddings grow to the size that the adapter was trained with, where it brings their rows along.
 
@@ -37,7 +40,8 @@ def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> R
         base_name: What its base is called.
 
     Raises:
-        WorkbenchError: the adapter is not one of a causal language model, or its weights do not all fit.
+        WorkbenchError: the adapter is not one of a causal language model, or its weights do not all
+            fit.
         Exception: what PEFT raises for a configuration that does not fit the model.
     """
     from peft import PeftConfig, PeftModel
@@ -49,13 +53,16 @@ def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> R
     _resize(model, weights, name, base_name)
     wrapped = PeftModel(model, config, NAME)
     if not hasattr(wrapped.base_model, "merge_and_unload"):
-        raise WorkbenchError(f"The adapter {name} is of a kind ({config.peft_type}) that no weight can hold; use LoRA.")
+        raise WorkbenchError(
+            f"The adapter {name} is of a kind ({config.peft_type}) that no weight can hold; use LoRA."
+        )
     note = fill(wrapped, weights, f"The adapter {name}", base_name)
     return Read(wrapped.merge_and_unload(), note)  # pyright: ignore[reportCallIssue]
 
 
 def fill(model: "PeftModel", weights: dict[str, Tensor], name: str, base_name: str) -> str:
-    """Give a model's adapters their weights; says what was left out of the names ("" where nothing was).
+    """Give a model's adapters their weights; says what was left out of the names ("" where nothing
+    was).
 
     Args:
         model: With adapters of the right configuration in it.
@@ -76,19 +83,25 @@ def fill(model: "PeftModel", weights: dict[str, Tensor], name: str, base_name: s
         if not expected.keys() <= weights.keys() and expected.keys() <= renamed.keys():
             weights, note = renamed, f"{words} in the names of the adapter's weights"
     whole = {key: tuple(t.shape) for key, t in model.state_dict().items() if key.endswith("weight")}
-    embeddings = {key: shape for key, shape in whole.items() if key in weights and key not in expected}
+    embeddings = {
+        key: shape for key, shape in whole.items() if key in weights and key not in expected
+    }
     report = LoadingReport.between(_shapes(weights), {**expected, **embeddings})
     mend = "load it with the model that it was trained on, or save it again with PEFT"
     if report.reshaped:
         report.check(name, mend)
     try:
         result = set_peft_model_state_dict(model, weights, adapter_name=NAME)
-        unplaced = any(f".{NAME}" in key for key in result.missing_keys) or bool(result.unexpected_keys)
+        unplaced = any(f".{NAME}" in key for key in result.missing_keys) or bool(
+            result.unexpected_keys
+        )
     except KeyError:  # what PEFT raises where a whole module is missing
         unplaced = True
     if unplaced:
         report.check(name, mend)
-        raise WorkbenchError(f"{name} does not fit {base_name}: not every weight found its place; {mend}.")
+        raise WorkbenchError(
+            f"{name} does not fit {base_name}: not every weight found its place; {mend}."
+        )
     return note
 
 
@@ -127,8 +140,12 @@ def _check_ranks(config: Any, weights: Mapping[str, Tensor], name: str) -> None:
             )
 
 
-def _resize(model: PreTrainedModel, weights: Mapping[str, Tensor], name: str, base_name: str) -> None:
-    """Give the embeddings as many rows as the adapter brings; refuse rows that it needs and does not bring."""
+def _resize(
+    model: PreTrainedModel, weights: Mapping[str, Tensor], name: str, base_name: str
+) -> None:
+    """Give the embeddings as many rows as the adapter brings; refuse rows that it needs and does
+    not bring.
+    """
     n_rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
     names = _embedding_names(model)
     brought: dict[str, int] = {}
@@ -155,7 +172,11 @@ def _resize(model: PreTrainedModel, weights: Mapping[str, Tensor], name: str, ba
 
 def _embedding_names(model: PreTrainedModel) -> list[str]:
     """The modules that hold a row for each token: the embedding and the unembedding."""
-    ends = [end for end in (model.get_input_embeddings(), model.get_output_embeddings()) if end is not None]
+    ends = [
+        end
+        for end in (model.get_input_embeddings(), model.get_output_embeddings())
+        if end is not None
+    ]
     return [name for name, module in model.named_modules() if any(module is end for end in ends)]
 
 
@@ -164,7 +185,10 @@ def _other_names() -> Iterator[tuple[str, Callable[[str], str]]]:
     yield f".{NAME} was left out", lambda key: key.replace(f".{NAME}.", ".")
     yield f"{PREFIX} was put", lambda key: PREFIX + key
     for wrapper in (*WRAPPERS, "module"):
-        yield f"{wrapper}. was left out", lambda key, w=wrapper: key.replace(f"{w}.", "", 1) if w in key else key
+        yield (
+            f"{wrapper}. was left out",
+            lambda key, w=wrapper: key.replace(f"{w}.", "", 1) if w in key else key,
+        )
     yield f"{PREFIX} was left out", lambda key: PREFIX + key.replace(PREFIX, "")
 
 

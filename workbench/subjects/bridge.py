@@ -1,4 +1,6 @@
-"""The TransformerLens view of a Subject: our GPT's architecture adapter, and bridges that leave the model clean."""
+"""The TransformerLens view of a Subject: our GPT's architecture adapter, and bridges that leave the
+model clean.
+"""
 
 import copy
 from typing import Any
@@ -28,7 +30,9 @@ from workbench.subjects.gpt import WorkbenchGPTConfig, explicit_attention
 CHECKED = 8
 """Tokens on which a bridge is held against its model."""
 TOLERANCE = 1e-3
-"""Largest difference of logits, over the largest logit, that is put down to rounding in single precision."""
+"""Largest difference of logits, over the largest logit, that is put down to rounding in single
+precision.
+"""
 HALF_TOLERANCE = 5e-2
 """The same in half precision."""
 
@@ -40,7 +44,9 @@ class WorkbenchAttentionBridge(AttentionBridge):
         """As `Attention.forward`, always with explicit scores and pattern."""
         attention: Any = self.original_component
         x = self.hook_in(args[0] if args else kwargs.pop("hidden_states"))
-        q, k, v = attention.prepare(self.q(x), self.k(x), self.v(x), kwargs.get("position_embeddings"))
+        q, k, v = attention.prepare(
+            self.q(x), self.k(x), self.v(x), kwargs.get("position_embeddings")
+        )
         if hasattr(self, "hook_rot_q"):
             q, k = self.hook_rot_q(q), self.hook_rot_k(k)
         k, v = self._update_kv_cache(k, v, **kwargs)
@@ -78,11 +84,17 @@ class WorkbenchGPTAdapter(ArchitectureAdapter):
         self.cfg.attn_only = False
         known = {"rotary": "rotary", "alibi": "alibi"}
         self.cfg.positional_embedding_type = known.get(config.positions, "standard")
-        self.weight_processing_conversions = {**self._qkvo_weight_conversions(include_biases=config.bias)}
+        self.weight_processing_conversions = {
+            **self._qkvo_weight_conversions(include_biases=config.bias)
+        }
         self.component_mapping = self._mapping(config)
 
     def _mapping(self, config: WorkbenchGPTConfig) -> dict[str, Any]:
-        norms = {"rmsnorm": RMSNormalizationBridge, "layernorm": NormalizationBridge, "none": NoNormBridge}
+        norms = {
+            "rmsnorm": RMSNormalizationBridge,
+            "layernorm": NormalizationBridge,
+            "none": NoNormBridge,
+        }
         norm = norms[config.norm]
         linear = {"in": LinearBridge(name="fc_in"), "out": LinearBridge(name="fc_out")}
         if config.mlp == "swiglu":
@@ -97,7 +109,9 @@ class WorkbenchGPTAdapter(ArchitectureAdapter):
             "ln2": norm(name="ln2", config=self.cfg),
             "mlp": mlp,
         }
-        learned = {"pos_embed": PosEmbedBridge(name="model.pos")} if config.positions == "learned" else {}
+        learned = (
+            {"pos_embed": PosEmbedBridge(name="model.pos")} if config.positions == "learned" else {}
+        )
         return {
             "embed": EmbeddingBridge(name="model.tok"),
             **learned,
@@ -108,13 +122,16 @@ class WorkbenchGPTAdapter(ArchitectureAdapter):
 
 
 def shared_clone(model: PreTrainedModel) -> PreTrainedModel:
-    """A second module tree over the same parameters and buffers: no memory, and hooks on it leave `model` alone."""
+    """A second module tree over the same parameters and buffers: no memory, and hooks on it leave
+    `model` alone.
+    """
     keep = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, memo=dict(keep))
 
 
 def own_clone(model: PreTrainedModel) -> PreTrainedModel:
-    """A module tree with parameters of its own over the same storage: pointing one elsewhere leaves `model` alone.
+    """A module tree with parameters of its own over the same storage: pointing one elsewhere leaves
+    `model` alone.
 
     Tied parameters stay one.
     """
@@ -123,11 +140,13 @@ def own_clone(model: PreTrainedModel) -> PreTrainedModel:
     return copy.deepcopy(model, memo=keep)
 
 
-def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str) -> TransformerBridge:
+def bridge(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, name: str
+) -> TransformerBridge:
     """The TransformerLens view of any Hugging Face causal model, raw weights, no processing.
 
-    Raises ValueError where TransformerLens has no adapter for the architecture, or one that cannot be used: it does not
-    fit this model, or computes other logits.
+    Raises ValueError where TransformerLens has no adapter for the architecture, or one that cannot
+    be used: it does not fit this model, or computes other logits.
     """
     clone = shared_clone(model)
     clone.set_attn_implementation("eager")
@@ -146,21 +165,29 @@ def bridge(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, na
         raise
     except Exception as error:  # an adapter that does not fit fails in whatever way its parts do
         why = (str(error).strip() or "no reason given").splitlines()[0][:160]
-        raise ValueError(f"its adapter does not fit this model ({type(error).__name__}: {why})") from error
+        raise ValueError(
+            f"its adapter does not fit this model ({type(error).__name__}: {why})"
+        ) from error
     limit = TOLERANCE if model.dtype in (torch.float32, torch.float64) else HALF_TOLERANCE
     if not difference <= limit:
-        raise ValueError(f"its view computes other logits than the model does (off by {difference:.2g} of the largest)")
+        raise ValueError(
+            f"its view computes other logits than the model does (off by {difference:.2g} of the largest)"
+        )
     return view
 
 
 def _put_back_rotary_tables(clone: PreTrainedModel) -> None:
-    """Give CodeGen's attention what TransformerLens reads there, and what newer transformers keep elsewhere."""
+    """Give CodeGen's attention what TransformerLens reads there, and what newer transformers keep
+    elsewhere.
+    """
     rotary = getattr(clone.base_model, "rotary_emb", None)
     if clone.config.model_type != "codegen" or rotary is None:
         return
     for module in clone.modules():
         if hasattr(module, "qkv_proj") and not hasattr(module, "embed_positions"):
-            module.embed_positions = rotary.embed_positions  # [position, rotary_dim]: sines, then cosines
+            module.embed_positions = (
+                rotary.embed_positions
+            )  # [position, rotary_dim]: sines, then cosines
             module.scale_attn = torch.tensor(1 / module.scaling)
 
 

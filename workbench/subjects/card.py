@@ -14,7 +14,9 @@ from workbench.errors import WorkbenchError
 
 FILE = "card.json"
 T5_CONTEXT = 512
-"""Tokens a side that T5 was trained on; its relative positions have no end, so its configuration names none."""
+"""Tokens a side that T5 was trained on; its relative positions have no end, so its configuration
+names none.
+"""
 
 CARD_MEND = "correct it, or remove it: all that is measured is found out again"
 KINDS = {str: "a text", int: "a whole number", dict: "an object"}
@@ -25,19 +27,28 @@ MOST_BYTES = 1_000_000
 MEASURED_AT_LOAD = frozenset({"identity", "loaded"})
 """Words of a card that hold for the files as they were loaded; none of them is kept in a folder."""
 
-CONTEXTS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_target_positions", "seq_length")
+CONTEXTS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_target_positions",
+    "seq_length",
+)
 """What families call the longest input."""
 OPEN_CONTEXT = 2048
-"""Tokens read at most of a model whose configuration sets no limit, such as BLOOM (ALiBi has no last position)."""
+"""Tokens read at most of a model whose configuration sets no limit, such as BLOOM (ALiBi has no
+last position).
+"""
 
 
 @dataclass(frozen=True)
 class Card:
     """Facts about a Subject.
 
-    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes, `identity` of
-    weights, configuration, tokenizer and edits together; `loaded` says what loading changed, such as a prefix left
-    out of names; `parent` names the Subject it was made from; what is not known is an empty string.
+    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes,
+    `identity` of weights, configuration, tokenizer and edits together; `loaded` says what loading
+    changed, such as a prefix left out of names; `parent` names the Subject it was made from; what
+    is not known is an empty string.
     """
 
     name: str
@@ -71,25 +82,34 @@ class Card:
 def read_card(folder: Path) -> dict[str, Any]:
     """What a folder's `card.json` says, words that no card knows left out; {} without one.
 
-    Raises `WorkbenchError` for a card that is no JSON, and for a word of another type than it has in a `Card`.
+    Raises `WorkbenchError` for a card that is no JSON, and for a word of another type than it has
+    in a `Card`.
     """
     path = folder / FILE
     if not path.is_file():
         return {}
     values = read_object(path, CARD_MEND, largest=MOST_BYTES)
     known = get_type_hints(Card)
-    said = {word: value for word, value in values.items() if word in known and word not in MEASURED_AT_LOAD}
+    said = {
+        word: value
+        for word, value in values.items()
+        if word in known and word not in MEASURED_AT_LOAD
+    }
     for word, value in said.items():
         kind = get_origin(known[word]) or known[word]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise WorkbenchError(f"{path}: {word} is {short(repr(value), 60)}, not {KINDS[kind]}; {CARD_MEND}.")
+            raise WorkbenchError(
+                f"{path}: {word} is {short(repr(value), 60)}, not {KINDS[kind]}; {CARD_MEND}."
+            )
     return said
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
     """Write a folder's `card.json`, without what every load finds out anew."""
     lasting = {word: value for word, value in card.items() if word not in MEASURED_AT_LOAD}
-    (folder / FILE).write_text(json.dumps(lasting, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / FILE).write_text(
+        json.dumps(lasting, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def make_card(
@@ -115,7 +135,9 @@ def make_card(
         )
     try:
         d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    except RuntimeError as error:  # a configuration with a value for each layer refuses to name one for all
+    except (
+        RuntimeError
+    ) as error:  # a configuration with a value for each layer refuses to name one for all
         raise WorkbenchError(
             f"{name} ({type(model).__name__}) has heads of different sizes in different layers, which is not known "
             "here; choose a model whose heads are all of one size."
@@ -163,7 +185,9 @@ def within_context(config: PretrainedConfig, n_tokens: int) -> int:
 
 
 def position_encoding(config: PretrainedConfig) -> str:
-    """learned, sinusoidal, rotary, alibi, relative (T5's biases), none, or unknown: read off the configuration."""
+    """learned, sinusoidal, rotary, alibi, relative (T5's biases), none, or unknown: read off the
+    configuration.
+    """
     if hasattr(config, "positions"):
         return str(config.positions)
     if hasattr(config, "relative_attention_num_buckets"):

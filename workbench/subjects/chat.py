@@ -18,7 +18,9 @@ TURN = "\nUser:"
 """With which a model that continues the plain template goes on to the next turn."""
 
 PASSAGE = "{context}\nQuestion: {question}\nAnswer:"
-"""A question about a passage, as fine-tuning on questions writes it; the answer goes on after it, to the line's end."""
+"""A question about a passage, as fine-tuning on questions writes it; the answer goes on after it,
+to the line's end.
+"""
 
 
 class ChatPrompt(NamedTuple):
@@ -33,15 +35,20 @@ class ChatPrompt(NamedTuple):
 
 
 def chat_prompt(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Any] | None = None,
 ) -> ChatPrompt:
-    """What a model reads that is to speak next; the plain template gets the special tokens that begin a text.
+    """What a model reads that is to speak next; the plain template gets the special tokens that
+    begin a text.
 
     Raises `WorkbenchError` for a conversation that the template cannot write.
     """
     plain = not tokenizer.chat_template
     ids = bare(tokenizer, render(tokenizer, messages, True, tools))
-    return ChatPrompt([*frame(tokenizer).before, *ids] if plain else ids, plain, (TURN,) if plain else ())
+    return ChatPrompt(
+        [*frame(tokenizer).before, *ids] if plain else ids, plain, (TURN,) if plain else ()
+    )
 
 
 def render(
@@ -50,7 +57,8 @@ def render(
     ask: bool = False,
     tools: Sequence[Any] | None = None,
 ) -> str:
-    """Messages as the chat template writes them; with `ask` up to where the assistant begins to speak.
+    """Messages as the chat template writes them; with `ask` up to where the assistant begins to
+    speak.
 
     Raises `WorkbenchError` for a conversation that the template cannot write.
     """
@@ -68,4 +76,6 @@ def render(
             )
         )
     except (TemplateError, TypeError, ValueError) as error:
-        raise WorkbenchError(f"The model's chat template cannot write this conversation ({error}).") from error
+        raise WorkbenchError(
+            f"The model's chat template cannot write this conversation ({error})."
+        ) from error

@@ -1,4 +1,6 @@
-"""What a configuration may claim: no more than its files hold, looked at before anything is allocated."""
+"""What a configuration may claim: no more than its files hold, looked at before anything is
+allocated.
+"""
 
 import math
 import threading
@@ -13,15 +15,19 @@ from workbench.doors import read_object, reading, short
 from workbench.errors import WorkbenchError
 
 ONE_AT_A_TIME = threading.RLock()
-"""While transformers builds or reads a model it replaces functions of its own and of torch, such as those that draw
-weights. Two threads at once would put back what they found, which may be the other's: no model would be whole any
-more."""
+"""While transformers builds or reads a model it replaces functions of its own and of torch, such as
+those that draw weights. Two threads at once would put back what they found, which may be the
+other's: no model would be whole any more."""
 INDEX = "model.safetensors.index.json"
 NOT_WHOLE = "is not a whole safetensors file"
 SPARE = 50_000_000
-"""Numbers that a model may have beyond its files: so many fit anywhere, and the report on missing tensors says more."""
+"""Numbers that a model may have beyond its files: so many fit anywhere, and the report on missing
+tensors says more.
+"""
 MOST_TIMES = 4
-"""Times as many numbers as its files a model may have; tied weights are in the files once, in a model's sum twice."""
+"""Times as many numbers as its files a model may have; tied weights are in the files once, in a
+model's sum twice.
+"""
 LARGEST = 2**63
 """No whole number of a configuration is as large: tensors hold none such."""
 LAYERS = "num_hidden_layers"
@@ -50,7 +56,10 @@ def shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
         files = _indexed(folder)
     found: dict[str, tuple[int, ...]] = {}
     for path in files:
-        with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, framework="pt") as stream:
+        with (
+            reading(path, "download or save it again", NOT_WHOLE),
+            safe_open(path, framework="pt") as stream,
+        ):
             found |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}
     return found
 
@@ -60,7 +69,9 @@ def _indexed(folder: Path) -> list[Path]:
     path = folder / INDEX
     names = read_object(path, "download or save the model again").get("weight_map")
     if not isinstance(names, dict) or not names:
-        raise WorkbenchError(f"{path} has no weight_map of tensors and files; download or save the model again.")
+        raise WorkbenchError(
+            f"{path} has no weight_map of tensors and files; download or save the model again."
+        )
     there = {file.name for file in folder.iterdir()}
     for name in dict.fromkeys(map(str, names.values())):
         if "/" in name or not name.endswith(".safetensors"):
@@ -69,12 +80,15 @@ def _indexed(folder: Path) -> list[Path]:
                 "the model again as safetensors."
             )
         if name not in there:
-            raise WorkbenchError(f"{path} names {short(name)}, which is not in the folder; download it too.")
+            raise WorkbenchError(
+                f"{path} names {short(name)}, which is not in the folder; download it too."
+            )
     return [folder / name for name in dict.fromkeys(names.values())]
 
 
 def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
-    """Raise `WorkbenchError` where building a configuration's model would take far more than its files hold.
+    """Raise `WorkbenchError` where building a configuration's model would take far more than its
+    files hold.
 
     Args:
         config: Of the model.
@@ -84,7 +98,9 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
     """
     for word, value in config.get_text_config().to_dict().items():
         if isinstance(value, int) and abs(value) >= LARGEST:
-            raise WorkbenchError(f"{name} says that its {word} is {short(value, 30)}, which no model's is; {MEND}.")
+            raise WorkbenchError(
+                f"{name} says that its {word} is {short(value, 30)}, which no model's is; {MEND}."
+            )
     layers = getattr(config.get_text_config(), LAYERS, None)
     if isinstance(layers, int) and layers > held.tensors:
         raise WorkbenchError(
@@ -98,10 +114,14 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
 
 
 def _numbers(config: Any, kind: Any) -> int | None:
-    """How many numbers a configuration's model would have; None where it cannot be built without its weights."""
+    """How many numbers a configuration's model would have; None where it cannot be built without
+    its weights.
+    """
     try:
         with ONE_AT_A_TIME, torch.device("meta"):
             model = kind.from_config(config)
-    except Exception:  # some classes cannot be built without memory; reading the weights says what is wrong
+    except (
+        Exception
+    ):  # some classes cannot be built without memory; reading the weights says what is wrong
         return None
     return sum(t.numel() for t in (*model.parameters(), *model.buffers()))

@@ -11,11 +11,16 @@ def _is_whole(value: object, least: int = 1) -> bool:
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    )
 
 
 _SIZE = ("a whole number above 0", _is_whole)
-_MAYBE_SIZE = ("a whole number above 0, or nothing", lambda value: value is None or _is_whole(value, 0))
+_MAYBE_SIZE = (
+    "a whole number above 0, or nothing",
+    lambda value: value is None or _is_whole(value, 0),
+)
 _POSITIVE = ("a number above 0", _is_positive)
 _SWITCH = ("true or false", lambda value: isinstance(value, bool))
 TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
@@ -23,7 +28,10 @@ TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("n_kv_heads", "d_head", "d_mlp"), _MAYBE_SIZE),
     **dict.fromkeys(("rotary_base", "norm_eps"), _POSITIVE),
     "initializer_range": ("a number from 0 on", lambda value: value == 0 or _is_positive(value)),
-    **dict.fromkeys(("qk_norm", "bias", "unembed_bias", "tie_word_embeddings", "zero_init", "use_cache"), _SWITCH),
+    **dict.fromkeys(
+        ("qk_norm", "bias", "unembed_bias", "tie_word_embeddings", "zero_init", "use_cache"),
+        _SWITCH,
+    ),
 }
 """What a word of the configuration takes, in words and as a test."""
 

@@ -6,7 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from workbench.doors import reading
 from workbench.errors import WorkbenchError
@@ -33,8 +39,8 @@ LLAMA_NAMES = {
 def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
     """The same function as a `GPT2LMHeadModel`, for configurations that GPT-2 can express.
 
-    Needs learned positions, layernorm, gelu, no grouped heads, no QK-norm, `n_heads * d_head == d_model` and tied
-    embeddings; raises `WorkbenchError` naming what stands in the way.
+    Needs learned positions, layernorm, gelu, no grouped heads, no QK-norm, `n_heads * d_head ==
+    d_model` and tied embeddings; raises `WorkbenchError` naming what stands in the way.
     """
     c = model.config
     require(
@@ -64,7 +70,10 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
         )
     )
     ours = model.state_dict()
-    weights = {"transformer.wte.weight": ours["model.tok.weight"], "transformer.wpe.weight": ours["model.pos.weight"]}
+    weights = {
+        "transformer.wte.weight": ours["model.tok.weight"],
+        "transformer.wpe.weight": ours["model.pos.weight"],
+    }
     for i in range(c.n_layers):
         a, b = f"model.layers.{i}.", f"transformer.h.{i}."
         for kind in ("weight", "bias"):
@@ -77,14 +86,17 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
                 f"{b}ln_1.{kind}": ours.get(f"{a}ln1.{kind}"),
                 f"{b}ln_2.{kind}": ours.get(f"{a}ln2.{kind}"),
             }
-    weights |= {f"transformer.ln_f.{kind}": ours.get(f"model.ln_out.{kind}") for kind in ("weight", "bias")}
+    weights |= {
+        f"transformer.ln_f.{kind}": ours.get(f"model.ln_out.{kind}") for kind in ("weight", "bias")
+    }
     return _fill_gpt2(twin, weights).to(model.dtype)
 
 
 def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
     """The same function as a `LlamaForCausalLM` (and so GGUF, vLLM, anything).
 
-    Needs rotary, rmsnorm, swiglu and no QK-norm; raises `WorkbenchError` naming what stands in the way.
+    Needs rotary, rmsnorm, swiglu and no QK-norm; raises `WorkbenchError` naming what stands in the
+    way.
     """
     c = model.config
     require(
@@ -124,12 +136,16 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
     return twin.eval()
 
 
-def nanogpt(weights: dict[str, Tensor], args: dict[str, Any], name: str) -> tuple[GPT2LMHeadModel, str]:
-    """A nanoGPT or minGPT state dict as a `GPT2LMHeadModel`, and which biases it lacks ("" where none).
+def nanogpt(
+    weights: dict[str, Tensor], args: dict[str, Any], name: str
+) -> tuple[GPT2LMHeadModel, str]:
+    """A nanoGPT or minGPT state dict as a `GPT2LMHeadModel`, and which biases it lacks ("" where
+    none).
 
     Args:
         weights: By nanoGPT's names; matrices are `[out, in]`.
-        args: nanoGPT's `model_args`; minGPT's settings, whose `model_type` names them, have the tanh form of GELU.
+        args: nanoGPT's `model_args`; minGPT's settings, whose `model_type` names them, have the
+            tanh form of GELU.
         name: The file, for errors.
 
     Raises:
@@ -137,18 +153,26 @@ def nanogpt(weights: dict[str, Tensor], args: dict[str, Any], name: str) -> tupl
     """
     sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
     if lacking := [word for word in sizes if not isinstance(args.get(word), int) or args[word] < 1]:
-        raise WorkbenchError(f"{name} is a GPT whose settings lack {', '.join(lacking)}; they belong into model_args.")
+        raise WorkbenchError(
+            f"{name} is a GPT whose settings lack {', '.join(lacking)}; they belong into model_args."
+        )
     shape = {word: args[word] for word in sizes}
     shape["n_positions"] = shape.pop("block_size")
     weights = {key: tensor for key, tensor in weights.items() if is_needed(key)}
     wte = weights.get("transformer.wte.weight")
     head = weights.setdefault("lm_head.weight", wte) if wte is not None else None
-    tied = head is not None and wte is not None and torch.equal(head, wte)  # forks of nanoGPT untie them
+    tied = (
+        head is not None and wte is not None and torch.equal(head, wte)
+    )  # forks of nanoGPT untie them
     activation = "gelu_new" if "model_type" in args else "gelu"
     held = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     with reading(name, "correct the sizes in its settings", "has settings of no GPT-2"):
         config = GPT2Config(
-            **shape, activation_function=activation, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None
+            **shape,
+            activation_function=activation,
+            tie_word_embeddings=tied,
+            bos_token_id=None,
+            eos_token_id=None,
         )
         check_claims(config, AutoModelForCausalLM, held_in(held), name)
         twin = GPT2LMHeadModel(config)
@@ -165,9 +189,11 @@ def nanogpt(weights: dict[str, Tensor], args: dict[str, Any], name: str) -> tupl
 
 
 def _absent_biases(held: Iterable[str], expected: Iterable[str], bias: bool | None) -> set[str]:
-    """The kinds of biases that a checkpoint may lack: all where it was trained without, none where with.
+    """The kinds of biases that a checkpoint may lack: all where it was trained without, none where
+    with.
 
-    Where its settings do not say, those of which it has not one: converters drop `attn.bias`, meaning the mask.
+    Where its settings do not say, those of which it has not one: converters drop `attn.bias`,
+    meaning the mask.
     """
     kinds = {_kind(key) for key in expected if key.endswith(".bias")}
     if bias is None:
@@ -186,7 +212,9 @@ def _is_transposed(name: str) -> bool:
 
 
 def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2LMHeadModel:
-    """Copy `[out, in]` weights into GPT-2's transposed ones; biases that the source lacks become zero."""
+    """Copy `[out, in]` weights into GPT-2's transposed ones; biases that the source lacks become
+    zero.
+    """
     target = twin.state_dict()
     filled = {"lm_head.weight": weights.get("lm_head.weight", weights["transformer.wte.weight"])}
     for name, own in target.items():
@@ -202,7 +230,9 @@ def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2
 
 
 def require(cannot: str, settings: dict[str, bool]) -> None:
-    """Raise `WorkbenchError` with what cannot be done, and with each setting that would have to hold for it."""
+    """Raise `WorkbenchError` with what cannot be done, and with each setting that would have to
+    hold for it.
+    """
     lacking = [setting for setting, holds in settings.items() if not holds]
     if lacking:
         raise WorkbenchError(f"{cannot}; it would need {', '.join(lacking)}.")

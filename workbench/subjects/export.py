@@ -19,17 +19,19 @@ from workbench.subjects.subject import Subject
 from workbench.subjects.transformerlens_writer import transformerlens_state
 
 FORMS = ("transformers", "workbench", "gguf", "transformerlens", "nanogpt")
-"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its kin, a state dict of
-`HookedTransformer` with its configuration, and nanoGPT's checkpoint."""
+"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its
+kin, a state dict of `HookedTransformer` with its configuration, and nanoGPT's checkpoint."""
 STATE_DICTS = {"transformerlens": transformerlens_state, "nanogpt": nanogpt_state}
 """What gives the tensors and settings of the forms that are one file of tensors."""
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
-    """The same function as a class of plain transformers: our GPT as Llama or GPT-2, others as they are.
+    """The same function as a class of plain transformers: our GPT as Llama or GPT-2, others as they
+    are.
 
     Raises:
-        WorkbenchError: When no plain class computes the same, naming the settings that stand in the way.
+        WorkbenchError: When no plain class computes the same, naming the settings that stand in the
+            way.
     """
     if not isinstance(model, WorkbenchGPTForCausalLM):
         return model
@@ -40,11 +42,14 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
         except WorkbenchError as error:
             obstacles.append(str(error))
     raise WorkbenchError(
-        " ".join(obstacles) + " Export it in the form workbench, which `import workbench` makes transformers read."
+        " ".join(obstacles)
+        + " Export it in the form workbench, which `import workbench` makes transformers read."
     )
 
 
-def export(subject: Subject, target: str | Path, *, form: str = "transformers", half: bool = False) -> Path:
+def export(
+    subject: Subject, target: str | Path, *, form: str = "transformers", half: bool = False
+) -> Path:
     """The path of a written model: a new folder, or a new .gguf file.
 
     Args:
@@ -71,17 +76,31 @@ def export(subject: Subject, target: str | Path, *, form: str = "transformers", 
             raise WorkbenchError(f"{path} must end in .gguf.")
         card = subject.card
         return write_gguf(
-            path, plain(subject.model), subject.tokenizer, half=half, name=card.name, licence=card.licence
+            path,
+            plain(subject.model),
+            subject.tokenizer,
+            half=half,
+            name=card.name,
+            licence=card.licence,
         )
     if form in STATE_DICTS:
         return _save_state_dict(path, subject, form, half=half)
     model = plain(subject.model) if form == "transformers" else subject.model
     dtype = torch.float16 if half else None
-    return save(path, model, subject.tokenizer, card=subject.card.to_dict(), dtype=dtype, also=_readme(subject, form))
+    return save(
+        path,
+        model,
+        subject.tokenizer,
+        card=subject.card.to_dict(),
+        dtype=dtype,
+        also=_readme(subject, form),
+    )
 
 
 def _save_state_dict(path: Path, subject: Subject, form: str, *, half: bool) -> Path:
-    """A folder with one file of tensors by another program's names, its settings, the tokenizer and the card."""
+    """A folder with one file of tensors by another program's names, its settings, the tokenizer and
+    the card.
+    """
     weights, settings = STATE_DICTS[form](subject.model)
     weights = {name: tensor.half() if half else tensor for name, tensor in weights.items()}
 

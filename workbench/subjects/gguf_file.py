@@ -18,7 +18,9 @@ from workbench.subjects.save import save
 from workbench.subjects.tokenizer_files import read_tokenizer
 
 VERSION = 2
-"""Raise it when the same file would be converted otherwise: what an earlier version kept is then not used."""
+"""Raise it when the same file would be converted otherwise: what an earlier version kept is then
+not used.
+"""
 BLOCK = re.compile(r"blk\.(\d+)\.")
 ROTARY_FACTORS = "rope_freqs.weight"
 """By what Llama 3's converters divide each rotary frequency; other metadata does not say it."""
@@ -43,7 +45,9 @@ def converted(path: Path, digest: str) -> Path:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than safetensors."""
+    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than
+    safetensors.
+    """
     held = held_in(check_header(path))
     reader = _reader(path)
     _check_parts(reader, path)
@@ -51,7 +55,8 @@ def _convert(path: Path, folder: Path) -> None:
     _check_contents(reader, model, path)
     _take_rotary_factors(reader, model, path)
     tokenizer = read_tokenizer(path.parent, str(path), gguf_file=path.name)
-    # The weights are plain float32 now; a leftover quantisation note would keep the model from being saved.
+    # The weights are plain float32 now; a leftover quantisation note would keep the model from
+    # being saved.
     for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(holder, attribute):
             delattr(holder, attribute)
@@ -86,11 +91,17 @@ def _check_parts(reader: Any, path: Path) -> None:
 
 
 def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
-    """Refuse a file with tensors that the model did not take; transformers leaves them out without a word.
+    """Refuse a file with tensors that the model did not take; transformers leaves them out without
+    a word.
 
-    Missing tensors were refused before, so equal numbers of parameters mean that nothing is left over.
+    Missing tensors were refused before, so equal numbers of parameters mean that nothing is left
+    over.
     """
-    sizes = {t.name: math.prod(int(n) for n in t.shape) for t in reader.tensors if t.name != ROTARY_FACTORS}
+    sizes = {
+        t.name: math.prod(int(n) for n in t.shape)
+        for t in reader.tensors
+        if t.name != ROTARY_FACTORS
+    }
     n_layers = model.config.get_text_config().num_hidden_layers
     beyond = [name for name in sizes if (block := BLOCK.match(name)) and int(block[1]) >= n_layers]
     if beyond:
@@ -109,7 +120,9 @@ def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
 
 
 def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> None:
-    """Put Llama 3's stretched rotary angles into the configuration, where the file has them only as a tensor."""
+    """Put Llama 3's stretched rotary angles into the configuration, where the file has them only as
+    a tensor.
+    """
     factors = next((t.data for t in reader.tensors if t.name == ROTARY_FACTORS), None)
     if factors is None:
         return
@@ -125,11 +138,18 @@ def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> Non
             f"{path} changes its rotary frequencies by {ROTARY_FACTORS} in a way that is not Llama 3's and cannot be "
             "written into a configuration; load the safetensors it was made from."
         )
-    config.rope_parameters = {**config.rope_parameters, "rope_type": "llama3", "factor": float(stretch), **LLAMA3}
+    config.rope_parameters = {
+        **config.rope_parameters,
+        "rope_type": "llama3",
+        "factor": float(stretch),
+        **LLAMA3,
+    }
 
 
 def _unstretched_share(theta: float, d_head: int) -> np.ndarray:
-    """How much of its frequency each pair of dimensions keeps in Llama 3: 1 for fast ones, 0 for slow ones."""
+    """How much of its frequency each pair of dimensions keeps in Llama 3: 1 for fast ones, 0 for
+    slow ones.
+    """
     wavelength = 2 * math.pi * theta ** (np.arange(0, d_head, 2) / d_head)
     low, high, context = LLAMA3.values()
     return np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)

@@ -1,6 +1,8 @@
-"""A GGUF file's header, walked before a reader trusts it: every length in it fits into the file's own size.
+"""A GGUF file's header, walked before a reader trusts it: every length in it fits into the file's
+own size.
 
-The layout is that of the specification (github.com/ggml-org/ggml/blob/master/docs/gguf.md), versions 2 and 3.
+The layout is that of the specification (github.com/ggml-org/ggml/blob/master/docs/gguf.md),
+versions 2 and 3.
 """
 
 import math
@@ -50,7 +52,9 @@ class _Cursor:
     listed: int = 0
 
     def take(self, n_bytes: int, what: str) -> int:
-        """The place of the next bytes, which are passed; raises `WorkbenchError` where the file ends before them."""
+        """The place of the next bytes, which are passed; raises `WorkbenchError` where the file
+        ends before them.
+        """
         begins, left = self.at, len(self.content) - self.at
         if n_bytes > left:
             raise WorkbenchError(
@@ -80,13 +84,17 @@ class _Cursor:
         elif kind == ARRAY:
             self._skip_array(what)
         else:
-            raise WorkbenchError(f"{self.path} has a value of an unknown type ({kind}) for {short(what)}; {MEND}.")
+            raise WorkbenchError(
+                f"{self.path} has a value of an unknown type ({kind}) for {short(what)}; {MEND}."
+            )
 
     def _skip_array(self, what: str) -> None:
         kind, length = self.whole("I", what), self.whole("Q", what)
         self.listed += length
         if kind == ARRAY or self.listed > MOST_LISTED:
-            raise WorkbenchError(f"{self.path} has a list that no model has for {short(what)}; {MEND}.")
+            raise WorkbenchError(
+                f"{self.path} has a list that no model has for {short(what)}; {MEND}."
+            )
         if kind in SCALARS:
             self.take(SCALARS[kind] * length, what)
             return
@@ -114,9 +122,15 @@ def _shapes(cursor: _Cursor) -> dict[str, tuple[int, ...]]:
             f"{cursor.path} is GGUF of version {version}, and versions {' and '.join(map(str, VERSIONS))} are read; "
             "convert the model again."
         )
-    n_tensors, n_entries = cursor.whole("Q", "the number of tensors"), cursor.whole("Q", "the number of names")
+    n_tensors, n_entries = (
+        cursor.whole("Q", "the number of tensors"),
+        cursor.whole("Q", "the number of names"),
+    )
     left = len(cursor.content) - cursor.at
-    if max(n_tensors, n_entries) > MOST_ENTRIES or n_entries * SMALLEST_ENTRY + n_tensors * SMALLEST_TENSOR > left:
+    if (
+        max(n_tensors, n_entries) > MOST_ENTRIES
+        or n_entries * SMALLEST_ENTRY + n_tensors * SMALLEST_TENSOR > left
+    ):
         raise WorkbenchError(
             f"{cursor.path} says that it holds {n_tensors:,} tensors and {n_entries:,} names, which its "
             f"{len(cursor.content):,} bytes cannot hold; {MEND}."
@@ -130,7 +144,9 @@ def _shapes(cursor: _Cursor) -> dict[str, tuple[int, ...]]:
             alignment = struct.unpack_from("<I", cursor.content, begins)[0]
     tensors = [_described(cursor) for _ in range(n_tensors)]
     if not 0 < alignment <= 1 << 20:
-        raise WorkbenchError(f"{cursor.path} says {ALIGNMENT} = {alignment}, which is none; {MEND}.")
+        raise WorkbenchError(
+            f"{cursor.path} says {ALIGNMENT} = {alignment}, which is none; {MEND}."
+        )
     _check_places(tensors, -(-cursor.at // alignment) * alignment, cursor)
     return {tensor.name: tensor.shape for tensor in tensors}
 
@@ -138,16 +154,24 @@ def _shapes(cursor: _Cursor) -> dict[str, tuple[int, ...]]:
 def _described(cursor: _Cursor) -> Described:
     name, n_axes = cursor.text("a tensor's name"), cursor.whole("I", "a tensor's axes")
     if not 0 < n_axes <= MOST_AXES:
-        raise WorkbenchError(f"{cursor.path} gives the tensor {short(name)} {n_axes:,} axes; {MEND}.")
+        raise WorkbenchError(
+            f"{cursor.path} gives the tensor {short(name)} {n_axes:,} axes; {MEND}."
+        )
     shape = tuple(cursor.whole("Q", "a tensor's sizes") for _ in range(n_axes))
-    return Described(name, shape, cursor.whole("I", "a tensor's type"), cursor.whole("Q", "a tensor's place"))
+    return Described(
+        name, shape, cursor.whole("I", "a tensor's type"), cursor.whole("Q", "a tensor's place")
+    )
 
 
 def _check_places(tensors: list[Described], begins: int, cursor: _Cursor) -> None:
     """Refuse tensors whose data the file does not have."""
     from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    known = {int(kind): GGML_QUANT_SIZES[kind] for kind in GGMLQuantizationType if kind in GGML_QUANT_SIZES}
+    known = {
+        int(kind): GGML_QUANT_SIZES[kind]
+        for kind in GGMLQuantizationType
+        if kind in GGML_QUANT_SIZES
+    }
     for tensor in tensors:
         if tensor.kind not in known:
             raise WorkbenchError(

@@ -70,7 +70,8 @@ def write_gguf(
         licence: Kept in the file.
 
     Raises:
-        WorkbenchError: For another architecture or tokenizer, a setting that GGUF cannot say, and a full disk.
+        WorkbenchError: For another architecture or tokenizer, a setting that GGUF cannot say, and a
+            full disk.
     """
     import gguf
 
@@ -91,7 +92,9 @@ def write_gguf(
         for key, tensor in _tensors(model, architecture):
             values = tensor.detach().to(torch.float32).cpu().numpy()
             small = half and values.ndim > 1
-            writer.add_tensor(key, np.ascontiguousarray(values, dtype=np.float16 if small else np.float32))
+            writer.add_tensor(
+                key, np.ascontiguousarray(values, dtype=np.float16 if small else np.float32)
+            )
         writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -99,7 +102,9 @@ def write_gguf(
         writer.close()
         part.replace(path)
     except OSError as error:
-        raise WorkbenchError(f"{path} could not be written ({error.strerror}); free some space.") from error
+        raise WorkbenchError(
+            f"{path} could not be written ({error.strerror}); free some space."
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return path
@@ -126,7 +131,9 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
         return
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type", "default") != "default":
-        raise WorkbenchError(f"Rotary positions of the type {rope['rope_type']} are not written as GGUF here.")
+        raise WorkbenchError(
+            f"Rotary positions of the type {rope['rope_type']} are not written as GGUF here."
+        )
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
@@ -145,7 +152,9 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
 def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Tokens and merges of a byte-level BPE tokenizer; ids without a token are padding."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())  # pyright: ignore[reportAttributeAccessIssue]
-    if backend["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(backend.get("pre_tokenizer")):
+    if backend["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(
+        backend.get("pre_tokenizer")
+    ):
         raise WorkbenchError(
             f"A tokenizer of the kind {backend['model']['type']} is not written as GGUF here, only byte-level BPE; "
             "export it as a transformers folder."
@@ -159,7 +168,9 @@ def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokeni
             kinds[number] = NORMAL
     for number in tokenizer.all_special_ids:
         kinds[number] = CONTROL
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]]
+    merges = [
+        merge if isinstance(merge, str) else " ".join(merge) for merge in backend["model"]["merges"]
+    ]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
@@ -189,7 +200,9 @@ def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, T
     tied = bool(config.tie_word_embeddings)
     llama = architecture == "llama"
     ends, parts, stem = (
-        (LLAMA_ENDS, LLAMA_PARTS, "model.layers.") if llama else (GPT2_ENDS, GPT2_PARTS, "transformer.h.")
+        (LLAMA_ENDS, LLAMA_PARTS, "model.layers.")
+        if llama
+        else (GPT2_ENDS, GPT2_PARTS, "transformer.h.")
     )
     for name, tensor in model.state_dict().items():
         module, _, kind = name.rpartition(".")
@@ -200,7 +213,9 @@ def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, T
             continue
         layer, _, part = module.removeprefix(stem).partition(".")
         if part not in parts:
-            raise WorkbenchError(f"The tensor {name} has no place in a GGUF file of the {architecture} kind.")
+            raise WorkbenchError(
+                f"The tensor {name} has no place in a GGUF file of the {architecture} kind."
+            )
         if llama and part in ("self_attn.q_proj", "self_attn.k_proj"):
             heads = config.num_attention_heads if "q_proj" in part else config.num_key_value_heads
             tensor = _interleaved(tensor, heads)
@@ -210,7 +225,9 @@ def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, T
 
 
 def _interleaved(tensor: Tensor, n_heads: int) -> Tensor:
-    """Rows of each head reordered from halves (i, i + d/2) to neighbouring pairs, as GGUF's Llama has them."""
+    """Rows of each head reordered from halves (i, i + d/2) to neighbouring pairs, as GGUF's Llama
+    has them.
+    """
     rows = tensor.shape[0] // n_heads
     split = tensor.reshape(n_heads, 2, rows // 2, *tensor.shape[1:])
     return split.swapaxes(1, 2).reshape(tensor.shape)

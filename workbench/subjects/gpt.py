@@ -1,7 +1,8 @@
 """The small GPT: one pre-norm decoder in which only the part under study changes.
 
-Position encoding, norm, MLP, key-value heads, QK-norm and biases are switches of the configuration, so that the
-same model can be trained five times with nothing but the position encoding changed. It is an ordinary
+Position encoding, norm, MLP, key-value heads, QK-norm and biases are switches of the configuration,
+so that the same model can be trained five times with nothing but the position encoding changed. It
+is an ordinary
 `PreTrainedModel`: safetensors, `generate`, KV cache, `AutoModelForCausalLM`, attention back ends.
 """
 
@@ -10,7 +11,13 @@ import warnings
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.masking_utils import create_causal_mask
@@ -25,7 +32,9 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
 from workbench.subjects.config_types import check_types
 
-warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")  # an MLP of no neurons
+warnings.filterwarnings(
+    "ignore", message="Initializing zero-element tensors is a no-op"
+)  # an MLP of no neurons
 
 NORMS = ("layernorm", "rmsnorm", "none")
 MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
@@ -35,12 +44,15 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     """The shape of a small GPT, in TransformerLens's words.
 
     - `positions`: learned, sinusoidal, rotary, alibi or none; `norm`: layernorm, rmsnorm or none;
-      `mlp`: gelu (tanh form, GPT-2's), gelu_exact, swiglu (Llama's), relu, relu2 (squared ReLU), or none, which is an
+      `mlp`: gelu (tanh form, GPT-2's), gelu_exact, swiglu (Llama's), relu, relu2 (squared ReLU), or
+          none, which is an
       MLP of no neurons: attention alone.
     - `n_kv_heads`: fewer than `n_heads` for grouped-query attention; None for as many.
-    - `d_head`: None for `d_model / n_heads`; `d_mlp`: None for `4 d_model` (swiglu: `8/3 d_model`, to the next 32).
+    - `d_head`: None for `d_model / n_heads`; `d_mlp`: None for `4 d_model` (swiglu: `8/3 d_model`,
+        to the next 32).
     - `bias`: of every linear layer but the unembedding, which has its own switch `unembed_bias`.
-    - `zero_init`: start the projections into the residual stream at zero, so that each block begins as identity.
+    - `zero_init`: start the projections into the residual stream at zero, so that each block begins
+        as identity.
 
     Raises `WorkbenchError` for a shape that cannot be built.
     """
@@ -97,7 +109,9 @@ class WorkbenchGPTConfig(PreTrainedConfig):
             if value not in allowed:
                 raise WorkbenchError(f"{what} is {value!r}; choose one of {', '.join(allowed)}.")
         if self.n_heads % self.n_kv_heads:
-            raise WorkbenchError(f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}.")
+            raise WorkbenchError(
+                f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}."
+            )
         if self.positions == "rotary" and self.d_head % 2:
             raise WorkbenchError(f"rotary needs an even d_head; got {self.d_head}.")
 
@@ -137,14 +151,18 @@ def explicit_attention(
     scores = query @ key.transpose(-2, -1) * scaling
     if attention_mask is None:
         n_queries, n_keys = scores.shape[-2:]
-        causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device).tril(n_keys - n_queries)
+        causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device).tril(
+            n_keys - n_queries
+        )
         scores = scores.masked_fill(~causal, float("-inf"))
     elif attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, float("-inf"))
     else:
         scores = scores + attention_mask
     scores = hooks.get("hook_scores", nn.Identity())(scores)
-    pattern = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(query.dtype)
+    pattern = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(
+        query.dtype
+    )
     pattern = F.dropout(pattern, dropout, module.training)
     pattern = hooks.get("hook_pattern", nn.Identity())(pattern)
     return (pattern @ value).transpose(1, 2), pattern
@@ -168,8 +186,12 @@ class Attention(nn.Module):
         self.q_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
         self.k_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
 
-    def prepare(self, q: Tensor, k: Tensor, v: Tensor, position_embeddings) -> tuple[Tensor, Tensor, Tensor]:
-        """From projections `[batch, pos, head * d_head]` to normed, turned `[batch, head, pos, d_head]`."""
+    def prepare(
+        self, q: Tensor, k: Tensor, v: Tensor, position_embeddings
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """From projections `[batch, pos, head * d_head]` to normed, turned `[batch, head, pos,
+        d_head]`.
+        """
         q, k, v = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (q, k, v))
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
@@ -185,13 +207,21 @@ class Attention(nn.Module):
         cache: Cache | None = None,
         **kwargs,
     ) -> tuple[Tensor, Tensor | None]:
-        """`[batch, pos, d_model]` to the attention output of the same shape, and the pattern where computed."""
+        """`[batch, pos, d_model]` to the attention output of the same shape, and the pattern where
+        computed.
+        """
         x = hidden_states
         q, k, v = self.prepare(self.q(x), self.k(x), self.v(x), position_embeddings)
         if cache is not None:
-            k, v = cache.update(k, v, self.layer_idx, kwargs=kwargs)  # a paged cache reads and changes kwargs
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, explicit_attention)
-        z, pattern = attend(self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs)
+            k, v = cache.update(
+                k, v, self.layer_idx, kwargs=kwargs
+            )  # a paged cache reads and changes kwargs
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, explicit_attention
+        )
+        z, pattern = attend(
+            self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs
+        )
         return self.o(z.reshape(*hidden_states.shape[:-1], -1)), pattern
 
 
@@ -203,11 +233,17 @@ class MLP(nn.Module):
         self.kind = config.mlp
         bias = config.bias and self.kind != "none"
         self.fc_in = nn.Linear(config.d_model, config.d_mlp, bias=bias)
-        self.gate = nn.Linear(config.d_model, config.d_mlp, bias=config.bias) if config.mlp == "swiglu" else None
+        self.gate = (
+            nn.Linear(config.d_model, config.d_mlp, bias=config.bias)
+            if config.mlp == "swiglu"
+            else None
+        )
         self.fc_out = _into_residual(config, config.d_mlp, bias=bias)
 
     def act(self, x: Tensor) -> Tensor:
-        """The nonlinearity: GELU (in tanh form as in GPT-2, or exact), SiLU for swiglu's gate, ReLU or its square."""
+        """The nonlinearity: GELU (in tanh form as in GPT-2, or exact), SiLU for swiglu's gate, ReLU
+        or its square.
+        """
         if self.kind == "swiglu":
             return F.silu(x)
         if self.kind == "relu":
@@ -252,7 +288,9 @@ class WorkbenchGPTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """GPT-2's rule: normal(0, 0.02), and 0.02 / sqrt(2 n_layers) into the residual stream (or zero)."""
+        """GPT-2's rule: normal(0, 0.02), and 0.02 / sqrt(2 n_layers) into the residual stream (or
+        zero).
+        """
         std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             if getattr(module, "into_residual", False):
@@ -270,7 +308,9 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
     def __init__(self, config: WorkbenchGPTConfig):
         super().__init__(config)
         self.tok = nn.Embedding(config.d_vocab, config.d_model)
-        self.pos = nn.Embedding(config.n_ctx, config.d_model) if config.positions == "learned" else None
+        self.pos = (
+            nn.Embedding(config.n_ctx, config.d_model) if config.positions == "learned" else None
+        )
         self.layers = nn.ModuleList([Block(config, i) for i in range(config.n_layers)])
         self.ln_out = _norm(config, config.d_model)
         self.gradient_checkpointing = False
@@ -297,7 +337,9 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
             )
         return self.pos(position_ids)
 
-    def _attention_mask(self, x: Tensor, mask: Tensor | None, position_ids: Tensor, cache: Cache | None):
+    def _attention_mask(
+        self, x: Tensor, mask: Tensor | None, position_ids: Tensor, cache: Cache | None
+    ):
         causal = create_causal_mask(
             config=self.config,
             inputs_embeds=x,
@@ -337,7 +379,9 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         vectors, turns = self.position_vectors(position_ids), None
         x = x if vectors is None else x + vectors.to(x.dtype)
         if self.config.positions == "rotary":
-            turns = encoding.rotary_cos_sin(position_ids, self.config.d_head, self.config.rotary_base)
+            turns = encoding.rotary_cos_sin(
+                position_ids, self.config.d_head, self.config.rotary_base
+            )
         for layer in self.layers:
             x = layer(
                 x,
@@ -371,14 +415,21 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """Ids `[batch, pos]` to logits `[batch, pos, d_vocab]`, and the mean next-token loss given `labels`."""
-        # `generate` passes position_ids only to a forward that names them; left padding hangs on it.
-        out = self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs)
+        """Ids `[batch, pos]` to logits `[batch, pos, d_vocab]`, and the mean next-token loss given
+        `labels`.
+        """
+        # `generate` passes position_ids only to a forward that names them; left padding hangs on
+        # it.
+        out = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs
+        )
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(out.last_hidden_state[:, keep])
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
+            loss = F.cross_entropy(
+                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
+            )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -389,7 +440,9 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
 
 
 def register() -> None:
-    """Make `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the model; harmless when repeated."""
+    """Make `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the model; harmless when
+    repeated.
+    """
     AutoConfig.register(WorkbenchGPTConfig.model_type, WorkbenchGPTConfig, exist_ok=True)
     AutoModel.register(WorkbenchGPTConfig, WorkbenchGPTModel, exist_ok=True)
     AutoModelForCausalLM.register(WorkbenchGPTConfig, WorkbenchGPTForCausalLM, exist_ok=True)

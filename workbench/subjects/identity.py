@@ -1,4 +1,6 @@
-"""What pins a Subject: one hash over weights, configuration, tokenizer, edits and dtype; and a stamp of its files."""
+"""What pins a Subject: one hash over weights, configuration, tokenizer, edits and dtype; and a
+stamp of its files.
+"""
 
 import hashlib
 import json
@@ -44,17 +46,18 @@ VOLATILE = frozenset(
         "base_model_name_or_path",
     }
 )
-"""Words of configurations that change nothing of what is computed: who wrote the file, from where, in what precision
-(weights are read as float32, and what they were stored as is in their bytes)."""
+"""Words of configurations that change nothing of what is computed: who wrote the file, from where,
+in what precision (weights are read as float32, and what they were stored as is in their bytes)."""
 
 
 def identity(weights: str, folder: Path | None = None) -> str:
-    """The hash of a loaded model: sha256 over its weights' hash and the configuration and tokenizer beside them.
+    """The hash of a loaded model: sha256 over its weights' hash and the configuration and tokenizer
+    beside them.
 
     Args:
         weights: sha256 of the files that hold the weights.
-        folder: Where the configuration and the tokenizer lie; None where the weights' file holds them, or a hash of
-            them is in `weights`.
+        folder: Where the configuration and the tokenizer lie; None where the weights' file holds
+            them, or a hash of them is in `weights`.
     """
     digest = hashlib.sha256(f"workbench {VERSION} {weights}".encode())
     for path in _described_by(folder) if folder is not None else []:
@@ -63,7 +66,9 @@ def identity(weights: str, folder: Path | None = None) -> str:
 
 
 def in_dtype(identity_hash: str, dtype: torch.dtype) -> str:
-    """The same model in another precision has a hash of its own; float32, in which models load, leaves it."""
+    """The same model in another precision has a hash of its own; float32, in which models load,
+    leaves it.
+    """
     if dtype == torch.float32:
         return identity_hash
     return hashlib.sha256(f"{identity_hash} {dtype}".encode()).hexdigest()
@@ -72,13 +77,16 @@ def in_dtype(identity_hash: str, dtype: torch.dtype) -> str:
 def matches(subject: "Subject", recorded: str) -> bool:
     """Whether a hash that was written down means this Subject.
 
-    Records of before configuration and tokenizer were part of the hash have that of the weights alone.
+    Records of before configuration and tokenizer were part of the hash have that of the weights
+    alone.
     """
     return recorded in (subject.hash, subject.card.sha256)
 
 
 def stamp(path: Path) -> str:
-    """What changes when a file changes, or a file in a folder: names, sizes, times. Reads no content."""
+    """What changes when a file changes, or a file in a folder: names, sizes, times. Reads no
+    content.
+    """
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256(str(path.resolve()).encode())
     for file in files:

@@ -1,8 +1,9 @@
 """Interventions: reproducible edits of a Subject, kept as JSON. An edited Subject is a Subject.
 
-An edit works on every position alike, so it needs no knowledge of the prompt and the model can be benchmarked,
-patched and talked to. Numbers that an edit needs (means, directions) are in it; nothing is computed when it is applied.
-A transplant brings in parts of another model's weights; the two models are named, and pinned by their hashes.
+An edit works on every position alike, so it needs no knowledge of the prompt and the model can be
+benchmarked, patched and talked to. Numbers that an edit needs (means, directions) are in it;
+nothing is computed when it is applied. A transplant brings in parts of another model's weights; the
+two models are named, and pinned by their hashes.
 """
 
 import hashlib
@@ -44,9 +45,11 @@ NAME = re.compile(r"[\w.+-]{1,80}")
 
 @dataclass(frozen=True)
 class Edit:
-    """`site` of `layer` is set to `value`, or gets it added: of the heads or neurons `index` only, where given.
+    """`site` of `layer` is set to `value`, or gets it added: of the heads or neurons `index` only,
+    where given.
 
-    `value` is a number, or a vector: `[d_model]` for the stream, `[d_head]` a head (or one for each head), one number a
+    `value` is a number, or a vector: `[d_model]` for the stream, `[d_head]` a head (or one for each
+        head), one number a
     neuron.
     """
 
@@ -61,8 +64,8 @@ class Edit:
 class Transplant:
     """Weights of a donor in the base's place: the `parts` named (see `subjects.parts`).
 
-    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which models were meant. `alpha` is how far the
-    parts move from the base's weights (0) to the donor's (1).
+    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which models were meant.
+    `alpha` is how far the parts move from the base's weights (0) to the donor's (1).
     """
 
     donor: str
@@ -74,7 +77,8 @@ class Transplant:
 
 @dataclass(frozen=True)
 class Intervention(Record):
-    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what it does.
+    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what
+    it does.
 
     A `transplant` comes before the edits.
     """
@@ -88,7 +92,9 @@ class Intervention(Record):
     def model_hashes(self) -> dict[str, str]:
         """The sha256 of the models of a transplant, by their names; edits alone name no weights."""
         given = self.transplant
-        return {} if given is None else {self.base: given.base_sha256, given.donor: given.donor_sha256}
+        return (
+            {} if given is None else {self.base: given.base_sha256, given.donor: given.donor_sha256}
+        )
 
     def headline(self) -> str:
         """What it does, in words."""
@@ -97,15 +103,24 @@ class Intervention(Record):
     def to_frame(self) -> pd.DataFrame:
         """One row an edit, and one a part that is transplanted."""
         rows = [
-            {"layer": e.layer, "site": e.site, "index": ", ".join(map(str, e.index)) or "all", "action": e.action}
+            {
+                "layer": e.layer,
+                "site": e.site,
+                "index": ", ".join(map(str, e.index)) or "all",
+                "action": e.action,
+            }
             for e in self.edits
         ]
         parts = self.transplant.parts if self.transplant else ()
-        rows += [{"layer": None, "site": part, "index": "all", "action": "transplant"} for part in parts]
+        rows += [
+            {"layer": None, "site": part, "index": "all", "action": "transplant"} for part in parts
+        ]
         return pd.DataFrame(rows, columns=pd.Index(["layer", "site", "index", "action"]))
 
     def to_json(self, *, indent: int | None = 1) -> str:
-        """The intervention as text, everything in it and nothing else: its hash says which edited model is meant."""
+        """The intervention as text, everything in it and nothing else: its hash says which edited
+        model is meant.
+        """
         said = asdict(self)
         if self.transplant is None:
             del said["transplant"]  # as it was written before there were transplants
@@ -114,7 +129,9 @@ class Intervention(Record):
     @classmethod
     def from_json(cls, text: str) -> "Intervention":
         """Read one. Raises `WorkbenchError` for anything that is not an intervention."""
-        with reading("This", "give the JSON that an intervention was saved as", "is not an intervention"):
+        with reading(
+            "This", "give the JSON that an intervention was saved as", "is not an intervention"
+        ):
             said = json.loads(text)
             _check_words(said)
             hints = get_type_hints(cls)
@@ -125,7 +142,9 @@ class Intervention(Record):
     def check(self) -> None:
         """Raise `WorkbenchError` for a name, site or action that is none."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            raise WorkbenchError(f"An intervention's name is letters, digits and . + - _; {self.name!r} is not.")
+            raise WorkbenchError(
+                f"An intervention's name is letters, digits and . + - _; {self.name!r} is not."
+            )
         for edit in self.edits:
             if edit.site not in SITES or edit.action not in ACTIONS:
                 raise WorkbenchError(
@@ -138,29 +157,39 @@ class Intervention(Record):
                     "number (NaN or infinity); all that follows would be NaN. Give finite numbers."
                 )
         if (given := self.transplant) is not None and not (
-            all(isinstance(word, str) for word in (given.donor, given.donor_sha256, given.base_sha256, *given.parts))
+            all(
+                isinstance(word, str)
+                for word in (given.donor, given.donor_sha256, given.base_sha256, *given.parts)
+            )
             and isinstance(given.alpha, int | float)
             and math.isfinite(given.alpha)
         ):
-            raise WorkbenchError("A transplant names its donor, two hashes, its parts and a finite alpha.")
+            raise WorkbenchError(
+                "A transplant names its donor, two hashes, its parts and a finite alpha."
+            )
 
     def save(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Keep it in the home folder; gives the name under which `load` finds the edited Subject.
 
-        Raises `WorkbenchError` where another one is kept under this name: what a name means never changes.
+        Raises `WorkbenchError` where another one is kept under this name: what a name means never
+        changes.
         """
         self.check()
         folder = made_folder(paths.home() / "interventions")
         kept = folder / f"{self.name}.json"
         if kept.is_file() and kept.read_text(encoding="utf-8") != self.to_json():
-            raise WorkbenchError(f"Another intervention is kept as {self.name}; choose another name.")
+            raise WorkbenchError(
+                f"Another intervention is kept as {self.name}; choose another name."
+            )
         with writing(kept) as part:
             part.write_text(self.to_json(), encoding="utf-8")
         return f"edit:{self.name}"
 
 
 def _check_words(said: dict[str, Any]) -> None:
-    """Raise `ValueError` for a word that nothing of an intervention has; it would be left out in silence."""
+    """Raise `ValueError` for a word that nothing of an intervention has; it would be left out in
+    silence.
+    """
     parts = [
         (Intervention, said),
         *((Edit, edit) for edit in said["edits"]),
@@ -187,35 +216,53 @@ def saved() -> list[Path]:
 def read_intervention(name: str) -> Intervention:
     """A kept intervention, or one in a .json file. Raises `WorkbenchError` for none."""
     named = path_of(name, "kept intervention")
-    path = named if name.endswith(".json") else path_of(paths.home() / "interventions" / f"{named.name}.json")
+    path = (
+        named
+        if name.endswith(".json")
+        else path_of(paths.home() / "interventions" / f"{named.name}.json")
+    )
     if not path.is_file():
         kept = ", ".join(p.stem for p in saved()) or "none yet"
         raise WorkbenchError(f"There is no intervention {name!r}; kept are: {kept}.")
     if path.stat().st_size > MOST_BYTES:
-        raise WorkbenchError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is.")
+        raise WorkbenchError(
+            f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is."
+        )
     with reading(path, "save the intervention again"):
         text = path.read_text(encoding="utf-8")
     return Intervention.from_json(text)
 
 
 @public("subject", "donor")
-def apply(subject: SubjectOrName, change: Intervention, donor: SubjectOrName | None = None) -> Subject:
-    """The edited Subject: the same weights, no memory but for what a transplant changes; `subject` stays as it is.
+def apply(
+    subject: SubjectOrName, change: Intervention, donor: SubjectOrName | None = None
+) -> Subject:
+    """The edited Subject: the same weights, no memory but for what a transplant changes; `subject`
+    stays as it is.
 
-    Its hash is of the weights and the edits, its card names the parent. A transplant loads its donor unless it is
-    given. Raises `WorkbenchError` for a layer, head, neuron or vector that the model does not have, for models that
-    are not those the transplant was made from, and for a donor of another shape.
+    Its hash is of the weights and the edits, its card names the parent. A transplant loads its
+    donor unless it is given. Raises `WorkbenchError` for a layer, head, neuron or vector that the
+    model does not have, for models that are not those the transplant was made from, and for a donor
+    of another shape.
     """
     change.check()
     mapping: Any = subject.bridge.adapter.component_mapping
-    model = shared_clone(subject.model) if change.transplant is None else _grafted(subject, change.transplant, donor)
+    model = (
+        shared_clone(subject.model)
+        if change.transplant is None
+        else _grafted(subject, change.transplant, donor)
+    )
     layers: Any = model.get_submodule(mapping["blocks"].name)
     stream = stream_of(subject.model, mapping) if change.edits else None
     if stream is not None and stream.unlike:
-        raise WorkbenchError(f"{subject.name} ({subject.card.architecture}) cannot be edited: {stream.unlike}.")
+        raise WorkbenchError(
+            f"{subject.name} ({subject.card.architecture}) cannot be edited: {stream.unlike}."
+        )
     for edit in change.edits:
         if not 0 <= edit.layer < len(layers):
-            raise WorkbenchError(f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}.")
+            raise WorkbenchError(
+                f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}."
+            )
         assert stream is not None
         _hang(layers[edit.layer], stream.blocks[edit.layer], edit, subject)
     pin, weights = (
@@ -240,7 +287,10 @@ def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> Pre
     from workbench.subjects.load import load
 
     donor = donor or load(change.donor, device=subject.device)
-    for found, meant, what in ((subject, change.base_sha256, "base"), (donor, change.donor_sha256, "donor")):
+    for found, meant, what in (
+        (subject, change.base_sha256, "base"),
+        (donor, change.donor_sha256, "donor"),
+    ):
         if not identity.matches(found, meant):
             raise WorkbenchError(
                 f"The transplant was made with another {what}: {found.name} has sha256 {found.hash[:12]}, it was "
@@ -251,13 +301,16 @@ def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> Pre
     slices = [piece for name in change.parts for piece in parts.slices(name)]
     weights = {name: p.detach() for name, p in donor.model.named_parameters()}
     own = dict(model.named_parameters())
-    for name, tensor in assemble(slices, {n: p.detach() for n, p in own.items()}, weights, change.alpha).items():
+    for name, tensor in assemble(
+        slices, {n: p.detach() for n, p in own.items()}, weights, change.alpha
+    ).items():
         own[name].data = tensor
     return model
 
 
 def check_alike(base: Subject, donor: Subject) -> None:
-    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets them apart.
+    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets
+    them apart.
 
     One may have tokens that the other has not: the rows that both have fit.
     """
@@ -275,11 +328,16 @@ def check_alike(base: Subject, donor: Subject) -> None:
 
 
 def _shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter; without its rows for what has a row a token, which may have been added to."""
+    """The shape of every parameter; without its rows for what has a row a token, which may have
+    been added to.
+    """
     ends = [subject.model.get_input_embeddings(), subject.model.get_output_embeddings()]
-    of_tokens = {id(p) for module in ends if module is not None for p in module.parameters(recurse=False)}
+    of_tokens = {
+        id(p) for module in ends if module is not None for p in module.parameters(recurse=False)
+    }
     return {
-        n: tuple(p.shape[1:]) if id(p) in of_tokens else tuple(p.shape) for n, p in subject.model.named_parameters()
+        n: tuple(p.shape[1:]) if id(p) in of_tokens else tuple(p.shape)
+        for n, p in subject.model.named_parameters()
     }
 
 
@@ -298,7 +356,9 @@ def _hang(layer: nn.Module, parts: BlockParts, edit: Edit, subject: Subject) -> 
     neurons: Any = None if parts.neurons is None else layer.get_submodule(parts.neurons)
     value = torch.tensor(edit.value, dtype=subject.model.dtype, device=subject.device)
     d_head = _width(outputs) // subject.card.n_heads
-    n_index = {"z": subject.card.n_heads, "post": 0 if neurons is None else _width(neurons)}.get(edit.site, 0)
+    n_index = {"z": subject.card.n_heads, "post": 0 if neurons is None else _width(neurons)}.get(
+        edit.site, 0
+    )
     for i in edit.index:
         if not 0 <= i < n_index:
             what = {"z": "head", "post": "neuron"}.get(edit.site)
@@ -308,8 +368,12 @@ def _hang(layer: nn.Module, parts: BlockParts, edit: Edit, subject: Subject) -> 
                 else f"{edit.site} has no parts to choose from; leave the index empty."
             )
     change = _Change(edit.site, edit.action, list(edit.index), value, d_head)
-    shape = {"z": (d_head,), "post": (len(edit.index) or n_index,)}.get(edit.site, (subject.card.d_model,))
-    if value.ndim and (tuple(value.shape) != shape and (edit.site != "z" or value.shape[-1] != d_head)):
+    shape = {"z": (d_head,), "post": (len(edit.index) or n_index,)}.get(
+        edit.site, (subject.card.d_model,)
+    )
+    if value.ndim and (
+        tuple(value.shape) != shape and (edit.site != "z" or value.shape[-1] != d_head)
+    ):
         raise WorkbenchError(
             f"The value for {edit.site} of layer {edit.layer} has shape {list(value.shape)}; "
             f"it must be a number or {list(shape)}."
@@ -320,7 +384,9 @@ def _hang(layer: nn.Module, parts: BlockParts, edit: Edit, subject: Subject) -> 
         layer.register_forward_hook(change.after)
     else:
         writer = parts.attn if edit.site == "attn_out" else parts.mlp
-        layer.get_submodule(writer.module).register_forward_hook(_Written(change, writer), with_kwargs=True)
+        layer.get_submodule(writer.module).register_forward_hook(
+            _Written(change, writer), with_kwargs=True
+        )
 
 
 def _width(module: Any) -> int:
@@ -343,9 +409,13 @@ class _Change:
         if not self.index:
             view[...] = self.value if self.action == "set" else view + self.value
         elif self.site == "z":
-            view[..., self.index, :] = self.value if self.action == "set" else view[..., self.index, :] + self.value
+            view[..., self.index, :] = (
+                self.value if self.action == "set" else view[..., self.index, :] + self.value
+            )
         else:
-            view[..., self.index] = self.value if self.action == "set" else view[..., self.index] + self.value
+            view[..., self.index] = (
+                self.value if self.action == "set" else view[..., self.index] + self.value
+            )
         return view.flatten(-2) if self.site == "z" else view
 
     def before(self, _module: nn.Module, args: tuple) -> tuple:
@@ -363,4 +433,6 @@ class _Written:
     writer: Writer
 
     def __call__(self, _module: nn.Module, args: tuple, kwargs: dict, out: Any) -> Any:
-        return self.writer.write(self.change(self.writer.read(args, kwargs, out)), args, kwargs, out)
+        return self.writer.write(
+            self.change(self.writer.read(args, kwargs, out)), args, kwargs, out
+        )

@@ -1,4 +1,6 @@
-"""What kind of model a configuration describes, before any weight is read: decoder, encoder-decoder or encoder."""
+"""What kind of model a configuration describes, before any weight is read: decoder, encoder-decoder
+or encoder.
+"""
 
 import json
 from pathlib import Path
@@ -20,15 +22,18 @@ class Kind(NamedTuple):
 
 
 def kind_of(where: str | Path, name: str, *, seq2seq: bool, gguf_file: str | None = None) -> Kind:
-    """What reads the model in a folder, of a Hugging Face id or in a GGUF file (`where` is then its folder).
+    """What reads the model in a folder, of a Hugging Face id or in a GGUF file (`where` is then its
+    folder).
 
-    Raises `WorkbenchError` for a configuration that cannot be read, for an encoder, and for an encoder-decoder model
-    unless `seq2seq` says that it may be one.
+    Raises `WorkbenchError` for a configuration that cannot be read, for an encoder, and for an
+    encoder-decoder model unless `seq2seq` says that it may be one.
     """
     with reading(name, MEND):
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, gguf_file=gguf_file)
         config.architectures = [str(kind) for kind in config.architectures or []]
-    return Kind(AutoModelForCausalLM if gguf_file else _auto_class(config, name, seq2seq=seq2seq), config)
+    return Kind(
+        AutoModelForCausalLM if gguf_file else _auto_class(config, name, seq2seq=seq2seq), config
+    )
 
 
 def _auto_class(config: Any, name: str, *, seq2seq: bool) -> Any:
@@ -49,15 +54,21 @@ def _auto_class(config: Any, name: str, *, seq2seq: bool) -> Any:
 
 
 def is_encoder(config: Any) -> bool:
-    """Whether attention looks both ways: transformers would load a BERT as a causal model all the same."""
+    """Whether attention looks both ways: transformers would load a BERT as a causal model all the
+    same.
+    """
     if getattr(config, "is_decoder", False):
         return False
-    causal = any("CausalLM" in str(name) or "LMHead" in str(name) for name in config.architectures or [])
+    causal = any(
+        "CausalLM" in str(name) or "LMHead" in str(name) for name in config.architectures or []
+    )
     return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal
 
 
 def says_encoder_decoder(config: Path) -> bool:
-    """Whether a `config.json` says that its model has an encoder and a decoder; for lists, so no model is touched."""
+    """Whether a `config.json` says that its model has an encoder and a decoder; for lists, so no
+    model is touched.
+    """
     try:
         return bool(json.loads(config.read_text(encoding="utf-8")).get("is_encoder_decoder"))
     except (OSError, ValueError, AttributeError, RecursionError):

@@ -1,4 +1,6 @@
-"""Loading a Subject: a bundled name, a Hugging Face id or folder, a GGUF file, a nanoGPT checkpoint, a run."""
+"""Loading a Subject: a bundled name, a Hugging Face id or folder, a GGUF file, a nanoGPT
+checkpoint, a run.
+"""
 
 import hashlib
 import os
@@ -45,18 +47,25 @@ class Available:
 
 
 @own_modes
-def load(source: "str | Path | Subject", *, device: str | torch.device | None = None, seq2seq: bool = False) -> Subject:
+def load(
+    source: "str | Path | Subject",
+    *,
+    device: str | torch.device | None = None,
+    seq2seq: bool = False,
+) -> Subject:
     """Load a model as a Subject, in float32, on the GPU where there is one.
 
-    `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a `.gguf` file, a nanoGPT
-    `ckpt.pt`, a state dict of TransformerLens (`.safetensors` or `.pt`), a run (`run:ID`, or `run:ID@STEP` for one of
-    its checkpoints), a kept intervention (`edit:NAME`), or a file or folder below `WORKBENCH_MODELS`. A LoRA adapter
-    gives its base with the adapter merged. Nothing is unpickled and no remote code runs.
+    `source` is a bundled name (`shelf-base`), a Hugging Face id, a folder with safetensors, a
+    `.gguf` file, a nanoGPT `ckpt.pt`, a state dict of TransformerLens (`.safetensors` or `.pt`), a
+    run (`run:ID`, or `run:ID@STEP` for one of its checkpoints), a kept intervention (`edit:NAME`),
+    or a file or folder below `WORKBENCH_MODELS`. A LoRA adapter gives its base with the adapter
+    merged. Nothing is unpickled and no remote code runs.
 
-    Encoder-decoder models (`shelf-reverse`, T5) are loaded with `seq2seq`, for `anatomy` alone: nothing else here could
-    read them.
+    Encoder-decoder models (`shelf-reverse`, T5) are loaded with `seq2seq`, for `anatomy` alone:
+    nothing else here could read them.
 
-    Every tensor of the files finds its place in the model and the other way round, or the model is refused.
+    Every tensor of the files finds its place in the model and the other way round, or the model is
+    refused.
 
     Raises `WorkbenchError` for anything that cannot be loaded, saying what to do.
     """
@@ -64,7 +73,9 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
         return source
     name = str(source).strip()
     if not name:
-        raise WorkbenchError("No model was named; try shelf-base, a folder, a .gguf file or a Hugging Face id.")
+        raise WorkbenchError(
+            "No model was named; try shelf-base, a folder, a .gguf file or a Hugging Face id."
+        )
     if name.startswith("edit:"):
         return _edited(name, device)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -72,7 +83,9 @@ def load(source: "str | Path | Subject", *, device: str | torch.device | None = 
     if path is None:
         return _from_hub(name, device, seq2seq)
     if path.is_dir():
-        return _from_folder(path, name, device, _run_facts(name) if name.startswith("run:") else {}, seq2seq=seq2seq)
+        return _from_folder(
+            path, name, device, _run_facts(name) if name.startswith("run:") else {}, seq2seq=seq2seq
+        )
     if path.suffix == ".gguf":
         return _from_gguf(path, device)
     if path.suffix in state_dict.SUFFIXES:
@@ -91,7 +104,9 @@ def _edited(name: str, device: str | torch.device | None) -> Subject:
     from workbench.subjects.intervention import apply, read_intervention
 
     if name in (under_way := _UNDER_WAY.get()):
-        raise WorkbenchError(f"{name} is made from itself ({' from '.join((*under_way, name))}); it cannot be loaded.")
+        raise WorkbenchError(
+            f"{name} is made from itself ({' from '.join((*under_way, name))}); it cannot be loaded."
+        )
     token = _UNDER_WAY.set((*under_way, name))
     try:
         change = read_intervention(name.removeprefix("edit:"))
@@ -101,14 +116,17 @@ def _edited(name: str, device: str | torch.device | None) -> Subject:
 
 
 def resolve(name: str) -> str:
-    """The same name made exact: a run becomes its newest checkpoint (`run:ID@STEP`), all else stays."""
+    """The same name made exact: a run becomes its newest checkpoint (`run:ID@STEP`), all else
+    stays.
+    """
     if name.startswith("run:") and "@" not in name:
         return f"{name}@{int(_run_checkpoint(name).name.removeprefix('step-'))}"
     return name
 
 
 def stamp(name: str) -> str:
-    """What changes when the files behind a name change: "" for a name that has none here. Reads no weights.
+    """What changes when the files behind a name change: "" for a name that has none here. Reads no
+    weights.
 
     Raises `WorkbenchError` as `load` does, for a path or a run that is not there.
     """
@@ -147,20 +165,26 @@ def _edit_stamp(name: str) -> str:
 
 
 def is_remote(name: str) -> bool:
-    """Whether loading this name would fetch a model from the network: a Hugging Face id that is not on this machine."""
+    """Whether loading this name would fetch a model from the network: a Hugging Face id that is not
+    on this machine.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     if constants.HF_HUB_OFFLINE or name.startswith(("run:", "edit:")):
         return False
     try:
-        return _local(name) is None and not isinstance(try_to_load_from_cache(name, "config.json"), str)
+        return _local(name) is None and not isinstance(
+            try_to_load_from_cache(name, "config.json"), str
+        )
     except (WorkbenchError, HFValidationError):  # no file and no id: loading it says so
         return False
 
 
 def available() -> list[Available]:
-    """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs' checkpoints."""
+    """What can be loaded without the network: bundled models, `WORKBENCH_MODELS`, finished runs'
+    checkpoints.
+    """
     shelf = paths.shelf("models")
     found = [
         Available(p.parent.relative_to(shelf).as_posix(), _kind(p, "bundled"), p.parent)
@@ -171,7 +195,9 @@ def available() -> list[Available]:
             if p.suffix == ".gguf":
                 found.append(Available(p.name, "gguf", p))
             elif p.name == "config.json" and any(p.parent.glob("*.safetensors")):
-                found.append(Available(str(p.parent.relative_to(folder)), _kind(p, "folder"), p.parent))
+                found.append(
+                    Available(str(p.parent.relative_to(folder)), _kind(p, "folder"), p.parent)
+                )
             elif p.suffix == ".safetensors" and state_dict.is_transformerlens(p):
                 found.append(Available(str(p.relative_to(folder)), "transformerlens", p))
     for run in sorted((paths.home() / "runs").glob("*/checkpoints"), reverse=True):
@@ -210,11 +236,15 @@ def _run_checkpoint(name: str) -> Path:
     run = Store().get(run_id)
     found = run.checkpoints
     if not found:
-        raise WorkbenchError(f"Run {run_id} has no checkpoint yet; wait for its first, or choose another run.")
+        raise WorkbenchError(
+            f"Run {run_id} has no checkpoint yet; wait for its first, or choose another run."
+        )
     if not step:
         return found[max(found)]
     if not step.isdigit() or int(step) not in found:
-        raise WorkbenchError(f"Run {run_id} has no checkpoint {step}; it has {', '.join(map(str, sorted(found)))}.")
+        raise WorkbenchError(
+            f"Run {run_id} has no checkpoint {step}; it has {', '.join(map(str, sorted(found)))}."
+        )
     return found[int(step)]
 
 
@@ -223,7 +253,11 @@ def _run_facts(name: str) -> dict[str, str]:
     from workbench.store import Store
 
     config = Store().get(name.removeprefix("run:").partition("@")[0]).config
-    words = {"parent": config.get("base"), "licence": config.get("licence"), "notes": config.get("notes")}
+    words = {
+        "parent": config.get("base"),
+        "licence": config.get("licence"),
+        "notes": config.get("notes"),
+    }
     return {word: str(value) for word, value in words.items() if value}
 
 
@@ -237,14 +271,22 @@ def _from_folder(
         single = state_dict.file_in(folder)
         if single is not None:
             return _from_state_dict(single, device)
-        raise WorkbenchError(f"The folder {folder} has no config.json; give the folder of a Hugging Face model.")
+        raise WorkbenchError(
+            f"The folder {folder} has no config.json; give the folder of a Hugging Face model."
+        )
     if not weights:
-        raise WorkbenchError(f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle).")
+        raise WorkbenchError(
+            f"The folder {folder} has no safetensors file; save the model as safetensors (no pickle)."
+        )
     for path in weights:
         _check_safetensors(path)
     model, note = _pretrained(folder, name, seq2seq=seq2seq)
     on_shelf = folder.is_relative_to(paths.shelf("models"))
-    shown = name if name.startswith("run:") or (on_shelf and not Path(name).is_absolute()) else folder.name
+    shown = (
+        name
+        if name.startswith("run:") or (on_shelf and not Path(name).is_absolute())
+        else folder.name
+    )
     digest = hash_files(weights)
     pin, said = identity.identity(digest, folder), {**facts, **read_card(folder)}
     card = make_card(model, shown, str(folder), digest, said, identity=pin, loaded=note)
@@ -255,7 +297,9 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
     """The base with the adapter merged into it, an ordinary model."""
     weights = folder / adapter.WEIGHTS
     if not weights.is_file():
-        raise WorkbenchError(f"The adapter {name} has no {adapter.WEIGHTS}; save it as safetensors (no pickle).")
+        raise WorkbenchError(
+            f"The adapter {name} has no {adapter.WEIGHTS}; save it as safetensors (no pickle)."
+        )
     _check_safetensors(weights)
     said = adapter.base_of(folder)
     base = load(said.name, device="cpu")
@@ -264,7 +308,10 @@ def _from_adapter(folder: Path, name: str, device: torch.device, facts: dict[str
             f"The adapter {name} belongs to {said.name} as it was (sha256 {said.sha256[:12]}), which is now another "
             f"model ({base.hash[:12]}); bring the old one back, or fine-tune again."
         )
-    with reading(f"The adapter {name} of {said.name}", "load it with its own base, or save it again with PEFT"):
+    with reading(
+        f"The adapter {name} of {said.name}",
+        "load it with its own base, or save it again with PEFT",
+    ):
         model, note = adapter_weights.merged(base.model, folder, name, said.name)
     check_finite(stored_tensors(model), f"The adapter {name}")
     shown = name if name.startswith("run:") else folder.name
@@ -295,19 +342,25 @@ def _from_gguf(path: Path, device: torch.device) -> Subject:
     folder = gguf_file.converted(path, digest)
     model = _pretrained(folder, str(path), was_finite=True).model
     tokenizer = read_tokenizer(folder, str(path))
-    card = make_card(model, path.stem, str(path), digest, read_card(folder), identity=identity.identity(digest))
+    card = make_card(
+        model, path.stem, str(path), digest, read_card(folder), identity=identity.identity(digest)
+    )
     return Subject(path.stem, model.to(device), tokenizer, card)
 
 
 def _from_state_dict(path: Path, device: torch.device) -> Subject:
-    """A model in one file of weights by name, nanoGPT's or TransformerLens's; its tokenizer may lie beside it."""
+    """A model in one file of weights by name, nanoGPT's or TransformerLens's; its tokenizer may lie
+    beside it.
+    """
     model, note = state_dict.read(path)
     check_finite(stored_tensors(model), str(path))
     config = state_dict.config_beside(path)
     digest = hash_files([path, *([config] if config else [])])
     shown = path.parent.name if path.suffix == ".pt" and path.parent.name else path.stem
     pin = identity.identity(digest, path.parent)
-    card = make_card(model, shown, str(path), digest, read_card(path.parent), identity=pin, loaded=note)
+    card = make_card(
+        model, shown, str(path), digest, read_card(path.parent), identity=pin, loaded=note
+    )
     return Subject(card.name, model.to(device), _folder_tokenizer(path.parent, model), card)
 
 
@@ -329,7 +382,9 @@ def _from_hub(name: str, device: torch.device, seq2seq: bool = False) -> Subject
 
 
 def _hub_answers() -> bool:
-    """Whether the hub can be reached at all; asked first, because the hub's client retries for most of a minute."""
+    """Whether the hub can be reached at all; asked first, because the hub's client retries for most
+    of a minute.
+    """
     if constants.HF_HUB_OFFLINE:
         return False
     host = urlparse(constants.ENDPOINT)
@@ -346,7 +401,9 @@ def _cached_config(name: str) -> str:
     return str(cached_file(name, "config.json"))
 
 
-def _pretrained(where: str | Path, name: str, *, seq2seq: bool = False, was_finite: bool = False) -> Read:
+def _pretrained(
+    where: str | Path, name: str, *, seq2seq: bool = False, was_finite: bool = False
+) -> Read:
     try:
         return read_model(where, name, seq2seq=seq2seq, was_finite=was_finite)
     except UnreadableError as error:

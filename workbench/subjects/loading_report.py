@@ -1,6 +1,7 @@
 """What a load left open: tensors that are missing, left over, of another shape or not finite.
 
-A model with a tensor missing computes with random numbers in its place, so nothing of this kind passes in silence.
+A model with a tensor missing computes with random numbers in its place, so nothing of this kind
+passes in silence.
 """
 
 import re
@@ -20,10 +21,14 @@ HARMLESS = {
     r"(^|\.)position_ids$": "the numbers 0, 1, 2 ...",
     r"(^|\.)attn\.(mask|IGNORE|rotary_sin|rotary_cos)$": "causal masks and angles of TransformerLens",
 }
-"""Tensors of a file that no model has to take, by a pattern of their names; the value says what they are."""
+"""Tensors of a file that no model has to take, by a pattern of their names; the value says what
+they are.
+"""
 
 NAMED = 3
-"""Tensors that a sentence names, one of each kind where there are several; of the rest it gives the number."""
+"""Tensors that a sentence names, one of each kind where there are several; of the rest it gives the
+number.
+"""
 LONGEST_NAME = 120
 """Characters of a tensor's name that a sentence shows."""
 
@@ -49,7 +54,9 @@ class LoadingReport:
         return cls(
             missing=tuple(sorted(info["missing_keys"])),
             left_over=tuple(sorted(filter(is_needed, info["unexpected_keys"]))),
-            reshaped=tuple(sorted((name, tuple(a), tuple(b)) for name, a, b in info["mismatched_keys"])),
+            reshaped=tuple(
+                sorted((name, tuple(a), tuple(b)) for name, a, b in info["mismatched_keys"])
+            ),
         )
 
     @classmethod
@@ -59,7 +66,9 @@ class LoadingReport:
         return cls(
             missing=tuple(sorted(set(model) - set(file))),
             left_over=tuple(sorted(filter(is_needed, set(file) - set(model)))),
-            reshaped=tuple((name, file[name], model[name]) for name in shared if file[name] != model[name]),
+            reshaped=tuple(
+                (name, file[name], model[name]) for name in shared if file[name] != model[name]
+            ),
         )
 
     @property
@@ -74,7 +83,10 @@ class LoadingReport:
 
     def words(self) -> str:
         """What is wrong, without naming the file: for the middle of a sentence."""
-        shapes = [f"{_short(name)}: {list(a)} where the model has {list(b)}" for name, a, b in self.reshaped]
+        shapes = [
+            f"{_short(name)}: {list(a)} where the model has {list(b)}"
+            for name, a, b in self.reshaped
+        ]
         kinds = (
             (self.missing, "that the model needs, missing"),
             (self.left_over, "that the model has no place for"),
@@ -82,7 +94,9 @@ class LoadingReport:
         )
         n_kinds = sum(bool(names) for names, _ in kinds)
         n_named = 1 if n_kinds > 1 else NAMED - bool(shapes)
-        return " and ".join(f"{_count(names)} {what} ({_names(names, n_named)})" for names, what in kinds if names)
+        return " and ".join(
+            f"{_count(names)} {what} ({_names(names, n_named)})" for names, what in kinds if names
+        )
 
     def check(self, name: str, mend: str) -> None:
         """Raise `WorkbenchError` unless the report is clean.
@@ -92,7 +106,9 @@ class LoadingReport:
             mend: A clause that says what to do, without a full stop.
         """
         if not self.is_clean:
-            raise WorkbenchError(f"{name} is not the model that it says it is: {self.words()}; {mend}.")
+            raise WorkbenchError(
+                f"{name} is not the model that it says it is: {self.words()}; {mend}."
+            )
 
 
 def is_needed(name: str) -> bool:
@@ -105,7 +121,8 @@ LIMITS = (".input_min", ".input_max", ".output_min", ".output_max")
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
-    """Raise `WorkbenchError` where a tensor holds NaN or infinity, naming the first few and their number.
+    """Raise `WorkbenchError` where a tensor holds NaN or infinity, naming the first few and their
+    number.
 
     Args:
         tensors: Name and tensor.
@@ -114,7 +131,8 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
     broken = [
         tensor_name
         for tensor_name, tensor in tensors
-        if not _is_finite(tensor) and not (tensor_name.endswith(LIMITS) and not tensor.isnan().any())
+        if not _is_finite(tensor)
+        and not (tensor_name.endswith(LIMITS) and not tensor.isnan().any())
     ]
     if broken:
         raise WorkbenchError(
@@ -124,7 +142,9 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
 
 
 def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of everything that a model takes from its file: parameters (tied ones once) and buffers."""
+    """Name and value of everything that a model takes from its file: parameters (tied ones once)
+    and buffers.
+    """
     yield from model.named_parameters()
     yield from model.named_buffers()
 

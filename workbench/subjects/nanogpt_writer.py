@@ -19,7 +19,9 @@ def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, 
     own = own_names(model, "nanogpt")
     _check(own)
     c = own.config
-    has_bias = any(name.endswith(".bias") and bool(tensor.any()) for name, tensor in own.weights.items())
+    has_bias = any(
+        name.endswith(".bias") and bool(tensor.any()) for name, tensor in own.weights.items()
+    )
     state = {
         "transformer.wte.weight": own.weights["model.tok.weight"],
         "transformer.wpe.weight": own.weights["model.pos.weight"],
@@ -57,7 +59,9 @@ def _check(own: OwnNames) -> None:
         "norm_eps = 1e-5": abs(c.norm_eps - 1e-5) < 1e-9,
         "qk_norm = false": not c.qk_norm,
         "unembed_bias = false": "lm_head.bias" not in own.weights,
-        "tied embeddings": torch.equal(own.weights["lm_head.weight"], own.weights["model.tok.weight"]),
+        "tied embeddings": torch.equal(
+            own.weights["lm_head.weight"], own.weights["model.tok.weight"]
+        ),
     }
     require("nanoGPT's model does not compute this one", settings)
 
@@ -65,8 +69,25 @@ def _check(own: OwnNames) -> None:
 def _block(own: OwnNames, at: str, kind: str) -> dict[str, Tensor]:
     """One block's weights, or its biases; a bias that the model does not have is zero."""
     c = own.config
-    sizes = {"attn.o": c.d_model, "mlp.fc_in": c.d_mlp, "mlp.fc_out": c.d_model, "ln1": c.d_model, "ln2": c.d_model}
-    names = {"attn.o": "attn.c_proj", "mlp.fc_in": "mlp.c_fc", "mlp.fc_out": "mlp.c_proj", "ln1": "ln_1", "ln2": "ln_2"}
-    block = {f"{names[part]}.{kind}": own.get(f"{at}{part}.{kind}", size or 0) for part, size in sizes.items()}
-    block[f"attn.c_attn.{kind}"] = torch.cat([own.get(f"{at}attn.{part}.{kind}", c.d_model) for part in "qkv"])
+    sizes = {
+        "attn.o": c.d_model,
+        "mlp.fc_in": c.d_mlp,
+        "mlp.fc_out": c.d_model,
+        "ln1": c.d_model,
+        "ln2": c.d_model,
+    }
+    names = {
+        "attn.o": "attn.c_proj",
+        "mlp.fc_in": "mlp.c_fc",
+        "mlp.fc_out": "mlp.c_proj",
+        "ln1": "ln_1",
+        "ln2": "ln_2",
+    }
+    block = {
+        f"{names[part]}.{kind}": own.get(f"{at}{part}.{kind}", size or 0)
+        for part, size in sizes.items()
+    }
+    block[f"attn.c_attn.{kind}"] = torch.cat(
+        [own.get(f"{at}attn.{part}.{kind}", c.d_model) for part in "qkv"]
+    )
     return block

@@ -16,7 +16,9 @@ GELU = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "
 
 @dataclass(frozen=True)
 class OwnNames:
-    """Tensors by our GPT's names, matrices `[out, in]`, and the configuration that they would have as our GPT."""
+    """Tensors by our GPT's names, matrices `[out, in]`, and the configuration that they would have
+    as our GPT.
+    """
 
     weights: dict[str, Tensor]
     config: WorkbenchGPTConfig
@@ -67,12 +69,18 @@ def _gpt2(model: GPT2LMHeadModel) -> OwnNames:
     }
     for i in range(c.n_layer):
         at, to = f"transformer.h.{i}.", f"model.layers.{i}."
-        matrix = theirs[f"{at}attn.c_attn.weight"].T.split(c.n_embd)  # three of [d_model, d_model], out first
+        matrix = theirs[f"{at}attn.c_attn.weight"].T.split(
+            c.n_embd
+        )  # three of [d_model, d_model], out first
         bias = theirs[f"{at}attn.c_attn.bias"].split(c.n_embd)
         for part, own_matrix, own_bias in zip("qkv", matrix, bias, strict=True):
             weights[f"{to}attn.{part}.weight"] = own_matrix
             weights[f"{to}attn.{part}.bias"] = own_bias
-        for name, own in (("attn.c_proj", "attn.o"), ("mlp.c_fc", "mlp.fc_in"), ("mlp.c_proj", "mlp.fc_out")):
+        for name, own in (
+            ("attn.c_proj", "attn.o"),
+            ("mlp.c_fc", "mlp.fc_in"),
+            ("mlp.c_proj", "mlp.fc_out"),
+        ):
             weights[f"{to}{own}.weight"] = theirs[f"{at}{name}.weight"].T
             weights[f"{to}{own}.bias"] = theirs[f"{at}{name}.bias"]
         for name, own in (("ln_1", "ln1"), ("ln_2", "ln2")):

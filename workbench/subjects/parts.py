@@ -1,4 +1,5 @@
-"""Parts of a model by name: which numbers of which parameters are a layer, a head, an MLP, some of its neurons.
+"""Parts of a model by name: which numbers of which parameters are a layer, a head, an MLP, some of
+its neurons.
 
 | name | what it is |
 |---|---|
@@ -10,7 +11,8 @@
 | `L3KV0` | keys and values that a group of heads shares (grouped-query attention) |
 | `L3N0:64` | neurons 0 to 63 of an MLP: their incoming and outgoing weights |
 
-Heads, groups and neurons of a layer do not overlap; biases of the output and norms belong to none of them.
+Heads, groups and neurons of a layer do not overlap; biases of the output and norms belong to none
+of them.
 """
 
 import copy
@@ -57,7 +59,8 @@ class Parts:
         self.outer = {
             part: found
             for part in OUTER
-            if part in mapping and (found := [n for n in self._sizes if n.startswith(f"{mapping[part].name}.")])
+            if part in mapping
+            and (found := [n for n in self._sizes if n.startswith(f"{mapping[part].name}.")])
         }
         named = {n for names in self.outer.values() for n in names}
         if rest := [n for n in self._sizes if n not in named and not n.startswith(self._blocks)]:
@@ -83,7 +86,9 @@ class Parts:
 
     @property
     def units(self) -> list[str]:
-        """Heads, groups, and neurons in packets of about as many parameters as a head: what random subsets draw."""
+        """Heads, groups, and neurons in packets of about as many parameters as a head: what random
+        subsets draw.
+        """
         size = self.n_params(["L0H0"])
         width = self._neurons(0)
         if not width:  # attention alone
@@ -113,7 +118,10 @@ class Parts:
         return sum(
             self._sizes[parameter]
             if dims is None
-            else sum(len(index) * self._sizes[parameter] // shapes[parameter][dim] for dim, index in dims.items())
+            else sum(
+                len(index) * self._sizes[parameter] // shapes[parameter][dim]
+                for dim, index in dims.items()
+            )
             for parameter, dims in seen.items()
         )
 
@@ -149,11 +157,17 @@ class Parts:
     def _belongs(self, parameter: str, block: str) -> bool:
         """Norms go with what they stand before or after; what is none of both goes with attention."""
         rest = parameter.removeprefix(self._blocks).partition(".")[2]
-        of_mlp = any(rest.startswith(f"{self._block[k].name}.") for k in ("mlp", "ln2", "ln2_post") if k in self._block)
+        of_mlp = any(
+            rest.startswith(f"{self._block[k].name}.")
+            for k in ("mlp", "ln2", "ln2_post")
+            if k in self._block
+        )
         return of_mlp == (block == "mlp")
 
     def _module(self, layer: int, block: str, part: str = "") -> tuple[str, Any] | None:
-        """Name and module of a block's linear layer; None where the architecture has none of that name."""
+        """Name and module of a block's linear layer; None where the architecture has none of that
+        name.
+        """
         name = f"{self._blocks}{layer}.{self._block[block].name}"
         if part:
             if part not in self._block[block].submodules:
@@ -176,57 +190,85 @@ class Parts:
         return [Slice(f"{name}.weight", 0 if isinstance(module, Conv1D) else 1, tuple(index))]
 
     def _projected(self, layer: int, part: str, i: int) -> list[Slice]:
-        """The rows of head (or group) `i` in the queries, keys or values, fused in one matrix or not."""
+        """The rows of head (or group) `i` in the queries, keys or values, fused in one matrix or
+        not.
+        """
         d = self.card.d_head
         rows = range(i * d, (i + 1) * d)
         if (own := self._module(layer, "attn", part)) is not None:
             return self._outputs(own, rows)
         fused = self._module(layer, "attn", "qkv")
         if fused is None:
-            raise WorkbenchError(f"The heads of {self.name} ({self.card.architecture}) cannot be told apart.")
+            raise WorkbenchError(
+                f"The heads of {self.name} ({self.card.architecture}) cannot be told apart."
+            )
         return self._outputs(fused, self._fused(layer)[part][list(rows)].tolist())
 
     def _fused(self, layer: int) -> dict[str, Tensor]:
-        """Which outputs of a fused matrix are queries, keys and values: numbers its rows and lets them be split."""
+        """Which outputs of a fused matrix are queries, keys and values: numbers its rows and lets
+        them be split.
+        """
         if layer not in self._joint:
-            attention = copy.deepcopy(self.model.get_submodule(f"{self._blocks}{layer}.{self._block['attn'].name}"))
+            attention = copy.deepcopy(
+                self.model.get_submodule(f"{self._blocks}{layer}.{self._block['attn'].name}")
+            )
             fused: Any = attention.get_submodule(self._block["attn"].submodules["qkv"].name)
             wide = isinstance(fused, Conv1D)
             count = torch.arange(fused.weight.shape[1 if wide else 0], dtype=torch.float64)
-            numbered = count.expand(fused.weight.shape) if wide else count[:, None].expand(fused.weight.shape)
+            numbered = (
+                count.expand(fused.weight.shape)
+                if wide
+                else count[:, None].expand(fused.weight.shape)
+            )
             fused.weight = nn.Parameter(numbered.clone(), requires_grad=False)
             split = self._bridge.blocks[layer].attn.split_qkv_matrix(attention)
             self._joint[layer] = {
-                part: linear.weight[:, 0].detach().long() for part, linear in zip(QKV, split, strict=True)
+                part: linear.weight[:, 0].detach().long()
+                for part, linear in zip(QKV, split, strict=True)
             }
         return self._joint[layer]
 
     def _head(self, layer: int, head: int) -> list[Slice]:
         if head >= self.card.n_heads:
-            raise WorkbenchError(f"{self.name} has no head L{layer}H{head}; a layer has {self.card.n_heads}.")
+            raise WorkbenchError(
+                f"{self.name} has no head L{layer}H{head}; a layer has {self.card.n_heads}."
+            )
         output, d = self._module(layer, "attn", "o"), self.card.d_head
         if output is None:
-            raise WorkbenchError(f"The heads of {self.name} ({self.card.architecture}) cannot be told apart.")
+            raise WorkbenchError(
+                f"The heads of {self.name} ({self.card.architecture}) cannot be told apart."
+            )
         own = ("q",) if self._grouped else QKV
         read = [piece for part in own for piece in self._projected(layer, part, head)]
         return [*read, *self._inputs(output, range(head * d, (head + 1) * d))]
 
     def _group(self, layer: int, group: int) -> list[Slice]:
         if not self._grouped or group >= self.card.n_kv_heads:
-            have = f"{self.card.n_kv_heads} a layer" if self._grouped else "none: each head has its own"
-            raise WorkbenchError(f"{self.name} has no shared keys and values L{layer}KV{group}; there are {have}.")
+            have = (
+                f"{self.card.n_kv_heads} a layer"
+                if self._grouped
+                else "none: each head has its own"
+            )
+            raise WorkbenchError(
+                f"{self.name} has no shared keys and values L{layer}KV{group}; there are {have}."
+            )
         return [piece for part in ("k", "v") for piece in self._projected(layer, part, group)]
 
     def _neurons(self, layer: int) -> int:
         out = self._module(layer, "mlp", "out")
         enters = self._module(layer, "mlp", "in")
         if out is None or enters is None:
-            raise WorkbenchError(f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart.")
+            raise WorkbenchError(
+                f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart."
+            )
         width, given = (
-            m.weight.shape[isinstance(m, Conv1D) != reads] for (_, m), reads in ((out, True), (enters, False))
+            m.weight.shape[isinstance(m, Conv1D) != reads]
+            for (_, m), reads in ((out, True), (enters, False))
         )
         if width != given:
-            raise WorkbenchError(f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart.")
+            raise WorkbenchError(
+                f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart."
+            )
         return int(width)
 
     def _packet(self, layer: int, low: int, high: int) -> list[Slice]:
@@ -247,8 +289,9 @@ def assemble(
 ) -> dict[str, Tensor]:
     """The parameters of a host that change when it gets these slices of a donor, by name.
 
-    Whole parameters are the donor's own tensors, no copies; of others the host's is copied first. Where one has more
-    rows (tokens that were added) those that both have are brought. With `alpha` they move by that much of the
+    Whole parameters are the donor's own tensors, no copies; of others the host's is copied first.
+    Where one has more rows (tokens that were added) those that both have are brought. With `alpha`
+    they move by that much of the
     way instead: host + alpha (donor - host), with 0 the host's and 1 the donor's to the bit.
     """
     found: dict[str, Tensor] = {}
@@ -260,7 +303,9 @@ def assemble(
         else:
             n = min(len(ours), len(theirs))
             found[piece.parameter] = ours.clone()
-            found[piece.parameter][:n] = theirs[:n] if alpha == 1 else torch.lerp(ours[:n], theirs[:n], alpha)
+            found[piece.parameter][:n] = (
+                theirs[:n] if alpha == 1 else torch.lerp(ours[:n], theirs[:n], alpha)
+            )
     whole = set(found)
     for piece in (p for p in pieces if p.index is not None and p.parameter not in whole):
         ours, theirs = host[piece.parameter], donor[piece.parameter]
@@ -269,5 +314,7 @@ def assemble(
         at: list[Any] = [slice(None)] * ours.ndim
         at[piece.dim] = list(piece.index or ())
         where = tuple(at)
-        found[piece.parameter][where] = theirs[where] if alpha == 1 else torch.lerp(ours[where], theirs[where], alpha)
+        found[piece.parameter][where] = (
+            theirs[where] if alpha == 1 else torch.lerp(ours[where], theirs[where], alpha)
+        )
     return found

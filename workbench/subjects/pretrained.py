@@ -14,7 +14,9 @@ from workbench.subjects.kinds import kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What torch puts into names when it compiles, shards or checkpoints a module; no model has parts of these names."""
+"""What torch puts into names when it compiles, shards or checkpoints a module; no model has parts
+of these names.
+"""
 DEEPEST = 4
 """Parts of a prefix that is tried."""
 
@@ -35,9 +37,11 @@ def read_model(
     held: Held | None = None,
     was_finite: bool = False,
 ) -> Read:
-    """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left over or broken.
+    """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left
+    over or broken.
 
-    Where all names have a mere prefix in common (`module.`, `_orig_mod.`), the model is read without it.
+    Where all names have a mere prefix in common (`module.`, `_orig_mod.`), the model is read
+    without it.
 
     Args:
         where: What transformers reads from.
@@ -48,8 +52,8 @@ def read_model(
         was_finite: Whether its weights were found finite before, when they were written here.
 
     Raises:
-        WorkbenchError: the files are no model, or not the model that its configuration describes; of the kind
-            `UnreadableError` where transformers cannot read them.
+        WorkbenchError: the files are no model, or not the model that its configuration describes;
+            of the kind `UnreadableError` where transformers cannot read them.
     """
     reader, config = kind_of(where, name, seq2seq=seq2seq, gguf_file=gguf_file)
     shapes = shapes_in(where) if isinstance(where, Path) and not gguf_file else {}
@@ -60,9 +64,15 @@ def read_model(
     note = ""
     if report.missing and shapes:
         for words, pattern, kept in _mere_prefixes(shapes):
-            again, second = _from_pretrained(reader, where, name, {**source, "key_mapping": {pattern: kept}})
+            again, second = _from_pretrained(
+                reader, where, name, {**source, "key_mapping": {pattern: kept}}
+            )
             if second.is_clean:
-                model, report, note = again, second, f"{words} was left out of the names of the weights"
+                model, report, note = (
+                    again,
+                    second,
+                    f"{words} was left out of the names of the weights",
+                )
                 break
     report.check(name, _mend(model))
     if not was_finite:
@@ -105,4 +115,6 @@ def _mend(model: PreTrainedModel) -> str:
     kinds = [kind for kind in names if not kind.endswith(("CausalLM", "LMHeadModel"))]
     if kinds and kinds[0].endswith(("Classification", "QuestionAnswering", "Model")):
         return f"config.json calls it {kinds[0]}, which predicts no next token: load the language model it came from"
-    return "save the whole model again, or correct the number and sizes of its layers in config.json"
+    return (
+        "save the whole model again, or correct the number and sizes of its layers in config.json"
+    )

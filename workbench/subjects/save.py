@@ -25,13 +25,13 @@ def save(
     weights: dict[str, torch.Tensor] | None = None,
     also: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another precision, and
-    `weights` takes the place of the model's own.
+    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another
+    precision, and `weights` takes the place of the model's own.
 
     Of a model with LoRA adapters only the adapters are saved, and what they belong to.
 
-    `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the disk is full or
-    the place cannot be written; what was there before stays whole.
+    `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the
+    disk is full or the place cannot be written; what was there before stays whole.
     """
 
     def write(part: Path) -> None:
@@ -52,7 +52,8 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """The folder, written whole by `write` under a temporary name and then renamed.
 
     Raises:
-        WorkbenchError: When the disk is full or the place cannot be written; what was there before stays whole.
+        WorkbenchError: When the disk is full or the place cannot be written; what was there before
+            stays whole.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -63,7 +64,11 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
         _sync(folder.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have words of their own
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors have words of their own
         shutil.rmtree(part, ignore_errors=True)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise WorkbenchError(
@@ -74,7 +79,9 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _to_disk(folder: Path) -> None:
-    """Have everything in a folder on the disk before the folder gets its name: a power cut then leaves no half."""
+    """Have everything in a folder on the disk before the folder gets its name: a power cut then
+    leaves no half.
+    """
     for path in sorted(folder.rglob("*"), reverse=True):
         _sync(path)
     _sync(folder)
@@ -89,7 +96,9 @@ def _sync(path: Path) -> None:
 
 
 def _weights(model: PreTrainedModel, dtype: torch.dtype | None) -> dict[str, torch.Tensor] | None:
-    """The weights on the CPU, None where they are there already; tied ones stay one tensor, so are stored once."""
+    """The weights on the CPU, None where they are there already; tied ones stay one tensor, so are
+    stored once.
+    """
     if dtype is None and model.device.type == "cpu":
         return None
     moved: dict[int, torch.Tensor] = {}

@@ -1,8 +1,10 @@
-"""How a text becomes token ids, and how ids are shown: the one place for special tokens, answers and labels.
+"""How a text becomes token ids, and how ids are shown: the one place for special tokens, answers
+and labels.
 
-A prompt gets the special tokens that its tokenizer puts before a text, once, and none after it: what follows an
-end-of-text token is not what follows the prompt. SentencePiece tokenizers begin every text with a space of their own,
-so an answer is what is left of prompt and answer once the prompt's tokens are gone.
+A prompt gets the special tokens that its tokenizer puts before a text, once, and none after it:
+what follows an end-of-text token is not what follows the prompt. SentencePiece tokenizers begin
+every text with a space of their own, so an answer is what is left of prompt and answer once the
+prompt's tokens are gone.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,9 @@ from workbench.errors import WorkbenchError
 BROKEN = "\ufffd"
 """What a tokenizer decodes bytes to that are no whole character."""
 LONGEST = 12
-"""Tokens within which a character must be whole: it has four bytes at most, and a token may end amid the next."""
+"""Tokens within which a character must be whole: it has four bytes at most, and a token may end
+amid the next.
+"""
 SPACE = "\u2581"
 """How SentencePiece spells a space."""
 SAMPLES = ("a", "0", "the")
@@ -32,7 +36,9 @@ EVERY_BYTE = "".join(
         *(chr(max(0x10000, 0x40000 * i)) for i in range(5)),
     ]
 )
-"""Characters whose UTF-8 has every byte that there can be: a tokenizer that spells them spells everything."""
+"""Characters whose UTF-8 has every byte that there can be: a tokenizer that spells them spells
+everything.
+"""
 
 
 class Frame(NamedTuple):
@@ -43,7 +49,9 @@ class Frame(NamedTuple):
 
 
 class Continuation(NamedTuple):
-    """An answer's tokens after a prompt; `merged` says that the two together would have split otherwise."""
+    """An answer's tokens after a prompt; `merged` says that the two together would have split
+    otherwise.
+    """
 
     ids: tuple[int, ...]
     merged: bool
@@ -103,7 +111,9 @@ def begins(ids: Sequence[int], before: tuple[int, ...]) -> bool:
 
 
 def offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
-    """From which character to which each token of `read` goes; (0, 0) for special tokens put before the text."""
+    """From which character to which each token of `read` goes; (0, 0) for special tokens put before
+    the text.
+    """
     found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     before = frame(tokenizer).before
     first = [] if begins(found["input_ids"], before) else [(0, 0)] * len(before)
@@ -113,8 +123,8 @@ def offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, in
 def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Continuation:
     """The tokens with which an answer goes on from a prompt.
 
-    They are what prompt and answer together have more than the prompt. Where the two would merge, they are those
-    that spell the answer, exactly, after the prompt's own tokens.
+    They are what prompt and answer together have more than the prompt. Where the two would merge,
+    they are those that spell the answer, exactly, after the prompt's own tokens.
     """
     alone = bare(tokenizer, answer)
     if spells_ids(tokenizer):
@@ -138,7 +148,9 @@ def _after(tokenizer: PreTrainedTokenizerBase, anchor: str, answer: str) -> list
     return whole[len(head) :] if whole[: len(head)] == head else []
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special: bool = False) -> str:
+def decoded(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special: bool = False
+) -> str:
     """The text of ids; one without a token, as padded embeddings have them, shows as `[383]`."""
     spelt = tokenizer.convert_ids_to_tokens(list(ids))
     parts: list[str] = []
@@ -147,7 +159,11 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_spec
     def close() -> None:
         if run:
             parts.append(
-                str(tokenizer.decode(run, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False))
+                str(
+                    tokenizer.decode(
+                        run, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
+                    )
+                )
             )
             run.clear()
 
@@ -161,11 +177,14 @@ def decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_spec
     return "".join(parts)
 
 
-def labels(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, apart: bool = False) -> list[str]:
+def labels(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, apart: bool = False
+) -> list[str]:
     """The text of each token of a running text; `apart` says that they do not follow each other.
 
-    Bytes that make up a character together each show it with their place, as in "ש⟨1/2⟩"; a byte whose character
-    is not whole shows as the tokenizer spells it, and an id without a token as `[383]`.
+    Bytes that make up a character together each show it with their place, as in "ש⟨1/2⟩"; a byte
+    whose character is not whole shows as the tokenizer spells it, and an id without a token as
+    `[383]`.
     """
     ids = list(ids)
     spelt = tokenizer.convert_ids_to_tokens(ids)
@@ -174,8 +193,14 @@ def labels(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, apart: boo
     while at < len(ids):
         n = 1
         if spelt[at] is not None and BROKEN in shown[at]:
-            whole, n = ("", 1) if apart else _character(tokenizer, ids[at : at + LONGEST], spelt[at : at + LONGEST])
-            shown[at : at + n] = [f"{whole}⟨{i}/{n}⟩" for i in range(1, n + 1)] if whole else [spelt[at]]
+            whole, n = (
+                ("", 1)
+                if apart
+                else _character(tokenizer, ids[at : at + LONGEST], spelt[at : at + LONGEST])
+            )
+            shown[at : at + n] = (
+                [f"{whole}⟨{i}/{n}⟩" for i in range(1, n + 1)] if whole else [spelt[at]]
+            )
         at += n
     return shown
 
@@ -184,13 +209,19 @@ def _label(tokenizer: PreTrainedTokenizerBase, i: int, spelt: str | None) -> str
     if spelt is None:
         return f"[{i}]"
     text = str(tokenizer.decode([i]))
-    if SPACE in spelt and SPACE not in text:  # a decoder of SentencePiece drops the space that begins a text
+    if (
+        SPACE in spelt and SPACE not in text
+    ):  # a decoder of SentencePiece drops the space that begins a text
         return spelt.replace(SPACE, " ")
     return text or spelt
 
 
-def _character(tokenizer: PreTrainedTokenizerBase, ids: list[int], spelt: list[str | None]) -> tuple[str, int]:
-    """The text of as few tokens as make whole characters, and how many they are; "" and 1 where none do."""
+def _character(
+    tokenizer: PreTrainedTokenizerBase, ids: list[int], spelt: list[str | None]
+) -> tuple[str, int]:
+    """The text of as few tokens as make whole characters, and how many they are; "" and 1 where
+    none do.
+    """
     for n in range(2, len(ids) + 1):
         if spelt[n - 1] is None:
             break
@@ -211,7 +242,11 @@ def spells_ids(tokenizer: PreTrainedTokenizerBase) -> bool:
 def unknown_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The ids that stand for what a tokenizer cannot spell."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
-    names = [name for name in (tokenizer.unk_token, getattr(model, "unk_token", None)) if isinstance(name, str)]
+    names = [
+        name
+        for name in (tokenizer.unk_token, getattr(model, "unk_token", None))
+        if isinstance(name, str)
+    ]
     vocabulary = tokenizer.get_vocab()
     return {vocabulary[name] for name in names if name in vocabulary}
 
@@ -244,7 +279,9 @@ def _unspelt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     places = zip(read_as["input_ids"], read_as["offset_mapping"], strict=True)
     pieces = [text[start:stop].strip() for i, (start, stop) in places if i in unknown]
     missing = {letter for letter in set(text) if _left_out(tokenizer, letter)}
-    return [piece for piece in pieces if piece and piece not in names] + [x for x in text if x in missing]
+    return [piece for piece in pieces if piece and piece not in names] + [
+        x for x in text if x in missing
+    ]
 
 
 def _left_out(tokenizer: PreTrainedTokenizerBase, letter: str) -> bool:
@@ -253,7 +290,9 @@ def _left_out(tokenizer: PreTrainedTokenizerBase, letter: str) -> bool:
     if letter not in known:
         with_it, without = (bare(tokenizer, text) for text in (STAND_IN + letter, STAND_IN))
         known[letter] = (
-            not letter.isspace() and with_it == without and not decoded(tokenizer, bare(tokenizer, letter)).strip()
+            not letter.isspace()
+            and with_it == without
+            and not decoded(tokenizer, bare(tokenizer, letter)).strip()
         )
     return known[letter]
 
@@ -261,12 +300,16 @@ def _left_out(tokenizer: PreTrainedTokenizerBase, letter: str) -> bool:
 def check_sizes(tokenizer: PreTrainedTokenizerBase, d_vocab: int, name: str) -> None:
     """Raise `WorkbenchError` where a tokenizer gives ids beyond the rows of the embedding.
 
-    Tokens that were added to it and stand in no ordinary text pass; `check_ids` refuses a prompt that has one.
+    Tokens that were added to it and stand in no ordinary text pass; `check_ids` refuses a prompt
+    that has one.
     """
     if tokenizer not in _HIGHEST:
         added = set(getattr(tokenizer, "added_tokens_decoder", {}))
         ids = list(tokenizer.get_vocab().values())
-        _HIGHEST[tokenizer] = (max((i for i in ids if i not in added), default=-1), max(ids, default=-1))
+        _HIGHEST[tokenizer] = (
+            max((i for i in ids if i not in added), default=-1),
+            max(ids, default=-1),
+        )
     highest, _ = _HIGHEST[tokenizer]
     if highest >= d_vocab:
         raise WorkbenchError(
@@ -276,7 +319,9 @@ def check_sizes(tokenizer: PreTrainedTokenizerBase, d_vocab: int, name: str) -> 
         )
 
 
-def check_ids(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], d_vocab: int, name: str) -> None:
+def check_ids(
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], d_vocab: int, name: str
+) -> None:
     """Raise `WorkbenchError` where a text has a token for which the embedding has no row."""
     if ids and (highest := max(ids)) >= d_vocab:
         word = tokenizer.convert_ids_to_tokens(highest)

@@ -1,4 +1,6 @@
-"""A model in one file of tensors by name: nanoGPT's and minGPT's checkpoints, TransformerLens's state dicts."""
+"""A model in one file of tensors by name: nanoGPT's and minGPT's checkpoints, TransformerLens's
+state dicts.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -46,7 +48,9 @@ def read(path: Path) -> Read:
         reader = convert.nanogpt if kind == "nanoGPT" else transformerlens.gpt
         model, note = reader(plain, settings, str(path))
         left_out = [f"{prefix} was left out of the names"] if prefix else []
-        return Read(model, "; ".join([f"read as a {kind} state dict", *left_out, *([note] if note else [])]))
+        return Read(
+            model, "; ".join([f"read as a {kind} state dict", *left_out, *([note] if note else [])])
+        )
     some = ", ".join(list(tensors)[:3]) or "none"
     raise WorkbenchError(
         f"{path} holds no state dict of nanoGPT or TransformerLens (its tensors: {some}); of a Hugging Face model "
@@ -55,7 +59,9 @@ def read(path: Path) -> Read:
 
 
 def config_beside(path: Path) -> Path | None:
-    """The settings beside a file of weights: `NAME.config.json`, else a `config.json` that is not Hugging Face's."""
+    """The settings beside a file of weights: `NAME.config.json`, else a `config.json` that is not
+    Hugging Face's.
+    """
     own = path.with_name(f"{path.stem}.config.json")
     if own.is_file():
         return own
@@ -64,9 +70,15 @@ def config_beside(path: Path) -> Path | None:
 
 
 def file_in(folder: Path) -> Path | None:
-    """The one state dict in a folder that is no Hugging Face model's; None where there is none, or several."""
+    """The one state dict in a folder that is no Hugging Face model's; None where there is none, or
+    several.
+    """
     files = [folder / "ckpt.pt", *folder.glob("*.safetensors")]
-    known = [path for path in files if path.is_file() and (path.suffix == ".pt" or is_transformerlens(path))]
+    known = [
+        path
+        for path in files
+        if path.is_file() and (path.suffix == ".pt" or is_transformerlens(path))
+    ]
     return known[0] if len(known) == 1 else None
 
 
@@ -89,7 +101,10 @@ def _prefix(names: Iterable[str], marks: tuple[str, ...]) -> str | None:
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with reading(path, "download or save it again", NOT_WHOLE), safe_open(path, framework="pt") as stream:
+    with (
+        reading(path, "download or save it again", NOT_WHOLE),
+        safe_open(path, framework="pt") as stream,
+    ):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}
         header = stream.metadata() or {}
     settings = {}
@@ -108,7 +123,9 @@ def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(checkpoint, Mapping):
             raise TypeError(type(checkpoint).__name__)
-    inside = next((checkpoint[w] for w in INSIDE if isinstance(checkpoint.get(w), Mapping)), checkpoint)
+    inside = next(
+        (checkpoint[w] for w in INSIDE if isinstance(checkpoint.get(w), Mapping)), checkpoint
+    )
     tensors = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
     settings: dict[str, Any] = {}
     for word in SETTINGS:
@@ -138,4 +155,6 @@ def _unfolded(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without what torch puts into them when it compiles or shards a module."""
-    return {".".join(p for p in name.split(".") if p not in WRAPPERS): t for name, t in tensors.items()}
+    return {
+        ".".join(p for p in name.split(".") if p not in WRAPPERS): t for name, t in tensors.items()
+    }

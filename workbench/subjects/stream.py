@@ -1,8 +1,10 @@
-"""What enters a model's residual stream, and how its end is read: found by asking the model, not by its name.
+"""What enters a model's residual stream, and how its end is read: found by asking the model, not by
+its name.
 
-One run over a few tokens shows every module's output. The modules (and factors) that fill the gap between the stream
-before and after a block are the ones that write into it, whatever norms or multipliers stand in between: Gemma, OLMo 2
-and EXAONE 4 norm what attention gives, Granite multiplies it, BLOOM's attention adds the stream itself.
+One run over a few tokens shows every module's output. The modules (and factors) that fill the gap
+between the stream before and after a block are the ones that write into it, whatever norms or
+multipliers stand in between: Gemma, OLMo 2 and EXAONE 4 norm what attention gives, Granite
+multiplies it, BLOOM's attention adds the stream itself.
 """
 
 from dataclasses import dataclass, field, replace
@@ -26,8 +28,10 @@ UNKNOWN = "writes into the residual stream in a way that is not known here"
 class Writer:
     """A module of a block whose output, times `scale`, enters the stream.
 
-    - `module`: its path inside the block; `raw`: the path of attention or MLP itself, the same but for a norm after it
-    - `residual`: the argument (place or name) that the output already contains, where the module adds the stream
+    - `module`: its path inside the block; `raw`: the path of attention or MLP itself, the same but
+        for a norm after it
+    - `residual`: the argument (place or name) that the output already contains, where the module
+        adds the stream
     - `copies`: the model changes the output in place, so it gets a copy
     """
 
@@ -84,8 +88,10 @@ class BlockParts:
 class Stream:
     """How a model's blocks write and its end reads; see `stream_of`.
 
-    - `blocks`: one a layer, none where `unlike` says why; `parallel`: attention and MLP read the same stream
-    - `logit_scale`, `softcap`: of the logits after the unembedding; `norm`: the final norm's path, "" for none
+    - `blocks`: one a layer, none where `unlike` says why; `parallel`: attention and MLP read the
+        same stream
+    - `logit_scale`, `softcap`: of the logits after the unembedding; `norm`: the final norm's path,
+        "" for none
     - `unreadable`: why the end is not norm, unembedding, scale and cap; "" where it is
     """
 
@@ -149,7 +155,9 @@ def stream_of(model: PreTrainedModel, mapping: Any) -> Stream:
     calls, logits = _run(bare, layers)
     floats = _floats(bare)
     if calls[-1] and "" not in calls[-1]:  # as OpenAI's first GPT, whose blocks give a list
-        raise WorkbenchError(f"The blocks of {type(model).__name__} do not give the residual stream as one tensor.")
+        raise WorkbenchError(
+            f"The blocks of {type(model).__name__} do not give the residual stream as one tensor."
+        )
     end = calls[-1][""].out if calls[-1] else None
     norm, scale, softcap, unreadable = _end(bare, mapping, end, logits, floats)
     blocks: tuple[BlockParts, ...] = ()
@@ -184,7 +192,9 @@ def _run(model: Any, layers: Any) -> tuple[list[dict[str, Call]], Tensor]:
     entered: list[Tensor] = []
 
     def enter(where: dict[str, Call]) -> Any:
-        return lambda _m, args, kwargs: entered.append(_copy(Call(args, kwargs, None, None).entered))  # pyright: ignore
+        return lambda _m, args, kwargs: entered.append(
+            _copy(Call(args, kwargs, None, None).entered)
+        )  # pyright: ignore
 
     handles += [
         layer.register_forward_pre_hook(enter(where), with_kwargs=True)
@@ -204,7 +214,9 @@ def _copy(x: Any) -> Any:
     return x.clone() if isinstance(x, Tensor) else x
 
 
-def _block(layer: nn.Module, calls: dict[str, Call], names: Any, i: int, floats: list[float]) -> BlockParts:
+def _block(
+    layer: nn.Module, calls: dict[str, Call], names: Any, i: int, floats: list[float]
+) -> BlockParts:
     """The parts of one block. Raises `_UnlikeError`."""
     raw = {}
     for part in ("attn", "mlp"):
@@ -251,11 +263,15 @@ class _Candidate:
         """What attention or MLP itself gives, less the stream where it adds it."""
         call = calls[self.writer.raw]
         residual = None if self.writer.normed else self.writer.residual
-        return replace(self.writer, residual=residual, scale=1.0).read(call.args, call.kwargs, call.out)
+        return replace(self.writer, residual=residual, scale=1.0).read(
+            call.args, call.kwargs, call.out
+        )
 
 
 def _candidates(raw: str, calls: dict[str, Call], residual: Tensor) -> list[_Candidate]:
-    """The part itself, the modules that read just its output, and the part less the stream that it was given."""
+    """The part itself, the modules that read just its output, and the part less the stream that it
+    was given.
+    """
     own = calls[raw]
     found = []
     if own.out.numel() == residual.numel():
@@ -277,10 +293,16 @@ def _candidate(writer: Writer, call: Call) -> _Candidate:
 
 def _same(one: Tensor | None, other: Tensor) -> bool:
     """Whether two tensors hold the same numbers, whatever their shape."""
-    return one is not None and one.numel() == other.numel() and torch.equal(one.flatten(), other.flatten())
+    return (
+        one is not None
+        and one.numel() == other.numel()
+        and torch.equal(one.flatten(), other.flatten())
+    )
 
 
-def _scales(gap: Tensor, attn: Tensor, mlp: Tensor, limit: float, floats: list[float]) -> tuple[float, float] | None:
+def _scales(
+    gap: Tensor, attn: Tensor, mlp: Tensor, limit: float, floats: list[float]
+) -> tuple[float, float] | None:
     """The factors with which two outputs fill the gap between a block's streams, or None."""
     gap, attn, mlp = (x.double().flatten() for x in (gap, attn, mlp))
 
@@ -304,20 +326,31 @@ def _near(value: float, floats: list[float]) -> list[float]:
 def _floats(model: Any) -> list[float]:
     """The config's numbers that a factor may be, and what they divide by."""
     config = model.config.get_text_config()
-    numbers = [float(x) for x in vars(config).values() if isinstance(x, float | int) and not isinstance(x, bool)]
+    numbers = [
+        float(x)
+        for x in vars(config).values()
+        if isinstance(x, float | int) and not isinstance(x, bool)
+    ]
     return [y for x in numbers if x for y in (x, 1 / x)]
 
 
 def _projection(layer: nn.Module, calls: dict[str, Call], part: str, value: Tensor) -> str | None:
     """The matrix inside a part (or the part itself) whose output is the part's."""
     found = None
-    limit = 64 * torch.finfo(value.dtype).eps  # where the stream was taken off again, rounding is left
+    limit = (
+        64 * torch.finfo(value.dtype).eps
+    )  # where the stream was taken off again, rounding is left
     for name, call in calls.items():
         if name != part and not name.startswith(f"{part}."):
             continue
         weight = getattr(layer.get_submodule(name), "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 2 and call.out.numel() == value.numel():
-            if torch.allclose(call.out.flatten(), value.flatten(), rtol=limit, atol=limit * float(value.abs().max())):
+            if torch.allclose(
+                call.out.flatten(),
+                value.flatten(),
+                rtol=limit,
+                atol=limit * float(value.abs().max()),
+            ):
                 found = name
     return found
 
@@ -354,7 +387,9 @@ def _parallel(layer: nn.Module, whole: Call, block: BlockParts) -> bool:
 
 
 def _with_norm(block: BlockParts, calls: dict[str, Call], parallel: bool) -> BlockParts:
-    """The block with the norm whose output its MLP reads, where that norm reads the stream and nothing else does."""
+    """The block with the norm whose output its MLP reads, where that norm reads the stream and
+    nothing else does.
+    """
     entered = calls[block.mlp.raw].entered
     before = calls[""].entered
     assert before is not None
@@ -364,7 +399,9 @@ def _with_norm(block: BlockParts, calls: dict[str, Call], parallel: bool) -> Blo
         return block
     for name, call in calls.items():
         if name and _same(call.out, entered) and call.entered is not None:
-            if call.entered.numel() == stream.numel() and torch.allclose(call.entered.reshape(stream.shape), stream):
+            if call.entered.numel() == stream.numel() and torch.allclose(
+                call.entered.reshape(stream.shape), stream
+            ):
                 return replace(block, mlp_norm=name)
     return block
 
@@ -372,7 +409,9 @@ def _with_norm(block: BlockParts, calls: dict[str, Call], parallel: bool) -> Blo
 def _end(
     model: Any, mapping: Any, end: Tensor | None, logits: Tensor, floats: list[float]
 ) -> tuple[str, float, float | None, str]:
-    """The final norm's path, the logits' factor and cap, and why they cannot be read so ("" where they can)."""
+    """The final norm's path, the logits' factor and cap, and why they cannot be read so ("" where
+    they can).
+    """
     unembed = model.get_output_embeddings()
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     if unembed is None or end is None or end.ndim != 3:
@@ -385,10 +424,17 @@ def _end(
         except (AttributeError, RuntimeError):
             continue
         plain = logits if softcap is None else softcap * torch.atanh((logits / softcap).double())
-        dot = (read.double() * plain.double()).sum() / read.double().square().sum().clamp_min(1e-300)
+        dot = (read.double() * plain.double()).sum() / read.double().square().sum().clamp_min(
+            1e-300
+        )
         for scale in (1.0, *_near(float(dot), floats)):
             again = read * scale
             again = again if softcap is None else torch.tanh(again / softcap) * softcap
             if bool((again - logits).abs().max() <= 256 * eps * logits.abs().max().clamp_min(eps)):
                 return name, scale, softcap, ""
-    return "", 1.0, softcap, "its logits are not the final norm and the unembedding of its last stream"
+    return (
+        "",
+        1.0,
+        softcap,
+        "its logits are not the final norm and the unembedding of its last stream",
+    )

@@ -55,8 +55,14 @@ class Subject:
 
     def to_frame(self) -> pd.DataFrame:
         """The card as a table, a row a fact; what is not known is left out."""
-        facts = {name: value for name, value in self.card.to_dict().items() if value not in ("", {}, None)}
-        return pd.DataFrame({"fact": list(facts), "value": [str(value) for value in facts.values()]})
+        facts = {
+            name: value
+            for name, value in self.card.to_dict().items()
+            if value not in ("", {}, None)
+        }
+        return pd.DataFrame(
+            {"fact": list(facts), "value": [str(value) for value in facts.values()]}
+        )
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +82,9 @@ class Subject:
 
     @property
     def hash(self) -> str:
-        """sha256, hexadecimal, of all that it computes with: weights, configuration, tokenizer, edits and dtype."""
+        """sha256, hexadecimal, of all that it computes with: weights, configuration, tokenizer,
+        edits and dtype.
+        """
         return identity.in_dtype(self.card.identity or self.card.sha256, self.model.dtype)
 
     @cached_property
@@ -96,10 +104,12 @@ class Subject:
             ) from error
 
     def ids(self, text: str) -> list[int]:
-        """Token ids of a text of any length, with the special tokens that its tokenizer puts before it.
+        """Token ids of a text of any length, with the special tokens that its tokenizer puts before
+        it.
 
-        Tokens that it puts after a text are left off, but for an encoder's; see `notices`.
-        Raises `WorkbenchError` for words where the model came without a tokenizer, and for tokens it has no row for.
+        Tokens that it puts after a text are left off, but for an encoder's; see `notices`. Raises
+        `WorkbenchError` for words where the model came without a tokenizer, and for tokens it has
+        no row for.
         """
         self._check_words(text)
         end = bool(self.model.config.is_encoder_decoder)
@@ -109,7 +119,10 @@ class Subject:
 
     def _check_words(self, text: str) -> None:
         """Raise `WorkbenchError` for natural text where a text can only be token ids."""
-        if not (spelling.spells_ids(self.tokenizer) and (words := spelling.unspelt(self.tokenizer, text))):
+        if not (
+            spelling.spells_ids(self.tokenizer)
+            and (words := spelling.unspelt(self.tokenizer, text))
+        ):
             return
         where = Path(self.card.source)
         raise WorkbenchError(
@@ -127,7 +140,9 @@ class Subject:
             raise WorkbenchError(f"The {what} is empty; type some text.")
         ids = self.ids(text)
         if not ids:
-            raise WorkbenchError(f"The {what} {text!r} has no token in the vocabulary of {self.name}; type other text.")
+            raise WorkbenchError(
+                f"The {what} {text!r} has no token in the vocabulary of {self.name}; type other text."
+            )
         if len(ids) > self.n_ctx:
             raise WorkbenchError(
                 f"The {what} has {len(ids)} tokens, and the context of {self.name} holds {self.n_ctx}; shorten it."
@@ -135,7 +150,9 @@ class Subject:
         return torch.tensor([ids], device=self.device)
 
     def tokens(self, ids: Int[Tensor, "*pos"], *, apart: bool = False) -> list[str]:
-        """The text of each token of a running text (see `spelling.labels`); `apart`: they do not follow each other."""
+        """The text of each token of a running text (see `spelling.labels`); `apart`: they do not
+        follow each other.
+        """
         return spelling.labels(self.tokenizer, ids.flatten().tolist(), apart=apart)
 
     def text(self, ids: Int[Tensor, "*pos"], *, skip_special: bool = False) -> str:
@@ -156,7 +173,9 @@ class Subject:
         self._check_words(text)
         ids = self._continued(prompt, text)
         if not ids or (len(ids) > 1 and not several):
-            parts = " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
+            parts = (
+                " + ".join(repr(t) for t in self.tokens(torch.tensor(ids))) if ids else "nothing"
+            )
             spaced = "" if text.startswith(" ") or not text else f" {text}"
             helps = bool(spaced) and len(self._continued(prompt, spaced)) == 1
             raise TokenCountError(
@@ -170,15 +189,20 @@ class Subject:
         return spelling.continued(self.tokenizer, prompt, answer).ids if answer else ()
 
     def notices(self, *prompts: str, answers: Sequence[str] = ()) -> list[str]:
-        """What to know of how prompts, and answers to the first of them, were read; a sentence each.
+        """What to know of how prompts, and answers to the first of them, were read; a sentence
+        each.
 
-        Special tokens left off or not put twice, text that the tokenizer cannot spell, answers that would merge with
-        the prompt.
+        Special tokens left off or not put twice, text that the tokenizer cannot spell, answers that
+        would merge with the prompt.
         """
-        found = self._framed(prompts) + self._unspelt(prompts, "prompt" if len(prompts) == 1 else "prompts")
+        found = self._framed(prompts) + self._unspelt(
+            prompts, "prompt" if len(prompts) == 1 else "prompts"
+        )
         for answer in answers:
             if prompts and answer and spelling.continued(self.tokenizer, prompts[0], answer).merged:
-                shown = " + ".join(map(repr, self.tokens(torch.tensor(self._continued(prompts[0], answer)))))
+                shown = " + ".join(
+                    map(repr, self.tokens(torch.tensor(self._continued(prompts[0], answer))))
+                )
                 found.append(
                     f"The prompt's end and the answer {answer!r} written together split into other tokens; it is "
                     f"measured as {shown} after the prompt as it stands."
@@ -194,9 +218,13 @@ class Subject:
                 f"The tokenizer of {self.name} ends every text with {words}; it is left off, so that what is read "
                 "comes after the prompt's own last token."
             )
-        if around.before and any(spelling.begins(spelling.bare(self.tokenizer, p), around.before) for p in prompts):
+        if around.before and any(
+            spelling.begins(spelling.bare(self.tokenizer, p), around.before) for p in prompts
+        ):
             words = "".join(self.tokens(torch.tensor(around.before)))
-            found.append(f"The prompt begins with {words}, which its tokenizer would put there too; it is there once.")
+            found.append(
+                f"The prompt begins with {words}, which its tokenizer would put there too; it is there once."
+            )
         return found
 
     def _unspelt(self, texts: Sequence[str], what: str) -> list[str]:

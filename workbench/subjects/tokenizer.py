@@ -1,4 +1,6 @@
-"""Tokenizers made here: byte-level BPE trained on a corpus, one id a character, nanoGPT's, and bare token ids."""
+"""Tokenizers made here: byte-level BPE trained on a corpus, one id a character, nanoGPT's, and bare
+token ids.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,16 +15,19 @@ from workbench.errors import WorkbenchError
 END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
 META = "meta.json"
-"""nanoGPT's vocabulary of characters: what its meta.pkl holds, as JSON, for no pickle is read here."""
+"""nanoGPT's vocabulary of characters: what its meta.pkl holds, as JSON, for no pickle is read here.
+"""
 MOST_META = 10**7
 """Bytes of a vocabulary of characters at most; Unicode has 1.1 million."""
 
 
-def train_tokenizer(texts: Iterable[str], kind: str = "bpe", d_vocab: int = 4096) -> PreTrainedTokenizerBase:
+def train_tokenizer(
+    texts: Iterable[str], kind: str = "bpe", d_vocab: int = 4096
+) -> PreTrainedTokenizerBase:
     """A tokenizer for these texts: `bpe` (byte-level, GPT-2's pre-tokenisation) or `char`.
 
-    `END` marks the end of a document, pads, and begins a text where a model wants a first token. A character that the
-    texts do not have is `UNKNOWN`.
+    `END` marks the end of a document, pads, and begins a text where a model wants a first token. A
+    character that the texts do not have is `UNKNOWN`.
     """
     if kind == "bpe":
         tokenizer = _bpe(texts, d_vocab)
@@ -67,7 +72,8 @@ def id_tokenizer(d_vocab: int) -> PreTrainedTokenizerBase:
 
 
 def tokenizer_beside(folder: Path, d_vocab: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder without a tokenizer's own files: of its `META`, else `id_tokenizer`.
+    """The tokenizer of a folder without a tokenizer's own files: of its `META`, else
+    `id_tokenizer`.
 
     Raises `WorkbenchError` for a `META` that is no vocabulary of characters.
     """
@@ -76,7 +82,8 @@ def tokenizer_beside(folder: Path, d_vocab: int) -> PreTrainedTokenizerBase:
 
 
 def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """One id a character, by the `stoi` and `itos` of a JSON file; it has no special token, so others are left out.
+    """One id a character, by the `stoi` and `itos` of a JSON file; it has no special token, so
+    others are left out.
 
     Raises `WorkbenchError` where the two are not each other's reverse over single characters.
     """
@@ -85,10 +92,16 @@ def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     meta = read_object(path, mend, fault, largest=MOST_META)
     with reading(path, mend, fault):
         vocab = {str(c): int(i) for c, i in meta["stoi"].items()}
-        reverse = meta["itos"].items() if isinstance(meta["itos"], dict) else enumerate(meta["itos"])
+        reverse = (
+            meta["itos"].items() if isinstance(meta["itos"], dict) else enumerate(meta["itos"])
+        )
         if {c: int(i) for i, c in reverse} != vocab:
             raise ValueError("stoi and itos are not each other's reverse")
-        if not vocab or any(len(c) != 1 for c in vocab) or sorted(vocab.values()) != list(range(len(vocab))):
+        if (
+            not vocab
+            or any(len(c) != 1 for c in vocab)
+            or sorted(vocab.values()) != list(range(len(vocab)))
+        ):
             raise ValueError("stoi must number single characters from 0 on")
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     others = "".join(f"\\x{{{ord(c):X}}}" for c in vocab)

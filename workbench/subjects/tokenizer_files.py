@@ -18,8 +18,11 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FILES)
 
 
-def read_tokenizer(where: str | Path, name: str, *, gguf_file: str | None = None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, of a Hugging Face id or in a GGUF file (`where` is then its folder).
+def read_tokenizer(
+    where: str | Path, name: str, *, gguf_file: str | None = None
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, of a Hugging Face id or in a GGUF file (`where` is then its
+    folder).
 
     Args:
         where: What transformers reads from.

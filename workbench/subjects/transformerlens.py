@@ -1,8 +1,9 @@
 """TransformerLens's state dicts (`blocks.0.attn.W_Q` ...) as our GPT, which computes the same.
 
-Two layouts are known: that of `HookedTransformer`, and that of the first notebooks on grokking (Nanda et al. 2023),
-whose matrices are `[out, in]` and which have no norms. What a file's shapes do not say is read from settings in the
-words of `HookedTransformerConfig`; what neither says is asked for, never guessed.
+Two layouts are known: that of `HookedTransformer`, and that of the first notebooks on grokking
+    (Nanda et al. 2023),
+whose matrices are `[out, in]` and which have no norms. What a file's shapes do not say is read from
+settings in the words of `HookedTransformerConfig`; what neither says is asked for, never guessed.
 """
 
 import re
@@ -31,7 +32,13 @@ ALIASES = {
     "pos_embed_type": "positional_embedding_type",
 }
 """Words of older settings."""
-NORMS = {"LN": "layernorm", "LNPre": "layernorm", "RMS": "rmsnorm", "RMSPre": "rmsnorm", "None": "none"}
+NORMS = {
+    "LN": "layernorm",
+    "LNPre": "layernorm",
+    "RMS": "rmsnorm",
+    "RMSPre": "rmsnorm",
+    "None": "none",
+}
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu_exact", "gelu_new": "gelu", "gelu_fast": "gelu"}
 GATED = {"silu": "swiglu"}
 POSITIONS = {"standard": "learned", "orig": "learned", "rotary": "rotary", "none": "none"}
@@ -53,8 +60,11 @@ ONLY = {
 """Settings of which our GPT can do these values only."""
 
 
-def gpt(weights: Mapping[str, Tensor], settings: Mapping[str, Any], name: str) -> tuple[WorkbenchGPTForCausalLM, str]:
-    """The same function as our GPT, in the file's precision, and in words what was assumed or changed.
+def gpt(
+    weights: Mapping[str, Tensor], settings: Mapping[str, Any], name: str
+) -> tuple[WorkbenchGPTForCausalLM, str]:
+    """The same function as our GPT, in the file's precision, and in words what was assumed or
+    changed.
 
     Args:
         weights: By TransformerLens's names.
@@ -62,15 +72,19 @@ def gpt(weights: Mapping[str, Tensor], settings: Mapping[str, Any], name: str) -
         name: The file, for errors.
 
     Raises:
-        WorkbenchError: a tensor is missing, left over or of another shape; a setting is needed that is not given, or
-            is one that our GPT cannot compute.
+        WorkbenchError: a tensor is missing, left over or of another shape; a setting is needed that
+            is not given, or is one that our GPT cannot compute.
     """
     settings = {ALIASES.get(word, word): value for word, value in settings.items()}
     outputs = [tensor.ndim for key, tensor in weights.items() if key.endswith("blocks.0.attn.W_O")]
     if not outputs:
         raise WorkbenchError(f"{name} lacks blocks.0.attn.W_O; save the whole state dict again.")
     is_old = outputs[0] == 2
-    plain = {re.sub(r"^attn_blocks\.", "blocks.", key): tensor for key, tensor in weights.items() if is_needed(key)}
+    plain = {
+        re.sub(r"^attn_blocks\.", "blocks.", key): tensor
+        for key, tensor in weights.items()
+        if is_needed(key)
+    }
     n_ctx = _context(weights, plain, settings)
     if is_old:
         plain = modern(plain, name)
@@ -86,14 +100,22 @@ def gpt(weights: Mapping[str, Tensor], settings: Mapping[str, Any], name: str) -
     if scale != 1:
         for i in range(sizes.n_layers):
             for kind in ("weight", "bias") if config.bias else ("weight",):
-                ours[f"model.layers.{i}.attn.q.{kind}"] = ours[f"model.layers.{i}.attn.q.{kind}"] * scale
-        notes.append(f"W_Q is multiplied by {scale:.6g}, as this model's scores are not divided by sqrt(d_head)")
+                ours[f"model.layers.{i}.attn.q.{kind}"] = (
+                    ours[f"model.layers.{i}.attn.q.{kind}"] * scale
+                )
+        notes.append(
+            f"W_Q is multiplied by {scale:.6g}, as this model's scores are not divided by sqrt(d_head)"
+        )
     model.to(next(iter(plain.values())).dtype).load_state_dict(ours)
     return model.float().eval(), "; ".join(notes)
 
 
-def _context(raw: Mapping[str, Tensor], weights: Weights, settings: Mapping[str, Any]) -> int | None:
-    """The longest input: learned positions', else the settings', else the mask's that the file keeps."""
+def _context(
+    raw: Mapping[str, Tensor], weights: Weights, settings: Mapping[str, Any]
+) -> int | None:
+    """The longest input: learned positions', else the settings', else the mask's that the file
+    keeps.
+    """
     if "pos_embed.W_pos" in weights:
         return len(weights["pos_embed.W_pos"])
     if settings.get("n_ctx"):
@@ -102,9 +124,17 @@ def _context(raw: Mapping[str, Tensor], weights: Weights, settings: Mapping[str,
 
 
 def _config(
-    weights: Weights, sizes: Sizes, settings: Mapping[str, Any], n_ctx: int | None, *, is_old: bool, name: str
+    weights: Weights,
+    sizes: Sizes,
+    settings: Mapping[str, Any],
+    n_ctx: int | None,
+    *,
+    is_old: bool,
+    name: str,
 ) -> tuple[WorkbenchGPTConfig, list[str]]:
-    """Our configuration, and what was assumed for it. Raises `WorkbenchError` for what is not known or not ours."""
+    """Our configuration, and what was assumed for it. Raises `WorkbenchError` for what is not known
+    or not ours.
+    """
     notes: list[str] = []
     for word, values in ONLY.items():
         if word in settings and settings[word] not in values:
@@ -125,9 +155,13 @@ def _config(
         notes.append("eps of the norms is not given: 1e-5, TransformerLens's default")
     n_unwritable = sizes.d_vocab - sizes.d_vocab_out
     if n_unwritable < 0:
-        raise WorkbenchError(f"{name} writes {sizes.d_vocab_out} tokens and reads {sizes.d_vocab}; it must read all.")
+        raise WorkbenchError(
+            f"{name} writes {sizes.d_vocab_out} tokens and reads {sizes.d_vocab}; it must read all."
+        )
     if n_unwritable:
-        notes.append(f"the last {n_unwritable} tokens can be read and not written; their logits are {UNWRITABLE:g}")
+        notes.append(
+            f"the last {n_unwritable} tokens can be read and not written; their logits are {UNWRITABLE:g}"
+        )
     b_u = weights.get("unembed.b_U")
     config = WorkbenchGPTConfig(
         d_vocab=sizes.d_vocab,
@@ -141,7 +175,8 @@ def _config(
         positions=positions,
         norm=norm,
         mlp=mlp,
-        bias=norm == "layernorm" or any(re.search(r"\.b_\w+$", key) for key in weights if key != "unembed.b_U"),
+        bias=norm == "layernorm"
+        or any(re.search(r"\.b_\w+$", key) for key in weights if key != "unembed.b_U"),
         unembed_bias=bool(n_unwritable or (b_u is not None and b_u.any())),
         tie_word_embeddings=False,
         rotary_base=settings.get("rotary_base") or 10000.0,
@@ -154,9 +189,13 @@ def _norm(weights: Weights, settings: Mapping[str, Any], *, is_old: bool, name: 
     if "normalization_type" in settings:
         given = str(settings["normalization_type"])
         if given not in NORMS:
-            raise WorkbenchError(f"{name} has normalization_type = {given!r}; known are {', '.join(NORMS)}.")
+            raise WorkbenchError(
+                f"{name} has normalization_type = {given!r}; known are {', '.join(NORMS)}."
+            )
         if settings.get("final_rms") and NORMS[given] == "layernorm":
-            raise WorkbenchError(f"{name} ends in another norm (final_rms) than its blocks have, which is not read.")
+            raise WorkbenchError(
+                f"{name} ends in another norm (final_rms) than its blocks have, which is not read."
+            )
         return NORMS[given]
     if "blocks.0.ln1.w" in weights:
         return "layernorm" if "blocks.0.ln1.b" in weights else "rmsnorm"
@@ -170,19 +209,29 @@ def _mlp(weights: Weights, sizes: Sizes, settings: Mapping[str, Any], name: str)
         return "none"
     known = GATED if "blocks.0.mlp.W_gate" in weights else ACTIVATIONS
     if not settings.get("act_fn"):
-        raise WorkbenchError(_asks(name, "act_fn", f"the MLP's nonlinearity, one of {', '.join(known)}"))
+        raise WorkbenchError(
+            _asks(name, "act_fn", f"the MLP's nonlinearity, one of {', '.join(known)}")
+        )
     given = str(settings["act_fn"]).lower()
     if given not in known:
-        raise WorkbenchError(f"{name} has act_fn = {settings['act_fn']!r}; known for its MLP are {', '.join(known)}.")
+        raise WorkbenchError(
+            f"{name} has act_fn = {settings['act_fn']!r}; known for its MLP are {', '.join(known)}."
+        )
     return known[given]
 
 
 def _positions(weights: Weights, settings: Mapping[str, Any], sizes: Sizes, name: str) -> str:
-    given = settings.get("positional_embedding_type") or ("standard" if "pos_embed.W_pos" in weights else None)
+    given = settings.get("positional_embedding_type") or (
+        "standard" if "pos_embed.W_pos" in weights else None
+    )
     if given is None:
-        raise WorkbenchError(_asks(name, "positional_embedding_type", f"one of {', '.join(POSITIONS)}"))
+        raise WorkbenchError(
+            _asks(name, "positional_embedding_type", f"one of {', '.join(POSITIONS)}")
+        )
     if given not in POSITIONS:
-        raise WorkbenchError(f"{name} has positional_embedding_type = {given!r}; known are {', '.join(POSITIONS)}.")
+        raise WorkbenchError(
+            f"{name} has positional_embedding_type = {given!r}; known are {', '.join(POSITIONS)}."
+        )
     if given == "rotary" and settings.get("rotary_dim") not in (None, sizes.d_head):
         raise WorkbenchError(
             f"{name} turns {settings['rotary_dim']} of {sizes.d_head} dimensions (rotary_dim); this workbench's GPT "

@@ -1,4 +1,6 @@
-"""How TransformerLens lays out the tensors of a model, in both layouts that there are, and how our GPT does."""
+"""How TransformerLens lays out the tensors of a model, in both layouts that there are, and how our
+GPT does.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +21,9 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What shapes say; `d_vocab_out` is how many tokens the model can write, `d_mlp` 0 without MLPs."""
+    """What shapes say; `d_vocab_out` is how many tokens the model can write, `d_mlp` 0 without
+    MLPs.
+    """
 
     n_layers: int
     n_heads: int
@@ -32,8 +36,14 @@ class Sizes:
 
 
 def modern(weights: Weights, name: str) -> Weights:
-    """The first notebooks' layout in `HookedTransformer`'s: matrices `[in, out]`, heads on an axis of their own."""
-    heads = {key: len(tensor) for key, tensor in weights.items() if key.endswith("attn.W_Q") and tensor.ndim == 3}
+    """The first notebooks' layout in `HookedTransformer`'s: matrices `[in, out]`, heads on an axis
+    of their own.
+    """
+    heads = {
+        key: len(tensor)
+        for key, tensor in weights.items()
+        if key.endswith("attn.W_Q") and tensor.ndim == 3
+    }
     turned: dict[str, Callable[[Tensor, int], Tensor]] = {
         "embed.W_E": lambda x, n: x.T,
         "attn.W_Q": lambda x, n: x.transpose(1, 2),
@@ -44,7 +54,9 @@ def modern(weights: Weights, name: str) -> Weights:
         "mlp.W_out": lambda x, n: x.T,
     }
     if not heads:
-        raise WorkbenchError(f"{name} has no blocks.0.attn.W_Q with an axis of heads; save the whole state dict again.")
+        raise WorkbenchError(
+            f"{name} has no blocks.0.attn.W_Q with an axis of heads; save the whole state dict again."
+        )
     n_heads = next(iter(heads.values()))
     modern = {}
     for key, tensor in weights.items():
@@ -67,11 +79,17 @@ def sizes_of(weights: Weights, name: str) -> Sizes:
     shapes = {key: tuple(weights[key].shape) for key in needed}
     if [len(s) for s in shapes.values()] != [2, 2, 3, 3]:
         said = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
-        raise WorkbenchError(f"{name} is not laid out as TransformerLens does it ({said}); save its state dict again.")
+        raise WorkbenchError(
+            f"{name} is not laid out as TransformerLens does it ({said}); save its state dict again."
+        )
     n_heads, d_model, d_head = shapes["blocks.0.attn.W_Q"]
     blocks = {int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))}
     w_in, w_out = (weights.get(f"blocks.0.mlp.W_{end}") for end in ("in", "out"))
-    widths = [matrix.shape[-1] for matrix in (w_in, None if w_out is None else w_out.mT) if matrix is not None]
+    widths = [
+        matrix.shape[-1]
+        for matrix in (w_in, None if w_out is None else w_out.mT)
+        if matrix is not None
+    ]
     return Sizes(
         n_layers=max(blocks) + 1,
         n_heads=n_heads,
@@ -85,11 +103,17 @@ def sizes_of(weights: Weights, name: str) -> Sizes:
 
 
 def expected_shapes(
-    weights: Weights, sizes: Sizes, config: WorkbenchGPTConfig, settings: Mapping[str, Any], *, is_old: bool
+    weights: Weights,
+    sizes: Sizes,
+    config: WorkbenchGPTConfig,
+    settings: Mapping[str, Any],
+    *,
+    is_old: bool,
 ) -> dict[str, tuple[int, ...]]:
     """The tensors that a file of these sizes must hold, with their shapes.
 
-    `HookedTransformer` always has its biases; the old layout has none in attention, and in the MLP both or none.
+    `HookedTransformer` always has its biases; the old layout has none in attention, and in the MLP
+    both or none.
     """
     h, kv, m, d, f = sizes.n_heads, sizes.n_kv_heads, sizes.d_model, sizes.d_head, sizes.d_mlp
     low = "_" if kv != h or "blocks.0.attn._W_K" in weights else ""
@@ -101,14 +125,20 @@ def expected_shapes(
     block: dict[str, tuple[int, ...]] = {"attn.W_Q": (h, m, d), "attn.W_O": (h, d, m)}
     block |= {f"attn.{low}W_{part}": (kv, m, d) for part in "KV"}
     if has_bias:
-        block |= {"attn.b_Q": (h, d), "attn.b_O": (m,), **{f"attn.{low}b_{part}": (kv, d) for part in "KV"}}
+        block |= {
+            "attn.b_Q": (h, d),
+            "attn.b_O": (m,),
+            **{f"attn.{low}b_{part}": (kv, d) for part in "KV"},
+        }
     block |= {f"ln1.{kind}": shape for kind, shape in norm.items()}
     if f:
         block |= {"mlp.W_in": (m, f), "mlp.W_out": (f, m)}
         block |= {"mlp.W_gate": (m, f)} if config.mlp == "swiglu" else {}
         block |= {"mlp.b_in": (f,), "mlp.b_out": (m,)} if has_mlp_bias else {}
         block |= {f"ln2.{kind}": shape for kind, shape in norm.items()}
-    expected = {f"blocks.{i}.{key}": shape for i in range(sizes.n_layers) for key, shape in block.items()}
+    expected = {
+        f"blocks.{i}.{key}": shape for i in range(sizes.n_layers) for key, shape in block.items()
+    }
     expected |= {f"ln_final.{kind}": shape for kind, shape in norm.items()}
     expected |= {"embed.W_E": (sizes.d_vocab, m), "unembed.W_U": (m, sizes.d_vocab_out)}
     if config.positions == "learned":
@@ -136,7 +166,9 @@ def our_weights(w: Weights, sizes: Sizes, config: WorkbenchGPTConfig) -> Weights
     for i in range(sizes.n_layers):
         ours |= _block(w, f"blocks.{i}.", f"model.layers.{i}.", config)
     norms = {"ln_final": "model.ln_out"} | {
-        f"blocks.{i}.ln{k}": f"model.layers.{i}.ln{k}" for i in range(sizes.n_layers) for k in (1, 2)
+        f"blocks.{i}.ln{k}": f"model.layers.{i}.ln{k}"
+        for i in range(sizes.n_layers)
+        for k in (1, 2)
     }
     for theirs, our in norms.items() if config.norm != "none" else ():
         ours[f"{our}.weight"] = w.get(f"{theirs}.w", 1 + zeros(m))
@@ -155,11 +187,15 @@ def _block(w: Weights, theirs: str, our: str, config: WorkbenchGPTConfig) -> Wei
         if config.bias:
             bias = w.get(f"{theirs}attn.b_{part}", w.get(f"{theirs}attn._b_{part}"))
             found[f"{our}attn.{part.lower()}.bias"] = (
-                weight.new_zeros(weight.shape[0] * weight.shape[2]) if bias is None else bias.flatten()
+                weight.new_zeros(weight.shape[0] * weight.shape[2])
+                if bias is None
+                else bias.flatten()
             )
     found[f"{our}attn.o.weight"] = w[f"{theirs}attn.W_O"].flatten(0, 1).T
     if config.bias:
-        found[f"{our}attn.o.bias"] = w.get(f"{theirs}attn.b_O", w["embed.W_E"].new_zeros(config.d_model))
+        found[f"{our}attn.o.bias"] = w.get(
+            f"{theirs}attn.b_O", w["embed.W_E"].new_zeros(config.d_model)
+        )
     d_mlp = int(config.d_mlp or 0)
     empty = w["embed.W_E"].new_zeros(d_mlp, config.d_model)
     names = {"fc_in": "W_in", "gate": "W_gate"} if config.mlp == "swiglu" else {"fc_in": "W_in"}
@@ -169,7 +205,9 @@ def _block(w: Weights, theirs: str, our: str, config: WorkbenchGPTConfig) -> Wei
     if config.bias and d_mlp:
         b_in = w.get(f"{theirs}mlp.b_in", empty.new_zeros(d_mlp))
         b_out = w.get(f"{theirs}mlp.b_out", empty.new_zeros(config.d_model))
-        if config.mlp == "swiglu":  # there b_in is added after the product with the gate, here before: it moves on
+        if (
+            config.mlp == "swiglu"
+        ):  # there b_in is added after the product with the gate, here before: it moves on
             b_out = b_out + b_in @ w[f"{theirs}mlp.W_out"]
             b_in = torch.zeros_like(b_in)
             found[f"{our}mlp.gate.bias"] = torch.zeros_like(b_in)

@@ -9,13 +9,20 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.own_names import OwnNames, own_names
 
 NORMS = {"layernorm": "LN", "rmsnorm": "RMS", "none": None}
-ACTIVATIONS = {"gelu": "gelu_new", "gelu_exact": "gelu", "relu": "relu", "swiglu": "silu", "none": "relu"}
+ACTIVATIONS = {
+    "gelu": "gelu_new",
+    "gelu_exact": "gelu",
+    "relu": "relu",
+    "swiglu": "silu",
+    "none": "relu",
+}
 POSITIONS = {"learned": "standard", "rotary": "rotary"}
 """Our words in those of `HookedTransformerConfig`."""
 
 
 def transformerlens_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors by `HookedTransformer`'s names, and the arguments of its `HookedTransformerConfig`.
+    """The tensors by `HookedTransformer`'s names, and the arguments of its
+    `HookedTransformerConfig`.
 
     Raises:
         WorkbenchError: When `HookedTransformer` does not compute such a model, naming the setting.
@@ -64,12 +71,16 @@ def _settings(own: OwnNames) -> dict[str, Any]:
 
 def _has_mlp_bias(own: OwnNames) -> bool:
     """Whether a gated MLP has biases, which TransformerLens adds after the product and not before."""
-    biases = [tensor for name, tensor in own.weights.items() if name.endswith(("gate.bias", "fc_in.bias"))]
+    biases = [
+        tensor for name, tensor in own.weights.items() if name.endswith(("gate.bias", "fc_in.bias"))
+    ]
     return own.config.mlp == "swiglu" and any(bool(tensor.any()) for tensor in biases)
 
 
 def _weights(own: OwnNames) -> dict[str, Tensor]:
-    """By TransformerLens's names; biases that the model does not have are zero, for there they always are."""
+    """By TransformerLens's names; biases that the model does not have are zero, for there they
+    always are.
+    """
     c = own.config
     weights = {
         "embed.W_E": own.weights["model.tok.weight"],
@@ -81,7 +92,9 @@ def _weights(own: OwnNames) -> dict[str, Tensor]:
     for i in range(c.n_layers):
         block = _attention(own, f"model.layers.{i}.attn.")
         if c.mlp != "none":
-            block |= _mlp(own, f"model.layers.{i}.mlp.") | _norm(own, f"model.layers.{i}.ln2", "ln2")
+            block |= _mlp(own, f"model.layers.{i}.mlp.") | _norm(
+                own, f"model.layers.{i}.ln2", "ln2"
+            )
         block |= _norm(own, f"model.layers.{i}.ln1", "ln1")
         weights |= {f"blocks.{i}.{name}": tensor for name, tensor in block.items()}
     weights |= _norm(own, "model.ln_out", "ln_final")
@@ -89,7 +102,9 @@ def _weights(own: OwnNames) -> dict[str, Tensor]:
 
 
 def _attention(own: OwnNames, at: str) -> dict[str, Tensor]:
-    """`[head * d_head, d_model]` becomes `[head, d_model, d_head]`; grouped keys and values have names of their own."""
+    """`[head * d_head, d_model]` becomes `[head, d_model, d_head]`; grouped keys and values have
+    names of their own.
+    """
     c = own.config
     block = {}
     for part in "QKV":

@@ -1,7 +1,10 @@
-"""Tiny random models of the causal language models that transformers knows, built from their configuration classes.
+"""Tiny random models of the causal language models that transformers knows, built from their
+configuration classes.
 
-Configurations are dataclasses: whatever field of `SMALL` one has is set to that value, and `OWN` holds what a family
-needs besides. Nothing is downloaded. Families that cannot be made so small are named with the reason.
+Configurations are dataclasses: whatever field of `SMALL` one has is set to that value, and `OWN`
+    holds what a family
+needs besides. Nothing is downloaded. Families that cannot be made so small are named with the
+reason.
 """
 
 import dataclasses
@@ -29,37 +32,69 @@ END = 0
 SMALL: dict[str, Any] = {
     "vocab_size": D_VOCAB,
     # widths
-    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "emb_dim", "dim", "embedding_size"), D_MODEL),
-    **dict.fromkeys(("word_embed_proj_dim", "input_embedding_size", "output_embedding_size"), D_MODEL),
-    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff", "dff", "d_inner", "ffn_hidden_size"), 64),
+    **dict.fromkeys(
+        ("hidden_size", "n_embd", "d_model", "emb_dim", "dim", "embedding_size"), D_MODEL
+    ),
+    **dict.fromkeys(
+        ("word_embed_proj_dim", "input_embedding_size", "output_embedding_size"), D_MODEL
+    ),
+    **dict.fromkeys(
+        ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "dff", "d_inner", "ffn_hidden_size"), 64
+    ),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim", "feed_forward_size", "dim_ff"), 64),
-    **dict.fromkeys(("intermediate_size_mlp", "shared_intermediate_size", "dense_intermediate_size"), 64),
+    **dict.fromkeys(
+        ("intermediate_size_mlp", "shared_intermediate_size", "dense_intermediate_size"), 64
+    ),
     **dict.fromkeys(("moe_intermediate_size", "expert_ffn_hidden_size", "block_ff_dim"), 32),
     **dict.fromkeys(("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size"), 32),
     "shared_experts_intermediate_size": 32,
     # layers
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), N_LAYERS),
-    **dict.fromkeys(("encoder_layers", "num_encoder_layers", "num_decoder_layers", "num_blocks"), N_LAYERS),
+    **dict.fromkeys(
+        ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), N_LAYERS
+    ),
+    **dict.fromkeys(
+        ("encoder_layers", "num_encoder_layers", "num_decoder_layers", "num_blocks"), N_LAYERS
+    ),
     # heads
-    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"), N_HEADS),
+    **dict.fromkeys(
+        ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"), N_HEADS
+    ),
     **dict.fromkeys(("decoder_attention_heads", "encoder_attention_heads"), N_HEADS),
     **dict.fromkeys(("num_encoder_attention_heads", "num_decoder_attention_heads"), N_HEADS),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "swa_num_key_value_heads"), N_KV_HEADS),
     "swa_num_attention_heads": N_HEADS,
-    **dict.fromkeys(("head_dim", "swa_head_dim", "dim_head", "attention_head_size", "kv_channels", "v_head_dim"), 8),
+    **dict.fromkeys(
+        (
+            "head_dim",
+            "swa_head_dim",
+            "dim_head",
+            "attention_head_size",
+            "kv_channels",
+            "v_head_dim",
+        ),
+        8,
+    ),
     **dict.fromkeys(("qk_nope_head_dim", "global_head_dim", "swa_v_head_dim"), 8),
     **dict.fromkeys(("qk_rope_head_dim", "rotary_dim"), 4),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "o_lora_rank"), 16),
     # context
-    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), N_CTX),
-    **dict.fromkeys(("max_target_positions", "sliding_window", "window_size", "local_attention"), N_CTX),
+    **dict.fromkeys(
+        ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "context_length"), N_CTX
+    ),
+    **dict.fromkeys(
+        ("max_target_positions", "sliding_window", "window_size", "local_attention"), N_CTX
+    ),
     # experts
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
-    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts", "moe_num_experts_per_tok"), 2),
+    **dict.fromkeys(
+        ("num_experts_per_tok", "moe_topk", "moe_k", "top_k_experts", "moe_num_experts_per_tok"), 2
+    ),
     **dict.fromkeys(("n_group", "topk_group", "n_shared_experts", "moe_num_shared_experts"), 1),
     # state-space and linear attention
     **dict.fromkeys(("state_size", "mamba_d_state", "ssm_state_size"), 8),
-    **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8),
+    **dict.fromkeys(
+        ("mamba_d_head", "mamba_head_dim", "linear_key_head_dim", "linear_value_head_dim"), 8
+    ),
     **dict.fromkeys(("linear_head_dim",), 8),
     **dict.fromkeys(("linear_num_heads", "linear_num_key_heads", "linear_num_value_heads"), 4),
     **dict.fromkeys(("mamba_num_heads", "mamba_n_heads"), 8),
@@ -108,7 +143,11 @@ OWN: dict[str, dict[str, Any]] = {
     "qwen3_next": MIXED,
     "qwen4_exp_text": QWEN4,
     "recurrent_gemma": {"block_types": ["recurrent", "attention"]},
-    "reformer": {"attn_layers": ["local", "local"], "axial_pos_embds": False, "local_attn_chunk_length": 16},
+    "reformer": {
+        "attn_layers": ["local", "local"],
+        "axial_pos_embds": False,
+        "local_attn_chunk_length": 16,
+    },
     "xmod": {"default_language": "en_XX"},
     "zamba": {"layers_block_type": ["linear_attention", "hybrid"], "attention_head_dim": 16},
     "zamba2": {
@@ -155,7 +194,8 @@ def build(family: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel
         dtype: Of its weights.
 
     Raises:
-        WorkbenchError: Its configuration cannot be made small, or the class cannot be built from it.
+        WorkbenchError: Its configuration cannot be made small, or the class cannot be built from
+            it.
     """
     try:
         config = small_config(family)

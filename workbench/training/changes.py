@@ -11,7 +11,9 @@ R = TypeVar("R")
 
 
 class Changes(TypedDict, total=False):
-    """Words of `[train]` that replace a recipe's own: the fields of `Optimisation`, all of them optional."""
+    """Words of `[train]` that replace a recipe's own: the fields of `Optimisation`, all of them
+    optional.
+    """
 
     steps: int
     batch_size: int
@@ -40,11 +42,15 @@ class Changes(TypedDict, total=False):
 
 
 def with_changes(function: Callable[P, R]) -> Callable[P, R]:
-    """Write a function's `**changes` out in its signature: a keyword a word of `[train]`, None for the recipe's own."""
+    """Write a function's `**changes` out in its signature: a keyword a word of `[train]`, None for
+    the recipe's own.
+    """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     words = [
-        inspect.Parameter(word, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind | None)
+        inspect.Parameter(
+            word, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind | None
+        )
         for word, kind in get_type_hints(Changes).items()
     ]
     function.__signature__ = signature.replace(parameters=[*own, *words])  # pyright: ignore[reportFunctionMemberAccess]

@@ -28,7 +28,9 @@ MEND = "restore the checkpoint's folder, or go on from an older one"
 DAMAGED = "damaged-"
 """What the folder of a damaged checkpoint is called from then on, before its step."""
 WITH_STATE = 2
-"""The newest checkpoints that stay with all that a run needs to go on: should one be damaged, there is another."""
+"""The newest checkpoints that stay with all that a run needs to go on: should one be damaged, there
+is another.
+"""
 
 
 @cache
@@ -42,7 +44,9 @@ def series(settings: Optimisation) -> frozenset[int]:
 
 def due(step: int, settings: Optimisation) -> bool:
     """Whether a checkpoint is written after this step."""
-    return step % settings.checkpoint_every == 0 or step == settings.steps or step in series(settings)
+    return (
+        step % settings.checkpoint_every == 0 or step == settings.steps or step in series(settings)
+    )
 
 
 def write(
@@ -56,12 +60,13 @@ def write(
     *,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Save the checkpoint of a step under a temporary name first, then drop what the recipe does not keep.
+    """Save the checkpoint of a step under a temporary name first, then drop what the recipe does
+    not keep.
 
-    `weights` are the model's where it holds but shards of them.
-    `facts` (tokens seen, validation_loss) lie beside the weights as JSON, and so do the checksums of all files. The
-    last two checkpoints keep the optimiser's state. Raises `WorkbenchError` when the disk refuses; the previous
-    checkpoint then stays whole.
+    `weights` are the model's where it holds but shards of them. `facts` (tokens seen,
+    validation_loss) lie beside the weights as JSON, and so do the checksums of all files. The last
+    two checkpoints keep the optimiser's state. Raises `WorkbenchError` when the disk refuses; the
+    previous checkpoint then stays whole.
     """
 
     def more(part: Path) -> None:
@@ -70,7 +75,13 @@ def write(
         sums = {path.name: _sha256(path) for path in sorted(part.iterdir()) if path.is_file()}
         (part / CHECKSUMS).write_text(json.dumps(sums, indent=1))
 
-    folder = save(run_folder / "checkpoints" / f"step-{step:07d}", model, tokenizer, weights=weights, also=more)
+    folder = save(
+        run_folder / "checkpoints" / f"step-{step:07d}",
+        model,
+        tokenizer,
+        weights=weights,
+        also=more,
+    )
     _tidy(run_folder, settings)
     return folder
 
@@ -106,7 +117,9 @@ def step_of(folder: Path) -> int:
 
 
 def facts(folder: Path) -> dict[str, float]:
-    """What a checkpoint knew of itself: step, tokens, and validation_loss where it was measured at that step."""
+    """What a checkpoint knew of itself: step, tokens, and validation_loss where it was measured at
+    that step.
+    """
     path = folder / FACTS
     if not path.is_file():
         return {"step": step_of(folder)}
@@ -120,13 +133,18 @@ def state(folder: Path) -> dict[str, Any]:
         return torch.load(folder / STATE, weights_only=True, map_location="cpu")
 
 
-# -- going on -------------------------------------------------------------------------------------------------
+# -- going on
+# -------------------------------------------------------------------------------------------------
 
 
-def newest_whole(run_folder: Path, say: Callable[[str], None] = logging.getLogger("workbench").warning) -> Path | None:
-    """The newest checkpoint that a run can go on from, None where it has to begin anew; all processes take part.
+def newest_whole(
+    run_folder: Path, say: Callable[[str], None] = logging.getLogger("workbench").warning
+) -> Path | None:
+    """The newest checkpoint that a run can go on from, None where it has to begin anew; all
+    processes take part.
 
-    Checkpoints that are damaged are set aside under another name, and `say` is told of each in a sentence.
+    Checkpoints that are damaged are set aside under another name, and `say` is told of each in a
+    sentence.
     """
     with PartialState().main_process_first():
         folders = saved(run_folder)
@@ -139,12 +157,16 @@ def newest_whole(run_folder: Path, say: Callable[[str], None] = logging.getLogge
             aside = folder.with_name(DAMAGED + folder.name)
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
-            say(f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an older one is taken.")
+            say(
+                f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an older one is taken."
+            )
     return None
 
 
 def fault(folder: Path) -> str | None:
-    """Why a run cannot go on from a checkpoint: a file that is missing, cut or changed; None where it can."""
+    """Why a run cannot go on from a checkpoint: a file that is missing, cut or changed; None where
+    it can.
+    """
     if not (folder / STATE).is_file():
         return f"{STATE} is missing"
     if not (folder / CHECKSUMS).is_file():
@@ -163,7 +185,9 @@ def fault(folder: Path) -> str | None:
 
 
 def _fault_without_sums(folder: Path) -> str | None:
-    """Of a checkpoint that was written before there were checksums: whether its files can be read at all."""
+    """Of a checkpoint that was written before there were checksums: whether its files can be read
+    at all.
+    """
     try:
         if not shapes_in(folder):
             return "its weights are missing"

@@ -1,4 +1,6 @@
-"""What is looked at before a run is recorded: the recipe against its schema, and whether its files are there."""
+"""What is looked at before a run is recorded: the recipe against its schema, and whether its files
+are there.
+"""
 
 import re
 from pathlib import Path
@@ -16,15 +18,27 @@ HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
 """What the id of a Hugging Face data set looks like."""
 BYTES_A_WEIGHT = 12
 """A float32 weight, its gradient and one moment of it at least."""
-FILE_ENDINGS = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".conll", ".conllu", ".gz", ".zst")
+FILE_ENDINGS = (
+    ".txt",
+    ".md",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".conll",
+    ".conllu",
+    ".gz",
+    ".zst",
+)
 
 
 def check(recipe: Recipe) -> Recipe:
     """The recipe, when nothing is known beforehand that would stop its run.
 
     Raises:
-        WorkbenchError: a key is unknown or wrong (all of them at once), a corpus or data file is missing, or a
-            fine-tune lacks its base or its task.
+        WorkbenchError: a key is unknown or wrong (all of them at once), a corpus or data file is
+            missing, or a fine-tune lacks its base or its task.
     """
     recipe = recipe.checked()
     if recipe.kind == "pretrain":
@@ -44,7 +58,9 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def _check_size(recipe: Recipe) -> None:
-    """Refuse a model whose weights alone do not fit into this machine, before anything is allocated."""
+    """Refuse a model whose weights alone do not fit into this machine, before anything is
+    allocated.
+    """
     import psutil
 
     size = resources.n_planned(recipe.model, int(recipe.tokenizer.get("d_vocab", 1)))

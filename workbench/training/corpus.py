@@ -1,4 +1,6 @@
-"""From documents to memory-mapped token ids: a split by document, tokenised once, and batches by step number."""
+"""From documents to memory-mapped token ids: a split by document, tokenised once, and batches by
+step number.
+"""
 
 import hashlib
 import json
@@ -29,7 +31,9 @@ Progress = Callable[[float, str], None]
 
 
 def held_out(document: str, share: float) -> bool:
-    """Whether a document belongs to validation; its own hash decides, so a split never moves when texts are added."""
+    """Whether a document belongs to validation; its own hash decides, so a split never moves when
+    texts are added.
+    """
     return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") < share * 2**32
 
 
@@ -72,7 +76,9 @@ def _tail(corpus: Corpus, notes: Notes | None) -> Iterator[Text]:
 
 
 def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
-    """Texts of the training split, about `limit` characters of them: what a tokenizer is trained on."""
+    """Texts of the training split, about `limit` characters of them: what a tokenizer is trained
+    on.
+    """
     seen = 0
     for name, text, _ in split(corpus):
         if name == "train":
@@ -84,9 +90,11 @@ def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenised corpus: memory-mapped ids of the two splits and the hash of what they were made from.
+    """A tokenised corpus: memory-mapped ids of the two splits and the hash of what they were made
+    from.
 
-    `notes` counts the rows and documents that were left out, and says what was assumed about the sources.
+    `notes` counts the rows and documents that were left out, and says what was assumed about the
+    sources.
     """
 
     train: np.ndarray
@@ -94,8 +102,12 @@ class Tokens:
     data_hash: str
     notes: Notes = field(default_factory=Notes)
 
-    def batch(self, step: int, *, size: int, n_ctx: int, seed: int, repeated: float = 0.0) -> Int[Tensor, "batch pos"]:
-        """Training rows of `n_ctx + 1` ids: a pure function of (seed, step), so a resumed run sees the same data."""
+    def batch(
+        self, step: int, *, size: int, n_ctx: int, seed: int, repeated: float = 0.0
+    ) -> Int[Tensor, "batch pos"]:
+        """Training rows of `n_ctx + 1` ids: a pure function of (seed, step), so a resumed run sees
+        the same data.
+        """
         rng = np.random.default_rng((seed, step))
         starts = rng.integers(0, len(self.train) - n_ctx - 1, size)
         rows = np.stack([self.train[s : s + n_ctx + 1] for s in starts]).astype(np.int64)
@@ -112,12 +124,17 @@ class Tokens:
 
 
 def prepare(
-    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, n_ctx: int, progress: Progress = lambda share, words: None
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    n_ctx: int,
+    progress: Progress = lambda share, words: None,
 ) -> Tokens:
-    """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split and tokenizer.
+    """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split
+    and tokenizer.
 
-    Kept arrays are used where their sizes and checksums are those that were written, and made anew otherwise, with a
-    remark. Texts are streamed twice, to hash and to tokenise, so memory does not grow with the corpus.
+    Kept arrays are used where their sizes and checksums are those that were written, and made anew
+    otherwise, with a remark. Texts are streamed twice, to hash and to tokenise, so memory does not
+    grow with the corpus.
 
     Raises:
         WorkbenchError: When there is no text, or a split is shorter than the context.
@@ -152,7 +169,9 @@ def prepare(
 
 
 def _damage(folder: Path, dtype: np.dtype) -> str | None:
-    """What is wrong with the kept arrays, in a few words; "" where there are none yet, None where they are whole."""
+    """What is wrong with the kept arrays, in a few words; "" where there are none yet, None where
+    they are whole.
+    """
     if not folder.is_dir():
         return ""
     try:
@@ -176,12 +195,16 @@ def _damage(folder: Path, dtype: np.dtype) -> str | None:
 
 
 def _rules(tokenizer: PreTrainedTokenizerBase) -> str:
-    """How a tokenizer splits and joins besides its vocabulary: merges, normalisation; "" where it is of Python's."""
+    """How a tokenizer splits and joins besides its vocabulary: merges, normalisation; "" where it
+    is of Python's.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return ""
     rules = json.loads(backend.to_str())
-    return json.dumps({name: rules[name] for name in sorted(rules) if name not in ("padding", "truncation")})
+    return json.dumps(
+        {name: rules[name] for name in sorted(rules) if name not in ("padding", "truncation")}
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -190,13 +213,21 @@ def _sha256(path: Path) -> str:
 
 
 def _tokenise(
-    folder: Path, corpus: Corpus, tokenizer: PreTrainedTokenizerBase, dtype: np.dtype, n: int, progress: Progress
+    folder: Path,
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    dtype: np.dtype,
+    n: int,
+    progress: Progress,
 ) -> None:
     """Write both splits under a temporary name, then give them theirs."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     part.mkdir(parents=True, exist_ok=True)
     try:
-        with (part / "train.bin").open("wb") as train, (part / "validation.bin").open("wb") as validation:
+        with (
+            (part / "train.bin").open("wb") as train,
+            (part / "validation.bin").open("wb") as validation,
+        ):
             out = {"train": train, "validation": validation}
             done = 0
             for batch in _batches(split(corpus)):
@@ -214,7 +245,9 @@ def _tokenise(
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     except OSError as error:
-        raise WorkbenchError(f"{folder} could not be written ({error.strerror}); free some space.") from error
+        raise WorkbenchError(
+            f"{folder} could not be written ({error.strerror}); free some space."
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
@@ -233,8 +266,12 @@ def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
         yield batch
 
 
-def _append(out: dict[str, BinaryIO], texts: list[Text], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype) -> None:
+def _append(
+    out: dict[str, BinaryIO], texts: list[Text], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype
+) -> None:
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    encoded = tokenizer([text for _, text, _ in texts], add_special_tokens=False, verbose=False)["input_ids"]
+    encoded = tokenizer([text for _, text, _ in texts], add_special_tokens=False, verbose=False)[
+        "input_ids"
+    ]
     for (name, _, ends), ids in zip(texts, encoded, strict=True):
         out[name].write(np.array(ids + (end if ends else []), dtype=dtype).tobytes())

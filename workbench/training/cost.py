@@ -1,4 +1,6 @@
-"""What a recipe costs on this machine, before it is started: a few real steps, measured, and the rest by arithmetic."""
+"""What a recipe costs on this machine, before it is started: a few real steps, measured, and the
+rest by arithmetic.
+"""
 
 import shutil
 import statistics
@@ -22,7 +24,9 @@ STEPS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and memory (the process's peak) are measured over `n` steps; disk is the checkpoints that stay."""
+    """Seconds and memory (the process's peak) are measured over `n` steps; disk is the checkpoints
+    that stay.
+    """
 
     parameters: int
     trained_parameters: int
@@ -49,7 +53,10 @@ class Cost:
         low, high = self.seconds_a_step
         return [
             ("device", f"{self.device}, {self.precision}"),
-            ("parameters", f"{self.parameters:,}, of which {self.trained_parameters:,} are trained"),
+            (
+                "parameters",
+                f"{self.parameters:,}, of which {self.trained_parameters:,} are trained",
+            ),
             ("tokens", f"{self.tokens:,}"),
             ("arithmetic", f"{self.flops:.2e} floating-point operations"),
             (
@@ -57,16 +64,22 @@ class Cost:
                 f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to {high:.3f} s, n = {self.n})",
             ),
             ("speed", f"{self.tokens_per_s:,.0f} tokens a second"),
-            ("use of the machine", f"{self.mfu:.0%} of {self.matrix_gflops:,.0f} GFLOP/s, its measured matrix rate"),
+            (
+                "use of the machine",
+                f"{self.mfu:.0%} of {self.matrix_gflops:,.0f} GFLOP/s, its measured matrix rate",
+            ),
             ("peak memory", f"{self.memory_gb:.2f} GB"),
             ("disk", f"{self.disk_gb:.2f} GB of {self.free_disk_gb:,.0f} GB free"),
         ]
 
 
-def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, words: None) -> Cost:
+def cost(
+    recipe: Recipe, progress: Callable[[float, str], None] = lambda share, words: None
+) -> Cost:
     """Prepare a recipe's data and model, take a few of its steps, keep nothing of them.
 
-    Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little memory.
+    Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little
+    memory.
     """
     recipe = check(recipe)
     trainee, batch = _work(recipe, progress)
@@ -95,13 +108,17 @@ def cost(recipe: Recipe, progress: Callable[[float, str], None] = lambda share, 
         memory_gb=resources.peak_memory_gb(stepper.device),
         disk_gb=_disk_gb(trainee.model, settings),
         free_disk_gb=_free_gb(paths.home()),
-        device=torch.cuda.get_device_name() if stepper.device == "cuda" else f"CPU, threads: {torch.get_num_threads()}",
+        device=torch.cuda.get_device_name()
+        if stepper.device == "cuda"
+        else f"CPU, threads: {torch.get_num_threads()}",
         precision=stepper.accelerator.mixed_precision.replace("no", "float32"),
         n=len(found),
     )
 
 
-def _work(recipe: Recipe, progress: Callable[[float, str], None]) -> tuple[Trainee, Callable[[int], Batch]]:
+def _work(
+    recipe: Recipe, progress: Callable[[float, str], None]
+) -> tuple[Trainee, Callable[[int], Batch]]:
     if recipe.kind == "pretrain":
         from workbench.training.pretrain import batches, setup
 
@@ -116,7 +133,10 @@ def _disk_gb(model: torch.nn.Module, settings: Optimisation) -> float:
     """Weights of every checkpoint that stays, and two moments of each that a run can go on from."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     due = [s for s in range(1, settings.steps + 1) if checkpoints.due(s, settings)]
-    kept = {*due[-max(checkpoints.WITH_STATE, settings.keep) :], *(set(due) & checkpoints.series(settings))}
+    kept = {
+        *due[-max(checkpoints.WITH_STATE, settings.keep) :],
+        *(set(due) & checkpoints.series(settings)),
+    }
     return 4 * trained * (len(kept) + 1 + 2 * min(len(kept), checkpoints.WITH_STATE)) / 2**30
 
 
@@ -127,4 +147,10 @@ def _free_gb(folder: Path) -> float:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return (
+        f"{hours} h {minutes} min"
+        if hours
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )

@@ -1,4 +1,6 @@
-"""Greedy completions of many prompts by the generation engine, free or restricted to a fixed set of answers."""
+"""Greedy completions of many prompts by the generation engine, free or restricted to a fixed set of
+answers.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ def trie(answers: Sequence[Sequence[int]]) -> Trie:
 
 @dataclass(frozen=True)
 class Written:
-    """A model and its tokenizer as the engine asks for them; unlike a Subject's, nothing of the model is changed."""
+    """A model and its tokenizer as the engine asks for them; unlike a Subject's, nothing of the
+    model is changed.
+    """
 
     name: str
     model: PreTrainedModel
@@ -61,7 +65,8 @@ def complete(
         tokenizer: Of the model.
         prompts: Token ids.
         most: New tokens at most, and as many as the context has room for.
-        answers: When given, at each step only the tokens that go on towards one of these answers are considered.
+        answers: When given, at each step only the tokens that go on towards one of these answers
+            are considered.
         stops: Tokens that end an answer, besides the end-of-text token.
         progress: Told the share done after every answer.
 
@@ -75,7 +80,12 @@ def complete(
     # The longest first, so that texts of like length share a batch.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     requests = [
-        Request(prompts[i], max(1, min(most, writer.n_ctx - len(prompts[i]) + 1)), ends=ends, allowed=allowed)
+        Request(
+            prompts[i],
+            max(1, min(most, writer.n_ctx - len(prompts[i]) + 1)),
+            ends=ends,
+            allowed=allowed,
+        )
         for i in order
     ]
     found: list[list[int]] = [[] for _ in prompts]

@@ -1,4 +1,6 @@
-"""Base and tuned on the same held-out items: answers kept in the run's folder, differences with intervals."""
+"""Base and tuned on the same held-out items: answers kept in the run's folder, differences with
+intervals.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,9 +53,15 @@ def answers(run_folder: Path, model: str) -> "pd.DataFrame | None":
 
 
 def ask(
-    task: Task, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: list[Item], progress: Progress
+    task: Task,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    items: list[Item],
+    progress: Progress,
 ) -> "pd.DataFrame":
-    """A model's answers to the items, in eval mode and in the weights' own precision; nothing of the model changes."""
+    """A model's answers to the items, in eval mode and in the weights' own precision; nothing of
+    the model changes.
+    """
     import pandas as pd
 
     training, state = model.training, torch.get_rng_state()
@@ -77,4 +85,7 @@ def changes(task: Task, base: "pd.DataFrame", tuned: "pd.DataFrame") -> list[Cha
     """Every metric of the task before and after, headline first."""
     differences = task.differences(base, tuned)
     better = task.higher_is_better
-    return [Change(**asdict(found), metric=name, higher_is_better=better) for name, found in differences.items()]
+    return [
+        Change(**asdict(found), metric=name, higher_is_better=better)
+        for name, found in differences.items()
+    ]

@@ -1,4 +1,6 @@
-"""Fine-tuning a Subject on a task, whole or by LoRA, with the loss on completions only, measured before and after."""
+"""Fine-tuning a Subject on a task, whole or by LoRA, with the loss on completions only, measured
+before and after.
+"""
 
 from collections.abc import Callable
 from copy import copy
@@ -26,15 +28,19 @@ ROWS_AT_ONCE = 16
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Fine-tune `base` on `[task]`: all weights, or with a `[lora]` table adapters that are kept apart.
+    """Fine-tune `base` on `[task]`: all weights, or with a `[lora]` table adapters that are kept
+    apart.
 
-    Base and tuned answer the same held-out items; the answers are in the run's folder, and `changes` of the result
-    holds each metric before and after with the paired difference, its 95 % interval and p.
+    Base and tuned answer the same held-out items; the answers are in the run's folder, and
+    `changes` of the result holds each metric before and after with the paired difference, its 95 %
+    interval and p.
 
-    Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash, the changes.
+    Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash,
+    the changes.
 
     Raises:
-        WorkbenchError: For a base or data that cannot be had, or that are others than when this run began.
+        WorkbenchError: For a base or data that cannot be had, or that are others than when this run
+            began.
     """
     recipe = _pinned(Recipe.from_dict(config))
     task, base, (train, validation, held_out, left_out, remarks) = _setup(recipe)
@@ -46,7 +52,9 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
     batch, held = _batches(recipe, train), _capped(validation, recipe.train.eval_tokens)
     result = fit(trainee, recipe.train, batch, held, _Stage(tracker, "training"))
-    after = _ask(task, load(result["checkpoint"]), held_out, tracker, "tuned")  # as any other room would load it
+    after = _ask(
+        task, load(result["checkpoint"]), held_out, tracker, "tuned"
+    )  # as any other room would load it
     return {
         **result,
         "task": task.kind,
@@ -70,7 +78,9 @@ def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch]]:
 
 
 class Examples(NamedTuple):
-    """Rows to learn and to watch, the items both models answer, how many examples are in none, and remarks."""
+    """Rows to learn and to watch, the items both models answer, how many examples are in none, and
+    remarks.
+    """
 
     train: list[Row]
     validation: list[Row]
@@ -82,7 +92,9 @@ class Examples(NamedTuple):
 def make_task(recipe: Recipe) -> Task:
     """The recipe's task. Raises `WorkbenchError` when the recipe lacks what a fine-tune needs."""
     if not recipe.base.strip():
-        raise WorkbenchError("A fine-tuning recipe needs base = (a model); name a model, a file or a run.")
+        raise WorkbenchError(
+            "A fine-tuning recipe needs base = (a model); name a model, a file or a run."
+        )
     if recipe.lora is not None:
         lora.Lora.from_dict(recipe.lora)
     return make(recipe.task)
@@ -101,7 +113,9 @@ def _setup(recipe: Recipe) -> tuple[Task, Subject, Examples]:
 
 
 def _examples(task: Task, data: Data, base: Subject) -> Examples:
-    """The examples that fit the context; raises `WorkbenchError` when none does, or the vocabulary does not."""
+    """The examples that fit the context; raises `WorkbenchError` when none does, or the vocabulary
+    does not.
+    """
     longest = min(task.max_length, base.n_ctx)
     counts = dict(data.left_out)
 
@@ -120,7 +134,9 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
                 f"max_length of [task] ({task.max_length}), or choose a base with a longer context than {base.n_ctx}."
             )
     rows = [row for _, row in train]
-    check_vocabulary([*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name)
+    check_vocabulary(
+        [*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name
+    )
     judged = [row for _, row in validation or held]
     return Examples(rows, judged, [item for item, _ in held], counts, data.remarks)
 
@@ -128,7 +144,9 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
 def _fitting(
     task: Task, tokenizer: Any, items: list[Item], longest: int, most: int | None
 ) -> tuple[list[tuple[Item, Row]], int]:
-    """The first items, `most` of them at most, whose rows hold an answer and fit; and how many before did not."""
+    """The first items, `most` of them at most, whose rows hold an answer and fit; and how many
+    before did not.
+    """
     kept: list[tuple[Item, Row]] = []
     looked = 0
     while looked < len(items) and (most is None or len(kept) < most):
@@ -140,14 +158,21 @@ def _fitting(
 
 
 def held_out_rows(recipe: Recipe, subject: Subject, most: int) -> list[Row]:
-    """The first held-out examples of a fine-tune, as its run drew them, for a Subject of the same tokenizer.
+    """The first held-out examples of a fine-tune, as its run drew them, for a Subject of the same
+    tokenizer.
 
     None of them was learned from. Raises `WorkbenchError` when the data cannot be had.
     """
-    task, tokenizer = make_task(recipe), copy(subject.tokenizer)  # a task may give its tokenizer a chat template
+    task, tokenizer = (
+        make_task(recipe),
+        copy(subject.tokenizer),
+    )  # a task may give its tokenizer a chat template
     task.prepare(tokenizer)
     items = task.read(recipe.corpus.validation, recipe.train.seed).held_out
-    return [row for _, row in _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)[0]]
+    return [
+        row
+        for _, row in _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)[0]
+    ]
 
 
 def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:
@@ -172,7 +197,9 @@ def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who:
     report = _Stage(tracker, who)
     words = f"{who} answers {len(items)} held-out items"
     report.progress(0.0, words)
-    frame = evaluation.ask(task, subject.model, subject.tokenizer, items, lambda done: report.progress(done, words))
+    frame = evaluation.ask(
+        task, subject.model, subject.tokenizer, items, lambda done: report.progress(done, words)
+    )
     evaluation.keep(frame, tracker.folder, who)
     return frame
 
@@ -181,7 +208,9 @@ def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
     size, seed = recipe.train.batch_size, recipe.train.seed
 
     def batch(step: int) -> Batch:
-        """Every row once an epoch, in an order of its own; the last batch of an epoch is filled from the next."""
+        """Every row once an epoch, in an order of its own; the last batch of an epoch is filled
+        from the next.
+        """
         chosen = []
         for number in range(step * size, (step + 1) * size):
             epoch, at = divmod(number, len(rows))
@@ -197,7 +226,9 @@ _ORDERS: dict[tuple[int, int, int], np.ndarray] = {}
 def _order(n: int, seed: int, epoch: int) -> np.ndarray:
     key = (n, seed, epoch)
     if key not in _ORDERS:
-        while len(_ORDERS) > 1:  # a batch needs two epochs at most unless the data is smaller than it
+        while (
+            len(_ORDERS) > 1
+        ):  # a batch needs two epochs at most unless the data is smaller than it
             _ORDERS.pop(next(iter(_ORDERS)))
         _ORDERS[key] = np.random.default_rng((seed, epoch)).permutation(n)
     return _ORDERS[key]

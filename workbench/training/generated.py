@@ -3,14 +3,18 @@
 import random
 
 NAMES = "Anna Ben Clara David Emma Frank Grace Henry Iris Jack Kate Leo Mary Noah Olive Paul Rose Sam Tom Vera".split()
-PLACES = "garden harbour kitchen library market meadow mill river school station tower village".split()
+PLACES = (
+    "garden harbour kitchen library market meadow mill river school station tower village".split()
+)
 THINGS = "apple basket bell book candle coin drum feather key lamp letter map rope shell stone umbrella".split()
 FEELINGS = "angry calm curious glad proud quiet sleepy surprised tired worried".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 
 def stories(n: int = 1500, seed: int = 0) -> list[str]:
-    """`n` stories of about 300 characters; names and things come back, so that there is something to copy."""
+    """`n` stories of about 300 characters; names and things come back, so that there is something
+    to copy.
+    """
     draw = random.Random(seed)
     return [_story(draw) for _ in range(n)]
 

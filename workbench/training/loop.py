@@ -1,7 +1,8 @@
-"""One readable training loop over `accelerate`, for pretraining and fine-tuning, on one process or many.
+"""One readable training loop over `accelerate`, for pretraining and fine-tuning, on one process or
+many.
 
-A step's rows are a pure function of its number, and so is its random state: a run that was killed goes on from its
-last checkpoint as if nothing had happened.
+A step's rows are a pure function of its number, and so is its random state: a run that was killed
+goes on from its last checkpoint as if nothing had happened.
 """
 
 import time
@@ -30,7 +31,9 @@ from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
 Batch = tuple[Int[Tensor, "_batch _pos"], Int[Tensor, "_batch _pos"]]
-"""Inputs, and the target of each position (-100: not scored); batches of one list may differ in size."""
+"""Inputs, and the target of each position (-100: not scored); batches of one list may differ in
+size.
+"""
 
 IGNORED = -100
 FLUSH = {"cuda": 16}
@@ -39,7 +42,9 @@ FLUSH = {"cuda": 16}
 
 @dataclass
 class Trainee:
-    """What is trained and where it stands: `first` is the step to go on from, `folder` the checkpoint of that step."""
+    """What is trained and where it stands: `first` is the step to go on from, `folder` the
+    checkpoint of that step.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -70,7 +75,9 @@ def precision(wanted: str) -> str:
 class Stepper:
     """Makes updates: the model, its optimisers and its average, wherever accelerate has put them."""
 
-    def __init__(self, trainee: Trainee, settings: Optimisation, saved: dict[str, Any] | None = None):
+    def __init__(
+        self, trainee: Trainee, settings: Optimisation, saved: dict[str, Any] | None = None
+    ):
         AcceleratorState._reset_state()  # else a process could train in one precision only
         self.accelerator = Accelerator(mixed_precision=precision(settings.precision))
         self.settings, self.parts = settings, max(1, settings.accumulate)
@@ -78,7 +85,9 @@ class Stepper:
         model = trainee.model.to(device)
         self.average = None
         if settings.ema:
-            average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=False)
+            average = AveragedModel(
+                model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=False
+            )
             self.average = average
             if saved is not None:  # the checkpoint's weights are the average
                 average.n_averaged.fill_(saved["averaged"])
@@ -98,7 +107,9 @@ class Stepper:
         self.device = device.type
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
         self.rate = resources.matrix_rate(self.device, dtype)
-        self.flops_per_token = cache(partial(resources.flops_per_token, model))  # walks the model, once a width
+        self.flops_per_token = cache(
+            partial(resources.flops_per_token, model)
+        )  # walks the model, once a width
 
     def _shard(self, model: PreTrainedModel) -> bool:
         if not self.settings.sharded or self.accelerator.num_processes == 1:
@@ -114,7 +125,9 @@ class Stepper:
         return True
 
     def step(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
-        """One update; gives the mean loss of the whole batch and the gradient's norm before clipping."""
+        """One update; gives the mean loss of the whole batch and the gradient's norm before
+        clipping.
+        """
         torch.manual_seed((self.settings.seed << 32) + number)
         rate = learning_rate(number, self.settings)
         while True:
@@ -136,11 +149,15 @@ class Stepper:
         return loss, sharding.whole(torch.as_tensor(norm))
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Leave the gradient of the batch's mean loss; each process and part takes its rows of the same batch."""
+        """Leave the gradient of the batch's mean loss; each process and part takes its rows of the
+        same batch.
+        """
         self.model.train()
         acc, count = self.accelerator, (targets != IGNORED).sum().clamp(min=1)
         mine = slice(acc.process_index, None, acc.num_processes)
-        parts = list(zip(inputs[mine].chunk(self.parts), targets[mine].chunk(self.parts), strict=True))
+        parts = list(
+            zip(inputs[mine].chunk(self.parts), targets[mine].chunk(self.parts), strict=True)
+        )
         total = torch.zeros((), device=acc.device)
         for i, (x, y) in enumerate(parts):
             with self._apart(last=i == len(parts) - 1), acc.autocast():
@@ -173,7 +190,11 @@ class Stepper:
     @property
     def best_model(self) -> PreTrainedModel:
         """The model to evaluate and save: the average where there is one."""
-        return self.average.module if self.average is not None else self.accelerator.unwrap_model(self.model)
+        return (
+            self.average.module
+            if self.average is not None
+            else self.accelerator.unwrap_model(self.model)
+        )
 
     def weights(self) -> dict[str, Tensor] | None:
         """What to save where the model itself holds but shards, else None; all processes take part."""
@@ -181,7 +202,9 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs beside the weights; all processes take part."""
-        state: dict[str, Any] = {"optimizers": [sharding.gathered(opt.state_dict()) for opt in self.opts]}
+        state: dict[str, Any] = {
+            "optimizers": [sharding.gathered(opt.state_dict()) for opt in self.opts]
+        }
         if self.average is not None:
             state["averaged"] = int(self.average.n_averaged)
             state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
@@ -195,10 +218,12 @@ def fit(
     validation: list[Batch],
     tracker: Tracker,
 ) -> dict[str, Any]:
-    """Train to `settings.steps`; `batch(step)` must be a pure function, so that a resumed run sees the same data.
+    """Train to `settings.steps`; `batch(step)` must be a pure function, so that a resumed run sees
+    the same data.
 
-    Logs loss (nats a token), validation_loss, lr, grad_norm, tokens_per_s, mfu and memory_gb; writes checkpoints into
-    the run's folder. Raises `WorkbenchError` when the loss is no longer a number; the last checkpoint is then whole.
+    Logs loss (nats a token), validation_loss, lr, grad_norm, tokens_per_s, mfu and memory_gb;
+    writes checkpoints into the run's folder. Raises `WorkbenchError` when the loss is no longer a
+    number; the last checkpoint is then whole.
     """
     saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = Stepper(trainee, settings, saved)
@@ -213,24 +238,44 @@ def fit(
         loss, norm = stepper.step(rows, step)
         done, seen = step + 1, seen + rows[0].numel()
         waiting.append((done, loss, norm, seen / (time.perf_counter() - began)))
-        evaluates, saves = done % settings.eval_every == 0 or done == settings.steps, checkpoints.due(done, settings)
+        evaluates, saves = (
+            done % settings.eval_every == 0 or done == settings.steps,
+            checkpoints.due(done, settings),
+        )
         if evaluates or saves or done % FLUSH.get(stepper.device, 1) == 0:
             shown = _log(waiting, stepper, rows, settings, tracker)
         facts: dict[str, float] = {"tokens": done * rows[0].numel()}
         if evaluates:
-            facts["validation_loss"] = latest = mean_loss(stepper.accelerator, stepper.best_model, validation)
+            facts["validation_loss"] = latest = mean_loss(
+                stepper.accelerator, stepper.best_model, validation
+            )
             best = min(best, latest)
-            tracker.log(done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device))
+            tracker.log(
+                done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device)
+            )
         if saves:
             training, weights = {**stepper.state(), "best": best}, stepper.weights()
         if saves and main:
             tracker.flush()  # a run that goes on from here has all that was logged before
-            kept = (tracker.folder, done, stepper.best_model, trainee.tokenizer, training, settings, facts)
+            kept = (
+                tracker.folder,
+                done,
+                stepper.best_model,
+                trainee.tokenizer,
+                training,
+                settings,
+                facts,
+            )
             checkpoints.write(*kept, weights=weights)
         left = (settings.steps - done) * (time.perf_counter() - began) / (done - trainee.first)
-        tracker.progress(done / settings.steps, f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left")
+        tracker.progress(
+            done / settings.steps,
+            f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left",
+        )
     stepper.accelerator.wait_for_everyone()
-    if trainee.first >= settings.steps:  # cut short after its last checkpoint: nothing is left but to measure
+    if (
+        trainee.first >= settings.steps
+    ):  # cut short after its last checkpoint: nothing is left but to measure
         latest = mean_loss(stepper.accelerator, stepper.best_model, validation)
         best = min(best, latest)
     return {
@@ -243,7 +288,9 @@ def fit(
     }
 
 
-def _log(waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, tracker: Tracker) -> float:
+def _log(
+    waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, tracker: Tracker
+) -> float:
     """Write down the steps since the last look; gives the newest loss."""
     flops, value = stepper.flops_per_token(rows[0].shape[1]), float("nan")
     for done, loss, norm, rate in waiting:
@@ -253,7 +300,10 @@ def _log(waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, t
                 f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and start again. The last "
                 "checkpoint is from before."
             )
-        lr, mfu = learning_rate(done - 1, settings), rate * flops / stepper.rate / stepper.accelerator.num_processes
+        lr, mfu = (
+            learning_rate(done - 1, settings),
+            rate * flops / stepper.rate / stepper.accelerator.num_processes,
+        )
         tracker.log(done, loss=value, lr=lr, grad_norm=float(norm), tokens_per_s=rate, mfu=mfu)
     waiting.clear()
     return value
@@ -266,7 +316,9 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for first in range(0, len(batches), accelerator.num_processes):
         at = first + accelerator.process_index
-        inputs, targets = batches[min(at, len(batches) - 1)]  # a sharded model needs all processes at every turn
+        inputs, targets = batches[
+            min(at, len(batches) - 1)
+        ]  # a sharded model needs all processes at every turn
         targets = targets.to(accelerator.device)
         with accelerator.autocast():
             logits = model(inputs.to(accelerator.device), use_cache=False).logits
@@ -279,4 +331,6 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
 
 def _summed(logits: Tensor, targets: Tensor) -> Tensor:
     """Summed cross-entropy in nats, in float32."""
-    return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED
+    )

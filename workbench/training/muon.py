@@ -1,7 +1,9 @@
-"""Muon: momentum whose matrices are made orthogonal (Jordan 2024), batched over matrices of one shape.
+"""Muon: momentum whose matrices are made orthogonal (Jordan 2024), batched over matrices of one
+shape.
 
-`torch.optim.Muon` takes one matrix at a time and always multiplies in bfloat16, which a CPU without bf16 units does
-more than ten times slower than float32, and which costs a small model hundreds of tiny products a step.
+`torch.optim.Muon` takes one matrix at a time and always multiplies in bfloat16, which a CPU without
+bf16 units does more than ten times slower than float32, and which costs a small model hundreds of
+tiny products a step.
 """
 
 from collections import defaultdict
@@ -18,8 +20,12 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic iteration that drives singular values to about one (Jordan 2024)."""
 
 
-def orthogonal(matrices: Float[Tensor, "n row column"], steps: int = 5) -> Float[Tensor, "n row column"]:
-    """Matrices of the same singular vectors and singular values between about 0.7 and 1.2 (Newton-Schulz)."""
+def orthogonal(
+    matrices: Float[Tensor, "n row column"], steps: int = 5
+) -> Float[Tensor, "n row column"]:
+    """Matrices of the same singular vectors and singular values between about 0.7 and 1.2
+    (Newton-Schulz).
+    """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
@@ -31,15 +37,19 @@ def orthogonal(matrices: Float[Tensor, "n row column"], steps: int = 5) -> Float
 
 
 def _dtype(device: torch.device) -> torch.dtype:
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else torch.cpu._is_avx512_bf16_supported()
+    )
     return torch.bfloat16 if fast else torch.float32
 
 
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum, decoupled weight decay, and AdamW's step size.
 
-    The update is scaled by 0.2 sqrt(max(rows, columns)), the root mean square of AdamW's (Liu et al. 2025), so that
-    one learning rate serves both.
+    The update is scaled by 0.2 sqrt(max(rows, columns)), the root mean square of AdamW's (Liu et
+    al. 2025), so that one learning rate serves both.
 
     Args:
         params: 2-D parameters.
@@ -48,7 +58,13 @@ class Muon(torch.optim.Optimizer):
         weight_decay: Share of the weights that goes, times `lr`, at each step.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -67,4 +83,6 @@ class Muon(torch.optim.Optimizer):
                     ahead.append(whole(torch.lerp(p.grad, moment, group["momentum"])))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 for p, update in zip(found, orthogonal(torch.stack(ahead)), strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(like(update, p), alpha=-size)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        like(update, p), alpha=-size
+                    )

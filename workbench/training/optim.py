@@ -11,10 +11,11 @@ from workbench.training.recipe import Optimisation
 
 
 def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
-    """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW on everything.
+    """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW
+    on everything.
 
-    Norm gains and biases are not decayed. The factors of LoRA adapters are matrices of blocks, so `muon` trains them
-    with Muon, and there is then nothing left for AdamW.
+    Norm gains and biases are not decayed. The factors of LoRA adapters are matrices of blocks, so
+    `muon` trains them with Muon, and there is then nothing left for AdamW.
     """
     if settings.optimizer not in ("muon", "adamw"):
         raise WorkbenchError(f"The optimizer is {settings.optimizer!r}; it must be muon or adamw.")
@@ -27,22 +28,38 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
     if settings.optimizer == "adamw":
         embeddings, matrices = embeddings + matrices, []
     groups = [
-        {"params": embeddings, "weight_decay": settings.weight_decay if settings.optimizer == "adamw" else 0.0},
+        {
+            "params": embeddings,
+            "weight_decay": settings.weight_decay if settings.optimizer == "adamw" else 0.0,
+        },
         {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
     found: list[torch.optim.Optimizer] = []
     if groups:
-        found.append(torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True))
+        found.append(
+            torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
+        )
     if matrices:
-        found.append(Muon(matrices, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay))
+        found.append(
+            Muon(
+                matrices,
+                lr=settings.lr,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            )
+        )
     return found
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
-    """The rate of a step: up over `warmup` steps, then by the schedule down to `min_lr` at the last step."""
+    """The rate of a step: up over `warmup` steps, then by the schedule down to `min_lr` at the last
+    step.
+    """
     if settings.schedule not in ("trapezoid", "cosine"):
-        raise WorkbenchError(f"The schedule is {settings.schedule!r}; it must be trapezoid or cosine.")
+        raise WorkbenchError(
+            f"The schedule is {settings.schedule!r}; it must be trapezoid or cosine."
+        )
     up = min(1.0, (step + 1) / max(1, settings.warmup))
     if settings.schedule == "cosine":
         done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)

@@ -19,13 +19,15 @@ from workbench.training.same_data import require_same
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Train as a recipe (as a dictionary) says; goes on from the newest checkpoint in the run's folder.
+    """Train as a recipe (as a dictionary) says; goes on from the newest checkpoint in the run's
+    folder.
 
-    Returns steps, tokens, losses in nats a token, the data hash, the last checkpoint's path, and what the corpus left
-    out (`left_out`, by reason) or what was assumed about it (`remarks`).
+    Returns steps, tokens, losses in nats a token, the data hash, the last checkpoint's path, and
+    what the corpus left out (`left_out`, by reason) or what was assumed about it (`remarks`).
 
     Raises:
-        WorkbenchError: For a corpus that cannot be had, or that is another than when this run began.
+        WorkbenchError: For a corpus that cannot be had, or that is another than when this run
+            began.
     """
     recipe = Recipe.from_dict(config)
     trainee, tokens = setup(recipe, resumed(tracker), tracker.progress)
@@ -44,24 +46,37 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
 
 
 def setup(
-    recipe: Recipe, trainee: Trainee | None = None, progress: Callable[[float, str], None] = lambda share, words: None
+    recipe: Recipe,
+    trainee: Trainee | None = None,
+    progress: Callable[[float, str], None] = lambda share, words: None,
 ) -> tuple[Trainee, Tokens]:
-    """The model (fresh unless given) and the tokenised corpus of a recipe; several processes share one preparation."""
+    """The model (fresh unless given) and the tokenised corpus of a recipe; several processes share
+    one preparation.
+    """
     set_seed(recipe.train.seed)
     with PartialState().main_process_first():
         trainee = trainee or _fresh(recipe)
         return trainee, prepare(
-            recipe.corpus, trainee.tokenizer, trainee.model.config.n_ctx, lambda share, words: progress(0.0, words)
+            recipe.corpus,
+            trainee.tokenizer,
+            trainee.model.config.n_ctx,
+            lambda share, words: progress(0.0, words),
         )
 
 
-def batches(recipe: Recipe, trainee: Trainee, tokens: Tokens) -> tuple[Callable[[int], Batch], list[Batch]]:
+def batches(
+    recipe: Recipe, trainee: Trainee, tokens: Tokens
+) -> tuple[Callable[[int], Batch], list[Batch]]:
     """Training rows by step number, and the validation rows."""
     settings, n_ctx = recipe.train, trainee.model.config.n_ctx
 
     def batch(step: int) -> Batch:
         rows = tokens.batch(
-            step, size=settings.batch_size, n_ctx=n_ctx, seed=settings.seed, repeated=recipe.corpus.repeated
+            step,
+            size=settings.batch_size,
+            n_ctx=n_ctx,
+            seed=settings.seed,
+            repeated=recipe.corpus.repeated,
         )
         return rows[:, :-1], rows[:, 1:]
 
@@ -70,11 +85,15 @@ def batches(recipe: Recipe, trainee: Trainee, tokens: Tokens) -> tuple[Callable[
 
 
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
-    """That of a model that can be loaded (`kind = "model"`), or a new one, trained on the training split alone."""
+    """That of a model that can be loaded (`kind = "model"`), or a new one, trained on the training
+    split alone.
+    """
     words = dict(recipe.tokenizer)
     if words.get("kind") == "model":
         if not words.get("source"):
-            raise WorkbenchError('[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.')
+            raise WorkbenchError(
+                '[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.'
+            )
         return load(str(words["source"]), device="cpu").tokenizer
     try:
         return train_tokenizer(training_texts(recipe.corpus), **words)

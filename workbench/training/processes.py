@@ -1,6 +1,7 @@
 """Several processes, one run: the first records it, the others work along and write nothing.
 
-`torchrun --nproc-per-node 2 -m workbench train RECIPE` (or `accelerate launch`) starts the same command in each.
+`torchrun --nproc-per-node 2 -m workbench train RECIPE` (or `accelerate launch`) starts the same
+command in each.
 """
 
 from typing import Any

@@ -11,24 +11,37 @@ from workbench import paths
 from workbench.doors import path_of, read_toml
 from workbench.errors import WorkbenchError
 from workbench.training import schema
-from workbench.training.recipe_tables import CLOSED, Corpus, Lora, Optimisation, Shape, Table, TaskTable, TokenizerTable
+from workbench.training.recipe_tables import (
+    CLOSED,
+    Corpus,
+    Lora,
+    Optimisation,
+    Shape,
+    Table,
+    TaskTable,
+    TokenizerTable,
+)
 
 __all__ = ["Corpus", "Optimisation", "Recipe", "find", "names"]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run's whole description. `kind` is pretrain or finetune; `base`, `task` and `lora` belong to the latter.
+    """One run's whole description. `kind` is pretrain or finetune; `base`, `task` and `lora` belong
+    to the latter.
 
-    `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, made from the corpus, or model, taken from the `source`.
-    `lora` is None where every weight is trained; a `[lora]` table, even an empty one, trains adapters instead.
+    `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, made from the corpus, or model, taken
+        from the `source`.
+    `lora` is None where every weight is trained; a `[lora]` table, even an empty one, trains
+    adapters instead.
     """
 
     __pydantic_config__ = CLOSED
 
     title: Annotated[StrictStr, Field(title="Title", description="What people read in lists.")]
     kind: Annotated[
-        Literal["pretrain", "finetune"], Field(description="A new model, or a known one trained further.")
+        Literal["pretrain", "finetune"],
+        Field(description="A new model, or a known one trained further."),
     ] = "pretrain"
     notes: Annotated[StrictStr, Field(description="For people.")] = ""
     licence: Annotated[StrictStr, Field(description="For people, and the model's card.")] = ""
@@ -38,7 +51,9 @@ class Recipe:
     )
     corpus: Corpus = field(default_factory=Corpus)
     train: Optimisation = field(default_factory=Optimisation)
-    base: Annotated[StrictStr, Field(description="Of a fine-tune: the model that it begins with.")] = ""
+    base: Annotated[
+        StrictStr, Field(description="Of a fine-tune: the model that it begins with.")
+    ] = ""
     task: Annotated[dict[str, Any], Table(TaskTable)] = field(default_factory=dict)
     lora: Annotated[dict[str, Any], Table(Lora)] | None = None
 
@@ -59,11 +74,15 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """Check and build. Raises `WorkbenchError` with a line for every key that is unknown or wrong."""
+        """Check and build. Raises `WorkbenchError` with a line for every key that is unknown or
+        wrong.
+        """
         return schema.checked(cls, values)
 
     def checked(self) -> "Recipe":
-        """The same recipe, checked again: `replace` and `Recipe(...)` take anything. Raises as `from_dict` does."""
+        """The same recipe, checked again: `replace` and `Recipe(...)` take anything. Raises as
+        `from_dict` does.
+        """
         return self.from_dict(self.to_dict())
 
     @classmethod
@@ -84,7 +103,12 @@ def names() -> list[str]:
 
 def find(source: str | Path) -> Path:
     """The recipe's path. Raises `WorkbenchError` listing what there is."""
-    for path in (path_of(source, "recipe"), paths.shelf("models") / f"{path_of(source, 'recipe')}.toml"):
+    for path in (
+        path_of(source, "recipe"),
+        paths.shelf("models") / f"{path_of(source, 'recipe')}.toml",
+    ):
         if path.is_file():
             return path
-    raise WorkbenchError(f"No recipe {str(source)!r}; give a .toml file or one of {', '.join(names())}.")
+    raise WorkbenchError(
+        f"No recipe {str(source)!r}; give a .toml file or one of {', '.join(names())}."
+    )

@@ -1,4 +1,6 @@
-"""The schema of recipes for people and editors: rows of a table, the page docs/recipes.md, JSON Schema."""
+"""The schema of recipes for people and editors: rows of a table, the page docs/recipes.md, JSON
+Schema.
+"""
 
 import json
 from typing import Any
@@ -64,5 +66,8 @@ def markdown() -> str:
 
 def json_schema() -> str:
     """The JSON schema of a recipe, as text: what `models/recipe.schema.json` holds."""
-    schema = {"$schema": "http://json-schema.org/draft-07/schema#", **TypeAdapter(Recipe).json_schema()}
+    schema = {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        **TypeAdapter(Recipe).json_schema(),
+    }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,4 +1,5 @@
-"""The tables of a recipe: every key with its type, range, default and meaning. The form, the help and the docs read it.
+"""The tables of a recipe: every key with its type, range, default and meaning. The form, the help
+and the docs read it.
 
 Pydantic checks them (`workbench.training.schema`); as objects they are plain frozen dataclasses.
 """
@@ -6,7 +7,15 @@ Pydantic checks them (`workbench.training.schema`); as objects they are plain fr
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StrictBool, StrictFloat, StrictInt
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+)
 from pydantic import StrictStr as Text
 from pydantic_core import CoreSchema, core_schema
 
@@ -31,12 +40,16 @@ def _listed(value: Any) -> Any:
 
 
 class Table:
-    """Marks a dictionary that is checked as a dataclass of this module and stays the dictionary that it was."""
+    """Marks a dictionary that is checked as a dataclass of this module and stays the dictionary
+    that it was.
+    """
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
         """What pydantic asks of an annotation."""
 
         def keep(value: Any, check: Any) -> dict[str, Any]:
@@ -52,34 +65,59 @@ class Shape:
 
     __pydantic_config__ = CLOSED
 
-    n_ctx: Annotated[StrictInt, Field(ge=2, le=2**20, title="Context", description="Tokens that it sees at once.")] = (
-        256
-    )
+    n_ctx: Annotated[
+        StrictInt,
+        Field(ge=2, le=2**20, title="Context", description="Tokens that it sees at once."),
+    ] = 256
     n_layers: Annotated[StrictInt, Field(ge=1, le=1000, title="Layers", description="Blocks.")] = 4
-    n_heads: Annotated[StrictInt, Field(ge=1, le=1024, title="Heads", description="Attention heads a layer.")] = 4
+    n_heads: Annotated[
+        StrictInt, Field(ge=1, le=1024, title="Heads", description="Attention heads a layer.")
+    ] = 4
     n_kv_heads: Annotated[
-        StrictInt | None, Field(ge=1, description="Fewer than `n_heads` for grouped-query attention.")
+        StrictInt | None,
+        Field(ge=1, description="Fewer than `n_heads` for grouped-query attention."),
     ] = None
-    d_model: Annotated[Width, Field(title="d_model", description="Width of the residual stream.")] = 128
-    d_head: Annotated[Width | None, Field(description="Width of a head; else `d_model / n_heads`.")] = None
+    d_model: Annotated[
+        Width, Field(title="d_model", description="Width of the residual stream.")
+    ] = 128
+    d_head: Annotated[
+        Width | None, Field(description="Width of a head; else `d_model / n_heads`.")
+    ] = None
     d_mlp: Annotated[
         Width | None,
-        Field(title="d_mlp", description="Width of the MLP; else 4 `d_model` (swiglu: 8/3, to the next 32)."),
+        Field(
+            title="d_mlp",
+            description="Width of the MLP; else 4 `d_model` (swiglu: 8/3, to the next 32).",
+        ),
     ] = None
     positions: Annotated[
         Literal["learned", "sinusoidal", "rotary", "alibi", "none"],
         Field(title="Positions", description="How a position is encoded."),
     ] = "rotary"
-    norm: Annotated[Literal["layernorm", "rmsnorm"], Field(description="The normalisation.")] = "rmsnorm"
-    mlp: Annotated[Literal["gelu", "swiglu", "relu2"], Field(description="The MLP's activation.")] = "swiglu"
+    norm: Annotated[Literal["layernorm", "rmsnorm"], Field(description="The normalisation.")] = (
+        "rmsnorm"
+    )
+    mlp: Annotated[
+        Literal["gelu", "swiglu", "relu2"], Field(description="The MLP's activation.")
+    ] = "swiglu"
     qk_norm: Annotated[StrictBool, Field(description="Normalise queries and keys.")] = False
     bias: Annotated[StrictBool, Field(description="Biases in linear layers and LayerNorm.")] = False
-    tie_word_embeddings: Annotated[StrictBool, Field(description="One matrix embeds and unembeds.")] = True
+    tie_word_embeddings: Annotated[
+        StrictBool, Field(description="One matrix embeds and unembeds.")
+    ] = True
     rotary_base: Annotated[Positive, Field(description="The base of rotary wavelengths.")] = 10000.0
-    norm_eps: Annotated[Positive, Field(description="Added to the variance before its root.")] = 1e-5
-    zero_init: Annotated[StrictBool, Field(description="Every block begins as the identity.")] = False
-    initializer_range: Annotated[Positive, Field(description="Standard deviation of the first weights.")] = 0.02
-    use_cache: Annotated[StrictBool, Field(description="Keep keys and values while generating.")] = True
+    norm_eps: Annotated[Positive, Field(description="Added to the variance before its root.")] = (
+        1e-5
+    )
+    zero_init: Annotated[StrictBool, Field(description="Every block begins as the identity.")] = (
+        False
+    )
+    initializer_range: Annotated[
+        Positive, Field(description="Standard deviation of the first weights.")
+    ] = 0.02
+    use_cache: Annotated[
+        StrictBool, Field(description="Keep keys and values while generating.")
+    ] = True
 
 
 @dataclass(frozen=True)
@@ -89,22 +127,29 @@ class TokenizerTable:
     __pydantic_config__ = CLOSED
 
     kind: Annotated[
-        Literal["bpe", "char", "model"], Field(description="Byte-level BPE, one token a character, or a model's own.")
+        Literal["bpe", "char", "model"],
+        Field(description="Byte-level BPE, one token a character, or a model's own."),
     ] = "bpe"
     d_vocab: Annotated[
         StrictInt,
-        Field(ge=SMALLEST_BPE, le=10**6, description="Tokens of a bpe vocabulary: 256 bytes, the end mark, merges."),
+        Field(
+            ge=SMALLEST_BPE,
+            le=10**6,
+            description="Tokens of a bpe vocabulary: 256 bytes, the end mark, merges.",
+        ),
     ] = 4096
-    source: Annotated[Text, Field(description="With kind = model: the model whose tokenizer is taken.")] = ""
+    source: Annotated[
+        Text, Field(description="With kind = model: the model whose tokenizer is taken.")
+    ] = ""
 
 
 @dataclass(frozen=True)
 class Corpus:
     """`[corpus]`: what is read, and how much of it is held out.
 
-    `split` is document (each document's own hash decides) or tail (the last characters, for one text as it stands).
-    `repeated` lets a small model on a small budget find induction, which natural text alone teaches only after many
-    more tokens.
+    `split` is document (each document's own hash decides) or tail (the last characters, for one
+    text as it stands). `repeated` lets a small model on a small budget find induction, which
+    natural text alone teaches only after many more tokens.
     """
 
     __pydantic_config__ = CLOSED
@@ -112,22 +157,39 @@ class Corpus:
     sources: Annotated[
         list[Text],
         BeforeValidator(_listed),
-        Field(title="Corpus", description="Files, folders, set names, Hugging Face ids or `generated`."),
+        Field(
+            title="Corpus",
+            description="Files, folders, set names, Hugging Face ids or `generated`.",
+        ),
     ] = field(default_factory=list)
     validation: Annotated[
-        BelowOne, Field(title="Held-out share", description="The share that is held out; pretraining needs some.")
+        BelowOne,
+        Field(
+            title="Held-out share",
+            description="The share that is held out; pretraining needs some.",
+        ),
     ] = 0.02
     repeated: Annotated[
-        Share, Field(description="Share of training rows that are one span again and again, half of them shuffled.")
+        Share,
+        Field(
+            description="Share of training rows that are one span again and again, half of them shuffled."
+        ),
     ] = 0.0
     split: Annotated[
-        Literal["document", "tail"], Field(description="Held out are whole documents, or the last characters.")
+        Literal["document", "tail"],
+        Field(description="Held out are whole documents, or the last characters."),
     ] = "document"
     column: Annotated[
-        str, Field(description="The column of a table that holds the text, where it has none of the usual names.")
+        str,
+        Field(
+            description="The column of a table that holds the text, where it has none of the usual names."
+        ),
     ] = ""
     unwrap: Annotated[
-        bool, Field(description="Join the lines of paragraphs in hard-wrapped prose; else lines stay as they are.")
+        bool,
+        Field(
+            description="Join the lines of paragraphs in hard-wrapped prose; else lines stay as they are."
+        ),
     ] = False
 
 
@@ -136,51 +198,76 @@ class Optimisation:
     """`[train]`: how long and how fast, what is measured meanwhile and what is kept.
 
     - `lr` serves matrices (Muon) and everything else (AdamW)
-    - `momentum` is Muon's, `beta2` AdamW's: a run of few hundred steps learns faster with less momentum
-    - `sharded`: on several processes, each holds its slice of the weights (FSDP2) instead of all of them (DDP)
+    - `momentum` is Muon's, `beta2` AdamW's: a run of few hundred steps learns faster with less
+        momentum
+    - `sharded`: on several processes, each holds its slice of the weights (FSDP2) instead of all of
+        them (DDP)
     """
 
     __pydantic_config__ = CLOSED
 
     steps: Annotated[Count, Field(title="Steps", description="Updates of the weights.")] = 1000
-    batch_size: Annotated[StrictInt, Field(ge=1, le=10**6, title="Batch size", description="Rows a step.")] = 16
-    lr: Annotated[Positive, Field(title="Peak lr", description="The greatest learning rate.")] = 3e-3
+    batch_size: Annotated[
+        StrictInt, Field(ge=1, le=10**6, title="Batch size", description="Rows a step.")
+    ] = 16
+    lr: Annotated[Positive, Field(title="Peak lr", description="The greatest learning rate.")] = (
+        3e-3
+    )
     warmup: Annotated[StrictInt, Field(ge=0, description="Steps in which the rate rises.")] = 50
-    decay: Annotated[Share, Field(description="Trapezoid: the last share of the steps, in which it falls.")] = 0.3
+    decay: Annotated[
+        Share, Field(description="Trapezoid: the last share of the steps, in which it falls.")
+    ] = 0.3
     weight_decay: Annotated[NotNegative, Field(description="Decoupled decay of matrices.")] = 0.1
     clip: Annotated[Positive, Field(description="Greatest norm of the gradient.")] = 1.0
     optimizer: Annotated[
-        Literal["muon", "adamw"], Field(description="Muon for matrices in blocks and AdamW for the rest, or AdamW.")
+        Literal["muon", "adamw"],
+        Field(description="Muon for matrices in blocks and AdamW for the rest, or AdamW."),
     ] = "muon"
-    schedule: Annotated[Literal["trapezoid", "cosine"], Field(description="The rate's way down.")] = "trapezoid"
+    schedule: Annotated[
+        Literal["trapezoid", "cosine"], Field(description="The rate's way down.")
+    ] = "trapezoid"
     min_lr: Annotated[NotNegative, Field(description="Where the rate ends.")] = 0.0
     momentum: Annotated[BelowOne, Field(description="Muon's momentum.")] = 0.95
     beta2: Annotated[BelowOne, Field(description="AdamW's second decay.")] = 0.95
     ema: Annotated[
-        BelowOne, Field(description="Decay of an average of the weights, which is evaluated and saved; 0 for none.")
+        BelowOne,
+        Field(
+            description="Decay of an average of the weights, which is evaluated and saved; 0 for none."
+        ),
     ] = 0.0
     accumulate: Annotated[
-        StrictInt, Field(ge=0, description="Parts of a step's rows; 0 finds out how many memory needs.")
+        StrictInt,
+        Field(ge=0, description="Parts of a step's rows; 0 finds out how many memory needs."),
     ] = 1
     precision: Annotated[
-        Literal["auto", "no", "bf16"], Field(description="Mixed precision; auto takes bf16 where hardware has it.")
+        Literal["auto", "no", "bf16"],
+        Field(description="Mixed precision; auto takes bf16 where hardware has it."),
     ] = "auto"
     compile: Annotated[StrictBool, Field(description="torch.compile the model.")] = False
-    checkpointing: Annotated[StrictBool, Field(description="Compute activations again to save memory.")] = False
-    sharded: Annotated[StrictBool, Field(description="Several processes share the weights (FSDP2).")] = False
-    eval_every: Annotated[Count, Field(title="Eval every", description="Steps between two looks at held-out text.")] = (
-        100
-    )
+    checkpointing: Annotated[
+        StrictBool, Field(description="Compute activations again to save memory.")
+    ] = False
+    sharded: Annotated[
+        StrictBool, Field(description="Several processes share the weights (FSDP2).")
+    ] = False
+    eval_every: Annotated[
+        Count, Field(title="Eval every", description="Steps between two looks at held-out text.")
+    ] = 100
     eval_tokens: Annotated[Count, Field(description="Held-out tokens that are looked at.")] = 32_768
-    checkpoint_every: Annotated[Count, Field(title="Save every", description="Steps between two checkpoints.")] = 500
+    checkpoint_every: Annotated[
+        Count, Field(title="Save every", description="Steps between two checkpoints.")
+    ] = 500
     keep: Annotated[
-        StrictInt, Field(ge=1, description="Last checkpoints that stay (two at least), beside the best.")
+        StrictInt,
+        Field(ge=1, description="Last checkpoints that stay (two at least), beside the best."),
     ] = 3
     series: Annotated[
-        StrictInt, Field(ge=0, description="Checkpoints that stay evenly over the logarithm of the steps.")
+        StrictInt,
+        Field(ge=0, description="Checkpoints that stay evenly over the logarithm of the steps."),
     ] = 0
     seed: Annotated[
-        StrictInt, Field(ge=0, le=LARGEST_SEED, title="Seed", description="Of weights, rows and dropout.")
+        StrictInt,
+        Field(ge=0, le=LARGEST_SEED, title="Seed", description="Of weights, rows and dropout."),
     ] = 0
 
 
@@ -195,15 +282,25 @@ class TaskTable:
         Field(description="What is learned; else the data set's own, else classification."),
     ] = "classification"
     data: Annotated[Text, Field(description="A set's name, a Hugging Face id or a file.")] = ""
-    test: Annotated[Text, Field(description="Held out instead of the set's own: a set, an id or a file.")] = ""
-    max_length: Annotated[Count, Field(title="Longest example", description="Tokens an example may have.")] = 512
+    test: Annotated[
+        Text, Field(description="Held out instead of the set's own: a set, an id or a file.")
+    ] = ""
+    max_length: Annotated[
+        Count, Field(title="Longest example", description="Tokens an example may have.")
+    ] = 512
     eval_items: Annotated[
-        Count, Field(title="Items asked before and after", description="Held-out items that both models answer.")
+        Count,
+        Field(
+            title="Items asked before and after",
+            description="Held-out items that both models answer.",
+        ),
     ] = 200
-    prompt: Annotated[Text, Field(title="Prompt", description="The question, with its fields in braces.")] = ""
-    labels: Annotated[list[Text | StrictInt], Field(description="Classification: all labels there may be.")] = field(
-        default_factory=list
-    )
+    prompt: Annotated[
+        Text, Field(title="Prompt", description="The question, with its fields in braces.")
+    ] = ""
+    labels: Annotated[
+        list[Text | StrictInt], Field(description="Classification: all labels there may be.")
+    ] = field(default_factory=list)
     text: Annotated[str, Field(description="Classification: the column with the text.")] = ""
     label: Annotated[str, Field(description="Classification: the column with the label.")] = ""
     tokens: Annotated[str, Field(description="Entities: the column with the words.")] = ""
@@ -217,15 +314,20 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class Lora:
-    """`[lora]` of a fine-tune: adapters are trained instead of all weights; an empty table has these defaults."""
+    """`[lora]` of a fine-tune: adapters are trained instead of all weights; an empty table has
+    these defaults.
+    """
 
     __pydantic_config__ = CLOSED
 
-    r: Annotated[StrictInt, Field(ge=1, le=2**14, title="LoRA rank", description="Rank of each update.")] = 8
+    r: Annotated[
+        StrictInt, Field(ge=1, le=2**14, title="LoRA rank", description="Rank of each update.")
+    ] = 8
     alpha: Annotated[Positive, Field(description="The update is scaled by alpha / r.")] = 16.0
     dropout: Annotated[BelowOne, Field(description="On the adapter's input.")] = 0.0
     targets: Annotated[
-        Text | list[Text], Field(description="`all-linear` (all but the unembedding), or names of layers.")
+        Text | list[Text],
+        Field(description="`all-linear` (all but the unembedding), or names of layers."),
     ] = "all-linear"
 
     @classmethod

@@ -1,4 +1,6 @@
-"""What training costs: parameters, arithmetic, memory and time, and how much of the machine's rate is used."""
+"""What training costs: parameters, arithmetic, memory and time, and how much of the machine's rate
+is used.
+"""
 
 import resource
 import sys
@@ -25,26 +27,36 @@ def n_planned(shape: dict[str, Any], d_vocab: int) -> int:
     n_layers = int(shape.get("n_layers", WorkbenchGPTConfig.n_layers))
     with torch.device("meta"):
         of_one, of_two = (
-            n_parameters(WorkbenchGPTForCausalLM(WorkbenchGPTConfig(**{**shape, "n_layers": n}, d_vocab=d_vocab)))
+            n_parameters(
+                WorkbenchGPTForCausalLM(
+                    WorkbenchGPTConfig(**{**shape, "n_layers": n}, d_vocab=d_vocab)
+                )
+            )
             for n in (1, 2)
         )
     return of_one + (n_layers - 1) * (of_two - of_one)
 
 
 def flops_per_token(model: nn.Module, n_ctx: int) -> float:
-    """Arithmetic of one training token, forward and backward: 6 N + 12 L H d_head T (Chowdhery et al. 2022, B).
+    """Arithmetic of one training token, forward and backward: 6 N + 12 L H d_head T (Chowdhery et
+    al. 2022, B).
 
-    N are the parameters that multiply: without tables that are only looked up. The attention term counts all T
+    N are the parameters that multiply: without tables that are only looked up. The attention term
+        counts all T
     positions, as that formula does, though a causal model needs half.
     """
     config = model.config.get_text_config()
-    tables = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)}
+    tables = {
+        id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)
+    }
     head = model.get_output_embeddings()
     if head is not None:
         tables.pop(id(head.weight), None)  # tied: looked up and multiplied
     multiplied = n_parameters(model) - sum(tables.values())
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 6 * multiplied + 12 * config.num_hidden_layers * config.num_attention_heads * d_head * n_ctx
+    return (
+        6 * multiplied + 12 * config.num_hidden_layers * config.num_attention_heads * d_head * n_ctx
+    )
 
 
 @cache
@@ -78,4 +90,6 @@ def peak_memory_gb(device: str) -> float:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that an allocation failed, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    return isinstance(
+        error, torch.OutOfMemoryError | MemoryError
+    ) or "can't allocate memory" in str(error)

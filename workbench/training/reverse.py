@@ -1,7 +1,9 @@
-"""The bundled model that reverses strings, trained from nothing: `python -m workbench.training.reverse FOLDER`.
+"""The bundled model that reverses strings, trained from nothing: `python -m
+workbench.training.reverse FOLDER`.
 
-A T5 (Raffel et al. 2020) of two layers a side over single letters. Its data are made on the spot, so there is no
-licence to heed, and what it should have learned is known: its cross-attention must run against the diagonal.
+A T5 (Raffel et al. 2020) of two layers a side over single letters. Its data are made on the spot,
+so there is no licence to heed, and what it should have learned is known: its cross-attention must
+run against the diagonal.
 """
 
 import random
@@ -15,7 +17,12 @@ from jaxtyping import Int
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from workbench.statistics import Estimate, estimate_mean
 from workbench.subjects import load
@@ -30,13 +37,22 @@ SHORTEST, LONGEST = 2, 14
 HELD_OUT = 0.1
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SETTINGS = Optimisation(
-    steps=1200, batch_size=64, lr=4e-3, warmup=60, decay=0.6, weight_decay=0.01, optimizer="adamw", beta2=0.98
+    steps=1200,
+    batch_size=64,
+    lr=4e-3,
+    warmup=60,
+    decay=0.6,
+    weight_decay=0.01,
+    optimizer="adamw",
+    beta2=0.98,
 )
 TEST_SEED, TESTED = 10**6, 500
 
 
 def strings(n: int, seed: int, *, held: bool) -> list[str]:
-    """`n` random strings of `SHORTEST` to `LONGEST` letters; a string's own hash says whether it is held out."""
+    """`n` random strings of `SHORTEST` to `LONGEST` letters; a string's own hash says whether it is
+    held out.
+    """
     draw, found = random.Random(seed), []
     while len(found) < n:
         text = "".join(draw.choices(LETTERS, k=draw.randint(SHORTEST, LONGEST)))
@@ -51,8 +67,12 @@ def letters_tokenizer() -> PreTrainedTokenizerBase:
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, vocab[END])])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END}", special_tokens=[(END, vocab[END])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+    )
 
 
 def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
@@ -76,10 +96,14 @@ def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration(shape)
 
 
-def rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, Int[Tensor, "batch pos"]]:
+def rows(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> dict[str, Int[Tensor, "batch pos"]]:
     """Sources with their mask and the reversed strings as labels; what is padding is not scored."""
     source = tokenizer(list(texts), padding=True, return_tensors="pt")
-    labels = tokenizer([text[::-1] for text in texts], padding=True, return_tensors="pt")["input_ids"]
+    labels = tokenizer([text[::-1] for text in texts], padding=True, return_tensors="pt")[
+        "input_ids"
+    ]
     return {
         "input_ids": source["input_ids"],
         "attention_mask": source["attention_mask"],
@@ -87,7 +111,9 @@ def rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, 
     }
 
 
-def fit(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, settings: Optimisation) -> None:
+def fit(
+    model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, settings: Optimisation
+) -> None:
     """Train in place; step `s` draws its strings with seed `s`, so that a second run sees the same."""
     opts = optimizers(model, settings)
     model.train()
@@ -108,7 +134,9 @@ def fit(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, s
 
 
 @torch.no_grad()
-def right(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[bool]:
+def right(
+    model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
+) -> list[bool]:
     """Whether each string comes out reversed, letter by letter, by greedy decoding."""
     source = tokenizer(list(texts), padding=True, return_tensors="pt")
     out: Any = model.generate(**source, max_new_tokens=LONGEST + 4, do_sample=False)
@@ -117,13 +145,24 @@ def right(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase,
 
 
 def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
-    """Train, save in half precision with a card, and give the share of held-out strings that come out right."""
+    """Train, save in half precision with a card, and give the share of held-out strings that come
+    out right.
+    """
     tokenizer = letters_tokenizer()
     model = fresh(len(tokenizer), settings.seed)
     fit(model, tokenizer, settings)
     model.half().float()  # what is stored is what is measured
-    found = estimate_mean([float(x) for x in right(model, tokenizer, strings(TESTED, TEST_SEED, held=True))])
-    metrics = {"accuracy_held_out": {"mean": found.value, "low": found.low, "high": found.high, "n": found.n}}
+    found = estimate_mean(
+        [float(x) for x in right(model, tokenizer, strings(TESTED, TEST_SEED, held=True))]
+    )
+    metrics = {
+        "accuracy_held_out": {
+            "mean": found.value,
+            "low": found.low,
+            "high": found.high,
+            "n": found.n,
+        }
+    }
     card = {
         "source": "bundled",
         "licence": "MIT",
@@ -136,7 +175,10 @@ def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
         "metrics": {"steps": settings.steps, **metrics},
     }
     save(folder, model, tokenizer, card=card, dtype=torch.float16)
-    complete = load(folder, seq2seq=True).card.to_dict() | {"name": folder.name, "source": "bundled"}
+    complete = load(folder, seq2seq=True).card.to_dict() | {
+        "name": folder.name,
+        "source": "bundled",
+    }
     write_card(folder, complete)
     return found
 

@@ -1,4 +1,6 @@
-"""Training rows of fine-tuning: token ids with the share of them that is learned, padded into batches."""
+"""Training rows of fine-tuning: token ids with the share of them that is learned, padded into
+batches.
+"""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -22,7 +24,9 @@ class Segment(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Token ids and, for each, whether it is learned; the first token never is, as nothing comes before it."""
+    """Token ids and, for each, whether it is learned; the first token never is, as nothing comes
+    before it.
+    """
 
     ids: list[int]
     learned: list[bool]
@@ -39,7 +43,11 @@ class Row(NamedTuple):
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, segments: Sequence[Segment], *, special: bool = True, end: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    segments: Sequence[Segment],
+    *,
+    special: bool = True,
+    end: bool = False,
 ) -> Row:
     """Segments as one row; each is tokenised alone, as a prompt is when the model goes on from it.
 
@@ -47,7 +55,8 @@ def encode(
         tokenizer: Of the model.
         segments: In order; joined they are the text.
         special: Whether the special tokens that the tokenizer puts before a text come first.
-        end: Whether the end-of-text token follows and is learned; a tokenizer without one adds nothing.
+        end: Whether the end-of-text token follows and is learned; a tokenizer without one adds
+            nothing.
     """
     ids: list[int] = []
     learned: list[bool] = []
@@ -64,7 +73,9 @@ def encode(
 
 
 def collate(rows: Sequence[Row]) -> Batch:
-    """Rows padded on the right; the target of a position is the next token where that is learned, else -100."""
+    """Rows padded on the right; the target of a position is the next token where that is learned,
+    else -100.
+    """
     width = max(len(row.ids) for row in rows) - 1
     inputs = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.full((len(rows), width), IGNORED)
@@ -75,8 +86,12 @@ def collate(rows: Sequence[Row]) -> Batch:
     return inputs, targets
 
 
-def check_vocabulary(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_vocab: int, base: str) -> None:
-    """Raises `WorkbenchError` where the tokenizer and the model, or the tokenizer and the answers, do not fit."""
+def check_vocabulary(
+    rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_vocab: int, base: str
+) -> None:
+    """Raises `WorkbenchError` where the tokenizer and the model, or the tokenizer and the answers,
+    do not fit.
+    """
     highest = max((max(row.ids) for row in rows if row.ids), default=0)
     if highest >= d_vocab:
         raise WorkbenchError(

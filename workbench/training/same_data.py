@@ -1,4 +1,6 @@
-"""A run that goes on must learn from what it began with: the hashes of its data are kept in its folder and compared."""
+"""A run that goes on must learn from what it began with: the hashes of its data are kept in its
+folder and compared.
+"""
 
 import hashlib
 import json
@@ -25,7 +27,8 @@ def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -
 
     Args:
         folder: Of the run.
-        going_on: Whether the run has learned or measured something already, which other data would not fit.
+        going_on: Whether the run has learned or measured something already, which other data would
+            not fit.
         writes: Whether this process writes; of several that train together one does.
         hashes: A hash by what it is of: `corpus`, `base`, `examples`.
 

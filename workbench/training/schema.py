@@ -1,4 +1,6 @@
-"""One schema of recipes: its check (all faults at once), and what each key takes in words, as a table and as JSON."""
+"""One schema of recipes: its check (all faults at once), and what each key takes in words, as a
+table and as JSON.
+"""
 
 import difflib
 from functools import cache
@@ -7,7 +9,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from workbench.errors import WorkbenchError
-from workbench.training.recipe_tables import Corpus, Lora, Optimisation, Shape, TaskTable, TokenizerTable
+from workbench.training.recipe_tables import (
+    Corpus,
+    Lora,
+    Optimisation,
+    Shape,
+    TaskTable,
+    TokenizerTable,
+)
 
 T = TypeVar("T")
 TABLES: dict[str, type] = {
@@ -46,15 +55,21 @@ def checked(cls: type[T], values: Any, *, table: str = "") -> T:
         table: The table's name, where `cls` is one.
 
     Raises:
-        WorkbenchError: with one line for each key that is unknown, of a wrong type or out of its range.
+        WorkbenchError: with one line for each key that is unknown, of a wrong type or out of its
+            range.
     """
     faults: list[str] = []
     built: Any = None
     try:
         built = _adapter(cls).validate_python(values)
     except ValidationError as error:
-        wrong = [{**fault, "loc": (table, *fault["loc"]) if table else fault["loc"]} for fault in error.errors()]
-        faults += dict.fromkeys(_sentence(cls, fault) for fault in wrong if fault["type"] != UNKNOWN)
+        wrong = [
+            {**fault, "loc": (table, *fault["loc"]) if table else fault["loc"]}
+            for fault in error.errors()
+        ]
+        faults += dict.fromkeys(
+            _sentence(cls, fault) for fault in wrong if fault["type"] != UNKNOWN
+        )
         faults += _unknown(cls, [_named(fault) for fault in wrong if fault["type"] == UNKNOWN])
     if isinstance(values, dict) and not table:
         faults += _conflicts(values)
@@ -74,7 +89,8 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-# -- sentences -----------------------------------------------------------------------------------------------
+# -- sentences
+# -----------------------------------------------------------------------------------------------
 
 
 def _named(fault: Any) -> list[str]:
@@ -106,7 +122,9 @@ def _shown(value: Any) -> str:
 
 
 def _unknown(cls: type, places: list[list[str]]) -> list[str]:
-    """One sentence a table: the keys that it does not know, those that it knows, and what was probably meant."""
+    """One sentence a table: the keys that it does not know, those that it knows, and what was
+    probably meant.
+    """
     by_table: dict[str, list[str]] = {}
     for where in places:
         by_table.setdefault(where[0] if len(where) > 1 else "", []).append(where[-1])
@@ -115,20 +133,31 @@ def _unknown(cls: type, places: list[list[str]]) -> list[str]:
         known = sorted(properties(TABLES[table] if table else cls))
         name = f"[{table}]" if table else "The recipe"
         hints = [hint for key in keys if (hint := _hint(key, known, table))]
-        sentences.append(" ".join([f"{name} does not know {', '.join(keys)}; it knows {', '.join(known)}.", *hints]))
+        sentences.append(
+            " ".join(
+                [f"{name} does not know {', '.join(keys)}; it knows {', '.join(known)}.", *hints]
+            )
+        )
     return sentences
 
 
 def _hint(key: str, known: list[str], table: str) -> str:
-    near = [ALIASES[key]] if ALIASES.get(key) in known else difflib.get_close_matches(key, known, 1, cutoff=0.7)
+    near = (
+        [ALIASES[key]]
+        if ALIASES.get(key) in known
+        else difflib.get_close_matches(key, known, 1, cutoff=0.7)
+    )
     if near:
         return f"Did you mean {near[0]} for {key}?"
     word = ALIASES.get(key, key)
-    elsewhere = [other for other, kind in TABLES.items() if other != table and word in properties(kind)]
+    elsewhere = [
+        other for other, kind in TABLES.items() if other != table and word in properties(kind)
+    ]
     return f"{word} belongs into [{elsewhere[0]}]." if elsewhere else ""
 
 
-# -- what only several keys together can get wrong ------------------------------------------------------------
+# -- what only several keys together can get wrong
+# ------------------------------------------------------------
 
 
 def _conflicts(values: dict[str, Any]) -> list[str]:
@@ -140,9 +169,13 @@ def _conflicts(values: dict[str, Any]) -> list[str]:
     corpus = values.get("corpus", {})
     if kind == "pretrain" and isinstance(corpus, dict):
         if not corpus.get("sources"):
-            found.append("The corpus is empty; name a text file, a folder or a data set in [corpus] sources.")
+            found.append(
+                "The corpus is empty; name a text file, a folder or a data set in [corpus] sources."
+            )
         if corpus.get("validation", Corpus.validation) == 0:
-            found.append("[corpus] validation is 0; pretraining measures itself on held-out text, so hold some out.")
+            found.append(
+                "[corpus] validation is 0; pretraining measures itself on held-out text, so hold some out."
+            )
         found += _repeated(values, corpus)
     found += _tokenizer_conflicts(values.get("tokenizer"))
     return found
@@ -164,12 +197,18 @@ def _shape_conflicts(values: dict[str, Any]) -> list[str]:
     found = []
     kv_heads, d_head = shape["n_kv_heads"], shape["d_head"]
     if d_head is None and shape["d_model"] < shape["n_heads"]:
-        return [f"[model] d_model is {shape['d_model']}; it must be at least n_heads, {shape['n_heads']}."]
+        return [
+            f"[model] d_model is {shape['d_model']}; it must be at least n_heads, {shape['n_heads']}."
+        ]
     if _number(kv_heads) and kv_heads > 0 and shape["n_heads"] % kv_heads:
-        found.append(f"[model] n_heads {shape['n_heads']} must be a multiple of n_kv_heads {kv_heads}.")
+        found.append(
+            f"[model] n_heads {shape['n_heads']} must be a multiple of n_kv_heads {kv_heads}."
+        )
     d_head = d_head if _number(d_head) else shape["d_model"] // shape["n_heads"]
     if shape["positions"] == "rotary" and d_head % 2:
-        found.append(f"[model] rotary positions need an even d_head (d_model / n_heads); it is {d_head}.")
+        found.append(
+            f"[model] rotary positions need an even d_head (d_model / n_heads); it is {d_head}."
+        )
     return found
 
 
@@ -179,11 +218,15 @@ def _tokenizer_conflicts(table: Any) -> list[str]:
     kind = table.get("kind", "bpe")
     found = []
     if kind == "model" and not table.get("source"):
-        found.append('[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.')
+        found.append(
+            '[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.'
+        )
     if kind in ("bpe", "char") and table.get("source"):
         found.append(f'[tokenizer] source goes with kind = "model", and the kind is {kind}.')
     if kind in ("char", "model") and "d_vocab" in table:
-        found.append(f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the source.')
+        found.append(
+            f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the source.'
+        )
     return found
 
 
@@ -191,7 +234,8 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# -- the schema in words --------------------------------------------------------------------------------------
+# -- the schema in words
+# --------------------------------------------------------------------------------------
 
 
 @cache
@@ -204,7 +248,9 @@ def allowed(entry: dict[str, Any]) -> str:
     """What a key takes, in words; `entry` is its JSON schema."""
     if entry.get("anyOf"):
         kinds = [kind for kind in entry["anyOf"] if kind.get("type") != "null"]
-        return " or ".join(dict.fromkeys(allowed({**entry, **kind, "anyOf": None}) for kind in kinds))
+        return " or ".join(
+            dict.fromkeys(allowed({**entry, **kind, "anyOf": None}) for kind in kinds)
+        )
     if "enum" in entry:
         *others, last = entry["enum"]
         return f"{', '.join(others)} or {last}"

@@ -1,4 +1,6 @@
-"""A model in shards (FSDP2): each process holds its slice of every weight, for models that one device cannot hold."""
+"""A model in shards (FSDP2): each process holds its slice of every weight, for models that one
+device cannot hold.
+"""
 
 from typing import Any
 
@@ -12,7 +14,9 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 
 def shard(model: nn.Module, accelerator: Accelerator) -> None:
-    """Cut a model's weights among the processes, in place; a block's are gathered only while it computes."""
+    """Cut a model's weights among the processes, in place; a block's are gathered only while it
+    computes.
+    """
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     blocks = set(getattr(model, "_no_split_modules", None) or ())
     for module in model.modules():
@@ -36,17 +40,26 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
     if not isinstance(parameter, DTensor):
         return tensor
     mesh = parameter.device_mesh
-    return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim).redistribute(placements=parameter.placements)
+    return DTensor.from_local(tensor, mesh, [Replicate()] * mesh.ndim).redistribute(
+        placements=parameter.placements
+    )
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The whole weights on the CPU of the first process, nothing on the others; all take part."""
-    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return get_model_state_dict(
+        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
 
 
 def gathered(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, as an optimiser that is not sharded would give it; all take part."""
-    found = {i: {k: whole(v) if torch.is_tensor(v) else v for k, v in of.items()} for i, of in state["state"].items()}
+    """An optimiser's state with whole tensors, as an optimiser that is not sharded would give it;
+    all take part.
+    """
+    found = {
+        i: {k: whole(v) if torch.is_tensor(v) else v for k, v in of.items()}
+        for i, of in state["state"].items()
+    }
     return {**state, "state": found}
 
 
@@ -55,5 +68,11 @@ def scatter(optimizer: torch.optim.Optimizer) -> None:
     for parameter, state in optimizer.state.items():
         if isinstance(parameter, DTensor):
             for name, value in state.items():
-                if torch.is_tensor(value) and value.shape == parameter.shape and not isinstance(value, DTensor):
-                    state[name] = distribute_tensor(value, parameter.device_mesh, parameter.placements)
+                if (
+                    torch.is_tensor(value)
+                    and value.shape == parameter.shape
+                    and not isinstance(value, DTensor)
+                ):
+                    state[name] = distribute_tensor(
+                        value, parameter.device_mesh, parameter.placements
+                    )

@@ -23,14 +23,16 @@ def train(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
     """Train or fine-tune as a recipe says, here and now, recorded as a run.
 
     Args:
-        recipe: A TOML file, a name on the `models/` shelf, or a `Recipe`; its kind says pretrain or finetune.
+        recipe: A TOML file, a name on the `models/` shelf, or a `Recipe`; its kind says pretrain or
+            finetune.
         changes: Words of `[train]` (see `Optimisation`) in place of the recipe's own.
 
     Returns:
         The finished run; its model is `workbench.load("run:" + run.id)`.
 
     Raises:
-        WorkbenchError: a recipe that cannot be read or carried out, or a word that `[train]` does not have.
+        WorkbenchError: a recipe that cannot be read or carried out, or a word that `[train]` does
+            not have.
     """
     from workbench.store import Store
 
@@ -41,18 +43,23 @@ def train(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
 
 
 def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
-    """The queued run of a recipe. Raises `WorkbenchError` before anything is recorded where it could not be done."""
+    """The queued run of a recipe. Raises `WorkbenchError` before anything is recorded where it
+    could not be done.
+    """
     from workbench.training.checks import check
 
     recipe = check(recipe)
-    return store.create(job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe))
+    return store.create(
+        job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe)
+    )
 
 
 @public()
 def resume(run_id: str) -> "Run":
     """Go on with a run that was cut short, from its last checkpoint and as if nothing had happened.
 
-    On the CPU the losses are the same to the last bit. Raises `WorkbenchError` for a run that is at work or done.
+    On the CPU the losses are the same to the last bit. Raises `WorkbenchError` for a run that is at
+    work or done.
     """
     from workbench.store import Store
 
@@ -61,7 +68,9 @@ def resume(run_id: str) -> "Run":
 
 
 @own_modes
-def carry_out(run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker) -> "Run":
+def carry_out(
+    run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker
+) -> "Run":
     """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
     work = work_of(run)
     with store.running(store.begin(run.id)) as tracker:

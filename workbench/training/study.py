@@ -1,4 +1,5 @@
-"""The position-encoding study: one recipe trained five times, with nothing but the position encoding changed.
+"""The position-encoding study: one recipe trained five times, with nothing but the position
+encoding changed.
 
 `python -m workbench.training.study` trains the bundled five anew and puts them on the shelf.
 """
@@ -27,32 +28,48 @@ from workbench.training.start import carry_out, start
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Train a recipe with every encoding, each a run of its own whose parent is this one; taken up where it stopped.
+    """Train a recipe with every encoding, each a run of its own whose parent is this one; taken up
+    where it stopped.
 
-    Returns `runs` (encoding to run id), `validation_loss` (encoding to nats a token) and the data hash they share.
+    Returns `runs` (encoding to run id), `validation_loss` (encoding to nats a token) and the data
+    hash they share.
     """
     recipe, store = Recipe.from_dict(config), Store()
     if recipe.kind != "pretrain":
-        raise WorkbenchError(f"{recipe.title} is a fine-tune; a study of encodings needs a recipe that pretrains.")
-    known = {run.config["model"]["positions"]: run for run in store.list("train", 500) if run.parent == tracker.run_id}
+        raise WorkbenchError(
+            f"{recipe.title} is a fine-tune; a study of encodings needs a recipe that pretrains."
+        )
+    known = {
+        run.config["model"]["positions"]: run
+        for run in store.list("train", 500)
+        if run.parent == tracker.run_id
+    }
     done: dict[str, Run] = {}
     for i, encoding in enumerate(ENCODINGS):
         run = known.get(encoding)
         if run is None or run.status != "done":
-            run = store.reopen(run.id) if run else start(_variant(recipe, encoding), store, parent=tracker.run_id)
+            run = (
+                store.reopen(run.id)
+                if run
+                else start(_variant(recipe, encoding), store, parent=tracker.run_id)
+            )
             share = (i / len(ENCODINGS), 1 / len(ENCODINGS), encoding)
             run = carry_out(run, store, lambda child, share=share: _Part(child, tracker, *share))
         done[encoding] = run
     results = {encoding: run.result or {} for encoding, run in done.items()}
     return {
         "runs": {encoding: run.id for encoding, run in done.items()},
-        "validation_loss": {encoding: result["validation_loss"] for encoding, result in results.items()},
+        "validation_loss": {
+            encoding: result["validation_loss"] for encoding, result in results.items()
+        },
         "data_hash": results[ENCODINGS[0]]["data_hash"],
     }
 
 
 def _variant(recipe: Recipe, encoding: str) -> Recipe:
-    return replace(recipe, title=f"{recipe.title}, {encoding}", model={**recipe.model, "positions": encoding})
+    return replace(
+        recipe, title=f"{recipe.title}, {encoding}", model={**recipe.model, "positions": encoding}
+    )
 
 
 class _Part:
@@ -111,4 +128,7 @@ def train_encodings(recipe: str | Path | Recipe, **changes: Unpack[Changes]) -> 
 
 
 if __name__ == "__main__":
-    shelve(train_encodings(SHELF), Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF)
+    shelve(
+        train_encodings(SHELF),
+        Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF,
+    )

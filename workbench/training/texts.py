@@ -1,4 +1,6 @@
-"""Documents from wherever text lies: files, folders, tables, a `datasets` id; streamed, never all in memory."""
+"""Documents from wherever text lies: files, folders, tables, a `datasets` id; streamed, never all
+in memory.
+"""
 
 import hashlib
 import itertools
@@ -21,7 +23,9 @@ from workbench.training.generated import stories
 GENERATED = "generated"
 """The source that needs no file: little stories made on the spot."""
 DOCUMENT = 2000
-"""Characters after which a long text is cut at the next paragraph, so that books can be split at all."""
+"""Characters after which a long text is cut at the next paragraph, so that books can be split at
+all.
+"""
 LONGEST = 8 * DOCUMENT
 """Characters after which a text without paragraphs is cut at a line, a sentence or a space."""
 CHUNK = 1 << 20
@@ -32,16 +36,19 @@ PLAIN = (
     *("txt", "text", "md", "markdown", "rst", "tex", "log", "srt"),
     *("py", "js", "ts", "c", "h", "cpp", "hpp", "java", "go", "rs", "rb", "sh", "sql", "r", "jl"),
 )
-"""Endings of plain texts that a folder is searched for; a file named by itself may have any ending."""
+"""Endings of plain texts that a folder is searched for; a file named by itself may have any ending.
+"""
 _CONTROL = {i: None for i in range(32) if chr(i) not in "\n\t"} | {0xFEFF: None}
 
 
 def documents(
     sources: list[str], *, column: str = "", unwrap: bool = False, notes: Notes | None = None
 ) -> Iterator[str]:
-    """The documents of all sources, cleaned of control characters, exact duplicates dropped and counted.
+    """The documents of all sources, cleaned of control characters, exact duplicates dropped and
+    counted.
 
-    Long texts come in documents of about `DOCUMENT` characters, cut at paragraphs where there are any.
+    Long texts come in documents of about `DOCUMENT` characters, cut at paragraphs where there are
+    any.
 
     Args:
         sources: Files, folders, Hugging Face ids, or `generated`.
@@ -67,14 +74,17 @@ def documents(
             seen.add(key)
             yield clean
     if not seen:
-        raise WorkbenchError(f"The corpus {', '.join(sources)} is empty; give files with text in them.")
+        raise WorkbenchError(
+            f"The corpus {', '.join(sources)} is empty; give files with text in them."
+        )
 
 
 def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) -> Iterator[str]:
-    """The text of all sources as it stands, in pieces that begin a line; for corpora that are one text.
+    """The text of all sources as it stands, in pieces that begin a line; for corpora that are one
+    text.
 
-    Pieces end after a line end that a character other than white space follows, where byte-level tokenizers
-    never join two tokens. The rows of a table are joined by a line end.
+    Pieces end after a line end that a character other than white space follows, where byte-level
+    tokenizers never join two tokens. The rows of a table are joined by a line end.
 
     Raises:
         WorkbenchError: As `documents`, and for generated stories, which are documents.
@@ -92,7 +102,9 @@ def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) 
             blank = blank and not piece.strip()
             yield piece
     if blank:
-        raise WorkbenchError(f"The corpus {', '.join(sources)} is empty; give files with text in them.")
+        raise WorkbenchError(
+            f"The corpus {', '.join(sources)} is empty; give files with text in them."
+        )
 
 
 def _at_lines(stream: Iterable[str]) -> Iterator[str]:
@@ -182,7 +194,9 @@ def _cell(value: Any, column: str, where: str, source: Any, notes: Notes) -> Ite
         try:
             value = value.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise WorkbenchError(f"The column {column} of {source} holds bytes that are not UTF-8 text.") from error
+            raise WorkbenchError(
+                f"The column {column} of {source} holds bytes that are not UTF-8 text."
+            ) from error
     if not isinstance(value, str):
         raise WorkbenchError(
             f"The column {column} of {source} holds {type(value).__name__} ({str(value)[:40]!r}), not text; name "
@@ -247,7 +261,9 @@ def _lines(chunks: Iterable[str]) -> Iterator[str]:
 
 def _parts(line: str) -> Iterator[str]:
     while len(line) > LONGEST:
-        cut = max(line.rfind(mark, DOCUMENT, LONGEST) for mark in (". ", "! ", "? ", "。", "！", "？"))
+        cut = max(
+            line.rfind(mark, DOCUMENT, LONGEST) for mark in (". ", "! ", "? ", "。", "！", "？")
+        )
         cut = cut + 1 if cut > 0 else line.rfind(" ", DOCUMENT, LONGEST)
         cut = cut if cut > 0 else LONGEST
         yield line[:cut]
@@ -257,14 +273,16 @@ def _parts(line: str) -> Iterator[str]:
 
 
 def prose(chunks: Iterable[str], *, unwrap: bool = False) -> Iterator[str]:
-    """Documents of plain text: cut at `END`, else at the first paragraph's end past `DOCUMENT` characters.
+    """Documents of plain text: cut at `END`, else at the first paragraph's end past `DOCUMENT`
+    characters.
 
-    A text without paragraphs is cut at a line, a sentence or a word once it is `LONGEST` characters long.
+    A text without paragraphs is cut at a line, a sentence or a word once it is `LONGEST` characters
+    long.
 
     Args:
         chunks: The text in parts.
-        unwrap: Whether the lines of a paragraph are joined where the text is hard-wrapped; else lines, and so the
-            turns of a dialogue and the indentation of code, stay as they are.
+        unwrap: Whether the lines of a paragraph are joined where the text is hard-wrapped; else
+            lines, and so the turns of a dialogue and the indentation of code, stay as they are.
     """
     lines = _lines(chunks)
     first = list(itertools.islice(lines, 2000))

@@ -1,4 +1,6 @@
-"""The app's server: Streamlit's ASGI app under Uvicorn, so that other routes can be mounted beside the pages."""
+"""The app's server: Streamlit's ASGI app under Uvicorn, so that other routes can be mounted beside
+the pages.
+"""
 
 import os
 from pathlib import Path
@@ -31,9 +33,11 @@ def make_app(keys: Keys) -> Any:
 def serve(host: str, port: int, key_file: Path | None = None) -> None:
     """Serve until interrupted.
 
-    Raises `WorkbenchError` when the port is taken, and for an address of other machines without a key.
+    Raises `WorkbenchError` when the port is taken, and for an address of other machines without a
+    key.
     """
-    # Threads that spin while they wait would take the cores from runs in the background, and from each other.
+    # Threads that spin while they wait would take the cores from runs in the background, and from
+    # each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keys = keys_for(host, key_file)
     check_port(host, port)

@@ -1,4 +1,6 @@
-"""The bundled pair's evaluation, measured by the project: a first visit has scores to read before any click."""
+"""The bundled pair's evaluation, measured by the project: a first visit has scores to read before
+any click.
+"""
 
 import json
 import shutil
@@ -8,12 +10,20 @@ from workbench import paths
 from workbench.store import Store
 
 FOLDER = "shelf-evaluation"
-CONFIG = {"models": ["shelf-base", "shelf-tuned"], "suite": "core", "limit": 200, "seed": 0, "num_fewshot": None}
+CONFIG = {
+    "models": ["shelf-base", "shelf-tuned"],
+    "suite": "core",
+    "limit": 200,
+    "seed": 0,
+    "num_fewshot": None,
+}
 
 
 @cache
 def ensure() -> None:
-    """Put the shipped evaluation into a store that holds none, as an ordinary finished run; once a process."""
+    """Put the shipped evaluation into a store that holds none, as an ordinary finished run; once a
+    process.
+    """
     source = paths.shelf("models") / FOLDER
     store = Store()
     if not (source / "run.json").is_file() or store.list("eval", limit=1):
@@ -28,7 +38,9 @@ def ensure() -> None:
 
 
 def remake() -> None:
-    """Measure the bundled pair again and put the result on the shelf: `python -m workbench.ui.shipped`."""
+    """Measure the bundled pair again and put the result on the shelf: `python -m
+    workbench.ui.shipped`.
+    """
     from workbench.benchmarks.run import run_job
 
     target = paths.shelf("models") / FOLDER

@@ -37,7 +37,8 @@ def _warm() -> None:
     from workbench.ui.parts.models import cached_load
 
     look(cached_load(DEFAULT), PROMPT)
-    # Streamlit collects garbage after every run of a script; over all of torch's modules that takes 0.3 s each time.
+    # Streamlit collects garbage after every run of a script; over all of torch's modules that takes
+    # 0.3 s each time.
     gc.collect()
     gc.freeze()
     _looked.set()

@@ -1,4 +1,6 @@
-"""Documents of the `core` suite that are made here: the same ones on every machine, from a fixed seed."""
+"""Documents of the `core` suite that are made here: the same ones on every machine, from a fixed
+seed.
+"""
 
 from pathlib import Path
 from random import Random
@@ -15,9 +17,25 @@ NAMES = """Anna Peter Laura David Emma Robert Helen Frank Sarah Henry Alice Geor
 Rachel Simon Nancy Philip""".split()
 
 # Singular and plural of nouns that do things, and of verbs.
-PEOPLE = [("teacher", "teachers"), ("farmer", "farmers"), ("student", "students"), ("pilot", "pilots")]
-PEOPLE += [("neighbor", "neighbors"), ("painter", "painters"), ("driver", "drivers"), ("nurse", "nurses")]
-THINGS = [("house", "houses"), ("tree", "trees"), ("boat", "boats"), ("road", "roads"), ("garden", "gardens")]
+PEOPLE = [
+    ("teacher", "teachers"),
+    ("farmer", "farmers"),
+    ("student", "students"),
+    ("pilot", "pilots"),
+]
+PEOPLE += [
+    ("neighbor", "neighbors"),
+    ("painter", "painters"),
+    ("driver", "drivers"),
+    ("nurse", "nurses"),
+]
+THINGS = [
+    ("house", "houses"),
+    ("tree", "trees"),
+    ("boat", "boats"),
+    ("road", "roads"),
+    ("garden", "gardens"),
+]
 VERBS = [
     ("is", "are"),
     ("was", "were"),
@@ -46,7 +64,9 @@ SCENES = [
 
 
 def repeat() -> list[dict[str, Any]]:
-    """A row of random words, then the same row again up to one word; the choices all stood in the row."""
+    """A row of random words, then the same row again up to one word; the choices all stood in the
+    row.
+    """
     rng = Random("repeat")
     docs = []
     for _ in range(COUNT):
@@ -71,7 +91,9 @@ def agreement() -> list[dict[str, Any]]:
 
 
 def ioi() -> list[dict[str, Any]]:
-    """Indirect objects (the task of Wang et al. 2022): two people, one gives; the other one receives."""
+    """Indirect objects (the task of Wang et al. 2022): two people, one gives; the other one
+    receives.
+    """
     rng = Random("ioi")
     docs = []
     for _ in range(COUNT):
@@ -91,14 +113,22 @@ def intents() -> list[dict[str, Any]]:
     pairs = [line.split("\t") for line in lines]
     names = sorted({intent for intent, _ in pairs})
     return [
-        _doc(f"Request: {text}\nIntent:", intent, rng.sample([n for n in names if n != intent], 3), rng)
+        _doc(
+            f"Request: {text}\nIntent:",
+            intent,
+            rng.sample([n for n in names if n != intent], 3),
+            rng,
+        )
         for intent, text in pairs
     ]
 
 
 def passage() -> list[dict[str, Any]]:
     """Ten paragraphs of plain narrative prose written for this suite."""
-    return [{"text": text} for text in (FOLDER / "passage.txt").read_text(encoding="utf-8").strip().split("\n\n")]
+    return [
+        {"text": text}
+        for text in (FOLDER / "passage.txt").read_text(encoding="utf-8").strip().split("\n\n")
+    ]
 
 
 def _doc(query: str, right: str, wrong: list[str], rng: Random) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Data sets of questions: knowledge, truthfulness, facts, sums, reasoning, reading, entities, and bias in answers."""
+"""Data sets of questions: knowledge, truthfulness, facts, sums, reasoning, reading, entities, and
+bias in answers.
+"""
 
 import re
 from collections.abc import Callable
@@ -10,12 +12,21 @@ from workbench.paths import data_folder
 
 SHOTS = 3
 """Examples before a question of BIG-Bench Hard, from its own task, as is usual."""
-BBQ = ("Age", "Disability_status", "Nationality", "Physical_appearance", "Religion", "Sexual_orientation")
+BBQ = (
+    "Age",
+    "Disability_status",
+    "Nationality",
+    "Physical_appearance",
+    "Religion",
+    "Sexual_orientation",
+)
 
 
 def _mmlu(row: Doc) -> Doc:
     subject = row["subject"].replace("_", " ")
-    lettered = "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True))
+    lettered = "\n".join(
+        f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True)
+    )
     return {
         "query": f"Question: {row['question'].strip()}\nAnswer:",
         "lettered": f"The following are multiple choice questions (with answers) about {subject}.\n\n"
@@ -70,7 +81,9 @@ def _bbh(docs: list[Doc]) -> list[Doc]:
         examples = "".join(f"Q: {item['input']}\nA: {item['target']}\n\n" for item in items[:SHOTS])
         for item in items[SHOTS:]:
             query = f"{examples}Q: {item['input']}\nA:"
-            found.append({"query": query, "answer": item["target"].strip(), "group": task, "stratum": task})
+            found.append(
+                {"query": query, "answer": item["target"].strip(), "group": task, "stratum": task}
+            )
     return found
 
 
@@ -100,7 +113,9 @@ def _winobias(docs: list[Doc]) -> list[Doc]:
     folder = (data_folder() or _absent()) / "winobias"
     pairs = []
     for kind in ("type1", "type2"):
-        sides = [_sentences(folder / f"{side}_stereotyped_{kind}.txt.test") for side in ("pro", "anti")]
+        sides = [
+            _sentences(folder / f"{side}_stereotyped_{kind}.txt.test") for side in ("pro", "anti")
+        ]
         for number, (pro, anti) in enumerate(zip(*sides, strict=True)):
             if pro != anti:
                 # Two lines in turn are about the same two occupations.
@@ -111,7 +126,11 @@ def _winobias(docs: list[Doc]) -> list[Doc]:
 
 def _sentences(path: Any) -> list[str]:
     text = next(iter(records(path)))["text"]
-    return [re.sub(r"[\[\]]", "", line.split(" ", 1)[1]).strip() for line in text.splitlines() if line.strip()]
+    return [
+        re.sub(r"[\[\]]", "", line.split(" ", 1)[1]).strip()
+        for line in text.splitlines()
+        if line.strip()
+    ]
 
 
 def _absent() -> Any:
@@ -156,7 +175,9 @@ QUESTIONS: dict[str, Source] = {
     "known_facts": Source("known_1000/known_1000.jsonl", _fact),
     "gsm8k": Source("gsm8k/test.jsonl", hub=("openai/gsm8k", "main", "test"), shots=_GSM8K_SHOTS),
     "bbh": Source("bbh/bbh.jsonl", whole=_bbh),
-    "squad": Source("squad/xquad_en_test.jsonl", _reading, ("google/xquad", "xquad.en", "validation")),
+    "squad": Source(
+        "squad/xquad_en_test.jsonl", _reading, ("google/xquad", "xquad.en", "validation")
+    ),
     "wnut17": Source("wnut17/test.conll", _entities, (_TABLES, None, "test"), shots=_WNUT_SHOTS),
     "instructions": Source("instruct_1100/instruction-data.json", _instruction),
     "bbq": Source("bbq/Age.jsonl", _bbq, whole=_several(_bbq, BBQ[1:])),

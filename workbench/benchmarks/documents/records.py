@@ -1,4 +1,6 @@
-"""What a data set is here: its file below `WORKBENCH_DATA`, its Hugging Face id, and how rows become documents."""
+"""What a data set is here: its file below `WORKBENCH_DATA`, its Hugging Face id, and how rows
+become documents.
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -21,11 +23,13 @@ class MissingDataError(WorkbenchError):
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its file below `WORKBENCH_DATA`, its Hugging Face id, and how a row becomes a document.
+    """A data set: its file below `WORKBENCH_DATA`, its Hugging Face id, and how a row becomes a
+    document.
 
     `hub` is (id, configuration, split), the id with "@revision" where that is not the newest one.
-    `row` turns a record of the file into a document (None leaves it out), `hub_row` one of the hub's where
-    that differs; `whole` turns all documents into others at the end; `shots` is where few-shot examples come from.
+    `row` turns a record of the file into a document (None leaves it out), `hub_row` one of the
+    hub's where that differs; `whole` turns all documents into others at the end; `shots` is where
+    few-shot examples come from.
     """
 
     file: str
@@ -39,8 +43,16 @@ class Source:
 def read(source: Source) -> list[Doc]:
     """All documents of a source, from its file or from Hugging Face."""
     folder = data_folder()
-    found = [p for p in (folder / source.file, folder / f"{source.file}.gz") if p.is_file()] if folder else []
-    rows = map(source.row, records(found[0])) if found else map(source.hub_row or source.row, _hub(source))
+    found = (
+        [p for p in (folder / source.file, folder / f"{source.file}.gz") if p.is_file()]
+        if folder
+        else []
+    )
+    rows = (
+        map(source.row, records(found[0]))
+        if found
+        else map(source.hub_row or source.row, _hub(source))
+    )
     return source.whole([row for row in rows if row is not None])
 
 
@@ -62,7 +74,10 @@ def _hub(source: Source) -> Iterable[Doc]:
     (name, _, revision), config, split = source.hub[0].partition("@"), *source.hub[1:]
     try:
         configs = datasets.get_dataset_config_names(name) if config == "*" else [config]
-        parts = [datasets.load_dataset(name, part, split=split, revision=revision or None) for part in configs]
+        parts = [
+            datasets.load_dataset(name, part, split=split, revision=revision or None)
+            for part in configs
+        ]
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise MissingDataError(
             f"needs the folder {folder!r} in WORKBENCH_DATA or, online, the Hugging Face data set {name}."

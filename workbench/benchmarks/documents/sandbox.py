@@ -1,4 +1,6 @@
-"""Templates of tasks are rendered in jinja2's sandbox: a text from a file may fill in a document and nothing else."""
+"""Templates of tasks are rendered in jinja2's sandbox: a text from a file may fill in a document
+and nothing else.
+"""
 
 from typing import Any
 
@@ -12,7 +14,9 @@ GREATEST_POWER = 64
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """No attribute that leads out of the document, nothing that changes it, and no product that fills the memory."""
+    """No attribute that leads out of the document, nothing that changes it, and no product that
+    fills the memory.
+    """
 
     intercepted_binops = frozenset({"*", "**"})
 

@@ -1,7 +1,9 @@
-"""Where task documents come from: made here, a folder of `WORKBENCH_DATA`, or a Hugging Face data set.
+"""Where task documents come from: made here, a folder of `WORKBENCH_DATA`, or a Hugging Face data
+set.
 
-Every multiple-choice document is {query, choices, gold}; in partial evaluation {choices, continuation, gold};
-`group` names what it belongs to, `stratum` what a limit is balanced over, `cluster` what it shares, as a passage.
+Every multiple-choice document is {query, choices, gold}; in partial evaluation {choices,
+continuation, gold}; `group` names what it belongs to, `stratum` what a limit is balanced over,
+`cluster` what it shares, as a passage.
 """
 
 import re
@@ -11,7 +13,15 @@ from typing import Any
 
 from workbench.benchmarks.documents import generated
 from workbench.benchmarks.documents.questions import QUESTIONS
-from workbench.benchmarks.documents.records import Doc, MissingDataError, Source, among, rank, read, records
+from workbench.benchmarks.documents.records import (
+    Doc,
+    MissingDataError,
+    Source,
+    among,
+    rank,
+    read,
+    records,
+)
 from workbench.paths import data_folder
 
 __all__ = ["MADE", "SOURCES", "MissingDataError", "Source", "load"]
@@ -21,7 +31,8 @@ INTENT_CHOICES = 10
 
 
 def load(source: str, **_: Any) -> dict[str, Any]:
-    """What lm-eval calls for a task's data: {"test": Dataset}, with "train" where few-shot examples come from there.
+    """What lm-eval calls for a task's data: {"test": Dataset}, with "train" where few-shot examples
+    come from there.
 
     Raises MissingDataError, which names what is needed.
     """
@@ -38,14 +49,20 @@ def _intents(docs: list[Doc]) -> list[Doc]:
     names = sorted({doc["intent"] for doc in docs})
     result = []
     for doc in docs:
-        others = sorted((n for n in names if n != doc["intent"]), key=lambda n: rank(doc["text"], n))
+        others = sorted(
+            (n for n in names if n != doc["intent"]), key=lambda n: rank(doc["text"], n)
+        )
         query = f"Request: {doc['text']}\nIntent:"
         result.append(among(query, doc["intent"], others[: INTENT_CHOICES - 1]))
     return result
 
 
 def _intent(text: str, intent: str) -> Doc | None:
-    return None if intent == "oos" else {"text": text.strip(), "intent": intent.lower().replace("_", " ")}
+    return (
+        None
+        if intent == "oos"
+        else {"text": text.strip(), "intent": intent.lower().replace("_", " ")}
+    )
 
 
 def _blimp(docs: list[Doc]) -> list[Doc]:
@@ -86,7 +103,11 @@ def _lettered(prefix: str, question: str) -> Callable[[Doc], Doc]:
 def _copa(row: Doc) -> Doc:
     link = "because" if row["question"] == "cause" else "therefore"
     choices = [row[key][0].lower() + row[key][1:] for key in ("choice1", "choice2")]
-    return {"query": f"{row['premise'].rstrip('.')}, {link}", "choices": choices, "gold": row["label"]}
+    return {
+        "query": f"{row['premise'].rstrip('.')}, {link}",
+        "choices": choices,
+        "gold": row["label"],
+    }
 
 
 def _winogrande(row: Doc) -> Doc:
@@ -96,7 +117,9 @@ def _winogrande(row: Doc) -> Doc:
 
 
 def _pages(docs: list[Doc]) -> list[Doc]:
-    """Articles: a heading ` = Title = ` opens one, ` = = Section = = ` does not. The hub has articles."""
+    """Articles: a heading ` = Title = ` opens one, ` = = Section = = ` does not. The hub has
+    articles.
+    """
     if docs and "page" in docs[0]:
         return [{"page": doc["page"]} for doc in docs]
     starts = re.split(r"(?m)^(?= = [^=\n][^\n]* = *$)", docs[0]["text"])
@@ -108,7 +131,9 @@ def _pair(more: str, less: str, group: str) -> Doc:
 
 
 def _winogender(docs: list[Doc]) -> list[Doc]:
-    """Pairs that differ in an occupation's pronoun; first the gender of its majority (US statistics)."""
+    """Pairs that differ in an occupation's pronoun; first the gender of its majority (US
+    statistics).
+    """
     statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
     shares = {row["occupation"]: float(row["bls_pct_female"]) for row in records(statistics)}
     sentences = {doc["sentid"]: doc["sentence"] for doc in docs}
@@ -117,19 +142,32 @@ def _winogender(docs: list[Doc]) -> list[Doc]:
         occupation, _, answer, gender = key.split(".")[:4]
         if answer == "0" and gender == "male":
             both = [sentences[key], sentences[key.replace(".male.", ".female.")]]
-            pairs.append(_pair(*(both if shares[occupation] < 50 else both[::-1]), group=occupation))
+            pairs.append(
+                _pair(*(both if shares[occupation] < 50 else both[::-1]), group=occupation)
+            )
     return pairs
 
 
 MADE: dict[str, Callable[[], list[Doc]]] = {
-    f.__name__: f for f in (generated.repeat, generated.agreement, generated.ioi, generated.intents, generated.passage)
+    f.__name__: f
+    for f in (
+        generated.repeat,
+        generated.agreement,
+        generated.ioi,
+        generated.intents,
+        generated.passage,
+    )
 }
 
 _ARC = _lettered("Question: ", "question")
 SOURCES: dict[str, Source] = {
-    "arc_easy": Source("gauntlet/arc_easy.jsonl", hub=("allenai/ai2_arc", "ARC-Easy", "test"), hub_row=_ARC),
+    "arc_easy": Source(
+        "gauntlet/arc_easy.jsonl", hub=("allenai/ai2_arc", "ARC-Easy", "test"), hub_row=_ARC
+    ),
     "arc_challenge": Source(
-        "gauntlet/arc_challenge.jsonl", hub=("allenai/ai2_arc", "ARC-Challenge", "test"), hub_row=_ARC
+        "gauntlet/arc_challenge.jsonl",
+        hub=("allenai/ai2_arc", "ARC-Challenge", "test"),
+        hub_row=_ARC,
     ),
     "piqa": Source(
         "gauntlet/piqa.jsonl",
@@ -140,7 +178,9 @@ SOURCES: dict[str, Source] = {
             "gold": r["label"],
         },
     ),
-    "hellaswag": Source("hellaswag_1k/hellaswag_val_1k.jsonl", _hellaswag, ("Rowan/hellaswag", None, "validation")),
+    "hellaswag": Source(
+        "hellaswag_1k/hellaswag_val_1k.jsonl", _hellaswag, ("Rowan/hellaswag", None, "validation")
+    ),
     "boolq": Source(
         "gauntlet/boolq.jsonl",
         lambda r: {**r, "cluster": rank(r["query"].split("\nQuestion:")[0])[:16]},
@@ -154,18 +194,26 @@ SOURCES: dict[str, Source] = {
     ),
     "winogrande": Source(
         "gauntlet/winogrande.jsonl",
-        lambda r: {"choices": r["context_options"], "continuation": r["continuation"], "gold": r["gold"]},
+        lambda r: {
+            "choices": r["context_options"],
+            "continuation": r["continuation"],
+            "gold": r["gold"],
+        },
         ("allenai/winogrande", "winogrande_xl", "validation"),
         _winogrande,
     ),
-    "copa": Source("gauntlet/copa.jsonl", hub=("aps/super_glue", "copa", "validation"), hub_row=_copa),
+    "copa": Source(
+        "gauntlet/copa.jsonl", hub=("aps/super_glue", "copa", "validation"), hub_row=_copa
+    ),
     "openbook_qa": Source(
         "gauntlet/openbook_qa.jsonl",
         hub=("allenai/openbookqa", "main", "test"),
         hub_row=_lettered("", "question_stem"),
     ),
     "blimp": Source("blimp/blimp.jsonl", hub=("nyu-mll/blimp", "*", "train"), whole=_blimp),
-    "lambada": Source("lambada/lambada_test.jsonl", hub=("EleutherAI/lambada_openai", "default", "test")),
+    "lambada": Source(
+        "lambada/lambada_test.jsonl", hub=("EleutherAI/lambada_openai", "default", "test")
+    ),
     "wikitext2": Source(
         "wikitext2/test.txt",
         hub=("EleutherAI/wikitext_document_level", "wikitext-2-raw-v1", "test"),

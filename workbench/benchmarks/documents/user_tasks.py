@@ -1,4 +1,6 @@
-"""Task files that people bring: what in them could run code is refused, and what cannot be asked is told."""
+"""Task files that people bring: what in them could run code is refused, and what cannot be asked is
+told.
+"""
 
 import difflib
 from collections.abc import Iterator
@@ -68,7 +70,8 @@ def read_task(path: Path, *, depth: int = 0) -> dict[str, Any]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a task file that could run code, and one with a setting, a metric or a format that there is not.
+    """Refuse a task file that could run code, and one with a setting, a metric or a format that
+    there is not.
 
     Raises:
         TaskError: names the file, what is wrong in it and what to change.
@@ -95,9 +98,15 @@ def _tables(values: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]
 def _check_code(path: Path, where: str, table: dict[Any, Any]) -> None:
     if _TRUSTED.get():
         return
-    reasons = [f"{key}: !function {value}" for key, value in _entries(table) if isinstance(value, Function)]
+    reasons = [
+        f"{key}: !function {value}" for key, value in _entries(table) if isinstance(value, Function)
+    ]
     reasons += [f"{key}:" for key in ("class", "custom_dataset", "use_prompt") if table.get(key)]
-    reasons += [f"{key}: true" for key in ("unsafe_code", "hf_evaluate", "trust_remote_code") if table.get(key)]
+    reasons += [
+        f"{key}: true"
+        for key in ("unsafe_code", "hf_evaluate", "trust_remote_code")
+        if table.get(key)
+    ]
     if where == "metric_list" and "/" in str(table.get("metric", "")):
         reasons.append(f"metric: {table['metric']}")
     data = str(table.get("dataset_path", ""))
@@ -136,7 +145,13 @@ def _check_words(path: Path, table: dict[Any, Any]) -> None:
         _known(path, "aggregation", how, [*aggregation_registry])
     if "task" not in table or isinstance(table["task"], list) or "group" in table:
         return
-    settings = {field.name for field in fields(TaskConfig)} | {"group", "class", "task_list", "include", "tag"}
+    settings = {field.name for field in fields(TaskConfig)} | {
+        "group",
+        "class",
+        "task_list",
+        "include",
+        "tag",
+    }
     for key in table:
         _known(path, "setting", str(key), sorted(settings))
     kinds = ("loglikelihood", "loglikelihood_rolling", "generate_until", "multiple_choice")
@@ -156,7 +171,9 @@ def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
     kind = type(error).__name__
     if kind == "UndefinedError":
-        return TaskError(f"{name}: a template names a field that its documents do not have: {reason}.")
+        return TaskError(
+            f"{name}: a template names a field that its documents do not have: {reason}."
+        )
     if kind == "SecurityError":
         return TaskError(f"{name}: a template does what templates may not do: {reason}.")
     if kind.startswith("Template"):
@@ -169,12 +186,15 @@ def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
     splits = {key: values[key] for key in values if str(key).endswith("_split") and values[key]}
     if isinstance(error, KeyError) and error.args and error.args[0] in splits.values():
         key = next(key for key, split in splits.items() if split == error.args[0])
-        return TaskError(f"{name}: {key} is {error.args[0]!r}, and the data has no split of that name.")
+        return TaskError(
+            f"{name}: {key} is {error.args[0]!r}, and the data has no split of that name."
+        )
     return TaskError(f"{name}: its settings do not fit its data ({kind}: {reason}).")
 
 
 def check_documents(name: str, task: Any, indices: list[int] | None) -> None:
-    """Look whether every document that will be asked gives a question, and of choices the right one.
+    """Look whether every document that will be asked gives a question, and of choices the right
+    one.
 
     Args:
         name: The task's, for the sentence.
@@ -191,13 +211,19 @@ def check_documents(name: str, task: Any, indices: list[int] | None) -> None:
             question, answer = task.doc_to_text(document), task.doc_to_target(document)
             for words in (task.config.description, task.config.gen_prefix):
                 task.resolve_field(document, words)
-            choices = task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else None
-        except Exception as error:  # whatever a template does, the sentence names the task and the document
+            choices = (
+                task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else None
+            )
+        except (
+            Exception
+        ) as error:  # whatever a template does, the sentence names the task and the document
             raise why_not(f"{name}, document {index}", task.config.to_dict(), error) from error
         if choices is None:
             continue
         if not isinstance(choices, list) or len(choices) < 2:
-            raise TaskError(f"{name}, document {index}: a question needs a list of at least two choices.")
+            raise TaskError(
+                f"{name}, document {index}: a question needs a list of at least two choices."
+            )
         for gold in _golds(question if task.multiple_input else answer):
             right = gold in range(len(choices)) if isinstance(gold, int) else gold in choices
             if not right:

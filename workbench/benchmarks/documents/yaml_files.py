@@ -1,4 +1,6 @@
-"""YAML of tasks and suites: bounded in size and in what its references add up to, its faults named with their line."""
+"""YAML of tasks and suites: bounded in size and in what its references add up to, its faults named
+with their line.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,11 @@ class Loader(yaml.SafeLoader):
         if node is None or hasattr(node, "n_parts"):
             return node
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
-        nodes = [part for pair in parts for part in pair] if isinstance(node, yaml.MappingNode) else parts
+        nodes = (
+            [part for pair in parts for part in pair]
+            if isinstance(node, yaml.MappingNode)
+            else parts
+        )
         if not all(hasattr(part, "n_parts") for part in nodes):
             raise yaml.MarkedYAMLError(problem="it refers to itself", problem_mark=node.start_mark)
         node.n_parts = 1 + sum(part.n_parts for part in nodes)
@@ -46,13 +52,18 @@ def parsed(path: Path, loader: type[Loader] = Loader, *, what: str = "settings")
     """
     with reading(path, "mend the file"):
         if path.stat().st_size > LARGEST:
-            raise WorkbenchError(f"{path} is larger than {LARGEST / 1e6:g} MB; such a file holds {what}, not data.")
+            raise WorkbenchError(
+                f"{path} is larger than {LARGEST / 1e6:g} MB; such a file holds {what}, not data."
+            )
         text = path.read_text(encoding="utf-8")
         try:
             reader = loader(text)
             node = reader.get_single_node()
             return node, None if node is None else reader.construct_document(node)
         except yaml.YAMLError as error:
-            mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+            mark, problem = (
+                getattr(error, "problem_mark", None),
+                getattr(error, "problem", None) or str(error),
+            )
             line = mark.line + 1 if mark else 1
             raise WorkbenchError(f"{path}, line {line}: not YAML: {problem}.") from error

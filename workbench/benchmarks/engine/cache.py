@@ -1,4 +1,6 @@
-"""Which earlier answers belong to a Subject: the store's answers under a fingerprint of its weights and precision."""
+"""Which earlier answers belong to a Subject: the store's answers under a fingerprint of its weights
+and precision.
+"""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -31,7 +33,9 @@ class Cache:
     def put(self, answers: Mapping[Any, Any]) -> None:
         """Keep answers by request."""
         if self._answers is not None:
-            self._answers.put((self._answers.key(request), answer) for request, answer in answers.items())
+            self._answers.put(
+                (self._answers.key(request), answer) for request, answer in answers.items()
+            )
 
     def close(self) -> None:
         """Close the file behind it."""
@@ -40,7 +44,8 @@ class Cache:
 
 
 def cache_of(subject: "Subject", origin: str) -> Cache:
-    """The cache of a Subject; an empty one for a model that hooks change, as no hash tells what they do.
+    """The cache of a Subject; an empty one for a model that hooks change, as no hash tells what
+    they do.
 
     Args:
         subject: Whose answers.
@@ -54,8 +59,12 @@ def cache_of(subject: "Subject", origin: str) -> Cache:
 
 
 def fingerprint(subject: "Subject") -> str:
-    """What a Subject's answers depend on: its hash, weights and configuration as they are now, device, context."""
-    digest = hashlib.sha256(f"{VERSION} {subject.hash} {subject.n_ctx} {subject.device.type}".encode())
+    """What a Subject's answers depend on: its hash, weights and configuration as they are now,
+    device, context.
+    """
+    digest = hashlib.sha256(
+        f"{VERSION} {subject.hash} {subject.n_ctx} {subject.device.type}".encode()
+    )
     digest.update(subject.model.config.to_json_string().encode())
     for name, tensor in subject.model.named_parameters():
         flat = tensor.detach().reshape(-1)

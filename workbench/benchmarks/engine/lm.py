@@ -1,4 +1,6 @@
-"""lm-evaluation-harness's `LM` over a Subject: tokenised as its own `hf` model does, scored by `Scorer`."""
+"""lm-evaluation-harness's `LM` over a Subject: tokenised as its own `hf` model does, scored by
+`Scorer`.
+"""
 
 import inspect
 import math
@@ -9,7 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    normalize_gen_kwargs,
+    postprocess_generated_text,
+)
 
 from workbench.benchmarks.engine.cache import Cache
 from workbench.benchmarks.engine.loglikelihood import Request, Row, Scorer
@@ -26,7 +32,9 @@ UNSCORED = (math.nan, False)
 T = TypeVar("T")
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 TOKEN_BUDGET: int | None = None  # tokens a batch; None lets the scorer choose
-GENERATION_BUDGET = 4096  # tokens a batch; decoding is bound by reading the weights, so more rows are nearly free
+GENERATION_BUDGET = (
+    4096  # tokens a batch; decoding is bound by reading the weights, so more rows are nearly free
+)
 
 
 @dataclass(frozen=True)
@@ -43,10 +51,12 @@ class SubjectLM(TemplateLM):
 
     Attributes:
         cache: what the model has answered before, and where its answers are kept batch by batch.
-        progress: called after every batch with the share of the current requests done; may raise to stop.
+        progress: called after every batch with the share of the current requests done; may raise to
+            stop.
         n_known: requests answered from the cache so far.
         n_truncated: requests cut from the left to the model's context so far.
-        n_unspelt: pieces of text that the tokenizer cannot spell, in requests so far; `n_spoilt` requests have any.
+        n_unspelt: pieces of text that the tokenizer cannot spell, in requests so far; `n_spoilt`
+            requests have any.
     """
 
     def __init__(
@@ -64,7 +74,9 @@ class SubjectLM(TemplateLM):
         self._device = subject.device
         self.cache = cache or Cache(None)
         self.shards = shards or Shards()
-        self.scorer = Scorer(subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET)
+        self.scorer = Scorer(
+            subject.model, n_ctx=subject.n_ctx, token_budget=token_budget or TOKEN_BUDGET
+        )
         self.progress: Callable[[float], None] = lambda fraction: None
         self.n_truncated = 0
         self.n_known = 0
@@ -77,7 +89,9 @@ class SubjectLM(TemplateLM):
 
     @property
     def prefix_token_id(self) -> int:
-        """What an empty context becomes: the beginning or end token, else (character models) a line break."""
+        """What an empty context becomes: the beginning or end token, else (character models) a line
+        break.
+        """
         for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             if token is not None:
                 return token
@@ -88,9 +102,16 @@ class SubjectLM(TemplateLM):
         """Fingerprint of the tokenizer in lm-eval's own request cache."""
         return str(self.tokenizer.name_or_path).replace("/", "__")
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
-        """Token ids; a text that already begins with the beginning token gets no second one, and none gets an end."""
-        if string.startswith(self.tokenizer.decode(self.prefix_token_id)) and add_special_tokens is None:
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **_: Any
+    ) -> list[int]:
+        """Token ids; a text that already begins with the beginning token gets no second one, and
+        none gets an end.
+        """
+        if (
+            string.startswith(self.tokenizer.decode(self.prefix_token_id))
+            and add_special_tokens is None
+        ):
             add_special_tokens = False
         chosen = bare if add_special_tokens is False else read
         return chosen(self.tokenizer, string)
@@ -98,7 +119,8 @@ class SubjectLM(TemplateLM):
     def _look_over(self, texts: list[str]) -> None:
         """Count what of each request's text the tokenizer cannot spell.
 
-        Raises `WorkbenchError` where the model came without a tokenizer, so that it could read none of it.
+        Raises `WorkbenchError` where the model came without a tokenizer, so that it could read none
+        of it.
         """
         for text in texts:
             missing = len(unspelt(self.tokenizer, text))
@@ -110,10 +132,16 @@ class SubjectLM(TemplateLM):
             self.n_unspelt += missing
             self.n_spoilt += missing > 0
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[tuple[float, bool]]:
-        """(log-likelihood, greedy) of each (context, continuation); NaN where there is nothing to score."""
+    def loglikelihood(
+        self, requests: list[Any], disable_tqdm: bool = True
+    ) -> list[tuple[float, bool]]:
+        """(log-likelihood, greedy) of each (context, continuation); NaN where there is nothing to
+        score.
+        """
         self._look_over([r.args[0] + r.args[1] for r in requests])
-        return self._loglikelihood_tokens([(r.args[:2], *self._encode(*r.args[:2])) for r in requests])
+        return self._loglikelihood_tokens(
+            [(r.args[:2], *self._encode(*r.args[:2])) for r in requests]
+        )
 
     def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         if context:
@@ -124,7 +152,9 @@ class SubjectLM(TemplateLM):
         return [self.prefix_token_id], tokens
 
     def key(self, context: str, continuation: str) -> Key | None:
-        """(inputs, targets) of what is to be scored; None where there is nothing, or more than the context holds."""
+        """(inputs, targets) of what is to be scored; None where there is nothing, or more than the
+        context holds.
+        """
         return self._key(*self._encode(context, continuation))
 
     def _key(self, context: list[int], continuation: list[int]) -> Key | None:
@@ -137,17 +167,25 @@ class SubjectLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: list[tuple[Any, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        keys = {index: self._key(context, answer) for index, (_said, context, answer) in enumerate(requests)}
+        keys = {
+            index: self._key(context, answer)
+            for index, (_said, context, answer) in enumerate(requests)
+        }
         wanted = {index: key for index, key in keys.items() if key is not None}
         scores = self._scores(list(dict.fromkeys(wanted.values())))
-        return [scores[wanted[index]] if index in wanted else UNSCORED for index in range(len(requests))]
+        return [
+            scores[wanted[index]] if index in wanted else UNSCORED for index in range(len(requests))
+        ]
 
     def _scores(self, keys: list[Key]) -> dict[Key, tuple[float, bool]]:
         """(log-likelihood, greedy) of each (inputs, targets), from the cache where they are known."""
         known = self.shards.of_first(lambda: self.cache.get(keys))
         self.n_known += len(known)
-        scores: dict[Key, tuple[float, bool]] = {key: (value, greedy) for key, ((value, greedy), _) in known.items()}
-        # What this run itself has found stays in the plan: taken up again, it has the batches of an undisturbed one.
+        scores: dict[Key, tuple[float, bool]] = {
+            key: (value, greedy) for key, ((value, greedy), _) in known.items()
+        }
+        # What this run itself has found stays in the plan: taken up again, it has the batches of an
+        # undisturbed one.
         open_keys = [key for key in keys if key not in known or known[key][1]]
         plan = self.scorer.plan([Request(i, *key) for i, key in enumerate(open_keys)])
 
@@ -155,7 +193,9 @@ class SubjectLM(TemplateLM):
             return [open_keys[request.index] for row in batch for request in row.requests]
 
         def compute(batch: list[Row]) -> dict[Key, tuple[float, bool]]:
-            return {open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()}
+            return {
+                open_keys[i]: (s.loglikelihood, s.greedy) for i, s in self.scorer.run(batch).items()
+            }
 
         return self._in_rounds(plan, asked, compute, scores, count=len(keys))
 
@@ -183,7 +223,9 @@ class SubjectLM(TemplateLM):
         return answers
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
-        """Log-likelihood of whole texts, in windows of the model's context, every token predicted once."""
+        """Log-likelihood of whole texts, in windows of the model's context, every token predicted
+        once.
+        """
         self._look_over([r.args[0] for r in requests])
         windows: list[tuple[Any, list[int], list[int]]] = []
         owners: list[int] = []
@@ -198,7 +240,9 @@ class SubjectLM(TemplateLM):
                 owners.append(owner)
         having = set(owners)
         totals = [0.0 if owner in having else math.nan for owner in range(len(requests))]
-        for owner, (loglikelihood, _) in zip(owners, self._loglikelihood_tokens(windows), strict=True):
+        for owner, (loglikelihood, _) in zip(
+            owners, self._loglikelihood_tokens(windows), strict=True
+        ):
             totals[owner] += loglikelihood
         return totals
 
@@ -212,18 +256,28 @@ class SubjectLM(TemplateLM):
         # Texts drawn at random are drawn again each time.
         for drawn in (False, True):
             wanted = [key for key in distinct if _samples(settings[key[1]]) == drawn]
-            known = {} if drawn else self.shards.of_first(lambda wanted=wanted: self.cache.get(wanted))
+            known = (
+                {} if drawn else self.shards.of_first(lambda wanted=wanted: self.cache.get(wanted))
+            )
             self.n_known += len(known)
             found = {key: text for key, (text, _) in known.items()}
-            plan = self._generation_plan([k for k in wanted if k not in known or known[k][1]], settings)
+            plan = self._generation_plan(
+                [k for k in wanted if k not in known or known[k][1]], settings
+            )
             texts |= self._in_rounds(
-                plan, lambda batch: batch.keys, self._generate, found, count=len(distinct), keep=not drawn
+                plan,
+                lambda batch: batch.keys,
+                self._generate,
+                found,
+                count=len(distinct),
+                keep=not drawn,
             )
         return [texts[key] for key in keys]
 
     def _generation_plan(self, keys: list[Any], settings: dict[str, Any]) -> list["Prompts"]:
         """Batches, longest contexts first."""
-        # Without position ids a model counts the padding on the left: then only equal lengths share a batch.
+        # Without position ids a model counts the padding on the left: then only equal lengths share
+        # a batch.
         pads = "position_ids" in inspect.signature(self.subject.model.forward).parameters
         groups: dict[tuple[str, int], list[Any]] = {}
         for key in keys:
@@ -237,7 +291,10 @@ class SubjectLM(TemplateLM):
             budget = max(self.scorer.token_budget, GENERATION_BUDGET)
             self.n_truncated += sum(len(context) > self.max_length - room for context, _ in members)
             size = max(1, budget // (len(members[0][0]) + room))
-            found += [Prompts(members[start : start + size], room, gen) for start in range(0, len(members), size)]
+            found += [
+                Prompts(members[start : start + size], room, gen)
+                for start in range(0, len(members), size)
+            ]
         return found
 
     def _generate(self, batch: "Prompts") -> dict[Any, str]:
@@ -253,7 +310,10 @@ class SubjectLM(TemplateLM):
         ]
         written = [list(completion.ids) for completion in write(self.subject, asked)]
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
-        return {key: postprocess_generated_text(t, stop, None) for key, t in zip(batch.keys, texts, strict=True)}
+        return {
+            key: postprocess_generated_text(t, stop, None)
+            for key, t in zip(batch.keys, texts, strict=True)
+        }
 
 
 def _sampling(settings: dict[str, Any]) -> Callable[[int], list[Sampling]]:
@@ -262,11 +322,17 @@ def _sampling(settings: dict[str, Any]) -> Callable[[int], list[Sampling]]:
     Raises `WorkbenchError` for a setting that is not done, naming it.
     """
     drawn = settings.pop("do_sample", None)
-    known = {name: settings.pop(name) for name in ("temperature", "top_p", "top_k", "min_p") if name in settings}
+    known = {
+        name: settings.pop(name)
+        for name in ("temperature", "top_p", "top_k", "min_p")
+        if name in settings
+    }
     if "repetition_penalty" in settings:
         known["repetition_penalty"] = settings.pop("repetition_penalty")
     if settings:
-        raise WorkbenchError(f"generation_kwargs has {', '.join(settings)}, which is not done; leave it out.")
+        raise WorkbenchError(
+            f"generation_kwargs has {', '.join(settings)}, which is not done; leave it out."
+        )
     if not drawn:
         return lambda n: [Sampling()] * n
     given = Sampling(**{"temperature": 1.0, **known})

@@ -1,8 +1,9 @@
-"""Token log-likelihoods of many requests: prefixes computed once, little padding, logits only where needed.
+"""Token log-likelihoods of many requests: prefixes computed once, little padding, logits only where
+needed.
 
-Requests are laid out as a tree of tokens in one row: what they begin with in common stands there once, and a token
-sees its ancestors only. The result is exact for every model that takes a four-dimensional mask and position ids;
-whether one does is tried on plain calls first.
+Requests are laid out as a tree of tokens in one row: what they begin with in common stands there
+once, and a token sees its ancestors only. The result is exact for every model that takes a
+four-dimensional mask and position ids; whether one does is tried on plain calls first.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,15 +26,17 @@ REACHES = ("sliding_window", "attention_chunk_size")
 LONGEST_ROW = 2048
 LONGEST_PROBE = 256
 ATTENTION_COST = 1.5
-"""Pairs of tokens, in units of d_model, whose attention takes as long as the rest of the model on one token.
+"""Pairs of tokens, in units of d_model, whose attention takes as long as the rest of the model on
+one token.
 
-Counting FLOPs it is about 6 d_model; masked attention runs at about a quarter of a matrix product's speed.
+Counting FLOPs it is about 6 d_model; masked attention runs at about a quarter of a matrix product's
+speed.
 """
 
 
 _WORKS: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
-"""What has been found out about a model: whether rows may branch ("packed"), hidden states suffice ("hidden"), and
-its weights may be laid out ("laid out")."""
+"""What has been found out about a model: whether rows may branch ("packed"), hidden states suffice
+("hidden"), and its weights may be laid out ("laid out")."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Score:
-    """Log-likelihood of a request's targets in nats, and whether greedy decoding would have produced them."""
+    """Log-likelihood of a request's targets in nats, and whether greedy decoding would have
+    produced them.
+    """
 
     loglikelihood: float
     greedy: bool
 
 
 class Row:
-    """Requests, sorted by their inputs, as a tree of tokens: node i has a token, a parent and a position."""
+    """Requests, sorted by their inputs, as a tree of tokens: node i has a token, a parent and a
+    position.
+    """
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests: list[Request] = []
@@ -76,7 +83,9 @@ class Row:
         return any(parent != i - 1 for i, parent in enumerate(self.parents))
 
     def shared(self, request: Request) -> int:
-        """How many of a request's first tokens stand in the row; sorted, it shares most with the last one."""
+        """How many of a request's first tokens stand in the row; sorted, it shares most with the
+        last one.
+        """
         if not self.requests:
             return 0
         pairs = zip(self.requests[-1].inputs, request.inputs, strict=False)
@@ -110,7 +119,8 @@ def plan(requests: Sequence[Request], limit: int, reach: int, worth: float) -> l
         requests: What is scored.
         limit: No row is longer unless one request is.
         reach: Requests longer than this stay alone.
-        worth: Pairs of tokens that may be attended in vain for every token that is not computed twice.
+        worth: Pairs of tokens that may be attended in vain for every token that is not computed
+            twice.
     """
     rows: list[Row] = []
     for request in sorted(requests, key=lambda r: (r.inputs, r.targets)):
@@ -125,9 +135,11 @@ def plan(requests: Sequence[Request], limit: int, reach: int, worth: float) -> l
 
 
 def batches(rows: Sequence[Row], budget: int) -> list[list[Row]]:
-    """Rows of similar length together, longest first, at most `budget` tokens a batch with its padding.
+    """Rows of similar length together, longest first, at most `budget` tokens a batch with its
+    padding.
 
-    Rows that need a mask stay apart from those that do not: it would lift a sliding window from the latter.
+    Rows that need a mask stay apart from those that do not: it would lift a sliding window from the
+    latter.
     """
     result: list[list[Row]] = []
     for row in sorted(rows, key=lambda r: (r.branches, -r.length)):
@@ -147,14 +159,20 @@ class Scorer:
         self.device = next(model.parameters()).device
         self.row_limit = min(n_ctx, LONGEST_ROW)
         self.reach = min(n_ctx, *(getattr(model.config, name, None) or n_ctx for name in REACHES))
-        # On a CPU larger batches leave the cache: measured on a 135 M model, 256 tokens a thread are fastest.
-        self.token_budget = token_budget or (256 * torch.get_num_threads() if self.device.type == "cpu" else 32768)
+        # On a CPU larger batches leave the cache: measured on a 135 M model, 256 tokens a thread
+        # are fastest.
+        self.token_budget = token_budget or (
+            256 * torch.get_num_threads() if self.device.type == "cpu" else 32768
+        )
         self.vocabulary, d_model = model.get_input_embeddings().weight.shape
         self.worth = ATTENTION_COST * d_model
         changes = [getattr(model.config, name, None) for name in LOGIT_CHANGES]
         self.works = _WORKS.setdefault(model, {})
         self.layout = Layout(model)
-        if any(change not in (None, 1, 1.0) for change in changes) or model.get_output_embeddings() is None:
+        if (
+            any(change not in (None, 1, 1.0) for change in changes)
+            or model.get_output_embeddings() is None
+        ):
             self.works["hidden"] = False
 
     def score(self, requests: Sequence[Request], report: Callable[[int], None]) -> dict[int, Score]:
@@ -166,7 +184,9 @@ class Scorer:
         return scores
 
     def plan(self, requests: Sequence[Request]) -> list[list[Row]]:
-        """Batches of rows, the same for the same requests; tries out what the model can do the first time."""
+        """Batches of rows, the same for the same requests; tries out what the model can do the
+        first time.
+        """
         rows = plan(requests, self.row_limit, self.reach, self.worth)
         branching = [row for row in rows if row.branches]
         if branching and not self._holds("packed", _probe(branching)):
@@ -189,7 +209,9 @@ class Scorer:
         return self.layout if wanted and self.layout.possible else nullcontext()
 
     def _holds(self, way: str, row: Row) -> bool:
-        """Whether a way ("packed", "hidden", "laid out") gives what plain calls give; tried once a model, on `row`."""
+        """Whether a way ("packed", "hidden", "laid out") gives what plain calls give; tried once a
+        model, on `row`.
+        """
         if way not in self.works:
             singles = [Row([r]) for r in row.requests]
             plain = self._run(singles, hidden=False)
@@ -198,17 +220,23 @@ class Scorer:
                 with self._laid_out(way == "laid out"):
                     tried = self._run([row] if way == "packed" else singles, hidden=way == "hidden")
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-                # Models differ in how they refuse a mask or lack a base model; the plain way remains.
+                # Models differ in how they refuse a mask or lack a base model; the plain way
+                # remains.
                 self.works[way] = False
                 return False
-            apart = [abs(tried[index].loglikelihood - score.loglikelihood) for index, score in plain.items()]
+            apart = [
+                abs(tried[index].loglikelihood - score.loglikelihood)
+                for index, score in plain.items()
+            ]
             self.works[way] = max(apart) < tolerance * len(row.requests)
         return self.works[way]
 
     @torch.no_grad()
     def _run(self, batch: Sequence[Row], *, hidden: bool) -> dict[int, Score]:
         places: dict[tuple[int, int], int] = {}  # (row, node) of every token that predicts one
-        scored: dict[tuple[int, int], int] = {}  # (place, target): what requests share is scored once
+        scored: dict[
+            tuple[int, int], int
+        ] = {}  # (place, target): what requests share is scored once
         counts: list[tuple[int, list[int]]] = []
         for number, row in enumerate(batch):
             for request, path in zip(row.requests, row.paths, strict=True):
@@ -217,16 +245,24 @@ class Scorer:
                     (places.setdefault((number, node), len(places)), target)
                     for node, target in zip(nodes, request.targets, strict=True)
                 ]
-                counts.append((request.index, [scored.setdefault(pair, len(scored)) for pair in pairs]))
+                counts.append(
+                    (request.index, [scored.setdefault(pair, len(scored)) for pair in pairs])
+                )
         rows, nodes = torch.tensor(list(places), device=self.device).T
         inputs = self._inputs(batch)
         if hidden:
             states: Any = self.model.base_model(**inputs, use_cache=False)[0][rows, nodes]
             head: Any = self.model.get_output_embeddings()
         else:
-            states, head = self.model(**inputs, use_cache=False).logits[rows, nodes], torch.nn.Identity()
+            states, head = (
+                self.model(**inputs, use_cache=False).logits[rows, nodes],
+                torch.nn.Identity(),
+            )
         logprobs, hits = self._token_scores(states, head, list(scored))
-        return {index: Score(sum(logprobs[i] for i in where), all(hits[i] for i in where)) for index, where in counts}
+        return {
+            index: Score(sum(logprobs[i] for i in where), all(hits[i] for i in where))
+            for index, where in counts
+        }
 
     def _token_scores(
         self, states: torch.Tensor, head: Any, scored: list[tuple[int, int]]
@@ -249,7 +285,9 @@ class Scorer:
         return logprobs.tolist(), hits.tolist()
 
     def _inputs(self, batch: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Token ids padded on the right and, where a row branches, position ids and the additive mask."""
+        """Token ids padded on the right and, where a row branches, position ids and the additive
+        mask.
+        """
         width = max(row.length for row in batch)
         ids = torch.zeros(len(batch), width, dtype=torch.long)
         positions = torch.zeros_like(ids)
@@ -271,7 +309,9 @@ class Scorer:
 
 
 def _probe(rows: Sequence[Row]) -> Row:
-    """A row that is cheap to try out: of those that branch a pair of requests that do, else one request."""
+    """A row that is cheap to try out: of those that branch a pair of requests that do, else one
+    request.
+    """
     row = min(rows, key=lambda r: (r.length > LONGEST_PROBE, abs(r.length - LONGEST_PROBE)))
     pairs = (Row(row.requests[i : i + 2]) for i in range(len(row.requests) - 1))
     return next((pair for pair in pairs if pair.branches), Row(row.requests[:1]))

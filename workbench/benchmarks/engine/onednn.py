@@ -1,7 +1,9 @@
-"""A model's dense layers with their weights laid out beforehand as oneDNN's matrix product wants them.
+"""A model's dense layers with their weights laid out beforehand as oneDNN's matrix product wants
+them.
 
-PyTorch's own float32 product reads the weights as they are stored and, on some processors, runs well below their
-rate; laid out once, the same product in the same precision is faster on every batch. It costs a second copy of them.
+PyTorch's own float32 product reads the weights as they are stored and, on some processors, runs
+well below their rate; laid out once, the same product in the same precision is faster on every
+batch. It costs a second copy of them.
 """
 
 from types import MethodType
@@ -16,22 +18,30 @@ ROWS = 256
 
 
 class Layout:
-    """While entered, the dense layers of `model` compute with laid out weights; hooks on them are called as ever."""
+    """While entered, the dense layers of `model` compute with laid out weights; hooks on them are
+    called as ever.
+    """
 
     def __init__(self, model: Any) -> None:
-        self._layers = [layer for layer in model.modules() if type(layer) is torch.nn.Linear and _plain(layer)]
+        self._layers = [
+            layer for layer in model.modules() if type(layer) is torch.nn.Linear and _plain(layer)
+        ]
         self._laid: list[tuple[tuple[int, int], torch.Tensor]] = []
 
     @property
     def possible(self) -> bool:
-        """Whether this machine has the product and the model has few enough weights for a second copy."""
+        """Whether this machine has the product and the model has few enough weights for a second
+        copy.
+        """
         n_bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in self._layers)
         return bool(self._layers) and n_bytes <= MOST_BYTES and torch.backends.mkldnn.is_available()
 
     def __enter__(self) -> None:
         if [stamp for stamp, _ in self._laid] != [_stamp(layer) for layer in self._layers]:
             reorder = torch.ops.mkldnn._reorder_linear_weight
-            self._laid = [(_stamp(layer), reorder(layer.weight.detach(), ROWS)) for layer in self._layers]
+            self._laid = [
+                (_stamp(layer), reorder(layer.weight.detach(), ROWS)) for layer in self._layers
+            ]
         for layer, (_, weight) in zip(self._layers, self._laid, strict=True):
             layer.forward = MethodType(_product(weight), layer)
 
@@ -48,9 +58,13 @@ def _product(weight: torch.Tensor) -> Any:
 
 
 def _plain(layer: torch.nn.Linear) -> bool:
-    """Whether the layer is computed here as PyTorch does it: float32 on the CPU, its `forward` not replaced."""
+    """Whether the layer is computed here as PyTorch does it: float32 on the CPU, its `forward` not
+    replaced.
+    """
     weight = layer.weight
-    here = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
+    here = (
+        weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
+    )
     return here and "forward" not in layer.__dict__
 
 

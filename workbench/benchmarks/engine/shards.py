@@ -1,7 +1,9 @@
-"""Several processes, one evaluation: each computes its share of the batches, and all of them have all answers.
+"""Several processes, one evaluation: each computes its share of the batches, and all of them have
+all answers.
 
-`torchrun --nproc-per-node 2 -m workbench eval MODEL` (or `accelerate launch`) starts the same command in each. All
-plan the same batches, so that a request is computed among the same others as in one process, with the same result.
+`torchrun --nproc-per-node 2 -m workbench eval MODEL` (or `accelerate launch`) starts the same
+command in each. All plan the same batches, so that a request is computed among the same others as
+in one process, with the same result.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,6 @@
-"""Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs no network."""
+"""Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs
+no network.
+"""
 
 import shlex
 from collections.abc import Mapping
@@ -36,7 +38,11 @@ def harness_json(results: Results) -> dict[str, Any]:
         "n-shot": dict.fromkeys(found, config.get("num_fewshot") or 0),
         "n-samples": counts,
         "higher_is_better": better,
-        "config": {"model": "workbench", "model_args": {"model": results.subject}, "limit": config.get("limit")},
+        "config": {
+            "model": "workbench",
+            "model_args": {"model": results.subject},
+            "limit": config.get("limit"),
+        },
         "model_name": results.subject,
         "model_sha": results.subject_hash,
         "task_hashes": config.get("data", {}),
@@ -50,11 +56,15 @@ def table(results: Mapping[str, Results]) -> "pd.DataFrame":
     """Every metric of every model as one row."""
     import pandas as pd
 
-    return pd.DataFrame([{"model": name, **asdict(row)} for name, found in results.items() for row in found.rows])
+    return pd.DataFrame(
+        [{"model": name, **asdict(row)} for name, found in results.items() for row in found.rows]
+    )
 
 
 def report(results: Mapping[str, Results], *, title: str) -> str:
-    """One HTML page: what was measured and how, every score with its interval, paired differences, figures."""
+    """One HTML page: what was measured and how, every score with its interval, paired differences,
+    figures.
+    """
     from workbench.figures import scores as draw
     from workbench.figures.export import Section, Table, page
 
@@ -79,23 +89,43 @@ def report(results: Mapping[str, Results], *, title: str) -> str:
 def _method(results: Mapping[str, Results]) -> str:
     first = next(iter(results.values()))
     config = first.config
-    shots = "shots as each task says" if config.get("num_fewshot") is None else f"{config['num_fewshot']} shots"
+    shots = (
+        "shots as each task says"
+        if config.get("num_fewshot") is None
+        else f"{config['num_fewshot']} shots"
+    )
     lines = [
         f"Suite {first.suite}, version {config.get('suite_version')}; at most {config.get('limit') or 'all'} items a "
         f"task, drawn with seed {config.get('seed')}; {shots}.",
         *(["To measure it again: " + _command(results)] if first.suite != "custom" else []),
         *(f"{name}: weights sha256 {found.subject_hash}" for name, found in results.items()),
-        "Versions: " + ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()),
-        *(f"{name}: {task} skipped: {why}" for name, found in results.items() for task, why in found.skipped),
+        "Versions: "
+        + ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()),
+        *(
+            f"{name}: {task} skipped: {why}"
+            for name, found in results.items()
+            for task, why in found.skipped
+        ),
     ]
     return "\n".join(lines)
 
 
 def _command(results: Mapping[str, Results]) -> str:
     first = next(iter(results.values()))
-    options = {"suite": first.suite, "limit": first.config.get("limit"), "seed": first.config.get("seed")}
+    options = {
+        "suite": first.suite,
+        "limit": first.config.get("limit"),
+        "seed": first.config.get("seed"),
+    }
     options["shots"] = first.config.get("num_fewshot")
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
-    for variant in dict.fromkeys(row.task.partition("@")[2] for row in first.rows if "@" in row.task):
+    given = [
+        word
+        for name, value in options.items()
+        if value is not None
+        for word in (f"--{name}", str(value))
+    ]
+    for variant in dict.fromkeys(
+        row.task.partition("@")[2] for row in first.rows if "@" in row.task
+    ):
         given += ["--vary", variant]
     return shlex.join(["workbench", "eval", *results, *given])

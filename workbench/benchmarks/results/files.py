@@ -1,4 +1,6 @@
-"""Scores as files that other programs read, and such files read back: lm-eval's JSON, CSV, Parquet, HTML."""
+"""Scores as files that other programs read, and such files read back: lm-eval's JSON, CSV, Parquet,
+HTML.
+"""
 
 import json
 import math
@@ -16,22 +18,27 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".json", ".csv", ".parquet")
 COLUMNS = ("model", "task", "metric", "value", "stderr", "low", "high", "n")
-"""What every table that is read back has; intervals are NaN where a file holds none, as lm-eval's do."""
+"""What every table that is read back has; intervals are NaN where a file holds none, as lm-eval's
+do.
+"""
 LARGEST = 50_000_000
 """Bytes; a file of scores is no larger, one of samples may be."""
 
 
-def write_scores(results: Mapping[str, Results], path: str | Path, *, title: str = "Scores") -> Path:
+def write_scores(
+    results: Mapping[str, Results], path: str | Path, *, title: str = "Scores"
+) -> Path:
     """The path of the written file, in the form that its ending names.
 
     Args:
         results: By model's name.
-        path: `.json` in the form of lm-eval's `results_*.json` (several models: a list of them), `.csv` or
-            `.parquet` with a row a metric, or `.html`, a report with figures.
+        path: `.json` in the form of lm-eval's `results_*.json` (several models: a list of them),
+            `.csv` or `.parquet` with a row a metric, or `.html`, a report with figures.
         title: Of the report.
 
     Raises:
-        WorkbenchError: for another ending, and where the disk is full or the place may not be written.
+        WorkbenchError: for another ending, and where the disk is full or the place may not be
+            written.
     """
     path = check_suffix(path)
     with writing(path) as part:
@@ -39,7 +46,9 @@ def write_scores(results: Mapping[str, Results], path: str | Path, *, title: str
             part.write_text(report(results, title=title), encoding="utf-8")
         elif path.suffix == ".json":
             records = [harness_json(found) for found in results.values()]
-            text = json.dumps(records[0] if len(records) == 1 else records, indent=2, allow_nan=False)
+            text = json.dumps(
+                records[0] if len(records) == 1 else records, indent=2, allow_nan=False
+            )
             part.write_text(text + "\n", encoding="utf-8")
         elif path.suffix == ".csv":
             table(results).to_csv(part, index=False)
@@ -52,12 +61,15 @@ def check_suffix(path: str | Path) -> Path:
     """The path. Raises `WorkbenchError` where its ending is none of `SUFFIXES`."""
     path = path_of(path)
     if path.suffix not in SUFFIXES:
-        raise WorkbenchError(f"{path} must end in one of {', '.join(SUFFIXES)}, which says its form.")
+        raise WorkbenchError(
+            f"{path} must end in one of {', '.join(SUFFIXES)}, which says its form."
+        )
     return path
 
 
 def read_scores(path: str | Path) -> "pd.DataFrame":
-    """A row a metric, with `COLUMNS`, from a file of scores: ours, or lm-eval's own `results_*.json`.
+    """A row a metric, with `COLUMNS`, from a file of scores: ours, or lm-eval's own
+    `results_*.json`.
 
     Args:
         path: A `.json`, `.csv` or `.parquet` file, as `write_scores` and lm-eval write them.
@@ -69,13 +81,23 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
 
     path = path_of(path)
     if not path.is_file():
-        raise WorkbenchError(f"There is no file {path}; give a .json, .csv or .parquet file of scores.")
+        raise WorkbenchError(
+            f"There is no file {path}; give a .json, .csv or .parquet file of scores."
+        )
     if path.stat().st_size > LARGEST:
-        raise WorkbenchError(f"{path} is larger than {LARGEST // 10**6} MB, which no file of scores is.")
-    with reading(path, "give a file that write_scores or lm-eval wrote", "holds no scores that can be read"):
+        raise WorkbenchError(
+            f"{path} is larger than {LARGEST // 10**6} MB, which no file of scores is."
+        )
+    with reading(
+        path, "give a file that write_scores or lm-eval wrote", "holds no scores that can be read"
+    ):
         if path.suffix == ".json":
             read = json.loads(path.read_text(encoding="utf-8"))
-            rows = [row for record in (read if isinstance(read, list) else [read]) for row in _harness_rows(record)]
+            rows = [
+                row
+                for record in (read if isinstance(read, list) else [read])
+                for row in _harness_rows(record)
+            ]
             found = pd.DataFrame(rows, columns=list(COLUMNS))
         elif path.suffix == ".csv":
             found = pd.read_csv(path)
@@ -87,7 +109,9 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
 
 
 def _harness_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of one of lm-eval's result records, whose keys are `metric,filter` and `metric_stderr,filter`."""
+    """Rows of one of lm-eval's result records, whose keys are `metric,filter` and
+    `metric_stderr,filter`.
+    """
     model = record.get("model_name") or record.get("config", {}).get("model_args") or "?"
     rows = []
     for task, entry in record["results"].items():

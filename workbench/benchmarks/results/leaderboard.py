@@ -1,4 +1,6 @@
-"""Leaderboards over stored evaluations: results stand in one board only where the very same thing was measured."""
+"""Leaderboards over stored evaluations: results stand in one board only where the very same thing
+was measured.
+"""
 
 import hashlib
 import json
@@ -10,9 +12,11 @@ from workbench.benchmarks.results.record import Results, TaskScore
 
 @dataclass
 class Board:
-    """Models that were measured on one suite of one version, the same data, prompts, shots and documents.
+    """Models that were measured on one suite of one version, the same data, prompts, shots and
+    documents.
 
-    `models` maps a model's name and hash to its headline rows by task; of several evaluations the newest counts.
+    `models` maps a model's name and hash to its headline rows by task; of several evaluations the
+    newest counts.
     """
 
     suite: str
@@ -34,23 +38,31 @@ class Board:
 
 
 def leaderboard(evaluations: Iterable[tuple[str, Results]]) -> list[Board]:
-    """Boards over (run, results) pairs, given newest first; the board with the newest evaluation is first.
+    """Boards over (run, results) pairs, given newest first; the board with the newest evaluation is
+    first.
 
-    Results belong together where suite, its version, every task's data hash (which is over documents, prompts and
-    shots) and version, limit and seed are the same. Unfinished evaluations are left out.
+    Results belong together where suite, its version, every task's data hash (which is over
+    documents, prompts and shots) and version, limit and seed are the same. Unfinished evaluations
+    are left out.
     """
     boards: dict[tuple[str, ...], Board] = {}
     for run, results in evaluations:
         config = results.config
-        if not results.rows or len(config.get("finished", [])) + len(results.skipped) < len(config.get("tasks", [])):
+        if not results.rows or len(config.get("finished", [])) + len(results.skipped) < len(
+            config.get("tasks", [])
+        ):
             continue
         measured = [config.get("data", {}), config.get("task_versions", {})]
-        data = hashlib.sha256(json.dumps(measured, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        data = hashlib.sha256(
+            json.dumps(measured, sort_keys=True, default=str).encode()
+        ).hexdigest()[:8]
         version = str(config.get("suite_version"))
         settings = config.get("limit"), config.get("seed") or 0, config.get("num_fewshot")
         key = (results.suite, version, data, *map(str, settings))
         headlines = {row.task: row for row in results.rows if row.headline}
-        board = boards.setdefault(key, Board(results.suite, version, data, *settings, tasks=list(headlines)))
+        board = boards.setdefault(
+            key, Board(results.suite, version, data, *settings, tasks=list(headlines))
+        )
         model = results.subject, results.subject_hash
         if model not in board.models:
             board.models[model], board.runs[model] = headlines, run

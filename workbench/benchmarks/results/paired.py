@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 
 
 def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
-    """Per task, on the samples both models were scored on: base, tuned, paired difference, interval and p.
+    """Per task, on the samples both models were scored on: base, tuned, paired difference, interval
+    and p.
 
     Where the samples give no interval it is NaN, and `reason` says why.
 
-    Each task is compared by its headline metric. Raises WorkbenchError where the two were measured on other
-    data or with other shots, or have no task in common.
+    Each task is compared by its headline metric. Raises WorkbenchError where the two were measured
+    on other data or with other shots, or have no task in common.
     """
     import pandas as pd
 
-    tasks = [task for task in dict.fromkeys(base.samples["task"]) if task in set(tuned.samples["task"])]
+    tasks = [
+        task for task in dict.fromkeys(base.samples["task"]) if task in set(tuned.samples["task"])
+    ]
     if not tasks:
-        raise WorkbenchError(f"{base.subject} and {tuned.subject} have no task in common; evaluate both on one suite.")
+        raise WorkbenchError(
+            f"{base.subject} and {tuned.subject} have no task in common; evaluate both on one suite."
+        )
     rows = []
     for task in tasks:
         _refuse_other_data(base, tuned, task)
@@ -36,7 +41,9 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
         both = one.join(other, how="inner", lsuffix="_base", rsuffix="_tuned")
         if both.empty:
             continue
-        rows.append({"task": task, "metric": both["metric_base"].iloc[0], **vars(_difference(both))})
+        rows.append(
+            {"task": task, "metric": both["metric_base"].iloc[0], **vars(_difference(both))}
+        )
     names = [
         "task",
         "metric",
@@ -58,13 +65,20 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
 
 
 def _difference(both: Any) -> Difference:
-    """Of samples joined by document: of summed counts where the metric is made of those, else of means."""
+    """Of samples joined by document: of summed counts where the metric is made of those, else of
+    means.
+    """
     if both["metric_base"].iloc[0] == COUNTS:
-        counts = [np.array([json.loads(s)[COUNTS] for s in both[f"scores_{side}"]]) for side in ("base", "tuned")]
+        counts = [
+            np.array([json.loads(s)[COUNTS] for s in both[f"scores_{side}"]])
+            for side in ("base", "tuned")
+        ]
         return paired_counts(*counts, entity_f1)
     a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
     clusters = both["cluster_base"]
-    return paired_difference(a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters))
+    return paired_difference(
+        a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters)
+    )
 
 
 def _scored(results: "Results", task: str) -> Any:

@@ -1,4 +1,6 @@
-"""What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat it."""
+"""What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat
+it.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -49,10 +51,11 @@ MEND = "evaluate again, or restore the folder"
 class TaskScore:
     """One metric of one task.
 
-    `stderr`, `low`, `high` (95 %) are NaN where the samples give none, and `reason` says why; `method` is how the
-    interval is computed; `n` counts the samples scored,
-    `n_unscored` those that could not be; `n_clusters` what they belong to where some share a passage (then the
-    uncertainty is clustered); `chance` is what guessing scores; `headline` marks the metric that comparisons use.
+    `stderr`, `low`, `high` (95 %) are NaN where the samples give none, and `reason` says why;
+    `method` is how the interval is computed; `n` counts the samples scored, `n_unscored` those that
+    could not be; `n_clusters` what they belong to where some share a passage (then the uncertainty
+    is clustered); `chance` is what guessing scores; `headline` marks the metric that comparisons
+    use.
     """
 
     task: str
@@ -76,9 +79,10 @@ class TaskScore:
 class Results(Record):
     """Scores of one Subject on one suite.
 
-    `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every metric) are
-    JSON; `score` is the headline metric's and `weight` its weight in the mean; a NaN could not be scored.
-    `group` is what a sample is about, `cluster` what it shares with others, such as a passage.
+    `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every
+    metric) are JSON; `score` is the headline metric's and `weight` its weight in the mean; a NaN
+    could not be scored. `group` is what a sample is about, `cluster` what it shares with others,
+    such as a passage.
     """
 
     subject: str
@@ -102,14 +106,19 @@ class Results(Record):
     def headline(self) -> str:
         """What was found, in a few words."""
         shown = [row for row in self.rows if row.headline] or self.rows
-        rows = [f"{r.task} {r.metric} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] (n = {r.n})" for r in shown]
+        rows = [
+            f"{r.task} {r.metric} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] (n = {r.n})"
+            for r in shown
+        ]
         return f"{self.suite}: {'; '.join(rows) or 'no task was scored'}"
 
     def table(self) -> "pd.DataFrame":
         """The rows as a frame, one a metric."""
         import pandas as pd
 
-        return pd.DataFrame([asdict(row) for row in self.rows], columns=list(TaskScore.__dataclass_fields__))
+        return pd.DataFrame(
+            [asdict(row) for row in self.rows], columns=list(TaskScore.__dataclass_fields__)
+        )
 
     def to_frame(self) -> "pd.DataFrame":
         """The rows as a frame, one a metric."""
@@ -129,7 +138,9 @@ class Results(Record):
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write `samples.parquet`, then `results.json`: never half a file, never rows without samples."""
+        """Write `samples.parquet`, then `results.json`: never half a file, never rows without
+        samples.
+        """
         folder = Path(folder)
         made_folder(folder)
         with writing(folder / "samples.parquet") as part:
@@ -160,7 +171,10 @@ class Results(Record):
         samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
         made = rebuild(Provenance | None, record.pop("provenance", None))
         words = {name: rebuild(str, record[name]) for name in ("subject", "subject_hash", "suite")}
-        config = {word: rebuild(SETTINGS.get(word, Any), value) for word, value in record["config"].items()}
+        config = {
+            word: rebuild(SETTINGS.get(word, Any), value)
+            for word, value in record["config"].items()
+        }
         found = cls(**words, rows=rows, samples=samples, config=config, skipped=skipped)
         stamp(found, made)
         return found

@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from workbench.benchmarks.results.record import Results
 
 CARD = "model card, huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct"
-HARNESS = "model card, huggingface.co/lldois/SmolLM2-135M-Reasoning-SLERP-Champion (its baseline column)"
+HARNESS = (
+    "model card, huggingface.co/lldois/SmolLM2-135M-Reasoning-SLERP-Champion (its baseline column)"
+)
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,16 @@ _HARNESS = (
 )
 REFERENCES = [
     *(Reference(_SMOLLM, tasks, metric, value, CARD, how) for tasks, metric, value, how in _CARD),
-    *(Reference(_SMOLLM, tasks, metric, value, HARNESS, "lm-eval, 0 shots") for tasks, metric, value in _HARNESS),
+    *(
+        Reference(_SMOLLM, tasks, metric, value, HARNESS, "lm-eval, 0 shots")
+        for tasks, metric, value in _HARNESS
+    ),
 ]
 
 
 def references(results: "Results") -> "pd.DataFrame":
-    """Ours beside what was published for the model, and why the two may differ; empty where nothing was.
+    """Ours beside what was published for the model, and why the two may differ; empty where nothing
+    was.
 
     Columns: tasks, metric, ours, low, high, n, published, why, engine, source.
     """
@@ -55,7 +61,9 @@ def references(results: "Results") -> "pd.DataFrame":
     rows = []
     for reference in REFERENCES:
         found = {row.task: row for row in results.rows if row.metric == reference.metric}
-        if not results.subject.startswith(reference.model) or not set(reference.tasks) <= set(found):
+        if not results.subject.startswith(reference.model) or not set(reference.tasks) <= set(
+            found
+        ):
             continue
         ours = [found[task] for task in reference.tasks]
         value = sum(row.value for row in ours) / len(ours)

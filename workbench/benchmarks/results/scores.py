@@ -1,4 +1,6 @@
-"""From lm-eval's logged samples of one task to our rows (metrics with intervals) and sample records."""
+"""From lm-eval's logged samples of one task to our rows (metrics with intervals) and sample
+records.
+"""
 
 import json
 import math
@@ -20,10 +22,13 @@ SHARES = ("acc", "acc_norm", "acc_mutual_info", "exact_match", "em", "f1", COUNT
 """Metrics that lie between 0 and 1 whatever the answers are."""
 
 
-def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[TaskScore], list[dict[str, Any]]]:
+def rows_and_records(
+    name: str, task: Any, logged: list[Logged]
+) -> tuple[list[TaskScore], list[dict[str, Any]]]:
     """Rows of every metric (and filter, where a task has several) and a record of every sample.
 
-    Samples whose log-likelihood is NaN (nothing to score, or longer than the context) count as unscored.
+    Samples whose log-likelihood is NaN (nothing to score, or longer than the context) count as
+    unscored.
     """
     filters = list(dict.fromkeys(sample["filter"] for sample in logged))
     metrics = [(metric, key) for key in filters for metric in _metrics(task, logged, key)]
@@ -54,13 +59,17 @@ def rows_and_records(name: str, task: Any, logged: list[Logged]) -> tuple[list[T
 
 
 def _metrics(task: Any, logged: list[Logged], key: str) -> list[str]:
-    present = {metric for sample in logged if sample["filter"] == key for metric in sample["metrics"]}
+    present = {
+        metric for sample in logged if sample["filter"] == key for metric in sample["metrics"]
+    }
     ordered = [metric for metric in task.aggregation() if metric in present]
     return ordered + sorted(present - set(ordered))
 
 
 def _items(logged: list[Logged], metric: str, key: str) -> tuple[list[Any], int, list[str] | None]:
-    """The metric's items, how many samples could not be scored, and the items' clusters where they have some."""
+    """The metric's items, how many samples could not be scored, and the items' clusters where they
+    have some.
+    """
     having = [s for s in logged if s["filter"] == key and metric in s]
     scored = [sample for sample in having if not _unscored(sample)]
     clusters = [_of_doc(sample, "cluster") for sample in scored]
@@ -91,7 +100,9 @@ def _binary(logged: list[Logged], metric: str, key: str) -> bool:
 
 
 def _estimate(
-    items: list[Any], aggregate: Callable[[list[Any]], float] | None, clusters: list[str] | None = None
+    items: list[Any],
+    aggregate: Callable[[list[Any]], float] | None,
+    clusters: list[str] | None = None,
 ) -> Estimate:
     if not items:
         return estimate_mean([])
@@ -101,11 +112,18 @@ def _estimate(
 
 
 def _within_0_and_1(estimate: Estimate) -> Estimate:
-    """The interval without the part where no true value can be: what it held before, it still holds."""
+    """The interval without the part where no true value can be: what it held before, it still
+    holds.
+    """
     low, high = estimate.low, estimate.high
     if math.isnan(low) or (low >= 0 and high <= 1):
         return estimate
-    return replace(estimate, low=max(low, 0.0), high=min(high, 1.0), method=f"{estimate.method}, cut to 0 and 1")
+    return replace(
+        estimate,
+        low=max(low, 0.0),
+        high=min(high, 1.0),
+        method=f"{estimate.method}, cut to 0 and 1",
+    )
 
 
 def _chance(task: Any, logged: list[Logged]) -> float | None:
@@ -161,14 +179,18 @@ def _choice(task: Any, sample: Logged) -> dict[str, Any]:
     if isinstance(target, str):
         texts = [choice.strip() for choice in choices]
         target = texts.index(target.strip()) if target.strip() in texts else None
-    values = [v if not math.isnan(v) else -math.inf for v in own_requests(task, _loglikelihoods(sample))]
+    values = [
+        v if not math.isnan(v) else -math.inf for v in own_requests(task, _loglikelihoods(sample))
+    ]
     prediction = max(range(len(values)), key=values.__getitem__)
     return {
         "input": contexts[0] if shared else "",
         "choices": json.dumps(choices, ensure_ascii=False),
         "target": target if isinstance(target, int) else None,
         "prediction": prediction,
-        "target_text": choices[target] if isinstance(target, int) and 0 <= target < len(choices) else str(target),
+        "target_text": choices[target]
+        if isinstance(target, int) and 0 <= target < len(choices)
+        else str(target),
         "prediction_text": choices[prediction],
     }
 

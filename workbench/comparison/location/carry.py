@@ -1,9 +1,11 @@
-"""Where in the computation does a fine-tuning gain come in? Activations of one model are put into the other's run.
+"""Where in the computation does a fine-tuning gain come in? Activations of one model are put into
+the other's run.
 
-Both models read the same question with its right answer. One activation of the one, at one layer and some positions,
-replaces the other's, and what follows is computed by the other's weights; all such runs of a question travel in one
-packed pass. Questions differ in length, so positions are named: the first, the last ones counted from the question's
-end, the middle (all between, together), the answer's own tokens, and all at once.
+Both models read the same question with its right answer. One activation of the one, at one layer
+and some positions, replaces the other's, and what follows is computed by the other's weights; all
+such runs of a question travel in one packed pass. Questions differ in length, so positions are
+named: the first, the last ones counted from the question's end, the middle (all between, together),
+the answer's own tokens, and all at once.
 """
 
 import time
@@ -39,7 +41,8 @@ SITES = {
 
 @dataclass(frozen=True)
 class Carried(Record):
-    """What of the gain activations carry, over `n` questions; the metric is the right answer's log-likelihood (nats).
+    """What of the gain activations carry, over `n` questions; the metric is the right answer's
+    log-likelihood (nats).
 
     - `layers`, `columns`: labels of the map's axes; `ends`: the two models' own values, `[n]`
     - `values`: by what they were brought into ("base", "tuned"): `[n, layer, column]`
@@ -84,12 +87,24 @@ class Carried(Record):
             value = self.values[into].mean(0)
             for (i, j), mean in np.ndenumerate(value):
                 cell = {name: float(found[i, j]) for name, found in maps.items()}
-                rows.append({"into": into, "layer": self.layers[i], "position": self.columns[j], "value": mean, **cell})
+                rows.append(
+                    {
+                        "into": into,
+                        "layer": self.layers[i],
+                        "position": self.columns[j],
+                        "value": mean,
+                        **cell,
+                    }
+                )
         return pd.DataFrame(rows).assign(n=self.n)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record."""
-        return {**super().to_dict(), "gain": vars(self.gain), "cells": self.to_frame().to_dict("records")}
+        return {
+            **super().to_dict(),
+            "gain": vars(self.gain),
+            "cells": self.to_frame().to_dict("records"),
+        }
 
 
 @public("base", "tuned", loads=True)
@@ -105,7 +120,8 @@ def locate_activations(
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Carried:
-    """Put activations of one model into the other's runs, both ways, at every layer and named position.
+    """Put activations of one model into the other's runs, both ways, at every layer and named
+    position.
 
     Args:
         base: The model before.
@@ -117,7 +133,8 @@ def locate_activations(
         seed: Of the questions and the bootstrap.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for models that do not fit each other or that the packed engine cannot run.
+    Raises `WorkbenchError` for models that do not fit each other or that the packed engine cannot
+    run.
     """
     if site not in SITES:
         raise WorkbenchError(f"The site is {site!r}; choose one of {', '.join(SITES)}.")
@@ -169,14 +186,22 @@ class _Reader:
 def _groups(n_prompt: int, n_pos: int, last: int) -> list[list[int]]:
     """The positions of every column; an answer of one token has none of its own in the run."""
     ends = [[n_prompt - i] for i in range(last, 0, -1)]
-    return [[0], list(range(1, n_prompt - last)), *ends, list(range(n_prompt, n_pos)), list(range(n_pos))]
+    return [
+        [0],
+        list(range(1, n_prompt - last)),
+        *ends,
+        list(range(n_prompt, n_pos)),
+        list(range(n_pos)),
+    ]
 
 
 def _columns(last: int) -> list[str]:
     return ["first", "middle", *(f"-{i}" for i in range(last, 0, -1)), "answer", "all"]
 
 
-def _map(read: _Reader, source: Recording, site: str, last: int) -> Float[np.ndarray, "layer column"]:
+def _map(
+    read: _Reader, source: Recording, site: str, last: int
+) -> Float[np.ndarray, "layer column"]:
     """All cells of one question in as few packed passes as memory allows."""
     run, n_layers = read.run, len(read.packed.layers)
     rows = n_layers + 1 if site == "resid_pre" else n_layers
@@ -191,12 +216,18 @@ def _map(read: _Reader, source: Recording, site: str, last: int) -> Float[np.nda
     k = len(read.answer)
     for chunk in split(branches, run, 1.0):
         for branch, finals in read.packed.carry(run, 0, chunk, last=k):
-            kept = run.resid[-1][:, run.resid[-1].shape[1] - k : branch.pos]  # before the patch nothing changes
-            found[branch.key] = read.of(torch.cat([kept, finals], 1) if finals.shape[1] < k else finals)[0]
+            kept = run.resid[-1][
+                :, run.resid[-1].shape[1] - k : branch.pos
+            ]  # before the patch nothing changes
+            found[branch.key] = read.of(
+                torch.cat([kept, finals], 1) if finals.shape[1] < k else finals
+            )[0]
     return found
 
 
-def _branch(run: Recording, source: Recording, site: str, layer: int, group: list[int], key: Any) -> Branches:
+def _branch(
+    run: Recording, source: Recording, site: str, layer: int, group: list[int], key: Any
+) -> Branches:
     start, at = group[0], torch.tensor(group, device=run.resid[0].device)
     if site != "resid_pre":
         edit = Edit(layer, site, at, getattr(source, site)[layer][:, at])
@@ -226,7 +257,9 @@ def _result(
     cells = {}
     for into in SIDES:
         shape = maps[into].shape[1:]
-        found = gain_shares(maps[into].reshape(len(own[into]), -1).T, own[into], own[other(into)], seed=seed)
+        found = gain_shares(
+            maps[into].reshape(len(own[into]), -1).T, own[into], own[other(into)], seed=seed
+        )
         cells[into] = [x.reshape(shape) for x in (found.mean, found.low, found.high, found.p)]
     n_rows = next(iter(maps.values())).shape[1]
     names = [f"L{i}" for i in range(base.card.n_layers)] + ["out"] * (n_rows > base.card.n_layers)

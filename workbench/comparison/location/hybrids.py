@@ -1,8 +1,8 @@
 """Models made of two: one module tree whose parameters point at one model's weights or the other's.
 
-Nothing is copied but the matrices of which only a part changes, so two models and a hybrid of them fit where two fit.
-Below the first layer that differs a hybrid computes what one of the two computes, so it starts there, from that
-model's recorded stream; the result is the same to the bit.
+Nothing is copied but the matrices of which only a part changes, so two models and a hybrid of them
+fit where two fit. Below the first layer that differs a hybrid computes what one of the two
+computes, so it starts there, from that model's recorded stream; the result is the same to the bit.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,9 @@ from workbench.subjects.parts import Parts, Slice, assemble
 
 SIDES = ("base", "tuned")
 MOST_RECORDED = 1 << 30
-"""Bytes of recorded streams; where they would take more, every hybrid is computed from its first layer."""
+"""Bytes of recorded streams; where they would take more, every hybrid is computed from its first
+layer.
+"""
 
 Values = Float[np.ndarray, "metric n"]
 
@@ -37,10 +39,10 @@ def other(side: str) -> str:
 class Hybrids:
     """Scores hybrids of two Subjects on a measure.
 
-    `ends` are the two models' own values, `[metric, n]`; `differ` names the parameters that are not the same,
-    `n_changed` counts their numbers that are not.
-    Where one model has tokens that the other has not, both are scored without them.
-    Raises `WorkbenchError` where the two differ in shape, tokenizer, or in more than weights.
+    `ends` are the two models' own values, `[metric, n]`; `differ` names the parameters that are not
+    the same, `n_changed` counts their numbers that are not. Where one model has tokens that the
+    other has not, both are scored without them. Raises `WorkbenchError` where the two differ in
+    shape, tokenizer, or in more than weights.
     """
 
     def __init__(self, base: Subject, tuned: Subject, measure: Measure) -> None:
@@ -52,8 +54,14 @@ class Hybrids:
             side: {name: p.detach() for name, p in subject.model.named_parameters()}
             for side, subject in zip(SIDES, (base, tuned), strict=True)
         }
-        self.differ = {n for n, p in self.weights["base"].items() if not torch.equal(p, self.weights["tuned"][n])}
-        self.n_changed = sum(int((self.weights["base"][n] != self.weights["tuned"][n]).sum()) for n in self.differ)
+        self.differ = {
+            n
+            for n, p in self.weights["base"].items()
+            if not torch.equal(p, self.weights["tuned"][n])
+        }
+        self.n_changed = sum(
+            int((self.weights["base"][n] != self.weights["tuned"][n]).sum()) for n in self.differ
+        )
         self._model = own_clone(base.model)
         self._own = dict(self._model.named_parameters())
         mapping: Any = base.bridge.adapter.component_mapping
@@ -61,26 +69,41 @@ class Hybrids:
         embeds = {n for part in ("embed", "pos_embed") for n in self.parts.outer.get(part, ())}
         last = len(self._layers)
         self._stage = {
-            n: -1 if n in embeds else last if (at := self.parts.layer_of(n)) is None else at for n in self._own
+            n: -1 if n in embeds else last if (at := self.parts.layer_of(n)) is None else at
+            for n in self._own
         }
         self._scorer = Scorer(self._model, n_ctx=base.n_ctx)
         self._batches = self._scorer.plan(measure.requests)
-        self.ends = {side: measure.of(s, self._batches) for side, s in zip(SIDES, (base, tuned), strict=True)}
+        self.ends = {
+            side: measure.of(s, self._batches) for side, s in zip(SIDES, (base, tuned), strict=True)
+        }
         tokens = sum(len(batch) * max(row.length for row in batch) for batch in self._batches)
-        n_bytes = 2 * (last + 1) * tokens * base.card.d_model * self._own[next(iter(self._own))].element_size()
+        n_bytes = (
+            2
+            * (last + 1)
+            * tokens
+            * base.card.d_model
+            * self._own[next(iter(self._own))].element_size()
+        )
         self._tuples = False
         self._streams: dict[str, list[list[Tensor]]] = {}
         if n_bytes <= MOST_RECORDED:
-            self._streams = {side: [self._record(side, batch) for batch in self._batches] for side in SIDES}
+            self._streams = {
+                side: [self._record(side, batch) for batch in self._batches] for side in SIDES
+            }
 
-    def score(self, slices: list[Slice], into: str, *, alpha: float = 1.0, whole: bool = False) -> Values:
+    def score(
+        self, slices: list[Slice], into: str, *, alpha: float = 1.0, whole: bool = False
+    ) -> Values:
         """The values of the model `into` ("base" or "tuned") with these slices of the other one.
 
         `whole` computes every layer, though some are known.
         """
         host, donor = self.weights[into], self.weights[other(into)]
         found = assemble([s for s in slices if s.parameter in self.differ], host, donor, alpha)
-        found = {name: tensor for name, tensor in found.items() if not torch.equal(tensor, host[name])}
+        found = {
+            name: tensor for name, tensor in found.items() if not torch.equal(tensor, host[name])
+        }
         if not found and not whole:
             return self.ends[into]
         side, start = (into, 0) if whole else self._start(found, into)
@@ -127,7 +150,9 @@ class Hybrids:
         skipped = self._layers[:start]
         try:
             for i, layer in enumerate(skipped):
-                layer.forward = self._handing_on(self._streams[side][batch][start] if i == start - 1 else None)
+                layer.forward = self._handing_on(
+                    self._streams[side][batch][start] if i == start - 1 else None
+                )
             yield
         finally:
             for layer in skipped:
@@ -151,7 +176,9 @@ class Hybrids:
             self._tuples = isinstance(out, tuple)
             found.append(out[0] if self._tuples else out)
 
-        handles = [layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self._layers]
+        handles = [
+            layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self._layers
+        ]
         handles.append(self._layers[-1].register_forward_hook(leave))
         try:
             with self._holding(self.weights[side]):

@@ -1,7 +1,9 @@
-"""Where does a fine-tuning gain live? Parts of one model are put into the other, and the behaviour is measured again.
+"""Where does a fine-tuning gain live? Parts of one model are put into the other, and the behaviour
+is measured again.
 
-A part's share is what of the gain comes along when it is brought into the base, and what goes when it is put back in
-the tuned model. The two need not agree, nor do shares add up to 1: parts work together, and some do the same work.
+A part's share is what of the gain comes along when it is brought into the base, and what goes when
+it is put back in the tuned model. The two need not agree, nor do shares add up to 1: parts work
+together, and some do the same work.
 """
 
 import time
@@ -35,9 +37,11 @@ class Located(Record):
 
     - `measure`: what was asked, `data`: the sha256 of its token ids; `metrics`: names of
       `comparison.measures.METRICS`, the headline first
-    - `ends`: the two models' own values, `[metric, n]` each; `experiments` with their `values`, in the same shape
-    - `checks`: greatest differences that have to be 0: nothing exchanged against the model itself, everything against
-      the other one, and a hybrid computed from its first layer against the short cut
+    - `ends`: the two models' own values, `[metric, n]` each; `experiments` with their `values`, in
+        the same shape
+    - `checks`: greatest differences that have to be 0: nothing exchanged against the model itself,
+      everything against the other one, and a hybrid computed from its first layer against the short
+      cut
     """
 
     base: str
@@ -66,7 +70,9 @@ class Located(Record):
     def headline(self) -> str:
         """What was found, in a few words."""
         gain = self.gain()
-        words = f"{METRICS[self.metrics[0]]} {gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        words = (
+            f"{METRICS[self.metrics[0]]} {gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
+        )
         return f"{self.measure}, tuned less base {words}; {len(self.values)} experiments in {self.grain}"
 
     def gain(self, metric: str = "") -> Difference:
@@ -86,11 +92,13 @@ class Located(Record):
         return ""
 
     def table(self, metric: str = "") -> pd.DataFrame:
-        """One row an experiment (random subsets: one a size): its value, and its share of the gain with interval.
+        """One row an experiment (random subsets: one a size): its value, and its share of the gain
+        with interval.
 
-        `share` is what comes along into the base, or what goes from the tuned model; `p` is that of no change,
-        corrected over the rows of one direction. `random` is the share of random heads and neurons with as many
-        parameters, `p_random` the p that the part carries as much as they do. An undefined gain gives NaN shares.
+        `share` is what comes along into the base, or what goes from the tuned model; `p` is that of
+        no change, corrected over the rows of one direction. `random` is the share of random heads
+        and neurons with as many parameters, `p_random` the p that the part carries as much as they
+        do. An undefined gain gives NaN shares.
         """
         i = self._at(metric)
         rows = []
@@ -101,12 +109,15 @@ class Located(Record):
                     groups.setdefault((e.kind, e.name), []).append(k)
             if not groups:
                 continue
-            values = np.stack([np.mean([self.values[k][i] for k in which], axis=0) for which in groups.values()])
+            values = np.stack(
+                [np.mean([self.values[k][i] for k in which], axis=0) for which in groups.values()]
+            )
             ends = self.ends[into][i], self.ends[other(into)][i]
             shares = gain_shares(values, *ends, seed=self.seed)
             names = list(groups)
             drawn = [
-                names.index(("random", kind)) if ("random", kind) in groups else j for j, (kind, _) in enumerate(names)
+                names.index(("random", kind)) if ("random", kind) in groups else j
+                for j, (kind, _) in enumerate(names)
             ]
             excess = gain_shares(values - values[drawn] + ends[0], *ends, seed=self.seed)
             for j, ((kind, name), which) in enumerate(groups.items()):
@@ -150,11 +161,16 @@ class Located(Record):
         )
 
     def path(self, metric: str = "") -> pd.DataFrame:
-        """The metric itself along the line from base to tuned: alpha, value with its 95 % interval, n."""
+        """The metric itself along the line from base to tuned: alpha, value with its 95 % interval,
+        n.
+        """
         i = self._at(metric)
         pairs = zip(self.experiments, self.values, strict=False)
         found = [(e.alpha, estimate_mean(value[i])) for e, value in pairs if e.kind == "path"]
-        rows = [{"alpha": alpha, "value": e.value, "low": e.low, "high": e.high, "n": e.n} for alpha, e in found]
+        rows = [
+            {"alpha": alpha, "value": e.value, "low": e.low, "high": e.high, "n": e.n}
+            for alpha, e in found
+        ]
         return pd.DataFrame(rows, columns=pd.Index(["alpha", "value", "low", "high", "n"]))
 
     def to_dict(self) -> dict[str, Any]:
@@ -169,7 +185,9 @@ class Located(Record):
     def _at(self, metric: str) -> int:
         name = metric or self.metrics[0]
         if name not in self.metrics:
-            raise WorkbenchError(f"{self.measure} has no metric {name!r}; it has {', '.join(self.metrics)}.")
+            raise WorkbenchError(
+                f"{self.measure} has no metric {name!r}; it has {', '.join(self.metrics)}."
+            )
         return self.metrics.index(name)
 
 
@@ -187,12 +205,14 @@ def locate(
     progress: Progress | None = None,
     partial: Callable[[Located], None] | None = None,
 ) -> Located:
-    """Put parts of one model into the other, both ways, and measure what of the behavioural difference comes along.
+    """Put parts of one model into the other, both ways, and measure what of the behavioural
+    difference comes along.
 
     Args:
         base: The model before.
         tuned: The model after: the same shape and tokenizer.
-        on: The behaviour: a benchmark task such as "clinc150", "probe:NAME", "text", or a `Measure` of your own.
+        on: The behaviour: a benchmark task such as "clinc150", "probe:NAME", "text", or a `Measure`
+            of your own.
         n: Samples.
         grain: One of `GRAINS`: how fine the parts are.
         draws: Random subsets of each size, the baseline.
@@ -200,12 +220,15 @@ def locate(
         progress: Called with the share done and a word about it.
         partial: Called with the result so far every few seconds.
 
-    Raises `WorkbenchError` for models that do not fit each other, and for a measure that cannot be had.
+    Raises `WorkbenchError` for models that do not fit each other, and for a measure that cannot be
+    had.
     """
     if grain not in GRAINS:
         raise WorkbenchError(f"The grain is {grain!r}; choose one of {', '.join(GRAINS)}.")
     if draws < 1:
-        raise WorkbenchError(f"draws is {draws}; the baseline needs at least 1 random subset of each size.")
+        raise WorkbenchError(
+            f"draws is {draws}; the baseline needs at least 1 random subset of each size."
+        )
     began = time.perf_counter()
     first, second = load(base), load(tuned)
     measure = on if isinstance(on, Measure) else measure_of(first, on, n=n, seed=seed)
@@ -216,13 +239,20 @@ def locate(
     cost = [hybrids.cost([s for part in e.parts for s in slices[part]], e.into) for e in todo]
 
     def so_far(finished: bool) -> Located:
-        return _result(hybrids, (first, second), (grain, draws, seed), todo, values, checks, began, finished)
+        return _result(
+            hybrids, (first, second), (grain, draws, seed), todo, values, checks, began, finished
+        )
 
     shown = time.monotonic()
     for i, e in enumerate(todo):
         if progress is not None:
-            progress(sum(cost[:i]) / max(sum(cost), 1e-9), f"{e.kind.replace('_', ' ')} {e.name} into {e.into}")
-        values.append(hybrids.score([s for part in e.parts for s in slices[part]], e.into, alpha=e.alpha))
+            progress(
+                sum(cost[:i]) / max(sum(cost), 1e-9),
+                f"{e.kind.replace('_', ' ')} {e.name} into {e.into}",
+            )
+        values.append(
+            hybrids.score([s for part in e.parts for s in slices[part]], e.into, alpha=e.alpha)
+        )
         if partial is not None and time.monotonic() - shown > SEEN_EVERY:
             partial(so_far(False))
             shown = time.monotonic()

@@ -1,4 +1,6 @@
-"""One self-contained HTML page on what fine-tuning changed and where, which a reviewer can read and rerun."""
+"""One self-contained HTML page on what fine-tuning changed and where, which a reviewer can read and
+rerun.
+"""
 
 import platform
 import shlex
@@ -30,15 +32,35 @@ from workbench.statistics import Difference
 from workbench.statistics.words import bracketed
 from workbench.subjects import Subject, SubjectOrName, load
 
-PACKAGES = ("gpt-workbench", "torch", "transformers", "transformer-lens", "lm-eval", "numpy", "scipy")
+PACKAGES = (
+    "gpt-workbench",
+    "torch",
+    "transformers",
+    "transformer-lens",
+    "lm-eval",
+    "numpy",
+    "scipy",
+)
 SHOWN = 24
 """Parts a table lists in each direction; the figures show all of them."""
-FACTS = ("name", "architecture", "n_params", "n_layers", "n_heads", "parent", "data", "licence", "sha256")
+FACTS = (
+    "name",
+    "architecture",
+    "n_params",
+    "n_layers",
+    "n_heads",
+    "parent",
+    "data",
+    "licence",
+    "sha256",
+)
 
 
 @dataclass(frozen=True)
 class Report(Record):
-    """What a report is made of; `to_html` draws it. `missing` says what could not be measured, and why."""
+    """What a report is made of; `to_html` draws it. `missing` says what could not be measured, and
+    why.
+    """
 
     base: Subject
     tuned: Subject
@@ -56,7 +78,10 @@ class Report(Record):
 
     def data_hashes(self) -> dict[str, str]:
         """The sha256 of the benchmark tasks' items and of what the cause was sought in."""
-        return {**self.comparison.data_hashes(), **(self.located.data_hashes() if self.located else {})}
+        return {
+            **self.comparison.data_hashes(),
+            **(self.located.data_hashes() if self.located else {}),
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """What changed, a row each (see `Comparison`)."""
@@ -66,7 +91,12 @@ class Report(Record):
         """A JSON-able record of every part."""
         parts = {"comparison": self.comparison, "located": self.located, "carried": self.carried}
         said = {name: None if part is None else part.to_dict() for name, part in parts.items()}
-        facts = {"record": "Report", "base": self.base.name, "tuned": self.tuned.name, "settings": self.settings}
+        facts = {
+            "record": "Report",
+            "base": self.base.name,
+            "tuned": self.tuned.name,
+            "settings": self.settings,
+        }
         return {**facts, **said, "missing": self.missing, "provenance": plain(self.provenance)}
 
     def headline(self) -> str:
@@ -74,13 +104,17 @@ class Report(Record):
         return f"{self.comparison.headline()}; cause sought in {self.settings['on']}"
 
     def to_html(self) -> str:
-        """The page: plotly.js inline, all numbers with intervals and n, the commands that make it again."""
+        """The page: plotly.js inline, all numbers with intervals and n, the commands that make it
+        again.
+        """
         found = [self._summary(), self._models(), *self._making(), *changes(self.comparison)]
         found += [self._weights(), self._between()] if self.located else []
         found += [self._activations()] if self.carried else []
         found += [self._method(), Section("Limits", paragraphs(words.LIMITS)), self._again()]
         return page(
-            found, title=f"What changed from {self.base.name} to {self.tuned.name}, and where", text=self._lead()
+            found,
+            title=f"What changed from {self.base.name} to {self.tuned.name}, and where",
+            text=self._lead(),
         )
 
     def _lead(self) -> str:
@@ -93,7 +127,9 @@ class Report(Record):
     def _summary(self) -> Section:
         said = []
         if (made := making(self.settings["tuned"])) and made[1]:
-            said.append(f"Trained for. On its own held-out items: {'; '.join(map(_learned, made[1]))}.")
+            said.append(
+                f"Trained for. On its own held-out items: {'; '.join(map(_learned, made[1]))}."
+            )
         if len(table := self.comparison.table):
             real = table[table["p_adjusted"] < 0.05]
             said.append(
@@ -114,12 +150,18 @@ class Report(Record):
 
     def _models(self) -> Section:
         cards = [subject.card.to_dict() for subject in (self.base, self.tuned)]
-        rows = [{"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS]
-        rows.insert(0, {"": "loaded as", "base": self.settings["base"], "tuned": self.settings["tuned"]})
+        rows = [
+            {"": fact, "base": str(cards[0][fact]), "tuned": str(cards[1][fact])} for fact in FACTS
+        ]
+        rows.insert(
+            0, {"": "loaded as", "base": self.settings["base"], "tuned": self.settings["tuned"]}
+        )
         return Section("The two models", [Table(pd.DataFrame(rows))])
 
     def _making(self) -> list[Section]:
-        """How the tuned model was made, where its run or the shelf knows: before and after, and the recipe."""
+        """How the tuned model was made, where its run or the shelf knows: before and after, and the
+        recipe.
+        """
         made = making(self.settings["tuned"])
         if made is None:
             return []
@@ -142,18 +184,26 @@ class Report(Record):
             name = METRICS[metric]
             parts += [
                 draw.parts(table, n_layers=found.n_layers, title=f"Share of the gain in {name}"),
-                draw.series(table, n_layers=found.n_layers, title=f"Ever more layers into the base: {name}"),
+                draw.series(
+                    table, n_layers=found.n_layers, title=f"Ever more layers into the base: {name}"
+                ),
             ]
             if "head" in set(table["kind"]):
                 parts += [
-                    draw.head_map(table, into, n_layers=found.n_layers, title=f"Heads {direction}: {name}")
+                    draw.head_map(
+                        table, into, n_layers=found.n_layers, title=f"Heads {direction}: {name}"
+                    )
                     for into, direction in draw.DIRECTIONS.items()
                 ]
             kinds = ["outer", "layer", "attn", "mlp", "head", "kv", "random"]
             single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
             shown = table[single].sort_values(["into", "share"], ascending=[True, False])
             first = shown.groupby("into").head(SHOWN).drop(columns=["index", "alpha", "layer"])
-            more = f"the {SHOWN} greatest of {len(shown) // 2} a direction" if len(first) < len(shown) else "all parts"
+            more = (
+                f"the {SHOWN} greatest of {len(shown) // 2} a direction"
+                if len(first) < len(shown)
+                else "all parts"
+            )
             parts.append(Table(first, f"Share of the gain in {name}, {more}"))
         return Section("Where does the change live? Weights exchanged", parts)
 
@@ -164,7 +214,10 @@ class Report(Record):
             "Between the two models and beyond",
             [
                 *paragraphs(words.BETWEEN, n=found.n),
-                *(draw.path(found.path(metric), metric=METRICS[metric]) for metric in found.metrics),
+                *(
+                    draw.path(found.path(metric), metric=METRICS[metric])
+                    for metric in found.metrics
+                ),
             ],
         )
 
@@ -175,9 +228,17 @@ class Report(Record):
         gain = f"base {d.base:.3f}, tuned {d.tuned:.3f}, gain {_interval(d)}"
         head = paragraphs(words.ACTIVATIONS, n=found.n, gain=gain)
         if not (d.low > 0 or d.high < 0):
-            return Section(title, [*head, "The gain is not shown at 5 %, so no share of it can be given."])
+            return Section(
+                title, [*head, "The gain is not shown at 5 %, so no share of it can be given."]
+            )
         maps = draw.activation_maps(
-            found.share, found.low, found.high, layers=found.layers, columns=found.columns, n=found.n, site=found.site
+            found.share,
+            found.low,
+            found.high,
+            layers=found.layers,
+            columns=found.columns,
+            n=found.n,
+            site=found.site,
         )
         return Section(title, [*head, *maps.values()])
 
@@ -185,7 +246,13 @@ class Report(Record):
         found = paragraphs(words.BEHAVIOUR, seed=self.settings["seed"])
         if (located := self.located) is not None:
             checks = "; ".join(f"{name} {value:g}" for name, value in located.checks.items())
-            found += paragraphs(words.CAUSE, n=located.n, measure=located.measure, draws=located.draws, checks=checks)
+            found += paragraphs(
+                words.CAUSE,
+                n=located.n,
+                measure=located.measure,
+                draws=located.draws,
+                checks=checks,
+            )
         return Section("Method", found)
 
     def _again(self) -> Section:
@@ -203,9 +270,16 @@ class Report(Record):
         rows = [
             *({"what": f"sha256 of {x.name}", "value": x.hash} for x in (self.base, self.tuned)),
             *({"what": f"data of {task}", "value": digest} for task, digest in data.items()),
-            *([{"what": f"token ids of {self.located.measure}", "value": self.located.data}] if self.located else []),
+            *(
+                [{"what": f"token ids of {self.located.measure}", "value": self.located.data}]
+                if self.located
+                else []
+            ),
             *({"what": package, "value": version(package)} for package in PACKAGES),
-            {"what": "Python, machine", "value": f"{platform.python_version()}, {platform.machine()}"},
+            {
+                "what": "Python, machine",
+                "value": f"{platform.python_version()}, {platform.machine()}",
+            },
             {"what": "device", "value": str(self.base.device)},
             {"what": "commit of gpt-workbench", "value": commit() or "installed without git"},
         ]
@@ -241,28 +315,43 @@ def report(
         n: Samples of it.
         grain: layers, blocks or heads (see `locate`).
         seed: Of items and random subsets.
-        known: What `locate` and `locate_activations` have found with these very settings, so as not to do it again.
+        known: What `locate` and `locate_activations` have found with these very settings, so as not
+            to do it again.
         progress: Called with the share done and a word about it.
 
     Raises `WorkbenchError` for models or benchmarks that cannot be had.
     """
     names = {"base": _said(base), "tuned": _said(tuned)}
-    settings = {**names, "suite": suite, "limit": limit, "on": on, "n": n, "grain": grain, "seed": seed}
+    settings = {
+        **names,
+        "suite": suite,
+        "limit": limit,
+        "on": on,
+        "n": n,
+        "grain": grain,
+        "seed": seed,
+    }
     first, second = load(base), load(tuned)
 
     def part(start: float, share: float) -> Callable[[float, str], None]:
-        return lambda done, what: progress(start + share * done, what) if progress is not None else None
+        return lambda done, what: (
+            progress(start + share * done, what) if progress is not None else None
+        )
 
     compared = compare(first, second, suite=suite, limit=limit, seed=seed, progress=part(0, 0.3))
     located, carried, missing = None, None, []
     for found in known:
         located, carried = (found, carried) if isinstance(found, Located) else (located, found)
     try:
-        located = located or locate(first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5))
+        located = located or locate(
+            first, second, on, n=n, grain=grain, seed=seed, progress=part(0.3, 0.5)
+        )
     except WorkbenchError as error:
         missing.append(f"weights exchanged: {error}")
     try:
-        carried = carried or locate_activations(first, second, on, n=min(n, 24), seed=seed, progress=part(0.8, 0.2))
+        carried = carried or locate_activations(
+            first, second, on, n=min(n, 24), seed=seed, progress=part(0.8, 0.2)
+        )
     except WorkbenchError as error:
         missing.append(f"activations exchanged: {error}")
     return Report(first, second, settings, compared, located, carried, missing)
@@ -305,7 +394,10 @@ def _where(found: Located) -> str:
     if why := found.undefined():
         return f"Cause. {why}"
     said = []
-    for into, verb in (("base", "brings {share} into the base"), ("tuned", "takes {share} out of the tuned model")):
+    for into, verb in (
+        ("base", "brings {share} into the base"),
+        ("tuned", "takes {share} out of the tuned model"),
+    ):
         rows = pd.concat([found.best("layer", into), found.best("outer", into)])
         row = rows.sort_values("share", ascending=False).iloc[0]
         share = f"{row['share']:.2f} {bracketed(row['low'], row['high'], '.2f')} of the gain"

@@ -1,7 +1,8 @@
-"""The anatomy of attention: one layer and head of a real prompt, worked out step by step from the weights.
+"""The anatomy of attention: one layer and head of a real prompt, worked out step by step from the
+weights.
 
-Every step is computed anew by its formula from the step before, starting at the residual stream that enters the layer,
-and compared with what the model itself computed there.
+Every step is computed anew by its formula from the step before, starting at the residual stream
+that enters the layer, and compared with what the model itself computed there.
 """
 
 import torch
@@ -31,22 +32,33 @@ from workbench.subjects import Subject, SubjectOrName
 @any_family
 @torch.no_grad()
 def anatomy(
-    subject: SubjectOrName, prompt: str, *, layer: int, head: int, part: str = "", target: str | None = None
+    subject: SubjectOrName,
+    prompt: str,
+    *,
+    layer: int,
+    head: int,
+    part: str = "",
+    target: str | None = None,
 ) -> Anatomy:
     """Work one layer and head out by hand, from the embedding to the logits.
 
-    Encoder-decoder models have three attentions: `part` is encoder, decoder or cross (the default), and `target` the
-    text that the decoder has written so far; None for what the model itself makes of the prompt.
+    Encoder-decoder models have three attentions: `part` is encoder, decoder or cross (the default),
+    and `target` the text that the decoder has written so far; None for what the model itself makes
+    of the prompt.
 
-    Raises `WorkbenchError` for a prompt that cannot be read, a head or part that is not there, or a model without the
-    usual parts of a block.
+    Raises `WorkbenchError` for a prompt that cannot be read, a head or part that is not there, or a
+    model without the usual parts of a block.
     """
     if subject.model.config.is_encoder_decoder:
         from workbench.interp.anatomy.seq2seq import seq2seq_anatomy
 
-        return seq2seq_anatomy(subject, prompt, layer=layer, head=head, part=part or "cross", target=target)
+        return seq2seq_anatomy(
+            subject, prompt, layer=layer, head=head, part=part or "cross", target=target
+        )
     if part or target is not None:
-        raise WorkbenchError(f"{subject.name} is a decoder-only model: it has no {part or 'target'} to choose.")
+        raise WorkbenchError(
+            f"{subject.name} is a decoder-only model: it has no {part or 'target'} to choose."
+        )
     card = subject.card
     if not (0 <= layer < card.n_layers and 0 <= head < card.n_heads):
         raise WorkbenchError(
@@ -62,7 +74,9 @@ def anatomy(
     expected = next_tokens(subject, final[-1])
     notices = subject.notices(prompt)
     tokens = subject.tokens(ids)
-    return Anatomy(subject.name, subject.hash, prompt, tokens, layer, head, steps, expected, warnings=notices)
+    return Anatomy(
+        subject.name, subject.hash, prompt, tokens, layer, head, steps, expected, warnings=notices
+    )
 
 
 def _input(subject: Subject, ids: Tensor, cache, layer: int) -> list[Step]:
@@ -75,7 +89,9 @@ def _input(subject: Subject, ids: Tensor, cache, layer: int) -> list[Step]:
         "none": "No position at all: only the causal mask tells order.",
     }
     words = "Each token's row of the embedding, " + (
-        "plus its position's vector." if positions is not None else "as it is. " + added.get(subject.card.positions, "")
+        "plus its position's vector."
+        if positions is not None
+        else "as it is. " + added.get(subject.card.positions, "")
     )
     formula = r"x^{(0)}_t = W_E[\mathrm{token}_t]" + (r" + p_t" if positions is not None else "")
     first = embedding_step(start, cache["blocks.0.hook_in"][0], formula, words)

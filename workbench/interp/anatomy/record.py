@@ -11,10 +11,11 @@ from workbench.records import Record
 
 @dataclass(frozen=True)
 class Anatomy(Record):
-    """The steps of one layer and head, and the next tokens that the model expects after the last position.
+    """The steps of one layer and head, and the next tokens that the model expects after the last
+    position.
 
-    Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens that cross-attention
-    looks at (None for self-attention). `warnings` say how the prompt was read.
+    Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens
+    that cross-attention looks at (None for self-attention). `warnings` say how the prompt was read.
     """
 
     subject: str
@@ -31,7 +32,11 @@ class Anatomy(Record):
 
     def headline(self) -> str:
         """What was found, in a few words."""
-        said = f"{len(self.disagreeing)} disagree" if self.disagreeing else f"all agree within {self.deviation:.0e}"
+        said = (
+            f"{len(self.disagreeing)} disagree"
+            if self.disagreeing
+            else f"all agree within {self.deviation:.0e}"
+        )
         return f"L{self.layer}H{self.head} in {len(self.steps)} steps, {said}"
 
     @property
@@ -50,16 +55,26 @@ class Anatomy(Record):
         return (keys if step.of_sources else self.tokens), (keys if step.over_keys else None)
 
     def numbers(self) -> pd.DataFrame:
-        """Every number of every step: its step, position and token, the dimension or key of its column, the value."""
+        """Every number of every step: its step, position and token, the dimension or key of its
+        column, the value.
+        """
         tables = []
         for i, step in enumerate(self.steps, 1):
             rows, keys = self.axes(step)
             row, column = (x.ravel() for x in np.indices(step.values.shape))
-            named = {"step": f"{i} {step.name}", "position": row, "token": np.array(rows, object)[row]}
+            named = {
+                "step": f"{i} {step.name}",
+                "position": row,
+                "token": np.array(rows, object)[row],
+            }
             key = None if keys is None else np.array(keys, object)[column]
-            tables.append(pd.DataFrame({**named, "column": column, "key": key, "value": step.values.ravel()}))
+            tables.append(
+                pd.DataFrame({**named, "column": column, "key": key, "value": step.values.ravel()})
+            )
         return pd.concat(tables, ignore_index=True)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a step: name, shape, deviation."""
-        return pd.DataFrame([{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps])
+        return pd.DataFrame(
+            [{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps]
+        )

@@ -1,4 +1,6 @@
-"""The anatomy of encoder-decoder models of T5's kind: the encoder's and the decoder's own attention, and the cross."""
+"""The anatomy of encoder-decoder models of T5's kind: the encoder's and the decoder's own
+attention, and the cross.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +45,9 @@ def n_layers(subject: Subject, part: str) -> int:
 
 
 def _written(subject: Subject, source: Tensor, target: str | None) -> Int[Tensor, "1 pos"]:
-    """What the decoder reads: the start token, then the target or the model's own greedy answer, without its end."""
+    """What the decoder reads: the start token, then the target or the model's own greedy answer,
+    without its end.
+    """
     config: Any = subject.model.config
     start, end = config.decoder_start_token_id, subject.tokenizer.eos_token_id
     if target is None:
@@ -75,9 +79,17 @@ def _check(subject: Subject, part: str, layer: int, head: int) -> None:
 
 @torch.no_grad()
 def seq2seq_anatomy(
-    subject: Subject, prompt: str, *, layer: int, head: int, part: str = "cross", target: str | None = None
+    subject: Subject,
+    prompt: str,
+    *,
+    layer: int,
+    head: int,
+    part: str = "cross",
+    target: str | None = None,
 ) -> Anatomy:
-    """`anatomy` of an encoder-decoder model; see there. Raises `WorkbenchError` for models that are not like T5."""
+    """`anatomy` of an encoder-decoder model; see there. Raises `WorkbenchError` for models that are
+    not like T5.
+    """
     _check(subject, part, layer, head)
     source = subject.encode(prompt)
     written = _written(subject, source, target)
@@ -87,14 +99,24 @@ def seq2seq_anatomy(
     embedded = subject.model.get_input_embeddings()(ids)[0]
     words = "Each token's row of the embedding. No position yet: a bias on the scores tells the distance later."
     steps = [
-        embedding_step(embedded, seen.taken[f"{block.side}.block.0"][0], r"x^{(0)}_t = W_E[\mathrm{token}_t]", words),
+        embedding_step(
+            embedded,
+            seen.taken[f"{block.side}.block.0"][0],
+            r"x^{(0)}_t = W_E[\mathrm{token}_t]",
+            words,
+        ),
         *so_far_steps(seen.taken[block.path][0], layer),
     ]
     if block.crosses:
         words = "The stream after the decoder's own attention; queries are read from it."
         steps.append(
             Step(
-                "After self-attention", r"x \leftarrow x + a", words, str(list(block.x.shape)), as_array(block.x), None
+                "After self-attention",
+                r"x \leftarrow x + a",
+                words,
+                str(list(block.x.shape)),
+                as_array(block.x),
+                None,
             )
         )
         words = "The encoder's last stream, normed: all that the decoder knows of the text."
@@ -132,7 +154,9 @@ def seq2seq_anatomy(
     )
 
 
-def _logits(subject: Subject, seen: Seen) -> tuple[Float[Tensor, "pos d_vocab"], Float[Tensor, "pos d_model"]]:
+def _logits(
+    subject: Subject, seen: Seen
+) -> tuple[Float[Tensor, "pos d_vocab"], Float[Tensor, "pos d_model"]]:
     """Logits of the decoder's last stream by formula, and the normed stream they read."""
     decoder, config = subject.model.decoder, subject.model.config
     stream = normed(seen.out(f"decoder.block.{len(decoder.block) - 1}"), decoder.final_layer_norm)
@@ -143,7 +167,9 @@ def _logits(subject: Subject, seen: Seen) -> tuple[Float[Tensor, "pos d_vocab"],
 
 @dataclass(frozen=True)
 class AntiDiagonal:
-    """Share of each cross-attention head on the anti-diagonal, `[layer, head]`, 95 % intervals over `n` strings."""
+    """Share of each cross-attention head on the anti-diagonal, `[layer, head]`, 95 % intervals over
+    `n` strings.
+    """
 
     mean: Float[np.ndarray, "layer head"]
     low: Float[np.ndarray, "layer head"]
@@ -159,10 +185,13 @@ class AntiDiagonal:
 
 @torch.no_grad()
 def anti_diagonal(subject: Subject, texts: Sequence[str]) -> AntiDiagonal:
-    """How much of its attention each cross-attention head gives to the letter that it must write next.
+    """How much of its attention each cross-attention head gives to the letter that it must write
+    next.
 
-    For a model that reverses: while letter i of n is written, the share on letter n - 1 - i of the text, averaged over
-    the letters. A head that looks everywhere alike has about 1/n. Raises `WorkbenchError` as `anatomy` does.
+    For a model that reverses: while letter i of n is written, the share on letter n - 1 - i of the
+        text, averaged over
+    the letters. A head that looks everywhere alike has about 1/n. Raises `WorkbenchError` as
+    `anatomy` does.
     """
     _check(subject, "cross", 0, 0)
     found = []
@@ -170,7 +199,9 @@ def anti_diagonal(subject: Subject, texts: Sequence[str]) -> AntiDiagonal:
         source, written = subject.encode(text), _written(subject, subject.encode(text), text[::-1])
         seen, n = Seen(subject, source, written), written.shape[1] - 1
         layers = range(n_layers(subject, "cross"))
-        pattern = torch.stack([seen.out(f"decoder.block.{i}.layer.1.EncDecAttention", 2) for i in layers])
+        pattern = torch.stack(
+            [seen.out(f"decoder.block.{i}.layer.1.EncDecAttention", 2) for i in layers]
+        )
         row = torch.arange(n)
         found.append(pattern[:, :, row, n - 1 - row].mean(-1).cpu().numpy())
     return AntiDiagonal(*mean_interval(np.stack(found).astype(float)), len(found))

@@ -1,6 +1,7 @@
 """The steps of attention in words and formulas: what a head reads, where it looks, what it writes.
 
-Each step compares the tensor worked out by a block's formulas with what the model itself computed there.
+Each step compares the tensor worked out by a block's formulas with what the model itself computed
+there.
 """
 
 from dataclasses import dataclass
@@ -15,17 +16,21 @@ from workbench.interp.block import Block
 from workbench.subjects import Subject
 
 TOLERANCE = 1e-3
-"""A step's formula does not hold above this deviation; rounding in single precision stays a hundred times below."""
+"""A step's formula does not hold above this deviation; rounding in single precision stays a hundred
+times below.
+"""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its name, formula (LaTeX), what it does in words, the whole tensor's shape, and what to look at.
+    """One step: its name, formula (LaTeX), what it does in words, the whole tensor's shape, and
+    what to look at.
 
-    `values` is a matrix with a row a position; its columns are dimensions, or keys where `over_keys`. Where attention
-    crosses from one text to another, `of_sources` says that the rows are positions of the other. `deviation` is the
-    largest difference between the recomputed and the model's own tensor over the model's largest entry (at least 1);
-    None where the model shows nothing to compare with.
+    `values` is a matrix with a row a position; its columns are dimensions, or keys where
+    `over_keys`. Where attention crosses from one text to another, `of_sources` says that the rows
+    are positions of the other. `deviation` is the largest difference between the recomputed and the
+    model's own tensor over the model's largest entry (at least 1); None where the model shows
+    nothing to compare with.
     """
 
     name: str
@@ -39,13 +44,17 @@ class Step:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the formula gives what the model computed; None where there is nothing to compare with."""
+        """Whether the formula gives what the model computed; None where there is nothing to compare
+        with.
+        """
         return None if self.deviation is None else self.deviation <= TOLERANCE
 
 
 def embedding_step(start: Tensor, model: Tensor, formula: str, words: str) -> Step:
     """Where the residual stream begins."""
-    return Step("Embedding", formula, words, _shape(start), as_array(start), deviation(start, model))
+    return Step(
+        "Embedding", formula, words, _shape(start), as_array(start), deviation(start, model)
+    )
 
 
 def so_far_steps(stream: Tensor, layer: int) -> list[Step]:
@@ -70,10 +79,14 @@ def logits_step(ours: Tensor, stream: Tensor, model: Tensor) -> Step:
     )
 
 
-def next_tokens(subject: Subject, logits: Float[Tensor, " d_vocab"], most: int = 10) -> pd.DataFrame:
+def next_tokens(
+    subject: Subject, logits: Float[Tensor, " d_vocab"], most: int = 10
+) -> pd.DataFrame:
     """The likeliest tokens and their probabilities."""
     probability, token = logits.softmax(-1).topk(min(most, len(logits)))
-    return pd.DataFrame({"token": subject.tokens(token, apart=True), "probability": probability.tolist()})
+    return pd.DataFrame(
+        {"token": subject.tokens(token, apart=True), "probability": probability.tolist()}
+    )
 
 
 def _shape(values: Tensor) -> str:
@@ -93,17 +106,27 @@ def reading_steps(block: Block, head: int) -> list[Step]:
             deviation(block.normed, block.model("ln1.hook_out")),
         )
     ]
-    asks = {"q": "what the token looks for", "k": "what it can be found by", "v": "what it has to give"}
+    asks = {
+        "q": "what the token looks for",
+        "k": "what it can be found by",
+        "v": "what it has to give",
+    }
     for part, words in asks.items():
         values = getattr(block, part)
-        shared = "" if part == "q" or block.groups == 1 else f" One of {block.groups} query heads that share it."
+        shared = (
+            ""
+            if part == "q" or block.groups == 1
+            else f" One of {block.groups} query heads that share it."
+        )
         crosses = block.crosses and part != "q"
         stream = "e" if crosses else r"\mathrm{norm}(x)"
         steps.append(
             Step(
                 {"q": "Query", "k": "Key", "v": "Value"}[part],
-                rf"{part} = {stream}\, W_{part.upper()}" + (r" + b" if block.has_bias(part) else ""),
-                f"{words.capitalize()}.{shared}" + (" Read from the encoder's output." if crosses else ""),
+                rf"{part} = {stream}\, W_{part.upper()}"
+                + (r" + b" if block.has_bias(part) else ""),
+                f"{words.capitalize()}.{shared}"
+                + (" Read from the encoder's output." if crosses else ""),
                 f"[{n_keys if crosses else n}, {values.shape[1]} heads, {d}]; shown: head {block.source(part, head)}",
                 as_array(values[:, block.source(part, head)]),
                 deviation(values, block.model(f"attn.{part}.hook_out")),
@@ -111,7 +134,14 @@ def reading_steps(block: Block, head: int) -> list[Step]:
             )
         )
     return steps + [
-        Step(f"{name} {what}", formula, words, f"[{n}, {values.shape[1]} heads, {d}]", as_array(values[:, i]), off)
+        Step(
+            f"{name} {what}",
+            formula,
+            words,
+            f"[{n}, {values.shape[1]} heads, {d}]",
+            as_array(values[:, i]),
+            off,
+        )
         for name, what, formula, words, values, i, off in block.changes(head)
     ]
 
@@ -127,7 +157,9 @@ def looking_steps(block: Block, head: int) -> list[Step]:
             f"Every query against every key, {block.score_words}.",
             shown,
             as_array(block.scores[head]),
-            None if theirs is None else deviation(block.scores * block.mask, torch.where(block.mask, theirs, 0.0)),
+            None
+            if theirs is None
+            else deviation(block.scores * block.mask, torch.where(block.mask, theirs, 0.0)),
             over_keys=True,
         )
     ]
@@ -191,7 +223,11 @@ def writing_steps(block: Block, head: int) -> list[Step]:
             "Residual stream",
             r"x' = x + a",
             "Attention adds to the stream; it does not replace it."
-            + (" This model's MLP reads the same stream beside it, in parallel." if parallel else ""),
+            + (
+                " This model's MLP reads the same stream beside it, in parallel."
+                if parallel
+                else ""
+            ),
             f"[{n}, {d}]",
             block.middle,
             block.off_middle,

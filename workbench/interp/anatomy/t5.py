@@ -1,7 +1,9 @@
-"""One attention of a T5 by its formulas, and one run of the model with all that its modules took in and gave out.
+"""One attention of a T5 by its formulas, and one run of the model with all that its modules took in
+and gave out.
 
-T5 (Raffel et al. 2020) norms before each part, does not divide its scores, and knows order by a bias on them that
-depends on the distance alone. The model's own tensors are read off the modules of transformers.
+T5 (Raffel et al. 2020) norms before each part, does not divide its scores, and knows order by a
+bias on them that depends on the distance alone. The model's own tensors are read off the modules of
+transformers.
 """
 
 import math
@@ -19,9 +21,13 @@ from workbench.subjects.bridge import shared_clone
 
 
 class Seen:
-    """One run of both stacks with everything that their modules took in and gave out, by module name."""
+    """One run of both stacks with everything that their modules took in and gave out, by module
+    name.
+    """
 
-    def __init__(self, subject: Subject, source: Int[Tensor, "1 key"], target: Int[Tensor, "1 pos"]):
+    def __init__(
+        self, subject: Subject, source: Int[Tensor, "1 key"], target: Int[Tensor, "1 pos"]
+    ):
         model: Any = shared_clone(subject.model)
         model.set_attn_implementation("eager")
         self.taken: dict[str, Any] = {}
@@ -46,7 +52,9 @@ class Seen:
 
 
 class SeqBlock(Block):
-    """One attention of one layer in the words of `Block`; it ends with the MLP, but for the decoder's own attention."""
+    """One attention of one layer in the words of `Block`; it ends with the MLP, but for the
+    decoder's own attention.
+    """
 
     def __init__(self, subject: Subject, part: str, layer: int, seen: Seen):
         config: Any = subject.model.config
@@ -68,14 +76,17 @@ class SeqBlock(Block):
 
     def part(self, name: str) -> Any:
         """The norms, by TransformerLens's names; None for what T5 has not."""
-        return {"ln1": self.module.layer[int(self.crosses)].layer_norm, "ln2": self.module.layer[-1].layer_norm}.get(
-            name
-        )
+        return {
+            "ln1": self.module.layer[int(self.crosses)].layer_norm,
+            "ln2": self.module.layer[-1].layer_norm,
+        }.get(name)
 
     def model(self, hook: str) -> Tensor:
         """What the model computed, by TransformerLens's names of the hooks."""
         if hook in (f"attn.{p}.hook_out" for p in "qkv"):
-            return self.seen.out(f"{self.within}.{hook[5]}").unflatten(-1, (self.n_heads, self.d_head))
+            return self.seen.out(f"{self.within}.{hook[5]}").unflatten(
+                -1, (self.n_heads, self.d_head)
+            )
         if hook == "attn.o.hook_in":
             return self.seen.taken[f"{self.within}.o"][0]
         names = {
@@ -84,7 +95,11 @@ class SeqBlock(Block):
             "mlp.hook_out": f"{self.path}.layer.{len(self.module.layer) - 1}.DenseReluDense",
             "hook_out": self.path,
         }
-        return self.seen.out(self.within, 2) if hook == "attn.hook_pattern" else self.seen.out(names[hook])
+        return (
+            self.seen.out(self.within, 2)
+            if hook == "attn.hook_pattern"
+            else self.seen.out(names[hook])
+        )
 
     def weight(self, part: str) -> tuple[Tensor, Tensor | None]:
         """`W` a head at a time; T5 has no biases."""
@@ -95,11 +110,15 @@ class SeqBlock(Block):
 
     @cached_property
     def sources(self) -> Float[Tensor, "key d_model"]:
-        """What keys and values are read from: the encoder's output, or the same normed stream as the queries."""
+        """What keys and values are read from: the encoder's output, or the same normed stream as
+        the queries.
+        """
         if not self.crosses:
             return self.normed
         encoder: Any = self.subject.model.encoder
-        return normed(self.seen.out(f"encoder.block.{len(encoder.block) - 1}"), encoder.final_layer_norm)
+        return normed(
+            self.seen.out(f"encoder.block.{len(encoder.block) - 1}"), encoder.final_layer_norm
+        )
 
     def _project(self, part: str) -> Float[Tensor, "pos head d_head"]:
         stream = self.normed if part == "q" else self.sources
@@ -112,7 +131,9 @@ class SeqBlock(Block):
 
     @cached_property
     def bias(self) -> Float[Tensor, "head query key"] | None:
-        """What the distance adds to the scores: one number a bucket and head, kept in the first layer for all."""
+        """What the distance adds to the scores: one number a bucket and head, kept in the first
+        layer for all.
+        """
         if self.crosses:
             return None
         of = distance_buckets(
@@ -138,7 +159,9 @@ class SeqBlock(Block):
     def score_words(self) -> str:
         """The same in words."""
         words = "not divided by √d, since T5's weights start smaller"
-        return words + (". No position enters here" if self.crosses else ", plus the bias of their distance")
+        return words + (
+            ". No position enters here" if self.crosses else ", plus the bias of their distance"
+        )
 
     @property
     def model_scores(self) -> Tensor | None:
@@ -180,9 +203,7 @@ class SeqBlock(Block):
         if self.bias is None:
             return []
         ways = "each way" if self.side == "encoder" else "back"
-        words = (
-            f"How much a head likes a distance: near ones {ways} have a number each, far ones share one by logarithm."
-        )
+        words = f"How much a head likes a distance: near ones {ways} have a number each, far ones share one by logarithm."
         shape = f"{list(self.bias.shape)}; shown: head {head}"
         off = deviation(self.bias, self.seen.out(self.within, 1))
         return [
@@ -198,11 +219,14 @@ class SeqBlock(Block):
         ]
 
 
-def distance_buckets(n: int, *, both_ways: bool, n_buckets: int, furthest: int) -> Int[Tensor, "query key"]:
+def distance_buckets(
+    n: int, *, both_ways: bool, n_buckets: int, furthest: int
+) -> Int[Tensor, "query key"]:
     """T5's bucket of every distance (Raffel et al. 2020, section 2.1).
 
-    Of the buckets of a direction the first half holds one distance each; the others grow by a constant factor up to
-    `furthest`, beyond which all share the last. `both_ways` gives later keys the second half of the buckets.
+    Of the buckets of a direction the first half holds one distance each; the others grow by a
+    constant factor up to `furthest`, beyond which all share the last. `both_ways` gives later keys
+    the second half of the buckets.
     """
     position = torch.arange(n)
     back = position[:, None] - position

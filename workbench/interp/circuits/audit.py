@@ -1,4 +1,6 @@
-"""What a circuit leaves open: edges in it that it can do without, and edges outside that the screen may have missed."""
+"""What a circuit leaves open: edges in it that it can do without, and edges outside that the screen
+may have missed.
+"""
 
 from dataclasses import dataclass
 
@@ -18,11 +20,13 @@ MATTERS = 0.01
 
 @dataclass(frozen=True)
 class Audit:
-    """Random edges outside the circuit, each run exactly: what the gradient's screen may have missed.
+    """Random edges outside the circuit, each run exactly: what the gradient's screen may have
+    missed.
 
-    `edges` of `outside` were run; `missed` of them move the metric by `matters` or more (mean over the pairs, as a
-    share). `most` is the 95 % upper bound on the share of such edges outside (Clopper-Pearson, one-sided), so at most
-    `most * outside` edges were missed. `largest` is the largest effect found, `name` its edge; `mean` the mean effect.
+    `edges` of `outside` were run; `missed` of them move the metric by `matters` or more (mean over
+    the pairs, as a share). `most` is the 95 % upper bound on the share of such edges outside
+    (Clopper-Pearson, one-sided), so at most `most * outside` edges were missed. `largest` is the
+    largest effect found, `name` its edge; `mean` the mean effect.
     """
 
     edges: int
@@ -39,18 +43,28 @@ class Audit:
 def exact_losses(
     packed: PackedEngine, graph: Graph, questions: list[Question], edges: list[tuple[int, int]]
 ) -> Float[np.ndarray, "pair edge"]:
-    """What the metric loses, as a share, when one edge (receiver, sender) alone carries the corrupted run."""
+    """What the metric loses, as a share, when one edge (receiver, sender) alone carries the
+    corrupted run.
+    """
     span = float(np.mean([q.span for q in questions]))
     lost = []
     for question in questions:
-        finals = edge_effects(packed, graph, question.run, question.corrupted - question.clean, edges)
+        finals = edge_effects(
+            packed, graph, question.run, question.corrupted - question.clean, edges
+        )
         values = question.metric.of(packed.logits(finals, question.metric.tokens))
         lost.append((question.ends[0] - values.double().cpu().numpy()) / span)
     return np.array(lost)
 
 
 def audit(
-    packed: PackedEngine, graph: Graph, questions: list[Question], outside: Tensor, *, n: int, seed: int
+    packed: PackedEngine,
+    graph: Graph,
+    questions: list[Question],
+    outside: Tensor,
+    *,
+    n: int,
+    seed: int,
 ) -> Audit | None:
     """Run `n` random edges of the mask `outside` exactly; None where there are none."""
     all_edges = outside.nonzero().tolist()
@@ -75,9 +89,15 @@ def audit(
 
 
 def minimality(
-    packed: PackedEngine, graph: Graph, questions: list[Question], inside: Tensor, edges: list[tuple[int, int]]
+    packed: PackedEngine,
+    graph: Graph,
+    questions: list[Question],
+    inside: Tensor,
+    edges: list[tuple[int, int]],
 ) -> list[Estimate]:
-    """What the circuit's faithfulness loses without one of its edges (Wang et al. 2022: each part should be needed)."""
+    """What the circuit's faithfulness loses without one of its edges (Wang et al. 2022: each part
+    should be needed).
+    """
     spans = np.array([q.span for q in questions])
     whole = np.array([faithfulness(packed, graph, q, inside) for q in questions])
     found = []

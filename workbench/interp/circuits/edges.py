@@ -1,9 +1,11 @@
-"""The model as a graph: what every part writes, what every part reads, and runs in which single edges are patched.
+"""The model as a graph: what every part writes, what every part reads, and runs in which single
+edges are patched.
 
-Senders are the embedding, each head and each MLP; receivers are each head's queries, keys and values, each MLP and the
-logits. In a run with a mask, a receiver reads the clean run along the edges that are in, and the corrupted run along
-the others (Wang et al. 2022, Conmy et al. 2023). Heads of one layer read different streams, so attention is computed
-on a batch of streams, and each head takes its own; the model's own modules do all of it.
+Senders are the embedding, each head and each MLP; receivers are each head's queries, keys and
+values, each MLP and the logits. In a run with a mask, a receiver reads the clean run along the
+edges that are in, and the corrupted run along the others (Wang et al. 2022, Conmy et al. 2023).
+Heads of one layer read different streams, so attention is computed on a batch of streams, and each
+head takes its own; the model's own modules do all of it.
 """
 
 from collections.abc import Callable
@@ -25,9 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a model, in the order in which they are computed; `senders` and `receivers` are their names.
+    """The nodes of a model, in the order in which they are computed; `senders` and `receivers` are
+    their names.
 
-    `sender_layer` and `receiver_after` say which edges there can be: a receiver reads all senders before it.
+    `sender_layer` and `receiver_after` say which edges there can be: a receiver reads all senders
+    before it.
     """
 
     n_layers: int
@@ -39,7 +43,9 @@ class Graph:
     def senders(self) -> list[str]:
         """Embedding, then of each layer its heads and its MLP."""
         layers = range(self.n_layers)
-        return ["embed"] + [w for i in layers for w in [*(f"L{i}H{h}" for h in range(self.n_heads)), f"MLP {i}"]]
+        return ["embed"] + [
+            w for i in layers for w in [*(f"L{i}H{h}" for h in range(self.n_heads)), f"MLP {i}"]
+        ]
 
     @property
     def receivers(self) -> list[str]:
@@ -75,18 +81,23 @@ class Graph:
 def graph_of(packed: PackedEngine, run: Recording) -> Graph:
     """The graph of a recorded model.
 
-    Raises `WorkbenchError` where norms stand between the parts and the stream, or attention gates its heads.
+    Raises `WorkbenchError` where norms stand between the parts and the stream, or attention gates
+    its heads.
     """
     if any(block.attn.normed or block.mlp.normed for block in packed.blocks):
         raise WorkbenchError(
             "Circuits need parts that write straight into the stream; this model norms them once more."
         )
     if packed.gated:
-        raise WorkbenchError("Circuits need heads that write what they attend to; this model gates them first.")
+        raise WorkbenchError(
+            "Circuits need heads that write what they attend to; this model gates them first."
+        )
     return Graph(len(packed.layers), run.queries[0].shape[1], run.keys[0].shape[1], packed.parallel)
 
 
-def sender_values(packed: PackedEngine, run: Recording, prompt: int) -> Float[Tensor, "sender pos d_model"]:
+def sender_values(
+    packed: PackedEngine, run: Recording, prompt: int
+) -> Float[Tensor, "sender pos d_model"]:
     """What every sender writes in a recorded run; attention's bias is counted to its first head."""
     found = [run.resid[0][prompt][None]]
     for layer in range(len(packed.layers)):
@@ -98,11 +109,17 @@ def sender_values(packed: PackedEngine, run: Recording, prompt: int) -> Float[Te
 
 
 Read = Callable[[int, int, Tensor], Tensor]
-"""(first receiver, how many, what the senders before them wrote) -> the streams they read, `[n, pos, d_model]`."""
+"""(first receiver, how many, what the senders before them wrote) -> the streams they read, `[n,
+pos, d_model]`.
+"""
 
 
 def run_graph(
-    packed: PackedEngine, graph: Graph, base: Recording, embedding: Float[Tensor, "pos d_model"], read: Read
+    packed: PackedEngine,
+    graph: Graph,
+    base: Recording,
+    embedding: Float[Tensor, "pos d_model"],
+    read: Read,
 ) -> Float[Tensor, " vocab"]:
     """One run in which every receiver reads what `read` says; `base` gives masks and turns.
 
@@ -119,7 +136,9 @@ def run_graph(
     return packed.readable(read(len(graph.receivers) - 1, 1, written)[:, -1:])[0, 0]
 
 
-def masked(mask: Bool[Tensor, "receiver sender"], corrupted: Float[Tensor, "sender pos d_model"]) -> Read:
+def masked(
+    mask: Bool[Tensor, "receiver sender"], corrupted: Float[Tensor, "sender pos d_model"]
+) -> Read:
     """Readers that get this run along the edges of `mask` and the corrupted run along all others."""
 
     def read(first: int, n: int, written: Tensor) -> Tensor:
@@ -139,7 +158,9 @@ def _attend_each(
     n_heads, n_kv = graph.n_heads, graph.n_kv_heads
     i, j = torch.arange(n_heads), torch.arange(n_kv)
     parts = q[i, i], k[n_heads + j, j], v[n_heads + n_kv + j, j]
-    return attend(*(part[None] for part in parts), own_mask(base, layer), *base.scaling[layer])[0].transpose(0, 1)
+    return attend(*(part[None] for part in parts), own_mask(base, layer), *base.scaling[layer])[
+        0
+    ].transpose(0, 1)
 
 
 def own_mask(base: Recording, layer: int) -> Tensor | None:
@@ -165,7 +186,8 @@ def edge_effects(
     differs: Float[Tensor, "sender pos d_model"],
     edges: list[tuple[int, int]],
 ) -> Float[Tensor, "edge 1 d_model"]:
-    """Path patching: the last stream of the run (prompt 0) when one edge (receiver, sender) carries `differs` more.
+    """Path patching: the last stream of the run (prompt 0) when one edge (receiver, sender) carries
+    `differs` more.
 
     Exact, and packed: all edges in one go, each alone; the sender's other edges stay as they are.
     """
@@ -192,14 +214,22 @@ def edge_effects(
 
 
 def _after_edge(
-    packed: PackedEngine, graph: Graph, run: Recording, layer: int, part: int, moved: Tensor, pos: Tensor
+    packed: PackedEngine,
+    graph: Graph,
+    run: Recording,
+    layer: int,
+    part: int,
+    moved: Tensor,
+    pos: Tensor,
 ) -> Tensor:
     """The stream after a layer in which one receiver reads `moved` more."""
     if part == graph.per_layer - 1:
         stream = run.resid[layer][0] if graph.parallel else run.mid[layer][0]
         return packed.block(run, 0, layer, pos, mlp_out=packed.mlp_of(run, layer, stream + moved))
     q, k, v = packed.project(run, 0, layer, run.resid[layer][0] + moved)
-    parts = [side[layer][0].repeat(len(moved), 1, 1, 1) for side in (run.queries, run.keys, run.values)]
+    parts = [
+        side[layer][0].repeat(len(moved), 1, 1, 1) for side in (run.queries, run.keys, run.values)
+    ]
     if part < graph.n_heads:
         parts[0][:, part] = q[:, part]
     else:

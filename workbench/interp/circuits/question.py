@@ -1,4 +1,6 @@
-"""One prompt pair as a circuit search sees it: both runs recorded, and what every part wrote in them."""
+"""One prompt pair as a circuit search sees it: both runs recorded, and what every part wrote in
+them.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +17,9 @@ from workbench.interp.engine.packed import PackedEngine
 
 @dataclass(frozen=True)
 class Question:
-    """One pair, run both ways: `clean` and `corrupted` are what the senders wrote, `ends` the metric of both runs."""
+    """One pair, run both ways: `clean` and `corrupted` are what the senders wrote, `ends` the
+    metric of both runs.
+    """
 
     run: Recording
     other: Recording

@@ -1,9 +1,10 @@
-"""Circuit search: which edges between the parts of a model carry a probe, screened by gradient and verified exactly.
+"""Circuit search: which edges between the parts of a model carry a probe, screened by gradient and
+verified exactly.
 
-Edge attribution patching with integrated gradients (Nanda 2023; Syed et al. 2023; Hanna et al. 2024) scores every edge
-at once; the circuits it proposes are then run exactly, at every size, against random circuits of the same size. Half
-of the pairs choose the edges and the size, the other half judge them: on the pairs that chose it a circuit looks better
-than it is.
+Edge attribution patching with integrated gradients (Nanda 2023; Syed et al. 2023; Hanna et al.
+2024) scores every edge at once; the circuits it proposes are then run exactly, at every size,
+against random circuits of the same size. Half of the pairs choose the edges and the size, the other
+half judge them: on the pairs that chose it a circuit looks better than it is.
 """
 
 import time
@@ -38,11 +39,13 @@ FAITHFUL = 0.85
 
 @dataclass(frozen=True)
 class Size:
-    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric (1).
+    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric
+    (1).
 
-    `faithfulness`: only the circuit's edges carry the clean run; `without`: all but they do (0 where the circuit is
-    complete); `random`: as many random edges. All three are over the held-out pairs; `chosen_on` is the faithfulness
-    over the pairs that chose the edges, and flatters.
+    `faithfulness`: only the circuit's edges carry the clean run; `without`: all but they do (0
+        where the circuit is
+    complete); `random`: as many random edges. All three are over the held-out pairs; `chosen_on` is
+    the faithfulness over the pairs that chose the edges, and flatters.
     """
 
     edges: int
@@ -56,13 +59,13 @@ class Size:
 class Circuit(Record):
     """A probe's circuit: the curve over sizes, the chosen size, and its edges.
 
-    `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the gradient's estimate) and,
-    for the strongest, `exact` with `low` and `high`: what the metric loses, as a share, when that edge alone carries
-    the corrupted run; `needed` (minimality), what the circuit's faithfulness loses without the edge, which
-    `needed_chosen_on` has over the pairs that chose it. `correlation` is between estimate and exact value; `checks`
-    compare the graph with the model.
-    The `n` pairs gave the scores and the size; all else, metrics, exact values, `needed` and audit too, is over the
-    `n_held_out` others.
+    `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the
+    gradient's estimate) and, for the strongest, `exact` with `low` and `high`: what the metric
+    loses, as a share, when that edge alone carries the corrupted run; `needed` (minimality), what
+    the circuit's faithfulness loses without the edge, which `needed_chosen_on` has over the pairs
+    that chose it. `correlation` is between estimate and exact value; `checks` compare the graph
+    with the model. The `n` pairs gave the scores and the size; all else, metrics, exact values,
+    `needed` and audit too, is over the `n_held_out` others.
     """
 
     subject: str
@@ -128,16 +131,18 @@ def circuit(
         subject: The model; its parts must write straight into the stream (not Gemma's).
         probe: A probe of the shelf or a .toml file.
         n: Prompt pairs that choose the edges and the size.
-        held_out: Other pairs, on which the circuit is judged; None for as many. A probe that has fewer pairs in all
-            gives each side its share of them.
+        held_out: Other pairs, on which the circuit is judged; None for as many. A probe that has
+            fewer pairs in all gives each side its share of them.
         steps: Of the integrated gradients; 1 is plain edge attribution patching.
-        verify: The strongest edges whose effect is also measured exactly, and of which minimality is asked.
-        audit: Random edges outside the circuit that are run exactly, to bound what the screen missed.
+        verify: The strongest edges whose effect is also measured exactly, and of which minimality
+            is asked.
+        audit: Random edges outside the circuit that are run exactly, to bound what the screen
+            missed.
         seed: Of the pairs and the random circuits.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into the stream, and for
-    fewer than one pair on either side.
+    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into
+    the stream, and for fewer than one pair on either side.
     """
     n_held = n if held_out is None else held_out
     tell = progress or (lambda share, words: None)
@@ -197,15 +202,23 @@ def circuit(
 
 
 @torch.enable_grad()
-def edge_scores(packed: PackedEngine, graph: Graph, question: Question, steps: int) -> Float[Tensor, "receiver sender"]:
-    """How much the metric falls, to first order, when an edge carries the corrupted run: one gradient a step.
+def edge_scores(
+    packed: PackedEngine, graph: Graph, question: Question, steps: int
+) -> Float[Tensor, "receiver sender"]:
+    """How much the metric falls, to first order, when an edge carries the corrupted run: one
+    gradient a step.
 
-    The gradient is the mean over `steps` inputs on the way from the corrupted to the clean embedding.
+    The gradient is the mean over `steps` inputs on the way from the corrupted to the clean
+    embedding.
     """
     shape = question.clean.shape[1:]
-    gradient = torch.zeros(len(graph.receivers), *shape, dtype=question.clean.dtype, device=question.clean.device)
+    gradient = torch.zeros(
+        len(graph.receivers), *shape, dtype=question.clean.dtype, device=question.clean.device
+    )
     for step in range(1, steps + 1):
-        embedding = question.corrupted[0] + step / steps * (question.clean[0] - question.corrupted[0])
+        embedding = question.corrupted[0] + step / steps * (
+            question.clean[0] - question.corrupted[0]
+        )
         nothing = torch.zeros_like(gradient, requires_grad=True)
 
         def read(first: int, n: int, written: Tensor, nothing: Tensor = nothing) -> Tensor:
@@ -234,7 +247,9 @@ def _size(
     size: int,
     seed: int,
 ) -> Size:
-    """The circuit of the `size` strongest edges, on the pairs that chose them (`questions`) and on the `judges`."""
+    """The circuit of the `size` strongest edges, on the pairs that chose them (`questions`) and on
+    the `judges`.
+    """
     inside = _first(order, possible, size)
     anywhere = possible.flatten().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
@@ -245,7 +260,9 @@ def _size(
         chances.append(chance.view_as(possible))
 
     def shares(asked: list[Question], masks: list[Tensor]) -> Estimate:
-        values = [faithfulness(packed, graph, q, mask) for q, mask in zip(asked, masks, strict=True)]
+        values = [
+            faithfulness(packed, graph, q, mask) for q, mask in zip(asked, masks, strict=True)
+        ]
         gained = [value - q.ends[1] for value, q in zip(values, asked, strict=True)]
         return estimate_ratio(gained, [q.span for q in asked])
 
@@ -283,21 +300,32 @@ def _edges(
     spans = np.array([q.span for q in judges])
     exact = [estimate_ratio(column, spans / spans.mean()) for column in lost.T]
     inside = _first(order, graph.possible(), chosen)
-    needed, flattered = (minimality(packed, graph, q, inside, where[:verify]) for q in (judges, questions))
+    needed, flattered = (
+        minimality(packed, graph, q, inside, where[:verify]) for q in (judges, questions)
+    )
     for prefix, name, estimates in (
         ("", "exact", exact),
         ("needed_", "needed", needed),
         ("needed_chosen_", "needed_chosen_on", flattered),
     ):
         for column, value in ((name, "value"), (f"{prefix}low", "low"), (f"{prefix}high", "high")):
-            table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (len(table) - len(estimates))
+            table[column] = [getattr(e, value) for e in estimates] + [np.nan] * (
+                len(table) - len(estimates)
+            )
     both = table.dropna(subset=["exact"])
-    correlation = float(np.corrcoef(both["score"], both["exact"])[0, 1]) if len(both) > 2 else float("nan")
+    correlation = (
+        float(np.corrcoef(both["score"], both["exact"])[0, 1]) if len(both) > 2 else float("nan")
+    )
     return table, correlation
 
 
-def _checks(packed: PackedEngine, graph: Graph, question: Question, possible: Tensor) -> dict[str, float]:
+def _checks(
+    packed: PackedEngine, graph: Graph, question: Question, possible: Tensor
+) -> dict[str, float]:
     """All edges in is the clean run, all out the corrupted run."""
     whole = faithfulness(packed, graph, question, possible)
     none = faithfulness(packed, graph, question, torch.zeros_like(possible))
-    return {"full_patch": abs(whole - question.ends[0]), "identity_patch": abs(none - question.ends[1])}
+    return {
+        "full_patch": abs(whole - question.ends[0]),
+        "identity_patch": abs(none - question.ends[1]),
+    }

@@ -1,4 +1,6 @@
-"""What passes between the packed engine and its callers: a recorded run, patched runs that branch off it, edits."""
+"""What passes between the packed engine and its callers: a recorded run, patched runs that branch
+off it, edits.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,13 +15,15 @@ from torch import Tensor
 class Recording:
     """What one ordinary forward pass leaves behind, for each layer; `batch` is the prompts' axis.
 
-    `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last layer), `mid` is
-    the stream between attention and MLP (of parallel blocks meaningless), `attn_out` and `mlp_out` what enters the
-    stream (after a norm or a factor, where the model has one), `post` the neurons `[batch, pos, d_mlp]` (of experts
-    none), `z` what is projected into attention's output `[batch, pos, head, d_head]`.
+    `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last
+    layer), `mid` is the stream between attention and MLP (of parallel blocks meaningless),
+    `attn_out` and `mlp_out` what enters the stream (after a norm or a factor, where the model has
+    one), `post` the neurons `[batch, pos, d_mlp]` (of experts none), `z` what is projected into
+    attention's output `[batch, pos, head, d_head]`.
 
     The packed engine also keeps `attended`, what attention gathered (z but for a gate), queries
-    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]` after rotary turns, each layer's other
+    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]` after rotary
+    turns, each layer's other
     `arguments`, and `scaling`: of the scores, their softcap and their sinks.
     """
 
@@ -40,9 +44,11 @@ class Recording:
 
 @dataclass
 class Edit:
-    """What a branch has replaced further up: `site` (attn_out, mlp_out, z or post) of `layer` at positions `pos`.
+    """What a branch has replaced further up: `site` (attn_out, mlp_out, z or post) of `layer` at
+    positions `pos`.
 
-    `value` is `[n, row, ...]`, of z with heads `[n, row, head, d_head]`; only `heads` (or neurons) of it where given.
+    `value` is `[n, row, ...]`, of z with heads `[n, row, head, d_head]`; only `heads` (or neurons)
+    of it where given.
     """
 
     layer: int
@@ -54,10 +60,11 @@ class Edit:
 
 @dataclass
 class Branches:
-    """`n` patched runs that differ from the target run from position `pos` on: rows `[n, n_pos - pos, d_model]`.
+    """`n` patched runs that differ from the target run from position `pos` on: rows `[n, n_pos -
+    pos, d_model]`.
 
-    They enter before layer `layer` (n_layers: straight to the readout); `make` computes the rows when they do.
-    `key` is the caller's.
+    They enter before layer `layer` (n_layers: straight to the readout); `make` computes the rows
+    when they do. `key` is the caller's.
     """
 
     layer: int

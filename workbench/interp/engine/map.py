@@ -20,9 +20,10 @@ from workbench.interp.engine.sources import Source
 class Map:
     """One map to sweep: a recorded run, the prompt of it that is patched, and what comes in.
 
-    `first` is the first position where a patch can change anything; `layers` limits the map; `window` layers are
-    replaced at once round each layer, and the site `also` with it; of positions only `at` are swept, where given, and
-    never the last `fed`, which belong to the answer: the runs are read from the position before them on.
+    `first` is the first position where a patch can change anything; `layers` limits the map;
+    `window` layers are replaced at once round each layer, and the site `also` with it; of positions
+    only `at` are swept, where given, and never the last `fed`, which belong to the answer: the runs
+    are read from the position before them on.
     """
 
     packed: Reader
@@ -59,7 +60,9 @@ class Map:
         return tuple(sizes[axis] for axis in SITES[self.site])
 
     def start(self, unpatched: float) -> Float[Tensor, "*axes"]:
-        """The map before any patch: NaN where one is to come, `unpatched` where none can change anything."""
+        """The map before any patch: NaN where one is to come, `unpatched` where none can change
+        anything.
+        """
         values = torch.full(self.shape(), float("nan"), dtype=self.run.resid[0].dtype)
         if SITES[self.site][-1] == "pos":
             values[..., : self.first] = unpatched
@@ -74,7 +77,9 @@ class Map:
     def branches(self) -> Iterator[Branches]:
         """The patched runs; cells before `first` are the target run itself and need none."""
         if self.site == "resid_mid" and self.packed.parallel:
-            raise WorkbenchError("This model computes attention and MLP side by side, so it has no resid_mid.")
+            raise WorkbenchError(
+                "This model computes attention and MLP side by side, so it has no resid_mid."
+            )
         for row, layer in enumerate(self.layers):
             if SITES[self.site][-1] == "pos":
                 yield from self._by_pos(row, layer)
@@ -103,13 +108,19 @@ class Map:
             yield Branches(enters, p, n, rows, key)
 
     def _windows(self, row: int, layer: int) -> Iterator[Branches]:
-        """Runs in which several layers' or sites' outputs are replaced at one position (Meng et al. 2022)."""
+        """Runs in which several layers' or sites' outputs are replaced at one position (Meng et al.
+        2022).
+        """
         low = max(0, layer - (self.window - 1) // 2)
         high = min(len(self.packed.layers), layer + self.window // 2 + 1)
         for p in self.swept_pos():
             at = torch.tensor([p], device=self.pos.device)
             sites = [site for site in (self.site, self.also) if site]
-            edits = [Edit(i, s, at, self.source(s, i)[at].unsqueeze(0)) for i in range(low, high) for s in sites]
+            edits = [
+                Edit(i, s, at, self.source(s, i)[at].unsqueeze(0))
+                for i in range(low, high)
+                for s in sites
+            ]
             make = lambda p=p: self.run.resid[low][self.target, p:].unsqueeze(0)  # noqa: E731
             yield Branches(low, p, 1, make, (row, slice(p, p + 1)), edits)
 
@@ -119,10 +130,14 @@ class Map:
         for start in range(0, n_other, size):
             part = range(start, min(start + size, n_other))
             make = lambda part=part: self.changed(layer, part)  # noqa: E731
-            yield Branches(layer + 1, self.first, len(part), make, (row, slice(part.start, part.stop)))
+            yield Branches(
+                layer + 1, self.first, len(part), make, (row, slice(part.start, part.stop))
+            )
 
     def changed(self, layer: int, part: range | None = None) -> Float[Tensor, "n row d_model"]:
-        """What the stream becomes where it is patched: `resid_pre` before the layer, all other sites after it."""
+        """What the stream becomes where it is patched: `resid_pre` before the layer, all other
+        sites after it.
+        """
         pos, site = self.pos, self.site
         if site in ("resid_pre", "resid_post"):
             return self.source("resid", layer + (site == "resid_post"))[pos].unsqueeze(0)
@@ -152,14 +167,25 @@ class Map:
         return patched
 
     def patched_z(self, layer: int) -> Float[Tensor, "pos head d_head"]:
-        """Every head's z with their queries, keys, values or pattern replaced and all else their own."""
+        """Every head's z with their queries, keys, values or pattern replaced and all else their
+        own.
+        """
         given = {name: self.source(name, layer) for name in ("queries", "keys", "values")}
         own = {name: getattr(self.run, name)[layer][self.target] for name in given}
-        replaced = {"q": ("queries",), "k": ("keys",), "v": ("values",), "pattern": ("queries", "keys")}[self.site]
+        replaced = {
+            "q": ("queries",),
+            "k": ("keys",),
+            "v": ("values",),
+            "pattern": ("queries", "keys"),
+        }[self.site]
         q, k, v = (given[name] if name in replaced else own[name] for name in own)
         mask = self.run.arguments[layer].get("attention_mask")
         n_pos = q.shape[-2]
-        own_mask = None if mask is None else mask[min(self.target, len(mask) - 1), :, :n_pos, :n_pos].unsqueeze(0)
+        own_mask = (
+            None
+            if mask is None
+            else mask[min(self.target, len(mask) - 1), :, :n_pos, :n_pos].unsqueeze(0)
+        )
         scaling = self.run.scaling[layer]
         return attend(q[None], k[None], v[None], own_mask, *scaling)[0].transpose(0, 1)
 

@@ -20,8 +20,8 @@ METRICS = {
 }
 """Each metric in words; with several answers, their probabilities are added.
 
-Of an answer of several tokens the logit is the log-probability: of its tokens together, each after those before it.
-(For one token the two have the same difference.)
+Of an answer of several tokens the logit is the log-probability: of its tokens together, each after
+those before it. (For one token the two have the same difference.)
 """
 
 SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -30,12 +30,15 @@ SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_prob": lambda answers, _: answers.logsumexp(-1),
     "prob": lambda answers, _: answers.exp().sum(-1),
 }
-"""The metrics that take answers of several tokens, from the log-probability of each answer and wrong answer."""
+"""The metrics that take answers of several tokens, from the log-probability of each answer and
+wrong answer.
+"""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric bound to a question: `tokens` are the columns of the vocabulary it needs (None: all of them).
+    """A metric bound to a question: `tokens` are the columns of the vocabulary it needs (None: all
+    of them).
 
     It is read off the last `reads` positions.
     """
@@ -58,7 +61,10 @@ def metric_of(name: str, question: Pair, clean: Float[Tensor, " vocab"]) -> Metr
     """
     if question.fed:
         return _spelt(name, torch.tensor(question.answers, device=clean.device))
-    k, tokens = len(question.answers), torch.tensor([*question.answers, *question.wrongs], device=clean.device)
+    k, tokens = (
+        len(question.answers),
+        torch.tensor([*question.answers, *question.wrongs], device=clean.device),
+    )
     reference = clean.log_softmax(-1)
 
     def rank(logits: Tensor) -> Tensor:
@@ -77,7 +83,9 @@ def metric_of(name: str, question: Pair, clean: Float[Tensor, " vocab"]) -> Metr
     }
     if name not in found:
         raise WorkbenchError(f"The metric is {name!r}; choose one of {', '.join(METRICS)}.")
-    return Metric(name, tokens if name == "logit_difference" else None, lambda x: found[name](x[:, -1]))
+    return Metric(
+        name, tokens if name == "logit_difference" else None, lambda x: found[name](x[:, -1])
+    )
 
 
 def _spelt(name: str, tokens: Int[Tensor, " read"]) -> Metric:

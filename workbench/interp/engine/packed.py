@@ -1,10 +1,12 @@
-"""The packed engine: many patched runs as one forward pass, exact, for any model on transformers' attention interface.
+"""The packed engine: many patched runs as one forward pass, exact, for any model on transformers'
+attention interface.
 
-A patched run equals the unpatched one before the patched layer and, in a causal model, before the patched position.
-So a branch starts at its layer with the rows from its position on, joins the branches of earlier layers in one long row
-of tokens, and attends to the recorded keys and values of the shared prefix and to itself. Blocks are the model's
-own; only attention is ours, put in through `transformers.AttentionInterface`. The parts of a block are found by the
-names that TransformerLens's architecture adapter gives them.
+A patched run equals the unpatched one before the patched layer and, in a causal model, before the
+patched position. So a branch starts at its layer with the rows from its position on, joins the
+branches of earlier layers in one long row of tokens, and attends to the recorded keys and values of
+the shared prefix and to itself. Blocks are the model's own; only attention is ours, put in through
+`transformers.AttentionInterface`. The parts of a block are found by the names that
+TransformerLens's architecture adapter gives them.
 """
 
 from collections.abc import Iterator
@@ -37,7 +39,9 @@ class _Pass:
     target: Recording | None = None
     prompt: int = 0
     layer: int = 0
-    groups: list[tuple[int, int]] = field(default_factory=list)  # (pos, n) in the order of the packed row
+    groups: list[tuple[int, int]] = field(
+        default_factory=list
+    )  # (pos, n) in the order of the packed row
     z: Tensor | None = None
     only_projects: bool = False
 
@@ -46,14 +50,21 @@ _PASS: ContextVar[_Pass | None] = ContextVar("packed_pass", default=None)
 
 
 def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
-    """What the model's attention calls: ordinary attention while recording, packed attention in a sweep."""
+    """What the model's attention calls: ordinary attention while recording, packed attention in a
+    sweep.
+    """
     state = _PASS.get()
     softcap, sinks = more.get("softcap"), more.get("s_aux")
     if state is None or state.recording is not None:
         out = attend(query, key, value, attention_mask, scaling, softcap, sinks).transpose(1, 2)
         if state is not None and state.recording is not None:
             state.recording.scaling.append((scaling, softcap, sinks))
-            for where, tensor in (("queries", query), ("keys", key), ("values", value), ("attended", out)):
+            for where, tensor in (
+                ("queries", query),
+                ("keys", key),
+                ("values", value),
+                ("attended", out),
+            ):
                 getattr(state.recording, where).append(tensor)
         return out, None
     if state.z is not None:
@@ -61,7 +72,9 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
     if state.only_projects:
         raise _ProjectedError(query, key, value)
     assert state.target is not None
-    keys, values = (side[state.layer][state.prompt] for side in (state.target.keys, state.target.values))
+    keys, values = (
+        side[state.layer][state.prompt] for side in (state.target.keys, state.target.values)
+    )
     mask = state.target.arguments[state.layer].get("attention_mask")
     n_pos, parts, at = keys.shape[-2], [], 0
     for pos, n in state.groups:
@@ -69,21 +82,30 @@ def _attention(module, query, key, value, attention_mask, scaling=None, dropout=
         q, k, v = (x[0, :, rows].unflatten(1, (n, -1)).transpose(0, 1) for x in (query, key, value))
         k = torch.cat([keys[:, :pos].expand(n, -1, -1, -1), k], dim=2)
         v = torch.cat([values[:, :pos].expand(n, -1, -1, -1), v], dim=2)
-        own = None if mask is None else mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
+        own = (
+            None
+            if mask is None
+            else mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
+        )
         parts.append(attend(q, k, v, own, scaling, softcap, sinks).transpose(1, 2).flatten(0, 1))
     return torch.cat(parts).unsqueeze(0), None
 
 
 def attend(q, k, v, mask, scaling, softcap=None, sinks=None) -> Tensor:
-    """Attention of the last queries over all keys: `[batch, head, query, d_head]`. No mask means causal.
+    """Attention of the last queries over all keys: `[batch, head, query, d_head]`. No mask means
+    causal.
 
     `softcap` bounds the scores; `sinks`, one a head, are scores of a key that gives nothing.
     """
     n_queries, n_keys = q.shape[-2], k.shape[-2]
     if mask is None:
-        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(n_keys - n_queries)
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device).tril(
+            n_keys - n_queries
+        )
     if softcap is None and sinks is None:
-        return F.scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1])
+        return F.scaled_dot_product_attention(
+            q, k, v, mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+        )
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     scores = scores if softcap is None else softcap * torch.tanh(scores / softcap)
@@ -108,7 +130,9 @@ class PackedEngine(Reader):
     def __init__(self, subject: Subject):
         super().__init__(subject)
         if not getattr(subject.model, "_supports_attention_backend", False):
-            raise UnpackableError(f"{subject.card.architecture} does not use transformers' attention interface.")
+            raise UnpackableError(
+                f"{subject.card.architecture} does not use transformers' attention interface."
+            )
         if self.stream.unlike:
             raise UnpackableError(f"In {self.what} {self.stream.unlike}.")
         self.need_end()
@@ -117,9 +141,13 @@ class PackedEngine(Reader):
         self._check(subject)
 
     def trace(
-        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
+        self,
+        ids: Int[Tensor, "batch pos"],
+        embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Recording:
-        """As `record`, and what is kept can be differentiated where the embeddings ask for gradients."""
+        """As `record`, and what is kept can be differentiated where the embeddings ask for
+        gradients.
+        """
         recording = Recording()
         given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
         with self.lock, _active(_Pass(recording=recording)), self._recording(recording):
@@ -132,9 +160,13 @@ class PackedEngine(Reader):
 
     @torch.no_grad()
     def _check(self, subject: Subject) -> None:
-        """Carry two short prompts through every layer and compare: what packs wrongly is not packed at all."""
+        """Carry two short prompts through every layer and compare: what packs wrongly is not packed
+        at all.
+        """
         vocab = self.model.get_input_embeddings().weight.shape[0]
-        ids = (torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 8, 9, 10, 11]], device=subject.device)) % vocab
+        ids = (
+            torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 8, 9, 10, 11]], device=subject.device)
+        ) % vocab
         ids = ids[:, : within_context(subject.model.config, ids.shape[1])]
         try:
             run = self.record(ids)
@@ -143,7 +175,9 @@ class PackedEngine(Reader):
             whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0)
             half = len(self.layers) // 2
             itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
-            z = self.block(run, 0, half, torch.arange(ids.shape[1], device=ids.device), z=run.z[half][:1])
+            z = self.block(
+                run, 0, half, torch.arange(ids.shape[1], device=ids.device), z=run.z[half][:1]
+            )
             off = float((z - run.resid[half + 1][:1]).abs().max() / z.abs().max())
             carried = self.carry(run, 1, [whole, itself])
             if len(carried) != 2:
@@ -154,20 +188,30 @@ class PackedEngine(Reader):
         except UnpackableError:
             raise
         except Exception as error:  # whatever is unlike the other families, hooks do without it
-            raise UnpackableError(f"{self.what} cannot be run in packed rows ({type(error).__name__}).") from error
+            raise UnpackableError(
+                f"{self.what} cannot be run in packed rows ({type(error).__name__})."
+            ) from error
         limit = max(1e-4, 64 * torch.finfo(ends.dtype).eps)
         if not off <= limit:
-            raise UnpackableError(f"Packed runs of {self.what} differ from ordinary ones by {off:.2g} of the logits.")
+            raise UnpackableError(
+                f"Packed runs of {self.what} differ from ordinary ones by {off:.2g} of the logits."
+            )
 
     @torch.no_grad()
     def block(
-        self, target: Recording, prompt: int, layer: int, pos: Int[Tensor, " row"], **replaced: Tensor
+        self,
+        target: Recording,
+        prompt: int,
+        layer: int,
+        pos: Int[Tensor, " row"],
+        **replaced: Tensor,
     ) -> Float[Tensor, "n row d_model"]:
         """Run one block at rows `pos` with a part replaced, `[n, row, ...]`.
 
-        The parts are `attended` (what attention's weights gather, a head), `z` (what of it is projected: the same but
-        for models that gate it), `attn_out`, `mid`, `post` and `mlp_out`. Nothing attends here: with its attention
-        given, a block works on each position alone. Without `attended` the target's own is used.
+        The parts are `attended` (what attention's weights gather, a head), `z` (what of it is
+        projected: the same but for models that gate it), `attn_out`, `mid`, `post` and `mlp_out`.
+        Nothing attends here: with its attention given, a block works on each position alone.
+        Without `attended` the target's own is used.
         """
         n = len(next(iter(replaced.values())))
         own = target.attended[layer][prompt, pos]
@@ -186,7 +230,9 @@ class PackedEngine(Reader):
         """What a layer's MLP adds to the stream where it reads these streams; differentiable."""
         parts, block = self.blocks[layer], self.layers[layer]
         if parts.mlp.plain and not parts.mlp.normed and parts.mlp_norm is not None:
-            return first(block.get_submodule(parts.mlp.raw)(block.get_submodule(parts.mlp_norm)(stream)))
+            return first(
+                block.get_submodule(parts.mlp.raw)(block.get_submodule(parts.mlp_norm)(stream))
+            )
         rows, seen = stream.flatten(0, 1).unsqueeze(0), []
         where = torch.arange(stream.shape[1], device=stream.device).repeat(len(stream))
         state = _Pass(target=target, layer=layer, z=target.attended[layer][:1, where])
@@ -199,7 +245,9 @@ class PackedEngine(Reader):
     def project(
         self, target: Recording, prompt: int, layer: int, resid: Float[Tensor, "n pos d_model"]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values `[n, head, pos, d_head]` of a layer whose attention reads these streams."""
+        """Queries, keys and values `[n, head, pos, d_head]` of a layer whose attention reads these
+        streams.
+        """
         n, n_pos = resid.shape[:2]
         state = _Pass(target=target, prompt=prompt, layer=layer, only_projects=True)
         where = torch.arange(n_pos, device=resid.device).repeat(n)
@@ -238,14 +286,17 @@ class PackedEngine(Reader):
 
         with ExitStack() as stack:
             for site, found in by_site.items():
-                stack.enter_context(self.changed(site, layer, lambda x, found=found: changed(x, found)))
+                stack.enter_context(
+                    self.changed(site, layer, lambda x, found=found: changed(x, found))
+                )
             yield
 
     @torch.no_grad()
     def carry(
         self, target: Recording, prompt: int, branches: list[Branches], *, last: int = 1
     ) -> list[tuple[Branches, Float[Tensor, "n last d_model"]]]:
-        """Carry branches to the last layer; gives each one's residual stream there, before the final norm.
+        """Carry branches to the last layer; gives each one's residual stream there, before the
+        final norm.
 
         It is that of the `last` last positions, or of all that a branch has.
         """
@@ -278,13 +329,19 @@ class PackedEngine(Reader):
             done += list(zip(found, finals, strict=True))
         return done
 
-    def _layer(self, state: _Pass, rows: Float[Tensor, "1 row d_model"], where: Int[Tensor, " row"]) -> Tensor:
+    def _layer(
+        self, state: _Pass, rows: Float[Tensor, "1 row d_model"], where: Int[Tensor, " row"]
+    ) -> Tensor:
         """One block of the model's own over packed rows that stand at positions `where`."""
         assert state.target is not None
         arguments = dict(state.target.arguments[state.layer], attention_mask=None, use_cache=False)
         if (turns := arguments.get("position_embeddings")) is not None:
-            both = isinstance(turns, tuple)  # cosines and sines; DeepSeek 2 has complex numbers in one tensor
-            arguments["position_embeddings"] = tuple(t[:1, where] for t in turns) if both else turns[:1, where]
+            both = isinstance(
+                turns, tuple
+            )  # cosines and sines; DeepSeek 2 has complex numbers in one tensor
+            arguments["position_embeddings"] = (
+                tuple(t[:1, where] for t in turns) if both else turns[:1, where]
+            )
         if arguments.get("position_ids") is not None:
             arguments["position_ids"] = where.unsqueeze(0)
         out = self.layers[state.layer](rows, **arguments)
@@ -336,7 +393,9 @@ def engine(subject: Subject) -> PackedEngine:
 
 
 def reader(subject: Subject) -> Reader:
-    """The Subject's engine, or where it cannot be packed the plain reader, which records all the same."""
+    """The Subject's engine, or where it cannot be packed the plain reader, which records all the
+    same.
+    """
     try:
         return engine(subject)
     except UnpackableError:

@@ -1,7 +1,9 @@
-"""Runs of a Subject with everything a reading needs: the streams, what parts write into them, and the end's logits.
+"""Runs of a Subject with everything a reading needs: the streams, what parts write into them, and
+the end's logits.
 
-Works for any model whose blocks write into one stream, by plain hooks on a clone of its modules; which modules those
-are is asked of the model (`subjects.stream`). The packed engine adds patched runs to it.
+Works for any model whose blocks write into one stream, by plain hooks on a clone of its modules;
+which modules those are is asked of the model (`subjects.stream`). The packed engine adds patched
+runs to it.
 """
 
 import inspect
@@ -40,14 +42,17 @@ class Reader:
         self.model = shared_clone(subject.model)
         self.layers: Any = self.model.get_submodule(mapping["blocks"].name)
         self.n_heads, self.d_model = subject.card.n_heads, subject.card.d_model
-        self.norm = self.model.get_submodule(self.stream.norm) if self.stream.norm else nn.Identity()
+        self.norm = (
+            self.model.get_submodule(self.stream.norm) if self.stream.norm else nn.Identity()
+        )
         self.unembed: Any = self.model.get_output_embeddings()
         self.parallel = self.stream.parallel
         self.softcap = self.stream.softcap
         pairs = list(zip(self.layers, self.stream.blocks, strict=False))
         self.outputs: list[Any] = [layer.get_submodule(parts.output) for layer, parts in pairs]
         self.neurons: list[Any] = [
-            None if parts.neurons is None else layer.get_submodule(parts.neurons) for layer, parts in pairs
+            None if parts.neurons is None else layer.get_submodule(parts.neurons)
+            for layer, parts in pairs
         ]
         self.lock = threading.Lock()
         self._final: Norm | None = None
@@ -77,18 +82,25 @@ class Reader:
 
     @torch.no_grad()
     def record(
-        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
+        self,
+        ids: Int[Tensor, "batch pos"],
+        embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Recording:
-        """One ordinary pass over the prompts (of equal length), or over `embeddings` in their place.
+        """One ordinary pass over the prompts (of equal length), or over `embeddings` in their
+        place.
 
         Everything a reading needs is kept.
         """
         return self.trace(ids, embeddings)
 
     def trace(
-        self, ids: Int[Tensor, "batch pos"], embeddings: Float[Tensor, "batch pos d_model"] | None = None
+        self,
+        ids: Int[Tensor, "batch pos"],
+        embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Recording:
-        """As `record`, and what is kept can be differentiated where the embeddings ask for gradients."""
+        """As `record`, and what is kept can be differentiated where the embeddings ask for
+        gradients.
+        """
         recording = Recording()
         given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
         with self.lock, self._recording(recording):
@@ -101,7 +113,10 @@ class Reader:
     def _recording(self, recording: Recording) -> Iterator[None]:
         """Hooks that keep what passes."""
         last: list[Tensor] = []
-        handles = [layer.register_forward_pre_hook(_enter(recording), with_kwargs=True) for layer in self.layers]
+        handles = [
+            layer.register_forward_pre_hook(_enter(recording), with_kwargs=True)
+            for layer in self.layers
+        ]
         for layer in range(len(self.stream.blocks)):
             for site, where in (("attn_out", recording.attn_out), ("mlp_out", recording.mlp_out)):
                 module, writer = self.writer(site, layer)
@@ -115,7 +130,9 @@ class Reader:
             else:
                 keep = _keep_none(recording.post, recording.resid)
                 handles.append(self.layers[layer].register_forward_hook(keep))
-        handles.append(self.layers[-1].register_forward_hook(lambda _m, _args, out: last.append(first(out))))
+        handles.append(
+            self.layers[-1].register_forward_hook(lambda _m, _args, out: last.append(first(out)))
+        )
         try:
             yield
         finally:
@@ -129,7 +146,8 @@ class Reader:
 
         Args:
             site: `resid_pre`, `resid_post`, `attn_out`, `mlp_out` `[batch, pos, d_model]`, `z`
-                `[batch, pos, head, d_head]` or `post` `[batch, pos, neuron]`; of `resid_mid` what attention adds.
+                `[batch, pos, head, d_head]` or `post` `[batch, pos, neuron]`; of `resid_mid` what
+                attention adds.
             layer: Where.
             change: From the run's own activation to the one that goes on; it returns a new tensor.
         """
@@ -139,7 +157,9 @@ class Reader:
         elif site == "resid_post":
             handles = [
                 block.register_forward_hook(
-                    lambda _m, _args, out: (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+                    lambda _m, _args, out: (
+                        (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+                    )
                 )
             ]
         else:
@@ -154,8 +174,12 @@ class Reader:
             for handle in handles:
                 handle.remove()
 
-    def _hang(self, site: str, layer: int, change: Callable[[Tensor], Tensor], entered: list[Tensor]) -> Any:
-        """The hook of `changed` inside a block; `entered` holds the stream, whose batch and positions are meant."""
+    def _hang(
+        self, site: str, layer: int, change: Callable[[Tensor], Tensor], entered: list[Tensor]
+    ) -> Any:
+        """The hook of `changed` inside a block; `entered` holds the stream, whose batch and
+        positions are meant.
+        """
         if site == "post":
             self.need_neurons(layer)
         if site in ("z", "post"):
@@ -164,7 +188,10 @@ class Reader:
             module = (self.outputs if site == "z" else self.neurons)[layer]
 
             def before(_module: nn.Module, args: tuple) -> tuple:
-                return (change(_batched(args[0], entered[-1], heads)).reshape(args[0].shape), *args[1:])
+                return (
+                    change(_batched(args[0], entered[-1], heads)).reshape(args[0].shape),
+                    *args[1:],
+                )
 
             return module.register_forward_pre_hook(before)
         module, writer = self.writer(site, layer)
@@ -190,7 +217,9 @@ class Reader:
     def readable(
         self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
-        """As `logits`, for any batch, and differentiable. Raises `UnpackableError` for an end that is not known."""
+        """As `logits`, for any batch, and differentiable. Raises `UnpackableError` for an end that
+        is not known.
+        """
         self.need_end()
         x = self.norm(resid)
         if tokens is None:
@@ -206,7 +235,9 @@ class Reader:
             raise UnpackableError(f"{self.what} is read in its own way: {self.stream.unreadable}.")
 
     def capped(self, logits: Tensor) -> Tensor:
-        """What the unembedding gives as the model gives it: some multiply it, some keep it in bounds by a tanh."""
+        """What the unembedding gives as the model gives it: some multiply it, some keep it in
+        bounds by a tanh.
+        """
         if self.stream.logit_scale != 1.0:
             logits = logits * self.stream.logit_scale
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
@@ -246,7 +277,9 @@ def _keep_written(writer: Writer, where: list[Tensor], resid: list[Tensor]) -> A
         value = writer.read(args, kwargs, out).reshape(resid[-1].shape)
         where.append(value)
         if writer.copies or (value.requires_grad and value is not first(out)):
-            return writer.write(value, args, kwargs, out)  # so that gradients pass through what was kept
+            return writer.write(
+                value, args, kwargs, out
+            )  # so that gradients pass through what was kept
         return None
 
     return hook

@@ -14,9 +14,11 @@ DIRECTIONS = ("denoising", "noising")
 class Settings:
     """What a sweep does, apart from the question.
 
-    - `site`, `direction`, `metric`, `replacement`: see `SITES`, `DIRECTIONS`, `METRICS`, `REPLACEMENTS`
+    - `site`, `direction`, `metric`, `replacement`: see `SITES`, `DIRECTIONS`, `METRICS`,
+        `REPLACEMENTS`
     - `layer`: the one layer to sweep (needed for neurons); None for all
-    - `window`: layers replaced at once (attn_out and mlp_out); `also`: the other of those two, replaced with the site
+    - `window`: layers replaced at once (attn_out and mlp_out); `also`: the other of those two,
+        replaced with the site
     - `noise`: standard deviations of the embedding
     - `memory_gb`: that the packed rows may take; `seed`: of noise and resampling
     """
@@ -44,15 +46,23 @@ class Settings:
                 raise WorkbenchError(f"The {what} is {value!r}; choose {either(list(known))}.")
         n_layers = subject.card.n_layers
         if self.layer is not None and not 0 <= self.layer < n_layers:
-            raise WorkbenchError(f"There is no layer {self.layer}; {subject.name} has layers 0 to {n_layers - 1}.")
+            raise WorkbenchError(
+                f"There is no layer {self.layer}; {subject.name} has layers 0 to {n_layers - 1}."
+            )
         if self.site == "neurons" and self.layer is None:
             raise WorkbenchError("A sweep over neurons needs a layer; name one, such as 0.")
         if self.window < 1 or (self.window > 1 and self.site not in WINDOWED):
-            raise WorkbenchError(f"A window of {self.window} layers goes with {' and '.join(WINDOWED)} only.")
+            raise WorkbenchError(
+                f"A window of {self.window} layers goes with {' and '.join(WINDOWED)} only."
+            )
         if self.also and not {self.site, self.also} <= set(WINDOWED):
-            raise WorkbenchError(f"Two sites at once are {' and '.join(WINDOWED)}, not {self.site} and {self.also}.")
+            raise WorkbenchError(
+                f"Two sites at once are {' and '.join(WINDOWED)}, not {self.site} and {self.also}."
+            )
         if self.ablates and self.site not in OUTPUTS:
-            raise WorkbenchError(f"{self.site} has no {self.replacement} ablation; choose {either(list(OUTPUTS))}.")
+            raise WorkbenchError(
+                f"{self.site} has no {self.replacement} ablation; choose {either(list(OUTPUTS))}."
+            )
 
     def layers(self, subject: Subject) -> list[int]:
         """The layers that are swept."""
@@ -65,7 +75,9 @@ class Settings:
 
     @property
     def ablates(self) -> bool:
-        """Whether activations of the clean run are taken away and nothing of another prompt comes in."""
+        """Whether activations of the clean run are taken away and nothing of another prompt comes
+        in.
+        """
         return self.replacement in ("zero", "mean", "resample")
 
 

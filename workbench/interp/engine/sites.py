@@ -25,5 +25,11 @@ REPLACEMENTS = {
 }
 """Where the replacing activation comes from."""
 
-OUTPUTS = {"attn_out": "attn_out", "mlp_out": "mlp_out", "z": "z", "z_by_pos": "z", "neurons": "post"}
+OUTPUTS = {
+    "attn_out": "attn_out",
+    "mlp_out": "mlp_out",
+    "z": "z",
+    "z_by_pos": "z",
+    "neurons": "post",
+}
 WINDOWED = ("attn_out", "mlp_out")

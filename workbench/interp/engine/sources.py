@@ -29,7 +29,9 @@ def noised_input(subject: Subject, question: Pair, settings: Settings) -> tuple[
 
 @torch.no_grad()
 def embedding_spread(subject: Subject) -> float:
-    """The standard deviation of what the embedding gives, over all tokens: some models multiply their weights."""
+    """The standard deviation of what the embedding gives, over all tokens: some models multiply
+    their weights.
+    """
     embed: Any = subject.model.get_input_embeddings()
     n, total, squares = 0, 0.0, 0.0
     for ids in torch.arange(embed.weight.shape[0], device=subject.device).split(4096):
@@ -41,24 +43,31 @@ def embedding_spread(subject: Subject) -> float:
 
 
 def ablation_source(subject: Subject, run: Recording, settings: Settings, fed: int) -> Any:
-    """The source of an ablation: zeros, the mean over the reference texts, or one of them drawn at random.
+    """The source of an ablation: zeros, the mean over the reference texts, or one of them drawn at
+    random.
 
-    The mean is over as many tokens as the prompt has, without the `fed` tokens of an answer: the same for all answers.
+    The mean is over as many tokens as the prompt has, without the `fed` tokens of an answer: the
+    same for all answers.
     """
     n_pos = run.resid[0].shape[1]
     if settings.replacement == "zero":
         return source_of_value("zero", run, None)
     if settings.replacement == "mean":
-        return source_of_value("mean", run, reader(subject).record(reference_ids(subject, n_pos - fed)))
+        return source_of_value(
+            "mean", run, reader(subject).record(reference_ids(subject, n_pos - fed))
+        )
     reference = reader(subject).record(reference_ids(subject, n_pos))
     generator = torch.Generator().manual_seed(settings.seed)
-    return source_of_run(reference, int(torch.randint(len(reference.resid[0]), (1,), generator=generator)))
+    return source_of_run(
+        reference, int(torch.randint(len(reference.resid[0]), (1,), generator=generator))
+    )
 
 
 def reference_ids(subject: Subject, n_pos: int) -> Tensor:
     """The first `n_pos` tokens of each reference text that has as many, `[text, pos]`.
 
-    Where the tokenizer cannot read text (models over bare token ids), random tokens stand in for it.
+    Where the tokenizer cannot read text (models over bare token ids), random tokens stand in for
+    it.
     """
     found = []
     for text in () if spells_ids(subject.tokenizer) else TEXTS:
@@ -67,7 +76,9 @@ def reference_ids(subject: Subject, n_pos: int) -> Tensor:
             found.append(ids)
     if not found:
         generator = torch.Generator().manual_seed(0)
-        found = torch.randint(subject.card.d_vocab, (len(TEXTS), n_pos), generator=generator).tolist()
+        found = torch.randint(
+            subject.card.d_vocab, (len(TEXTS), n_pos), generator=generator
+        ).tolist()
     return torch.tensor(found, device=subject.device)
 
 
@@ -81,7 +92,9 @@ def source_of_run(run: Recording, prompt: int) -> Source:
 
 
 def source_by_name(run: Recording, own: Recording, places: Sequence[tuple[int, int]]) -> Source:
-    """The activations of another run at named positions (its own, ours), laid out as ours are; ours everywhere else."""
+    """The activations of another run at named positions (its own, ours), laid out as ours are; ours
+    everywhere else.
+    """
 
     def value(field: str, layer: int) -> Tensor:
         theirs, ours = getattr(run, field)[layer][0], getattr(own, field)[layer][0].clone()

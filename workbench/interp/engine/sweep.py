@@ -1,4 +1,6 @@
-"""All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a cell."""
+"""All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a
+cell.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,10 +31,11 @@ from workbench.subjects import Subject
 
 @dataclass(frozen=True)
 class Swept:
-    """One question's map in the metric's unit, laid out by the site's axes, and the two unpatched runs.
+    """One question's map in the metric's unit, laid out by the site's axes, and the two unpatched
+    runs.
 
-    `first` is the first position whose cells were computed: before it a patch changes nothing. `parts` are the maps
-    of the answers, one by one, where they have several tokens.
+    `first` is the first position whose cells were computed: before it a patch changes nothing.
+    `parts` are the maps of the answers, one by one, where they have several tokens.
     """
 
     values: Float[Tensor, "*axes"]
@@ -50,7 +53,8 @@ class Swept:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a map needs before its first patch: both runs recorded, the metric, its value in them, what comes in.
+    """What a map needs before its first patch: both runs recorded, the metric, its value in them,
+    what comes in.
 
     `embeddings` are those of the two runs, `[2, pos, d_model]`.
     """
@@ -75,10 +79,13 @@ class Prepared:
         return Swept(values, self.clean, self.corrupted, self.map.first, self.metric)
 
 
-def prepare(subject: Subject, question: Pair, settings: Settings, packed: Reader | None = None) -> Prepared:
+def prepare(
+    subject: Subject, question: Pair, settings: Settings, packed: Reader | None = None
+) -> Prepared:
     """Record what the map needs.
 
-    Raises `UnpackableError` where the engine cannot run the model and no other reader (`packed`) is given.
+    Raises `UnpackableError` where the engine cannot run the model and no other reader (`packed`) is
+    given.
     """
     packed = packed or engine(subject)
     for layer in settings.layers(subject) if settings.site == "neurons" else ():
@@ -106,12 +113,18 @@ def prepare(subject: Subject, question: Pair, settings: Settings, packed: Reader
     return Prepared(found, metric, clean, corrupted, embeddings)
 
 
-def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None) -> Swept:
-    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run the model."""
+def run_sweep(
+    subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
+) -> Swept:
+    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run
+    the model.
+    """
     if question.places:
         return _run_named(subject, question, settings, progress)
     if question.parts:
-        return together(question, settings, lambda part, how: run_sweep(subject, part, how, progress))
+        return together(
+            question, settings, lambda part, how: run_sweep(subject, part, how, progress)
+        )
     ready = prepare(subject, question, settings)
     values = _carry_all(ready.map, ready.metric, ready.unpatched, settings, progress)
     by_pos = SITES[settings.site][-1] == "pos"
@@ -119,10 +132,11 @@ def run_sweep(subject: Subject, question: Pair, settings: Settings, progress: Pr
 
 
 def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings], Swept]) -> Swept:
-    """The map of answers of several tokens: `run` gives each one's log-probability, and the metric is theirs.
+    """The map of answers of several tokens: `run` gives each one's log-probability, and the metric
+    is theirs.
 
-    Maps by position have the prompt's positions; at all others a head or neuron is replaced throughout, the answer's
-    own tokens included.
+    Maps by position have the prompt's positions; at all others a head or neuron is replaced
+    throughout, the answer's own tokens included.
     """
     k, how = len(question.answers), replace(settings, metric="log_prob")
     parts = tuple(run(part, how) for part in question.parts)
@@ -133,11 +147,22 @@ def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings],
     ends = torch.tensor([[part.clean, part.corrupted] for part in parts], dtype=torch.float64)
     clean, corrupted = of(ends.T).tolist()
     values = of(torch.stack([part.values for part in parts], -1))
-    return Swept(values, clean, corrupted, question.first_difference, Metric(settings.metric, None, of), parts)
+    return Swept(
+        values,
+        clean,
+        corrupted,
+        question.first_difference,
+        Metric(settings.metric, None, of),
+        parts,
+    )
 
 
-def _run_named(subject: Subject, question: Pair, settings: Settings, progress: Progress | None) -> Swept:
-    """The map over named positions: prompts of any lengths, each name patched where it stands in either."""
+def _run_named(
+    subject: Subject, question: Pair, settings: Settings, progress: Progress | None
+) -> Swept:
+    """The map over named positions: prompts of any lengths, each name patched where it stands in
+    either.
+    """
     if settings.replacement != "other" or SITES[settings.site][-1] != "pos" or settings.several:
         raise WorkbenchError(
             "Named positions go with sites by position and with the other run's activations; sweep "
@@ -153,12 +178,16 @@ def _run_named(subject: Subject, question: Pair, settings: Settings, progress: P
     at = tuple(here for _, here in places)
     layers, first = tuple(settings.layers(subject)), question.first_difference
     swept = Map(packed, runs[target], 0, come_in, settings.site, first, layers, at=at)
-    values = _carry_all(swept, metric, (clean, corrupted)[target], settings, progress)[..., list(at)]
+    values = _carry_all(swept, metric, (clean, corrupted)[target], settings, progress)[
+        ..., list(at)
+    ]
     begins = next((i for i, here in enumerate(at) if here >= first), len(at))
     return Swept(values, clean, corrupted, begins, metric)
 
 
-def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings, progress: Progress | None) -> Tensor:
+def _carry_all(
+    swept: Map, metric: Metric, unpatched: float, settings: Settings, progress: Progress | None
+) -> Tensor:
     """Every cell of a map, in parts that fit the memory; NaN where no patch came."""
     values = swept.start(unpatched)
     packed, run, target = swept.packed, swept.run, swept.target
@@ -166,7 +195,9 @@ def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings,
     chunks = split(list(swept.branches()), run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
         for branch, finals in packed.carry(run, target, chunk, last=metric.reads):
-            values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
+            values[branch.key] = (
+                metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
+            )
         if progress is not None:
             progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
     return values
@@ -174,7 +205,9 @@ def _carry_all(swept: Map, metric: Metric, unpatched: float, settings: Settings,
 
 def split(branches: list[Branches], run: Recording, memory_gb: float) -> list[list[Branches]]:
     """Split branches so that the widest moment of a pass stays within the budget."""
-    row_bytes = run.resid[0].element_size() * (8 * run.resid[0].shape[-1] + 3 * run.post[0].shape[-1])
+    row_bytes = run.resid[0].element_size() * (
+        8 * run.resid[0].shape[-1] + 3 * run.post[0].shape[-1]
+    )
     limit = max(1, int(memory_gb * 2**30 / row_bytes))
     n_pos = run.resid[0].shape[1]
     chunks: list[list[Branches]] = [[]]
@@ -198,7 +231,8 @@ def sweep(
     memory_gb: float = 1.0,
     progress: Progress | None = None,
 ) -> tuple[Float[Tensor, "layer other"], tuple[float, float]]:
-    """The logit difference of every cell, and of the clean and the corrupted run: `run_sweep` in one line.
+    """The logit difference of every cell, and of the clean and the corrupted run: `run_sweep` in
+    one line.
 
     Raises `UnpackableError` for an architecture that the engine cannot run.
     """

@@ -32,7 +32,9 @@ def parse_heads(text: str) -> list[tuple[int, int]]:
     for word in text.replace(",", " ").split():
         layer, _, head = word.upper().removeprefix("L").partition("H")
         if not (layer.isdigit() and head.isdigit()):
-            raise WorkbenchError(f"{word!r} is no head; write heads as L3H1, with commas between them.")
+            raise WorkbenchError(
+                f"{word!r} is no head; write heads as L3H1, with commas between them."
+            )
         found.append((int(layer), int(head)))
     if not found:
         raise WorkbenchError("No head was named; write heads as L3H1, with commas between them.")
@@ -52,12 +54,13 @@ def ablation(
     base: str = "",
     seed: int = 0,
 ) -> Intervention:
-    """An intervention that takes heads (layer, head), neurons (of a layer) or whole layers out of the model.
+    """An intervention that takes heads (layer, head), neurons (of a layer) or whole layers out of
+    the model.
 
-    Means and resampled values are computed here, over paragraphs of public-domain books, and written into it. An
-    ablated layer adds nothing (`zero`) or a constant to the stream. `base` is what `load` takes; the model's own name
-    without it. Raises `WorkbenchError` for an unknown replacement or a
-    part that the model does not have.
+    Means and resampled values are computed here, over paragraphs of public-domain books, and
+    written into it. An ablated layer adds nothing (`zero`) or a constant to the stream. `base` is
+    what `load` takes; the model's own name without it. Raises `WorkbenchError` for an unknown
+    replacement or a part that the model does not have.
     """
     if replacement not in KINDS:
         raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
@@ -76,7 +79,10 @@ def ablation(
     for layer, which in (neurons or {}).items():
         edits.append(Edit(layer, "post", tuple(which), "set", value("post", layer, list(which))))
     for layer in layers:
-        edits += [Edit(layer, site, (), "set", value(site, layer, slice(None))) for site in ("attn_out", "mlp_out")]
+        edits += [
+            Edit(layer, site, (), "set", value(site, layer, slice(None)))
+            for site in ("attn_out", "mlp_out")
+        ]
     if not edits:
         raise WorkbenchError("Nothing was named to take out; give heads, neurons or layers.")
     parts = [f"L{i}H{j}" for i, j in heads] + [f"layer {i}" for i in layers]
@@ -84,7 +90,12 @@ def ablation(
     words = f"{', '.join(parts)} {KINDS[replacement]}"
     return made_for(
         subject,
-        Intervention(name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""), base, tuple(edits), words),
+        Intervention(
+            name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""),
+            base,
+            tuple(edits),
+            words,
+        ),
     )
 
 
@@ -108,7 +119,10 @@ def replacements(subject: Subject, kind: str, seed: int) -> Callable[[str, int, 
     run = reference_run(subject)
     generator = torch.Generator().manual_seed(seed)
     n_text, n_pos = run.resid[0].shape[:2]
-    text, pos = (int(torch.randint(low, high, (1,), generator=generator)) for low, high in ((0, n_text), (1, n_pos)))
+    text, pos = (
+        int(torch.randint(low, high, (1,), generator=generator))
+        for low, high in ((0, n_text), (1, n_pos))
+    )
 
     def value(site: str, layer: int, index: Any) -> Any:
         found: Tensor = getattr(run, site)[layer]
@@ -118,5 +132,7 @@ def replacements(subject: Subject, kind: str, seed: int) -> Callable[[str, int, 
 
 
 def reference_run(subject: Subject) -> Recording:
-    """A recording of the reference texts (their first token, which is unlike all others, is left out of means)."""
+    """A recording of the reference texts (their first token, which is unlike all others, is left
+    out of means).
+    """
     return reader(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))

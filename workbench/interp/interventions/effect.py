@@ -17,7 +17,9 @@ from workbench.subjects import Subject, SubjectOrName
 
 @dataclass(frozen=True)
 class Effect(Record):
-    """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on ordinary text."""
+    """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on
+    ordinary text.
+    """
 
     base: str
     edited: str
@@ -33,15 +35,19 @@ class Effect(Record):
     def to_frame(self) -> pd.DataFrame:
         """Two rows: the probe's metric, and the loss on ordinary text."""
         rows = [
-            {"measure": name, **vars(found)} for name, found in ((self.metric_name, self.metric), ("loss", self.loss))
+            {"measure": name, **vars(found)}
+            for name, found in ((self.metric_name, self.metric), ("loss", self.loss))
         ]
         return pd.DataFrame(rows)
 
 
 @public("base", "edited")
 @own_modes
-def effect_of(base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int = 50, seed: int = 1) -> Effect:
-    """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of public-domain books.
+def effect_of(
+    base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int = 50, seed: int = 1
+) -> Effect:
+    """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of
+    public-domain books.
 
     The loss is in nats a token, one number a paragraph.
     """
@@ -52,7 +58,9 @@ def effect_of(base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int 
         for side, subject in enumerate((base, edited)):
             with torch.no_grad():
                 logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits
-            metrics[side].append(float(metric_of(asked.metric, item.pair, logits[0, -1])(logits)[0]))
+            metrics[side].append(
+                float(metric_of(asked.metric, item.pair, logits[0, -1])(logits)[0])
+            )
     return Effect(
         base.name,
         edited.name,
@@ -64,7 +72,9 @@ def effect_of(base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int 
 
 
 def cost_of(base: Subject, edited: Subject) -> Difference:
-    """What an edit costs on ordinary text: the loss on paragraphs of public-domain books, in nats a token, paired."""
+    """What an edit costs on ordinary text: the loss on paragraphs of public-domain books, in nats a
+    token, paired.
+    """
     losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
     return paired_difference(losses[0], losses[1])
 

@@ -32,9 +32,10 @@ from workbench.subjects import Subject, SubjectOrName
 class Needed(Record):
     """What a probe loses when one head is taken out, for every head.
 
-    `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes, with its paired 95 %
-    interval and p corrected over the heads, over `n_held_out` pairs. `n` others put the heads in order: `chosen_on` is
-    the loss over those, which flatters the first heads of the list. `engine` says how the runs were made.
+    `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes,
+    with its paired 95 % interval and p corrected over the heads, over `n_held_out` pairs. `n`
+    others put the heads in order: `chosen_on` is the loss over those, which flatters the first
+    heads of the list. `engine` says how the runs were made.
     """
 
     subject: str
@@ -61,12 +62,20 @@ class Needed(Record):
         return f"{self.probe} without {first['head']} ({self.kind}) {lost}, held out"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head, the most needed by the choosing pairs first; `loss` is over the held-out ones."""
+        """One row a head, the most needed by the choosing pairs first; `loss` is over the held-out
+        ones.
+        """
         layer, head = np.indices(self.loss.shape).reshape(2, -1)
-        columns = {"head": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "index": head}
+        columns = {
+            "head": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
+            "layer": layer,
+            "index": head,
+        }
         names = ("loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high")
         maps = {name: getattr(self, name).ravel() for name in names}
-        return pd.DataFrame({**columns, **maps}).sort_values("chosen_on", ascending=False, ignore_index=True)
+        return pd.DataFrame({**columns, **maps}).sort_values(
+            "chosen_on", ascending=False, ignore_index=True
+        )
 
 
 @public("subject")
@@ -81,23 +90,24 @@ def needed_heads(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Needed:
-    """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe asked again.
+    """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe
+    asked again.
 
-    Exact, by the packed engine or, where that cannot run the model, by hooks; the clean prompts are run, and the loss
-    is paired over them.
+    Exact, by the packed engine or, where that cannot run the model, by hooks; the clean prompts are
+    run, and the loss is paired over them.
 
     Args:
         subject: The model.
         probe: A probe of the shelf or a .toml file.
         n: Prompt pairs that put the heads in order.
-        held_out: Other pairs, on which each head's loss is judged; None for as many. A probe that has fewer pairs in
-            all gives each side its share of them.
+        held_out: Other pairs, on which each head's loss is judged; None for as many. A probe that
+            has fewer pairs in all gives each side its share of them.
         replacement: What a head is set to, one of `KINDS`.
         seed: Of the pairs and of what is resampled.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a model that cannot do the probe, an unknown replacement, and fewer than one pair on
-    either side.
+    Raises `WorkbenchError` for a model that cannot do the probe, an unknown replacement, and fewer
+    than one pair on either side.
     """
     if replacement not in KINDS:
         raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
@@ -109,7 +119,11 @@ def needed_heads(
     value = replacements(subject, replacement, seed)
     n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
     given = [
-        torch.tensor([value("z", i, h) for h in range(n_heads)], dtype=subject.model.dtype, device=subject.device)
+        torch.tensor(
+            [value("z", i, h) for h in range(n_heads)],
+            dtype=subject.model.dtype,
+            device=subject.device,
+        )
         if replacement != "zero"
         else torch.zeros(n_heads, 1, dtype=subject.model.dtype, device=subject.device)
         for i in range(n_layers)
@@ -152,7 +166,9 @@ def needed_heads(
 def _packed_without_each(
     subject: Subject, pair: Pair, metric_name: str, given: list[Tensor]
 ) -> tuple[float, Float[np.ndarray, "layer head"]]:
-    """The metric of the clean run, and without each head (set to `given[layer][head]` everywhere), packed."""
+    """The metric of the clean run, and without each head (set to `given[layer][head]` everywhere),
+    packed.
+    """
     packed = engine(subject)
     run = packed.record(pair.clean.unsqueeze(0))
     metric = metric_of(metric_name, pair, run.logits[0, -1])

@@ -26,11 +26,13 @@ def steering(
     name: str = "steered",
     base: str = "",
 ) -> Intervention:
-    """A steering vector added to the stream after `layer`: from prompts that have a quality and prompts that lack it.
+    """A steering vector added to the stream after `layer`: from prompts that have a quality and
+    prompts that lack it.
 
-    `method`: "mean", the difference of the means at the last token (Turner et al. 2023, Panickssery et al. 2024), or
-    "svd", the first singular direction of the paired differences, as long as their mean. Raises `WorkbenchError` for
-    unequally many prompts or none, and for a layer that does not exist.
+    `method`: "mean", the difference of the means at the last token (Turner et al. 2023, Panickssery
+        et al. 2024), or
+    "svd", the first singular direction of the paired differences, as long as their mean. Raises
+    `WorkbenchError` for unequally many prompts or none, and for a layer that does not exist.
     """
     if not positive or len(positive) != len(negative):
         raise WorkbenchError(
@@ -40,7 +42,9 @@ def steering(
     base = base or name_of(subject)
     subject = load(subject)
     if not 0 <= layer < subject.card.n_layers:
-        raise WorkbenchError(f"{subject.name} has no layer {layer}; it has {subject.card.n_layers}.")
+        raise WorkbenchError(
+            f"{subject.name} has no layer {layer}; it has {subject.card.n_layers}."
+        )
     packed = reader(subject)
     sides = [
         torch.stack([packed.record(subject.encode(text)).resid[layer + 1][0, -1] for text in texts])

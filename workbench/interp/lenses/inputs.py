@@ -1,8 +1,9 @@
 """Which tokens of a prompt an output rests on: integrated gradients over the embeddings.
 
-The gradient by the embeddings is summed along the straight line from a baseline to the prompt (Sundararajan et al.
-2017), so that the tokens' shares add up to the difference of the outputs (completeness). That holds for any stretch of
-the line, so each stretch knows its own error: the worst one is halved until the whole is exact enough.
+The gradient by the embeddings is summed along the straight line from a baseline to the prompt
+(Sundararajan et al. 2017), so that the tokens' shares add up to the difference of the outputs
+(completeness). That holds for any stretch of the line, so each stretch knows its own error: the
+worst one is halved until the whole is exact enough.
 """
 
 import heapq
@@ -38,18 +39,23 @@ NARROWEST = 1e-6
 FINE = 5e-4
 """Error in the output's unit at which to stop."""
 MOST = 2048
-"""Gradients after which to give up; from zero, a model with norms after attention and MLP (Gemma) may need more."""
+"""Gradients after which to give up; from zero, a model with norms after attention and MLP (Gemma)
+may need more.
+"""
 ABSOLUTE, RELATIVE = 1e-3, 1e-3
-"""What may be missing from the sum, in the output's unit or as a share of the difference, whichever is larger."""
+"""What may be missing from the sum, in the output's unit or as a share of the difference, whichever
+is larger.
+"""
 
 
 @dataclass(frozen=True)
 class InputAttribution(Record):
     """What each token adds to an output, in its unit (logits, or nats).
 
-    `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and `checks["completeness"]` the
-    difference that is left. `gradients` were taken. `converged` says that no more is left than `tolerance`, in the same
-    unit. `warnings` say how the prompt was read, and how much is missing where the integral did not converge.
+    `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and
+    `checks["completeness"]` the difference that is left. `gradients` were taken. `converged` says
+    that no more is left than `tolerance`, in the same unit. `warnings` say how the prompt was read,
+    and how much is missing where the integral did not converge.
     """
 
     subject: str
@@ -79,7 +85,9 @@ class InputAttribution(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a token."""
-        return pd.DataFrame({"pos": range(len(self.tokens)), "token": self.tokens, "score": self.scores})
+        return pd.DataFrame(
+            {"pos": range(len(self.tokens)), "token": self.tokens, "score": self.scores}
+        )
 
 
 @public("subject")
@@ -94,7 +102,8 @@ def input_attribution(
     corrupted: str = "",
     most: int = MOST,
 ) -> InputAttribution:
-    """Integrated gradients of the logit difference of `answer` and `wrong` (without `wrong`: of the log-probability).
+    """Integrated gradients of the logit difference of `answer` and `wrong` (without `wrong`: of the
+    log-probability).
 
     Args:
         subject: The model.
@@ -105,8 +114,8 @@ def input_attribution(
         corrupted: The other prompt, of as many tokens, for the baseline of that name.
         most: Gradients after which to give up; the record then says what is missing.
 
-    Raises `WorkbenchError` for an unknown baseline, a corrupted prompt that is missing or of another length, and
-    answers that are not one token each.
+    Raises `WorkbenchError` for an unknown baseline, a corrupted prompt that is missing or of
+    another length, and answers that are not one token each.
     """
     if baseline not in BASELINES:
         raise WorkbenchError(f"The baseline is {baseline!r}; choose {', '.join(BASELINES)}.")
@@ -117,7 +126,9 @@ def input_attribution(
     with torch.no_grad():
         end = embed(question.clean)
         start = {
-            "mean": lambda: embed(torch.arange(subject.card.d_vocab, device=end.device)).mean(0).expand_as(end),
+            "mean": lambda: (
+                embed(torch.arange(subject.card.d_vocab, device=end.device)).mean(0).expand_as(end)
+            ),
             "zero": lambda: torch.zeros_like(end),
             "corrupted": lambda: embed(question.corrupted),
         }[baseline]()
@@ -157,8 +168,12 @@ def input_attribution(
     )
 
 
-def _with_gradient(subject: Subject, metric: Metric, at: Float[Tensor, "share pos d_model"]) -> tuple[Tensor, Tensor]:
-    """The output by point and its gradient; a model that cannot be run from embeddings is refused in a sentence."""
+def _with_gradient(
+    subject: Subject, metric: Metric, at: Float[Tensor, "share pos d_model"]
+) -> tuple[Tensor, Tensor]:
+    """The output by point and its gradient; a model that cannot be run from embeddings is refused
+    in a sentence.
+    """
     try:
         values = metric(subject.model(inputs_embeds=at.clone(), use_cache=False).logits)
         (gradient,) = torch.autograd.grad(values.sum(), at)
@@ -177,7 +192,9 @@ def _unfinished(missing: float, tolerance: float, taken: int) -> str:
     )
 
 
-def _question(subject: Subject, prompt: str, answer: str, wrong: str, baseline: str, corrupted: str) -> Pair:
+def _question(
+    subject: Subject, prompt: str, answer: str, wrong: str, baseline: str, corrupted: str
+) -> Pair:
     if baseline == "corrupted":
         if not (corrupted and wrong):
             raise WorkbenchError(
@@ -193,17 +210,26 @@ Slopes = Callable[[Float[Tensor, " share"]], tuple[Tensor, Tensor]]
 def integrate(
     slopes: Slopes, device: torch.device, dtype: torch.dtype, most: int = MOST
 ) -> tuple[Float[np.ndarray, " pos"], tuple[float, float], int]:
-    """The integral of `slopes` over 0..1 by token, the output at both ends, and how many gradients it took.
+    """The integral of `slopes` over 0..1 by token, the output at both ends, and how many gradients
+    it took.
 
-    The stretch with the largest error is halved until the errors are small. One that has become too narrow to halve
-    is left: there the output jumps, as where a token changes its experts, and no gradient sees that.
+    The stretch with the largest error is halved until the errors are small. One that has become too
+    narrow to halve
+    is left: there the output jumps, as where a token changes its experts, and no gradient sees
+        that.
     """
     nodes, weights = np.polynomial.legendre.leggauss(NODES)
     taken = 0
 
-    def stretch(low: float, high: float, before: float | None) -> tuple[float, float, float, Tensor, float, float]:
+    def stretch(
+        low: float, high: float, before: float | None
+    ) -> tuple[float, float, float, Tensor, float, float]:
         nonlocal taken
-        where = [*((high - low) / 2 * nodes + (high + low) / 2), high, *([low] if before is None else [])]
+        where = [
+            *((high - low) / 2 * nodes + (high + low) / 2),
+            high,
+            *([low] if before is None else []),
+        ]
         values, gradient = slopes(torch.tensor(where, device=device, dtype=dtype))
         taken += len(where)
         inside = torch.tensor(weights, device=device) * (high - low) / 2

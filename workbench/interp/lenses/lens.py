@@ -1,8 +1,9 @@
 """What the stream already says after each layer.
 
-The *logit lens* reads it with the model's own final norm and unembedding (nostalgebraist 2020). The *tuned lens* first
-sends it through an affine translator, trained a layer so that the reading comes near the model's own prediction
-(Belrose et al. 2023); after the last layer both are the model's logits.
+The *logit lens* reads it with the model's own final norm and unembedding (nostalgebraist 2020). The
+*tuned lens* first sends it through an affine translator, trained a layer so that the reading comes
+near the model's own prediction (Belrose et al. 2023); after the last layer both are the model's
+logits.
 """
 
 from collections.abc import Sequence
@@ -33,10 +34,11 @@ LENSES = {
 class Lens(Record):
     """What the stream says after each layer, at each position.
 
-    Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest token, `prob` its
-    probability, `kl` the divergence of the reading from the model's own prediction, in nats, `rank` of the token that
-    the model predicts in the end (0: first). `answer_prob` and `answer_rank` are `[answer, row, pos]`, of the tokens
-    asked about. `checks`: the last row against the model's logits; `warnings`: how the prompt was read.
+    Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest
+    token, `prob` its probability, `kl` the divergence of the reading from the model's own
+    prediction, in nats, `rank` of the token that the model predicts in the end (0: first).
+    `answer_prob` and `answer_rank` are `[answer, row, pos]`, of the tokens asked about. `checks`:
+    the last row against the model's logits; `warnings`: how the prompt was read.
     """
 
     subject: str
@@ -57,7 +59,9 @@ class Lens(Record):
     def headline(self) -> str:
         """What was found, in a few words."""
         end = f"the last position ends on {self.top[-1][-1]!r}, p = {self.prob[-1, -1]:.3f}"
-        return f"{self.kind} lens of {len(self.tokens)} tokens after {len(self.top) - 1} layers; {end}"
+        return (
+            f"{self.kind} lens of {len(self.tokens)} tokens after {len(self.top) - 1} layers; {end}"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a layer and position."""
@@ -75,12 +79,19 @@ class Lens(Record):
 @own_modes
 @torch.no_grad()
 def lens(
-    subject: SubjectOrName, prompt: str, *, kind: str = "logit", answer: str | Sequence[str] = (), strict: bool = False
+    subject: SubjectOrName,
+    prompt: str,
+    *,
+    kind: str = "logit",
+    answer: str | Sequence[str] = (),
+    strict: bool = False,
 ) -> Lens:
-    """Read a prompt at every layer and position through a lens of `LENSES`; each `answer` is one token, and followed.
+    """Read a prompt at every layer and position through a lens of `LENSES`; each `answer` is one
+    token, and followed.
 
-    Raises `WorkbenchError` where `encode` does, for an answer of several tokens, and for a tuned lens that this model
-    does not have yet (`tuned_lens` trains it); where `strict`, also for a last row that is not the model's logits.
+    Raises `WorkbenchError` where `encode` does, for an answer of several tokens, and for a tuned
+    lens that this model does not have yet (`tuned_lens` trains it); where `strict`, also for a last
+    row that is not the model's logits.
     """
     translate = _translator(subject, kind)
     answers = [answer] if isinstance(answer, str) else list(answer)
@@ -105,7 +116,9 @@ def lens(
         rank.append(torch.stack([(logs > own[:, [i]]).sum(-1) for i in range(chosen.shape[1])]))
         told.append(own[:, 1:].exp().T)
     must_hold({"lens": apart}, strict)
-    probs, kls, ranks, tolds = (torch.stack(side).float().cpu().numpy() for side in (prob, kl, rank, told))
+    probs, kls, ranks, tolds = (
+        torch.stack(side).float().cpu().numpy() for side in (prob, kl, rank, told)
+    )
     ranks = ranks.astype(int)
     return Lens(
         subject.name,

@@ -1,4 +1,6 @@
-"""Text to train a tuned lens on, and text to measure it on: from a file, a list, the data folder, or the model."""
+"""Text to train a tuned lens on, and text to measure it on: from a file, a list, the data folder,
+or the model.
+"""
 
 import gzip
 import random
@@ -23,7 +25,9 @@ TRIES = 4000
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows of tokens to train on, as many as are asked for, and texts held out; `source` says where from."""
+    """Rows of tokens to train on, as many as are asked for, and texts held out; `source` says where
+    from.
+    """
 
     rows: Int[Tensor, "row pos"]
     held_out: Int[Tensor, "text pos"]
@@ -39,14 +43,23 @@ class Corpus:
         return self.rows[[(step * size + i) % len(self.rows) for i in range(size)]]
 
 
-def corpus_of(subject: Subject, texts: str | Sequence[str] | None, seed: int, rows: int = 256) -> Corpus:
+def corpus_of(
+    subject: Subject, texts: str | Sequence[str] | None, seed: int, rows: int = 256
+) -> Corpus:
     """Rows of this Subject's tokens; a tenth of the text, at its end, is held out.
 
     Raises `WorkbenchError` for a file that cannot be read, and for text that is too short.
     """
     width, held = min(WIDTH, subject.n_ctx), min(HELD_WIDTH, subject.n_ctx)
-    if texts is None and (folder := paths.data_folder()) is not None and (folder / "books").is_dir():
-        found, source = [_read(path) for path in sorted((folder / "books").glob("*.txt.gz"))], "books"
+    if (
+        texts is None
+        and (folder := paths.data_folder()) is not None
+        and (folder / "books").is_dir()
+    ):
+        found, source = (
+            [_read(path) for path in sorted((folder / "books").glob("*.txt.gz"))],
+            "books",
+        )
     elif texts is None:
         ids = _written(subject, width, seed)
         part = max(1, len(ids) // 4)
@@ -57,23 +70,37 @@ def corpus_of(subject: Subject, texts: str | Sequence[str] | None, seed: int, ro
         found, source = list(texts), f"{len(texts)} texts"
     train = [text[: len(text) * 9 // 10] for text in found]
     rest = [text[len(text) * 9 // 10 :] for text in found]
-    return Corpus(_cut(subject, train, width, rows, seed), _cut(subject, rest, held, HELD_OUT, seed), source)
+    return Corpus(
+        _cut(subject, train, width, rows, seed), _cut(subject, rest, held, HELD_OUT, seed), source
+    )
 
 
 def _read(path: Path) -> str:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        with (
+            gzip.open(path, "rt", encoding="utf-8")
+            if path.suffix == ".gz"
+            else path.open(encoding="utf-8") as file
+        ):
             return file.read()
     except (OSError, UnicodeDecodeError) as error:
-        raise WorkbenchError(f"The text {path} cannot be read ({error}); name a .txt or .txt.gz file.") from error
+        raise WorkbenchError(
+            f"The text {path} cannot be read ({error}); name a .txt or .txt.gz file."
+        ) from error
 
 
-def _cut(subject: Subject, texts: list[str], width: int, rows: int, seed: int) -> Int[Tensor, "row pos"]:
-    """Rows of `width` tokens from random places, beginning at a word; as many as there are, if they are few."""
+def _cut(
+    subject: Subject, texts: list[str], width: int, rows: int, seed: int
+) -> Int[Tensor, "row pos"]:
+    """Rows of `width` tokens from random places, beginning at a word; as many as there are, if they
+    are few.
+    """
     rng, found, seen = random.Random(seed), [], set()
     sizes = [max(0, len(text) - 2 * width) for text in texts]
     if not any(sizes):
-        raise WorkbenchError(f"The text is too short to train a lens on and to measure it; give {40 * width} words.")
+        raise WorkbenchError(
+            f"The text is too short to train a lens on and to measure it; give {40 * width} words."
+        )
     for _ in range(TRIES):
         which = rng.choices(range(len(texts)), sizes)[0]
         text = texts[which]
@@ -87,7 +114,9 @@ def _cut(subject: Subject, texts: list[str], width: int, rows: int, seed: int) -
         if len(found) == rows:
             break
     if len(found) < 4:
-        raise WorkbenchError(f"The text is too short to train a lens on and to measure it; give {40 * width} words.")
+        raise WorkbenchError(
+            f"The text is too short to train a lens on and to measure it; give {40 * width} words."
+        )
     return torch.tensor(found, device=subject.device)
 
 
@@ -96,8 +125,12 @@ def _written(subject: Subject, width: int, seed: int) -> Int[Tensor, "row pos"]:
     """Texts drawn from the model, each from a random first token or the one that begins every text."""
     torch.manual_seed(seed)
     first = subject.tokenizer.bos_token_id
-    known = min(len(subject.tokenizer), subject.card.d_vocab)  # a padded embedding has rows without a token
+    known = min(
+        len(subject.tokenizer), subject.card.d_vocab
+    )  # a padded embedding has rows without a token
     start = torch.randint(known, (WRITTEN, 1), device=subject.device) if first is None else None
     start = torch.full((WRITTEN, 1), first, device=subject.device) if start is None else start
-    ids = subject.model.generate(start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1)
+    ids = subject.model.generate(
+        start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1
+    )
     return ids[:, :width]

@@ -1,10 +1,13 @@
-"""The tuned lens: an affine translator a layer, trained here and kept beside the Subject by the hash of its weights.
+"""The tuned lens: an affine translator a layer, trained here and kept beside the Subject by the
+hash of its weights.
 
-Method: Belrose et al. 2023. Row i of a lens reads the stream before layer i as `norm(h + A_i h + b_i) W_U`; after the
-last layer nothing is translated. Translators are trained on all rows at once to bring the reading near the model's own
-prediction, in Kullback-Leibler divergence. Two savings make it a matter of minutes on a processor: they begin at the
-least-squares translation of each stream into the last one (Din et al. 2023), and the divergence is taken over frequent
-tokens and a random sample of the rest, weighted by how many it stands for.
+Method: Belrose et al. 2023. Row i of a lens reads the stream before layer i as `norm(h + A_i h +
+    b_i) W_U`; after the
+last layer nothing is translated. Translators are trained on all rows at once to bring the reading
+near the model's own prediction, in Kullback-Leibler divergence. Two savings make it a matter of
+minutes on a processor: they begin at the least-squares translation of each stream into the last one
+(Din et al. 2023), and the divergence is taken over frequent tokens and a random sample of the rest,
+weighted by how many it stands for.
 """
 
 import json
@@ -47,10 +50,11 @@ KEEP_EVERY = 10
 
 @dataclass(frozen=True)
 class LensError:
-    """Divergence of a lens from the model's own prediction on held-out text, in nats a token, by row.
+    """Divergence of a lens from the model's own prediction on held-out text, in nats a token, by
+    row.
 
-    `logit` and `tuned` are `[row]`, `..._low` and `..._high` their 95 % bootstrap intervals over `n` texts; `gain` is
-    logit less tuned, paired.
+    `logit` and `tuned` are `[row]`, `..._low` and `..._high` their 95 % bootstrap intervals over
+    `n` texts; `gain` is logit less tuned, paired.
     """
 
     logit: list[float]
@@ -73,9 +77,11 @@ class LensError:
 
 @dataclass(frozen=True)
 class TunedLens(Record):
-    """The translators of a Subject, `weight` `[layer, d_model, d_model]` and `bias` `[layer, d_model]`.
+    """The translators of a Subject, `weight` `[layer, d_model, d_model]` and `bias` `[layer,
+    d_model]`.
 
-    `steps` batches, `tokens` in all, of text from `source` trained it; `error` is measured on text held out.
+    `steps` batches, `tokens` in all, of text from `source` trained it; `error` is measured on text
+    held out.
     """
 
     subject: str
@@ -96,8 +102,12 @@ class TunedLens(Record):
         over = f"mean of {len(self.error.tuned)} rows, {self.error.n} texts"
         return f"{tuned:.3f} nats a token from the model, the logit lens {logit:.3f}; {over}"
 
-    def translate(self, row: int, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """The stream at a row, as the last layer's norm should read it; the last row is left as it is."""
+    def translate(
+        self, row: int, resid: Float[Tensor, "*batch d_model"]
+    ) -> Float[Tensor, "*batch d_model"]:
+        """The stream at a row, as the last layer's norm should read it; the last row is left as it
+        is.
+        """
         if row == len(self.weight):
             return resid
         weight, bias = (side[row].to(resid) for side in (self.weight, self.bias))
@@ -115,7 +125,9 @@ def lens_file(sha256: str) -> Path:
 
 
 def stored_lens(subject: Subject) -> TunedLens | None:
-    """The Subject's tuned lens, or None where none was trained. Raises `WorkbenchError` for a file that is broken."""
+    """The Subject's tuned lens, or None where none was trained. Raises `WorkbenchError` for a file
+    that is broken.
+    """
     path = lens_file(subject.hash)
     if not path.is_file():
         return None
@@ -124,12 +136,21 @@ def stored_lens(subject: Subject) -> TunedLens | None:
             said = json.loads(file.metadata()["lens"])
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
         hints = get_type_hints(TunedLens)
-        facts = {name: rebuild(hints[name], said[name]) for name in ("steps", "tokens", "source", "error")}
+        facts = {
+            name: rebuild(hints[name], said[name])
+            for name in ("steps", "tokens", "source", "error")
+        }
         found = TunedLens(subject.name, subject.hash, weight, bias, **facts)
         found.to_frame()
     card = subject.card
-    if bias.shape != (card.n_layers, card.d_model) or weight.shape != (card.n_layers, card.d_model, card.d_model):
-        raise WorkbenchError(f"The tuned lens {path} is of another model; delete it and train again.")
+    if bias.shape != (card.n_layers, card.d_model) or weight.shape != (
+        card.n_layers,
+        card.d_model,
+        card.d_model,
+    ):
+        raise WorkbenchError(
+            f"The tuned lens {path} is of another model; delete it and train again."
+        )
     return found
 
 
@@ -146,12 +167,13 @@ def tuned_lens(
 ) -> TunedLens:
     """The Subject's tuned lens: the one that is kept, or one trained now and kept.
 
-    Training that was cut short (by an exception out of `progress`, such as Ctrl-C) goes on where it was.
+    Training that was cut short (by an exception out of `progress`, such as Ctrl-C) goes on where it
+    was.
 
     Args:
         subject: The model.
-        texts: A text file (.txt or .txt.gz), a list of texts, or None: the books below `WORKBENCH_DATA`, and without
-            them what the model itself writes.
+        texts: A text file (.txt or .txt.gz), a list of texts, or None: the books below
+            `WORKBENCH_DATA`, and without them what the model itself writes.
         steps: Batches to train on, after the least-squares beginning.
         again: Train although one is kept.
         seed: Of the text drawn and the tokens sampled.
@@ -185,13 +207,20 @@ def tuned_lens(
 class _State:
     """Translators under training, with Adam's moments, kept in a file until they are done."""
 
-    def __init__(self, path: Path, key: str, steps: int, seed: int, tensors: dict[str, Tensor], step: int):
+    def __init__(
+        self, path: Path, key: str, steps: int, seed: int, tensors: dict[str, Tensor], step: int
+    ):
         self.path, self.key, self.steps, self.seed, self.step = path, key, steps, seed, step
-        self.weight, self.bias = tensors["weight"].requires_grad_(), tensors["bias"].requires_grad_()
+        self.weight, self.bias = (
+            tensors["weight"].requires_grad_(),
+            tensors["bias"].requires_grad_(),
+        )
         self.optimiser = torch.optim.Adam([self.weight, self.bias], RATE, betas=(0.9, 0.99))
         for name, parameter in (("weight", self.weight), ("bias", self.bias)):
             if f"{name}.exp_avg" in tensors:
-                moments = {moment: tensors[f"{name}.{moment}"] for moment in ("exp_avg", "exp_avg_sq")}
+                moments = {
+                    moment: tensors[f"{name}.{moment}"] for moment in ("exp_avg", "exp_avg_sq")
+                }
                 self.optimiser.state[parameter] = {"step": torch.tensor(float(step)), **moments}
 
     @classmethod
@@ -200,8 +229,14 @@ class _State:
         path = lens_file(subject.hash).with_suffix(".partial")
         key = json.dumps([corpus.source, corpus.width, steps, seed])
         card = subject.card
-        zeros = {"weight": (card.n_layers, card.d_model, card.d_model), "bias": (card.n_layers, card.d_model)}
-        tensors, step = {name: torch.zeros(shape, device=subject.device) for name, shape in zeros.items()}, -1
+        zeros = {
+            "weight": (card.n_layers, card.d_model, card.d_model),
+            "bias": (card.n_layers, card.d_model),
+        }
+        tensors, step = (
+            {name: torch.zeros(shape, device=subject.device) for name, shape in zeros.items()},
+            -1,
+        )
         if path.is_file():
             try:
                 with safe_open(path, "pt") as file:
@@ -240,7 +275,13 @@ class _State:
         while self.step < self.steps:
             for group in self.optimiser.param_groups:
                 group["lr"] = RATE * (1 - self.step / self.steps)
-            loss = _loss(packed, corpus.batch(LEAST_SQUARES + self.step, BATCH), self.weight, self.bias, self.step)
+            loss = _loss(
+                packed,
+                corpus.batch(LEAST_SQUARES + self.step, BATCH),
+                self.weight,
+                self.bias,
+                self.step,
+            )
             self.optimiser.zero_grad()
             loss.sum().backward()
             self.optimiser.step()
@@ -248,17 +289,26 @@ class _State:
             if self.step % KEEP_EVERY == 0:
                 self.keep()
             share = 0.2 + 0.7 * self.step / self.steps
-            tell(share, f"step {self.step} of {self.steps}, {float(loss.detach().mean()):.3f} nats from the model")
+            tell(
+                share,
+                f"step {self.step} of {self.steps}, {float(loss.detach().mean()):.3f} nats from the model",
+            )
 
 
 def _streams(packed: Reader, ids: Int[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
-    """Streams `[row, token, d_model]` and the model's logits `[token, vocab]`, each text's first token left out."""
+    """Streams `[row, token, d_model]` and the model's logits `[token, vocab]`, each text's first
+    token left out.
+    """
     run = packed.record(ids)
-    return torch.stack([x[:, 1:].flatten(0, 1) for x in run.resid]).float(), run.logits[:, 1:].flatten(0, 1).float()
+    return torch.stack([x[:, 1:].flatten(0, 1) for x in run.resid]).float(), run.logits[
+        :, 1:
+    ].flatten(0, 1).float()
 
 
 def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tensor, Tensor]:
-    """What must be added to each stream to come nearest to the last one, tokens weighted by its inverse scale."""
+    """What must be added to each stream to come nearest to the last one, tokens weighted by its
+    inverse scale.
+    """
     gram = target = None
     for i in range(LEAST_SQUARES):
         streams, _ = _streams(packed, corpus.batch(i, BATCH))
@@ -269,7 +319,11 @@ def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tens
         target = x.mT @ y if target is None else target + x.mT @ y
         tell(0.2 * (i + 1) / LEAST_SQUARES, f"least squares: batch {i + 1} of {LEAST_SQUARES}")
     assert gram is not None and target is not None
-    ridge = 1e-2 * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None] * torch.eye(gram.shape[-1]).to(gram)
+    ridge = (
+        1e-2
+        * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+        * torch.eye(gram.shape[-1]).to(gram)
+    )
     found = torch.linalg.solve((gram + ridge).double(), target.double()).float()
     return found[:, :-1].mT, found[:, -1]
 
@@ -277,7 +331,9 @@ def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tens
 def _loss(
     packed: Reader, ids: Int[Tensor, "batch pos"], weight: Tensor, bias: Tensor, seed: int
 ) -> Float[Tensor, " row"]:
-    """Divergence of each row's reading from the model's prediction, over frequent and sampled tokens."""
+    """Divergence of each row's reading from the model's prediction, over frequent and sampled
+    tokens.
+    """
     with torch.no_grad():
         streams, logits = _streams(packed, ids)
         tokens, stands_for = sampled_tokens(logits, seed)
@@ -289,21 +345,27 @@ def _loss(
     return (told.exp() * (told - logs)).sum(-1).mean(-1)
 
 
-def sampled_tokens(logits: Float[Tensor, "token vocab"], seed: int) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+def sampled_tokens(
+    logits: Float[Tensor, "token vocab"], seed: int
+) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
     """Tokens that stand for the vocabulary, and the logarithm of how many each stands for."""
     d_vocab = logits.shape[1]
     order = logits.softmax(-1).mean(0).argsort(descending=True)
     if d_vocab <= FREQUENT + SAMPLED:
         return order, torch.zeros(d_vocab).to(logits)
     generator = torch.Generator().manual_seed(seed)
-    rest = order[FREQUENT:][torch.randperm(d_vocab - FREQUENT, generator=generator)[:SAMPLED].to(order.device)]
+    rest = order[FREQUENT:][
+        torch.randperm(d_vocab - FREQUENT, generator=generator)[:SAMPLED].to(order.device)
+    ]
     stands_for = torch.zeros(FREQUENT + SAMPLED).to(logits)
     stands_for[FREQUENT:] = float(np.log((d_vocab - FREQUENT) / SAMPLED))
     return torch.cat([order[:FREQUENT], rest]), stands_for
 
 
 @torch.no_grad()
-def _measure(packed: Reader, corpus: Corpus, weight: Tensor, bias: Tensor, tell: Progress) -> LensError:
+def _measure(
+    packed: Reader, corpus: Corpus, weight: Tensor, bias: Tensor, tell: Progress
+) -> LensError:
     """Both lenses on the held-out texts, over the whole vocabulary."""
     samples = []
     for i, ids in enumerate(corpus.held_out):
@@ -312,10 +374,16 @@ def _measure(packed: Reader, corpus: Corpus, weight: Tensor, bias: Tensor, tell:
         rows = []
         for row, x in enumerate(streams):
             moved = x if row == len(weight) else x + x @ weight[row].to(x).T + bias[row].to(x)
-            logs = [packed.logits(side.to(packed.unembed.weight.dtype)).float().log_softmax(-1) for side in (x, moved)]
+            logs = [
+                packed.logits(side.to(packed.unembed.weight.dtype)).float().log_softmax(-1)
+                for side in (x, moved)
+            ]
             rows.append([float((told.exp() * (told - side)).sum(-1).mean()) for side in logs])
         samples.append(rows)
-        tell(0.9 + 0.1 * (i + 1) / len(corpus.held_out), f"held-out text {i + 1} of {len(corpus.held_out)}")
+        tell(
+            0.9 + 0.1 * (i + 1) / len(corpus.held_out),
+            f"held-out text {i + 1} of {len(corpus.held_out)}",
+        )
     kl = np.array(samples)
     found = [cell_statistics(side) for side in (kl[..., 0], kl[..., 1], kl[..., 0] - kl[..., 1])]
     maps = [side.tolist() for cell in found for side in (cell.mean, cell.low, cell.high)]

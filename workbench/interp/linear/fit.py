@@ -1,4 +1,6 @@
-"""Fitting linear probes: standardised logistic regression, its strength by cross-validation, and its code length."""
+"""Fitting linear probes: standardised logistic regression, its strength by cross-validation, and
+its code length.
+"""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +23,9 @@ Classes = Int[np.ndarray, " reading"]
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted probe: `right` on each held-out reading, the strength chosen, and weights in the activation's unit."""
+    """A fitted probe: `right` on each held-out reading, the strength chosen, and weights in the
+    activation's unit.
+    """
 
     right: Float[np.ndarray, " reading"]
     strength: float
@@ -29,7 +33,9 @@ class Fit:
 
 
 def regression(values: Values, classes: Classes, strength: float) -> Any:
-    """A scikit-learn pipeline: standardise, then multinomial logistic regression with an L2 penalty."""
+    """A scikit-learn pipeline: standardise, then multinomial logistic regression with an L2
+    penalty.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -46,16 +52,28 @@ def choose_strength(values: Values, classes: Classes, group: Int[np.ndarray, " r
     for train, held in GroupKFold(min(FOLDS, len(np.unique(group)))).split(values, classes, group):
         if len(np.unique(classes[train])) > 1:
             for i, strength in enumerate(STRENGTHS):
-                scores[i] += regression(values[train], classes[train], strength).score(values[held], classes[held])
+                scores[i] += regression(values[train], classes[train], strength).score(
+                    values[held], classes[held]
+                )
     return STRENGTHS[int(scores.argmax())]
 
 
-def fit(values: Values, classes: Classes, group: Int[np.ndarray, " reading"], held: np.ndarray, n_classes: int) -> Fit:
+def fit(
+    values: Values,
+    classes: Classes,
+    group: Int[np.ndarray, " reading"],
+    held: np.ndarray,
+    n_classes: int,
+) -> Fit:
     """Fit on the readings outside `held` (a mask) and score those inside."""
     train = ~held
     if len(np.unique(classes[train])) < 2:
         only = classes[train][0]
-        return Fit((classes[held] == only).astype(float), STRENGTHS[0], np.zeros((n_classes, values.shape[1])))
+        return Fit(
+            (classes[held] == only).astype(float),
+            STRENGTHS[0],
+            np.zeros((n_classes, values.shape[1])),
+        )
     strength = choose_strength(values[train], classes[train], group[train])
     found = regression(values[train], classes[train], strength)
     scaler, probe = found[0], found[-1]
@@ -69,11 +87,16 @@ def fit(values: Values, classes: Classes, group: Int[np.ndarray, " reading"], he
 
 
 def code_lengths(
-    values: Values, classes: Classes, group: Int[np.ndarray, " reading"], n_classes: int, strength: float
+    values: Values,
+    classes: Classes,
+    group: Int[np.ndarray, " reading"],
+    n_classes: int,
+    strength: float,
 ) -> Float[np.ndarray, " reading"]:
     """Bits that each label costs in the online code (Voita & Titov 2020, section 2.2).
 
-    The labels are sent text by text: the first block uniformly, every later one with a probe trained on all before it.
+    The labels are sent text by text: the first block uniformly, every later one with a probe
+        trained on all before it.
     """
     bits = np.full(len(classes), np.log2(n_classes))
     order = np.unique(group, return_inverse=True)[1]

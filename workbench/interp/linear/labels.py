@@ -1,6 +1,7 @@
 """Labelled texts for linear probes: sets made here, known sets, and files of the user's own.
 
-A reading is one place of one text with its class: of a tagged word the last token, of a labelled text the last token.
+A reading is one place of one text with its class: of a tagged word the last token, of a labelled
+text the last token.
 """
 
 import random
@@ -41,7 +42,8 @@ FRAMES = (
 
 @dataclass(frozen=True)
 class Example:
-    """One text as token ids; `at` are the positions read, `label` their classes, `word` the word types there.
+    """One text as token ids; `at` are the positions read, `label` their classes, `word` the word
+    types there.
 
     Of a labelled text, the text itself stands for the word.
     """
@@ -54,7 +56,9 @@ class Example:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A labelled set for one tokenizer; `level` is token or text, `dropped` counts what was left out, by reason."""
+    """A labelled set for one tokenizer; `level` is token or text, `dropped` counts what was left
+    out, by reason.
+    """
 
     name: str
     title: str
@@ -76,14 +80,18 @@ def _number(subject: Subject, rng: random.Random) -> Iterator[sets.Record]:
         many = [rng.random() < 0.5 for _ in nouns]
         frame = rng.choice(FRAMES).format("{0}", "{1}").split()
         tokens = [w.format(*(noun[m] for noun, m in zip(nouns, many, strict=True))) for w in frame]
-        tags = ["" if "{" not in w else ("plural" if many[int(w[1])] else "singular") for w in frame]
+        tags = [
+            "" if "{" not in w else ("plural" if many[int(w[1])] else "singular") for w in frame
+        ]
         yield {"tokens": tokens, "tags": tags}
 
 
 def _position(subject: Subject, rng: random.Random) -> Iterator[sets.Record]:
     length = min(LONGEST, subject.n_ctx)
     for number in range(4000 // length):
-        ids = repeated_tokens(subject, 1, length, rng.randrange(2**31) + number)[0, :length].tolist()
+        ids = repeated_tokens(subject, 1, length, rng.randrange(2**31) + number)[
+            0, :length
+        ].tolist()
         yield {"ids": ids, "tags": [""] + [f"{8 * p // length + 1} of 8" for p in range(1, length)]}
 
 
@@ -100,10 +108,14 @@ class Kind:
 LABELS = {
     "number": Kind("Number of a noun", "made here: 32 nouns in five frames", _number),
     "position": Kind("Position in the text, in eighths", "made here: random tokens", _position),
-    "part_of_speech": Kind("Part of speech", "Universal Dependencies, English Web Treebank", "ud_ewt"),
+    "part_of_speech": Kind(
+        "Part of speech", "Universal Dependencies, English Web Treebank", "ud_ewt"
+    ),
     "entity": Kind("Named entity", "WNUT 2017", "wnut17", True),
     "entity_wikipedia": Kind("Named entity", "WikiGold", "wikigold", True),
-    "sentiment": Kind("Sentiment of a sentence", "Stanford Sentiment Treebank, two classes", "sst2"),
+    "sentiment": Kind(
+        "Sentiment of a sentence", "Stanford Sentiment Treebank, two classes", "sst2"
+    ),
 }
 """Labelled sets by name; the first two need no data folder."""
 OUTSIDE = "O"
@@ -112,13 +124,15 @@ OUTSIDE = "O"
 def labelled(subject: Subject, name: str, *, n: int = 1500, seed: int = 0) -> Labelled:
     """About `n` readings of a set of `LABELS`, or of a .tsv, .csv, .jsonl, .conll or .conllu file.
 
-    A file's rows are {tokens, tags} or {text, label}. Of entity sets, words outside any entity are thinned to as many
-    as lie inside. Raises `WorkbenchError` for an unknown name, a file that cannot be read, fewer than two classes, and
-    a tokenizer that cannot read the texts.
+    A file's rows are {tokens, tags} or {text, label}. Of entity sets, words outside any entity are
+    thinned to as many as lie inside. Raises `WorkbenchError` for an unknown name, a file that
+    cannot be read, fewer than two classes, and a tokenizer that cannot read the texts.
     """
     kind = LABELS.get(name) or Kind(name, "a file", name)
     if name not in LABELS and "." not in name and "/" not in name:
-        raise WorkbenchError(f"There is no labelled set {name!r}; choose one of {', '.join(LABELS)}, or name a file.")
+        raise WorkbenchError(
+            f"There is no labelled set {name!r}; choose one of {', '.join(LABELS)}, or name a file."
+        )
     rng = random.Random(f"{name} {seed}")
     records = kind.records(subject, rng) if callable(kind.records) else _shuffled(kind.records, rng)
     dropped: Counter[str] = Counter()
@@ -134,7 +148,9 @@ def labelled(subject: Subject, name: str, *, n: int = 1500, seed: int = 0) -> La
             seen += len(made.at)
         if seen >= n:
             break
-    return _checked(subject, Labelled(name, kind.title, level, kind.source, (), tuple(examples), dropped))
+    return _checked(
+        subject, Labelled(name, kind.title, level, kind.source, (), tuple(examples), dropped)
+    )
 
 
 def _shuffled(data: str, rng: random.Random) -> Iterator[sets.Record]:
@@ -154,10 +170,14 @@ def _tagged(subject: Subject, record: sets.Record, dropped: Counter[str]) -> Exa
     if "ids" in record:
         kept = [p for p, tag in enumerate(tags) if tag]
         words = [str(record["ids"][p]) for p in kept]
-        return Example(tuple(record["ids"]), tuple(kept), tuple(tags[p] for p in kept), tuple(words))
+        return Example(
+            tuple(record["ids"]), tuple(kept), tuple(tags[p] for p in kept), tuple(words)
+        )
     words = [str(word) for word in record["tokens"]]
     if len(words) != len(tags):
-        raise WorkbenchError(f"A row has {len(words)} tokens and {len(tags)} tags; mend it: {' '.join(words)[:60]!r}")
+        raise WorkbenchError(
+            f"A row has {len(words)} tokens and {len(tags)} tags; mend it: {' '.join(words)[:60]!r}"
+        )
     ids, ends = _ends(subject, words)
     found = [
         (p, str(tag).rpartition("-")[2], word.lower())
@@ -190,14 +210,18 @@ def _text(subject: Subject, record: sets.Record, source: object) -> Example:
     if not text or not label:
         return Example((), (), (), ())
     ids = subject.ids(text)[: min(LONGEST, subject.n_ctx)]
-    return Example(tuple(ids), (len(ids) - 1,), (label,), (text,)) if ids else Example((), (), (), ())
+    return (
+        Example(tuple(ids), (len(ids) - 1,), (label,), (text,)) if ids else Example((), (), (), ())
+    )
 
 
 def _thinned(made: Example, rng: random.Random) -> Example:
     inside = [i for i, tag in enumerate(made.label) if tag != OUTSIDE]
     outside = [i for i, tag in enumerate(made.label) if tag == OUTSIDE]
     kept = sorted([*inside, *rng.sample(outside, min(len(inside), len(outside)))])
-    return Example(made.ids, *(tuple(side[i] for i in kept) for side in (made.at, made.label, made.word)))
+    return Example(
+        made.ids, *(tuple(side[i] for i in kept) for side in (made.at, made.label, made.word))
+    )
 
 
 def _checked(subject: Subject, found: Labelled) -> Labelled:
@@ -209,7 +233,9 @@ def _checked(subject: Subject, found: Labelled) -> Labelled:
     examples = [_only(example, classes) for example in found.examples]
     examples = [example for example in examples if example.at]
     if len({i for example in examples for i in example.ids}) < 3:
-        raise WorkbenchError(f"The tokenizer of {subject.name} cannot read the texts of {found.name}; take position.")
+        raise WorkbenchError(
+            f"The tokenizer of {subject.name} cannot read the texts of {found.name}; take position."
+        )
     n = sum(len(example.at) for example in examples)
     if len(classes) < 2 or n < FEWEST or len(examples) < 8:
         raise WorkbenchError(
@@ -223,13 +249,18 @@ def _checked(subject: Subject, found: Labelled) -> Labelled:
 
 def _only(example: Example, classes: Sequence[str]) -> Example:
     kept = [i for i, tag in enumerate(example.label) if tag in classes]
-    return Example(example.ids, *(tuple(side[i] for i in kept) for side in (example.at, example.label, example.word)))
+    return Example(
+        example.ids,
+        *(tuple(side[i] for i in kept) for side in (example.at, example.label, example.word)),
+    )
 
 
 def control_labels(words: Sequence[str], label: Sequence[str], seed: int = 0) -> list[str]:
-    """Labels of the control task (Hewitt & Liang 2019): each word type has one of its own, drawn at random.
+    """Labels of the control task (Hewitt & Liang 2019): each word type has one of its own, drawn at
+    random.
 
-    They are drawn from the labels that there are, as often as those occur; only a probe that memorises can read them.
+    They are drawn from the labels that there are, as often as those occur; only a probe that
+    memorises can read them.
     """
     pool = sorted(label)
     return [pool[zlib.crc32(f"{seed} {word}".encode()) % len(pool)] for word in words]

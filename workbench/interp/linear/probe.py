@@ -1,9 +1,11 @@
-"""Linear probes: what can be read off each layer, beside what a probe of that size reads in nothing.
+"""Linear probes: what can be read off each layer, beside what a probe of that size reads in
+nothing.
 
-A probe is trained on labelled texts and tested on others. *Selectivity* is its accuracy above that of a control task,
-in which every word type (of labelled texts: every text) has a random label (Hewitt & Liang 2019); the *description
-length* is what the labels cost in bits once the activations are known (Voita & Titov 2020). That a layer knows
-something does not say that the model uses it: steer along the direction and see.
+A probe is trained on labelled texts and tested on others. *Selectivity* is its accuracy above that
+of a control task, in which every word type (of labelled texts: every text) has a random label
+(Hewitt & Liang 2019); the *description length* is what the labels cost in bits once the activations
+are known (Voita & Titov 2020). That a layer knows something does not say that the model uses it:
+steer along the direction and see.
 """
 
 from collections.abc import Sequence
@@ -32,10 +34,13 @@ HELD = 0.25
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's probe; 95 % intervals over the held-out texts (bits: over all texts), whole texts resampled.
+    """One stage's probe; 95 % intervals over the held-out texts (bits: over all texts), whole texts
+    resampled.
 
-    - `accuracy`, `control`: share of held-out readings that are right; `selectivity`: the first less the second, paired
-    - `bits`, `control_bits`: mean code length of a label, in bits; knowing nothing costs log2 of the classes
+    - `accuracy`, `control`: share of held-out readings that are right; `selectivity`: the first
+        less the second, paired
+    - `bits`, `control_bits`: mean code length of a label, in bits; knowing nothing costs log2 of
+        the classes
     - `strength`: the inverse penalty that cross-validation chose
     """
 
@@ -50,11 +55,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class LinearProbe(Record):
-    """What can be read off each stage (0: the embedding, i: after layer i - 1), on `n` readings, `n_held` held out.
+    """What can be read off each stage (0: the embedding, i: after layer i - 1), on `n` readings,
+    `n_held` held out.
 
-    `majority` is the accuracy of always naming the commonest class of the training texts, `uniform_bits` the cost of a
-    label without a probe. `directions` is `[stage, class, width]`: the probe's weights at unit length times the
-    distance between the class's mean and the others' along them, in the activation's unit.
+    `majority` is the accuracy of always naming the commonest class of the training texts,
+    `uniform_bits` the cost of a label without a probe. `directions` is `[stage, class, width]`: the
+    probe's weights at unit length times the distance between the class's mean and the others' along
+    them, in the activation's unit.
     """
 
     subject: str
@@ -73,7 +80,9 @@ class LinearProbe(Record):
     n_texts: int
     dropped: dict[str, int]
     seed: int
-    directions: Float[np.ndarray, "stage class width"] = field(repr=False, default_factory=lambda: np.empty(0))
+    directions: Float[np.ndarray, "stage class width"] = field(
+        repr=False, default_factory=lambda: np.empty(0)
+    )
 
     OMITTED = ("directions",)
 
@@ -105,23 +114,33 @@ class LinearProbe(Record):
     def steering(
         self, label: str, layer: int, *, strength: float = 1.0, name: str = "probe", base: str = ""
     ) -> Intervention:
-        """An intervention that adds this class's direction to the stream after `layer`, at every position.
+        """An intervention that adds this class's direction to the stream after `layer`, at every
+        position.
 
-        At strength 1 the mean of the other classes moves to this class's mean along the direction. Raises
-        `WorkbenchError` for a class or a layer that was not probed, and for a probe of another site than the stream.
+        At strength 1 the mean of the other classes moves to this class's mean along the direction.
+        Raises `WorkbenchError` for a class or a layer that was not probed, and for a probe of
+        another site than the stream.
         """
         if self.site != STREAM:
-            raise WorkbenchError(f"Only directions of the stream can be added to it; this probe reads {self.site}.")
+            raise WorkbenchError(
+                f"Only directions of the stream can be added to it; this probe reads {self.site}."
+            )
         if not self.directions.size:
-            raise WorkbenchError("A probe that was read from JSON has no directions; train it again to steer by it.")
+            raise WorkbenchError(
+                "A probe that was read from JSON has no directions; train it again to steer by it."
+            )
         if label not in self.classes:
-            raise WorkbenchError(f"There is no class {label!r}; choose one of {', '.join(self.classes)}.")
+            raise WorkbenchError(
+                f"There is no class {label!r}; choose one of {', '.join(self.classes)}."
+            )
         at = next((i for i, stage in enumerate(self.stages) if stage.stage == layer + 1), None)
         if at is None:
             probed = ", ".join(str(s.stage - 1) for s in self.stages if s.stage)
             raise WorkbenchError(f"Layer {layer} was not probed; there are layers {probed}.")
         vector = self.directions[at, self.classes.index(label)] * strength
-        words = f"{strength:g} x the direction of {label} ({self.title.lower()}), after layer {layer}"
+        words = (
+            f"{strength:g} x the direction of {label} ({self.title.lower()}), after layer {layer}"
+        )
         return Intervention(name, base, (Edit(layer, STREAM, (), "add", vector.tolist()),), words)
 
 
@@ -137,13 +156,15 @@ def linear_probe(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LinearProbe:
-    """Train a linear probe on every stage of a site, with its control, and test it on texts it has not seen.
+    """Train a linear probe on every stage of a site, with its control, and test it on texts it has
+    not seen.
 
     Args:
         subject: The model.
         labels: One of `labelled.LABELS`, or a file of the user's.
         site: One of `activations.SITES`.
-        layers: Only what these layers leave (the embedding is always among them where the site has it); None for all.
+        layers: Only what these layers leave (the embedding is always among them where the site has
+            it); None for all.
         n: Readings, about; a quarter of the texts is held out.
         seed: Of the texts drawn, the split and the control labels.
         progress: Called with the share done and a word about it.
@@ -155,7 +176,12 @@ def linear_probe(
     data = labelled(subject, labels, n=n, seed=seed)
     sequences, at = [e.ids for e in data.examples], [e.at for e in data.examples]
     values = read_stages(
-        subject, sequences, at, site=site, stages=stages, progress=lambda share, words: tell(0.3 * share, words)
+        subject,
+        sequences,
+        at,
+        site=site,
+        stages=stages,
+        progress=lambda share, words: tell(0.3 * share, words),
     )
     task = _task(data, seed)
     found, directions = [], []
@@ -203,7 +229,9 @@ def _wanted(subject: Subject, site: str, layers: Sequence[int] | None) -> list[i
         return stages
     n_layers = subject.card.n_layers
     if bad := [layer for layer in layers if not 0 <= layer < n_layers]:
-        raise WorkbenchError(f"There is no layer {bad[0]}; {subject.name} has layers 0 to {n_layers - 1}.")
+        raise WorkbenchError(
+            f"There is no layer {bad[0]}; {subject.name} has layers 0 to {n_layers - 1}."
+        )
     return [s for s in stages if s == 0 or s - 1 in layers]
 
 
@@ -212,14 +240,20 @@ def _task(data: Labelled, seed: int) -> _Task:
     words = [word for e in data.examples for word in e.word]
     number = {tag: i for i, tag in enumerate(data.classes)}
     group = np.repeat(np.arange(len(data.examples)), [len(e.at) for e in data.examples])
-    held = np.random.default_rng(seed).permutation(len(data.examples)) < max(1, round(HELD * len(data.examples)))
-    classes, control = (np.array([number[t] for t in side]) for side in (label, control_labels(words, label, seed)))
+    held = np.random.default_rng(seed).permutation(len(data.examples)) < max(
+        1, round(HELD * len(data.examples))
+    )
+    classes, control = (
+        np.array([number[t] for t in side]) for side in (label, control_labels(words, label, seed))
+    )
     return _Task(classes, control, group, held[group], len(data.classes))
 
 
 def _stage(values: np.ndarray, task: _Task, stage: int) -> tuple[Stage, np.ndarray]:
     clusters = task.group[task.held]
-    probes = [fit(values, c, task.group, task.held, task.n_classes) for c in (task.classes, task.control)]
+    probes = [
+        fit(values, c, task.group, task.held, task.n_classes) for c in (task.classes, task.control)
+    ]
     bits = [
         code_lengths(values, c, task.group, task.n_classes, probe.strength)
         for c, probe in zip((task.classes, task.control), probes, strict=True)

@@ -1,4 +1,6 @@
-"""Activations of many texts, stage by stage: stage 0 enters the first layer, stage i is what layer i - 1 leaves."""
+"""Activations of many texts, stage by stage: stage 0 enters the first layer, stage i is what layer
+i - 1 leaves.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,14 +32,18 @@ Look = Callable[[int, Tensor], None]
 
 
 def stages_of(subject: Subject, site: str) -> list[int]:
-    """The stages of a site: the stream has one more than there are layers. Raises `WorkbenchError` for no site."""
+    """The stages of a site: the stream has one more than there are layers. Raises `WorkbenchError`
+    for no site.
+    """
     if site not in SITES:
         raise WorkbenchError(f"The site is {site!r}; choose one of {', '.join(SITES)}.")
     return list(range(0 if site == STREAM else 1, subject.card.n_layers + 1))
 
 
 @any_family
-def each_stage(subject: Subject, ids: Int[Tensor, "batch pos"], look: Look, *, site: str = STREAM) -> None:
+def each_stage(
+    subject: Subject, ids: Int[Tensor, "batch pos"], look: Look, *, site: str = STREAM
+) -> None:
     """Run a batch once and show every stage of a site to `look`."""
 
     def hook(activation: Tensor, hook: Any, stage: int) -> None:
@@ -62,7 +68,8 @@ def read_stages(
     stages: Sequence[int],
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "stage reading width"]:
-    """The activation at positions `at[i]` of sequence i, for all of them one after the other, in single precision.
+    """The activation at positions `at[i]` of sequence i, for all of them one after the other, in
+    single precision.
 
     Sequences of a batch are filled up at their end, which a causal model does not see from before.
     """
@@ -76,7 +83,12 @@ def read_stages(
         filled = [[*sequences[i], *[sequences[i][-1]] * (length - len(sequences[i]))] for i in part]
         seen: dict[int, Tensor] = {}
         ids = torch.tensor(filled, device=subject.device)
-        each_stage(subject, ids, lambda s, x, seen=seen: seen.update({s: x}) if s in row else None, site=site)
+        each_stage(
+            subject,
+            ids,
+            lambda s, x, seen=seen: seen.update({s: x}) if s in row else None,
+            site=site,
+        )
         for stage, activation in seen.items():
             values = activation.flatten(2).float().cpu().numpy()
             if found is None:

@@ -1,4 +1,6 @@
-"""Attribution patching beside the exact map: how far the gradient's estimate can be trusted, cell by cell."""
+"""Attribution patching beside the exact map: how far the gradient's estimate can be trusted, cell
+by cell.
+"""
 
 import time
 from collections.abc import Sequence
@@ -38,13 +40,16 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Attribution(Record):
-    """A probe's map estimated by gradients, and the exact one of the same pairs (None where it was not asked for).
+    """A probe's map estimated by gradients, and the exact one of the same pairs (None where it was
+    not asked for).
 
-    - `estimate`, `exact`: both as `Probed`, effects normalised alike (0 corrupted runs, 1 clean runs)
-    - `correlation`: Pearson's r over the cells' mean changes, 95 % bootstrap interval over the pairs
+    - `estimate`, `exact`: both as `Probed`, effects normalised alike (0 corrupted runs, 1 clean
+        runs)
+    - `correlation`: Pearson's r over the cells' mean changes, 95 % bootstrap interval over the
+        pairs
     - `error`: estimate less exact value in every cell, paired over the pairs
-    - `kind`: how each cell misleads, of `KINDS`, at 5 % false discoveries and `tolerance`; of one pair alone, by
-      `tolerance`
+    - `kind`: how each cell misleads, of `KINDS`, at 5 % false discoveries and `tolerance`; of one
+      pair alone, by `tolerance`
     """
 
     estimate: Probed
@@ -83,12 +88,24 @@ class Attribution(Record):
         return 0 if self.kind is None else int((self.kind != "not shown to mislead").sum())
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: the axes, its name, the estimate, the exact value and their difference with intervals."""
+        """One row a cell: the axes, its name, the estimate, the exact value and their difference
+        with intervals.
+        """
         found, exact, error = self.estimate, self.exact, self.error
         maps = {"estimate": found.effect, "estimate_low": found.low, "estimate_high": found.high}
         if exact is not None and error is not None:
-            maps |= {"exact": exact.effect, "exact_low": exact.low, "exact_high": exact.high, "exact_p": exact.p}
-            maps |= {"error": error.mean, "error_low": error.low, "error_high": error.high, "error_p": error.p}
+            maps |= {
+                "exact": exact.effect,
+                "exact_low": exact.low,
+                "exact_high": exact.high,
+                "exact_p": exact.p,
+            }
+            maps |= {
+                "error": error.mean,
+                "error_low": error.low,
+                "error_high": error.high,
+                "error_p": error.p,
+            }
         frame = cells(found.axes, found.layers, **maps)
         frame.insert(0, "cell", cell_names(frame, found.names))
         return frame if self.kind is None else frame.assign(kind=self.kind.ravel())
@@ -96,19 +113,40 @@ class Attribution(Record):
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able record: both maps, and what they say of each other as a table."""
         found = self.estimate
-        said = {name: getattr(found, name) for name in ("subject", "sha256", "probe", "site", "direction", "n")}
-        said |= {"metric": found.metric_name, "steps": self.steps, "softmax": self.softmax, "checks": found.checks}
-        said |= {"seconds_estimate": found.seconds, "seconds_exact": self.exact and self.exact.seconds}
-        return {**super().to_dict(), **said, "misleading": self.misleading, "cells": self.to_frame().to_dict("records")}
+        said = {
+            name: getattr(found, name)
+            for name in ("subject", "sha256", "probe", "site", "direction", "n")
+        }
+        said |= {
+            "metric": found.metric_name,
+            "steps": self.steps,
+            "softmax": self.softmax,
+            "checks": found.checks,
+        }
+        said |= {
+            "seconds_estimate": found.seconds,
+            "seconds_exact": self.exact and self.exact.seconds,
+        }
+        return {
+            **super().to_dict(),
+            **said,
+            "misleading": self.misleading,
+            "cells": self.to_frame().to_dict("records"),
+        }
 
 
 def cell_names(frame: pd.DataFrame, names: list[str]) -> list[str]:
-    """What each row of a map's table is called: `L3H1`, `L3 at {S2} (9)`, `L3H1 at to (13)`, `L3 neuron 7`."""
+    """What each row of a map's table is called: `L3H1`, `L3 at {S2} (9)`, `L3H1 at to (13)`, `L3
+    neuron 7`.
+    """
     found = []
     for row in frame.to_dict("records"):
         where = f"L{row['layer']:.0f}" + (f"H{row['head']:.0f}" if "head" in row else "")
         where += f" neuron {row['neuron']:.0f}" if "neuron" in row else ""
-        found.append(where + (f" at {names[int(row['pos'])].strip()} ({row['pos']:.0f})" if "pos" in row else ""))
+        found.append(
+            where
+            + (f" at {names[int(row['pos'])].strip()} ({row['pos']:.0f})" if "pos" in row else "")
+        )
     return found
 
 
@@ -135,24 +173,30 @@ def attribution(  # noqa: PLR0913
     anyway: bool = False,
     progress: Progress | None = None,
 ) -> Attribution:
-    """Estimate a map by gradients, and hold it against the exact map: of a probe's `n` pairs, or of one of your own.
+    """Estimate a map by gradients, and hold it against the exact map: of a probe's `n` pairs, or of
+    one of your own.
 
     Args:
         subject: The model.
-        probe: A probe of the shelf, a .toml file, or one pair of your own: clean and corrupted prompt, answer and
-            wrong answer, of one token each.
+        probe: A probe of the shelf, a .toml file, or one pair of your own: clean and corrupted
+            prompt, answer and wrong answer, of one token each.
         n: Prompt pairs of a probe.
-        steps: Inputs between the two prompts over which the gradient is averaged; 1 is plain attribution patching.
-        softmax: Run attention exactly where queries or keys are patched, and be linear only after it.
+        steps: Inputs between the two prompts over which the gradient is averaged; 1 is plain
+            attribution patching.
+        softmax: Run attention exactly where queries or keys are patched, and be linear only after
+            it.
         exact: Also run every patch.
-        tolerance: Share of the way from the corrupted to the clean runs by which an estimate may be off.
+        tolerance: Share of the way from the corrupted to the clean runs by which an estimate may be
+            off.
         site: What is patched, one of `SITES`.
         direction: One of `DIRECTIONS`.
-        metric: One of `METRICS`; None for the probe's own, and the logit difference of a pair of your own.
+        metric: One of `METRICS`; None for the probe's own, and the logit difference of a pair of
+            your own.
         replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
         layer: The one layer to sweep (neurons need one); None for all.
         window: Layers replaced at once; only 1 can be estimated.
-        also: The other of attn_out and mlp_out, replaced together with the site: not to be estimated.
+        also: The other of attn_out and mlp_out, replaced together with the site: not to be
+            estimated.
         noise: Standard deviations of the embedding, for the replacement of that name.
         seed: Of the pairs drawn, of noise and of the resampled text.
         anyway: Go on although the model cannot do the probe.
@@ -160,7 +204,10 @@ def attribution(  # noqa: PLR0913
 
     Raises `WorkbenchError` as `probe` does, and for settings that cannot be estimated.
     """
-    asked, how = read_probe(probe) if isinstance(probe, str) else None, Approximation(steps, softmax)
+    asked, how = (
+        read_probe(probe) if isinstance(probe, str) else None,
+        Approximation(steps, softmax),
+    )
     metric = metric or (asked.metric if asked else "logit_difference")
     settings = Settings(site, direction, metric, replacement, layer, window, also, noise, seed=seed)
     settings.check(subject)
@@ -184,7 +231,9 @@ def attribution(  # noqa: PLR0913
             run.append(swept)
             took[1] += time.perf_counter() - began
             if not i:
-                checks = run_checks(subject, item.pair, settings, swept, audit=1, packed=ran_by == "packed")
+                checks = run_checks(
+                    subject, item.pair, settings, swept, audit=1, packed=ran_by == "packed"
+                )
         if progress is not None:
             progress((i + 1) / len(made.items), f"pair {i + 1} of {len(made.items)}")
     estimate = summary(subject, made, settings, guessed, (took[0], "gradients"), checks)

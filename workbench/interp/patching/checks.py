@@ -27,7 +27,9 @@ __all__ = ["TOLERANCE", "WORDS", "failed", "run_checks"]
 def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
     """The two unpatched runs against `transformers`, untouched."""
     ends = [float(swept.metric(subject.model(ids[None]).logits)[0]) for ids in question.prompts]
-    return max(abs(end - said) for end, said in zip(ends, (swept.clean, swept.corrupted), strict=True))
+    return max(
+        abs(end - said) for end, said in zip(ends, (swept.clean, swept.corrupted), strict=True)
+    )
 
 
 @torch.no_grad()
@@ -35,15 +37,24 @@ def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, floa
     """Facts that any patching obeys, run through the very engine that made the map."""
     packed = engine(subject)
     alike = len(question.clean) == len(question.corrupted)
-    run = packed.record(torch.stack([question.clean if alike else question.corrupted, question.corrupted]))
-    first, n_layers = min(question.first_difference, len(question.corrupted) - 1), len(packed.layers)
+    run = packed.record(
+        torch.stack([question.clean if alike else question.corrupted, question.corrupted])
+    )
+    first, n_layers = (
+        min(question.first_difference, len(question.corrupted) - 1),
+        len(packed.layers),
+    )
     ends = swept.metric(run.logits).tolist()
     itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "itself")
-    middle = Branches(n_layers // 2, first, 1, lambda: run.resid[n_layers // 2][1, first:].unsqueeze(0), "itself")
+    middle = Branches(
+        n_layers // 2, first, 1, lambda: run.resid[n_layers // 2][1, first:].unsqueeze(0), "itself"
+    )
     whole = Branches(0, first, 1, lambda: run.resid[0][0, first:].unsqueeze(0), "whole")
     apart = {"identity_patch": 0.0, "full_patch": 0.0}
     for branch, final in packed.carry(run, 1, [itself, middle, whole], last=swept.metric.reads):
-        name, end = ("full_patch", ends[0]) if branch.key == "whole" else ("identity_patch", ends[1])
+        name, end = (
+            ("full_patch", ends[0]) if branch.key == "whole" else ("identity_patch", ends[1])
+        )
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
         apart[name] = max(apart[name], abs(value - end))
     lens = packed.logits(run.resid[-1][:, -1])
@@ -54,7 +65,8 @@ def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, floa
 
 @torch.no_grad()
 def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept) -> float:
-    """The same map's patches with one prompt as both runs: what the site's own arithmetic adds, which is nothing.
+    """The same map's patches with one prompt as both runs: what the site's own arithmetic adds,
+    which is nothing.
 
     A few patches of the middle layer (or of the one that is swept).
     """
@@ -63,10 +75,14 @@ def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
     more = {"also": settings.also, "fed": question.fed}
-    same = Map(packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, **more)
+    same = Map(
+        packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, **more
+    )
     end = float(swept.metric(run.logits[1:2])[0])
     apart = 0.0
-    for _, finals in packed.carry(run, 1, list(islice(same.branches(), 4)), last=swept.metric.reads):
+    for _, finals in packed.carry(
+        run, 1, list(islice(same.branches(), 4)), last=swept.metric.reads
+    ):
         values = swept.metric.of(packed.logits(finals, swept.metric.tokens))
         apart = max(apart, float((values - end).abs().max()))
     return apart
@@ -77,13 +93,18 @@ def direct_sum(subject: Subject, question: Pair) -> float:
     return attribute(subject, question).checks["direct_sum"]
 
 
-def hooked_cells(subject: Subject, question: Pair, settings: Settings, values: Tensor, first: int, n: int) -> float:
+def hooked_cells(
+    subject: Subject, question: Pair, settings: Settings, values: Tensor, first: int, n: int
+) -> float:
     """`n` random cells of the map recomputed by one hooked run each."""
     generator = torch.Generator().manual_seed(settings.seed)
     axes = SITES[settings.site]
     low = [min(first, values.shape[-1] - 1) if axis == "pos" else 0 for axis in axes]
     cells = [
-        tuple(int(torch.randint(a, b, (1,), generator=generator)) for a, b in zip(low, values.shape, strict=True))
+        tuple(
+            int(torch.randint(a, b, (1,), generator=generator))
+            for a, b in zip(low, values.shape, strict=True)
+        )
         for _ in range(n)
     ]
     again = hooked(subject, question, settings, cells=cells).values
@@ -100,7 +121,9 @@ def run_checks(
     if question.parts:
         how = replace(settings, metric="log_prob")
         sides = zip(question.parts, swept.parts, strict=True)
-        each = [run_checks(subject, part, how, side, audit=audit, packed=packed) for part, side in sides]
+        each = [
+            run_checks(subject, part, how, side, audit=audit, packed=packed) for part, side in sides
+        ]
         worst = {name: float(np.max([checks[name] for checks in each])) for name in each[0]}
         return {**worst, "direct_sum": direct_sum(subject, question)} if packed else worst
     checks = {"not_fired": float(torch.isnan(swept.values).sum())}
@@ -112,5 +135,7 @@ def run_checks(
         if question.wrongs:
             checks["direct_sum"] = direct_sum(subject, question)
         if audit and not settings.several and settings.replacement in ("other", "zero"):
-            checks["hooked_cells"] = hooked_cells(subject, question, settings, swept.values, swept.first, audit)
+            checks["hooked_cells"] = hooked_cells(
+                subject, question, settings, swept.values, swept.first, audit
+            )
     return checks

@@ -1,6 +1,7 @@
 """What each part adds to the answer directly.
 
-*Direct logit attribution* splits the logit difference into what the embedding, every head and every MLP write along
+*Direct logit attribution* splits the logit difference into what the embedding, every head and every
+    MLP write along
 its direction, the final norm's scale held at its value in this run: the parts add up exactly.
 """
 
@@ -28,10 +29,12 @@ from workbench.subjects import Subject, SubjectOrName
 class Direct(Record):
     """Direct contributions to the logit difference at the last position, in logits.
 
-    `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no head's (biases),
-    `embedding` and `constant` (the final norm's and the unembedding's bias) the rest; their sum is `total`.
-    `neurons` `[layer, neuron]` splits each MLP further, but for its bias (NaN in layers of experts, which have none).
-    `checks`: the sum against the model's own logit difference, and neurons and bias against their MLP. `warnings` say
+    `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no
+    head's (biases), `embedding` and `constant` (the final norm's and the unembedding's bias) the
+    rest; their sum is `total`. `neurons` `[layer, neuron]` splits each MLP further, but for its
+    bias (NaN in layers of experts, which have none).
+    `checks`: the sum against the model's own logit difference, and neurons and bias against their
+        MLP. `warnings` say
     how the prompt was read.
     """
 
@@ -69,25 +72,45 @@ class Direct(Record):
         """One row a part, the largest first: `part`, `layer`, `contribution`."""
         n_layers, n_heads = self.heads.shape
         rows = [("embedding", -1, self.embedding)]
-        rows += [(f"L{i}H{j}", i, float(self.heads[i, j])) for i in range(n_layers) for j in range(n_heads)]
+        rows += [
+            (f"L{i}H{j}", i, float(self.heads[i, j]))
+            for i in range(n_layers)
+            for j in range(n_heads)
+        ]
         rows += [(f"MLP {i}", i, float(self.mlps[i])) for i in range(n_layers)]
         frame = pd.DataFrame(rows, columns=["part", "layer", "contribution"])
-        return frame.reindex(frame["contribution"].abs().sort_values(ascending=False).index).reset_index(drop=True)
+        return frame.reindex(
+            frame["contribution"].abs().sort_values(ascending=False).index
+        ).reset_index(drop=True)
 
     def layers(self) -> pd.DataFrame:
-        """One row a step from the embedding to the answer, in order: `part` and `contribution`; they add up."""
+        """One row a step from the embedding to the answer, in order: `part` and `contribution`;
+        they add up.
+        """
         rows = [("embedding", self.embedding)]
-        for layer, (heads, rest, mlp) in enumerate(zip(self.heads, self.attention_rest, self.mlps, strict=True)):
-            rows += [(f"attention {layer}", float(heads.sum() + rest)), (f"MLP {layer}", float(mlp))]
+        for layer, (heads, rest, mlp) in enumerate(
+            zip(self.heads, self.attention_rest, self.mlps, strict=True)
+        ):
+            rows += [
+                (f"attention {layer}", float(heads.sum() + rest)),
+                (f"MLP {layer}", float(mlp)),
+            ]
         rows += [("constant", self.constant)] if self.constant else []
         return pd.DataFrame(rows, columns=["part", "contribution"])
 
     def top_neurons(self, top: int = 20) -> pd.DataFrame:
-        """The neurons that add most, in either direction: `neuron`, `layer`, `index`, `contribution`."""
+        """The neurons that add most, in either direction: `neuron`, `layer`, `index`,
+        `contribution`.
+        """
         order = np.nan_to_num(np.abs(self.neurons)).ravel().argsort()[::-1][:top]
         layer, index = np.unravel_index(order, self.neurons.shape)
         names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
-        columns = {"neuron": names, "layer": layer, "index": index, "contribution": self.neurons[layer, index]}
+        columns = {
+            "neuron": names,
+            "layer": layer,
+            "index": index,
+            "contribution": self.neurons[layer, index],
+        }
         return pd.DataFrame(columns)
 
 
@@ -96,8 +119,8 @@ def head_writes(
 ) -> tuple[Float[Tensor, "head pos d_model"], Float[Tensor, "pos d_model"]]:
     """What each head of a layer writes into the stream, and what attention adds besides (biases).
 
-    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this run; a factor
-    (Granite) is in it.
+    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this
+    run; a factor (Granite) is in it.
     """
     z = run.z[layer][prompt]
     n_pos, n_heads, d_head = z.shape
@@ -113,18 +136,31 @@ def head_writes(
 
 
 @torch.no_grad()
-def heads_at(packed: Reader, run: Recording, pos: int, question: Pair) -> Float[np.ndarray, "layer head"]:
-    """What each head of a recorded run adds, at one position, to the logit difference of the answers there."""
-    here = replace(run, z=[z[:1, pos : pos + 1] for z in run.z], attn_out=[a[:1, pos : pos + 1] for a in run.attn_out])
+def heads_at(
+    packed: Reader, run: Recording, pos: int, question: Pair
+) -> Float[np.ndarray, "layer head"]:
+    """What each head of a recorded run adds, at one position, to the logit difference of the
+    answers there.
+    """
+    here = replace(
+        run,
+        z=[z[:1, pos : pos + 1] for z in run.z],
+        attn_out=[a[:1, pos : pos + 1] for a in run.attn_out],
+    )
     direction, _ = answer_direction(packed, run.resid[-1][0, pos], question)
-    rows = [head_writes(packed, here, 0, layer)[0][:, 0] @ direction for layer in range(len(packed.blocks))]
+    rows = [
+        head_writes(packed, here, 0, layer)[0][:, 0] @ direction
+        for layer in range(len(packed.blocks))
+    ]
     return torch.stack(rows).float().cpu().numpy()
 
 
 def _entering(
     packed: Reader, site: str, layer: int, parts: Tensor, whole: Tensor, added: Tensor
 ) -> Float[Tensor, "part pos d_model"]:
-    """Parts of what attention or MLP gives (`whole`) as they enter the stream, to which they add `added`."""
+    """Parts of what attention or MLP gives (`whole`) as they enter the stream, to which they add
+    `added`.
+    """
     _, writer = packed.writer(site, layer)
     norm = packed.norm_after(site, layer)
     if norm is None:
@@ -136,9 +172,11 @@ def _entering(
 def neuron_writes(
     packed: Reader, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
 ) -> tuple[Float[Tensor, " neuron"], float]:
-    """What each neuron of a layer writes along a direction at the last position, and what the MLP's bias does.
+    """What each neuron of a layer writes along a direction at the last position, and what the MLP's
+    bias does.
 
-    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run. A layer of experts
+    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run.
+    A layer of experts
     has no neurons: it gives none.
     """
     if packed.blocks[layer].neurons is None:
@@ -152,20 +190,26 @@ def neuron_writes(
         held = norm.held(write(post[None])[0], added / writer.scale)
         offset = float(norm.offset @ along)
         along = norm.back(along) * held
-    each = torch.cat([(write(part) - bias) @ along for part in torch.eye(len(post)).to(post).split(512)])
+    each = torch.cat(
+        [(write(part) - bias) @ along for part in torch.eye(len(post)).to(post).split(512)]
+    )
     return post * each, float(bias @ along) + offset
 
 
 def answer_direction(
     packed: Reader, final: Float[Tensor, " d_model"], question: Pair
 ) -> tuple[Float[Tensor, " d_model"], float]:
-    """The direction in the last stream whose product with it, plus a constant, is the logit difference.
+    """The direction in the last stream whose product with it, plus a constant, is the logit
+    difference.
 
-    The final norm is linear once its size is fixed: an RMS norm stretches each number, a layer norm also centres. What
-    the norm does is asked of it; the size is one number, so a norm of another kind leaves the parts' sum off.
+    The final norm is linear once its size is fixed: an RMS norm stretches each number, a layer norm
+    also centres. What the norm does is asked of it; the size is one number, so a norm of another
+    kind leaves the parts' sum off.
     """
     weight, bias = packed.unembed.weight, packed.unembed.bias
-    sides = [torch.tensor(side, device=final.device) for side in (question.answers, question.wrongs)]
+    sides = [
+        torch.tensor(side, device=final.device) for side in (question.answers, question.wrongs)
+    ]
     column = weight[sides[0]].mean(0) - weight[sides[1]].mean(0)
     constant = 0.0 if bias is None else float(bias[sides[0]].mean() - bias[sides[1]].mean())
     norm, scale = packed.final_norm, packed.stream.logit_scale
@@ -176,14 +220,24 @@ def answer_direction(
 @public("subject")
 @own_modes
 def direct(
-    subject: SubjectOrName, clean: str, corrupted: str = "", *, answer: str, wrong: str, strict: bool = False
+    subject: SubjectOrName,
+    clean: str,
+    corrupted: str = "",
+    *,
+    answer: str,
+    wrong: str,
+    strict: bool = False,
 ) -> Direct:
     """Split the clean run's logit difference into what every part writes.
 
-    The corrupted prompt, where there is one, is only checked against the clean one. Raises `WorkbenchError` as `pair`
-    does, and, where `strict`, for a sum that is off.
+    The corrupted prompt, where there is one, is only checked against the clean one. Raises
+    `WorkbenchError` as `pair` does, and, where `strict`, for a sum that is off.
     """
-    question = pair(subject, clean, corrupted, answer, wrong) if corrupted else single(subject, clean, answer, wrong)
+    question = (
+        pair(subject, clean, corrupted, answer, wrong)
+        if corrupted
+        else single(subject, clean, answer, wrong)
+    )
     if not question.wrongs:
         raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
     notices = subject.notices(clean, answers=[answer, wrong])
@@ -205,20 +259,27 @@ def attribute(subject: Subject, question: Pair) -> Direct:
         writes, more = head_writes(packed, run, 0, layer)
         heads.append(writes[:, -1] @ direction)
         rest.append(more[-1] @ direction)
-        mlps.append((run.resid[layer + 1] - run.resid[layer] - run.attn_out[layer])[0, -1] @ direction)
+        mlps.append(
+            (run.resid[layer + 1] - run.resid[layer] - run.attn_out[layer])[0, -1] @ direction
+        )
         each, bias = neuron_writes(packed, run, layer, direction)
         neurons.append(each)
         if len(each):
             off = max(off, abs(float(each.sum() + bias - mlps[-1])))
     embedding = float(run.resid[0][0, -1] @ direction)
     width = max(len(side) for side in neurons)
-    neurons = [torch.nn.functional.pad(side, (0, width - len(side)), value=float("nan")) for side in neurons]
+    neurons = [
+        torch.nn.functional.pad(side, (0, width - len(side)), value=float("nan"))
+        for side in neurons
+    ]
     parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps, neurons)]
     total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts[:3]))
     if packed.softcap is None:
         logits = subject.model(question.clean[None]).logits[0, -1]
     else:  # what the cap is put on: contributions add up before it
-        logits = packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0] * packed.stream.logit_scale
+        logits = (
+            packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0] * packed.stream.logit_scale
+        )
     wanted = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
     return Direct(
         subject.name,

@@ -1,10 +1,11 @@
 """Attribution patching: every cell of a map estimated from one gradient, instead of run.
 
-The estimate of a patch is gradient x difference: what the metric would gain if the model were linear between the run's
-own activation and the one that comes in (Nanda 2023). It is off where the model is not: at saturated attention, and
-where effects cancel (Kramar et al. 2024). Two mends: `steps`, the mean gradient over inputs on the way from one prompt
-to the other (integrated gradients, as Hanna et al. 2024 do for edges), and `softmax`, which runs attention itself
-exactly where queries or keys are patched (the first correction of Kramar et al.).
+The estimate of a patch is gradient x difference: what the metric would gain if the model were
+linear between the run's own activation and the one that comes in (Nanda 2023). It is off where the
+model is not: at saturated attention, and where effects cancel (Kramar et al. 2024). Two mends:
+`steps`, the mean gradient over inputs on the way from one prompt to the other (integrated
+gradients, as Hanna et al. 2024 do for edges), and `softmax`, which runs attention itself exactly
+where queries or keys are patched (the first correction of Kramar et al.).
 """
 
 from dataclasses import dataclass
@@ -38,12 +39,16 @@ READ = {
     "k": "keys",
     "v": "values",
 }
-"""The field of a recording that a site patches; `pattern` is patched through what attention gathers."""
+"""The field of a recording that a site patches; `pattern` is patched through what attention
+gathers.
+"""
 
 
 @dataclass(frozen=True)
 class Approximation:
-    """How patches are estimated: gradients averaged over `steps` inputs, and whether attention is run exactly."""
+    """How patches are estimated: gradients averaged over `steps` inputs, and whether attention is
+    run exactly.
+    """
 
     steps: int = 1
     softmax: bool = False
@@ -53,7 +58,9 @@ class Approximation:
         if self.steps < 1:
             raise WorkbenchError(f"A gradient is taken at one input at least, not {self.steps}.")
         if settings.several:
-            raise WorkbenchError("Attribution estimates one layer and one site at a time; leave the window at 1.")
+            raise WorkbenchError(
+                "Attribution estimates one layer and one site at a time; leave the window at 1."
+            )
         if settings.metric == "rank":
             raise WorkbenchError("A rank has no gradient; choose another metric.")
         if self.steps > 1 and settings.ablates:
@@ -66,9 +73,11 @@ def gradients(
     embeddings: Float[Tensor, "batch pos d_model"],
     metric: Metric,
 ) -> tuple[Recording, Tensor, Float[Tensor, "batch pos d_model"]]:
-    """The gradients of the metric by every recorded activation, the metric of each run, and its gradient by input.
+    """The gradients of the metric by every recorded activation, the metric of each run, and its
+    gradient by input.
 
-    The recording holds gradients in place of activations; `mid` is the gradient by the stream after attention.
+    The recording holds gradients in place of activations; `mid` is the gradient by the stream after
+    attention.
     """
     with torch.enable_grad():
         entered = embeddings.detach().clone().requires_grad_()
@@ -83,16 +92,20 @@ def gradients(
     for (name, _), tensor in zip(names, wanted, strict=True):
         slope = next(rest) if tensor.requires_grad else None  # experts have no neurons
         getattr(slopes, name).append(torch.zeros_like(tensor) if slope is None else slope)
-    slopes.mid = slopes.attn_out  # the stream after attention is only read with what attention has added
+    slopes.mid = (
+        slopes.attn_out
+    )  # the stream after attention is only read with what attention has added
     assert slopes_of[0] is not None
     return slopes, values.detach(), slopes_of[0]
 
 
-def estimate_sweep(subject: Subject, question: Pair, settings: Settings, how: Approximation = Approximation()) -> Swept:
+def estimate_sweep(
+    subject: Subject, question: Pair, settings: Settings, how: Approximation = Approximation()
+) -> Swept:
     """All cells of a map by attribution: one forward and one backward pass a step.
 
-    Raises `WorkbenchError` for settings that cannot be estimated, `UnpackableError` for queries, keys, values and
-    patterns of a model that cannot be packed.
+    Raises `WorkbenchError` for settings that cannot be estimated, `UnpackableError` for queries,
+    keys, values and patterns of a model that cannot be packed.
     """
     how.check(settings)
     packed = engine(subject) if settings.site in ("q", "k", "v", "pattern") else reader(subject)
@@ -105,7 +118,11 @@ def estimates(ready: Prepared, question: Pair, how: Approximation) -> Float[Tens
     target = ready.map.target
     own, other = ready.embeddings[target], ready.embeddings[1 - target]
     ids = (question.clean, question.corrupted)[target]
-    shares = (torch.arange(how.steps, device=own.device) + 0.5) / how.steps if how.steps > 1 else torch.zeros(1)
+    shares = (
+        (torch.arange(how.steps, device=own.device) + 0.5) / how.steps
+        if how.steps > 1
+        else torch.zeros(1)
+    )
     path = own + shares.to(own)[:, None, None] * (other - own)
     slopes, _, _ = gradients(ready.map.packed, ids.expand(how.steps, -1), path, ready.metric)
     with torch.no_grad():
@@ -116,7 +133,9 @@ def _row(sweep: Map, slopes: Recording, layer: int, how: Approximation) -> Tenso
     """One layer's cells: gradient x difference, summed over what a cell does not tell apart."""
     site = sweep.site
     if site == "resid_mid" and sweep.packed.parallel:
-        raise WorkbenchError("This model computes attention and MLP side by side, so it has no resid_mid.")
+        raise WorkbenchError(
+            "This model computes attention and MLP side by side, so it has no resid_mid."
+        )
     if site == "pattern" or (how.softmax and site in ("q", "k")):
         own = sweep.run.attended[layer][sweep.target]
         moved = (slopes.attended[layer].mean(0) * (sweep.patched_z(layer) - own)).sum((0, 2))

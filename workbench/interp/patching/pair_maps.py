@@ -1,7 +1,10 @@
-"""Activation patching: what the answer becomes when one activation of a run is taken from another run.
+"""Activation patching: what the answer becomes when one activation of a run is taken from another
+run.
 
-*Denoising* puts clean activations into the corrupted run, *noising* corrupted ones into the clean run. Effects are
-normalised: 0 is the corrupted run, 1 the clean run. Method: Vig et al. 2020, Meng et al. 2022; practice: Heimersheim
+*Denoising* puts clean activations into the corrupted run, *noising* corrupted ones into the clean
+    run. Effects are
+normalised: 0 is the corrupted run, 1 the clean run. Method: Vig et al. 2020, Meng et al. 2022;
+    practice: Heimersheim
 & Nanda 2024. The values are exact (no gradient approximation).
 """
 
@@ -50,10 +53,11 @@ SMALLEST_SPAN = 1e-6
 class Patching(Record):
     """A sweep's result: one cell a patched run.
 
-    - `effect`: normalised (0 corrupted, 1 clean), nested lists laid out as `axes`; `metric`: the same in the unit
-      of `metric_name`; row i is layer `layers[i]`
+    - `effect`: normalised (0 corrupted, 1 clean), nested lists laid out as `axes`; `metric`: the
+      same in the unit of `metric_name`; row i is layer `layers[i]`
     - `clean_metric`, `corrupted_metric`: the metric of the two unpatched runs
-    - `clean_tokens`, `corrupted_tokens`: one string a position; `n`: prompt pairs averaged (1: no interval)
+    - `clean_tokens`, `corrupted_tokens`: one string a position; `n`: prompt pairs averaged (1: no
+        interval)
     - `spelt`: the tokens of each answer, then each wrong one, where one has several
     - `checks`: what was verified on this very map, as differences in the metric's unit
     - `warnings`: what is known to spoil such results
@@ -94,7 +98,9 @@ class Patching(Record):
     def headline(self) -> str:
         """What was found, in a few words."""
         ends = f"{self.metric_name} {self.clean_metric:+.3f} clean, {self.corrupted_metric:+.3f} corrupted"
-        return f"{self.site}, {self.direction}: {ends}; {peak(self.to_frame(), 'effect', self.axes)}"
+        return (
+            f"{self.site}, {self.direction}: {ends}; {peak(self.to_frame(), 'effect', self.axes)}"
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a cell: the axes, `effect` and `metric`."""
@@ -136,10 +142,11 @@ def patch(  # noqa: PLR0913
 ) -> Patching:
     """Sweep one site over the whole model, exactly.
 
-    The metric is read at the last position; of an answer of several tokens it is read where each of them is predicted,
-    those before it given (`metrics.SIDES` has the metrics that take such answers). `audit` random cells are recomputed
-    by TransformerLens's hooks, one run each, and the greatest difference is reported in `checks`. Architectures that
-    the packed engine cannot run go through the hooks, and say so.
+    The metric is read at the last position; of an answer of several tokens it is read where each of
+    them is predicted, those before it given (`metrics.SIDES` has the metrics that take such
+    answers). `audit` random cells are recomputed by TransformerLens's hooks, one run each, and the
+    greatest difference is reported in `checks`. Architectures that the packed engine cannot run go
+    through the hooks, and say so.
 
     Args:
         subject: The model.
@@ -161,10 +168,12 @@ def patch(  # noqa: PLR0913
         strict: Raise where one of the map's checks does not hold.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings, and, where `strict`, for
-    a check that does not hold.
+    Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings, and,
+    where `strict`, for a check that does not hold.
     """
-    settings = Settings(site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed)
+    settings = Settings(
+        site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
+    )
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
@@ -215,7 +224,9 @@ def patch(  # noqa: PLR0913
 
 
 def check_span(swept: Swept, metric: str) -> None:
-    """Raise `WorkbenchError` where clean and corrupted run are alike, so that no effect can be normalised."""
+    """Raise `WorkbenchError` where clean and corrupted run are alike, so that no effect can be
+    normalised.
+    """
     if not abs(swept.clean - swept.corrupted) >= SMALLEST_SPAN:
         raise WorkbenchError(
             f"The clean and the corrupted run give the same {metric.replace('_', ' ')} ({swept.clean:.4f}), so there "

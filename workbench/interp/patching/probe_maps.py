@@ -34,13 +34,14 @@ ALPHA = 0.05
 class Probed(Record):
     """A probe's map over `n` prompt pairs; arrays are laid out as `axes`.
 
-    - `effect`, `low`, `high`: mean normalised effect (0 corrupted runs, 1 clean runs) with its 95 % bootstrap
-      interval; the norm is the mean difference of clean and corrupted runs over all pairs
+    - `effect`, `low`, `high`: mean normalised effect (0 corrupted runs, 1 clean runs) with its 95 %
+      bootstrap interval; the norm is the mean difference of clean and corrupted runs over all pairs
     - `p`: sign-flip p that a patch changes nothing, Benjamini-Hochberg over the cells
     - `metric`: mean in the unit of `metric_name`; `samples`: effects a pair, `[n, *axes]`
-    - `clean_metric`, `corrupted_metric`: the unpatched runs; `right`: share of pairs in which both runs prefer their
-      own answer
-    - `names`: a label a position; with `by_name` the map's columns are the positions that the probe names
+    - `clean_metric`, `corrupted_metric`: the unpatched runs; `right`: share of pairs in which both
+      runs prefer their own answer
+    - `names`: a label a position; with `by_name` the map's columns are the positions that the probe
+        names
     - `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
     - `warnings`: how the prompts were read
     """
@@ -137,18 +138,20 @@ def probe(  # noqa: PLR0913
         memory_gb: What the packed rows may take.
         seed: Of the pairs drawn, of noise and of the resampled text.
         anyway: Sweep although the model cannot do the probe.
-        by_name: Align the pairs by the positions that the probe names (subject, verb, last token), whatever their
-            lengths; the map's columns are the names. Sites by position only.
+        by_name: Align the pairs by the positions that the probe names (subject, verb, last token),
+            whatever their lengths; the map's columns are the names. Sites by position only.
         strict: Raise where a check of the first pair does not hold.
         progress: Called with the share done and a word about it.
         partial: Called with the map so far, after 1, 2, 4, 8 ... pairs.
 
-    Raises `WorkbenchError` for a model that does the probe no better than chance, for an unknown probe or setting,
-    and for a tokenizer that leaves too few pairs.
+    Raises `WorkbenchError` for a model that does the probe no better than chance, for an unknown
+    probe or setting, and for a tokenizer that leaves too few pairs.
     """
     asked = read_probe(probe)
     metric = metric or asked.metric
-    settings = Settings(site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed)
+    settings = Settings(
+        site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
+    )
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
@@ -174,7 +177,9 @@ def sweep_items(
     for i, item in enumerate(made.items):
         swept, how = sweep_anyhow(subject, item.pair, settings)
         if not i:
-            first_checks = run_checks(subject, item.pair, settings, swept, audit=1, packed=how == "packed")
+            first_checks = run_checks(
+                subject, item.pair, settings, swept, audit=1, packed=how == "packed"
+            )
         found.append(swept)
         last = i + 1 == len(made.items)
         if progress is not None:
@@ -190,7 +195,9 @@ def sweep_items(
 def sweep_anyhow(
     subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
 ) -> tuple[Swept, str]:
-    """A question's map by the packed engine, or by hooks where that cannot run the model, and which it was."""
+    """A question's map by the packed engine, or by hooks where that cannot run the model, and which
+    it was.
+    """
     try:
         return run_sweep(subject, question, settings, progress), "packed"
     except UnpackableError as error:
@@ -206,7 +213,9 @@ def summary(
     checks: dict[str, float],
 ) -> Probed:
     """The maps of several pairs as one; `took` is the time in seconds and the engine's name."""
-    clean, corrupted = (np.array([getattr(s, side) for s in found]) for side in ("clean", "corrupted"))
+    clean, corrupted = (
+        np.array([getattr(s, side) for s in found]) for side in ("clean", "corrupted")
+    )
     span = float((clean - corrupted).mean())
     if abs(span) < SMALLEST_SPAN:
         raise WorkbenchError(
@@ -250,9 +259,16 @@ def summary(
         also=settings.also,
         by_name=bool(made.items[0].pair.places),
         checks=checks,
-        warnings=subject.notices(*(text for item in made.items for text in (item.clean, item.corrupted))),
+        warnings=subject.notices(
+            *(text for item in made.items for text in (item.clean, item.corrupted))
+        ),
     )
 
 
 def _record(item: Item) -> dict[str, Any]:
-    return {"clean": item.clean, "corrupted": item.corrupted, "answer": item.answers, "wrong": item.wrongs}
+    return {
+        "clean": item.clean,
+        "corrupted": item.corrupted,
+        "answer": item.answers,
+        "wrong": item.wrongs,
+    }

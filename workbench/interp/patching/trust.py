@@ -26,7 +26,9 @@ def failed(checks: dict[str, float]) -> list[str]:
 
 
 def failure(checks: dict[str, float]) -> str:
-    """One sentence that names the checks that did not hold, with their differences; "" where all hold."""
+    """One sentence that names the checks that did not hold, with their differences; "" where all
+    hold.
+    """
     off = {name: value for name, value in checks.items() if not value <= TOLERANCE}
     if not off:
         return ""

@@ -1,1 +1,3 @@
-"""What heads look at: patterns, their scores on known texts, and the circuits that the weights make."""
+"""What heads look at: patterns, their scores on known texts, and the circuits that the weights
+make.
+"""

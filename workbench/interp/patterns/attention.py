@@ -24,7 +24,8 @@ from workbench.records import Record
 from workbench.subjects import Subject, SubjectOrName
 
 FULL_PRECISION = 2**26
-"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a file without a name
+"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a
+file without a name
 that the system drops with them: memory stays bounded, whatever the model and the prompt."""
 
 
@@ -32,10 +33,11 @@ that the system drops with them: memory stays bounded, whatever the model and th
 class Attention(Record):
     """The attention of one prompt.
 
-    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), or to less in a model
-    whose heads may attend to nothing (the learned sinks of gpt-oss), and no query sees a later key. `tokens` is one
-    string a position. `value_norms` says how long a vector each head would write if it attended to a key alone,
-    `|v W_O|`; None where the model does not show its values. `warnings` say how the prompt was read.
+    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), or
+    to less in a model whose heads may attend to nothing (the learned sinks of gpt-oss), and no
+    query sees a later key. `tokens` is one string a position. `value_norms` says how long a vector
+    each head would write if it attended to a key alone, `|v W_O|`; None where the model does not
+    show its values. `warnings` say how the prompt was read.
     """
 
     subject: str
@@ -50,10 +52,14 @@ class Attention(Record):
         """What was found, in a few words."""
         n_layers, n_heads = self.pattern.shape[:2]
         text = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:59]}…"
-        return f"{n_layers} layers of {n_heads} heads over the {len(self.tokens)} tokens of {text!r}"
+        return (
+            f"{n_layers} layers of {n_heads} heads over the {len(self.tokens)} tokens of {text!r}"
+        )
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
-        """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not there."""
+        """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not
+        there.
+        """
         n_layers, n_heads = self.pattern.shape[:2]
         if not (0 <= layer < n_layers and 0 <= head < n_heads):
             raise WorkbenchError(
@@ -64,12 +70,14 @@ class Attention(Record):
     def value_weighted(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
         """Attention times the length of what it moves, `pattern |v W_O|` (Kobayashi et al. 2020).
 
-        Attention parked on a token whose value is short, as on a sink, moves nothing.
-        Raises `WorkbenchError` for a head that is not there or a model that does not show its values.
+        Attention parked on a token whose value is short, as on a sink, moves nothing. Raises
+        `WorkbenchError` for a head that is not there or a model that does not show its values.
         """
         pattern = self.head(layer, head)
         if self.value_norms is None:
-            raise WorkbenchError(f"{self.subject} does not show its values, so attention cannot be weighted by them.")
+            raise WorkbenchError(
+                f"{self.subject} does not show its values, so attention cannot be weighted by them."
+            )
         return pattern * self.value_norms[layer, head]
 
     def to_frame(self, layer: int | None = None, head: int | None = None) -> pd.DataFrame:
@@ -79,9 +87,15 @@ class Attention(Record):
         """
         if layer is None or head is None:
             layers, heads = (range(size) for size in self.pattern.shape[:2])
-            places = product(layers if layer is None else [layer], heads if head is None else [head])
+            places = product(
+                layers if layer is None else [layer], heads if head is None else [head]
+            )
             tables = {place: self.to_frame(*place) for place in places}
-            return pd.concat(tables, names=["layer", "head"]).reset_index(["layer", "head"]).reset_index(drop=True)
+            return (
+                pd.concat(tables, names=["layer", "head"])
+                .reset_index(["layer", "head"])
+                .reset_index(drop=True)
+            )
         pattern = self.head(layer, head)
         query, key = np.tril_indices(len(self.tokens))
         return pd.DataFrame(
@@ -100,7 +114,9 @@ class Attention(Record):
         from workbench.figures.export import write_html
 
         figures = draw.for_export(self.pattern, (layer, head), self.head(layer, head), self.tokens)
-        return write_html(figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt)
+        return write_html(
+            figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt
+        )
 
 
 @public("subject")
@@ -110,15 +126,20 @@ def attention(
 ) -> Attention:
     """The attention patterns of a prompt.
 
-    `each_layer(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read, in single precision:
-    what is worked out there costs no second look at patterns that may be kept in half precision on a disk.
+    `each_layer(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read,
+    in single precision: what is worked out there costs no second look at patterns that may be kept
+    in half precision on a disk.
 
     Raises `WorkbenchError` for an empty or overlong prompt, or a model without attention patterns.
     """
     ids = subject.encode(prompt)
     n, c = ids.shape[1], subject.card
     found = _room((c.n_layers, c.n_heads, n, n))
-    norms, lengths, known = np.zeros((c.n_layers, c.n_heads, n), np.float32), _value_lengths(subject), set()
+    norms, lengths, known = (
+        np.zeros((c.n_layers, c.n_heads, n), np.float32),
+        _value_lengths(subject),
+        set(),
+    )
     kept = torch.float16 if found.dtype == np.float16 else torch.float32
 
     def keep(layer: int, pattern: Tensor) -> None:
@@ -133,7 +154,15 @@ def attention(
 
     each_pattern(subject, ids, keep, measure)
     whole = norms if len(known) == c.n_layers else None
-    return Attention(subject.name, subject.hash, prompt, subject.tokens(ids), found, whole, subject.notices(prompt))
+    return Attention(
+        subject.name,
+        subject.hash,
+        prompt,
+        subject.tokens(ids),
+        found,
+        whole,
+        subject.notices(prompt),
+    )
 
 
 def _room(shape: tuple[int, ...]) -> np.ndarray:
@@ -150,7 +179,9 @@ class _ValueLengths:
         output = subject.bridge.W_O.detach()
         self.gram = output @ output.mT  # [layer, head, d_head, d_head]
 
-    def __call__(self, layer: int, values: Float[Tensor, "kv_head key d_head"]) -> Float[Tensor, "head key"]:
+    def __call__(
+        self, layer: int, values: Float[Tensor, "kv_head key d_head"]
+    ) -> Float[Tensor, "head key"]:
         """One layer's lengths."""
         gram = self.gram[layer]
         values = values.repeat_interleave(gram.shape[0] // values.shape[0], 0)
@@ -179,8 +210,8 @@ def each_pattern(
 ) -> None:
     """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept.
 
-    `measure` is shown the values too, where the model shows them. A layer may be shown twice; the last time counts.
-    Raises `WorkbenchError` for a model that does not show its patterns.
+    `measure` is shown the values too, where the model shows them. A layer may be shown twice; the
+    last time counts. Raises `WorkbenchError` for a model that does not show its patterns.
     """
 
     def see(layer: int, pattern: Tensor, values: Tensor) -> None:
@@ -194,8 +225,12 @@ def each_pattern(
         _hooked_patterns(subject, ids, look, measure)
 
 
-def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Callable | None) -> None:
-    """The same through TransformerLens's hooks, for architectures that attend in a way of their own."""
+def _hooked_patterns(
+    subject: Subject, ids: Tensor, look: Callable, measure: Callable | None
+) -> None:
+    """The same through TransformerLens's hooks, for architectures that attend in a way of their
+    own.
+    """
     seen, names = set(), pattern_hooks(subject)
 
     def show(pattern: Tensor, hook: Any, layer: int) -> None:
@@ -214,7 +249,9 @@ def _hooked_patterns(subject: Subject, ids: Tensor, look: Callable, measure: Cal
 
 
 def pattern_hooks(subject: Subject) -> list[str]:
-    """TransformerLens's name of every layer's pattern. Raises `WorkbenchError` where some layers have none."""
+    """TransformerLens's name of every layer's pattern. Raises `WorkbenchError` where some layers
+    have none.
+    """
     names = [f"blocks.{i}.attn.hook_pattern" for i in range(subject.card.n_layers)]
     _check_shown(sum(name in subject.bridge.hook_dict for name in names), subject)
     return names

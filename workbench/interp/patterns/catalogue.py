@@ -1,4 +1,6 @@
-"""The catalogue of heads: every score of every head with its interval, labels by rule, and heads that are alike."""
+"""The catalogue of heads: every score of every head with its interval, labels by rule, and heads
+that are alike.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,8 +31,8 @@ ALL_SCORES = SCORES | MORE
 class Rule:
     """A head has the label when the low end of the score's 95 % interval is at least `at_least`.
 
-    Where `relative` it is enough that it stands out, as `standing_out` tests it: small trained models have heads that
-    do one thing alone and with a fifth of their attention.
+    Where `relative` it is enough that it stands out, as `standing_out` tests it: small trained
+    models have heads that do one thing alone and with a fifth of their attention.
     """
 
     label: str
@@ -58,10 +60,12 @@ RULES = (
 
 @dataclass(frozen=True)
 class HeadCatalogue(Record):
-    """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer, head]` a score.
+    """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer,
+    head]` a score.
 
-    `copying` is read off the weights and has no interval: its `low` and `high` are its value. `stands_out` holds, for
-    scores with a null, which heads are beyond doubt above it (only measured on random tokens).
+    `copying` is read off the weights and has no interval: its `low` and `high` are its value.
+    `stands_out` holds, for scores with a null, which heads are beyond doubt above it (only measured
+    on random tokens).
     """
 
     scores: HeadScores
@@ -87,10 +91,16 @@ class HeadCatalogue(Record):
     def _has(self, rule: Rule, layer: int, head: int) -> bool:
         low = self.low[rule.score][layer, head]
         if np.isnan(low) and self.scores.n >= FEWEST:
-            low = self.mean[rule.score][layer, head]  # all samples are alike, so there is no interval
+            low = self.mean[rule.score][
+                layer, head
+            ]  # all samples are alike, so there is no interval
         if low >= rule.at_least:
             return True
-        return bool(rule.relative and rule.score in self.stands_out and self.stands_out[rule.score][layer, head])
+        return bool(
+            rule.relative
+            and rule.score in self.stands_out
+            and self.stands_out[rule.score][layer, head]
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row a head: name, labels, each score with `_low` and `_high`."""
@@ -118,7 +128,8 @@ class HeadCatalogue(Record):
         return self.to_frame().nlargest(n, score)[columns].reset_index(drop=True)
 
     def similar(self, layer: int, head: int, n: int = 8) -> pd.DataFrame:
-        """The `n` heads most like one, by the distance of their scores, each in standard deviations over all heads.
+        """The `n` heads most like one, by the distance of their scores, each in standard deviations
+        over all heads.
 
         Raises `WorkbenchError` for a head that is not there.
         """
@@ -140,17 +151,25 @@ class HeadCatalogue(Record):
 @public("subject")
 @own_modes
 def head_catalogue(
-    subject: SubjectOrName, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+    subject: SubjectOrName,
+    *,
+    texts: Sequence[str] | None = None,
+    n: int = 8,
+    length: int = 50,
+    seed: int = 0,
 ) -> HeadCatalogue:
-    """Score and label every head: `head_scores` on repeated random tokens or `texts`, the positional share of
-    `position_split` (always on random tokens), and copying from the weights.
+    """Score and label every head: `head_scores` on repeated random tokens or `texts`, the
+    positional share of `position_split` (always on random tokens), and copying from the weights.
 
     Raises `WorkbenchError` as `head_scores` and `copying_scores` do.
     """
     scores = head_scores(subject, texts=texts, n=n, length=length, seed=seed)
     split = position_split(subject, n=n, seed=seed)
     copying = copying_scores(subject)
-    more = ({"positional_share": s["position"], "copying": copying} for s in (split.mean, split.low, split.high))
+    more = (
+        {"positional_share": s["position"], "copying": copying}
+        for s in (split.mean, split.low, split.high)
+    )
     parts = zip((scores.mean, scores.low, scores.high), more, strict=True)
     above = {} if texts is not None else stands_out(subject, n=n, length=length, seed=seed)
     return HeadCatalogue(scores, *({**measured, **extra} for measured, extra in parts), above)

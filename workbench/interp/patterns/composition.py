@@ -1,7 +1,10 @@
-"""Circuits read off the weights: copying, the token pairs a head joins or moves, and which heads feed which.
+"""Circuits read off the weights: copying, the token pairs a head joins or moves, and which heads
+feed which.
 
-All of it is the direct path: the head as if it read the token's own vector and wrote straight into the logits
-(Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"). No prompt is run, so nothing has an interval.
+All of it is the direct path: the head as if it read the token's own vector and wrote straight into
+    the logits
+(Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"). No prompt is run, so
+nothing has an interval.
 """
 
 from collections.abc import Iterator
@@ -21,7 +24,9 @@ from workbench.records import Record
 from workbench.subjects import SubjectOrName
 
 COMMON = 8192
-"""Token pairs are sought among this many tokens, the lowest ids: tokenizers number frequent tokens first."""
+"""Token pairs are sought among this many tokens, the lowest ids: tokenizers number frequent tokens
+first.
+"""
 ROWS_AT_ONCE = 1024
 
 
@@ -31,8 +36,9 @@ ROWS_AT_ONCE = 1024
 def copying_scores(subject: SubjectOrName) -> Float[np.ndarray, "layer head"]:
     """`sum(eigenvalues) / sum(|eigenvalues|)` of `W_E W_V W_O W_U`, between -1 and 1.
 
-    A head that raises the logit of whatever token it attends to has positive eigenvalues. The product has the same
-    nonzero eigenvalues turned round, `W_O W_U W_E W_V`, which is only `d_head` wide.
+    A head that raises the logit of whatever token it attends to has positive eigenvalues. The
+    product has the same nonzero eigenvalues turned round, `W_O W_U W_E W_V`, which is only `d_head`
+    wide.
     """
     middle = unembedding(subject).double().T @ embedding(subject).double()  # [d_model, d_model]
     rows = []
@@ -44,10 +50,13 @@ def copying_scores(subject: SubjectOrName) -> Float[np.ndarray, "layer head"]:
 
 @public("subject")
 @own_modes
-def strongest_pairs(subject: SubjectOrName, layer: int, head: int, *, circuit: str = "OV", n: int = 20) -> pd.DataFrame:
+def strongest_pairs(
+    subject: SubjectOrName, layer: int, head: int, *, circuit: str = "OV", n: int = 20
+) -> pd.DataFrame:
     """The `n` token pairs with the largest entries of a head's circuit, over `COMMON` tokens.
 
-    - `QK`: query token, key token, and the score `q . k / sqrt(d_head)` before any position is added or rotated in
+    - `QK`: query token, key token, and the score `q . k / sqrt(d_head)` before any position is
+        added or rotated in
     - `OV`: token attended to, token written, and what the logit of the second gains
 
     Raises `WorkbenchError` for a head that is not there or another circuit.
@@ -65,9 +74,19 @@ def strongest_pairs(subject: SubjectOrName, layer: int, head: int, *, circuit: s
     else:
         left, right = tokens @ w.v[head], unembedding(subject)[:COMMON] @ w.o[head].T
     first, second, value = _largest(left, right, n)
-    names = ("query_token", "key_token", "score") if circuit == "QK" else ("source_token", "output_token", "logit")
+    names = (
+        ("query_token", "key_token", "score")
+        if circuit == "QK"
+        else ("source_token", "output_token", "logit")
+    )
     return pd.DataFrame(
-        dict(zip(names, (*(subject.tokens(x, apart=True) for x in (first, second)), value.tolist()), strict=True))
+        dict(
+            zip(
+                names,
+                (*(subject.tokens(x, apart=True) for x in (first, second)), value.tolist()),
+                strict=True,
+            )
+        )
     )
 
 
@@ -89,9 +108,10 @@ def _largest(left: Tensor, right: Tensor, n: int) -> tuple[Tensor, Tensor, Tenso
 class Composition(Record):
     """How much of what an earlier head writes a later head reads.
 
-    `scores[kind]` is `[later layer, later head, earlier layer, earlier head]` for `kind` Q, K or V, NaN where the
-    second is not below the first. `|W_OV M|_F / (|W_OV|_F |M|_F)` with `M` the later head's `W_QK`, its transpose, or
-    its `W_OV`; `chance` is about what two random matrices of this shape have, `1 / sqrt(d_model)`.
+    `scores[kind]` is `[later layer, later head, earlier layer, earlier head]` for `kind` Q, K or V,
+    NaN where the second is not below the first. `|W_OV M|_F / (|W_OV|_F |M|_F)` with `M` the later
+    head's `W_QK`, its transpose, or its `W_OV`; `chance` is about what two random matrices of this
+    shape have, `1 / sqrt(d_model)`.
     """
 
     subject: str
@@ -103,7 +123,9 @@ class Composition(Record):
         """What was found, in a few words."""
         first = self.to_frame(1).iloc[0]
         score = f"{first['score']:.3f} (chance about {self.chance:.3f})"
-        return f"strongest {first['kind']}-composition {first['earlier']} to {first['later']}, {score}"
+        return (
+            f"strongest {first['kind']}-composition {first['earlier']} to {first['later']}, {score}"
+        )
 
     def to_frame(self, n: int | None = None) -> pd.DataFrame:
         """One row a pair of heads and kind, the strongest first: earlier, later, kind, score."""
@@ -120,7 +142,9 @@ class Composition(Record):
                     }
                 )
             )
-        frame = pd.concat(tables, ignore_index=True).sort_values("score", ascending=False, ignore_index=True)
+        frame = pd.concat(tables, ignore_index=True).sort_values(
+            "score", ascending=False, ignore_index=True
+        )
         return frame if n is None else frame.head(n)
 
 
@@ -142,8 +166,12 @@ def composition(subject: SubjectOrName) -> Composition:
     return Composition(subject.name, subject.hash, scores, card.d_model**-0.5)
 
 
-def _pairs(layers: list[LayerWeights]) -> Iterator[tuple[int, int, str, Float[Tensor, "later earlier"]]]:
-    """Norms by triangles: `|V O Q K^T| = |R_v (O Q) R_k^T|`, so all products are as narrow as a head."""
+def _pairs(
+    layers: list[LayerWeights],
+) -> Iterator[tuple[int, int, str, Float[Tensor, "later earlier"]]]:
+    """Norms by triangles: `|V O Q K^T| = |R_v (O Q) R_k^T|`, so all products are as narrow as a
+    head.
+    """
     triangle = [{part: torch.linalg.qr(getattr(w, part)).R for part in "qkv"} for w in layers]
     wide = [torch.linalg.qr(w.o.mT).R for w in layers]  # |O| from the right: [head, d_head, d_head]
     for i, low in enumerate(layers):
@@ -156,4 +184,9 @@ def _pairs(layers: list[LayerWeights]) -> Iterator[tuple[int, int, str, Float[Te
             sides = {"Q": (up.q, r["k"], qk), "K": (up.k, r["q"], qk), "V": (up.v, wide[j], ov)}
             for kind, (reads, rest, length) in sides.items():
                 product = torch.einsum("eam,lmb->leab", written, reads) @ rest.mT[:, None]
-                yield i, j, kind, product.norm(dim=(-2, -1)) / (length[:, None] * size[None]).clamp_min(1e-30)
+                yield (
+                    i,
+                    j,
+                    kind,
+                    product.norm(dim=(-2, -1)) / (length[:, None] * size[None]).clamp_min(1e-30),
+                )

@@ -1,8 +1,8 @@
 """Head statistics on repeated random tokens, where only order and repetition matter, or on texts.
 
-On a sequence of random tokens given twice, an induction head at the second copy of a token looks at the token after
-its first copy (Elhage et al. 2021, Olsson et al. 2022: prefix matching). On a text, copies are the tokens that occurred
-before.
+On a sequence of random tokens given twice, an induction head at the second copy of a token looks at
+the token after its first copy (Elhage et al. 2021, Olsson et al. 2022: prefix matching). On a text,
+copies are the tokens that occurred before.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,11 @@ UNITS = {"attention_entropy": "bits", "mean_distance": "tokens"}
 
 @dataclass(frozen=True)
 class HeadScores(Record):
-    """Scores of every head: `mean`, `low`, `high` map a score to `[layer, head]`; 95 % intervals over `n` sequences.
+    """Scores of every head: `mean`, `low`, `high` map a score to `[layer, head]`; 95 % intervals
+    over `n` sequences.
 
-    `text` says on what they were measured; `length` is the tokens given twice, or the longest text's.
+    `text` says on what they were measured; `length` is the tokens given twice, or the longest
+    text's.
     """
 
     subject: str
@@ -74,7 +76,11 @@ def head_frame(
 ) -> pd.DataFrame:
     """One row a head: its name, layer, head, and each score with `_low` and `_high`."""
     layer, head = (i.ravel() for i in np.indices(next(iter(mean.values())).shape))
-    columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "layer": layer, "head": head}
+    columns = {
+        "name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
+        "layer": layer,
+        "head": head,
+    }
     for score in mean:
         for suffix, values in (("", mean), ("_low", low), ("_high", high)):
             columns[score + suffix] = values[score].ravel()
@@ -82,11 +88,17 @@ def head_frame(
 
 
 def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Tensor, "n pos"]:
-    """`n` sequences of `length` random ordinary tokens given twice, after the first token a model expects, if any."""
+    """`n` sequences of `length` random ordinary tokens given twice, after the first token a model
+    expects, if any.
+    """
     special = set(subject.tokenizer.all_special_ids)
-    ordinary = np.array([i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special])
+    ordinary = np.array(
+        [i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special]
+    )
     rng = np.random.default_rng(seed)
-    once = np.stack([rng.choice(ordinary, length, replace=len(ordinary) < length) for _ in range(n)])
+    once = np.stack(
+        [rng.choice(ordinary, length, replace=len(ordinary) < length) for _ in range(n)]
+    )
     first = subject.tokenizer.bos_token_id
     parts = [once, once] if first is None else [np.full((n, 1), first), once, once]
     return torch.from_numpy(np.concatenate(parts, axis=1)).to(subject.device)
@@ -94,13 +106,17 @@ def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Ten
 
 def beginning(subject: Subject, text: str, most: int) -> Int[Tensor, "1 pos"]:
     """The first `most` tokens of a text, which may be longer than the context."""
-    return torch.tensor([subject.ids(text[: 40 * most])[:most]], dtype=torch.long, device=subject.device)
+    return torch.tensor(
+        [subject.ids(text[: 40 * most])[:most]], dtype=torch.long, device=subject.device
+    )
 
 
 def pattern_scores(
     pattern: Float[Tensor, "batch head query key"], length: int
 ) -> dict[str, Float[Tensor, "batch head"]]:
-    """The scores of one layer's patterns, of sequences whose last `2 length` tokens are `length` tokens given twice."""
+    """The scores of one layer's patterns, of sequences whose last `2 length` tokens are `length`
+    tokens given twice.
+    """
     second = torch.arange(pattern.shape[-1] - length, pattern.shape[-1], device=pattern.device)
     return {
         "induction_score": pattern[..., second, second - length + 1].mean(-1),
@@ -112,7 +128,9 @@ def pattern_scores(
 def text_scores(
     pattern: Float[Tensor, "1 head query key"], ids: Int[Tensor, "1 pos"]
 ) -> dict[str, Float[Tensor, "1 head"]]:
-    """The same of any text: attention to all earlier copies of a token, and to what followed them; 0 without any."""
+    """The same of any text: attention to all earlier copies of a token, and to what followed them;
+    0 without any.
+    """
     same = (ids[0, :, None] == ids[0]).tril(-1)
     follows = same.roll(1, 1).tril()
     follows[:, 0] = False
@@ -124,10 +142,13 @@ def text_scores(
     }
 
 
-def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, Float[Tensor, "batch head"]]:
+def _shape_scores(
+    pattern: Float[Tensor, "batch head query key"],
+) -> dict[str, Float[Tensor, "batch head"]]:
     """The scores that need no repetition.
 
-    Rows that sum to less than 1 leave the rest to a learned sink, which the entropy counts as one key more.
+    Rows that sum to less than 1 leave the rest to a learned sink, which the entropy counts as one
+    key more.
     """
     n_pos = pattern.shape[-1]
     position = torch.arange(n_pos, device=pattern.device)
@@ -146,9 +167,15 @@ def _shape_scores(pattern: Float[Tensor, "batch head query key"]) -> dict[str, F
 @public("subject")
 @own_modes
 def head_scores(
-    subject: SubjectOrName, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+    subject: SubjectOrName,
+    *,
+    texts: Sequence[str] | None = None,
+    n: int = 8,
+    length: int = 50,
+    seed: int = 0,
 ) -> HeadScores:
-    """Score every head on `n` repeated random sequences, `length` cut where the context is shorter, or on `texts`.
+    """Score every head on `n` repeated random sequences, `length` cut where the context is shorter,
+    or on `texts`.
 
     Texts are cut to `2 length` tokens; those of fewer than eight are left out.
     Raises `WorkbenchError` when no text is left.
@@ -163,7 +190,12 @@ def head_scores(
 
 
 def score_samples(
-    subject: Subject, *, texts: Sequence[str] | None = None, n: int = 8, length: int = 50, seed: int = 0
+    subject: Subject,
+    *,
+    texts: Sequence[str] | None = None,
+    n: int = 8,
+    length: int = 50,
+    seed: int = 0,
 ) -> tuple[dict[str, Float[np.ndarray, "n layer head"]], int]:
     """Every score of every sequence, which `head_scores` averages, and the length that was used.
 
@@ -175,17 +207,28 @@ def score_samples(
         ids = repeated_tokens(subject, n, length, seed)
         found.append(_samples(subject, ids, lambda pattern: pattern_scores(pattern, length)))
     else:
-        rows = [ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8]
+        rows = [
+            ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8
+        ]
         if not rows:
             raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
         length = max(row.shape[1] for row in rows)
-        found += [_samples(subject, row, lambda pattern, row=row: text_scores(pattern, row)) for row in rows]
+        found += [
+            _samples(subject, row, lambda pattern, row=row: text_scores(pattern, row))
+            for row in rows
+        ]
     shape = (-1, card.n_layers, card.n_heads)
-    return {score: np.concatenate([part[score] for part in found]).reshape(shape) for score in SCORES}, length
+    return {
+        score: np.concatenate([part[score] for part in found]).reshape(shape) for score in SCORES
+    }, length
 
 
-def _samples(subject: Subject, ids: Int[Tensor, "n pos"], score) -> dict[str, Float[np.ndarray, "n layer head"]]:
-    found = {name: np.zeros((len(ids), subject.card.n_layers, subject.card.n_heads)) for name in SCORES}
+def _samples(
+    subject: Subject, ids: Int[Tensor, "n pos"], score
+) -> dict[str, Float[np.ndarray, "n layer head"]]:
+    found = {
+        name: np.zeros((len(ids), subject.card.n_layers, subject.card.n_heads)) for name in SCORES
+    }
 
     def look(layer: int, pattern: Tensor) -> None:
         for name, values in score(pattern).items():

@@ -1,6 +1,8 @@
-"""Attention patterns while a model runs, through transformers' attention interface: no hooks, no logits, no last MLP.
+"""Attention patterns while a model runs, through transformers' attention interface: no hooks, no
+logits, no last MLP.
 
-Each layer's pattern is written out, shown, and dropped before the next, so memory does not grow with depth.
+Each layer's pattern is written out, shown, and dropped before the next, so memory does not grow
+with depth.
 """
 
 from collections.abc import Callable
@@ -20,9 +22,13 @@ from workbench.subjects.bridge import CHECKED, HALF_TOLERANCE, TOLERANCE, shared
 
 NAME = "workbench_looking"
 UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
-"""What some architectures add to attention and is not written out here; TransformerLens's hooks read those."""
+"""What some architectures add to attention and is not written out here; TransformerLens's hooks
+read those.
+"""
 
-See = Callable[[int, Float[Tensor, "batch head query key"], Float[Tensor, "batch kv_head key d_head"]], None]
+See = Callable[
+    [int, Float[Tensor, "batch head query key"], Float[Tensor, "batch kv_head key d_head"]], None
+]
 """Gets a layer's number, pattern and values."""
 
 
@@ -38,7 +44,9 @@ class _SeenError(Exception):
 
 
 class UnreadableError(Exception):
-    """The model's attention does not all go through the interface, or is of a kind that is not written out here."""
+    """The model's attention does not all go through the interface, or is of a kind that is not
+    written out here.
+    """
 
 
 _LOOK: ContextVar[_Look | None] = ContextVar("look", default=None)
@@ -78,7 +86,9 @@ def written_out(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
-        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(n_keys - n_queries)
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(
+            n_keys - n_queries
+        )
     mask = mask[..., :n_keys]
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
@@ -89,9 +99,11 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def _checked_clone(subject: Subject) -> Any:
-    """A clone whose attention shows its patterns; None where it computes other logits than the model.
+    """A clone whose attention shows its patterns; None where it computes other logits than the
+    model.
 
-    A model may hand some of what it does to scores past the interface, or attend more than once a layer.
+    A model may hand some of what it does to scores past the interface, or attend more than once a
+    layer.
     """
     clone = shared_clone(subject.model)
     clone.set_attn_implementation(NAME)
@@ -112,7 +124,8 @@ def _checked_clone(subject: Subject) -> Any:
 
 @torch.no_grad()
 def look_through(subject: Subject, ids: Int[Tensor, "batch pos"], see: See) -> None:
-    """Run the model up to its last attention and show every layer's pattern. Raises `UnreadableError`.
+    """Run the model up to its last attention and show every layer's pattern. Raises
+    `UnreadableError`.
 
     Layers may have been shown before it is raised.
     """

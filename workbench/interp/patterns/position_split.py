@@ -1,9 +1,12 @@
-"""How much of a head's attention position explains, how much content, and how much only both together.
+"""How much of a head's attention position explains, how much content, and how much only both
+together.
 
-The same few tokens, each given twice, in many random orders are a factorial experiment: every token pair meets at many
-pairs of positions. The logarithm of attention is then a sum of a position part, a content part and a rest, after a free
-constant for every query, which softmax cannot see. A query meets its own token at its own place, and once more at its
-other copy: that second meeting tells a head that looks for its own token from one that looks at its own place.
+The same few tokens, each given twice, in many random orders are a factorial experiment: every token
+pair meets at many pairs of positions. The logarithm of attention is then a sum of a position part,
+a content part and a rest, after a free constant for every query, which softmax cannot see. A query
+meets its own token at its own place, and once more at its
+other copy: that second meeting tells a head that looks for its own token from one that looks at its
+    own place.
 """
 
 from dataclasses import dataclass
@@ -34,9 +37,11 @@ PARTS = {
 
 @dataclass(frozen=True)
 class PositionSplit(Record):
-    """Shares of the variance of attention scores, by part: `mean`, `low`, `high` are `[layer, head]`.
+    """Shares of the variance of attention scores, by part: `mean`, `low`, `high` are `[layer,
+    head]`.
 
-    The three shares of a head sum to 1; 95 % intervals over `n` sets, each read in `orders` orders of `tokens` places.
+    The three shares of a head sum to 1; 95 % intervals over `n` sets, each read in `orders` orders
+    of `tokens` places.
     """
 
     subject: str
@@ -66,13 +71,15 @@ def position_split(
 ) -> PositionSplit:
     """Split the variance of every head's attention scores into position, content and interaction.
 
-    `n` sets of random tokens, each token twice, `tokens` in all, are read in `orders` random orders each, after one
-    fixed first token, whose column is left out, since many heads park attention there. Raises `WorkbenchError` when the
-    context is too short.
+    `n` sets of random tokens, each token twice, `tokens` in all, are read in `orders` random orders
+    each, after one fixed first token, whose column is left out, since many heads park attention
+    there. Raises `WorkbenchError` when the context is too short.
     """
     tokens = _even(subject, tokens)
     mean, low, high = {}, {}, {}
-    for part, values in split_samples(subject, n=n, tokens=tokens, orders=orders, seed=seed).items():
+    for part, values in split_samples(
+        subject, n=n, tokens=tokens, orders=orders, seed=seed
+    ).items():
         mean[part], low[part], high[part] = mean_interval(values)
     return PositionSplit(subject.name, subject.hash, mean, low, high, n, tokens, orders, seed)
 
@@ -83,7 +90,9 @@ def split_samples(
     """The shares of every set of tokens, which `position_split` averages; raises what that raises."""
     tokens = _even(subject, tokens)
     if tokens < 4:
-        raise WorkbenchError(f"The context of {subject.name} holds {subject.n_ctx} tokens; the split needs five.")
+        raise WorkbenchError(
+            f"The context of {subject.name} holds {subject.n_ctx} tokens; the split needs five."
+        )
     rng = np.random.default_rng(seed)
     shape = (n, subject.card.n_layers, subject.card.n_heads)
     samples = {part: np.zeros(shape) for part in PARTS}
@@ -107,12 +116,15 @@ def _even(subject: Subject, tokens: int) -> int:
 def shuffled_tokens(
     subject: Subject, tokens: int, orders: int, rng: np.random.Generator
 ) -> tuple[Int[Tensor, "order pos"], Int[Tensor, "order drawn"]]:
-    """One set of random ordinary tokens, each twice, in random orders, after a first token; and which stands where.
+    """One set of random ordinary tokens, each twice, in random orders, after a first token; and
+    which stands where.
 
     The second leaves the first token out: `drawn` is `pos - 1`.
     """
     special = set(subject.tokenizer.all_special_ids)
-    ordinary = [i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special]
+    ordinary = [
+        i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special
+    ]
     n_kinds = tokens // 2
     chosen = rng.choice(ordinary, n_kinds + 1, replace=len(ordinary) <= n_kinds)
     first = subject.tokenizer.bos_token_id
@@ -126,9 +138,11 @@ def shuffled_tokens(
 def variance_shares(
     scores: Float[Tensor, "order head query key"], order: Int[Tensor, "order query"]
 ) -> dict[str, Float[Tensor, " head"]]:
-    """Adjusted shares of variance (as adjusted R^2, so that chance fits count for nothing), each head's summing to 1.
+    """Adjusted shares of variance (as adjusted R^2, so that chance fits count for nothing), each
+    head's summing to 1.
 
-    Scores after the query are not looked at. What position and content could both explain is divided as what each
+    Scores after the query are not looked at. What position and content could both explain is
+    divided as what each
     explains alone, beyond the other: a head that one of them explains wholly is given wholly to it.
     """
     n_orders, _, n_pos, _ = scores.shape
@@ -150,25 +164,36 @@ def variance_shares(
         return left / max(1, flat.shape[1] - free)
 
     whole = unexplained().clamp_min(1e-30)
-    gains = [1 - unexplained(*parts) / whole for parts in (("position",), ("content",), ("position", "content"))]
+    gains = [
+        1 - unexplained(*parts) / whole
+        for parts in (("position",), ("content",), ("position", "content"))
+    ]
     one, other, both = (gain.clamp(0, 1) for gain in gains)
     both = torch.maximum(both, torch.maximum(one, other))
     alone = both - other, both - one  # what position adds to content, and content to position
     common = both - alone[0] - alone[1]
-    weight = torch.where(alone[0] + alone[1] > 1e-9, alone[0] / (alone[0] + alone[1]).clamp_min(1e-12), 0.5)
+    weight = torch.where(
+        alone[0] + alone[1] > 1e-9, alone[0] / (alone[0] + alone[1]).clamp_min(1e-12), 0.5
+    )
     position = (alone[0] + weight * common).clamp(0, 1)
     content = (both - position).clamp(min=0)
     size = _residual(flat, [row]).square().sum(-1)
-    flatness = size <= 1e-12 * flat.square().sum(-1).clamp_min(1e-30)  # even attention: nothing to explain
+    flatness = size <= 1e-12 * flat.square().sum(-1).clamp_min(
+        1e-30
+    )  # even attention: nothing to explain
     position, content = (torch.where(flatness, 0.0, x) for x in (position, content))
     return {"position": position, "content": content, "interaction": 1 - position - content}
 
 
-def _residual(values: Float[Tensor, "head n"], factors: list[Int[Tensor, " n"]]) -> Float[Tensor, "head n"]:
+def _residual(
+    values: Float[Tensor, "head n"], factors: list[Int[Tensor, " n"]]
+) -> Float[Tensor, "head n"]:
     """What is left after the least-squares fit of an effect for each level of each factor."""
     counts = [torch.bincount(f).clamp_min(1) for f in factors]
     for _ in range(1 if len(factors) == 1 else ROUNDS):
         for factor, count in zip(factors, counts, strict=True):
-            sums = torch.zeros(len(values), len(count), dtype=values.dtype).index_add_(1, factor, values)
+            sums = torch.zeros(len(values), len(count), dtype=values.dtype).index_add_(
+                1, factor, values
+            )
             values = values - (sums / count)[:, factor]
     return values

@@ -1,6 +1,8 @@
-"""What each head does on one prompt: the head statistics of `heads`, read as that prompt's patterns pass by.
+"""What each head does on one prompt: the head statistics of `heads`, read as that prompt's patterns
+pass by.
 
-One prompt is an example and not a measurement, so nothing here has an interval; `head_scores` measures.
+One prompt is an example and not a measurement, so nothing here has an interval; `head_scores`
+measures.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,9 @@ from workbench.subjects import Subject
 
 @dataclass(frozen=True)
 class PromptScores:
-    """Scores `[layer, head]` on one prompt; induction and duplicates are None where no token occurs twice."""
+    """Scores `[layer, head]` on one prompt; induction and duplicates are None where no token occurs
+    twice.
+    """
 
     previous_token: Float[np.ndarray, "layer head"]
     first_token: Float[np.ndarray, "layer head"]
@@ -26,7 +30,9 @@ class PromptScores:
     duplicate: Float[np.ndarray, "layer head"] | None
 
     def best(self) -> tuple[int, int]:
-        """The head worth opening first: most induction, or most previous-token where nothing is repeated."""
+        """The head worth opening first: most induction, or most previous-token where nothing is
+        repeated.
+        """
         score = self.previous_token if self.induction is None else self.induction
         layer, head = np.unravel_index(score.argmax(), score.shape)
         return int(layer), int(head)
@@ -46,8 +52,9 @@ def scored_attention(
 ) -> tuple[Attention, PromptScores]:
     """`attention` and the scores of every head on the prompt, in one run.
 
-    Mean attention to the token before, to the first token, to an earlier copy and to what followed it, over the queries
-    for which the statistic is defined (0 without any); the entropy of a row is in bits. `also` and errors as there.
+    Mean attention to the token before, to the first token, to an earlier copy and to what followed
+    it, over the queries for which the statistic is defined (0 without any); the entropy of a row is
+    in bits. `also` and errors as there.
     """
     ids = subject.encode(prompt)
     found = {name: np.zeros((subject.card.n_layers, subject.card.n_heads)) for name in NAMES}

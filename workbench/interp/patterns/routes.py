@@ -1,7 +1,8 @@
-"""From which tokens an output comes: attention rollout, attention flow, and attention weighted by its gradient.
+"""From which tokens an output comes: attention rollout, attention flow, and attention weighted by
+its gradient.
 
-All three follow attention through the layers back to the prompt. They are readings of the pattern, not causes: only
-patching changes something and sees what happens.
+All three follow attention through the layers back to the prompt. They are readings of the pattern,
+not causes: only patching changes something and sees what happens.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from workbench.records import Record
 from workbench.subjects import SubjectOrName
 
 LONGEST_FLOW = 128
-"""Tokens up to which a flow is sought; each token of the prompt is a maximum-flow problem of its own."""
+"""Tokens up to which a flow is sought; each token of the prompt is a maximum-flow problem of its
+own.
+"""
 LARGEST_GRADIENT = 2**25
 """Pattern entries of all layers together whose gradients are kept at once."""
 STEPS = 10**6
@@ -31,7 +34,9 @@ STEPS = 10**6
 
 
 def mixed(found: Attention) -> Float[np.ndarray, "layer query key"]:
-    """Heads averaged, and half of every position's stream passing straight on (Abnar & Zuidema 2020)."""
+    """Heads averaged, and half of every position's stream passing straight on (Abnar & Zuidema
+    2020).
+    """
     n_pos = len(found.tokens)
     mean = np.stack([layer.mean(0, dtype=np.float32) for layer in found.pattern])
     return 0.5 * mean + 0.5 * np.eye(n_pos, dtype=np.float32)
@@ -39,10 +44,12 @@ def mixed(found: Attention) -> Float[np.ndarray, "layer query key"]:
 
 @own_modes
 def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
-    """Attention rollout (Abnar & Zuidema 2020): the position's attention, multiplied through the layers.
+    """Attention rollout (Abnar & Zuidema 2020): the position's attention, multiplied through the
+    layers.
 
-    Row `l` is the share of each token's stream before layer `l` in the position's stream after the last layer; row 0 is
-    the prompt itself. Rows sum to 1. Raises `WorkbenchError` for a position that is not there.
+    Row `l` is the share of each token's stream before layer `l` in the position's stream after the
+    last layer; row 0 is the prompt itself. Rows sum to 1. Raises `WorkbenchError` for a position
+    that is not there.
     """
     _check(found, position)
     layers = mixed(found)
@@ -56,10 +63,11 @@ def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
 
 @own_modes
 def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
-    """Attention flow (Abnar & Zuidema 2020): the most that can run from each token up to the position.
+    """Attention flow (Abnar & Zuidema 2020): the most that can run from each token up to the
+    position.
 
-    The layers are a network of pipes as wide as the attention. Raises `WorkbenchError` for a position that is not there
-    or a prompt of more than `LONGEST_FLOW` tokens.
+    The layers are a network of pipes as wide as the attention. Raises `WorkbenchError` for a
+    position that is not there or a prompt of more than `LONGEST_FLOW` tokens.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow
@@ -74,7 +82,10 @@ def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
     query, key = np.tril_indices(n)
     level = np.arange(len(layers))[:, None] * n
     capacity = np.round(layers[:, query, key] * STEPS).astype(np.int32).ravel()
-    ends = ((level + n + query).ravel(), (level + key).ravel())  # node (l + 1, query) reads node (l, key)
+    ends = (
+        (level + n + query).ravel(),
+        (level + key).ravel(),
+    )  # node (l + 1, query) reads node (l, key)
     size = (len(layers) + 1) * n
     graph = csr_array((capacity, ends), shape=(size, size))
     graph.eliminate_zeros()
@@ -86,8 +97,9 @@ def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
 class GradientAttention(Record):
     """Attention times the gradient of one token's logit by it, positive part.
 
-    `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the prompt adds up to at
-    the position, propagated through the layers (Chefer et al. 2021), less the position's own start; 0 for later tokens.
+    `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the
+    prompt adds up to at the position, propagated through the layers (Chefer et al. 2021), less the
+    position's own start; 0 for later tokens.
     """
 
     position: int
@@ -116,12 +128,18 @@ class GradientAttention(Record):
 @own_modes
 @any_family
 def gradient_attention(
-    subject: SubjectOrName, prompt: str, *, position: int | None = None, answer: str | int | None = None
+    subject: SubjectOrName,
+    prompt: str,
+    *,
+    position: int | None = None,
+    answer: str | int | None = None,
 ) -> GradientAttention:
-    """Which attention the logit of `answer` (a token, or its id) at `position` rests on, to first order.
+    """Which attention the logit of `answer` (a token, or its id) at `position` rests on, to first
+    order.
 
     Without a position the last one, without an answer the token that the model expects there.
-    Raises `WorkbenchError` for a position or token that is not there, or a prompt too long to keep its gradients.
+    Raises `WorkbenchError` for a position or token that is not there, or a prompt too long to keep
+    its gradients.
     """
     ids, card = subject.encode(prompt), subject.card
     n = ids.shape[1]
@@ -135,11 +153,14 @@ def gradient_attention(
         )
     if card.n_layers * card.n_heads * n * n > LARGEST_GRADIENT:
         most = int((LARGEST_GRADIENT / card.n_layers / card.n_heads) ** 0.5)
-        raise WorkbenchError(f"Gradients of {subject.name} fit up to {most} tokens; the prompt has {n}. Shorten it.")
+        raise WorkbenchError(
+            f"Gradients of {subject.name} fit up to {most} tokens; the prompt has {n}. Shorten it."
+        )
     patterns: dict[int, Tensor] = {}
 
     def follow(pattern: Tensor, hook: Any, layer: int) -> Tensor:
-        # The weights take no gradient, so the first pattern starts the graph and the later ones are part of it.
+        # The weights take no gradient, so the first pattern starts the graph and the later ones are
+        # part of it.
         pattern = pattern if pattern.requires_grad else pattern.detach().requires_grad_()
         pattern.retain_grad()
         patterns[layer] = pattern
@@ -149,23 +170,33 @@ def gradient_attention(
     with torch.enable_grad():
         logits = subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, position]
         token = int(logits.argmax()) if target is None else target
-        if not logits.requires_grad:  # the pattern is only reported, and nothing is worked out from it
-            raise WorkbenchError(f"{subject.name} does not let gradients through its attention pattern.")
+        if (
+            not logits.requires_grad
+        ):  # the pattern is only reported, and nothing is worked out from it
+            raise WorkbenchError(
+                f"{subject.name} does not let gradients through its attention pattern."
+            )
         logits[token].backward()
     heads = np.zeros((card.n_layers, card.n_heads), np.float32)
     relevance = torch.eye(n, dtype=logits.dtype)
     for layer in range(card.n_layers):
         pattern, gradient = patterns[layer], patterns[layer].grad
         if gradient is None:
-            raise WorkbenchError(f"{subject.name} does not let gradients through its attention pattern.")
+            raise WorkbenchError(
+                f"{subject.name} does not let gradients through its attention pattern."
+            )
         weighted = (pattern.detach() * gradient).clamp_min(0)[0].cpu()
         heads[layer] = weighted.sum((-2, -1)).numpy()
         relevance = relevance + weighted.mean(0).to(relevance) @ relevance
     relevance = relevance - torch.eye(n, dtype=logits.dtype)
     name = subject.tokens(torch.tensor([token]))[0]
-    return GradientAttention(position, name, float(logits[token].detach()), heads, relevance[position].float().numpy())
+    return GradientAttention(
+        position, name, float(logits[token].detach()), heads, relevance[position].float().numpy()
+    )
 
 
 def _check(found: Attention, position: int) -> None:
     if not 0 <= position < len(found.tokens):
-        raise WorkbenchError(f"The prompt has positions 0 to {len(found.tokens) - 1}, not {position}.")
+        raise WorkbenchError(
+            f"The prompt has positions 0 to {len(found.tokens) - 1}, not {position}."
+        )

@@ -1,8 +1,10 @@
-"""Which heads look at one offset more than at any other: the null that labels of small models are measured against.
+"""Which heads look at one offset more than at any other: the null that labels of small models are
+measured against.
 
-On random tokens given twice every offset is a question: one token back is the previous token, `length` back the first
-copy, `length - 1` back the token after it. A head that does none of these spreads its attention, or lets it fall with
-distance; the offset it likes best beside the one asked about shows how much that gives by itself.
+On random tokens given twice every offset is a question: one token back is the previous token,
+`length` back the first copy, `length - 1` back the token after it. A head that does none of these
+spreads its attention, or lets it fall with distance; the offset it likes best beside the one asked
+about shows how much that gives by itself.
 """
 
 import numpy as np
@@ -25,16 +27,22 @@ ALPHA = 0.05
 def stands_out(
     subject: Subject, *, n: int = 8, length: int = 50, seed: int = 0
 ) -> dict[str, Bool[np.ndarray, "layer head"]]:
-    """The heads whose attention at a score's offset is beyond doubt above `FLOOR` and `TIMES` the best other offset.
+    """The heads whose attention at a score's offset is beyond doubt above `FLOOR` and `TIMES` the
+    best other offset.
 
-    The sequences are those of `head_scores` with the same `n`, `length` and `seed`. Of each sequence the margin is
-    taken, its mean tested against 0 (one-sided Student), the p-values corrected by Holm. The best other offset is
-    chosen on the same sequences, which only makes the margin smaller. The first key, where many heads park attention,
-    is no offset. Fewer than two sequences, or than eight tokens, say nothing: no head stands out.
+    The sequences are those of `head_scores` with the same `n`, `length` and `seed`. Of each
+    sequence the margin is taken, its mean tested against 0 (one-sided Student), the p-values
+    corrected by Holm. The best other offset is chosen on the same sequences, which only makes the
+    margin smaller. The first key, where many heads park attention, is no offset. Fewer than two
+    sequences, or than eight tokens, say nothing: no head stands out.
     """
     length = min(length, (subject.n_ctx - 1) // 2)
     shape = (subject.card.n_layers, subject.card.n_heads)
-    asked = {"previous_token_score": 1, "duplicate_token_score": length, "induction_score": length - 1}
+    asked = {
+        "previous_token_score": 1,
+        "duplicate_token_score": length,
+        "induction_score": length - 1,
+    }
     if n < 2 or length < 8:
         return {score: np.zeros(shape, dtype=bool) for score in asked}
     profile = offset_profile(subject, n=n, length=length, seed=seed)
@@ -43,8 +51,12 @@ def stands_out(
     return dict(zip(asked, found, strict=True))
 
 
-def offset_profile(subject: Subject, *, n: int, length: int, seed: int) -> Float[np.ndarray, "n layer head offset"]:
-    """Mean attention, from the second copies, to what stands so many tokens back; NaN where the text hardly goes."""
+def offset_profile(
+    subject: Subject, *, n: int, length: int, seed: int
+) -> Float[np.ndarray, "n layer head offset"]:
+    """Mean attention, from the second copies, to what stands so many tokens back; NaN where the
+    text hardly goes.
+    """
     ids = repeated_tokens(subject, n, length, seed)
     n_pos = ids.shape[1]
     first_key = max(1, n_pos - 2 * length)
@@ -52,16 +64,24 @@ def offset_profile(subject: Subject, *, n: int, length: int, seed: int) -> Float
 
     def look(layer: int, pattern: Float[Tensor, "n head query key"]) -> None:
         for offset in range(n_pos):
-            queries = torch.arange(max(n_pos - length, first_key + offset), n_pos, device=pattern.device)
+            queries = torch.arange(
+                max(n_pos - length, first_key + offset), n_pos, device=pattern.device
+            )
             if 2 * len(queries) >= length:
-                profile[:, layer, :, offset] = pattern[..., queries, queries - offset].mean(-1).cpu().numpy()
+                profile[:, layer, :, offset] = (
+                    pattern[..., queries, queries - offset].mean(-1).cpu().numpy()
+                )
 
     each_pattern(subject, ids, look)
     return profile
 
 
-def _p_values(profile: Float[np.ndarray, "n layer head offset"], offset: int) -> Float[np.ndarray, "layer head"]:
-    """One-sided p that a head's margin over `FLOOR`, and over `TIMES` the best other offset, is not above 0."""
+def _p_values(
+    profile: Float[np.ndarray, "n layer head offset"], offset: int
+) -> Float[np.ndarray, "layer head"]:
+    """One-sided p that a head's margin over `FLOOR`, and over `TIMES` the best other offset, is not
+    above 0.
+    """
     from scipy.stats import t
 
     own = profile[..., offset]

@@ -21,10 +21,11 @@ from workbench.subjects import SubjectOrName
 
 @dataclass(frozen=True)
 class Distances(Record):
-    """Mean attention by distance: `mean`, `low`, `high` are `[layer, head, distance]`, 95 % over `n` sequences.
+    """Mean attention by distance: `mean`, `low`, `high` are `[layer, head, distance]`, 95 % over
+    `n` sequences.
 
-    Distance d is `query - key`; the mean runs over all queries that have a key so far back. The first key is left
-    out, since many heads park attention there whatever its distance.
+    Distance d is `query - key`; the mean runs over all queries that have a key so far back. The
+    first key is left out, since many heads park attention there whatever its distance.
     """
 
     subject: str
@@ -37,7 +38,10 @@ class Distances(Record):
     def to_frame(self) -> pd.DataFrame:
         """One row a head and distance: mean attention with `low` and `high`."""
         layer, head, distance = (i.ravel() for i in np.indices(self.mean.shape))
-        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "distance": distance}
+        columns = {
+            "name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
+            "distance": distance,
+        }
         ends = {"mean": self.mean, "low": self.low, "high": self.high}
         return pd.DataFrame({**columns, **{name: values.ravel() for name, values in ends.items()}})
 
@@ -58,7 +62,8 @@ def attention_by_distance(
     max_distance: int = 32,
     seed: int = 0,
 ) -> Distances:
-    """How much each head attends to the token d back, on random tokens (position alone) or on `texts`.
+    """How much each head attends to the token d back, on random tokens (position alone) or on
+    `texts`.
 
     Texts are cut to a common length; those of fewer than `length` tokens are left out.
     Raises `WorkbenchError` when none is long enough.
@@ -85,4 +90,6 @@ def attention_by_distance(
 
     each_pattern(subject, ids, look)
     mean, low, high = mean_interval(samples)
-    return Distances(subject.name, "random tokens" if texts is None else "text", mean, low, high, len(ids))
+    return Distances(
+        subject.name, "random tokens" if texts is None else "text", mean, low, high, len(ids)
+    )

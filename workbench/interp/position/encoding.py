@@ -25,9 +25,11 @@ TABLES = ("wpe", "position_embeddings", "embed_positions", "pos", "positions_emb
 class Encoding(Record):
     """A model's position encoding.
 
-    - `matrix`: learned or sinusoidal vectors `[pos, d_model]`, with `singular_values` of the centred matrix and
-      `effective_rank` (exponential of the entropy of their normalised squares, Roy & Vetterli 2007)
-    - `wavelengths`: rotary, tokens a full turn, one for each pair of dimensions, by layer type where they differ
+    - `matrix`: learned or sinusoidal vectors `[pos, d_model]`, with `singular_values` of the
+      centred matrix and `effective_rank` (exponential of the entropy of their normalised squares,
+      Roy & Vetterli 2007)
+    - `wavelengths`: rotary, tokens a full turn, one for each pair of dimensions, by layer type
+        where they differ
     - `slopes`: ALiBi, one a head
     """
 
@@ -45,19 +47,24 @@ class Encoding(Record):
         return f"{self.kind} positions"
 
     def to_frame(self) -> pd.DataFrame:
-        """The numbers of the encoding: a row a position (and a column a dimension), a pair of dimensions, or a head."""
+        """The numbers of the encoding: a row a position (and a column a dimension), a pair of
+        dimensions, or a head.
+        """
         if self.matrix is not None:
             return pd.DataFrame(self.matrix).rename_axis("position").reset_index()
         if self.slopes is not None:
             return pd.DataFrame({"head": range(len(self.slopes)), "slope": self.slopes})
         turns = [
-            pd.DataFrame({"layers": k, "pair": range(len(v)), "wavelength": v}) for k, v in self.wavelengths.items()
+            pd.DataFrame({"layers": k, "pair": range(len(v)), "wavelength": v})
+            for k, v in self.wavelengths.items()
         ]
         return pd.concat(turns, ignore_index=True) if turns else pd.DataFrame()
 
     @property
     def similarity(self) -> Float[np.ndarray, "pos pos"] | None:
-        """Cosine similarity of the position vectors; centred learned vectors would hide the common offset."""
+        """Cosine similarity of the position vectors; centred learned vectors would hide the common
+        offset.
+        """
         if self.matrix is None:
             return None
         unit = self.matrix / np.linalg.norm(self.matrix, axis=1, keepdims=True).clip(1e-12)
@@ -84,7 +91,9 @@ def position_encoding(subject: SubjectOrName) -> Encoding:
 
 
 def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"]:
-    """Tokens a full turn of each pair of a layer; some models turn faster in layers with a sliding window."""
+    """Tokens a full turn of each pair of a layer; some models turn faster in layers with a sliding
+    window.
+    """
     by_type = position_encoding(subject).wavelengths
     kinds = getattr(subject.model.config.get_text_config(), "layer_types", None)
     kind = kinds[layer] if kinds else ""
@@ -94,7 +103,8 @@ def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"
 def alibi_slopes(subject: Subject) -> Float[np.ndarray, " head"]:
     """By what a score falls a token back, a head.
 
-    Falcon adds the bias before it divides scores by the root of `d_head`, and rounds slopes to bfloat16.
+    Falcon adds the bias before it divides scores by the root of `d_head`, and rounds slopes to
+    bfloat16.
     """
     config: Any = subject.model.config.get_text_config()
     n_heads = subject.card.n_heads
@@ -114,7 +124,9 @@ def _position_matrix(subject: Subject) -> Float[np.ndarray, "pos d_model"]:
 
 
 def _position_table(subject: Subject) -> Any:
-    """The module that holds a model's learned position vectors. Raises `WorkbenchError` where none is known."""
+    """The module that holds a model's learned position vectors. Raises `WorkbenchError` where none
+    is known.
+    """
     tables = [
         module
         for name, module in subject.model.named_modules()
@@ -130,18 +142,26 @@ def _position_table(subject: Subject) -> Any:
 
 @torch.no_grad()
 def _first_row(subject: Subject, table: Any) -> int:
-    """The row that the first position of a text reads, seen in a run: OPT and others keep rows before it."""
+    """The row that the first position of a text reads, seen in a run: OPT and others keep rows
+    before it.
+    """
     read: list[Tensor] = []
-    handle = table.register_forward_hook(lambda module, inputs, output: read.append(output.detach()))
+    handle = table.register_forward_hook(
+        lambda module, inputs, output: read.append(output.detach())
+    )
     try:
-        subject.model(input_ids=torch.ones(1, 2, dtype=torch.long, device=subject.device), use_cache=False)
+        subject.model(
+            input_ids=torch.ones(1, 2, dtype=torch.long, device=subject.device), use_cache=False
+        )
     finally:
         handle.remove()
     rows = read[0].flatten(0, -2)[:2]
     for first in range(len(table.weight) - 1):
         if torch.equal(table.weight[first : first + 2], rows):
             return first
-    raise WorkbenchError(f"{subject.name} changes its position vectors as it reads them; they cannot be shown.")
+    raise WorkbenchError(
+        f"{subject.name} changes its position vectors as it reads them; they cannot be shown."
+    )
 
 
 def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
@@ -150,7 +170,8 @@ def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
         frequencies = {"all layers": encoding.rotary_frequencies(subject.card.d_head, base)}
     else:
         frequencies = {
-            name.rpartition(".")[2].removesuffix("inv_freq").strip("_") or "all layers": buffer.double().cpu()
+            name.rpartition(".")[2].removesuffix("inv_freq").strip("_")
+            or "all layers": buffer.double().cpu()
             for name, buffer in subject.model.named_buffers()
             if name.endswith("inv_freq") and "original" not in name
         }
@@ -164,11 +185,16 @@ def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
 
 
 def _turn_table(subject: Subject) -> Float[Tensor, " pair"] | None:
-    """The frequencies of a model that keeps sines and cosines by position, sines first, as GPT-J and CodeGen do.
+    """The frequencies of a model that keeps sines and cosines by position, sines first, as GPT-J
+    and CodeGen do.
 
     None where there is no such table, or it is not that of the usual base of 10,000.
     """
-    tables = [b for name, b in subject.model.named_buffers() if name.endswith("rotary_emb.embed_positions")]
+    tables = [
+        b
+        for name, b in subject.model.named_buffers()
+        if name.endswith("rotary_emb.embed_positions")
+    ]
     if not tables or tables[0].ndim != 2 or len(tables[0]) < 2:
         return None
     n_pairs = tables[0].shape[1] // 2

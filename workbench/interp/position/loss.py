@@ -23,7 +23,8 @@ LONGEST = 1024
 
 @dataclass(frozen=True)
 class PositionLoss(Record):
-    """Mean next-token loss in nats of the tokens of each bin of positions, 95 % intervals over `n` texts.
+    """Mean next-token loss in nats of the tokens of each bin of positions, 95 % intervals over `n`
+    texts.
 
     `start` is each bin's first position; bins from `n_ctx` on lie beyond the trained context.
     """
@@ -67,10 +68,12 @@ class PositionLoss(Record):
 def loss_by_position(
     subject: SubjectOrName, texts: Sequence[str], *, reach: float = 2.0, width: int = 16
 ) -> PositionLoss:
-    """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions end with it.
+    """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions
+    end with it.
 
-    The texts are read one after the other, once from each of them on, so that each position is read in as many places
-    as there are texts. Raises `WorkbenchError` when together they are shorter than two bins.
+    The texts are read one after the other, once from each of them on, so that each position is read
+    in as many places as there are texts. Raises `WorkbenchError` when together they are shorter
+    than two bins.
     """
     limit = min(LONGEST, int(reach * subject.n_ctx))
     if limit > subject.n_ctx and not _reads_beyond(subject):
@@ -81,7 +84,9 @@ def loss_by_position(
         rows.append(torch.tensor(subject.ids(text)))
     n_bins = (min([limit, *map(len, rows)]) - 1) // width
     if n_bins < 2:
-        raise WorkbenchError(f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones.")
+        raise WorkbenchError(
+            f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones."
+        )
     length = n_bins * width + 1
     samples = []
     for row in rows:
@@ -92,18 +97,29 @@ def loss_by_position(
     mean, low, high = mean_interval(np.stack(samples).astype(float))
     start = np.arange(n_bins) * width
     return PositionLoss(
-        subject.name, subject.card.positions, subject.n_ctx, width, start, mean, low, high, len(samples)
+        subject.name,
+        subject.card.positions,
+        subject.n_ctx,
+        width,
+        start,
+        mean,
+        low,
+        high,
+        len(samples),
     )
 
 
 def _reads_beyond(subject: Subject) -> bool:
-    """Whether there is a position after the last of the context: not in a table of learned vectors, nor where a model
-    keeps its turns or slopes in a table that ends with the context.
+    """Whether there is a position after the last of the context: not in a table of learned vectors,
+    nor where a model keeps its turns or slopes in a table that ends with the context.
     """
     if subject.card.positions in ("learned", "unknown"):
         return False
     try:
-        subject.model(torch.zeros(1, subject.n_ctx + 1, dtype=torch.long, device=subject.device), use_cache=False)
+        subject.model(
+            torch.zeros(1, subject.n_ctx + 1, dtype=torch.long, device=subject.device),
+            use_cache=False,
+        )
     except (IndexError, RuntimeError):
         return False
     return True

@@ -1,4 +1,6 @@
-"""Is the absolute position in the residual stream? Ridge regression reads it off, layer by layer, beside a control."""
+"""Is the absolute position in the residual stream? Ridge regression reads it off, layer by layer,
+beside a control.
+"""
 
 from dataclasses import dataclass
 
@@ -21,10 +23,12 @@ FOLDS = 8
 
 @dataclass(frozen=True)
 class PositionProbe(Record):
-    """R^2 of the position read off the stream on sequences not seen in the fit, before each layer and after the last.
+    """R^2 of the position read off the stream on sequences not seen in the fit, before each layer
+    and after the last.
 
-    `control` is the same with the positions of every sequence shuffled: what a probe of this size finds in nothing.
-    Intervals (95 %) are over the `n` folds, `sequences` sequences of `length` random tokens in all.
+    `control` is the same with the positions of every sequence shuffled: what a probe of this size
+    finds in nothing. Intervals (95 %) are over the `n` folds, `sequences` sequences of `length`
+    random tokens in all.
     """
 
     subject: str
@@ -44,21 +48,31 @@ class PositionProbe(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """One row a stage; stage 0 is the embedding."""
-        columns = {"stage": range(len(self.mean)), "r2": self.mean, "low": self.low, "high": self.high}
+        columns = {
+            "stage": range(len(self.mean)),
+            "r2": self.mean,
+            "low": self.low,
+            "high": self.high,
+        }
         return pd.DataFrame({**columns, "control": self.control})
 
 
 @public("subject")
 @own_modes
-def position_probe(subject: SubjectOrName, *, n: int = 40, length: int = 64, seed: int = 0) -> PositionProbe:
-    """Read absolute positions off the residual stream of random tokens with ridge regression, eight-fold by sequence.
+def position_probe(
+    subject: SubjectOrName, *, n: int = 40, length: int = 64, seed: int = 0
+) -> PositionProbe:
+    """Read absolute positions off the residual stream of random tokens with ridge regression,
+    eight-fold by sequence.
 
     `n` sequences of `length` tokens are read.
     Raises `WorkbenchError` where the context holds fewer than eight tokens.
     """
     length = min(length, subject.n_ctx)
     if length < 8:
-        raise WorkbenchError(f"The context of {subject.name} holds {subject.n_ctx} tokens; the probe needs eight.")
+        raise WorkbenchError(
+            f"The context of {subject.name} holds {subject.n_ctx} tokens; the probe needs eight."
+        )
     ids = repeated_tokens(subject, n, length, seed)[:, :length]
     rng = np.random.default_rng(seed)
     position = np.tile(np.arange(1, length), (n, 1))  # the first token is every sequence's first

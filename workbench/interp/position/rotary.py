@@ -1,7 +1,8 @@
 """What the heads of a rotary model do with their frequencies, from real queries and keys.
 
-A pair of dimensions is a complex number that turns by `theta_i` a token, so a query and a key `d` apart score
-`sum_i Re(q_i conj(k_i) e^(i theta_i d))`: with average query and key this is how a head's score falls with distance.
+A pair of dimensions is a complex number that turns by `theta_i` a token, so a query and a key `d`
+apart score `sum_i Re(q_i conj(k_i) e^(i theta_i d))`: with average query and key this is how a
+head's score falls with distance.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,10 +37,10 @@ HOOKS = ("hook_in", "attn.hook_cos", "attn.hook_sin")
 class RotaryUse(Record):
     """Means with 95 % intervals (`low`, `high`) over `n` texts.
 
-    - `used[layer, head, pair]`: the share of each frequency in `|q_i| |k_i|`, fast pairs first; sums to 1 over pairs
-      (Barbero et al. 2024 look at the same norms)
-    - `decay[layer, head, distance]`: the score of an average query with an average key so far back, scaled as scores
-      are (YaRN's and longrope's factor included)
+    - `used[layer, head, pair]`: the share of each frequency in `|q_i| |k_i|`, fast pairs first;
+      sums to 1 over pairs (Barbero et al. 2024 look at the same norms)
+    - `decay[layer, head, distance]`: the score of an average query with an average key so far back,
+      scaled as scores are (YaRN's and longrope's factor included)
     - `wavelengths[layer]`: tokens a full turn of each pair
     """
 
@@ -59,10 +60,15 @@ class RotaryUse(Record):
         return f"rotary pair used most: {pair} by L{layer}H{head}, share {self.used.max():.3f}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head and distance: the score of an average query with an average key, with `low` and `high`."""
+        """One row a head and distance: the score of an average query with an average key, with
+        `low` and `high`.
+        """
         layer, head, distance = (i.ravel() for i in np.indices(self.decay.shape))
         ends = {"decay": self.decay, "low": self.decay_low, "high": self.decay_high}
-        columns = {"name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)], "distance": distance}
+        columns = {
+            "name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
+            "distance": distance,
+        }
         return pd.DataFrame({**columns, **{k: v.ravel() for k, v in ends.items()}})
 
 
@@ -70,12 +76,14 @@ class RotaryUse(Record):
 @own_modes
 @any_family
 @torch.no_grad()
-def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: int = 64, length: int = 128) -> RotaryUse:
+def rotary_use(
+    subject: SubjectOrName, texts: Sequence[str], *, max_distance: int = 64, length: int = 128
+) -> RotaryUse:
     """Which frequencies each head's queries and keys use, and how its score falls with distance.
 
-    Texts are cut to `length` tokens; the first token is left out. Which dimensions turn together is found by which
-    gives the model's own pattern. Raises `WorkbenchError` for a model without rotary positions, or one whose pattern
-    cannot be had from queries and keys so.
+    Texts are cut to `length` tokens; the first token is left out. Which dimensions turn together is
+    found by which gives the model's own pattern. Raises `WorkbenchError` for a model without rotary
+    positions, or one whose pattern cannot be had from queries and keys so.
     """
     if subject.card.positions != "rotary":
         raise WorkbenchError(
@@ -90,7 +98,9 @@ def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: in
     for t, text in enumerate(texts):
         ids = beginning(subject, text, min(length, subject.n_ctx))
         wanted = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
-        _, cache = subject.bridge.run_with_cache(ids, names_filter=lambda name, wanted=wanted: name in wanted)
+        _, cache = subject.bridge.run_with_cache(
+            ids, names_filter=lambda name, wanted=wanted: name in wanted
+        )
         blocks = reading(subject, ids, cache)
         if not together:
             together = _pairings(subject, ids, blocks, turns)
@@ -108,11 +118,15 @@ def rotary_use(subject: SubjectOrName, texts: Sequence[str], *, max_distance: in
 
 
 class _Reading(Block):
-    """A block as far as its queries and keys, made of what its attention was given: any order of norms is right."""
+    """A block as far as its queries and keys, made of what its attention was given: any order of
+    norms is right.
+    """
 
     needs = ("attn",)
 
-    def __init__(self, subject: Subject, layer: int, cache: Any, given: Float[Tensor, "pos d_model"]):
+    def __init__(
+        self, subject: Subject, layer: int, cache: Any, given: Float[Tensor, "pos d_model"]
+    ):
         super().__init__(subject, layer, cache, len(given))
         self.given = given
 
@@ -123,10 +137,14 @@ class _Reading(Block):
 
     @cached_property
     def sized(self) -> dict[str, Tensor] | None:
-        """Queries and keys after a norm of their own, a head at a time or of all heads together (OLMo 2)."""
+        """Queries and keys after a norm of their own, a head at a time or of all heads together
+        (OLMo 2).
+        """
         found: dict[str, Tensor] = {}
         for part in "qk":
-            norm = getattr(self.attn, f"{part}_norm", None) or getattr(self.attn, f"{part}_layernorm", None)
+            norm = getattr(self.attn, f"{part}_norm", None) or getattr(
+                self.attn, f"{part}_layernorm", None
+            )
             if norm is None:
                 return None
             values = getattr(self, part)
@@ -189,7 +207,9 @@ def _queries_or_keys(block: Block, part: str, pairing: Callable, n_pairs: int) -
 
 
 def _gain(block: Block) -> float:
-    """By what turning multiplies a score: YaRN and longrope lengthen the sines and cosines that turn q and k."""
+    """By what turning multiplies a score: YaRN and longrope lengthen the sines and cosines that
+    turn q and k.
+    """
     names = [f"blocks.{block.layer}.attn.hook_{name}" for name in ("cos", "sin")]
     if any(name not in block.cache for name in names):
         return 1.0
@@ -197,13 +217,18 @@ def _gain(block: Block) -> float:
     return float((cos.square() + sin.square()).mean())
 
 
-def _pairings(subject: Subject, ids: Tensor, blocks: list[Block], turns: np.ndarray) -> list[Callable]:
-    """Which dimensions turn together in each layer: those whose scores give the pattern that the model has.
+def _pairings(
+    subject: Subject, ids: Tensor, blocks: list[Block], turns: np.ndarray
+) -> list[Callable]:
+    """Which dimensions turn together in each layer: those whose scores give the pattern that the
+    model has.
 
     Raises `WorkbenchError` where neither way does.
     """
     patterns: dict[int, np.ndarray] = {}
-    each_pattern(subject, ids, lambda i, pattern: patterns.update({i: pattern[0].double().cpu().numpy()}))
+    each_pattern(
+        subject, ids, lambda i, pattern: patterns.update({i: pattern[0].double().cpu().numpy()})
+    )
     found = []
     for i, block in enumerate(blocks):
         off = {way: _off(block, way, turns[i], patterns[i]) for way in (_halves, _neighbours)}

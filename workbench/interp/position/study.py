@@ -1,4 +1,6 @@
-"""Models side by side by their position encoding: loss, extrapolation, distance kernels, kinds of heads."""
+"""Models side by side by their position encoding: loss, extrapolation, distance kernels, kinds of
+heads.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +20,9 @@ from workbench.subjects import SubjectOrName
 
 @dataclass(frozen=True)
 class EncodingRow:
-    """One model of the study: its loss by position, its heads' attention by distance, its catalogue."""
+    """One model of the study: its loss by position, its heads' attention by distance, its
+    catalogue.
+    """
 
     name: str
     positions: str
@@ -36,19 +40,28 @@ class EncodingStudy(Record):
 
     def model_hashes(self) -> dict[str, str]:
         """The sha256 of each model, by its name."""
-        return {name: sha256 for row in self.rows for name, sha256 in row.heads.model_hashes().items()}
+        return {
+            name: sha256 for row in self.rows for name, sha256 in row.heads.model_hashes().items()
+        }
 
     def headline(self) -> str:
         """What was found, in a few words."""
         return "; ".join(f"{row.name} {row.loss.inside():.3f} nats a token" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a model: losses in nats inside and beyond the context, the best heads, how many have each label."""
+        """One row a model: losses in nats inside and beyond the context, the best heads, how many
+        have each label.
+        """
         table = []
         for row in self.rows:
             shape = row.heads.mean["copying"].shape
-            given = Counter(x for i in range(shape[0]) for j in range(shape[1]) for x in row.heads.labels(i, j))
-            best = {f"most {score.removesuffix('_score').replace('_', ' ')}": self._best(row, score) for score in BEST}
+            given = Counter(
+                x for i in range(shape[0]) for j in range(shape[1]) for x in row.heads.labels(i, j)
+            )
+            best = {
+                f"most {score.removesuffix('_score').replace('_', ' ')}": self._best(row, score)
+                for score in BEST
+            }
             table.append(
                 {
                     "model": row.name,

@@ -10,13 +10,18 @@ ASKED = 20
 
 
 def able(subject: Subject, made: Items) -> Estimate:
-    """The share of pairs whose clean and corrupted run each prefer their own answer, with its interval."""
+    """The share of pairs whose clean and corrupted run each prefer their own answer, with its
+    interval.
+    """
     import torch
 
     right = []
     for item in made.items:
         with torch.no_grad():
-            ends = [subject.model(ids[None], logits_to_keep=1).logits[:, -1] for ids in item.pair.prompts]
+            ends = [
+                subject.model(ids[None], logits_to_keep=1).logits[:, -1]
+                for ids in item.pair.prompts
+            ]
         logits = torch.cat(ends).float().softmax(-1)
         gap = logits[:, list(item.pair.answers)].sum(-1) - logits[:, list(item.pair.wrongs)].sum(-1)
         right.append(float(gap[0] > gap[1]))
@@ -24,7 +29,9 @@ def able(subject: Subject, made: Items) -> Estimate:
 
 
 class UnableError(WorkbenchError):
-    """The model is not better than chance at a probe; a map may be asked for all the same (`anyway`)."""
+    """The model is not better than chance at a probe; a map may be asked for all the same
+    (`anyway`).
+    """
 
 
 def require(subject: Subject, asked: Probe, seed: int = 0) -> Estimate:

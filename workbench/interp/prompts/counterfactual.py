@@ -1,4 +1,6 @@
-"""A counterfactual for a token that a model wrote: the same prompt but for one token, after which another follows."""
+"""A counterfactual for a token that a model wrote: the same prompt but for one token, after which
+another follows.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,9 @@ PLACES, EACH = 4, 4
 SHORT = 3
 """Letters of words such as "the" and "is", which are replaced last."""
 RIVALS = 200
-"""How far down the model's own expectations a token is looked for that could stand in another's place."""
+"""How far down the model's own expectations a token is looked for that could stand in another's
+place.
+"""
 WORK = 3e10
 """Parameters times tokens that the trial may read, so that a large model tries fewer."""
 
@@ -24,9 +28,11 @@ WORK = 3e10
 class Counterfactual:
     """A pair of prompts for patching, of as many tokens each, which differ in one.
 
-    - `answer`: the token that was written after `clean`; `wrong`: the one that `corrupted` makes the likeliest other
+    - `answer`: the token that was written after `clean`; `wrong`: the one that `corrupted` makes
+        the likeliest other
     - `position`: of the token that differs; `old` and `new` are its texts
-    - `clean_difference`, `corrupted_difference`: the logit of `answer` less that of `wrong` after each prompt
+    - `clean_difference`, `corrupted_difference`: the logit of `answer` less that of `wrong` after
+        each prompt
     """
 
     clean: str
@@ -41,11 +47,15 @@ class Counterfactual:
 
 
 @torch.no_grad()
-def counterfactual(subject: Subject, ids: Sequence[int], token: int, weights: Sequence[float]) -> Counterfactual:
-    """The replacement of one token of a text that speaks most against the token that follows the text.
+def counterfactual(
+    subject: Subject, ids: Sequence[int], token: int, weights: Sequence[float]
+) -> Counterfactual:
+    """The replacement of one token of a text that speaks most against the token that follows the
+    text.
 
-    Tried are tokens that the model itself expected at the places that `weights` (a number a token, such as an
-    attribution) name as the strongest. Only whole words take the place of words, in the same spelling.
+    Tried are tokens that the model itself expected at the places that `weights` (a number a token,
+    such as an attribution) name as the strongest. Only whole words take the place of words, in the
+    same spelling.
 
     Raises `WorkbenchError` where the text is read as other tokens than these, or nothing fits.
     """
@@ -55,7 +65,9 @@ def counterfactual(subject: Subject, ids: Sequence[int], token: int, weights: Se
     logits = subject.model(before[None], use_cache=False).logits[0]
     tried = _candidates(subject, list(ids), logits, weights)
     if not tried:
-        raise WorkbenchError("No word of this text has another that could stand in its place; write a longer prompt.")
+        raise WorkbenchError(
+            "No word of this text has another that could stand in its place; write a longer prompt."
+        )
     rows = torch.stack([_replaced(before, place, new) for place, new in tried])
     ends = subject.model(rows, use_cache=False).logits[:, -1].float()
     others = ends.clone()
@@ -66,7 +78,9 @@ def counterfactual(subject: Subject, ids: Sequence[int], token: int, weights: Se
     gap = ends[:, token] - ends.gather(1, wrongs[:, None])[:, 0]
     order = (clean_gap - gap).argsort(descending=True).tolist()
     names = subject.tokens(wrongs, apart=True)
-    order.sort(key=lambda at: not _alike(names[at], answer))  # a wrong answer of the answer's kind, where there is one
+    order.sort(
+        key=lambda at: not _alike(names[at], answer)
+    )  # a wrong answer of the answer's kind, where there is one
     for best in order:
         place, new = tried[best]
         wrong = _answer_or_none(subject, clean, ids, int(wrongs[best]))
@@ -74,8 +88,12 @@ def counterfactual(subject: Subject, ids: Sequence[int], token: int, weights: Se
             old_text, new_text = subject.tokens(torch.tensor([ids[place], new]), apart=True)
             numbers = float(clean_gap[best]), float(gap[best])
             corrupted = _text(subject, rows[best].tolist())
-            return Counterfactual(clean, corrupted, answer, wrong, place, old_text, new_text, *numbers)
-    raise WorkbenchError("The text goes on with tokens that cannot be spelt alone; click another token.")
+            return Counterfactual(
+                clean, corrupted, answer, wrong, place, old_text, new_text, *numbers
+            )
+    raise WorkbenchError(
+        "The text goes on with tokens that cannot be spelt alone; click another token."
+    )
 
 
 def _text(subject: Subject, ids: Sequence[int]) -> str:
@@ -91,7 +109,9 @@ def _text(subject: Subject, ids: Sequence[int]) -> str:
 def _answer(subject: Subject, clean: str, ids: Sequence[int], token: int) -> str:
     answer = _answer_or_none(subject, clean, ids, token)
     if answer is None:
-        raise WorkbenchError("This token cannot be spelt by itself after the text; click another one.")
+        raise WorkbenchError(
+            "This token cannot be spelt by itself after the text; click another one."
+        )
     return answer
 
 
@@ -99,7 +119,11 @@ def _answer_or_none(subject: Subject, clean: str, ids: Sequence[int], token: int
     """A token's text as it goes on from a prompt; None where that text is read as something else."""
     whole = subject.text(torch.tensor([*ids, token]))
     text = whole[len(clean) :]
-    fits = whole.startswith(clean) and text and continued(subject.tokenizer, clean, text).ids == (token,)
+    fits = (
+        whole.startswith(clean)
+        and text
+        and continued(subject.tokenizer, clean, text).ids == (token,)
+    )
     return text if fits else None
 
 
@@ -109,18 +133,27 @@ def _replaced(before: Tensor, place: int, new: int) -> Tensor:
     return row
 
 
-def _candidates(subject: Subject, ids: list[int], logits: Tensor, weights: Sequence[float]) -> list[tuple[int, int]]:
+def _candidates(
+    subject: Subject, ids: list[int], logits: Tensor, weights: Sequence[float]
+) -> list[tuple[int, int]]:
     """(position, token) of replacements worth a trial, the strongest positions first."""
     labels = subject.tokens(torch.tensor(ids), apart=True)
     most = int(WORK / (subject.card.n_params * len(ids)))
     most = max(2, min(PLACES * EACH, most))
-    # The last token is left: another word there asks for another grammar, and says little about where the answer lies.
-    words = [at for at in range(1, len(ids) - 1) if _is_word(labels[at]) and not _is_role(subject, ids, labels, at)]
+    # The last token is left: another word there asks for another grammar, and says little about
+    # where the answer lies.
+    words = [
+        at
+        for at in range(1, len(ids) - 1)
+        if _is_word(labels[at]) and not _is_role(subject, ids, labels, at)
+    ]
     places = sorted(words, key=lambda at: (not _has_content(labels[at]), -abs(weights[at])))
     each = max(1, most // PLACES)
     found: list[tuple[int, int]] = []
     for at in places:
-        found += [(at, new) for new in _instead(subject, ids, at, labels[at], logits[at - 1])[:each]]
+        found += [
+            (at, new) for new in _instead(subject, ids, at, labels[at], logits[at - 1])[:each]
+        ]
         if len(found) >= most:
             break
     return found[:most]
@@ -128,7 +161,11 @@ def _candidates(subject: Subject, ids: list[int], logits: Tensor, weights: Seque
 
 def _instead(subject: Subject, ids: list[int], at: int, label: str, logits: Tensor) -> list[int]:
     """Tokens that the model expected in a word's place, spelt as it is and read as one token there."""
-    rivals = [token for token in logits.topk(min(RIVALS, len(logits))).indices.tolist() if token != ids[at]]
+    rivals = [
+        token
+        for token in logits.topk(min(RIVALS, len(logits))).indices.tolist()
+        if token != ids[at]
+    ]
     texts = subject.tokens(torch.tensor(rivals), apart=True)
     found = []
     for token, text in zip(rivals, texts, strict=True):
@@ -158,11 +195,18 @@ def _alike(one: str, other: str) -> bool:
     same_word = one.strip().lower() == other.strip().lower()
     same_space = (one[:1] == " ") == (other[:1] == " ")
     both_words = _is_word(one) and _is_word(other)
-    return both_words and not same_word and same_space and one.strip()[0].isupper() == other.strip()[0].isupper()
+    return (
+        both_words
+        and not same_word
+        and same_space
+        and one.strip()[0].isupper() == other.strip()[0].isupper()
+    )
 
 
 def _is_role(subject: Subject, ids: list[int], labels: list[str], at: int) -> bool:
-    """Whether a word names a speaker: after a special token of a chat template, or before the plain one's colon."""
+    """Whether a word names a speaker: after a special token of a chat template, or before the plain
+    one's colon.
+    """
     if ids[at - 1] in subject.tokenizer.all_special_ids:
         return True
     followed = at + 1 < len(ids) and labels[at + 1].startswith(":")

@@ -1,4 +1,6 @@
-"""A question to patch: two prompts of equal length that lead to different answers, checked and tokenised."""
+"""A question to patch: two prompts of equal length that lead to different answers, checked and
+tokenised.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +25,9 @@ OFFERED = 5
 
 @dataclass(frozen=True)
 class Substitute:
-    """A word of the clean or the corrupted prompt (`side`) and single-token words that could stand in its place."""
+    """A word of the clean or the corrupted prompt (`side`) and single-token words that could stand
+    in its place.
+    """
 
     side: str
     word: str
@@ -31,7 +35,9 @@ class Substitute:
 
 
 class LengthError(WorkbenchError):
-    """Prompts of unequal token counts: `aligned` has their tokens side by side, `substitutes` what would mend it."""
+    """Prompts of unequal token counts: `aligned` has their tokens side by side, `substitutes` what
+    would mend it.
+    """
 
     def __init__(self, message: str, aligned: list[tuple[str, str]], substitutes: list[Substitute]):
         super().__init__(message)
@@ -40,13 +46,16 @@ class LengthError(WorkbenchError):
 
 @dataclass(frozen=True)
 class Pair:
-    """A tokenised question: `answers` are the tokens that the clean prompt leads to, `wrongs` those of the other.
+    """A tokenised question: `answers` are the tokens that the clean prompt leads to, `wrongs` those
+    of the other.
 
-    `places` are named positions (name, in the clean prompt, in the corrupted one); with them the prompts may differ in
-    length, and only those positions are patched.
+    `places` are named positions (name, in the clean prompt, in the corrupted one); with them the
+    prompts may differ in length, and only those positions are patched.
 
-    Where an answer has several tokens, `answers` and `wrongs` are the first of each, and `parts` has a question for
-    each answer, then each wrong answer: both prompts followed by it but for its last token. Its `answers` are then that
+    Where an answer has several tokens, `answers` and `wrongs` are the first of each, and `parts`
+    has a question for
+    each answer, then each wrong answer: both prompts followed by it but for its last token. Its
+        `answers` are then that
     answer's tokens in order, of which the last `fed` of both prompts are the model's to read.
     """
 
@@ -92,20 +101,26 @@ def pair(
     offer: bool = True,
     spelt: bool = False,
 ) -> Pair:
-    """Tokenise and check a prompt pair; `answer` and `wrong` are one token each, or several such words.
+    """Tokenise and check a prompt pair; `answer` and `wrong` are one token each, or several such
+    words.
 
-    With `places` (see `Pair`) the prompts may have different lengths; `offer` looks for words that would mend those
-    that may not, which takes a while; `spelt` allows answers of several tokens.
+    With `places` (see `Pair`) the prompts may have different lengths; `offer` looks for words that
+    would mend those that may not, which takes a while; `spelt` allows answers of several tokens.
 
-    Raises `WorkbenchError` for prompts of different length (showing the first tokens that differ, and which words
-    to lengthen), equal prompts, and answers that are not one token each (unless `spelt`), occur on both sides, begin
-    one another or do not fit the context.
+    Raises `WorkbenchError` for prompts of different length (showing the first tokens that differ,
+    and which words to lengthen), equal prompts, and answers that are not one token each (unless
+    `spelt`), occur on both sides, begin one another or do not fit the context.
     """
-    a, b = subject.encode(clean, "clean prompt")[0], subject.encode(corrupted, "corrupted prompt")[0]
+    a, b = (
+        subject.encode(clean, "clean prompt")[0],
+        subject.encode(corrupted, "corrupted prompt")[0],
+    )
     if len(a) != len(b) and not places:
         raise _unequal(subject, (clean, a), (corrupted, b), offer)
     if torch.equal(a, b):
-        raise WorkbenchError("The clean and the corrupted prompt are the same; change the words the answer hangs on.")
+        raise WorkbenchError(
+            "The clean and the corrupted prompt are the same; change the words the answer hangs on."
+        )
     answers, wrongs = (
         [
             subject.answer_ids(word, what, several=spelt, prompt=clean)
@@ -127,15 +142,21 @@ def pair(
     return Pair(a, b, *firsts, places, parts)
 
 
-def _told_apart(subject: Subject, answers: list[tuple[int, ...]], wrongs: list[tuple[int, ...]]) -> None:
-    """Raise `WorkbenchError` where an answer is also wrong, or is how a wrong one begins (or the other way round)."""
+def _told_apart(
+    subject: Subject, answers: list[tuple[int, ...]], wrongs: list[tuple[int, ...]]
+) -> None:
+    """Raise `WorkbenchError` where an answer is also wrong, or is how a wrong one begins (or the
+    other way round).
+    """
     for one, other in product(answers, wrongs):
         n = min(len(one), len(other))
         if one[:n] != other[:n]:
             continue
         words = [subject.text(torch.tensor(ids)) for ids in (one, other)]
         if one == other:
-            raise WorkbenchError(f"The answer and the wrong answer are both {words[0]!r}; give two different ones.")
+            raise WorkbenchError(
+                f"The answer and the wrong answer are both {words[0]!r}; give two different ones."
+            )
         raise WorkbenchError(
             f"The answer {words[0]!r} and the wrong answer {words[1]!r} begin alike to the end of the shorter one, so "
             "it is always the likelier; give two that part."
@@ -148,11 +169,17 @@ def _followed(clean: Tensor, corrupted: Tensor, answer: tuple[int, ...]) -> Pair
     return Pair(torch.cat([clean, fed]), torch.cat([corrupted, fed]), answer, (), fed=len(fed))
 
 
-def _unequal(subject: Subject, first: tuple[str, Tensor], second: tuple[str, Tensor], offer: bool) -> LengthError:
+def _unequal(
+    subject: Subject, first: tuple[str, Tensor], second: tuple[str, Tensor], offer: bool
+) -> LengthError:
     """The error for prompts of different length, with all that helps to mend them."""
     (clean, a), (corrupted, b) = first, second
-    differ = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    shown = [" ".join(map(repr, subject.tokens(x[differ : differ + 4]))) or "its end" for x in (a, b)]
+    differ = next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+    shown = [
+        " ".join(map(repr, subject.tokens(x[differ : differ + 4]))) or "its end" for x in (a, b)
+    ]
     found = substitutes(subject, clean, corrupted) if offer else []
     offers = [f"for {s.word!r} in the {s.side} prompt {', '.join(s.choices)}" for s in found]
     return LengthError(
@@ -175,7 +202,9 @@ def aligned(clean: Sequence[str], corrupted: Sequence[str]) -> list[tuple[str, s
 
 
 def substitutes(subject: Subject, clean: str, corrupted: str) -> list[Substitute]:
-    """For words in one place whose token counts differ: single-token words near the longer one in the embedding."""
+    """For words in one place whose token counts differ: single-token words near the longer one in
+    the embedding.
+    """
     a, b = ([word.strip(punctuation) for word in text.split(" ")] for text in (clean, corrupted))
     found = []
     for kind, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
@@ -191,11 +220,15 @@ def substitutes(subject: Subject, clean: str, corrupted: str) -> list[Substitute
 
 def _spelt(subject: Subject, word: str, at: int) -> list[int]:
     """The tokens of a word after another, or at the beginning of a prompt (`at` 0)."""
-    return list(subject.answer_ids(f" {word}", several=True)) if at else bare(subject.tokenizer, word)
+    return (
+        list(subject.answer_ids(f" {word}", several=True)) if at else bare(subject.tokenizer, word)
+    )
 
 
 def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str, ...]:
-    """Words of one token, spelt as `word` is (capital or not), by the cosine of their embeddings with its mean."""
+    """Words of one token, spelt as `word` is (capital or not), by the cosine of their embeddings
+    with its mean.
+    """
     embed: Any = subject.model.get_input_embeddings()
     own = embed.weight[_spelt(subject, word, at)].mean(0)
     order = F.cosine_similarity(embed.weight, own[None]).argsort(descending=True)[:2000].tolist()
@@ -203,7 +236,11 @@ def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str
     for i in order:
         (text,) = subject.tokens(torch.tensor([i]), apart=True)
         other = text.strip()
-        fits = other.isalpha() and _spelt(subject, other, at) == [i] and other[0].isupper() == word[:1].isupper()
+        fits = (
+            other.isalpha()
+            and _spelt(subject, other, at) == [i]
+            and other[0].isupper() == word[:1].isupper()
+        )
         if fits and len(other) > 2 and other not in taken and other not in found:
             found.append(other)
         if len(found) == OFFERED:
@@ -212,20 +249,27 @@ def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str
 
 
 def single(subject: Subject, prompt: str, answer: str, wrong: str = "") -> Pair:
-    """A question about one prompt: both prompts of the pair are that one, and there may be no wrong answer.
+    """A question about one prompt: both prompts of the pair are that one, and there may be no wrong
+    answer.
 
-    Raises `WorkbenchError` for an empty prompt, answers that are not one token each, and equal answers.
+    Raises `WorkbenchError` for an empty prompt, answers that are not one token each, and equal
+    answers.
     """
     ids = subject.encode(prompt)[0]
     answers = (subject.answer_id(answer, prompt=prompt),)
     wrongs = (subject.answer_id(wrong, "wrong answer", prompt=prompt),) if wrong else ()
     if answers == wrongs:
-        raise WorkbenchError(f"The answer and the wrong answer are both {answer!r}; give two different ones.")
+        raise WorkbenchError(
+            f"The answer and the wrong answer are both {answer!r}; give two different ones."
+        )
     return Pair(ids, ids, answers, wrongs)
 
 
-def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str] = ()) -> list[str]:
-    """What is known to spoil results without being an error, or how the prompts were read; a sentence each.
+def warnings(
+    subject: Subject, clean: str, corrupted: str, answers: Sequence[str] = ()
+) -> list[str]:
+    """What is known to spoil results without being an error, or how the prompts were read; a
+    sentence each.
 
     A space too many or too few, a missing first token, and what `Subject.notices` says.
     """
@@ -236,7 +280,9 @@ def warnings(subject: Subject, clean: str, corrupted: str, answers: Sequence[str
             "word follow a lone space: put it at the start of the answers."
         )
     for word in answers:
-        plain, spaced = (len(subject.answer_ids(text, several=True, prompt=clean)) for text in (word, f" {word}"))
+        plain, spaced = (
+            len(subject.answer_ids(text, several=True, prompt=clean)) for text in (word, f" {word}")
+        )
         if plain > 1 and spaced < plain and not word.startswith(" "):
             found.append(
                 f"The answer {word!r} is {plain} tokens and {' ' + word!r} {spaced}: without its leading space it goes "

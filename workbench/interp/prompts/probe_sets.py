@@ -1,4 +1,6 @@
-"""Probes over data sets of the field, read from the offline folder: every row of a file becomes a prompt pair."""
+"""Probes over data sets of the field, read from the offline folder: every row of a file becomes a
+prompt pair.
+"""
 
 import random
 import re
@@ -18,7 +20,9 @@ NAME = re.compile(r"\b[A-Z][a-z]+\b")
 
 
 def _agreement(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
-    """Prefixes whose subject (or, inside a relative clause, whose noun) is singular in one and plural in the other."""
+    """Prefixes whose subject (or, inside a relative clause, whose noun) is singular in one and
+    plural in the other.
+    """
     for row in rows:
         yield row["clean_prefix"], row["patch_prefix"], row["clean_answer"], row["patch_answer"]
 
@@ -27,8 +31,16 @@ def _ioi(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
     """The name that acts, and stands twice, is replaced by the other one where it acts."""
     for row in rows:
         prompt, answer = row["prompt"], row["answer"].strip()
-        twice = [name for name in dict.fromkeys(NAME.findall(prompt)) if len(re.findall(rf"\b{name}\b", prompt)) == 2]
-        if len(twice) == 1 and len(re.findall(rf"\b{re.escape(answer)}\b", prompt)) == 1 and twice[0] != answer:
+        twice = [
+            name
+            for name in dict.fromkeys(NAME.findall(prompt))
+            if len(re.findall(rf"\b{name}\b", prompt)) == 2
+        ]
+        if (
+            len(twice) == 1
+            and len(re.findall(rf"\b{re.escape(answer)}\b", prompt)) == 1
+            and twice[0] != answer
+        ):
             head, _, tail = prompt.rpartition(twice[0])
             yield prompt, f"{head}{answer}{tail}", f" {answer}", f" {twice[0]}"
 
@@ -62,7 +74,11 @@ AGREES = "Does the verb agree with its subject"
 MARKS = "Subject-verb agreement prefixes for feature circuits (Marks et al. 2024, arXiv:2403.19647)"
 DATA_PROBES = {
     f"{PREFIX}agreement_simple": DataProbe(
-        "Agreement, simple", f"{AGREES}?", MARKS, "subject_verb_agreement/simple_test.jsonl.gz", _agreement
+        "Agreement, simple",
+        f"{AGREES}?",
+        MARKS,
+        "subject_verb_agreement/simple_test.jsonl.gz",
+        _agreement,
     ),
     f"{PREFIX}agreement_nounpp": DataProbe(
         "Agreement across a phrase",

@@ -1,12 +1,15 @@
-"""Probes: questions put to a model's inside, each one TOML file, and the prompt pairs made from it for a tokenizer.
+"""Probes: questions put to a model's inside, each one TOML file, and the prompt pairs made from it
+for a tokenizer.
 
-A file has `title`, `question`, `source`, `metric`, one or more `[[templates]]` (the first that suits the tokenizer is
-used) with `clean`, `corrupted`, `answer`, `wrong` and `slots`, and `[lists]` of words. A slot is filled from its list;
-slots of one list get different entries. An entry may have columns, named in `[columns]` and written `{slot.column}`;
-several answers are parted by `|`. The list "vocabulary" means ordinary words among the tokenizer's own tokens.
+A file has `title`, `question`, `source`, `metric`, one or more `[[templates]]` (the first that
+suits the tokenizer is used) with `clean`, `corrupted`, `answer`, `wrong` and `slots`, and `[lists]`
+of words. A slot is filled from its list; slots of one list get different entries. An entry may have
+columns, named in `[columns]` and written `{slot.column}`; several answers are parted by `|`. The
+list "vocabulary" means ordinary words among the tokenizer's own tokens.
 
-A slot that stands once in both prompts names its position, and so does `{slot#name}`; "last" is the last token. Aligned
-by these names, prompts of different lengths make one map. Data sets of the field are probes too: see `probe_data`.
+A slot that stands once in both prompts names its position, and so does `{slot#name}`; "last" is the
+last token. Aligned by these names, prompts of different lengths make one map. Data sets of the
+field are probes too: see `probe_data`.
 """
 
 import random
@@ -51,9 +54,16 @@ class Template:
 
     @property
     def named(self) -> list[str]:
-        """The positions that have a name in both prompts, in the clean prompt's order; the last token is always one."""
-        sides = [[m[3] or m[1] for m in SLOT.finditer(text)] for text in (self.clean, self.corrupted)]
-        return [*(name for name in sides[0] if sides[0].count(name) == 1 == sides[1].count(name)), LAST]
+        """The positions that have a name in both prompts, in the clean prompt's order; the last
+        token is always one.
+        """
+        sides = [
+            [m[3] or m[1] for m in SLOT.finditer(text)] for text in (self.clean, self.corrupted)
+        ]
+        return [
+            *(name for name in sides[0] if sides[0].count(name) == 1 == sides[1].count(name)),
+            LAST,
+        ]
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,9 @@ class Item:
 
 @dataclass(frozen=True)
 class Items:
-    """The usable pairs, all of one length: `names` labels the positions; `dropped` counts what was not usable."""
+    """The usable pairs, all of one length: `names` labels the positions; `dropped` counts what was
+    not usable.
+    """
 
     probe: Probe
     items: list[Item]
@@ -103,15 +115,23 @@ def available_probes() -> list[str]:
 
 
 def read_probe(name: str) -> Probe:
-    """The probe of that name, or in that file. Raises `WorkbenchError` for none, and for a file that is not one."""
+    """The probe of that name, or in that file. Raises `WorkbenchError` for none, and for a file
+    that is not one.
+    """
     if name in DATA_PROBES and file_of(DATA_PROBES[name]) is not None:
         of = DATA_PROBES[name]
         return Probe(name, of.title, of.question, of.source, "logit_difference", (), {}, {})
     named = path_of(name, "probe")
-    candidates = [named] if name.endswith(".toml") else [folder / f"{named.name}.toml" for folder in folders()]
+    candidates = (
+        [named]
+        if name.endswith(".toml")
+        else [folder / f"{named.name}.toml" for folder in folders()]
+    )
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
-        raise WorkbenchError(f"There is no probe {name!r}; there are {', '.join(available_probes())}.")
+        raise WorkbenchError(
+            f"There is no probe {name!r}; there are {', '.join(available_probes())}."
+        )
     said = read_toml(path, MEND, "cannot be read")
     with reading(f"The probe {path}", MEND):
         templates = tuple(Template(**t) for t in said["templates"])
@@ -143,7 +163,9 @@ def _check_types(probe: Probe) -> None:
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise TypeError(f"the columns of {name} must be a list of names")
     for name, entries in probe.lists.items():
-        if not isinstance(entries, list) or not all(isinstance(e, str | int | float | list) for e in entries):
+        if not isinstance(entries, list) or not all(
+            isinstance(e, str | int | float | list) for e in entries
+        ):
             raise TypeError(f"the list {name} must hold words")
         width = len(probe.columns.get(name, ()))
         if width and not all(isinstance(entry, list) and len(entry) >= width for entry in entries):
@@ -160,17 +182,21 @@ def _check_template(template: Template, probe: Probe) -> None:
                 raise KeyError(f"{name} has no column {column}")
 
 
-def generate(subject: Subject, probe: Probe, n: int = 50, seed: int = 0, *, by_name: bool = False) -> Items:
+def generate(
+    subject: Subject, probe: Probe, n: int = 50, seed: int = 0, *, by_name: bool = False
+) -> Items:
     """`n` different pairs that are token-aligned for this tokenizer, drawn at random.
 
-    `by_name` aligns them by their named positions instead, so that words may be of any number of tokens. Raises
-    `WorkbenchError` when fewer than five can be made, saying what was in the way.
+    `by_name` aligns them by their named positions instead, so that words may be of any number of
+    tokens. Raises `WorkbenchError` when fewer than five can be made, saying what was in the way.
     """
     best: Items | None = None
     for template in probe.templates or (None,):
         rng = random.Random(f"{probe.name} {seed}")
         if template is None:
-            candidates: Iterator[Candidate] = ((texts, None, {}) for texts in texts_of(probe.name, rng))
+            candidates: Iterator[Candidate] = (
+                (texts, None, {}) for texts in texts_of(probe.name, rng)
+            )
         else:
             candidates = _filled(subject, probe, template, n, rng)
         what = "words too few for the slots" if template else "rows in the file"
@@ -181,7 +207,10 @@ def generate(subject: Subject, probe: Probe, n: int = 50, seed: int = 0, *, by_n
             break
     assert best is not None
     if len(best.items) < min(n, FEWEST):
-        why = ", ".join(f"{count} {reason}" for reason, count in best.dropped.items()) or "too few words"
+        why = (
+            ", ".join(f"{count} {reason}" for reason, count in best.dropped.items())
+            or "too few words"
+        )
         raise WorkbenchError(
             f"The probe {probe.name} gives {len(best.items)} usable pairs for the tokenizer of {subject.name} "
             f"(dropped: {why}); choose another probe or model."
@@ -195,7 +224,9 @@ def own_items(subject: Subject, texts: Sequence[str]) -> Items:
     Raises `WorkbenchError` as `pair` does, and for other than four texts.
     """
     if len(texts) != len(FIELDS):
-        raise WorkbenchError(f"A pair of your own is {len(FIELDS)} texts ({', '.join(FIELDS)}), not {len(texts)}.")
+        raise WorkbenchError(
+            f"A pair of your own is {len(FIELDS)} texts ({', '.join(FIELDS)}), not {len(texts)}."
+        )
     clean, corrupted, answer, wrong = texts
     made = pair(subject, clean, corrupted, answer, wrong)
     asked = Probe("own prompts", "Own prompts", "", "", "logit_difference", (), {}, {})
@@ -208,21 +239,33 @@ Candidate = tuple[tuple[str, str, str, str], Template | None, dict[str, Any]]
 """The four texts of a pair, and the template with what fills it (None: a row of a data set)."""
 
 
-def _filled(subject: Subject, probe: Probe, template: Template, n: int, rng: random.Random) -> Iterator[Candidate]:
+def _filled(
+    subject: Subject, probe: Probe, template: Template, n: int, rng: random.Random
+) -> Iterator[Candidate]:
     """A template filled at random."""
     words = {name: _usable(subject, probe, name) for name in set(template.slots.values())}
     for _ in range(n * TRIES):
         filled = _fill(template, words, rng)
         if filled is None:
             return
-        clean, corrupted, answer, wrong = (_text(getattr(template, name), filled, probe, template) for name in FIELDS)
+        clean, corrupted, answer, wrong = (
+            _text(getattr(template, name), filled, probe, template) for name in FIELDS
+        )
         yield (clean, corrupted, answer, wrong), template, filled
 
 
 def _collect(
-    subject: Subject, probe: Probe, candidates: Iterator[Candidate], *, n: int, by_name: bool, what: str
+    subject: Subject,
+    probe: Probe,
+    candidates: Iterator[Candidate],
+    *,
+    n: int,
+    by_name: bool,
+    what: str,
 ) -> Items:
-    """The first `n` usable candidates of one length (of any, by name); `what` says what there were none of."""
+    """The first `n` usable candidates of one length (of any, by name); `what` says what there were
+    none of.
+    """
     dropped: Counter[str] = Counter()
     by_length: dict[int, list[tuple[Item, Candidate]]] = {}
     seen: set[tuple[str, str]] = set()
@@ -236,7 +279,11 @@ def _collect(
         try:
             places: Any = ()
             if by_name:
-                places = _places(subject, probe, template, filled) if template else _changed(subject, *texts[:2])
+                places = (
+                    _places(subject, probe, template, filled)
+                    if template
+                    else _changed(subject, *texts[:2])
+                )
             made = pair(subject, texts[0], texts[1], answers, wrongs, places=places, offer=False)
         except WorkbenchError as error:
             dropped[_reason(error)] += 1
@@ -253,12 +300,16 @@ def _collect(
     if others := sum(map(len, by_length.values())) - len(kept):
         dropped["of another length"] = others
     items = [item for item, _ in kept]
-    names = [name for name, _, _ in items[0].pair.places] or _names(subject, probe, items, kept[0][1])
+    names = [name for name, _, _ in items[0].pair.places] or _names(
+        subject, probe, items, kept[0][1]
+    )
     return Items(probe, items, names, dict(dropped))
 
 
 def _changed(subject: Subject, clean: str, corrupted: str) -> tuple[tuple[str, int, int], ...]:
-    """Named positions of two texts without slots: the last token before they become the same again, and the last."""
+    """Named positions of two texts without slots: the last token before they become the same again,
+    and the last.
+    """
     a, b = (subject.encode(text)[0].tolist() for text in (clean, corrupted))
     same = 0
     while same < min(len(a), len(b)) - 1 and a[-1 - same] == b[-1 - same]:
@@ -282,11 +333,21 @@ def _usable(subject: Subject, probe: Probe, name: str) -> list:
     texts = subject.tokens(torch.tensor(list(vocabulary.values())), apart=True)
     for token, text in zip(vocabulary, texts, strict=True):
         word = text.strip()
-        if text == f" {word}" and len(word) > 2 and word.isascii() and word.isalpha() and word.islower():
+        if (
+            text == f" {word}"
+            and len(word) > 2
+            and word.isascii()
+            and word.isalpha()
+            and word.islower()
+        ):
             found.append((token, word))
     if not found:  # bare token ids, or characters
         special = set(subject.tokenizer.all_special_ids)
-        return [subject.tokenizer.decode([i]).strip() for i in range(len(subject.tokenizer)) if i not in special]
+        return [
+            subject.tokenizer.decode([i]).strip()
+            for i in range(len(subject.tokenizer))
+            if i not in special
+        ]
     return [word for _, word in sorted(found)]
 
 
@@ -330,7 +391,9 @@ def _names(subject: Subject, probe: Probe, items: list[Item], candidate: Candida
     """What a position is called: its token where all items share it, else its slot."""
     tokens = [subject.tokens(item.pair.clean) for item in items]
     names = [column[0] if len(set(column)) == 1 else "" for column in zip(*tokens, strict=True)]
-    first = int(subject.tokenizer.bos_token_id is not None and tokens[0][0] == subject.tokenizer.bos_token)
+    first = int(
+        subject.tokenizer.bos_token_id is not None and tokens[0][0] == subject.tokenizer.bos_token
+    )
     _, template, filled = candidate
     for match in SLOT.finditer(template.clean) if template else ():
         assert template is not None

@@ -12,11 +12,14 @@ from workbench.training.tasks.task import Data, Item, Task
 
 __all__ = ["KINDS", "SETS", "Data", "Item", "Task", "make"]
 
-KINDS: dict[str, type[Task]] = {kind.kind: kind for kind in (Classification, Entities, Questions, Chat)}
+KINDS: dict[str, type[Task]] = {
+    kind.kind: kind for kind in (Classification, Entities, Questions, Chat)
+}
 
 
 def make(options: dict[str, Any]) -> Task:
-    """The task that `[task]` of a recipe describes; without `kind` that of its data set, else classification.
+    """The task that `[task]` of a recipe describes; without `kind` that of its data set, else
+    classification.
 
     Raises `WorkbenchError` naming a word that the task does not know.
     """
@@ -25,5 +28,7 @@ def make(options: dict[str, Any]) -> Task:
     if kind not in KINDS:
         raise WorkbenchError(f"[task] has kind {kind!r}; it must be one of {', '.join(KINDS)}.")
     if known and known.kind != kind:
-        raise WorkbenchError(f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change one.")
+        raise WorkbenchError(
+            f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change one."
+        )
     return KINDS[kind]({**options, "kind": kind})

@@ -1,4 +1,6 @@
-"""Chat: conversations of several turns in the model's chat template, the loss on the assistant's turns only."""
+"""Chat: conversations of several turns in the model's chat template, the loss on the assistant's
+turns only.
+"""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -28,7 +30,8 @@ BATCH = 8
 class Chat(Task):
     """Records are conversations in any form that `workbench.data.conversations` reads.
 
-    Metric: loss in nats a token of the assistant's turns, over all held-out tokens; lower is better.
+    Metric: loss in nats a token of the assistant's turns, over all held-out tokens; lower is
+        better.
     """
 
     kind = "chat"
@@ -69,7 +72,9 @@ class Chat(Task):
             progress(min(1.0, len(losses) / len(rows)) * 0.8)
         prompts = [render(tokenizer, item["messages"][:-1], True) for item in items]
         asked = [tokenizer(p, add_special_tokens=False)["input_ids"] for p in prompts[:REPLIES]]
-        replies = complete(model, tokenizer, asked, most=REPLY, progress=lambda done: progress(0.8 + 0.2 * done))
+        replies = complete(
+            model, tokenizer, asked, most=REPLY, progress=lambda done: progress(0.8 + 0.2 * done)
+        )
         texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in replies]
         texts += [""] * (len(items) - len(texts))
         return [
@@ -80,7 +85,9 @@ class Chat(Task):
                 "score": loss,
                 "tokens": row.n_learned,
             }
-            for prompt, item, text, loss, row in zip(prompts, items, texts, losses, rows, strict=True)
+            for prompt, item, text, loss, row in zip(
+                prompts, items, texts, losses, rows, strict=True
+            )
         ]
 
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
@@ -89,7 +96,8 @@ class Chat(Task):
 
 
 def segments(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[Segment]:
-    """The template's text cut where the assistant's turns begin and end (the end-of-turn token is theirs).
+    """The template's text cut where the assistant's turns begin and end (the end-of-turn token is
+    theirs).
 
     Works with every template that only appends: a turn's text does not depend on later ones.
     """

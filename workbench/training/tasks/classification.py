@@ -1,4 +1,6 @@
-"""Text classification by completion: the label follows the text, and the answer is decoded among the labels."""
+"""Text classification by completion: the label follows the text, and the answer is decoded among
+the labels.
+"""
 
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
@@ -22,8 +24,10 @@ UNSCORED = ("oos",)
 class Classification(Completion):
     """`labels` in `[task]` fixes the label set; without it that of the training data is it.
 
-    Metrics: accuracy, and macro-F1 over the classes that occur among the held-out items (a class that a model never
-    gets right has F1 0). A model answers by greedy decoding restricted to the label set, so every answer is a label.
+    Metrics: accuracy, and macro-F1 over the classes that occur among the held-out items (a class
+        that a model never
+    gets right has F1 0). A model answers by greedy decoding restricted to the label set, so every
+    answer is a label.
     """
 
     kind = "classification"
@@ -64,38 +68,65 @@ class Classification(Completion):
         return item["label"]
 
     def check(self, data: Data) -> None:
-        """Every label, of held-out examples too, must be in the label set; there must be two labels."""
+        """Every label, of held-out examples too, must be in the label set; there must be two
+        labels.
+        """
         joined = [sorted(written) for written in self.spellings.values() if len(written) > 1]
         if joined:
-            data.remarks.append(f"Labels that differ in case or underscores are one class: {', '.join(joined[0])}.")
+            data.remarks.append(
+                f"Labels that differ in case or underscores are one class: {', '.join(joined[0])}."
+            )
         given = bool(self.labels)
         self.labels = self.labels or sorted({item["label"] for item in data.train})
-        for items, where in ((data.train, "training"), ([*data.validation, *data.held_out], "held-out")):
+        for items, where in (
+            (data.train, "training"),
+            ([*data.validation, *data.held_out], "held-out"),
+        ):
             unknown = sorted({item["label"] for item in items} - set(self.labels))
             if unknown:
-                what = "the labels of [task]" if given else f"the {len(self.labels)} labels of the training examples"
+                what = (
+                    "the labels of [task]"
+                    if given
+                    else f"the {len(self.labels)} labels of the training examples"
+                )
                 raise WorkbenchError(
                     f"The label {unknown[0]!r} of the {where} examples of {self.source} is not among {what}; "
                     "add it there, or leave its examples out."
                 )
         if len(self.labels) < 2:
-            raise WorkbenchError(f"{self.source} has one label only ({self.labels[0]!r}); there is nothing to tell.")
+            raise WorkbenchError(
+                f"{self.source} has one label only ({self.labels[0]!r}); there is nothing to tell."
+            )
 
     def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
         """The label that greedy decoding among the labels gives each item."""
         spelt = {label: self.row(tokenizer, {"text": "x", "label": label}) for label in self.labels}
-        answers = {tuple(i for i, on in zip(*row, strict=True) if on): label for label, row in spelt.items()}
+        answers = {
+            tuple(i for i, on in zip(*row, strict=True) if on): label
+            for label, row in spelt.items()
+        }
         prompts = [self.row(tokenizer, item).prompt for item in items]
         end = tokenizer.eos_token_id
         written = complete(
-            model, tokenizer, prompts, most=max(map(len, answers)), answers=trie(list(answers)), progress=progress
+            model,
+            tokenizer,
+            prompts,
+            most=max(map(len, answers)),
+            answers=trie(list(answers)),
+            progress=progress,
         )
         known = {tuple(t for t in ids if t != end): label for ids, label in answers.items()}
         found = [
-            next((known[tuple(w[:n])] for n in range(len(w), 0, -1) if tuple(w[:n]) in known), "") for w in written
+            next((known[tuple(w[:n])] for n in range(len(w), 0, -1) if tuple(w[:n]) in known), "")
+            for w in written
         ]
         return [
-            {"input": self.prompt(i), "target": i["label"], "prediction": p, "score": float(p == i["label"])}
+            {
+                "input": self.prompt(i),
+                "target": i["label"],
+                "prediction": p,
+                "score": float(p == i["label"]),
+            }
             for i, p in zip(items, found, strict=True)
         ]
 
@@ -113,7 +144,9 @@ def _plain(label: str) -> str:
     return str(label).strip().lower().replace("_", " ")
 
 
-def class_counts(targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+def class_counts(
+    targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
+) -> np.ndarray:
     """True positives, false positives and false negatives of each class: `[item, 3 * class]`."""
     t, p = (np.array([[x == c for c in classes] for x in part]) for part in (targets, predictions))
     return np.concatenate([t & p, ~t & p, t & ~p], axis=1).astype(float)
@@ -122,7 +155,8 @@ def class_counts(targets: Sequence[str], predictions: Sequence[str], classes: Se
 def macro_f1(sums: np.ndarray) -> np.ndarray:
     """Mean F1 from summed counts `[..., 3 * class]` over the classes that items belong to.
 
-    A class that a resample holds no item of is left out of its mean; counted as 0 it would drag the interval down.
+    A class that a resample holds no item of is left out of its mean; counted as 0 it would drag the
+    interval down.
     """
     hits, wrong, missed = np.split(sums, 3, axis=-1)
     f1 = 2 * hits / np.maximum(2 * hits + wrong + missed, 1)

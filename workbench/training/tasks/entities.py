@@ -1,6 +1,8 @@
-"""Named entities by completion: the model lists the entities after the text, and the list is aligned to its words.
+"""Named entities by completion: the model lists the entities after the text, and the list is
+aligned to its words.
 
-A completion reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or `none`.
+A completion reads `Anna Lind = person; Empire State Building = location`, in the order of the text,
+or `none`.
 """
 
 from collections.abc import Hashable, Sequence
@@ -26,8 +28,10 @@ LONGEST = 64
 class Entities(Completion):
     """Records are {tokens, tags} (BIO or CoNLL's I- scheme) or the lines of a .conll file.
 
-    Metric: micro entity F1 over types and exact spans, as seqeval counts them. An entity that a model lists but
-    that does not stand in the text is a false positive like any other; `unaligned` says how many `wrong` ones are such.
+    Metric: micro entity F1 over types and exact spans, as seqeval counts them. An entity that a
+        model lists but
+    that does not stand in the text is a false positive like any other; `unaligned` says how many
+    `wrong` ones are such.
     """
 
     kind = "entities"
@@ -41,9 +45,13 @@ class Entities(Completion):
         if not isinstance(words, list) or not isinstance(tags, list):
             raise LeftOutError("no list of words and tags")
         if len(words) != len(tags):
-            raise WorkbenchError(f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend it.")
+            raise WorkbenchError(
+                f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend it."
+            )
         if not all(isinstance(tag, str) for tag in tags):
-            raise WorkbenchError(f"{self.source} numbers its tags; give their names, such as B-person and O.")
+            raise WorkbenchError(
+                f"{self.source} numbers its tags; give their names, such as B-person and O."
+            )
         if not words:
             raise LeftOutError("no words")
         words = [str(word) for word in words]
@@ -60,9 +68,13 @@ class Entities(Completion):
 
     def check(self, data: Data) -> None:
         """Every entity type of the held-out examples must occur in the training examples."""
-        known, asked = ({s[0] for i in items for s in spans(i["tags"])} for items in (data.train, data.held_out))
+        known, asked = (
+            {s[0] for i in items for s in spans(i["tags"])} for items in (data.train, data.held_out)
+        )
         if not known:
-            raise WorkbenchError(f"The training examples of {self.source} name no entity; give data with tags.")
+            raise WorkbenchError(
+                f"The training examples of {self.source} name no entity; give data with tags."
+            )
         if unknown := sorted(asked - known):
             raise WorkbenchError(
                 f"The entity type {unknown[0]!r} of the held-out examples of {self.source} is not among those of the "
@@ -70,7 +82,9 @@ class Entities(Completion):
             )
 
     def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
-        """The tags that the model's lists give; `score` is the item's own F1 (1 where both list nothing)."""
+        """The tags that the model's lists give; `score` is the item's own F1 (1 where both list
+        nothing).
+        """
         prompts = [self.row(tokenizer, item).prompt for item in items]
         stops = line_breaks(tokenizer)
         written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
@@ -98,4 +112,7 @@ class Entities(Completion):
         """Micro entity F1, and the share of texts whose entities are all right."""
         counts = [frame[["hits", "wrong", "missed"]].to_numpy(float) for frame in (base, tuned)]
         whole = [((frame["wrong"] + frame["missed"]) == 0).astype(float) for frame in (base, tuned)]
-        return {"entity_f1": paired_counts(*counts, entity_f1), "all_right": paired_difference(*whole)}
+        return {
+            "entity_f1": paired_counts(*counts, entity_f1),
+            "all_right": paired_difference(*whole),
+        }

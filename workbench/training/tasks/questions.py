@@ -1,7 +1,8 @@
-"""Extractive question answering in SQuAD's form: the answer, a span of the context, follows the question.
+"""Extractive question answering in SQuAD's form: the answer, a span of the context, follows the
+question.
 
-Exact match and token F1 follow the evaluation script of SQuAD 1.1 (Rajpurkar et al. 2016), which the `squad` metric of
-Hugging Face's `evaluate` runs too.
+Exact match and token F1 follow the evaluation script of SQuAD 1.1 (Rajpurkar et al. 2016), which
+the `squad` metric of Hugging Face's `evaluate` runs too.
 """
 
 import re
@@ -24,9 +25,11 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Questions(Completion):
-    """Records are {context, question, answers}; `answers` is SQuAD's {text, answer_start}, a list, or `answer` a text.
+    """Records are {context, question, answers}; `answers` is SQuAD's {text, answer_start}, a list,
+    or `answer` a text.
 
-    Questions without an answer (SQuAD 2) are left out. The first answer is learned; the best counts.
+    Questions without an answer (SQuAD 2) are left out. The first answer is learned; the best
+    counts.
     """
 
     kind = "questions"
@@ -64,7 +67,9 @@ class Questions(Completion):
                 "target": " / ".join(item["answers"]),
                 "prediction": text,
                 "score": max(token_f1(text, answer) for answer in item["answers"]),
-                "exact": float(any(normalised(text) == normalised(answer) for answer in item["answers"])),
+                "exact": float(
+                    any(normalised(text) == normalised(answer) for answer in item["answers"])
+                ),
             }
             for item, text in zip(items, texts, strict=True)
         ]
@@ -78,7 +83,9 @@ class Questions(Completion):
 
 
 def answer_texts(value: Any) -> list[str]:
-    """The answers of a record: a text, SQuAD's {text: [...]}, or a list of texts or of {text} records."""
+    """The answers of a record: a text, SQuAD's {text: [...]}, or a list of texts or of {text}
+    records.
+    """
     if isinstance(value, dict):
         return answer_texts(value.get("text"))
     if isinstance(value, list | tuple):

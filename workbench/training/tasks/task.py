@@ -1,4 +1,6 @@
-"""What all fine-tuning tasks share: reading examples, splitting them, rendering prompt and completion."""
+"""What all fine-tuning tasks share: reading examples, splitting them, rendering prompt and
+completion.
+"""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -22,7 +24,9 @@ from workbench.training.rows import Row, Segment, encode
 Item = dict[str, Any]
 """One example; each task names its own keys."""
 Answer = dict[str, Any]
-"""A model's answer to one item: input, target, prediction, score, and what the task's metrics need besides."""
+"""A model's answer to one item: input, target, prediction, score, and what the task's metrics need
+besides.
+"""
 Progress = Callable[[float], None]
 
 COMMON = ("kind", "data", "test", "max_length", "eval_items")
@@ -32,8 +36,10 @@ COMMON = ("kind", "data", "test", "max_length", "eval_items")
 class Data:
     """The examples of a task.
 
-    - `train` is learned from, `validation` is the part of the training data held out for the loss curve
-    - `held_out` is what both models answer before and after, shuffled: the set's own test split, else `validation`
+    - `train` is learned from, `validation` is the part of the training data held out for the loss
+        curve
+    - `held_out` is what both models answer before and after, shuffled: the set's own test split,
+        else `validation`
     - `left_out` counts examples that are in none, by reason
     - `remarks` says what was assumed about the data: its encoding, its columns, labels joined
     """
@@ -48,9 +54,11 @@ class Data:
 class Task(ABC):
     """One kind of fine-tuning task, made from the `[task]` table of a recipe.
 
-    Common words: `data` (a set's name, a Hugging Face id or a file), `test` (a file or split to hold out instead of
-    the set's own), `max_length` (tokens an example may have), `eval_items` (held-out items answered before and after).
-    Each of `parts`, such as `text` and `label`, may name the column of the data that holds it.
+    Common words: `data` (a set's name, a Hugging Face id or a file), `test` (a file or split to
+        hold out instead of
+    the set's own), `max_length` (tokens an example may have), `eval_items` (held-out items answered
+    before and after). Each of `parts`, such as `text` and `label`, may name the column of the data
+    that holds it.
     """
 
     kind: ClassVar[str]
@@ -62,9 +70,13 @@ class Task(ABC):
         unknown = sorted(set(options) - {*COMMON, *self.words, *self.parts})
         if unknown:
             known = ", ".join(sorted({*COMMON, *self.words, *self.parts}))
-            raise WorkbenchError(f"[task] does not know {', '.join(unknown)} for {self.kind}; it knows {known}.")
+            raise WorkbenchError(
+                f"[task] does not know {', '.join(unknown)} for {self.kind}; it knows {known}."
+            )
         if not str(options.get("data", "")).strip():
-            names = ", ".join(name for name, source in sets.SETS.items() if source.kind == self.kind)
+            names = ", ".join(
+                name for name, source in sets.SETS.items() if source.kind == self.kind
+            )
             raise WorkbenchError(f"[task] needs data: one of {names}, a Hugging Face id or a file.")
         self.options = options
         self.named = {part: str(options[part]) for part in self.parts if options.get(part)}
@@ -72,7 +84,8 @@ class Task(ABC):
         self.eval_items = _positive(options, "eval_items", 200)
         self.max_length = _positive(options, "max_length", 512)
 
-    # -- what each task says of itself ----------------------------------------------------------------------
+    # -- what each task says of itself
+    # ----------------------------------------------------------------------
 
     @abstractmethod
     def item(self, record: sets.Record) -> Item:
@@ -93,7 +106,11 @@ class Task(ABC):
 
     @abstractmethod
     def answer(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, items: Sequence[Item], progress: Progress
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        items: Sequence[Item],
+        progress: Progress,
     ) -> list[Answer]:
         """What a model makes of held-out items, in their order."""
 
@@ -109,7 +126,8 @@ class Task(ABC):
         """Look at all examples once before anything is trained; raises `WorkbenchError`."""
         return None
 
-    # -- shared ---------------------------------------------------------------------------------------------
+    # -- shared
+    # ---------------------------------------------------------------------------------------------
 
     def read(self, share: float, seed: int) -> Data:
         """The examples, split by group; `share` of the training data is held out, drawn by `seed`.
@@ -119,7 +137,11 @@ class Task(ABC):
         notes = Notes()
         train = self._items(self.source, "train", notes)
         other = self.options.get("test")
-        test = self._items(str(other), "train", notes) if other else self._items(self.source, "test", notes)
+        test = (
+            self._items(str(other), "train", notes)
+            if other
+            else self._items(self.source, "test", notes)
+        )
         if test:
             asked = {self.group(item) for item in test}
             kept = [item for item in train if self.group(item) not in asked]
@@ -137,7 +159,9 @@ class Task(ABC):
     def _nothing_left(self, n_train: int, n_held: int, share: float) -> str:
         n = n_train + n_held
         if n < 2:
-            return f"{self.source} has {n} example of its own; give more, or a test file as test = ..."
+            return (
+                f"{self.source} has {n} example of its own; give more, or a test file as test = ..."
+            )
         better = min(0.5, max(0.1, 10 / n))
         return (
             f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for training and {n_held} "
@@ -154,14 +178,20 @@ class Task(ABC):
         records = list(islice(files.rows(path, notes, tuple(self.named.values())), n))
         return self._read(records, str(path), "first rows", notes)
 
-    def _read(self, records: Sequence[sets.Record], data: str, split: str, notes: Notes) -> list[Item]:
+    def _read(
+        self, records: Sequence[sets.Record], data: str, split: str, notes: Notes
+    ) -> list[Item]:
         if not records:
             raise WorkbenchError(f"{data} ({split}) is empty; give a file with records.")
         columns = self.columns(records, data, notes)
         items: dict[str, Item] = {}
         for number, record in enumerate(records, 1):
             try:
-                item = self.item({part: record.get(column) for part, column in columns.items()} if columns else record)
+                item = self.item(
+                    {part: record.get(column) for part, column in columns.items()}
+                    if columns
+                    else record
+                )
             except NoColumnError as error:
                 raise WorkbenchError(self._no_column(str(error), data, record, number)) from error
             except LeftOutError as error:
@@ -186,13 +216,19 @@ class Task(ABC):
         """What must not be held out wholly, such as a label; one for all where that has no meaning."""
         return None
 
-    def _hold_out(self, items: list[Item], share: float, seed: int, notes: Notes) -> tuple[list[Item], list[Item]]:
+    def _hold_out(
+        self, items: list[Item], share: float, seed: int, notes: Notes
+    ) -> tuple[list[Item], list[Item]]:
         """Training and held-out items; no group lies in both, and training has every stratum."""
         keys = self._groups(items, notes)
         groups = {group: i for i, group in enumerate(dict.fromkeys(keys))}
         held = np.random.default_rng(seed).random(len(groups)) < share
         numbers = [groups[key] for key in keys]
-        learned = {self.stratum(item) for item, number in zip(items, numbers, strict=True) if not held[number]}
+        learned = {
+            self.stratum(item)
+            for item, number in zip(items, numbers, strict=True)
+            if not held[number]
+        }
         for item, number in zip(items, numbers, strict=True):
             if held[number] and self.stratum(item) not in learned:
                 held[number] = False
@@ -221,7 +257,9 @@ class Task(ABC):
 
 
 class Completion(Task):
-    """A task whose example is one prompt and one completion; the loss is on the completion and the end of text."""
+    """A task whose example is one prompt and one completion; the loss is on the completion and the
+    end of text.
+    """
 
     words: ClassVar[tuple[str, ...]] = ("prompt",)
     template: ClassVar[str]
@@ -239,7 +277,9 @@ class Completion(Task):
                 f"{', '.join('{' + name + '}' for name in self.fields)} and no other braces."
             ) from error
         if missing:
-            raise WorkbenchError(f"The prompt {self.prompt_template!r} lacks {{{missing[0]}}}; put it in.")
+            raise WorkbenchError(
+                f"The prompt {self.prompt_template!r} lacks {{{missing[0]}}}; put it in."
+            )
 
     def prompt(self, item: Item) -> str:
         """What the model is asked."""

@@ -25,7 +25,9 @@ def alignment(clean: Sequence[str], corrupted: Sequence[str]) -> None:
     at = "".join(f"<td>{i}</td>" for i in range(len(both)))
     rows = [f'<tr class="at"><th></th>{at}</tr>']
     for side, name, colour in ((0, "clean", BLUE), (1, "corrupted", RED)):
-        cells = "".join(_cell(pair[side], colour if pair[side] and pair[0] != pair[1] else "") for pair in both)
+        cells = "".join(
+            _cell(pair[side], colour if pair[side] and pair[0] != pair[1] else "") for pair in both
+        )
         rows.append(f"<tr><th>{name}</th>{cells}</tr>")
     st.html(f'{_STYLE}<div class="pair"><table>{"".join(rows)}</table></div>')
 

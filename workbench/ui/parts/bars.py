@@ -1,4 +1,6 @@
-"""Named numbers as bars below each other, quick to draw: one or two a name, or signed ones from a middle line."""
+"""Named numbers as bars below each other, quick to draw: one or two a name, or signed ones from a
+middle line.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -26,7 +28,9 @@ COLOURS = (BLUE, ORANGE)
 
 
 class Bar(NamedTuple):
-    """A name, its values (of the first and the second of what is compared), how they are written, and emphasis."""
+    """A name, its values (of the first and the second of what is compared), how they are written,
+    and emphasis.
+    """
 
     name: str
     values: tuple[float | None, ...]
@@ -34,7 +38,9 @@ class Bar(NamedTuple):
     strong: bool = False
 
 
-def bars(rows: Sequence[Bar], *, signed: bool = False, of: Sequence[str] = (), full: float = 0.0) -> None:
+def bars(
+    rows: Sequence[Bar], *, signed: bool = False, of: Sequence[str] = (), full: float = 0.0
+) -> None:
     """Show rows of bars.
 
     Args:
@@ -43,19 +49,28 @@ def bars(rows: Sequence[Bar], *, signed: bool = False, of: Sequence[str] = (), f
         of: What the values of a row are of, for a key above them.
         full: The value of a bar as long as there is room; the largest of all, where it is 0.
     """
-    full = full or max((abs(v) for row in rows for v in row.values if v is not None), default=0.0) or 1.0
+    full = (
+        full
+        or max((abs(v) for row in rows for v in row.values if v is not None), default=0.0)
+        or 1.0
+    )
     lines = []
     for row in rows:
-        drawn = "".join(_drawn(v, c, full, signed) for v, c in zip(row.values, COLOURS, strict=False))
+        drawn = "".join(
+            _drawn(v, c, full, signed) for v, c in zip(row.values, COLOURS, strict=False)
+        )
         lines.append(
             f'<div class="name{" strong" if row.strong else ""}" title="{escape(row.name)}">{escape(row.name)}</div>'
             f'<div class="track{" signed" if signed else ""}">{drawn}</div>'
             f'<div class="value">{escape(row.written)}</div>'
         )
     names = "".join(
-        f'<span><i style="background:{c}"></i>{escape(n)}</span>' for n, c in zip(of, COLOURS, strict=False)
+        f'<span><i style="background:{c}"></i>{escape(n)}</span>'
+        for n, c in zip(of, COLOURS, strict=False)
     )
-    st.html(f'{_STYLE}{f"<p class=key>{names}</p>" if of else ""}<div class="bars">{"".join(lines)}</div>')
+    st.html(
+        f'{_STYLE}{f"<p class=key>{names}</p>" if of else ""}<div class="bars">{"".join(lines)}</div>'
+    )
 
 
 def _drawn(value: float | None, colour: str, full: float, signed: bool) -> str:

@@ -1,4 +1,6 @@
-"""Model cards on pages; a bundled model's is read from its folder, so that Home need not wait for torch."""
+"""Model cards on pages; a bundled model's is read from its folder, so that Home need not wait for
+torch.
+"""
 
 import json
 import math
@@ -56,7 +58,9 @@ def shelf_facts(name: str) -> dict[str, Any]:
 
 
 def rows(facts: dict[str, Any], *names: str) -> dict[str, str]:
-    """A card's facts in words, in a fixed order; `names` limits them. What is not known is left out."""
+    """A card's facts in words, in a fixed order; `names` limits them. What is not known is left
+    out.
+    """
     return {_WORDS[n]: _spelt(facts[n]) for n in names or _WORDS if facts.get(n)}
 
 

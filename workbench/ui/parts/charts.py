@@ -1,4 +1,6 @@
-"""Charts and downloads on pages: one way to show a figure, to hear a click on it, and to take it home."""
+"""Charts and downloads on pages: one way to show a figure, to hear a click on it, and to take it
+home.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,12 @@ FIRST_WIDTH = 540
 
 
 def chart(
-    figure: "go.Figure", *, key: str, name: str, on_click: Callable[[Any], None] | None = None, alt: str = ""
+    figure: "go.Figure",
+    *,
+    key: str,
+    name: str,
+    on_click: Callable[[Any], None] | None = None,
+    alt: str = "",
 ) -> None:
     """Show a figure; its camera button saves `name` as SVG or PNG, as the sidebar says.
 
@@ -31,8 +38,9 @@ def chart(
     if figure.layout.width:
         st.plotly_chart(figure, width="content", **more)
         return
-    # A chart without a width stays hidden until the browser has measured its place, which a busy one may miss. The
-    # figure itself is sent, since a dictionary of it would be validated anew, which takes longer than all the rest.
+    # A chart without a width stays hidden until the browser has measured its place, which a busy
+    # one may miss. The figure itself is sent, since a dictionary of it would be validated anew,
+    # which takes longer than all the rest.
     figure.layout.width = FIRST_WIDTH
     try:
         st.plotly_chart(figure, width="stretch", **more)

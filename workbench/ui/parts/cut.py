@@ -14,7 +14,9 @@ CHARACTERS = 40
 
 
 def cut(subject: "Subject", prompt: str, most: int) -> str:
-    """The prompt, or as much of its beginning as `most` tokens and the context hold; the page then says so."""
+    """The prompt, or as much of its beginning as `most` tokens and the context hold; the page then
+    says so.
+    """
     most = min(most, subject.n_ctx)
     start = prompt[: most * CHARACTERS]
     ends = [stop for _, stop in offsets(subject.tokenizer, start)]
@@ -23,7 +25,9 @@ def cut(subject: "Subject", prompt: str, most: int) -> str:
         return prompt
     if n_tokens > most:
         start = next(
-            start[: ends[i]] for i in range(most - 1, -1, -1) if i == 0 or _fits(subject, start[: ends[i]], most)
+            start[: ends[i]]
+            for i in range(most - 1, -1, -1)
+            if i == 0 or _fits(subject, start[: ends[i]], most)
         )
     st.info(
         f"The prompt has more than {most:,} tokens; its first {len(start):,} of {len(prompt):,} characters are shown.",

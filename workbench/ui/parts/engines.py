@@ -1,4 +1,6 @@
-"""The service's models and engines on a page: the page and the API ask the same ones, by the same requests."""
+"""The service's models and engines on a page: the page and the API ask the same ones, by the same
+requests.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -53,14 +55,19 @@ class Writing:
         growing, prompt = self.growing, list(self.growing.request.prompt)
         if growing.done:
             whole = growing.completion()
-            return Reply.of(whole, model=self.model, sha256=self.sha256, prompt=prompt, settings=self.settings)
+            return Reply.of(
+                whole, model=self.model, sha256=self.sha256, prompt=prompt, settings=self.settings
+            )
         ids, scores = growing.ids(), growing.scores()
         n = min(len(ids), len(scores))  # a token may come between the two looks
-        return Reply(self.model, self.sha256, growing.text(), prompt, ids[:n], scores[:n], "", self.settings)
+        return Reply(
+            self.model, self.sha256, growing.text(), prompt, ids[:n], scores[:n], "", self.settings
+        )
 
 
 def begin(body: ChatRequest | CompletionRequest) -> Writing:
-    """Ask a model, as the API would be asked; fewer new tokens where the context has no room for all.
+    """Ask a model, as the API would be asked; fewer new tokens where the context has no room for
+    all.
 
     Raises `WorkbenchError` for what cannot be asked.
     """

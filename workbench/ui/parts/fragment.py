@@ -13,7 +13,9 @@ P = ParamSpec("P")
 
 
 def fragment(function: Callable[P, None]) -> Callable[P, None]:
-    """`st.fragment` that shows a `WorkbenchError` where it arose: the app, which shows all others, never sees these."""
+    """`st.fragment` that shows a `WorkbenchError` where it arose: the app, which shows all others,
+    never sees these.
+    """
 
     @wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:

@@ -11,7 +11,8 @@ MOST = 100
 
 
 def continuation(subject: Subject, prompt: str, *, n: int, temperature: float, seed: int) -> str:
-    """Up to `n` new tokens; temperature 0 takes the likeliest token each time, else the draw follows `seed`.
+    """Up to `n` new tokens; temperature 0 takes the likeliest token each time, else the draw
+    follows `seed`.
 
     Raises `WorkbenchError` for a prompt that fills the context.
     """
@@ -19,7 +20,9 @@ def continuation(subject: Subject, prompt: str, *, n: int, temperature: float, s
 
 
 @st.cache_data(max_entries=64, show_spinner="Writing")
-def _continuation(sha256: str, prompt: str, n: int, temperature: float, seed: int, _subject: Subject) -> str:
+def _continuation(
+    sha256: str, prompt: str, n: int, temperature: float, seed: int, _subject: Subject
+) -> str:
     ids = _subject.encode(prompt)[0].tolist()
     room = _subject.n_ctx - len(ids)
     if room < 1:

@@ -1,7 +1,8 @@
 """Links from one page to another, with what it should show.
 
-Streamlit drops from a link what a widget of the page that is left has bound to the URL, such as the model. So a link
-carries all of it under one name, and the entry lays it before the widgets of the page that is reached.
+Streamlit drops from a link what a widget of the page that is left has bound to the URL, such as the
+model. So a link carries all of it under one name, and the entry lays it before the widgets of the
+page that is reached.
 """
 
 import json
@@ -14,7 +15,9 @@ from workbench import paths
 SHOWN = "show"
 """The one parameter that a link has; it leaves the URL when its page has opened."""
 
-KEYS = frozenset("model models base tuned run probe site clean corrupted answer wrong prompt head more measure".split())
+KEYS = frozenset(
+    "model models base tuned run probe site clean corrupted answer wrong prompt head more measure".split()
+)
 """What a link may set, by the keys of the widgets (or what a page reads from the URL itself)."""
 
 
@@ -25,12 +28,15 @@ def page_link(page: str, label: str, *, icon: str | None = None, **query: str | 
         page: The page's name, as in its file and its URL.
         label: What the link says.
         icon: A Material icon.
-        query: What the page should show, by `KEYS`; of a toggle "true" or "false", of several choices a list.
+        query: What the page should show, by `KEYS`; of a toggle "true" or "false", of several
+            choices a list.
     """
     assert set(query) <= KEYS, set(query) - KEYS
     shown = {SHOWN: json.dumps(query, ensure_ascii=False)} if query else None
     try:
-        st.page_link(paths.shelf("pages") / f"{page}.py", label=label, icon=icon, query_params=shown)
+        st.page_link(
+            paths.shelf("pages") / f"{page}.py", label=label, icon=icon, query_params=shown
+        )
     except StreamlitAPIException:  # a page that is run alone, as a test does, knows no other pages
         st.caption(label)
 
@@ -52,7 +58,11 @@ def carried(text: str) -> dict[str, str | list[str]]:
         found = json.loads(text)
     except ValueError:
         return {}
-    return {key: value for key, value in found.items() if _fits(key, value)} if isinstance(found, dict) else {}
+    return (
+        {key: value for key, value in found.items() if _fits(key, value)}
+        if isinstance(found, dict)
+        else {}
+    )
 
 
 def _fits(key: str, value: object) -> bool:

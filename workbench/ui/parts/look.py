@@ -16,7 +16,9 @@ PROMPT = (
     "When Mary and John went to the store, John gave a drink to Mary. "
     "When Mary and John went to the store, John gave a drink to"
 )
-"""The default: everything in it happens twice, so heads that look for repetition have something to find."""
+"""The default: everything in it happens twice, so heads that look for repetition have something to
+find.
+"""
 
 
 class Look(NamedTuple):
@@ -37,7 +39,11 @@ def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
     from workbench.figures.attention import AtlasPainter
     from workbench.interp.patterns.prompt_scores import scored_attention
 
-    n_layers, n_heads, n_pos = _subject.card.n_layers, _subject.card.n_heads, _subject.encode(prompt).shape[1]
+    n_layers, n_heads, n_pos = (
+        _subject.card.n_layers,
+        _subject.card.n_heads,
+        _subject.encode(prompt).shape[1],
+    )
     painter = AtlasPainter(n_layers, n_heads, n_pos)
     with alone(sha256):
         found, scores = scored_attention(

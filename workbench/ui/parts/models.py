@@ -20,8 +20,8 @@ KEPT = 4
 def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
     """The named Subject, loaded once for all sessions. Never change what it returns.
 
-    A run without a step means its newest checkpoint, so the cache is told which one that is. Files that changed since
-    are read anew. `seq2seq` as in `load`.
+    A run without a step means its newest checkpoint, so the cache is told which one that is. Files
+    that changed since are read anew. `seq2seq` as in `load`.
     """
     from workbench.subjects import resolve, stamp
 
@@ -31,7 +31,9 @@ def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
 
 
 def ask_before_a_download(name: str) -> None:
-    """Stop the page at a model that would have to be fetched, until a button is pressed: a link may name anything."""
+    """Stop the page at a model that would have to be fetched, until a button is pressed: a link may
+    name anything.
+    """
     from workbench.subjects.load import is_remote
 
     wanted = st.session_state.setdefault("models to fetch", set())
@@ -54,7 +56,8 @@ def _load(name: str, seq2seq: bool, stamp: str) -> "Subject":
 def alone(sha256: str) -> threading.RLock:
     """The lock to hold while looking inside the Subject with this hash.
 
-    Sessions share a Subject, and hooks that one of them hangs on its bridge would fire in another's run.
+    Sessions share a Subject, and hooks that one of them hangs on its bridge would fire in another's
+    run.
     """
     return threading.RLock()
 
@@ -74,15 +77,20 @@ def choices(*, seq2seq: bool = False) -> list[str]:
     return [found.name for found in available() if seq2seq or found.kind != "seq2seq"]
 
 
-def pick_subject(label: str = "Model", *, key: str = "model", default: str = "shelf-base") -> "Subject":
-    """A select box over what can be loaded (paths and Hugging Face ids may be typed), and the Subject.
+def pick_subject(
+    label: str = "Model", *, key: str = "model", default: str = "shelf-base"
+) -> "Subject":
+    """A select box over what can be loaded (paths and Hugging Face ids may be typed), and the
+    Subject.
 
     The choice is in the URL under `key`.
     """
     return cached_load(pick_name(label, key=key, default=default))
 
 
-def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False) -> str:
+def pick_name(
+    label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False
+) -> str:
     """The select box alone: the chosen name."""
     options = choices(seq2seq=seq2seq)
     asked = st.session_state.get(key) or st.query_params.get(key)
@@ -101,11 +109,15 @@ def pick_name(label: str = "Model", *, key: str = "model", default: str = "shelf
 
 
 def pick_two() -> tuple[str, str]:
-    """Base and tuned, the one's parent or child offered for the other; below them the known relatives, to take."""
+    """Base and tuned, the one's parent or child offered for the other; below them the known
+    relatives, to take.
+    """
     from workbench.comparison.lineage import lineage_pair, relatives
 
     given = {key: st.query_params.get(key) for key in ("base", "tuned")}
-    if sum(map(bool, given.values())) == 1:  # the widgets' defaults stay the same ones, which the URL leaves out
+    if (
+        sum(map(bool, given.values())) == 1
+    ):  # the widgets' defaults stay the same ones, which the URL leaves out
         pair = dict(zip(given, lineage_pair(str(given["tuned"] or given["base"])), strict=True))
         st.session_state.setdefault(*next(item for item in pair.items() if not given[item[0]]))
     left, right = st.columns(2)
@@ -115,7 +127,13 @@ def pick_two() -> tuple[str, str]:
         tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
     known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
     if known:
-        st.pills("Relatives of the base", list(known), key="relative", on_change=lambda: _take(known), default=None)
+        st.pills(
+            "Relatives of the base",
+            list(known),
+            key="relative",
+            on_change=lambda: _take(known),
+            default=None,
+        )
     return base, tuned
 
 

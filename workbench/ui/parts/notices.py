@@ -1,4 +1,6 @@
-"""The one place where pages show sentences that may hold words from outside: nothing in them is read as Markdown."""
+"""The one place where pages show sentences that may hold words from outside: nothing in them is
+read as Markdown.
+"""
 
 from collections.abc import Iterable
 
@@ -29,5 +31,7 @@ def notices(warnings: Iterable[str]) -> None:
 
 
 def plain(text: object) -> str:
-    """The text of a sentence or several lines as Markdown that shows it just as it is, line by line."""
+    """The text of a sentence or several lines as Markdown that shows it just as it is, line by
+    line.
+    """
     return "  \n".join(escaped(line) for line in str(text).splitlines())

@@ -1,4 +1,6 @@
-"""A user's own prompt pair on a page: four fields, examples to fill them, and what mends prompts of unequal length."""
+"""A user's own prompt pair on a page: four fields, examples to fill them, and what mends prompts of
+unequal length.
+"""
 
 import re
 
@@ -50,7 +52,9 @@ def prompts() -> dict[str, str]:
     words, answers = st.columns([4, 1])
     given = {
         "clean": words.text_input("Clean prompt", first[0], key="clean", bind="query-params"),
-        "corrupted": words.text_input("Corrupted prompt", first[1], key="corrupted", bind="query-params"),
+        "corrupted": words.text_input(
+            "Corrupted prompt", first[1], key="corrupted", bind="query-params"
+        ),
         "answer": answers.text_input(
             "Answer",
             first[2],
@@ -75,12 +79,21 @@ def unequal(error: LengthError) -> None:
     alignment(*zip(*error.aligned, strict=True))
     for offer in error.substitutes:
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
-            st.caption(f"Instead of {visible(offer.word)} in the {offer.side} prompt", width="content")
+            st.caption(
+                f"Instead of {visible(offer.word)} in the {offer.side} prompt", width="content"
+            )
             for word in offer.choices:
-                st.button(word, key=f"{offer.side} {offer.word} {word}", on_click=swap, args=(offer.word, word))
+                st.button(
+                    word,
+                    key=f"{offer.side} {offer.word} {word}",
+                    on_click=swap,
+                    args=(offer.word, word),
+                )
 
 
 def swap(word: str, other: str) -> None:
     """Put one word in another's place, in both prompts."""
     for field in ("clean", "corrupted"):
-        st.session_state[field] = re.sub(rf"\b{re.escape(word)}\b", other, str(st.session_state[field]))
+        st.session_state[field] = re.sub(
+            rf"\b{re.escape(word)}\b", other, str(st.session_state[field])
+        )

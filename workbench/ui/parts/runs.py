@@ -1,4 +1,6 @@
-"""Runs on a page: how one stands, watched live without blocking anything, stopped, and chosen by URL."""
+"""Runs on a page: how one stands, watched live without blocking anything, stopped, and chosen by
+URL.
+"""
 
 import threading
 import time
@@ -46,7 +48,8 @@ def _store(_home: str) -> Store:
     return Store()
 
 
-# -- words ---------------------------------------------------------------------------------------------------
+# -- words
+# ---------------------------------------------------------------------------------------------------
 
 
 def time_left(run: Run) -> float | None:
@@ -66,24 +69,33 @@ def when(run: Run) -> str:
     if not run.active:
         return f"took {duration((run.ended or began) - began)}, ended {ago(run.ended or began)}"
     left = None if " left" in run.message else time_left(run)  # the run may know better
-    return f"running for {duration(time.time() - began)}" + (f", about {duration(left)} left" if left else "")
+    return f"running for {duration(time.time() - began)}" + (
+        f", about {duration(left)} left" if left else ""
+    )
 
 
 def label(run: Run) -> str:
-    """A run in a list: when it was made, and its title. The words never change, so a choice stays chosen."""
+    """A run in a list: when it was made, and its title. The words never change, so a choice stays
+    chosen.
+    """
     return f"{time.strftime('%d %b %H:%M:%S', time.localtime(run.created))} · {run.title}"
 
 
-# -- widgets -------------------------------------------------------------------------------------------------
+# -- widgets
+# -------------------------------------------------------------------------------------------------
 
 
 def metrics(run: Run) -> pd.DataFrame:
-    """What a run has logged; of an active one as fresh as reading it is cheap, at most a fifth of the time."""
+    """What a run has logged; of an active one as fresh as reading it is cheap, at most a fifth of
+    the time.
+    """
     kept = _metrics()
     with _LOCK:
         found = kept.get(run.id)
     now = time.monotonic()
-    if found and (found.ended == run.ended if not run.active else now - found.read < 5 * found.cost):
+    if found and (
+        found.ended == run.ended if not run.active else now - found.read < 5 * found.cost
+    ):
         return found.rows
     rows = store().metrics(run.id)
     with _LOCK:
@@ -114,7 +126,9 @@ def status_line(run: Run) -> None:
         st.badge(run.status, icon=icon, color=colour)
         st.markdown(f"**{escaped(run.title)}**", width="content")
         st.caption(when(run))
-        logging = st.toggle("Log", key=f"log {run.id}", help="The last lines that the run's process wrote.")
+        logging = st.toggle(
+            "Log", key=f"log {run.id}", help="The last lines that the run's process wrote."
+        )
     if run.status == "failed":
         fault(run.error or "The run failed without a word; its log may say why.")
     elif run.status == "interrupted":
@@ -128,9 +142,14 @@ def status_line(run: Run) -> None:
 
 
 def live(
-    run_id: str, show: Callable[[Run], None] | None = None, *, stop: str = "Stop run", resumable: bool = False
+    run_id: str,
+    show: Callable[[Run], None] | None = None,
+    *,
+    stop: str = "Stop run",
+    resumable: bool = False,
 ) -> None:
-    """Status, progress bar and stop button of a run, looked at every second for as long as it is active.
+    """Status, progress bar and stop button of a run, looked at every second for as long as it is
+    active.
 
     Only this part of the page is drawn again; when the run ends, the whole page is, once.
 
@@ -150,7 +169,9 @@ def live(
         status_line(run)
         if run.active:
             bar, button = st.columns([4, 1], vertical_alignment="center")
-            bar.progress(run.progress, text=f"{run.progress:.0%} · {escaped(run.message) or 'starting'}")
+            bar.progress(
+                run.progress, text=f"{run.progress:.0%} · {escaped(run.message) or 'starting'}"
+            )
             with button:
                 _stop_button(run, stop)
         elif run.status in ("cancelled", "failed", "interrupted") and resumable:
@@ -187,8 +208,8 @@ def _stop_button(run: Run, words: str) -> None:
 def pressed(button: Callable[..., bool], words: str, key: str, **more: Any) -> bool:
     """Whether a button was pressed: true exactly once a click.
 
-    Streamlit gives a click to a second run of the script when the first is cut short, and that must not start a second
-    job; its callback runs once.
+    Streamlit gives a click to a second run of the script when the first is cut short, and that must
+    not start a second job; its callback runs once.
 
     Args:
         button: `st.button`, `st.form_submit_button`, or the same method of a container.
@@ -211,7 +232,8 @@ def follow(run_id: str) -> None:
 
 
 def pick_run(words: str, found: list[Run]) -> Run | None:
-    """A select box over runs, newest first; the choice is in the URL as `run`. None when there is none.
+    """A select box over runs, newest first; the choice is in the URL as `run`. None when there is
+    none.
 
     A run that only the URL names is looked up; an unknown one gives a sentence and the newest run.
     """

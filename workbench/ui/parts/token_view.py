@@ -1,6 +1,8 @@
-"""Text, token by token: coloured by a head's attention under the cursor, or by a number a token, to be clicked.
+"""Text, token by token: coloured by a head's attention under the cursor, or by a number a token, to
+be clicked.
 
-The one component written by hand: Streamlit has no text that answers the mouse. Tokens reach the browser as
+The one component written by hand: Streamlit has no text that answers the mouse. Tokens reach the
+    browser as
 data and are put on the page as text, never as HTML.
 """
 
@@ -25,9 +27,13 @@ _component = component(
 )
 
 
-def token_view(pattern: Float[np.ndarray, "query key"], tokens: Sequence[str], *, name: str, key: str) -> None:
+def token_view(
+    pattern: Float[np.ndarray, "query key"], tokens: Sequence[str], *, name: str, key: str
+) -> None:
     """Show the tokens; hovering one colours the others by the head's attention, a click holds it."""
-    levels = np.round(pattern.clip(0, 1) * 65535).astype("<u2")  # 16 bits: a long prompt stays a small message
+    levels = np.round(pattern.clip(0, 1) * 65535).astype(
+        "<u2"
+    )  # 16 bits: a long prompt stays a small message
     data = {
         "name": name,
         "tokens": [visible(t) for t in tokens],
@@ -38,7 +44,9 @@ def token_view(pattern: Float[np.ndarray, "query key"], tokens: Sequence[str], *
 
 
 class Coloured(NamedTuple):
-    """One token of a running text: its text, its background ("" for none), and what hovering over it says."""
+    """One token of a running text: its text, its background ("" for none), and what hovering over
+    it says.
+    """
 
     text: str
     colour: str
@@ -48,7 +56,11 @@ class Coloured(NamedTuple):
 
 
 def coloured_view(
-    tokens: Sequence[Coloured], *, key: str, on_pick: Callable[[int], None], chosen: int | None = None
+    tokens: Sequence[Coloured],
+    *,
+    key: str,
+    on_pick: Callable[[int], None],
+    chosen: int | None = None,
 ) -> None:
     """Show a running text; a click on a token calls `on_pick` with its place, and frames it."""
     data = {
@@ -69,5 +81,10 @@ def coloured_view(
 
 
 def _running(token: str) -> str:
-    """A token as part of a text to be read: line ends are seen and break the line, odd characters are made visible."""
-    return "".join(f"⏎{c}" if c == "\n" else c if c == " " else visible(c) if not c.isprintable() else c for c in token)
+    """A token as part of a text to be read: line ends are seen and break the line, odd characters
+    are made visible.
+    """
+    return "".join(
+        f"⏎{c}" if c == "\n" else c if c == " " else visible(c) if not c.isprintable() else c
+        for c in token
+    )

@@ -19,6 +19,11 @@ def trust(found: Patching | Probed) -> None:
                 color="green" if good else "red",
             )
         st.badge(f"engine: {found.engine}", color="gray")
-        st.badge("1 prompt pair: no interval" if found.n == 1 else f"{found.n} prompt pairs", color="gray")
+        st.badge(
+            "1 prompt pair: no interval" if found.n == 1 else f"{found.n} prompt pairs",
+            color="gray",
+        )
     if wrong := failed(found.checks):
-        st.error(f"Do not believe this map: {'; '.join(wrong)} failed.", icon=":material/dangerous:")
+        st.error(
+            f"Do not believe this map: {'; '.join(wrong)} failed.", icon=":material/dangerous:"
+        )

@@ -14,9 +14,13 @@ def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds} s"
     if seconds < 3600:
-        return f"{seconds // 60} min" + (f" {seconds % 60} s" if seconds < 600 and seconds % 60 else "")
+        return f"{seconds // 60} min" + (
+            f" {seconds % 60} s" if seconds < 600 and seconds % 60 else ""
+        )
     if seconds < 48 * 3600:
-        return f"{seconds // 3600} h" + (f" {seconds % 3600 // 60} min" if seconds % 3600 >= 60 else "")
+        return f"{seconds // 3600} h" + (
+            f" {seconds % 3600 // 60} min" if seconds % 3600 >= 60 else ""
+        )
     return f"{seconds // 86400} days"
 
 

@@ -29,7 +29,11 @@ def show_view(view: str, found: "Attention", layer: int, head: int, names: list[
         difference(found, layer, head, name, names)
         return
     sought = _sought(found.tokens)
-    pattern, kind, title = found.head(layer, head), "attention", "what each token (row) attends to (column)"
+    pattern, kind, title = (
+        found.head(layer, head),
+        "attention",
+        "what each token (row) attends to (column)",
+    )
     if view == "Weighted":
         pattern, kind = found.value_weighted(layer, head), "attention x |v W_O|"
         title = "attention times the length of what it moves"
@@ -50,7 +54,13 @@ def _sought(tokens: list[str]) -> list[int]:
     """The positions of a word to find, asked for only where the prompt is long; at most twenty."""
     if len(tokens) < LONG:
         return []
-    word = st.text_input("Find a token", key="find", bind="query-params", placeholder="part of a token").strip().lower()
+    word = (
+        st.text_input(
+            "Find a token", key="find", bind="query-params", placeholder="part of a token"
+        )
+        .strip()
+        .lower()
+    )
     return [i for i, token in enumerate(tokens) if word and word in token.lower()][:20]
 
 
@@ -82,7 +92,10 @@ def difference(found: "Attention", layer: int, head: int, name: str, names: list
             f"{label}."
         )
     if kind != "another head":
-        tokens = [a if a == b else f"{visible(a)}|{visible(b)}" for a, b in zip(tokens, other.tokens, strict=True)]
+        tokens = [
+            a if a == b else f"{visible(a)}|{visible(b)}"
+            for a, b in zip(tokens, other.tokens, strict=True)
+        ]
     change = found.head(layer, head) - other.head(*at)
     against = label if kind == "another head" else f"{name} of {label}"
     chart(
@@ -97,7 +110,12 @@ def pairs(found: "Attention", layer: int, head: int) -> None:
     """The query-key pairs with the most attention, as a table."""
     from workbench.figures.style import visible
 
-    first = st.toggle("With the first token", key="first", bind="query-params", help="Many heads park attention there.")
+    first = st.toggle(
+        "With the first token",
+        key="first",
+        bind="query-params",
+        help="Many heads park attention there.",
+    )
     frame = found.to_frame(layer, head)
     if not first:
         frame = frame[frame["key"] > 0]
@@ -113,6 +131,8 @@ def pairs(found: "Attention", layer: int, head: int) -> None:
             "query": st.column_config.NumberColumn("position", width="small"),
             "key_token": "to (key)",
             "key": st.column_config.NumberColumn("position ", width="small"),
-            "attention": st.column_config.ProgressColumn("attention", format="%.3f", min_value=0, max_value=1),
+            "attention": st.column_config.ProgressColumn(
+                "attention", format="%.3f", min_value=0, max_value=1
+            ),
         },
     )

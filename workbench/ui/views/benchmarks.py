@@ -1,4 +1,6 @@
-"""Evaluation runs on a page: what a suite needs, the results a run has so far, and what they say in words."""
+"""Evaluation runs on a page: what a suite needs, the results a run has so far, and what they say in
+words.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -35,12 +37,22 @@ def start(
     shots: int | None = None,
     variants: Sequence[str] = (),
 ) -> Run:
-    """Evaluate models on a suite in the background; a run's name is pinned to the checkpoint it has now."""
+    """Evaluate models on a suite in the background; a run's name is pinned to the checkpoint it has
+    now.
+    """
     registered(suite, "suite")
     exact = [resolve(name) for name in models]
-    config: dict[str, Any] = {"models": exact, "suite": suite, "limit": limit, "seed": seed, "num_fewshot": shots}
+    config: dict[str, Any] = {
+        "models": exact,
+        "suite": suite,
+        "limit": limit,
+        "seed": seed,
+        "num_fewshot": shots,
+    }
     config["variants"] = list(variants)
-    return jobs.start("eval", f"{suite}: {', '.join(short_names(exact).values())}", config, store=ui.store())
+    return jobs.start(
+        "eval", f"{suite}: {', '.join(short_names(exact).values())}", config, store=ui.store()
+    )
 
 
 def go_on(run: Run) -> Run:
@@ -50,11 +62,16 @@ def go_on(run: Run) -> Run:
 
 def stored() -> list[tuple[str, Results]]:
     """Every stored evaluation of one model as (run, results), newest first."""
-    return [(run.id, found) for run in ui.store().list("eval", limit=500) for found in results_of(run).values()]
+    return [
+        (run.id, found)
+        for run in ui.store().list("eval", limit=500)
+        for found in results_of(run).values()
+    ]
 
 
 def expected_seconds(models: Sequence[str], tasks: Sequence[str], limit: int) -> float | None:
-    """Seconds an evaluation should take, from what a sample of each task took before; None where one is new.
+    """Seconds an evaluation should take, from what a sample of each task took before; None where
+    one is new.
 
     Of the same model where it was measured, else of the slowest other one.
     """
@@ -67,11 +84,15 @@ def expected_seconds(models: Sequence[str], tasks: Sequence[str], limit: int) ->
     if any(task not in took for task in tasks):
         return None
     short = [name.rsplit("/", 1)[-1] for name in models]
-    return sum(limit * took[task].get(name, max(took[task].values())) for name in short for task in tasks)
+    return sum(
+        limit * took[task].get(name, max(took[task].values())) for name in short for task in tasks
+    )
 
 
 def spread(scores: Any) -> pd.DataFrame:
-    """How far each model's score moves between the ways a task was asked; empty where it was asked in one."""
+    """How far each model's score moves between the ways a task was asked; empty where it was asked
+    in one.
+    """
     bare = scores.assign(base=scores["task"].str.partition("@")[0])
     rows = []
     for (model, task, metric), part in bare.groupby(["model", "base", "metric"], sort=False):
@@ -99,21 +120,23 @@ def missing(suite: Suite) -> list[str]:
         if task in MADE or task not in SOURCES:
             return True  # of a task that is not ours nothing is known before it is loaded
         file = SOURCES[task].file
-        return folder is not None and ((folder / file).is_file() or (folder / f"{file}.gz").is_file())
+        return folder is not None and (
+            (folder / file).is_file() or (folder / f"{file}.gz").is_file()
+        )
 
     return [task for task in suite.tasks if not here(task)]
 
 
 def detectable(limit: int, *, paired: bool) -> str:
-    """What a number of items can show, in a sentence: from which difference on, or that it can show none."""
+    """What a number of items can show, in a sentence: from which difference on, or that it can show
+    none.
+    """
     if too_few(limit):
         return f":material/warning: **{too_few(limit)}**"
     least = minimal_detectable_difference(limit, paired=paired)
     items = "the same items for all models" if paired else "against a model on other items"
     if pd.isna(least):
-        return (
-            f":material/warning: **{limit} items a task show no difference of accuracies with 80 % power** ({items})."
-        )
+        return f":material/warning: **{limit} items a task show no difference of accuracies with 80 % power** ({items})."
     return (
         f"With {limit} items a task, accuracies have to differ by about **{least:.2f}** to show ({items}, 80 % power, "
         "p < 0.05)."
@@ -145,7 +168,9 @@ def _read(folder: str, written: int) -> Results:  # `written` is there for the c
 
 
 def newest(base: str, tuned: str, suite: str, limit: int | None) -> Run | None:
-    """The newest evaluation of both models on a suite: one that has not failed first, then this limit."""
+    """The newest evaluation of both models on a suite: one that has not failed first, then this
+    limit.
+    """
     found = [
         run
         for run in ui.store().list("eval", limit=500)
@@ -153,15 +178,25 @@ def newest(base: str, tuned: str, suite: str, limit: int | None) -> Run | None:
     ]
 
     def rank(run: Run) -> tuple[bool, bool, bool]:
-        return not (run.active or run.status == "done"), run.config.get("limit") != limit, not run.active
+        return (
+            not (run.active or run.status == "done"),
+            run.config.get("limit") != limit,
+            not run.active,
+        )
 
-    return min(found, key=rank, default=None)  # of several with one rank the first, which is the newest
+    return min(
+        found, key=rank, default=None
+    )  # of several with one rank the first, which is the newest
 
 
 def rows(results: dict[str, Results], *, headlines: bool = True) -> pd.DataFrame:
     """Every metric of every model as one row; with `headlines` one metric a task."""
     short = short_names(results)
-    records = [{"model": short[name], **asdict(row)} for name, found in results.items() for row in found.rows]
+    records = [
+        {"model": short[name], **asdict(row)}
+        for name, found in results.items()
+        for row in found.rows
+    ]
     frame: Any = pd.DataFrame(records)
     return frame[frame["headline"]].reset_index(drop=True) if headlines and len(frame) else frame
 
@@ -178,7 +213,10 @@ def score_table(scores: Any) -> pd.DataFrame:
         record["n"] = _few(part["n"])
         record["Unscored"] = int(part["n_unscored"].sum())
         record["Guessing"] = "–" if pd.isna(first["chance"]) else f"{first['chance']:.3f}"
-        record |= {name: value_text(*pair) for name, *pair in part[["model", "value", "stderr"]].to_numpy().tolist()}
+        record |= {
+            name: value_text(*pair)
+            for name, *pair in part[["model", "value", "stderr"]].to_numpy().tolist()
+        }
         table.append(record)
     return pd.DataFrame(table)
 
@@ -207,11 +245,19 @@ def verdict(row: Any, base: str, tuned: str, n_tasks: int) -> str:
         return head + f"{signed(row.difference)}, no interval: {row.reason}."
     if row.low <= 0 <= row.high:
         return head + f"no difference shown ({signed(row.difference)}; the {interval}, includes 0)."
-    winner, loser = (tuned, base) if (row.difference > 0) == bool(row.higher_is_better) else (base, tuned)
-    text = head + f"**{winner}** is better than {loser} by {abs(row.difference):.3f} (the {interval}, excludes 0"
+    winner, loser = (
+        (tuned, base) if (row.difference > 0) == bool(row.higher_is_better) else (base, tuned)
+    )
+    text = (
+        head
+        + f"**{winner}** is better than {loser} by {abs(row.difference):.3f} (the {interval}, excludes 0"
+    )
     if row.p_adjusted < 0.05:
         return text + f"; {p_text(row.p_adjusted)} after correction for {n_tasks} tasks)."
-    return text + f", but {p_text(row.p_adjusted)} after correction for {n_tasks} tasks: a hint, not a finding)."
+    return (
+        text
+        + f", but {p_text(row.p_adjusted)} after correction for {n_tasks} tasks: a hint, not a finding)."
+    )
 
 
 def decimals(table: pd.DataFrame) -> dict[str, Any]:

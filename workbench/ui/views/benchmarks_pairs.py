@@ -1,4 +1,6 @@
-"""From a benchmark sample to a prompt pair for Patching: the same words, but another answer is right."""
+"""From a benchmark sample to a prompt pair for Patching: the same words, but another answer is
+right.
+"""
 
 import json
 import re
@@ -11,8 +13,9 @@ import pandas as pd
 def pair(row: Any, table: Any, models: list[str]) -> dict[str, str] | None:
     """`clean`, `corrupted`, `answer` and `wrong` of a sample, or None where no pair can be made.
 
-    Where both answers stand in the prompt they change places (indirect objects, repeated words). Else the most
-    similar other sample of as many words serves, to which this one's wrong answer is right (subject and verb).
+    Where both answers stand in the prompt they change places (indirect objects, repeated words).
+    Else the most similar other sample of as many words serves, to which this one's wrong answer is
+    right (subject and verb).
 
     Args:
         row: A multiple-choice sample of `samples.side_by_side`.
@@ -26,13 +29,19 @@ def pair(row: Any, table: Any, models: list[str]) -> dict[str, str] | None:
     right, wrong = choices[int(row["target"])], choices[_rival(row, models, len(choices))]
     swapped = _swapped(prompt, right.strip(), wrong.strip())
     corrupted = swapped or _neighbour(row, table, wrong.strip())
-    return {"clean": prompt, "corrupted": corrupted, "answer": right, "wrong": wrong} if corrupted else None
+    return (
+        {"clean": prompt, "corrupted": corrupted, "answer": right, "wrong": wrong}
+        if corrupted
+        else None
+    )
 
 
 def _rival(row: Any, models: list[str], count: int) -> int:
     """The wrong choice that a model took, else the wrong one that the first model likes most."""
     target = int(row["target"])
-    taken = [int(row[f"prediction {name}"]) for name in models if pd.notna(row[f"prediction {name}"])]
+    taken = [
+        int(row[f"prediction {name}"]) for name in models if pd.notna(row[f"prediction {name}"])
+    ]
     values = json.loads(row[f"loglikelihoods {models[0]}"]) or [0.0] * count
     liked = sorted(range(count), key=lambda i: -(values[i] if values[i] is not None else -1e9))
     return next(i for i in (*taken, *liked) if i != target)
@@ -53,4 +62,8 @@ def _neighbour(row: Any, table: Any, wrong: str) -> str | None:
     words = len(prompt.split())
     same = table[(table["target_text"].str.strip() == wrong) & (table["doc_id"] != row["doc_id"])]
     others = [text for text in same["input"] if len(text.split()) == words and text != prompt]
-    return max(others, key=lambda text: SequenceMatcher(None, prompt.split(), text.split()).ratio(), default=None)
+    return max(
+        others,
+        key=lambda text: SequenceMatcher(None, prompt.split(), text.split()).ratio(),
+        default=None,
+    )

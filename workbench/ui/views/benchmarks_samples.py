@@ -1,4 +1,6 @@
-"""The samples behind a score: filtered by who was right, one in full, and on to Attention and Patching."""
+"""The samples behind a score: filtered by who was right, one in full, and on to Attention and
+Patching.
+"""
 
 import json
 from typing import Any
@@ -31,7 +33,9 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
     table = whole = side_by_side(results, task)
     options = filters(table, list(results), base, tuned)
     counted = {f"{words} ({int(mask.sum())})": mask for words, mask in options.items()}
-    chosen = st.segmented_control("Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True)
+    chosen = st.segmented_control(
+        "Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True
+    )
     table = table[counted[chosen or next(iter(counted))]].head(SHOWN).reset_index(drop=True)
     if table.empty:
         st.caption("No sample is like that.")
@@ -55,7 +59,9 @@ def side_by_side(results: dict[str, Results], task: str) -> Any:
     joined: Any = None
     for name, found in results.items():
         part = found.samples[found.samples["task"] == task].set_index("doc_id")
-        own = part[["score", "correct", "metric", "prediction", "prediction_text", "loglikelihoods"]]
+        own = part[
+            ["score", "correct", "metric", "prediction", "prediction_text", "loglikelihoods"]
+        ]
         own.columns = [f"{column} {name}" for column in own.columns]
         asked = part[["input", "choices", "target", "target_text"]]
         joined = asked.join(own) if joined is None else joined.join(own, how="inner")
@@ -93,7 +99,9 @@ def listed(table: Any, models: list[str]) -> pd.DataFrame:
 
 
 def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -> None:
-    """One sample in full: prompt, choices with log-likelihoods, and links that take the prompt elsewhere."""
+    """One sample in full: prompt, choices with log-likelihoods, and links that take the prompt
+    elsewhere.
+    """
     prompt = str(row["input"] or row["target_text"])
     with st.container(border=True):
         st.caption(f"Sample {row['doc_id']}: the prompt")
@@ -105,7 +113,9 @@ def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -
             for name in models:
                 said = str(row[f"prediction_text {name}"] or "")
                 words = f": {said}" if said else ""
-                st.caption(f"{short_names(models)[name]}: {row[f'metric {name}']} {row[f'score {name}']:.3f}{words}")
+                st.caption(
+                    f"{short_names(models)[name]}: {row[f'metric {name}']} {row[f'score {name}']:.3f}{words}"
+                )
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("**Where do its heads look?**", width="content")
             for name in models:
@@ -121,11 +131,15 @@ def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -
                 st.markdown("**Where does its answer come from?** Patch", width="content")
                 for name in models:
                     words = short_names(models)[name]
-                    page_link("patching", words, icon=":material/swap_calls:", model=name, **patched)
+                    page_link(
+                        "patching", words, icon=":material/swap_calls:", model=name, **patched
+                    )
 
 
 def choice_table(row: Any, choices: list[str], models: list[str]) -> pd.DataFrame:
-    """One row a choice with each model's log-likelihood in nats; right and picked choices are marked."""
+    """One row a choice with each model's log-likelihood in nats; right and picked choices are
+    marked.
+    """
     right = [pd.notna(row["target"]) and i == row["target"] for i in range(len(choices))]
     words = [escaped(choice.strip()) for choice in choices]
     words = [f"**{word}** (right)" if r else word for word, r in zip(words, right, strict=True)]
@@ -135,7 +149,8 @@ def choice_table(row: Any, choices: list[str], models: list[str]) -> pd.DataFram
         spelt = ["unscored" if v is None else f"{v:.3f}".replace("-", "−") for v in values]
         picked = row[f"prediction {name}"]
         found[f"{short_names(models)[name]}: log-likelihood"] = [
-            f"**{text}** :material/arrow_back: its choice" if i == picked else text for i, text in enumerate(spelt)
+            f"**{text}** :material/arrow_back: its choice" if i == picked else text
+            for i, text in enumerate(spelt)
         ]
     return found
 

@@ -1,4 +1,6 @@
-"""A conversation on the Chat page: its turns, one reply a model beside each other, and what can be done with them."""
+"""A conversation on the Chat page: its turns, one reply a model beside each other, and what can be
+done with them.
+"""
 
 from collections.abc import Callable
 
@@ -19,7 +21,11 @@ EVERY = 0.2
 """Seconds between two looks at replies in the making."""
 FIRST = 0.25
 """Seconds to wait for first words before anything is drawn."""
-STARTERS = ("Tell me a story about a dog.", "What is the capital of France?", "Write a line about the sea.")
+STARTERS = (
+    "Tell me a story about a dog.",
+    "What is the capital of France?",
+    "Write a line about the sea.",
+)
 
 
 def talk() -> Talk:
@@ -40,7 +46,13 @@ def busy() -> bool:
 def body(model: str, messages: list[dict[str, str]], settings: Settings) -> ChatRequest:
     """The request that the API would be sent for the next reply."""
     return ChatRequest.model_validate(
-        {"model": model, "messages": messages, **settings.sampling(), "logprobs": True, "top_logprobs": TOP}
+        {
+            "model": model,
+            "messages": messages,
+            **settings.sampling(),
+            "logprobs": True,
+            "top_logprobs": TOP,
+        }
     )
 
 
@@ -63,7 +75,9 @@ def place_of(turn: Turn, model: str) -> str:
 
 def pick(place: str, at: int) -> None:
     """Open the panel of a token, or close it where it is open."""
-    st.session_state["picked"] = None if st.session_state.get("picked") == (place, at) else (place, at)
+    st.session_state["picked"] = (
+        None if st.session_state.get("picked") == (place, at) else (place, at)
+    )
 
 
 def close() -> None:
@@ -99,16 +113,23 @@ def settle(settings: Settings) -> None:
                 turn.replies[model] = writing.reply()
                 if other := settings.other_of(model):
                     ask_scores(other, turn.replies[model])
-            except (WorkbenchError, RuntimeError) as error:  # an engine that failed, or no way to compare
+            except (
+                WorkbenchError,
+                RuntimeError,
+            ) as error:  # an engine that failed, or no way to compare
                 if model not in turn.replies:
-                    st.session_state.setdefault("chat errors", {})[place_of(turn, model)] = str(error)
+                    st.session_state.setdefault("chat errors", {})[place_of(turn, model)] = str(
+                        error
+                    )
 
 
 def transcript(settings: Settings) -> None:
     """The turns of the branch that is shown."""
     for turn in talk().path():
         said(turn, settings)
-        for column, model in zip(st.columns(len(settings.models), gap="medium"), settings.models, strict=True):
+        for column, model in zip(
+            st.columns(len(settings.models), gap="medium"), settings.models, strict=True
+        ):
             with column:
                 replied(turn, model, settings)
         opened(turn, settings)
@@ -124,8 +145,12 @@ def stop() -> None:
 
 
 def said(turn: Turn, settings: Settings) -> None:
-    """What the user said, and buttons to say it otherwise, go on anew after it, or look at another branch."""
-    with st.container(horizontal=True, vertical_alignment="center", key=f"said {turn.number}", gap="small"):
+    """What the user said, and buttons to say it otherwise, go on anew after it, or look at another
+    branch.
+    """
+    with st.container(
+        horizontal=True, vertical_alignment="center", key=f"said {turn.number}", gap="small"
+    ):
         if st.session_state.get("editing") == turn.number:
             edit(turn, settings)
             return
@@ -195,7 +220,9 @@ def opened(turn: Turn, settings: Settings) -> None:
 def starters(on_pick: Callable[[str], None]) -> None:
     """What may be asked first."""
     st.caption("Nothing has been said yet. Write below, or begin with one of these.")
-    coloured_view([], key="nothing yet", on_pick=lambda at: None)  # the browser fetches the component's code meanwhile
+    coloured_view(
+        [], key="nothing yet", on_pick=lambda at: None
+    )  # the browser fetches the component's code meanwhile
     with st.container(horizontal=True):
         for text in STARTERS:
             st.button(text, key=f"starter {text}", on_click=on_pick, args=(text,))

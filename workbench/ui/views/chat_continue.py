@@ -1,4 +1,6 @@
-"""The Chat page's way with models that only go on with a text: the likeliest words beside drawn ones."""
+"""The Chat page's way with models that only go on with a text: the likeliest words beside drawn
+ones.
+"""
 
 from dataclasses import dataclass
 
@@ -72,7 +74,9 @@ def continued(place: str, asked: CompletionRequest | ChatRequest) -> Continued:
 def show(prompt: str, settings: Settings) -> None:
     """Every model's continuations, drawn again and again while they grow."""
     pieces = {
-        (model, words): continued(f"{words[:3]} {model}", body(model, prompt, settings, greedy=greedy))
+        (model, words): continued(
+            f"{words[:3]} {model}", body(model, prompt, settings, greedy=greedy)
+        )
         for model in settings.models
         for words, greedy in kinds(settings)
     }
@@ -89,7 +93,13 @@ def show(prompt: str, settings: Settings) -> None:
         for model in settings.models:
             row(model, pieces, settings)
         if busy:
-            st.button("Stop", icon=":material/stop_circle:", key="stop writing", on_click=stop, args=(pieces,))
+            st.button(
+                "Stop",
+                icon=":material/stop_circle:",
+                key="stop writing",
+                on_click=stop,
+                args=(pieces,),
+            )
 
     watch()
 
@@ -124,7 +134,9 @@ def row(model: str, pieces: dict[tuple[str, str], Continued], settings: Settings
 
 
 def prepare(reply: Reply, settings: Settings) -> None:
-    """Have the other model read a whole continuation in the background, so that a click need not wait for it."""
+    """Have the other model read a whole continuation in the background, so that a click need not
+    wait for it.
+    """
     other = settings.other_of(reply.model)
     if other and reply.reason:
         try:

@@ -46,7 +46,9 @@ def listing() -> None:
         st.caption("None yet.")
     for entry in found:
         words = f"{escaped(entry.title)} · {ago(entry.when)}"
-        st.button(words, key=f"open {entry.name}", type="tertiary", on_click=reopen, args=(entry.name,))
+        st.button(
+            words, key=f"open {entry.name}", type="tertiary", on_click=reopen, args=(entry.name,)
+        )
 
 
 def begin_anew() -> None:

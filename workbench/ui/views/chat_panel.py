@@ -1,4 +1,6 @@
-"""Why a token of the Chat page came: what else was likely, what it rests on, when it was decided, who wrote it."""
+"""Why a token of the Chat page came: what else was likely, what it rests on, when it was decided,
+who wrote it.
+"""
 
 import math
 from collections.abc import Callable
@@ -31,13 +33,18 @@ BEFORE = 64
 
 
 def panel(reply: Reply, at: int, settings: Settings, close: Callable[[], None]) -> None:
-    """Everything about one token; what is known already comes first, what must be worked out follows."""
+    """Everything about one token; what is known already comes first, what must be worked out
+    follows.
+    """
     if at >= len(reply.ids):
         return
     other = settings.other_of(reply.model)
     with st.container(border=True, key="why"):
         heading(reply, at, close)
-        first, second = st.container(horizontal=True, gap="large"), st.container(horizontal=True, gap="large")
+        first, second = (
+            st.container(horizontal=True, gap="large"),
+            st.container(horizontal=True, gap="large"),
+        )
         with first.container(width=360):
             alternatives(reply, at, other)
         with st.spinner("Asking the model's inside"), held(reply.model) as served:
@@ -59,13 +66,19 @@ def heading(reply: Reply, at: int, close: Callable[[], None]) -> None:
     """The token, how likely it was, and the button that closes the panel."""
     own = reply.scores[at]
     rank = next((i for i, (token, _) in enumerate(own.top) if token == own.token), None)
-    place = f"its choice number {rank + 1}" if rank is not None else f"not among its first {len(own.top)}"
+    place = (
+        f"its choice number {rank + 1}"
+        if rank is not None
+        else f"not among its first {len(own.top)}"
+    )
     with st.container(horizontal=True, vertical_alignment="center"):
         text = escaped(visible(texts_of(reply)[at]))
         st.markdown(f"#### Why “{text}”?")
         st.caption(f"{percent_of(own.logprob)} likely, {place} · token {at + 1} of {len(reply.ids)} of "
                    f"{escaped(reply.model)}", width="stretch")  # fmt: skip
-        st.button("Close", icon=":material/close:", key="close why", type="tertiary", on_click=close)
+        st.button(
+            "Close", icon=":material/close:", key="close why", type="tertiary", on_click=close
+        )
 
 
 def alternatives(reply: Reply, at: int, other: str) -> None:
@@ -90,7 +103,9 @@ def alternatives(reply: Reply, at: int, other: str) -> None:
 
 
 def alternative_rows(served: Served, own: Scored, theirs: Scored | None) -> list[Bar]:
-    """The likeliest tokens of this model, with the one that came and the other's first choice among them."""
+    """The likeliest tokens of this model, with the one that came and the other's first choice among
+    them.
+    """
     here = {**dict(own.top), own.token: own.logprob}
     there = {} if theirs is None else {**dict(theirs.top), own.token: theirs.logprob}
     wanted = [token for token, _ in own.top[: SHOWN - 2]]
@@ -138,7 +153,9 @@ def by_layer(found: dict[str, Any]) -> None:
         says = f"{percent_of(math.log(max(row['probability'], 1e-12)))}  {visible(row['top'])}"
         rows.append(Bar(name, (row["probability"],), says, strong=row["top"] == found["text"]))
     bars(rows, full=1.0)
-    st.caption("How likely the token is in the stream after each layer, and what the stream says there (logit lens).")
+    st.caption(
+        "How likely the token is in the stream after each layer, and what the stream says there (logit lens)."
+    )
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,10 +170,15 @@ def by_head(found: dict[str, Any]) -> None:
     if not found["heads"]:
         st.caption("The heads of this model cannot be told apart.")
         return
-    rows = [Bar(row["head"], (row["contribution"],), f"{row['contribution']:+.2f}") for row in found["heads"]]
+    rows = [
+        Bar(row["head"], (row["contribution"],), f"{row['contribution']:+.2f}")
+        for row in found["heads"]
+    ]
     bars(rows, signed=True)
     against = escaped(visible(found["against"]))
-    st.caption(f"What each adds to the token's logit, less that of the likeliest other, “{against}”.")
+    st.caption(
+        f"What each adds to the token's logit, less that of the likeliest other, “{against}”."
+    )
 
 
 def further(reply: Reply, at: int, found: dict[str, Any], served: Served) -> None:
@@ -180,7 +202,9 @@ def further(reply: Reply, at: int, found: dict[str, Any], served: Served) -> Non
                   answer=pair.answer, wrong=pair.wrong)  # fmt: skip
 
 
-def propose(sha256: str, ids: tuple[int, ...], token: int, weights: tuple[float, ...], served: Served):
+def propose(
+    sha256: str, ids: tuple[int, ...], token: int, weights: tuple[float, ...], served: Served
+):
     """The counterfactual for a token, kept for the next look."""
     return _propose(sha256, ids, token, weights, served)
 

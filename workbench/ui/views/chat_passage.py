@@ -1,4 +1,6 @@
-"""A question about a pasted passage on the Chat page: each model's answer, where it stands, which heads fetched it."""
+"""A question about a pasted passage on the Chat page: each model's answer, where it stands, which
+heads fetched it.
+"""
 
 from html import escape
 from typing import NamedTuple
@@ -8,7 +10,15 @@ import streamlit as st
 from workbench.errors import WorkbenchError
 from workbench.serving.fields import ChatRequest, CompletionRequest
 from workbench.serving.models import Served
-from workbench.serving.passage import Fetched, Span, fetched, question_messages, question_text, span_tokens, spans
+from workbench.serving.passage import (
+    Fetched,
+    Span,
+    fetched,
+    question_messages,
+    question_text,
+    span_tokens,
+    spans,
+)
 from workbench.serving.talk import Reply
 from workbench.ui.parts.bars import Bar, bars
 from workbench.ui.parts.engines import TOP, held
@@ -43,15 +53,21 @@ class Asked(NamedTuple):
 
 
 def body(model: str, asked: Asked) -> ChatRequest | CompletionRequest:
-    """The request that the API would be sent: the likeliest words, to the end of the line where no template ends it."""
+    """The request that the API would be sent: the likeliest words, to the end of the line where no
+    template ends it.
+    """
     with held(model) as served:
         chat = bool(served.subject.tokenizer.chat_template)
     given = {"model": model, "max_tokens": LENGTH, "temperature": 0.0, "seed": 0}
     if chat:
         messages = question_messages(*asked)
-        return ChatRequest.model_validate({**given, "messages": messages, "logprobs": True, "top_logprobs": TOP})
+        return ChatRequest.model_validate(
+            {**given, "messages": messages, "logprobs": True, "top_logprobs": TOP}
+        )
     text = question_text(*asked)
-    return CompletionRequest.model_validate({**given, "prompt": text, "stop": "\n", "logprobs": TOP})
+    return CompletionRequest.model_validate(
+        {**given, "prompt": text, "stop": "\n", "logprobs": TOP}
+    )
 
 
 def ask(settings: Settings) -> Asked | None:
@@ -68,7 +84,9 @@ def ask(settings: Settings) -> Asked | None:
 
 def show(asked: Asked, settings: Settings) -> None:
     """Every model's answer, drawn again and again while it grows."""
-    pieces = {(model, ""): continued(f"passage {model}", body(model, asked)) for model in settings.models}
+    pieces = {
+        (model, ""): continued(f"passage {model}", body(model, asked)) for model in settings.models
+    }
     watching = not all(piece.done for piece in pieces.values())
 
     @st.fragment(run_every=EVERY if watching else None)
@@ -79,12 +97,20 @@ def show(asked: Asked, settings: Settings) -> None:
         busy = not all(piece.done for piece in pieces.values())
         if watching and not busy:
             st.rerun()
-        for column, model in zip(st.columns(len(pieces), gap="medium"), settings.models, strict=True):
+        for column, model in zip(
+            st.columns(len(pieces), gap="medium"), settings.models, strict=True
+        ):
             with column:
                 answered(model, pieces[model, ""], asked, settings)
         opened(pieces, settings)
         if busy:
-            st.button("Stop", icon=":material/stop_circle:", key="stop writing", on_click=stop, args=(pieces,))
+            st.button(
+                "Stop",
+                icon=":material/stop_circle:",
+                key="stop writing",
+                on_click=stop,
+                args=(pieces,),
+            )
 
     watch()
 
@@ -123,7 +149,10 @@ def marked(context: str, places: list[Span]) -> None:
     parts, at = [], 0
     for place in places:
         kind = "" if place.exact else ' class="part"'
-        parts += [escape(context[at : place.start]), f"<mark{kind}>{escape(context[place.start : place.stop])}</mark>"]
+        parts += [
+            escape(context[at : place.start]),
+            f"<mark{kind}>{escape(context[place.start : place.stop])}</mark>",
+        ]
         at = place.stop
     st.html(f'{_STYLE}<div class="passage">{"".join(parts)}{escape(context[at:])}</div>')
 
@@ -135,7 +164,12 @@ def heads(reply: Reply, asked: Asked, places: tuple[Span, ...], served: Served) 
 
 @st.cache_data(max_entries=64, show_spinner="Asking every head what it brought")
 def _heads(
-    sha256: str, prompt: tuple[int, ...], ids: tuple[int, ...], asked: Asked, places: tuple[Span, ...], _served: Served
+    sha256: str,
+    prompt: tuple[int, ...],
+    ids: tuple[int, ...],
+    asked: Asked,
+    places: tuple[Span, ...],
+    _served: Served,
 ) -> Fetched:
     with _served.lock:
         sources = span_tokens(_served.subject, prompt, *asked, places)
@@ -149,7 +183,9 @@ def carried(model: str, reply: Reply, found: Fetched) -> None:
     bars(
         [
             Bar(head, (part,), f"{part:+.2f} of {whole:+.2f}")
-            for head, part, whole in zip(rows["head"], rows["from_span"], rows["total"], strict=True)
+            for head, part, whole in zip(
+                rows["head"], rows["from_span"], rows["total"], strict=True
+            )
         ],
         signed=True,
     )
@@ -162,7 +198,14 @@ def carried(model: str, reply: Reply, found: Fetched) -> None:
 
         text = served.subject.text(torch.tensor(reply.prompt))
     best = str(rows["head"].iloc[0])
-    page_link("attention", f"Attention of {best}", icon=":material/grid_on:", model=model, prompt=text, head=best)
+    page_link(
+        "attention",
+        f"Attention of {best}",
+        icon=":material/grid_on:",
+        model=model,
+        prompt=text,
+        head=best,
+    )
 
 
 def opened(pieces: dict[tuple[str, str], Continued], settings: Settings) -> None:

@@ -1,4 +1,6 @@
-"""The Chat page's controls: which models, in which mode, how tokens are drawn and coloured; all of it in the URL."""
+"""The Chat page's controls: which models, in which mode, how tokens are drawn and coloured; all of
+it in the URL.
+"""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +15,12 @@ MODE_HELP = """
 - **Continue**: the model goes on with a text: its likeliest words beside drawn ones
 - **Passage**: a question about a text that you paste: the answer, where it stands, and the heads that fetched it
 """
-SURE, SURPRISE, DIFFERENCE, PLAIN = "how sure it was", "surprise of the other", "difference to the other", "nothing"
+SURE, SURPRISE, DIFFERENCE, PLAIN = (
+    "how sure it was",
+    "surprise of the other",
+    "difference to the other",
+    "nothing",
+)
 COLOURS = (SURE, SURPRISE, DIFFERENCE, PLAIN)
 COLOUR_HELP = """
 - **how sure it was**: white is certain; the deeper, the less likely the model itself found the token
@@ -56,11 +63,18 @@ def controls(mode: str) -> Settings:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         models = pick_models(known)
         st.session_state.setdefault("mode", st.query_params.get("mode", mode))
-        chosen = st.segmented_control("Mode", MODES, key="mode", bind="query-params", required=True, help=MODE_HELP)
+        chosen = st.segmented_control(
+            "Mode", MODES, key="mode", bind="query-params", required=True, help=MODE_HELP
+        )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         drawn = drawing(str(chosen))
         colour = st.selectbox(
-            "Colour of a token", COLOURS, key="colour", bind="query-params", help=COLOUR_HELP, width=230
+            "Colour of a token",
+            COLOURS,
+            key="colour",
+            bind="query-params",
+            help=COLOUR_HELP,
+            width=230,
         )
         other = pick_other(models, known)
     return Settings(models, str(chosen), str(colour), other, *drawn)
@@ -89,7 +103,9 @@ def pick_models(known: list[str]) -> list[str]:
 
 def pick_other(models: list[str], known: list[str]) -> str:
     """The model that tokens are compared with: another pane's, or what the model was made from."""
-    relatives = [made_from for name in models if (made_from := parent(name)) and made_from not in models]
+    relatives = [
+        made_from for name in models if (made_from := parent(name)) and made_from not in models
+    ]
     options = list(dict.fromkeys([*models[1:], *relatives, *known]))
     likely = options.index(relatives[0]) if len(models) == 1 and relatives else 0
     return str(
@@ -108,17 +124,30 @@ def pick_other(models: list[str], known: list[str]) -> str:
 
 
 def drawing(mode: str) -> tuple[str, float, float, int, int]:
-    """System prompt, temperature, top-p, seed and new tokens, behind a button that says what is set."""
+    """System prompt, temperature, top-p, seed and new tokens, behind a button that says what is
+    set.
+    """
     state = st.session_state
     heat = float(state.get("temperature", st.query_params.get("temperature", 0.8)))
     with st.popover(f"Temperature {heat:g}, and more", icon=":material/tune:"):
         system = ""
         if mode == "Chat":
             system = st.text_area(
-                "System prompt", key="system", bind="query-params", height=80, help="What the model is told first."
+                "System prompt",
+                key="system",
+                bind="query-params",
+                height=80,
+                help="What the model is told first.",
             )
         temperature = st.slider(
-            "Temperature", 0.0, 2.0, 0.8, 0.1, key="temperature", bind="query-params", help="0: always the likeliest."
+            "Temperature",
+            0.0,
+            2.0,
+            0.8,
+            0.1,
+            key="temperature",
+            bind="query-params",
+            help="0: always the likeliest.",
         )
         top_p = st.slider(
             "Top-p",
@@ -131,7 +160,13 @@ def drawing(mode: str) -> tuple[str, float, float, int, int]:
             help="Draw only from the likeliest tokens that together have this share.",
         )
         seed = st.number_input(
-            "Seed", 0, 9999, 0, key="seed", bind="query-params", help="The same seed, the same text."
+            "Seed",
+            0,
+            9999,
+            0,
+            key="seed",
+            bind="query-params",
+            help="The same seed, the same text.",
         )
         n = st.slider("New tokens, at most", 1, 512, 60, key="n", bind="query-params")
     return system or "", float(temperature), float(top_p), int(seed), int(n)

@@ -76,7 +76,9 @@ if places:
 def _request(settings: Settings, prompt: str, stops: str = "") -> str:
     given = {"temperature": settings.temperature, "top_p": settings.top_p, "seed": settings.seed}
     usual = {"top_p": 1.0}
-    sampling = ", ".join(f"{name}={value!r}" for name, value in given.items() if usual.get(name) != value)
+    sampling = ", ".join(
+        f"{name}={value!r}" for name, value in given.items() if usual.get(name) != value
+    )
     more = f"stops={stops}, " if stops else ""
     return (
         f"prompt = {prompt}\n"

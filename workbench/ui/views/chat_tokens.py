@@ -1,4 +1,6 @@
-"""What a model wrote on the Chat page: its name and hash, and its tokens, coloured, each to be clicked."""
+"""What a model wrote on the Chat page: its name and hash, and its tokens, coloured, each to be
+clicked.
+"""
 
 import math
 import threading
@@ -24,7 +26,9 @@ from workbench.ui.views.chat_settings import DIFFERENCE, PLAIN, SURE, SURPRISE, 
 DEEPEST, WIDEST = 8.0, 8.0
 """Bits of surprise, and of difference, that have the deepest colour."""
 PALE = 0.36
-"""How far from the middle of its scale the deepest colour of a difference lies: words stay easy to read on it."""
+"""How far from the middle of its scale the deepest colour of a difference lies: words stay easy to
+read on it.
+"""
 UNSURE = [[0.0, "#ffffff"], [0.25, "#fdebd3"], [0.6, "#fdbf7a"], [1.0, "#e8791d"]]
 SHADES = 65
 PATIENCE = 20.0
@@ -40,7 +44,13 @@ def name_plate(model: str) -> None:
     with held(model) as served:
         subject = served.subject
     st.session_state.setdefault("sha256", {})[model] = subject.hash
-    kind = "edited" if model.startswith("edit:") else "has a chat template" if subject.tokenizer.chat_template else ""
+    kind = (
+        "edited"
+        if model.startswith("edit:")
+        else "has a chat template"
+        if subject.tokenizer.chat_template
+        else ""
+    )
     made_from = f" · made from {escaped(subject.card.parent)}" if subject.card.parent else ""
     st.markdown(
         f"**{escaped(model)}** :gray[`{subject.hash[:12]}`{f' · {kind}' if kind else ''}{made_from}]",
@@ -61,7 +71,9 @@ def texts_of(reply: Reply) -> list[str]:
         return labels(served.subject.tokenizer, reply.ids)
 
 
-def show_reply(reply: Reply, settings: Settings, place: str, *, on_pick: Callable[[str, int], None]) -> None:
+def show_reply(
+    reply: Reply, settings: Settings, place: str, *, on_pick: Callable[[str, int], None]
+) -> None:
     """A reply's tokens; `place` tells replies apart."""
     texts = texts_of(reply)
     others: Sequence[Scored] | None = None
@@ -80,7 +92,9 @@ def show_reply(reply: Reply, settings: Settings, place: str, *, on_pick: Callabl
     if not tokens:
         st.caption("No token: the model ended its text at once." if reply.reason else "…")
         return
-    coloured_view(tokens, key=f"reply {place}", on_pick=lambda at: on_pick(place, at), chosen=chosen)
+    coloured_view(
+        tokens, key=f"reply {place}", on_pick=lambda at: on_pick(place, at), chosen=chosen
+    )
     if reply.reason:
         get_ready(reply.model, reply.sha256)
     why = REASONS.get(reply.reason, "")
@@ -106,7 +120,9 @@ def _coloured(text: str, own: Scored, other: Scored | None, colour: str) -> Colo
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def get_ready(model: str, sha256: str) -> threading.Thread:
-    """Have a model's inside looked at for the first time while its words are read: the first look makes the reader."""
+    """Have a model's inside looked at for the first time while its words are read: the first look
+    makes the reader.
+    """
 
     def look() -> None:
         from workbench.interp.engine.packed import reader
@@ -121,7 +137,9 @@ def get_ready(model: str, sha256: str) -> threading.Thread:
 
 @cache
 def _shades(scale: str) -> list[str]:
-    return sample_colorscale(UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES).tolist())
+    return sample_colorscale(
+        UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES).tolist()
+    )
 
 
 def _shade(scale: str, share: float) -> str:

@@ -22,18 +22,35 @@ def task_heads(model: str) -> None:
     """The controls, and the result once it was asked for."""
     with st.form("task_needs", border=False):
         columns = st.columns([2, 1, 1, 1, 3, 1], vertical_alignment="bottom")
-        task = columns[0].selectbox("Task", TASKS, accept_new_options=True, help="Any multiple-choice task.")
-        limit = columns[1].number_input("Items", 8, 500, 40, help="Half put the heads in order, half judge them.")
+        task = columns[0].selectbox(
+            "Task", TASKS, accept_new_options=True, help="Any multiple-choice task."
+        )
+        limit = columns[1].number_input(
+            "Items", 8, 500, 40, help="Half put the heads in order, half judge them."
+        )
         kind = columns[2].selectbox("Each is", list(KINDS), list(KINDS).index("mean"))
-        greedy = columns[3].number_input("Greedy steps", 0, 10, 0, help="Heads taken out one upon the other.")
+        greedy = columns[3].number_input(
+            "Greedy steps", 0, 10, 0, help="Heads taken out one upon the other."
+        )
         heads = columns[4].text_input(
-            "Heads", placeholder="all, or the layers that matter", help="Such as L3H1, L5H0; empty: see above."
+            "Heads",
+            placeholder="all, or the layers that matter",
+            help="Such as L3H1, L5H0; empty: see above.",
         )
         if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
-            st.session_state["task_asked"] = (model, registered(str(task)), int(limit), str(kind), int(greedy), heads)
+            st.session_state["task_asked"] = (
+                model,
+                registered(str(task)),
+                int(limit),
+                str(kind),
+                int(greedy),
+                heads,
+            )
     asked = st.session_state.get("task_asked")
     if asked is None or asked[0] != model:
-        st.caption("Each head is one evaluation of the task, so this takes minutes for a model of many heads.")
+        st.caption(
+            "Each head is one evaluation of the task, so this takes minutes for a model of many heads."
+        )
         return
     _, task, limit, kind, greedy, heads = asked
     chosen = parse_heads(heads) if heads else []
@@ -70,5 +87,9 @@ def _shown(found: TaskNeeds) -> None:
         if cuts:
             st.caption(title)
             height = min(280, 40 + 36 * len(cuts))
-            st.dataframe(found.to_frame(cuts), hide_index=True, height=height, column_config=columns)
-    downloads(list, found.to_frame, name=f"needs-{found.task}", title=f"Heads that {found.task} needs")
+            st.dataframe(
+                found.to_frame(cuts), hide_index=True, height=height, column_config=columns
+            )
+    downloads(
+        list, found.to_frame, name=f"needs-{found.task}", title=f"Heads that {found.task} needs"
+    )

@@ -1,4 +1,6 @@
-"""The views of the Compare page that look at texts, layers and weights: compute what is shown, and draw it."""
+"""The views of the Compare page that look at texts, layers and weights: compute what is shown, and
+draw it.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,7 +39,10 @@ TEXT = "Request: please wake me up at half past six tomorrow\nIntent:"
 SHOWN = 300
 """Tokens of a typed text that are coloured."""
 COLOURS = {
-    "Loss, tuned − base": ("difference", "nats; red: the tuned model finds the token likelier, blue: less likely"),
+    "Loss, tuned − base": (
+        "difference",
+        "nats; red: the tuned model finds the token likelier, blue: less likely",
+    ),
     "KL(tuned ‖ base)": ("kl", "nats; how far the two predictions of this token are apart"),
     "Loss of base": ("loss_base", "nats"),
     "Loss of tuned": ("loss_tuned", "nats"),
@@ -59,7 +64,9 @@ def text(base: Subject, tuned: Subject) -> None:
     typed = st.text_area("Text", TEXT, height=90, key="text", bind="query-params")
     shown = cut(base, typed or TEXT, SHOWN)
     colour = str(
-        st.segmented_control("Colour", list(COLOURS), default=next(iter(COLOURS)), key="colour", required=True)
+        st.segmented_control(
+            "Colour", list(COLOURS), default=next(iter(COLOURS)), key="colour", required=True
+        )
     )
     column, words = COLOURS[colour]
     one = measured("text", base, tuned, lambda report: text_shift(base, tuned, [shown]), shown)
@@ -71,7 +78,12 @@ def text(base: Subject, tuned: Subject) -> None:
         f"KL is {kl:.3f}; one text has no interval. The first token has no prediction."
     )
     whole = measured("texts", base, tuned, lambda report: text_shift(base, tuned, progress=report))
-    rows = whole.summary().set_index("measure").loc[["loss_base", "loss_tuned", "difference", "kl"]].reset_index()
+    rows = (
+        whole.summary()
+        .set_index("measure")
+        .loc[["loss_base", "loss_tuned", "difference", "kl"]]
+        .reset_index()
+    )
     names = {
         "loss_base": "loss of base",
         "loss_tuned": "loss of tuned",
@@ -79,12 +91,16 @@ def text(base: Subject, tuned: Subject) -> None:
         "kl": "KL(tuned ‖ base)",
     }
     rows["measure"] = rows["measure"].map(names)
-    st.markdown(f"**Over {len(whole.texts)} texts**: four paragraphs of prose and four requests, nats a token")
+    st.markdown(
+        f"**Over {len(whole.texts)} texts**: four paragraphs of prose and four requests, nats a token"
+    )
     st.dataframe(rows, hide_index=True, width="content", column_config=decimals(rows))
     st.caption("Means over texts with their 95 % intervals (t corrected for skewness).")
     downloads(
         lambda: [
-            draw.token_grid(frame["token"].tolist(), frame[c].to_numpy(float), name="nats", title=word)
+            draw.token_grid(
+                frame["token"].tolist(), frame[c].to_numpy(float), name="nats", title=word
+            )
             for word, (c, _) in COLOURS.items()
         ],
         lambda: frame,
@@ -119,18 +135,29 @@ def parted(found: list[Parting]) -> None:
 
 def layers(base: Subject, tuned: Subject) -> None:
     """The residual stream by layer, the logit lens side by side, and probes that are carried over."""
-    found = measured("layers", base, tuned, lambda report: layer_shift(base, tuned, progress=report))
+    found = measured(
+        "layers", base, tuned, lambda report: layer_shift(base, tuned, progress=report)
+    )
     frame = found.to_frame()
     frame["what"] = frame["measure"].map(MEASURES)
     figures = [
         draw.stage_lines(
-            frame[frame["measure"] != "difference"], line="what", value="value", title="likeness", limits=(-0.02, 1.02)
+            frame[frame["measure"] != "difference"],
+            line="what",
+            value="value",
+            title="likeness",
+            limits=(-0.02, 1.02),
         ),
         draw.stage_lines(
-            frame[frame["measure"] == "difference"], line="what", value="value", title="|tuned − base| / |base|"
+            frame[frame["measure"] == "difference"],
+            line="what",
+            value="value",
+            title="|tuned − base| / |base|",
         ),
     ]
-    for column, figure, key in zip(st.columns(2, gap="medium"), figures, ("likeness", "moved"), strict=True):
+    for column, figure, key in zip(
+        st.columns(2, gap="medium"), figures, ("likeness", "moved"), strict=True
+    ):
         with column:
             chart(figure, key=key, name=f"layers-{key}", alt=f"Residual stream by layer: {key}")
     st.caption(
@@ -147,18 +174,29 @@ def layers(base: Subject, tuned: Subject) -> None:
         chart(figure, key="lens", name="lens", alt="Logit lens of both models")
     with right:
         names = [" ".join(pair[0].prompt.split()[:6]) + " …" for pair in lens.lenses]
-        text = st.selectbox("Text ", range(len(names)), len(names) - 1, format_func=names.__getitem__, key="lens_text")
+        text = st.selectbox(
+            "Text ",
+            range(len(names)),
+            len(names) - 1,
+            format_func=names.__getitem__,
+            key="lens_text",
+        )
         words = lens.words(int(text))
         for side in ("base", "tuned"):
             words[side] = words[side].map(visible)
-        words = words.rename(columns={"p_base": "p (base)", "p_tuned": "p (tuned)", "stage": "layers"})
+        words = words.rename(
+            columns={"p_base": "p (base)", "p_tuned": "p (tuned)", "stage": "layers"}
+        )
         st.dataframe(words, hide_index=True, height=250, column_config=decimals(words))
     st.caption(
         f"Logit lens: each layer read by the model's own final norm and unembedding, mean over the tokens of "
         f"{len(lens.lenses)} texts (95 % over texts). The table: the likeliest token after the text's last, by layer."
     )
     downloads(
-        lambda: [*figures, figure], lambda: frame, name="layers", title=f"Layers of {tuned.name} against {base.name}"
+        lambda: [*figures, figure],
+        lambda: frame,
+        name="layers",
+        title=f"Layers of {tuned.name} against {base.name}",
     )
     st.subheader("Does a probe of the base still read the tuned model?")
     carried(base, tuned)
@@ -167,10 +205,16 @@ def layers(base: Subject, tuned: Subject) -> None:
 def carried(base: Subject, tuned: Subject) -> None:
     """Linear probes trained on the base, tested on the tuned model."""
     question = str(
-        st.segmented_control("Read", list(QUESTIONS), default=next(iter(QUESTIONS)), key="read", required=True)
+        st.segmented_control(
+            "Read", list(QUESTIONS), default=next(iter(QUESTIONS)), key="read", required=True
+        )
     )
     found = measured(
-        "transfer", base, tuned, lambda report: probe_transfer(base, tuned, question, progress=report), question
+        "transfer",
+        base,
+        tuned,
+        lambda report: probe_transfer(base, tuned, question, progress=report),
+        question,
     )
     frame = found.to_frame()
     figure = draw.stage_lines(
@@ -188,35 +232,70 @@ def carried(base: Subject, tuned: Subject) -> None:
         f"train on, {frame['n'].iloc[0]} held out (exact intervals). After the last layer the base's probe loses "
         f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
     )
-    downloads(lambda: [figure], lambda: frame, name="probe-transfer", title=f"Probes of {base.name} on {tuned.name}")
+    downloads(
+        lambda: [figure],
+        lambda: frame,
+        name="probe-transfer",
+        title=f"Probes of {base.name} on {tuned.name}",
+    )
 
 
-WEIGHTS = {"change": ("relative", "|update| / |base|"), "effective rank": ("effective_rank", "effective rank")}
+WEIGHTS = {
+    "change": ("relative", "|update| / |base|"),
+    "effective rank": ("effective_rank", "effective rank"),
+}
 
 
 def weights(base: Subject, tuned: Subject) -> None:
     """The update of every matrix as a map, of every head, and as a table."""
-    found = measured("weights", base, tuned, lambda report: weight_shift(base, tuned, progress=report))
+    found = measured(
+        "weights", base, tuned, lambda report: weight_shift(base, tuned, progress=report)
+    )
     table = found.to_frame()
     if not table["relative"].to_numpy().any():
         st.info(
             "No weight differs: every number here is exactly 0."
-            + (" An edited model acts on activations, not weights." if base.hash != tuned.hash else ""),
+            + (
+                " An edited model acts on activations, not weights."
+                if base.hash != tuned.hash
+                else ""
+            ),
             icon=":material/info:",
         )
     if found.news:
         st.info(found.news, icon=":material/new_label:")
     figures = []
-    for column, (words, (name, axis)) in zip(st.columns(2, gap="medium"), WEIGHTS.items(), strict=True):
+    for column, (words, (name, axis)) in zip(
+        st.columns(2, gap="medium"), WEIGHTS.items(), strict=True
+    ):
         with column:
             values, names = found.grid(name)
-            figures.append(draw.matrix_map(values, names, name=axis, spelt=".4f" if name == "relative" else ".1f"))
+            figures.append(
+                draw.matrix_map(
+                    values, names, name=axis, spelt=".4f" if name == "relative" else ".1f"
+                )
+            )
             st.markdown(f"**{words.capitalize()} of each matrix**")
-            chart(figures[-1], key=f"map of {name}", name=f"weights-{name}", alt=f"{words} of every matrix")
+            chart(
+                figures[-1],
+                key=f"map of {name}",
+                name=f"weights-{name}",
+                alt=f"{words} of every matrix",
+            )
     if lora := found.lora():
         st.markdown(f"{lora} The updates below are its factors' product.")
     shown = table[
-        ["layer", "matrix", "relative", "norm", "rank", "effective_rank", "most", "lora_rank", "new_rows"]
+        [
+            "layer",
+            "matrix",
+            "relative",
+            "norm",
+            "rank",
+            "effective_rank",
+            "most",
+            "lora_rank",
+            "new_rows",
+        ]
     ].copy()
     shown["layer"] = [str(layer) if layer >= 0 else "–" for layer in shown["layer"]]
     shown.columns = [
@@ -241,14 +320,21 @@ def weights(base: Subject, tuned: Subject) -> None:
         "of the entropy of the singular values (Roy & Vetterli 2007): a head has d_head directions, a LoRA of rank r "
         "at most r. Singular values below the rounding of the weights count as 0."
     )
-    downloads(lambda: figures, lambda: table, name="weights", title=f"Weights of {tuned.name} less {base.name}")
+    downloads(
+        lambda: figures,
+        lambda: table,
+        name="weights",
+        title=f"Weights of {tuned.name} less {base.name}",
+    )
 
 
 def several(base: Subject, tuned: Subject) -> None:
     """The base against the tuned model and any others: one row a model, and lines over the layers."""
     options = choices()
     known = [name for name in options if name in st.query_params.get_all("also")]
-    also = st.multiselect("And also", options, known, key="also", bind="query-params", accept_new_options=True)
+    also = st.multiselect(
+        "And also", options, known, key="also", bind="query-params", accept_new_options=True
+    )
     names = list(dict.fromkeys([str(st.session_state["tuned"]), *also]))
     exact = tuple(resolve(name) for name in names)
 
@@ -271,9 +357,21 @@ def several(base: Subject, tuned: Subject) -> None:
     lines: Any = found.table[found.table["measure"] == "stream"]
     if len(lines):
         lines = lines.assign(stage=lines["place"].astype(int))
-        figure = draw.stage_lines(lines, line="subject", value="value", title="|tuned − base| / |base| of the stream")
-        chart(figure, key="several", name="several", alt="Relative difference of the stream, a line a model")
-    downloads(lambda: [figure] if len(lines) else [], lambda: found.table, name="several", title=f"Against {base.name}")
+        figure = draw.stage_lines(
+            lines, line="subject", value="value", title="|tuned − base| / |base| of the stream"
+        )
+        chart(
+            figure,
+            key="several",
+            name="several",
+            alt="Relative difference of the stream, a line a model",
+        )
+    downloads(
+        lambda: [figure] if len(lines) else [],
+        lambda: found.table,
+        name="several",
+        title=f"Against {base.name}",
+    )
 
 
 def guarded(view: Callable[[Subject, Subject], None], base: Subject, tuned: Subject) -> None:

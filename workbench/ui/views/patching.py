@@ -28,15 +28,17 @@ def numbers(found: Patching) -> None:
     cells = sum(map(len, found.effect))
     columns = st.columns(4)
     name = found.metric_name.replace("_", " ")
-    words = (
-        f"{name.capitalize()}: {METRICS[found.metric_name]}, {visible(found.answer)} against {visible(found.wrong)}."
-    )
+    words = f"{name.capitalize()}: {METRICS[found.metric_name]}, {visible(found.answer)} against {visible(found.wrong)}."
     columns[0].metric("Clean run", f"{found.clean_metric:+.3g}", help=words)
     columns[1].metric("Corrupted run", f"{found.corrupted_metric:+.3g}", help=words)
-    columns[2].metric("Patched runs", f"{cells:,}", help="Cells of the map, each an exact result and no estimate.")
+    columns[2].metric(
+        "Patched runs", f"{cells:,}", help="Cells of the map, each an exact result and no estimate."
+    )
     columns[3].metric("Time", f"{found.seconds:.2f} s", help=f"Engine: {found.engine}.")
     if found.spelt:
-        sides = "; ".join(" + ".join(f"`{visible(token)}`" for token in tokens) for tokens in found.spelt)
+        sides = "; ".join(
+            " + ".join(f"`{visible(token)}`" for token in tokens) for tokens in found.spelt
+        )
         st.caption(
             f"Answers of several tokens: {sides}. Each is judged by the logarithm of its tokens' probability, each "
             "token after those before it. Columns are the prompt's positions; a head is replaced at the answer's too."
@@ -60,14 +62,28 @@ def numbers(found: Patching) -> None:
 def probed_numbers(found: Probed) -> None:
     """The unpatched runs of many pairs, with their intervals."""
     columns = st.columns(4)
-    for column, name, value in ((0, "Clean runs", found.clean_metric), (1, "Corrupted runs", found.corrupted_metric)):
-        columns[column].metric(name, f"{value.value:+.2f}", help=f"Mean {found.metric_name.replace('_', ' ')}.")
+    for column, name, value in (
+        (0, "Clean runs", found.clean_metric),
+        (1, "Corrupted runs", found.corrupted_metric),
+    ):
+        columns[column].metric(
+            name, f"{value.value:+.2f}", help=f"Mean {found.metric_name.replace('_', ' ')}."
+        )
         columns[column].caption(f"{bracketed(value.low, value.high, '+.2f')}, n = {value.n}")
-    columns[2].metric("Told apart", f"{found.right.value:.0%}", help="Pairs whose clean run scores above the other.")
-    columns[2].caption(f"{bracketed(found.right.low, found.right.high, '.0%')}, n = {found.right.n}")
+    columns[2].metric(
+        "Told apart",
+        f"{found.right.value:.0%}",
+        help="Pairs whose clean run scores above the other.",
+    )
+    columns[2].caption(
+        f"{bracketed(found.right.low, found.right.high, '.0%')}, n = {found.right.n}"
+    )
     columns[3].metric("Time", f"{found.seconds:.1f} s", help=f"Engine: {found.engine}.")
     dropped = ", ".join(f"{count} {why}" for why, count in found.dropped.items())
-    columns[3].caption(f"{found.effect.size * found.n:,} patched runs" + (f"; dropped: {dropped}" if dropped else ""))
+    columns[3].caption(
+        f"{found.effect.size * found.n:,} patched runs"
+        + (f"; dropped: {dropped}" if dropped else "")
+    )
 
 
 def _choose(point: list | None) -> None:
@@ -75,7 +91,9 @@ def _choose(point: list | None) -> None:
         st.session_state["cell"] = (point[0], point[1])
 
 
-def picture(found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None) -> go.Figure:
+def picture(
+    found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None
+) -> go.Figure:
     """The map; in red where one of its checks failed."""
     drawn = patch_map(found, shown, cell)
     assert drawn is not None  # the page offers flat maps only
@@ -94,14 +112,22 @@ def explore(model: str, found: Patching | Probed) -> None:
             help="Sign-flip test a cell over the pairs, 5 % false discoveries over the map (Benjamini-Hochberg).",
         )
         if hide:
-            shown = np.where(found.significant, shown, 0.0 if found.direction == "denoising" else 1.0)
+            shown = np.where(
+                found.significant, shown, 0.0 if found.direction == "denoising" else 1.0
+            )
     cell = st.session_state.get("cell")
     if cell is None or cell[0] >= shown.shape[0] or cell[1] >= shown.shape[1]:
         cell = None
     figure = picture(found, shown, cell)
     left, right = st.columns([5, 2], gap="medium")
     with left:
-        chart(figure, key="effects", name=f"patching-{found.site}", on_click=_choose, alt="Effect of every patch")
+        chart(
+            figure,
+            key="effects",
+            name=f"patching-{found.site}",
+            on_click=_choose,
+            alt="Effect of every patch",
+        )
         if found.axes[-1] == "pos" and found.first_difference and found.replacement == "other":
             nothing = 0 if found.direction == "denoising" else 1
             st.caption(
@@ -128,7 +154,11 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
         st.markdown("**Click a cell** to see its numbers.")
     else:
         layer, column = cell
-        where = f"position {column}, token {visible(tokens[column])}" if by_position else f"head {column}"
+        where = (
+            f"position {column}, token {visible(tokens[column])}"
+            if by_position
+            else f"head {column}"
+        )
         st.markdown(f"**Layer {layer}, {where}**")
         effect = np.asarray(found.effect)[cell]
         if isinstance(found, Probed):
@@ -137,12 +167,22 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
                 f"{effect:.3f}",
                 help=f"Below: 95 % interval over {found.n} pairs, with the span's noise.",
             )
-            st.caption(f"{bracketed(found.low[cell], found.high[cell])}, {p_text(float(found.p[cell]))}, n = {found.n}")
+            st.caption(
+                f"{bracketed(found.low[cell], found.high[cell])}, {p_text(float(found.p[cell]))}, n = {found.n}"
+            )
             spread = draw.distribution(found.samples[(slice(None), *cell)], found.effect[cell])
-            chart(spread, key="spread", name="distribution", alt="The effect of this patch in every pair")
+            chart(
+                spread,
+                key="spread",
+                name="distribution",
+                alt="The effect of this patch in every pair",
+            )
         else:
             st.metric("Effect", f"{effect:.3f}", help="0 is the corrupted run, 1 the clean run.")
-            st.metric(found.metric_name.replace("_", " ").capitalize(), f"{np.asarray(found.metric)[cell]:+.3f}")
+            st.metric(
+                found.metric_name.replace("_", " ").capitalize(),
+                f"{np.asarray(found.metric)[cell]:+.3f}",
+            )
         prompt = found.items[0]["clean"] if isinstance(found, Probed) else found.clean
         if not by_position:
             head = f"L{layer}H{column}"
@@ -153,7 +193,12 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
     frame = frame.assign(change=change.abs()).nlargest(12, "change")
     st.markdown("Strongest cells")
     table = pd.DataFrame(
-        {"cell": [f"L{i} {visible(tokens[j])} {j}" for i, j in zip(frame["layer"], frame["pos"], strict=True)]}
+        {
+            "cell": [
+                f"L{i} {visible(tokens[j])} {j}"
+                for i, j in zip(frame["layer"], frame["pos"], strict=True)
+            ]
+        }
         if by_position
         else {"head": [f"L{i}H{j}" for i, j in zip(frame["layer"], frame["head"], strict=True)]}
     )
@@ -164,7 +209,10 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
         table,
         hide_index=True,
         height=300,
-        column_config={n: st.column_config.NumberColumn(format="%.2f", width=56) for n in ("effect", "low", "high")},
+        column_config={
+            n: st.column_config.NumberColumn(format="%.2f", width=56)
+            for n in ("effect", "low", "high")
+        },
     )
 
 
@@ -172,11 +220,18 @@ def _cell_in_python(model: str, found: Patching | Probed, layer: int, column: in
     asked = f"layer == {layer} and {found.axes[-1]} == {column}"
     how = f"site={found.site!r}, direction={found.direction!r}, metric={found.metric_name!r}"
     usually = {"replacement": "other", "window": 1, "also": ""}
-    how += "".join(f", {k}={v!r}" for k, usual in usually.items() if (v := getattr(found, k)) != usual)
+    how += "".join(
+        f", {k}={v!r}" for k, usual in usually.items() if (v := getattr(found, k)) != usual
+    )
     if isinstance(found, Probed):
         by_name = ", by_name=True" if found.by_name else ""
         call = f"wb.probe(wb.load({model!r}), {found.probe!r}, n={found.n}, {how}{by_name})"
     else:
-        words = f"{found.clean!r}, {found.corrupted!r}, answer={found.answer!r}, wrong={found.wrong!r}"
+        words = (
+            f"{found.clean!r}, {found.corrupted!r}, answer={found.answer!r}, wrong={found.wrong!r}"
+        )
         call = f"wb.patch(wb.load({model!r}), {words}, {how})"
-    same_in_python(f"import workbench as wb\n\nfound = {call}\nprint(found.to_frame().query({asked!r}))", "This cell")
+    same_in_python(
+        f"import workbench as wb\n\nfound = {call}\nprint(found.to_frame().query({asked!r}))",
+        "This cell",
+    )

@@ -79,22 +79,31 @@ def real_queries(subject: "Subject") -> None:
     from workbench.figures.style import head_name
 
     if subject.card.positions != "rotary":
-        note(f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys.")
+        note(
+            f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys."
+        )
         return
     found = _rotary(subject.hash, subject)
     n_layers, n_heads, _ = found.used.shape
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
     drop = (found.decay[..., 1] - found.decay[..., -1]).ravel()
-    chosen = st.multiselect("Heads ", names, [names[int(drop.argmax())], names[int(drop.argmin())]], max_selections=4)
+    chosen = st.multiselect(
+        "Heads ", names, [names[int(drop.argmax())], names[int(drop.argmin())]], max_selections=4
+    )
     picked = {name: divmod(names.index(name), n_heads) for name in chosen}
     lines = draw.bands(
-        {n: (found.decay[at], found.decay_low[at], found.decay_high[at]) for n, at in picked.items()},
+        {
+            n: (found.decay[at], found.decay_low[at], found.decay_high[at])
+            for n, at in picked.items()
+        },
         title=f"Score of an average query with an average key, 95 % interval over {found.n} texts",
         across="distance back, tokens",
         up="score",
     )
     heat = draw.frequencies(found.used, found.wavelengths)
-    for column, figure, name in zip(st.columns(2, gap="medium"), (lines, heat), ("decay", "used"), strict=True):
+    for column, figure, name in zip(
+        st.columns(2, gap="medium"), (lines, heat), ("decay", "used"), strict=True
+    ):
         with column:
             chart(figure, key=name, name=f"{subject.name}-rotary-{name}", alt=f"Rotary: {name}")
     downloads(
@@ -171,7 +180,9 @@ def by_position(subject: "Subject") -> None:
     elif found.start[-1] + found.width >= found.n_ctx - found.width:
         st.caption(f"Positions end at {found.n_ctx:,}: the model has none for a later one.")
     else:
-        st.caption(f"Read up to {int(found.start[-1]) + found.width:,} positions of a context of {found.n_ctx:,}.")
+        st.caption(
+            f"Read up to {int(found.start[-1]) + found.width:,} positions of a context of {found.n_ctx:,}."
+        )
     chart(figure, key="loss", name=f"{subject.name}-loss-by-position", alt="Loss by position")
     downloads(
         lambda: [figure],
@@ -196,7 +207,9 @@ def side_by_side(subject: "Subject") -> None:
     ]
     if len(start) == MOST_MODELS and all(n.startswith("shelf-positions/") for n in start):
         st.caption("Shown first: the five of the shelf, which differ in nothing but the encoding.")
-    chosen = st.multiselect("Models", options, start, key="models", bind="query-params", max_selections=MOST_MODELS)
+    chosen = st.multiselect(
+        "Models", options, start, key="models", bind="query-params", max_selections=MOST_MODELS
+    )
     if not chosen or not st.toggle("Measure", value=True, key="measure", bind="query-params"):
         return
     bar, rows = st.progress(0.0, "Loading"), []
@@ -220,7 +233,9 @@ def side_by_side(subject: "Subject") -> None:
     if len({row.n_ctx for row in found.rows}) == 1:
         draw.mark(losses, found.rows[0].n_ctx, "end of the trained context")
     kernels = draw.mean_kernels([(name, row.distances.mean) for name, row in named.items()])
-    for column, figure, name in zip(st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True):
+    for column, figure, name in zip(
+        st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True
+    ):
         with column:
             chart(figure, key=f"study_{name}", name=f"encodings-{name}", alt=name)
     heads = draw.catalogues(
@@ -230,9 +245,14 @@ def side_by_side(subject: "Subject") -> None:
         },
         title=f"Every head of every model, mean of {found.rows[0].heads.scores.n} samples",
     )
-    chart(heads, key="study_heads", name="encodings-heads", alt="Scores of every head, a row a model")
+    chart(
+        heads, key="study_heads", name="encodings-heads", alt="Scores of every head, a row a model"
+    )
     downloads(
-        lambda: [losses, kernels, heads], found.to_frame, name="encodings", title="Position encodings side by side"
+        lambda: [losses, kernels, heads],
+        found.to_frame,
+        name="encodings",
+        title="Position encodings side by side",
     )
 
 
@@ -260,5 +280,8 @@ _CODE = {
 def in_python(view: str, subject: "Subject") -> str:
     """The line of Python that measures what a view shows; nothing where it shows nothing."""
     models = st.session_state.get("models", [])
-    shows_nothing = {"Real queries and keys": subject.card.positions != "rotary", "Models side by side": not models}
+    shows_nothing = {
+        "Real queries and keys": subject.card.positions != "rotary",
+        "Models side by side": not models,
+    }
     return "" if shows_nothing.get(view) else _CODE.get(view, "").format(models=models)

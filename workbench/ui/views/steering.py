@@ -1,4 +1,6 @@
-"""A steered model on a page: what it writes beside its base, what ordinary text costs it, and where to take it."""
+"""A steered model on a page: what it writes beside its base, what ordinary text costs it, and where
+to take it.
+"""
 
 import streamlit as st
 
@@ -15,14 +17,18 @@ TOKENS = 40
 
 
 def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = True) -> None:
-    """Write a prompt on with and without the intervention, show its price, and keep it if that was asked for."""
+    """Write a prompt on with and without the intervention, show its price, and keep it if that was
+    asked for.
+    """
     edited = apply(base, change)
     with alone(base.hash), st.spinner("Writing, and measuring both on ordinary text"):
         texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
         column.caption(name)
-        said = "  \n".join(f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip())
+        said = "  \n".join(
+            f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip()
+        )
         column.markdown(f"{escaped(prompt)} {said}")
     st.metric(
         "Loss on ordinary text, nats a token",
@@ -40,6 +46,15 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
     kept = change.save()
     st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
-        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept])
-        page_link("chat", "Talk to it, beside its base", icon=":material/forum:", models=[base.name, kept])
-        st.download_button("Intervention (JSON)", change.to_json(), file_name=f"{change.name}.json", on_click="ignore")
+        page_link(
+            "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept]
+        )
+        page_link(
+            "chat", "Talk to it, beside its base", icon=":material/forum:", models=[base.name, kept]
+        )
+        st.download_button(
+            "Intervention (JSON)",
+            change.to_json(),
+            file_name=f"{change.name}.json",
+            on_click="ignore",
+        )

@@ -16,7 +16,8 @@ from workbench.ui.views.train_uploads import with_own_data
 
 
 def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | None:
-    """A form that starts as the recipe `name`; what was pressed (start, cost, encodings) and the edited recipe.
+    """A form that starts as the recipe `name`; what was pressed (start, cost, encodings) and the
+    edited recipe.
 
     None while nothing was pressed. With `as_text` the form is the whole recipe as TOML.
     A recipe that cannot be built is refused with its sentence, and nothing starts.
@@ -33,12 +34,17 @@ def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | Non
 
 
 def _buttons(recipe: Recipe, key: str) -> str | None:
-    """Start, and beside it what may come first: the cost, or the same recipe with every position encoding."""
+    """Start, and beside it what may come first: the cost, or the same recipe with every position
+    encoding.
+    """
     looks = {
         "start": ("Start", {"type": "primary", "icon": ":material/play_arrow:"}),
         "cost": (
             "What will it cost?",
-            {"icon": ":material/timer:", "help": "Prepares the data, takes a few steps and keeps nothing of them."},
+            {
+                "icon": ":material/timer:",
+                "help": "Prepares the data, takes a few steps and keeps nothing of them.",
+            },
         ),
         "encodings": (
             "All five encodings",
@@ -59,7 +65,9 @@ def _buttons(recipe: Recipe, key: str) -> str | None:
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe, when its values are right and its files are there; what only the data can tell the run tells."""
+    """The recipe, when its values are right and its files are there; what only the data can tell
+    the run tells.
+    """
     from workbench.training.checks import check
 
     return check(recipe)
@@ -96,8 +104,15 @@ def number(column: Any, table: str, word: str, value: Any, *, key: str, **more: 
         more: For the widget, such as `step`.
     """
     entry = schema.properties(schema.TABLES[table])[word]
-    kind = float if "number" in (entry.get("type"), *(part.get("type") for part in entry.get("anyOf", ()))) else int
-    bounds = {"min_value": entry.get("minimum", entry.get("exclusiveMinimum")), "max_value": entry.get("maximum")}
+    kind = (
+        float
+        if "number" in (entry.get("type"), *(part.get("type") for part in entry.get("anyOf", ())))
+        else int
+    )
+    bounds = {
+        "min_value": entry.get("minimum", entry.get("exclusiveMinimum")),
+        "max_value": entry.get("maximum"),
+    }
     given = {name: kind(bound) for name, bound in bounds.items() if bound is not None}
     look = {"help": entry["description"], **given, **more}
     return column.number_input(entry["title"], value=kind(value), key=key, **look)
@@ -110,16 +125,25 @@ def title_of(table: str, word: str) -> str:
 
 def _fields(name: str, recipe: Recipe):
     title = st.text_input("Title", recipe.title, key=f"{name} title")
-    make = _pretrain(name, recipe) if recipe.kind == "pretrain" else train_outcome.fields(name, recipe)
+    make = (
+        _pretrain(name, recipe) if recipe.kind == "pretrain" else train_outcome.fields(name, recipe)
+    )
     train = recipe.train
     left, middle, right = st.columns(3)
     boxes = {
         "steps": number(left, "train", "steps", train.steps, key=f"{name} steps", step=100),
         "batch_size": number(middle, "train", "batch_size", train.batch_size, key=f"{name} batch"),
         "lr": number(right, "train", "lr", train.lr, key=f"{name} lr", format="%g", step=1e-3),
-        "eval_every": number(left, "train", "eval_every", train.eval_every, key=f"{name} every", step=10),
+        "eval_every": number(
+            left, "train", "eval_every", train.eval_every, key=f"{name} every", step=10
+        ),
         "checkpoint_every": number(
-            middle, "train", "checkpoint_every", train.checkpoint_every, key=f"{name} keep", step=100
+            middle,
+            "train",
+            "checkpoint_every",
+            train.checkpoint_every,
+            key=f"{name} keep",
+            step=100,
         ),
         "seed": number(right, "train", "seed", train.seed, key=f"{name} seed"),
     }
@@ -143,7 +167,9 @@ def _pretrain(name: str, recipe: Recipe):
     known = schema.properties(schema.TABLES["model"])
     encodings = known["positions"]["enum"]
     kind = model.get("positions", known["positions"]["default"])
-    positions = left.selectbox(title_of("model", "positions"), encodings, encodings.index(kind), key=f"{name} p")
+    positions = left.selectbox(
+        title_of("model", "positions"), encodings, encodings.index(kind), key=f"{name} p"
+    )
     shape = {"positions": positions}
     for column, word, step in (
         (middle, "n_ctx", 64),

@@ -25,10 +25,18 @@ SHOWN = 500
 
 
 def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
-    """The fields of a form for what is tuned, on what and how; call what it gives for the edited recipe."""
+    """The fields of a form for what is tuned, on what and how; call what it gives for the edited
+    recipe.
+    """
     known = SETS.get(str(recipe.task.get("data", "")))
     kind = str(recipe.task.get("kind") or (known.kind if known else "classification"))
-    base = _choice("Base", choices(), recipe.base, f"{name} base", "A bundled model, a file, a run, or type a name.")
+    base = _choice(
+        "Base",
+        choices(),
+        recipe.base,
+        f"{name} base",
+        "A bundled model, a file, a run, or type a name.",
+    )
     sets = [set_name for set_name, source in SETS.items() if source.kind == kind]
     data = _choice(
         f"Data for {kind}",
@@ -49,25 +57,37 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
     ranks = schema.properties(schema.TABLES["lora"])["r"]
     least, most = ranks["minimum"], ranks["maximum"]
     start = int((recipe.lora or {}).get("r", ranks["default"]))
-    rank = right.number_input(ranks["title"], least, most, start, key=f"{name} rank", help=ranks["description"])
+    rank = right.number_input(
+        ranks["title"], least, most, start, key=f"{name} rank", help=ranks["description"]
+    )
     words: dict[str, Any] = {}
     if "prompt" in KINDS[kind].words:
         template = str(recipe.task.get("prompt") or getattr(KINDS[kind], "template", ""))
         holes = ", ".join("{" + field + "}" for field in getattr(KINDS[kind], "fields", ()))
-        words["prompt"] = st.text_area("Prompt", template, height=70, key=f"{name} prompt", help=f"May hold {holes}.")
+        words["prompt"] = st.text_area(
+            "Prompt", template, height=70, key=f"{name} prompt", help=f"May hold {holes}."
+        )
     left, right = st.columns(2)
     known_words = schema.properties(schema.TABLES["task"])
     for column, word in ((left, "max_length"), (right, "eval_items")):
         entry = known_words[word]
         start = int(recipe.task.get(word, entry["default"]))
         words[word] = column.number_input(
-            entry["title"], entry["minimum"], value=start, key=f"{name} {word}", help=entry["description"]
+            entry["title"],
+            entry["minimum"],
+            value=start,
+            key=f"{name} {word}",
+            help=entry["description"],
         )
 
     def build() -> Recipe:
         chosen = str(data or "").strip()
         # Columns, labels and a test file belong to the data that the recipe names.
-        own = {*KINDS[kind].parts, "labels", "test"} if chosen != str(recipe.task.get("data", "")) else set()
+        own = (
+            {*KINDS[kind].parts, "labels", "test"}
+            if chosen != str(recipe.task.get("data", ""))
+            else set()
+        )
         kept = {word: value for word, value in recipe.task.items() if word not in own}
         task = {**kept, **words, "data": chosen, "kind": kind}
         lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
@@ -83,7 +103,9 @@ def _choice(label: str, options: list[str], value: str, key: str, help: str) -> 
 
 
 def outcome(run: Run) -> None:
-    """What a finished run left out of its data; of a fine-tune each metric with its interval, and the items."""
+    """What a finished run left out of its data; of a fine-tune each metric with its interval, and
+    the items.
+    """
     if run.kind == "train" and run.result and (words := _data_words(run.result)):
         st.caption(words)
     if run.kind != "finetune" or not run.result or not run.result.get("changes"):
@@ -109,12 +131,19 @@ def outcome(run: Run) -> None:
         }
     )
     figure = draw.differences(table, base="base", tuned="tuned")
-    chart(figure, key=f"changes {run.id}", name=f"changes-{run.id}", alt="What fine-tuning changed, with intervals")
+    chart(
+        figure,
+        key=f"changes {run.id}",
+        name=f"changes-{run.id}",
+        alt="What fine-tuning changed, with intervals",
+    )
     _items(run, higher_is_better=found[0].higher_is_better)
 
 
 def _data_words(result: dict[str, Any]) -> str:
-    """What a run left out of its data and assumed about it, in words; "" where there is nothing to say."""
+    """What a run left out of its data and assumed about it, in words; "" where there is nothing to
+    say.
+    """
     counted = [f"Left out, {reason}: {n:,}." for reason, n in result.get("left_out", {}).items()]
     return " ".join([*counted, *result.get("remarks", [])])
 
@@ -123,12 +152,20 @@ def verdict(change: Change) -> str:
     """One metric in words, as Markdown: before, after, and whether the difference is shown."""
     text = f"**{_words(change.metric)}** {change.base:.3f} → {change.tuned:.3f}: "
     if math.isnan(change.low):
-        return text + f"{signed(change.difference)}, no interval: {change.reason or 'too few samples'}."
+        return (
+            text
+            + f"{signed(change.difference)}, no interval: {change.reason or 'too few samples'}."
+        )
     interval = f"95 % interval {signed(change.low)} to {signed(change.high)}, {p_text(change.p)}, n = {change.n}"
     if not change.shown:
-        return text + f"no difference shown ({signed(change.difference)}; the {interval}, includes 0)."
+        return (
+            text + f"no difference shown ({signed(change.difference)}; the {interval}, includes 0)."
+        )
     way = "better" if change.improved else "worse"
-    return text + f"**{way}** by {abs(change.difference):.3f} (the {interval}, excludes 0; {change.test})."
+    return (
+        text
+        + f"**{way}** by {abs(change.difference):.3f} (the {interval}, excludes 0; {change.test})."
+    )
 
 
 @fragment
@@ -142,9 +179,16 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
             f"{int(before['unaligned'].sum())}, tuned {int(after['unaligned'].sum())}."
         )
     gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
-    masks = {"all": gain == gain, "better": gain > 1e-9, "worse": gain < -1e-9, "unchanged": gain.abs() <= 1e-9}
+    masks = {
+        "all": gain == gain,
+        "better": gain > 1e-9,
+        "worse": gain < -1e-9,
+        "unchanged": gain.abs() <= 1e-9,
+    }
     names = {f"{word} ({int(mask.sum())})": mask for word, mask in masks.items()}
-    chosen = st.segmented_control("Items", list(names), default=list(names)[1], key=f"items {run.id}", required=True)
+    chosen = st.segmented_control(
+        "Items", list(names), default=list(names)[1], key=f"items {run.id}", required=True
+    )
     mask = names.get(str(chosen), masks["all"])
     rows = pd.DataFrame(
         {
@@ -160,7 +204,9 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         st.caption("No item is like that.")
         return
     rows = rows.reset_index(drop=True)
-    score = st.column_config.NumberColumn(format="%.3f", help="The item's own score, or its loss in nats a token.")
+    score = st.column_config.NumberColumn(
+        format="%.3f", help="The item's own score, or its loss in nats a token."
+    )
     picked = st.dataframe(
         rows,
         hide_index=True,
@@ -169,7 +215,11 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         selection_mode="single-row",
         selection_default={"selection": {"rows": [0]}},
         key=f"rows {run.id} {chosen}",
-        column_config={"Asked": st.column_config.TextColumn(width="medium"), "Before": score, "After": score},
+        column_config={
+            "Asked": st.column_config.TextColumn(width="medium"),
+            "Before": score,
+            "After": score,
+        },
     )
     number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
     row = rows.iloc[min(number, len(rows) - 1)]
@@ -177,10 +227,15 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
     with st.container(border=True):
         st.code(str(whole["input"]), language=None, wrap_lines=True)
         shown = pd.DataFrame(
-            {"": ["expected", "base", "tuned"], "Answer": [row["Expected"], row["Base"], row["Tuned"]]}
+            {
+                "": ["expected", "base", "tuned"],
+                "Answer": [row["Expected"], row["Base"], row["Tuned"]],
+            }
         )
         st.dataframe(shown, hide_index=True)
 
 
 def _words(metric: str) -> str:
-    return {"loss": "loss a token", "macro_f1": "macro-F1"}.get(metric, metric.replace("_", " ").replace("f1", "F1"))
+    return {"loss": "loss a token", "macro_f1": "macro-F1"}.get(
+        metric, metric.replace("_", " ").replace("f1", "F1")
+    )

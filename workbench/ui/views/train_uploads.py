@@ -1,4 +1,6 @@
-"""A person's own data on a page: uploaded, looked at, its columns named, then used by a recipe's form."""
+"""A person's own data on a page: uploaded, looked at, its columns named, then used by a recipe's
+form.
+"""
 
 from dataclasses import replace
 from itertools import islice
@@ -21,7 +23,9 @@ NONE = "(none)"
 SHOWN = 5
 """Rows, examples or documents shown."""
 HELD_OUT = 0.2
-"""The share of an uploaded set that is held out at least: it has no test split of its own, and often few rows."""
+"""The share of an uploaded set that is held out at least: it has no test split of its own, and
+often few rows.
+"""
 
 
 def with_own_data(name: str, recipe: Recipe) -> Recipe:
@@ -32,7 +36,9 @@ def with_own_data(name: str, recipe: Recipe) -> Recipe:
     if recipe.kind == "pretrain":
         corpus = replace(recipe.corpus, sources=[own["data"]], column=own.get("text", ""))
         return replace(recipe, corpus=corpus)
-    kept = {word: value for word, value in recipe.task.items() if word not in ("data", "test", "labels")}
+    kept = {
+        word: value for word, value in recipe.task.items() if word not in ("data", "test", "labels")
+    }
     corpus = replace(recipe.corpus, validation=max(recipe.corpus.validation, HELD_OUT))
     return replace(recipe, task={**kept, **own}, corpus=corpus)
 
@@ -62,7 +68,13 @@ def own_data(name: str, recipe: Recipe) -> None:
         except WorkbenchError as error:
             fault(error)
             return
-        st.button("Use this data", type="primary", key=f"{name} use", on_click=_use, args=(name, own, recipe))
+        st.button(
+            "Use this data",
+            type="primary",
+            key=f"{name} use",
+            on_click=_use,
+            args=(name, own, recipe),
+        )
         used = st.session_state.get(f"{name} own data")
         if used == own:
             st.success("The form below uses it.", icon=":material/check:")
@@ -85,7 +97,9 @@ def _corpus(path: Path) -> dict[str, Any]:
     notes = Notes()
     texts = list(islice(documents([str(path)], column=own.get("text", ""), notes=notes), 200))
     _remarks(notes.lines())
-    st.caption(f"The first of {len(texts)}{'+' if len(texts) == 200 else ''} documents, as the model will read it:")
+    st.caption(
+        f"The first of {len(texts)}{'+' if len(texts) == 200 else ''} documents, as the model will read it:"
+    )
     st.code(texts[0][:600], language=None, wrap_lines=True)
     return own
 
@@ -115,7 +129,10 @@ def _shown(item: dict[str, Any]) -> dict[str, str]:
     if "messages" in item:
         turns = (f"{message['role']}: {message['content']}" for message in item["messages"])
         return {"conversation": " / ".join(turns)}
-    return {part: " ".join(value) if isinstance(value, list) else str(value) for part, value in item.items()}
+    return {
+        part: " ".join(value) if isinstance(value, list) else str(value)
+        for part, value in item.items()
+    }
 
 
 def _column(part: str, table: uploads.Preview, *, optional: bool) -> str:
@@ -125,7 +142,9 @@ def _column(part: str, table: uploads.Preview, *, optional: bool) -> str:
     index = options.index(guessed) if guessed in options else 0
     words = f"Column with the {part}"
     help_text = "Leave all at none where the file has one of the usual forms." if optional else None
-    chosen = st.selectbox(words, options, index=index, key=f"{part} column of {table.columns}", help=help_text)
+    chosen = st.selectbox(
+        words, options, index=index, key=f"{part} column of {table.columns}", help=help_text
+    )
     return "" if chosen in (None, NONE) else str(chosen)
 
 

@@ -1,4 +1,6 @@
-"""Views of a located change: the gain, weights, heads, activations, the path, and making a transplant of one's own."""
+"""Views of a located change: the gain, weights, heads, activations, the path, and making a
+transplant of one's own.
+"""
 
 import pandas as pd
 import streamlit as st
@@ -19,7 +21,8 @@ from workbench.ui.parts.words import p_text, plain_name, signed
 COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random")
 
 FORMATS = {
-    name: st.column_config.NumberColumn(format="%.4f" if name.startswith("p") else "%.3f") for name in COLUMNS[1:]
+    name: st.column_config.NumberColumn(format="%.4f" if name.startswith("p") else "%.3f")
+    for name in COLUMNS[1:]
 }
 
 
@@ -46,8 +49,17 @@ def weights(found: Located, metric: str) -> None:
     table = found.table(metric)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        one = draw.parts(table, n_layers=found.n_layers, title=f"Share of the gain in {METRICS[metric]}, part by part")
-        chart(one, key="parts", name="transplants", alt="The share of the gain that each part carries, both ways")
+        one = draw.parts(
+            table,
+            n_layers=found.n_layers,
+            title=f"Share of the gain in {METRICS[metric]}, part by part",
+        )
+        chart(
+            one,
+            key="parts",
+            name="transplants",
+            alt="The share of the gain that each part carries, both ways",
+        )
         st.caption(
             "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
             "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
@@ -55,8 +67,15 @@ def weights(found: Located, metric: str) -> None:
             "and neurons with as many parameters."
         )
     with right:
-        two = draw.series(table, n_layers=found.n_layers, title="Layers brought into the base one after the other")
-        chart(two, key="series", name="transplants-cumulative", alt="The share of the gain by number of layers")
+        two = draw.series(
+            table, n_layers=found.n_layers, title="Layers brought into the base one after the other"
+        )
+        chart(
+            two,
+            key="series",
+            name="transplants-cumulative",
+            alt="The share of the gain by number of layers",
+        )
         kinds = [k for k in ("layer", "attn", "mlp", "outer", "random") if k in set(table["kind"])]
         single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
         side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
@@ -72,7 +91,10 @@ def weights(found: Located, metric: str) -> None:
             column_config=FORMATS,
         )
     downloads(
-        lambda: [one, two], lambda: table, name="transplants", title=f"Where {found.tuned} differs from {found.base}"
+        lambda: [one, two],
+        lambda: table,
+        name="transplants",
+        title=f"Where {found.tuned} differs from {found.base}",
     )
 
 
@@ -81,9 +103,16 @@ def heads(found: Located, metric: str) -> None:
     table, figures = found.table(metric), []
     for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
         with column:
-            figure = draw.head_map(table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize())
+            figure = draw.head_map(
+                table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize()
+            )
             figures.append(figure)
-            chart(figure, key=f"heads_{into}", name=f"transplants-heads-{into}", alt="The share of every head")
+            chart(
+                figure,
+                key=f"heads_{into}",
+                name=f"transplants-heads-{into}",
+                alt="The share of every head",
+            )
             st.dataframe(
                 found.best("head", into, metric)[list(COLUMNS)].head(10),
                 hide_index=True,
@@ -94,17 +123,26 @@ def heads(found: Located, metric: str) -> None:
         f"change, corrected over the parts of one direction. random: the mean share of {found.draws} random subsets of "
         "as many parameters; p_random: that the head does no more than they do."
     )
-    downloads(lambda: figures, lambda: table, name="transplants-heads", title=f"Heads of {found.tuned}, {found.base}")
+    downloads(
+        lambda: figures,
+        lambda: table,
+        name="transplants-heads",
+        title=f"Heads of {found.tuned}, {found.base}",
+    )
 
 
 def path(found: Located) -> None:
     """Every metric along the line between the models."""
     figures = []
-    for metric, column in zip(found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True):
+    for metric, column in zip(
+        found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True
+    ):
         with column:
             figure = draw.path(found.path(metric), metric=METRICS[metric])
             figures.append(figure)
-            chart(figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path")
+            chart(
+                figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path"
+            )
     st.caption(
         "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
         f"carried on beyond the tuned model. Bands: 95 % over the same {found.n} samples."
@@ -127,23 +165,47 @@ def activations(found: Carried) -> None:
         "*answer* the answer's own tokens, *all* every position at once."
     )
     if not (d.low > 0 or d.high < 0):
-        st.warning("The two do not differ on these questions, so there is no gain to have a share of.")
+        st.warning(
+            "The two do not differ on these questions, so there is no gain to have a share of."
+        )
         return
     maps = draw.activation_maps(
-        found.share, found.low, found.high, layers=found.layers, columns=found.columns, n=found.n, site=found.site
+        found.share,
+        found.low,
+        found.high,
+        layers=found.layers,
+        columns=found.columns,
+        n=found.n,
+        site=found.site,
     )
     for (into, figure), column in zip(maps.items(), st.columns(2, gap="medium"), strict=True):
         with column:
-            chart(figure, key=f"activations_{into}", name=f"activations-{into}", alt="Share by layer and position")
-    downloads(lambda: list(maps.values()), found.to_frame, name="activations", title="Activations exchanged")
+            chart(
+                figure,
+                key=f"activations_{into}",
+                name=f"activations-{into}",
+                alt="Share by layer and position",
+            )
+    downloads(
+        lambda: list(maps.values()),
+        found.to_frame,
+        name="activations",
+        title="Activations exchanged",
+    )
 
 
-def located_key(base: wb.Subject, tuned: wb.Subject, on: str, n: int, grain: str = "blocks") -> tuple:
-    """What `Located` is kept under, so that a report need not measure again what the page has shown."""
+def located_key(
+    base: wb.Subject, tuned: wb.Subject, on: str, n: int, grain: str = "blocks"
+) -> tuple:
+    """What `Located` is kept under, so that a report need not measure again what the page has
+    shown.
+    """
     return ("locate", base.hash, tuned.hash, on, n, grain)
 
 
-def carried_key(base: wb.Subject, tuned: wb.Subject, on: str, n: int, site: str = "resid_pre") -> tuple:
+def carried_key(
+    base: wb.Subject, tuned: wb.Subject, on: str, n: int, site: str = "resid_pre"
+) -> tuple:
     """What `Carried` is kept under."""
     return ("activations", base.hash, tuned.hash, on, n, site)
 
@@ -153,12 +215,19 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
     left, right, button = st.columns([3, 2, 2], vertical_alignment="bottom")
     known_suites = [name for name, suite in suites().items() if not suite.problem]
     suite = str(
-        left.selectbox("Benchmarks", known_suites, known_suites.index("core"), key="suite", bind="query-params")
+        left.selectbox(
+            "Benchmarks", known_suites, known_suites.index("core"), key="suite", bind="query-params"
+        )
     )
-    limit = int(right.number_input("Items a task", 2, value=50, step=50, key="limit", bind="query-params") or 50)
+    limit = int(
+        right.number_input("Items a task", 2, value=50, step=50, key="limit", bind="query-params")
+        or 50
+    )
     first, second = cached_load(base), cached_load(tuned)
     key = ("report", first.hash, second.hash, base, tuned, suite, limit, on, n)
-    pressed = button.button("Write the report", type="primary", width="stretch", disabled=known(key))
+    pressed = button.button(
+        "Write the report", type="primary", width="stretch", disabled=known(key)
+    )
     st.caption(
         "One HTML page that needs no network: behaviour, heads, weights and activations exchanged, the line between "
         "the two, with intervals, the method, its limits, hashes, versions and the commands that make it again."
@@ -169,31 +238,51 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
     def write(progress) -> str:
         had = [kept(make(first, second, on, n)) for make in (located_key, carried_key)]
         had = [found for found in had if found is not None]
-        return wb.report(base, tuned, suite=suite, limit=limit, on=on, n=n, known=had, progress=progress).to_html()
+        return wb.report(
+            base, tuned, suite=suite, limit=limit, on=on, n=n, known=had, progress=progress
+        ).to_html()
 
     with both_alone(first, second):
         page = with_progress(key, write)
     name = f"{plain_name(base)}-{plain_name(tuned)}.html"
     st.download_button(
-        "Download the report", page, file_name=name, mime="text/html", on_click="ignore", icon=":material/download:"
+        "Download the report",
+        page,
+        file_name=name,
+        mime="text/html",
+        on_click="ignore",
+        icon=":material/download:",
     )
-    st.code(f"workbench report {base} {tuned} --suite {suite} --limit {limit} --on {on} -n {n}", language="sh")
+    st.code(
+        f"workbench report {base} {tuned} --suite {suite} --limit {limit} --on {on} -n {n}",
+        language="sh",
+    )
 
 
 def make_one(base: str, tuned: str, first: str) -> None:
     """A form that keeps a transplant, and where to go with it."""
     with st.form("make", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
-        parts = columns[0].text_input("Parts", first, help="Such as L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all.")
-        alpha = columns[1].number_input("How far", -1.0, 2.0, 1.0, 0.25, help="1: the tuned weights; 0.5: half way.")
-        name = columns[2].text_input("Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-")))
+        parts = columns[0].text_input(
+            "Parts", first, help="Such as L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all."
+        )
+        alpha = columns[1].number_input(
+            "How far", -1.0, 2.0, 1.0, 0.25, help="1: the tuned weights; 0.5: half way."
+        )
+        name = columns[2].text_input(
+            "Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-"))
+        )
         made = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
     if not made:
         return
     saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
-    st.success(f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:")
+    st.success(
+        f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:"
+    )
     with st.container(horizontal=True):
-        page_link("benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base, tuned, saved])
+        page_link(
+            "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base, tuned, saved]
+        )
         page_link("models", "Let it write", icon=":material/deployed_code:", model=saved)
         page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
     st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
