@@ -185,7 +185,10 @@ def _parting(base: Subject, tuned: Subject, prompt: str, n: int) -> Parting:
     parted = agreed < max(len(ours), len(theirs))
     first = [_one(base, side, agreed) if parted else "" for side in (ours, theirs)]
     sure = [p[agreed] if parted and agreed < len(p) else float("nan") for p in (p_ours, p_theirs)]
-    texts = [base.text(torch.tensor(side), skip_special=True) for side in (ours, theirs)]
+    texts = [
+        base.text(torch.tensor(side, dtype=torch.long), skip_special=True)
+        for side in (ours, theirs)
+    ]
     return Parting(prompt, agreed, parted, *texts, *first, *sure)
 
 

@@ -2,6 +2,7 @@
 Schema.
 """
 
+import inspect
 import json
 from typing import Any
 
@@ -53,9 +54,11 @@ def markdown() -> str:
     """The page docs/recipes.md."""
     parts = [HEAD]
     for table in ("", *TABLES):
-        about = (TABLES[table] if table else Recipe).__doc__ or ""
+        first_paragraph = (inspect.getdoc(TABLES[table] if table else Recipe) or "").split("\n\n")[
+            0
+        ]
         title = f"[{table}]" if table else "The recipe itself"
-        parts.append(f"## {title}\n\n{about.strip().splitlines()[0]}\n")
+        parts.append(f"## {title}\n\n{' '.join(first_paragraph.split())}\n")
         lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
         for row in rows(table):
             default = f"`{row['default']}`" if row["default"] else ""

@@ -28,7 +28,7 @@ all.
 """
 LONGEST = 8 * DOCUMENT
 """Characters after which a text without paragraphs is cut at a line, a sentence or a space."""
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Characters of a file read at a time."""
 TABLES = tuple(kind for kind in KINDS if not kind.startswith("conll"))
 """Formats whose rows hold a text each."""
