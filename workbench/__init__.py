@@ -4,12 +4,11 @@
     subject = wb.load("shelf-base")
 
 Every function takes a model's name or a loaded Subject; a name is loaded anew at each call. Every
-result is short to look at, draws itself in a notebook, and has `to_frame`, `to_dict`, `to_json` and
+result prints as one line, draws itself in a notebook, and has `to_frame`, `to_dict`, `to_json` and
 `provenance`.
 
-Names are imported when first used, so that `import workbench` costs nothing. `_HOMES` is the one
-list of them; `__init__.pyi` is written from it by `python -m workbench.stub`, for editors and type
-checkers.
+Public names are imported when first used, so that `import workbench` is instant. `_HOMES` is their
+only list; `python -m workbench.stub` writes `__init__.pyi` from it, for editors and type checkers.
 """
 
 from importlib import import_module
@@ -75,7 +74,7 @@ _HOMES = {
     "tuned_lens": "workbench.interp",
     "write_scores": "workbench.benchmarks.results.files",
 }
-"""Where each public name lives."""
+"""The module of each public name."""
 
 __all__ = sorted(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 

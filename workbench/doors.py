@@ -1,8 +1,6 @@
-"""The doors to files that other people made: sizes and names are bounded, and what a library raises
-is a sentence.
+"""Safe reading and writing of files: sizes and names are bounded, and errors become one sentence.
 
-A reader of a format calls its library inside `reading`, and nowhere else is a broad `except`
-needed.
+A reader of a format calls its library inside `reading`; no broad `except` is needed anywhere else.
 """
 
 import json
@@ -18,32 +16,33 @@ from safetensors import SafetensorError
 from workbench.errors import WorkbenchError
 
 LONGEST_SHOWN = 200
-"""Characters of a name or a reason that a sentence shows."""
-LONGEST_PART, LONGEST_PATH = 255, 4095
-"""Bytes of a file's name, and of its whole path, beyond which no file system has it."""
+"""Most characters of a name or a reason in a message."""
+LONGEST_PART = 255
+"""Most bytes of a file name that file systems allow."""
+LONGEST_PATH = 4095
+"""Most bytes of a path that file systems allow."""
 LARGEST_JSON = 500_000_000
-"""Bytes of a JSON file that is held in memory."""
-
-
+"""Largest JSON file, in bytes, that is read."""
 LARGEST_TOML = 10_000_000
-"""Bytes of a TOML file."""
+"""Largest TOML file, in bytes, that is read."""
 
 
 class UnreadableError(WorkbenchError):
-    """A file is not what it should be; `__cause__` is what the library said."""
+    """A file is not what it should be; `__cause__` is the library's own error."""
 
 
 @contextmanager
 def reading(source: object, mend: str, fault: str = "cannot be read") -> Iterator[None]:
-    """Within it, whatever a library raises for a file becomes one sentence.
+    """Turns any exception of the block into an `UnreadableError` of one sentence.
 
     Args:
-        source: The file, or what the user called it: the sentence begins with it.
+        source: The file, or what the user called it; the sentence begins with it.
         mend: A clause that says what to do, without a full stop.
-        fault: What the file is not, where that can be said better.
+        fault: What is wrong with the file, where more is known than that it cannot be read.
 
     Raises:
-        UnreadableError: for any other exception than a `WorkbenchError` and what stops a program.
+        UnreadableError: For any exception but a `WorkbenchError`, a keyboard interrupt and the
+            like.
     """
     try:
         yield
@@ -54,29 +53,34 @@ def reading(source: object, mend: str, fault: str = "cannot be read") -> Iterato
             f"{short(source)} needs more memory than this machine has left; {mend}."
         ) from error
     except BaseException as error:
-        # A panic in a library written in Rust is no `Exception` in Python.
+        # A panic in a library written in Rust is not an `Exception` in Python.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UnreadableError(f"{short(source)} {fault} ({reason(error)}); {mend}.") from error
 
 
 def made_folder(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises `WorkbenchError` where it cannot be."""
+    """The folder, made where it is missing.
+
+    Raises:
+        WorkbenchError: The folder cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkbenchError(
-            f"The folder {folder} cannot be made ({reason(error)}); choose one that you may write to."
+            f"The folder {folder} cannot be made ({reason(error)}); choose one that you may write "
+            "to."
         ) from error
     return folder
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """A file to write in place of `path`, which takes its name whole at the end or leaves it as it
-    was.
+    """A temporary file that replaces `path` at the end of the block, or not at all on an error.
 
-    Raises `WorkbenchError` where the disk is full or the place may not be written.
+    Raises:
+        WorkbenchError: The disk is full, or the place may not be written to.
     """
     part = path.with_name(f".{path.name[-200:]}.{os.getpid()}")
     try:
@@ -86,8 +90,8 @@ def writing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except (OSError, SafetensorError) as error:
         raise WorkbenchError(
-            f"{path} cannot be written ({reason(error)}); free some space, or choose a folder that exists and that you "
-            "may write to."
+            f"{path} cannot be written ({reason(error)}); free some space, or choose a folder that "
+            "exists and that you may write to."
         ) from error
     finally:
         with suppress(OSError):
@@ -95,40 +99,37 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in a few words: the first line of an error's message, or its kind where
-    it has none.
+    """The first line of an error's message, or the error's type where it has no message.
 
-    The bare message of a `KeyError` or an `AttributeError` says little, so the kind of these goes
-    before it.
+    The message of a `KeyError` or an `AttributeError` says little without its type, so the type is
+    put before it.
     """
-    said = getattr(error, "strerror", None) or str(error).strip()
-    lines = [line.strip() for line in said.splitlines()]
-    line = short(
-        " ".join(lines[:2]) if lines and lines[0].endswith(":") else lines[0] if lines else ""
-    )
+    message = getattr(error, "strerror", None) or str(error).strip()
+    lines = [line.strip() for line in message.splitlines()] or [""]
+    line = short(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])
     if isinstance(error, LookupError | AttributeError | TypeError | RecursionError):
         return f"{type(error).__name__}: {line}" if line else type(error).__name__
     return line or type(error).__name__
 
 
 def short(text: object, longest: int = LONGEST_SHOWN) -> str:
-    """A text with its middle left out where it is long."""
+    """A text, with its middle replaced by "…" where it is longer than `longest`."""
     text = str(text)
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 3 :]}"
 
 
 def path_of(name: str | Path, what: str = "file or folder") -> Path:
-    """The path that a person named, `~` resolved.
+    """The path that a user gave, with `~` expanded.
 
     Raises:
-        WorkbenchError: for a name that no file can have: too long, or with a character that ends
-            texts.
+        WorkbenchError: For a name that no file can have: too long, or with a null character.
     """
     text = os.fspath(name)
     parts = text.encode(errors="replace").split(os.sep.encode())
     if "\0" in text or len(text) > LONGEST_PATH or max(map(len, parts)) > LONGEST_PART:
         raise WorkbenchError(
-            f"{short(text, 60)!r} ({len(text):,} characters) is no name that a {what} can have; check the path."
+            f"{short(text, 60)!r} ({len(text):,} characters) is no name that a {what} can have; "
+            "check the path."
         )
     try:
         return Path(text).expanduser()
@@ -141,16 +142,16 @@ def path_of(name: str | Path, what: str = "file or folder") -> Path:
 def read_json(
     path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON
 ) -> Any:
-    """What a JSON file holds.
+    """The value in a JSON file.
 
     Args:
         path: The file.
         mend: As for `reading`.
         fault: As for `reading`.
-        largest: Bytes that such a file may have.
+        largest: Largest size in bytes.
 
     Raises:
-        WorkbenchError: it is missing, larger, or no JSON.
+        WorkbenchError: The file is missing, larger, or not JSON.
     """
     with reading(path, mend, fault):
         return json.loads(_bounded_text(path, mend, largest))
@@ -163,7 +164,17 @@ def read_toml(
     *,
     largest: int = LARGEST_TOML,
 ) -> dict[str, Any]:
-    """What a TOML file holds. Raises `WorkbenchError` as `read_json` does."""
+    """The table in a TOML file.
+
+    Args:
+        path: The file.
+        mend: As for `reading`.
+        fault: As for `reading`.
+        largest: Largest size in bytes.
+
+    Raises:
+        WorkbenchError: The file is missing, larger, or not TOML.
+    """
     with reading(path, mend, fault):
         return tomllib.loads(_bounded_text(path, mend, largest))
 
@@ -171,7 +182,17 @@ def read_toml(
 def read_object(
     path: Path, mend: str, fault: str = "cannot be read", *, largest: int = LARGEST_JSON
 ) -> dict[str, Any]:
-    """As `read_json`, for a file that holds an object. Raises `WorkbenchError` for anything else."""
+    """The object in a JSON file.
+
+    Args:
+        path: The file.
+        mend: As for `reading`.
+        fault: As for `reading`.
+        largest: Largest size in bytes.
+
+    Raises:
+        WorkbenchError: The file is missing, larger, not JSON, or holds anything but an object.
+    """
     values = read_json(path, mend, fault, largest=largest)
     with reading(path, mend, fault):
         if not isinstance(values, dict):
@@ -182,7 +203,7 @@ def read_object(
 
 
 def _bounded_text(path: Path, mend: str, largest: int) -> str:
-    """The text of a file of at most `largest` bytes. Raises `WorkbenchError` for a larger one."""
+    """The text of a file of at most `largest` bytes; raises `WorkbenchError` for a larger one."""
     size = path.stat().st_size
     if size > largest:
         raise WorkbenchError(f"{path} has {size:,} bytes, which no such file has; {mend}.")

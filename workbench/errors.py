@@ -1,18 +1,15 @@
-"""The one error that a user can mend; everything else is a bug of ours and keeps its traceback."""
+"""The one error that a user can mend; any other exception is a bug and keeps its traceback."""
 
 import re
 
 LONGEST_WORD = 300
-"""Characters of a name, or of anything without a space in it, beyond which a sentence leaves out
-its middle.
-"""
+"""Longest word of a message; the middle of a longer one, such as a path, is left out."""
 
 
 class WorkbenchError(Exception):
-    """Something in the user's input or surroundings has to change; the message names it and says
-    how.
+    """Something that the user can mend; the message names it and says how.
 
-    Pages show the message as it is, the command line prints it and exits with code 2.
+    Pages show the message as it is; the command line prints it and exits with code 2.
 
         try:
             subject = workbench.load("no-such-model")

@@ -1,6 +1,4 @@
-"""Records as JSON and back: arrays as nested lists, tables as rows, what is no finite number as
-null.
-"""
+"""Records as JSON and back: arrays become nested lists, tables lists of rows, NaN null."""
 
 import math
 from collections.abc import Mapping
@@ -13,18 +11,20 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """The value in words that JSON has; what is no finite number becomes None.
+    """The value made of JSON's types only; NaN and infinities become None.
 
-    Raises `TypeError` for what has no such words.
+    Raises:
+        TypeError: For a value that has no such form.
     """
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if hasattr(value, "to_dict") and is_dataclass(value):
-        return plain(value.to_dict())  # pyright: ignore[reportAttributeAccessIssue]
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+        to_dict = getattr(value, "to_dict", None)
+        if to_dict is not None:
+            return plain(to_dict())
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -33,13 +33,14 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in sorted(value)]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):  # arrays and numbers of NumPy and torch
-        return plain(value.tolist())
+    to_list = getattr(value, "tolist", None)
+    if to_list is not None:  # arrays and numbers of NumPy and torch
+        return plain(to_list())
     return _table(value)
 
 
 def _table(value: Any) -> Any:
-    """A table as its rows, and its missing value as None."""
+    """A pandas table as its rows; pandas' missing value as None."""
     import pandas as pd
 
     if value is pd.NA or value is pd.NaT:
@@ -55,17 +56,24 @@ SCALARS: dict[Any, tuple[type, ...]] = {
     int: (int,),
     float: (int, float),
 }
-"""What JSON may hold where a record has a value of one of these types."""
+"""JSON types that are accepted for a field of each type."""
 
 
 def rebuild(kind: Any, value: Any) -> Any:
-    """The value of type `kind` that `plain` made `value` of; None in an array or a float is NaN.
+    """The value of type `kind` from which `plain` made `value`; null in arrays and floats is NaN.
 
-    Raises `TypeError` or `ValueError` for a value that `plain` makes of no such type.
+    Args:
+        kind: Type annotation of the field.
+        value: Value read from JSON.
+
+    Raises:
+        TypeError: For a value that `plain` cannot have made of this type.
+        ValueError: As `TypeError`.
     """
     if _is_array(kind):
         return None if value is None else _array(value)
-    origin, inner = get_origin(kind), get_args(kind)
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin in (Union, UnionType):
         if value is None and NoneType in inner:
             return None
@@ -79,27 +87,29 @@ def rebuild(kind: Any, value: Any) -> Any:
         return _collection(origin, inner, value)
     if _is_table(kind):
         return kind(value)
-    if is_dataclass(kind) and hasattr(kind, "from_dict"):
-        return kind.from_dict(value)  # pyright: ignore[reportAttributeAccessIssue]
     if is_dataclass(kind) and isinstance(kind, type):
+        from_dict = getattr(kind, "from_dict", None)
+        if from_dict is not None:
+            return from_dict(value)
         hints = get_type_hints(kind)
-        known = {f.name for f in fields(kind)}
-        return kind(
-            **{name: rebuild(hints[name], item) for name, item in value.items() if name in known}
-        )
+        known = {entry.name for entry in fields(kind)}
+        given = {name: rebuild(hints[name], item) for name, item in value.items() if name in known}
+        return kind(**given)
     return value
 
 
 def _check_type(kind: Any, value: Any) -> None:
-    """Raise `TypeError` for a value that stands where JSON has another type for this one."""
+    """Raise `TypeError` for a value whose JSON type does not fit a field of type `kind`."""
+    allowed: tuple[type, ...]
     if is_dataclass(kind) or kind is dict:
-        allowed: tuple[type, ...] = (dict,)
+        allowed = (dict,)
+    elif kind in (list, tuple) or _is_table(kind):
+        allowed = (list,)
     else:
-        allowed = (
-            (list,) if kind in (list, tuple) or _is_table(kind) else SCALARS.get(kind, (object,))
-        )
+        allowed = SCALARS.get(kind, (object,))
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
-        raise TypeError(f"{str(value)[:60]!r} is no {kind.__name__}")
+        name = getattr(kind, "__name__", str(kind))
+        raise TypeError(f"{str(value)[:60]!r} is no {name}")
 
 
 def _is_table(kind: Any) -> bool:
@@ -118,7 +128,7 @@ def _collection(origin: Any, inner: tuple[Any, ...], value: Any) -> Any:
 
 
 def _is_array(kind: Any) -> bool:
-    """Whether a type is NumPy's array, plain or with a jaxtyping shape."""
+    """Whether a type is a NumPy array, with or without a jaxtyping shape."""
     return kind is np.ndarray or getattr(kind, "array_type", None) is np.ndarray
 
 

@@ -1,8 +1,8 @@
-"""The state of torch that every public function works in, set on entry and put back after it.
+"""The torch state in which every public function runs, set on entry and restored afterwards.
 
 A caller may have switched gradients off, entered inference mode or autocast, changed the default
-type or device, or left a model in train mode. The numbers must not depend on it, and the caller
-must find everything as it was.
+dtype or device, or left a model in train mode. Results must not depend on any of this, and the
+caller must find everything unchanged.
 """
 
 import random
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 def own_modes(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, run in `modes` with every Subject among its arguments in eval mode.
+    """A decorator that runs a function in `modes`, with the Subjects it is given in eval mode.
 
     Raises:
         WorkbenchError: For a model that was made in inference mode.
@@ -37,14 +37,13 @@ def own_modes(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextmanager
 def modes(models: Iterable["nn.Module"] = ()) -> Iterator[None]:
-    """What a session of torch begins with: gradients on, no inference mode, no autocast, float32,
-    the CPU.
+    """Torch's initial state: gradients on, no inference mode, no autocast, float32, CPU.
 
-    The generators of random numbers and the flags of the models are put back at the end;
-    deterministic algorithms stay as the caller chose.
+    Random number generators and the models' flags are restored at the end. Whether algorithms are
+    deterministic is left to the caller.
 
     Args:
-        models: Put into eval mode, with weights that ask for no gradient.
+        models: Models to put into eval mode, with weights that require no gradient.
     """
     import torch
 
@@ -64,7 +63,7 @@ def modes(models: Iterable["nn.Module"] = ()) -> Iterator[None]:
 
 
 def _models(values: Iterable[Any]) -> list["nn.Module"]:
-    """The models of the Subjects among some arguments, also those within lists.
+    """The models of the Subjects among some arguments, in lists too.
 
     Raises:
         WorkbenchError: For a model that was made in inference mode, whose weights can only be read.
@@ -77,8 +76,9 @@ def _models(values: Iterable[Any]) -> list["nn.Module"]:
         for subject in (part for part in inside if isinstance(part, Subject)):
             if any(parameter.is_inference() for parameter in subject.model.parameters()):
                 raise WorkbenchError(
-                    f"{subject.name} was made under torch.inference_mode(), so no gradient or view can be had of its "
-                    "weights; make it outside of inference mode, or load it by name."
+                    f"{subject.name} was made under torch.inference_mode(), so no gradient or view "
+                    "can be had of its weights; make it outside of inference mode, or load it by "
+                    "name."
                 )
             models.append(subject.model)
     return models
@@ -100,7 +100,7 @@ def _float32() -> Iterator[None]:
 
 @contextmanager
 def _same_chance() -> Iterator[None]:
-    """The global generators of torch, NumPy and Python stand afterwards where they stood before."""
+    """Restores the global random number generators of torch, NumPy and Python afterwards."""
     import numpy as np
     import torch
 
@@ -117,7 +117,7 @@ def _same_chance() -> Iterator[None]:
 
 @contextmanager
 def _evaluating(model: "nn.Module") -> Iterator[None]:
-    """In eval mode, and without gradients of its weights; only what differs is touched."""
+    """The model in eval mode without gradients of its weights; only differing flags are set."""
     training = [module for module in model.modules() if module.training]
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for module in training:

@@ -1,6 +1,4 @@
-"""Where things are: the shelves (pages, probes, models) in a checkout or a wheel, the user's home,
-the data.
-"""
+"""Paths: the folders of pages, probes and models, the user's home folder, and offline data."""
 
 import os
 from pathlib import Path
@@ -11,36 +9,35 @@ PACKAGE = Path(__file__).resolve().parent
 
 
 def shelf(name: str) -> Path:
-    """The folder `pages`, `probes` or `models`: beside the package in a checkout, inside it in a
-    wheel.
-    """
+    """The folder `pages`, `probes` or `models`: beside the package, or inside it in a wheel."""
     bundled = PACKAGE / "bundled" / name
     return bundled if bundled.is_dir() else PACKAGE.parent / name
 
 
 def home() -> Path:
-    """Where runs and the store live: `WORKBENCH_HOME`, else `~/.workbench`. Made when missing.
+    """The folder of runs and the store: `WORKBENCH_HOME`, else `~/.workbench`; made when missing.
 
-    Raises `WorkbenchError` where it is a file, or cannot be made.
+    Raises:
+        WorkbenchError: The folder is a file, or cannot be made.
     """
     folder = Path(os.environ.get("WORKBENCH_HOME") or Path.home() / ".workbench").expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkbenchError(
-            f"cannot write to the home folder {folder} ({error.strerror}); set WORKBENCH_HOME to a folder that you may "
-            "write to."
+            f"cannot write to the home folder {folder} ({error.strerror}); set WORKBENCH_HOME to a "
+            "folder that you may write to."
         ) from error
     return folder
 
 
 def data_folder() -> Path | None:
-    """The folder of offline data sets that `WORKBENCH_DATA` names, or None."""
+    """The folder of offline data sets named by `WORKBENCH_DATA`, or None."""
     return _folder("WORKBENCH_DATA")
 
 
 def models_folder() -> Path | None:
-    """The folder of offline weights that `WORKBENCH_MODELS` names, or None."""
+    """The folder of offline weights named by `WORKBENCH_MODELS`, or None."""
     return _folder("WORKBENCH_MODELS")
 
 

@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""The type of progress callbacks."""
 
 from collections.abc import Callable
 

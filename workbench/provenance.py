@@ -1,6 +1,4 @@
-"""Where a result came from: the call, the models with their hashes, the data's hashes, versions and
-commit.
-"""
+"""Provenance of a result: the call, hashes of models and data, versions and commit."""
 
 import hashlib
 import json
@@ -20,16 +18,16 @@ PACKAGES = ("torch", "transformers", "transformer-lens", "lm-eval", "gpt-workben
 
 @dataclass(frozen=True)
 class Provenance:
-    """What it takes to make a result again.
+    """What is needed to reproduce a result.
 
-    - `function`: the public function that was called, `arguments` its settings, defaults written
-      out; models and data are not among them
-    - `models`: the sha256 of each model that was read, by its name
-    - `data`: the sha256 of each text, probe, task or file that came in, by its name
-    - `seed`: of whatever was drawn at random, None where nothing was
-    - `versions`: of the libraries that shape a result; `commit`: of the checkout, None outside of
-        one
-    - `created`: the time in UTC, ISO 8601
+    - `function`: the public function that was called
+    - `arguments`: its settings with defaults written out, without models and data
+    - `models`: sha256 of each model, by name
+    - `data`: sha256 of each text, probe, task or file that was passed in, by name
+    - `seed`: seed of random draws; None where nothing was random
+    - `versions`: versions of the libraries that affect results
+    - `commit`: git commit of the checkout; None outside of one
+    - `created`: time in UTC, ISO 8601
     """
 
     function: str
@@ -50,15 +48,29 @@ def provenance(
     data: Mapping[str, str],
     seed: int | None,
 ) -> Provenance:
-    """The provenance of a call that has just ended, with this machine's versions, commit and time."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    """The provenance of a call that has just ended, with current versions, commit and time.
+
+    Args:
+        function: Name of the public function.
+        arguments: Its settings, in JSON's types.
+        models: sha256 of each model, by name.
+        data: sha256 of each input, by name.
+        seed: Seed of random draws; None where nothing was random.
+    """
     return Provenance(
-        function, dict(arguments), dict(models), dict(data), seed, dict(versions()), commit(), now
+        function=function,
+        arguments=dict(arguments),
+        models=dict(models),
+        data=dict(data),
+        seed=seed,
+        versions=dict(versions()),
+        commit=commit(),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
 def data_hash(value: Any) -> str:
-    """sha256 of data that came in: the bytes of a file, else the JSON of the text or the texts."""
+    """The sha256 of input data: of a file's bytes, of a text, or of the JSON of anything else."""
     if isinstance(value, Path) or (isinstance(value, str) and _is_file(value)):
         return hashlib.sha256(Path(value).read_bytes()).hexdigest()
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -68,13 +80,13 @@ def data_hash(value: Any) -> str:
 def _is_file(text: str) -> bool:
     try:
         return len(text) < 4096 and "\n" not in text and Path(text).is_file()
-    except (OSError, ValueError):  # no name that a file could have
+    except (OSError, ValueError):  # not a possible file name
         return False
 
 
 @cache
 def commit() -> str | None:
-    """The git commit of the checkout that this code runs from, None outside of one."""
+    """The git commit of the checkout that this code runs from; None outside of one."""
     if not (PACKAGE.parent / ".git").exists():
         return None
     command = ["git", "-C", str(PACKAGE.parent), "rev-parse", "HEAD"]
@@ -86,8 +98,9 @@ def commit() -> str | None:
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of the libraries that shape a result, read without importing them."""
-    return {name: number for name in PACKAGES if (number := _version(name))}
+    """Versions of the libraries that affect results, read without importing them."""
+    numbers = {name: _version(name) for name in PACKAGES}
+    return {name: number for name, number in numbers.items() if number}
 
 
 def _version(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The door of every public function: models by name or loaded, and a provenance on what it gives."""
+"""The decorator of every public function: it loads models by name, and records provenance."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -24,27 +24,26 @@ DATA = (
     "probe",
     "labels",
 )
-"""Arguments that are data: their hashes are kept, and short ones as they are."""
+"""Names of arguments that are data, whose hashes are recorded."""
 LISTENERS = ("progress", "partial", "each_layer", "tracker", "known")
-"""Arguments that say nothing about the result: who is told, and what was measured before."""
+"""Names of arguments that do not affect the result: callbacks, and earlier measurements."""
 SHORT = 1000
-"""Characters of an argument that a provenance keeps as it is."""
+"""Longest argument, in characters, that is recorded whole."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable[[F], F]:
-    """A decorator that loads the arguments named `models` where they are names, and stamps the
-    result.
+    """A decorator that loads models given by name, and records the result's provenance.
 
-    The signature stays that of the function. A name is loaded anew at each call: load a model once
-    and pass the Subject where many calls follow.
+    The function's signature is kept. A name is loaded anew at each call, so load a model once and
+    pass the Subject where many calls follow.
 
     Args:
-        models: Parameters that take a `SubjectOrName`, or a list of them.
-        loads: The function loads its models itself, since it needs their names; paths then become
-            text.
-        seq2seq: Encoder-decoder models are welcome.
+        models: Names of parameters that take a `SubjectOrName`, or a list of them.
+        loads: The function loads its models itself, because it needs their names; paths are passed
+            on as text.
+        seq2seq: Whether encoder-decoder models are accepted.
     """
 
     def decorate(function: F) -> F:
@@ -57,9 +56,7 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
                 return source
             if loads:
                 return str(source) if isinstance(source, Path) else source
-            with (
-                modes()
-            ):  # as if it had been loaded on its own, whatever the caller has switched on
+            with modes():  # loading must not depend on the caller's torch state
                 return load(source, seq2seq=seq2seq)
 
         @wraps(function)
@@ -67,7 +64,7 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                return function(*args, **kwargs)  # Python's own words say best what is missing
+                return function(*args, **kwargs)  # raises Python's own message about arguments
             for name in models:
                 if name in bound.arguments:
                     given = bound.arguments[name]
@@ -86,9 +83,7 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
 
 
 def _keep(result: Any, function: str, given: Mapping[str, Any], models: tuple[str, ...]) -> None:
-    """Stamp a record, or a table's `attrs`, with where it came from; any other result has no place
-    for it.
-    """
+    """Record the provenance on a record, or in a table's `attrs`; other results cannot hold it."""
     if isinstance(result, Record):
         stamp(result, _provenance(function, given, models, result))
     elif hasattr(result, "attrs"):
@@ -122,7 +117,7 @@ def _provenance(
 
 
 def _shelved(name: str, value: Any) -> Any:
-    """The file of a probe that is named by its place on the shelf."""
+    """The file of a probe that was given by name; any other value unchanged."""
     if name != "probe" or not isinstance(value, str):
         return value
     files = (
@@ -132,9 +127,7 @@ def _shelved(name: str, value: Any) -> Any:
 
 
 def _setting(value: Any) -> Any:
-    """An argument in JSON's words; of a long one its beginning, since `data` has the hash of all of
-    it.
-    """
+    """An argument in JSON's types; of a long one only the beginning, as `data` has its hash."""
     try:
         words = plain(value)
     except TypeError:

@@ -1,4 +1,4 @@
-"""Which column of a table plays which part: named by the user, by its usual name, or guessed."""
+"""Which column of a table holds what: named by the user, by its usual name, or guessed."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ USUAL: dict[str, tuple[str, ...]] = {
     "question": ("question", "query"),
     "answers": ("answers", "answer", "answer_text"),
 }
-"""The usual names of each part, the most telling first, in lower case."""
+"""Usual column names of each part, most specific first, in lower case."""
 
 CHAT = (
     *("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "prompt"),
@@ -35,13 +35,13 @@ CHAT = (
 
 _KNOWN = {name for names in USUAL.values() for name in names} | set(CHAT)
 LOOKED_AT = 200
-"""Rows whose columns and cells are looked at."""
+"""Number of rows from which columns are guessed."""
 _MOST_CLASSES = 0.5
-"""Distinct values a label column may have, as a share of its rows."""
+"""Most distinct values a label column may have, as a share of its rows."""
 
 
 def is_known(name: str) -> bool:
-    """Whether this is a usual name of a column, whatever its case."""
+    """Whether this is a usual column name, in any case."""
     return name.strip().lower() in _KNOWN
 
 
@@ -53,22 +53,22 @@ def is_missing(value: Any) -> bool:
 
 
 def column_for(part: str, columns: Sequence[str], named: Mapping[str, str]) -> str | None:
-    """The column that plays a part: the user's, else the first usual name; None without one.
+    """The column for a part: the user's choice, else the first usual name, else None.
 
     Args:
         part: A key of `USUAL`, or a part of a conversation, which has no usual column.
-        columns: Of the table.
+        columns: Columns of the table.
         named: The user's columns, by part.
 
     Raises:
         WorkbenchError: When the user named a column that the table lacks.
     """
-    asked = named.get(part)
-    if asked is not None:
-        if asked in columns:
-            return asked
+    user_column = named.get(part)
+    if user_column is not None:
+        if user_column in columns:
+            return user_column
         raise WorkbenchError(
-            f"There is no column {asked!r} for {part}; the columns are {', '.join(columns)}."
+            f"There is no column {user_column!r} for {part}; the columns are {', '.join(columns)}."
         )
     lowered = {column.strip().lower(): column for column in reversed(columns)}
     return next((lowered[name] for name in USUAL.get(part, ()) if name in lowered), None)
@@ -83,7 +83,14 @@ def resolve(
 ) -> dict[str, str]:
     """The column of each part of a table, by the user's names and the usual ones.
 
-    Columns of a file without a header are told apart by what they hold, and that is remarked.
+    In a file without a header, columns are guessed from their cells, and a remark says so.
+
+    Args:
+        parts: Parts that the task needs, such as text and label.
+        rows: The table; the first `LOOKED_AT` rows are looked at.
+        named: The user's columns, by part.
+        source: What the user called the data, for messages.
+        notes: Where guesses are written.
 
     Raises:
         WorkbenchError: When a part has no column, naming those that there are.
@@ -111,10 +118,15 @@ def resolve(
 
 
 def guess(parts: Sequence[str], rows: Sequence[Record], named: Mapping[str, str]) -> dict[str, str]:
-    """Columns for parts, by name and, for text and label, by what the cells hold.
+    """Columns for parts, by name, and for text and label by their cells.
 
-    The label is the column whose few values come again and again, the text the one whose cells are
-    longest. A part that nothing fits is left out.
+    The label is the column with the fewest distinct values, the text the one with the longest
+    cells. A part without a fitting column is left out.
+
+    Args:
+        parts: Parts that the task needs.
+        rows: Rows to guess from.
+        named: The user's columns, by part.
     """
     columns = list(dict.fromkeys(column for row in rows for column in row))
     chosen = {}
@@ -137,7 +149,7 @@ def guess(parts: Sequence[str], rows: Sequence[Record], named: Mapping[str, str]
 
 
 def _distinct(column: str, rows: Sequence[Record]) -> float:
-    """Distinct values as a share of the cells; above 1 where cells are no labels."""
+    """Distinct values as a share of the cells; above 1 where the cells cannot be labels."""
     cells = [row.get(column) for row in rows]
     cells = [cell for cell in cells if not is_missing(cell)]
     if len(cells) < 2 or not all(isinstance(cell, str | int | float | bool) for cell in cells):
@@ -152,10 +164,10 @@ def _length(column: str, rows: Sequence[Record]) -> float:
 
 
 def as_text(value: Any) -> str:
-    """A cell as text; "" for a missing one. A whole number kept as a float reads as it was written.
+    """A cell as text, "" where it is missing; a whole number stored as float loses its ".0".
 
     Raises:
-        WorkbenchError: For a list, a record or bytes, which are no text.
+        WorkbenchError: For a list, a record or bytes, which are not text.
     """
     if is_missing(value):
         return ""

@@ -11,19 +11,21 @@ from workbench.errors import WorkbenchError
 COMMENT = re.compile(
     r"#\s*(sent_id|text|newdoc|newpar|id|doc|generated|global|source|meta)\b|#\s.*=\s"
 )
-"""A line of facts about a sentence, as CoNLL-U and its kin write them; a token "#" has a tag beside
-it.
-"""
+"""A comment line with metadata, as CoNLL-U writes it; a token "#" has a tag beside it."""
 PREFIXED = re.compile(r"([BIESLUbieslu])[-_](.+)", re.DOTALL)
 OUTSIDE = {"o", "0", "_", ""}
-"""What stands for no entity."""
+"""Tags that mean no entity, in lower case."""
 
 
 def conll(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str, Any]]:
     """Sentences {tokens, tags} of a CoNLL file: the first column is the word, the last its tag.
 
-    Comments and -DOCSTART- lines are left out. Tags are made BIO: lower case is raised, bare types
-    (PER, O) become entities of neighbouring words of one type, each remarked.
+    Comments and -DOCSTART- lines are skipped. Tags are converted to BIO (`normalised`).
+
+    Args:
+        lines: Lines of the file.
+        path: Named in errors and remarks.
+        notes: Where conversions are written.
 
     Raises:
         WorkbenchError: For a line with a word and no tag.
@@ -35,7 +37,8 @@ def conll(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str, 
         if not text.strip():
             if words:
                 yield {"tokens": words, "tags": normalised(tags, path, notes)}
-            words, tags = [], []
+            words = []
+            tags = []
             continue
         cells = text.split("\t") if "\t" in text else text.split()
         if text.startswith("#") and ("\t" not in text) and (COMMENT.match(text) or len(cells) == 1):
@@ -59,7 +62,13 @@ def _with_end(lines: Iterable[str]) -> Iterator[str]:
 def normalised(tags: list[str], path: Path, notes: Notes) -> list[str]:
     """A sentence's tags as BIO (or I-scheme) tags with upper-case prefixes.
 
-    Bare types become I- tags, so that neighbouring words of one type are one entity.
+    Bare types (PER) become I- tags, so that neighbouring words of one type are one entity; a remark
+    says so.
+
+    Args:
+        tags: One per word, as in the file.
+        path: Named in the remark.
+        notes: Where the remark is written.
     """
     result = []
     for tag in tags:
@@ -67,25 +76,31 @@ def normalised(tags: list[str], path: Path, notes: Notes) -> list[str]:
         if tag.lower() in OUTSIDE:
             result.append("O")
         elif match:
-            prefix, kind = match[1].upper(), match[2]
-            # BILOU's last and unit words are BIOES's end and single ones.
+            prefix = match[1].upper()
+            # BILOU's L(ast) and U(nit) are BIOES's E(nd) and S(ingle).
             prefix = {"L": "E", "U": "S"}.get(prefix, prefix)
+            kind = match[2]
             if kind.islower() and match[1].islower():
                 kind = kind.upper()
             result.append(f"{prefix}-{kind}")
         else:
             notes.remark(
-                f"{path.name} has tags without B- and I-, such as {tag!r}; neighbouring words of one "
-                "type are read as one entity."
+                f"{path.name} has tags without B- and I-, such as {tag!r}; neighbouring words of "
+                "one type are read as one entity."
             )
             result.append(f"I-{tag}")
     return result
 
 
 def conllu(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str, Any]]:
-    """Sentences {tokens, tags} of a CoNLL-U file: forms and universal parts of speech.
+    """Sentences {tokens, tags} of a CoNLL-U file: word forms and universal parts of speech.
 
-    Ranges of contracted words and empty nodes are left out.
+    Multiword-token lines (ids such as 3-4) and empty nodes (ids such as 3.1) are skipped.
+
+    Args:
+        lines: Lines of the file.
+        path: Named in errors.
+        notes: Not used; every reader of lines takes it.
 
     Raises:
         WorkbenchError: For a line without a part of speech.
@@ -97,15 +112,16 @@ def conllu(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[dict[str,
         if not text.strip():
             if words:
                 yield {"tokens": words, "tags": tags}
-            words, tags = [], []
+            words = []
+            tags = []
             continue
         if text.startswith("#"):
             continue
         cells = text.split("\t")
         if len(cells) < 4:
             raise WorkbenchError(
-                f"{path}, line {number}, has {len(cells)} columns and no part of speech (the fourth): "
-                f"{text.strip()[:50]!r}."
+                f"{path}, line {number}, has {len(cells)} columns and no part of speech (the "
+                f"fourth): {text.strip()[:50]!r}."
             )
         if cells[0].isdigit():
             words.append(cells[1])

@@ -1,8 +1,8 @@
-"""Conversations in the forms people have them, as lists of {role, content}.
+"""Conversations of many formats, read as lists of {role, content}.
 
-Read: OpenAI's and TRL's `messages`, ShareGPT's `conversations`, `turns` of speakers, TRL's prompt
-    and
-completion (text or messages), Alpaca's instruction, input and output, and prompt and response.
+Formats: OpenAI's and TRL's `messages`, ShareGPT's `conversations`, `turns` of speakers, TRL's
+prompt and completion (text or messages), Alpaca's instruction, input and output, and prompt and
+response.
 """
 
 import re
@@ -22,9 +22,9 @@ ROLES = {
     "system": "system",
     "developer": "system",
 }
-"""What a speaker is called, in lower case, and the role that is."""
+"""Role by the speaker's name, in lower case."""
 TOOLS = ("tool", "function", "observation", "function_call", "function_response", "tool_call")
-"""Speakers of conversations with tools, which are left out: their turns are no text to learn."""
+"""Speakers of conversations with tool calls, which are left out."""
 LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns")
 """Columns that hold a whole conversation."""
 REPLIES = ("response", "completion", "output", "answer", "chosen")
@@ -36,14 +36,14 @@ ALPACA = re.compile(
 
 
 def conversation(record: Record, named: Mapping[str, str]) -> list[Message]:
-    """The messages of a record, blank ones left out.
+    """The messages of a record, without blank ones.
 
     Args:
-        record: A row.
+        record: One row of a data set.
         named: The user's columns for `messages`, `prompt` and `response`.
 
     Raises:
-        LeftOutError: For a record that is no plain conversation, with the reason.
+        LeftOutError: For a record that is not a plain conversation, with the reason.
         NoColumnError: For a record without any of the columns above.
     """
     absent = [column for column in named.values() if column not in record]
@@ -100,7 +100,7 @@ def _messages(value: Any, *, dialogue: bool = False) -> list[Message]:
 
 
 def _entry(entry: Any) -> tuple[Any, Any]:
-    """Who speaks and what: {role, content}, ShareGPT's {from, value}, or a pair."""
+    """Speaker and content of {role, content}, ShareGPT's {from, value}, or a pair."""
     if isinstance(entry, dict):
         if entry.get("tool_calls") or entry.get("function_call"):
             raise LeftOutError("tool calls")
@@ -129,8 +129,9 @@ def _content(content: Any) -> str:
     if is_missing(content):
         return ""
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
+        parts = [part.get("text") for part in content if isinstance(part, dict)]
+        texts = [text for text in parts if isinstance(text, str)]
+        if len(texts) != len(content):
             raise LeftOutError("content that is not text")
         return "\n".join(texts).strip()
     return _plain(content).strip()

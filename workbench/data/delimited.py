@@ -1,4 +1,4 @@
-"""CSV and TSV read strictly: delimiter and header recognised, rows of another width never shifted."""
+"""Strict reader of CSV and TSV: detects delimiter and header, and drops rows of another width."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,14 +12,12 @@ from workbench.errors import WorkbenchError
 Record = dict[str, object]
 
 LOOKED_AT = 200
-"""Rows from which delimiter and header are recognised."""
+"""Number of rows from which delimiter and header are detected."""
 DELIMITERS = ",;\t|"
 FIELD = 16_000_000
-"""Characters of a field; the csv module's own limit of 131,072 is shorter than many documents."""
+"""Most characters of a field; the csv module's own limit of 131,072 is too small for documents."""
 SHARE_REFUSED = 0.05
-"""Share of rows of another width from which the file is refused: then it is not the rows that are
-wrong.
-"""
+"""A file with a larger share of rows of another width is refused, since the fault is the file's."""
 WRONG_WIDTH = "rows dropped: another number of fields than the header"
 
 
@@ -32,9 +30,9 @@ def delimited(
     dropped and counted.
 
     Args:
-        lines: Of the file, with their line ends.
+        lines: Lines of the file, with their line ends.
         path: Named in errors.
-        tab: Whether the file is tab-separated, without quotes; else the delimiter is recognised.
+        tab: Whether the file is tab-separated, without quotes; else the delimiter is detected.
         notes: Where dropped rows and guesses are written.
         names: Columns that the user named; one of them in the first row makes it a header.
 
@@ -63,8 +61,8 @@ def delimited(
 def has_header(rows: Sequence[Sequence[str]], names: Sequence[str] = ()) -> bool:
     """Whether the first of these rows names the columns.
 
-    It does when it holds a known column name or one of `names`; it does not when one of its cells
-    comes again below in its column, or is long or a number.
+    It does when it holds a usual column name or one of `names`. It does not when one of its cells
+    is repeated further down in its column, is long, or holds no letter.
     """
     first = [cell.strip() for cell in rows[0]]
     if any(is_known(cell) or cell in names for cell in first):
@@ -80,8 +78,9 @@ def has_header(rows: Sequence[Sequence[str]], names: Sequence[str] = ()) -> bool
 
 
 def _delimiter(head: Sequence[str]) -> str:
-    """The character that cuts the first lines into the same number of fields, more than one."""
-    best, most = ",", 0.0
+    """The character that splits most of the first lines into equally many fields."""
+    best = ","
+    best_share = 0.0
     for candidate in DELIMITERS:
         widths = [len(row) for row in csv.reader(head, delimiter=candidate) if row]
         if not widths:
@@ -89,8 +88,9 @@ def _delimiter(head: Sequence[str]) -> str:
         width = max(set(widths), key=widths.count)
         share = widths.count(width) / len(widths)
         # The comma wins a tie: it is what the format's name says.
-        if width > 1 and share > most + (1e-9 if candidate != "," else 0):
-            best, most = candidate, share
+        if width > 1 and share > best_share + (1e-9 if candidate != "," else 0):
+            best = candidate
+            best_share = share
     return best
 
 
@@ -108,7 +108,8 @@ def _rows(
                 yield reader.line_num, cells
     except csv.Error as error:
         raise WorkbenchError(
-            f"{path}, line {reader.line_num}, is not readable as a table ({error}); close or double its quotes."
+            f"{path}, line {reader.line_num}, is not readable as a table ({error}); close or "
+            "double its quotes."
         ) from error
 
 
@@ -121,7 +122,11 @@ def _check_header(header: Sequence[str], path: Path) -> None:
 def _records(
     rows: Iterable[tuple[int, list[str]]], header: Sequence[str], path: Path, notes: Notes
 ) -> Iterator[Record]:
-    total = wrong = 0
+    """Rows by column name; raises early once too many have another width than the header."""
+    total = 0
+    wrong = 0
+    line = 0
+    cells: list[str] = []
     for line, cells in rows:
         total += 1
         if len(cells) != len(header):
@@ -140,5 +145,6 @@ def _records(
 def _too_many(path: Path, line: int, width: int, header: Sequence[str]) -> WorkbenchError:
     return WorkbenchError(
         f"{path} has many rows of another width, such as line {line} with {width} fields under "
-        f"{len(header)} columns ({', '.join(header)}); put fields that hold the delimiter in quotes."
+        f"{len(header)} columns ({', '.join(header)}); put fields that hold the delimiter in "
+        "quotes."
     )

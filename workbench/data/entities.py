@@ -1,4 +1,4 @@
-"""Named entities: listed as text, found again in a text's words, and counted.
+"""Named entities: written as a list, located in the words of a text, and scored.
 
 A list reads `Anna Lind = person; Empire State Building = location`, in the order of the text, or
 `none`.
@@ -7,49 +7,50 @@ A list reads `Anna Lind = person; Empire State Building = location`, in the orde
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 WORDED = {"PER": "person", "LOC": "location", "ORG": "organization", "MISC": "other"}
-"""Words a language model knows better than the abbreviations of CoNLL-2003."""
+"""CoNLL-2003's abbreviations as words, which a language model knows better."""
 NOTHING = "none"
 PAIR = re.compile(r"(?P<mention>.*?\S) = (?P<kind>[^=;]*[^=;\s][^=;]*?)(?:; |$)", re.DOTALL)
-"""One entity of a list; its mention may hold both signs."""
+"""One entity of a list; its mention may itself contain "=" and ";"."""
 
 Span = tuple[str, int, int]
 """Type, first word, last word."""
 
 
 def spans(tags: list[str]) -> list[Span]:
-    """The entities of a BIO (or I- scheme) tag sequence, as seqeval reads them, types as words in
-    lower case.
-    """
+    """The entities of a BIO (or I-scheme) tag sequence, types in lower case."""
     from seqeval.metrics.sequence_labeling import get_entities
 
-    return [
-        (WORDED.get(kind, kind.lower()), first, last) for kind, first, last in get_entities(tags)
-    ]
+    # Every entity that seqeval returns has a type; its stub also allows None.
+    entities = cast("list[tuple[str, int, int]]", get_entities(tags))
+    return [(WORDED.get(kind, kind.lower()), first, last) for kind, first, last in entities]
 
 
-def bio(found: Sequence[Span], n_words: int) -> list[str]:
-    """Entities as BIO tags."""
+def bio(entities: Sequence[Span], n_words: int) -> list[str]:
+    """Entities as BIO tags, one per word."""
     tags = ["O"] * n_words
-    for kind, first, last in found:
+    for kind, first, last in entities:
         tags[first : last + 1] = [f"B-{kind}"] + [f"I-{kind}"] * (last - first)
     return tags
 
 
-def listed(words: Sequence[str], found: Sequence[Span]) -> str:
-    """Entities as the completion lists them."""
-    return "; ".join(f"{' '.join(words[a : b + 1])} = {kind}" for kind, a, b in found) or NOTHING
+def listed(words: Sequence[str], entities: Sequence[Span]) -> str:
+    """Entities as the list that a model is trained to write; `none` where there are none."""
+    items = [f"{' '.join(words[first : last + 1])} = {kind}" for kind, first, last in entities]
+    return "; ".join(items) or NOTHING
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A listed answer against the right tags.
+    """A model's list of entities, scored against the right tags.
 
-    `hits`, `wrong` and `missed` are entities; `wrong` has those that are invented, too, which have
-    no place among the `tags`. `unaligned` says how many those are.
+    - `tags`: BIO tags of the listed entities that stand in the text
+    - `hits`, `wrong`, `missed`: true positives, false positives and false negatives
+    - `unaligned`: listed entities that the text does not contain; counted among `wrong`
     """
 
     tags: list[str]
@@ -65,16 +66,16 @@ class Judged:
 
 
 def judged(words: Sequence[str], right: list[str], text: str) -> Judged:
-    """A listed answer scored against BIO tags.
+    """A model's list of entities, scored against BIO tags.
 
-    A list does not say which of several equal words it means, so an entity takes a right place
-    where one of its words and type is left. All else that is listed is a false positive, whether it
-    stands in the text or not.
+    A list does not say which of several equal mentions it means, so each listed entity is matched
+    to a right one of the same words and type while there is one left. Everything else in the list
+    is a false positive, whether it stands in the text or not.
 
     Args:
-        words: Of the text.
-        right: Their tags.
-        text: The answer, as `listed` writes it.
+        words: Words of the text.
+        right: Right BIO tags, one per word.
+        text: The model's answer, as `listed` writes it.
     """
     wanted = spans(right)
     tags, unaligned = aligned(words, text, wanted)
@@ -83,10 +84,15 @@ def judged(words: Sequence[str], right: list[str], text: str) -> Judged:
 
 
 def aligned(words: Sequence[str], text: str, right: Sequence[Span] = ()) -> tuple[list[str], int]:
-    """The BIO tags of a listed answer, and how many of its parts stand nowhere in the words.
+    """BIO tags of a listed answer, and how many of its parts are not in the text.
 
-    Entities that are among `right` take those places. Each other takes its first free place behind
-    the one listed before it, else its first free place.
+    Listed entities that are among `right` are placed there. Each other one is placed at its first
+    free occurrence after the entity listed before it, else at its first free occurrence.
+
+    Args:
+        words: Words of the text.
+        text: The model's answer, as `listed` writes it.
+        right: The right entities.
     """
     claims, unaligned = _claims(words, text)
     places: list[Span | None] = [None] * len(claims)
@@ -115,13 +121,14 @@ def aligned(words: Sequence[str], text: str, right: Sequence[Span] = ()) -> tupl
 
 
 def _claims(words: Sequence[str], text: str) -> tuple[list[tuple[str, str]], int]:
-    """The (mention, type) pairs of a list, and how many of its parts are no pair.
+    """The (mention, type) pairs of a list, and how many of its parts are not a pair.
 
-    A mention may have "; " in it: what stands before a type is the longest end of that part which
-    the words have.
+    A mention may contain "; ", so the mention is the longest suffix of what stands before " = "
+    that occurs in the words.
     """
     claims: list[tuple[str, str]] = []
-    odd = end = 0
+    odd = 0
+    end = 0
     for pair in PAIR.finditer(text):
         parts = pair["mention"].split("; ")
         ends = ["; ".join(parts[i:]).strip(" ") for i in range(len(parts))]
@@ -135,27 +142,25 @@ def _claims(words: Sequence[str], text: str) -> tuple[list[tuple[str, str]], int
 
 
 def _n_telling(parts: Sequence[str]) -> int:
-    """How many parts of a list say something."""
+    """How many parts of a list are neither blank nor `none`."""
     return sum(part.strip() not in ("", NOTHING) for part in parts)
 
 
 def _places(words: Sequence[str], mention: str) -> list[tuple[int, int]]:
-    """Where a mention stands: the first word, and the one after the last."""
+    """Occurrences of a mention as [first word, one past the last word)."""
     most = mention.count(" ") + 1
     ends = ((i, j) for i in range(len(words)) for j in range(i + 1, min(i + most, len(words)) + 1))
     return [(i, j) for i, j in ends if " ".join(words[i:j]) == mention]
 
 
-def span_counts(right: Sequence[Span], said: Sequence[Span]) -> tuple[int, int, int]:
-    """Entities found, wrongly named, and missed."""
-    both = len(set(right) & set(said))
-    return both, len(set(said)) - both, len(set(right)) - both
+def span_counts(right: Sequence[Span], predicted: Sequence[Span]) -> tuple[int, int, int]:
+    """True positives, false positives and false negatives of predicted entities."""
+    hits = len(set(right) & set(predicted))
+    return hits, len(set(predicted)) - hits, len(set(right)) - hits
 
 
 def entity_f1(sums: np.ndarray) -> np.ndarray:
-    """Micro F1 from summed counts `[..., (hits, wrong, missed)]`; 0 where nothing was named or to
-    be named.
-    """
+    """Micro F1 from summed counts `[..., (hits, wrong, missed)]`; 0 where all counts are 0."""
     hits, wrong, missed = np.moveaxis(sums, -1, 0)
     below = 2 * hits + wrong + missed
     return 2 * hits / np.where(below > 0, below, 1)

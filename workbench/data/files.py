@@ -1,4 +1,4 @@
-"""Rows of a data file, whatever its format, packing and encoding: the one reader of the workbench."""
+"""The reader of data files: rows of any supported format, compression and encoding."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,21 +14,21 @@ from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
 Record = dict[str, Any]
-"""One row: a value by column name, None where the cell is empty."""
+"""One row: values by column name, None where the cell is empty."""
 
 KINDS = ("csv", "tsv", "json", "jsonl", "parquet", "conll", "conllu")
-"""Formats with rows; all but Parquet may be packed (.gz, .zst, .bz2, .xz)."""
+"""Formats with rows; all but Parquet may be compressed (.gz, .zst, .bz2, .xz)."""
 ALSO = {"ndjson": "jsonl", "jsonlines": "jsonl", "pq": "parquet", "bio": "conll", "iob": "conll"}
-"""Other endings of the same formats."""
+"""Other file extensions of the same formats."""
 LARGEST = 2_000_000_000
-"""Bytes of a file, as it lies on the disk, beyond which its rows are not held in memory."""
+"""Largest file, in bytes on disk, that `read` holds in memory."""
 LARGEST_JSON = 1_000_000_000
-"""Characters of a .json file, which has to be read whole."""
+"""Most characters of a .json file, which has to be read whole."""
 NOT_TEXT = "rows dropped: not a record"
 
 
 def format_of(path: Path) -> str:
-    """The format of a file by its ending, "" where it is none of `KINDS`."""
+    """The format of a file by its extension; "" where it is none of `KINDS`."""
     kind = kind_of(path)
     kind = ALSO.get(kind, kind)
     return kind if kind in KINDS else ""
@@ -54,7 +54,16 @@ def read(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> l
 
 
 def rows(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> Iterator[Record]:
-    """As `read`, one row after the other; only .json is held in memory whole."""
+    """Like `read`, but one row at a time; only .json is held in memory whole.
+
+    Args:
+        path: A file of one of `KINDS`.
+        notes: Where dropped rows, encodings and guesses are written.
+        names: Columns that the user named, so that a header with them is recognised.
+
+    Raises:
+        WorkbenchError: When the file is missing, of another format or damaged.
+    """
     notes = Notes() if notes is None else notes
     path = path_of(path)
     kind = format_of(path)
@@ -78,7 +87,7 @@ def rows(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> I
 
 
 def preview(path: Path, n: int = 200) -> tuple[list[Record], Notes]:
-    """The first rows of a file, for a person to look at, and what its reader remarked."""
+    """The first `n` rows of a file, and the notes of its reader."""
     notes = Notes()
     return list(islice(rows(path, notes), n)), notes
 
@@ -97,18 +106,19 @@ def _jsonl(lines: Iterable[str], path: Path, notes: Notes) -> Iterator[Record]:
 
 
 def _record(value: Any, where: str, path: Path) -> Record:
-    """A row of JSON; a bare text is its own `text`."""
+    """A row of JSON; a bare string becomes {"text": string}."""
     if isinstance(value, str):
         return {"text": value}
     if not isinstance(value, dict):
         raise WorkbenchError(
-            f'{path}, {where}, holds {_json_word(value)}, not a record such as {{"text": "..."}}; mend or drop it.'
+            f"{path}, {where}, holds {_json_word(value)}, not a record such as "
+            '{"text": "..."}; mend or drop it.'
         )
     return value
 
 
 def _json(text: str, path: Path, notes: Notes) -> Iterator[Record]:
-    """Rows of a list of records, of SQuAD's nested form, of columns, or of JSON lines after all."""
+    """Rows of a list of records, SQuAD's nested form, columns, or JSON lines named .json."""
     if len(text) > LARGEST_JSON:
         raise WorkbenchError(f"{path} is too large for one JSON document; save it as .jsonl.")
     try:
@@ -129,7 +139,7 @@ def _json(text: str, path: Path, notes: Notes) -> Iterator[Record]:
 
 
 def _unwrapped(value: dict[str, Any], path: Path, notes: Notes) -> Any:
-    """The list of rows inside an object: SQuAD's articles, a `data` or `rows` list, columns."""
+    """The list of rows in a JSON object: SQuAD's articles, a `data` or `rows` list, or columns."""
     inner = next((value[key] for key in ("data", "rows", "train") if key in value), None)
     if isinstance(inner, list):
         if inner and isinstance(inner[0], dict) and "paragraphs" in inner[0]:
@@ -177,11 +187,11 @@ def _parquet(path: Path, notes: Notes) -> Iterator[Record]:
 
 def _class_names(schema: Any) -> dict[str, list[str]]:
     """The class names of columns, as `datasets` writes them beside a table."""
-    kept = (schema.metadata or {}).get(b"huggingface")
-    if kept is None:
+    description = (schema.metadata or {}).get(b"huggingface")
+    if description is None:
         return {}
     try:
-        features = json.loads(kept)["info"]["features"]
+        features = json.loads(description)["info"]["features"]
     except (ValueError, KeyError, TypeError):
         return {}
     named = {}

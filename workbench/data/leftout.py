@@ -1,9 +1,9 @@
-"""Why one record is not used: it is left out and counted, or its table lacks a column."""
+"""Why a record cannot be used: it is left out and counted, or its table lacks a column."""
 
 
 class LeftOutError(Exception):
-    """A record that gives no example; its message is the reason, under which it is counted."""
+    """A record gives no example; the message is the reason, under which records are counted."""
 
 
 class NoColumnError(Exception):
-    """A record without a column that its task needs; its message is the column or the part."""
+    """A record lacks a column that its task needs; the message is the column or the part."""

@@ -1,6 +1,4 @@
-"""What a reader dropped, changed or guessed, counted by reason, so that a page or a command can say
-it.
-"""
+"""What a reader dropped, changed or guessed, counted by reason, for pages and commands to show."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -8,9 +6,9 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Notes:
-    """Counts by reason, with the first place where each happened, and plain remarks.
+    """Counts by reason, with the first place where each occurred, and remarks on whole files.
 
-    - `counts`: rows or documents that were dropped or changed, by reason
+    - `counts`: number of rows or documents that were dropped or changed, by reason
     - `first`: where a reason first applied, such as "line 17"
     - `remarks`: what was assumed about a whole file, such as its encoding
     """
@@ -20,18 +18,24 @@ class Notes:
     remarks: list[str] = field(default_factory=list)
 
     def count(self, reason: str, n: int = 1, where: str = "") -> None:
-        """Count `n` more rows under a reason; the first place is remembered."""
+        """Count `n` more rows under a reason.
+
+        Args:
+            reason: A sentence part such as "rows dropped: not a record".
+            n: How many rows.
+            where: Place of the first of them; only a reason's first place is kept.
+        """
         self.counts[reason] += n
         if where:
             self.first.setdefault(reason, where)
 
     def remark(self, text: str) -> None:
-        """Say something about the whole file, once."""
+        """Add a remark about a whole file, unless it is there already."""
         if text not in self.remarks:
             self.remarks.append(text)
 
     def lines(self) -> list[str]:
-        """One plain sentence a remark or reason."""
+        """One line per remark and per counted reason."""
         counted = [
             f"{reason}: {n:,}"
             + (f" (first at {self.first[reason]})" if reason in self.first else "")

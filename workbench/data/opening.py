@@ -1,4 +1,4 @@
-"""Files opened as text: unpacked, their encoding detected and said, their size bounded."""
+"""Opens files as text: decompressed, with the encoding detected and the line length bounded."""
 
 import bz2
 import codecs
@@ -16,14 +16,14 @@ from workbench.doors import path_of, reason
 from workbench.errors import WorkbenchError
 
 PACKED = (".gz", ".zst", ".bz2", ".xz")
-"""Endings of packed files that are read."""
+"""Extensions of compressed files that are read."""
 SAMPLE = 64_000_000
-"""Bytes whose encoding is checked before anything is read; smaller files are checked whole."""
+"""Number of bytes whose encoding is checked first; smaller files are checked whole."""
 LONGEST_LINE = 64_000_000
-"""Characters of a line beyond which a file of lines is refused."""
+"""Most characters of a line; a file with a longer one is refused."""
 BLOCK = 1 << 20
 FEW = 4
-"""Control bytes that even a short text may hold by accident; readers of texts drop them."""
+"""Number of control bytes that are tolerated in a short text; readers of texts drop them."""
 
 BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -32,26 +32,24 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
-"""Byte-order marks, Python's codec, the name shown. UTF-32's begins with UTF-16's, so it comes
-first.
-"""
+"""Byte-order mark, codec, name to show. UTF-32 goes first, as its mark begins with UTF-16's."""
 
 DAMAGED = (OSError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error)
 
 
 def unpacked_name(path: Path) -> str:
-    """The file's name without the ending of its packing: `a.jsonl.gz` is `a.jsonl`."""
+    """The file name without the extension of its compression: `a.jsonl.gz` is `a.jsonl`."""
     return path.stem if path.suffix.lower() in PACKED else path.name
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says the format, in lower case without its dot: `a.JSONL.gz` is `jsonl`."""
+    """The extension of the format, in lower case without its dot: `a.JSONL.gz` is `jsonl`."""
     name = unpacked_name(path)
     return Path(name).suffix.lower().removeprefix(".")
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """The unpacked bytes of a file.
+    """A stream of the decompressed bytes of a file.
 
     Raises:
         WorkbenchError: When the file cannot be opened.
@@ -80,13 +78,13 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 @contextmanager
 def open_text(path: Path, notes: Notes | None = None) -> Iterator[IO[str]]:
-    """The text of a file, whatever its packing and encoding; line ends as they are in the file.
+    """A stream of the text of a file, decompressed and decoded; line ends are left as they are.
 
-    UTF-8 (with or without a byte-order mark), UTF-16, UTF-32 and, where bytes are no UTF-8,
-    Windows-1252; every encoding but plain UTF-8 is remarked in `notes`.
+    Encodings: UTF-8 (with or without a byte-order mark), UTF-16, UTF-32, and Windows-1252 where the
+    bytes are not UTF-8. Any encoding but plain UTF-8 is written to `notes`.
 
     Raises:
-        WorkbenchError: For a damaged archive, and for bytes that are no text, while reading too.
+        WorkbenchError: For a damaged archive and for bytes that are not text, also while reading.
     """
     encoding = detect(path, notes)
     try:
@@ -106,7 +104,7 @@ def detect(path: Path, notes: Notes | None = None) -> str:
     """The Python codec of a file's text.
 
     Raises:
-        WorkbenchError: When the file is no text, or cannot be unpacked.
+        WorkbenchError: When the file is not text, or cannot be decompressed.
     """
     try:
         with open_bytes(path) as raw:
@@ -127,8 +125,9 @@ def _codec(path: Path, head: bytes, rest: IO[bytes]) -> tuple[str, str]:
             return codec, shown
     zeros = head.count(0)
     if zeros:
-        even, odd = head[::2].count(0), head[1::2].count(0)
-        # Latin letters in UTF-16 have every other byte zero.
+        # In UTF-16, every other byte of Latin letters is zero.
+        even = head[::2].count(0)
+        odd = head[1::2].count(0)
         if max(even, odd) > 0.3 * len(head) / 2 and min(even, odd) < 0.05 * len(head) / 2:
             return ("utf-16-be", "UTF-16") if even > odd else ("utf-16-le", "UTF-16")
     controls = sum(head.count(i) for i in range(32) if i not in (9, 10, 12, 13))
@@ -160,10 +159,15 @@ def _is_utf8(head: bytes, rest: IO[bytes]) -> bool:
 
 
 def lines_of(stream: IO[str], path: Path) -> Iterator[str]:
-    """The lines of an open text, each shorter than `LONGEST_LINE`."""
+    """The lines of an open text.
+
+    Raises:
+        WorkbenchError: When a line is longer than `LONGEST_LINE`.
+    """
     while line := stream.readline(LONGEST_LINE):
         if len(line) == LONGEST_LINE and not line.endswith("\n"):
             raise WorkbenchError(
-                f"{path} has a line of over {LONGEST_LINE // 1_000_000} million characters; break it into lines."
+                f"{path} has a line of over {LONGEST_LINE // 1_000_000} million characters; break "
+                "it into lines."
             )
         yield line

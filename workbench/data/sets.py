@@ -1,5 +1,4 @@
-"""Where labelled examples come from: a known set by name, any Hugging Face data set, or a user's
-file.
+"""The registry of data sets: a known set by name, any Hugging Face data set, or a user's file.
 
 A known set is read from the folder `WORKBENCH_DATA`, else by its Hugging Face id through
 `datasets`.
@@ -19,11 +18,14 @@ from workbench.errors import WorkbenchError
 
 @dataclass(frozen=True)
 class Source:
-    """A known set: its task, its files below `WORKBENCH_DATA` by split, and its Hugging Face id.
+    """A known data set and where its splits are.
 
-    `hub` is (id, configuration, revision); `names` the hub's words for our splits. `only` keeps the
-    records whose column has the split's value, where one file holds all splits. `columns` names
-    those of a file without a header.
+    - `kind`: the task it is for
+    - `files`: path below `WORKBENCH_DATA`, by split
+    - `hub`: Hugging Face id, configuration and revision; None where it is not on the hub
+    - `columns`: our column names for the numbered columns of a file without a header
+    - `names`: the hub's name of each of our splits
+    - `only`: where one file holds all splits, the column that says which one a record is of
     """
 
     kind: str
@@ -35,9 +37,7 @@ class Source:
 
 
 CONVERTED = "refs/convert/parquet"
-"""Where the hub keeps the tables of sets whose own files are a loading script, which nobody runs
-any more.
-"""
+"""Hub revision with Parquet tables of sets whose own files need a loading script."""
 
 SETS = {
     "banking77": Source(
@@ -83,7 +83,7 @@ SETS = {
         ("google-research-datasets/schema_guided_dstc8", "dialogues", CONVERTED),
     ),
 }
-"""The sets to fine-tune on."""
+"""Data sets to fine-tune on."""
 KNOWN = {
     **SETS,
     "ud_ewt": Source(
@@ -92,25 +92,24 @@ KNOWN = {
         ("universal-dependencies/universal_dependencies", "en_ewt", CONVERTED),
     ),
 }
-"""These, and a treebank to read parts of speech from."""
+"""`SETS`, and a treebank with parts of speech."""
 
 
 def records(
     data: str, split: str = "train", notes: Notes | None = None, names: Sequence[str] = ()
 ) -> list[Record] | None:
-    """The records of a split of a set, a Hugging Face id or a file; None where there is no such
-    split.
+    """The records of one split of a data set; None where it has no such split.
 
-    A file is its own training split.
+    A file counts as a training split.
 
     Args:
         data: A known set, a Hugging Face id or a file.
-        split: train or test.
+        split: "train" or "test".
         notes: Where the reader of a file writes what it dropped or guessed.
         names: Columns that the user named.
 
     Raises:
-        WorkbenchError: When the data cannot be had or read.
+        WorkbenchError: When the data cannot be downloaded or read.
     """
     known = KNOWN.get(data)
     if known is not None:
@@ -121,14 +120,15 @@ def records(
 
 
 def is_hub_id(data: str) -> bool:
-    """Whether this names a Hugging Face data set, and no file that is there."""
+    """Whether this is a Hugging Face data set's id and not the path of an existing file."""
     return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", data)) and not path_of(data).is_file()
 
 
 def _known(name: str, known: Source, split: str) -> list[Record] | None:
     if split not in known.files:
         return None
-    folder, file = paths.data_folder(), known.files[split]
+    folder = paths.data_folder()
+    file = known.files[split]
     if folder is not None and (folder / file).is_file():
         rows = read(folder / file)
         named = [
@@ -138,8 +138,8 @@ def _known(name: str, known: Source, split: str) -> list[Record] | None:
         return [row for row in named if not known.only or row[known.only] == split]
     if known.hub is None:
         raise WorkbenchError(
-            f"The set {name} is not below WORKBENCH_DATA ({file}) and has no Hugging Face id; set WORKBENCH_DATA, "
-            "or give a file of your own."
+            f"The set {name} is not below WORKBENCH_DATA ({file}) and has no Hugging Face id; set "
+            "WORKBENCH_DATA, or give a file of your own."
         )
     return list(_hub(name, known.hub, known.names[split])) if split in known.names else None
 
@@ -153,16 +153,16 @@ def _hub(name: str, hub: tuple[str, str | None, str | None], split: str) -> Iter
         rows = datasets.load_dataset(repository, config, split=split, revision=revision)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise WorkbenchError(
-            f"The split {split} of {name} is neither below WORKBENCH_DATA nor could {repository} be downloaded; "
-            "check the name, set WORKBENCH_DATA or connect to the network."
+            f"The split {split} of {name} is neither below WORKBENCH_DATA nor could {repository} "
+            "be downloaded; check the name, set WORKBENCH_DATA or connect to the network."
         ) from error
-    words = {column: feature for column, feature in rows.features.items()}
+    features = dict(rows.features.items())
     for row in rows:
-        yield {column: _worded(words[column], value) for column, value in dict(row).items()}
+        yield {column: _worded(features[column], value) for column, value in dict(row).items()}
 
 
 def _worded(feature: Any, value: Any) -> Any:
-    """Class numbers as their words, in lists and nested records too."""
+    """The value with class numbers replaced by class names, in lists and nested records too."""
     if isinstance(value, dict) and isinstance(feature, dict):
         return {key: _worded(feature[key], part) for key, part in value.items()}
     if isinstance(value, list):

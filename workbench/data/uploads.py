@@ -1,6 +1,4 @@
-"""Files that a person hands over: kept under the home folder by their content, and shown before
-use.
-"""
+"""Uploaded files: stored in the home folder by their content, and previewed before use."""
 
 import hashlib
 import re
@@ -17,18 +15,19 @@ from workbench.doors import made_folder, writing
 from workbench.errors import WorkbenchError
 
 LARGEST_UPLOAD = 500_000_000
-"""Bytes that one upload may have."""
+"""Largest upload in bytes."""
 
 
 def keep(files: Sequence[tuple[str, bytes]]) -> Path:
-    """The path of an uploaded file, or of the folder of several; the same content has the same
-    path.
+    """Store an upload and return its path: the file, or the folder of several files.
+
+    The same content always gets the same path.
 
     Args:
-        files: Name and content of each.
+        files: Name and content of each file.
 
     Raises:
-        WorkbenchError: When there is nothing, or too much.
+        WorkbenchError: When the upload is empty or larger than `LARGEST_UPLOAD`.
     """
     if not files or not any(content for _, content in files):
         raise WorkbenchError("The upload is empty; choose a file with something in it.")
@@ -42,18 +41,24 @@ def keep(files: Sequence[tuple[str, bytes]]) -> Path:
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     folder = paths.home() / "uploads" / digest.hexdigest()[:16]
     made_folder(folder)
-    kept = []
+    stored: list[Path] = []
     for number, (name, content) in enumerate(files):
-        path = folder / safe_name(name, number, taken=[path.name for path in kept])
+        path = folder / safe_name(name, number, taken=[path.name for path in stored])
         if not path.is_file() or path.stat().st_size != len(content):
             with writing(path) as part:
                 part.write_bytes(content)
-        kept.append(path)
-    return kept[0] if len(kept) == 1 else folder
+        stored.append(path)
+    return stored[0] if len(stored) == 1 else folder
 
 
 def safe_name(name: str, number: int = 0, taken: Sequence[str] = ()) -> str:
-    """A file name with plain characters only, no folders, not hidden, its ending kept."""
+    """A file name of plain characters, without folders, not hidden, with its extension.
+
+    Args:
+        name: The name that the browser sent.
+        number: Put in front where the name is taken.
+        taken: Names of files already stored.
+    """
     plain = re.sub(r"[^\w.-]+", "_", Path(name.replace("\\", "/")).name).lstrip("._-")[-80:]
     plain = plain or "upload.txt"
     return f"{number}-{plain}" if plain in taken else plain
@@ -61,11 +66,11 @@ def safe_name(name: str, number: int = 0, taken: Sequence[str] = ()) -> str:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a file, as a person checks them before they are used.
+    """The first rows of a file, for the user to check before they are used.
 
-    - `columns`: of the table; empty where rows have no columns to choose from (CoNLL)
-    - `rows`: the first of them
-    - `guess`: the column of each part, as far as it can be told
+    - `columns`: columns of the table; empty where there is nothing to choose (CoNLL)
+    - `rows`: the first rows
+    - `guess`: the guessed column of each part
     - `remarks`: what the reader assumed or dropped
     """
 
@@ -76,7 +81,7 @@ class Preview:
 
 
 def look_at(path: Path, parts: Sequence[str]) -> Preview:
-    """The first rows of a table, and which column seems to hold each part.
+    """The first rows of a table, and the guessed column of each part.
 
     Raises:
         WorkbenchError: When the file cannot be read, or is empty.
@@ -90,5 +95,5 @@ def look_at(path: Path, parts: Sequence[str]) -> Preview:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file has rows with columns; a folder and a plain text have none."""
+    """Whether a path is a file of rows with columns, not a folder or plain text."""
     return path.is_file() and bool(format_of(path)) and Path(unpacked_name(path)).suffix != ""

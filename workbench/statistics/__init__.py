@@ -1,9 +1,11 @@
-"""Intervals, paired tests and detectable differences (after Miller 2024, "Adding Error Bars to
-Evals").
+"""Confidence intervals, paired tests and detectable differences.
 
-Scores are one number a sample. A weighted mean (bits per byte, by bytes) is the ratio sum(w s) /
-sum(w). Which method each number of the workbench has, and how often its interval holds the true
-value, is in `docs/intervals.md`.
+Scores are one number per sample. A weighted mean (bits per byte, weighted by bytes) is the ratio
+sum(w s) / sum(w). `docs/intervals.md` lists which method each number of the workbench uses, and how
+often its interval covers the true value in simulations.
+
+Reference:
+    Miller (2024), "Adding Error Bars to Evals".
 """
 
 from workbench.statistics.cells import cell_statistics, gain_shares, map_correlation

@@ -1,7 +1,8 @@
-"""Estimates of one number: means with or without clusters, aggregates such as F1 or perplexity."""
+"""Estimates of one number: means with or without clusters, and aggregates such as perplexity."""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,32 +20,35 @@ from workbench.statistics.records import SAME, Estimate, few
 
 JACKKNIFE = "jackknife pseudo-values, t corrected for skewness"
 GROUPS = 500
-"""Groups left out in turn where samples are more than these."""
+"""Largest number of jackknife groups; above it several samples are left out at a time."""
 
 
 def estimate_mean(scores: Scores, clusters: Sequence[Any] | None = None) -> Estimate:
     """Mean with its standard error and 95 % interval.
 
-    For 0/1 scores Blaker's exact interval, or Wilson's with the effective sample size where they
-    come in clusters; for all others a t interval corrected for skewness, over clusters where there
-    are some.
+    0/1 scores get Blaker's exact interval, or, where samples come in clusters, Wilson's with the
+    effective sample size. All other scores get a t interval corrected for skewness.
 
     Args:
-        scores: One a sample; NaN is left out and counted.
-        clusters: What samples belong to, such as their passage; samples of one are no independent
-            evidence, so the standard error is the clustered one (Miller 2024, equation 4).
+        scores: One per sample; NaN is left out and counted.
+        clusters: The group of each sample, such as its passage. Samples of one group are not
+            independent evidence, so the standard error is the clustered one (Miller 2024,
+            equation 4).
     """
     every = np.asarray(scores, dtype=float)
     known = ~np.isnan(every)
     x = every[known]
-    numbers = numbered(clusters, known)
+    cluster_numbers = numbered(clusters, known)
     if len(x) and binary(x):
-        found = estimate_share(x) if numbers is None else estimate_clustered_share(x, numbers)
-    elif numbers is None:
-        found = _mean(x)
+        if cluster_numbers is None:
+            estimate = estimate_share(x)
+        else:
+            estimate = estimate_clustered_share(x, cluster_numbers)
+    elif cluster_numbers is None:
+        estimate = _mean(x)
     else:
-        found = _clustered_mean(x, numbers)
-    return Estimate(**{**vars(found), "left_out": len(every) - len(x)})
+        estimate = _clustered_mean(x, cluster_numbers)
+    return replace(estimate, left_out=len(every) - len(x))
 
 
 def _mean(x: np.ndarray) -> Estimate:
@@ -59,22 +63,30 @@ def _mean(x: np.ndarray) -> Estimate:
 
 
 def _clustered_mean(x: np.ndarray, clusters: np.ndarray) -> Estimate:
-    """A mean is the ratio of the clusters' sums and sizes."""
-    sums, sizes = np.bincount(clusters, x), np.bincount(clusters).astype(float)
-    found = linearised(sums[:, None], sizes, about_0=False)
-    low, high, stderr = (float(part[0]) for part in (found.low, found.high, found.stderr))
-    reason = why_none(found, len(sums), "clusters")
+    """The mean, computed as the ratio of the clusters' sums and sizes."""
+    sums = np.bincount(clusters, x)
+    sizes = np.bincount(clusters).astype(float)
+    ratio = linearised(sums[:, None], sizes, about_0=False)
     return Estimate(
-        float(x.mean()), stderr, low, high, len(x), f"{WEIGHTED}, over clusters", reason
+        value=float(x.mean()),
+        stderr=float(ratio.stderr[0]),
+        low=float(ratio.low[0]),
+        high=float(ratio.high[0]),
+        n=len(x),
+        method=f"{WEIGHTED}, over clusters",
+        reason=why_none(ratio, len(sums), "clusters"),
     )
 
 
 def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], float]) -> Estimate:
-    """Any other aggregate (perplexity, F1): its interval by the jackknife.
+    """Value and 95 % interval of any other aggregate (perplexity, F1), by the jackknife.
 
-    Left out in turn, samples give pseudo-values (Tukey 1958), whose mean has the t interval
-    corrected for skewness. An aggregate that is above 0 throughout and called perplexity is taken
-    by its logarithm.
+    Leaving samples out in turn gives pseudo-values (Tukey 1958), whose mean gets the t interval
+    corrected for skewness. A perplexity that is above 0 throughout is handled on the log scale.
+
+    Args:
+        items: The samples, in whatever form `aggregate` takes.
+        aggregate: From a list of samples to one number.
     """
     n = len(items)
     value = float(aggregate(list(items))) if n else math.nan
@@ -82,26 +94,29 @@ def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], fl
         return Estimate(value, math.nan, math.nan, math.nan, n, JACKKNIFE, few(n))
     order = np.random.default_rng(0).permutation(n)
     groups = np.array_split(order, min(n, GROUPS))
-    without = np.array(
-        [float(aggregate([items[i] for i in _others(n, group)])) for group in groups]
-    )
-    by_logarithm = (
-        "perplexity" in getattr(aggregate, "__name__", "") and value > 0 and (without > 0).all()
-    )
-    pseudo = pseudo_values(
-        *(np.log([value]), np.log(without)) if by_logarithm else (np.array([value]), without)
-    )
-    centre = math.log(value) if by_logarithm else value
+    values_without = []
+    for group in groups:
+        rest = [items[i] for i in _others(n, group)]
+        values_without.append(float(aggregate(rest)))
+    without = np.array(values_without)
+    name = getattr(aggregate, "__name__", "")
+    log_scale = "perplexity" in name and value > 0 and bool((without > 0).all())
+    centre = math.log(value) if log_scale else value
+    pseudo = pseudo_values(np.array([centre]), np.log(without) if log_scale else without)
     mean, low, high = (float(part[0]) for part in interval_of_means(pseudo[:, None]))
     stderr = float(pseudo.std(ddof=1) / math.sqrt(len(pseudo)))
-    low, high = centre + low - mean, centre + high - mean
-    if by_logarithm:
-        low, high, stderr = math.exp(low), math.exp(high), value * stderr
+    # Centre the interval on the value itself, not on the mean of the pseudo-values.
+    low += centre - mean
+    high += centre - mean
+    if log_scale:
+        low = math.exp(low)
+        high = math.exp(high)
+        stderr = value * stderr  # delta method
     return Estimate(value, stderr, low, high, n, JACKKNIFE, SAME if math.isnan(low) else "")
 
 
 def pseudo_values(whole: np.ndarray, without: np.ndarray) -> np.ndarray:
-    """Tukey's pseudo-values from the whole's value and those without each group."""
+    """Tukey's pseudo-values, from the value of all samples and those without each group."""
     groups = len(without)
     return groups * whole - (groups - 1) * without
 
@@ -113,7 +128,7 @@ def _others(n: int, group: np.ndarray) -> np.ndarray:
 
 
 def numbered(clusters: Sequence[Any] | None, known: np.ndarray) -> np.ndarray | None:
-    """The known samples' clusters as numbers; None where there are none or every sample is its own."""
+    """Cluster number of each known sample; None where every sample is a cluster of its own."""
     if clusters is None:
         return None
     names = np.asarray([str(cluster) for cluster in clusters])[known]

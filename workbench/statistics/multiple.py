@@ -1,4 +1,4 @@
-"""P-values of several tasks or cells looked at together."""
+"""Correction of p-values for looking at several tasks or cells at once."""
 
 from typing import Any
 
@@ -8,9 +8,7 @@ from workbench.statistics.means import Scores
 
 
 def benjamini_hochberg(p_values: Scores) -> list[float]:
-    """P-values adjusted for looking at several tasks (false discovery rate); NaN stays NaN and
-    counts for none.
-    """
+    """P-values adjusted for the false discovery rate; NaN stays NaN and is not counted."""
     from statsmodels.stats.multitest import multipletests
 
     values = np.asarray(p_values, dtype=float)

@@ -11,9 +11,7 @@ from workbench.statistics.proportions import mcnemar_p
 from workbench.statistics.records import FEWEST
 
 EXACT = {True: 1000, False: 200}
-"""Samples, paired or not, up to which power is summed exactly; beyond, the normal distribution is
-as good.
-"""
+"""Number of samples, by `paired`, up to which power is exact; above it, a normal approximation."""
 
 
 def too_few(n: int) -> str:
@@ -21,7 +19,10 @@ def too_few(n: int) -> str:
     if n >= FEWEST:
         return ""
     items = "1 item" if n == 1 else f"{n} items"
-    return f"{items} can show no difference: fewer than {FEWEST} pairs give no p below 0.05, whatever the answers are."
+    return (
+        f"{items} can show no difference: fewer than {FEWEST} pairs give no p below 0.05, whatever "
+        "the answers are."
+    )
 
 
 def minimal_detectable_difference(
@@ -33,21 +34,23 @@ def minimal_detectable_difference(
     paired: bool = True,
     correlation: float = 0.5,
 ) -> float:
-    """Smallest true difference of two accuracies that `n` samples show with this power at level
-    `alpha`.
+    """Smallest true difference of two accuracies that `n` samples detect with this power.
 
-    It is worked out from the test itself: McNemar's exact test of paired samples, Fisher's exact
-        test of unpaired ones.
-    NaN where no difference can be shown with that power, as with fewer than six samples.
+    It is computed from the test itself: McNemar's exact test for paired samples, Fisher's exact
+    test for unpaired ones. NaN where no difference can be detected with that power, as with fewer
+    than six samples.
 
     Args:
-        n: Samples (a model).
-        p: Accuracy about which the two lie.
-        power: Chance to see the difference.
-        alpha: Chance to see one where there is none.
+        n: Samples per model.
+        p: Accuracy midway between the two models' accuracies.
+        power: Probability of detecting the difference.
+        alpha: Significance level: probability of detecting one where there is none.
         paired: Whether both models answer the same samples.
-        correlation: Of the two models' scores, when paired; a fine-tune and its base have 0.5 or
-            more.
+        correlation: Correlation of the two models' scores, when paired; a fine-tune and its base
+            have 0.5 or more.
+
+    Raises:
+        WorkbenchError: When `n` is below 1.
     """
     if n < 1:
         raise WorkbenchError(f"A detectable difference needs at least one sample, not {n}.")
@@ -66,17 +69,21 @@ def minimal_detectable_difference(
             >= power
         )
 
-    # Power is not quite monotone in the difference near 0, so the last difference that is not shown
-    # is looked for.
+    # Power is not quite monotone in the difference near 0, so look for the last difference that is
+    # not detected.
     steps = np.linspace(0, most, 101)[1:]
     shown = [reached(float(step)) for step in steps]
     if not shown[-1]:
         return math.nan
     first = len(shown) - next((i for i, yes in enumerate(reversed(shown)) if not yes), len(shown))
-    low, high = (float(steps[first - 1]) if first else 0.0), float(steps[first])
+    low = float(steps[first - 1]) if first else 0.0
+    high = float(steps[first])
     for _ in range(12):
         middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
+        if reached(middle):
+            high = middle
+        else:
+            low = middle
     return high
 
 
@@ -89,17 +96,26 @@ def detection_power(
     paired: bool = True,
     correlation: float = 0.5,
 ) -> float:
-    """The chance that the test shows this true difference; arguments as in
-    `minimal_detectable_difference`.
+    """Probability that the test detects this true difference of two accuracies.
+
+    Args:
+        n: Samples per model.
+        difference: True difference of the two accuracies.
+        p: Accuracy midway between the two.
+        alpha: Significance level.
+        paired: Whether both models answer the same samples.
+        correlation: Correlation of the two models' scores, when paired.
     """
-    first, second = p - difference / 2, p + difference / 2
+    first = p - difference / 2
+    second = p + difference / 2
     if not paired:
         return _unpaired(n, first, second, alpha)
     both = first * second + correlation * math.sqrt(
         max(first * (1 - first) * second * (1 - second), 0.0)
     )
     both = min(max(both, 0.0, first + second - 1), first)
-    only_tuned, only_base = second - both, first - both
+    only_tuned = second - both
+    only_base = first - both
     differing = only_tuned + only_base
     if differing <= 0:
         return 0.0
@@ -112,8 +128,9 @@ def detection_power(
 
 @lru_cache(maxsize=32)
 def _rejected(n: int, alpha: float) -> tuple[np.ndarray, np.ndarray]:
-    """For 0 to n differing pairs: from how many and up to how many in favour of one model McNemar
-    rejects.
+    """McNemar's rejection bounds (above, below) on the pairs that one model wins.
+
+    Entry k is for k differing pairs: the test rejects from `above[k]` up and from `below[k]` down.
     """
     counts = np.arange(n + 1)
     below = binom.ppf(alpha / 2, counts, 0.5).astype(int)
@@ -131,7 +148,7 @@ def _unpaired(n: int, first: float, second: float, alpha: float) -> float:
 
 @lru_cache(maxsize=8)
 def _fisher(n: int, alpha: float) -> np.ndarray:
-    """Whether Fisher's exact test tells i of n from j of n, `[i, j]`."""
+    """`[i, j]`: whether Fisher's exact test rejects that i of n and j of n have the same share."""
     right = np.arange(n + 1)
     rejected = np.zeros((n + 1, n + 1), dtype=bool)
     for total in range(1, 2 * n):

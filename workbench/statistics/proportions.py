@@ -1,6 +1,4 @@
-"""Shares of samples that are right: Blaker's and Wilson's intervals, Tango's of a paired
-difference, McNemar's test.
-"""
+"""Intervals and tests of proportions, such as accuracies, and of paired differences of them."""
 
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +16,7 @@ TANGO = "Tango 1998, score"
 TANGO_CLUSTERED = "Tango 1998, score, with effective sample size"
 Z = float(norm.ppf(1 - ALPHA / 2))
 STEPS = 400
-"""Shares that are tried between the bounds of each end."""
+"""Grid size of the search for each end of Blaker's interval."""
 
 
 def binary(x: np.ndarray) -> bool:
@@ -27,8 +25,12 @@ def binary(x: np.ndarray) -> bool:
 
 
 def wilson(share: float, n: float, critical: float = Z) -> tuple[float, float]:
-    """Wilson's interval (low, high) of a share of `n` samples; `n` may be an effective, broken
-    number.
+    """Wilson's interval (low, high) of a share.
+
+    Args:
+        share: Observed share, 0 to 1.
+        n: Samples; an effective sample size need not be whole.
+        critical: Critical value; the default is the normal distribution's for 95 %.
     """
     square = critical**2
     centre = (share + square / (2 * n)) / (1 + square / n)
@@ -37,22 +39,26 @@ def wilson(share: float, n: float, critical: float = Z) -> tuple[float, float]:
 
 
 def blaker(hits: int, n: int) -> tuple[float, float]:
-    """Blaker's (2000) exact interval (low, high) of a share of which `n` samples had `hits`.
+    """Blaker's exact 95 % interval (low, high) of a share, from `hits` of `n` samples.
 
-    It holds the true share in 95 % of cases or more whatever that is, as Clopper and Pearson's
-    does, and is never wider
-    than theirs: shares belong to it whose two-sided exact test does not reject.
+    It holds the shares that a two-sided exact test does not reject. Like Clopper and Pearson's
+    interval it covers the true share with at least 95 % whatever that is, and it is never wider.
+
+    Reference:
+        Blaker (2000), "Confidence Curves and Improved Exact Confidence Intervals for Discrete
+        Distributions".
     """
     return _blaker_low(hits, n), 1 - _blaker_low(n - hits, n)
 
 
 @cache
 def _blaker_low(hits: int, n: int) -> float:
-    """The lower end: it lies between those of Clopper and Pearson's intervals of 95 % and of 90 %."""
+    """The lower end, which lies between those of Clopper and Pearson's 95 % and 90 % intervals."""
     if hits == 0:
         return 0.0
-    ends = (beta.ppf(level, hits, n - hits + 1) for level in (ALPHA / 2, ALPHA))
-    shares = np.linspace(*ends, STEPS)
+    lowest = float(beta.ppf(ALPHA / 2, hits, n - hits + 1))
+    highest = float(beta.ppf(ALPHA, hits, n - hits + 1))
+    shares = np.linspace(lowest, highest, STEPS)
     accepted = np.flatnonzero(_acceptability(hits, n, shares) > ALPHA)
     first = int(accepted[0]) if len(accepted) else STEPS - 1
     return float(shares[max(0, first - 1)])
@@ -61,9 +67,7 @@ def _blaker_low(hits: int, n: int) -> float:
 def _acceptability(
     hits: int, n: int, shares: Float[np.ndarray, " share"]
 ) -> Float[np.ndarray, " share"]:
-    """P of each true share below the one seen: so many hits or more, and what is as rare on the
-    other side.
-    """
+    """P-value of each share below the observed one: the upper tail, and the rarer lower tail."""
     above = binom.sf(hits - 1, n, shares)
     rare = binom.ppf(above * (1 - 1e-12), n, shares)
     below = binom.cdf(rare, n, shares)
@@ -72,7 +76,7 @@ def _acceptability(
 
 
 def estimate_share(x: np.ndarray) -> Estimate:
-    """The share of ones with Blaker's exact interval."""
+    """The share of ones in `x` with Blaker's exact interval."""
     n = len(x)
     share = float(x.mean()) if n else float("nan")
     if n < 2:
@@ -81,15 +85,19 @@ def estimate_share(x: np.ndarray) -> Estimate:
 
 
 def estimate_clustered_share(x: np.ndarray, clusters: np.ndarray) -> Estimate:
-    """The share of ones where samples come in clusters: Wilson's interval with the effective sample
-    size.
+    """The share of ones in clustered samples, with Wilson's interval at the effective sample size.
 
     n is divided by the design effect (at least 1), as Korn and Graubard (1998) do, and the critical
-    value is Student's with as many degrees of freedom as there are clusters, less one. Few clusters
-    that hold the rarer answer say little of the design effect; it then leans towards what it is
-    where a cluster's samples are all alike.
+    value is Student's with (number of clusters - 1) degrees of freedom. Where only few clusters
+    hold the rarer answer, the design effect is poorly known and is pulled towards its largest
+    value, that of clusters whose samples are all equal.
+
+    Args:
+        x: 0/1 scores.
+        clusters: Cluster number of each sample, from 0.
     """
-    n, value = len(x), float(x.mean())
+    n = len(x)
+    value = float(x.mean())
     sizes = np.bincount(clusters)
     if len(sizes) < 2:
         return Estimate(value, float("nan"), float("nan"), float("nan"), n, CLUSTERED, ONE_CLUSTER)
@@ -103,13 +111,13 @@ def estimate_clustered_share(x: np.ndarray, clusters: np.ndarray) -> Estimate:
 
 
 def design_effect(variance: float, independent: float, sizes: np.ndarray, holding: int) -> float:
-    """How much larger a clustered variance is than that of independent samples, at least 1.
+    """How many times larger the clustered variance is than that of independent samples, at least 1.
 
     Args:
-        variance: Estimated with the clusters.
-        independent: Without them; 0 where no sample differs.
-        sizes: Samples of every cluster.
-        holding: Clusters that hold what the estimate rests on.
+        variance: Variance of the estimate, computed with the clusters.
+        independent: Variance computed without them; 0 where no sample differs.
+        sizes: Number of samples of every cluster.
+        holding: Number of clusters that contain the rarer outcome.
     """
     most = float((sizes**2).sum() / sizes.sum())
     if independent <= 0 or not holding:
@@ -126,8 +134,8 @@ def tango(
     Args:
         only_tuned: Samples that only the second model gets right.
         only_base: Samples that only the first model gets right.
-        n: All samples; the three may be effective, broken numbers.
-        critical: Of the normal or Student's distribution.
+        n: All samples. The three may be effective numbers, which need not be whole.
+        critical: Critical value of the normal or Student's distribution.
     """
     observed = (only_tuned - only_base) / n
 
@@ -146,7 +154,7 @@ def tango(
 
 
 def _score(only_tuned: float, only_base: float, n: float, difference: float) -> float:
-    """Tango's statistic; the nuisance share has its constrained maximum-likelihood value."""
+    """Tango's statistic, with the nuisance share at its constrained maximum-likelihood value."""
     lead = 2 * n
     middle = -only_tuned - only_base + (2 * n - only_tuned + only_base) * difference
     last = -only_base * difference * (1 - difference)
@@ -159,7 +167,7 @@ def _score(only_tuned: float, only_base: float, n: float, difference: float) -> 
 def _crossing(
     function: Callable[[float], float], left: float, right: float, target: float
 ) -> float:
-    """Where a falling function takes the target, by bisection."""
+    """Where a decreasing function takes the target, by bisection."""
     for _ in range(60):
         middle = (left + right) / 2
         if function(middle) > target:
@@ -170,19 +178,20 @@ def _crossing(
 
 
 def mcnemar(base: Scores, tuned: Scores) -> float:
-    """Exact two-sided p that the samples only one of two models gets right fall evenly on both."""
-    a, b = np.asarray(base, dtype=bool), np.asarray(tuned, dtype=bool)
-    return float(mcnemar_p(int((~a & b).sum()), int((a & ~b).sum())))
+    """McNemar's exact two-sided p that two models are equally often right on paired samples."""
+    base_right = np.asarray(base, dtype=bool)
+    tuned_right = np.asarray(tuned, dtype=bool)
+    only_tuned = int((~base_right & tuned_right).sum())
+    only_base = int((base_right & ~tuned_right).sum())
+    return float(mcnemar_p(only_tuned, only_base))
 
 
 def mcnemar_p(only_tuned: np.ndarray | int, only_base: np.ndarray | int) -> np.ndarray:
-    """The same from the counts of samples that only one model gets right."""
+    """McNemar's exact p from the counts of samples that only one model gets right."""
     least = np.minimum(only_tuned, only_base)
     return np.minimum(1.0, 2 * binom.cdf(least, np.add(only_tuned, only_base), 0.5))
 
 
 def largest_share(hits: int, n: int) -> float:
-    """The 95 % upper bound on a share of which `hits` of `n` random draws had it (Clopper-Pearson,
-    one-sided).
-    """
+    """One-sided 95 % upper bound on a share, from `hits` of `n` draws (Clopper-Pearson)."""
     return 1.0 if hits >= n else float(beta.ppf(LEVEL, hits + 1, n - hits))

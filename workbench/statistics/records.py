@@ -1,6 +1,4 @@
-"""What the statistics return: a value, a difference or a map, with its interval, or why it has
-none.
-"""
+"""Results of the statistics: values with their intervals, or the reason why there is none."""
 
 from dataclasses import dataclass
 
@@ -10,9 +8,7 @@ from jaxtyping import Float
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 FEWEST = 6
-"""Samples below which no interval of a mean is printed: no exact test of five samples has a p below
-.05.
-"""
+"""Smallest sample with an interval of its mean: an exact test of five cannot reach p < .05."""
 
 ONE = "one sample gives no interval"
 NONE = "no sample could be scored"
@@ -22,7 +18,7 @@ UNCERTAIN = "what the value is divided by may itself be 0"
 
 
 def few(n: int, what: str = "samples") -> str:
-    """Why `n` samples have no interval: in words, empty where they are enough."""
+    """Why `n` samples have no interval, in words; empty where they are enough."""
     if n < 1:
         return NONE
     if n == 1:
@@ -39,7 +35,7 @@ class Estimate:
     """A value with its standard error and 95 % interval.
 
     - `stderr`, `low`, `high` are NaN where the samples give none; `reason` then says why, in words
-    - `n`: samples that count; `left_out`: those whose score is NaN
+    - `n`: number of samples with a score; `left_out`: number of samples whose score is NaN
     - `method`: how the interval is computed
     """
 
@@ -55,13 +51,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """What `tuned` scores above `base` on the same samples, its 95 % interval, and p of no
-    difference.
+    """Score of `tuned` minus that of `base` on the same samples, with 95 % interval and p.
 
-    Interval and p come from one procedure: the interval leaves 0 out exactly where p < .05.
+    Interval and p come from one procedure: the interval excludes 0 exactly where p < .05.
 
     - `low`, `high`, `p` are NaN where the samples give none; `reason` then says why, in words
-    - `n`: samples that count; `left_out`: those that one of the two has no score for
+    - `n`: number of samples scored by both models; `left_out`: number of the other samples
     - `test`: what p tests; `method`: how the interval is computed
     """
 
@@ -83,9 +78,9 @@ class Cells:
     """Statistics of every cell of a map.
 
     - `mean` with its 95 % interval `low`, `high`; NaN where the samples give none
-    - `p`: of no effect, corrected over the cells; `p_cell`: of this cell alone, which is below .05
-      exactly where its interval leaves 0 out
-    - `method`: how intervals are computed; `reason`: why no cell has one, empty where cells have
+    - `p`: p-value of no effect, corrected over the cells
+    - `p_cell`: uncorrected p-value, below .05 exactly where the cell's interval excludes 0
+    - `method`: how intervals are computed; `reason`: why no cell has one, else empty
     """
 
     mean: Float[np.ndarray, "*axes"]

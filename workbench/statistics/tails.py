@@ -1,9 +1,8 @@
-"""How often a t statistic comes out so far from 0 by chance where samples are as skewed as
-exponential ones.
+"""Tail probabilities of t statistics of samples as skewed as exponential ones.
 
-Student's t and its corrections for skewness are right about .05, not about .0001: with 20
-exponential samples t lies below -9 in one case of 10,000, where Student's law has one of 30
-million. A map of hundreds of cells asks just there.
+Student's t and its corrections for skewness are accurate near p = .05, not near .0001: with 20
+exponential samples t lies below -9 in one case of 10,000, where Student's distribution says one of
+30 million. Correcting a map of hundreds of cells needs p-values from just that region.
 """
 
 import numpy as np
@@ -25,17 +24,18 @@ CRITICAL = np.array(
         [2.08, 2.68, 3.22, 3.72, 4.2, 4.71, 5.11, 5.47],
     ]
 )
-"""-t of `n` exponential samples less their mean, a row a size: quantiles of 2 to 10 million
-simulated statistics.
-"""
+"""Critical -t of centred exponential samples, a row per size, from 2 to 10 million simulations."""
 
 
 def skewed_p(statistic: Float[np.ndarray, " cell"], n: int) -> Float[np.ndarray, " cell"]:
-    """Two-sided p of t statistics of `n` samples, had they the skewness of exponential ones, to
-    either side.
+    """Two-sided p of t statistics, if the samples were as skewed as exponential ones.
 
-    It counts only far out, where it is below .03; nearer to 0 it is given as 0. More than 200
-    samples are taken for 200, fewer than six for six.
+    Only the far tail is covered (p below .03); statistics nearer to 0 get p = 0. `n` above 200
+    counts as 200, below six as six.
+
+    Args:
+        statistic: t of each cell.
+        n: Number of samples.
     """
     from scipy.stats import t
 

@@ -1,4 +1,4 @@
-"""Intervals in words: an interval that the samples do not give is said, never printed as numbers."""
+"""Intervals as text; a missing interval is spelled out, never printed as numbers."""
 
 import math
 from collections.abc import Callable
@@ -8,9 +8,9 @@ def bracketed(low: float, high: float, spelt: str | Callable[[float], str] = ".3
     """`[0.120, 0.340]`, or `no interval` where the samples give none.
 
     Args:
-        low: The lower end, NaN where there is none.
-        high: The upper end.
-        spelt: A format such as `+.3f`, or a function that spells one number.
+        low: Lower end; NaN where there is none.
+        high: Upper end.
+        spelt: A format such as `+.3f`, or a function that formats one number.
     """
     if math.isnan(low) or math.isnan(high):
         return "no interval"

@@ -1,4 +1,4 @@
-"""Runs that survive the page, the browser and the app: a database and background jobs."""
+"""The run store: a database of runs and background jobs, which outlive the page and the app."""
 
 from workbench.store import jobs
 from workbench.store.runs import Run, Store

@@ -1,6 +1,4 @@
-"""What models have answered before: one SQLite file beside the store, by model and request, written
-batch by batch.
-"""
+"""Cache of model answers: one SQLite file beside the store, keyed by model and request."""
 
 import hashlib
 import json
@@ -14,82 +12,79 @@ from workbench.errors import WorkbenchError
 from workbench.paths import home
 
 PATIENCE = 30
-"""Seconds that a writer waits for another one."""
+"""Seconds that a writer waits for another writer."""
 AT_ONCE = 500
-"""Keys looked up in one statement."""
+"""Number of keys looked up in one statement."""
 MOST = 4_000_000
-"""Answers that are kept, about 550 MB of log-likelihoods; beyond them the oldest go."""
+"""Most answers in the file, about 550 MB of log-likelihoods; beyond it the oldest are deleted."""
 
 
 class Answers:
-    """Answers of one model, such as log-likelihoods of requests; safe to share between processes.
+    """Cached answers of one model, such as log-likelihoods; safe to share between processes.
 
-    The first answer to a request stays: what is asked again is given again, to the last bit.
+    The first answer to a request is kept, so a repeated request gets the same answer to the bit.
 
     Args:
-        model: What identifies the model and everything that its answers depend on, such as hash and
+        model: Identifies the model and everything its answers depend on, such as weights hash and
             precision.
-        origin: Who writes, such as a run; an answer knows whether this origin or an earlier one
-            gave it.
-        path: The file; else `answers.sqlite` in `WORKBENCH_HOME`.
-        most: Answers that the file keeps, of all models; each new one beyond them takes the place
-            of the oldest.
+        origin: Who writes, such as a run id. Every answer knows whether this origin or an earlier
+            one gave it.
+        path: The file; the default is `answers.sqlite` in `WORKBENCH_HOME`.
+        most: Most answers in the file, over all models; each further one replaces the oldest.
 
     Raises:
-        WorkbenchError: the file cannot be written or is no database.
+        WorkbenchError: The file cannot be written or is not a database.
     """
 
     def __init__(
         self, model: str, *, origin: str, path: Path | None = None, most: int = MOST
     ) -> None:
-        self.model, self.origin, self.most = model, origin, most
-        path = path or home() / "answers.sqlite"
-        self.path = path
+        self.model = model
+        self.origin = origin
+        self.most = most
+        self.path = path or home() / "answers.sqlite"
         with self._usable():
-            self._db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            self._db = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
-            # Row numbers grow with time and have no gaps, so they say how many rows there are and
-            # which are oldest.
+            # Row numbers grow without gaps, so they give the number of rows and the oldest ones.
             self._db.execute(
-                "CREATE TABLE IF NOT EXISTS given (number INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, "
-                "answer TEXT NOT NULL, origin TEXT NOT NULL)"
+                "CREATE TABLE IF NOT EXISTS given (number INTEGER PRIMARY KEY, key BLOB NOT NULL "
+                "UNIQUE, answer TEXT NOT NULL, origin TEXT NOT NULL)"
             )
-            self._db.execute(
-                "DROP TABLE IF EXISTS answers"
-            )  # of an earlier version, which kept everything
+            # The table of an earlier version, which had no limit.
+            self._db.execute("DROP TABLE IF EXISTS answers")
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
-        """Within it, what SQLite says of its file is a sentence."""
+        """Turns SQLite's errors inside the block into `WorkbenchError`."""
         try:
             yield
         except sqlite3.Error as error:
             raise WorkbenchError(
-                f"{self.path} cannot hold cached answers ({error}); free some space or wait where it is full or busy, "
-                "else remove it to start afresh."
+                f"{self.path} cannot hold cached answers ({error}); free some space or wait where "
+                "it is full or busy, else remove it to start afresh."
             ) from error
 
     def key(self, request: Any) -> bytes:
-        """The key of a request, which JSON can hold."""
+        """The key of a request that can be written as JSON."""
         return hashlib.sha256(json.dumps([self.model, request]).encode()).digest()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Any, bool]]:
-        """(answer, whether this origin gave it) of the keys that have one."""
-        found: dict[bytes, tuple[Any, bool]] = {}
+        """(answer, whether this origin gave it) for each key that has an answer."""
+        cached: dict[bytes, tuple[Any, bool]] = {}
         for start in range(0, len(keys), AT_ONCE):
             part = keys[start : start + AT_ONCE]
             marks = ",".join("?" * len(part))
             with self._usable():
                 query = f"SELECT key, answer, origin FROM given WHERE key IN ({marks})"
                 rows = self._db.execute(query, part).fetchall()
-            found |= {
-                key: (json.loads(answer), origin == self.origin) for key, answer, origin in rows
-            }
-        return found
+            for key, answer, origin in rows:
+                cached[key] = (json.loads(answer), origin == self.origin)
+        return cached
 
     def put(self, answers: Iterable[tuple[bytes, Any]]) -> None:
-        """Keep answers, all or none; keys that have one keep it."""
+        """Store answers, all or none; a key that has an answer keeps it."""
         rows = [(key, json.dumps(answer), self.origin) for key, answer in answers]
         with self._usable():
             self._db.execute("BEGIN IMMEDIATE")

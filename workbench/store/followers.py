@@ -1,7 +1,7 @@
-"""Several processes, one run: the first records it, the others work along and write nothing.
+"""Distributed runs: the first process records the run, the others compute and write nothing.
 
 `torchrun --nproc-per-node 2 -m workbench ...` (or `accelerate launch`) starts the same command in
-each.
+each process.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import Any
 
 
 def follower() -> bool:
-    """Whether this process was started beside a first one that records the run."""
+    """Whether this process has a rank above 0, so that another one records the run."""
     return int(os.environ.get("RANK", "0")) > 0
 
 
 def several() -> bool:
-    """Whether a launcher started more than this process."""
+    """Whether a launcher started more than one process."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

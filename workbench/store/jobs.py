@@ -1,4 +1,4 @@
-"""Background jobs: a run in a process of its own, which outlives the page, the browser and the app."""
+"""Background jobs: a run in its own process, which outlives the page, the browser and the app."""
 
 import os
 import signal
@@ -21,9 +21,7 @@ KINDS = {
     "eval": "workbench.benchmarks.run:run_job",
     "sleep": "workbench.store.worker:sleep",
 }
-"""Each kind of run and its `function(config, tracker) -> result`, imported only when such a run
-starts.
-"""
+"""The `function(config, tracker) -> result` of each kind of run, imported only when needed."""
 
 
 def start(
@@ -37,10 +35,13 @@ def start(
 
     Args:
         kind: A key of `KINDS`.
-        title: What people read in lists.
-        config: What the job is given; anything that JSON can hold.
-        parent: The run that this one goes on from.
-        store: Where the run is kept; the default store without it.
+        title: Title shown in lists of runs.
+        config: Settings passed to the job; anything that can be written as JSON.
+        parent: Id of the run that this one continues.
+        store: The store of the run; None is the default store.
+
+    Raises:
+        WorkbenchError: When there is no such kind.
     """
     if kind not in KINDS:
         raise WorkbenchError(
@@ -51,17 +52,19 @@ def start(
 
 
 def resume(run_id: str, store: Store | None = None) -> Run:
-    """Starts a run that was cut short again in the background, in its own folder; the job finds
-    what it has done.
+    """Restarts an interrupted run in the background and returns it.
 
-    Raises `WorkbenchError` for a run that is at work or done.
+    It continues in its own folder, where the job finds its checkpoints and partial results.
+
+    Raises:
+        WorkbenchError: When the run is active or done.
     """
     store = store or Store()
     return launch(store.reopen(run_id), store)
 
 
 def launch(run: Run, store: Store) -> Run:
-    """Starts the process of a queued run."""
+    """Starts the worker process of a queued run and returns the run."""
     try:
         process = _spawn(run, store)
     except OSError as error:
@@ -74,16 +77,14 @@ def launch(run: Run, store: Store) -> Run:
 
 
 def cancel(run_id: str, store: Store | None = None, grace: float = 3.0) -> Run:
-    """Asks a run to stop and returns it when it has; a worker that will not is killed after some
-    seconds.
+    """Stops a run and returns it; a worker that does not stop by itself is killed.
 
-    A run in the foreground (a notebook, a command) and one on another host are only asked.
+    A run in the foreground (a notebook, a command) and one on another host are only asked to stop.
 
     Args:
-        run_id: The run, or the beginning of its id.
-        store: Where the run is kept; the default store without it.
-        grace: Seconds in which the worker may stop by itself, before it is told to (SIGTERM, then
-            SIGKILL).
+        run_id: The run's id, or the beginning of it.
+        store: The store of the run; None is the default store.
+        grace: Seconds that the worker has to stop by itself, before SIGTERM and then SIGKILL.
     """
     store = store or Store()
     run = store.get(run_id)
@@ -92,7 +93,7 @@ def cancel(run_id: str, store: Store | None = None, grace: float = 3.0) -> Run:
     store.ask_to_stop(run.id)
     if run.host != processes.HOST:
         return store.get(run.id)
-    # It may be up since the row was read, or about to come up.
+    # The worker may have started since the row was read, or be about to start.
     run = store.get(run.id)
     if processes.is_worker(run.pid, run.id):
         _end(run, grace)
@@ -102,12 +103,18 @@ def cancel(run_id: str, store: Store | None = None, grace: float = 3.0) -> Run:
 
 
 def reconcile(store: Store) -> None:
-    """Marks the runs whose process is gone as interrupted; `Store.list` and `Store.get` do so too."""
+    """Marks runs whose process is gone as interrupted; `Store.list` and `Store.get` do so too."""
     store.reconcile()
 
 
 def tail(run_id: str, n: int = 50, store: Store | None = None) -> str:
-    """The last lines of a run's log; of a progress bar its last state."""
+    """The last lines of a run's log; a progress bar counts as one line, in its last state.
+
+    Args:
+        run_id: The run's id, or the beginning of it.
+        n: Number of lines.
+        store: The store of the run; None is the default store.
+    """
     path = (store or Store()).get(run_id).folder / "log.txt"
     if not path.exists():
         return ""
@@ -139,7 +146,7 @@ def _spawn(run: Run, store: Store) -> "subprocess.Popen[bytes]":
 
 
 def _end(run: Run, grace: float) -> None:
-    """Waits, then tells, then forces; the worker leads a process group, so its children go with it."""
+    """Waits, then sends SIGTERM, then SIGKILL, to the worker's process group with its children."""
     for number, seconds in ((None, grace), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
         if number:
             _kill_group(run.pid, number)
@@ -148,11 +155,11 @@ def _end(run: Run, grace: float) -> None:
             time.sleep(0.02)
         if not processes.is_worker(run.pid, run.id):
             break
-    _kill_group(run.pid, signal.SIGKILL)  # children that outlived it
+    _kill_group(run.pid, signal.SIGKILL)  # children that outlived the worker
 
 
 def _kill_group(group: int, number: signal.Signals) -> None:
     try:
         os.killpg(group, number)
     except OSError:
-        pass  # nobody left in it
+        pass  # the group is empty

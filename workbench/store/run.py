@@ -1,4 +1,4 @@
-"""One run as it is read from the store, and how its columns are spelled there."""
+"""The record of one run, and how it is read from and written to a row of the store."""
 
 import json
 import time
@@ -18,10 +18,11 @@ ACTIVE = ("queued", "running")
 
 @dataclass(frozen=True)
 class Run(Record):
-    """One row of the store, as it was when it was read. Times are unix seconds, `progress` is 0 to
-    1.
+    """A run as it was when it was read from the store.
 
-    The status is one of queued, running, done, failed, cancelled, interrupted.
+    - `status`: queued, running, done, failed, cancelled or interrupted
+    - `progress`: 0 to 1
+    - `created`, `started`, `ended`: unix seconds
     """
 
     id: str
@@ -43,12 +44,12 @@ class Run(Record):
     versions: dict[str, str]
 
     def headline(self) -> str:
-        """Its title, how far it is, and what went wrong."""
+        """Id, title, status, progress and error in one line."""
         reason = f": {self.error.splitlines()[-1]}" if self.error else ""
         return f"{self.id}, {self.kind} {self.title!r}, {self.status} ({self.progress:.0%}){reason}"
 
     def to_frame(self) -> "pd.DataFrame":
-        """The run as a table, a row a fact."""
+        """The run as a table with one row per property."""
         import pandas as pd
 
         facts = (
@@ -72,29 +73,29 @@ class Run(Record):
 
     @property
     def folder(self) -> Path:
-        """Holds `log.txt` and whatever the run writes: checkpoints, samples."""
+        """The folder with `log.txt` and everything the run writes, such as checkpoints."""
         return runs_folder() / self.id
 
     @property
     def checkpoints(self) -> dict[int, Path]:
-        """The folders of its checkpoints by step, first step first."""
+        """Checkpoint folder by step, in order of steps."""
         return checkpoints_in(self.folder)
 
     @property
     def active(self) -> bool:
-        """Whether the run waits or works."""
+        """Whether the run is queued or running."""
         return self.status in ACTIVE
 
 
 def checkpoints_in(run_folder: Path) -> dict[int, Path]:
-    """The folders of a run's checkpoints by step, first step first."""
-    found = (run_folder / "checkpoints").glob("step-*")
-    steps = {folder.name.removeprefix("step-"): folder for folder in found if folder.is_dir()}
+    """Checkpoint folder by step, in order of steps."""
+    folders = (run_folder / "checkpoints").glob("step-*")
+    steps = {folder.name.removeprefix("step-"): folder for folder in folders if folder.is_dir()}
     return {int(step): steps[step] for step in sorted(step for step in steps if step.isdecimal())}
 
 
 def read_run(row: Any) -> Run:
-    """The run in one row of the table."""
+    """The run of one row of the table."""
     values = {field.name: row[field.name] for field in fields(Run)}
     for name in ("config", "result", "versions"):
         values[name] = None if values[name] is None else json.loads(values[name])
@@ -102,15 +103,15 @@ def read_run(row: Any) -> Run:
 
 
 def to_json(value: Any) -> str:
-    """JSON with NaN and infinities; paths become text, numbers of NumPy and torch plain numbers."""
+    """A value as JSON, NaN and infinities allowed; NumPy, torch and paths become plain values."""
     return json.dumps(value, default=_plain)
 
 
 def runs_folder() -> Path:
-    """The folder with one folder a run. Made when missing.
+    """The folder that holds one folder per run; it is made when missing.
 
     Raises:
-        WorkbenchError: the home folder cannot be written to.
+        WorkbenchError: The home folder cannot be written to.
     """
     try:
         folder = home() / "runs"
@@ -121,10 +122,11 @@ def runs_folder() -> Path:
 
 
 def make_folder() -> tuple[Path, float]:
-    """Makes the folder of a new run; its name is the run's id, and the time in it comes along.
+    """Makes the folder of a new run and returns it with its time in unix seconds.
 
-    The id is date and time in UTC and the part of the second in four hex digits, so ids sort by
-    time. A folder can be made only once, so no two processes get the same id.
+    The folder's name is the run's id: date and time in UTC and the fraction of the second in four
+    hex digits, so ids sort by time. A folder can be made only once, so no two processes get the
+    same id.
     """
     while True:
         now = time.time()
@@ -140,7 +142,7 @@ def make_folder() -> tuple[Path, float]:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of an error that the user can mend, type and message of any other."""
+    """An error as one line: a `WorkbenchError`'s message, or the type and message of any other."""
     message = " ".join(str(error).split())
     if isinstance(error, WorkbenchError):
         return message
@@ -148,9 +150,10 @@ def one_line(error: BaseException) -> str:
 
 
 def _not_writable(error: OSError) -> WorkbenchError:
-    """What to tell a user whose home folder refuses a file."""
+    """The error for a home folder that cannot be written to."""
     return WorkbenchError(
-        f"cannot write to {error.filename} ({error.strerror}); set WORKBENCH_HOME to a folder that you may write to"
+        f"cannot write to {error.filename} ({error.strerror}); set WORKBENCH_HOME to a folder that "
+        "you may write to"
     )
 
 

@@ -1,4 +1,4 @@
-"""The store: a row, metrics and a folder for each execution of a recipe, evaluation or comparison."""
+"""The store: a row, metrics and a folder for each run of a recipe, evaluation or comparison."""
 
 import os
 import shutil
@@ -25,22 +25,21 @@ Rows = list[dict[str, Any]]
 Runs = list[Run]
 
 DYING = 3.0
-"""Seconds that a resumed run is waited for, in case that its process is just going."""
+"""Seconds to wait for the process of a run that is about to be resumed to exit."""
 LOST = 600.0
-"""Seconds of silence after which a run on another host, whose processes we cannot ask, counts as
-dead.
-"""
+"""Seconds without heartbeat after which a run on another host counts as dead."""
 
 
 class Store:
     """The database of runs; cheap to open, safe to share between threads, processes and pages.
 
     Args:
-        url: A path or any SQLAlchemy URL; else `WORKBENCH_STORE`, else `store.sqlite` in
+        url: A path or any SQLAlchemy URL; the default is `WORKBENCH_STORE`, else `store.sqlite` in
             `WORKBENCH_HOME`.
 
     Raises:
-        WorkbenchError: the database or the home folder cannot be used, or is of a newer workbench.
+        WorkbenchError: The database or the home folder cannot be used, or a newer workbench wrote
+            it.
 
     Usage:
         store = Store()
@@ -56,14 +55,18 @@ class Store:
         self.url = url if "://" in url else f"sqlite:///{Path(url).expanduser().resolve()}"
         self._engine = open_engine(self.url)
 
-    # -- what pages, commands and notebooks call
-    # ------------------------------------------------------------
+    # -- for pages, commands and notebooks ------------------------------------------------------
 
     def create(
         self, kind: str, title: str, config: dict[str, Any], parent: str | None = None
     ) -> Run:
-        """Adds a queued run and its folder; until a worker takes it over it belongs to this
-        process.
+        """Adds a queued run and its folder; it belongs to this process until a worker takes it.
+
+        Args:
+            kind: Kind of run, such as "eval"; a key of `jobs.KINDS` for background runs.
+            title: Title shown in lists of runs.
+            config: Settings of the run; anything that can be written as JSON.
+            parent: Id of the run that this one continues.
         """
         values = {
             "kind": kind,
@@ -83,20 +86,20 @@ class Store:
         return self.get(folder.name)
 
     def get(self, run_id: str) -> Run:
-        """The run with this id, or the only one whose id begins so.
+        """The run with this id, or the only run whose id begins with it.
 
         Raises:
-            WorkbenchError: there is no such run, or there are several.
+            WorkbenchError: There is no such run, or there are several.
         """
         self.reconcile()
         query = (
             select(runs).where(runs.c.id.startswith(run_id, autoescape=True)).order_by(runs.c.id)
         )
-        found = self._select(query.limit(4)) if run_id else []
-        if found and (len(found) == 1 or found[0].id == run_id):
-            return found[0]
-        some = ", ".join(run.id for run in (found or self.list(limit=3))[:3])
-        if found:
+        matches = self._select(query.limit(4)) if run_id else []
+        if matches and (len(matches) == 1 or matches[0].id == run_id):
+            return matches[0]
+        some = ", ".join(run.id for run in (matches or self.list(limit=3))[:3])
+        if matches:
             raise WorkbenchError(
                 f"several runs begin with {run_id!r} ({some} ...); give more of the id"
             )
@@ -104,14 +107,14 @@ class Store:
         raise WorkbenchError(f"there is no run {run_id!r}; {hint}")
 
     def list(self, kind: str | None = None, limit: int = 50) -> Runs:
-        """Runs of one kind or of all, newest first."""
+        """Runs of one kind, or of all kinds, newest first."""
         self.reconcile()
         query = select(runs).order_by(runs.c.created.desc(), runs.c.id.desc()).limit(limit)
         return self._select(query.where(runs.c.kind == kind) if kind else query)
 
     def metrics(self, run_id: str) -> "pd.DataFrame":
         """Everything the run logged, in order: columns step, name, value, time (unix seconds)."""
-        import pandas as pd  # a second of start-up that workers and most commands never need
+        import pandas as pd  # takes a second to import, and most commands never need it
 
         columns = (metrics.c.step, metrics.c.name, metrics.c.value, metrics.c.time)
         query = (
@@ -122,24 +125,23 @@ class Store:
         return table.astype({"step": int, "value": float, "time": float})
 
     def reopen(self, run_id: str, kinds: Sequence[str] = ()) -> Run:
-        """Puts a run that ended before its end back into the queue of this process; its folder and
-        metrics stay.
+        """Queues an interrupted, failed or cancelled run again; its folder and metrics are kept.
 
-        A run whose process was killed a moment ago is waited for.
+        Where its process was killed a moment ago, this waits until the process is gone.
 
         Args:
-            run_id: The run, or the beginning of its id.
-            kinds: What the caller can go on with; empty for all.
+            run_id: The run's id, or the beginning of it.
+            kinds: Kinds of run that the caller can resume; empty for all.
 
         Raises:
-            WorkbenchError: it is at work, done, or of another kind; it then stays as it was.
+            WorkbenchError: The run is active, done, or of another kind; it is left unchanged.
         """
         run = self.get(run_id)
         if kinds and run.kind not in kinds:
             command = "eval" if run.kind == "eval" else "train"
             raise WorkbenchError(
-                f"run {run.id} is of the kind {run.kind}, and this goes on with {' or '.join(kinds)}; "
-                f"use workbench {command} --resume {run.id}"
+                f"run {run.id} is of the kind {run.kind}, and this goes on with "
+                f"{' or '.join(kinds)}; use workbench {command} --resume {run.id}"
             )
         run = self._settled(run)
         ended = runs.c.status.in_(("cancelled", "failed", "interrupted"))
@@ -152,14 +154,13 @@ class Store:
         }
         if not self.set(run.id, ended, **fresh, **_here()):
             raise WorkbenchError(
-                f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be resumed"
+                f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be "
+                "resumed"
             )
         return self.get(run.id)
 
     def _settled(self, run: Run) -> Run:
-        """The run once it no longer looks active, or after some seconds: a killed process takes a
-        moment to go.
-        """
+        """The run once it is no longer active, or after `DYING` seconds."""
         end = time.monotonic() + DYING
         while run.active and time.monotonic() < end:
             time.sleep(0.05)
@@ -167,15 +168,17 @@ class Store:
         return run
 
     def forget_metrics(self, run_id: str, after: int) -> None:
-        """Drops the metrics of the steps after this one, which a resumed run is about to take
-        again.
-        """
+        """Deletes the metrics of later steps, which a resumed run is about to repeat."""
         later = (metrics.c.run_id == run_id) & (metrics.c.step > after)
         with self._engine.begin() as connection:
             connection.execute(delete(metrics).where(later))
 
     def delete(self, run_id: str) -> None:
-        """Removes a run that has ended: its folder, its metrics, its row."""
+        """Deletes a run that has ended: its folder, its metrics and its row.
+
+        Raises:
+            WorkbenchError: The run is active.
+        """
         run = self.get(run_id)
         if run.active:
             raise WorkbenchError(f"run {run.id} is {run.status}; cancel it before you delete it")
@@ -186,7 +189,7 @@ class Store:
             connection.execute(delete(runs).where(runs.c.id == run.id))
 
     def tracker(self, run_id: str) -> Tracker:
-        """What the worker of a run writes through; close it at the end."""
+        """The tracker through which a run is written; close it at the end."""
         run = self.get(run_id)
         return Tracker(self, run.id, run.folder)
 
@@ -194,21 +197,27 @@ class Store:
     def record(
         self, kind: str, title: str, config: dict[str, Any], parent: str | None = None
     ) -> Iterator[Tracker]:
-        """A run in this process: done at the end of the block, else failed or cancelled."""
+        """Records the block as a run in this process: done at its end, else failed or cancelled.
+
+        Args:
+            kind: Kind of run, such as "eval".
+            title: Title shown in lists of runs.
+            config: Settings of the run; anything that can be written as JSON.
+            parent: Id of the run that this one continues.
+        """
         run = self.begin(self.create(kind, title, config, parent).id)
         with self.running(run) as tracker:
             yield tracker
 
-    # -- what workers and jobs call
-    # -------------------------------------------------------------------------
+    # -- for workers and jobs -------------------------------------------------------------------
 
     def begin(self, run_id: str) -> Run:
-        """Marks a run as running in this process.
+        """Marks a run as running in this process and returns it.
 
         Raises:
-            Stopped: it was cancelled before it began, or has ended.
+            Stopped: The run was cancelled before it began, or has ended.
         """
-        # A run looks interrupted while the app that started it is dead and its worker not up yet.
+        # A run is marked interrupted when the app that queued it dies before its worker starts.
         waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
         now = time.time()
         values = {
@@ -226,7 +235,7 @@ class Store:
 
     @contextmanager
     def running(self, run: Run) -> Iterator[Tracker]:
-        """Writes down how a run that has begun ends; exceptions go on to the caller."""
+        """Records how the block of a running run ends; exceptions are passed on."""
         tracker = Tracker(self, run.id, run.folder)
         try:
             yield tracker
@@ -251,7 +260,7 @@ class Store:
             raise
 
     def finish(self, run_id: str, status: str, **values: Any) -> None:
-        """Ends a run; one that has ended already stays as it is."""
+        """Ends a run with this status; one that has ended already is left unchanged."""
         unfinished = runs.c.status.in_((*ACTIVE, "interrupted"))
         self.set(run_id, unfinished, status=status, ended=time.time(), **values)
 
@@ -260,13 +269,11 @@ class Store:
         self.set(run_id, runs.c.status.in_(ACTIVE), stop=True)
 
     def hand_over(self, run_id: str, pid: int) -> None:
-        """Says that a queued run waits for this process to come up."""
+        """Assigns a queued run to the worker process that is starting."""
         self.set(run_id, runs.c.status == "queued", **processes.identity(pid))
 
     def reconcile(self) -> None:
-        """Marks the runs whose process is gone: cancelled where that was asked for, else
-        interrupted.
-        """
+        """Marks runs whose process is gone as cancelled (if asked to stop) or interrupted."""
         columns = (
             runs.c.id,
             runs.c.pid,
@@ -284,7 +291,7 @@ class Store:
                 "status": "interrupted",
                 "error": "the process went away without a word; its log may say why",
             }
-            # The worker may have written its end, or taken the run over, since the row was read.
+            # The worker may have ended or taken over the run since the row was read.
             unchanged = runs.c.status.in_(ACTIVE) & (runs.c.pid == run.pid)
             self.set(
                 run.id,
@@ -294,7 +301,13 @@ class Store:
             )
 
     def write(self, run_id: str, rows: Rows, values: dict[str, Any]) -> bool:
-        """Adds rows of metrics, sets columns of the run, and says whether it was asked to stop."""
+        """Writes metrics and columns of a run; returns whether a stop was requested.
+
+        Args:
+            run_id: The run's full id.
+            rows: Rows of the metrics table.
+            values: Columns of the run's row.
+        """
         if rows or values:
             with self._engine.begin() as connection:
                 if rows:
@@ -305,7 +318,7 @@ class Store:
             return bool(connection.scalar(select(runs.c.stop).where(runs.c.id == run_id)))
 
     def set(self, run_id: str, condition: Any, /, **values: Any) -> bool:
-        """Sets columns of a run where a condition on its row holds; says whether it did."""
+        """Sets columns of a run if a condition on its row holds; returns whether it held."""
         query = update(runs).where(runs.c.id == run_id, condition).values(values)
         with self._engine.begin() as connection:
             return connection.execute(query).rowcount > 0
@@ -316,7 +329,7 @@ class Store:
 
 
 def _here() -> dict[str, Any]:
-    """The columns that say which process and which code stand behind a run."""
+    """The columns that say which process and which version of the code a run has."""
     code = {"commit": commit(), "versions": to_json(versions())}
     return {**processes.identity(os.getpid()), **code}
 

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception in a run, so that its `finally` blocks run and its end is written down."""
+"""SIGTERM as an exception, so that a run's `finally` blocks run and its end is recorded."""
 
 import os
 import signal
@@ -11,15 +11,13 @@ from workbench.store.tracker import Terminated, Tracker
 
 @contextmanager
 def sigterm_ends(tracker: Tracker) -> Iterator[None]:
-    """Within it SIGTERM raises `Terminated` in the main thread, once; afterwards it does what it
-    did before.
-    """
+    """Inside the block, SIGTERM raises `Terminated` in the main thread, once."""
     owner = os.getpid()
 
     def end(_number: int, _frame: Any) -> None:
         if os.getpid() != owner:  # a forked child, such as a data loader's
             os._exit(128 + signal.SIGTERM)
-        if not tracker.stopping:  # else it is cleaning up already
+        if not tracker.stopping:  # otherwise the run is cleaning up already
             tracker.stopping = True
             raise Terminated("the process was told to end (SIGTERM)")
 

@@ -1,4 +1,4 @@
-"""The store's tables, and the way into the database file or server that holds them."""
+"""The store's tables, and the connection to the database file or server that holds them."""
 
 import time
 from typing import Any
@@ -13,18 +13,20 @@ from workbench.errors import WorkbenchError
 from workbench.store.run import checkpoints_in, runs_folder
 
 SCHEMA = 1
-"""Raise it with every change of the tables below; a store that bears a higher number is refused."""
+"""Schema version: raise it with every change of the tables; stores of a higher one are refused."""
 
 PATIENCE = 30
-"""Seconds that a writer waits for another one."""
+"""Seconds that a writer waits for another writer."""
 UNUSABLE = {
-    "database is locked": "another program has kept it busy for long: end that program, and try again",
+    "database is locked": (
+        "another program has kept it busy for long: end that program, and try again"
+    ),
     "disk is full": "free some space, and try again",
     "disk I/O error": "look whether the disk is full or broken, and try again",
     "readonly database": "set WORKBENCH_HOME to a folder that you may write to",
     "unable to open database file": "set WORKBENCH_HOME to a folder that you may write to",
 }
-"""What SQLite says of a file that it cannot write, and the mend."""
+"""The mend for each of SQLite's messages about a file that it cannot write."""
 
 DAMAGED = (
     "file is not a database",
@@ -33,9 +35,7 @@ DAMAGED = (
     "no such column",
     "malformed database",
 )
-"""What SQLite says of a file that is spoilt; the tables and columns are those that this module
-makes.
-"""
+"""SQLite's messages about a damaged file; this module makes all tables and columns it reads."""
 
 _metadata = sa.MetaData()
 
@@ -87,7 +87,7 @@ def open_engine(url: str) -> sa.Engine:
     """Connects to the store at a SQLAlchemy URL and makes its tables when they are missing.
 
     Raises:
-        WorkbenchError: the URL names no usable database, or one of a newer workbench.
+        WorkbenchError: The URL names no usable database, or one of a newer workbench.
     """
     shown = url
     try:
@@ -100,7 +100,7 @@ def open_engine(url: str) -> sa.Engine:
             engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown)
         )
         version = _schema_of(engine) or _make_tables(engine)
-        # Only now: to make the tables, a database that is busy is tried again.
+        # Only now, because making the tables retries while the database is busy.
         event.listen(
             engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown)
         )
@@ -108,40 +108,37 @@ def open_engine(url: str) -> sa.Engine:
         _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise WorkbenchError(
-            f"cannot open the run store {shown} ({reason}); set WORKBENCH_HOME to a folder that you may "
-            "write to, or WORKBENCH_STORE to the SQLAlchemy URL of a database that you can reach"
+            f"cannot open the run store {shown} ({reason}); set WORKBENCH_HOME to a folder that "
+            "you may write to, or WORKBENCH_STORE to the SQLAlchemy URL of a database that you "
+            "can reach"
         ) from error
     if version > SCHEMA:
         raise WorkbenchError(
-            f"the run store {shown} was written by a newer workbench (schema {version}, this one knows "
-            f"{SCHEMA}); upgrade gpt-workbench, or set WORKBENCH_HOME to another folder"
+            f"the run store {shown} was written by a newer workbench (schema {version}, this one "
+            f"knows {SCHEMA}); upgrade gpt-workbench, or set WORKBENCH_HOME to another folder"
         )
     return engine
 
 
 def _if_damaged(error: BaseException, shown: str) -> None:
-    """Raise `WorkbenchError` where the database file itself is spoilt: what run folders still hold,
-    and the mend.
-    """
+    """Raise `WorkbenchError` where the database file is damaged, listing what run folders hold."""
     if not any(words in str(error) for words in DAMAGED):
         return
     raise WorkbenchError(
-        f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new one is made at the "
-        "next start), or put a copy of yours in its place"
+        f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new "
+        "one is made at the next start), or put a copy of yours in its place"
     ) from error
 
 
 def _if_unusable(error: BaseException, shown: str) -> None:
-    """Raise `WorkbenchError` where the database file cannot be written now: busy, full, or not ours
-    to write.
-    """
+    """Raise `WorkbenchError` where the database file cannot be written: busy, full or read-only."""
     mend = next((mend for words, mend in UNUSABLE.items() if words in str(error)), None)
     if mend is not None:
         raise WorkbenchError(f"the run store {shown} cannot be used ({error}); {mend}") from error
 
 
 def _what_is_left() -> str:
-    """In a sentence what lies in the folders of runs, which need no database."""
+    """A text about the contents of the run folders, which need no database."""
     folders = [folder for folder in sorted(runs_folder().iterdir()) if folder.is_dir()]
     holds = []
     for folder in folders:
@@ -153,7 +150,11 @@ def _what_is_left() -> str:
             holds.append(f"{folder}: {'; '.join(parts)}")
     if not holds:
         return "No run folder holds a checkpoint or a result."
-    return f"Nothing in the run folders is lost; models load by their folder's path. They hold:\n{chr(10).join(holds)}\n"
+    contents = "\n".join(holds)
+    return (
+        "Nothing in the run folders is lost; models load by their folder's path. They hold:\n"
+        f"{contents}\n"
+    )
 
 
 def _is_sqlite(url: URL) -> bool:
@@ -171,13 +172,12 @@ def _connect_args(url: URL) -> dict[str, Any]:
 
 
 def _on_connect(connection: Any, _record: Any) -> None:
-    # With a write-ahead log this can lose the last instants to a power cut, to a killed process
-    # nothing.
+    # With a write-ahead log, a power cut may lose the last instants; a kill loses nothing.
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _schema_of(engine: sa.Engine) -> int:
-    """The number in the table `meta`, 0 where there is none yet."""
+    """The schema version in the table `meta`; 0 where there is none yet."""
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table("meta"):
             return 0
@@ -185,14 +185,13 @@ def _schema_of(engine: sa.Engine) -> int:
 
 
 def _make_tables(engine: sa.Engine) -> int:
-    """Makes what is missing; several processes may do so at once, so a lost race is run again."""
+    """Makes missing tables; several processes may do so at once, so a lost race is tried again."""
     for attempt in range(50):
         try:
             with engine.begin() as connection:
                 if _is_sqlite(engine.url):
-                    connection.exec_driver_sql(
-                        "PRAGMA journal_mode=WAL"
-                    )  # readers and a writer side by side
+                    # Lets readers work while there is a writer.
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
                 for table in _metadata.sorted_tables:
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:

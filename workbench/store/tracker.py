@@ -1,4 +1,4 @@
-"""What a run writes through: progress, metrics, and the question whether to go on."""
+"""The tracker of a run: it writes progress and metrics, and notices requests to stop."""
 
 import atexit
 import threading
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from workbench.store.runs import Store
 
 INTERVAL = 0.3
-"""Seconds between two writes; a killed process loses no more than this."""
+"""Seconds between two writes, and so the most that a killed process loses."""
 HEARTBEAT = 10.0
-"""Seconds after which a silent run writes a sign of life."""
+"""Seconds between two signs of life of a run that writes nothing else."""
 
 
 class Stopped(BaseException):
-    """Somebody asked the run to stop.
+    """A request to stop the run.
 
-    Not an `Exception`, so that code which survives a bad sample or a bad file does not swallow it;
-    clean up in `finally`, or catch it by name and raise it again.
+    Not an `Exception`, so that code which skips bad samples or files does not swallow it. Clean up
+    in `finally`, or catch it by name and raise it again.
     """
 
 
@@ -31,16 +31,15 @@ class Terminated(Stopped):
 
 
 class Tracker:
-    """Writes the progress and the metrics of one run, cheaply enough to be called at every step.
+    """Writes progress and metrics of one run, cheaply enough to be called at every step.
 
-    The calls only fill a buffer; a thread empties it every 0.3 s and looks for a request to stop.
-    `Store.record` and the worker close the tracker; whoever takes one from `Store.tracker` calls
-    `close`.
+    Calls only fill a buffer; a thread writes it every 0.3 s and checks for a request to stop.
+    `Store.record` and the worker close their tracker; close one from `Store.tracker` yourself.
 
     Attributes:
-        run_id: The run that it writes to.
-        folder: Where the run keeps its files.
-        result: What the run found; stored when the run is done.
+        run_id: Id of the run.
+        folder: Folder of the run's files.
+        result: Result of the run; stored when the run is done.
         stopping: True once `progress` has raised `Stopped`.
     """
 
@@ -59,10 +58,10 @@ class Tracker:
         self._written = time.monotonic()
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Says how far the run is, 0 to 1; an empty message leaves the last one standing.
+        """Reports progress, 0 to 1; an empty message keeps the last one.
 
         Raises:
-            Stopped: somebody asked the run to stop.
+            Stopped: The run was asked to stop.
         """
         values = {"progress": min(max(0.0, float(fraction)), 1.0)}
         with self._lock:
@@ -72,7 +71,7 @@ class Tracker:
             raise Stopped(f"run {self.run_id} was asked to stop")
 
     def log(self, step: int, **metrics: float) -> None:
-        """Notes metrics of one step; NaN and infinities are kept."""
+        """Logs metrics of one step; NaN and infinities are allowed."""
         now = time.time()
         rows = [
             {
@@ -89,23 +88,21 @@ class Tracker:
         self._start()
 
     def flush(self) -> None:
-        """Writes what is buffered now, before something that relies on it; a busy disk leaves it
-        for later.
-        """
+        """Writes the buffer now; if the disk is busy, it is written later."""
         with suppress(SQLAlchemyError):
             self._write()
 
     def forget(self, after: int) -> None:
-        """Drops what was logged for later steps than this, because they are taken again."""
+        """Deletes the metrics of later steps, because the run is about to repeat them."""
         self._store.forget_metrics(self.run_id, after)
 
     def should_stop(self) -> bool:
-        """Whether somebody asked the run to stop, at most 0.3 s ago unnoticed."""
+        """Whether the run was asked to stop, as known 0.3 s ago or later."""
         self._start()
         return self._stop
 
     def close(self) -> None:
-        """Writes what is left and ends the thread; harmless when called twice."""
+        """Writes the rest of the buffer and ends the thread; may be called twice."""
         self._closed.set()
         if self._thread:
             self._thread.join()
@@ -127,13 +124,16 @@ class Tracker:
             try:
                 self._write()
             except SQLAlchemyError:
-                pass  # a busy or full disk may recover; the buffer waits, and `close` reports what does not
+                # A busy or full disk may recover: keep the buffer; `close` raises if it does not.
+                pass
             self._closed.wait(INTERVAL)
 
     def _write(self) -> None:
         with self._lock:
-            rows, self._rows = self._rows, []
-            values, self._values = self._values, {}
+            rows = self._rows
+            values = self._values
+            self._rows = []
+            self._values = {}
         if rows or time.monotonic() - self._written > HEARTBEAT:
             values.setdefault("heartbeat", time.time())
         try:

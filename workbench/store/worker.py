@@ -1,6 +1,4 @@
-"""The process behind a background run: `python -m workbench.store.worker RUN_ID`, which the store's
-jobs start.
-"""
+"""The process of a background run, started by `jobs`: `python -m workbench.store.worker RUN_ID`."""
 
 import contextlib
 import importlib
@@ -21,28 +19,31 @@ Job = Callable[[dict[str, Any], Tracker], dict[str, Any] | None]
 
 
 def main(run_id: str) -> int:
-    """Executes one run and writes down how it ended; 0 when it is done."""
+    """Executes one run, records how it ends, and returns the exit code (0 when it is done)."""
     _step_back()
     store = Store()
     try:
         run = store.begin(run_id)
         with store.running(run) as tracker, sigterm_ends(tracker):
             tracker.result = _job(run.kind)(run.config, tracker) or tracker.result
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all that is left is to write it down
-    except (Exception, Stopped):  # the store and the log hold it by now
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # only the result is still to be written
+    except (Exception, Stopped):  # recorded in the store and the log by now
         return 1
     return 0
 
 
 def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """A job that checks whether background work works at all.
+    """A job that does nothing for a while, to test background jobs.
 
     Args:
-        config: `seconds` to last (1), and whether to `obey` a request to stop (true).
-        tracker: Told the progress and the seconds passed, every 50 ms.
+        config: `seconds` to last (default 1), and whether to `obey` a request to stop (default
+            true).
+        tracker: Gets the progress and the seconds passed, every 50 ms.
     """
-    seconds, obey = float(config.get("seconds", 1.0)), bool(config.get("obey", True))
-    start, steps = time.monotonic(), 0
+    seconds = float(config.get("seconds", 1.0))
+    obey = bool(config.get("obey", True))
+    start = time.monotonic()
+    steps = 0
     while (passed := time.monotonic() - start) < seconds:
         try:
             tracker.progress(passed / seconds, f"{passed:.1f} of {seconds:g} s")
@@ -65,9 +66,7 @@ def _job(kind: str) -> Job:
 
 
 def _step_back() -> None:
-    """The app and its user come first. Linux weighs sessions, not processes, so the session steps
-    back too.
-    """
+    """Lower the priority of this process, and of its session, which Linux schedules as a group."""
     os.nice(5)
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text("10")
