@@ -1,8 +1,7 @@
-"""The weights of a PEFT adapter put into a model, each in its place or none at all, and merged into
-it.
-"""
+"""Puts the weights of a PEFT adapter into a model, all of them or none, and merges them."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,35 +13,38 @@ from transformers import PreTrainedModel
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter
 from workbench.subjects.loading_report import LoadingReport
+from workbench.subjects.modules import n_embedding_rows
 from workbench.subjects.pretrained import WRAPPERS, Read
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
 PREFIX = "base_model.model."
-"""What PEFT puts before the name of every weight."""
+"""PEFT's prefix of every weight's name."""
 MOST_RANK = 2**14
-"""The rank that an adapter without any weight may claim, until they are found to be missing."""
+"""Largest rank of an adapter file without any weight, which is refused later as incomplete."""
 NAME = "default"
-"""The adapter's name in PEFT; files leave it out."""
+"""PEFT's name for the adapter, which its files leave out."""
 
 
 def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> Read:
-    """A model with the adapter of a folder added to its weights: W + (alpha / r) B A (Hu et al.
-    2021).
+    """The model with an adapter merged into its weights: W + (alpha / r) B A.
 
-    Embeddings grow to the size that the adapter was trained with, where it brings their rows along.
+    Embeddings are resized to the size that the adapter was trained with, if it has their rows.
 
     Args:
-        model: The base's model, changed in place.
-        folder: Holds `adapter_config.json` and `adapter_model.safetensors`.
+        model: The base model, changed in place.
+        folder: Folder with `adapter_config.json` and `adapter_model.safetensors`.
         name: What the user called the adapter, for errors.
-        base_name: What its base is called.
+        base_name: Name of the base model, for errors.
 
     Raises:
-        WorkbenchError: the adapter is not one of a causal language model, or its weights do not all
+        WorkbenchError: The adapter is not one of a causal language model, or its weights do not all
             fit.
-        Exception: what PEFT raises for a configuration that does not fit the model.
+        Exception: What PEFT raises for a configuration that does not fit the model.
+
+    Reference:
+        Hu et al. (2021), "LoRA: Low-Rank Adaptation of Large Language Models".
     """
     from peft import PeftConfig, PeftModel
 
@@ -52,36 +54,39 @@ def merged(model: PreTrainedModel, folder: Path, name: str, base_name: str) -> R
     _check_ranks(config, weights, name)
     _resize(model, weights, name, base_name)
     wrapped = PeftModel(model, config, NAME)
-    if not hasattr(wrapped.base_model, "merge_and_unload"):
+    merge_and_unload = getattr(wrapped.base_model, "merge_and_unload", None)
+    if merge_and_unload is None:
         raise WorkbenchError(
-            f"The adapter {name} is of a kind ({config.peft_type}) that no weight can hold; use LoRA."
+            f"The adapter {name} is of a kind ({config.peft_type}) that no weight can hold; use "
+            "LoRA."
         )
     note = fill(wrapped, weights, f"The adapter {name}", base_name)
-    return Read(wrapped.merge_and_unload(), note)  # pyright: ignore[reportCallIssue]
+    return Read(merge_and_unload(), note)
 
 
 def fill(model: "PeftModel", weights: dict[str, Tensor], name: str, base_name: str) -> str:
-    """Give a model's adapters their weights; says what was left out of the names ("" where nothing
-    was).
+    """Load weights into a model's adapter and return a note on renamed weights ("" for none).
 
     Args:
-        model: With adapters of the right configuration in it.
-        weights: By name, as the file has them.
-        name: What holds the weights, to begin an error.
-        base_name: What the model is called.
+        model: Model with an empty adapter of the right configuration.
+        weights: By name, as in the file.
+        name: What holds the weights; begins an error's sentence.
+        base_name: Name of the base model, for errors.
 
     Raises:
-        WorkbenchError: a weight is missing, left over or of another shape.
+        WorkbenchError: A weight is missing, left over or of another shape.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     weights = _without_copies(weights)
-    expected = _shapes(get_peft_model_state_dict(model, save_embedding_layers=False))  # pyright: ignore[reportArgumentType]
+    no_embeddings: Any = False  # PEFT annotates this argument as text only
+    expected = _shapes(get_peft_model_state_dict(model, save_embedding_layers=no_embeddings))
     note = ""
     for words, rename in _other_names():
         renamed = {rename(key): tensor for key, tensor in weights.items()}
         if not expected.keys() <= weights.keys() and expected.keys() <= renamed.keys():
-            weights, note = renamed, f"{words} in the names of the adapter's weights"
+            weights = renamed
+            note = f"{words} in the names of the adapter's weights"
     whole = {key: tuple(t.shape) for key, t in model.state_dict().items() if key.endswith("weight")}
     embeddings = {
         key: shape for key, shape in whole.items() if key in weights and key not in expected
@@ -106,47 +111,43 @@ def fill(model: "PeftModel", weights: dict[str, Tensor], name: str, base_name: s
 
 
 def _without_copies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """PEFT saves embeddings that were trained whole a second time, as `.modules_to_save.weight`."""
-    copies = {
-        key
-        for key, tensor in weights.items()
-        if (plain := key.replace(".modules_to_save.", ".")) != key
-        and plain in weights
-        and torch.equal(weights[plain], tensor)
-    }
-    return {key: tensor for key, tensor in weights.items() if key not in copies}
+    """The weights without the copies of fully trained embeddings that PEFT saves a second time."""
+
+    def is_copy(key: str, tensor: Tensor) -> bool:
+        original = key.replace(".modules_to_save.", ".")
+        return original != key and original in weights and torch.equal(weights[original], tensor)
+
+    return {key: tensor for key, tensor in weights.items() if not is_copy(key, tensor)}
 
 
 def _check_kind(config: Any, name: str) -> None:
-    """Refuse an adapter that makes something else than a language model."""
+    """Refuse an adapter of anything but a causal language model."""
     kind = str(getattr(config.task_type, "value", config.task_type) or "CAUSAL_LM")
     if kind != "CAUSAL_LM":
         raise WorkbenchError(
-            f"The adapter {name} is for {kind}, not for a causal language model (CAUSAL_LM): its head would be lost, "
-            "and what is left predicts no next token. Train one for CAUSAL_LM."
+            f"The adapter {name} is for {kind}, not for a causal language model (CAUSAL_LM): its "
+            "head would be lost, and what is left predicts no next token. Train one for CAUSAL_LM."
         )
 
 
 def _check_ranks(config: Any, weights: Mapping[str, Tensor], name: str) -> None:
-    """Refuse a rank that no matrix of the file has, before PEFT makes matrices of it."""
+    """Refuse a rank larger than any matrix of the file, before PEFT allocates matrices of it."""
     longest = max((max(tensor.shape, default=0) for tensor in weights.values()), default=MOST_RANK)
     patterns = getattr(config, "rank_pattern", None)
     ranks = [getattr(config, "r", 1), *(patterns.values() if isinstance(patterns, dict) else [])]
     for rank in ranks:
         if not isinstance(rank, int) or not 0 < rank <= longest:
             raise WorkbenchError(
-                f"The adapter {name} says that its rank is {rank!r}, and the longest side of its matrices is "
-                f"{longest}; correct adapter_config.json, or save it again with PEFT."
+                f"The adapter {name} says that its rank is {rank!r}, and the longest side of its "
+                f"matrices is {longest}; correct adapter_config.json, or save it again with PEFT."
             )
 
 
 def _resize(
     model: PreTrainedModel, weights: Mapping[str, Tensor], name: str, base_name: str
 ) -> None:
-    """Give the embeddings as many rows as the adapter brings; refuse rows that it needs and does
-    not bring.
-    """
-    n_rows = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
+    """Resize the embeddings to the adapter's; refuse an adapter that lacks the rows it needs."""
+    n_rows = n_embedding_rows(model)
     names = _embedding_names(model)
     brought: dict[str, int] = {}
     needed: set[int] = set()
@@ -164,32 +165,31 @@ def _resize(
     tied = model.config.get_text_config().tie_word_embeddings
     if len(sizes) > 1 or len(brought) < (1 if tied else len(names)):
         raise WorkbenchError(
-            f"The adapter {name} was trained on embeddings of {max(sizes)} tokens, {base_name} has {n_rows}, and it "
-            "does not bring the new rows; save it again with save_embedding_layers=True."
+            f"The adapter {name} was trained on embeddings of {max(sizes)} tokens, {base_name} has "
+            f"{n_rows}, and it does not bring the new rows; save it again with "
+            "save_embedding_layers=True."
         )
     model.resize_token_embeddings(sizes.pop(), mean_resizing=False)
 
 
 def _embedding_names(model: PreTrainedModel) -> list[str]:
-    """The modules that hold a row for each token: the embedding and the unembedding."""
-    ends = [
-        end
-        for end in (model.get_input_embeddings(), model.get_output_embeddings())
-        if end is not None
-    ]
+    """Names of the modules with a row per token: the embedding and the unembedding."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
     return [name for name, module in model.named_modules() if any(module is end for end in ends)]
 
 
 def _other_names() -> Iterator[tuple[str, Callable[[str], str]]]:
-    """Other ways in which files name the same weights: in words, and how to get PEFT's names."""
+    """Other naming schemes of files: a description, and the function that gives PEFT's name."""
     yield f".{NAME} was left out", lambda key: key.replace(f".{NAME}.", ".")
     yield f"{PREFIX} was put", lambda key: PREFIX + key
     for wrapper in (*WRAPPERS, "module"):
-        yield (
-            f"{wrapper}. was left out",
-            lambda key, w=wrapper: key.replace(f"{w}.", "", 1) if w in key else key,
-        )
+        yield f"{wrapper}. was left out", partial(_without_wrapper, wrapper)
     yield f"{PREFIX} was left out", lambda key: PREFIX + key.replace(PREFIX, "")
+
+
+def _without_wrapper(wrapper: str, key: str) -> str:
+    """The name without its first `wrapper.`, such as `_orig_mod.`."""
+    return key.replace(f"{wrapper}.", "", 1)
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

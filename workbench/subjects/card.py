@@ -1,4 +1,4 @@
-"""A Subject's card: what it is, where it came from, under which licence, and the hash that pins it."""
+"""A Subject's card: sizes, source, licence, and the hash that pins it."""
 
 import hashlib
 import json
@@ -14,18 +14,16 @@ from workbench.errors import WorkbenchError
 
 FILE = "card.json"
 T5_CONTEXT = 512
-"""Tokens a side that T5 was trained on; its relative positions have no end, so its configuration
-names none.
-"""
+"""T5's training context; its relative positions have no end, so its configuration has no limit."""
 
 CARD_MEND = "correct it, or remove it: all that is measured is found out again"
 KINDS = {str: "a text", int: "a whole number", dict: "an object"}
-"""What a word of a card holds, in words."""
+"""Types of a card's fields, in words."""
 MOST_BYTES = 1_000_000
-"""No card is larger."""
+"""Largest `card.json` that is read."""
 
 MEASURED_AT_LOAD = frozenset({"identity", "loaded"})
-"""Words of a card that hold for the files as they were loaded; none of them is kept in a folder."""
+"""Fields that are set at every load, and so are not stored in a folder's `card.json`."""
 
 CONTEXTS = (
     "max_position_embeddings",
@@ -34,21 +32,21 @@ CONTEXTS = (
     "max_target_positions",
     "seq_length",
 )
-"""What families call the longest input."""
+"""Configuration names of the context length in different families."""
 OPEN_CONTEXT = 2048
-"""Tokens read at most of a model whose configuration sets no limit, such as BLOOM (ALiBi has no
-last position).
-"""
+"""Context length used where the configuration sets none, as for BLOOM (ALiBi has no limit)."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """Facts about a Subject.
+    """Facts about a Subject; unknown ones are empty strings.
 
-    Sizes are counts (`n_params` counts tied weights once); `sha256` is of the weight files' bytes,
-    `identity` of weights, configuration, tokenizer and edits together; `loaded` says what loading
-    changed, such as a prefix left out of names; `parent` names the Subject it was made from; what
-    is not known is an empty string.
+    - `n_params`: number of parameters, tied weights counted once
+    - `n_ctx`: longest input in tokens; `positions`: position encoding
+    - `sha256`: hash of the bytes of the weight files
+    - `identity`: hash of weights, configuration, tokenizer and edits together
+    - `loaded`: what loading changed, such as a prefix left out of names
+    - `parent`: name of the Subject that this one was made from
     """
 
     name: str
@@ -80,32 +78,32 @@ class Card:
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """What a folder's `card.json` says, words that no card knows left out; {} without one.
+    """The known fields of a folder's `card.json`; {} where there is none.
 
-    Raises `WorkbenchError` for a card that is no JSON, and for a word of another type than it has
-    in a `Card`.
+    Raises:
+        WorkbenchError: The card is not JSON, or a field has another type than in `Card`.
     """
     path = folder / FILE
     if not path.is_file():
         return {}
     values = read_object(path, CARD_MEND, largest=MOST_BYTES)
     known = get_type_hints(Card)
-    said = {
+    lasting = {
         word: value
         for word, value in values.items()
         if word in known and word not in MEASURED_AT_LOAD
     }
-    for word, value in said.items():
+    for word, value in lasting.items():
         kind = get_origin(known[word]) or known[word]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise WorkbenchError(
                 f"{path}: {word} is {short(repr(value), 60)}, not {KINDS[kind]}; {CARD_MEND}."
             )
-    return said
+    return lasting
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """Write a folder's `card.json`, without what every load finds out anew."""
+    """Write a folder's `card.json`, without the fields that are set at every load."""
     lasting = {word: value for word, value in card.items() if word not in MEASURED_AT_LOAD}
     (folder / FILE).write_text(
         json.dumps(lasting, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
@@ -117,30 +115,38 @@ def make_card(
     name: str,
     source: str,
     sha256: str,
-    said: dict[str, Any],
+    stated: dict[str, Any],
     *,
     identity: str = "",
     loaded: str = "",
 ) -> Card:
-    """The card of a loaded model: shapes from the model itself, the rest from what its folder said.
+    """The card of a loaded model: sizes from the model itself, the rest from `stated`.
 
-    Raises `WorkbenchError` for a model without attention heads.
+    Args:
+        model: The loaded model.
+        name: Name to show.
+        source: Path or Hugging Face id with revision.
+        sha256: Hash of the bytes of the weight files.
+        stated: Fields from the model's folder or recipe, such as its licence.
+        identity: Hash of weights, configuration and tokenizer together.
+        loaded: What loading changed.
+
+    Raises:
+        WorkbenchError: The model has no attention heads, or heads of different sizes.
     """
     config: Any = model.config.get_text_config()
     n_heads = getattr(config, "num_attention_heads", None)
     if not n_heads:
         raise WorkbenchError(
-            f"{name} ({type(model).__name__}) has no attention heads, and all that is asked here is about attention; "
-            "choose a GPT-like model, such as shelf-base."
+            f"{name} ({type(model).__name__}) has no attention heads, and all that is asked here "
+            "is about attention; choose a GPT-like model, such as shelf-base."
         )
     try:
         d_head = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    except (
-        RuntimeError
-    ) as error:  # a configuration with a value for each layer refuses to name one for all
+    except RuntimeError as error:  # a configuration with a value per layer has none for all
         raise WorkbenchError(
-            f"{name} ({type(model).__name__}) has heads of different sizes in different layers, which is not known "
-            "here; choose a model whose heads are all of one size."
+            f"{name} ({type(model).__name__}) has heads of different sizes in different layers, "
+            "which is not known here; choose a model whose heads are all of one size."
         ) from error
     measured = {
         "name": name,
@@ -159,19 +165,22 @@ def make_card(
         "identity": identity,
         "loaded": loaded,
     }
-    return Card(**{**said, **measured})
+    return Card(**{**stated, **measured})
 
 
 def _n_kv_heads(config: Any, n_heads: int) -> int:
-    """Heads of keys and values in a layer: Falcon says in words that one serves all."""
+    """Key-value heads per layer; Falcon has a switch instead of a number."""
     if config.model_type == "falcon" and not config.new_decoder_architecture:
         return 1 if config.multi_query else n_heads
-    names = ("num_key_value_heads", "num_kv_heads")
-    return next((n for name in names if (n := getattr(config, name, None))), n_heads)
+    for name in ("num_key_value_heads", "num_kv_heads"):
+        n_kv_heads = getattr(config, name, None)
+        if n_kv_heads:
+            return n_kv_heads
+    return n_heads
 
 
 def context_of(config: Any) -> int:
-    """The longest input in tokens."""
+    """The context length of a configuration, in tokens."""
     if hasattr(config, "relative_attention_num_buckets"):
         return T5_CONTEXT
     sizes = (getattr(config, word, None) for word in CONTEXTS)
@@ -179,15 +188,13 @@ def context_of(config: Any) -> int:
 
 
 def within_context(config: PretrainedConfig, n_tokens: int) -> int:
-    """`n_tokens`, or the longest input of a model where that is shorter."""
+    """`n_tokens`, or the model's context length where that is shorter."""
     known = (getattr(config.get_text_config(), word, None) for word in CONTEXTS)
     return min([n_tokens, *(n for n in known if n)])
 
 
 def position_encoding(config: PretrainedConfig) -> str:
-    """learned, sinusoidal, rotary, alibi, relative (T5's biases), none, or unknown: read off the
-    configuration.
-    """
+    """The encoding: learned, sinusoidal, rotary, alibi, relative (T5's biases), none or unknown."""
     if hasattr(config, "positions"):
         return str(config.positions)
     if hasattr(config, "relative_attention_num_buckets"):
@@ -204,7 +211,7 @@ def position_encoding(config: PretrainedConfig) -> str:
 
 
 def hash_files(files: Iterable[Path]) -> str:
-    """sha256 over the bytes of the files, in the order of their names."""
+    """The sha256 over the bytes of the files, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(files):
         with path.open("rb") as stream:

@@ -1,7 +1,7 @@
-"""Conversations as a model reads them: its own chat template, or the plain one."""
+"""Conversations as tokens: by the model's own chat template, or by a plain one."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -15,18 +15,18 @@ PLAIN = (
 )
 """The chat template of a model that has none."""
 TURN = "\nUser:"
-"""With which a model that continues the plain template goes on to the next turn."""
+"""The string that begins the next turn in the plain template, and so ends the assistant's."""
 
 PASSAGE = "{context}\nQuestion: {question}\nAnswer:"
-"""A question about a passage, as fine-tuning on questions writes it; the answer goes on after it,
-to the line's end.
-"""
+"""Prompt of a question about a passage, as in fine-tuning; the answer is the rest of the line."""
 
 
 class ChatPrompt(NamedTuple):
-    """A conversation's tokens, up to where the assistant begins to speak.
+    """A conversation's tokens, up to where the assistant's reply begins.
 
-    - `plain`: the model has no chat template of its own; `stops`: strings that end its turn then
+    - `ids`: token ids
+    - `plain`: whether the plain template was used, because the model has none of its own
+    - `stops`: strings that end the reply under the plain template
     """
 
     ids: list[int]
@@ -39,16 +39,22 @@ def chat_prompt(
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Any] | None = None,
 ) -> ChatPrompt:
-    """What a model reads that is to speak next; the plain template gets the special tokens that
-    begin a text.
+    """The prompt for the assistant's next reply.
 
-    Raises `WorkbenchError` for a conversation that the template cannot write.
+    Under the plain template it begins with the special tokens that begin any text.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        messages: {role, content} each.
+        tools: Tool definitions, for templates that take them.
+
+    Raises:
+        WorkbenchError: The template cannot write this conversation.
     """
-    plain = not tokenizer.chat_template
     ids = bare(tokenizer, render(tokenizer, messages, True, tools))
-    return ChatPrompt(
-        [*frame(tokenizer).before, *ids] if plain else ids, plain, (TURN,) if plain else ()
-    )
+    if tokenizer.chat_template:
+        return ChatPrompt(ids, plain=False, stops=())
+    return ChatPrompt([*frame(tokenizer).before, *ids], plain=True, stops=(TURN,))
 
 
 def render(
@@ -57,24 +63,30 @@ def render(
     ask: bool = False,
     tools: Sequence[Any] | None = None,
 ) -> str:
-    """Messages as the chat template writes them; with `ask` up to where the assistant begins to
-    speak.
+    """The text of a conversation, as the chat template writes it.
 
-    Raises `WorkbenchError` for a conversation that the template cannot write.
+    Args:
+        tokenizer: The model's tokenizer.
+        messages: {role, content} each.
+        ask: Whether to end with the beginning of an assistant's reply.
+        tools: Tool definitions, for templates that take them.
+
+    Raises:
+        WorkbenchError: The template cannot write this conversation.
     """
     from jinja2.exceptions import TemplateError
 
-    template = tokenizer.chat_template or PLAIN
+    # A tokenizer with several named templates has a dictionary here, which the method takes too.
+    template = cast("str", tokenizer.chat_template or PLAIN)
     try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages),  # pyright: ignore[reportArgumentType]
-                tools=list(tools) if tools else None,
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=ask,
-            )
+        text = tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tools=list(tools) if tools else None,
+            chat_template=template,
+            tokenize=False,
+            add_generation_prompt=ask,
         )
+        return str(text)
     except (TemplateError, TypeError, ValueError) as error:
         raise WorkbenchError(
             f"The model's chat template cannot write this conversation ({error})."

@@ -1,6 +1,4 @@
-"""What a configuration may claim: no more than its files hold, looked at before anything is
-allocated.
-"""
+"""Checks that a configuration claims no more than its files hold, before memory is allocated."""
 
 import math
 import threading
@@ -15,57 +13,56 @@ from workbench.doors import read_object, reading, short
 from workbench.errors import WorkbenchError
 
 ONE_AT_A_TIME = threading.RLock()
-"""While transformers builds or reads a model it replaces functions of its own and of torch, such as
-those that draw weights. Two threads at once would put back what they found, which may be the
-other's: no model would be whole any more."""
+"""Held while transformers builds or reads a model.
+
+It then replaces global functions of its own and of torch, such as those that draw weights, and
+restores them afterwards. Two threads at once could restore each other's replacements.
+"""
 INDEX = "model.safetensors.index.json"
 NOT_WHOLE = "is not a whole safetensors file"
 SPARE = 50_000_000
-"""Numbers that a model may have beyond its files: so many fit anywhere, and the report on missing
-tensors says more.
-"""
+"""Parameters that a model may have beyond its files: few enough to allocate on any machine."""
 MOST_TIMES = 4
-"""Times as many numbers as its files a model may have; tied weights are in the files once, in a
-model's sum twice.
-"""
+"""Most parameters of a model, as a multiple of its files' (tied weights are stored once)."""
 LARGEST = 2**63
-"""No whole number of a configuration is as large: tensors hold none such."""
+"""Integers of a configuration must be below this, as tensors hold no larger ones."""
 LAYERS = "num_hidden_layers"
 MEND = "correct its config.json, or download or save the model again"
 
 
 class Held(NamedTuple):
-    """What the files of a model hold: how many tensors, and how many numbers in all of them."""
+    """What the files of a model hold: number of tensors, and number of elements in all of them."""
 
     tensors: int
     numbers: int
 
 
 def held_in(shapes: Mapping[str, tuple[int, ...]]) -> Held:
-    """The sum of tensors by name and shape."""
+    """Number of tensors and elements, from the shapes by name."""
     return Held(len(shapes), sum(math.prod(shape) for shape in shapes.values()))
 
 
 def shapes_in(folder: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a folder's safetensors files, from their headers alone.
+    """The shape of every tensor in a folder's safetensors files, read from their headers.
 
-    Raises `WorkbenchError` for a damaged file, and for an index that names other files than those.
+    Raises:
+        WorkbenchError: A file is damaged, or the index names files that are not there.
     """
     files = sorted(folder.glob("*.safetensors"))
     if (folder / INDEX).is_file() and not (folder / "model.safetensors").is_file():
         files = _indexed(folder)
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         with (
             reading(path, "download or save it again", NOT_WHOLE),
             safe_open(path, framework="pt") as stream,
         ):
-            found |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}
-    return found
+            shapes |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}
+    return shapes
 
 
 def _indexed(folder: Path) -> list[Path]:
-    """The files that an index names: safetensors beside it and nothing else."""
+    """The files that an index names, which must be safetensors files beside it."""
     path = folder / INDEX
     names = read_object(path, "download or save the model again").get("weight_map")
     if not isinstance(names, dict) or not names:
@@ -76,8 +73,8 @@ def _indexed(folder: Path) -> list[Path]:
     for name in dict.fromkeys(map(str, names.values())):
         if "/" in name or not name.endswith(".safetensors"):
             raise WorkbenchError(
-                f"{path} names the file {short(name)!r}; only safetensors files beside it are read (no pickle). Save "
-                "the model again as safetensors."
+                f"{path} names the file {short(name)!r}; only safetensors files beside it are read "
+                "(no pickle). Save the model again as safetensors."
             )
         if name not in there:
             raise WorkbenchError(
@@ -87,14 +84,16 @@ def _indexed(folder: Path) -> list[Path]:
 
 
 def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
-    """Raise `WorkbenchError` where building a configuration's model would take far more than its
-    files hold.
+    """Refuse a configuration whose model would be far larger than its files.
 
     Args:
-        config: Of the model.
+        config: Configuration of the model.
         kind: The class of transformers that builds it.
         held: What its files hold.
-        name: What the user called it.
+        name: What the user called it, for errors.
+
+    Raises:
+        WorkbenchError: The configuration claims more than the files hold.
     """
     for word, value in config.get_text_config().to_dict().items():
         if isinstance(value, int) and abs(value) >= LARGEST:
@@ -104,24 +103,22 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
     layers = getattr(config.get_text_config(), LAYERS, None)
     if isinstance(layers, int) and layers > held.tensors:
         raise WorkbenchError(
-            f"{name} says that it has {layers:,} layers, and its files hold {held.tensors} tensors; {MEND}."
+            f"{name} says that it has {layers:,} layers, and its files hold {held.tensors} "
+            f"tensors; {MEND}."
         )
     claimed = _numbers(config, kind)
     if claimed is not None and claimed > MOST_TIMES * held.numbers + SPARE:
         raise WorkbenchError(
-            f"{name} says that it has {claimed:,} numbers, and its files hold {held.numbers:,}; {MEND}."
+            f"{name} says that it has {claimed:,} numbers, and its files hold {held.numbers:,}; "
+            f"{MEND}."
         )
 
 
 def _numbers(config: Any, kind: Any) -> int | None:
-    """How many numbers a configuration's model would have; None where it cannot be built without
-    its weights.
-    """
+    """Number of parameters of a configuration's model; None where it cannot be built."""
     try:
         with ONE_AT_A_TIME, torch.device("meta"):
             model = kind.from_config(config)
-    except (
-        Exception
-    ):  # some classes cannot be built without memory; reading the weights says what is wrong
+    except Exception:  # some classes cannot be built on "meta"; reading the weights will tell
         return None
     return sum(t.numel() for t in (*model.parameters(), *model.buffers()))

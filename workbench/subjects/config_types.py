@@ -1,4 +1,4 @@
-"""What each word of the small GPT's configuration may hold: sizes, numbers and switches."""
+"""Checks of the small GPT's configuration: sizes, numbers and switches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,11 +33,12 @@ TYPES: dict[str, tuple[str, Callable[[object], bool]]] = {
         _SWITCH,
     ),
 }
-"""What a word of the configuration takes, in words and as a test."""
+"""What each field of the configuration may hold, in words and as a test."""
 
 
 def check_types(config: Any) -> None:
-    """Raise `WorkbenchError` for a size, a number or a switch of a configuration that is none."""
+    """Raise `WorkbenchError` for a field of a configuration that has a value of the wrong kind."""
     for word, (what, allows) in TYPES.items():
-        if not allows(value := getattr(config, word)):
+        value = getattr(config, word)
+        if not allows(value):
             raise WorkbenchError(f"{word} is {value!r}; it must be {what}.")

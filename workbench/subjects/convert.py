@@ -1,4 +1,4 @@
-"""Between our GPT and others' formats: the only file that knows foreign weight names."""
+"""Converts between our GPT and GPT-2, Llama and nanoGPT: the names and layouts of their weights."""
 
 import re
 from collections.abc import Iterable
@@ -19,6 +19,7 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.claims import check_claims, held_in
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.loading_report import LoadingReport, is_needed
+from workbench.subjects.modules import moved
 
 LLAMA_NAMES = {
     "model.tok.": "model.embed_tokens.",
@@ -33,14 +34,16 @@ LLAMA_NAMES = {
     ".mlp.fc_in.": ".mlp.up_proj.",
     ".mlp.fc_out.": ".mlp.down_proj.",
 }
-"""What our GPT calls its tensors, and what Llama calls them."""
+"""Parts of tensor names in our GPT, and in Llama."""
 
 
 def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
-    """The same function as a `GPT2LMHeadModel`, for configurations that GPT-2 can express.
+    """A `GPT2LMHeadModel` that computes the same function.
 
-    Needs learned positions, layernorm, gelu, no grouped heads, no QK-norm, `n_heads * d_head ==
-    d_model` and tied embeddings; raises `WorkbenchError` naming what stands in the way.
+    Raises:
+        WorkbenchError: GPT-2 cannot express the configuration; the message names the settings. It
+            needs learned positions, layernorm, gelu, no grouped heads, no QK-norm, `n_heads *
+            d_head == d_model` and tied embeddings.
     """
     c = model.config
     require(
@@ -51,7 +54,7 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
             "mlp = gelu": c.mlp == "gelu",
             "n_kv_heads = n_heads": c.n_kv_heads == c.n_heads,
             "qk_norm = false": not c.qk_norm,
-            "n_heads * d_head = d_model": c.n_heads * c.d_head == c.d_model,
+            "n_heads * d_head = d_model": c.n_heads * c.sizes.d_head == c.d_model,
             "tied embeddings": c.tie_word_embeddings,
             "unembed_bias = false": not c.unembed_bias,
         },
@@ -70,33 +73,36 @@ def to_gpt2(model: WorkbenchGPTForCausalLM) -> GPT2LMHeadModel:
         )
     )
     ours = model.state_dict()
-    weights = {
+    weights: dict[str, Tensor | None] = {
         "transformer.wte.weight": ours["model.tok.weight"],
         "transformer.wpe.weight": ours["model.pos.weight"],
     }
     for i in range(c.n_layers):
-        a, b = f"model.layers.{i}.", f"transformer.h.{i}."
+        our = f"model.layers.{i}."
+        their = f"transformer.h.{i}."
         for kind in ("weight", "bias"):
-            parts = [ours.get(f"{a}attn.{p}.{kind}") for p in "qkv"]
+            if f"{our}attn.q.{kind}" in ours:
+                # GPT-2 has one matrix for queries, keys and values.
+                qkv = torch.cat([ours[f"{our}attn.{part}.{kind}"] for part in "qkv"])
+                weights[f"{their}attn.c_attn.{kind}"] = qkv
             weights |= {
-                f"{b}attn.c_attn.{kind}": None if parts[0] is None else torch.cat(parts),
-                f"{b}attn.c_proj.{kind}": ours.get(f"{a}attn.o.{kind}"),
-                f"{b}mlp.c_fc.{kind}": ours.get(f"{a}mlp.fc_in.{kind}"),
-                f"{b}mlp.c_proj.{kind}": ours.get(f"{a}mlp.fc_out.{kind}"),
-                f"{b}ln_1.{kind}": ours.get(f"{a}ln1.{kind}"),
-                f"{b}ln_2.{kind}": ours.get(f"{a}ln2.{kind}"),
+                f"{their}attn.c_proj.{kind}": ours.get(f"{our}attn.o.{kind}"),
+                f"{their}mlp.c_fc.{kind}": ours.get(f"{our}mlp.fc_in.{kind}"),
+                f"{their}mlp.c_proj.{kind}": ours.get(f"{our}mlp.fc_out.{kind}"),
+                f"{their}ln_1.{kind}": ours.get(f"{our}ln1.{kind}"),
+                f"{their}ln_2.{kind}": ours.get(f"{our}ln2.{kind}"),
             }
-    weights |= {
-        f"transformer.ln_f.{kind}": ours.get(f"model.ln_out.{kind}") for kind in ("weight", "bias")
-    }
-    return _fill_gpt2(twin, weights).to(model.dtype)
+    for kind in ("weight", "bias"):
+        weights[f"transformer.ln_f.{kind}"] = ours.get(f"model.ln_out.{kind}")
+    return moved(_fill_gpt2(twin, weights), model.dtype)
 
 
 def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
-    """The same function as a `LlamaForCausalLM` (and so GGUF, vLLM, anything).
+    """A `LlamaForCausalLM` that computes the same function, which most other programs can read.
 
-    Needs rotary, rmsnorm, swiglu and no QK-norm; raises `WorkbenchError` naming what stands in the
-    way.
+    Raises:
+        WorkbenchError: Llama cannot express the configuration; the message names the settings. It
+            needs rotary positions, rmsnorm, swiglu and no QK-norm.
     """
     c = model.config
     require(
@@ -112,7 +118,7 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=c.d_vocab,
         hidden_size=c.d_model,
-        intermediate_size=c.d_mlp,
+        intermediate_size=c.sizes.d_mlp,
         num_hidden_layers=c.n_layers,
         num_attention_heads=c.n_heads,
         num_key_value_heads=c.n_kv_heads,
@@ -131,7 +137,7 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
         for ours, theirs in LLAMA_NAMES.items():
             name = name.replace(ours, theirs)
         weights[name] = tensor
-    twin = LlamaForCausalLM(config).to(model.dtype)
+    twin = moved(LlamaForCausalLM(config), model.dtype)
     twin.load_state_dict(weights)
     return twin.eval()
 
@@ -139,31 +145,31 @@ def to_llama(model: WorkbenchGPTForCausalLM) -> LlamaForCausalLM:
 def nanogpt(
     weights: dict[str, Tensor], args: dict[str, Any], name: str
 ) -> tuple[GPT2LMHeadModel, str]:
-    """A nanoGPT or minGPT state dict as a `GPT2LMHeadModel`, and which biases it lacks ("" where
-    none).
+    """A nanoGPT or minGPT state dict as a `GPT2LMHeadModel`, and a note on biases it lacks.
 
     Args:
         weights: By nanoGPT's names; matrices are `[out, in]`.
-        args: nanoGPT's `model_args`; minGPT's settings, whose `model_type` names them, have the
+        args: nanoGPT's `model_args`, or minGPT's settings, which have a `model_type` and use the
             tanh form of GELU.
         name: The file, for errors.
 
     Raises:
-        WorkbenchError: a size is not given, or a tensor is missing, left over or of another shape.
+        WorkbenchError: A size is not given, or a tensor is missing, left over or of another shape.
     """
     sizes = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
-    if lacking := [word for word in sizes if not isinstance(args.get(word), int) or args[word] < 1]:
+    lacking = [word for word in sizes if not isinstance(args.get(word), int) or args[word] < 1]
+    if lacking:
         raise WorkbenchError(
-            f"{name} is a GPT whose settings lack {', '.join(lacking)}; they belong into model_args."
+            f"{name} is a GPT whose settings lack {', '.join(lacking)}; they belong into "
+            "model_args."
         )
     shape = {word: args[word] for word in sizes}
     shape["n_positions"] = shape.pop("block_size")
     weights = {key: tensor for key, tensor in weights.items() if is_needed(key)}
     wte = weights.get("transformer.wte.weight")
     head = weights.setdefault("lm_head.weight", wte) if wte is not None else None
-    tied = (
-        head is not None and wte is not None and torch.equal(head, wte)
-    )  # forks of nanoGPT untie them
+    # Some forks of nanoGPT do not tie the embeddings.
+    tied = head is not None and wte is not None and torch.equal(head, wte)
     activation = "gelu_new" if "model_type" in args else "gelu"
     held = {key: tuple(tensor.shape) for key, tensor in weights.items()}
     with reading(name, "correct the sizes in its settings", "has settings of no GPT-2"):
@@ -189,11 +195,16 @@ def nanogpt(
 
 
 def _absent_biases(held: Iterable[str], expected: Iterable[str], bias: bool | None) -> set[str]:
-    """The kinds of biases that a checkpoint may lack: all where it was trained without, none where
-    with.
+    """The kinds of biases that a checkpoint may lack and that are read as zero.
 
-    Where its settings do not say, those of which it has not one: converters drop `attn.bias`,
-    meaning the mask.
+    All if it was trained without biases, none if with. Where its settings do not say, those kinds
+    of which it has not a single one: converters that drop masks by the name `attn.bias` drop real
+    biases too.
+
+    Args:
+        held: Names of the checkpoint's tensors.
+        expected: Names of the model's tensors.
+        bias: What the settings say.
     """
     kinds = {_kind(key) for key in expected if key.endswith(".bias")}
     if bias is None:
@@ -202,7 +213,7 @@ def _absent_biases(held: Iterable[str], expected: Iterable[str], bias: bool | No
 
 
 def _kind(name: str) -> str:
-    """A tensor's name without the number of its layer."""
+    """A tensor's name without its layer number."""
     return re.sub(r"\.h\.\d+\.", ".", name).removeprefix("transformer.")
 
 
@@ -212,9 +223,7 @@ def _is_transposed(name: str) -> bool:
 
 
 def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2LMHeadModel:
-    """Copy `[out, in]` weights into GPT-2's transposed ones; biases that the source lacks become
-    zero.
-    """
+    """Copy `[out, in]` weights into GPT-2's `[in, out]` ones; missing biases become zero."""
     target = twin.state_dict()
     filled = {"lm_head.weight": weights.get("lm_head.weight", weights["transformer.wte.weight"])}
     for name, own in target.items():
@@ -225,13 +234,17 @@ def _fill_gpt2(twin: GPT2LMHeadModel, weights: dict[str, Tensor | None]) -> GPT2
             tensor = tensor.T
         if tensor is not None:
             filled[name] = tensor
-    twin.to(next(t.dtype for t in weights.values() if t is not None)).load_state_dict(filled)
+    dtype = next(tensor.dtype for tensor in weights.values() if tensor is not None)
+    moved(twin, dtype).load_state_dict(filled)
     return twin.eval()
 
 
 def require(cannot: str, settings: dict[str, bool]) -> None:
-    """Raise `WorkbenchError` with what cannot be done, and with each setting that would have to
-    hold for it.
+    """Raise `WorkbenchError` unless all settings hold.
+
+    Args:
+        cannot: What cannot be done; begins the message.
+        settings: Whether each needed setting holds, by its description.
     """
     lacking = [setting for setting, holds in settings.items() if not holds]
     if lacking:

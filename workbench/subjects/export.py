@@ -1,6 +1,7 @@
-"""A Subject as files for other programs: plain transformers, GGUF, TransformerLens, nanoGPT."""
+"""Exports a Subject for other programs: plain transformers, GGUF, TransformerLens, nanoGPT."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -19,19 +20,20 @@ from workbench.subjects.subject import Subject
 from workbench.subjects.transformerlens_writer import transformerlens_state
 
 FORMS = ("transformers", "workbench", "gguf", "transformerlens", "nanogpt")
-"""What `export` writes: for any program, for this workbench alone, one file for llama.cpp and its
-kin, a state dict of `HookedTransformer` with its configuration, and nanoGPT's checkpoint."""
+"""What `export` writes.
+
+A folder for plain transformers, a folder that needs this package, one file for llama.cpp, a state
+dict of `HookedTransformer` with its configuration, or nanoGPT's checkpoint.
+"""
 STATE_DICTS = {"transformerlens": transformerlens_state, "nanogpt": nanogpt_state}
-"""What gives the tensors and settings of the forms that are one file of tensors."""
+"""The function that gives tensors and settings, for the forms that are a state dict."""
 
 
 def plain(model: PreTrainedModel) -> PreTrainedModel:
-    """The same function as a class of plain transformers: our GPT as Llama or GPT-2, others as they
-    are.
+    """The model as a class of plain transformers: our GPT as Llama or GPT-2, others unchanged.
 
     Raises:
-        WorkbenchError: When no plain class computes the same, naming the settings that stand in the
-            way.
+        WorkbenchError: No plain class computes the same function; the message names the settings.
     """
     if not isinstance(model, WorkbenchGPTForCausalLM):
         return model
@@ -50,16 +52,16 @@ def plain(model: PreTrainedModel) -> PreTrainedModel:
 def export(
     subject: Subject, target: str | Path, *, form: str = "transformers", half: bool = False
 ) -> Path:
-    """The path of a written model: a new folder, or a new .gguf file.
+    """Write a model for other programs and return its path: a new folder, or a new .gguf file.
 
     Args:
-        subject: What to write.
-        target: Folder, or the file of the form gguf; it must not exist yet.
+        subject: The model to write.
+        target: Path of the folder, or of the file for the form gguf; it must not exist yet.
         form: One of `FORMS`.
-        half: Whether weights are stored in float16, half the size.
+        half: Whether to store weights in float16, half the size.
 
     Raises:
-        WorkbenchError: When the target exists, the form cannot hold the model, or the disk is full.
+        WorkbenchError: The target exists, the form cannot hold the model, or the disk is full.
     """
     path = Path(target).expanduser()
     if form not in FORMS:
@@ -68,8 +70,8 @@ def export(
         raise WorkbenchError(f"{path} exists already; name a new one.")
     if has_hooks(subject):
         raise WorkbenchError(
-            f"{subject.name} is edited while it runs, which a file of weights cannot hold; export the model it was "
-            "made from, and share the edit as JSON."
+            f"{subject.name} is edited while it runs, which a file of weights cannot hold; export "
+            "the model it was made from, and share the edit as JSON."
         )
     if form == "gguf":
         if path.suffix != ".gguf":
@@ -98,11 +100,10 @@ def export(
 
 
 def _save_state_dict(path: Path, subject: Subject, form: str, *, half: bool) -> Path:
-    """A folder with one file of tensors by another program's names, its settings, the tokenizer and
-    the card.
-    """
+    """Write a folder with a state dict by another program's names, settings, tokenizer and card."""
     weights, settings = STATE_DICTS[form](subject.model)
-    weights = {name: tensor.half() if half else tensor for name, tensor in weights.items()}
+    if half:
+        weights = {name: tensor.half() for name, tensor in weights.items()}
 
     def write(folder: Path) -> None:
         if form == "nanogpt":
@@ -117,7 +118,7 @@ def _save_state_dict(path: Path, subject: Subject, form: str, *, half: bool) -> 
     return write_folder(path, write)
 
 
-def _readme(subject: Subject, form: str):
+def _readme(subject: Subject, form: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
         (folder / "README.md").write_text(model_card(subject, form), encoding="utf-8")
 
@@ -125,7 +126,7 @@ def _readme(subject: Subject, form: str):
 
 
 def model_card(subject: Subject, form: str) -> str:
-    """A README.md with what is known of a model, in the form of Hugging Face's cards."""
+    """The text of a README.md about a model, in the form of Hugging Face's model cards."""
     card = subject.card
     front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     if card.parent:

@@ -1,4 +1,4 @@
-"""GGUF files: checked, read by transformers, and kept as float32 safetensors under the home folder."""
+"""GGUF files: checked, read by transformers, and cached as float32 safetensors."""
 
 import math
 import re
@@ -18,25 +18,23 @@ from workbench.subjects.save import save
 from workbench.subjects.tokenizer_files import read_tokenizer
 
 VERSION = 2
-"""Raise it when the same file would be converted otherwise: what an earlier version kept is then
-not used.
-"""
+"""Version of the conversion: raise it when its result changes, so that old caches are not used."""
 BLOCK = re.compile(r"blk\.(\d+)\.")
 ROTARY_FACTORS = "rope_freqs.weight"
-"""By what Llama 3's converters divide each rotary frequency; other metadata does not say it."""
+"""Tensor of Llama 3's divisors of rotary frequencies, which no other metadata has."""
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-"""What all of Llama 3.1 to 3.3 share; their `factor` is in the tensor."""
+"""Rotary settings that Llama 3.1 to 3.3 share; their `factor` follows from the tensor."""
 
 
 def converted(path: Path, digest: str) -> Path:
-    """The folder that holds a GGUF file's model in float32, made now where it is not there yet.
+    """The cache folder with a GGUF file's model in float32; it is made on the first call.
 
     Args:
-        path: The file.
+        path: The GGUF file.
         digest: sha256 of its bytes.
 
     Raises:
-        WorkbenchError: the file is none, is part of several, or does not hold what it says.
+        WorkbenchError: The file is not GGUF, is one part of several, or does not hold what it says.
     """
     folder = paths.home() / "cache" / f"gguf{VERSION}-{digest[:16]}"
     if not (folder / "config.json").is_file():
@@ -45,9 +43,7 @@ def converted(path: Path, digest: str) -> Path:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Keep the float32 weights under the home folder: reading GGUF takes many times longer than
-    safetensors.
-    """
+    """Write the model to the cache folder, because reading GGUF is much slower than safetensors."""
     held = held_in(check_header(path))
     reader = _reader(path)
     _check_parts(reader, path)
@@ -55,12 +51,11 @@ def _convert(path: Path, folder: Path) -> None:
     _check_contents(reader, model, path)
     _take_rotary_factors(reader, model, path)
     tokenizer = read_tokenizer(path.parent, str(path), gguf_file=path.name)
-    # The weights are plain float32 now; a leftover quantisation note would keep the model from
-    # being saved.
+    # The weights are plain float32 now; what is left of the quantiser would refuse saving.
     for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(holder, attribute):
             delattr(holder, attribute)
-    model.is_quantized = False  # pyright: ignore[reportAttributeAccessIssue]
+    vars(model)["is_quantized"] = False
     with reading(path, MEND):
         licence = _value(reader, "general.license")
     save(folder, model, tokenizer, card={"licence": "" if licence is None else str(licence)})
@@ -74,7 +69,7 @@ def _reader(path: Path) -> Any:
 
 
 def _value(reader: Any, key: str) -> Any:
-    """What stands under a name in the metadata; None where there is no such name."""
+    """The value of a metadata key; None where there is no such key."""
     field = reader.get_field(key)
     return None if field is None else field.contents()
 
@@ -91,10 +86,9 @@ def _check_parts(reader: Any, path: Path) -> None:
 
 
 def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
-    """Refuse a file with tensors that the model did not take; transformers leaves them out without
-    a word.
+    """Refuse a file with tensors that the model does not use; transformers drops them silently.
 
-    Missing tensors were refused before, so equal numbers of parameters mean that nothing is left
+    Missing tensors were refused before, so equal numbers of elements mean that nothing is left
     over.
     """
     sizes = {
@@ -106,23 +100,22 @@ def _check_contents(reader: Any, model: PreTrainedModel, path: Path) -> None:
     beyond = [name for name in sizes if (block := BLOCK.match(name)) and int(block[1]) >= n_layers]
     if beyond:
         raise WorkbenchError(
-            f"{path} holds {len(beyond)} tensors of layers that its own metadata does not count (block_count is "
-            f"{n_layers}; {', '.join(beyond[:3])}); convert the model again."
+            f"{path} holds {len(beyond)} tensors of layers that its own metadata does not count "
+            f"(block_count is {n_layers}; {', '.join(beyond[:3])}); convert the model again."
         )
     taken = sum(p.numel() for p in model.parameters())
     tied = "output.weight" in sizes and model.config.get_text_config().tie_word_embeddings
     held = sum(size for name, size in sizes.items() if not (tied and name == "output.weight"))
     if held != taken:
         raise WorkbenchError(
-            f"{path} holds {held:,} numbers in {len(sizes)} tensors, of which its model ({type(model).__name__}) takes "
-            f"{taken:,}: some of its tensors would be left out. Load the safetensors it was made from."
+            f"{path} holds {held:,} numbers in {len(sizes)} tensors, of which its model "
+            f"({type(model).__name__}) takes {taken:,}: some of its tensors would be left out. "
+            "Load the safetensors it was made from."
         )
 
 
 def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> None:
-    """Put Llama 3's stretched rotary angles into the configuration, where the file has them only as
-    a tensor.
-    """
+    """Write Llama 3's rotary scaling into the configuration, if the file has it as a tensor."""
     factors = next((t.data for t in reader.tensors if t.name == ROTARY_FACTORS), None)
     if factors is None:
         return
@@ -135,8 +128,9 @@ def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> Non
     expected = 1 / ((1 - share) / stretch + share)
     if expected.shape != factors.shape or not np.allclose(expected, factors, rtol=1e-3):
         raise WorkbenchError(
-            f"{path} changes its rotary frequencies by {ROTARY_FACTORS} in a way that is not Llama 3's and cannot be "
-            "written into a configuration; load the safetensors it was made from."
+            f"{path} changes its rotary frequencies by {ROTARY_FACTORS} in a way that is not Llama "
+            "3's and cannot be written into a configuration; load the safetensors it was made "
+            "from."
         )
     config.rope_parameters = {
         **config.rope_parameters,
@@ -147,9 +141,7 @@ def _take_rotary_factors(reader: Any, model: PreTrainedModel, path: Path) -> Non
 
 
 def _unstretched_share(theta: float, d_head: int) -> np.ndarray:
-    """How much of its frequency each pair of dimensions keeps in Llama 3: 1 for fast ones, 0 for
-    slow ones.
-    """
+    """Share of its frequency that each pair of dimensions keeps in Llama 3: fast 1, slow 0."""
     wavelength = 2 * math.pi * theta ** (np.arange(0, d_head, 2) / d_head)
     low, high, context = LLAMA3.values()
     return np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)

@@ -1,7 +1,8 @@
-"""A Llama- or GPT-2-shaped model as one GGUF file, which llama.cpp, Ollama and transformers read.
+"""Writes a Llama or GPT-2 as one GGUF file, which llama.cpp, Ollama and transformers read.
 
-The names and the order of rotary pairs are those of the GGUF specification
-(github.com/ggml-org/ggml/blob/master/docs/gguf.md) as the `gguf` package has them.
+Reference:
+    github.com/ggml-org/ggml/blob/master/docs/gguf.md for tensor names and the order of rotary
+    pairs, as in the `gguf` package.
 """
 
 import json
@@ -15,9 +16,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.subjects.modules import n_embedding_rows
 
 ARCHITECTURES = {"llama": "llama", "gpt2": "gpt2"}
-"""transformers' `model_type` and the architecture's name in GGUF."""
+"""GGUF's name of the architecture, by transformers' `model_type`."""
 LLAMA_PARTS = {
     "input_layernorm": "attn_norm",
     "self_attn.q_proj": "attn_q",
@@ -45,9 +47,11 @@ GPT2_ENDS = {
     "lm_head": "output",
 }
 GPT2_POSITIONS = 1024
-"""Positions that transformers assumes of every GPT-2 in a GGUF file, whatever the file says."""
-NORMAL, CONTROL = 1, 3
-"""Kinds of token in GGUF: ordinary, and special."""
+"""Context length that transformers assumes for every GPT-2 in a GGUF file."""
+NORMAL = 1
+"""GGUF's type number of ordinary tokens."""
+CONTROL = 3
+"""GGUF's type number of special tokens."""
 
 
 def write_gguf(
@@ -59,26 +63,27 @@ def write_gguf(
     name: str = "",
     licence: str = "",
 ) -> Path:
-    """The path of the GGUF file of a model, whole or not at all.
+    """Write a model as a GGUF file and return its path; an incomplete file is never left behind.
 
     Args:
-        path: To write; an older file is replaced.
+        path: Path of the file; an existing one is replaced.
         model: A `LlamaForCausalLM` or `GPT2LMHeadModel`.
-        tokenizer: A byte-level BPE tokenizer, the only kind written here.
-        half: Whether matrices are stored in float16; vectors stay in float32.
-        name: Of the model, kept in the file.
-        licence: Kept in the file.
+        tokenizer: A byte-level BPE tokenizer, the only kind supported.
+        half: Whether to store matrices in float16; vectors are always float32.
+        name: Name of the model, stored in the file; the default is the file's name.
+        licence: Licence, stored in the file.
 
     Raises:
-        WorkbenchError: For another architecture or tokenizer, a setting that GGUF cannot say, and a
-            full disk.
+        WorkbenchError: The architecture, tokenizer or a setting is not supported, or the disk is
+            full.
     """
     import gguf
 
     architecture = ARCHITECTURES.get(model.config.model_type)
     if architecture is None:
         raise WorkbenchError(
-            f"A model of the type {model.config.model_type} is not written as GGUF here; only Llama and GPT-2 are."
+            f"A model of the type {model.config.model_type} is not written as GGUF here; only "
+            "Llama and GPT-2 are."
         )
     part = path.with_name(f".{path.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -114,8 +119,9 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
     if architecture == "gpt2":
         if config.n_positions != GPT2_POSITIONS:
             raise WorkbenchError(
-                f"transformers reads a GGUF file of the GPT-2 kind with {GPT2_POSITIONS:,} positions only, and this "
-                f"model has {config.n_positions:,}; export it as a transformers folder."
+                f"transformers reads a GGUF file of the GPT-2 kind with {GPT2_POSITIONS:,} "
+                f"positions only, and this model has {config.n_positions:,}; export it as a "
+                "transformers folder."
             )
         writer.add_context_length(config.n_positions)
         writer.add_embedding_length(config.n_embd)
@@ -125,8 +131,8 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
         writer.add_layer_norm_eps(config.layer_norm_epsilon)
         if config.activation_function not in ("gelu_new", "gelu_pytorch_tanh"):
             raise WorkbenchError(
-                f"GGUF's GPT-2 has the tanh form of GELU, and this model has {config.activation_function}; "
-                "export it as a transformers folder."
+                "GGUF's GPT-2 has the tanh form of GELU, and this model has "
+                f"{config.activation_function}; export it as a transformers folder."
             )
         return
     rope = getattr(config, "rope_parameters", None) or {}
@@ -150,16 +156,16 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
 
 
 def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tokens and merges of a byte-level BPE tokenizer; ids without a token are padding."""
-    backend = json.loads(tokenizer.backend_tokenizer.to_str())  # pyright: ignore[reportAttributeAccessIssue]
-    if backend["model"]["type"] != "BPE" or "ByteLevel" not in json.dumps(
-        backend.get("pre_tokenizer")
-    ):
+    """Add tokens and merges of a byte-level BPE tokenizer; ids without a token are padding."""
+    backend_tokenizer: Any = getattr(tokenizer, "backend_tokenizer")  # noqa: B009 (fast ones only)
+    backend = json.loads(backend_tokenizer.to_str())
+    is_byte_level = "ByteLevel" in json.dumps(backend.get("pre_tokenizer"))
+    if backend["model"]["type"] != "BPE" or not is_byte_level:
         raise WorkbenchError(
-            f"A tokenizer of the kind {backend['model']['type']} is not written as GGUF here, only byte-level BPE; "
-            "export it as a transformers folder."
+            f"A tokenizer of the kind {backend['model']['type']} is not written as GGUF here, only "
+            "byte-level BPE; export it as a transformers folder."
         )
-    n_vocab = model.get_input_embeddings().weight.shape[0]  # pyright: ignore[reportAttributeAccessIssue]
+    n_vocab = n_embedding_rows(model)
     tokens = [f"[PAD{i}]" for i in range(n_vocab)]
     kinds = [CONTROL] * n_vocab
     for token, number in tokenizer.get_vocab().items():
@@ -189,13 +195,13 @@ def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokeni
 
 
 def _begins(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the tokenizer puts its first token before a text."""
+    """Whether the tokenizer puts its BOS token before a text."""
     ids = tokenizer("a", verbose=False)["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
 def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under its name in GGUF, in the layout that GGUF's readers expect."""
+    """Every tensor with its name in GGUF, in GGUF's layout."""
     config: Any = model.config
     tied = bool(config.tie_word_embeddings)
     llama = architecture == "llama"
@@ -220,14 +226,12 @@ def _tensors(model: PreTrainedModel, architecture: str) -> Iterator[tuple[str, T
             heads = config.num_attention_heads if "q_proj" in part else config.num_key_value_heads
             tensor = _interleaved(tensor, heads)
         if not llama and tensor.ndim == 2:
-            tensor = tensor.T  # GPT-2 keeps its matrices as [in, out]
+            tensor = tensor.T  # GPT-2 stores its matrices as [in, out]
         yield f"blk.{layer}.{parts[part]}.{kind}", tensor
 
 
 def _interleaved(tensor: Tensor, n_heads: int) -> Tensor:
-    """Rows of each head reordered from halves (i, i + d/2) to neighbouring pairs, as GGUF's Llama
-    has them.
-    """
+    """Rows of each head reordered from rotary pairs (i, i + d/2) to GGUF's (2i, 2i + 1)."""
     rows = tensor.shape[0] // n_heads
     split = tensor.reshape(n_heads, 2, rows // 2, *tensor.shape[1:])
     return split.swapaxes(1, 2).reshape(tensor.shape)

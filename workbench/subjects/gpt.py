@@ -1,12 +1,16 @@
-"""The small GPT: one pre-norm decoder in which only the part under study changes.
+"""The small GPT: a pre-norm decoder whose parts can be exchanged one at a time.
 
-Position encoding, norm, MLP, key-value heads, QK-norm and biases are switches of the configuration,
-so that the same model can be trained five times with nothing but the position encoding changed. It
-is an ordinary
-`PreTrainedModel`: safetensors, `generate`, KV cache, `AutoModelForCausalLM`, attention back ends.
+Position encoding, norm, MLP, key-value heads, QK-norm and biases are fields of the configuration
+(`gpt_config`), so the same model can be trained with nothing but the position encoding changed. It
+is an ordinary `PreTrainedModel`: safetensors, `generate`, KV cache, `AutoModelForCausalLM` and
+transformers' attention back ends work.
+
+Letters in shape comments: b batch, p position, q query, k key, h head, g key-value head,
+e d_head, d d_model, m d_mlp, v d_vocab.
 """
 
 import warnings
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +23,6 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -30,90 +33,13 @@ from transformers.utils.output_capturing import capture_outputs
 
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions as encoding
-from workbench.subjects.config_types import check_types
+from workbench.subjects.gpt_config import WorkbenchGPTConfig
 
-warnings.filterwarnings(
-    "ignore", message="Initializing zero-element tensors is a no-op"
-)  # an MLP of no neurons
+# An attention-only model has MLPs of zero neurons, about whose matrices torch would warn.
+warnings.filterwarnings("ignore", message="Initializing zero-element tensors is a no-op")
 
-NORMS = ("layernorm", "rmsnorm", "none")
-MLPS = ("gelu", "gelu_exact", "swiglu", "relu", "relu2", "none")
-
-
-class WorkbenchGPTConfig(PreTrainedConfig):
-    """The shape of a small GPT, in TransformerLens's words.
-
-    - `positions`: learned, sinusoidal, rotary, alibi or none; `norm`: layernorm, rmsnorm or none;
-      `mlp`: gelu (tanh form, GPT-2's), gelu_exact, swiglu (Llama's), relu, relu2 (squared ReLU), or
-          none, which is an
-      MLP of no neurons: attention alone.
-    - `n_kv_heads`: fewer than `n_heads` for grouped-query attention; None for as many.
-    - `d_head`: None for `d_model / n_heads`; `d_mlp`: None for `4 d_model` (swiglu: `8/3 d_model`,
-        to the next 32).
-    - `bias`: of every linear layer but the unembedding, which has its own switch `unembed_bias`.
-    - `zero_init`: start the projections into the residual stream at zero, so that each block begins
-        as identity.
-
-    Raises `WorkbenchError` for a shape that cannot be built.
-    """
-
-    model_type = "workbench-gpt"
-    keys_to_ignore_at_inference = ("cache",)
-    attribute_map = {  # noqa: RUF012 (transformers reads it as a class attribute)
-        "vocab_size": "d_vocab",
-        "hidden_size": "d_model",
-        "num_hidden_layers": "n_layers",
-        "num_attention_heads": "n_heads",
-        "num_key_value_heads": "n_kv_heads",
-        "head_dim": "d_head",
-        "intermediate_size": "d_mlp",
-        "max_position_embeddings": "n_ctx",
-    }
-
-    d_vocab: int = 256
-    n_ctx: int = 256
-    n_layers: int = 4
-    n_heads: int = 4
-    n_kv_heads: int | None = None
-    d_model: int = 128
-    d_head: int | None = None
-    d_mlp: int | None = None
-    positions: str = "rotary"
-    norm: str = "rmsnorm"
-    mlp: str = "swiglu"
-    qk_norm: bool = False
-    bias: bool = False
-    unembed_bias: bool = False
-    tie_word_embeddings: bool = True
-    rotary_base: float = 10000.0
-    norm_eps: float = 1e-5
-    zero_init: bool = False
-    initializer_range: float = 0.02
-    use_cache: bool = True
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-    pad_token_id: int | None = None
-
-    def __post_init__(self, **kwargs):
-        check_types(self)
-        self.n_kv_heads = self.n_kv_heads or self.n_heads
-        self.d_head = self.d_head or self.d_model // self.n_heads
-        wide = -(-self.d_model * 8 // 3 // 32) * 32 if self.mlp == "swiglu" else 4 * self.d_model
-        self.d_mlp = 0 if self.mlp == "none" else self.d_mlp or wide
-        super().__post_init__(**kwargs)
-        for value, allowed, what in (
-            (self.positions, encoding.ENCODINGS, "positions"),
-            (self.norm, NORMS, "norm"),
-            (self.mlp, MLPS, "mlp"),
-        ):
-            if value not in allowed:
-                raise WorkbenchError(f"{what} is {value!r}; choose one of {', '.join(allowed)}.")
-        if self.n_heads % self.n_kv_heads:
-            raise WorkbenchError(
-                f"n_heads {self.n_heads} must be a multiple of n_kv_heads {self.n_kv_heads}."
-            )
-        if self.positions == "rotary" and self.d_head % 2:
-            raise WorkbenchError(f"rotary needs an even d_head; got {self.d_head}.")
+Rotation = tuple[Tensor, Tensor]
+"""Cosine and sine of the rotary angles, each `[batch, pos, d_head]`."""
 
 
 def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
@@ -125,9 +51,9 @@ def _norm(config: WorkbenchGPTConfig, width: int) -> nn.Module:
 
 
 def _into_residual(config: WorkbenchGPTConfig, width: int, *, bias: bool) -> nn.Linear:
-    """A projection into the residual stream, marked because it starts smaller than the others."""
+    """A projection into the residual stream, marked because it is initialised smaller."""
     projection = nn.Linear(width, config.d_model, bias=bias)
-    projection.into_residual = True  # pyright: ignore[reportArgumentType]
+    projection.into_residual = True  # pyright: ignore[reportArgumentType] (torch: modules only)
     return projection
 
 
@@ -141,109 +67,148 @@ def explicit_attention(
     dropout: float = 0.0,
     **hooks,
 ) -> tuple[Tensor, Tensor]:
-    """Attention written out, for when somebody looks: `softmax(q k^T * scaling + mask) v`.
+    """Attention with explicit scores and pattern: `softmax(q k^T * scaling + mask) v`.
 
-    `hook_scores` and `hook_pattern`, where given, see and may replace `[batch, head, query, key]`.
-    Returns z `[batch, query, head, d_head]` and the pattern.
+    The fused kernels of other back ends never form the pattern; this one does, so that it can be
+    read and changed.
+
+    Args:
+        module: The attention layer; its train mode switches dropout.
+        query: `[batch, head, query, d_head]`.
+        key: `[batch, kv_head, key, d_head]`.
+        value: Like `key`.
+        attention_mask: Boolean (True: attend) or added to the scores; None is causal.
+        scaling: Factor of the scores, usually `d_head ** -0.5`.
+        dropout: Dropout probability of the pattern.
+        hooks: `hook_scores` and `hook_pattern`, where given, are called with
+            `[batch, head, query, key]` and return its replacement.
+
+    Returns:
+        z `[batch, query, head, d_head]`, and the pattern `[batch, head, query, key]`.
     """
+    # Grouped-query attention: each key-value head serves `groups` query heads.
     groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    scores = query @ key.transpose(-2, -1) * scaling
+    key = key.repeat_interleave(groups, 1)  # b g k e -> b h k e
+    value = value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-2, -1) * scaling  # b h q k
     if attention_mask is None:
         n_queries, n_keys = scores.shape[-2:]
-        causal = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device).tril(
-            n_keys - n_queries
-        )
+        allowed = torch.ones(n_queries, n_keys, dtype=torch.bool, device=scores.device)
+        # With a cache there are more keys than queries, and the last query stands at the last key.
+        causal = allowed.tril(n_keys - n_queries)
         scores = scores.masked_fill(~causal, float("-inf"))
     elif attention_mask.dtype == torch.bool:
         scores = scores.masked_fill(~attention_mask, float("-inf"))
     else:
         scores = scores + attention_mask
     scores = hooks.get("hook_scores", nn.Identity())(scores)
-    pattern = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(
-        query.dtype
-    )
+    # Softmax in at least single precision: in half precision small probabilities vanish.
+    precise = torch.promote_types(scores.dtype, torch.float32)
+    pattern = scores.softmax(-1, dtype=precise).to(query.dtype)
     pattern = F.dropout(pattern, dropout, module.training)
     pattern = hooks.get("hook_pattern", nn.Identity())(pattern)
-    return (pattern @ value).transpose(1, 2), pattern
+    z = pattern @ value  # b h q e
+    return z.transpose(1, 2), pattern
 
 
 class Attention(nn.Module):
-    """Causal self-attention with optional grouped key-value heads, QK-norm and rotary turns."""
+    """Causal self-attention with optional grouped key-value heads, QK-norm and rotary encoding."""
 
+    # transformers' back ends read `is_causal`, `layer_idx`, `head_dim` and `num_key_value_groups`.
     is_causal = True
 
     def __init__(self, config: WorkbenchGPTConfig, layer_idx: int):
         super().__init__()
-        self.config, self.layer_idx, self.head_dim = config, layer_idx, config.d_head
-        self.num_key_value_groups = config.n_heads // config.n_kv_heads
-        self.scaling = config.d_head**-0.5
-        kv_width = config.n_kv_heads * config.d_head
-        self.q = nn.Linear(config.d_model, config.n_heads * config.d_head, bias=config.bias)
+        n_kv_heads, d_head, _ = config.sizes
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = d_head
+        self.num_key_value_groups = config.n_heads // n_kv_heads
+        # Scores of random q and k have a standard deviation of sqrt(d_head) without it.
+        self.scaling = d_head**-0.5
+        q_width = config.n_heads * d_head
+        kv_width = n_kv_heads * d_head
+        self.q = nn.Linear(config.d_model, q_width, bias=config.bias)
         self.k = nn.Linear(config.d_model, kv_width, bias=config.bias)
         self.v = nn.Linear(config.d_model, kv_width, bias=config.bias)
-        self.o = _into_residual(config, config.n_heads * config.d_head, bias=config.bias)
-        self.q_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
-        self.k_norm = nn.RMSNorm(config.d_head, eps=config.norm_eps) if config.qk_norm else None
+        self.o = _into_residual(config, q_width, bias=config.bias)
+        # One gain per dimension, shared by all heads of a layer.
+        self.q_norm = nn.RMSNorm(d_head, eps=config.norm_eps) if config.qk_norm else None
+        self.k_norm = nn.RMSNorm(d_head, eps=config.norm_eps) if config.qk_norm else None
 
     def prepare(
-        self, q: Tensor, k: Tensor, v: Tensor, position_embeddings
+        self, q: Tensor, k: Tensor, v: Tensor, position_embeddings: Rotation | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """From projections `[batch, pos, head * d_head]` to normed, turned `[batch, head, pos,
-        d_head]`.
+        """Queries, keys and values per head, normed and rotated, `[batch, head, pos, d_head]`.
+
+        Args:
+            q: Projected queries `[batch, pos, head * d_head]`.
+            k: Projected keys `[batch, pos, kv_head * d_head]`.
+            v: Projected values, like `k`.
+            position_embeddings: Cosine and sine of the rotary angles; None for other encodings.
         """
-        q, k, v = (x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for x in (q, k, v))
+        # b p (h e) -> b h p e
+        q = q.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        k = k.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        v = v.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q = self.q_norm(q)
+            k = self.k_norm(k)
+        # After the norm, because a norm's gains would not commute with the rotation.
         if position_embeddings is not None:
-            q, k = (encoding.rotate(x, *position_embeddings) for x in (q, k))
+            q = encoding.rotate(q, *position_embeddings)
+            k = encoding.rotate(k, *position_embeddings)
         return q, k, v
 
     def forward(
         self,
         hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        position_embeddings: Rotation | None = None,
         attention_mask: Tensor | None = None,
         cache: Cache | None = None,
         **kwargs,
     ) -> tuple[Tensor, Tensor | None]:
-        """`[batch, pos, d_model]` to the attention output of the same shape, and the pattern where
-        computed.
+        """The attention output `[batch, pos, d_model]`, and the pattern where the back end has one.
+
+        Args:
+            hidden_states: The normed residual stream `[batch, pos, d_model]`.
+            position_embeddings: Cosine and sine of the rotary angles; None for other encodings.
+            attention_mask: Mask in the form that the attention back end takes.
+            cache: Keys and values of earlier positions, extended in place.
+            kwargs: Passed on to the back end.
         """
         x = hidden_states
         q, k, v = self.prepare(self.q(x), self.k(x), self.v(x), position_embeddings)
         if cache is not None:
-            k, v = cache.update(
-                k, v, self.layer_idx, kwargs=kwargs
-            )  # a paged cache reads and changes kwargs
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, explicit_attention
-        )
+            # Cached keys are rotated already. A paged cache reads and changes the kwargs.
+            k, v = cache.update(k, v, self.layer_idx, kwargs=kwargs)
+        # "sdpa" and "flex_attention" are registered; "eager" is not, so it is ours.
+        name = cast("str", self.config._attn_implementation)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, explicit_attention)
         z, pattern = attend(
             self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs
         )
-        return self.o(z.reshape(*hidden_states.shape[:-1], -1)), pattern
+        # z: b p h e, concatenated over heads before the output projection
+        return self.o(z.reshape(*x.shape[:-1], -1)), pattern
 
 
 class MLP(nn.Module):
-    """The feed-forward part; of kind `none` it has no neurons and adds nothing."""
+    """The feed-forward layer; of kind `none` it has no neurons and adds nothing."""
 
     def __init__(self, config: WorkbenchGPTConfig):
         super().__init__()
         self.kind = config.mlp
+        d_mlp = config.sizes.d_mlp
+        # Without neurons, even a bias would add something to the stream.
         bias = config.bias and self.kind != "none"
-        self.fc_in = nn.Linear(config.d_model, config.d_mlp, bias=bias)
-        self.gate = (
-            nn.Linear(config.d_model, config.d_mlp, bias=config.bias)
-            if config.mlp == "swiglu"
-            else None
-        )
-        self.fc_out = _into_residual(config, config.d_mlp, bias=bias)
+        self.fc_in = nn.Linear(config.d_model, d_mlp, bias=bias)
+        self.gate = None
+        if self.kind == "swiglu":
+            self.gate = nn.Linear(config.d_model, d_mlp, bias=config.bias)
+        self.fc_out = _into_residual(config, d_mlp, bias=bias)
 
     def act(self, x: Tensor) -> Tensor:
-        """The nonlinearity: GELU (in tanh form as in GPT-2, or exact), SiLU for swiglu's gate, ReLU
-        or its square.
-        """
+        """The nonlinearity of `kind`, elementwise; for swiglu it is the gate's, SiLU."""
         if self.kind == "swiglu":
             return F.silu(x)
         if self.kind == "relu":
@@ -253,28 +218,34 @@ class MLP(nn.Module):
         return F.gelu(x, approximate="none" if self.kind == "gelu_exact" else "tanh")
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """`[batch, pos, d_model]` to the same shape."""
+        """The MLP output, of the same shape as the input `[batch, pos, d_model]`."""
+        neurons = self.fc_in(hidden_states)  # b p m
         if self.gate is not None:
-            return self.fc_out(self.act(self.gate(hidden_states)) * self.fc_in(hidden_states))
-        return self.fc_out(self.act(self.fc_in(hidden_states)))
+            neurons = self.act(self.gate(hidden_states)) * neurons
+        else:
+            neurons = self.act(neurons)
+        return self.fc_out(neurons)
 
 
 class Block(GradientCheckpointingLayer):
-    """`x + attn(norm(x))`, then `x + mlp(norm(x))`."""
+    """A pre-norm block: `x + attn(norm(x))`, then `x + mlp(norm(x))`."""
 
     def __init__(self, config: WorkbenchGPTConfig, layer_idx: int):
         super().__init__()
-        self.ln1, self.attn = _norm(config, config.d_model), Attention(config, layer_idx)
-        self.ln2, self.mlp = _norm(config, config.d_model), MLP(config)
+        self.ln1 = _norm(config, config.d_model)
+        self.attn = Attention(config, layer_idx)
+        self.ln2 = _norm(config, config.d_model)
+        self.mlp = MLP(config)
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
-        """Residual stream in, residual stream out."""
-        hidden_states = hidden_states + self.attn(self.ln1(hidden_states), **kwargs)[0]
-        return hidden_states + self.mlp(self.ln2(hidden_states))
+        """The residual stream after the block, `[batch, pos, d_model]`."""
+        attn_out, _ = self.attn(self.ln1(hidden_states), **kwargs)
+        hidden_states = hidden_states + attn_out  # resid_mid
+        return hidden_states + self.mlp(self.ln2(hidden_states))  # resid_post
 
 
 class WorkbenchGPTPreTrainedModel(PreTrainedModel):
-    """What transformers has to know about the model: names, initialisation, attention back ends."""
+    """What transformers needs to know: names, initialisation, attention back ends."""
 
     config_class = WorkbenchGPTConfig
     config: WorkbenchGPTConfig
@@ -288,29 +259,31 @@ class WorkbenchGPTPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """GPT-2's rule: normal(0, 0.02), and 0.02 / sqrt(2 n_layers) into the residual stream (or
-        zero).
-        """
+        """GPT-2's initialisation: normal(0, 0.02), and less into the residual stream."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             if getattr(module, "into_residual", False):
+                # 2 n_layers projections add up in the stream: dividing by the root of their number
+                # keeps its variance independent of depth.
                 std = 0.0 if self.config.zero_init else std / (2 * self.config.n_layers) ** 0.5
+            # Scaled after drawing, so that every `std` uses the same random numbers.
             module.weight.normal_(0.0, 1.0).mul_(std)
         elif isinstance(module, nn.RMSNorm | nn.LayerNorm):
             module.weight.fill_(1.0)
-        if isinstance(getattr(module, "bias", None), nn.Parameter):
-            module.bias.zero_()
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            bias.zero_()
 
 
 class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
-    """Token ids to the normed residual stream after the last block."""
+    """The small GPT without unembedding: ids to the normed residual stream after the last block."""
 
     def __init__(self, config: WorkbenchGPTConfig):
         super().__init__(config)
         self.tok = nn.Embedding(config.d_vocab, config.d_model)
-        self.pos = (
-            nn.Embedding(config.n_ctx, config.d_model) if config.positions == "learned" else None
-        )
+        self.pos = None
+        if config.positions == "learned":
+            self.pos = nn.Embedding(config.n_ctx, config.d_model)
         self.layers = nn.ModuleList([Block(config, i) for i in range(config.n_layers)])
         self.ln_out = _norm(config, config.d_model)
         self.gradient_checkpointing = False
@@ -325,32 +298,41 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         self.tok = value
 
     def position_vectors(self, position_ids: Tensor) -> Tensor | None:
-        """What is added to the embedding at these positions, `[*, pos, d_model]`, or None."""
+        """Vectors added to the embedding, `[*, pos, d_model]`; None for encodings that add none.
+
+        Raises:
+            WorkbenchError: A position is beyond the end of learned ones.
+        """
         if self.config.positions == "sinusoidal":
             return encoding.sinusoidal(position_ids, self.config.d_model)
         if self.pos is None:
             return None
         if int(position_ids.max()) >= self.config.n_ctx:
             raise WorkbenchError(
-                f"Learned positions end at {self.config.n_ctx}; the input has {int(position_ids.max()) + 1} tokens. "
-                "Shorten it, or use a model with another position encoding."
+                f"Learned positions end at {self.config.n_ctx}; the input has "
+                f"{int(position_ids.max()) + 1} tokens. Shorten it, or use a model with another "
+                "position encoding."
             )
         return self.pos(position_ids)
 
     def _attention_mask(
         self, x: Tensor, mask: Tensor | None, position_ids: Tensor, cache: Cache | None
     ):
+        """The mask in the back end's form: causal, padded positions out, ALiBi's biases added."""
+        alibi = self.config.positions == "alibi"
         causal = create_causal_mask(
             config=self.config,
             inputs_embeds=x,
             attention_mask=mask,
             cache=cache,
             position_ids=position_ids,
-            allow_is_causal_skip=self.config.positions != "alibi",
+            # Back ends that know causality need no mask at all, but ALiBi needs one to add to.
+            allow_is_causal_skip=not alibi,
         )
-        if self.config.positions != "alibi":
+        if not alibi:
             return causal
-        bias = encoding.alibi_bias(self.config.n_heads, *causal.shape[-2:]).to(x)
+        causal = cast("Tensor", causal)  # b 1 q k
+        bias = encoding.alibi_bias(self.config.n_heads, *causal.shape[-2:]).to(x)  # h q k
         if causal.dtype == torch.bool:
             return bias.masked_fill(~causal, torch.finfo(x.dtype).min)
         return bias + causal
@@ -368,24 +350,38 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
-        """Ids `[batch, pos]` (or embeddings) to `last_hidden_state` `[batch, pos, d_model]`."""
-        x = self.tok(input_ids) if inputs_embeds is None else inputs_embeds
+        """`last_hidden_state` `[batch, pos, d_model]`, after the final norm.
+
+        Args:
+            input_ids: Token ids `[batch, pos]`.
+            attention_mask: 0 at padding, `[batch, pos]`.
+            position_ids: Position of each token; None counts on from the cache's end.
+            cache: Keys and values of earlier positions.
+            inputs_embeds: Embeddings `[batch, pos, d_model]` in place of `input_ids`.
+            use_cache: Make a cache where none is given.
+            kwargs: Passed on to attention.
+        """
+        x = self.tok(input_ids) if inputs_embeds is None else inputs_embeds  # b p d
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
         if position_ids is None:
-            seen = cache.get_seq_length() if cache is not None else 0
-            position_ids = (torch.arange(x.shape[1], device=x.device) + seen).unsqueeze(0)
+            n_past = cache.get_seq_length() if cache is not None else 0
+            position_ids = (torch.arange(x.shape[1], device=x.device) + n_past).unsqueeze(0)
         mask = self._attention_mask(x, attention_mask, position_ids, cache)
-        vectors, turns = self.position_vectors(position_ids), None
-        x = x if vectors is None else x + vectors.to(x.dtype)
+        # Each encoding enters in one place: learned and sinusoidal vectors are added here, rotary
+        # angles go to every attention layer, and ALiBi is in the mask.
+        vectors = self.position_vectors(position_ids)
+        if vectors is not None:
+            x = x + vectors.to(x.dtype)
+        rotation = None
         if self.config.positions == "rotary":
-            turns = encoding.rotary_cos_sin(
-                position_ids, self.config.d_head, self.config.rotary_base
-            )
+            # Computed once, in double precision, for all layers.
+            d_head = self.config.sizes.d_head
+            rotation = encoding.rotary_cos_sin(position_ids, d_head, self.config.rotary_base)
         for layer in self.layers:
             x = layer(
                 x,
-                position_embeddings=turns,
+                position_embeddings=rotation,
                 attention_mask=mask,
                 cache=cache,
                 **kwargs,
@@ -415,21 +411,30 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         **kwargs,
     ) -> CausalLMOutputWithPast:
-        """Ids `[batch, pos]` to logits `[batch, pos, d_vocab]`, and the mean next-token loss given
-        `labels`.
+        """Logits `[batch, pos, d_vocab]`, and the mean next-token loss where `labels` are given.
+
+        Args:
+            input_ids: Token ids `[batch, pos]`.
+            attention_mask: 0 at padding, `[batch, pos]`.
+            position_ids: Position of each token; None counts on from the cache's end.
+            labels: Target ids `[batch, pos]`, shifted here; -100 is not counted.
+            logits_to_keep: Number of last positions, or indices, to compute logits for; 0 is all.
+            kwargs: Passed on to the model.
         """
-        # `generate` passes position_ids only to a forward that names them; left padding hangs on
-        # it.
+        # `generate` passes position_ids only to a forward that names them, and left padding needs
+        # them.
         out = self.model(
             input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )
+        # slice(-0, None) is everything, so 0 keeps all positions.
         keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(out.last_hidden_state[:, keep])
+        logits = self.lm_head(out.last_hidden_state[:, keep])  # b p v
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(
-                logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100
-            )
+            # The logits at position p predict the token at p + 1.
+            predictions = logits[:, :-1].flatten(0, 1).float()  # (b p) v
+            targets = labels[:, 1:].flatten()  # (b p)
+            loss = F.cross_entropy(predictions, targets, ignore_index=-100)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
@@ -440,9 +445,7 @@ class WorkbenchGPTForCausalLM(WorkbenchGPTPreTrainedModel, GenerationMixin):
 
 
 def register() -> None:
-    """Make `AutoConfig`, `AutoModel` and `AutoModelForCausalLM` know the model; harmless when
-    repeated.
-    """
+    """Register the model with transformers' auto classes; may be called again."""
     AutoConfig.register(WorkbenchGPTConfig.model_type, WorkbenchGPTConfig, exist_ok=True)
     AutoModel.register(WorkbenchGPTConfig, WorkbenchGPTModel, exist_ok=True)
     AutoModelForCausalLM.register(WorkbenchGPTConfig, WorkbenchGPTForCausalLM, exist_ok=True)

@@ -1,6 +1,4 @@
-"""What pins a Subject: one hash over weights, configuration, tokenizer, edits and dtype; and a
-stamp of its files.
-"""
+"""The identity of a Subject: a hash over weights, configuration, tokenizer, edits and dtype."""
 
 import hashlib
 import json
@@ -14,7 +12,7 @@ if TYPE_CHECKING:
     from workbench.subjects.subject import Subject
 
 VERSION = 1
-"""Raise it when the same files would compute something else."""
+"""Raise it when loading the same files gives a model that computes something else."""
 
 CONFIGURATION = ("config.json", "generation_config.json", "adapter_config.json")
 TOKENIZER = (
@@ -29,7 +27,7 @@ TOKENIZER = (
     "*.model",
     "*.tiktoken",
 )
-"""Files of a folder that say how text is cut into tokens, and how a chat is written."""
+"""Files of a folder that determine tokenization and the chat template."""
 
 VOLATILE = frozenset(
     {
@@ -46,18 +44,20 @@ VOLATILE = frozenset(
         "base_model_name_or_path",
     }
 )
-"""Words of configurations that change nothing of what is computed: who wrote the file, from where,
-in what precision (weights are read as float32, and what they were stored as is in their bytes)."""
+"""Fields of configurations that do not affect what is computed.
+
+They say who wrote the file, from where and in which dtype. Weights are always read as float32, and
+the dtype they are stored in shows in their bytes.
+"""
 
 
 def identity(weights: str, folder: Path | None = None) -> str:
-    """The hash of a loaded model: sha256 over its weights' hash and the configuration and tokenizer
-    beside them.
+    """The hash of a loaded model: sha256 over weights, configuration and tokenizer.
 
     Args:
-        weights: sha256 of the files that hold the weights.
-        folder: Where the configuration and the tokenizer lie; None where the weights' file holds
-            them, or a hash of them is in `weights`.
+        weights: sha256 of the weight files.
+        folder: Folder of the configuration and the tokenizer; None where the weight file contains
+            them, or `weights` covers them.
     """
     digest = hashlib.sha256(f"workbench {VERSION} {weights}".encode())
     for path in _described_by(folder) if folder is not None else []:
@@ -66,27 +66,22 @@ def identity(weights: str, folder: Path | None = None) -> str:
 
 
 def in_dtype(identity_hash: str, dtype: torch.dtype) -> str:
-    """The same model in another precision has a hash of its own; float32, in which models load,
-    leaves it.
-    """
+    """The hash of the same model in another dtype; float32, the loading dtype, changes nothing."""
     if dtype == torch.float32:
         return identity_hash
     return hashlib.sha256(f"{identity_hash} {dtype}".encode()).hexdigest()
 
 
 def matches(subject: "Subject", recorded: str) -> bool:
-    """Whether a hash that was written down means this Subject.
+    """Whether a recorded hash is this Subject's.
 
-    Records of before configuration and tokenizer were part of the hash have that of the weights
-    alone.
+    Old records have the hash of the weights alone, without configuration and tokenizer.
     """
     return recorded in (subject.hash, subject.card.sha256)
 
 
 def stamp(path: Path) -> str:
-    """What changes when a file changes, or a file in a folder: names, sizes, times. Reads no
-    content.
-    """
+    """A hash of names, sizes and times of a file, or of a folder's files; reads no content."""
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256(str(path.resolve()).encode())
     for file in files:
@@ -101,13 +96,13 @@ def _described_by(folder: Path) -> Iterable[Path]:
 
 
 def _content(path: Path) -> str:
-    """A file's content as it matters: of settings in JSON what they say, not how it is laid out."""
+    """What a file contributes to the hash: of JSON settings the values, of others all bytes."""
     raw = path.read_bytes()
     if path.suffix == ".json" and path.name.endswith("config.json"):
         try:
             settings = json.loads(raw)
-            kept = {word: value for word, value in settings.items() if word not in VOLATILE}
-            return json.dumps(kept, sort_keys=True)
+            lasting = {word: value for word, value in settings.items() if word not in VOLATILE}
+            return json.dumps(lasting, sort_keys=True)
         except (ValueError, AttributeError, RecursionError):
-            pass  # no settings after all: its bytes stand for it
+            pass  # not settings after all: use the bytes
     return hashlib.sha256(raw).hexdigest()

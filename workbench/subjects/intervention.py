@@ -1,9 +1,9 @@
-"""Interventions: reproducible edits of a Subject, kept as JSON. An edited Subject is a Subject.
+"""Interventions: reproducible edits of a Subject, saved as JSON. An edited Subject is a Subject.
 
-An edit works on every position alike, so it needs no knowledge of the prompt and the model can be
-benchmarked, patched and talked to. Numbers that an edit needs (means, directions) are in it;
-nothing is computed when it is applied. A transplant brings in parts of another model's weights; the
-two models are named, and pinned by their hashes.
+An edit is the same at every position and independent of the prompt, so the edited model can be
+benchmarked, patched and talked to like any other. The values of an edit (means, directions) are
+stored in it; nothing is computed when it is applied. A transplant replaces weights by those of
+another model; both models are named and pinned by their hashes.
 """
 
 import hashlib
@@ -12,11 +12,10 @@ import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from workbench import paths
@@ -27,45 +26,24 @@ from workbench.public import public
 from workbench.records import Record
 from workbench.subjects import identity
 from workbench.subjects.bridge import own_clone, shared_clone
+from workbench.subjects.edits import ACTIONS, SITES, Edit, hang
 from workbench.subjects.parts import Parts, assemble
-from workbench.subjects.stream import BlockParts, Writer, stream_of
+from workbench.subjects.stream import stream_of
 from workbench.subjects.subject import Subject, SubjectOrName
 
-SITES = {
-    "z": "the outputs of heads, before they are projected into the stream",
-    "post": "MLP neurons, after the nonlinearity",
-    "attn_out": "what attention adds to the stream",
-    "mlp_out": "what the MLP adds to the stream",
-    "resid_post": "the stream after a layer",
-}
-ACTIONS = ("set", "add")
 MOST_BYTES = 50_000_000
+"""Largest intervention file."""
 NAME = re.compile(r"[\w.+-]{1,80}")
 
 
 @dataclass(frozen=True)
-class Edit:
-    """`site` of `layer` is set to `value`, or gets it added: of the heads or neurons `index` only,
-    where given.
-
-    `value` is a number, or a vector: `[d_model]` for the stream, `[d_head]` a head (or one for each
-        head), one number a
-    neuron.
-    """
-
-    layer: int
-    site: str
-    index: tuple[int, ...] = ()
-    action: str = "set"
-    value: Any = 0.0
-
-
-@dataclass(frozen=True)
 class Transplant:
-    """Weights of a donor in the base's place: the `parts` named (see `subjects.parts`).
+    """Parts of the base whose weights are replaced by a donor's.
 
-    `donor` is what `load` takes; `donor_sha256` and `base_sha256` say which models were meant.
-    `alpha` is how far the parts move from the base's weights (0) to the donor's (1).
+    - `donor`: name of the donor, as `load` takes it
+    - `donor_sha256`, `base_sha256`: hashes of the two models
+    - `parts`: names of the parts (see `subjects.parts`)
+    - `alpha`: how far the weights move from the base's (0) to the donor's (1)
     """
 
     donor: str
@@ -77,10 +55,13 @@ class Transplant:
 
 @dataclass(frozen=True)
 class Intervention(Record):
-    """A named list of edits, made for one base model: `base` is what `load` takes, `words` say what
-    it does.
+    """A named list of edits of one base model.
 
-    A `transplant` comes before the edits.
+    - `name`: name under which it can be saved
+    - `base`: name of the base model, as `load` takes it
+    - `edits`: edits of activations
+    - `words`: what it does, for people
+    - `transplant`: weights of another model, replaced before the edits
     """
 
     name: str
@@ -90,26 +71,30 @@ class Intervention(Record):
     transplant: Transplant | None = None
 
     def model_hashes(self) -> dict[str, str]:
-        """The sha256 of the models of a transplant, by their names; edits alone name no weights."""
-        given = self.transplant
-        return (
-            {} if given is None else {self.base: given.base_sha256, given.donor: given.donor_sha256}
-        )
+        """The sha256 of the models of a transplant, by name; edits alone pin no weights."""
+        transplant = self.transplant
+        if transplant is None:
+            return {}
+        return {
+            self.base: transplant.base_sha256,
+            transplant.donor: transplant.donor_sha256,
+        }
 
     def headline(self) -> str:
         """What it does, in words."""
-        return f"{self.name} of {self.base or 'no named base'}: {self.words or f'{len(self.edits)} edits'}"
+        words = self.words or f"{len(self.edits)} edits"
+        return f"{self.name} of {self.base or 'no named base'}: {words}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an edit, and one a part that is transplanted."""
+        """One row per edit, and one per transplanted part."""
         rows = [
             {
-                "layer": e.layer,
-                "site": e.site,
-                "index": ", ".join(map(str, e.index)) or "all",
-                "action": e.action,
+                "layer": edit.layer,
+                "site": edit.site,
+                "index": ", ".join(map(str, edit.index)) or "all",
+                "action": edit.action,
             }
-            for e in self.edits
+            for edit in self.edits
         ]
         parts = self.transplant.parts if self.transplant else ()
         rows += [
@@ -118,29 +103,31 @@ class Intervention(Record):
         return pd.DataFrame(rows, columns=pd.Index(["layer", "site", "index", "action"]))
 
     def to_json(self, *, indent: int | None = 1) -> str:
-        """The intervention as text, everything in it and nothing else: its hash says which edited
-        model is meant.
-        """
-        said = asdict(self)
+        """The intervention as JSON, without provenance, because its hash pins the edited model."""
+        values = asdict(self)
         if self.transplant is None:
-            del said["transplant"]  # as it was written before there were transplants
-        return json.dumps(said, indent=indent)
+            del values["transplant"]  # keeps the hashes of before there were transplants
+        return json.dumps(values, indent=indent)
 
     @classmethod
     def from_json(cls, text: str) -> "Intervention":
-        """Read one. Raises `WorkbenchError` for anything that is not an intervention."""
+        """The intervention that `to_json` wrote.
+
+        Raises:
+            WorkbenchError: For anything but an intervention.
+        """
         with reading(
             "This", "give the JSON that an intervention was saved as", "is not an intervention"
         ):
-            said = json.loads(text)
-            _check_words(said)
+            values = json.loads(text)
+            _check_words(values)
             hints = get_type_hints(cls)
-            found = cls(**{word: rebuild(hints[word], value) for word, value in said.items()})
-        found.check()
-        return found
+            change = cls(**{word: rebuild(hints[word], value) for word, value in values.items()})
+        change.check()
+        return change
 
     def check(self) -> None:
-        """Raise `WorkbenchError` for a name, site or action that is none."""
+        """Raise `WorkbenchError` for an invalid name, site, action, value or transplant."""
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise WorkbenchError(
                 f"An intervention's name is letters, digits and . + - _; {self.name!r} is not."
@@ -148,56 +135,61 @@ class Intervention(Record):
         for edit in self.edits:
             if edit.site not in SITES or edit.action not in ACTIONS:
                 raise WorkbenchError(
-                    f"An edit is {edit.action!r} at {edit.site!r}; it must be one of {', '.join(ACTIONS)} at one of "
-                    f"{', '.join(SITES)}."
+                    f"An edit is {edit.action!r} at {edit.site!r}; it must be one of "
+                    f"{', '.join(ACTIONS)} at one of {', '.join(SITES)}."
                 )
             if not _is_finite(edit.value):
                 raise WorkbenchError(
-                    f"The edit at {edit.site} of layer {edit.layer} in {self.name} has a value that is no finite "
-                    "number (NaN or infinity); all that follows would be NaN. Give finite numbers."
+                    f"The edit at {edit.site} of layer {edit.layer} in {self.name} has a value "
+                    "that is no finite number (NaN or infinity); all that follows would be NaN. "
+                    "Give finite numbers."
                 )
-        if (given := self.transplant) is not None and not (
-            all(
-                isinstance(word, str)
-                for word in (given.donor, given.donor_sha256, given.base_sha256, *given.parts)
-            )
-            and isinstance(given.alpha, int | float)
-            and math.isfinite(given.alpha)
-        ):
+        if self.transplant is not None and not _is_valid(self.transplant):
             raise WorkbenchError(
                 "A transplant names its donor, two hashes, its parts and a finite alpha."
             )
 
     def save(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Keep it in the home folder; gives the name under which `load` finds the edited Subject.
+        """Save it in the home folder and return the name under which `load` finds the edited model.
 
-        Raises `WorkbenchError` where another one is kept under this name: what a name means never
-        changes.
+        Raises:
+            WorkbenchError: Another intervention has this name; a name's meaning never changes.
         """
         self.check()
         folder = made_folder(paths.home() / "interventions")
-        kept = folder / f"{self.name}.json"
-        if kept.is_file() and kept.read_text(encoding="utf-8") != self.to_json():
+        path = folder / f"{self.name}.json"
+        if path.is_file() and path.read_text(encoding="utf-8") != self.to_json():
             raise WorkbenchError(
                 f"Another intervention is kept as {self.name}; choose another name."
             )
-        with writing(kept) as part:
+        with writing(path) as part:
             part.write_text(self.to_json(), encoding="utf-8")
         return f"edit:{self.name}"
 
 
-def _check_words(said: dict[str, Any]) -> None:
-    """Raise `ValueError` for a word that nothing of an intervention has; it would be left out in
-    silence.
-    """
+def _check_words(values: dict[str, Any]) -> None:
+    """Raise `ValueError` for a field that no part of an intervention has."""
     parts = [
-        (Intervention, said),
-        *((Edit, edit) for edit in said["edits"]),
-        (Transplant, said.get("transplant") or {}),
+        (Intervention, values),
+        *((Edit, edit) for edit in values["edits"]),
+        (Transplant, values.get("transplant") or {}),
     ]
-    for kind, values in parts:
-        if unknown := sorted(set(values) - {field.name for field in fields(kind)}):
+    for kind, given in parts:
+        unknown = sorted(set(given) - {field.name for field in fields(kind)})
+        if unknown:
             raise ValueError(f"it has words that none has: {', '.join(unknown)}")
+
+
+def _is_valid(transplant: Transplant) -> bool:
+    """Whether the fields of a transplant, which may come from a file, have the right types."""
+    hashes = (transplant.donor_sha256, transplant.base_sha256)
+    texts = (transplant.donor, *hashes, *transplant.parts)
+    alpha: Any = transplant.alpha
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(alpha, int | float)
+        and math.isfinite(alpha)
+    )
 
 
 def _is_finite(value: Any) -> bool:
@@ -209,21 +201,22 @@ def _is_finite(value: Any) -> bool:
 
 
 def saved() -> list[Path]:
-    """The files of the interventions that are kept."""
+    """The files of saved interventions."""
     return sorted((paths.home() / "interventions").glob("*.json"))
 
 
 def read_intervention(name: str) -> Intervention:
-    """A kept intervention, or one in a .json file. Raises `WorkbenchError` for none."""
-    named = path_of(name, "kept intervention")
-    path = (
-        named
-        if name.endswith(".json")
-        else path_of(paths.home() / "interventions" / f"{named.name}.json")
-    )
+    """A saved intervention by name, or one in a .json file.
+
+    Raises:
+        WorkbenchError: There is none, or the file is damaged.
+    """
+    path = path_of(name, "kept intervention")
+    if not name.endswith(".json"):
+        path = path_of(paths.home() / "interventions" / f"{path.name}.json")
     if not path.is_file():
-        kept = ", ".join(p.stem for p in saved()) or "none yet"
-        raise WorkbenchError(f"There is no intervention {name!r}; kept are: {kept}.")
+        names = ", ".join(p.stem for p in saved()) or "none yet"
+        raise WorkbenchError(f"There is no intervention {name!r}; kept are: {names}.")
     if path.stat().st_size > MOST_BYTES:
         raise WorkbenchError(
             f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is."
@@ -237,14 +230,22 @@ def read_intervention(name: str) -> Intervention:
 def apply(
     subject: SubjectOrName, change: Intervention, donor: SubjectOrName | None = None
 ) -> Subject:
-    """The edited Subject: the same weights, no memory but for what a transplant changes; `subject`
-    stays as it is.
+    """The edited Subject; `subject` is not changed.
 
-    Its hash is of the weights and the edits, its card names the parent. A transplant loads its
-    donor unless it is given. Raises `WorkbenchError` for a layer, head, neuron or vector that the
-    model does not have, for models that are not those the transplant was made from, and for a donor
-    of another shape.
+    It shares the weights and needs memory only for those that a transplant changes. Its hash covers
+    weights and edits, and its card names the parent.
+
+    Args:
+        subject: The base model.
+        change: The intervention.
+        donor: The donor of a transplant; loaded by its name where it is not given.
+
+    Raises:
+        WorkbenchError: The model lacks a layer, head or neuron of an edit, a value has another
+            shape, or base or donor are not the models that the transplant was made from.
     """
+    subject = cast("Subject", subject)  # loaded by the decorator, as the donor is
+    donor = cast("Subject | None", donor)
     change.check()
     mapping: Any = subject.bridge.adapter.component_mapping
     model = (
@@ -264,17 +265,13 @@ def apply(
                 f"{subject.name} has no layer {edit.layer}; it has layers 0 to {len(layers) - 1}."
             )
         assert stream is not None
-        _hang(layers[edit.layer], stream.blocks[edit.layer], edit, subject)
-    pin, weights = (
-        hashlib.sha256((pinned + change.to_json()).encode()).hexdigest()
-        for pinned in (subject.hash, subject.card.sha256)
-    )
+        hang(layers[edit.layer], stream.blocks[edit.layer], edit, subject)
     name = f"{subject.name}+{change.name}"
     card = replace(
         subject.card,
         name=name,
-        sha256=weights,
-        identity=pin,
+        sha256=_with_edits(subject.card.sha256, change),
+        identity=_with_edits(subject.hash, change),
         parent=subject.name,
         notes=change.words,
         metrics={},
@@ -282,55 +279,64 @@ def apply(
     return Subject(name, model, subject.tokenizer, card)
 
 
+def _with_edits(sha256: str, change: Intervention) -> str:
+    """The hash of a model together with an intervention."""
+    return hashlib.sha256((sha256 + change.to_json()).encode()).hexdigest()
+
+
 def _grafted(subject: Subject, change: Transplant, donor: Subject | None) -> PreTrainedModel:
-    """A model of its own with the donor's parts in it."""
+    """A clone of the model with the donor's parts in it."""
     from workbench.subjects.load import load
 
     donor = donor or load(change.donor, device=subject.device)
-    for found, meant, what in (
+    for model, sha256, what in (
         (subject, change.base_sha256, "base"),
         (donor, change.donor_sha256, "donor"),
     ):
-        if not identity.matches(found, meant):
+        if not identity.matches(model, sha256):
             raise WorkbenchError(
-                f"The transplant was made with another {what}: {found.name} has sha256 {found.hash[:12]}, it was "
-                f"{meant[:12]}; bring the old weights back, or make the transplant again."
+                f"The transplant was made with another {what}: {model.name} has sha256 "
+                f"{model.hash[:12]}, it was {sha256[:12]}; bring the old weights back, or make the "
+                "transplant again."
             )
     check_alike(subject, donor)
-    parts, model = Parts(subject), own_clone(subject.model)
+    parts = Parts(subject)
     slices = [piece for name in change.parts for piece in parts.slices(name)]
-    weights = {name: p.detach() for name, p in donor.model.named_parameters()}
-    own = dict(model.named_parameters())
-    for name, tensor in assemble(
-        slices, {n: p.detach() for n, p in own.items()}, weights, change.alpha
-    ).items():
-        own[name].data = tensor
-    return model
+    clone = own_clone(subject.model)
+    parameters = dict(clone.named_parameters())
+    host_weights = {name: p.detach() for name, p in parameters.items()}
+    donor_weights = {name: p.detach() for name, p in donor.model.named_parameters()}
+    changed = assemble(slices, host_weights, donor_weights, change.alpha)
+    for name, tensor in changed.items():
+        parameters[name].data = tensor
+    return clone
 
 
 def check_alike(base: Subject, donor: Subject) -> None:
-    """Raise `WorkbenchError` unless weights of one model fit the other and nothing but weights sets
-    them apart.
+    """Raise `WorkbenchError` unless weights of one model fit into the other.
 
-    One may have tokens that the other has not: the rows that both have fit.
+    Vocabularies may differ in size; the embedding rows that both have fit.
+
+    Raises:
+        WorkbenchError: The models differ in architecture or shapes, or one has edits of
+            activations.
     """
-    shapes = [_shapes(s) for s in (base, donor)]
-    if base.card.architecture != donor.card.architecture or shapes[0] != shapes[1]:
+    same_shapes = _shapes(base) == _shapes(donor)
+    if base.card.architecture != donor.card.architecture or not same_shapes:
         raise WorkbenchError(
-            f"{base.name} and {donor.name} differ in shape, so no weights of one fit the other; choose a model and "
-            "its fine-tune."
+            f"{base.name} and {donor.name} differ in shape, so no weights of one fit the other; "
+            "choose a model and its fine-tune."
         )
     for subject in (base, donor):
         if has_hooks(subject):
             raise WorkbenchError(
-                f"{subject.name} is edited while it runs, not in its weights; transplants move weights only."
+                f"{subject.name} is edited while it runs, not in its weights; transplants move "
+                "weights only."
             )
 
 
 def _shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter; without its rows for what has a row a token, which may have
-    been added to.
-    """
+    """The shape of every parameter, without the number of rows of (un)embeddings."""
     ends = [subject.model.get_input_embeddings(), subject.model.get_output_embeddings()]
     of_tokens = {
         id(p) for module in ends if module is not None for p in module.parameters(recurse=False)
@@ -342,97 +348,5 @@ def _shapes(subject: Subject) -> dict[str, tuple[int, ...]]:
 
 
 def has_hooks(subject: Subject) -> bool:
-    """Whether edits hang on the model as hooks, which weights alone do not hold."""
+    """Whether the model has edits of activations (hooks), which its weights do not contain."""
     return any(m._forward_hooks or m._forward_pre_hooks for m in subject.model.modules())
-
-
-def _hang(layer: nn.Module, parts: BlockParts, edit: Edit, subject: Subject) -> None:
-    """Put the edit on its module as a hook, which copies of the model take along."""
-    if edit.site == "post" and parts.neurons is None:
-        raise WorkbenchError(
-            f"The MLP of layer {edit.layer} of {subject.name} is no single matrix of neurons; edit mlp_out instead."
-        )
-    outputs: Any = layer.get_submodule(parts.output)
-    neurons: Any = None if parts.neurons is None else layer.get_submodule(parts.neurons)
-    value = torch.tensor(edit.value, dtype=subject.model.dtype, device=subject.device)
-    d_head = _width(outputs) // subject.card.n_heads
-    n_index = {"z": subject.card.n_heads, "post": 0 if neurons is None else _width(neurons)}.get(
-        edit.site, 0
-    )
-    for i in edit.index:
-        if not 0 <= i < n_index:
-            what = {"z": "head", "post": "neuron"}.get(edit.site)
-            raise WorkbenchError(
-                f"Layer {edit.layer} of {subject.name} has no {what} {i}; it has {n_index}."
-                if what
-                else f"{edit.site} has no parts to choose from; leave the index empty."
-            )
-    change = _Change(edit.site, edit.action, list(edit.index), value, d_head)
-    shape = {"z": (d_head,), "post": (len(edit.index) or n_index,)}.get(
-        edit.site, (subject.card.d_model,)
-    )
-    if value.ndim and (
-        tuple(value.shape) != shape and (edit.site != "z" or value.shape[-1] != d_head)
-    ):
-        raise WorkbenchError(
-            f"The value for {edit.site} of layer {edit.layer} has shape {list(value.shape)}; "
-            f"it must be a number or {list(shape)}."
-        )
-    if edit.site in ("z", "post"):
-        (outputs if edit.site == "z" else neurons).register_forward_pre_hook(change.before)
-    elif edit.site == "resid_post":
-        layer.register_forward_hook(change.after)
-    else:
-        writer = parts.attn if edit.site == "attn_out" else parts.mlp
-        layer.get_submodule(writer.module).register_forward_hook(
-            _Written(change, writer), with_kwargs=True
-        )
-
-
-def _width(module: Any) -> int:
-    return getattr(module, "in_features", None) or module.weight.shape[0]
-
-
-@dataclass
-class _Change:
-    """One edit at work."""
-
-    site: str
-    action: str
-    index: list[int]
-    value: Tensor
-    d_head: int
-
-    def __call__(self, x: Tensor) -> Tensor:
-        x = x.clone()
-        view = x.unflatten(-1, (-1, self.d_head)) if self.site == "z" else x
-        if not self.index:
-            view[...] = self.value if self.action == "set" else view + self.value
-        elif self.site == "z":
-            view[..., self.index, :] = (
-                self.value if self.action == "set" else view[..., self.index, :] + self.value
-            )
-        else:
-            view[..., self.index] = (
-                self.value if self.action == "set" else view[..., self.index] + self.value
-            )
-        return view.flatten(-2) if self.site == "z" else view
-
-    def before(self, _module: nn.Module, args: tuple) -> tuple:
-        return (self(args[0]), *args[1:])
-
-    def after(self, _module: nn.Module, _args: tuple, out: Any) -> Any:
-        return (self(out[0]), *out[1:]) if isinstance(out, tuple) else self(out)
-
-
-@dataclass
-class _Written:
-    """An edit of what a part writes into the stream, whatever norm or factor comes before."""
-
-    change: _Change
-    writer: Writer
-
-    def __call__(self, _module: nn.Module, args: tuple, kwargs: dict, out: Any) -> Any:
-        return self.writer.write(
-            self.change(self.writer.read(args, kwargs, out)), args, kwargs, out
-        )

@@ -1,6 +1,4 @@
-"""What kind of model a configuration describes, before any weight is read: decoder, encoder-decoder
-or encoder.
-"""
+"""The kind of model a configuration describes: decoder, encoder-decoder or encoder."""
 
 import json
 from pathlib import Path
@@ -15,18 +13,24 @@ from workbench.subjects.claims import MEND
 
 
 class Kind(NamedTuple):
-    """The class of transformers that reads a model, and the configuration that says so."""
+    """The class of transformers that reads a model, and the model's configuration."""
 
     reader: Any
     config: Any
 
 
 def kind_of(where: str | Path, name: str, *, seq2seq: bool, gguf_file: str | None = None) -> Kind:
-    """What reads the model in a folder, of a Hugging Face id or in a GGUF file (`where` is then its
-    folder).
+    """The class that reads a model, and its configuration; no weight is read.
 
-    Raises `WorkbenchError` for a configuration that cannot be read, for an encoder, and for an
-    encoder-decoder model unless `seq2seq` says that it may be one.
+    Args:
+        where: Folder or Hugging Face id; of a GGUF file its folder.
+        name: What the user called the model, for errors.
+        seq2seq: Whether encoder-decoder models are accepted.
+        gguf_file: Name of the GGUF file in the folder.
+
+    Raises:
+        WorkbenchError: The configuration cannot be read, or is of an encoder, or of an
+            encoder-decoder model without `seq2seq`.
     """
     with reading(name, MEND):
         config = AutoConfig.from_pretrained(where, trust_remote_code=False, gguf_file=gguf_file)
@@ -41,22 +45,21 @@ def _auto_class(config: Any, name: str, *, seq2seq: bool) -> Any:
     if config.is_encoder_decoder:
         if not seq2seq:
             raise WorkbenchError(
-                f"{what} is an encoder-decoder model; the Anatomy page and load(..., seq2seq=True) take it, all else "
-                "here needs a decoder-only model such as shelf-base."
+                f"{what} is an encoder-decoder model; the Anatomy page and load(..., seq2seq=True) "
+                "take it, all else here needs a decoder-only model such as shelf-base."
             )
         return AutoModelForSeq2SeqLM
     if is_encoder(config):
         raise WorkbenchError(
-            f"{what} is an encoder-only model: it fills gaps, sees both sides of a token and predicts no next one, so "
-            "what is measured here has no meaning for it. Choose a model that writes, such as shelf-base or GPT-2."
+            f"{what} is an encoder-only model: it fills gaps, sees both sides of a token and "
+            "predicts no next one, so what is measured here has no meaning for it. Choose a model "
+            "that writes, such as shelf-base or GPT-2."
         )
     return AutoModelForCausalLM
 
 
 def is_encoder(config: Any) -> bool:
-    """Whether attention looks both ways: transformers would load a BERT as a causal model all the
-    same.
-    """
+    """Whether attention is bidirectional; transformers would load a BERT as a causal model too."""
     if getattr(config, "is_decoder", False):
         return False
     causal = any(
@@ -66,9 +69,7 @@ def is_encoder(config: Any) -> bool:
 
 
 def says_encoder_decoder(config: Path) -> bool:
-    """Whether a `config.json` says that its model has an encoder and a decoder; for lists, so no
-    model is touched.
-    """
+    """Whether a `config.json` is of an encoder-decoder model; False where it cannot be read."""
     try:
         return bool(json.loads(config.read_text(encoding="utf-8")).get("is_encoder_decoder"))
     except (OSError, ValueError, AttributeError, RecursionError):

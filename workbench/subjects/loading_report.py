@@ -1,7 +1,6 @@
-"""What a load left open: tensors that are missing, left over, of another shape or not finite.
+"""Report on loading: tensors that are missing, left over, of another shape or not finite.
 
-A model with a tensor missing computes with random numbers in its place, so nothing of this kind
-passes in silence.
+transformers fills missing tensors with random numbers, so nothing of this kind may pass silently.
 """
 
 import re
@@ -14,33 +13,34 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 
-HARMLESS = {
-    r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$": "rotary angles, which follow from the configuration",
-    r"(^|\.)(attn|attention)\.(bias|masked_bias)$": "causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX",
-    r"(^|\.)attn\.causal_mask$": "causal masks of CodeGen",
-    r"(^|\.)position_ids$": "the numbers 0, 1, 2 ...",
-    r"(^|\.)attn\.(mask|IGNORE|rotary_sin|rotary_cos)$": "causal masks and angles of TransformerLens",
-}
-"""Tensors of a file that no model has to take, by a pattern of their names; the value says what
-they are.
-"""
+HARMLESS = (
+    # rotary angles, which follow from the configuration
+    r"(^|\.)rotary_emb\.(inv_freq|cos_cached|sin_cached)$",
+    # causal masks of GPT-2, GPT-Neo, GPT-J and GPT-NeoX
+    r"(^|\.)(attn|attention)\.(bias|masked_bias)$",
+    # causal masks of CodeGen
+    r"(^|\.)attn\.causal_mask$",
+    # the numbers 0, 1, 2 ...
+    r"(^|\.)position_ids$",
+    # causal masks and rotary angles of TransformerLens
+    r"(^|\.)attn\.(mask|IGNORE|rotary_sin|rotary_cos)$",
+)
+"""Name patterns of tensors in files that no model needs."""
 
 NAMED = 3
-"""Tensors that a sentence names, one of each kind where there are several; of the rest it gives the
-number.
-"""
+"""Number of tensors named in a message, one of each kind where there are several."""
 LONGEST_NAME = 120
-"""Characters of a tensor's name that a sentence shows."""
+"""Most characters of a tensor's name in a message."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class LoadingReport:
-    """The tensors of one load that did not find each other.
+    """Tensors that do not match between a file and its model.
 
-    - `missing`: the model has them, the file does not
-    - `left_over`: the file has them, the model does not
+    - `missing`: names that the model has and the file has not
+    - `left_over`: names that the file has and the model has not
     - `reshaped`: name, shape in the file, shape in the model
     """
 
@@ -50,7 +50,7 @@ class LoadingReport:
 
     @classmethod
     def from_transformers(cls, info: Mapping[str, Any]) -> "LoadingReport":
-        """The report in what `from_pretrained(..., output_loading_info=True)` gives."""
+        """The report from the info of `from_pretrained(..., output_loading_info=True)`."""
         return cls(
             missing=tuple(sorted(info["missing_keys"])),
             left_over=tuple(sorted(filter(is_needed, info["unexpected_keys"]))),
@@ -61,7 +61,7 @@ class LoadingReport:
 
     @classmethod
     def between(cls, file: Mapping[str, Shape], model: Mapping[str, Shape]) -> "LoadingReport":
-        """The report of a file's tensors and a model's, both by name with their shapes."""
+        """The report from the shapes of a file's tensors and a model's, by name."""
         shared = sorted(set(file) & set(model))
         return cls(
             missing=tuple(sorted(set(model) - set(file))),
@@ -73,16 +73,16 @@ class LoadingReport:
 
     @property
     def is_clean(self) -> bool:
-        """Whether every tensor of the model and of the file found the other."""
+        """Whether all tensors of the model and of the file match."""
         return not (self.missing or self.left_over or self.reshaped)
 
     @property
     def n_open(self) -> int:
-        """How many tensors did not."""
+        """How many tensors do not match."""
         return len(self.missing) + len(self.left_over) + len(self.reshaped)
 
     def words(self) -> str:
-        """What is wrong, without naming the file: for the middle of a sentence."""
+        """What is wrong, as a clause that does not name the file."""
         shapes = [
             f"{_short(name)}: {list(a)} where the model has {list(b)}"
             for name, a, b in self.reshaped
@@ -102,8 +102,11 @@ class LoadingReport:
         """Raise `WorkbenchError` unless the report is clean.
 
         Args:
-            name: The file or folder, as its user named it.
+            name: What the user called the file or folder.
             mend: A clause that says what to do, without a full stop.
+
+        Raises:
+            WorkbenchError: Some tensor does not match.
         """
         if not self.is_clean:
             raise WorkbenchError(
@@ -112,21 +115,23 @@ class LoadingReport:
 
 
 def is_needed(name: str) -> bool:
-    """Whether a tensor of a file must have a place in the model; `HARMLESS` ones need none."""
+    """Whether a tensor of a file must have a place in the model; `HARMLESS` ones need not."""
     return not any(re.search(pattern, name) for pattern in HARMLESS)
 
 
 LIMITS = (".input_min", ".input_max", ".output_min", ".output_max")
-"""Buffers of Gemma 4 that say where a layer clips; where it does not, they are infinite."""
+"""Clipping bounds in Gemma 4's layers, which are infinite where a layer does not clip."""
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
-    """Raise `WorkbenchError` where a tensor holds NaN or infinity, naming the first few and their
-    number.
+    """Raise `WorkbenchError` where a tensor holds NaN or infinity.
 
     Args:
         tensors: Name and tensor.
-        name: The file or folder, as its user named it.
+        name: What the user called the file or folder.
+
+    Raises:
+        WorkbenchError: Some tensor is not finite; the message names the first few.
     """
     broken = [
         tensor_name
@@ -136,21 +141,19 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], name: str) -> None:
     ]
     if broken:
         raise WorkbenchError(
-            f"{name} cannot be used: {_count(broken)} with NaN or infinite values ({_names(broken)}); save the model "
-            "again from before its training went wrong."
+            f"{name} cannot be used: {_count(broken)} with NaN or infinite values "
+            f"({_names(broken)}); save the model again from before its training went wrong."
         )
 
 
 def stored_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Name and value of everything that a model takes from its file: parameters (tied ones once)
-    and buffers.
-    """
+    """Name and value of a model's parameters (tied ones once) and buffers."""
     yield from model.named_parameters()
     yield from model.named_buffers()
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """One pass that makes no copy: a sum is finite only where every term is."""
+    """Whether all values are finite, from their sum, which needs no copy."""
     if not tensor.is_floating_point() or tensor.is_meta:
         return True
     if torch.isfinite(tensor.sum(dtype=torch.promote_types(tensor.dtype, torch.float32))):
@@ -163,7 +166,7 @@ def _count(names: Sequence[str]) -> str:
 
 
 def _names(names: Sequence[str], n_named: int = NAMED) -> str:
-    """The first few, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = len(names) - n_named
     shown = ", ".join(_short(name) for name in names[:n_named])
     return f"{shown} and {more} more" if more > 0 else shown

@@ -1,4 +1,4 @@
-"""Our GPT or a GPT-2 as the checkpoint that nanoGPT's train.py writes."""
+"""Writes our GPT or a GPT-2 as a nanoGPT checkpoint."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from workbench.subjects.own_names import OwnNames, own_names
 
 
 def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """NanoGPT's tensors by name, matrices `[out, in]`, and its `model_args`.
+    """A model's tensors by nanoGPT's names, matrices `[out, in]`, and its `model_args`.
 
     Raises:
-        WorkbenchError: When nanoGPT's model does not compute this one, naming the settings.
+        WorkbenchError: nanoGPT's model cannot compute this one; the message names the settings.
     """
     own = own_names(model, "nanogpt")
     _check(own)
@@ -27,9 +27,9 @@ def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, 
         "transformer.wpe.weight": own.weights["model.pos.weight"],
     }
     for i in range(c.n_layers):
-        block = _block(own, f"model.layers.{i}.", "weight") | (
-            _block(own, f"model.layers.{i}.", "bias") if has_bias else {}
-        )
+        block = _block(own, f"model.layers.{i}.", "weight")
+        if has_bias:
+            block |= _block(own, f"model.layers.{i}.", "bias")
         state |= {f"transformer.h.{i}.{name}": tensor for name, tensor in block.items()}
     state["transformer.ln_f.weight"] = own.weights["model.ln_out.weight"]
     if has_bias:
@@ -40,7 +40,7 @@ def nanogpt_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, 
         "n_head": c.n_heads,
         "n_embd": c.d_model,
         "block_size": c.n_ctx,
-        "bias": has_bias,  # all of its linear layers and norms have one, or none
+        "bias": has_bias,  # one switch for all linear layers and norms
         "vocab_size": c.d_vocab,
         "dropout": 0.0,
     }
@@ -67,7 +67,7 @@ def _check(own: OwnNames) -> None:
 
 
 def _block(own: OwnNames, at: str, kind: str) -> dict[str, Tensor]:
-    """One block's weights, or its biases; a bias that the model does not have is zero."""
+    """One block's weights, or its biases (kind); biases that the model does not have are zero."""
     c = own.config
     sizes = {
         "attn.o": c.d_model,

@@ -1,4 +1,4 @@
-"""A GPT-2 or Llama of transformers by our GPT's names and words, for writers of other formats."""
+"""A GPT-2 or Llama under our GPT's tensor names, for the writers of other formats."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,33 +11,32 @@ from workbench.subjects.convert import LLAMA_NAMES, require
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
 GELU = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "gelu": "gelu_exact", "relu": "relu"}
-"""Activations of transformers in our words."""
+"""Our names of transformers' activations."""
 
 
 @dataclass(frozen=True)
 class OwnNames:
-    """Tensors by our GPT's names, matrices `[out, in]`, and the configuration that they would have
-    as our GPT.
-    """
+    """Tensors by our GPT's names, matrices `[out, in]`, and the matching configuration."""
 
     weights: dict[str, Tensor]
     config: WorkbenchGPTConfig
 
     def get(self, name: str, *size: int) -> Tensor:
         """The tensor of this name, or zeros of this size where the model has none (a bias)."""
-        tensor = self.weights.get(name)
-        return self.weights["model.tok.weight"].new_zeros(size) if tensor is None else tensor
+        if name in self.weights:
+            return self.weights[name]
+        return self.weights["model.tok.weight"].new_zeros(size)
 
 
 def own_names(model: PreTrainedModel, form: str) -> OwnNames:
-    """The model by our names.
+    """The model's tensors and configuration by our names.
 
     Args:
         model: Our GPT, a `GPT2LMHeadModel` or a `LlamaForCausalLM`.
-        form: What is to be written, for the error.
+        form: The format to write, for errors.
 
     Raises:
-        WorkbenchError: for another class, or a setting that our GPT does not have.
+        WorkbenchError: For another class, or a setting that our GPT does not have.
     """
     if isinstance(model, WorkbenchGPTForCausalLM):
         return OwnNames(dict(model.state_dict()), model.config)
@@ -46,8 +45,8 @@ def own_names(model: PreTrainedModel, form: str) -> OwnNames:
     if isinstance(model, LlamaForCausalLM):
         return _llama(model)
     raise WorkbenchError(
-        f"A {type(model).__name__} cannot be written in the form {form}; our GPT, GPT-2 and Llama can. "
-        "Choose the form transformers."
+        f"A {type(model).__name__} cannot be written in the form {form}; our GPT, GPT-2 and Llama "
+        "can. Choose the form transformers."
     )
 
 
@@ -68,14 +67,14 @@ def _gpt2(model: GPT2LMHeadModel) -> OwnNames:
         "lm_head.weight": theirs["lm_head.weight"],
     }
     for i in range(c.n_layer):
-        at, to = f"transformer.h.{i}.", f"model.layers.{i}."
-        matrix = theirs[f"{at}attn.c_attn.weight"].T.split(
-            c.n_embd
-        )  # three of [d_model, d_model], out first
-        bias = theirs[f"{at}attn.c_attn.bias"].split(c.n_embd)
-        for part, own_matrix, own_bias in zip("qkv", matrix, bias, strict=True):
-            weights[f"{to}attn.{part}.weight"] = own_matrix
-            weights[f"{to}attn.{part}.bias"] = own_bias
+        at = f"transformer.h.{i}."
+        to = f"model.layers.{i}."
+        # [3 d_model, d_model] to queries, keys and values, each [d_model, d_model], out first
+        matrices = theirs[f"{at}attn.c_attn.weight"].T.split(c.n_embd)
+        biases = theirs[f"{at}attn.c_attn.bias"].split(c.n_embd)
+        for part, matrix, bias in zip("qkv", matrices, biases, strict=True):
+            weights[f"{to}attn.{part}.weight"] = matrix
+            weights[f"{to}attn.{part}.bias"] = bias
         for name, own in (
             ("attn.c_proj", "attn.o"),
             ("mlp.c_fc", "mlp.fc_in"),

@@ -1,4 +1,4 @@
-"""Where a model's parameters are: embedding, positions, attention, MLP, norms, unembedding."""
+"""Parameter counts by component: embedding, positions, attention, MLP, norms, unembedding."""
 
 from typing import Any
 
@@ -6,10 +6,12 @@ from workbench.subjects import Subject
 
 
 def parameter_counts(subject: Subject) -> dict[str, int]:
-    """Parameters of each component; tied weights count once, at the embedding.
+    """Number of parameters of each component; tied weights count once, as embedding.
 
-    The parts are found by the names that TransformerLens's adapter gives them.
-    Raises `WorkbenchError` for an architecture that it does not know.
+    Components are identified by the names in TransformerLens's architecture adapter.
+
+    Raises:
+        WorkbenchError: TransformerLens does not know the architecture.
     """
     mapping: Any = subject.bridge.adapter.component_mapping
     block: Any = mapping["blocks"].submodules

@@ -1,18 +1,16 @@
-"""Parts of a model by name: which numbers of which parameters are a layer, a head, an MLP, some of
-its neurons.
+"""Parts of a model by name: the slices of parameters that belong to a layer, head, MLP or neurons.
 
-| name | what it is |
+| name | part |
 |---|---|
-| `embed`, `pos_embed`, `unembed`, `ln_final` | what stands outside the layers; tied embeddings are `embed` alone |
+| `embed`, `pos_embed`, `unembed`, `ln_final` | parts outside the layers; tied ones are `embed` |
 | `rest` | whatever else an architecture has outside its layers |
-| `L3` | a whole layer, its norms included |
-| `L3.attn`, `L3.mlp` | its attention and its MLP, each with the norms that belong to it; together they are `L3` |
-| `L3H1` | one head: its queries, its columns of the output, and its keys and values unless it shares them |
-| `L3KV0` | keys and values that a group of heads shares (grouped-query attention) |
+| `L3` | a whole layer with its norms |
+| `L3.attn`, `L3.mlp` | the layer's attention and MLP with their norms; together they are `L3` |
+| `L3H1` | a head: its rows of W_Q, its columns of W_O, and its own rows of W_K and W_V |
+| `L3KV0` | rows of W_K and W_V that a group of heads shares (grouped-query attention) |
 | `L3N0:64` | neurons 0 to 63 of an MLP: their incoming and outgoing weights |
 
-Heads, groups and neurons of a layer do not overlap; biases of the output and norms belong to none
-of them.
+Heads, groups and neurons of a layer do not overlap. Output biases and norms belong to none of them.
 """
 
 import copy
@@ -35,7 +33,7 @@ QKV = ("q", "k", "v")
 
 @dataclass(frozen=True)
 class Slice:
-    """All of a parameter, or its entries `index` along `dim`."""
+    """A whole parameter, or its entries `index` along the axis `dim`."""
 
     parameter: str
     dim: int = 0
@@ -43,27 +41,33 @@ class Slice:
 
 
 class Parts:
-    """The parts of one architecture: `slices` gives what a name stands for.
+    """The parts of one model; `slices` gives the slices of a part's parameters.
 
-    Raises `WorkbenchError` for an architecture that TransformerLens cannot name.
+    Raises:
+        WorkbenchError: TransformerLens does not know the architecture.
     """
 
     def __init__(self, subject: Subject) -> None:
-        self.name, self.model, self.card = subject.name, subject.model, subject.card
+        self.name = subject.name
+        self.model = subject.model
+        self.card = subject.card
         self._bridge = subject.bridge
         mapping: Any = self._bridge.adapter.component_mapping
         self._block: dict[str, Any] = mapping["blocks"].submodules
         self._blocks = f"{mapping['blocks'].name}."
         self._sizes = {name: p.numel() for name, p in self.model.named_parameters()}
         self._joint: dict[int, dict[str, Tensor]] = {}
-        self.outer = {
-            part: found
-            for part in OUTER
-            if part in mapping
-            and (found := [n for n in self._sizes if n.startswith(f"{mapping[part].name}.")])
-        }
-        named = {n for names in self.outer.values() for n in names}
-        if rest := [n for n in self._sizes if n not in named and not n.startswith(self._blocks)]:
+        self.outer: dict[str, list[str]] = {}  # parameters of each part outside the layers
+        outside = [name for name in self._sizes if not name.startswith(self._blocks)]
+        for part in OUTER:
+            if part in mapping:
+                prefix = f"{mapping[part].name}."
+                inside = [name for name in self._sizes if name.startswith(prefix)]
+                if inside:
+                    self.outer[part] = inside
+        taken = {name for names in self.outer.values() for name in names}
+        rest = [name for name in outside if name not in taken]
+        if rest:
             self.outer["rest"] = rest
 
     @property
@@ -78,28 +82,28 @@ class Parts:
 
     @property
     def heads(self) -> list[str]:
-        """Every head, and the groups of keys and values where heads share them."""
-        found = [f"{layer}H{i}" for layer in self.layers for i in range(self.card.n_heads)]
+        """Every head, and with grouped-query attention every group of shared keys and values."""
+        names = [f"{layer}H{i}" for layer in self.layers for i in range(self.card.n_heads)]
         if self._grouped:
-            found += [f"{layer}KV{i}" for layer in self.layers for i in range(self.card.n_kv_heads)]
-        return found
+            names += [f"{layer}KV{i}" for layer in self.layers for i in range(self.card.n_kv_heads)]
+        return names
 
     @property
     def units(self) -> list[str]:
-        """Heads, groups, and neurons in packets of about as many parameters as a head: what random
-        subsets draw.
-        """
-        size = self.n_params(["L0H0"])
+        """Parts of about equal size, to draw random subsets of: heads, and packets of neurons."""
         width = self._neurons(0)
-        if not width:  # attention alone
+        if not width:  # attention-only
             return self.heads
-        packet = max(1, min(width, round(size * width / max(1, self.n_params([f"L0N0:{width}"])))))
-        packets = [f"N{a}:{min(a + packet, width)}" for a in range(0, width, packet)]
+        head_size = self.n_params(["L0H0"])
+        mlp_size = max(1, self.n_params([f"L0N0:{width}"]))
+        # Neurons that have as many parameters as one head.
+        size = max(1, min(width, round(head_size * width / mlp_size)))
+        packets = [f"N{start}:{min(start + size, width)}" for start in range(0, width, size)]
         return [*self.heads, *(layer + packet for layer in self.layers for packet in packets)]
 
     @property
     def all(self) -> list[str]:
-        """Parts that make up the whole model: what stands outside the layers, and every layer."""
+        """Parts that together are the whole model: those outside the layers, and every layer."""
         return [*self.outer, *self.layers]
 
     @property
@@ -107,36 +111,37 @@ class Parts:
         return self.card.n_kv_heads != self.card.n_heads
 
     def n_params(self, names: Iterable[str]) -> int:
-        """How many numbers these parts have together."""
+        """Number of parameters that these parts have together, each counted once."""
         shapes = {name: p.shape for name, p in self.model.named_parameters()}
-        seen: dict[str, dict[int, set[int]] | None] = {}
+        whole: set[str] = set()  # parameters that belong to the parts entirely
+        partial: dict[tuple[str, int], set[int]] = {}  # indices by parameter and axis
         for piece in (piece for name in names for piece in self.slices(name)):
             if piece.index is None:
-                seen[piece.parameter] = None
-            elif (had := seen.setdefault(piece.parameter, {})) is not None:
-                had.setdefault(piece.dim, set()).update(piece.index)
-        return sum(
-            self._sizes[parameter]
-            if dims is None
-            else sum(
-                len(index) * self._sizes[parameter] // shapes[parameter][dim]
-                for dim, index in dims.items()
-            )
-            for parameter, dims in seen.items()
-        )
+                whole.add(piece.parameter)
+            else:
+                partial.setdefault((piece.parameter, piece.dim), set()).update(piece.index)
+        total = sum(self._sizes[parameter] for parameter in whole)
+        for (parameter, dim), index in partial.items():
+            if parameter not in whole:
+                total += len(index) * self._sizes[parameter] // shapes[parameter][dim]
+        return total
 
     def slices(self, name: str) -> list[Slice]:
-        """What a name stands for. Raises `WorkbenchError` for no part of this model."""
+        """The slices of parameters that a part consists of.
+
+        Raises:
+            WorkbenchError: The model has no such part.
+        """
         if name in self.outer:
             return [Slice(parameter) for parameter in self.outer[name]]
-        said = NAME.fullmatch(name)
-        if said is None or int(said[1]) >= self.card.n_layers:
+        match = NAME.fullmatch(name)
+        if match is None or int(match[1]) >= self.card.n_layers:
             raise WorkbenchError(
                 f"{self.name} has no part {name!r}; there are {', '.join(self.outer)}, L0 to "
-                f"L{self.card.n_layers - 1}, and of a layer such as L0: L0.attn, L0.mlp, L0H0, L0N0:64"
-                + (", L0KV0." if self._grouped else ".")
+                f"L{self.card.n_layers - 1}, and of a layer such as L0: L0.attn, L0.mlp, L0H0, "
+                "L0N0:64" + (", L0KV0." if self._grouped else ".")
             )
-        layer, block, head, group, low, high = said.groups()
+        layer, block, head, group, low, high = match.groups()
         inside = [n for n in self._sizes if n.startswith(f"{self._blocks}{int(layer)}.")]
         if block:
             return [Slice(n) for n in inside if self._belongs(n, block[1:])]
@@ -149,13 +154,13 @@ class Parts:
         return [Slice(n) for n in inside]
 
     def layer_of(self, parameter: str) -> int | None:
-        """The layer that a parameter is in, None for those outside."""
+        """The layer that a parameter is in; None for those outside the layers."""
         if not parameter.startswith(self._blocks):
             return None
         return int(parameter.removeprefix(self._blocks).partition(".")[0])
 
     def _belongs(self, parameter: str, block: str) -> bool:
-        """Norms go with what they stand before or after; what is none of both goes with attention."""
+        """Whether a parameter belongs to "mlp" or "attn", with its norms; others are "attn"."""
         rest = parameter.removeprefix(self._blocks).partition(".")[2]
         of_mlp = any(
             rest.startswith(f"{self._block[k].name}.")
@@ -165,9 +170,7 @@ class Parts:
         return of_mlp == (block == "mlp")
 
     def _module(self, layer: int, block: str, part: str = "") -> tuple[str, Any] | None:
-        """Name and module of a block's linear layer; None where the architecture has none of that
-        name.
-        """
+        """Name and module of a block, or of its linear layer `part`; None where there is none."""
         name = f"{self._blocks}{layer}.{self._block[block].name}"
         if part:
             if part not in self._block[block].submodules:
@@ -179,24 +182,25 @@ class Parts:
             return None
 
     def _outputs(self, where: tuple[str, Any], index: Iterable[int]) -> list[Slice]:
-        """Outputs `index` of a linear layer: weights and biases."""
+        """Weights and biases of a linear layer's outputs `index`."""
         name, module = where
-        dim, chosen = (1 if isinstance(module, Conv1D) else 0), tuple(index)
-        bias = [Slice(f"{name}.bias", 0, chosen)] if module.bias is not None else []
-        return [Slice(f"{name}.weight", dim, chosen), *bias]
+        outputs = tuple(index)
+        dim = 1 if isinstance(module, Conv1D) else 0  # Conv1D is [in, out]
+        bias = [Slice(f"{name}.bias", 0, outputs)] if module.bias is not None else []
+        return [Slice(f"{name}.weight", dim, outputs), *bias]
 
     def _inputs(self, where: tuple[str, Any], index: Iterable[int]) -> list[Slice]:
+        """Weights of a linear layer's inputs `index`."""
         name, module = where
         return [Slice(f"{name}.weight", 0 if isinstance(module, Conv1D) else 1, tuple(index))]
 
     def _projected(self, layer: int, part: str, i: int) -> list[Slice]:
-        """The rows of head (or group) `i` in the queries, keys or values, fused in one matrix or
-        not.
-        """
+        """Slices of head (or group) `i` in q, k or v, whether these are one fused matrix or not."""
         d = self.card.d_head
         rows = range(i * d, (i + 1) * d)
-        if (own := self._module(layer, "attn", part)) is not None:
-            return self._outputs(own, rows)
+        separate = self._module(layer, "attn", part)
+        if separate is not None:
+            return self._outputs(separate, rows)
         fused = self._module(layer, "attn", "qkv")
         if fused is None:
             raise WorkbenchError(
@@ -205,21 +209,21 @@ class Parts:
         return self._outputs(fused, self._fused(layer)[part][list(rows)].tolist())
 
     def _fused(self, layer: int) -> dict[str, Tensor]:
-        """Which outputs of a fused matrix are queries, keys and values: numbers its rows and lets
-        them be split.
+        """Which outputs of a fused QKV matrix are queries, keys and values.
+
+        Architectures interleave them in different ways, so this fills the matrix with the number
+        of each output and lets TransformerLens split it.
         """
         if layer not in self._joint:
             attention = copy.deepcopy(
                 self.model.get_submodule(f"{self._blocks}{layer}.{self._block['attn'].name}")
             )
             fused: Any = attention.get_submodule(self._block["attn"].submodules["qkv"].name)
-            wide = isinstance(fused, Conv1D)
-            count = torch.arange(fused.weight.shape[1 if wide else 0], dtype=torch.float64)
-            numbered = (
-                count.expand(fused.weight.shape)
-                if wide
-                else count[:, None].expand(fused.weight.shape)
-            )
+            outputs_last = isinstance(fused, Conv1D)
+            n_outputs = fused.weight.shape[1 if outputs_last else 0]
+            numbers = torch.arange(n_outputs, dtype=torch.float64)
+            numbers = numbers if outputs_last else numbers[:, None]
+            numbered = numbers.expand(fused.weight.shape)
             fused.weight = nn.Parameter(numbered.clone(), requires_grad=False)
             split = self._bridge.blocks[layer].attn.split_qkv_matrix(attention)
             self._joint[layer] = {
@@ -233,14 +237,15 @@ class Parts:
             raise WorkbenchError(
                 f"{self.name} has no head L{layer}H{head}; a layer has {self.card.n_heads}."
             )
-        output, d = self._module(layer, "attn", "o"), self.card.d_head
+        output = self._module(layer, "attn", "o")
         if output is None:
             raise WorkbenchError(
                 f"The heads of {self.name} ({self.card.architecture}) cannot be told apart."
             )
         own = ("q",) if self._grouped else QKV
-        read = [piece for part in own for piece in self._projected(layer, part, head)]
-        return [*read, *self._inputs(output, range(head * d, (head + 1) * d))]
+        projected = [piece for part in own for piece in self._projected(layer, part, head)]
+        d = self.card.d_head
+        return [*projected, *self._inputs(output, range(head * d, (head + 1) * d))]
 
     def _group(self, layer: int, group: int) -> list[Slice]:
         if not self._grouped or group >= self.card.n_kv_heads:
@@ -255,33 +260,36 @@ class Parts:
         return [piece for part in ("k", "v") for piece in self._projected(layer, part, group)]
 
     def _neurons(self, layer: int) -> int:
-        out = self._module(layer, "mlp", "out")
-        enters = self._module(layer, "mlp", "in")
-        if out is None or enters is None:
-            raise WorkbenchError(
-                f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart."
-            )
-        width, given = (
-            m.weight.shape[isinstance(m, Conv1D) != reads]
-            for (_, m), reads in ((out, True), (enters, False))
+        """Number of neurons in a layer's MLP."""
+        w_in = self._module(layer, "mlp", "in")
+        w_out = self._module(layer, "mlp", "out")
+        if w_in is not None and w_out is not None:
+            n_in = _shape(w_in[1])[0]
+            n_out = _shape(w_out[1])[1]
+            if n_in == n_out:
+                return n_in
+        raise WorkbenchError(
+            f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart."
         )
-        if width != given:
-            raise WorkbenchError(
-                f"The neurons of {self.name} ({self.card.architecture}) cannot be told apart."
-            )
-        return int(width)
 
     def _packet(self, layer: int, low: int, high: int) -> list[Slice]:
         width = self._neurons(layer)
         if not low < high <= width:
             raise WorkbenchError(f"{self.name} has no neurons {low}:{high}; a layer has 0:{width}.")
-        found = []
+        pieces = []
         for part in ("in", "gate"):
-            if (where := self._module(layer, "mlp", part)) is not None:
-                found += self._outputs(where, range(low, high))
+            where = self._module(layer, "mlp", part)
+            if where is not None:
+                pieces += self._outputs(where, range(low, high))
         out = self._module(layer, "mlp", "out")
         assert out is not None
-        return [*found, *self._inputs(out, range(low, high))]
+        return [*pieces, *self._inputs(out, range(low, high))]
+
+
+def _shape(module: Any) -> tuple[int, int]:
+    """Outputs and inputs of a linear layer, or of transformers' transposed `Conv1D`."""
+    rows, columns = module.weight.shape
+    return (columns, rows) if isinstance(module, Conv1D) else (rows, columns)
 
 
 def assemble(
@@ -289,32 +297,40 @@ def assemble(
 ) -> dict[str, Tensor]:
     """The parameters of a host that change when it gets these slices of a donor, by name.
 
-    Whole parameters are the donor's own tensors, no copies; of others the host's is copied first.
-    Where one has more rows (tokens that were added) those that both have are brought. With `alpha`
-    they move by that much of the
-    way instead: host + alpha (donor - host), with 0 the host's and 1 the donor's to the bit.
+    Whole parameters are the donor's own tensors, not copies; of partial ones the host's is copied.
+    Where one model has more embedding rows (added tokens), the rows that both have are taken.
+
+    Args:
+        slices: Slices to take from the donor.
+        host: The host's parameters by name.
+        donor: The donor's parameters by name.
+        alpha: How far to move: host + alpha (donor - host). 0 gives the host's values and 1 the
+            donor's, to the bit.
     """
-    found: dict[str, Tensor] = {}
+    changed: dict[str, Tensor] = {}
     pieces = list(slices) if alpha else []
+
+    def mixed(ours: Tensor, theirs: Tensor) -> Tensor:
+        return theirs if alpha == 1 else torch.lerp(ours, theirs, alpha)
+
     for piece in (p for p in pieces if p.index is None):
-        ours, theirs = host[piece.parameter], donor[piece.parameter]
+        ours = host[piece.parameter]
+        theirs = donor[piece.parameter]
         if ours.shape == theirs.shape:
-            found[piece.parameter] = theirs if alpha == 1 else torch.lerp(ours, theirs, alpha)
+            changed[piece.parameter] = mixed(ours, theirs)
         else:
-            n = min(len(ours), len(theirs))
-            found[piece.parameter] = ours.clone()
-            found[piece.parameter][:n] = (
-                theirs[:n] if alpha == 1 else torch.lerp(ours[:n], theirs[:n], alpha)
-            )
-    whole = set(found)
+            n_rows = min(len(ours), len(theirs))
+            tensor = ours.clone()
+            tensor[:n_rows] = mixed(ours[:n_rows], theirs[:n_rows])
+            changed[piece.parameter] = tensor
+    whole = set(changed)
     for piece in (p for p in pieces if p.index is not None and p.parameter not in whole):
-        ours, theirs = host[piece.parameter], donor[piece.parameter]
-        if piece.parameter not in found:
-            found[piece.parameter] = ours.clone()
+        ours = host[piece.parameter]
+        theirs = donor[piece.parameter]
+        if piece.parameter not in changed:
+            changed[piece.parameter] = ours.clone()
         at: list[Any] = [slice(None)] * ours.ndim
         at[piece.dim] = list(piece.index or ())
         where = tuple(at)
-        found[piece.parameter][where] = (
-            theirs[where] if alpha == 1 else torch.lerp(ours[where], theirs[where], alpha)
-        )
-    return found
+        changed[piece.parameter][where] = mixed(ours[where], theirs[where])
+    return changed

@@ -1,8 +1,15 @@
 """The position encodings of the small GPT: learned, sinusoidal, rotary, ALiBi and none.
 
-Learned and sinusoidal vectors are added to the token embedding; rotary turns queries and keys;
-ALiBi adds a bias to the attention scores; `none` leaves order to the causal mask alone (Haviv et
+Learned and sinusoidal vectors are added to the token embedding; rotary rotates queries and keys;
+ALiBi adds a bias to the attention scores; with `none` only the causal mask tells order (Haviv et
 al. 2022).
+
+Reference:
+    Vaswani et al. (2017), "Attention Is All You Need" (sinusoidal).
+    Su et al. (2021), "RoFormer" (rotary).
+    Press et al. (2022), "Train Short, Test Long" (ALiBi).
+    Haviv et al. (2022), "Transformer Language Models without Positional Encodings Still Learn
+    Positional Information" (none).
 """
 
 import math
@@ -15,11 +22,10 @@ ENCODINGS = ("learned", "sinusoidal", "rotary", "alibi", "none")
 
 
 def sinusoidal(positions: Int[Tensor, "*pos"], d_model: int) -> Float[Tensor, "*pos d_model"]:
-    """`PE[p, 2i] = sin(p / 10000^(2i/d))`, `PE[p, 2i+1] = cos(p / 10000^(2i/d))` (Vaswani et al.
-    2017).
+    """`PE[p, 2i] = sin(p / 10000^(2i/d))` and `PE[p, 2i+1] = cos(p / 10000^(2i/d))`.
 
-    The formula `sin(p / 10000)^(2 pi) + eps` that circulates in blog posts is wrong. Any position
-    is allowed, also one beyond the trained context.
+    The formula `sin(p / 10000)^(2 pi) + eps` that circulates in blog posts is wrong. Positions
+    beyond the trained context are allowed.
     """
     frequency = 10000.0 ** (
         -torch.arange(0, d_model, 2, device=positions.device, dtype=torch.float64) / d_model
@@ -29,21 +35,23 @@ def sinusoidal(positions: Int[Tensor, "*pos"], d_model: int) -> Float[Tensor, "*
 
 
 def rotary_frequencies(d_head: int, base: float = 10000.0) -> Float[Tensor, " pair"]:
-    """Radians a token for each of the `d_head / 2` planes in which rotary turns q and k (Su et al.
-    2021).
-    """
+    """Angle per token, in radians, of each of the `d_head / 2` dimension pairs of rotary."""
     return base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
 
 
 def rotary_cos_sin(
     positions: Int[Tensor, "*pos"], d_head: int, base: float = 10000.0
 ) -> tuple[Float[Tensor, "*pos d_head"], Float[Tensor, "*pos d_head"]]:
-    """Cosine and sine of every plane's angle, laid out twice as `rotate` expects (Llama's
-    half-split pairs).
+    """Cosine and sine of every dimension pair's angle, as `rotate` takes them.
+
+    Args:
+        positions: Token positions.
+        d_head: Even number of dimensions.
+        base: Larger bases make the slowest pairs rotate slower; 10000 as in RoFormer.
     """
-    angle = positions.to(torch.float64).unsqueeze(-1) * rotary_frequencies(d_head, base).to(
-        positions.device
-    )
+    frequency = rotary_frequencies(d_head, base).to(positions.device)
+    angle = positions.to(torch.float64).unsqueeze(-1) * frequency  # [*pos, d_head / 2]
+    # Twice, because the two dimensions of a pair are i and i + d_head/2 (Llama's layout).
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos().float(), angle.sin().float()
 
@@ -53,18 +61,24 @@ def rotate(
     cos: Float[Tensor, "#batch pos d_head"],
     sin: Float[Tensor, "#batch pos d_head"],
 ) -> Float[Tensor, "batch head pos d_head"]:
-    """Turn dimension pairs `(i, i + d_head/2)` of `x` by the position's angle; lengths are kept."""
+    """`x` with dimension pairs `(i, i + d_head/2)` rotated by the position's angle.
+
+    Args:
+        x: Queries or keys.
+        cos: Cosine of the angles (`rotary_cos_sin`).
+        sin: Sine of the angles.
+    """
     first, second = x.chunk(2, dim=-1)
-    cos, sin = cos.unsqueeze(1).to(x.dtype), sin.unsqueeze(1).to(x.dtype)
+    cos = cos.unsqueeze(1).to(x.dtype)  # [batch, 1, pos, d_head], the same for all heads
+    sin = sin.unsqueeze(1).to(x.dtype)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
 def alibi_slopes(n_heads: int) -> Float[Tensor, " head"]:
-    """The slope of each head: `2^(-8h/n)` for h = 1..n, and the paper's rule where n is no power of
-    two.
+    """The slope of each head: `2^(-8h/n)` for h = 1..n.
 
-    Press et al. 2022: take the slopes of the next lower power of two, then every other one of the
-    next higher.
+    Where n is not a power of two, the paper takes the slopes of the next lower power, then every
+    other slope of the next higher one.
     """
     power = 2 ** math.floor(math.log2(n_heads))
     slopes = [2 ** (-8 * h / power) for h in range(1, power + 1)]
@@ -73,9 +87,13 @@ def alibi_slopes(n_heads: int) -> Float[Tensor, " head"]:
 
 
 def alibi_bias(n_heads: int, n_queries: int, n_keys: int) -> Float[Tensor, "head query key"]:
-    """`-slope * (query - key)`: what ALiBi adds to the scores. The last query stands at the last
-    key.
+    """The bias that ALiBi adds to the scores: `-slope * (query - key)`.
+
+    Args:
+        n_heads: Number of query heads.
+        n_queries: Number of queries; the last one stands at the last key.
+        n_keys: Number of keys; more than queries where earlier keys are cached.
     """
-    query = torch.arange(n_keys - n_queries, n_keys).unsqueeze(1)
-    distance = (query - torch.arange(n_keys)).clamp(min=0)
+    query = torch.arange(n_keys - n_queries, n_keys).unsqueeze(1)  # [query, 1]
+    distance = (query - torch.arange(n_keys)).clamp(min=0)  # [query, key]; later keys are masked
     return -alibi_slopes(n_heads)[:, None, None] * distance

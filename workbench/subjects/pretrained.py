@@ -1,4 +1,4 @@
-"""Models through transformers' `from_pretrained`, every tensor of their files accounted for."""
+"""Reads models with transformers' `from_pretrained`, with every tensor accounted for."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,15 +14,13 @@ from workbench.subjects.kinds import kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-"""What torch puts into names when it compiles, shards or checkpoints a module; no model has parts
-of these names.
-"""
+"""Name parts that torch adds when it compiles, shards or checkpoints a module."""
 DEEPEST = 4
-"""Parts of a prefix that is tried."""
+"""Most parts of a common name prefix that is tried to be left out."""
 
 
 class Read(NamedTuple):
-    """A model, and in words what was left out of its tensors' names ("" where nothing was)."""
+    """A model, and a note on what was left out of its tensors' names ("" for nothing)."""
 
     model: PreTrainedModel
     note: str
@@ -37,23 +35,22 @@ def read_model(
     held: Held | None = None,
     was_finite: bool = False,
 ) -> Read:
-    """The float32 model of a folder, a Hugging Face id or a GGUF file, with no tensor missing, left
-    over or broken.
+    """The float32 model of a folder, a Hugging Face id or a GGUF file.
 
-    Where all names have a mere prefix in common (`module.`, `_orig_mod.`), the model is read
-    without it.
+    No tensor may be missing, left over or not finite. Where all names share a prefix that the model
+    does not have (`module.`, `_orig_mod.`), it is left out.
 
     Args:
-        where: What transformers reads from.
-        name: What the user called it, for errors.
-        seq2seq: Take encoder-decoder models too.
-        gguf_file: The file's name, where `where` is the folder of a GGUF file.
-        held: What a GGUF file holds; of a folder it is found out.
-        was_finite: Whether its weights were found finite before, when they were written here.
+        where: Folder or Hugging Face id; of a GGUF file its folder.
+        name: What the user called the model, for errors.
+        seq2seq: Whether encoder-decoder models are accepted.
+        gguf_file: Name of the GGUF file in the folder.
+        held: What a GGUF file holds; of a folder this reads it itself.
+        was_finite: Skip the check for NaN, because the weights were checked before.
 
     Raises:
-        WorkbenchError: the files are no model, or not the model that its configuration describes;
-            of the kind `UnreadableError` where transformers cannot read them.
+        WorkbenchError: The files are not a model, or not the one that the configuration describes;
+            an `UnreadableError` where transformers cannot read them.
     """
     reader, config = kind_of(where, name, seq2seq=seq2seq, gguf_file=gguf_file)
     shapes = shapes_in(where) if isinstance(where, Path) and not gguf_file else {}
@@ -63,16 +60,13 @@ def read_model(
     model, report = _from_pretrained(reader, where, name, source)
     note = ""
     if report.missing and shapes:
-        for words, pattern, kept in _mere_prefixes(shapes):
-            again, second = _from_pretrained(
-                reader, where, name, {**source, "key_mapping": {pattern: kept}}
-            )
-            if second.is_clean:
-                model, report, note = (
-                    again,
-                    second,
-                    f"{words} was left out of the names of the weights",
-                )
+        for words, pattern, replacement in _mere_prefixes(shapes):
+            options = {**source, "key_mapping": {pattern: replacement}}
+            renamed_model, renamed_report = _from_pretrained(reader, where, name, options)
+            if renamed_report.is_clean:
+                model = renamed_model
+                report = renamed_report
+                note = f"{words} was left out of the names of the weights"
                 break
     report.check(name, _mend(model))
     if not was_finite:
@@ -96,11 +90,12 @@ def _from_pretrained(
 
 
 def _mere_prefixes(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """What may stand before or within all names: in words, as a pattern, and what takes its place."""
+    """What may be left out of all names: in words, as a pattern, and its replacement."""
     every = [name.split(".") for name in names]
-    found = [wrapper for wrapper in WRAPPERS if any(wrapper in parts for parts in every)]
-    if found:
-        yield f"{', '.join(f'{w}.' for w in found)}", rf"(^|\.)({'|'.join(found)})\.", r"\1"
+    wrappers = [wrapper for wrapper in WRAPPERS if any(wrapper in parts for parts in every)]
+    if wrappers:
+        words = ", ".join(f"{wrapper}." for wrapper in wrappers)
+        yield words, rf"(^|\.)({'|'.join(wrappers)})\.", r"\1"
     for depth in range(1, DEEPEST + 1):
         shared = {tuple(parts[:depth]) for parts in every if len(parts) > depth}
         if len(shared) != 1 or not all(len(parts) > depth for parts in every):
@@ -110,11 +105,14 @@ def _mere_prefixes(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _mend(model: PreTrainedModel) -> str:
-    """What a user may do about a model that is not whole."""
+    """What a user may do about a model that does not match its files."""
     names = [str(kind) for kind in model.config.architectures or []]
     kinds = [kind for kind in names if not kind.endswith(("CausalLM", "LMHeadModel"))]
     if kinds and kinds[0].endswith(("Classification", "QuestionAnswering", "Model")):
-        return f"config.json calls it {kinds[0]}, which predicts no next token: load the language model it came from"
+        return (
+            f"config.json calls it {kinds[0]}, which predicts no next token: load the language "
+            "model it came from"
+        )
     return (
         "save the whole model again, or correct the number and sizes of its layers in config.json"
     )

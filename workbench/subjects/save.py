@@ -1,10 +1,10 @@
-"""Writing a model folder whole or not at all: a temporary name, then a rename."""
+"""Saves model folders atomically: under a temporary name, then renamed."""
 
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -13,6 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter
 from workbench.subjects.card import write_card
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 def save(
@@ -25,18 +28,27 @@ def save(
     weights: dict[str, torch.Tensor] | None = None,
     also: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Save a Hugging Face folder (safetensors) with its card; `dtype` stores the weights in another
-    precision, and `weights` takes the place of the model's own.
+    """Save a model as a Hugging Face folder (safetensors) with its card, and return the folder.
 
-    Of a model with LoRA adapters only the adapters are saved, and what they belong to.
+    Of a model with LoRA adapters, only the adapters and the name of their base are saved.
 
-    `also` may write more files into it before it gets its name. Raises `WorkbenchError` when the
-    disk is full or the place cannot be written; what was there before stays whole.
+    Args:
+        folder: Where to save; an existing folder is replaced.
+        model: The model.
+        tokenizer: Its tokenizer.
+        card: Fields of `card.json`; None writes no card.
+        dtype: Store the weights in this dtype.
+        weights: State dict to store in place of the model's own.
+        also: Writes more files into the folder before it gets its name.
+
+    Raises:
+        WorkbenchError: The disk is full or the place cannot be written to; an existing folder is
+            then left unchanged.
     """
 
     def write(part: Path) -> None:
         if adapter.is_adapted(model):
-            adapter.write(part, model, _weights(model, None))
+            adapter.write(part, cast("PeftModel", model), _weights(model, None))
         else:
             model.save_pretrained(part, state_dict=weights or _weights(model, dtype))
         tokenizer.save_pretrained(part)
@@ -49,11 +61,11 @@ def save(
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """The folder, written whole by `write` under a temporary name and then renamed.
+    """Let `write` fill a folder under a temporary name, then rename it to `folder`.
 
     Raises:
-        WorkbenchError: When the disk is full or the place cannot be written; what was there before
-            stays whole.
+        WorkbenchError: The disk is full or the place cannot be written to; an existing folder is
+            then left unchanged.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -64,11 +76,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
         _sync(folder.parent)
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch and safetensors have words of their own
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch's and safetensors' own
         shutil.rmtree(part, ignore_errors=True)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise WorkbenchError(
@@ -79,9 +87,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
 
 
 def _to_disk(folder: Path) -> None:
-    """Have everything in a folder on the disk before the folder gets its name: a power cut then
-    leaves no half.
-    """
+    """Flush a folder to disk before it gets its name, so that a power cut leaves no half of it."""
     for path in sorted(folder.rglob("*"), reverse=True):
         _sync(path)
     _sync(folder)
@@ -96,11 +102,12 @@ def _sync(path: Path) -> None:
 
 
 def _weights(model: PreTrainedModel, dtype: torch.dtype | None) -> dict[str, torch.Tensor] | None:
-    """The weights on the CPU, None where they are there already; tied ones stay one tensor, so are
-    stored once.
-    """
+    """The weights on the CPU in a dtype, tied ones as one tensor; None where nothing changes."""
     if dtype is None and model.device.type == "cpu":
         return None
-    moved: dict[int, torch.Tensor] = {}
-    named = model.state_dict(keep_vars=True)
-    return {name: moved.setdefault(id(w), w.detach().to("cpu", dtype)) for name, w in named.items()}
+    copies: dict[int, torch.Tensor] = {}  # by the identity of the parameter
+    weights = {}
+    for name, parameter in model.state_dict(keep_vars=True).items():
+        copy = parameter.detach().to("cpu", dtype)
+        weights[name] = copies.setdefault(id(parameter), copy)
+    return weights

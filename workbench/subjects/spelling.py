@@ -1,14 +1,13 @@
-"""How a text becomes token ids, and how ids are shown: the one place for special tokens, answers
-and labels.
+"""Text to token ids and back: the one place for special tokens, answers and labels.
 
-A prompt gets the special tokens that its tokenizer puts before a text, once, and none after it:
-what follows an end-of-text token is not what follows the prompt. SentencePiece tokenizers begin
-every text with a space of their own, so an answer is what is left of prompt and answer once the
-prompt's tokens are gone.
+A prompt gets the special tokens that its tokenizer puts before a text, once, and none after it,
+because what follows an end-of-text token is not a continuation of the prompt. SentencePiece
+tokenizers begin every text with a space, so an answer's tokens are those of prompt and answer
+together without the prompt's.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
@@ -16,19 +15,17 @@ from transformers import PreTrainedTokenizerBase
 from workbench.errors import WorkbenchError
 
 BROKEN = "\ufffd"
-"""What a tokenizer decodes bytes to that are no whole character."""
+"""What a tokenizer decodes incomplete UTF-8 bytes to."""
 LONGEST = 12
-"""Tokens within which a character must be whole: it has four bytes at most, and a token may end
-amid the next.
-"""
+"""Most tokens that are joined to complete a character, which has at most four bytes."""
 SPACE = "\u2581"
-"""How SentencePiece spells a space."""
+"""SentencePiece's character for a space."""
 SAMPLES = ("a", "0", "the")
-"""Texts of which the tokens between special tokens are known."""
+"""Texts on which the special tokens around a text are measured."""
 STAND_IN = "x"
-"""The prompt of an answer that is asked about without one."""
+"""Prompt that stands in where an answer is tokenized without one."""
 ANCHORS = ("\n", "(", "x", "zq")
-"""What an answer is put behind to see its tokens amid a text."""
+"""Texts after which an answer is tokenized, to see its tokens in the middle of a text."""
 EVERY_BYTE = "".join(
     [
         *map(chr, range(1, 0x180)),
@@ -36,9 +33,7 @@ EVERY_BYTE = "".join(
         *(chr(max(0x10000, 0x40000 * i)) for i in range(5)),
     ]
 )
-"""Characters whose UTF-8 has every byte that there can be: a tokenizer that spells them spells
-everything.
-"""
+"""Characters whose UTF-8 contains every possible byte, to test for byte-level tokenizers."""
 
 
 class Frame(NamedTuple):
@@ -49,8 +44,9 @@ class Frame(NamedTuple):
 
 
 class Continuation(NamedTuple):
-    """An answer's tokens after a prompt; `merged` says that the two together would have split
-    otherwise.
+    """An answer's tokens after a prompt.
+
+    - `merged`: whether prompt and answer as one text would be tokenized differently
     """
 
     ids: tuple[int, ...]
@@ -64,14 +60,14 @@ _HIGHEST: WeakKeyDictionary[Any, tuple[int, int]] = WeakKeyDictionary()
 
 
 def bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The ids of a text without any special token that it does not spell itself."""
+    """The ids of a text, without special tokens put around it."""
     if not text:
         return []
     return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """The special tokens that a tokenizer puts round a text, found out on `SAMPLES`."""
+    """The special tokens that a tokenizer puts around a text, measured on `SAMPLES`."""
     settings = tuple(getattr(tokenizer, f"add_{name}_token", None) for name in ("bos", "eos"))
     known = _FRAMES.setdefault(tokenizer, {})
     if settings not in known:
@@ -81,7 +77,8 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     for sample in SAMPLES:
-        inner, whole = bare(tokenizer, sample), list(tokenizer(sample, verbose=False)["input_ids"])
+        inner = bare(tokenizer, sample)
+        whole = list(tokenizer(sample, verbose=False)["input_ids"])
         if inner == whole:
             break
         for start in range(len(whole) - len(inner) + 1):
@@ -91,14 +88,15 @@ def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def read(tokenizer: PreTrainedTokenizerBase, text: str, *, end: bool = False) -> list[int]:
-    """The ids of a prompt, with the special tokens that belong before it.
+    """The ids of a prompt, with the special tokens that its tokenizer puts before a text.
 
     Args:
-        tokenizer: Of the model.
-        text: The prompt; where it begins with those special tokens itself, they are there once.
-        end: Whether those after a text are wanted too, as encoders do.
+        tokenizer: The model's tokenizer.
+        text: The prompt; where it begins with these special tokens itself, they are not repeated.
+        end: Whether to add the special tokens after a text too, as encoders need.
     """
-    inner, around = bare(tokenizer, text), frame(tokenizer)
+    inner = bare(tokenizer, text)
+    around = frame(tokenizer)
     ids = inner if begins(inner, around.before) else [*around.before, *inner]
     if end and not (around.after and tuple(ids[-len(around.after) :]) == around.after):
         ids = [*ids, *around.after]
@@ -106,25 +104,28 @@ def read(tokenizer: PreTrainedTokenizerBase, text: str, *, end: bool = False) ->
 
 
 def begins(ids: Sequence[int], before: tuple[int, ...]) -> bool:
-    """Whether ids begin with these."""
+    """Whether `ids` begin with `before`."""
     return tuple(ids[: len(before)]) == before
 
 
 def offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
-    """From which character to which each token of `read` goes; (0, 0) for special tokens put before
-    the text.
-    """
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    """Character range [start, stop) of each token of `read`; (0, 0) for added special tokens."""
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     before = frame(tokenizer).before
-    first = [] if begins(found["input_ids"], before) else [(0, 0)] * len(before)
-    return [*first, *(tuple(pair) for pair in found["offset_mapping"])]
+    first = [] if begins(encoded["input_ids"], before) else [(0, 0)] * len(before)
+    return [*first, *(tuple(pair) for pair in encoded["offset_mapping"])]
 
 
 def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> Continuation:
-    """The tokens with which an answer goes on from a prompt.
+    """The tokens with which an answer continues a prompt.
 
-    They are what prompt and answer together have more than the prompt. Where the two would merge,
-    they are those that spell the answer, exactly, after the prompt's own tokens.
+    These are the tokens of prompt and answer together after those of the prompt. Where tokens would
+    merge across the two, they are tokens that spell exactly the answer after the prompt's own.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        prompt: The prompt; "" where the answer stands alone.
+        answer: The answer, with its leading space where it has one.
     """
     alone = bare(tokenizer, answer)
     if spells_ids(tokenizer):
@@ -143,28 +144,32 @@ def continued(tokenizer: PreTrainedTokenizerBase, prompt: str, answer: str) -> C
 
 
 def _after(tokenizer: PreTrainedTokenizerBase, anchor: str, answer: str) -> list[int]:
-    """An answer's tokens behind an anchor; [] where the two merge."""
-    head, whole = bare(tokenizer, anchor), bare(tokenizer, anchor + answer)
+    """An answer's tokens after an anchor; [] where tokens merge across the two."""
+    head = bare(tokenizer, anchor)
+    whole = bare(tokenizer, anchor + answer)
     return whole[len(head) :] if whole[: len(head)] == head else []
 
 
 def decoded(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, skip_special: bool = False
 ) -> str:
-    """The text of ids; one without a token, as padded embeddings have them, shows as `[383]`."""
+    """The text of ids; an id without a token (padded embeddings have such) shows as `[383]`.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Token ids.
+        skip_special: Whether to leave out special tokens.
+    """
     spelt = tokenizer.convert_ids_to_tokens(list(ids))
     parts: list[str] = []
     run: list[int] = []
 
     def close() -> None:
         if run:
-            parts.append(
-                str(
-                    tokenizer.decode(
-                        run, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
-                    )
-                )
+            text = tokenizer.decode(
+                run, skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
             )
+            parts.append(str(text))
             run.clear()
 
     for i, token in zip(ids, spelt, strict=True):
@@ -180,38 +185,47 @@ def decoded(
 def labels(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, apart: bool = False
 ) -> list[str]:
-    """The text of each token of a running text; `apart` says that they do not follow each other.
+    """The text of each token.
 
-    Bytes that make up a character together each show it with their place, as in "ש⟨1/2⟩"; a byte
-    whose character is not whole shows as the tokenizer spells it, and an id without a token as
-    `[383]`.
+    Tokens that are bytes of one character each show it with their place, as in "ש⟨1/2⟩". A byte of
+    an incomplete character shows as the tokenizer spells it, and an id without a token as `[383]`.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Token ids.
+        apart: Whether the ids are unrelated, not a running text; characters are then not joined.
     """
     ids = list(ids)
-    spelt = tokenizer.convert_ids_to_tokens(ids)
+    spelt = _spelt(tokenizer, ids)
     shown = [_label(tokenizer, i, token) for i, token in zip(ids, spelt, strict=True)]
     at = 0
     while at < len(ids):
         n = 1
-        if spelt[at] is not None and BROKEN in shown[at]:
-            whole, n = (
-                ("", 1)
-                if apart
-                else _character(tokenizer, ids[at : at + LONGEST], spelt[at : at + LONGEST])
-            )
-            shown[at : at + n] = (
-                [f"{whole}⟨{i}/{n}⟩" for i in range(1, n + 1)] if whole else [spelt[at]]
-            )
+        token = spelt[at]
+        if token is not None and BROKEN in shown[at]:
+            character = ""
+            if not apart:
+                stop = at + LONGEST
+                character, n = _character(tokenizer, ids[at:stop], spelt[at:stop])
+            if character:
+                shown[at : at + n] = [f"{character}⟨{i}/{n}⟩" for i in range(1, n + 1)]
+            else:
+                shown[at] = token
         at += n
     return shown
+
+
+def _spelt(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str | None]:
+    """The vocabulary's spelling of each id; None for an id without a token."""
+    return cast("list[str | None]", tokenizer.convert_ids_to_tokens(ids))
 
 
 def _label(tokenizer: PreTrainedTokenizerBase, i: int, spelt: str | None) -> str:
     if spelt is None:
         return f"[{i}]"
     text = str(tokenizer.decode([i]))
-    if (
-        SPACE in spelt and SPACE not in text
-    ):  # a decoder of SentencePiece drops the space that begins a text
+    # SentencePiece decoders drop the space at the beginning of a text.
+    if SPACE in spelt and SPACE not in text:
         return spelt.replace(SPACE, " ")
     return text or spelt
 
@@ -219,19 +233,18 @@ def _label(tokenizer: PreTrainedTokenizerBase, i: int, spelt: str | None) -> str
 def _character(
     tokenizer: PreTrainedTokenizerBase, ids: list[int], spelt: list[str | None]
 ) -> tuple[str, int]:
-    """The text of as few tokens as make whole characters, and how many they are; "" and 1 where
-    none do.
-    """
+    """Text and number of the fewest first tokens that give complete characters, else ("", 1)."""
     for n in range(2, len(ids) + 1):
         if spelt[n - 1] is None:
             break
-        if BROKEN not in (text := str(tokenizer.decode(ids[:n]))):
+        text = str(tokenizer.decode(ids[:n]))
+        if BROKEN not in text:
             return (text, n) if text else ("", 1)
     return "", 1
 
 
 def spells_ids(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a text is token ids such as "3 1 2", as for a model that came without a tokenizer."""
+    """Whether texts are token ids such as "3 1 2", as for a model without tokenizer files."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     if getattr(model, "unk_token", None) != "0":
         return False
@@ -240,7 +253,7 @@ def spells_ids(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def unknown_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The ids that stand for what a tokenizer cannot spell."""
+    """The ids of a tokenizer's unknown token."""
     model = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
     names = [
         name
@@ -252,19 +265,19 @@ def unknown_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 
 
 def added_tokens(tokenizer: PreTrainedTokenizerBase) -> set[str]:
-    """The tokens that were added to a tokenizer's own vocabulary."""
+    """The tokens that were added to a tokenizer's original vocabulary."""
     return {str(token) for token in tokenizer.added_tokens_decoder.values()}
 
 
 def unspelt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """The pieces of a text that its tokenizer cannot spell: read as its unknown token, or left out."""
+    """Pieces of a text that its tokenizer reads as unknown token or leaves out."""
     if not misses(tokenizer):
         return []
     return _unspelt(tokenizer, text)
 
 
 def misses(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether there is any text that a tokenizer cannot spell; byte-level ones spell all."""
+    """Whether some text cannot be spelled by a tokenizer; byte-level ones spell everything."""
     if tokenizer not in _MISSES:
         _MISSES[tokenizer] = bool(_unspelt(tokenizer, EVERY_BYTE))
     return _MISSES[tokenizer]
@@ -285,13 +298,13 @@ def _unspelt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
 
 
 def _left_out(tokenizer: PreTrainedTokenizerBase, letter: str) -> bool:
-    """Whether a tokenizer passes over a character, as some without an unknown token do."""
+    """Whether a tokenizer drops a character, as some without an unknown token do."""
     known = _LEFT_OUT.setdefault(tokenizer, {})
     if letter not in known:
-        with_it, without = (bare(tokenizer, text) for text in (STAND_IN + letter, STAND_IN))
+        unchanged = bare(tokenizer, STAND_IN + letter) == bare(tokenizer, STAND_IN)
         known[letter] = (
             not letter.isspace()
-            and with_it == without
+            and unchanged
             and not decoded(tokenizer, bare(tokenizer, letter)).strip()
         )
     return known[letter]
@@ -300,8 +313,15 @@ def _left_out(tokenizer: PreTrainedTokenizerBase, letter: str) -> bool:
 def check_sizes(tokenizer: PreTrainedTokenizerBase, d_vocab: int, name: str) -> None:
     """Raise `WorkbenchError` where a tokenizer gives ids beyond the rows of the embedding.
 
-    Tokens that were added to it and stand in no ordinary text pass; `check_ids` refuses a prompt
-    that has one.
+    Added tokens do not count, as ordinary text has none; `check_ids` refuses a prompt that has one.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        d_vocab: Rows of the model's embedding.
+        name: Name of the model, for the message.
+
+    Raises:
+        WorkbenchError: Tokenizer and model do not belong together.
     """
     if tokenizer not in _HIGHEST:
         added = set(getattr(tokenizer, "added_tokens_decoder", {}))
@@ -313,19 +333,32 @@ def check_sizes(tokenizer: PreTrainedTokenizerBase, d_vocab: int, name: str) -> 
     highest, _ = _HIGHEST[tokenizer]
     if highest >= d_vocab:
         raise WorkbenchError(
-            f"The tokenizer of {name} has {len(tokenizer)} tokens, with ids up to {highest}, and the model's embedding "
-            f"{d_vocab} rows: they do not belong together. Put the tokenizer files that the model was trained with "
-            "into its folder, or resize the model's embeddings to the tokenizer and save it again."
+            f"The tokenizer of {name} has {len(tokenizer)} tokens, with ids up to {highest}, and "
+            f"the model's embedding {d_vocab} rows: they do not belong together. Put the tokenizer "
+            "files that the model was trained with into its folder, or resize the model's "
+            "embeddings to the tokenizer and save it again."
         )
 
 
 def check_ids(
     tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], d_vocab: int, name: str
 ) -> None:
-    """Raise `WorkbenchError` where a text has a token for which the embedding has no row."""
-    if ids and (highest := max(ids)) >= d_vocab:
+    """Raise `WorkbenchError` where a text has a token without a row in the embedding.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        ids: Token ids of the text.
+        d_vocab: Rows of the model's embedding.
+        name: Name of the model, for the message.
+
+    Raises:
+        WorkbenchError: Some id is `d_vocab` or higher.
+    """
+    highest = max(ids, default=-1)
+    if highest >= d_vocab:
         word = tokenizer.convert_ids_to_tokens(highest)
         raise WorkbenchError(
-            f"The text has the token {word!r} ({highest}), which was added to the tokenizer of {name} but not to the "
-            f"model: its embedding has {d_vocab} rows. Leave it out, or resize the model's embeddings and save it."
+            f"The text has the token {word!r} ({highest}), which was added to the tokenizer of "
+            f"{name} but not to the model: its embedding has {d_vocab} rows. Leave it out, or "
+            "resize the model's embeddings and save it."
         )

@@ -1,6 +1,4 @@
-"""A model in one file of tensors by name: nanoGPT's and minGPT's checkpoints, TransformerLens's
-state dicts.
-"""
+"""Reads models from a state dict in one file: nanoGPT's, minGPT's and TransformerLens's."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -20,24 +18,25 @@ from workbench.subjects.pretrained import WRAPPERS, Read
 SUFFIXES = (".pt", ".pth", ".safetensors")
 NANOGPT = ("transformer.wte.weight", "transformer.wpe.weight")
 TRANSFORMERLENS = ("embed.W_E", "unembed.W_U")
-"""Tensors by which each kind is known, even where one of them is missing."""
+"""Tensor names that identify each kind; one is enough."""
 INSIDE = ("model", "model_state_dict", "state_dict")
-"""Under what word a checkpoint holds its tensors, when it holds other things besides."""
+"""Keys under which checkpoints store the state dict."""
 SETTINGS = ("model_args", "cfg", "config", "model_config")
-"""Under what word a checkpoint, or the header of a safetensors file, holds the model's settings."""
+"""Keys under which checkpoints, or headers of safetensors files, store the model's settings."""
 SETTINGS_MEND = "correct it or remove it"
 MOST_BYTES = 1_000_000
-"""No settings are larger."""
+"""Largest file of settings, in bytes."""
 
 
 def read(path: Path) -> Read:
-    """The model in a file, and in words what was made of its names and settings.
+    """The model in a file, and a note on how its names and settings were read.
 
     Raises:
-        WorkbenchError: the file needs pickle, is of no known kind, or lacks a tensor or a setting.
+        WorkbenchError: The file needs pickle, is of no known kind, or lacks a tensor or a setting.
     """
     tensors, settings = _safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
-    if (beside := config_beside(path)) is not None:
+    beside = config_beside(path)
+    if beside is not None:
         settings = settings | _settings_in(beside)
     names = _unwrapped(tensors)
     for marks, kind in ((NANOGPT, "nanoGPT"), (TRANSFORMERLENS, "TransformerLens")):
@@ -53,15 +52,13 @@ def read(path: Path) -> Read:
         )
     some = ", ".join(list(tensors)[:3]) or "none"
     raise WorkbenchError(
-        f"{path} holds no state dict of nanoGPT or TransformerLens (its tensors: {some}); of a Hugging Face model "
-        "give the folder with its config.json."
+        f"{path} holds no state dict of nanoGPT or TransformerLens (its tensors: {some}); of a "
+        "Hugging Face model give the folder with its config.json."
     )
 
 
 def config_beside(path: Path) -> Path | None:
-    """The settings beside a file of weights: `NAME.config.json`, else a `config.json` that is not
-    Hugging Face's.
-    """
+    """The settings file of a state dict: `NAME.config.json`, else a `config.json` of its own."""
     own = path.with_name(f"{path.stem}.config.json")
     if own.is_file():
         return own
@@ -70,9 +67,7 @@ def config_beside(path: Path) -> Path | None:
 
 
 def file_in(folder: Path) -> Path | None:
-    """The one state dict in a folder that is no Hugging Face model's; None where there is none, or
-    several.
-    """
+    """The only state dict in a folder without Hugging Face model; None for none or several."""
     files = [folder / "ckpt.pt", *folder.glob("*.safetensors")]
     known = [
         path
@@ -83,7 +78,7 @@ def file_in(folder: Path) -> Path | None:
 
 
 def is_transformerlens(path: Path) -> bool:
-    """Whether a safetensors file holds TransformerLens's names; reads its header alone."""
+    """Whether a safetensors file has TransformerLens's tensor names; reads only its header."""
     try:
         with safe_open(path, framework="pt") as stream:
             return _prefix(stream.keys(), TRANSFORMERLENS) is not None
@@ -92,7 +87,7 @@ def is_transformerlens(path: Path) -> bool:
 
 
 def _prefix(names: Iterable[str], marks: tuple[str, ...]) -> str | None:
-    """What stands before the names of a kind of state dict; None where it is another kind."""
+    """The prefix of a kind's tensor names; None where the state dict is of another kind."""
     for name in names:
         for mark in marks:
             if name == mark or name.endswith(f".{mark}"):
@@ -117,7 +112,8 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with reading(
         path,
-        "save its state dict alone, as safetensors or with torch.save, or with nanoGPT's train.py as it is",
+        "save its state dict alone, as safetensors or with torch.save, or with nanoGPT's train.py "
+        "as it is",
         "is not a checkpoint that loads without pickle",
     ):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -129,8 +125,9 @@ def _unpickled(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = {str(name): value for name, value in inside.items() if isinstance(value, Tensor)}
     settings: dict[str, Any] = {}
     for word in SETTINGS:
-        if isinstance(given := checkpoint.get(word), Mapping):
-            settings |= {str(key): value for key, value in given.items()}
+        stored = checkpoint.get(word)
+        if isinstance(stored, Mapping):
+            settings |= {str(key): value for key, value in stored.items()}
     return tensors, settings
 
 
@@ -139,7 +136,7 @@ def _settings_in(path: Path) -> dict[str, Any]:
 
 
 def _parsed(text: str, where: str) -> dict[str, Any]:
-    """The settings in a header's JSON."""
+    """The settings in the JSON of a header."""
     with reading(where, SETTINGS_MEND):
         settings = json.loads(text)
         if not isinstance(settings, dict):
@@ -148,13 +145,13 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
 
 
 def _unfolded(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings, those in a table of their own (`model_config`) beside the others."""
+    """Settings with those of a nested table (`model_config`) moved to the top."""
     inner = next((settings[word] for word in SETTINGS if isinstance(settings.get(word), dict)), {})
     return {**settings, **inner}
 
 
 def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what torch puts into them when it compiles or shards a module."""
+    """The tensors by names without the parts that torch adds when it compiles or shards."""
     return {
         ".".join(p for p in name.split(".") if p not in WRAPPERS): t for name, t in tensors.items()
     }

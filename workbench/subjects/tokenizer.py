@@ -1,6 +1,4 @@
-"""Tokenizers made here: byte-level BPE trained on a corpus, one id a character, nanoGPT's, and bare
-token ids.
-"""
+"""Tokenizers made here: trained byte-level BPE, characters, nanoGPT's, and plain token ids."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,19 +13,26 @@ from workbench.errors import WorkbenchError
 END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
 META = "meta.json"
-"""nanoGPT's vocabulary of characters: what its meta.pkl holds, as JSON, for no pickle is read here.
-"""
+"""nanoGPT's character vocabulary: the content of its meta.pkl as JSON, as pickles are not read."""
 MOST_META = 10**7
-"""Bytes of a vocabulary of characters at most; Unicode has 1.1 million."""
+"""Largest character vocabulary, in bytes; Unicode has 1.1 million characters."""
 
 
 def train_tokenizer(
     texts: Iterable[str], kind: str = "bpe", d_vocab: int = 4096
 ) -> PreTrainedTokenizerBase:
-    """A tokenizer for these texts: `bpe` (byte-level, GPT-2's pre-tokenisation) or `char`.
+    """A tokenizer trained on these texts.
 
-    `END` marks the end of a document, pads, and begins a text where a model wants a first token. A
-    character that the texts do not have is `UNKNOWN`.
+    `END` serves as end-of-document, padding and BOS token. In a character tokenizer, characters
+    that the texts do not have become `UNKNOWN`.
+
+    Args:
+        texts: Training texts.
+        kind: "bpe" (byte-level, with GPT-2's pre-tokenization) or "char".
+        d_vocab: Vocabulary size of a BPE tokenizer.
+
+    Raises:
+        WorkbenchError: For another kind.
     """
     if kind == "bpe":
         tokenizer = _bpe(texts, d_vocab)
@@ -65,27 +70,29 @@ def _bpe(texts: Iterable[str], d_vocab: int) -> Tokenizer:
 
 
 def id_tokenizer(d_vocab: int) -> PreTrainedTokenizerBase:
-    """For a model that came without a tokenizer: a text is its token ids, such as "3 1 2"."""
+    """A tokenizer for texts of token ids such as "3 1 2", for models without a tokenizer."""
     tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(d_vocab)}, unk_token="0"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
 
 
 def tokenizer_beside(folder: Path, d_vocab: int) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder without a tokenizer's own files: of its `META`, else
-    `id_tokenizer`.
+    """The tokenizer of a folder without tokenizer files: from its `META`, else `id_tokenizer`.
 
-    Raises `WorkbenchError` for a `META` that is no vocabulary of characters.
+    Raises:
+        WorkbenchError: `META` is not a character vocabulary.
     """
     path = folder / META
     return nanogpt_tokenizer(path) if path.is_file() else id_tokenizer(d_vocab)
 
 
 def nanogpt_tokenizer(path: Path) -> PreTrainedTokenizerBase:
-    """One id a character, by the `stoi` and `itos` of a JSON file; it has no special token, so
-    others are left out.
+    """The character tokenizer of the `stoi` and `itos` in a JSON file.
 
-    Raises `WorkbenchError` where the two are not each other's reverse over single characters.
+    It has no unknown token, so other characters are dropped.
+
+    Raises:
+        WorkbenchError: The two are not the inverse of each other over single characters.
     """
     mend = "write the stoi and itos of its meta.pkl into it as JSON"
     fault = "is not nanoGPT's vocabulary"

@@ -1,4 +1,4 @@
-"""Tokenizers from the files of a model, tried on a text before anything depends on them."""
+"""Reads the tokenizer of a model and tries it on a text before anything depends on it."""
 
 from pathlib import Path
 
@@ -7,41 +7,42 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from workbench.doors import reading
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "tokenizer.model")
-"""By one of these a folder has a tokenizer of its own."""
+"""Files of which each marks a folder that has a tokenizer."""
 MEND = "put the tokenizer files that the model was trained with in their place"
 SAMPLE = "Anna's cat sat on 3 mats.\n\tIt slept: \u05e9\u05dc\u05d5\u05dd \U0001f600"
 """A text with most kinds of characters."""
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has a tokenizer's own files."""
+    """Whether a folder has tokenizer files."""
     return any((folder / name).is_file() for name in FILES)
 
 
 def read_tokenizer(
     where: str | Path, name: str, *, gguf_file: str | None = None
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, of a Hugging Face id or in a GGUF file (`where` is then its
-    folder).
+    """The tokenizer of a folder, a Hugging Face id or a GGUF file.
 
     Args:
-        where: What transformers reads from.
-        name: What the user called it.
-        gguf_file: The file's name.
+        where: Folder or Hugging Face id; of a GGUF file its folder.
+        name: What the user called the model, for errors.
+        gguf_file: Name of the GGUF file in the folder.
 
     Raises:
-        UnreadableError: its files are damaged, or it cannot read and write a text.
+        UnreadableError: Its files are damaged, or it cannot encode and decode a text.
     """
     with reading(f"The tokenizer of {name}", MEND):
-        found = AutoTokenizer.from_pretrained(where, trust_remote_code=False, gguf_file=gguf_file)
-        if not isinstance(found, PreTrainedTokenizerBase):
-            raise TypeError(f"it is a {type(found).__name__}")
-        _try(found)
-    return found
+        tokenizer = AutoTokenizer.from_pretrained(
+            where, trust_remote_code=False, gguf_file=gguf_file
+        )
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise TypeError(f"it is a {type(tokenizer).__name__}")
+        _try(tokenizer)
+    return tokenizer
 
 
 def _try(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Use a tokenizer as everything here does; raises whatever is wrong with it."""
+    """Use every method of a tokenizer that is needed later; raises whatever is wrong with it."""
     ids = [*tokenizer(SAMPLE, verbose=False)["input_ids"], *tokenizer.all_special_ids]
     vocabulary = tokenizer.get_vocab()
     if not all(isinstance(i, int) and i >= 0 for i in [*ids, *vocabulary.values()]):

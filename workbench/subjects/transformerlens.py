@@ -1,9 +1,9 @@
-"""TransformerLens's state dicts (`blocks.0.attn.W_Q` ...) as our GPT, which computes the same.
+"""Reads TransformerLens's state dicts (`blocks.0.attn.W_Q` ...) as our GPT, computing the same.
 
 Two layouts are known: that of `HookedTransformer`, and that of the first notebooks on grokking
-    (Nanda et al. 2023),
-whose matrices are `[out, in]` and which have no norms. What a file's shapes do not say is read from
-settings in the words of `HookedTransformerConfig`; what neither says is asked for, never guessed.
+(Nanda et al. 2023), whose matrices are `[out, in]` and which have no norms. What a file's shapes do
+not tell is read from settings named as in `HookedTransformerConfig`. What neither tells is asked
+for in an error, never guessed.
 """
 
 import re
@@ -15,6 +15,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.subjects.loading_report import LoadingReport, is_needed
+from workbench.subjects.modules import moved
 from workbench.subjects.transformerlens_layout import (
     UNWRITABLE,
     Sizes,
@@ -31,7 +32,7 @@ ALIASES = {
     "act_type": "act_fn",
     "pos_embed_type": "positional_embedding_type",
 }
-"""Words of older settings."""
+"""Current names of older settings."""
 NORMS = {
     "LN": "layernorm",
     "LNPre": "layernorm",
@@ -57,23 +58,22 @@ ONLY = {
     "output_logits_soft_cap": (-1, -1.0, 0, None),
     "shortformer_pos": (False,),
 }
-"""Settings of which our GPT can do these values only."""
+"""The values of settings that our GPT can compute."""
 
 
 def gpt(
     weights: Mapping[str, Tensor], settings: Mapping[str, Any], name: str
 ) -> tuple[WorkbenchGPTForCausalLM, str]:
-    """The same function as our GPT, in the file's precision, and in words what was assumed or
-    changed.
+    """A TransformerLens model as our GPT in float32, and a note on what was assumed or changed.
 
     Args:
         weights: By TransformerLens's names.
-        settings: In the words of `HookedTransformerConfig`, as far as they are known.
+        settings: Named as in `HookedTransformerConfig`, as far as they are known.
         name: The file, for errors.
 
     Raises:
-        WorkbenchError: a tensor is missing, left over or of another shape; a setting is needed that
-            is not given, or is one that our GPT cannot compute.
+        WorkbenchError: A tensor is missing, left over or of another shape, a setting that is needed
+            is not given, or our GPT cannot compute one.
     """
     settings = {ALIASES.get(word, word): value for word, value in settings.items()}
     outputs = [tensor.ndim for key, tensor in weights.items() if key.endswith("blocks.0.attn.W_O")]
@@ -100,22 +100,21 @@ def gpt(
     if scale != 1:
         for i in range(sizes.n_layers):
             for kind in ("weight", "bias") if config.bias else ("weight",):
-                ours[f"model.layers.{i}.attn.q.{kind}"] = (
-                    ours[f"model.layers.{i}.attn.q.{kind}"] * scale
-                )
+                query = f"model.layers.{i}.attn.q.{kind}"
+                ours[query] = ours[query] * scale
         notes.append(
-            f"W_Q is multiplied by {scale:.6g}, as this model's scores are not divided by sqrt(d_head)"
+            f"W_Q is multiplied by {scale:.6g}, as this model's scores are not divided by "
+            "sqrt(d_head)"
         )
-    model.to(next(iter(plain.values())).dtype).load_state_dict(ours)
+    dtype = next(iter(plain.values())).dtype
+    moved(model, dtype).load_state_dict(ours)
     return model.float().eval(), "; ".join(notes)
 
 
 def _context(
     raw: Mapping[str, Tensor], weights: Weights, settings: Mapping[str, Any]
 ) -> int | None:
-    """The longest input: learned positions', else the settings', else the mask's that the file
-    keeps.
-    """
+    """The context length: of learned positions, else of the settings, else of the causal mask."""
     if "pos_embed.W_pos" in weights:
         return len(weights["pos_embed.W_pos"])
     if settings.get("n_ctx"):
@@ -132,19 +131,23 @@ def _config(
     is_old: bool,
     name: str,
 ) -> tuple[WorkbenchGPTConfig, list[str]]:
-    """Our configuration, and what was assumed for it. Raises `WorkbenchError` for what is not known
-    or not ours.
+    """Our configuration, and what was assumed for it.
+
+    Raises:
+        WorkbenchError: A setting is not known, or our GPT cannot compute it.
     """
     notes: list[str] = []
     for word, values in ONLY.items():
         if word in settings and settings[word] not in values:
             raise WorkbenchError(
-                f"{name} has {word} = {settings[word]!r}, which this workbench's GPT does not compute."
+                f"{name} has {word} = {settings[word]!r}, which this workbench's GPT does not "
+                "compute."
             )
     for word in ("n_layers", "n_heads", "d_model", "d_head", "d_vocab"):
         if settings.get(word) and settings[word] != getattr(sizes, word):
             raise WorkbenchError(
-                f"{name}: its settings say {word} = {settings[word]}, its tensors {getattr(sizes, word)}; correct one."
+                f"{name}: its settings say {word} = {settings[word]}, its tensors "
+                f"{getattr(sizes, word)}; correct one."
             )
     norm = _norm(weights, settings, is_old=is_old, name=name)
     mlp = _mlp(weights, sizes, settings, name)
@@ -160,9 +163,11 @@ def _config(
         )
     if n_unwritable:
         notes.append(
-            f"the last {n_unwritable} tokens can be read and not written; their logits are {UNWRITABLE:g}"
+            f"the last {n_unwritable} tokens can be read and not written; their logits are "
+            f"{UNWRITABLE:g}"
         )
     b_u = weights.get("unembed.b_U")
+    has_bias = any(re.search(r"\.b_\w+$", key) for key in weights if key != "unembed.b_U")
     config = WorkbenchGPTConfig(
         d_vocab=sizes.d_vocab,
         n_ctx=n_ctx,
@@ -175,8 +180,7 @@ def _config(
         positions=positions,
         norm=norm,
         mlp=mlp,
-        bias=norm == "layernorm"
-        or any(re.search(r"\.b_\w+$", key) for key in weights if key != "unembed.b_U"),
+        bias=norm == "layernorm" or has_bias,
         unembed_bias=bool(n_unwritable or (b_u is not None and b_u.any())),
         tie_word_embeddings=False,
         rotary_base=settings.get("rotary_base") or 10000.0,
@@ -234,8 +238,8 @@ def _positions(weights: Weights, settings: Mapping[str, Any], sizes: Sizes, name
         )
     if given == "rotary" and settings.get("rotary_dim") not in (None, sizes.d_head):
         raise WorkbenchError(
-            f"{name} turns {settings['rotary_dim']} of {sizes.d_head} dimensions (rotary_dim); this workbench's GPT "
-            "turns all."
+            f"{name} turns {settings['rotary_dim']} of {sizes.d_head} dimensions (rotary_dim); "
+            "this workbench's GPT turns all."
         )
     return POSITIONS[given]
 
@@ -249,7 +253,7 @@ def _asks(name: str, word: str, what: str) -> str:
 
 
 def _attention_scale(settings: Mapping[str, Any], sizes: Sizes, name: str) -> float:
-    """By what queries are multiplied so that dividing scores by sqrt(d_head) is right."""
+    """Factor of W_Q that makes dividing scores by sqrt(d_head) right."""
     if settings.get("use_attn_scale") is False:
         return sizes.d_head**0.5
     given = settings.get("attn_scale")

@@ -1,6 +1,4 @@
-"""How TransformerLens lays out the tensors of a model, in both layouts that there are, and how our
-GPT does.
-"""
+"""The layouts of TransformerLens's tensors, old and new, and their conversion to our GPT's."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,15 +12,17 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.gpt import WorkbenchGPTConfig
 
 UNWRITABLE = -1e4
-"""The logit of tokens that a model reads and cannot write; their probability is 0."""
+"""Logit of tokens that a model can read but not write, so that their probability is 0."""
 
 Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What shapes say; `d_vocab_out` is how many tokens the model can write, `d_mlp` 0 without
-    MLPs.
+    """Sizes read from shapes.
+
+    - `d_mlp`: 0 for an attention-only model
+    - `d_vocab_out`: number of tokens that the model can write
     """
 
     n_layers: int
@@ -36,9 +36,7 @@ class Sizes:
 
 
 def modern(weights: Weights, name: str) -> Weights:
-    """The first notebooks' layout in `HookedTransformer`'s: matrices `[in, out]`, heads on an axis
-    of their own.
-    """
+    """Weights of the first notebooks' layout in `HookedTransformer`'s, `[in, out]` per head."""
     heads = {
         key: len(tensor)
         for key, tensor in weights.items()
@@ -55,7 +53,8 @@ def modern(weights: Weights, name: str) -> Weights:
     }
     if not heads:
         raise WorkbenchError(
-            f"{name} has no blocks.0.attn.W_Q with an axis of heads; save the whole state dict again."
+            f"{name} has no blocks.0.attn.W_Q with an axis of heads; save the whole state dict "
+            "again."
         )
     n_heads = next(iter(heads.values()))
     modern = {}
@@ -65,38 +64,44 @@ def modern(weights: Weights, name: str) -> Weights:
             modern[key] = tensor if turn is None else turn(tensor, n_heads)
         except (RuntimeError, IndexError) as error:
             raise WorkbenchError(
-                f"{name}: {key} has the shape {list(tensor.shape)}, which is none for {n_heads} heads; save it again."
+                f"{name}: {key} has the shape {list(tensor.shape)}, which is none for {n_heads} "
+                "heads; save it again."
             ) from error
     return modern
 
 
 def sizes_of(weights: Weights, name: str) -> Sizes:
-    """What the shapes say. Raises `WorkbenchError` where the tensors that say it are missing."""
+    """The model's sizes, from the shapes of its tensors.
+
+    Raises:
+        WorkbenchError: A tensor that is needed is missing or laid out otherwise.
+    """
     w_k = "blocks.0.attn._W_K" if "blocks.0.attn._W_K" in weights else "blocks.0.attn.W_K"
     needed = ("embed.W_E", "unembed.W_U", "blocks.0.attn.W_Q", w_k)
-    if lacking := [key for key in needed if key not in weights]:
+    lacking = [key for key in needed if key not in weights]
+    if lacking:
         raise WorkbenchError(f"{name} lacks {', '.join(lacking)}; save the whole state dict again.")
     shapes = {key: tuple(weights[key].shape) for key in needed}
     if [len(s) for s in shapes.values()] != [2, 2, 3, 3]:
-        said = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
+        listed = ", ".join(f"{key} {list(shape)}" for key, shape in shapes.items())
         raise WorkbenchError(
-            f"{name} is not laid out as TransformerLens does it ({said}); save its state dict again."
+            f"{name} is not laid out as TransformerLens does it ({listed}); save its state dict "
+            "again."
         )
     n_heads, d_model, d_head = shapes["blocks.0.attn.W_Q"]
-    blocks = {int(found[1]) for key in weights if (found := re.match(r"blocks\.(\d+)\.", key))}
-    w_in, w_out = (weights.get(f"blocks.0.mlp.W_{end}") for end in ("in", "out"))
-    widths = [
-        matrix.shape[-1]
-        for matrix in (w_in, None if w_out is None else w_out.mT)
-        if matrix is not None
-    ]
+    matches = [re.match(r"blocks\.(\d+)\.", key) for key in weights]
+    d_mlp = 0
+    if "blocks.0.mlp.W_in" in weights:
+        d_mlp = weights["blocks.0.mlp.W_in"].shape[-1]
+    elif "blocks.0.mlp.W_out" in weights:
+        d_mlp = weights["blocks.0.mlp.W_out"].mT.shape[-1]
     return Sizes(
-        n_layers=max(blocks) + 1,
+        n_layers=max(int(match[1]) for match in matches if match) + 1,
         n_heads=n_heads,
         n_kv_heads=shapes[w_k][0],
         d_model=d_model,
         d_head=d_head,
-        d_mlp=widths[0] if widths else 0,
+        d_mlp=d_mlp,
         d_vocab=shapes["embed.W_E"][0],
         d_vocab_out=shapes["unembed.W_U"][1],
     )
@@ -110,12 +115,24 @@ def expected_shapes(
     *,
     is_old: bool,
 ) -> dict[str, tuple[int, ...]]:
-    """The tensors that a file of these sizes must hold, with their shapes.
+    """The shape of every tensor that a file must have, by name.
 
-    `HookedTransformer` always has its biases; the old layout has none in attention, and in the MLP
-    both or none.
+    `HookedTransformer` always has biases; the old layout has none in attention, and in the MLP both
+    or none.
+
+    Args:
+        weights: Tensors of the file, whose names tell which optional ones there are.
+        sizes: Sizes of the model.
+        config: Our configuration of the model.
+        settings: Settings of the file.
+        is_old: Whether the file is in the first notebooks' layout.
     """
-    h, kv, m, d, f = sizes.n_heads, sizes.n_kv_heads, sizes.d_model, sizes.d_head, sizes.d_mlp
+    h = sizes.n_heads
+    kv = sizes.n_kv_heads
+    m = sizes.d_model
+    d = sizes.d_head
+    f = sizes.d_mlp
+    # TransformerLens puts an underscore before the names of grouped keys and values.
     low = "_" if kv != h or "blocks.0.attn._W_K" in weights else ""
     has_mlp_bias = not is_old or any(key.endswith((".mlp.b_in", ".mlp.b_out")) for key in weights)
     has_bias = not is_old
@@ -149,7 +166,13 @@ def expected_shapes(
 
 
 def our_weights(w: Weights, sizes: Sizes, config: WorkbenchGPTConfig) -> Weights:
-    """Tensors by our names; biases and norms that a file of its kind does not have are 0 and 1."""
+    """Tensors by our names; missing biases are 0 and missing gains of norms 1.
+
+    Args:
+        w: Tensors in `HookedTransformer`'s layout.
+        sizes: Sizes of the model.
+        config: Our configuration of the model.
+    """
     m = sizes.d_model
     like = w["embed.W_E"]
 
@@ -178,39 +201,39 @@ def our_weights(w: Weights, sizes: Sizes, config: WorkbenchGPTConfig) -> Weights
 
 
 def _block(w: Weights, theirs: str, our: str, config: WorkbenchGPTConfig) -> Weights:
-    """Attention and MLP of one block: `[head, d_model, d_head]` becomes `[head * d_head, d_model]`."""
-    found: Weights = {}
+    """Attention and MLP of one block by our names.
+
+    Attention's `[head, d_model, d_head]` becomes `[head * d_head, d_model]`.
+    """
+    block: Weights = {}
     for part in "QKV":
         weight = w.get(f"{theirs}attn.W_{part}", w.get(f"{theirs}attn._W_{part}"))
         assert weight is not None
-        found[f"{our}attn.{part.lower()}.weight"] = weight.transpose(1, 2).flatten(0, 1)
+        block[f"{our}attn.{part.lower()}.weight"] = weight.transpose(1, 2).flatten(0, 1)
         if config.bias:
             bias = w.get(f"{theirs}attn.b_{part}", w.get(f"{theirs}attn._b_{part}"))
-            found[f"{our}attn.{part.lower()}.bias"] = (
-                weight.new_zeros(weight.shape[0] * weight.shape[2])
-                if bias is None
-                else bias.flatten()
-            )
-    found[f"{our}attn.o.weight"] = w[f"{theirs}attn.W_O"].flatten(0, 1).T
+            if bias is None:
+                bias = weight.new_zeros(weight.shape[0], weight.shape[2])
+            block[f"{our}attn.{part.lower()}.bias"] = bias.flatten()
+    block[f"{our}attn.o.weight"] = w[f"{theirs}attn.W_O"].flatten(0, 1).T
     if config.bias:
-        found[f"{our}attn.o.bias"] = w.get(
-            f"{theirs}attn.b_O", w["embed.W_E"].new_zeros(config.d_model)
-        )
-    d_mlp = int(config.d_mlp or 0)
+        zero = w["embed.W_E"].new_zeros(config.d_model)
+        block[f"{our}attn.o.bias"] = w.get(f"{theirs}attn.b_O", zero)
+    d_mlp = config.sizes.d_mlp
     empty = w["embed.W_E"].new_zeros(d_mlp, config.d_model)
     names = {"fc_in": "W_in", "gate": "W_gate"} if config.mlp == "swiglu" else {"fc_in": "W_in"}
     for part, word in names.items():
-        found[f"{our}mlp.{part}.weight"] = w[f"{theirs}mlp.{word}"].T if d_mlp else empty
-    found[f"{our}mlp.fc_out.weight"] = w[f"{theirs}mlp.W_out"].T if d_mlp else empty.T
+        block[f"{our}mlp.{part}.weight"] = w[f"{theirs}mlp.{word}"].T if d_mlp else empty
+    block[f"{our}mlp.fc_out.weight"] = w[f"{theirs}mlp.W_out"].T if d_mlp else empty.T
     if config.bias and d_mlp:
         b_in = w.get(f"{theirs}mlp.b_in", empty.new_zeros(d_mlp))
         b_out = w.get(f"{theirs}mlp.b_out", empty.new_zeros(config.d_model))
-        if (
-            config.mlp == "swiglu"
-        ):  # there b_in is added after the product with the gate, here before: it moves on
+        if config.mlp == "swiglu":
+            # TransformerLens adds b_in after the product with the gate, our GPT before it. After
+            # the product it is a constant that W_out maps into the stream, so b_out takes it.
             b_out = b_out + b_in @ w[f"{theirs}mlp.W_out"]
             b_in = torch.zeros_like(b_in)
-            found[f"{our}mlp.gate.bias"] = torch.zeros_like(b_in)
-        found[f"{our}mlp.fc_in.bias"] = b_in
-        found[f"{our}mlp.fc_out.bias"] = b_out
-    return found
+            block[f"{our}mlp.gate.bias"] = torch.zeros_like(b_in)
+        block[f"{our}mlp.fc_in.bias"] = b_in
+        block[f"{our}mlp.fc_out.bias"] = b_out
+    return block

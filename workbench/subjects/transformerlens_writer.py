@@ -1,4 +1,4 @@
-"""Our GPT, a GPT-2 or a Llama as TransformerLens's state dict, with the settings that it needs."""
+"""Writes our GPT, a GPT-2 or a Llama as a TransformerLens state dict with its settings."""
 
 from typing import Any
 
@@ -17,15 +17,14 @@ ACTIVATIONS = {
     "none": "relu",
 }
 POSITIONS = {"learned": "standard", "rotary": "rotary"}
-"""Our words in those of `HookedTransformerConfig`."""
+"""Values of our configuration, and those of `HookedTransformerConfig`."""
 
 
 def transformerlens_state(model: PreTrainedModel) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors by `HookedTransformer`'s names, and the arguments of its
-    `HookedTransformerConfig`.
+    """A model's tensors by `HookedTransformer`'s names, and its `HookedTransformerConfig` as dict.
 
     Raises:
-        WorkbenchError: When `HookedTransformer` does not compute such a model, naming the setting.
+        WorkbenchError: `HookedTransformer` cannot compute the model; the message names the setting.
     """
     own = own_names(model, "transformerlens")
     return _weights(own), _settings(own)
@@ -43,8 +42,8 @@ def _settings(own: OwnNames) -> dict[str, Any]:
     ):
         if value not in known:
             raise WorkbenchError(
-                f"TransformerLens's HookedTransformer does not compute {word} = {value}; it computes "
-                f"{', '.join(str(each) for each in known)}."
+                f"TransformerLens's HookedTransformer does not compute {word} = {value}; it "
+                f"computes {', '.join(str(each) for each in known)}."
             )
     settings = {
         "n_layers": c.n_layers,
@@ -70,7 +69,7 @@ def _settings(own: OwnNames) -> dict[str, Any]:
 
 
 def _has_mlp_bias(own: OwnNames) -> bool:
-    """Whether a gated MLP has biases, which TransformerLens adds after the product and not before."""
+    """Whether a gated MLP has biases; TransformerLens adds them after the product, not before."""
     biases = [
         tensor for name, tensor in own.weights.items() if name.endswith(("gate.bias", "fc_in.bias"))
     ]
@@ -78,9 +77,7 @@ def _has_mlp_bias(own: OwnNames) -> bool:
 
 
 def _weights(own: OwnNames) -> dict[str, Tensor]:
-    """By TransformerLens's names; biases that the model does not have are zero, for there they
-    always are.
-    """
+    """Tensors by TransformerLens's names, with zero biases where the model has none."""
     c = own.config
     weights = {
         "embed.W_E": own.weights["model.tok.weight"],
@@ -92,9 +89,8 @@ def _weights(own: OwnNames) -> dict[str, Tensor]:
     for i in range(c.n_layers):
         block = _attention(own, f"model.layers.{i}.attn.")
         if c.mlp != "none":
-            block |= _mlp(own, f"model.layers.{i}.mlp.") | _norm(
-                own, f"model.layers.{i}.ln2", "ln2"
-            )
+            block |= _mlp(own, f"model.layers.{i}.mlp.")
+            block |= _norm(own, f"model.layers.{i}.ln2", "ln2")
         block |= _norm(own, f"model.layers.{i}.ln1", "ln1")
         weights |= {f"blocks.{i}.{name}": tensor for name, tensor in block.items()}
     weights |= _norm(own, "model.ln_out", "ln_final")
@@ -102,19 +98,19 @@ def _weights(own: OwnNames) -> dict[str, Tensor]:
 
 
 def _attention(own: OwnNames, at: str) -> dict[str, Tensor]:
-    """`[head * d_head, d_model]` becomes `[head, d_model, d_head]`; grouped keys and values have
-    names of their own.
-    """
+    """Attention of one block: `[head * d_head, d_model]` becomes `[head, d_model, d_head]`."""
     c = own.config
+    n_kv_heads, d_head, _ = c.sizes
     block = {}
     for part in "QKV":
-        n_heads = c.n_heads if part == "Q" else c.n_kv_heads
+        n_heads = c.n_heads if part == "Q" else n_kv_heads
+        # TransformerLens puts an underscore before the names of grouped keys and values.
         low = "_" if n_heads != c.n_heads else ""
-        matrix = own.weights[f"{at}{part.lower()}.weight"].unflatten(0, (n_heads, c.d_head))
-        bias = own.get(f"{at}{part.lower()}.bias", n_heads * c.d_head)
+        matrix = own.weights[f"{at}{part.lower()}.weight"].unflatten(0, (n_heads, d_head))
+        bias = own.get(f"{at}{part.lower()}.bias", n_heads * d_head)
         block[f"attn.{low}W_{part}"] = matrix.transpose(1, 2)
-        block[f"attn.{low}b_{part}"] = bias.unflatten(0, (n_heads, c.d_head))
-    block["attn.W_O"] = own.weights[f"{at}o.weight"].T.unflatten(0, (c.n_heads, c.d_head))
+        block[f"attn.{low}b_{part}"] = bias.unflatten(0, (n_heads, d_head))
+    block["attn.W_O"] = own.weights[f"{at}o.weight"].T.unflatten(0, (c.n_heads, d_head))
     block["attn.b_O"] = own.get(f"{at}o.bias", c.d_model)
     return block
 
@@ -123,7 +119,7 @@ def _mlp(own: OwnNames, at: str) -> dict[str, Tensor]:
     c = own.config
     block = {
         "mlp.W_in": own.weights[f"{at}fc_in.weight"].T,
-        "mlp.b_in": own.get(f"{at}fc_in.bias", c.d_mlp),
+        "mlp.b_in": own.get(f"{at}fc_in.bias", c.sizes.d_mlp),
         "mlp.W_out": own.weights[f"{at}fc_out.weight"].T,
         "mlp.b_out": own.get(f"{at}fc_out.bias", c.d_model),
     }

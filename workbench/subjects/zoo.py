@@ -1,15 +1,13 @@
-"""Tiny random models of the causal language models that transformers knows, built from their
-configuration classes.
+"""Tiny random models of every causal language model family in transformers, for tests.
 
-Configurations are dataclasses: whatever field of `SMALL` one has is set to that value, and `OWN`
-    holds what a family
-needs besides. Nothing is downloaded. Families that cannot be made so small are named with the
-reason.
+They are built from the configuration classes, which are dataclasses: each field that `SMALL` knows
+is set to its value there, and `OWN` holds what a family needs besides. Nothing is downloaded.
+Families that cannot be made tiny are reported with the reason.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -18,16 +16,22 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.load import load
+from workbench.subjects.modules import moved
 from workbench.subjects.subject import Subject
 from workbench.subjects.tokenizer import train_tokenizer
 
-D_VOCAB, N_CTX, D_MODEL, N_LAYERS, N_HEADS, N_KV_HEADS = 300, 64, 32, 2, 4, 2
+D_VOCAB = 300
+N_CTX = 64
+D_MODEL = 32
+N_LAYERS = 2
+N_HEADS = 4
+N_KV_HEADS = 2
 MOST_PARAMETERS = 3_000_000
-"""More than this is not tiny: the configuration has a size that `SMALL` does not know."""
+"""Largest model that counts as tiny; a larger one has a size that `SMALL` does not know."""
 WIDTH = 0.15
-"""Standard deviation of every matrix: wide enough that each head does something."""
+"""Standard deviation of every matrix, large enough that each head does something."""
 END = 0
-"""The token id that begins, ends and fills texts."""
+"""Token id for BOS, EOS and padding."""
 
 SMALL: dict[str, Any] = {
     "vocab_size": D_VOCAB,
@@ -108,10 +112,10 @@ SMALL: dict[str, Any] = {
     "patch_size": 8,
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), END),
 }
-"""Field of a configuration and its value; a configuration gets those that it has."""
+"""Values of configuration fields; a configuration gets those of its own fields."""
 
 MIXED = {"layer_types": ["linear_attention", "full_attention"]}
-"""One layer without attention, one with it."""
+"""One layer with linear attention, one with full attention."""
 CONVOLVED = {"layer_types": ["conv", "full_attention"]}
 QWEN4 = {"layer_types": ["linear_attention", "indexed_attention"]}
 INKLING = {"unpadded_vocab_size": D_VOCAB}
@@ -159,11 +163,11 @@ OWN: dict[str, dict[str, Any]] = {
     "zaya": {"num_experts_per_tok": 1},
     "longcat_flash": {"head_dim": 4},
 }
-"""What a family needs besides, by model type."""
+"""Further fields that a family needs, by model type."""
 
 
 def families() -> list[str]:
-    """The model type of every causal language model that transformers has, by name."""
+    """The model type of every causal language model in transformers, sorted."""
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
@@ -180,7 +184,8 @@ def _filled(kind: type[PretrainedConfig], own: dict[str, Any]) -> PretrainedConf
     if "is_decoder" in fields:
         values["is_decoder"] = True
     own = OWN.get(kind.model_type, {}) | own
-    for name, inner in kind.sub_configs.items():
+    sub_configs = cast("dict[str, type[PretrainedConfig]]", kind.sub_configs)
+    for name, inner in sub_configs.items():
         if dataclasses.is_dataclass(inner):
             values[name] = _filled(inner, own.get(name, {})).to_dict()
     return kind(**{**values, **own})
@@ -191,11 +196,10 @@ def build(family: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel
 
     Args:
         family: A model type of `families()`.
-        dtype: Of its weights.
+        dtype: Dtype of the weights.
 
     Raises:
-        WorkbenchError: Its configuration cannot be made small, or the class cannot be built from
-            it.
+        WorkbenchError: The configuration cannot be made tiny, or the model cannot be built.
     """
     try:
         config = small_config(family)
@@ -207,25 +211,26 @@ def build(family: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel
         model = AutoModelForCausalLM.from_config(config)
     except WorkbenchError:
         raise
-    except Exception as error:  # each family refuses sizes in a way of its own
+    except Exception as error:  # families raise anything for sizes they refuse
         why = (str(error).strip() or type(error).__name__).splitlines()[-1][:160]
         raise WorkbenchError(f"A tiny {family} cannot be built: {why}") from error
     for parameter in model.parameters():
         if parameter.ndim > 1:
             nn.init.normal_(parameter, 0, WIDTH)
-    return model.to(dtype).eval()
+    return moved(model, dtype).eval()
 
 
 TEXT = (
-    "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat, and the dog slept. "
-    "Then Anna and Peter walked home, and Peter gave the book to Anna.\n"
+    "When Mary and John went to the store, John gave a drink to Mary. The cat sat on the mat, and "
+    "the dog slept. Then Anna and Peter walked home, and Peter gave the book to Anna.\n"
 )
 
 
 def write(family: str, folder: Path) -> Path:
-    """A tiny model of a family with a byte-level BPE tokenizer, as a folder that `load` reads.
+    """Write a tiny model of a family with a BPE tokenizer to a folder, and return the folder.
 
-    Raises `WorkbenchError` as `build` does.
+    Raises:
+        WorkbenchError: As `build`.
     """
     model = build(family)
     folder.mkdir(parents=True, exist_ok=True)
@@ -235,5 +240,9 @@ def write(family: str, folder: Path) -> Path:
 
 
 def subject(family: str, folder: Path) -> Subject:
-    """The same, loaded. Raises `WorkbenchError` as `build` and `load` do."""
+    """A tiny model of a family, written below a folder and loaded as a Subject.
+
+    Raises:
+        WorkbenchError: As `build` and `load`.
+    """
     return load(write(family, folder / family), device="cpu")

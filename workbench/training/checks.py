@@ -9,7 +9,7 @@ from workbench.data import sets
 from workbench.data.files import rows
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
-from workbench.subjects.load import stamp
+from workbench.subjects.names import stamp
 from workbench.training import resources
 from workbench.training.recipe import Recipe
 from workbench.training.texts import GENERATED, files

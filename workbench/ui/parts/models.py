@@ -34,7 +34,7 @@ def ask_before_a_download(name: str) -> None:
     """Stop the page at a model that would have to be fetched, until a button is pressed: a link may
     name anything.
     """
-    from workbench.subjects.load import is_remote
+    from workbench.subjects.names import is_remote
 
     wanted = st.session_state.setdefault("models to fetch", set())
     if name in wanted or get_script_run_ctx(suppress_warning=True) is None or not is_remote(name):

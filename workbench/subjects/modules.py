@@ -1,0 +1,25 @@
+"""Typed access to modules of torch and transformers, whose own annotations say too little."""
+
+from typing import TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def moved(model: Model, to: torch.device | torch.dtype) -> Model:
+    """The model itself, moved to a device or converted to a dtype."""
+    # The wrapper of `PreTrainedModel.to` hides its signature from type checkers.
+    return cast("Model", cast("nn.Module", model).to(to))
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight of a module that has one, such as a linear layer or an embedding."""
+    return cast("Tensor", module.weight)
+
+
+def n_embedding_rows(model: PreTrainedModel) -> int:
+    """Rows of the token embedding; may be more than the tokenizer has tokens."""
+    return weight_of(model.get_input_embeddings()).shape[0]
