@@ -193,7 +193,7 @@ def peak(frame: "pd.DataFrame", column: str, at: Sequence[str]) -> str:
     known = frame[frame[column].notna()]
     if known.empty:
         return f"no {column}"
-    row = known.iloc[int(np.abs(known[column].to_numpy(dtype=float)).argmax())]
+    row = known.iloc[int(np.abs(np.asarray(known[column], dtype=float)).argmax())]
     return f"{column} {row[column]:+.3f} ({', '.join(f'{name} {row[name]:g}' for name in at)})"
 
 

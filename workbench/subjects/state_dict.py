@@ -58,7 +58,7 @@ def read(path: Path) -> Read:
 
 
 def config_beside(path: Path) -> Path | None:
-    """The settings file of a state dict: `NAME.config.json`, else a `config.json` of its own."""
+    """Settings file of a state dict: `NAME.config.json`, or `config.json` if not Hugging Face's."""
     own = path.with_name(f"{path.stem}.config.json")
     if own.is_file():
         return own

@@ -1,4 +1,4 @@
-"""Tiny random models of every causal language model family in transformers, for tests.
+"""Tiny random models of every causal language model family in transformers.
 
 They are built from the configuration classes, which are dataclasses: each field that `SMALL` knows
 is set to its value there, and `OWN` holds what a family needs besides. Nothing is downloaded.
