@@ -55,7 +55,7 @@ def _convert(path: Path, folder: Path) -> None:
     for holder, attribute in ((model.config, "quantization_config"), (model, "hf_quantizer")):
         if hasattr(holder, attribute):
             delattr(holder, attribute)
-    vars(model)["is_quantized"] = False
+    model.is_quantized = False  # pyright: ignore[reportArgumentType] (torch: modules only)
     with reading(path, MEND):
         licence = _value(reader, "general.license")
     save(folder, model, tokenizer, card={"licence": "" if licence is None else str(licence)})

@@ -157,7 +157,7 @@ def _add_shape(writer: Any, config: Any, architecture: str) -> None:
 
 def _add_tokens(writer: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Add tokens and merges of a byte-level BPE tokenizer; ids without a token are padding."""
-    backend_tokenizer: Any = getattr(tokenizer, "backend_tokenizer")  # noqa: B009 (fast ones only)
+    backend_tokenizer: Any = getattr(tokenizer, "backend_tokenizer", None)  # of fast ones only
     backend = json.loads(backend_tokenizer.to_str())
     is_byte_level = "ByteLevel" in json.dumps(backend.get("pre_tokenizer"))
     if backend["model"]["type"] != "BPE" or not is_byte_level:
