@@ -23,7 +23,10 @@ from workbench.cli.terminal import (
 Site = Annotated[
     str,
     typer.Option(
-        help="resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, pattern, neurons@LAYER."
+        help=(
+            "resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, "
+            "pattern, neurons@LAYER."
+        )
     ),
 ]
 Metric = Annotated[
@@ -87,9 +90,9 @@ def patch(
         print_json(with_failed(found.to_dict(), found.checks))
         return
     out.print(
-        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
-        f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
-        f"{found.seconds:.2f} s, n = {found.n}"
+        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean "
+        f"{found.clean_metric:+.3f}, corrupted {found.corrupted_metric:+.3f}; {found.site}, "
+        f"{found.direction}, {found.engine}, {found.seconds:.2f} s, n = {found.n}"
     )
     rows = found.to_frame()
     if "pos" in rows:
@@ -145,11 +148,13 @@ def probe(
     if as_json:
         print_json(with_failed(found.to_dict(), found.checks))
         return
-    clean, corrupted = found.clean_metric, found.corrupted_metric
+    clean = found.clean_metric
+    corrupted = found.corrupted_metric
     out.print(
-        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
-        f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
-        f"{found.site}, {found.direction}, {found.engine}, {found.seconds:.1f} s"
+        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), "
+        f"{found.right.value:.0%} right; {found.metric_name.replace('_', ' ')}: clean "
+        f"{clean.value:+.3f}, corrupted {corrupted.value:+.3f}; {found.site}, {found.direction}, "
+        f"{found.engine}, {found.seconds:.1f} s"
     )
     warn(found.warnings)
     rows = found.to_frame()
@@ -236,8 +241,8 @@ def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json:
 def say_held_out(n: int, n_held_out: int, what: str = "pairs") -> None:
     """What the column `chosen_on` is, and what all others are over."""
     out.print(
-        f"{n} {what} put the heads in order ('chosen_on': the loss on those, which flatters the first); all other "
-        f"figures are over {n_held_out} held-out {what}."
+        f"{n} {what} put the heads in order ('chosen_on': the loss on those, which flatters the "
+        f"first); all other figures are over {n_held_out} held-out {what}."
     )
 
 
@@ -300,8 +305,8 @@ def circuit(
     ]
     show(rows, False, title=f"Circuits of {probe} in {found.subject}; {found.n_edges} edges in all")
     out.print(
-        f"{found.n} pairs chose the edges ('chosen on': the faithfulness on those, which flatters); all other figures "
-        f"are over {found.n_held_out} held-out pairs."
+        f"{found.n} pairs chose the edges ('chosen on': the faithfulness on those, which "
+        f"flatters); all other figures are over {found.n_held_out} held-out pairs."
     )
     show(
         found.edges.head(15).to_dict("records"),
@@ -343,5 +348,8 @@ def linear(
         "bits",
         "control_bits",
     )
-    title = f"{found.title}, {found.n_held} held out of {found.n}; commonest class {found.majority.value:.3f}"
+    title = (
+        f"{found.title}, {found.n_held} held out of {found.n}; commonest class "
+        f"{found.majority.value:.3f}"
+    )
     show(found.to_frame().to_dict("records"), False, title=title, columns=columns)

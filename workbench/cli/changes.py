@@ -23,7 +23,9 @@ from workbench.statistics.words import bracketed
 On = Annotated[
     str,
     typer.Option(
-        help="The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text."
+        help=(
+            "The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text."
+        )
     ),
 ]
 Samples = Annotated[int, typer.Option("-n", help="Samples.")]
@@ -77,17 +79,22 @@ def locate(
         show(
             rows,
             False,
-            title=f"Activations of {found.tuned} and {found.base} on {found.measure}: share of the gain",
+            title=(
+                f"Activations of {found.tuned} and {found.base} on {found.measure}: share of "
+                "the gain"
+            ),
         )
     else:
         _print(found, metric)
 
 
 def _print(found, metric: str) -> None:
-    gain, name = found.gain(metric), metric or found.metrics[0]
+    gain = found.gain(metric)
+    name = metric or found.metrics[0]
     out.print(
-        f"{name}: {found.base} {gain.base:.4f}, {found.tuned} {gain.tuned:.4f}, gain {gain.difference:+.4f} "
-        f"{bracketed(gain.low, gain.high, '+.4f')}, n = {gain.n}; {found.seconds:.0f} s"
+        f"{name}: {found.base} {gain.base:.4f}, {found.tuned} {gain.tuned:.4f}, gain "
+        f"{gain.difference:+.4f} {bracketed(gain.low, gain.high, '+.4f')}, n = {gain.n}; "
+        f"{found.seconds:.0f} s"
     )
     if why := found.undefined(metric):
         err.print(plain(why))

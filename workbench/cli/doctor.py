@@ -53,7 +53,8 @@ def _home() -> dict[str, Any]:
 
 
 def _folders() -> dict[str, Any]:
-    data, models = paths.data_folder(), paths.models_folder()
+    data = paths.data_folder()
+    models = paths.models_folder()
     return _row(
         "offline folders",
         True,

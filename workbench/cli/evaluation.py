@@ -73,7 +73,8 @@ def evaluate(
     store = Store()
     if resume is not None:
         run = store.reopen(resume, ("eval",))
-        model, suite = list(run.config["models"]), str(run.config.get("suite", "core"))
+        model = list(run.config["models"])
+        suite = str(run.config.get("suite", "core"))
     else:
         run = store.create("eval", f"{suite}: {', '.join(model)}", config)
     with trusting(trust_tasks), bar(as_json) as report:

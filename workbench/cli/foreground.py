@@ -11,7 +11,8 @@ from workbench.store import Run, Stopped, Store, Tracker
 from workbench.store.signals import sigterm_ends
 from workbench.store.tracker import Terminated
 
-SIGINT_CODE, SIGTERM_CODE = 130, 143
+SIGINT_CODE = 130
+SIGTERM_CODE = 143
 """What a shell expects of a process that ended by Ctrl-C, or by SIGTERM."""
 
 

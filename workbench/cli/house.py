@@ -41,7 +41,10 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            help="transformers (any program reads it), workbench (our own class), gguf, transformerlens or nanogpt."
+            help=(
+                "transformers (any program reads it), workbench (our own class), gguf, "
+                "transformerlens or nanogpt."
+            )
         ),
     ] = "",
     half: Annotated[

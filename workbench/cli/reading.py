@@ -45,7 +45,10 @@ def lens(
             made = tuned_lens(subject, texts, again=True, progress=report)
         if not prompt:
             rows = made.error.to_frame().to_dict("records")
-            title = f"Nats a token from the model, {made.error.n} held-out texts ({made.source}), 95 % intervals"
+            title = (
+                f"Nats a token from the model, {made.error.n} held-out texts ({made.source}), 95 "
+                "% intervals"
+            )
             show([made.to_dict()] if as_json else rows, as_json, title=title)
             return
     found = read(subject, prompt, kind="tuned" if tuned else "logit", answer=answer or [])
@@ -107,8 +110,8 @@ def attribution(
         r = found.correlation
         out.print(
             f"{site}, n = {found.estimate.n}: r = {r.value:.3f} over {len(rows)} cells, "
-            f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, {found.exact.seconds:.1f} s "
-            "exact"
+            f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, "
+            f"{found.exact.seconds:.1f} s exact"
         )
         rows = rows.reindex(rows["error"].abs().sort_values(ascending=False).index)
         columns = (
@@ -158,8 +161,9 @@ def inputs(
         print_json(found.to_dict())
         return
     out.print(
-        f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, {found.value:+.3f} at the prompt; "
-        f"scores add up to the difference within {found.checks['completeness']:.0e}"
+        f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, "
+        f"{found.value:+.3f} at the prompt; scores add up to the difference within "
+        f"{found.checks['completeness']:.0e}"
     )
     warn(found.warnings)
     show(

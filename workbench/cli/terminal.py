@@ -20,7 +20,8 @@ from rich.table import Table
 from workbench.doors import writing
 from workbench.errors import WorkbenchError
 
-out, err = Console(), Console(stderr=True)
+out = Console()
+err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Model = Annotated[
@@ -35,7 +36,8 @@ class Shown:
     """A run's tracker that also moves a progress bar."""
 
     def __init__(self, tracker: Any, report: Any):
-        self._tracker, self._report = tracker, report
+        self._tracker = tracker
+        self._report = report
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)

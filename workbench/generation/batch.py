@@ -86,7 +86,8 @@ class Batch:
         if self.joining is None:
             self.joining = self._next_to_join()
         if self.joining is not None and self._read(self.joining):
-            lane, self.joining = self.joining, None
+            lane = self.joining
+            self.joining = None
             self._join(lane)
         for lane in list(self.lanes):
             self._write(lane)
@@ -150,7 +151,8 @@ class Batch:
         for lane in self.lanes:
             for at, other in enumerate(lane.rows):
                 if (alike := common(other.ids[:-1], wanted)) > max(n, SHORTEST - 1):
-                    n, block = alike, lane.kv.block(at, alike)
+                    n = alike
+                    block = lane.kv.block(at, alike)
         return (n, cut(block, n)) if block else (0, None)
 
     def _better_later(self, row: Row, rows: list[Row], known: int) -> bool:
@@ -163,12 +165,14 @@ class Batch:
 
     def _read(self, lane: Lane) -> bool:
         """Read the next columns of the prompts; True when all are read."""
-        kv, rows = lane.kv, lane.rows
+        kv = lane.kv
+        rows = lane.rows
         if self.forward.way == WHOLE:
             logits = self.forward.whole(rows[0].ids)[None]
             begin = 0
         else:
-            begin, width = kv.end, kv.starts[0] + len(rows[0].ids)
+            begin = kv.end
+            width = kv.starts[0] + len(rows[0].ids)
             stop = min(width, begin + max(1, self.read_at_once // len(rows)))
             every = any(row.request.score_prompt for row in rows)
             logits = self.forward.columns(kv, [row.ids for row in rows], stop, every=every)
@@ -200,7 +204,8 @@ class Batch:
         if self.forward.way == TOGETHER and self.lanes:
             first = self.lanes[0]
             places = [Place(each.kv, at) for each in (first, lane) for at in range(len(each.rows))]
-            first.rows, first.kv = first.rows + lane.rows, together(places)
+            first.rows = first.rows + lane.rows
+            first.kv = together(places)
         else:
             self.lanes.append(lane)
 
@@ -254,7 +259,8 @@ def _end(row: Row, reason: str) -> None:
 
 def check(subject: Causal, request: Request) -> None:
     """Raise `WorkbenchError` for a request that this model cannot carry out."""
-    n, n_ctx = len(request.prompt), subject.n_ctx
+    n = len(request.prompt)
+    n_ctx = subject.n_ctx
     if not n:
         raise WorkbenchError(
             f"The prompt is empty; {subject.name} needs at least one token to go on from."
@@ -263,12 +269,13 @@ def check(subject: Causal, request: Request) -> None:
         raise WorkbenchError(f"{request.most} new tokens were asked for; ask for 0 or more.")
     if n + max(request.most - 1, 0) > n_ctx:  # the last token is written, not read
         raise WorkbenchError(
-            f"The context of {subject.name} holds {n_ctx} tokens; the prompt has {n} and {request.most} new ones were "
-            "asked for. Shorten the prompt, or ask for fewer."
+            f"The context of {subject.name} holds {n_ctx} tokens; the prompt has {n} and "
+            f"{request.most} new ones were asked for. Shorten the prompt, or ask for fewer."
         )
     if not all(0 <= token < subject.d_embed for token in request.prompt):
         raise WorkbenchError(
-            f"A token of the prompt is none of {subject.name}; they go from 0 to {subject.d_embed - 1}."
+            f"A token of the prompt is none of {subject.name}; they go from 0 to "
+            f"{subject.d_embed - 1}."
         )
     beyond = [
         t for t in (*request.sampling.logit_bias, *request.ends) if not 0 <= t < subject.d_embed

@@ -137,7 +137,8 @@ class Engine:
                 raise FullError(f"The engine of {self.subject.name} is closing; ask again later.")
             if self.n_open >= self._batch.most_rows + self.most_waiting:
                 raise FullError(
-                    f"{self.n_open} requests are under way with {self.subject.name}; ask again later."
+                    f"{self.n_open} requests are under way with {self.subject.name}; ask again "
+                    "later."
                 )
             self._open.add(generation)
             self._inbox.append(generation)
@@ -200,7 +201,8 @@ class Engine:
             "A step of the engine of %s failed", self.subject.name
         )
         with self._changed:
-            lost, self._open = self._open, set()
+            lost = self._open
+            self._open = set()
             self._inbox.clear()
             self._batch = self._new_batch()
         for generation in lost:

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from workbench.generation.kv import KV, Place, together, with_prefixes
 
-TOGETHER, ALONE, WHOLE = "together", "alone", "whole"
+TOGETHER = "together"
+ALONE = "alone"
+WHOLE = "whole"
 """Texts share a pass; each text has passes of its own; each text is read anew for every token (no
 usable cache).
 """
@@ -51,7 +53,8 @@ class Forward:
 
         Returns logits `[row, 1, d_vocab]` after the last column, or after each one with `every`.
         """
-        begin, device = kv.end, self.model.device
+        begin = kv.end
+        device = self.model.device
         kv.reserve(stop - begin)
         ids = [
             [text[c - start] if start <= c else 0 for c in range(begin, stop)]
@@ -60,7 +63,8 @@ class Forward:
         return self._run(kv, torch.tensor(ids, device=device), stop, every=every)
 
     def _run(self, kv: KV, ids: Tensor, stop: int, *, every: bool) -> Tensor:
-        begin, device = kv.end, ids.device
+        begin = kv.end
+        device = ids.device
         starts = torch.tensor(kv.starts, device=device)[:, None]
         at = torch.arange(stop, device=device)
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, self._cache: kv}

@@ -49,7 +49,8 @@ class Layer(CacheLayerMixin):
         """Write the columns that are being read, and return all up to them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        kv, stop = self.kv, self.kv.end + key_states.shape[-2]
+        kv = self.kv
+        stop = self.kv.end + key_states.shape[-2]
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
             here = buffer[:, :, kv.end : stop]
             here.copy_(

@@ -52,7 +52,8 @@ class Row:
 
     def next(self, logits: Tensor) -> None:
         """Choose and take the next token, given logits `[d_vocab]` in float32."""
-        request, limited = self.request, logits
+        request = self.request
+        limited = logits
         if request.allowed is not None:
             allowed = torch.tensor(sorted(request.allowed(self.written)), device=logits.device)
             if request.sampling.plain and request.top is None:

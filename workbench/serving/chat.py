@@ -32,7 +32,9 @@ class Chat:
     """
 
     def __init__(self, said: ChatRequest, served: Served, limits: Limits) -> None:
-        self.said, self.served, self.limits = said, served, limits
+        self.said = said
+        self.served = served
+        self.limits = limits
         self.n = said.n or 1
         check_one(said.workbench, self.n, bool(said.stream))
         if said.top_logprobs and not said.logprobs:
@@ -54,7 +56,8 @@ class Chat:
 
     def requests(self) -> list[Request]:
         """What the engine is asked: `n` texts."""
-        sampling, subject = sampling_of(self.said), self.served.subject
+        sampling = sampling_of(self.said)
+        subject = self.served.subject
         stops = [*stops_of(self.said), *self.stops]
         top = (self.said.top_logprobs or 0) if self.said.logprobs else None
         ends = end_tokens(subject)
@@ -84,7 +87,8 @@ class Chat:
         )
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        tokenizer, said = self.served.subject.tokenizer, self.said
+        tokenizer = self.served.subject.tokenizer
+        said = self.said
         return {
             "index": index,
             "message": {"role": "assistant", "content": completion.text, "refusal": None},

@@ -31,7 +31,9 @@ class Completions:
     """
 
     def __init__(self, said: CompletionRequest, served: Served, limits: Limits) -> None:
-        self.said, self.served, self.limits = said, served, limits
+        self.said = said
+        self.served = served
+        self.limits = limits
         self.n = said.n or 1
         self.best_of = said.best_of or self.n
         if self.best_of < self.n:
@@ -54,7 +56,8 @@ class Completions:
         """Token ids and text of every prompt."""
         subject = self.served.subject
         many = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
-        ids, texts = [], []
+        ids = []
+        texts = []
         for each in many:
             try:
                 ids.append(subject.ids(each) if isinstance(each, str) else list(each))
@@ -71,7 +74,9 @@ class Completions:
     def requests(self) -> list[Request]:
         """What the engine is asked: `best_of` texts a prompt."""
         said = self.said
-        sampling, stops, ends = sampling_of(said), stops_of(said), end_tokens(self.served.subject)
+        sampling = sampling_of(said)
+        stops = stops_of(said)
+        ends = end_tokens(self.served.subject)
         top = said.logprobs if said.logprobs is not None else 0 if self.best_of > self.n else None
         return [
             Request(
@@ -107,15 +112,15 @@ class Completions:
         )
 
     def _choice(self, index: int, at: int, completion: Completion) -> dict[str, Any]:
-        said, logprobs = self.said, None
+        said = self.said
+        logprobs = None
         if said.logprobs is not None:
             lines = Logprobs(self.served.subject.tokenizer, self.prompts[at], echo=bool(said.echo))
-            tokens, scores = list(completion.ids), list(completion.scores)
+            tokens = list(completion.ids)
+            scores = list(completion.scores)
             if said.echo:
-                tokens, scores = (
-                    [*self.prompts[at], *tokens],
-                    [None, *completion.prompt_scores, *scores],
-                )
+                tokens = [*self.prompts[at], *tokens]
+                scores = [None, *completion.prompt_scores, *scores]
             logprobs = lines.of(tokens, scores, said.logprobs)
         text = (self.texts[at] if said.echo else "") + completion.text
         return {
@@ -127,7 +132,8 @@ class Completions:
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
         """The answer in chunks."""
-        said, tokenizer = self.said, self.served.subject.tokenizer
+        said = self.said
+        tokenizer = self.served.subject.tokenizer
         asked = Asked(self.served, self.requests(), self.limits)
         lines = [
             Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo))

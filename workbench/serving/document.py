@@ -122,7 +122,8 @@ def page() -> str:
     found = document()
     parts = ["<!doctype html><meta charset=utf-8><title>Workbench API</title>"]
     parts.append(
-        "<style>body{font:15px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.1rem 1rem .1rem 0}</style>"
+        "<style>body{font:15px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.1rem 1rem "
+        ".1rem 0}</style>"
     )
     parts.append("<h1>Workbench API</h1><p>The document: <a href=openapi.json>openapi.json</a></p>")
     for path, methods in found["paths"].items():

@@ -24,10 +24,15 @@ from workbench.subjects import Subject
 
 UNITS = {
     "top": "log-probability, nats",
-    "attribution": "gradient of the token's log-probability times its embedding less the mean embedding, nats "
-    "(first order: it need not add up)",
+    "attribution": (
+        "gradient of the token's log-probability times its embedding less the mean "
+        "embedding, nats (first order: it need not add up)"
+    ),
     "lens": "probability of the token in the stream after each layer, the embedding first",
-    "heads": "direct contribution to the token's logit less the logit of `against`, the likeliest other token",
+    "heads": (
+        "direct contribution to the token's logit less the logit of `against`, the likeliest "
+        "other token"
+    ),
 }
 
 
@@ -72,7 +77,8 @@ def _read(subject: Subject, ids: list[int]) -> Reading:
 
 def _reasons(reading: Reading, at: int, top: int) -> dict[str, Any]:
     """Why the token at a position came."""
-    subject, token = reading.subject, reading.ids[at]
+    subject = reading.subject
+    token = reading.ids[at]
     logs = reading.run.logits[0, at - 1].float().log_softmax(-1)
     known = logs.detach()
     rivals = known.topk(min(top + 1, len(known))).indices.tolist()

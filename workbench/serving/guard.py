@@ -15,10 +15,10 @@ COOKIE = "workbench_session"
 LOGIN = "/login"
 API = ("/v1", "/workbench", "/metrics")
 FORM = (
-    "<!doctype html><meta charset=utf-8><title>Workbench</title>"
-    "<form method=post action=/login style='font:16px sans-serif;margin:20vh auto;width:20rem'>"
-    "<p>This workbench asks for a key.</p>"
-    "<input type=password name=key autofocus autocomplete=current-password> <button>Enter</button></form>"
+    "<!doctype html><meta charset=utf-8><title>Workbench</title><form method=post action=/login "
+    "style='font:16px sans-serif;margin:20vh auto;width:20rem'><p>This workbench asks for a "
+    "key.</p><input type=password name=key autofocus autocomplete=current-password> "
+    "<button>Enter</button></form>"
 )
 
 
@@ -40,7 +40,8 @@ class Guard:
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self.app, self.keys = app, keys
+        self.app = app
+        self.keys = keys
         self._sessions: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -152,6 +152,6 @@ def _check_size(subject: Any, names: dict[str, str], n_all: int, n: int) -> None
     size = sum(4 * n * width[site] for site in names.values())
     if size > MOST_BYTES:
         raise WorkbenchError(
-            f"This would be {size >> 20} MiB of activations; at most {MOST_BYTES >> 20} MiB come with an answer. "
-            "Name fewer sites, layers or positions."
+            f"This would be {size >> 20} MiB of activations; at most {MOST_BYTES >> 20} MiB come "
+            "with an answer. Name fewer sites, layers or positions."
         )

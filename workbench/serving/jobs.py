@@ -43,7 +43,8 @@ class Job:
         """Note how far it is. Raises `StoppedError` where it was asked to stop."""
         if self.stopping:
             raise StoppedError
-        self.progress, self.message = min(1.0, share), message
+        self.progress = min(1.0, share)
+        self.message = message
 
     def to_dict(self) -> dict[str, Any]:
         """How it stands, without its record."""
@@ -116,7 +117,8 @@ class Jobs:
         try:
             job.report(0.0)
             job.record = job.work(job)
-            job.progress, status = 1.0, "done"
+            job.progress = 1.0
+            status = "done"
         except StoppedError:
             status = "cancelled"
         except ApiError as error:

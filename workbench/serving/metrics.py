@@ -39,11 +39,16 @@ def _lines(service: "Service") -> Iterator[str]:
     ):
         yield f"# TYPE workbench_{what}_total {kind}"
         for served in loaded:
-            yield f"workbench_{what}_total{_of(served.subject.hash)} {getattr(served.engine.counts, what)}"
+            yield (
+                f"workbench_{what}_total{_of(served.subject.hash)} "
+                f"{getattr(served.engine.counts, what)}"
+            )
     for what in ("n_open", "n_waiting"):
         yield f"# TYPE workbench_engine_{what} gauge"
         for served in loaded:
-            yield f"workbench_engine_{what}{_of(served.subject.hash)} {getattr(served.engine, what)}"
+            yield (
+                f"workbench_engine_{what}{_of(served.subject.hash)} {getattr(served.engine, what)}"
+            )
 
 
 def _of(sha256: str) -> str:

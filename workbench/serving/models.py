@@ -179,8 +179,9 @@ class Models:
                     self._drop(name)
                 raise ApiError(
                     503,
-                    f"{wanted.subject.name} does not fit beside the models in use: {used >> 20} MiB of "
-                    f"{self.limits.memory >> 20} MiB; ask again later, or give the service more memory.",
+                    f"{wanted.subject.name} does not fit beside the models in use: {used >> 20} "
+                    f"MiB of {self.limits.memory >> 20} MiB; ask again later, or give the service "
+                    "more memory.",
                     code="out_of_memory",
                 )
             self._drop(idle[0])
@@ -228,7 +229,8 @@ def change_of(said: dict[str, Any] | None) -> Intervention | None:
     if given.get("transplant") is not None:
         raise ApiError(
             400,
-            "A transplant cannot be made for one request; keep it as an edit and name that as the model.",
+            "A transplant cannot be made for one request; keep it as an edit and name that as "
+            "the model.",
             param="workbench.intervention.transplant",
         )
     try:

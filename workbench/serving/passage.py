@@ -155,7 +155,8 @@ def span_tokens(
 
     Raises `WorkbenchError` where the prompt is not what a question about this passage is.
     """
-    context, tokenizer = context.strip(), subject.tokenizer
+    context = context.strip()
+    tokenizer = subject.tokenizer
     messages = question_messages(context, question)
     for text in (question_text(context, question), render(tokenizer, messages, True)):
         found: Any = tokenizer(
@@ -211,8 +212,8 @@ def fetched(
     off = float(np.abs(by_source.sum(-1) - total).max())
     if off > OFF * max(1.0, float(np.abs(total).max())):
         raise WorkbenchError(
-            f"What the heads of {subject.name} write does not add up by source (off by {off:.2g} logits), so it is not "
-            "told; the panel of a token has its heads."
+            f"What the heads of {subject.name} write does not add up by source (off by {off:.2g} "
+            "logits), so it is not told; the panel of a token has its heads."
         )
     from_span = by_source[:, :, list(sources)].sum(-1)
     return Fetched(subject.name, subject.hash, total, from_span, len(answer), {"by_source": off})
@@ -257,7 +258,8 @@ def _by_source(
 
 def _along(packed: Reader, layer: int, directions: Tensor) -> Tensor:
     """`[query, head, d_head]`: what of a head's output a direction of the stream sees."""
-    module, (_, writer) = packed.outputs[layer], packed.writer("attn_out", layer)
+    module = packed.outputs[layer]
+    _, writer = packed.writer("attn_out", layer)
     with torch.enable_grad():
         width = packed.n_heads
         size = module.weight.numel() // directions.shape[-1]

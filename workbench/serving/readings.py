@@ -25,7 +25,8 @@ def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
         )
     given = said.input
     many = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-    rows, n_tokens = [], 0
+    rows = []
+    n_tokens = 0
     for text in many:
         ids = _ids(served, text)
         n_tokens += len(ids)

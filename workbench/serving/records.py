@@ -26,11 +26,13 @@ MOST_NUMBERS = 1 << 20
 
 def _attention(said: fields.AttentionRequest, subjects: list[Subject], job: Job) -> Record:
     [subject] = subjects
-    card, n = subject.card, len(subject.ids(said.prompt))
+    card = subject.card
+    n = len(subject.ids(said.prompt))
     if card.n_layers * card.n_heads * n * n > MOST_NUMBERS:
         raise WorkbenchError(
-            f"The patterns of {card.n_layers * card.n_heads} heads over {n} tokens are more than {MOST_NUMBERS:,} "
-            "numbers, too many for JSON; shorten the prompt, or take the site pattern of some layers by capture."
+            f"The patterns of {card.n_layers * card.n_heads} heads over {n} tokens are more than "
+            f"{MOST_NUMBERS:,} numbers, too many for JSON; shorten the prompt, or take the site "
+            "pattern of some layers by capture."
         )
     return attention(subject, said.prompt)
 

@@ -51,8 +51,8 @@ def keys_for(host: str, key_file: Path | None) -> Keys:
     keys = read_keys(key_file)
     if not keys and not is_local(host):
         raise WorkbenchError(
-            f"{host} can be reached from other machines, so a key is needed: make one with `workbench key FILE` and "
-            "give --key-file FILE, or leave --host out."
+            f"{host} can be reached from other machines, so a key is needed: make one with "
+            "`workbench key FILE` and give --key-file FILE, or leave --host out."
         )
     return keys
 
@@ -65,7 +65,8 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise WorkbenchError(
-                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. Choose one with --port."
+                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. "
+                "Choose one with --port."
             ) from error
 
 

@@ -117,11 +117,14 @@ class Endpoint:
     """
 
     def __init__(self, service: Service, handler: Handler, name: str) -> None:
-        self.service, self.handler, self.name = service, handler, name
+        self.service = service
+        self.handler = handler
+        self.name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        service, state = self.service, {"status": 0}
+        service = self.service
+        state = {"status": 0}
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -178,7 +181,9 @@ class Events(Response):
         super().__init__(media_type="text/event-stream")
         self.headers["cache-control"] = "no-cache"
         del self.headers["content-length"]
-        self.chunks, self.first, self.done = chunks, first, done
+        self.chunks = chunks
+        self.first = first
+        self.done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the chunks as they come."""

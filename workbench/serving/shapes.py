@@ -47,7 +47,8 @@ class Answer:
 
 def usage(prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> dict[str, Any]:
     """Tokens read and written; a prompt counts once, however many answers it has."""
-    read, written = sum(map(len, prompts)), sum(len(c.ids) for c in completions)
+    read = sum(map(len, prompts))
+    written = sum(len(c.ids) for c in completions)
     reused = sum(c.reused for c in completions[:: max(1, len(completions) // max(1, len(prompts)))])
     return {
         "prompt_tokens": read,

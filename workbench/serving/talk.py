@@ -49,7 +49,8 @@ class Reply:
         settings: dict[str, Any],
     ) -> Self:
         """The reply that a completion is."""
-        ids, scores = list(completion.ids), list(completion.scores)
+        ids = list(completion.ids)
+        scores = list(completion.scores)
         return cls(
             model, sha256, completion.text, list(prompt), ids, scores, completion.reason, settings
         )

@@ -34,7 +34,8 @@ def _prompt(subject: Subject, length: int) -> str:
 
 def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
     def ours() -> tuple[Any, Any, draw.Atlas]:
-        card, n_pos = subject.card, subject.encode(prompt).shape[1]
+        card = subject.card
+        n_pos = subject.encode(prompt).shape[1]
         painter = draw.AtlasPainter(card.n_layers, card.n_heads, n_pos)
         found, scores = scored_attention(
             subject, prompt, also=lambda i, pattern: painter.add(i, pattern.cpu().numpy())
@@ -53,7 +54,10 @@ def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
     head = draw.head(found.head(0, 0), found.tokens)
     apart = max(float(np.abs(found.pattern[i] - pattern).max()) for i, pattern in enumerate(theirs))
     return {
-        "case": f"{subject.name}, {len(found.tokens)} of {length} tokens, {found.pattern[:, :, 0, 0].size} heads",
+        "case": (
+            f"{subject.name}, {len(found.tokens)} of {length} tokens, "
+            f"{found.pattern[:, :, 0, 0].size} heads"
+        ),
         **times,
         "max_abs_diff": apart,
         "atlas_kb": len(draw.atlas(image).to_json()) / 1e3,

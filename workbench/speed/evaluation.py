@@ -72,7 +72,8 @@ def bench_eval(
             progress(f"{name} left out: {error}")
             continue
         progress(
-            f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}"
+            f"{name}: ours, then lm-eval's hf model with batches of "
+            f"{', '.join(map(str, BATCH_SIZES))}"
         )
         documents = pick(task, max(1, int(count * scale)), 0) or list(range(len(task.eval_docs)))
         with Spent(lm) as spent:
@@ -119,7 +120,8 @@ class Spent:
         self.scorer_s = self.body_s = 0.0
 
     def __enter__(self) -> "Spent":
-        scorer, body = self._lm.scorer, self._lm.subject.model.base_model
+        scorer = self._lm.scorer
+        body = self._lm.subject.model.base_model
         run = scorer.run
 
         def counted(batch: Any) -> Any:

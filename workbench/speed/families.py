@@ -162,17 +162,26 @@ def markdown(found: list[Family]) -> str:
     lines = [
         "# Families",
         "",
-        "Made by `workbench families --out docs/families.md`, from a tiny random model of every causal language model",
+        (
+            "Made by `workbench families --out docs/families.md`, from a tiny random model of "
+            "every causal language model"
+        ),
         "that transformers lists (two layers, four heads, 32 dimensions).",
         "",
-        "- `=` numbers, and they were held against the model's own: attention against transformers' eager patterns",
+        (
+            "- `=` numbers, and they were held against the model's own: attention against "
+            "transformers' eager patterns"
+        ),
         "  (within 1e-4), the anatomy against every step of the model (within 1e-3)",
         "- `+` numbers",
         "- `-` a sentence that says why not",
         "- `!` a fault",
         "",
-        f"{len(found)} families: {len(asked)} are loaded, {sum(f.bridge for f in asked)} of them have a view in "
-        "TransformerLens that computes the model's own logits (column TL).",
+        (
+            f"{len(found)} families: {len(asked)} are loaded, {sum(f.bridge for f in asked)} of "
+            "them have a view in TransformerLens that computes the model's own logits (column "
+            "TL)."
+        ),
         "",
         "| family | TL | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),

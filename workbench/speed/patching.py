@@ -170,7 +170,8 @@ def matrix_rate(subject: Subject, seconds: float = 1.0) -> float:
     width = subject.card.d_model
     a = torch.randn(1024, width, device=subject.device)
     b = torch.randn(width, 4 * width, device=subject.device)
-    count, began = 0, time.perf_counter()
+    count = 0
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         torch.mm(a, b)
         count += 1

@@ -91,7 +91,8 @@ def _next_turn(subject: Subject) -> dict[str, Any]:
     words = subject.ids("\n".join(TEXTS * 4))
     n = min(HISTORY, subject.n_ctx - 20)
     turns = [words[:n] + words[n + 12 * i : n + 12 * (i + 1)] for i in range(1, 9)]
-    known, fresh = Batch(subject), Batch(subject, prefix_bytes=0)
+    known = Batch(subject)
+    fresh = Batch(subject, prefix_bytes=0)
     _first(known, words[:n])
     asked = (
         iter(turns),

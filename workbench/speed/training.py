@@ -33,11 +33,9 @@ def bench_training(
 
 def _race(progress: Progress, ours: str, reference: str) -> dict[str, Any]:
     sides = {name: _training(Recipe.read(name)) for name in (ours, reference)}
-    seconds, losses, steps = (
-        dict.fromkeys(sides, 0.0),
-        dict.fromkeys(sides, float("inf")),
-        dict.fromkeys(sides, 0),
-    )
+    seconds = dict.fromkeys(sides, 0.0)
+    losses = dict.fromkeys(sides, float("inf"))
+    steps = dict.fromkeys(sides, 0)
     while running := [name for name in sides if losses[name] > TARGET]:
         for name in running:  # in turn, so that a noisy machine disturbs both
             if (found := next(sides[name], None)) is None:
@@ -45,12 +43,15 @@ def _race(progress: Progress, ours: str, reference: str) -> dict[str, Any]:
                 continue
             steps[name], seconds[name], losses[name] = found
             progress(
-                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss {losses[name]:.4f}"
+                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss "
+                f"{losses[name]:.4f}"
             )
         if not any(name in sides for name in running):
             break
     return {
-        "case": f"Tiny Shakespeare characters to validation loss {TARGET}: {ours} against {reference}",
+        "case": (
+            f"Tiny Shakespeare characters to validation loss {TARGET}: {ours} against {reference}"
+        ),
         "ours_s": seconds[ours],
         "reference_s": seconds[reference],
         "ratio": seconds[reference] / seconds[ours] if losses[ours] <= TARGET else float("nan"),
@@ -68,7 +69,8 @@ def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
     """(step, seconds of training so far, validation loss) at every evaluation of a recipe."""
     trainee, tokens = setup(recipe)
     batch, held = batches(recipe, trainee, tokens)
-    stepper, seconds = Stepper(trainee, recipe.train), 0.0
+    stepper = Stepper(trainee, recipe.train)
+    seconds = 0.0
     for step in range(recipe.train.steps):
         began = time.perf_counter()
         loss, _ = stepper.step(batch(step), step)
@@ -112,7 +114,8 @@ def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
             first.setdefault(side, loss)
     seconds = {side: statistics.median(found[5:]) for side, found in times.items()}
     progress(
-        f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop {seconds['bare'] * 1e3:.1f} ms"
+        f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop "
+        f"{seconds['bare'] * 1e3:.1f} ms"
     )
     return {
         "case": f"one step of {name} against a bare PyTorch loop",

@@ -158,7 +158,8 @@ def newest_whole(
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             say(
-                f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an older one is taken."
+                f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an "
+                "older one is taken."
             )
     return None
 

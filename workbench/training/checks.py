@@ -64,11 +64,13 @@ def _check_size(recipe: Recipe) -> None:
     import psutil
 
     size = resources.n_planned(recipe.model, int(recipe.tokenizer.get("d_vocab", 1)))
-    needed, there = size * BYTES_A_WEIGHT, psutil.virtual_memory().total
+    needed = size * BYTES_A_WEIGHT
+    there = psutil.virtual_memory().total
     if needed > there:
         raise WorkbenchError(
-            f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to be trained; this "
-            f"machine has {there / 1e9:,.0f} GB. Make d_model, d_mlp, n_layers or d_vocab smaller."
+            f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to "
+            f"be trained; this machine has {there / 1e9:,.0f} GB. Make d_model, d_mlp, n_layers "
+            "or d_vocab smaller."
         )
 
 

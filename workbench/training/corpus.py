@@ -67,7 +67,8 @@ def _tail(corpus: Corpus, notes: Notes | None) -> Iterator[Text]:
     at = int(total * (1 - corpus.validation))
     seen = 0
     for piece in pieces(corpus.sources, column=corpus.column, notes=notes):
-        before, after = piece[: max(0, at - seen)], piece[max(0, at - seen) :]
+        before = piece[: max(0, at - seen)]
+        after = piece[max(0, at - seen) :]
         seen += len(piece)
         if before:
             yield Text("train", before, ends=seen >= at)
@@ -139,7 +140,8 @@ def prepare(
     Raises:
         WorkbenchError: When there is no text, or a split is shorter than the context.
     """
-    digests, counts = {name: hashlib.sha256() for name in SPLITS}, 0
+    digests = {name: hashlib.sha256() for name in SPLITS}
+    counts = 0
     notes = Notes()
     for name, text, ends in split(corpus, notes):
         digests[name].update(text.encode() + (b"\0" if ends else b""))
@@ -161,8 +163,8 @@ def prepare(
         n_tokens = path.stat().st_size // dtype.itemsize
         if n_tokens <= n_ctx + 1:
             raise WorkbenchError(
-                f"The {name} split has {n_tokens} tokens, fewer than one row of the context {n_ctx}; "
-                "add text or shorten n_ctx."
+                f"The {name} split has {n_tokens} tokens, fewer than one row of the context "
+                f"{n_ctx}; add text or shorten n_ctx."
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
     return Tokens(arrays[0], arrays[1], key.hexdigest(), notes)
@@ -261,7 +263,8 @@ def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
         size += len(text.text)
         if size >= BATCH:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 

@@ -61,7 +61,10 @@ class Cost:
             ("arithmetic", f"{self.flops:.2e} floating-point operations"),
             (
                 "time",
-                f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to {high:.3f} s, n = {self.n})",
+                (
+                    f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to "
+                    f"{high:.3f} s, n = {self.n})"
+                ),
             ),
             ("speed", f"{self.tokens_per_s:,.0f} tokens a second"),
             (
@@ -85,14 +88,16 @@ def cost(
     trainee, batch = _work(recipe, progress)
     settings = recipe.train
     stepper = Stepper(trainee, settings)
-    rows, seconds = batch(0), []
+    rows = batch(0)
+    seconds = []
     for step in range(STEPS + 1):
         progress(step / (STEPS + 1), f"measuring step {step + 1} of {STEPS + 1}")
         began = time.perf_counter()
         loss, _ = stepper.step(batch(step), step)
         float(loss)
         seconds.append(time.perf_counter() - began)
-    found, n_tokens = seconds[1:], rows[0].numel()
+    found = seconds[1:]
+    n_tokens = rows[0].numel()
     typical = statistics.median(found)
     flops = n_tokens * stepper.flops_per_token(rows[0].shape[1])
     return Cost(

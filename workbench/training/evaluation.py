@@ -64,7 +64,8 @@ def ask(
     """
     import pandas as pd
 
-    training, state = model.training, torch.get_rng_state()
+    training = model.training
+    state = torch.get_rng_state()
     model.eval()
     try:
         return pd.DataFrame(task.answer(model, tokenizer, items, progress))

@@ -50,7 +50,8 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     before = _ask(task, base, held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
-    batch, held = _batches(recipe, train), _capped(validation, recipe.train.eval_tokens)
+    batch = _batches(recipe, train)
+    held = _capped(validation, recipe.train.eval_tokens)
     result = fit(trainee, recipe.train, batch, held, _Stage(tracker, "training"))
     after = _ask(
         task, load(result["checkpoint"]), held_out, tracker, "tuned"
@@ -125,13 +126,15 @@ def _examples(task: Task, data: Data, base: Subject) -> Examples:
             counts[f"too long ({where})"] = dropped
         return kept
 
-    train, validation = fitting(data.train, "training"), fitting(data.validation, "validation")
+    train = fitting(data.train, "training")
+    validation = fitting(data.validation, "validation")
     held = fitting(data.held_out, "held out", task.eval_items)
     for kept, items, where in ((train, data.train, "training"), (held, data.held_out, "held-out")):
         if not kept:
             raise WorkbenchError(
-                f"All {len(items)} {where} examples of {task.source} are longer than {longest} tokens; raise "
-                f"max_length of [task] ({task.max_length}), or choose a base with a longer context than {base.n_ctx}."
+                f"All {len(items)} {where} examples of {task.source} are longer than {longest} "
+                f"tokens; raise max_length of [task] ({task.max_length}), or choose a base with a "
+                f"longer context than {base.n_ctx}."
             )
     rows = [row for _, row in train]
     check_vocabulary(
@@ -205,7 +208,8 @@ def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who:
 
 
 def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
-    size, seed = recipe.train.batch_size, recipe.train.seed
+    size = recipe.train.batch_size
+    seed = recipe.train.seed
 
     def batch(step: int) -> Batch:
         """Every row once an epoch, in an order of its own; the last batch of an epoch is filled
@@ -236,7 +240,8 @@ def _order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
     """Batches of the first rows, with `eval_tokens` tokens at most but one batch at least."""
-    kept, tokens = 0, 0
+    kept = 0
+    tokens = 0
     while kept < len(rows) and (kept < ROWS_AT_ONCE or tokens + len(rows[kept].ids) <= eval_tokens):
         tokens += len(rows[kept].ids)
         kept += 1
@@ -247,7 +252,8 @@ class _Stage:
     """A run's tracker whose progress fills one part of the bar."""
 
     def __init__(self, tracker: Any, stage: str) -> None:
-        self._tracker, (self._low, self._high) = tracker, SHARES[stage]
+        self._tracker = tracker
+        (self._low, self._high) = SHARES[stage]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)

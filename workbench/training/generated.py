@@ -22,7 +22,9 @@ def stories(n: int = 1500, seed: int = 0) -> list[str]:
 def _story(draw: random.Random) -> str:
     giver, taker = draw.sample(NAMES, 2)
     thing, other = draw.sample(THINGS, 2)
-    place, feeling, day = draw.choice(PLACES), draw.choice(FEELINGS), draw.choice(DAYS)
+    place = draw.choice(PLACES)
+    feeling = draw.choice(FEELINGS)
+    day = draw.choice(DAYS)
     return (
         f"On {day} {giver} went to the {place} with a {thing}. There {giver} met {taker}, who had lost a {other} and "
         f"was {feeling}. {giver} and {taker} looked for the {other} until evening. They found the {other} near the "

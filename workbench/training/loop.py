@@ -80,7 +80,8 @@ class Stepper:
     ):
         AcceleratorState._reset_state()  # else a process could train in one precision only
         self.accelerator = Accelerator(mixed_precision=precision(settings.precision))
-        self.settings, self.parts = settings, max(1, settings.accumulate)
+        self.settings = settings
+        self.parts = max(1, settings.accumulate)
         device = self.accelerator.device
         model = trainee.model.to(device)
         self.average = None
@@ -118,8 +119,9 @@ class Stepper:
             raise WorkbenchError("[train] sharded and ema exclude each other; set ema = 0.")
         if self.settings.batch_size % self.accelerator.num_processes:
             raise WorkbenchError(
-                f"[train] batch_size is {self.settings.batch_size}; sharded over {self.accelerator.num_processes} "
-                "processes it must be a multiple of their number."
+                f"[train] batch_size is {self.settings.batch_size}; sharded over "
+                f"{self.accelerator.num_processes} processes it must be a multiple of their "
+                "number."
             )
         sharding.shard(model, self.accelerator)
         return True
@@ -153,7 +155,8 @@ class Stepper:
         same batch.
         """
         self.model.train()
-        acc, count = self.accelerator, (targets != IGNORED).sum().clamp(min=1)
+        acc = self.accelerator
+        count = (targets != IGNORED).sum().clamp(min=1)
         mine = slice(acc.process_index, None, acc.num_processes)
         parts = list(
             zip(inputs[mine].chunk(self.parts), targets[mine].chunk(self.parts), strict=True)
@@ -180,8 +183,9 @@ class Stepper:
         if self.settings.accumulate or self.parts >= size:
             fits = max(1, size // self.parts // 2)
             raise WorkbenchError(
-                f"Out of memory with {size // self.parts} rows at a time; set accumulate = {2 * self.parts} (the same "
-                f"steps, {fits} rows at a time), or 0 to let it find out, or batch_size = {fits}."
+                f"Out of memory with {size // self.parts} rows at a time; set accumulate = "
+                f"{2 * self.parts} (the same steps, {fits} rows at a time), or 0 to let it find "
+                f"out, or batch_size = {fits}."
             )
         self.parts *= 2
         if self.device == "cuda":
@@ -230,18 +234,20 @@ def fit(
     main = stepper.accelerator.is_main_process
     if main:
         tracker.forget(trainee.first)
-    began, seen, latest, shown = time.perf_counter(), 0, float("nan"), float("nan")
+    began = time.perf_counter()
+    seen = 0
+    latest = float("nan")
+    shown = float("nan")
     best = saved["best"] if saved else float("inf")
     waiting: list[tuple[int, Tensor, Tensor, float]] = []
     for step in range(trainee.first, settings.steps):
         rows = batch(step)
         loss, norm = stepper.step(rows, step)
-        done, seen = step + 1, seen + rows[0].numel()
+        done = step + 1
+        seen = seen + rows[0].numel()
         waiting.append((done, loss, norm, seen / (time.perf_counter() - began)))
-        evaluates, saves = (
-            done % settings.eval_every == 0 or done == settings.steps,
-            checkpoints.due(done, settings),
-        )
+        evaluates = done % settings.eval_every == 0 or done == settings.steps
+        saves = checkpoints.due(done, settings)
         if evaluates or saves or done % FLUSH.get(stepper.device, 1) == 0:
             shown = _log(waiting, stepper, rows, settings, tracker)
         facts: dict[str, float] = {"tokens": done * rows[0].numel()}
@@ -254,7 +260,8 @@ def fit(
                 done, validation_loss=latest, memory_gb=resources.peak_memory_gb(stepper.device)
             )
         if saves:
-            training, weights = {**stepper.state(), "best": best}, stepper.weights()
+            training = {**stepper.state(), "best": best}
+            weights = stepper.weights()
         if saves and main:
             tracker.flush()  # a run that goes on from here has all that was logged before
             kept = (
@@ -292,18 +299,17 @@ def _log(
     waiting: list, stepper: Stepper, rows: Batch, settings: Optimisation, tracker: Tracker
 ) -> float:
     """Write down the steps since the last look; gives the newest loss."""
-    flops, value = stepper.flops_per_token(rows[0].shape[1]), float("nan")
+    flops = stepper.flops_per_token(rows[0].shape[1])
+    value = float("nan")
     for done, loss, norm, rate in waiting:
         value = float(loss)
         if not value == value or value == float("inf"):
             raise WorkbenchError(
-                f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and start again. The last "
-                "checkpoint is from before."
+                f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and "
+                "start again. The last checkpoint is from before."
             )
-        lr, mfu = (
-            learning_rate(done - 1, settings),
-            rate * flops / stepper.rate / stepper.accelerator.num_processes,
-        )
+        lr = learning_rate(done - 1, settings)
+        mfu = rate * flops / stepper.rate / stepper.accelerator.num_processes
         tracker.log(done, loss=value, lr=lr, grad_norm=float(norm), tokens_per_s=rate, mfu=mfu)
     waiting.clear()
     return value

@@ -37,7 +37,8 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
         model = get_peft_model(subject.model, config)
     except ValueError as error:
         raise WorkbenchError(
-            f"[lora] targets {settings.targets!r} cannot be adapted in {subject.name}: {str(error).splitlines()[0]}"
+            f"[lora] targets {settings.targets!r} cannot be adapted in {subject.name}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     assert isinstance(model, PeftModel)
     model.base_subject = adapter.Base(name, subject.hash)  # pyright: ignore[reportAttributeAccessIssue]

@@ -19,14 +19,17 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
     """
     if settings.optimizer not in ("muon", "adamw"):
         raise WorkbenchError(f"The optimizer is {settings.optimizer!r}; it must be muon or adamw.")
-    matrices, embeddings, vectors = [], [], []
+    matrices = []
+    embeddings = []
+    vectors = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         inside = parameter.ndim == 2 and ".layers." in f".{name}"
         (matrices if inside else embeddings if parameter.ndim == 2 else vectors).append(parameter)
     if settings.optimizer == "adamw":
-        embeddings, matrices = embeddings + matrices, []
+        embeddings = embeddings + matrices
+        matrices = []
     groups = [
         {
             "params": embeddings,

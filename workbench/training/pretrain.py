@@ -68,7 +68,8 @@ def batches(
     recipe: Recipe, trainee: Trainee, tokens: Tokens
 ) -> tuple[Callable[[int], Batch], list[Batch]]:
     """Training rows by step number, and the validation rows."""
-    settings, n_ctx = recipe.train, trainee.model.config.n_ctx
+    settings = recipe.train
+    n_ctx = trainee.model.config.n_ctx
 
     def batch(step: int) -> Batch:
         rows = tokens.batch(

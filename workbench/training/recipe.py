@@ -93,7 +93,10 @@ class Recipe:
 
 def _entry(name: str, value: Any) -> str:
     """One line of TOML; text, numbers, truths and lists of them are spelled as in JSON."""
-    return f"{name if name.isidentifier() else json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}"
+    return (
+        f"{name if name.isidentifier() else json.dumps(name)} = "
+        f"{json.dumps(value, ensure_ascii=False)}"
+    )
 
 
 def names() -> list[str]:

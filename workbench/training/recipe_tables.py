@@ -172,7 +172,9 @@ class Corpus:
     repeated: Annotated[
         Share,
         Field(
-            description="Share of training rows that are one span again and again, half of them shuffled."
+            description=(
+                "Share of training rows that are one span again and again, half of them shuffled."
+            )
         ),
     ] = 0.0
     split: Annotated[
@@ -182,13 +184,17 @@ class Corpus:
     column: Annotated[
         str,
         Field(
-            description="The column of a table that holds the text, where it has none of the usual names."
+            description=(
+                "The column of a table that holds the text, where it has none of the usual names."
+            )
         ),
     ] = ""
     unwrap: Annotated[
         bool,
         Field(
-            description="Join the lines of paragraphs in hard-wrapped prose; else lines stay as they are."
+            description=(
+                "Join the lines of paragraphs in hard-wrapped prose; else lines stay as they are."
+            )
         ),
     ] = False
 
@@ -232,7 +238,9 @@ class Optimisation:
     ema: Annotated[
         BelowOne,
         Field(
-            description="Decay of an average of the weights, which is evaluated and saved; 0 for none."
+            description=(
+                "Decay of an average of the weights, which is evaluated and saved; 0 for none."
+            )
         ),
     ] = 0.0
     accumulate: Annotated[

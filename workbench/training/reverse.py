@@ -33,9 +33,12 @@ from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SHORTEST, LONGEST = 2, 14
+SHORTEST = 2
+LONGEST = 14
 HELD_OUT = 0.1
-PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD = "<pad>"
+END = "</s>"
+UNKNOWN = "<unk>"
 SETTINGS = Optimisation(
     steps=1200,
     batch_size=64,
@@ -46,14 +49,16 @@ SETTINGS = Optimisation(
     optimizer="adamw",
     beta2=0.98,
 )
-TEST_SEED, TESTED = 10**6, 500
+TEST_SEED = 10**6
+TESTED = 500
 
 
 def strings(n: int, seed: int, *, held: bool) -> list[str]:
     """`n` random strings of `SHORTEST` to `LONGEST` letters; a string's own hash says whether it is
     held out.
     """
-    draw, found = random.Random(seed), []
+    draw = random.Random(seed)
+    found = []
     while len(found) < n:
         text = "".join(draw.choices(LETTERS, k=draw.randint(SHORTEST, LONGEST)))
         if held_out(text, HELD_OUT) == held:
@@ -167,11 +172,15 @@ def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
         "source": "bundled",
         "licence": "MIT",
         "command": "python -m workbench.training.reverse models/shelf-reverse",
-        "data": f"random strings of {SHORTEST} to {LONGEST} letters, made on the spot; a tenth of all strings, chosen "
-        "by their hash, is held out",
-        "notes": f"A T5 of two layers a side that writes a string backwards, letter by letter: {settings.steps} steps "
-        f"of {settings.batch_size} strings. To look inside on the Anatomy page: its cross-attention runs against the "
-        "diagonal.",
+        "data": (
+            f"random strings of {SHORTEST} to {LONGEST} letters, made on the spot; a tenth of "
+            "all strings, chosen by their hash, is held out"
+        ),
+        "notes": (
+            "A T5 of two layers a side that writes a string backwards, letter by letter: "
+            f"{settings.steps} steps of {settings.batch_size} strings. To look inside on the "
+            "Anatomy page: its cross-attention runs against the diagonal."
+        ),
         "metrics": {"steps": settings.steps, **metrics},
     }
     save(folder, model, tokenizer, card=card, dtype=torch.float16)

@@ -104,8 +104,9 @@ def check_vocabulary(
             body = run[:-1] if run[-1] == tokenizer.eos_token_id else run
             if unknown.intersection(body):
                 raise WorkbenchError(
-                    f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} (a character of it "
-                    "has no token); choose a base whose tokenizer knows it, or other data."
+                    f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} "
+                    "(a character of it has no token); choose a base whose tokenizer knows it, "
+                    "or other data."
                 )
 
 

@@ -46,6 +46,7 @@ def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -
         then = str(before.get(name, now))
         if then != now:
             raise WorkbenchError(
-                f"With this {name} the run would no longer learn from the same as before (data hash {now[:12]}, "
-                f"before {then[:12]}); put the old {name} back to resume it, or start a new run."
+                f"With this {name} the run would no longer learn from the same as before (data "
+                f"hash {now[:12]}, before {then[:12]}); put the old {name} back to resume it, or "
+                "start a new run."
             )

@@ -105,11 +105,17 @@ def _sentence(cls: type, fault: Any) -> str:
         return f"A recipe is a table of keys and values; this is {_shown(fault['input'])}."
     name = where[0]
     if len(where) == 1 and name in TABLES:
-        return f"[{name}] of the recipe is {_shown(fault['input'])}; it must be a table of keys and values."
+        return (
+            f"[{name}] of the recipe is {_shown(fault['input'])}; it must be a table of keys and "
+            "values."
+        )
     if fault["type"] == "missing":
         return f'The recipe has no {name}; add a line such as {name} = "my model".'
     if len(where) == 1:
-        return f"The recipe's {name} is {_shown(fault['input'])}; it must be {allowed(properties(cls)[name])}."
+        return (
+            f"The recipe's {name} is {_shown(fault['input'])}; it must be "
+            f"{allowed(properties(cls)[name])}."
+        )
     key = where[1]
     takes = allowed(properties(TABLES[name])[key])
     part = "an entry of " if isinstance(fault["loc"][-1], int) else ""
@@ -174,7 +180,8 @@ def _conflicts(values: dict[str, Any]) -> list[str]:
             )
         if corpus.get("validation", Corpus.validation) == 0:
             found.append(
-                "[corpus] validation is 0; pretraining measures itself on held-out text, so hold some out."
+                "[corpus] validation is 0; pretraining measures itself on held-out text, so hold "
+                "some out."
             )
         found += _repeated(values, corpus)
     found += _tokenizer_conflicts(values.get("tokenizer"))
@@ -195,10 +202,14 @@ def _shape_conflicts(values: dict[str, Any]) -> list[str]:
     if not all(_number(shape[name]) and shape[name] > 0 for name in ("d_model", "n_heads")):
         return []
     found = []
-    kv_heads, d_head = shape["n_kv_heads"], shape["d_head"]
+    kv_heads = shape["n_kv_heads"]
+    d_head = shape["d_head"]
     if d_head is None and shape["d_model"] < shape["n_heads"]:
         return [
-            f"[model] d_model is {shape['d_model']}; it must be at least n_heads, {shape['n_heads']}."
+            (
+                f"[model] d_model is {shape['d_model']}; it must be at least n_heads, "
+                f"{shape['n_heads']}."
+            )
         ]
     if _number(kv_heads) and kv_heads > 0 and shape["n_heads"] % kv_heads:
         found.append(
@@ -225,7 +236,8 @@ def _tokenizer_conflicts(table: Any) -> list[str]:
         found.append(f'[tokenizer] source goes with kind = "model", and the kind is {kind}.')
     if kind in ("char", "model") and "d_vocab" in table:
         found.append(
-            f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the source.'
+            f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the '
+            "source."
         )
     return found
 
@@ -262,8 +274,10 @@ def allowed(entry: dict[str, Any]) -> str:
 
 def _interval(entry: dict[str, Any]) -> str:
     noun = "a whole number" if entry["type"] == "integer" else "a number"
-    low, above = entry.get("minimum"), entry.get("exclusiveMinimum")
-    high, below = entry.get("maximum"), entry.get("exclusiveMaximum")
+    low = entry.get("minimum")
+    above = entry.get("exclusiveMinimum")
+    high = entry.get("maximum")
+    below = entry.get("exclusiveMaximum")
     parts = []
     if low is not None:
         parts.append(f"at least {low:,}")

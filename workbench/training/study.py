@@ -34,7 +34,8 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     Returns `runs` (encoding to run id), `validation_loss` (encoding to nats a token) and the data
     hash they share.
     """
-    recipe, store = Recipe.from_dict(config), Store()
+    recipe = Recipe.from_dict(config)
+    store = Store()
     if recipe.kind != "pretrain":
         raise WorkbenchError(
             f"{recipe.title} is a fine-tune; a study of encodings needs a recipe that pretrains."
@@ -76,7 +77,11 @@ class _Part:
     """A child's tracker that also moves the study's bar, and stops when the study is asked to."""
 
     def __init__(self, child: Tracker, study: Tracker, low: float, size: float, name: str) -> None:
-        self._child, self._study, self._low, self._size, self._name = child, study, low, size, name
+        self._child = child
+        self._study = study
+        self._low = low
+        self._size = size
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._child, name)
@@ -93,7 +98,8 @@ def shelve(study: Run, folder: Path) -> None:
     """Put a finished study's five models into a folder, in half precision, each with its card."""
     results = study.result or {}
     for encoding, run_id in results["runs"].items():
-        subject, target = load(f"run:{run_id}"), folder / encoding
+        subject = load(f"run:{run_id}")
+        target = folder / encoding
         save(target, subject.model, subject.tokenizer, dtype=torch.float16)
         run = Store().get(run_id)
         facts = {
@@ -102,7 +108,9 @@ def shelve(study: Run, folder: Path) -> None:
             "sha256": hash_files(target.glob("*.safetensors")),
             "created": date.today().isoformat(),
             "command": "python -m workbench.training.study",
-            "data": f"{', '.join(run.config['corpus']['sources'])}; data hash {results['data_hash']}",
+            "data": (
+                f"{', '.join(run.config['corpus']['sources'])}; data hash {results['data_hash']}"
+            ),
             "metrics": {
                 "validation_loss_nats": results["validation_loss"][encoding],
                 "steps": run.config["train"]["steps"],
@@ -121,7 +129,8 @@ def train_encodings(recipe: str | Path | Recipe, **changes: Unpack[Changes]) -> 
     `recipe` and `changes` are those of `train`.
     """
     found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found, store = check(changed(found, **changes)), Store()
+    found = check(changed(found, **changes))
+    store = Store()
     with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
         tracker.result = run_recipe(found.to_dict(), tracker)
     return store.get(tracker.run_id)

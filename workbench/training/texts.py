@@ -140,9 +140,9 @@ def files(source: str) -> list[Path]:
         if path.is_dir() and (inside := sorted(p for p in path.rglob("*") if _is_text(p, path))):
             return inside
     raise WorkbenchError(
-        f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet file or a folder of "
-        "them, set WORKBENCH_DATA to the folder that holds it, name a data set of the Hugging Face hub, or use "
-        "'generated'."
+        f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet "
+        "file or a folder of them, set WORKBENCH_DATA to the folder that holds it, name a data "
+        "set of the Hugging Face hub, or use 'generated'."
     )
 
 
@@ -287,7 +287,8 @@ def prose(chunks: Iterable[str], *, unwrap: bool = False) -> Iterator[str]:
     lines = _lines(chunks)
     first = list(itertools.islice(lines, 2000))
     wrapped = unwrap and _hard_wrapped(first)
-    document, paragraph = "", ""
+    document = ""
+    paragraph = ""
     for line in itertools.chain(first, lines, [END]):
         before, end, after = line.partition(END)
         paragraph += before

@@ -29,6 +29,7 @@ def make(options: dict[str, Any]) -> Task:
         raise WorkbenchError(f"[task] has kind {kind!r}; it must be one of {', '.join(KINDS)}.")
     if known and known.kind != kind:
         raise WorkbenchError(
-            f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change one."
+            f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change "
+            "one."
         )
     return KINDS[kind]({**options, "kind": kind})

@@ -106,11 +106,12 @@ def segments(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) ->
     for i, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, after = render(tokenizer, messages[:i], True), render(tokenizer, messages[: i + 1])
+        before = render(tokenizer, messages[:i], True)
+        after = render(tokenizer, messages[: i + 1])
         if not before.startswith(written) or not after.startswith(before):
             raise WorkbenchError(
-                "The model's chat template rewrites earlier turns, so the assistant's cannot be told apart; "
-                "choose a base with another template, or conversations of one turn."
+                "The model's chat template rewrites earlier turns, so the assistant's cannot be "
+                "told apart; choose a base with another template, or conversations of one turn."
             )
         turn = after[len(before) :]
         end = tokenizer.eos_token

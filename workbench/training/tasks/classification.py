@@ -90,8 +90,8 @@ class Classification(Completion):
                     else f"the {len(self.labels)} labels of the training examples"
                 )
                 raise WorkbenchError(
-                    f"The label {unknown[0]!r} of the {where} examples of {self.source} is not among {what}; "
-                    "add it there, or leave its examples out."
+                    f"The label {unknown[0]!r} of the {where} examples of {self.source} is not "
+                    f"among {what}; add it there, or leave its examples out."
                 )
         if len(self.labels) < 2:
             raise WorkbenchError(

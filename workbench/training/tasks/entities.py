@@ -41,12 +41,14 @@ class Entities(Completion):
 
     def item(self, record: Record) -> Item:
         """Words and the tags in BIO."""
-        words, tags = record["tokens"], record["tags"]
+        words = record["tokens"]
+        tags = record["tags"]
         if not isinstance(words, list) or not isinstance(tags, list):
             raise LeftOutError("no list of words and tags")
         if len(words) != len(tags):
             raise WorkbenchError(
-                f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend it."
+                f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend "
+                "it."
             )
         if not all(isinstance(tag, str) for tag in tags):
             raise WorkbenchError(
@@ -77,8 +79,9 @@ class Entities(Completion):
             )
         if unknown := sorted(asked - known):
             raise WorkbenchError(
-                f"The entity type {unknown[0]!r} of the held-out examples of {self.source} is not among those of the "
-                f"training examples ({', '.join(sorted(known))}); add examples of it, or leave it out."
+                f"The entity type {unknown[0]!r} of the held-out examples of {self.source} is not "
+                f"among those of the training examples ({', '.join(sorted(known))}); add examples "
+                "of it, or leave it out."
             )
 
     def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:

@@ -39,7 +39,8 @@ class Questions(Completion):
 
     def item(self, record: Record) -> Item:
         """Context, question and the accepted answers, each once."""
-        context, question = as_text(record["context"]), as_text(record["question"])
+        context = as_text(record["context"])
+        question = as_text(record["question"])
         answers = list(dict.fromkeys(answer_texts(record["answers"])))
         if not context or not question:
             raise LeftOutError("no context" if not context else "no question")
@@ -102,7 +103,8 @@ def normalised(text: str) -> str:
 
 def token_f1(said: str, right: str) -> float:
     """Harmonic mean of precision and recall over the words of both, repetitions counted."""
-    a, b = normalised(said).split(), normalised(right).split()
+    a = normalised(said).split()
+    b = normalised(right).split()
     if not a or not b:
         return float(a == b)
     both = sum((Counter(a) & Counter(b)).values())

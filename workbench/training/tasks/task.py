@@ -164,8 +164,9 @@ class Task(ABC):
             )
         better = min(0.5, max(0.1, 10 / n))
         return (
-            f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for training and {n_held} "
-            f"held out; set validation = {better:.2g} in [corpus], or give a test file as test = ... in [task]."
+            f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for "
+            f"training and {n_held} held out; set validation = {better:.2g} in [corpus], or give "
+            "a test file as test = ... in [task]."
         )
 
     def _items(self, data: str, split: str, notes: Notes) -> list[Item]:
