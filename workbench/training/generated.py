@@ -1,4 +1,4 @@
-"""A corpus that needs no file: little stories from a small grammar written for this project."""
+"""A corpus that needs no file: short stories from a small grammar written for this project."""
 
 import random
 
@@ -12,9 +12,7 @@ DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 
 def stories(n: int = 1500, seed: int = 0) -> list[str]:
-    """`n` stories of about 300 characters; names and things come back, so that there is something
-    to copy.
-    """
+    """`n` stories of about 300 characters; names and things recur, so induction heads can form."""
     draw = random.Random(seed)
     return [_story(draw) for _ in range(n)]
 
