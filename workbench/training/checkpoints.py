@@ -95,7 +95,7 @@ def write(
 
 
 def _on_cpu(state: Any) -> Any:
-    """A copy of the state with its tensors on the CPU, so that a machine without GPU can load it."""
+    """A copy of the state with tensors on the CPU, so that a machine without GPU can load it."""
     if isinstance(state, torch.Tensor):
         return state.detach().cpu()
     if isinstance(state, dict):
@@ -140,7 +140,7 @@ def state(folder: Path) -> dict[str, Any]:
         return torch.load(folder / STATE, weights_only=True, map_location="cpu")
 
 
-# -- resuming ----------------------------------------------------------------------------------------
+# -- resuming --------------------------------------------------------------------------------------
 
 
 def newest_whole(

@@ -56,7 +56,7 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def _check_size(recipe: Recipe) -> None:
-    """Refuse a model that does not fit into memory, before anything is allocated."""
+    """Refuse a model that cannot fit into memory, before anything is allocated."""
     import psutil
 
     size = resources.n_planned(recipe.model, int(recipe.tokenizer.get("d_vocab", 1)))
@@ -81,7 +81,7 @@ def _check_source(source: str) -> None:
 
 
 def _check_data(name: str) -> None:
-    """Raise for a missing file; data sets and ids are checked by the task, which knows the splits."""
+    """Raise for a missing file; the task checks sets and ids, as it knows their splits."""
     if name in sets.KNOWN or path_of(name).is_file():
         return
     if name.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, name):

@@ -239,7 +239,7 @@ def _tokenise(
     n: int,
     progress: Progress,
 ) -> None:
-    """Write both splits into a temporary folder, then rename it, so a half-done cache is not used."""
+    """Write both splits into a temporary folder and rename it, so a cache is never half done."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     part.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Fine-tuning a Subject on a task, fully or by LoRA: loss on completions, measured before and after."""
+"""Fine-tuning a Subject on a task, fully or by LoRA, with each metric before and after."""
 
 from collections.abc import Callable
 from copy import copy
@@ -273,7 +273,7 @@ class _Stage:
 
     def __init__(self, tracker: Any, stage: str) -> None:
         self._tracker = tracker
-        (self._low, self._high) = SHARES[stage]
+        self._low, self._high = SHARES[stage]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)

@@ -74,7 +74,7 @@ def fit(
     Raises:
         WorkbenchError: When the loss becomes NaN or infinite; the last checkpoint is then intact.
     """
-    # The optimiser's moments of the checkpoint; without them a resumed run would start to wander.
+    # The optimiser's moments: without them a resumed run would not repeat the one that was killed.
     saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = Stepper(trainee, settings, saved)
     main = stepper.accelerator.is_main_process

@@ -1,4 +1,4 @@
-"""Low-rank adaptation of a Subject through PEFT (Hu et al. 2021): only small matrices are trained."""
+"""Low-rank adaptation of a Subject through PEFT (Hu et al. 2021): only small matrices train."""
 
 from pathlib import Path
 
@@ -43,13 +43,13 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
 
 
 def restore(model: PeftModel, folder: Path) -> None:
-    """Load a checkpoint's adapter weights into a model. Raises `WorkbenchError` if they do not fit."""
+    """Load a checkpoint's adapter weights in place. Raises `WorkbenchError` if they do not fit."""
     adapter_weights.fill(
         model, load_file(folder / adapter.WEIGHTS), f"The checkpoint {folder}", "its base"
     )
 
 
 def lasting(name: str) -> str:
-    """A name that means the same weights from any folder and later on: absolute path or checkpoint."""
+    """A name for the same weights from any folder and later: absolute path or run checkpoint."""
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() else resolve(name)

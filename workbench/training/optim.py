@@ -13,9 +13,8 @@ from workbench.training.recipe import Optimisation
 def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
     """The optimisers for a model's trainable parameters.
 
-    With `optimizer = "muon"`, Muon takes the 2-D weights of blocks and AdamW the rest; with "adamw",
-    AdamW takes all. Norm gains and biases are not decayed. LoRA factors are 2-D weights of blocks,
-    so Muon takes all of them.
+    With `optimizer = "muon"`, Muon takes the 2-D weights of blocks (so all LoRA factors) and AdamW
+    the rest; with "adamw", AdamW takes everything. Norm gains and biases are not decayed.
 
     Args:
         model: Parameters that do not require a gradient are left out.

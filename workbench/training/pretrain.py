@@ -100,7 +100,7 @@ def batches(
 
 
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
-    """A loadable model's tokenizer (`kind = "model"`), or a new one trained on the training split."""
+    """The tokenizer of a model (`kind = "model"`), or a new one trained on the training split."""
     words = dict(recipe.tokenizer)
     if words.get("kind") == "model":
         if not words.get("source"):
