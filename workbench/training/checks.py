@@ -65,8 +65,8 @@ def _check_size(recipe: Recipe) -> None:
     if needed > available:
         raise WorkbenchError(
             f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to "
-            f"be trained; this machine has {available / 1e9:,.0f} GB. Make d_model, d_mlp, n_layers "
-            "or d_vocab smaller."
+            f"be trained; this machine has {available / 1e9:,.0f} GB. Make d_model, d_mlp, "
+            "n_layers or d_vocab smaller."
         )
 
 

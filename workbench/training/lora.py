@@ -1,6 +1,7 @@
 """Low-rank adaptation of a Subject through PEFT (Hu et al. 2021): only small matrices train."""
 
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -38,7 +39,8 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
             f"{str(error).splitlines()[0]}"
         ) from error
     assert isinstance(model, PeftModel)
-    model.base_subject = adapter.Base(name, subject.hash)  # pyright: ignore[reportAttributeAccessIssue]
+    described: Any = model  # a module takes attributes that its type does not have
+    described.base_subject = adapter.Base(name, subject.hash)
     return model
 
 

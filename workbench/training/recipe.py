@@ -42,7 +42,7 @@ class Recipe:
         Field(description="Train a new model, or a known one further."),
     ] = "pretrain"
     notes: Annotated[StrictStr, Field(description="For people.")] = ""
-    licence: Annotated[StrictStr, Field(description="Copied to the model's card.")] = ""
+    licence: Annotated[StrictStr, Field(description="Licence of the model, for its card.")] = ""
     model: Annotated[dict[str, Any], Table(Shape)] = field(default_factory=dict)
     tokenizer: Annotated[dict[str, Any], Table(TokenizerTable)] = field(
         default_factory=lambda: {"kind": "bpe", "d_vocab": 4096}

@@ -267,7 +267,7 @@ class Optimisation:
         StrictInt,
         Field(
             ge=1,
-            description="How many of the last checkpoints to keep (at least two), besides the best.",
+            description="How many of the last checkpoints to keep (two or more), besides the best.",
         ),
     ] = 3
     series: Annotated[
