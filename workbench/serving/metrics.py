@@ -1,6 +1,4 @@
-"""The numbers of a service in Prometheus's text form; no prompt and no name of a user is among
-them.
-"""
+"""The metrics of a service in Prometheus's text format; they hold no prompts and no user names."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def metrics(service: "Service") -> str:
-    """All of them, a line each."""
+    """All metrics of a service, one per line."""
     return "\n".join(_lines(service)) + "\n"
 
 
