@@ -65,7 +65,7 @@ class Reply:
 
 @dataclass
 class Turn:
-    """A message of the user and the models' replies by name; `parent` is the turn before, or None."""
+    """A user message and the replies to it by model; `parent` is the turn before, or None."""
 
     number: int
     parent: int | None
