@@ -153,6 +153,7 @@ def markdown(families: list[Family]) -> str:
     """The page of families: a table with one row per family, those not loaded, and faults."""
     names = list(functions())
     loaded = [f for f in families if not f.loads]
+    n_bridges = sum(f.bridge for f in loaded)
     lines = [
         "# Families",
         "",
@@ -172,9 +173,8 @@ def markdown(families: list[Family]) -> str:
         "- `!` a fault",
         "",
         (
-            f"{len(families)} families: {len(loaded)} are loaded, {sum(f.bridge for f in loaded)} of "
-            "them have a view in TransformerLens that computes the model's own logits (column "
-            "TL)."
+            f"{len(families)} families: {len(loaded)} are loaded, {n_bridges} of them have a view "
+            "in TransformerLens that computes the model's own logits (column TL)."
         ),
         "",
         "| family | TL | " + " | ".join(names) + " |",
