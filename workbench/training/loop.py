@@ -77,8 +77,8 @@ def fit(
     # The optimiser's moments: without them a resumed run would not repeat the one that was killed.
     saved = checkpoints.state(trainee.folder) if trainee.folder else None
     stepper = Stepper(trainee, settings, saved)
-    main = stepper.accelerator.is_main_process
-    if main:
+    # Metrics and checkpoints are written by one process; the others have a silent tracker.
+    if stepper.accelerator.is_main_process:
         tracker.forget(trainee.first)  # what a killed run logged after its last checkpoint
     began = time.perf_counter()
     n_tokens = 0
@@ -114,6 +114,7 @@ def fit(
             done / settings.steps,
             f"step {done} of {settings.steps}, loss {shown:.3f}, {left:.0f} s left",
         )
+    # The result names the last checkpoint, which the main process may still be writing.
     stepper.accelerator.wait_for_everyone()
     if trainee.first >= settings.steps:
         # The run was killed after its last checkpoint: only the measurement is missing.
@@ -185,7 +186,7 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
         model: Is left in eval mode.
         batches: The same on all processes.
     """
-    model.eval()
+    model.eval()  # no dropout; `Stepper` switches back with its next step
     # Sum and count, in float64: a float32 sum over many tokens would lose digits.
     total = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for first in range(0, len(batches), accelerator.num_processes):

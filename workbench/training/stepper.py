@@ -50,6 +50,8 @@ def precision(wanted: str) -> str:
         raise WorkbenchError(f"The precision is {wanted!r}; it must be auto, no or bf16.")
     if wanted != "auto":
         return wanted
+    # bf16 has float32's range, so that no loss scaling is needed; float16 would need it. Where the
+    # hardware only emulates bf16, it is slower than float32.
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "no"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
@@ -84,13 +86,14 @@ class Stepper:
         if settings.checkpointing:
             model.gradient_checkpointing_enable()
         if settings.compile:
-            model.compile()
+            model.compile()  # in place, so that the names of parameters stay as they are
         # Optimisers hold references to parameters, so sharding must replace those first.
         self.sharded = self._shard(model)
         opts: list[Any] = optimizers(model, settings)
         if saved is not None:
             for opt, old in zip(opts, saved["optimizers"], strict=True):
                 opt.load_state_dict(old)
+                # Checkpoints hold full moments, so that any number of processes can resume.
                 sharding.scatter(opt)
         # FSDP2 has wrapped a sharded model already; accelerate would wrap it in DDP once more.
         self.model: Any = model if self.sharded else self.accelerator.prepare(model)
@@ -128,6 +131,7 @@ class Stepper:
                 f"{self.accelerator.num_processes} processes it must be a multiple of their "
                 "number."
             )
+        # Each process takes every P-th row, and FSDP2 needs all of them to run the same passes.
         sharding.shard(model, self.accelerator)
         return True
 
@@ -145,7 +149,9 @@ class Stepper:
         # Dropout of a resumed run must be what it would have been: seed by the step's number.
         torch.manual_seed((self.settings.seed << 32) + number)
         loss = self._fitting_gradients(batch)
+        # One norm over all parameters: their relative sizes stay, only the step gets shorter.
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        # All optimisers share one rate; Muon's update is scaled to match AdamW's (see `muon`).
         rate = learning_rate(number, self.settings)
         for opt in self.opts:
             for group in opt.param_groups:
@@ -186,11 +192,13 @@ class Stepper:
                 )
                 # Processes average their gradients, but the sum over them is wanted.
                 acc.backward(loss * acc.num_processes)
-            total += loss.detach()
+            total += loss.detach()  # kept on the device: float() would wait for it
+        # Each process has summed its own rows, divided by the scored tokens of all.
         return cast(Tensor, acc.reduce(total, "sum")) if acc.num_processes > 1 else total
 
     def _synchronising(self, *, last: bool) -> AbstractContextManager[Any]:
         """The context of one part's backward pass: gradients are exchanged with the last only."""
+        # Exchanging the sum of all parts once costs less than exchanging every part.
         if self.sharded:
             self.model.set_requires_gradient_sync(last)
             return nullcontext()
@@ -209,7 +217,7 @@ class Stepper:
             )
         self.parts *= 2
         if self.device == "cuda":
-            torch.cuda.empty_cache()
+            torch.cuda.empty_cache()  # blocks cached for the large parts do not fit the small ones
 
     @property
     def best_model(self) -> PreTrainedModel:
@@ -228,6 +236,7 @@ class Stepper:
             "optimizers": [sharding.gathered(opt.state_dict()) for opt in self.opts]
         }
         if self.average is not None:
+            # The checkpoint's own weights are the average, so those in training come along.
             state["averaged"] = int(self.average.n_averaged)
             state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
         return state
@@ -235,7 +244,8 @@ class Stepper:
 
 def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Summed cross-entropy in nats, in float32, of logits `[batch, pos, d_vocab]`."""
-    # [batch * pos, d_vocab] against [batch * pos]
+    # [batch * pos, d_vocab] against [batch * pos]. In bfloat16 the sum of exponentials over the
+    # vocabulary would keep three digits only.
     return F.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED
     )
