@@ -139,12 +139,12 @@ class Chat:
         return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
 
 
-def _message(body: ChatMessage) -> dict[str, Any]:
+def _message(turn: ChatMessage) -> dict[str, Any]:
     """A message as chat templates expect it: parts joined, and `developer` called `system`."""
     content = (
-        body.content
-        if isinstance(body.content, str)
-        else "".join(part.text for part in body.content)
+        turn.content
+        if isinstance(turn.content, str)
+        else "".join(part.text for part in turn.content)
     )
-    message = {"role": "system" if body.role == "developer" else body.role, "content": content}
-    return message if body.name is None else {**message, "name": body.name}
+    message = {"role": "system" if turn.role == "developer" else turn.role, "content": content}
+    return message if turn.name is None else {**message, "name": turn.name}
