@@ -1,6 +1,4 @@
-"""The command line: each command a thin call into the API, `--json` for one document on standard
-output.
-"""
+"""The command line: each command is a thin call into the API; `--json` prints one JSON document."""
 
 import sys
 
@@ -20,7 +18,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one sentence and exit code 2."""
+    """Run the command line; an error that the user can fix prints one sentence, exit code 2."""
     try:
         app()
     except WorkbenchError as error:

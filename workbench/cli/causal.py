@@ -1,6 +1,4 @@
-"""Commands of causal analysis: patch, probe, which heads a probe needs, and models with parts taken
-out.
-"""
+"""Commands of causal analysis: patch, probe, needs, ablate, circuit and linear probes."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +21,10 @@ from workbench.cli.terminal import (
 Site = Annotated[
     str,
     typer.Option(
-        help="resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, pattern, neurons@LAYER."
+        help=(
+            "resid_pre, resid_mid, resid_post, attn_out, mlp_out, z, z_by_pos, q, k, v, "
+            "pattern, neurons@LAYER."
+        )
     ),
 ]
 Metric = Annotated[
@@ -33,29 +34,31 @@ Kind = Annotated[str, typer.Option(help="mean, zero or resample.")]
 
 
 def say_failed(checks: dict[str, float]) -> None:
-    """Print the checks that did not hold to standard error."""
+    """Print failed checks to standard error."""
     from workbench.interp.patching.trust import failure
 
     if words := failure(checks):
         err.print(f"[red]{words}[/red]")
 
 
-def with_failed(said: dict[str, Any], checks: dict[str, float]) -> dict[str, Any]:
-    """A record with the checks that did not hold, in words, as `failed_checks`."""
+def with_failed(record: dict[str, Any], checks: dict[str, float]) -> dict[str, Any]:
+    """A copy of a record with its failed checks as sentences under `failed_checks`."""
     from workbench.interp.patching.trust import failed
 
-    return {**said, "failed_checks": failed(checks)}
+    return {**record, "failed_checks": failed(checks)}
 
 
 def patch(
     model: Model,
-    clean: Annotated[str, typer.Option(help="The prompt with the right answer.")],
-    corrupted: Annotated[str, typer.Option(help="As many tokens, another answer.")],
+    clean: Annotated[str, typer.Option(help="Clean prompt, with the right answer.")],
+    corrupted: Annotated[
+        str, typer.Option(help="Corrupted prompt; as many tokens as the clean one.")
+    ],
     answer: Annotated[
         str,
-        typer.Option(help='The clean answer, such as " Mary" or " New York"; several with commas.'),
+        typer.Option(help='Answer to the clean prompt, such as " Mary"; several with commas.'),
     ],
-    wrong: Annotated[str, typer.Option(help='The other answer, such as " John".')],
+    wrong: Annotated[str, typer.Option(help='Answer to the corrupted prompt, such as " John".')],
     site: Site = "resid_pre",
     direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
     metric: Metric = "logit_difference",
@@ -70,7 +73,7 @@ def patch(
 
     site, _, layer = site.partition("@")
     with bar(as_json) as report:
-        found = sweep(
+        result = sweep(
             load(model),
             clean,
             corrupted,
@@ -84,55 +87,45 @@ def patch(
             progress=report,
         )
     if as_json:
-        print_json(with_failed(found.to_dict(), found.checks))
+        print_json(with_failed(result.to_dict(), result.checks))
         return
     out.print(
-        f"{found.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean {found.clean_metric:+.3f}, "
-        f"corrupted {found.corrupted_metric:+.3f}; {found.site}, {found.direction}, {found.engine}, "
-        f"{found.seconds:.2f} s, n = {found.n}"
+        f"{result.metric_name.replace('_', ' ')}, {answer!r} against {wrong!r}: clean "
+        f"{result.clean_metric:+.3f}, corrupted {result.corrupted_metric:+.3f}; {result.site}, "
+        f"{result.direction}, {result.engine}, {result.seconds:.2f} s, n = {result.n}"
     )
-    rows = found.to_frame()
+    rows = result.to_frame()
     if "pos" in rows:
-        rows = rows.assign(token=[found.corrupted_tokens[i] for i in rows["pos"]])
-    warn(found.warnings)
+        rows = rows.assign(token=[result.corrupted_tokens[i] for i in rows["pos"]])
+    warn(result.warnings)
     rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
     show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
-    say_failed(found.checks)
+    say_failed(result.checks)
 
 
 def probe(
     model: Model,
-    name: Annotated[
-        str, typer.Argument(help="A probe of the shelf, such as ioi, or a .toml file.")
-    ],
-    n: Annotated[int, typer.Option("-n", help="Prompt pairs.")] = 50,
+    name: Annotated[str, typer.Argument(help="A bundled probe, such as ioi, or a .toml file.")],
+    n: Annotated[int, typer.Option("-n", help="Number of prompt pairs.")] = 50,
     site: Site = "resid_pre",
     direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
     replacement: Annotated[
         str, typer.Option(help="other, zero, mean, resample or noise.")
     ] = "other",
-    seed: Annotated[int, typer.Option(help="Of the pairs drawn.")] = 0,
-    anyway: Annotated[
-        bool, typer.Option(help="Sweep although the model cannot do the probe.")
-    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled pairs.")] = 0,
+    anyway: Annotated[bool, typer.Option(help="Sweep even if the model fails the probe.")] = False,
     by_name: Annotated[
-        bool, typer.Option("--by-name", help="Align by named positions, whatever the lengths.")
+        bool, typer.Option("--by-name", help="Align by named positions, for unequal lengths.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Patch many prompt pairs of a probe: every cell with its interval and corrected p-value."""
+    """Patch many prompt pairs of a probe: each cell with its interval and corrected p-value."""
     from workbench.interp import probe as sweep
     from workbench.subjects import load
 
     site, _, layer = site.partition("@")
-    more = {
-        "site": site,
-        "direction": direction,
-        "replacement": replacement,
-        "layer": int(layer) if layer else None,
-    }
     with bar(as_json) as report:
-        found = sweep(
+        result = sweep(
             load(model),
             name,
             n=n,
@@ -140,29 +133,34 @@ def probe(
             anyway=anyway,
             by_name=by_name,
             progress=report,
-            **more,
+            site=site,
+            direction=direction,
+            replacement=replacement,
+            layer=int(layer) if layer else None,
         )
     if as_json:
-        print_json(with_failed(found.to_dict(), found.checks))
+        print_json(with_failed(result.to_dict(), result.checks))
         return
-    clean, corrupted = found.clean_metric, found.corrupted_metric
+    clean = result.clean_metric
+    corrupted = result.corrupted_metric
     out.print(
-        f"{found.title}, {found.n} pairs (dropped: {found.dropped or 'none'}), {found.right.value:.0%} right; "
-        f"{found.metric_name.replace('_', ' ')}: clean {clean.value:+.3f}, corrupted {corrupted.value:+.3f}; "
-        f"{found.site}, {found.direction}, {found.engine}, {found.seconds:.1f} s"
+        f"{result.title}, {result.n} pairs (dropped: {result.dropped or 'none'}), "
+        f"{result.right.value:.0%} right; {result.metric_name.replace('_', ' ')}: clean "
+        f"{clean.value:+.3f}, corrupted {corrupted.value:+.3f}; {result.site}, {result.direction}, "
+        f"{result.engine}, {result.seconds:.1f} s"
     )
-    warn(found.warnings)
-    rows = found.to_frame()
+    warn(result.warnings)
+    rows = result.to_frame()
     if "pos" in rows:
-        rows = rows.assign(token=[found.names[i] for i in rows["pos"]])
-    change = rows["effect"] if found.direction == "denoising" else 1 - rows["effect"]
+        rows = rows.assign(token=[result.names[i] for i in rows["pos"]])
+    change = rows["effect"] if result.direction == "denoising" else 1 - rows["effect"]
     rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
     show(
         rows.to_dict("records"),
         False,
         title="Largest effects with 95 % intervals, p over all cells corrected",
     )
-    say_failed(found.checks)
+    say_failed(result.checks)
 
 
 def needs(
@@ -174,24 +172,22 @@ def needs(
         int,
         typer.Option(
             "-n",
-            help="Prompt pairs (items of a task) that put heads in order; as many others judge.",
+            help="Prompt pairs (or items) that rank the heads; as many others are held out.",
         ),
     ] = 20,
     kind: Kind = "mean",
     task: Annotated[
-        bool, typer.Option("--task", help="The name is a multiple-choice benchmark task.")
+        bool, typer.Option("--task", help="The argument is a multiple-choice benchmark task.")
     ] = False,
     heads: Annotated[
-        str, typer.Option(help="Of a task: only these heads, such as L3H1,L5H0.")
+        str, typer.Option(help="With --task: test only these heads, such as L3H1,L5H0.")
     ] = "",
     greedy: Annotated[
-        int, typer.Option(help="Of a task: also take out so many heads one upon the other.")
+        int, typer.Option(help="With --task: also ablate this many heads cumulatively.")
     ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Which heads does a probe need? Each is taken out alone; paired intervals over held-out
-    prompts.
-    """
+    """Which heads does a probe need? Ablates each alone, with intervals over held-out prompts."""
     from workbench.interp import needed_heads
     from workbench.subjects import load
 
@@ -201,68 +197,82 @@ def needs(
         )
         return
     with bar(as_json) as report:
-        found = needed_heads(load(model), probe, n=n, replacement=kind, progress=report)
+        effects = needed_heads(load(model), probe, n=n, replacement=kind, progress=report)
     if as_json:
-        print_json(found.to_dict())
+        print_json(effects.to_dict())
         return
     title = (
-        f"Share of the {found.metric_name.replace('_', ' ')} lost without the head ({found.kind})"
+        f"Share of the {effects.metric_name.replace('_', ' ')} lost without the head "
+        f"({effects.kind})"
     )
-    show(found.to_frame().head(15).to_dict("records"), False, title=title)
-    say_held_out(found.n, found.n_held_out)
+    show(effects.to_frame().head(15).to_dict("records"), False, title=title)
+    say_held_out(effects.n, effects.n_held_out)
 
 
 def _task_needs(model: str, task: str, heads: str, how: dict[str, Any], as_json: bool) -> None:
+    """The same for the items of a benchmark task."""
     from workbench.benchmarks.needs import task_needs
     from workbench.interp.interventions.ablation import parse_heads
     from workbench.subjects import load
 
     chosen = parse_heads(heads) if heads else []
     with bar(as_json) as report:
-        found = task_needs(load(model), task, heads=chosen, progress=report, **how)
+        effects = task_needs(load(model), task, heads=chosen, progress=report, **how)
     if as_json:
-        print_json(found.to_dict())
+        print_json(effects.to_dict())
         return
     show(
-        found.to_frame().head(15).to_dict("records"),
+        effects.to_frame().head(15).to_dict("records"),
         False,
-        title=f"{task} without one head; {found.tested} tried",
+        title=f"{task} without one head; {effects.tested} tried",
     )
-    if found.greedy:
-        show(found.to_frame(found.greedy).to_dict("records"), False, title="One upon the other")
-    say_held_out(found.n, found.n_held_out, "items")
+    if effects.greedy:
+        show(
+            effects.to_frame(effects.greedy).to_dict("records"),
+            False,
+            title="One upon the other",
+        )
+    say_held_out(effects.n, effects.n_held_out, "items")
 
 
 def say_held_out(n: int, n_held_out: int, what: str = "pairs") -> None:
-    """What the column `chosen_on` is, and what all others are over."""
+    """Print what the column `chosen_on` means, and over what the other figures are.
+
+    Args:
+        n: How many ranked the heads.
+        n_held_out: How many were held out.
+        what: Their name: pairs, or items.
+    """
     out.print(
-        f"{n} {what} put the heads in order ('chosen_on': the loss on those, which flatters the first); all other "
-        f"figures are over {n_held_out} held-out {what}."
+        f"{n} {what} put the heads in order ('chosen_on': the loss on those, which flatters the "
+        f"first); all other figures are over {n_held_out} held-out {what}."
     )
 
 
 def ablate(
     model: Model,
-    heads: Annotated[str, typer.Argument(help='Heads to take out, such as "L3H1,L5H0".')],
-    name: Annotated[str, typer.Option(help="What the edited model is called.")] = "",
+    heads: Annotated[str, typer.Argument(help='Heads to ablate, such as "L3H1,L5H0".')],
+    name: Annotated[str, typer.Option(help="Name of the edited model.")] = "",
     kind: Kind = "mean",
     file: Annotated[
         Path | None, typer.Option("--out", help="Also write the JSON here, to share.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep an intervention that takes heads out; the edited model loads as edit:NAME everywhere."""
+    """Save an ablation of heads; the edited model loads as edit:NAME everywhere."""
     from workbench.interp import ablation
     from workbench.interp.interventions.ablation import parse_heads
     from workbench.subjects import load
 
     check_out(file)
     change = ablation(load(model), parse_heads(heads), replacement=kind, name=name, base=model)
-    kept = change.save()
+    saved_name = change.save()
     if file is not None:
         write_out(file, change.to_json())
     show(
-        [{"model": kept, "base": model, "what": change.words, "file": file}], as_json, title="Kept"
+        [{"model": saved_name, "base": model, "what": change.words, "file": file}],
+        as_json,
+        title="Kept",
     )
 
 
@@ -271,20 +281,18 @@ def circuit(
     probe: Annotated[str, typer.Argument(help="A probe, such as ioi.")],
     n: Annotated[
         int,
-        typer.Option("-n", help="Prompt pairs that choose the circuit; as many others judge it."),
+        typer.Option("-n", help="Prompt pairs that choose the circuit; as many are held out."),
     ] = 6,
     as_json: Json = False,
 ) -> None:
-    """The edges between parts that carry a probe: screened by gradient, run exactly, against random
-    circuits.
-    """
+    """Find the circuit of a probe: edges screened by gradient, run exactly, against random ones."""
     from workbench.interp import circuit as search
     from workbench.subjects import load
 
     with bar(as_json) as report:
-        found = search(load(model), probe, n=n, progress=report)
+        result = search(load(model), probe, n=n, progress=report)
     if as_json:
-        print_json(with_failed(found.to_dict(), found.checks))
+        print_json(with_failed(result.to_dict(), result.checks))
         return
     rows = [
         {
@@ -296,20 +304,22 @@ def circuit(
             "all but it": s.without.value,
             "random": s.random.value,
         }
-        for s in found.curve
+        for s in result.curve
     ]
-    show(rows, False, title=f"Circuits of {probe} in {found.subject}; {found.n_edges} edges in all")
+    show(
+        rows, False, title=f"Circuits of {probe} in {result.subject}; {result.n_edges} edges in all"
+    )
     out.print(
-        f"{found.n} pairs chose the edges ('chosen on': the faithfulness on those, which flatters); all other figures "
-        f"are over {found.n_held_out} held-out pairs."
+        f"{result.n} pairs chose the edges ('chosen on': the faithfulness on those, which "
+        f"flatters); all other figures are over {result.n_held_out} held-out pairs."
     )
     show(
-        found.edges.head(15).to_dict("records"),
+        result.edges.head(15).to_dict("records"),
         False,
-        title=f"Strongest of the {found.chosen} chosen edges",
+        title=f"Strongest of the {result.chosen} chosen edges",
     )
-    out.print(f"estimate against exact value: r = {found.correlation:.3f}; {found.seconds:.0f} s")
-    say_failed(found.checks)
+    out.print(f"estimate against exact value: r = {result.correlation:.3f}; {result.seconds:.0f} s")
+    say_failed(result.checks)
 
 
 def linear(
@@ -318,20 +328,18 @@ def linear(
         str, typer.Argument(help="number, position, part_of_speech, entity, sentiment, or a file.")
     ],
     site: Annotated[str, typer.Option(help="resid_post, attn_out, mlp_out or z.")] = "resid_post",
-    n: Annotated[int, typer.Option("-n", help="Readings.")] = 1500,
-    seed: Annotated[int, typer.Option(help="Of the texts, the split and the control.")] = 0,
+    n: Annotated[int, typer.Option("-n", help="Number of labelled activations.")] = 1500,
+    seed: Annotated[int, typer.Option(help="Seed of texts, split and control task.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """What a linear probe reads off each layer, beside its control task, and what a label costs in
-    bits.
-    """
+    """Linear probes on each layer: accuracy, control task, and bits per label."""
     from workbench.interp import linear_probe
     from workbench.subjects import load
 
     with bar(as_json) as report:
-        found = linear_probe(load(model), labels, site=site, n=n, seed=seed, progress=report)
+        result = linear_probe(load(model), labels, site=site, n=n, seed=seed, progress=report)
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
     columns = (
         "stage",
@@ -343,5 +351,8 @@ def linear(
         "bits",
         "control_bits",
     )
-    title = f"{found.title}, {found.n_held} held out of {found.n}; commonest class {found.majority.value:.3f}"
-    show(found.to_frame().to_dict("records"), False, title=title, columns=columns)
+    title = (
+        f"{result.title}, {result.n_held} held out of {result.n}; commonest class "
+        f"{result.majority.value:.3f}"
+    )
+    show(result.to_frame().to_dict("records"), False, title=title, columns=columns)

@@ -1,4 +1,4 @@
-"""Commands about what fine-tuning changed and where: locate the gain, transplant parts."""
+"""Commands on what fine-tuning changed: compare, locate the gain, transplant parts, report."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +23,12 @@ from workbench.statistics.words import bracketed
 On = Annotated[
     str,
     typer.Option(
-        help="The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text."
+        help=(
+            "The behaviour: a task such as clinc150, probe:NAME, a fine-tune's own run:ID, or text."
+        )
     ),
 ]
-Samples = Annotated[int, typer.Option("-n", help="Samples.")]
+Samples = Annotated[int, typer.Option("-n", help="Number of samples.")]
 _SHARES = (
     "kind",
     "name",
@@ -50,48 +52,47 @@ def locate(
     grain: Annotated[
         str, typer.Option(help="layers, blocks or heads: how fine the parts are.")
     ] = "blocks",
-    metric: Annotated[
-        str, typer.Option(help="The metric that is shown; else the measure's first.")
-    ] = "",
+    metric: Annotated[str, typer.Option(help="Metric to show; by default the main one.")] = "",
     activations: Annotated[
         bool, typer.Option("--activations", help="Patch activations instead of weights.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of samples and random subsets.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of samples and random subsets.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Where does the change live? Parts of one model in the other, both ways, with intervals and a
-    random baseline.
-    """
+    """Where is the change? Swaps parts between two models, with intervals and random baselines."""
     from workbench.comparison import locate as search
     from workbench.comparison import locate_activations
 
+    if activations:
+        with bar(as_json) as report:
+            patched = locate_activations(base, tuned, on, n=n, seed=seed, progress=report)
+        if as_json:
+            print_json(patched.to_dict())
+            return
+        frame = patched.to_frame().sort_values("share", ascending=False).head(20)
+        title = f"Activations of {patched.tuned} and {patched.base} on {patched.measure}"
+        show(frame.to_dict("records"), False, title=f"{title}: share of the gain")
+        return
     with bar(as_json) as report:
-        if activations:
-            found = locate_activations(base, tuned, on, n=n, seed=seed, progress=report)
-        else:
-            found = search(base, tuned, on, n=n, grain=grain, seed=seed, progress=report)
+        location = search(base, tuned, on, n=n, grain=grain, seed=seed, progress=report)
     if as_json:
-        print_json(found.to_dict())
-    elif activations:
-        rows = found.to_frame().sort_values("share", ascending=False).head(20).to_dict("records")
-        show(
-            rows,
-            False,
-            title=f"Activations of {found.tuned} and {found.base} on {found.measure}: share of the gain",
-        )
+        print_json(location.to_dict())
     else:
-        _print(found, metric)
+        _print(location, metric)
 
 
-def _print(found, metric: str) -> None:
-    gain, name = found.gain(metric), metric or found.metrics[0]
+def _print(location: Any, metric: str) -> None:
+    """Print the gain, and one table of shares for each kind of part."""
+    gain = location.gain(metric)
+    name = metric or location.metrics[0]
     out.print(
-        f"{name}: {found.base} {gain.base:.4f}, {found.tuned} {gain.tuned:.4f}, gain {gain.difference:+.4f} "
-        f"{bracketed(gain.low, gain.high, '+.4f')}, n = {gain.n}; {found.seconds:.0f} s"
+        f"{name}: {location.base} {gain.base:.4f}, {location.tuned} {gain.tuned:.4f}, gain "
+        f"{gain.difference:+.4f} {bracketed(gain.low, gain.high, '+.4f')}, n = {gain.n}; "
+        f"{location.seconds:.0f} s"
     )
-    if why := found.undefined(metric):
+    if why := location.undefined(metric):
         err.print(plain(why))
-    table = found.table(metric)
+    table = location.table(metric)
     for kind in (
         "outer",
         "layer",
@@ -117,29 +118,25 @@ def transplant(
     donor: Model,
     parts: Annotated[
         str,
-        typer.Argument(help='What comes in, such as "L4,L5.mlp,L2H1,embed"; all for everything.'),
+        typer.Argument(help='Parts of the donor, such as "L4,L5.mlp,L2H1,embed"; or all.'),
     ],
-    name: Annotated[str, typer.Option(help="What the edited model is called.")] = "",
-    alpha: Annotated[
-        float, typer.Option(help="How far towards the donor: 1 all the way, 0.5 half.")
-    ] = 1.0,
+    name: Annotated[str, typer.Option(help="Name of the edited model.")] = "",
+    alpha: Annotated[float, typer.Option(help="Interpolation: 0 is the base, 1 the donor.")] = 1.0,
     file: Annotated[
         Path | None, typer.Option("--out", help="Also write the JSON here, to share.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Keep an intervention that brings parts of one model into another; it loads as edit:NAME
-    everywhere.
-    """
+    """Save an edit that puts parts of one model into another; it loads as edit:NAME everywhere."""
     from workbench.comparison import transplant as make
 
     check_out(file)
     change = make(base, donor, parts, name=name, alpha=alpha)
-    kept = change.save()
+    saved_name = change.save()
     if file is not None:
         write_out(file, change.to_json())
     show(
-        [{"model": kept, "base": base, "donor": donor, "what": change.words, "file": file}],
+        [{"model": saved_name, "base": base, "donor": donor, "what": change.words, "file": file}],
         as_json,
         title="Kept",
     )
@@ -149,27 +146,25 @@ def report(
     base: Model,
     tuned: Model,
     suite: Annotated[str, typer.Option(help="The benchmarks of the behaviour.")] = "core",
-    limit: Annotated[int, typer.Option(help="Items a task.")] = 100,
+    limit: Annotated[int, typer.Option(help="Items per task.")] = 100,
     on: On = "intents",
     n: Samples = 24,
     grain: Annotated[
         str, typer.Option(help="layers, blocks or heads: how fine the parts are.")
     ] = "blocks",
-    seed: Annotated[int, typer.Option(help="Of items and random subsets.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of items and random subsets.")] = 0,
     file: Annotated[Path, typer.Option("--out", help="The HTML page to write.")] = Path(
         "report.html"
     ),
     as_json: Json = False,
 ) -> None:
-    """One HTML page on what changed and where: behaviour, heads, cause; to be read and rerun by a
-    reviewer.
-    """
+    """One HTML page on what changed and where: behaviour, heads and causes; it can be rerun."""
     from workbench.comparison.report.page import report as measure
     from workbench.figures.export import write_page
 
     check_out(file)
     with bar(as_json) as shown:
-        found = measure(
+        result = measure(
             base,
             tuned,
             suite=suite,
@@ -180,11 +175,11 @@ def report(
             seed=seed,
             progress=shown,
         )
-    write_page(found.to_html(), file)
-    for why in found.missing:
+    write_page(result.to_html(), file)
+    for why in result.missing:
         err.print(plain(f"not measured: {why}"))
     show(
-        [{"base": found.base.name, "tuned": found.tuned.name, "page": str(file)}],
+        [{"base": result.base.name, "tuned": result.tuned.name, "page": str(file)}],
         as_json,
         title="Report",
     )
@@ -197,25 +192,24 @@ def compare(
     limit: Limit = 100,
     part: Annotated[
         list[str] | None,
-        typer.Option(help="Only this: behaviour, text, layers, heads, weights; repeatable."),
+        typer.Option(help="Only behaviour, text, layers, heads or weights; repeatable."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of items, random sequences and probes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of items, sequences and linear probes.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """What changed between two models: weights, heads, text, layers and behaviour, each shown as it
-    is there.
-    """
+    """What changed between two models: weights, heads, text, layers and behaviour."""
     from workbench.cli.compare_tables import tables
     from workbench.comparison import compare as run
+    from workbench.comparison.compare import Comparison
 
     wanted = part or ["behaviour", "text", "layers", "heads", "weights"]
-    shown: Any = (
-        None
-        if as_json
-        else lambda name, found: [show(rows, False, title=t) for t, rows in tables(name, found)]
-    )
+
+    def show_part(name: str, result: Comparison) -> None:
+        for title, rows in tables(name, result):
+            show(rows, False, title=title)
+
     with bar(as_json) as report:
-        found = run(
+        result = run(
             base,
             tuned,
             suite=suite,
@@ -223,10 +217,10 @@ def compare(
             seed=seed,
             parts=wanted,
             progress=report,
-            partial=shown,
+            partial=None if as_json else show_part,
         )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
-    for note in found.notes:
+    for note in result.notes:
         err.print(plain(note))

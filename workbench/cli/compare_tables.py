@@ -1,4 +1,4 @@
-"""A comparison as short tables for the terminal: the rows that say most of each part."""
+"""A comparison as short tables for the terminal: the most telling rows of each part."""
 
 from typing import Any
 
@@ -9,53 +9,58 @@ PAIRED = ("task", "metric", "base", "tuned", "difference", "low", "high", "p_adj
 Table = tuple[str, list[dict[str, Any]]]
 
 
-def tables(part: str, found: Comparison) -> list[Table]:
-    """(title, rows) of each table of a part; none where the part could not be made."""
-    made = {
+def tables(part: str, comparison: Comparison) -> list[Table]:
+    """(title, rows) of each table of a part; [] if the part was not measured.
+
+    Args:
+        part: behaviour, text, layers, heads or weights.
+        comparison: The comparison so far.
+    """
+    makers = {
         "behaviour": _behaviour,
         "text": _text,
         "layers": _layers,
         "heads": _heads,
         "weights": _weights,
     }
-    return made[part](found)
+    return makers[part](comparison)
 
 
-def _behaviour(found: Comparison) -> list[Table]:
-    if found.tuned_results is None:
+def _behaviour(comparison: Comparison) -> list[Table]:
+    if comparison.tuned_results is None:
         return []
-    rows = found.table[list(PAIRED)].to_dict("records")
+    rows = comparison.table[list(PAIRED)].to_dict("records")
     return [
-        (f"{found.tuned} against {found.base}, same items", rows),
-        ("Items by who got them right", found.outcomes().to_dict("records")),
+        (f"{comparison.tuned} against {comparison.base}, same items", rows),
+        ("Items by who got them right", comparison.outcomes().to_dict("records")),
     ]
 
 
-def _text(found: Comparison) -> list[Table]:
-    if found.text is None:
+def _text(comparison: Comparison) -> list[Table]:
+    if comparison.text is None:
         return []
-    rows = found.text.summary().to_dict("records")
+    rows = comparison.text.summary().to_dict("records")
     shown = [
         ("Next token, nats: loss of each, tuned - base, KL(tuned || base); mean over texts", rows)
     ]
     return [
         *shown,
-        ("Tokens written alike before greedy writing parts", [agreement(found.partings)]),
+        ("Tokens written alike before greedy writing parts", [agreement(comparison.partings)]),
     ]
 
 
-def _layers(found: Comparison) -> list[Table]:
-    if found.layers is None:
+def _layers(comparison: Comparison) -> list[Table]:
+    if comparison.layers is None:
         return []
-    frame = found.layers.to_frame()
+    frame = comparison.layers.to_frame()
     wide = frame.pivot(index="stage", columns="measure", values="value").reset_index()
     shown = [
         (
-            f"Residual stream after so many layers, n = {found.layers.n} texts",
+            f"Residual stream after so many layers, n = {comparison.layers.n} texts",
             wide.to_dict("records"),
         )
     ]
-    for t in found.transfer:
+    for t in comparison.transfer:
         accuracy = (
             t.to_frame().pivot(index="stage", columns="pair", values="accuracy").reset_index()
         )
@@ -69,8 +74,8 @@ def _layers(found: Comparison) -> list[Table]:
     return shown
 
 
-def _heads(found: Comparison) -> list[Table]:
-    table = found.head_table().head(10)
+def _heads(comparison: Comparison) -> list[Table]:
+    table = comparison.head_table().head(10)
     keep = [c for c in table if c in ("name", "weights") or str(c).startswith("distance")]
     keep += [
         c
@@ -83,13 +88,13 @@ def _heads(found: Comparison) -> list[Table]:
     return [(title, table[keep].to_dict("records"))]
 
 
-def _weights(found: Comparison) -> list[Table]:
-    if found.weights is None:
+def _weights(comparison: Comparison) -> list[Table]:
+    if comparison.weights is None:
         return []
     columns = ["layer", "matrix", "relative", "norm", "rank", "effective_rank", "most", "lora_rank"]
     return [
         (
             "Matrices that changed most",
-            found.weights.to_frame()[columns].head(10).to_dict("records"),
+            comparison.weights.to_frame()[columns].head(10).to_dict("records"),
         )
     ]

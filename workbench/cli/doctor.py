@@ -1,4 +1,4 @@
-"""Is this machine ready? Each check says what it found and, where it failed, the mend."""
+"""Is this machine ready? Each check reports what it found and, if it failed, what to do."""
 
 import os
 import time
@@ -10,27 +10,27 @@ from workbench.errors import WorkbenchError
 
 
 def checks() -> list[dict[str, Any]]:
-    """A row a check: `check`, `ok`, `found`."""
-    each = {
+    """One row per check: `check`, `ok`, `found`."""
+    by_name = {
         "device": _device,
         "home": _home,
         "offline folders": _folders,
         "bundled models": _bundled,
         "background runs": _background,
     }
-    return [_checked(name, check) for name, check in each.items()]
+    return [_checked(name, check) for name, check in by_name.items()]
 
 
 def _checked(name: str, check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The row of a check; one that cannot be made has failed, and the others are still made."""
+    """The row of a check; one that raises has failed, and the others still run."""
     try:
         return check()
     except WorkbenchError as error:
         return _row(name, False, str(error))
 
 
-def _row(check: str, ok: bool, found: str) -> dict[str, Any]:
-    return {"check": check, "ok": ok, "found": found}
+def _row(check: str, ok: bool, result: str) -> dict[str, Any]:
+    return {"check": check, "ok": ok, "found": result}
 
 
 def _device() -> dict[str, Any]:
@@ -53,7 +53,8 @@ def _home() -> dict[str, Any]:
 
 
 def _folders() -> dict[str, Any]:
-    data, models = paths.data_folder(), paths.models_folder()
+    data = paths.data_folder()
+    models = paths.models_folder()
     return _row(
         "offline folders",
         True,

@@ -13,27 +13,24 @@ from workbench.errors import WorkbenchError
 def evaluate(
     model: Annotated[
         list[str] | None,
-        typer.Argument(help="One or more models; with several, the first is the base."),
+        typer.Argument(help="One or more models; the first of several is the base."),
     ] = None,
-    suite: Annotated[
-        str, typer.Option(help="A suite, a task, or the YAML file of either.")
-    ] = "core",
+    suite: Annotated[str, typer.Option(help="A suite, a task, or a YAML file of either.")] = "core",
     limit: Limit = 100,
-    seed: Annotated[int, typer.Option(help="Of the random subset of items.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random subset of items.")] = 0,
     shots: Annotated[
-        int | None, typer.Option(help="Solved examples before each question; else the task's own.")
+        int | None, typer.Option(help="Few-shot examples per question; else the task's own number.")
     ] = None,
     vary: Annotated[
-        list[str] | None, typer.Option(help="Also ask so: shots=2, prompt=instructed; repeatable.")
+        list[str] | None,
+        typer.Option(help="A prompt variant: shots=2 or prompt=instructed; repeatable."),
     ] = None,
-    resume: Annotated[
-        str | None, typer.Option(help="Go on with this evaluation, cut short.")
-    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Resume this interrupted evaluation.")] = None,
     trust_tasks: Annotated[
         bool,
         typer.Option(
             "--trust-tasks",
-            help="Let task files run the Python that they name. Only of people you trust.",
+            help="Let task files run Python code. Only for files from people you trust.",
         ),
     ] = False,
     file: Annotated[
@@ -44,9 +41,7 @@ def evaluate(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Benchmark models on a suite, recorded as a run; under torchrun or accelerate launch on many
-    processes.
-    """
+    """Benchmark models on a suite, recorded as a run; torchrun and accelerate launch share it."""
     from workbench.benchmarks import Results
     from workbench.benchmarks.documents.user_tasks import trusting
     from workbench.benchmarks.results.files import check_suffix, write_scores
@@ -73,20 +68,24 @@ def evaluate(
     store = Store()
     if resume is not None:
         run = store.reopen(resume, ("eval",))
-        model, suite = list(run.config["models"]), str(run.config.get("suite", "core"))
+        model = list(run.config["models"])
+        suite = str(run.config.get("suite", "core"))
     else:
         run = store.create("eval", f"{suite}: {', '.join(model)}", config)
     with trusting(trust_tasks), bar(as_json) as report:
         run = in_foreground(run, store, lambda tracker: run_job(run.config, tracker), report)
     result: dict[str, Any] = {"run": run.id, **(run.result or {})}
     if file:
-        found = {name: Results.read(record["folder"]) for name, record in result["models"].items()}
-        write_scores(found, file, title=f"{suite}: {', '.join(found)}")
+        records = result["models"].items()
+        scores = {name: Results.read(record["folder"]) for name, record in records}
+        write_scores(scores, file, title=f"{suite}: {', '.join(scores)}")
     if as_json:
         print_json(result)
         return
     rows = [
-        {"model": name, **row} for name, found in result["models"].items() for row in found["rows"]
+        {"model": name, **row}
+        for name, record in result["models"].items()
+        for row in record["rows"]
     ]
     columns = (
         "model",
@@ -101,8 +100,8 @@ def evaluate(
         "reason",
     )
     show(rows, False, title=f"Suite {suite}", columns=columns)
-    for name, found in result["models"].items():
-        for task, why in found["skipped"]:
+    for name, record in result["models"].items():
+        for task, why in record["skipped"]:
             err.print(f"{name}: {task} skipped: {plain(why)}")
     if result["comparison"]:
         show(result["comparison"], False, title=f"Against {model[0]}, same items", columns=_PAIRED)

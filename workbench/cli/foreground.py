@@ -1,35 +1,33 @@
-"""A run in the foreground of a terminal: its bar, and what it says when it is stopped before its
-end.
-"""
+"""A run in the foreground of a terminal: its progress bar, and its message when interrupted."""
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from workbench.cli.terminal import Shown, err, plain
 from workbench.store import Run, Stopped, Store, Tracker
 from workbench.store.signals import sigterm_ends
 from workbench.store.tracker import Terminated
 
-SIGINT_CODE, SIGTERM_CODE = 130, 143
-"""What a shell expects of a process that ended by Ctrl-C, or by SIGTERM."""
+SIGINT_CODE = 130
+SIGTERM_CODE = 143
+"""Exit codes that shells expect after Ctrl-C and after SIGTERM."""
 
 
 def in_foreground(
     run: Run, store: Store, work: Callable[[Tracker], dict[str, Any] | None], report: Any
 ) -> Run:
-    """The run once `work` is done; stopped by Ctrl-C or SIGTERM the process ends and says how to go
-    on.
+    """Carry out a run and return it; Ctrl-C and SIGTERM end the process, saying how to resume.
 
     Args:
         run: A queued run.
-        store: Where it is kept.
-        work: Does it, given a tracker that also moves the bar.
-        report: The bar.
+        store: Where it is recorded.
+        work: Does the work, given a tracker that also moves the progress bar.
+        report: Moves the progress bar.
     """
     try:
         with store.running(store.begin(run.id)) as tracker, sigterm_ends(tracker):
-            tracker.result = work(Shown(tracker, report))  # pyright: ignore[reportArgumentType]
+            tracker.result = work(cast(Tracker, Shown(tracker, report)))
     except (KeyboardInterrupt, Stopped) as error:
         _stopped(store.get(run.id), error)
     return store.get(run.id)
@@ -47,7 +45,7 @@ def _stopped(run: Run, error: BaseException) -> NoReturn:
 
 
 def what_it_kept(run: Run) -> str:
-    """In a sentence what a run that was cut short need not do again."""
+    """A sentence on what an interrupted run need not do again."""
     if run.kind == "eval":
         return f"What was scored is kept in {run.folder}."
     steps = list(run.checkpoints)

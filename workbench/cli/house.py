@@ -12,7 +12,7 @@ from workbench.errors import WorkbenchError
 
 
 def serve_app(
-    port: Annotated[int, typer.Option(help="Port of the pages.")] = 8501,
+    port: Annotated[int, typer.Option(help="Port of pages and API.")] = 8501,
     host: serving.Host = "127.0.0.1",
     key_file: serving.KeyFile = None,
 ) -> None:
@@ -26,11 +26,11 @@ def serve_app(
 
 
 def models(as_json: Json = False) -> None:
-    """List what can be loaded without the network."""
+    """List the models that can be loaded offline."""
     from workbench.subjects import available
 
-    found = [{"name": a.name, "kind": a.kind, "path": str(a.path)} for a in available()]
-    show(found, as_json, title="Models")
+    rows = [{"name": a.name, "kind": a.kind, "path": str(a.path)} for a in available()]
+    show(rows, as_json, title="Models")
 
 
 def export(
@@ -41,7 +41,10 @@ def export(
     form: Annotated[
         str,
         typer.Option(
-            help="transformers (any program reads it), workbench (our own class), gguf, transformerlens or nanogpt."
+            help=(
+                "transformers (any program reads it), workbench (our own class), gguf, "
+                "transformerlens or nanogpt."
+            )
         ),
     ] = "",
     half: Annotated[
@@ -49,7 +52,7 @@ def export(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model for other programs: a folder with card (see --form), or one GGUF file."""
+    """Write a model for other programs: a folder with a card (see --form), or one GGUF file."""
     from workbench.subjects import load
     from workbench.subjects.export import export as write
 
@@ -65,16 +68,16 @@ def runs(
     cancel: Annotated[str | None, typer.Option(help="Cancel this run.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, newest first; or cancel one."""
+    """List runs, newest first, or cancel one."""
     from dataclasses import asdict
 
     from workbench.store import Store, jobs
 
     if cancel is not None:
         jobs.cancel(cancel)
-    found = [asdict(run) for run in Store().list(kind)]
+    rows = [asdict(run) for run in Store().list(kind)]
     show(
-        found,
+        rows,
         as_json,
         title="Runs",
         columns=("id", "kind", "title", "status", "progress", "message"),
@@ -85,9 +88,9 @@ def doctor(as_json: Json = False) -> None:
     """Check this machine: device, folders, background work, network."""
     from workbench.cli.doctor import checks
 
-    found = checks()
-    show(found, as_json, title="Doctor")
-    if not all(row["ok"] for row in found):
+    rows = checks()
+    show(rows, as_json, title="Doctor")
+    if not all(row["ok"] for row in rows):
         raise typer.Exit(1)
 
 
@@ -100,35 +103,33 @@ def families(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Which reading works on which family of models, tried on a tiny random model of each (all:
-    half an hour).
-    """
+    """Which analysis works on which model family, tested on tiny models (all: 30 minutes)."""
     from dataclasses import asdict
 
-    from workbench.speed.families import markdown, measure
+    from workbench.speed.families import Family, markdown, measure
     from workbench.subjects import zoo
 
     if unknown := [n for n in name or [] if n not in zoo.families()]:
         raise WorkbenchError(
             f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt."
         )
-    found = []
+    measured: list[Family] = []
     with bar(as_json) as report:
         for done, each in enumerate(wanted := name or zoo.families()):
             report(done / len(wanted), each)
-            found.append(measure(each))
+            measured.append(measure(each))
     if file is not None:
-        write_out(file, markdown(found))
+        write_out(file, markdown(measured))
     if as_json:
-        print_json([asdict(family) for family in found])
+        print_json([asdict(family) for family in measured])
     elif file is not None:
         out.print(f"Wrote {file}")
     else:
-        readings = [(f, {"load": f.loads or "yes", **f.outcome}) for f in found]
+        outcomes = {f.name: {"load": f.loads or "yes", **f.outcome} for f in measured}
         rows = [
-            {"family": f.name, "reading": what, "outcome": how}
-            for f, all_of in readings
-            for what, how in all_of.items()
+            {"family": family, "reading": reading, "outcome": outcome}
+            for family, of_family in outcomes.items()
+            for reading, outcome in of_family.items()
         ]
         show(rows, False, title="Families")
 
@@ -137,11 +138,11 @@ def bench(
     name: Annotated[str, typer.Argument(help="attention, patching, eval, serve or training")],
     as_json: Json = False,
 ) -> None:
-    """Measure ours against a reference in one process: ratio and exactness."""
+    """Measure our speed against a reference in one process: time ratio and exactness."""
     from workbench.speed.run import run
 
-    found = run(name, progress=lambda message: err.print(plain(message)))
+    result = run(name, progress=lambda message: err.print(plain(message)))
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
-        show(found["rows"], False, title=f"{name}, {found['machine']}")
+        show(result["rows"], False, title=f"{name}, {result['machine']}")

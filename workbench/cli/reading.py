@@ -1,6 +1,4 @@
-"""Commands that read a model without patching it: lenses, estimates by gradient, and the tokens
-that matter.
-"""
+"""Commands that read a model without patching: lenses, attribution, attention and head scores."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,22 +12,20 @@ from workbench.cli.terminal import warn as _warn
 
 def lens(
     model: Model,
-    prompt: Annotated[str, typer.Option(help="The text that is read layer by layer.")] = "",
-    tuned: Annotated[
-        bool, typer.Option("--tuned", help="Through the trained translators.")
-    ] = False,
+    prompt: Annotated[str, typer.Option(help="Text to read layer by layer.")] = "",
+    tuned: Annotated[bool, typer.Option("--tuned", help="Use the tuned lens.")] = False,
     answer: Annotated[
-        list[str] | None, typer.Option(help="A token to follow through the layers; repeatable.")
+        list[str] | None, typer.Option(help="Token to follow through the layers; repeatable.")
     ] = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Train the tuned lens (minutes), keep it, measure it.")
+        bool, typer.Option("--train", help="Train, save and evaluate the tuned lens (minutes).")
     ] = False,
     texts: Annotated[
-        str | None, typer.Option(help="A text file to train on; else books below WORKBENCH_DATA.")
+        str | None, typer.Option(help="Text file to train on; else books below WORKBENCH_DATA.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Logit lens or tuned lens: what the last position would say after each layer."""
+    """Logit lens or tuned lens: what the last position predicts after each layer."""
     from workbench.errors import WorkbenchError
     from workbench.interp import lens as read
     from workbench.interp import tuned_lens
@@ -42,22 +38,25 @@ def lens(
     subject = load(model)
     if train:
         with bar(as_json) as report:
-            made = tuned_lens(subject, texts, again=True, progress=report)
+            trained = tuned_lens(subject, texts, again=True, progress=report)
         if not prompt:
-            rows = made.error.to_frame().to_dict("records")
-            title = f"Nats a token from the model, {made.error.n} held-out texts ({made.source}), 95 % intervals"
-            show([made.to_dict()] if as_json else rows, as_json, title=title)
+            rows = trained.error.to_frame().to_dict("records")
+            title = (
+                f"Nats a token from the model, {trained.error.n} held-out texts "
+                f"({trained.source}), 95 % intervals"
+            )
+            show([trained.to_dict()] if as_json else rows, as_json, title=title)
             return
-    found = read(subject, prompt, kind="tuned" if tuned else "logit", answer=answer or [])
+    reading = read(subject, prompt, kind="tuned" if tuned else "logit", answer=answer or [])
     if as_json:
-        print_json(with_failed(found.to_dict(), found.checks))
+        print_json(with_failed(reading.to_dict(), reading.checks))
         return
-    warn(found.warnings)
-    say_failed(found.checks)
-    rows = found.to_frame()
-    rows = rows[rows["pos"] == len(found.tokens) - 1].rename(columns={"row": "after layers"})
+    warn(reading.warnings)
+    say_failed(reading.checks)
+    rows = reading.to_frame()
+    rows = rows[rows["pos"] == len(reading.tokens) - 1].rename(columns={"row": "after layers"})
     rows = rows.drop(columns=["pos", "token"]).to_dict("records")
-    show(rows, False, title=f"{found.kind} lens: {prompt}")
+    show(rows, False, title=f"{reading.kind} lens: {prompt}")
 
 
 def attribution(
@@ -66,24 +65,22 @@ def attribution(
     own: Annotated[
         tuple[str, str, str, str] | None,
         typer.Option(
-            help="In a probe's place: clean prompt, corrupted prompt, answer, wrong answer."
+            help="Instead of a probe: clean prompt, corrupted prompt, answer, wrong answer."
         ),
     ] = None,
     n: Annotated[int, typer.Option("-n", help="Prompt pairs of a probe.")] = 20,
     site: Site = "z",
     direction: Annotated[str, typer.Option(help="denoising or noising.")] = "denoising",
     steps: Annotated[
-        int, typer.Option(help="Inputs over which the gradient is averaged; 1 is the plain method.")
+        int, typer.Option(help="Integration steps of the gradient; 1 is plain attribution.")
     ] = 1,
     softmax: Annotated[
-        bool, typer.Option("--softmax", help="Run attention exactly where q or k is patched.")
+        bool, typer.Option("--softmax", help="Compute the softmax exactly for patched q or k.")
     ] = False,
-    exact: Annotated[bool, typer.Option(help="Also run every patch, and compare.")] = True,
+    exact: Annotated[bool, typer.Option(help="Also run every patch exactly, to compare.")] = True,
     as_json: Json = False,
 ) -> None:
-    """Attribution patching: a map estimated by gradients, beside the exact one, and where it
-    misleads.
-    """
+    """Attribution patching: patching effects estimated by gradients, against the exact ones."""
     from workbench.errors import WorkbenchError
     from workbench.interp import attribution as estimate
     from workbench.subjects import load
@@ -96,19 +93,19 @@ def attribution(
     more = {"site": site, "direction": direction, "layer": int(layer) if layer else None}
     how: dict[str, Any] = {**more, "n": n, "steps": steps, "softmax": softmax, "exact": exact}
     with bar(as_json) as report:
-        found = estimate(load(model), own or probe, progress=report, **how)
+        comparison = estimate(load(model), own or probe, progress=report, **how)
     if as_json:
-        print_json(with_failed(found.to_dict(), found.estimate.checks))
+        print_json(with_failed(comparison.to_dict(), comparison.estimate.checks))
         return
-    warn(found.estimate.warnings)
-    say_failed(found.estimate.checks)
-    rows = found.to_frame()
-    if found.exact is not None and found.correlation is not None:
-        r = found.correlation
+    warn(comparison.estimate.warnings)
+    say_failed(comparison.estimate.checks)
+    rows = comparison.to_frame()
+    if comparison.exact is not None and comparison.correlation is not None:
+        r = comparison.correlation
         out.print(
-            f"{site}, n = {found.estimate.n}: r = {r.value:.3f} over {len(rows)} cells, "
-            f"{found.misleading} mislead; {found.estimate.seconds:.1f} s estimated, {found.exact.seconds:.1f} s "
-            "exact"
+            f"{site}, n = {comparison.estimate.n}: r = {r.value:.3f} over {len(rows)} cells, "
+            f"{comparison.misleading} mislead; {comparison.estimate.seconds:.1f} s estimated, "
+            f"{comparison.exact.seconds:.1f} s exact"
         )
         rows = rows.reindex(rows["error"].abs().sort_values(ascending=False).index)
         columns = (
@@ -129,49 +126,53 @@ def attribution(
         )
         return
     rows = rows.reindex(rows["estimate"].abs().sort_values(ascending=False).index)
-    title = f"Largest estimated effects, {found.estimate.n} pairs, {found.estimate.seconds:.1f} s"
+    title = (
+        f"Largest estimated effects, {comparison.estimate.n} pairs, "
+        f"{comparison.estimate.seconds:.1f} s"
+    )
     show(rows.head(15).to_dict("records"), False, title=title)
 
 
 def inputs(
     model: Model,
-    prompt: Annotated[str, typer.Option(help="The text whose tokens are weighed.")],
-    answer: Annotated[str, typer.Option(help='One token, such as " Mary".')],
+    prompt: Annotated[str, typer.Option(help="Text whose tokens get scores.")],
+    answer: Annotated[str, typer.Option(help='Answer token, such as " Mary".')],
     wrong: Annotated[
         str,
-        typer.Option(help="Another: the logit difference is split; without, the log-probability."),
+        typer.Option(help="Wrong answer for a logit difference; without it, log-probability."),
     ] = "",
     baseline: Annotated[str, typer.Option(help="mean, zero or corrupted.")] = "mean",
     corrupted: Annotated[
-        str, typer.Option(help="The other prompt, for the baseline of that name.")
+        str, typer.Option(help="Corrupted prompt, for --baseline corrupted.")
     ] = "",
     as_json: Json = False,
 ) -> None:
-    """Integrated gradients: which tokens of a prompt an output rests on; the scores add up to it."""
+    """Integrated gradients: how much each prompt token contributes to the output."""
     from workbench.interp import input_attribution
     from workbench.subjects import load
 
-    found = input_attribution(
+    result = input_attribution(
         load(model), prompt, answer=answer, wrong=wrong, baseline=baseline, corrupted=corrupted
     )
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
     out.print(
-        f"{found.metric_name.replace('_', ' ')}: {found.start:+.3f} at the baseline, {found.value:+.3f} at the prompt; "
-        f"scores add up to the difference within {found.checks['completeness']:.0e}"
+        f"{result.metric_name.replace('_', ' ')}: {result.start:+.3f} at the baseline, "
+        f"{result.value:+.3f} at the prompt; scores add up to the difference within "
+        f"{result.checks['completeness']:.0e}"
     )
-    warn(found.warnings)
+    warn(result.warnings)
     show(
-        found.to_frame().to_dict("records"),
+        result.to_frame().to_dict("records"),
         False,
-        title=f"What each token adds ({found.baseline} baseline)",
+        title=f"What each token adds ({result.baseline} baseline)",
     )
 
 
 def attention(
     model: Model,
-    prompt: Annotated[str, typer.Option(help="The text whose attention is read.")],
+    prompt: Annotated[str, typer.Option(help="Text whose attention is read.")],
     file: Annotated[
         Path | None, typer.Option("--out", help="Write a self-contained HTML page here.")
     ] = None,
@@ -179,21 +180,21 @@ def attention(
     head: Annotated[int, typer.Option(help="The head shown in full.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Attention patterns of a prompt: an atlas of all heads, and one head in full."""
+    """Attention patterns of a prompt: an overview of all heads, and one head in full."""
     from workbench.interp import attention as read
     from workbench.subjects import load
 
     check_out(file)
-    found = read(load(model), prompt)
-    pattern = found.head(layer, head)
-    written = None if file is None else str(found.to_html(file, layer=layer, head=head))
+    patterns = read(load(model), prompt)
+    pattern = patterns.head(layer, head)
+    written = None if file is None else str(patterns.to_html(file, layer=layer, head=head))
     if as_json:
-        shape = dict(zip(("layers", "heads", "query", "key"), found.pattern.shape, strict=True))
+        shape = dict(zip(("layers", "heads", "query", "key"), patterns.pattern.shape, strict=True))
         record = {
-            "model": found.subject,
-            "sha256": found.sha256,
+            "model": patterns.subject,
+            "sha256": patterns.sha256,
             "prompt": prompt,
-            "tokens": found.tokens,
+            "tokens": patterns.tokens,
         }
         print_json(
             {
@@ -208,8 +209,8 @@ def attention(
     elif written:
         out.print(f"Wrote {written}")
     else:
-        _warn(found.warnings)
-        rows = found.to_frame(layer, head).nlargest(15, "attention").to_dict("records")
+        _warn(patterns.warnings)
+        rows = patterns.to_frame(layer, head).nlargest(15, "attention").to_dict("records")
         show(
             rows,
             False,
@@ -219,26 +220,26 @@ def attention(
 
 def heads(
     model: Model,
-    score: Annotated[str, typer.Option(help="Sort by this score.")] = "induction_score",
-    top: Annotated[int, typer.Option(help="At most this many heads.")] = 10,
+    score: Annotated[str, typer.Option(help="Score to sort by.")] = "induction_score",
+    top: Annotated[int, typer.Option(help="Maximum of heads.")] = 10,
     texts: Annotated[
         Path | None,
         typer.Option(
-            help="A file of texts to measure on, blank lines between them; else random tokens."
+            help="File of texts to score on, separated by blank lines; else random tokens."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Heads with the most of a score, its 95 % interval and their labels."""
+    """The heads with the highest score, with 95 % interval and labels."""
     from workbench.data.passages import read_passages
     from workbench.interp import head_catalogue
     from workbench.subjects import load
 
-    found = head_catalogue(load(model), texts=None if texts is None else read_passages(texts))
-    n = found.scores.n
-    rows = found.best(score, top).to_dict("records")
+    catalogue = head_catalogue(load(model), texts=None if texts is None else read_passages(texts))
+    n = catalogue.scores.n
+    rows = catalogue.best(score, top).to_dict("records")
     show(
         rows,
         as_json,
-        title=f"{model}: {score}, mean of {n} samples, 95 % interval ({found.scores.text})",
+        title=f"{model}: {score}, mean of {n} samples, 95 % interval ({catalogue.scores.text})",
     )

@@ -1,6 +1,4 @@
-"""`workbench recipe ...`: what a recipe may hold, whether one is right, and the schema for an
-editor.
-"""
+"""`workbench recipe ...`: check a recipe, list its keys, print its schema for editors."""
 
 import sys
 from typing import Annotated
@@ -14,10 +12,10 @@ app = typer.Typer(help="Check a recipe, list its keys, print its schema.", no_ar
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="A .toml file or a recipe on the models shelf.")],
+    name: Annotated[str, typer.Argument(help="A .toml file or the name of a bundled recipe.")],
     as_json: Json = False,
 ) -> None:
-    """Check a recipe without starting it: every fault at once, and whether its files are there."""
+    """Check a recipe without starting it: all faults at once, and whether its files exist."""
     from workbench.training import Recipe
     from workbench.training.checks import check as looked_over
 
@@ -57,7 +55,7 @@ def schema() -> None:
 
 @app.command()
 def page() -> None:
-    """Print the keys as the page docs/recipes.md."""
+    """Print the keys as Markdown, for docs/recipes.md."""
     from workbench.training import recipe_docs
 
     sys.stdout.write(recipe_docs.markdown())

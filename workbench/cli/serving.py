@@ -1,4 +1,4 @@
-"""`workbench serve` and `workbench key`: the models as a service."""
+"""`workbench serve` and `workbench key`: models as a service."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,26 +9,26 @@ from workbench.cli.terminal import err, out
 
 Host = Annotated[
     str,
-    typer.Option(help="Address to listen on; another than this machine's own needs --key-file."),
+    typer.Option(help="Address to listen on; one that others can reach needs --key-file."),
 ]
 KeyFile = Annotated[
     Path | None,
-    typer.Option(help="Hashes of the keys that open it; `workbench key FILE` makes one."),
+    typer.Option(help="File with hashes of API keys; `workbench key FILE` makes one."),
 ]
 
 
 def serve(
     model: Annotated[
-        list[str] | None, typer.Argument(help="Only these models; else all that are at hand.")
+        list[str] | None, typer.Argument(help="Serve only these models; else all available ones.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the API.")] = 8502,
     key_file: KeyFile = None,
     memory: Annotated[
-        float, typer.Option(help="GiB of weights in memory; the least recently used leave.")
+        float, typer.Option(help="GiB of weights to keep loaded; least recently used go first.")
     ] = 4.0,
 ) -> None:
-    """Serve models by an API that OpenAI's clients speak, without the pages."""
+    """Serve models by an OpenAI-compatible API, without the pages."""
     from workbench.serving import Limits
     from workbench.serving import serve as run
 
@@ -40,10 +40,10 @@ def serve(
 
 def key(
     file: Annotated[
-        Path, typer.Argument(help="The key file; it is made, or one more key is added.")
+        Path, typer.Argument(help="The key file; created if missing, else the key is added.")
     ],
 ) -> None:
-    """Make a key for a service, show it once, and keep its hash in a file."""
+    """Make an API key, print it once, and store its hash in a file."""
     from workbench.serving.keys import new_key
 
     out.print(new_key(file), highlight=False, soft_wrap=True)

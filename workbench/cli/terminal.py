@@ -1,6 +1,4 @@
-"""What the terminal shows: tables, one JSON document, a progress bar; and the options that many
-commands share.
-"""
+"""Terminal output: tables, JSON, a progress bar; and the options that many commands share."""
 
 import json
 import math
@@ -20,7 +18,8 @@ from rich.table import Table
 from workbench.doors import writing
 from workbench.errors import WorkbenchError
 
-out, err = Console(), Console(stderr=True)
+out = Console()
+err = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Model = Annotated[
@@ -35,26 +34,28 @@ class Shown:
     """A run's tracker that also moves a progress bar."""
 
     def __init__(self, tracker: Any, report: Any):
-        self._tracker, self._report = tracker, report
+        self._tracker = tracker
+        self._report = report
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tell both how far the work is."""
+        """Report progress to the run and to the bar."""
         self._report(fraction, message)
         self._tracker.progress(fraction, message)
 
 
 def check_out(path: Path | None) -> None:
-    """Look before any work whether a file can be written where `--out` names one.
+    """Check before any work that the file of `--out` can be written.
 
     Raises:
-        WorkbenchError: its folder is missing or may not be written to, or it is a folder itself.
+        WorkbenchError: If it is a folder, or its folder is missing or read-only.
     """
     if path is None:
         return
-    path, folder = path.expanduser(), path.expanduser().absolute().parent
+    path = path.expanduser()
+    folder = path.absolute().parent
     if path.is_dir():
         raise WorkbenchError(
             f"--out {path} is a folder; name a file in it, such as {path / 'result.html'}."
@@ -68,14 +69,14 @@ def check_out(path: Path | None) -> None:
 
 
 def write_out(path: Path, text: str) -> None:
-    """Write a text where `--out` names a file. Raises `WorkbenchError` where the disk is full."""
+    """Write a text to the file of `--out`. Raises `WorkbenchError` if the disk is full."""
     with writing(path.expanduser()) as part:
         part.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def bar(quiet: bool) -> Iterator[Any]:
-    """A Rich progress bar on standard error; `report(fraction, message)` moves it."""
+    """A progress bar on standard error; yields `report(fraction, message="")`, which moves it."""
     columns = (
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
@@ -86,27 +87,39 @@ def bar(quiet: bool) -> Iterator[Any]:
         *columns, console=err, transient=True, disable=quiet or not err.is_terminal
     ) as shown:
         task = shown.add_task("", total=1.0)
-        yield lambda fraction, message="": shown.update(
-            task, completed=fraction, description=plain(message)
-        )
+
+        def report(fraction: float, message: str = "") -> None:
+            shown.update(task, completed=fraction, description=plain(message))
+
+        yield report
 
 
 def show(
     rows: list[dict[str, Any]], as_json: bool, *, title: str, columns: tuple[str, ...] = ()
 ) -> None:
-    """Rows as a table with a title, without the columns that say nothing, or as JSON with all of
-    them.
+    """Print rows as a table without empty columns, or as JSON with all of them.
+
+    Args:
+        rows: One dictionary per row.
+        as_json: Whether to print JSON.
+        title: Above the table.
+        columns: The columns of the table in order; by default the keys of the first row.
     """
     if as_json:
         print_json(rows)
         return
     names = columns or tuple(rows[0]) if rows else columns
     names = [name for name in names if any(_cell(row.get(name)) for row in rows)]
-    look = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
-    table = Table(title=plain(title), title_justify="left", **look)
+    table = Table(
+        title=plain(title),
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for name in names:
         numbers = all(isinstance(row.get(name), int | float | None) for row in rows)
-        # A number is never broken over two lines; a column's words may be.
+        # Numbers are never broken over two lines; words may be.
         table.add_column(
             str(name).replace("_", " "), overflow="fold", no_wrap=numbers and len(str(name)) < 8
         )
@@ -122,18 +135,18 @@ def _cell(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Rich prints as it is."""
+    """The text escaped, so that Rich prints it unchanged."""
     return text.replace("[", r"\[")
 
 
 def warn(sentences: Iterable[str]) -> None:
-    """What a result says of how its prompt was read, on the error stream."""
+    """Print the warnings of a result to standard error."""
     for sentence in sentences:
         err.print(plain(sentence))
 
 
 def print_json(value: Any) -> None:
-    """One document; what is not a number in JSON (NaN, infinity) becomes null."""
+    """Print one JSON document; NaN and infinity, which JSON lacks, become null."""
 
     def clean(x: Any) -> Any:
         if isinstance(x, dict):
@@ -149,4 +162,4 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(clean(value), ensure_ascii=False) + os.linesep)
 
 
-Limit = Annotated[int | None, typer.Option(help="At most this many items a task.")]
+Limit = Annotated[int | None, typer.Option(help="Maximum of items per task.")]

@@ -11,27 +11,27 @@ from workbench.errors import WorkbenchError
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A .toml file or a recipe on the models shelf.")
+        str | None, typer.Argument(help="A .toml file or the name of a bundled recipe.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Train this many steps instead of the recipe's.")
+        int | None, typer.Option(help="Number of steps, instead of the recipe's.")
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="Go on with this run, cut short, exactly where it was.")
+        str | None, typer.Option(help="Resume this interrupted run exactly where it was.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it costs, measured here, and stop.")
+        bool, typer.Option("--dry-run", help="Only print the cost, measured on this machine.")
     ] = False,
     background: Annotated[
-        bool, typer.Option(help="Start it as a process of its own and return.")
+        bool, typer.Option(help="Start the run as a separate process and return.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train or fine-tune as a recipe says, recorded as a run; under torchrun or accelerate launch
-    on many processes.
+    """Train or fine-tune by a recipe, recorded as a run.
 
-    `workbench recipe keys` lists every key of a recipe with its type, range and default; `workbench
-    recipe check` looks one over.
+    Under torchrun or accelerate launch, several processes share the run. `workbench recipe keys`
+    lists every key of a recipe with its type, range and default; `workbench recipe check` checks
+    one.
     """
     from workbench.store import Store, followers, jobs
     from workbench.training import Recipe, processes
@@ -43,17 +43,18 @@ def train(
             "Name either a recipe to train or, with --resume, a run to go on with."
         )
     store = Store()
+    plan: Recipe | None = None
     if resume is None:
-        found = Recipe.read(recipe or "")
+        plan = Recipe.read(recipe or "")
         if steps is not None:
-            found = changed(found, steps=steps)
+            plan = changed(plan, steps=steps)
         if dry_run:
-            _dry_run(found, as_json)
+            _dry_run(plan, as_json)
             return
     if followers.follower():
         processes.follow(store)
         return
-    run = store.reopen(resume, TRAINING) if resume else start(found, store)
+    run = start(plan, store) if plan is not None else store.reopen(str(resume), TRAINING)
     if background:
         run = jobs.launch(run, store)
     else:
@@ -74,35 +75,35 @@ def _dry_run(recipe: Any, as_json: bool) -> None:
     from workbench.training.cost import cost
 
     with bar(as_json) as report:
-        found = cost(recipe, progress=report)
+        projected = cost(recipe, progress=report)
     if as_json:
-        print_json(found.to_dict())
+        print_json(projected.to_dict())
     else:
-        rows = [{"what": what, "value": value} for what, value in found.words()]
+        rows = [{"what": what, "value": value} for what, value in projected.words()]
         show(rows, False, title=f"{recipe.title}: what it costs on this machine")
 
 
 def dynamics(
     run: Annotated[
-        str, typer.Argument(help="A pretraining run that kept checkpoints, or a bundled model.")
+        str, typer.Argument(help="A pretraining run with checkpoints, or a bundled model.")
     ],
     task: Annotated[
-        str, typer.Option(help="The benchmark task asked of every checkpoint.")
+        str, typer.Option(help="Benchmark task to run on every checkpoint.")
     ] = "repeat",
     as_json: Json = False,
 ) -> None:
-    """When a run learned what: loss, head scores and a benchmark over its checkpoints."""
+    """When did a run learn what? Loss, head scores and a benchmark over its checkpoints."""
     from dataclasses import asdict
 
     from workbench.comparison.dynamics import dynamics as measure
 
     with bar(as_json) as report:
-        found = measure(run, task=task, progress=report)
+        trajectory = measure(run, task=task, progress=report)
     if as_json:
-        print_json({**asdict(found), "rise": found.rise()})
+        print_json({**asdict(trajectory), "rise": trajectory.rise()})
     else:
         show(
-            found.to_frame().to_dict("records"),
+            trajectory.to_frame().to_dict("records"),
             False,
-            title=f"{found.title}: what it had learned, by tokens",
+            title=f"{trajectory.title}: what it had learned, by tokens",
         )

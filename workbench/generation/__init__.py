@@ -1,4 +1,4 @@
-"""One generation engine for pages, API, benchmarks and fine-tuning: cache, batch, sampling."""
+"""The generation engine of pages, API, benchmarks and fine-tuning: cache, batching, sampling."""
 
 from workbench.generation.batch import Batch, end_tokens, write
 from workbench.generation.engine import Engine, Generation

@@ -1,4 +1,4 @@
-"""The batch: requests join and leave between steps, and share every pass over the weights."""
+"""Continuous batching: requests join and leave between steps and share every forward pass."""
 
 from collections import deque
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from workbench.generation.request import Causal, Completion, Request
 from workbench.generation.row import Row, all_scored
 
 READ_AT_ONCE = 512
-"""Tokens of prompts read in one step, so that texts under way need not wait long for a new one."""
+"""Prompt tokens read per step; small, so that running texts need not wait long for a new one."""
 READ_ALONE = 1 << 12
-"""The same where all texts are asked for together, and nobody waits for a word."""
+"""The same when all requests are known at once and nobody waits for the next token."""
 
 
 class Lane:
-    """Rows that share a cache; of each row the last token is not in it yet."""
+    """Rows that share a cache; the last token of each row is not in it yet."""
 
     def __init__(self, kv: KV, rows: list[Row]) -> None:
         self.kv = kv
@@ -30,15 +30,15 @@ class Lane:
 
 
 class Batch:
-    """One model's requests, carried on one step at a time by whoever calls `step`.
+    """The requests of one model; each call of `step` advances all of them by a token.
 
     Args:
-        subject: The model; it is only read.
-        most_rows: Texts under way at once; the others wait.
-        most_tokens: Tokens of the texts under way together, new ones included; a text beyond it
-            goes alone.
-        prefix_bytes: Memory for the beginnings of texts that were read before.
-        read_at_once: Tokens of prompts read in one step.
+        subject: The model; it is not changed.
+        most_rows: Maximum of texts generated at once; others wait.
+        most_tokens: Maximum of tokens in the shared cache, new ones included; a longer text runs
+            alone.
+        prefix_bytes: Memory for the cached keys and values of prompt beginnings.
+        read_at_once: Prompt tokens read per step.
     """
 
     def __init__(
@@ -62,16 +62,20 @@ class Batch:
 
     @property
     def n_rows(self) -> int:
-        """Texts under way."""
+        """The number of texts in generation."""
         return sum(len(lane.rows) for lane in self.lanes) + (
             len(self.joining.rows) if self.joining else 0
         )
 
     def add(self, request: Request, done: Callable[[Completion], None]) -> Row:
-        """Put a request into the queue; `done` is called with its completion.
+        """Queue a request and return its row.
 
-        Raises `WorkbenchError` for an empty prompt, one that does not fit the context with its new
-        tokens, and tokens that the model does not have.
+        Args:
+            request: What to generate.
+            done: Called with the completion when it ends.
+
+        Raises:
+            WorkbenchError: For an empty prompt, unknown tokens, or more tokens than the context.
         """
         check(self.subject, request)
         row = Row(request, self.subject.tokenizer, done)
@@ -79,21 +83,20 @@ class Batch:
         return row
 
     def step(self) -> bool:
-        """Read a piece of what joins, write one token of every text under way; False where nothing
-        is left.
-        """
+        """Read part of new prompts and generate one token per text; False if nothing is left."""
         self._let_go()
         if self.joining is None:
             self.joining = self._next_to_join()
         if self.joining is not None and self._read(self.joining):
-            lane, self.joining = self.joining, None
+            lane = self.joining
+            self.joining = None
             self._join(lane)
         for lane in list(self.lanes):
             self._write(lane)
         return bool(self.waiting or self.joining or self.lanes)
 
     def _let_go(self) -> None:
-        """Take out what was cancelled."""
+        """Remove cancelled requests."""
         for row in [row for row in self.waiting if row.cancelled]:
             self.waiting.remove(row)
             _end(row, "cancelled")
@@ -107,7 +110,7 @@ class Batch:
             self._leave(lane)
 
     def _next_to_join(self) -> Lane | None:
-        """The requests that are read next, with what is known of their beginnings."""
+        """The requests to read next, with their cached beginnings; None if there is no room."""
         room = min(self.most_rows - self.n_rows, len(self.waiting))
         if room < 1:
             return None
@@ -133,15 +136,14 @@ class Batch:
         return Lane(with_prefixes([len(row.ids) for row in rows], blocks), rows)
 
     def _fits(self, rows: list[Row]) -> bool:
-        """Whether the cache of these rows stays within bounds: as wide for all as for the longest."""
+        """Whether the cache of these rows, as wide as the longest for all, stays within bounds."""
         longest = max(len(row.request.prompt) + row.request.most for row in rows)
         return len(rows) == 1 or len(rows) * longest <= self.most_tokens
 
     def _known(self, row: Row) -> tuple[int, list | None]:
-        """How much of a prompt was read before, by texts that have left or are under way, and its
-        block.
+        """How many tokens of a prompt are cached, in finished or running texts, and their block.
 
-        The last token is always read: what follows it is wanted.
+        The last token is always read, as its logits are needed.
         """
         if self.forward.way == WHOLE:
             return 0, None
@@ -149,26 +151,28 @@ class Batch:
         n, block = self.prefixes.best(wanted)
         for lane in self.lanes:
             for at, other in enumerate(lane.rows):
-                if (alike := common(other.ids[:-1], wanted)) > max(n, SHORTEST - 1):
-                    n, block = alike, lane.kv.block(at, alike)
+                shared = common(other.ids[:-1], wanted)
+                if shared > max(n, SHORTEST - 1):
+                    n = shared
+                    block = lane.kv.block(at, shared)
         return (n, cut(block, n)) if block else (0, None)
 
     def _better_later(self, row: Row, rows: list[Row], known: int) -> bool:
-        """Whether a request shares more with one that is read now than with what is known, and so
-        gains by waiting.
-        """
+        """Whether a request gains by waiting: it shares more with one being read than is cached."""
         if row.request.score_prompt or self.forward.way == WHOLE:
             return False
         return any(common(row.ids[:-1], other.ids) >= known + SHORTEST for other in rows)
 
     def _read(self, lane: Lane) -> bool:
-        """Read the next columns of the prompts; True when all are read."""
-        kv, rows = lane.kv, lane.rows
+        """Read the next columns of the prompts; True once all are read."""
+        kv = lane.kv
+        rows = lane.rows
         if self.forward.way == WHOLE:
             logits = self.forward.whole(rows[0].ids)[None]
             begin = 0
         else:
-            begin, width = kv.end, kv.starts[0] + len(rows[0].ids)
+            begin = kv.end
+            width = kv.starts[0] + len(rows[0].ids)
             stop = min(width, begin + max(1, self.read_at_once // len(rows)))
             every = any(row.request.score_prompt for row in rows)
             logits = self.forward.columns(kv, [row.ids for row in rows], stop, every=every)
@@ -182,7 +186,10 @@ class Batch:
         return True
 
     def _score(self, lane: Lane, logits: Tensor, begin: int) -> None:
-        """Score the prompts' tokens that follow the columns read."""
+        """Score the prompt tokens that follow the columns just read.
+
+        `logits` is `[row, column, d_vocab]`, beginning with column `begin` of the cache.
+        """
         for at, row in enumerate(lane.rows):
             if not row.request.score_prompt:
                 continue
@@ -193,19 +200,20 @@ class Batch:
                 row.prompt_scores += all_scored(inside, tokens, row.request.top or 0)
 
     def _join(self, lane: Lane) -> None:
-        """Let what was read go on with the others."""
+        """Merge a lane whose prompts have been read into the running one."""
         self._leave(lane, joined=False)
         if not lane.rows:
             return
         if self.forward.way == TOGETHER and self.lanes:
             first = self.lanes[0]
             places = [Place(each.kv, at) for each in (first, lane) for at in range(len(each.rows))]
-            first.rows, first.kv = first.rows + lane.rows, together(places)
+            first.rows = first.rows + lane.rows
+            first.kv = together(places)
         else:
             self.lanes.append(lane)
 
     def _write(self, lane: Lane) -> None:
-        """One token of every row of a lane."""
+        """Generate one token for every row of a lane."""
         rows = lane.rows
         if self.forward.way == WHOLE:
             logits = self.forward.whole(rows[0].ids)[None, -1]
@@ -217,6 +225,7 @@ class Batch:
         self._leave(lane)
 
     def _choose(self, rows: list[Row], logits: Tensor) -> None:
+        """Take the next token of each row, from logits `[row, d_vocab]`."""
         likeliest = logits.argmax(-1).tolist() if any(row.plain for row in rows) else []
         for at, row in enumerate(rows):
             if not row.request.most:
@@ -227,7 +236,10 @@ class Batch:
                 row.next(logits[at].float())
 
     def _leave(self, lane: Lane, *, joined: bool = True) -> None:
-        """Take out the rows that ended, and keep what was read for those who begin alike."""
+        """Remove the rows that ended and cache their keys and values for prompts that begin alike.
+
+        `joined` is False for a lane that is not in `self.lanes` yet.
+        """
         if not any(row.reason for row in lane.rows):
             return
         for at, row in enumerate(lane.rows):
@@ -242,6 +254,7 @@ class Batch:
             self.lanes.remove(lane)
 
     def _keep(self, kv: KV, at: int, row: Row) -> None:
+        """Cache the beginning of row `at` if it is worth it and not cached yet."""
         n = 0 if self.forward.way == WHOLE else kv.length(at)
         if n >= SHORTEST and not row.request.score_prompt and not self.prefixes.covers(row.ids[:n]):
             self.prefixes.keep(row.ids[:n], kv.block(at, n))
@@ -253,22 +266,24 @@ def _end(row: Row, reason: str) -> None:
 
 
 def check(subject: Causal, request: Request) -> None:
-    """Raise `WorkbenchError` for a request that this model cannot carry out."""
-    n, n_ctx = len(request.prompt), subject.n_ctx
+    """Raise `WorkbenchError` for a request that this model cannot serve."""
+    n = len(request.prompt)
+    n_ctx = subject.n_ctx
     if not n:
         raise WorkbenchError(
             f"The prompt is empty; {subject.name} needs at least one token to go on from."
         )
     if request.most < 0:
         raise WorkbenchError(f"{request.most} new tokens were asked for; ask for 0 or more.")
-    if n + max(request.most - 1, 0) > n_ctx:  # the last token is written, not read
+    if n + max(request.most - 1, 0) > n_ctx:  # the last new token is never read
         raise WorkbenchError(
-            f"The context of {subject.name} holds {n_ctx} tokens; the prompt has {n} and {request.most} new ones were "
-            "asked for. Shorten the prompt, or ask for fewer."
+            f"The context of {subject.name} holds {n_ctx} tokens; the prompt has {n} and "
+            f"{request.most} new ones were asked for. Shorten the prompt, or ask for fewer."
         )
     if not all(0 <= token < subject.d_embed for token in request.prompt):
         raise WorkbenchError(
-            f"A token of the prompt is none of {subject.name}; they go from 0 to {subject.d_embed - 1}."
+            f"A token of the prompt is none of {subject.name}; they go from 0 to "
+            f"{subject.d_embed - 1}."
         )
     beyond = [
         t for t in (*request.sampling.logit_bias, *request.ends) if not 0 <= t < subject.d_embed
@@ -280,9 +295,7 @@ def check(subject: Causal, request: Request) -> None:
 
 
 def end_tokens(subject: Causal) -> frozenset[int]:
-    """The tokens that end a text of this model: its tokenizer's, and those that its generation
-    settings name.
-    """
+    """The tokens that end a text: the tokenizer's, and those of the model's generation config."""
     named: Any = getattr(subject.model.generation_config, "eos_token_id", None)
     named = named if isinstance(named, list) else [named]
     own: Any = subject.tokenizer.eos_token_id
@@ -296,20 +309,26 @@ def write(
     *,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Completion]:
-    """The completions of many requests, in their order, in the caller's thread.
+    """The completions of many requests, in order, generated in the caller's thread.
 
-    `progress` is told the share done after every one.
+    Args:
+        subject: The model.
+        requests: All at once, so that they share forward passes.
+        progress: Called with the share done after every completion.
+
+    Raises:
+        WorkbenchError: For a request that the model cannot serve.
     """
     batch = Batch(subject, most_rows=max(16, min(64, len(requests))), read_at_once=READ_ALONE)
-    found: dict[int, Completion] = {}
+    completions: dict[int, Completion] = {}
 
     def done(index: int, completion: Completion) -> None:
-        found[index] = completion
-        progress(len(found) / len(requests))
+        completions[index] = completion
+        progress(len(completions) / len(requests))
 
     for index, request in enumerate(requests):
         batch.add(request, partial(done, index))
     with torch.no_grad():
         while batch.step():
             pass
-    return [found[index] for index in range(len(requests))]
+    return [completions[index] for index in range(len(requests))]

@@ -1,4 +1,4 @@
-"""The engine: a batch with a thread of its own, for many callers at once."""
+"""The engine: a batch with its own thread, for many callers at once."""
 
 import logging
 import threading
@@ -18,16 +18,16 @@ from workbench.subjects.bridge import shared_clone
 
 
 class FullError(WorkbenchError):
-    """So many requests wait that another one has to be asked again later."""
+    """Too many requests wait; the caller should retry later."""
 
 
 class EngineError(RuntimeError):
-    """A step of the engine failed, which is a fault of ours; the requests under way are lost."""
+    """A step of the engine failed by a bug of ours; the requests in generation are lost."""
 
 
 @dataclass
 class Counts:
-    """What an engine has done since it was started."""
+    """What an engine has done since its start; `reused_tokens` are cached prompt tokens."""
 
     requests: int = 0
     tokens: int = 0
@@ -37,7 +37,7 @@ class Counts:
 
 
 class Generation:
-    """A request under way: iterate over its tokens, ask for its `result`, or `cancel` it."""
+    """A submitted request: iterate over its tokens, wait for its `result`, or `cancel` it."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -46,10 +46,10 @@ class Generation:
         self.cancelled = False
         self._ended: Completion | Exception | None = None
         self.listener: Callable[[Token | Completion | Exception], None] = self._events.put
-        """Called with each token, and at last with the completion or what went wrong."""
+        """Called with each token, and finally with the completion or an exception."""
 
     def cancel(self) -> None:
-        """Leave the batch before its next step; what was written until then is the result."""
+        """Stop before the next step; what was generated until then is the result."""
         self.cancelled = True
         if self.row is not None:
             self.row.cancelled = True
@@ -63,7 +63,7 @@ class Generation:
                 self._ended = event
 
     def result(self) -> Completion:
-        """The completion, when it is there. Raises what went wrong."""
+        """Wait for the completion and return it. Raises the engine's exception if it failed."""
         for _ in self:
             pass
         if isinstance(self._ended, Completion):
@@ -73,17 +73,17 @@ class Generation:
 
 
 class Engine:
-    """One model's batch, stepped by a thread that sleeps while nothing is asked.
+    """One model's batch, stepped by a thread that sleeps when there is no request.
 
-    The engine runs over the subject's weights by a module tree of its own, so that hooks which
-    others hang on the subject for a reading do not reach it.
+    The engine shares the subject's weights but has its own modules, so that hooks on the subject do
+    not affect generation.
 
     Args:
-        subject: The model, an edited one too.
-        most_rows: Texts under way at once.
-        most_waiting: Requests that may wait beside them; a further one is refused.
-        most_tokens: Tokens of the texts under way together, new ones included.
-        prefix_bytes: Memory for beginnings of texts.
+        subject: The model, edited or not.
+        most_rows: Maximum of texts generated at once.
+        most_waiting: Maximum of requests that wait besides; a further one is refused.
+        most_tokens: Maximum of tokens in the shared cache, new ones included.
+        prefix_bytes: Memory for the cached beginnings of prompts.
     """
 
     def __init__(
@@ -114,19 +114,25 @@ class Engine:
 
     @property
     def n_open(self) -> int:
-        """Requests that wait or are under way."""
+        """The number of requests that wait or are in generation."""
         return len(self._open)
 
     @property
     def n_waiting(self) -> int:
-        """Requests that have not begun."""
+        """The number of requests that have not started."""
         return max(0, self.n_open - self._batch.most_rows)
 
     def submit(self, request: Request, listener: Callable[[Any], None] | None = None) -> Generation:
-        """Ask for a completion.
+        """Queue a request; returns at once.
 
-        Raises `WorkbenchError` for a request that the model cannot carry out, `FullError` when too
-        many wait.
+        Args:
+            request: What to generate.
+            listener: Called in the engine's thread with each token, and finally with the
+                completion or an exception; without it, iterate over the returned object.
+
+        Raises:
+            WorkbenchError: For a request that the model cannot serve.
+            FullError: When too many requests wait.
         """
         check(self.subject, request)
         generation = Generation(request)
@@ -137,7 +143,8 @@ class Engine:
                 raise FullError(f"The engine of {self.subject.name} is closing; ask again later.")
             if self.n_open >= self._batch.most_rows + self.most_waiting:
                 raise FullError(
-                    f"{self.n_open} requests are under way with {self.subject.name}; ask again later."
+                    f"{self.n_open} requests are under way with {self.subject.name}; ask again "
+                    "later."
                 )
             self._open.add(generation)
             self._inbox.append(generation)
@@ -145,9 +152,7 @@ class Engine:
         return generation
 
     def close(self, *, wait: bool = True) -> None:
-        """Take no more requests, finish those under way (or, without `wait`, cancel them) and end
-        the thread.
-        """
+        """Refuse new requests, finish the open ones (cancel them if not `wait`), end the thread."""
         with self._changed:
             self._closing = True
             if not wait:
@@ -188,19 +193,18 @@ class Engine:
             for generation in arrived:
                 self._begin(generation)
             self._batch.step()
-        except (
-            Exception
-        ) as error:  # the thread serves others too: every caller is told, and it goes on
+        except Exception as error:  # the thread serves other callers too: report, and carry on
             self._start_afresh(error)
         self.counts.busy_s += time.perf_counter() - began
 
     def _start_afresh(self, error: Exception) -> None:
-        """A new batch, after a step that failed half-way."""
+        """Replace the batch after a step that failed half-way; all open requests fail."""
         logging.getLogger("workbench").exception(
             "A step of the engine of %s failed", self.subject.name
         )
         with self._changed:
-            lost, self._open = self._open, set()
+            lost = self._open
+            self._open = set()
             self._inbox.clear()
             self._batch = self._new_batch()
         for generation in lost:
@@ -208,7 +212,7 @@ class Engine:
 
 
 def _tell(generation: Generation, event: Token | Completion | Exception) -> None:
-    """Hand an event to whoever asked; one who is gone is no concern of the others in the batch."""
+    """Pass an event to a request's listener; a listener that fails must not stop the others."""
     try:
         generation.listener(event)
     except Exception:

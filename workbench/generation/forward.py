@@ -1,8 +1,7 @@
-"""One forward pass over the next columns of a cache, for any causal model; and which models can be
-run so.
+"""One forward pass over the next columns of a cache, for any causal model that supports it.
 
-How a model may be run is tried out on it rather than looked up: a few tokens through the cache,
-alone and with another text beside them, must give the logits of a plain forward pass.
+Whether a model supports it is tested, not looked up: a few tokens through the cache, alone and
+batched with another text, must give the logits of a plain forward pass.
 """
 
 import inspect
@@ -15,21 +14,21 @@ from torch import Tensor
 
 from workbench.generation.kv import KV, Place, together, with_prefixes
 
-TOGETHER, ALONE, WHOLE = "together", "alone", "whole"
-"""Texts share a pass; each text has passes of its own; each text is read anew for every token (no
-usable cache).
-"""
+TOGETHER = "together"
+ALONE = "alone"
+WHOLE = "whole"
+"""Ways to run a model: texts batched; one text per pass; whole texts again for each token."""
 TRIED = 8
-"""Tokens of the longer text that a model is tried with."""
+"""Tokens of the longer text in that test."""
 CLOSE = {torch.float32: 1e-4, torch.float64: 1e-6}
-"""Difference of logits, relative to the largest, up to which two ways of running are the same."""
+"""Largest difference of logits, relative to the largest logit, that counts as equal."""
 _WAYS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
 class Forward:
     """A causal model as a function from tokens and a cache to logits.
 
-    - `way`: `TOGETHER`, `ALONE` or `WHOLE`, as tried out on the model
+    - `way`: `TOGETHER`, `ALONE` or `WHOLE`, as the test on the model says
     """
 
     def __init__(self, model: Any) -> None:
@@ -46,13 +45,21 @@ class Forward:
     def columns(
         self, kv: KV, texts: Sequence[Sequence[int]], stop: int, *, every: bool = False
     ) -> Tensor:
-        """Read columns `kv.end` to `stop` of these texts (a row each, the whole text) into the
-        cache.
+        """Run columns `kv.end` to `stop` of the texts through the model and into the cache.
 
-        Returns logits `[row, 1, d_vocab]` after the last column, or after each one with `every`.
+        Args:
+            kv: The cache, one row per text; it is extended.
+            texts: The token ids of each row's whole text.
+            stop: The column after the last one to run.
+            every: Whether to return the logits of all columns, not just the last.
+
+        Returns:
+            Logits `[row, 1, d_vocab]`, or `[row, column, d_vocab]` with `every`.
         """
-        begin, device = kv.end, self.model.device
+        begin = kv.end
+        device = self.model.device
         kv.reserve(stop - begin)
+        # Texts are flush right: columns before a text's start hold token 0, masked below.
         ids = [
             [text[c - start] if start <= c else 0 for c in range(begin, stop)]
             for text, start in zip(texts, kv.starts, strict=True)
@@ -60,7 +67,8 @@ class Forward:
         return self._run(kv, torch.tensor(ids, device=device), stop, every=every)
 
     def _run(self, kv: KV, ids: Tensor, stop: int, *, every: bool) -> Tensor:
-        begin, device = kv.end, ids.device
+        begin = kv.end
+        device = ids.device
         starts = torch.tensor(kv.starts, device=device)[:, None]
         at = torch.arange(stop, device=device)
         inputs: dict[str, Any] = {"input_ids": ids, "use_cache": True, self._cache: kv}
@@ -79,7 +87,7 @@ class Forward:
         return logits if every else logits[:, -1:]
 
     def _real(self, kv: KV, begin: int, stop: int, device: torch.device) -> Tensor | None:
-        """Which of the columns are to be written: not those before a text, nor those known already."""
+        """The columns to write, `[row, column]`: not padding, nor cached ones; None for all."""
         first = torch.tensor(
             [max(start, known) for start, known in zip(kv.starts, kv.known, strict=True)]
         )
@@ -95,32 +103,32 @@ class Forward:
         ).logits[0]
 
     def _try_out(self) -> str:
+        """The fastest way whose logits equal those of plain forward passes."""
         n_vocab = self.model.get_input_embeddings().weight.shape[0]
         texts = [[(7 * i + 1) % n_vocab for i in range(n)] for n in (TRIED, TRIED - 3)]
         wanted = [self.whole([*text, 0]) for text in texts]
         close = CLOSE.get(self.model.dtype, 0.05) * max(float(w.abs().max()) for w in wanted)
         for way, rows in ((TOGETHER, [0, 1]), (ALONE, [0])):
             if way == TOGETHER and not self._takes_positions:
-                continue  # it would count the columns before a text as tokens
+                continue  # it would count padding columns as positions
             try:
                 differences = self._differences([texts[i] for i in rows], [wanted[i] for i in rows])
-            except (
-                Exception
-            ):  # what a foreign model's forward raises on an unfamiliar cache has no common type
+            except Exception:  # a foreign forward may raise anything on an unfamiliar cache
                 continue
             if max(differences) <= close:
                 return way
         return WHOLE
 
     def _differences(self, texts: list[list[int]], wanted: list[Tensor]) -> list[float]:
-        """How far chunks, one more token, and rows taken out and put back are from plain passes."""
+        """Largest logit differences to plain passes: in chunks, and after regrouping the cache."""
         kv = with_prefixes([len(text) for text in texts], [None] * len(texts))
         self.columns(kv, texts, TRIED - 2)
-        found = [(self.columns(kv, texts, TRIED), -2)]
+        # (logits, the position of the plain pass that they must equal)
+        checked = [(self.columns(kv, texts, TRIED), -2)]
         kv = together([Place(kv, row) for row in range(len(texts))])
-        found.append((self.columns(kv, [[*text, 0] for text in texts], kv.end + 1), -1))
+        checked.append((self.columns(kv, [[*text, 0] for text in texts], kv.end + 1), -1))
         return [
             float((logits[row, -1] - wanted[row][at]).abs().max())
-            for logits, at in found
+            for logits, at in checked
             for row in range(len(texts))
         ]

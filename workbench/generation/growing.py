@@ -1,6 +1,4 @@
-"""A generation that can be looked at while it grows, as a page does that draws itself again and
-again.
-"""
+"""A generation to look at while it grows, for a page that redraws itself."""
 
 import threading
 import time
@@ -10,9 +8,13 @@ from workbench.generation.request import Completion, Request, Scored, Token
 
 
 class Growing:
-    """A request under way with an engine, and what has come of it so far.
+    """A request submitted to an engine, and its tokens so far.
 
-    - `first_s`: seconds until the first token came, None before
+    - `first_s`: seconds until the first token, None before it
+
+    Args:
+        engine: Generates in its own thread.
+        request: What to generate.
     """
 
     def __init__(self, engine: Engine, request: Request) -> None:
@@ -35,15 +37,15 @@ class Growing:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether generation has ended."""
         return self._ended is not None
 
     def ids(self) -> list[int]:
-        """The tokens so far."""
+        """The generated token ids so far."""
         return [token.id for token in self._tokens]
 
     def scores(self) -> list[Scored]:
-        """Their scores, where the request asked for them."""
+        """The scores of the tokens so far, if the request asked for them."""
         return [token.scored for token in self._tokens if token.scored is not None]
 
     def text(self) -> str:
@@ -51,18 +53,16 @@ class Growing:
         return "".join(token.text for token in self._tokens)
 
     def wait(self, seconds: float, *, whole: bool = False) -> None:
-        """Return when there is something to show, or with `whole` when all is there; after
-        `seconds` in any case.
-        """
+        """Wait until there is a token (with `whole`: until the end), but at most `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: self.done or (not whole and bool(self._tokens)), seconds)
 
     def cancel(self) -> None:
-        """Leave the batch; what was written until then is the completion."""
+        """Stop; what was generated until then is the completion."""
         self._generation.cancel()
 
     def completion(self) -> Completion:
-        """The completion, once it is `done`. Raises what went wrong."""
+        """The completion, once `done`. Raises the engine's exception if it failed."""
         assert self._ended is not None, "a generation under way has no completion"
         if isinstance(self._ended, Exception):
             raise self._ended

@@ -1,9 +1,8 @@
-"""Keys and values of several texts in one cache, every text flush with the right edge.
+"""Keys and values of several texts in one cache, every text flush right.
 
 Column `end` is where the next tokens go, the same for all rows; a text of 5 tokens fills the 5
-columns before it. So texts of different lengths share one forward pass, none has a hole, and
-distances between tokens are those of the text, which is what rotary, ALiBi and sliding windows
-read.
+columns before it. So texts of different lengths share a forward pass, no text has gaps, and
+distances between columns are distances in the text, as rotary, ALiBi and sliding windows need.
 """
 
 import weakref
@@ -16,7 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 HEADROOM = 64
-"""Columns that a new cache has beyond its texts."""
+"""Free columns of a new cache beyond its texts."""
 
 Block = list[tuple[Tensor, Tensor]]
 """Keys and values of one text, layer by layer: `[head, pos, d_head]` each."""
@@ -31,12 +30,11 @@ class Layer(CacheLayerMixin):
         super().__init__()
         self.keys: Any = None
         self.values: Any = None
-        self.kv: Any = weakref.proxy(
-            kv
-        )  # a cycle would keep whole caches until the garbage is collected
+        # A reference cycle would keep whole caches alive until garbage collection.
+        self.kv: Any = weakref.proxy(kv)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Make room for all rows."""
+        """Allocate keys and values for all rows, with the head dimensions of the given states."""
         self.keys, self.values = (
             x.new_zeros(len(self.kv.starts), x.shape[-3], self.kv.capacity, x.shape[-1])
             for x in (key_states, value_states)
@@ -46,10 +44,18 @@ class Layer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Write the columns that are being read, and return all up to them."""
+        """Store the keys and values of the current columns; returns those of all columns so far.
+
+        Args:
+            key_states: `[row, head, column, d_head]` of the current columns.
+            value_states: The same for values.
+            args: Ignored; transformers passes more.
+            kwargs: Ignored; transformers passes more.
+        """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        kv, stop = self.kv, self.kv.end + key_states.shape[-2]
+        kv = self.kv
+        stop = self.kv.end + key_states.shape[-2]
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
             here = buffer[:, :, kv.end : stop]
             here.copy_(
@@ -58,15 +64,15 @@ class Layer(CacheLayerMixin):
         return self.keys[:, :, :stop], self.values[:, :, :stop]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Columns that the queries may see, and the first of them."""
+        """The number of columns that the queries see, and the first of them."""
         return self.kv.end + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Columns written before."""
+        """The number of columns stored."""
         return self.kv.end
 
     def get_max_length(self) -> int:
-        """No limit of its own."""
+        """-1: the cache grows without limit."""
         return -1
 
 
@@ -80,14 +86,21 @@ class Place(NamedTuple):
 class KV(Cache):
     """A cache whose texts are flush right.
 
-    - `starts`: the column of each row's first token; `end`: the column after the last one written
-    - `known`: the column up to which a row was filled in beforehand, and is not written again
-    - `real`: `[row, column]` of the columns being written that are not known and hold a token; None
-        where all are so
+    - `starts`: the column of each row's first token; `end`: the column after the last stored one
+    - `known`: the column up to which each row was filled from a cached beginning
+    - `real`: `[row, column]`, which of the columns being stored are neither padding nor known; None
+      if all are
+
+    Args:
+        starts: The column of each row's first token.
+        end: The column where the next tokens go.
+        capacity: Allocated columns; `reserve` grows it.
     """
 
     def __init__(self, starts: Sequence[int], end: int, capacity: int) -> None:
-        super().__init__(layer_class_to_replicate=partial(_layer_of, weakref.ref(self)))  # pyright: ignore
+        # transformers calls it without arguments for each layer, as it would a class
+        layer_class: Any = partial(_layer_of, weakref.ref(self))
+        super().__init__(layer_class_to_replicate=layer_class)
         self.starts = list(starts)
         self.known = list(starts)
         self.end = end
@@ -95,11 +108,11 @@ class KV(Cache):
         self.real: Tensor | None = None
 
     def length(self, row: int) -> int:
-        """Tokens of a row that are in the cache."""
+        """The number of a row's tokens in the cache."""
         return self.end - self.starts[row]
 
     def block(self, row: int, n: int) -> Block:
-        """A copy of the first `n` tokens of a row."""
+        """A copy of the keys and values of a row's first `n` tokens."""
         columns = slice(self.starts[row], self.starts[row] + n)
         layers: Any = self.layers
         return [
@@ -126,7 +139,12 @@ def _layer_of(kv: "weakref.ref[KV]") -> Layer:
 
 
 def with_prefixes(lengths: Sequence[int], prefixes: Sequence[Block | None]) -> KV:
-    """An empty cache for texts of these lengths, with what is known of their beginnings filled in."""
+    """A cache for new texts, with their cached beginnings filled in.
+
+    Args:
+        lengths: Tokens of each text.
+        prefixes: The cached beginning of each text, or None.
+    """
     width = max(lengths)
     kv = KV([width - length for length in lengths], 0, width + HEADROOM)
     kv.known = [
@@ -146,7 +164,7 @@ def with_prefixes(lengths: Sequence[int], prefixes: Sequence[Block | None]) -> K
 
 
 def together(places: Sequence[Place]) -> KV:
-    """A cache of these rows of others, in this order."""
+    """A new cache made of rows of other caches, in the given order."""
     lengths = [place.kv.length(place.row) for place in places]
     end = max(lengths)
     joined = KV([end - length for length in lengths], end, end + HEADROOM)
@@ -169,6 +187,7 @@ def together(places: Sequence[Place]) -> KV:
 
 
 def _write(layer: Layer, row: int, start: int, keys: Tensor, values: Tensor) -> None:
+    """Store keys and values `[head, pos, d_head]` in a row, from column `start` on."""
     columns = slice(start, start + keys.shape[-2])
     layer.keys[row, :, columns] = keys
     layer.values[row, :, columns] = values

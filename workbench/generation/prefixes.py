@@ -1,6 +1,4 @@
-"""Beginnings of texts that were read before: their keys and values, kept up to a number of bytes,
-oldest out first.
-"""
+"""Prompt cache: keys and values of texts read before, within a memory budget, oldest out first."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,16 +6,14 @@ from collections.abc import Sequence
 from workbench.generation.kv import Block
 
 SHORTEST = 16
-"""Tokens below which keeping a text costs more than reading it again."""
+"""Tokens below which caching a text costs more than reading it again."""
 
 MOST = 64
-"""Texts kept at most: each one is looked through for every request, and small blocks fragment the
-memory.
-"""
+"""Maximum of cached texts: each request is compared with all, and blocks fragment memory."""
 
 
 def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
+    """The length of the common prefix of two texts."""
     n = min(len(a), len(b))
     if list(a[:n]) == list(b[:n]):
         return n
@@ -25,7 +21,7 @@ def common(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 class Prefixes:
-    """Texts and their blocks, `MOST` of them and within `budget` bytes."""
+    """Texts and their keys and values: at most `MOST` texts within `budget` bytes."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget
@@ -33,11 +29,11 @@ class Prefixes:
         self._blocks: OrderedDict[tuple[int, ...], Block] = OrderedDict()
 
     def __len__(self) -> int:
-        """Texts kept."""
+        """The number of cached texts."""
         return len(self._blocks)
 
     def keep(self, text: Sequence[int], block: Block) -> None:
-        """Keep a text's block; shorter texts that it begins with are covered by it and go."""
+        """Cache a text's keys and values, in place of shorter texts that it begins with."""
         key = tuple(text)
         if _bytes(block) > self.budget:
             return
@@ -49,7 +45,7 @@ class Prefixes:
             self._drop(next(iter(self._blocks)))
 
     def best(self, text: Sequence[int]) -> tuple[int, Block | None]:
-        """The longest known beginning of a text: its length and a block that begins with it."""
+        """The longest cached prefix of a text: its length, and a block that begins with it."""
         lengths = {key: common(key, text) for key in self._blocks}
         key = max(lengths, key=lambda k: lengths[k], default=None)
         if key is None or lengths[key] < SHORTEST:
@@ -58,7 +54,7 @@ class Prefixes:
         return lengths[key], self._blocks[key]
 
     def covers(self, text: Sequence[int]) -> bool:
-        """Whether all of a text is known."""
+        """Whether a whole text is cached."""
         return any(common(key, text) == len(text) for key in self._blocks)
 
     def _drop(self, key: tuple[int, ...]) -> None:
@@ -66,7 +62,7 @@ class Prefixes:
 
 
 def cut(block: Block, n: int) -> Block:
-    """The first `n` tokens of a block, a view."""
+    """The first `n` tokens of a block, as a view."""
     return [(keys[:, :n], values[:, :n]) for keys, values in block]
 
 

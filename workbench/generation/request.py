@@ -1,4 +1,4 @@
-"""What is asked of the engine, and what comes back: tokens one by one, then why the text ended."""
+"""Requests to the engine, and its answers: tokens one by one, then the completion."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -8,28 +8,28 @@ from workbench.generation.sampling import Sampling
 
 
 class Causal(Protocol):
-    """What writing asks of a model; a Subject has it.
-
-    - `n_ctx`: tokens that it reads at most; `d_embed`: tokens that it has
-    """
+    """What generation needs of a model; a Subject has it."""
 
     name: str
     model: Any
     tokenizer: Any
 
     @property
-    def n_ctx(self) -> int: ...  # noqa: D102
+    def n_ctx(self) -> int:
+        """Length of the context in tokens."""
+        ...
 
     @property
-    def d_embed(self) -> int: ...  # noqa: D102
+    def d_embed(self) -> int:
+        """Rows of the embedding: the token ids that the model can read."""
+        ...
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A token's natural logarithm of probability, before any setting changes it, and its likeliest
-    rivals.
+    """A token's log-probability in nats, before any sampling setting changes it.
 
-    `top` is (token, log-probability), the likeliest first.
+    - `top`: (token, log-probability) of the likeliest tokens, in order
     """
 
     token: int
@@ -39,9 +39,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token; `text` is what can be shown now that it has come, which may be nothing
-    yet.
-    """
+    """One generated token; `text` is the text that it completes, maybe "" (half a character)."""
 
     id: int
     text: str
@@ -50,15 +48,15 @@ class Token:
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt to go on from.
+    """A prompt to continue.
 
-    - `most`: new tokens at most; 0 only reads the prompt
-    - `stops`: strings that end the text, which is cut before them; `ends`: tokens that do, and are
-        no part of it
-    - `top`: rivals of each token to score; None scores nothing; `score_prompt` scores the prompt's
-        tokens too
-    - `allowed`: given what was written, the only tokens that may come next
-    - `on_token`: called with each token as it comes, in the engine's thread
+    - `most`: maximum of new tokens; 0 only reads the prompt
+    - `stops`: strings that end the text; it is cut before them
+    - `ends`: tokens that end the text and are not part of it
+    - `top`: how many likeliest tokens to score beside each token; None scores nothing
+    - `score_prompt`: whether to score the prompt's tokens too
+    - `allowed`: maps the new tokens so far to the only tokens allowed next
+    - `on_token`: called with each new token, in the engine's thread
     """
 
     prompt: Sequence[int]
@@ -74,14 +72,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """What was written after a prompt.
+    """What was generated after a prompt.
 
-    - `ids`: the tokens, without the one that ended the text; `text`: theirs, cut before a stop
-        string
+    - `ids`: the new tokens, without the one that ended the text
+    - `text`: their text, cut before a stop string
     - `reason`: "stop" (an end token or a stop string), "length", or "cancelled"
-    - `scores`, `prompt_scores`: one a token where they were asked for; the prompt's first token has
-        none
-    - `reused`: tokens of the prompt that were known from earlier requests
+    - `scores`, `prompt_scores`: one per token if asked for; the prompt's first token has none
+    - `reused`: prompt tokens that came from the cache
     """
 
     ids: tuple[int, ...]
@@ -92,7 +89,7 @@ class Completion:
     reused: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The record in plain words."""
+        """The completion as plain values, without scores."""
         return {
             "ids": list(self.ids),
             "text": self.text,

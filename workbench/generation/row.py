@@ -1,4 +1,4 @@
-"""One text in the making: what was asked, what is written, and what may come next."""
+"""One text in generation: its request, its tokens so far, and the choice of the next."""
 
 from collections.abc import Callable
 
@@ -12,10 +12,15 @@ from workbench.generation.text import Text
 
 
 class Row:
-    """A request under way.
+    """A request in generation.
 
-    - `ids`: the prompt and all that is written; `reason`: why it ended, "" while it goes on
-    - `reused`: tokens of the prompt that need not be read
+    - `ids`: prompt and new tokens; `reason`: why it ended, "" until then
+    - `reused`: prompt tokens that came from the cache
+
+    Args:
+        request: What to generate.
+        tokenizer: Of the model.
+        done: Called with the completion.
     """
 
     def __init__(
@@ -43,7 +48,7 @@ class Row:
 
     @property
     def plain(self) -> bool:
-        """Whether the likeliest token is all that is wanted."""
+        """Whether this is greedy decoding without scores or restrictions."""
         return (
             self.request.sampling.plain
             and self.request.top is None
@@ -51,8 +56,9 @@ class Row:
         )
 
     def next(self, logits: Tensor) -> None:
-        """Choose and take the next token, given logits `[d_vocab]` in float32."""
-        request, limited = self.request, logits
+        """Choose the next token from logits `[d_vocab]` in float32, and append it."""
+        request = self.request
+        limited = logits
         if request.allowed is not None:
             allowed = torch.tensor(sorted(request.allowed(self.written)), device=logits.device)
             if request.sampling.plain and request.top is None:
@@ -63,7 +69,7 @@ class Row:
         self.take(token, None if request.top is None else scored(logits, token, request.top))
 
     def take(self, token: int, score: Scored | None = None) -> None:
-        """Take a token as the next one, and find out whether it ends the text."""
+        """Append a token, and set `reason` if it ends the text."""
         if token in self.request.ends:
             self.reason = "stop"
             return
@@ -82,7 +88,7 @@ class Row:
             self.request.on_token(Token(token, piece, score))
 
     def finish(self) -> None:
-        """Hand over the completion."""
+        """Call `done` with the completion."""
         rest = "" if self.reason == "length" else self._text.rest()
         written = tuple(self.written)
         self.done(
@@ -98,12 +104,24 @@ class Row:
 
 
 def scored(logits: Tensor, token: int, top: int) -> Scored:
-    """The log-probability of a token and of its `top` rivals, given logits `[d_vocab]`."""
+    """The log-probabilities of a token and of the `top` likeliest ones.
+
+    Args:
+        logits: `[d_vocab]`.
+        token: The chosen one.
+        top: How many others.
+    """
     return all_scored(logits[None], [token], top)[0]
 
 
 def all_scored(logits: Tensor, tokens: list[int], top: int) -> list[Scored]:
-    """The same for many positions: logits `[pos, d_vocab]`, a token each."""
+    """The same as `scored` for many positions.
+
+    Args:
+        logits: `[pos, d_vocab]`.
+        tokens: The chosen one at each position.
+        top: How many others at each position.
+    """
     logs = logits.float().log_softmax(-1)
     of_tokens = logs.gather(-1, torch.tensor(tokens, device=logs.device)[:, None])[:, 0].tolist()
     values, ids = logs.topk(min(top, logs.shape[-1]), -1)

@@ -1,6 +1,4 @@
-"""How the next token is chosen from logits; each setting does what transformers' processor of that
-name does.
-"""
+"""Sampling the next token from logits; each setting works like transformers' of the same name."""
 
 import math
 from collections import Counter
@@ -16,19 +14,20 @@ from workbench.errors import WorkbenchError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn.
+    """How tokens are sampled.
 
-    - `temperature`: 0 takes the likeliest token; `seed`: of the draws, None for another text each
-        time
-    - `top_k` (0 for all), `top_p`, `min_p`: which tokens may be drawn, applied in this order after
-        the temperature
-    - `presence_penalty`, `frequency_penalty`: taken from the logits of tokens generated so far,
-        once and per occurrence
-    - `repetition_penalty`: divides positive logits, multiplies negative ones, of tokens in the
-        prompt or generated
-    - `logit_bias`: added to the logits of tokens
+    - `temperature`: 0 is greedy decoding
+    - `top_k` (0 for all), `top_p`, `min_p`: limit the candidates, in this order, after the
+      temperature
+    - `presence_penalty`, `frequency_penalty`: subtracted from the logits of generated tokens, once
+      and per occurrence
+    - `repetition_penalty`: divides positive and multiplies negative logits of tokens in the prompt
+      or generated
+    - `logit_bias`: added to the logits, by token id
+    - `seed`: None samples differently each time
 
-    Raises `WorkbenchError` for a value out of range, naming the setting.
+    Raises:
+        WorkbenchError: For a value out of range, naming the setting.
     """
 
     temperature: float = 0.0
@@ -61,7 +60,7 @@ class Sampling:
 
     @property
     def plain(self) -> bool:
-        """Whether the likeliest token is taken and nothing changes the logits."""
+        """Whether decoding is greedy and no setting changes the logits."""
         return (
             self.temperature == 0
             and not self.logit_bias
@@ -71,9 +70,7 @@ class Sampling:
 
 
 def generator_of(sampling: Sampling) -> torch.Generator:
-    """The generator of one text's draws, on the CPU whatever the model's device, so that a seed
-    means one text.
-    """
+    """A text's random generator, always on the CPU, so that a seed gives one text on any device."""
     generator = torch.Generator()
     if sampling.seed is None:
         generator.seed()
@@ -88,7 +85,14 @@ def adjusted(
     prompt: Sequence[int],
     written: Sequence[int],
 ) -> Float[Tensor, "d_vocab"]:
-    """The logits after penalties and bias."""
+    """The logits after penalties and bias.
+
+    Args:
+        logits: Of the next token; not changed.
+        sampling: The settings.
+        prompt: Token ids; they count for the repetition penalty.
+        written: The new tokens so far; they count for all penalties.
+    """
     logits = logits.clone()
     if sampling.repetition_penalty != 1:
         seen = torch.tensor(sorted({*prompt, *written}), device=logits.device)
@@ -104,14 +108,13 @@ def adjusted(
 
 
 def distribution(logits: Float[Tensor, "d_vocab"], sampling: Sampling) -> Float[Tensor, "d_vocab"]:
-    """What is drawn from, at a temperature above 0: probabilities after temperature, top-k, top-p
-    and min-p.
-    """
+    """Probabilities after temperature (above 0), top-k, top-p and min-p."""
     values, order = (logits / sampling.temperature).sort(descending=True, stable=True)
     if sampling.top_k:
         values[sampling.top_k :] = -math.inf
     probabilities = values.softmax(-1)
     if sampling.top_p < 1:
+        # A token stays if the likelier ones together have less than top_p.
         before = probabilities.cumsum(-1) - probabilities
         cut = before >= sampling.top_p
         cut[0] = False
@@ -130,7 +133,15 @@ def choose(
     prompt: Sequence[int],
     written: Sequence[int],
 ) -> int:
-    """The next token."""
+    """The next token id.
+
+    Args:
+        logits: Of the next token.
+        sampling: The settings.
+        generator: From `generator_of`; drawing advances it.
+        prompt: Token ids.
+        written: The new tokens so far.
+    """
     logits = adjusted(logits, sampling, prompt, written)
     if sampling.temperature == 0:
         return int(logits.argmax())

@@ -1,6 +1,4 @@
-"""The text of tokens that come one by one: whole characters only, and no further than a stop
-string.
-"""
+"""Streaming detokenisation: whole characters only, and nothing after a stop string."""
 
 from collections.abc import Sequence
 
@@ -10,16 +8,21 @@ from workbench.subjects.spelling import BROKEN, LONGEST, decoded
 
 
 class Text:
-    """Pieces of text as tokens come.
+    """The text of tokens that arrive one by one.
 
-    - `stopped`: whether a stop string was met; the text ends before it
+    - `stopped`: whether a stop string has occurred; the text ends before it
+
+    Args:
+        tokenizer: Of the model.
+        prompt: The token ids before, on which the text of the first token may depend.
+        stops: Strings that end the text.
     """
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], stops: Sequence[str]
     ) -> None:
         self.tokenizer = tokenizer
-        # The first token's text hangs on what stands before it: a SentencePiece decoder drops a
+        # The first token's text depends on what is before it: SentencePiece decoders drop a
         # leading space.
         self._window = list(prompt[-LONGEST:])
         self._settled = self._decode()
@@ -31,7 +34,7 @@ class Text:
         return decoded(self.tokenizer, self._window, skip_special=True)
 
     def add(self, token: int) -> str:
-        """What can be said now that this token has come."""
+        """The text that this token completes; "" if it ends within a character or a stop string."""
         self._window.append(token)
         text = self._decode()
         if text.endswith(BROKEN) and len(self._window) < 4 * LONGEST:
@@ -45,14 +48,15 @@ class Text:
         text = self._held + piece
         ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if ends:
-            self.stopped, self._held = True, ""
+            self.stopped = True
+            self._held = ""
             return text[: min(ends)]
         keep = max((_overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def rest(self) -> str:
-        """What was held back, at the end of the text."""
+        """The text that was held back, to be called at the end."""
         if self.stopped:
             return ""
         text = self._decode()[len(self._settled) :]
@@ -60,7 +64,7 @@ class Text:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of a text may be the beginning of a stop string."""
+    """How many characters at the end of a text may begin a stop string."""
     return next(
         (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
     )

@@ -1,6 +1,4 @@
-"""The models as a service: an API that OpenAI's clients speak, and that says which weights
-answered.
-"""
+"""Models as a service: an OpenAI-compatible API that says which weights answered."""
 
 from workbench.serving.limits import Limits
 from workbench.serving.server import make_app, make_service, serve

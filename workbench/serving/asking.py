@@ -1,8 +1,8 @@
-"""From a request's fields to the engine, and its events to the event loop."""
+"""From the fields of an HTTP request to the engine, and from its events to the event loop."""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from workbench.errors import WorkbenchError
@@ -16,9 +16,7 @@ Event = tuple[int, Token | Completion]
 
 
 class Piece(NamedTuple):
-    """What one text of a request has more than before; `ended` comes with what was held back until
-    its end.
-    """
+    """New text of one of a request's texts; the last piece has `ended`, the whole completion."""
 
     index: int
     text: str
@@ -26,8 +24,8 @@ class Piece(NamedTuple):
     ended: Completion | None = None
 
 
-def sampling_of(said: Sampled) -> Sampling:
-    """The sampling that a request asks for; without a temperature it is 1, as in OpenAI's API."""
+def sampling_of(body: Sampled) -> Sampling:
+    """The sampling of a request; temperature defaults to 1, as in OpenAI's API."""
     given = {
         name: value
         for name in (
@@ -38,11 +36,11 @@ def sampling_of(said: Sampled) -> Sampling:
             "frequency_penalty",
             "repetition_penalty",
         )
-        if (value := getattr(said, name)) is not None
+        if (value := getattr(body, name)) is not None
     }
-    bias = {_token(key): value for key, value in (said.logit_bias or {}).items()}
-    seed = random.SystemRandom().getrandbits(62) if said.seed is None else said.seed
-    temperature = 1.0 if said.temperature is None else said.temperature
+    bias = {_token(key): value for key, value in (body.logit_bias or {}).items()}
+    seed = random.SystemRandom().getrandbits(62) if body.seed is None else body.seed
+    temperature = 1.0 if body.temperature is None else body.temperature
     return Sampling(temperature=temperature, logit_bias=bias, seed=seed, **given)
 
 
@@ -52,31 +50,37 @@ def _token(key: str) -> int:
     return int(key)
 
 
-def stops_of(said: Sampled) -> list[str]:
+def stops_of(body: Sampled) -> list[str]:
     """The stop strings of a request."""
-    given = [said.stop] if isinstance(said.stop, str) else said.stop or []
+    given = [body.stop] if isinstance(body.stop, str) else body.stop or []
     if any(not stop for stop in given):
         raise ApiError(400, "A stop string is empty; leave it out.", param="stop")
     return given
 
 
-def check_stream_options(said: Sampled) -> None:
-    """Raise `ApiError` where settings of a stream come with what is none."""
-    if said.stream_options and not said.stream:
+def check_stream_options(body: Sampled) -> None:
+    """Raise `ApiError` for stream options without a stream."""
+    if body.stream_options and not body.stream:
         raise ApiError(
             400, "stream_options belong to a stream; set stream.", param="stream_options"
         )
 
 
-def wants_usage(said: Sampled) -> bool:
-    """Whether a stream ends with the count of its tokens."""
-    return bool(said.stream_options and said.stream_options.include_usage)
+def wants_usage(body: Sampled) -> bool:
+    """Whether a stream should end with its token counts."""
+    return bool(body.stream_options and body.stream_options.include_usage)
 
 
-class Asked:
-    """Texts that one request asks for, under way together.
+class Texts:
+    """The texts of one HTTP request, generated together; create it in the event loop.
 
-    - `requests`: one a text; the answers come as (index, token or completion)
+    Args:
+        served: The model.
+        requests: One per text.
+        limits: How many texts one request may ask for.
+
+    Raises:
+        ApiError: For too many texts, a full queue, or a prompt that does not fit.
     """
 
     def __init__(self, served: Served, requests: Sequence[Request], limits: Limits) -> None:
@@ -102,19 +106,21 @@ class Asked:
                 400, str(error), param="prompt", code="context_length_exceeded"
             ) from error
 
-    def _listener(self, index: int):
+    def _listener(self, index: int) -> Callable[[Token | Completion | Exception], None]:
+        """What the engine's thread calls with the events of one text."""
+
         def listen(event: Token | Completion | Exception) -> None:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, (index, event))
 
         return listen
 
     def cancel(self) -> None:
-        """Leave the batch."""
+        """Stop generating all texts."""
         for generation in self._generations:
             generation.cancel()
 
     async def events(self) -> AsyncIterator[Event]:
-        """What comes, until every text is complete. Raises `ApiError` where the engine failed."""
+        """(index of the text, token or completion) until all are complete, or an `ApiError`."""
         n_open = len(self.requests)
         try:
             while n_open:
@@ -127,7 +133,7 @@ class Asked:
             self.cancel()
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """The texts as they grow. Raises `ApiError` where the engine failed."""
+        """The texts piece by piece as they grow; raises `ApiError` if the engine fails."""
         shown = [0] * len(self.requests)
         async for index, event in self.events():
             if isinstance(event, Completion):
@@ -137,9 +143,9 @@ class Asked:
                 yield Piece(index, event.text, event)
 
     async def completions(self) -> list[Completion]:
-        """All texts, in order."""
-        found: dict[int, Completion] = {}
+        """The completions of all texts, in order."""
+        completions: dict[int, Completion] = {}
         async for index, event in self.events():
             if isinstance(event, Completion):
-                found[index] = event
-        return [found[index] for index in range(len(self.requests))]
+                completions[index] = event
+        return [completions[index] for index in range(len(self.requests))]

@@ -6,8 +6,8 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Request, end_tokens
 from workbench.serving.asking import (
-    Asked,
     Piece,
+    Texts,
     check_stream_options,
     sampling_of,
     stops_of,
@@ -22,41 +22,50 @@ from workbench.serving.shapes import REASONS, Answer, chat_logprobs, usage
 from workbench.subjects.chat import chat_prompt
 
 MOST = 512
-"""New tokens where none are said, or what the context leaves."""
+"""New tokens if the request sets no maximum; fewer if the context has no room."""
 
 
 class Chat:
-    """One request for the next turn.
+    """One request for the next turn of a conversation.
 
-    Raises `ApiError` for what cannot be done.
+    Args:
+        body: The request's fields.
+        served: The model.
+        limits: Of the service.
+
+    Raises:
+        ApiError: For fields that exclude each other or that the model does not support.
     """
 
-    def __init__(self, said: ChatRequest, served: Served, limits: Limits) -> None:
-        self.said, self.served, self.limits = said, served, limits
-        self.n = said.n or 1
-        check_one(said.workbench, self.n, bool(said.stream))
-        if said.top_logprobs and not said.logprobs:
+    def __init__(self, body: ChatRequest, served: Served, limits: Limits) -> None:
+        self.body = body
+        self.served = served
+        self.limits = limits
+        self.n = body.n or 1
+        check_one(body.workbench, self.n, bool(body.stream))
+        if body.top_logprobs and not body.logprobs:
             raise ApiError(
                 400, "top_logprobs are given with logprobs; set logprobs.", param="top_logprobs"
             )
-        check_stream_options(said)
+        check_stream_options(body)
         tokenizer = served.subject.tokenizer
-        if said.tools and "tools" not in str(tokenizer.chat_template or ""):
-            raise ApiError(400, f"The chat template of {said.model} knows no tools.", param="tools")
+        if body.tools and "tools" not in str(tokenizer.chat_template or ""):
+            raise ApiError(400, f"The chat template of {body.model} knows no tools.", param="tools")
         try:
-            read = chat_prompt(tokenizer, [_message(m) for m in said.messages], said.tools)
+            rendered = chat_prompt(tokenizer, [_message(m) for m in body.messages], body.tools)
         except WorkbenchError as error:
             raise ApiError(400, str(error), param="messages") from error
-        self.prompt, self.plain, self.stops = read
+        self.prompt, self.plain, self.stops = rendered
         room = served.subject.n_ctx - len(self.prompt) + 1
-        self.most = said.max_completion_tokens or said.max_tokens or max(1, min(MOST, room))
-        self.answer = Answer("chat.completion", "chatcmpl", served.subject, said.model)
+        self.most = body.max_completion_tokens or body.max_tokens or max(1, min(MOST, room))
+        self.answer = Answer("chat.completion", "chatcmpl", served.subject, body.model)
 
     def requests(self) -> list[Request]:
-        """What the engine is asked: `n` texts."""
-        sampling, subject = sampling_of(self.said), self.served.subject
-        stops = [*stops_of(self.said), *self.stops]
-        top = (self.said.top_logprobs or 0) if self.said.logprobs else None
+        """The engine's requests: one for each of `n` texts."""
+        sampling = sampling_of(self.body)
+        subject = self.served.subject
+        stops = [*stops_of(self.body), *self.stops]
+        top = (self.body.top_logprobs or 0) if self.body.logprobs else None
         ends = end_tokens(subject)
         return [
             Request(
@@ -66,12 +75,12 @@ class Chat:
         ]
 
     async def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
+        """The whole answer as OpenAI's chat.completion object."""
         requests = self.requests()
-        completions = await Asked(self.served, requests, self.limits).completions()
+        completions = await Texts(self.served, requests, self.limits).completions()
         choices = [self._choice(index, completion) for index, completion in enumerate(completions)]
         inside = await looked_inside(
-            self.said.workbench, self.served, [self.prompt], [(0, c) for c in completions]
+            self.body.workbench, self.served, [self.prompt], [(0, c) for c in completions]
         )
         return self.answer.part(
             choices,
@@ -84,30 +93,31 @@ class Chat:
         )
 
     def _choice(self, index: int, completion: Completion) -> dict[str, Any]:
-        tokenizer, said = self.served.subject.tokenizer, self.said
+        tokenizer = self.served.subject.tokenizer
+        body = self.body
         return {
             "index": index,
             "message": {"role": "assistant", "content": completion.text, "refusal": None},
-            "logprobs": chat_logprobs(tokenizer, completion.scores, said.top_logprobs or 0)
-            if said.logprobs
+            "logprobs": chat_logprobs(tokenizer, completion.scores, body.top_logprobs or 0)
+            if body.logprobs
             else None,
             "finish_reason": REASONS[completion.reason],
         }
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """The answer in chunks."""
-        asked = Asked(self.served, self.requests(), self.limits)
+        """The answer as chunks of a stream."""
+        texts = Texts(self.served, self.requests(), self.limits)
         ended: dict[int, Completion] = {}
         for index in range(self.n):
             yield self._chunk(index, {"role": "assistant", "content": ""})
         try:
-            async for piece in asked.pieces():
+            async for piece in texts.pieces():
                 if piece.ended is not None:
                     ended[piece.index] = piece.ended
                 yield self._grown(piece)
         finally:
-            asked.cancel()
-        if wants_usage(self.said):
+            texts.cancel()
+        if wants_usage(self.body):
             completions = [ended[index] for index in range(self.n)]
             yield self.answer.part([], chunk=True, usage=usage([self.prompt], completions))
 
@@ -116,7 +126,7 @@ class Chat:
             delta = {"content": piece.text} if piece.text else {}
             return self._chunk(piece.index, delta, reason=REASONS[piece.ended.reason])
         scored = piece.token.scored if piece.token else None
-        top = self.said.top_logprobs or 0
+        top = self.body.top_logprobs or 0
         logprobs = (
             None if scored is None else chat_logprobs(self.served.subject.tokenizer, [scored], top)
         )
@@ -129,12 +139,12 @@ class Chat:
         return self.answer.part([choice], chunk=True, workbench=self.answer.workbench())
 
 
-def _message(said: ChatMessage) -> dict[str, Any]:
-    """A message as templates read it: one text, and `developer` by its older name."""
+def _message(turn: ChatMessage) -> dict[str, Any]:
+    """A message as chat templates expect it: parts joined, and `developer` called `system`."""
     content = (
-        said.content
-        if isinstance(said.content, str)
-        else "".join(part.text for part in said.content)
+        turn.content
+        if isinstance(turn.content, str)
+        else "".join(part.text for part in turn.content)
     )
-    message = {"role": "system" if said.role == "developer" else said.role, "content": content}
-    return message if said.name is None else {**message, "name": said.name}
+    message = {"role": "system" if turn.role == "developer" else turn.role, "content": content}
+    return message if turn.name is None else {**message, "name": turn.name}

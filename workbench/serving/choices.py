@@ -1,4 +1,4 @@
-"""Several texts for one prompt: their seeds, and which are the best."""
+"""Several texts for one prompt: their seeds, and the choice of the best."""
 
 import math
 from collections.abc import Sequence
@@ -8,15 +8,16 @@ from workbench.generation import Completion, Sampling
 
 
 def seeded(sampling: Sampling, index: int) -> Sampling:
-    """The sampling of the text with this number: the first has the request's own seed, the next the
-    next.
-    """
+    """The sampling of the `index`-th text: its seed is the request's plus `index`."""
     return replace(sampling, seed=((sampling.seed or 0) + index + 2**63) % 2**64 - 2**63)
 
 
 def best(completions: Sequence[Completion], n: int) -> list[Completion]:
-    """The `n` with the highest mean log-probability a token, the best first; all, in order, where
-    no more were made.
+    """The `n` completions with the highest mean log-probability per token, the best first.
+
+    Args:
+        completions: With scores; if there are just `n`, they are returned in their order.
+        n: How many to return.
     """
     if len(completions) == n:
         return list(completions)

@@ -1,4 +1,4 @@
-"""POST /v1/completions: text that goes on from prompts."""
+"""POST /v1/completions: text that continues prompts."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Request, end_tokens
 from workbench.serving.asking import (
-    Asked,
     Piece,
+    Texts,
     check_stream_options,
     sampling_of,
     stops_of,
@@ -21,40 +21,49 @@ from workbench.serving.models import Served
 from workbench.serving.shapes import REASONS, Answer, Logprobs, usage
 
 MOST = 16
-"""New tokens where none are said, as in OpenAI's API."""
+"""New tokens if the request sets no maximum, as in OpenAI's API."""
 
 
 class Completions:
-    """One request for completions of a served model.
+    """One request for completions.
 
-    Raises `ApiError` for what cannot be done.
+    Args:
+        body: The request's fields.
+        served: The model.
+        limits: Of the service.
+
+    Raises:
+        ApiError: For fields that exclude each other, or an empty prompt.
     """
 
-    def __init__(self, said: CompletionRequest, served: Served, limits: Limits) -> None:
-        self.said, self.served, self.limits = said, served, limits
-        self.n = said.n or 1
-        self.best_of = said.best_of or self.n
+    def __init__(self, body: CompletionRequest, served: Served, limits: Limits) -> None:
+        self.body = body
+        self.served = served
+        self.limits = limits
+        self.n = body.n or 1
+        self.best_of = body.best_of or self.n
         if self.best_of < self.n:
             raise ApiError(
                 400, f"best_of is {self.best_of}, less than n, {self.n}.", param="best_of"
             )
-        if said.stream and self.best_of > self.n:
+        if body.stream and self.best_of > self.n:
             raise ApiError(
                 400, "best_of cannot be streamed: the best is known at the end.", param="best_of"
             )
-        if said.stream and said.echo and said.logprobs is not None:
+        if body.stream and body.echo and body.logprobs is not None:
             raise ApiError(400, "echo with logprobs comes whole; do not stream it.", param="echo")
-        check_stream_options(said)
-        self.most = MOST if said.max_tokens is None else said.max_tokens
-        self.prompts, self.texts = self._read(said.prompt)
-        check_one(said.workbench, self.best_of * len(self.prompts), bool(said.stream))
-        self.answer = Answer("text_completion", "cmpl", served.subject, said.model)
+        check_stream_options(body)
+        self.most = MOST if body.max_tokens is None else body.max_tokens
+        self.prompts, self.texts = self._read(body.prompt)
+        check_one(body.workbench, self.best_of * len(self.prompts), bool(body.stream))
+        self.answer = Answer("text_completion", "cmpl", served.subject, body.model)
 
     def _read(self, prompt: Any) -> tuple[list[list[int]], list[str]]:
         """Token ids and text of every prompt."""
         subject = self.served.subject
         many = prompt if isinstance(prompt, list) and not isinstance(prompt[0], int) else [prompt]
-        ids, texts = [], []
+        ids = []
+        texts = []
         for each in many:
             try:
                 ids.append(subject.ids(each) if isinstance(each, str) else list(each))
@@ -69,10 +78,12 @@ class Completions:
         return ids, texts
 
     def requests(self) -> list[Request]:
-        """What the engine is asked: `best_of` texts a prompt."""
-        said = self.said
-        sampling, stops, ends = sampling_of(said), stops_of(said), end_tokens(self.served.subject)
-        top = said.logprobs if said.logprobs is not None else 0 if self.best_of > self.n else None
+        """The engine's requests: `best_of` texts for each prompt."""
+        body = self.body
+        sampling = sampling_of(body)
+        stops = stops_of(body)
+        ends = end_tokens(self.served.subject)
+        top = body.logprobs if body.logprobs is not None else 0 if self.best_of > self.n else None
         return [
             Request(
                 prompt,
@@ -81,16 +92,16 @@ class Completions:
                 stops=stops,
                 ends=ends,
                 top=top,
-                score_prompt=bool(said.echo) and said.logprobs is not None,
+                score_prompt=bool(body.echo) and body.logprobs is not None,
             )
             for prompt in self.prompts
             for index in range(self.best_of)
         ]
 
     async def whole(self) -> dict[str, Any]:
-        """The answer in one piece."""
+        """The whole answer as OpenAI's text_completion object."""
         requests = self.requests()
-        completions = await Asked(self.served, requests, self.limits).completions()
+        completions = await Texts(self.served, requests, self.limits).completions()
         chosen = [
             (at, completion)
             for at in range(len(self.prompts))
@@ -99,7 +110,7 @@ class Completions:
         choices = [
             self._choice(index, at, completion) for index, (at, completion) in enumerate(chosen)
         ]
-        inside = await looked_inside(self.said.workbench, self.served, self.prompts, chosen)
+        inside = await looked_inside(self.body.workbench, self.served, self.prompts, chosen)
         return self.answer.part(
             choices,
             usage=usage(self.prompts, completions),
@@ -107,17 +118,17 @@ class Completions:
         )
 
     def _choice(self, index: int, at: int, completion: Completion) -> dict[str, Any]:
-        said, logprobs = self.said, None
-        if said.logprobs is not None:
-            lines = Logprobs(self.served.subject.tokenizer, self.prompts[at], echo=bool(said.echo))
-            tokens, scores = list(completion.ids), list(completion.scores)
-            if said.echo:
-                tokens, scores = (
-                    [*self.prompts[at], *tokens],
-                    [None, *completion.prompt_scores, *scores],
-                )
-            logprobs = lines.of(tokens, scores, said.logprobs)
-        text = (self.texts[at] if said.echo else "") + completion.text
+        body = self.body
+        logprobs = None
+        if body.logprobs is not None:
+            lines = Logprobs(self.served.subject.tokenizer, self.prompts[at], echo=bool(body.echo))
+            tokens = list(completion.ids)
+            scores = list(completion.scores)
+            if body.echo:
+                tokens = [*self.prompts[at], *tokens]
+                scores = [None, *completion.prompt_scores, *scores]
+            logprobs = lines.of(tokens, scores, body.logprobs)
+        text = (self.texts[at] if body.echo else "") + completion.text
         return {
             "index": index,
             "text": text,
@@ -126,25 +137,26 @@ class Completions:
         }
 
     async def stream(self) -> AsyncIterator[dict[str, Any]]:
-        """The answer in chunks."""
-        said, tokenizer = self.said, self.served.subject.tokenizer
-        asked = Asked(self.served, self.requests(), self.limits)
+        """The answer as chunks of a stream."""
+        body = self.body
+        tokenizer = self.served.subject.tokenizer
+        texts = Texts(self.served, self.requests(), self.limits)
         lines = [
-            Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(said.echo))
-            for i in range(len(asked.requests))
+            Logprobs(tokenizer, self.prompts[i // self.n], echo=bool(body.echo))
+            for i in range(len(texts.requests))
         ]
         ended: dict[int, Completion] = {}
-        if said.echo and said.logprobs is None:
+        if body.echo and body.logprobs is None:
             for index in range(len(lines)):
                 yield self._chunk(index, self.texts[index // self.n])
         try:
-            async for piece in asked.pieces():
+            async for piece in texts.pieces():
                 if piece.ended is not None:
                     ended[piece.index] = piece.ended
                 yield self._grown(piece, lines[piece.index])
         finally:
-            asked.cancel()
-        if wants_usage(said):
+            texts.cancel()
+        if wants_usage(body):
             completions = [ended[index] for index in range(len(lines))]
             yield self.answer.part([], chunk=True, usage=usage(self.prompts, completions))
 
@@ -156,7 +168,7 @@ class Completions:
         logprobs = (
             None
             if token is None or scored is None
-            else lines.of([token.id], [scored], self.said.logprobs or 0)
+            else lines.of([token.id], [scored], self.body.logprobs or 0)
         )
         return self._chunk(piece.index, piece.text, logprobs)
 
@@ -168,7 +180,7 @@ class Completions:
 
 
 def subject_text(subject: Any, ids: list[int]) -> str:
-    """The text of a prompt that was given as ids."""
+    """The text of a prompt given as token ids."""
     import torch
 
     return subject.text(torch.tensor(ids))

@@ -1,10 +1,11 @@
-"""The OpenAPI document of the API, and a page that shows it without any script."""
+"""The OpenAPI document of the API, and a page that shows it without JavaScript."""
 
 from functools import cache
 from html import escape
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, cast
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 SUMMARIES = {
@@ -26,15 +27,17 @@ REFUSALS = {
     "504": "There was no answer in time",
 }
 
-JOB = {status: {"description": words} for status, words in (
-    ("200", "The record, or the job that was stopped"), ("202", "It goes on"), ("410", "It was stopped"),
-)}  # fmt: skip
-"""What is said of a job."""
+JOB = {
+    "200": {"description": "The record, or the job that was stopped"},
+    "202": {"description": "It goes on"},
+    "410": {"description": "It was stopped"},
+}
+"""The answers to a question about a job."""
 
 
 @cache
 def document() -> dict[str, Any]:
-    """The document."""
+    """The OpenAPI document as a dictionary."""
     from workbench.serving import records
     from workbench.serving.routes import POSTS
 
@@ -43,7 +46,8 @@ def document() -> dict[str, Any]:
         f"{records.PREFIX}{path}": (kind, words) for path, (kind, _, words) in records.POSTS.items()
     }
     models = [(kind, "validation") for kind, _ in posts.values()]
-    named, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")  # pyright: ignore
+    kinds = cast(list[tuple[type[BaseModel], Literal["validation", "serialization"]]], models)
+    named, definitions = models_json_schema(kinds, ref_template="#/components/schemas/{model}")
     refusals = {
         status: {
             "description": words,
@@ -59,7 +63,7 @@ def document() -> dict[str, Any]:
     }
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     paths: dict[str, Any] = {}
-    for (path, (kind, words)), at in zip(posts.items(), models, strict=True):
+    for (path, (kind, words)), at in zip(posts.items(), kinds, strict=True):
         given = {"200": {"description": "The answer", "content": {**answer["200"]["content"]}}}
         if "completions" in path:
             given["200"]["content"] |= stream
@@ -118,14 +122,15 @@ def document() -> dict[str, Any]:
 
 @cache
 def page() -> str:
-    """The document to be read: every path and its fields."""
-    found = document()
+    """The document as an HTML page for people: every path and its fields."""
+    api = document()
     parts = ["<!doctype html><meta charset=utf-8><title>Workbench API</title>"]
     parts.append(
-        "<style>body{font:15px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.1rem 1rem .1rem 0}</style>"
+        "<style>body{font:15px sans-serif;max-width:60rem;margin:2rem auto}td{padding:.1rem 1rem "
+        ".1rem 0}</style>"
     )
     parts.append("<h1>Workbench API</h1><p>The document: <a href=openapi.json>openapi.json</a></p>")
-    for path, methods in found["paths"].items():
+    for path, methods in api["paths"].items():
         for method, what in methods.items():
             parts.append(
                 f"<h2>{method.upper()} {escape(path)}</h2><p>{escape(what['summary'])}</p>"
@@ -136,14 +141,13 @@ def page() -> str:
                 .get("application/json", {})
                 .get("schema", {})
             )
-            fields = found["components"]["schemas"].get(
+            fields = api["components"]["schemas"].get(
                 str(body.get("$ref", "")).rpartition("/")[2], {}
             )
             parts.append("<table>")
             for name, field in fields.get("properties", {}).items():
                 needed = "required" if name in fields.get("required", ()) else ""
-                parts.append(
-                    f"<tr><td><code>{escape(name)}</code><td>{needed}<td>{escape(field.get('description', ''))}"
-                )
+                meaning = escape(field.get("description", ""))
+                parts.append(f"<tr><td><code>{escape(name)}</code><td>{needed}<td>{meaning}")
             parts.append("</table>")
     return "".join(parts)

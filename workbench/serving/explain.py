@@ -1,8 +1,7 @@
-"""Why each generated token came: rivals, attribution over the text before it, what each layer says,
-which heads wrote.
+"""Why each generated token came: alternatives, input attribution, logit lens and heads.
 
-One pass over the whole text gives rivals, lens and heads of every token; attribution takes a
-gradient a token.
+One pass over the text gives alternatives, lens and heads of every token; attribution takes one
+gradient per token.
 """
 
 from dataclasses import dataclass
@@ -24,17 +23,24 @@ from workbench.subjects import Subject
 
 UNITS = {
     "top": "log-probability, nats",
-    "attribution": "gradient of the token's log-probability times its embedding less the mean embedding, nats "
-    "(first order: it need not add up)",
+    "attribution": (
+        "gradient of the token's log-probability times its embedding less the mean "
+        "embedding, nats (first order: it need not add up)"
+    ),
     "lens": "probability of the token in the stream after each layer, the embedding first",
-    "heads": "direct contribution to the token's logit less the logit of `against`, the likeliest other token",
+    "heads": (
+        "direct contribution to the token's logit less the logit of `against`, the likeliest "
+        "other token"
+    ),
 }
 
 
 @dataclass
 class Reading:
-    """One pass over a text: `run` is what it left behind, `entered` the embeddings it can be
-    differentiated by.
+    """One pass over a text.
+
+    - `run`: the recorded activations
+    - `entered`: the token embeddings `[1, pos, d_model]`, with gradient
     """
 
     subject: Subject
@@ -44,17 +50,24 @@ class Reading:
     entered: Tensor
 
 
-def explained(subject: Subject, ids: list[int], n_prompt: int, said: Explain) -> dict[str, Any]:
-    """The first generated tokens of a text, each with its reasons.
+def explained(subject: Subject, ids: list[int], n_prompt: int, settings: Explain) -> dict[str, Any]:
+    """The first generated tokens of a text, each with its reasons, as JSON values.
 
-    Raises `WorkbenchError` for a model whose streams cannot be read.
+    Args:
+        subject: The model that generated them.
+        ids: Prompt and answer.
+        n_prompt: How many of them are the prompt.
+        settings: How many tokens to explain, and how many alternatives and heads each.
+
+    Raises:
+        WorkbenchError: For a model whose residual stream cannot be read.
     """
-    stop = min(len(ids), n_prompt + said.tokens)
+    stop = min(len(ids), n_prompt + settings.tokens)
     reading = _read(subject, ids[:stop])
     return {
         "units": UNITS,
         "prompt_tokens": [label(subject.tokenizer, token) for token in ids[:n_prompt]],
-        "tokens": [_reasons(reading, at, said.top) for at in range(n_prompt, stop)],
+        "tokens": [_reasons(reading, at, settings.top) for at in range(n_prompt, stop)],
         "left_out": len(ids) - stop,
     }
 
@@ -72,7 +85,8 @@ def _read(subject: Subject, ids: list[int]) -> Reading:
 
 def _reasons(reading: Reading, at: int, top: int) -> dict[str, Any]:
     """Why the token at a position came."""
-    subject, token = reading.subject, reading.ids[at]
+    subject = reading.subject
+    token = reading.ids[at]
     logs = reading.run.logits[0, at - 1].float().log_softmax(-1)
     known = logs.detach()
     rivals = known.topk(min(top + 1, len(known))).indices.tolist()
@@ -95,7 +109,7 @@ def _of(subject: Subject, token: int, value: float) -> dict[str, Any]:
 
 
 def _attribution(reading: Reading, logprob: Tensor, at: int) -> list[float]:
-    """What each token before adds to the log-probability, to first order."""
+    """What each earlier token adds to the log-probability, to first order (gradient x input)."""
     embed: Any = reading.subject.model.get_input_embeddings()
     (gradient,) = torch.autograd.grad(logprob, reading.entered, retain_graph=True)
     offset = reading.entered.detach()[0, :at] - embed.weight.detach().mean(0)
@@ -104,22 +118,23 @@ def _attribution(reading: Reading, logprob: Tensor, at: int) -> list[float]:
 
 @torch.no_grad()
 def _lens(reading: Reading, at: int, token: int) -> list[dict[str, Any]]:
-    """What the stream says after each layer."""
+    """The logit lens of the residual stream after each layer."""
     streams = torch.stack([resid[0, at - 1] for resid in reading.run.resid])
-    found = []
+    layers = []
     for layer, logits in enumerate(reading.packed.logits(streams)):
         probabilities = logits.float().softmax(-1)
         best = int(probabilities.argmax())
         text = label(reading.subject.tokenizer, best)
-        found.append(
+        layers.append(
             {"after_layers": layer, "probability": float(probabilities[token]), "top": text}
         )
-    return found
+    return layers
 
 
 def _heads(reading: Reading, at: int, token: int, against: int, top: int) -> list[dict[str, Any]]:
-    """The heads that contribute most, in either direction; [] for a model whose heads cannot be
-    told apart.
+    """The heads with the largest direct contributions of either sign; [] if heads cannot be split.
+
+    A contribution is to the logit of `token` minus that of `against`.
     """
     before = torch.tensor(reading.ids[:at], device=reading.subject.device)
     try:

@@ -1,6 +1,4 @@
-"""The fields of requests: a field that is none of these is refused by name, as is a value that is
-not done.
-"""
+"""The fields of requests; unknown fields and unsupported values are refused by name."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,15 +10,13 @@ Tokens = Annotated[list[Token], Field(min_length=1)]
 
 
 class Fields(BaseModel):
-    """A request's body."""
+    """The body of a request; unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class Capture(Fields):
-    """Activations to bring back: of these sites, layers and positions of prompt and answer
-    together.
-    """
+    """Activations to return: sites, layers, and positions in prompt and answer together."""
 
     sites: list[StrictStr] = Field(
         min_length=1, max_length=16, description="TransformerLens's names: resid_post, z"
@@ -41,7 +37,7 @@ class Explain(Fields):
 
 
 class Extra(Fields):
-    """What only the workbench knows."""
+    """Extensions of the workbench to OpenAI's fields."""
 
     intervention: dict[str, Any] | None = Field(
         None, description="the JSON of an edit, for this request alone"
@@ -57,7 +53,7 @@ class StreamOptions(Fields):
 
 
 class Sampled(Fields):
-    """What completions and chat have in common."""
+    """The fields that completions and chat have in common."""
 
     model: StrictStr
     n: Annotated[int, Field(strict=True, ge=1, le=128)] | None = None
@@ -95,14 +91,14 @@ class CompletionRequest(Sampled):
 
 
 class Part(Fields):
-    """A part of a message; only text is read."""
+    """A part of a message; only text is supported."""
 
     type: Literal["text"]
     text: StrictStr
 
 
 class ChatMessage(Fields):
-    """One turn."""
+    """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: StrictStr | list[Part]
@@ -110,7 +106,7 @@ class ChatMessage(Fields):
 
 
 class ResponseFormat(Fields):
-    """Plain text is all that is promised; JSON by a schema is not done."""
+    """The format of the answer; only plain text is supported."""
 
     type: Literal["text"]
 

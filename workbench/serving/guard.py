@@ -1,4 +1,4 @@
-"""Who may come in: a key where one is asked for, and on this machine alone no page of another site."""
+"""Access control: a key if one is set; without keys, only requests addressed to this machine."""
 
 import ipaddress
 import secrets
@@ -18,12 +18,13 @@ FORM = (
     "<!doctype html><meta charset=utf-8><title>Workbench</title>"
     "<form method=post action=/login style='font:16px sans-serif;margin:20vh auto;width:20rem'>"
     "<p>This workbench asks for a key.</p>"
-    "<input type=password name=key autofocus autocomplete=current-password> <button>Enter</button></form>"
+    "<input type=password name=key autofocus autocomplete=current-password> "
+    "<button>Enter</button></form>"
 )
 
 
 def is_local(host: str) -> bool:
-    """Whether an address can be reached from this machine only."""
+    """Whether an address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -31,20 +32,24 @@ def is_local(host: str) -> bool:
 
 
 class Guard:
-    """An ASGI app before another: HTTP and WebSocket alike.
+    """ASGI middleware that guards another app, for HTTP and WebSocket.
 
-    With keys: the API takes `Authorization: Bearer KEY`, pages a session that the key opened.
-        Without: the API takes
-    only requests to this machine by its own names, so that no page that a browser shows can reach
-    it under another.
+    With keys, the API takes `Authorization: Bearer KEY`, and pages a session opened with a key.
+    Without keys, the API takes only requests whose Host names this machine, so that no web page can
+    reach it under another name (DNS rebinding).
+
+    Args:
+        app: The app to guard.
+        keys: The valid keys; none leaves it open on this machine.
     """
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
-        self.app, self.keys = app, keys
+        self.app = app
+        self.keys = keys
         self._sessions: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or answer with a refusal."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -58,6 +63,7 @@ class Guard:
             await refusal(scope, receive, send)
 
     async def _refusal(self, scope: Scope, receive: Receive) -> Response | None:
+        """The answer to a request that may not pass, or None."""
         path = scope["path"]
         is_api = any(path == at or path.startswith(f"{at}/") for at in API)
         headers = {
@@ -88,6 +94,7 @@ class Guard:
         return HTMLResponse(FORM, 401)
 
     async def _login(self, request: Request) -> Response:
+        """A session cookie for a valid key, else the form again."""
         raw = bytearray()
         async for piece in request.stream():
             raw += piece

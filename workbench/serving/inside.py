@@ -1,6 +1,4 @@
-"""What the field `workbench` asks beside the text: activations to take along, and why each token
-came.
-"""
+"""What the field `workbench` adds to an answer: activations, and why each token came."""
 
 import base64
 from collections.abc import Sequence
@@ -21,38 +19,52 @@ STREAM = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 HEADS = ("q", "k", "v", "z", "pattern")
 NEURONS = ("pre", "post")
 MOST_BYTES = 16 << 20
-"""Of one answer's activations."""
+"""Maximum of activations in one answer."""
 
 
 async def looked_inside(
-    said: Extra | None,
+    extra: Extra | None,
     served: Served,
     prompts: Sequence[list[int]],
     completions: Sequence[tuple[int, Completion]],
 ) -> dict[str, Any]:
-    """What was asked about the model's inside, by name; it is of one text. Raises `ApiError` for
-    what cannot be.
+    """The activations and explanations that a request asks for, by name; {} for none.
+
+    Args:
+        extra: The field `workbench` of the request.
+        served: The model.
+        prompts: Token ids of the request's prompts.
+        completions: The completions, each with the index of its prompt; the first one is read.
+
+    Raises:
+        ApiError: For what the model does not have, or too many activations.
     """
-    if said is None or not (said.capture or said.explain):
+    if extra is None or not (extra.capture or extra.explain):
         return {}
     at, completion = completions[0]
     ids = [*prompts[at], *completion.ids]
-    found: dict[str, Any] = {}
-    if said.capture:
-        found["capture"] = await _read("workbench.capture", _captured, served, ids, said.capture)
-    if said.explain:
-        found["explain"] = await _read(
-            "workbench.explain", explained, served, ids, len(prompts[at]), said.explain
+    readings: dict[str, Any] = {}
+    if extra.capture:
+        readings["capture"] = await _read(
+            "workbench.capture", _captured, served, ids, extra.capture
         )
-    return found
+    if extra.explain:
+        readings["explain"] = await _read(
+            "workbench.explain", explained, served, ids, len(prompts[at]), extra.explain
+        )
+    return readings
 
 
-def check_one(said: Extra | None, n: int, stream: bool) -> None:
-    """Raise `ApiError`, before anything is written, where more than one whole text would be looked
-    into.
+def check_one(extra: Extra | None, n: int, stream: bool) -> None:
+    """Raise `ApiError`, before generation, for readings of a stream or of several texts.
+
+    Args:
+        extra: The field `workbench` of the request.
+        n: How many texts the request asks for.
+        stream: Whether the answer is streamed.
     """
     for name in ("capture", "explain"):
-        if said is None or getattr(said, name) is None:
+        if extra is None or getattr(extra, name) is None:
             continue
         if stream:
             raise ApiError(
@@ -69,6 +81,8 @@ def check_one(said: Extra | None, n: int, stream: bool) -> None:
 
 
 async def _read(field: str, work: Any, served: Served, *arguments: Any) -> dict[str, Any]:
+    """`work(subject, *arguments)` in a thread, while no other reading uses the model."""
+
     def locked() -> dict[str, Any]:
         with served.lock:
             return work(served.subject, *arguments)
@@ -80,14 +94,16 @@ async def _read(field: str, work: Any, served: Served, *arguments: Any) -> dict[
 
 
 @torch.no_grad()
-def _captured(subject: Any, ids: list[int], said: Capture) -> dict[str, Any]:
+def _captured(subject: Any, ids: list[int], capture: Capture) -> dict[str, Any]:
     """Activations `[pos, ...]` by TransformerLens's names, as safetensors in base64.
 
-    Of `pattern` (`[head, query, key]`) the positions are queries. Raises `WorkbenchError` for a
-    site, layer or position that there is not, and for more than `MOST_BYTES`.
+    For `pattern` (`[head, query, key]`) the positions are queries. Raises `WorkbenchError` for an
+    unknown site, layer or position, and for more than `MOST_BYTES`.
     """
-    names = {_name(site, layer): site for site in said.sites for layer in _layers(subject, said)}
-    positions = list(range(len(ids))) if said.positions is None else said.positions
+    names = {
+        _name(site, layer): site for site in capture.sites for layer in _layers(subject, capture)
+    }
+    positions = list(range(len(ids))) if capture.positions is None else capture.positions
     if bad := [p for p in positions if not -len(ids) <= p < len(ids)]:
         raise WorkbenchError(
             f"There is no position {bad[0]}; prompt and answer have {len(ids)} tokens."
@@ -118,9 +134,9 @@ def _captured(subject: Any, ids: list[int], said: Capture) -> dict[str, Any]:
     }
 
 
-def _layers(subject: Any, said: Capture) -> list[int]:
+def _layers(subject: Any, capture: Capture) -> list[int]:
     n_layers = subject.card.n_layers
-    layers = list(range(n_layers)) if said.layers is None else said.layers
+    layers = list(range(n_layers)) if capture.layers is None else capture.layers
     if bad := [layer for layer in layers if not 0 <= layer < n_layers]:
         raise WorkbenchError(
             f"{subject.name} has no layer {bad[0]}; it has layers 0 to {n_layers - 1}."
@@ -139,9 +155,7 @@ def _name(site: str, layer: int) -> str:
 
 
 def _check_size(subject: Any, names: dict[str, str], n_all: int, n: int) -> None:
-    """Refuse what would be too much before it is computed; neurons are taken to be four times the
-    stream's width.
-    """
+    """Refuse too many activations before computing them; assumes `d_mlp = 4 d_model`."""
     card = subject.card
     width = {
         **dict.fromkeys(STREAM, card.d_model),
@@ -152,6 +166,6 @@ def _check_size(subject: Any, names: dict[str, str], n_all: int, n: int) -> None
     size = sum(4 * n * width[site] for site in names.values())
     if size > MOST_BYTES:
         raise WorkbenchError(
-            f"This would be {size >> 20} MiB of activations; at most {MOST_BYTES >> 20} MiB come with an answer. "
-            "Name fewer sites, layers or positions."
+            f"This would be {size >> 20} MiB of activations; at most {MOST_BYTES >> 20} MiB come "
+            "with an answer. Name fewer sites, layers or positions."
         )

@@ -1,6 +1,4 @@
-"""Readings that may take long: one at a time in a thread of their own, waited for a while, then
-polled.
-"""
+"""Long readings: run one at a time in a thread; clients wait a little, then poll."""
 
 import asyncio
 import secrets
@@ -17,16 +15,16 @@ from workbench.serving.limits import ApiError
 MOST_WAITING = 16
 MOST_KEPT = 32
 MOST_BYTES = 1 << 28
-"""Of the answers that are kept; the oldest leave."""
+"""Maximum of stored answers; the oldest are dropped."""
 
 
 class StoppedError(Exception):
-    """The job was asked to stop."""
+    """The job was cancelled."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One reading; `work(job)` gives the bytes of its record and calls `report` as it goes."""
+    """One reading; `work(job)` returns its record as JSON bytes and calls `report` meanwhile."""
 
     work: Callable[["Job"], bytes]
     id: str = field(default_factory=lambda: f"job-{secrets.token_hex(8)}")
@@ -40,14 +38,15 @@ class Job:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def report(self, share: float, message: str = "") -> None:
-        """Note how far it is. Raises `StoppedError` where it was asked to stop."""
+        """Store the progress. Raises `StoppedError` if the job was cancelled."""
         if self.stopping:
             raise StoppedError
-        self.progress, self.message = min(1.0, share), message
+        self.progress = min(1.0, share)
+        self.message = message
 
     def to_dict(self) -> dict[str, Any]:
-        """How it stands, without its record."""
-        found = {
+        """The job's status, without its record."""
+        status = {
             "id": self.id,
             "object": "job",
             "created": int(self.created),
@@ -55,11 +54,11 @@ class Job:
             "progress": round(self.progress, 4),
             "message": self.message,
         }
-        return {**found, "error": self.error.to_dict()["error"] if self.error else None}
+        return {**status, "error": self.error.to_dict()["error"] if self.error else None}
 
 
 class Jobs:
-    """The queue, and the answers that are kept to be fetched."""
+    """The queue of jobs, and the answers stored until they are fetched or dropped."""
 
     def __init__(self) -> None:
         self._waiting: deque[Job] = deque()
@@ -68,7 +67,7 @@ class Jobs:
         self._thread: threading.Thread | None = None
 
     def submit(self, work: Callable[[Job], bytes]) -> Job:
-        """Put a reading into the queue. Raises `ApiError` where it is full."""
+        """Queue a reading. Raises `ApiError` if the queue is full."""
         job = Job(work)
         with self._changed:
             if len(self._waiting) >= MOST_WAITING:
@@ -86,7 +85,7 @@ class Jobs:
         return job
 
     def get(self, name: str) -> Job:
-        """The job with this id. Raises `ApiError` for one that is not known, or known no longer."""
+        """The job with this id. Raises `ApiError` for an unknown or dropped one."""
         with self._changed:
             if name not in self._known:
                 raise ApiError(
@@ -95,7 +94,7 @@ class Jobs:
             return self._known[name]
 
     def cancel(self, job: Job) -> None:
-        """Ask a job to stop: one that waits at once, one at work when it next says how far it is."""
+        """Cancel a job: a waiting one at once, a running one when it next reports progress."""
         job.stopping = True
         with self._changed:
             if job in self._waiting:
@@ -116,14 +115,15 @@ class Jobs:
         try:
             job.report(0.0)
             job.record = job.work(job)
-            job.progress, status = 1.0, "done"
+            job.progress = 1.0
+            status = "done"
         except StoppedError:
             status = "cancelled"
         except ApiError as error:
             job.error = error
         except WorkbenchError as error:
             job.error = ApiError(400, str(error))
-        except Exception:  # the thread serves others too
+        except Exception:  # the thread must survive for the other jobs
             import logging
 
             logging.getLogger("workbench.serving").exception("The reading %s failed", job.id)
@@ -143,7 +143,7 @@ class Jobs:
 
 
 async def ended_within(job: Job, seconds: float) -> bool:
-    """Whether a job ends within so many seconds."""
+    """Whether a job ends within `seconds`; returns as soon as it does."""
     deadline = time.monotonic() + seconds
     pause = 0.002
     while not job.ended.is_set() and (left := deadline - time.monotonic()) > 0:

@@ -1,4 +1,4 @@
-"""Conversations that were kept, as files of the home folder."""
+"""Saved conversations, as files in the home folder."""
 
 import re
 import secrets
@@ -13,11 +13,11 @@ from workbench.serving.talk import MEND, Talk
 
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 LARGEST = 50_000_000
-"""Bytes of a kept conversation."""
+"""Maximum of bytes of a saved conversation."""
 
 
 class Kept(NamedTuple):
-    """A kept conversation: the name to read it by, when it was kept (unix seconds), and its title."""
+    """A saved conversation: the name to read it by, when it was saved (Unix time), its title."""
 
     name: str
     when: float
@@ -25,9 +25,7 @@ class Kept(NamedTuple):
 
 
 def keep(talk: Talk, name: str = "") -> str:
-    """Write a conversation to the home folder, in the place of the one with this name; returns its
-    name.
-    """
+    """Save a conversation and return its name; a given name overwrites the one saved under it."""
     name = name or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     with writing(_file(name)) as part:
         part.write_text(talk.to_json(), encoding="utf-8")
@@ -35,7 +33,7 @@ def keep(talk: Talk, name: str = "") -> str:
 
 
 def read_talk(name: str) -> Talk:
-    """A kept conversation. Raises `WorkbenchError` for a name that is none."""
+    """The conversation saved under a name. Raises `WorkbenchError` if there is none."""
     file = _file(name)
     if not file.is_file():
         raise WorkbenchError(f"There is no kept conversation {name!r}; choose one of the list.")
@@ -46,15 +44,17 @@ def read_talk(name: str) -> Talk:
 
 
 def kept(most: int = 50) -> list[Kept]:
-    """The newest conversations that can be read, the newest first."""
+    """The newest `most` saved conversations that can be read, newest first."""
     files = sorted(_folder().glob("*.json"), key=lambda file: file.name, reverse=True)[:most]
-    found = []
+    conversations = []
     for file in files:
         try:
-            found.append(Kept(file.stem, file.stat().st_mtime, read_talk(file.stem).title()))
+            conversations.append(
+                Kept(file.stem, file.stat().st_mtime, read_talk(file.stem).title())
+            )
         except WorkbenchError:
             continue  # a foreign or damaged file is no conversation to offer
-    return found
+    return conversations
 
 
 def _folder() -> Path:

@@ -1,4 +1,4 @@
-"""Keys: made once, shown once, kept as hashes, compared in constant time."""
+"""API keys: created and shown once, stored as hashes, compared in constant time."""
 
 import hashlib
 import hmac
@@ -11,21 +11,20 @@ PREFIX = "wb-"
 
 
 class Keys:
-    """The keys that open a service; none at all opens it to whoever can reach it."""
+    """The keys of a service; without any it is open to whoever can reach it."""
 
     def __init__(self, hashes: list[bytes]) -> None:
         self._hashes = hashes
 
     def __bool__(self) -> bool:
-        """Whether a key is asked for."""
+        """Whether a key is needed."""
         return bool(self._hashes)
 
     def open(self, key: str) -> bool:
         """Whether this key is one of them."""
         given = _hash(key)
-        return any(
-            [hmac.compare_digest(given, known) for known in self._hashes]
-        )  # all, whichever is the right one
+        # A list, not a generator: comparing with all takes the same time whichever matches.
+        return any([hmac.compare_digest(given, known) for known in self._hashes])
 
 
 def _hash(key: str) -> bytes:
@@ -33,9 +32,10 @@ def _hash(key: str) -> bytes:
 
 
 def read_keys(path: Path | None) -> Keys:
-    """The keys of a file, a sha256 in hexadecimal a line.
+    """The keys in a file with one SHA-256 (hexadecimal) per line; none for `path=None`.
 
-    Raises `WorkbenchError` for a file that holds anything else.
+    Raises:
+        WorkbenchError: For a file that cannot be read or holds anything else.
     """
     if path is None:
         return Keys([])
@@ -55,7 +55,7 @@ def read_keys(path: Path | None) -> Keys:
 
 
 def new_key(path: Path) -> str:
-    """A new key, whose hash is added to the file, which only its owner may read."""
+    """A new key; its hash is appended to the file, which only its owner can read."""
     key = PREFIX + secrets.token_urlsafe(32)
     path.touch(mode=0o600, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""How much one service takes on, and the words in which it refuses."""
+"""The limits of a service, and the form of its refusals."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +8,16 @@ from starlette.responses import JSONResponse
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused beyond.
+    """The limits of a service.
 
-    - `body`: bytes of a request; `body_seconds`: time to send them; `seconds`: time for the whole
-        answer
-    - `texts`: texts that one request may ask for (prompts times choices)
-    - `rows`, `waiting`: texts under way and waiting, a model; `at_once`: requests under way
-        together
-    - `tokens`: tokens of prompts and answers of one model's texts together, which bounds the cache
-    - `memory`: bytes of weights loaded together; `prefixes`: bytes of beginnings kept, a model
-    - `drain`: seconds that requests under way get when the service is told to stop
+    - `body`: bytes of a request; `body_seconds`: time to send them
+    - `seconds`: time for a whole answer
+    - `texts`: texts per request (prompts times choices)
+    - `rows`, `waiting`: texts in generation and waiting, per model
+    - `at_once`: requests being answered at the same time
+    - `tokens`: tokens of prompts and answers in generation, per model; bounds the KV cache
+    - `memory`: bytes of loaded weights; `prefixes`: bytes of cached prompt beginnings, per model
+    - `drain`: seconds to finish open requests when the service stops
     """
 
     body: int = 8 << 20
@@ -34,7 +34,14 @@ class Limits:
 
 
 class ApiError(Exception):
-    """A refusal, in OpenAI's form: which field (`param`), why, and the HTTP status."""
+    """A refusal in OpenAI's form.
+
+    Args:
+        status: Of HTTP.
+        message: What is wrong, and the mend.
+        param: The field at fault.
+        code: A fixed word for programs.
+    """
 
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None
@@ -46,7 +53,7 @@ class ApiError(Exception):
         self.code = code
 
     def to_dict(self) -> dict[str, Any]:
-        """The body of the answer."""
+        """The body of the HTTP answer."""
         kinds = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error"}
         kind = kinds.get(
             self.status, "invalid_request_error" if self.status < 500 else "server_error"
@@ -56,7 +63,7 @@ class ApiError(Exception):
         }
 
     def response(self) -> JSONResponse:
-        """The answer; one who is to come again is told when."""
+        """The HTTP answer; for 429 and 503 it says when to retry."""
         headers = {"Retry-After": "1"} if self.status in (429, 503) else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

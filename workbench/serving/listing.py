@@ -1,4 +1,4 @@
-"""How a model stands in /v1/models."""
+"""The entry of a model in /v1/models."""
 
 from typing import Any
 
@@ -7,8 +7,11 @@ from workbench.subjects import Available
 
 
 def entry(listed: Available | str, served: Served | None) -> dict[str, Any]:
-    """A model's name and kind; its hash, context and parent where it is loaded, and null where it
-    is not.
+    """A model's entry as JSON values; hash, context and parent are null unless it is loaded.
+
+    Args:
+        listed: From `available`, or the name of a run's checkpoint.
+        served: The loaded model, or None.
     """
     name = listed if isinstance(listed, str) else listed.name
     kind = "run" if isinstance(listed, str) else listed.kind

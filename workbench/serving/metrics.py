@@ -1,6 +1,4 @@
-"""The numbers of a service in Prometheus's text form; no prompt and no name of a user is among
-them.
-"""
+"""The metrics of a service in Prometheus's text format; they hold no prompts and no user names."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def metrics(service: "Service") -> str:
-    """All of them, a line each."""
+    """All metrics of a service, one per line."""
     return "\n".join(_lines(service)) + "\n"
 
 
@@ -39,11 +37,16 @@ def _lines(service: "Service") -> Iterator[str]:
     ):
         yield f"# TYPE workbench_{what}_total {kind}"
         for served in loaded:
-            yield f"workbench_{what}_total{_of(served.subject.hash)} {getattr(served.engine.counts, what)}"
+            yield (
+                f"workbench_{what}_total{_of(served.subject.hash)} "
+                f"{getattr(served.engine.counts, what)}"
+            )
     for what in ("n_open", "n_waiting"):
         yield f"# TYPE workbench_engine_{what} gauge"
         for served in loaded:
-            yield f"workbench_engine_{what}{_of(served.subject.hash)} {getattr(served.engine, what)}"
+            yield (
+                f"workbench_engine_{what}{_of(served.subject.hash)} {getattr(served.engine, what)}"
+            )
 
 
 def _of(sha256: str) -> str:

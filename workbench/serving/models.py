@@ -1,6 +1,4 @@
-"""The models of a service: by name, loaded when asked for, within a memory budget; one in use never
-leaves.
-"""
+"""The models of a service: loaded on demand within a memory budget, never unloaded in use."""
 
 import re
 import threading
@@ -19,34 +17,37 @@ from workbench.subjects.intervention import Intervention, apply, read_interventi
 
 CHECKPOINT = re.compile(r"(run:[\w.-]+)@\d+")
 MOST_MADE = 4
-"""Models made by interventions of requests that are kept while nobody uses them."""
+"""Unused models edited for one request that stay loaded."""
 LISTED = 5.0
-"""Seconds for which the list of what can be loaded is believed."""
+"""Seconds for which the list of loadable models is cached."""
 
 
 @dataclass
 class Served:
-    """A loaded model with its engine; `users` are the requests that hold it.
+    """A loaded model with its engine.
 
-    - `made`: by an intervention of one request; `replaced`: no longer given to new requests
+    - `stamp`: changes when the model's files do
+    - `temporary`: edited by the intervention of one request
+    - `replaced`: no longer given to new requests
+    - `users`: how many requests hold it
     """
 
     subject: Subject
     engine: Engine
     stamp: str = ""
-    made: bool = False
+    temporary: bool = False
     replaced: bool = False
     users: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held by readings of the model other than generation, one at a time."""
+    """Held by a reading of the model; generation does not need it."""
 
 
 class Models:
-    """Names to models.
+    """The models of a service by name.
 
     Args:
-        limits: The memory budget, and what an engine takes on.
-        names: Only these are served; without any, all that can be loaded without the network.
+        limits: The memory budget, and the limits of engines.
+        names: Serve only these; without any, all that can be loaded offline.
     """
 
     def __init__(self, limits: Limits, names: Sequence[str] = ()) -> None:
@@ -56,29 +57,27 @@ class Models:
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._grown = False
         self._loading = threading.RLock()
-        self._counting = threading.Lock()  # never held for long: the event loop takes it too
+        self._counting = threading.Lock()  # held briefly only: the event loop takes it too
         self._listing = threading.Lock()
         self._listed: tuple[float, list[Available]] = (-LISTED, [])
 
     def available(self) -> list[Available]:
-        """What may be asked for."""
+        """The models that requests may name."""
         with self._listing:
             if time.monotonic() - self._listed[0] > LISTED:
                 self._listed = (time.monotonic(), [a for a in available() if a.kind != "seq2seq"])
-            found = self._listed[1]
+            listed = self._listed[1]
         if not self.names:
-            return found
-        known = {a.name: a for a in found}
+            return listed
+        known = {a.name: a for a in listed}
         return [known.get(name) or _named(name) for name in self.names]
 
     def loaded(self) -> dict[str, Served]:
-        """The models in memory."""
+        """The models in memory by name."""
         return dict(list(self._served.items()))
 
     def check(self, name: str) -> None:
-        """Raise `ApiError` for a name that is not on the list: no other name reaches the file
-        system.
-        """
+        """Raise `ApiError` for a name that is not listed: it must not reach the file system."""
         known = {a.name for a in self.available()}
         checkpoint = CHECKPOINT.fullmatch(name)
         if name not in known and not (checkpoint and checkpoint[1] in known):
@@ -93,10 +92,15 @@ class Models:
     def use(
         self, name: str, change: Intervention | None = None, *, listed: bool = True
     ) -> Iterator[Served]:
-        """The model of this name, which stays in memory until the request is done; loads it where
-        need be.
+        """A context with the model of a name, loaded if needed; it stays in memory until the end.
 
-        Pages, which take any name that `load` does, set `listed` to False.
+        Args:
+            name: Of the model.
+            change: An intervention for this request alone.
+            listed: Whether only listed names are allowed; pages take any name that `load` does.
+
+        Raises:
+            ApiError: For a name that is not listed, or too little memory.
         """
         if listed:
             self.check(name)
@@ -111,7 +115,7 @@ class Models:
             self._count(served, -1)
 
     def close(self) -> None:
-        """Cancel what is under way and let go of all models."""
+        """Cancel all generation and unload all models."""
         for served in self.loaded().values():
             served.engine.close(wait=False)
         self._served.clear()
@@ -134,7 +138,7 @@ class Models:
         return served
 
     def _load(self, name: str) -> Subject:
-        """Load a model; an edit shares the weights of its base where that is served too."""
+        """Load a model; an edit shares the weights of its base if that is served too."""
         self.loads += 1
         if name.startswith("edit:"):
             change = read_intervention(name.removeprefix("edit:"))
@@ -145,14 +149,15 @@ class Models:
     def _changed(self, name: str, change: Intervention) -> Served:
         key = _key(name, change)
         if key not in self._served:
-            made = [other for other, s in self._served.items() if s.made and not s.users]
-            for other in made[: len(made) + 1 - MOST_MADE]:
+            idle = [other for other, s in self._served.items() if s.temporary and not s.users]
+            for other in idle[: len(idle) + 1 - MOST_MADE]:
                 self._drop(other)
-            return self._keep(key, apply(self._get(name).subject, change), "", made=True)
+            return self._keep(key, apply(self._get(name).subject, change), "", idle=True)
         self._served.move_to_end(key)
         return self._served[key]
 
-    def _keep(self, key: str, subject: Subject, at: str, *, made: bool = False) -> Served:
+    def _keep(self, key: str, subject: Subject, at: str, *, temporary: bool = False) -> Served:
+        """Start an engine for a model and list it among the loaded ones."""
         limits = self.limits
         engine = Engine(
             subject,
@@ -161,12 +166,12 @@ class Models:
             most_tokens=limits.tokens,
             prefix_bytes=limits.prefixes,
         )
-        self._served[key] = Served(subject, engine, at, made)
+        self._served[key] = Served(subject, engine, at, temporary)
         self._grown = True
         return self._served[key]
 
     def _make_room(self, wanted: Served, name: str) -> None:
-        """Let go of models that nobody uses, the least recently used first, until the rest fits."""
+        """Unload unused models, least recently used first, until the rest fits the budget."""
         while (used := self.memory()) > self.limits.memory:
             idle = [
                 key
@@ -179,15 +184,16 @@ class Models:
                     self._drop(name)
                 raise ApiError(
                     503,
-                    f"{wanted.subject.name} does not fit beside the models in use: {used >> 20} MiB of "
-                    f"{self.limits.memory >> 20} MiB; ask again later, or give the service more memory.",
+                    f"{wanted.subject.name} does not fit beside the models in use: {used >> 20} "
+                    f"MiB of {self.limits.memory >> 20} MiB; ask again later, or give the service "
+                    "more memory.",
                     code="out_of_memory",
                 )
             self._drop(idle[0])
         self._grown = False
 
     def _drop(self, key: str) -> None:
-        """Let go of a model; those who use it finish with it."""
+        """Unload a model once its current users are done."""
         served = self._served.pop(key)
         with self._counting:
             served.replaced = True
@@ -195,7 +201,7 @@ class Models:
                 served.engine.close(wait=False)
 
     def memory(self) -> int:
-        """Bytes of all weights in memory, shared ones once."""
+        """Bytes of all weights in memory; shared ones count once."""
         seen: dict[Any, int] = {}
         for served in self.loaded().values():
             for tensor in served.subject.model.state_dict().values():
@@ -209,26 +215,32 @@ def _key(name: str, change: Intervention) -> str:
 
 
 def _named(name: str) -> Available:
-    """What the operator named on the command line, which may be a path."""
+    """A model named on the command line, which may be a path."""
     from pathlib import Path
 
     kind = next((k for k in ("run", "edit") if name.startswith(f"{k}:")), "folder")
     return Available(name, kind, Path(name))
 
 
-def change_of(said: dict[str, Any] | None) -> Intervention | None:
-    """The intervention of a request. Raises `ApiError` for one that is none, or that would load
-    another model.
+def change_of(fields: dict[str, Any] | None) -> Intervention | None:
+    """The intervention of a request, or None.
+
+    Args:
+        fields: The JSON of an edit.
+
+    Raises:
+        ApiError: For an invalid one, or a transplant, which would load another model.
     """
-    if said is None:
+    if fields is None:
         return None
     import json
 
-    given = {"name": "request", "base": "", **said}
+    given = {"name": "request", "base": "", **fields}
     if given.get("transplant") is not None:
         raise ApiError(
             400,
-            "A transplant cannot be made for one request; keep it as an edit and name that as the model.",
+            "A transplant cannot be made for one request; keep it as an edit and name that as "
+            "the model.",
             param="workbench.intervention.transplant",
         )
     try:

@@ -1,9 +1,8 @@
-"""A question about a passage: what a model is asked, where its answer stands, and which heads
-fetched it from there.
+"""A question about a passage: the prompt, where the answer stands, and which heads fetch it.
 
-A head's part in the answer's logit is split by source: attention to a token times what its value
-writes along the answer's direction. Over all tokens these add up to the head's direct contribution,
-which is checked.
+A head's direct contribution to the answer's logit is split by source token: attention times what
+the token's value writes along the answer's direction. That the parts add up to the contribution is
+checked.
 """
 
 import re
@@ -28,16 +27,16 @@ from workbench.subjects import Subject
 from workbench.subjects.chat import PASSAGE, chat_prompt, render
 
 ASK = "{context}\n\nQuestion: {question}\nAnswer with a few words of the text."
-"""How a model with a chat template is asked."""
+"""The message for a model with a chat template."""
 WORD = re.compile(r"\w+")
 LONGEST = 24
-"""Tokens of an answer whose heads are told."""
+"""Maximum of answer tokens to analyse."""
 OFF = 1e-3
-"""How far the parts by source may be from a head's contribution, relative to the largest."""
+"""Allowed error of the sum over sources, relative to the largest contribution."""
 
 
 class Span(NamedTuple):
-    """Where an answer stands in a passage, in characters; `exact` where all of it does."""
+    """A place in a passage, in characters; `exact` if it holds the whole answer."""
 
     start: int
     stop: int
@@ -46,12 +45,12 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Fetched(Record):
-    """What each head adds to the answer's logits, and how much of it comes from the answer's place
-    in the passage.
+    """What each head adds to the answer's logits, in all and from the answer's place.
 
-    `total` and `from_span` are `[layer, head]`, in logits against the likeliest other token, the
-    mean over the answer's tokens; `n` is how many tokens that are, `checks` how far the parts by
-    source are from the whole.
+    - `total`, `from_span`: `[layer, head]`, in logits against the likeliest other token, mean over
+      the answer's tokens
+    - `n`: number of these tokens
+    - `checks`: the largest error of the sum over sources, in logits
     """
 
     subject: str
@@ -62,9 +61,7 @@ class Fetched(Record):
     checks: dict[str, float]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head, the one that brings most from the span first: `head`, `from_span`,
-        `total`.
-        """
+        """One row per head (`head`, `from_span`, `total`), largest absolute `from_span` first."""
         n_layers, n_heads = self.total.shape
         rows = [
             (f"L{i}H{j}", float(self.from_span[i, j]), float(self.total[i, j]))
@@ -75,31 +72,36 @@ class Fetched(Record):
         return frame.sort_values("from_span", key=abs, ascending=False, ignore_index=True)
 
     def headline(self) -> str:
-        """The head that brings most."""
+        """A sentence on the head that brings most from the span."""
         first = self.to_frame().iloc[0]
         return f"{first['head']} brings {first['from_span']:+.3f} logits from the span"
 
 
 def question_text(context: str, question: str) -> str:
-    """A question about a passage for a model that goes on with texts; the answer ends with the
-    line.
-    """
+    """The prompt of a question about a passage for a base model; the answer ends with the line."""
     return PASSAGE.format(context=context.strip(), question=question.strip())
 
 
 def question_messages(context: str, question: str) -> list[dict[str, str]]:
-    """The same for a model with a chat template."""
+    """The messages of a question about a passage, for a model with a chat template."""
     return [
         {"role": "user", "content": ASK.format(context=context.strip(), question=question.strip())}
     ]
 
 
 def spans(context: str, answer: str, question: str = "") -> list[Span]:
-    """Where an answer stands in a passage: every place of all its words, else of the run of them
-    that tells most.
+    """Where an answer stands in a passage: all places of the whole answer, else of its best part.
 
-    Case, spaces and punctuation do not count, and a run tells by its words that are not the
-    question's. [] for none.
+    Case, spaces and punctuation are ignored. The best part is the run of words with the most
+    content words that are not in the question.
+
+    Args:
+        context: The passage.
+        answer: What the model wrote.
+        question: Its words alone identify no place.
+
+    Returns:
+        All places, or [] for none.
     """
     words = WORD.findall(answer)
     if not words:
@@ -110,14 +112,14 @@ def spans(context: str, answer: str, question: str = "") -> list[Span]:
     ]
     if whole:
         return whole
-    asked = {word.lower() for word in WORD.findall(question)}
-    run = max(_runs(words, WORD.findall(context)), key=lambda run: _tells(run, asked), default=[])
-    while run and not _tells(run[:1], asked):
+    common = {word.lower() for word in WORD.findall(question)}
+    run = max(_runs(words, WORD.findall(context)), key=lambda run: _tells(run, common), default=[])
+    while run and not _tells(run[:1], common):
         run = run[1:]
-    while run and not _tells(run[-1:], asked):
+    while run and not _tells(run[-1:], common):
         run = run[:-1]
     if not run:
-        return []  # all that stands in both is such as "of the"
+        return []  # only words such as "of the" are in both
     return [
         Span(match.start(), match.end(), False)
         for match in re.finditer(_pattern(run), context, re.IGNORECASE)
@@ -129,40 +131,49 @@ def _pattern(words: Sequence[str]) -> str:
 
 
 def _runs(words: list[str], of: list[str]) -> list[list[str]]:
-    """The runs of words that stand in a longer text too."""
+    """The longest runs of `words`, from each position on, that also occur in the text `of`."""
     small, large = ([word.lower() for word in side] for side in (words, of))
-    found = []
+    runs = []
     for at in range(len(small)):
         matcher = SequenceMatcher(None, small[at:], large, autojunk=False)
         match = matcher.find_longest_match()
-        found.append(words[at + match.a : at + match.a + match.size])
-    return found
+        runs.append(words[at + match.a : at + match.a + match.size])
+    return runs
 
 
-def _tells(run: Sequence[str], asked: set[str]) -> int:
-    """How many words of a run are content, and not the question's."""
+def _tells(run: Sequence[str], common: set[str]) -> int:
+    """The number of content words in a run that are not among the question's, `common`."""
     return sum(
         len(word) > 3 or word[0].isupper() or word.isdigit()
         for word in run
-        if word.lower() not in asked
+        if word.lower() not in common
     )
 
 
 def span_tokens(
     subject: Subject, prompt: Sequence[int], context: str, question: str, places: Sequence[Span]
 ) -> list[int]:
-    """Which tokens of a prompt hold these places of the passage.
+    """The positions of a prompt's tokens that overlap these places of the passage.
 
-    Raises `WorkbenchError` where the prompt is not what a question about this passage is.
+    Args:
+        subject: The model that was asked.
+        prompt: Token ids, from `prompt_ids`.
+        context: The passage.
+        question: About it.
+        places: From `spans`.
+
+    Raises:
+        WorkbenchError: If the prompt does not ask this question about this passage.
     """
-    context, tokenizer = context.strip(), subject.tokenizer
+    context = context.strip()
+    tokenizer = subject.tokenizer
     messages = question_messages(context, question)
     for text in (question_text(context, question), render(tokenizer, messages, True)):
-        found: Any = tokenizer(
+        encoding: Any = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
-        first = len(prompt) - len(found["input_ids"])
-        if first >= 0 and list(prompt[first:]) == list(found["input_ids"]):
+        first = len(prompt) - len(encoding["input_ids"])
+        if first >= 0 and list(prompt[first:]) == list(encoding["input_ids"]):
             break
     else:
         raise WorkbenchError(
@@ -172,13 +183,20 @@ def span_tokens(
     inside = [(start + place.start, start + place.stop) for place in places]
     return [
         first + at
-        for at, (begin, end) in enumerate(found["offset_mapping"])
+        for at, (begin, end) in enumerate(encoding["offset_mapping"])
         if any(begin < stop and end > begin_of for begin_of, stop in inside)
     ]
 
 
 def prompt_ids(subject: Subject, context: str, question: str, *, chat: bool) -> list[int]:
-    """The tokens of a question about a passage."""
+    """The token ids of the prompt of a question about a passage.
+
+    Args:
+        subject: The model to ask.
+        context: The passage.
+        question: About it.
+        chat: Whether to use the model's chat template.
+    """
     if chat:
         return chat_prompt(subject.tokenizer, question_messages(context, question)).ids
     return subject.ids(question_text(context, question))
@@ -187,9 +205,16 @@ def prompt_ids(subject: Subject, context: str, question: str, *, chat: bool) -> 
 def fetched(
     subject: Subject, prompt: Sequence[int], answer: Sequence[int], sources: Sequence[int]
 ) -> Fetched:
-    """What each head adds to an answer's logits, and what of it comes from the tokens at `sources`.
+    """What each head adds to an answer's logits, in all and from the tokens at `sources`.
 
-    Raises `WorkbenchError` for a model whose heads cannot be told apart by source.
+    Args:
+        subject: The model that answered.
+        prompt: Token ids.
+        answer: Token ids; the first `LONGEST` are analysed.
+        sources: Positions in the prompt, from `span_tokens`.
+
+    Raises:
+        WorkbenchError: For an empty answer, or a model whose heads cannot be split by source.
     """
     answer = list(answer)[:LONGEST]
     if not answer:
@@ -211,15 +236,15 @@ def fetched(
     off = float(np.abs(by_source.sum(-1) - total).max())
     if off > OFF * max(1.0, float(np.abs(total).max())):
         raise WorkbenchError(
-            f"What the heads of {subject.name} write does not add up by source (off by {off:.2g} logits), so it is not "
-            "told; the panel of a token has its heads."
+            f"What the heads of {subject.name} write does not add up by source (off by {off:.2g} "
+            "logits), so it is not told; the panel of a token has its heads."
         )
     from_span = by_source[:, :, list(sources)].sum(-1)
     return Fetched(subject.name, subject.hash, total, from_span, len(answer), {"by_source": off})
 
 
 def _against(ids: Tensor, logits: Tensor, pos: int) -> Pair:
-    """The token that follows a position against the likeliest other."""
+    """The token after a position against the likeliest other, as a patching pair."""
     token = int(ids[pos + 1])
     other = next(i for i in logits.topk(2).indices.tolist() if i != token)
     return Pair(ids[: pos + 1], ids[: pos + 1], (token,), (other,))
@@ -229,11 +254,9 @@ def _against(ids: Tensor, logits: Tensor, pos: int) -> Pair:
 def _by_source(
     subject: Subject, packed: Reader, ids: Tensor, at: range, directions: Tensor
 ) -> np.ndarray:
-    """`[layer, head, source]`: the mean over queries of attention times what a source's value
-    writes along them.
-    """
+    """`[layer, head, source]`: attention times what each source writes, mean over queries."""
     card = subject.card
-    found = np.zeros((card.n_layers, card.n_heads, len(ids)), np.float32)
+    by_source = np.zeros((card.n_layers, card.n_heads, len(ids)), np.float32)
     values: dict[int, Tensor] = {}
     patterns: dict[int, Tensor] = {}
     each_pattern(
@@ -251,13 +274,14 @@ def _by_source(
         value = values[layer].float()
         value = value.repeat_interleave(card.n_heads // value.shape[0], 0)
         written = torch.einsum("hkd,qhd->hqk", value, along)
-        found[layer] = (pattern.float() * written).mean(1).cpu().numpy()
-    return found
+        by_source[layer] = (pattern.float() * written).mean(1).cpu().numpy()
+    return by_source
 
 
 def _along(packed: Reader, layer: int, directions: Tensor) -> Tensor:
-    """`[query, head, d_head]`: what of a head's output a direction of the stream sees."""
-    module, (_, writer) = packed.outputs[layer], packed.writer("attn_out", layer)
+    """`[query, head, d_head]`: each direction, pulled back through the output projection."""
+    module = packed.outputs[layer]
+    _, writer = packed.writer("attn_out", layer)
     with torch.enable_grad():
         width = packed.n_heads
         size = module.weight.numel() // directions.shape[-1]

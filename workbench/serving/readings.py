@@ -15,17 +15,22 @@ from workbench.serving.shapes import label
 from workbench.subjects.spelling import bare
 
 
-def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
-    """The mean over a text's tokens of the residual stream after a layer, one a text."""
+def embeddings(body: EmbeddingRequest, served: Served) -> dict[str, Any]:
+    """The answer of /v1/embeddings: each text's mean residual stream after a layer.
+
+    Raises:
+        ApiError: For a layer or token that the model does not have, or a text that is too long.
+    """
     subject = served.subject
-    layer = subject.card.n_layers - 1 if said.layer is None else said.layer
+    layer = subject.card.n_layers - 1 if body.layer is None else body.layer
     if not 0 <= layer < subject.card.n_layers:
         raise ApiError(
-            400, f"{said.model} has layers 0 to {subject.card.n_layers - 1}.", param="layer"
+            400, f"{body.model} has layers 0 to {subject.card.n_layers - 1}.", param="layer"
         )
-    given = said.input
+    given = body.input
     many = given if isinstance(given, list) and not isinstance(given[0], int) else [given]
-    rows, n_tokens = [], 0
+    rows: list[np.ndarray] = []
+    n_tokens = 0
     for text in many:
         ids = _ids(served, text)
         n_tokens += len(ids)
@@ -37,10 +42,10 @@ def embeddings(said: EmbeddingRequest, served: Served) -> dict[str, Any]:
     return {
         "object": "list",
         "data": [
-            {"object": "embedding", "index": i, "embedding": _encoded(row, said.encoding_format)}
+            {"object": "embedding", "index": i, "embedding": _encoded(row, body.encoding_format)}
             for i, row in enumerate(rows)
         ],
-        "model": said.model,
+        "model": body.model,
         "usage": {"prompt_tokens": n_tokens, "total_tokens": n_tokens},
         "workbench": {
             "model": subject.name,
@@ -74,20 +79,20 @@ def _encoded(row: np.ndarray, form: str | None) -> Any:
     )
 
 
-def tokenize(said: TokenizeRequest, served: Served) -> dict[str, Any]:
-    """The tokens of a text."""
+def tokenize(body: TokenizeRequest, served: Served) -> dict[str, Any]:
+    """The answer of /v1/tokenize: the token ids of a text, and the text of each."""
     subject = served.subject
     try:
         ids = (
-            subject.ids(said.prompt)
-            if said.add_special_tokens
-            else bare(subject.tokenizer, said.prompt)
+            subject.ids(body.prompt)
+            if body.add_special_tokens
+            else bare(subject.tokenizer, body.prompt)
         )
     except WorkbenchError as error:
         raise ApiError(400, str(error), param="prompt") from error
     words = [label(subject.tokenizer, token) for token in ids]
     return {
-        "model": said.model,
+        "model": body.model,
         "tokens": ids,
         "token_strs": words,
         "count": len(ids),
@@ -96,14 +101,14 @@ def tokenize(said: TokenizeRequest, served: Served) -> dict[str, Any]:
     }
 
 
-def detokenize(said: DetokenizeRequest, served: Served) -> dict[str, Any]:
-    """The text of tokens."""
+def detokenize(body: DetokenizeRequest, served: Served) -> dict[str, Any]:
+    """The answer of /v1/detokenize: the text of token ids."""
     subject = served.subject
-    if any(token >= subject.d_embed for token in said.tokens):
-        raise ApiError(400, f"Token {max(said.tokens)} is none of {subject.name}.", param="tokens")
-    text = subject.text(torch.tensor(said.tokens, dtype=torch.long))
+    if any(token >= subject.d_embed for token in body.tokens):
+        raise ApiError(400, f"Token {max(body.tokens)} is none of {subject.name}.", param="tokens")
+    text = subject.text(torch.tensor(body.tokens, dtype=torch.long))
     return {
-        "model": said.model,
+        "model": body.model,
         "prompt": text,
         "workbench": {"model": subject.name, "sha256": subject.hash},
     }

@@ -1,6 +1,6 @@
-"""The fields of requests for the Python API's records, by its own parameters' names."""
+"""The fields of requests for records; they are named like the parameters of the Python API."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StrictInt, StrictStr
 
@@ -10,15 +10,16 @@ Words = StrictStr | Annotated[list[StrictStr], Field(min_length=1, max_length=16
 
 
 class Reading(Fields):
-    """What all have in common."""
+    """The field that all requests for records have."""
 
     wait: Annotated[Number, Field(ge=0, le=60)] = Field(
         10.0, description="seconds to wait for the record; after them a job comes, to be polled"
     )
 
     def names(self) -> list[str]:
-        """The models that are asked about."""
-        return [self.model]  # pyright: ignore[reportAttributeAccessIssue]
+        """The models that are read."""
+        fields: Any = self  # every subclass has `model`, or overrides this
+        return [fields.model]
 
 
 class AttentionRequest(Reading):

@@ -1,6 +1,4 @@
-"""/workbench/v1/{attention,heads,patch,lens,compare}: the Python API's records as JSON, and the
-jobs behind them.
-"""
+"""/workbench/v1/{attention,heads,patch,lens,compare}: records of the Python API as JSON."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,46 +19,48 @@ from workbench.subjects import Subject
 
 PREFIX = "/workbench/v1"
 MOST_NUMBERS = 1 << 20
-"""Numbers of a pattern that are written as JSON."""
+"""Maximum of numbers in an attention pattern sent as JSON."""
 
 
-def _attention(said: fields.AttentionRequest, subjects: list[Subject], job: Job) -> Record:
+def _attention(body: fields.AttentionRequest, subjects: list[Subject], job: Job) -> Record:
     [subject] = subjects
-    card, n = subject.card, len(subject.ids(said.prompt))
+    card = subject.card
+    n = len(subject.ids(body.prompt))
     if card.n_layers * card.n_heads * n * n > MOST_NUMBERS:
         raise WorkbenchError(
-            f"The patterns of {card.n_layers * card.n_heads} heads over {n} tokens are more than {MOST_NUMBERS:,} "
-            "numbers, too many for JSON; shorten the prompt, or take the site pattern of some layers by capture."
+            f"The patterns of {card.n_layers * card.n_heads} heads over {n} tokens are more than "
+            f"{MOST_NUMBERS:,} numbers, too many for JSON; shorten the prompt, or take the site "
+            "pattern of some layers by capture."
         )
-    return attention(subject, said.prompt)
+    return attention(subject, body.prompt)
 
 
-def _heads(said: fields.HeadsRequest, subjects: list[Subject], job: Job) -> Record:
-    return head_scores(subjects[0], texts=said.texts, n=said.n, length=said.length, seed=said.seed)
+def _heads(body: fields.HeadsRequest, subjects: list[Subject], job: Job) -> Record:
+    return head_scores(subjects[0], texts=body.texts, n=body.n, length=body.length, seed=body.seed)
 
 
-def _patch(said: fields.PatchRequest, subjects: list[Subject], job: Job) -> Record:
-    return patch(subjects[0], **said.model_dump(exclude={"model", "wait"}), progress=job.report)
+def _patch(body: fields.PatchRequest, subjects: list[Subject], job: Job) -> Record:
+    return patch(subjects[0], **body.model_dump(exclude={"model", "wait"}), progress=job.report)
 
 
-def _lens(said: fields.LensRequest, subjects: list[Subject], job: Job) -> Record:
-    return lens(subjects[0], said.prompt, kind=said.kind, answer=said.answer or ())
+def _lens(body: fields.LensRequest, subjects: list[Subject], job: Job) -> Record:
+    return lens(subjects[0], body.prompt, kind=body.kind, answer=body.answer or ())
 
 
-def _compare(said: fields.CompareRequest, subjects: list[Subject], job: Job) -> Record:
+def _compare(body: fields.CompareRequest, subjects: list[Subject], job: Job) -> Record:
     from workbench.benchmarks import suites  # these import the harness, which takes seconds
     from workbench.comparison import compare
 
-    if said.suite not in suites():  # a path would be read as a file
+    if body.suite not in suites():  # a path would be read as a file
         raise WorkbenchError(
-            f"There is no suite {said.suite!r}; there are {', '.join(sorted(suites()))}."
+            f"There is no suite {body.suite!r}; there are {', '.join(sorted(suites()))}."
         )
     return compare(
         *subjects,
-        suite=said.suite,
-        limit=said.limit,
-        seed=said.seed,
-        parts=said.parts,
+        suite=body.suite,
+        limit=body.limit,
+        seed=body.seed,
+        parts=body.parts,
         progress=job.report,
     )
 
@@ -77,38 +77,43 @@ POSTS: dict[str, tuple[type[fields.Reading], Work, str]] = {
     "/lens": (fields.LensRequest, _lens, "What every layer says at every token"),
     "/compare": (fields.CompareRequest, _compare, "What changed between two models"),
 }
-"""Each path with its fields, what makes the record, and a word on it for the document."""
+"""By path: the request's fields, the function that makes the record, a summary for the document."""
 
 
 def asking(kind: type[fields.Reading], work: Work) -> Any:
-    """The handler of a path: the record where it is there in time, else its job."""
+    """The handler of a path: answers with the record if it is ready in time, else with its job.
+
+    Args:
+        kind: The fields of the request.
+        work: Makes the record of the fields and their models.
+    """
 
     async def handler(service: Service, request: Request) -> Response:
-        said = await service.body(request, kind)
-        for name in said.names():
+        body = await service.body(request, kind)
+        for name in body.names():
             await to_thread.run_sync(service.models.check, name)
-        job = service.jobs.submit(lambda job: _made(service, said, work, job))
+        job = service.jobs.submit(lambda job: _made(service, body, work, job))
         try:
-            await unless_left(request, ended_within(job, said.wait))
+            await unless_left(request, ended_within(job, body.wait))
         except BaseException:
-            service.jobs.cancel(job)  # nobody knows its id
+            service.jobs.cancel(job)  # the client left without its id
             raise
         return answer(job)
 
     return handler
 
 
-def _made(service: Service, said: Any, work: Work, job: Job) -> bytes:
-    """The record's JSON; the models are held, and read by nobody else, meanwhile."""
+def _made(service: Service, body: Any, work: Work, job: Job) -> bytes:
+    """The record as JSON; its models stay loaded and locked meanwhile."""
     with ExitStack() as stack:
-        served = [stack.enter_context(service.models.use(name)) for name in said.names()]
+        served = [stack.enter_context(service.models.use(name)) for name in body.names()]
         for one in sorted({id(s): s for s in served}.values(), key=lambda s: s.subject.hash):
             stack.enter_context(one.lock)
-        return work(said, [one.subject for one in served], job).to_json().encode()
+        return work(body, [one.subject for one in served], job).to_json().encode()
 
 
 def answer(job: Job) -> Response:
-    """A job as it stands: its record, its error, or where to ask again."""
+    """The answer to a job's current state: its record, its error, or where to poll."""
     if job.error is not None:
         return job.error.response()
     if job.status == "done":
@@ -121,12 +126,12 @@ def answer(job: Job) -> Response:
 
 
 async def look(service: Service, request: Request) -> Response:
-    """GET /workbench/v1/jobs/{id}: 202 while it goes on, then the record."""
+    """GET /workbench/v1/jobs/{id}: 202 while the job runs, then the record."""
     return answer(service.jobs.get(request.path_params["id"]))
 
 
 async def stop(service: Service, request: Request) -> Response:
-    """DELETE /workbench/v1/jobs/{id}."""
+    """DELETE /workbench/v1/jobs/{id}: cancels the job."""
     job = service.jobs.get(request.path_params["id"])
     service.jobs.cancel(job)
     await ended_within(job, 2.0)
@@ -134,5 +139,5 @@ async def stop(service: Service, request: Request) -> Response:
 
 
 async def nothing(service: Service, request: Request) -> Response:
-    """Every other path."""
+    """Every other path: 404."""
     raise ApiError(404, f"There is no {request.url.path}; see /v1/docs.", code="unknown_url")

@@ -1,9 +1,11 @@
-"""The routes of the API, and the document that describes them."""
+"""The routes of the API."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from anyio import to_thread
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -15,18 +17,19 @@ from workbench.serving.document import document, page
 from workbench.serving.limits import ApiError
 from workbench.serving.listing import entry
 from workbench.serving.metrics import metrics
-from workbench.serving.service import Endpoint, Events, Service, unless_left
+from workbench.serving.models import Served
+from workbench.serving.service import Endpoint, Events, Handler, Service, unless_left
 
 
 async def list_models(service: Service, request: Request) -> Any:
-    """GET /v1/models."""
-    found = await to_thread.run_sync(service.models.available)
+    """GET /v1/models: the models that requests may name."""
+    listed = await to_thread.run_sync(service.models.available)
     loaded = service.models.loaded()
-    return {"object": "list", "data": [entry(a, loaded.get(a.name)) for a in found]}
+    return {"object": "list", "data": [entry(a, loaded.get(a.name)) for a in listed]}
 
 
 async def one_model(service: Service, request: Request) -> Any:
-    """GET /v1/models/{name}: loads it where need be, so that its hash is known."""
+    """GET /v1/models/{name}: loads the model if needed, so that its hash is known."""
     name = request.path_params["name"]
     with ExitStack() as stack:
         served = await service.hold(stack, name)
@@ -34,19 +37,21 @@ async def one_model(service: Service, request: Request) -> Any:
         return entry(listed or name, served)
 
 
-def _generating(kind: type, work: type) -> Any:
+def _generating(kind: type[fields.Sampled], work: Callable[..., Any]) -> Handler:
+    """The handler of a generating path; `work` is `Completions` or `Chat`."""
+
     async def handler(service: Service, request: Request) -> Any:
-        said = await service.body(request, kind)
+        body = await service.body(request, kind)
         with ExitStack() as stack:
             served = await service.hold(
-                stack, said.model, said.workbench.intervention if said.workbench else None
+                stack, body.model, body.workbench.intervention if body.workbench else None
             )
-            asked = await to_thread.run_sync(work, said, served, service.limits)
-            if not said.stream:
+            job = await to_thread.run_sync(work, body, served, service.limits)
+            if not body.stream:
                 return JSONResponse(
-                    await unless_left(request, asked.whole()), headers=_weights(served)
+                    await unless_left(request, job.whole()), headers=_weights(served)
                 )
-            chunks = asked.stream()
+            chunks = job.stream()
             first = await anext(chunks)
             response = Events(chunks, first, stack.pop_all().close)
             response.headers.update(_weights(served))
@@ -55,13 +60,15 @@ def _generating(kind: type, work: type) -> Any:
     return handler
 
 
-def _reading(kind: type, work: Any) -> Any:
+def _reading(kind: type[BaseModel], work: Callable[[Any, Served], Any]) -> Handler:
+    """The handler of a path that reads a model in one go; `work` makes the answer."""
+
     async def handler(service: Service, request: Request) -> Any:
-        said = await service.body(request, kind)
+        body = await service.body(request, kind)
         with ExitStack() as stack:
-            served = await service.hold(stack, said.model)
+            served = await service.hold(stack, body.model)
             return JSONResponse(
-                await to_thread.run_sync(work, said, served), headers=_weights(served)
+                await to_thread.run_sync(work, body, served), headers=_weights(served)
             )
 
     return handler
@@ -72,7 +79,7 @@ def _weights(served: Any) -> dict[str, str]:
 
 
 async def health(service: Service, request: Request) -> Response:
-    """GET /health."""
+    """GET /health: whether the service runs, and its loaded models."""
     return JSONResponse(
         {
             "status": "ok",
@@ -82,26 +89,26 @@ async def health(service: Service, request: Request) -> Response:
 
 
 async def numbers(service: Service, request: Request) -> Response:
-    """GET /metrics."""
+    """GET /metrics: for Prometheus."""
     return PlainTextResponse(metrics(service), media_type="text/plain; version=0.0.4")
 
 
 async def openapi(service: Service, request: Request) -> Response:
-    """GET /v1/openapi.json."""
+    """GET /v1/openapi.json: the OpenAPI document."""
     return JSONResponse(document())
 
 
 async def docs(service: Service, request: Request) -> Response:
-    """GET /v1/docs."""
+    """GET /v1/docs: the OpenAPI document as a page."""
     return HTMLResponse(page())
 
 
 async def nothing(service: Service, request: Request) -> Response:
-    """Every other path of the API."""
+    """Every other path of the API: 404."""
     raise ApiError(404, f"There is no {request.url.path}; see /v1/docs.", code="unknown_url")
 
 
-POSTS: dict[str, tuple[type, Any]] = {
+POSTS: dict[str, tuple[type[BaseModel], Handler]] = {
     "/completions": (fields.CompletionRequest, _generating(fields.CompletionRequest, Completions)),
     "/chat/completions": (fields.ChatRequest, _generating(fields.ChatRequest, Chat)),
     "/embeddings": (
@@ -123,7 +130,7 @@ GETS = {
 
 
 def routes(service: Service) -> list[BaseRoute]:
-    """The API, to be mounted beside pages or served alone."""
+    """The routes of the API, to mount beside pages or to serve alone."""
     inner: list[BaseRoute] = [
         Route(path, Endpoint(service, handler, path), methods=["POST"])
         for path, (_, handler) in POSTS.items()
@@ -144,7 +151,7 @@ def routes(service: Service) -> list[BaseRoute]:
 
 
 def _records(service: Service) -> list[BaseRoute]:
-    """The Python API's records."""
+    """The routes of records and their jobs."""
     inner: list[BaseRoute] = [
         Route(
             path,

@@ -1,4 +1,4 @@
-"""Serving: the API alone, or beside the pages, behind the guard, in one process on one port."""
+"""Serving the API, alone or beside the pages, behind the guard, in one process on one port."""
 
 import logging
 import os
@@ -19,21 +19,24 @@ from workbench.serving.service import Service
 
 
 def make_service(names: Sequence[str] = (), limits: Limits | None = None) -> Service:
-    """A service of these models; without any, of all that can be loaded without the network."""
+    """A service of models.
+
+    Args:
+        names: Of the models; without any, all that can be loaded offline.
+        limits: Of the service; None for the defaults.
+    """
     limits = limits or Limits()
     return Service(Models(limits, names), limits)
 
 
 @cache
 def shared_service() -> Service:
-    """The one service of the app's process: the API beside the pages, and pages that write, ask its
-    engines.
-    """
+    """The one service of the app's process, used by the API and by pages that generate text."""
     return make_service()
 
 
 def make_app(service: Service, keys: Keys) -> Any:
-    """The API as an ASGI app of its own."""
+    """The API as an ASGI app of its own, behind the guard."""
     from starlette.applications import Starlette
 
     @asynccontextmanager
@@ -45,36 +48,42 @@ def make_app(service: Service, keys: Keys) -> Any:
 
 
 def keys_for(host: str, key_file: Path | None) -> Keys:
-    """The keys of a service. Raises `WorkbenchError` where it would be open to other machines
-    without one.
-    """
+    """The keys of a service; raises `WorkbenchError` if it would be open to other machines."""
     keys = read_keys(key_file)
     if not keys and not is_local(host):
         raise WorkbenchError(
-            f"{host} can be reached from other machines, so a key is needed: make one with `workbench key FILE` and "
-            "give --key-file FILE, or leave --host out."
+            f"{host} can be reached from other machines, so a key is needed: make one with "
+            "`workbench key FILE` and give --key-file FILE, or leave --host out."
         )
     return keys
 
 
 def check_port(host: str, port: int) -> None:
-    """Raise `WorkbenchError` when the port is taken."""
+    """Raise `WorkbenchError` if the port is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise WorkbenchError(
-                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. Choose one with --port."
+                f"{host}:{port} cannot be used ({error.strerror}); another app may run there. "
+                "Choose one with --port."
             ) from error
 
 
 def run(app: Any, host: str, port: int, limits: Limits | None = None) -> None:
-    """Serve an ASGI app until interrupted; then requests under way are finished first."""
+    """Serve an ASGI app until interrupted; open requests are finished before it ends.
+
+    Args:
+        app: The app.
+        host: Address to listen on.
+        port: Port to listen on.
+        limits: Of the service; None for the defaults.
+    """
     import uvicorn
 
     limits = limits or Limits()
-    logging.getLogger("uvicorn.access").disabled = True  # a line a request; /metrics counts them
+    logging.getLogger("uvicorn.access").disabled = True  # /metrics counts the requests
     uvicorn.run(
         app,
         host=host,
@@ -91,7 +100,18 @@ def run(app: Any, host: str, port: int, limits: Limits | None = None) -> None:
 def serve(
     names: Sequence[str], host: str, port: int, key_file: Path | None, limits: Limits | None = None
 ) -> None:
-    """Serve the API without the pages, the named models loaded first."""
+    """Serve the API without the pages until interrupted.
+
+    Args:
+        names: Models to serve, loaded first; without any, all that can be loaded offline.
+        host: Address to listen on.
+        port: Port to listen on.
+        key_file: With the hashes of API keys; needed if other machines can reach the address.
+        limits: Of the service; None for the defaults.
+
+    Raises:
+        WorkbenchError: For a missing key, a port in use, or a model that cannot be loaded.
+    """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keys = keys_for(host, key_file)
     check_port(host, port)

@@ -1,11 +1,11 @@
-"""The service: its models, what it has counted, and how a request's body becomes an answer."""
+"""The service: its models and counters, and the way from a request's body to an answer."""
 
 import asyncio
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,7 +25,12 @@ Handler = Callable[["Service", Request], Awaitable[Any]]
 
 
 class Service:
-    """What all routes share."""
+    """What all routes share: models, limits, jobs and counters.
+
+    Args:
+        models: By name.
+        limits: Of the service.
+    """
 
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models = models
@@ -36,8 +41,14 @@ class Service:
         self.at_once = 0
 
     async def body(self, request: Request, kind: type[BaseModel]) -> Any:
-        """The request's fields. Raises `ApiError` for a body too long, too slow, or with a field
-        that is none.
+        """The validated fields of a request.
+
+        Args:
+            request: Its body must be a JSON object.
+            kind: The fields to validate against.
+
+        Raises:
+            ApiError: For a body that is too long, too slow or not JSON, or a wrong field.
         """
         if (
             request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -58,20 +69,29 @@ class Service:
         except TimeoutError as error:
             raise ApiError(408, "The body did not come in time.") from error
         try:
-            said = json.loads(raw)
+            fields = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ApiError(400, f"The body is not JSON ({error}).") from error
-        if not isinstance(said, dict):
+        if not isinstance(fields, dict):
             raise ApiError(400, "The body must be a JSON object.")
         try:
-            return kind.model_validate(said)
+            return kind.model_validate(fields)
         except (ValidationError, RecursionError) as error:
-            raise _refusal(error, said) from error
+            raise _refusal(error, fields) from error
 
     async def hold(
         self, stack: ExitStack, name: str, change: dict[str, Any] | None = None
     ) -> Served:
-        """The model of a request, held in memory until `stack` closes."""
+        """The model of a request.
+
+        Args:
+            stack: The model stays in memory until it closes.
+            name: Of the model.
+            change: The JSON of an intervention for this request alone.
+
+        Raises:
+            ApiError: For an unknown model, an invalid intervention, or too little memory.
+        """
         held = self.models.use(name, change_of(change))
         try:
             return await to_thread.run_sync(stack.enter_context, held)
@@ -81,12 +101,12 @@ class Service:
             ) from error
 
 
-def _refusal(error: ValidationError | RecursionError, said: dict[str, Any]) -> ApiError:
-    """The first thing wrong with a body, by the field's name."""
+def _refusal(error: ValidationError | RecursionError, fields: dict[str, Any]) -> ApiError:
+    """The refusal for the first invalid field of a body."""
     if isinstance(error, RecursionError):
         return ApiError(400, "The body is nested too deeply.")
     first = error.errors(include_url=False, include_input=False)[0]
-    field = _field(first["loc"], said, missing=first["type"] == "missing")
+    field = _field(first["loc"], fields, missing=first["type"] == "missing")
     if first["type"] == "extra_forbidden":
         return ApiError(
             400,
@@ -97,14 +117,14 @@ def _refusal(error: ValidationError | RecursionError, said: dict[str, Any]) -> A
     return ApiError(400, f"{field}: {first['msg']}.", param=field, code="invalid_value")
 
 
-def _field(path: tuple[int | str, ...], said: Any, *, missing: bool) -> str:
-    """Where in a body something is wrong; what names an arm of a union is no part of the body."""
+def _field(path: tuple[int | str, ...], fields: Any, *, missing: bool) -> str:
+    """The path of an invalid field in a body, without pydantic's names for members of a union."""
     names = []
     for at, part in enumerate(path):
-        if (isinstance(said, dict) and part in said) or (
-            isinstance(said, list) and isinstance(part, int) and part < len(said)
+        if (isinstance(fields, dict) and part in fields) or (
+            isinstance(fields, list) and isinstance(part, int) and part < len(fields)
         ):
-            said = said[part]
+            fields = fields[part]
             names.append(str(part))
         elif missing and at == len(path) - 1:
             names.append(str(part))
@@ -112,16 +132,23 @@ def _field(path: tuple[int | str, ...], said: Any, *, missing: bool) -> str:
 
 
 class Endpoint:
-    """A handler as an ASGI app: refusals in OpenAI's form, a limit on time and on requests at once,
-    a count.
+    """A handler as an ASGI app: refuses in OpenAI's form, limits time and load, counts answers.
+
+    Args:
+        service: Passed to the handler.
+        handler: Makes the answer.
+        name: Of the endpoint, for counts and the log.
     """
 
     def __init__(self, service: Service, handler: Handler, name: str) -> None:
-        self.service, self.handler, self.name = service, handler, name
+        self.service = service
+        self.handler = handler
+        self.name = name
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        service, state = self.service, {"status": 0}
+        service = self.service
+        state = {"status": 0}
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -152,17 +179,15 @@ class Endpoint:
                 429, "Too many requests are under way; ask again later.", code="too_many"
             ).response()
         try:
-            found = await self.handler(service, request)
-            return found if isinstance(found, Response) else JSONResponse(found)
+            answer = await self.handler(service, request)
+            return answer if isinstance(answer, Response) else JSONResponse(answer)
         except ApiError as error:
             return error.response()
         except WorkbenchError as error:
             return ApiError(400, str(error)).response()
         except ClientDisconnect:
             raise
-        except (
-            Exception
-        ):  # the edge of the service: the caller learns that it is our fault, the log learns why
+        except Exception:  # the edge of the service: tell the caller, and log the details
             log.exception("%s failed", self.name)
             return ApiError(
                 500, "This is a fault of the workbench; the log has the details."
@@ -170,15 +195,26 @@ class Endpoint:
 
 
 class Events(Response):
-    """Server-sent events of a stream of chunks; the client that leaves takes its request with it."""
+    """A stream of chunks as server-sent events; it is cancelled when the client leaves.
+
+    Args:
+        chunks: The further chunks.
+        first: The first chunk, made before, so that an early failure has an HTTP status.
+        done: Called at the end.
+    """
 
     def __init__(
-        self, chunks: AsyncIterator[dict[str, Any]], first: dict[str, Any], done: Callable[[], None]
+        self,
+        chunks: AsyncGenerator[dict[str, Any]],
+        first: dict[str, Any],
+        done: Callable[[], None],
     ) -> None:
         super().__init__(media_type="text/event-stream")
         self.headers["cache-control"] = "no-cache"
         del self.headers["content-length"]
-        self.chunks, self.first, self.done = chunks, first, done
+        self.chunks = chunks
+        self.first = first
+        self.done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the chunks as they come."""
@@ -195,11 +231,11 @@ class Events(Response):
             raise results[1]
 
     async def _send(self, send: Send) -> None:
-        async def event(said: str) -> None:
+        async def event(data: str) -> None:
             await send(
                 {
                     "type": "http.response.body",
-                    "body": f"data: {said}\n\n".encode(),
+                    "body": f"data: {data}\n\n".encode(),
                     "more_body": True,
                 }
             )
@@ -212,7 +248,7 @@ class Events(Response):
         except ApiError as error:
             await event(json.dumps(error.to_dict()))
         finally:
-            await self.chunks.aclose()  # pyright: ignore[reportAttributeAccessIssue]
+            await self.chunks.aclose()
         await event("[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -223,7 +259,7 @@ async def _left(receive: Receive) -> None:
 
 
 async def unless_left(request: Request, answer: Awaitable[Any]) -> Any:
-    """The answer, given up when the client leaves."""
+    """Await the answer, but cancel it when the client leaves (`ClientDisconnect`)."""
     working = asyncio.ensure_future(answer)
     leaving = asyncio.ensure_future(_left(request.receive))
     try:

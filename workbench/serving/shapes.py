@@ -1,4 +1,4 @@
-"""What answers look like: OpenAI's objects, with the hash of the weights in every one."""
+"""The form of answers: OpenAI's objects, each with the hash of the weights."""
 
 import time
 import uuid
@@ -16,7 +16,14 @@ REASONS = {"stop": "stop", "length": "length", "cancelled": "length"}
 
 
 class Answer:
-    """The head that all parts of one answer share."""
+    """The fields that all parts of one answer share.
+
+    Args:
+        kind: OpenAI's object type, such as `chat.completion`.
+        prefix: Of the answer's id.
+        subject: The model that answers.
+        name: By which the request named it.
+    """
 
     def __init__(self, kind: str, prefix: str, subject: Subject, name: str) -> None:
         self.kind = kind
@@ -28,7 +35,13 @@ class Answer:
     def part(
         self, choices: list[dict[str, Any]], *, chunk: bool = False, **more: Any
     ) -> dict[str, Any]:
-        """A whole answer, or a chunk of a stream."""
+        """A whole answer, or a chunk of a stream.
+
+        Args:
+            choices: OpenAI's choices.
+            chunk: Whether it is part of a stream.
+            more: Further fields.
+        """
         kind = "chat.completion.chunk" if chunk and self.kind == "chat.completion" else self.kind
         return {
             "id": self.id,
@@ -41,13 +54,14 @@ class Answer:
         }
 
     def workbench(self, **more: Any) -> dict[str, Any]:
-        """Which weights answered, and what else was asked about them."""
+        """The field `workbench`: which weights answered, and readings of them."""
         return {"model": self.subject.name, "sha256": self.subject.hash, **more}
 
 
 def usage(prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -> dict[str, Any]:
-    """Tokens read and written; a prompt counts once, however many answers it has."""
-    read, written = sum(map(len, prompts)), sum(len(c.ids) for c in completions)
+    """OpenAI's `usage`; a prompt counts once, however many answers it has."""
+    read = sum(map(len, prompts))
+    written = sum(len(c.ids) for c in completions)
     reused = sum(c.reused for c in completions[:: max(1, len(completions) // max(1, len(prompts)))])
     return {
         "prompt_tokens": read,
@@ -58,7 +72,7 @@ def usage(prompts: Sequence[Sequence[int]], completions: Sequence[Completion]) -
 
 
 class Logprobs:
-    """The `logprobs` of completions, token after token."""
+    """The `logprobs` of one text in /v1/completions, for consecutive tokens."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], *, echo: bool
@@ -70,23 +84,31 @@ class Logprobs:
     def of(
         self, tokens: Sequence[int], scores: Sequence[Scored | None], top: int
     ) -> dict[str, list[Any]]:
-        """Of the next tokens; one without a score, as the first of all has none, is null."""
-        said: dict[str, list[Any]] = {
+        """The `logprobs` of the next tokens; null for a token without a score.
+
+        Args:
+            tokens: Token ids that follow those of earlier calls.
+            scores: One per token, or None (the first token of a text has none).
+            top: How many alternatives; 0 gives null.
+        """
+        columns: dict[str, list[Any]] = {
             "tokens": [],
             "token_logprobs": [],
             "top_logprobs": [],
             "text_offset": [],
         }
         for token, score in zip(tokens, scores, strict=True):
-            said["tokens"].append(label(self.tokenizer, token))
-            said["token_logprobs"].append(None if score is None else score.logprob)
-            said["top_logprobs"].append(None if score is None or not top else self._rivals(score))
-            said["text_offset"].append(self._offset)
+            columns["tokens"].append(label(self.tokenizer, token))
+            columns["token_logprobs"].append(None if score is None else score.logprob)
+            columns["top_logprobs"].append(
+                None if score is None or not top else self._rivals(score)
+            )
+            columns["text_offset"].append(self._offset)
             self._offset += len(self._text.add(token))
-        return said
+        return columns
 
     def _rivals(self, score: Scored) -> dict[str, float]:
-        """By label; where two tokens have one label, the likelier stands."""
+        """Alternatives by their text; of two tokens with the same text the likelier counts."""
         rivals: dict[str, float] = {}
         for token, logprob in (*score.top, (score.token, score.logprob)):
             rivals.setdefault(label(self.tokenizer, token), logprob)
@@ -96,7 +118,13 @@ class Logprobs:
 def chat_logprobs(
     tokenizer: PreTrainedTokenizerBase, scores: Sequence[Scored], top: int
 ) -> dict[str, Any]:
-    """The `logprobs` of chat."""
+    """The `logprobs` of /v1/chat/completions.
+
+    Args:
+        tokenizer: Of the model.
+        scores: One per token.
+        top: How many alternatives per token.
+    """
 
     def entry(token: int, logprob: float) -> dict[str, Any]:
         text = label(tokenizer, token)
@@ -112,5 +140,5 @@ def chat_logprobs(
 
 
 def label(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """A token by itself: its text, or how the tokenizer spells it where it is no whole character."""
+    """The text of a single token, or the tokenizer's spelling if it is no whole character."""
     return labels(tokenizer, [token], apart=True)[0]

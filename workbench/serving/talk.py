@@ -1,8 +1,6 @@
-"""A conversation with one model or several: a tree of turns, in which what was said before is never
-lost.
+"""A conversation with one or several models: a tree of turns, so that nothing is lost.
 
-Saying something else in a turn's place, or going on anew after it, makes a branch. `path` is the
-branch that is shown.
+Rewriting a turn, or continuing after an earlier one, makes a branch. `path` is the branch shown.
 """
 
 import json
@@ -22,11 +20,12 @@ LONGEST_TITLE = 60
 
 @dataclass(frozen=True)
 class Reply:
-    """What one model answered.
+    """One model's answer.
 
-    - `model`: by the name that `load` takes; `sha256`: of the weights that answered
-    - `prompt`: the tokens that were read; `ids`: those written, with `scores`, one a token
-    - `reason`: as in `Completion`; `settings`: the fields of the request that the answer hangs on
+    - `model`: the name that `load` takes; `sha256`: of its weights
+    - `prompt`: the token ids it read; `ids`: those it wrote; `scores`: one per written token
+    - `reason`: as in `Completion`
+    - `settings`: the fields of the request that the answer depends on
     """
 
     model: str
@@ -48,8 +47,17 @@ class Reply:
         prompt: list[int],
         settings: dict[str, Any],
     ) -> Self:
-        """The reply that a completion is."""
-        ids, scores = list(completion.ids), list(completion.scores)
+        """The reply in a completion.
+
+        Args:
+            completion: With scores.
+            model: The name that `load` takes.
+            sha256: Of its weights.
+            prompt: The token ids it read.
+            settings: The fields of the request that the answer depends on.
+        """
+        ids = list(completion.ids)
+        scores = list(completion.scores)
         return cls(
             model, sha256, completion.text, list(prompt), ids, scores, completion.reason, settings
         )
@@ -57,9 +65,7 @@ class Reply:
 
 @dataclass
 class Turn:
-    """What the user said, and what each model replied, by its name; `parent` is the turn before,
-    None for the first.
-    """
+    """A user message and the replies to it by model; `parent` is the turn before, or None."""
 
     number: int
     parent: int | None
@@ -69,29 +75,29 @@ class Turn:
 
 @dataclass
 class Talk:
-    """The tree of turns; `at` is the last turn of the branch that is shown."""
+    """A conversation: the tree of turns; `at` is the last turn of the branch shown."""
 
     system: str = ""
     turns: list[Turn] = field(default_factory=list)
     at: int | None = None
 
     def path(self) -> list[Turn]:
-        """The turns of the branch that is shown, the first one first."""
+        """The turns of the branch shown, in order."""
         return self._up_to(self.at)
 
     def _up_to(self, number: int | None) -> list[Turn]:
-        found = []
+        turns = []
         while number is not None:
-            found.append(self.turns[number])
+            turns.append(self.turns[number])
             number = self.turns[number].parent
-        return found[::-1]
+        return turns[::-1]
 
     def say(self, text: str) -> Turn:
-        """A new turn after the last one shown; it is shown from now on."""
+        """Add a turn after the last one shown, show it and return it."""
         return self._add(self.at, text)
 
     def say_instead(self, turn: Turn, text: str) -> Turn:
-        """A new turn in the place of another, which stays in a branch of its own."""
+        """Add a turn in place of another, which stays in its own branch; returns the new one."""
         return self._add(turn.parent, text)
 
     def _add(self, parent: int | None, text: str) -> Turn:
@@ -103,63 +109,64 @@ class Talk:
         return turn
 
     def branch(self, turn: Turn) -> None:
-        """Go on anew after this turn: what was said next stays in its own branch."""
+        """Continue after this turn; the turns that followed it stay in their own branch."""
         self.at = turn.number
 
     def siblings(self, turn: Turn) -> list[Turn]:
-        """The turns that stand in the same place, this one among them."""
+        """The turns with the same parent, this one included."""
         return [other for other in self.turns if other.parent == turn.parent]
 
     def children(self, turn: Turn) -> list[Turn]:
-        """The turns that follow one, in all branches."""
+        """The turns that directly follow this one, in all branches."""
         return [other for other in self.turns if other.parent == turn.number]
 
     def show(self, turn: Turn) -> None:
-        """Show the branch of a turn, to its newest end."""
+        """Show the branch of a turn, down to its newest end."""
         while following := self.children(turn):
             turn = following[-1]
         self.at = turn.number
 
     def messages(self, model: str, turn: Turn) -> list[dict[str, str]]:
-        """What a model reads when it is to reply to a turn: the turns that it replied to itself,
-        and this one.
+        """The messages that a model reads to reply to a turn: its exchanges, then the turn.
+
+        Args:
+            model: The name of the model; turns that it did not reply to are left out.
+            turn: The turn to reply to.
         """
-        found = [{"role": "system", "content": self.system}] if self.system.strip() else []
+        messages = [{"role": "system", "content": self.system}] if self.system.strip() else []
         for before in self._up_to(turn.parent):
             if model in before.replies:
-                found += _exchange(before, model)
-        return [*found, {"role": "user", "content": turn.text}]
+                messages += _exchange(before, model)
+        return [*messages, {"role": "user", "content": turn.text}]
 
     def models(self) -> list[str]:
-        """Who replied in the branch that is shown."""
+        """The names of the models that replied in the branch shown."""
         return list(dict.fromkeys(name for turn in self.path() for name in turn.replies))
 
     def export(self) -> str:
-        """The branch that is shown as JSONL, a line a model, as fine-tuning on chats reads it; ""
-        for none.
-        """
+        """The branch shown as JSONL, one line per model, as chat fine-tuning reads it."""
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in self._lines())
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         for model in self.models():
             turns = [turn for turn in self.path() if model in turn.replies]
-            said = [message for turn in turns for message in _exchange(turn, model)]
+            messages = [message for turn in turns for message in _exchange(turn, model)]
             if self.system.strip():
-                said.insert(0, {"role": "system", "content": self.system})
-            yield {"messages": said, "model": model, "sha256": turns[-1].replies[model].sha256}
+                messages.insert(0, {"role": "system", "content": self.system})
+            yield {"messages": messages, "model": model, "sha256": turns[-1].replies[model].sha256}
 
     def title(self) -> str:
-        """The beginning of what was said first."""
+        """The beginning of the first message."""
         words = " ".join(self.turns[0].text.split()) if self.turns else "empty"
         return words if len(words) <= LONGEST_TITLE else f"{words[: LONGEST_TITLE - 1]}…"
 
     def to_json(self) -> str:
-        """The whole tree."""
+        """The whole tree as JSON."""
         return json.dumps({"version": VERSION, **plain(self)}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The tree that `to_json` wrote. Raises `WorkbenchError` for anything else."""
+        """The conversation that `to_json` wrote. Raises `WorkbenchError` for anything else."""
         with reading("The conversation", MEND, "is not a kept conversation"):
             talk = rebuild(cls, json.loads(text))
             for place, turn in enumerate(talk.turns):

@@ -1,1 +1,1 @@
-"""Measuring ours against references: ratio and exactness."""
+"""Benchmarks of speed against reference implementations: time ratio and exactness."""

@@ -1,6 +1,4 @@
-"""The bench of attention: all heads of a prompt read, scored and drawn, against TransformerLens's
-cache of patterns.
-"""
+"""`workbench bench attention`: reading, scoring and drawing all heads, against TransformerLens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +16,7 @@ LENGTHS = (64, 512)
 
 
 def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
-    """One row a length: seconds of both, how far they are apart, and what the browser is sent."""
+    """One row per prompt length: seconds of both, largest difference, kB sent to the browser."""
     subject = load(model)
     rows = []
     for length in LENGTHS:
@@ -34,12 +32,13 @@ def _prompt(subject: Subject, length: int) -> str:
 
 def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
     def ours() -> tuple[Any, Any, draw.Atlas]:
-        card, n_pos = subject.card, subject.encode(prompt).shape[1]
+        card = subject.card
+        n_pos = subject.encode(prompt).shape[1]
         painter = draw.AtlasPainter(card.n_layers, card.n_heads, n_pos)
-        found, scores = scored_attention(
+        patterns, scores = scored_attention(
             subject, prompt, also=lambda i, pattern: painter.add(i, pattern.cpu().numpy())
         )
-        return found, scores, painter.finish()
+        return patterns, scores, painter.finish()
 
     def reference() -> list[np.ndarray]:
         with torch.no_grad():
@@ -48,14 +47,18 @@ def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
             )
         return [cache["pattern", i][0].float().cpu().numpy() for i in range(subject.card.n_layers)]
 
-    ours()  # both sides warm: clones and bridges are made once
-    (found, _, image), theirs, times = in_turn(ours, reference)
-    head = draw.head(found.head(0, 0), found.tokens)
-    apart = max(float(np.abs(found.pattern[i] - pattern).max()) for i, pattern in enumerate(theirs))
+    ours()  # warm up both sides: clones and bridges are made once
+    reading, theirs, times = in_turn(ours, reference)
+    patterns, _, image = reading
+    head = draw.head(patterns.head(0, 0), patterns.tokens)
+    differences = [np.abs(patterns.pattern[i] - layer).max() for i, layer in enumerate(theirs)]
     return {
-        "case": f"{subject.name}, {len(found.tokens)} of {length} tokens, {found.pattern[:, :, 0, 0].size} heads",
+        "case": (
+            f"{subject.name}, {len(patterns.tokens)} of {length} tokens, "
+            f"{patterns.pattern[:, :, 0, 0].size} heads"
+        ),
         **times,
-        "max_abs_diff": apart,
+        "max_abs_diff": float(max(differences)),
         "atlas_kb": len(draw.atlas(image).to_json()) / 1e3,
         "head_kb": len(head.to_json()) / 1e3,
     }

@@ -1,6 +1,4 @@
-"""`workbench bench eval`: our engine against lm-eval's own `hf` model, the same tasks and documents
-in one process.
-"""
+"""`workbench bench eval`: our engine against lm-eval's `hf` model, on the same tasks and items."""
 
 import time
 from collections.abc import Callable
@@ -24,33 +22,35 @@ TASKS = {
     "intents": 40,
     "passage": 10,
 }
-"""What is measured, and on how many documents."""
+"""The tasks measured, and how many documents of each."""
 BATCH_SIZES = (1, 8, 32)
 
 
 def bench_eval(
     progress: Callable[[str], None], model: str = MODEL, scale: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Seconds of both, the best of the reference's batch sizes, and how far the numbers lie apart.
+    """One row per task: our seconds, the reference's at its best batch size, and how scores differ.
 
     Args:
-        progress: Told what is being measured.
+        progress: Called with what is being measured.
         model: Any name that `load` takes.
-        scale: Of the numbers of documents in `TASKS`.
+        scale: Factor on the numbers of documents in `TASKS`.
 
     Returns:
-        A row a task: seconds of ours and of the reference at its best batch size, their ratio, the
-            greatest
-        difference of a log-likelihood in nats and how many of `n_scores` differ by more than 1e-3
-        (a sentence may be
-        fragile: float32 itself then lies further than that from float64, in the reference too),
-            whether all
-        accuracies are the same, and our process's memory.
-        Where our time went: `tokens` is how many we computed for each token that was asked, without
-            any padding;
-        `body`, `head` and `rest` are shares of our seconds, spent in the model below the
-        unembedding, in the unembedding with its softmax, and in building prompts, planning rows and
-        taking metrics.
+        Rows with
+
+        - `ours_s`, `reference_s`, `ratio`, `reference_batch`: seconds, and the best batch size
+        - `max_abs_diff`: largest difference of a log-likelihood, in nats
+        - `n_over_1e-3` of `n_scores`: how many differ by more (float32 itself may be off by that
+          from float64, in the reference too)
+        - `same_accuracy`: whether all accuracies are equal
+        - `memory_gb`: that our engine added
+        - `tokens`: computed tokens per requested token, padding included
+        - `body`, `head`, `rest`: shares of our seconds in the model below the unembedding, in
+          unembedding and softmax, and in prompts, planning and metrics
+
+    Raises:
+        WorkbenchError: If the data of no task is available.
     """
     from lm_eval.models.huggingface import HFLM
 
@@ -61,9 +61,7 @@ def bench_eval(
     before = psutil.Process().memory_info().rss
     lm = SubjectLM(subject)
     for side in (lm, HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
-        _timed(
-            side, "agreement", [0, 1]
-        )  # warm up; ours tries out once a model what it can do, and lays it out
+        _timed(side, "agreement", [0, 1])  # warm up; ours tests the model's abilities once
     rows = []
     for name, count in TASKS.items():
         try:
@@ -72,7 +70,8 @@ def bench_eval(
             progress(f"{name} left out: {error}")
             continue
         progress(
-            f"{name}: ours, then lm-eval's hf model with batches of {', '.join(map(str, BATCH_SIZES))}"
+            f"{name}: ours, then lm-eval's hf model with batches of "
+            f"{', '.join(map(str, BATCH_SIZES))}"
         )
         documents = pick(task, max(1, int(count * scale)), 0) or list(range(len(task.eval_docs)))
         with Spent(lm) as spent:
@@ -85,11 +84,11 @@ def bench_eval(
                 "tokenizer": subject.tokenizer,
                 "batch_size": size,
             }
-            seconds, found = _timed(HFLM(**settings), name, documents)
+            seconds, samples = _timed(HFLM(**settings), name, documents)
             if best is None or seconds < best[0]:
-                best = seconds, size, found
+                best = seconds, size, samples
         assert best is not None
-        apart = _apart(ours, best[2])
+        differences = _differences(ours, best[2])
         rows.append(
             {
                 "case": f"{name}, {len(documents)} documents",
@@ -97,9 +96,9 @@ def bench_eval(
                 "reference_s": best[0],
                 "ratio": best[0] / ours_s,
                 "reference_batch": best[1],
-                "max_abs_diff": float(apart.max()),
-                "n_scores": len(apart),
-                "n_over_1e-3": int((apart > 1e-3).sum()),
+                "max_abs_diff": float(differences.max()),
+                "n_scores": len(differences),
+                "n_over_1e-3": int((differences > 1e-3).sum()),
                 "same_accuracy": _accuracies(ours) == _accuracies(best[2]),
                 "memory_gb": round(memory / 2**30, 2),
                 **spent.shares(ours_s),
@@ -111,7 +110,7 @@ def bench_eval(
 
 
 class Spent:
-    """While entered, counts the tokens and the seconds that an engine spends in its model's parts."""
+    """A context that counts an engine's tokens, and its seconds in the parts of the model."""
 
     def __init__(self, lm: SubjectLM) -> None:
         self._lm = lm
@@ -119,7 +118,8 @@ class Spent:
         self.scorer_s = self.body_s = 0.0
 
     def __enter__(self) -> "Spent":
-        scorer, body = self._lm.scorer, self._lm.subject.model.base_model
+        scorer = self._lm.scorer
+        body = self._lm.subject.model.base_model
         run = scorer.run
 
         def counted(batch: Any) -> Any:
@@ -130,11 +130,11 @@ class Spent:
                 body.register_forward_hook(self._end),
             ]
             began = time.perf_counter()
-            found = run(batch)
+            scores = run(batch)
             self.scorer_s += time.perf_counter() - began
             for hook in hooks:
                 hook.remove()
-            return found
+            return scores
 
         scorer.run = counted
         return self
@@ -149,7 +149,7 @@ class Spent:
         self.body_s += time.perf_counter() - self._began
 
     def shares(self, seconds: float) -> dict[str, float]:
-        """Tokens computed a token asked, and the shares of `seconds` by part."""
+        """Computed tokens per requested token, and each part's share of `seconds`."""
         parts = {
             "body": self.body_s,
             "head": self.scorer_s - self.body_s,
@@ -160,6 +160,7 @@ class Spent:
 
 
 def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of a task with lm-eval's evaluator, and its samples in order of documents."""
     from lm_eval.evaluator import evaluate
 
     tasks: Any = {"tasks": load_tasks(name), "groups": {}}
@@ -172,21 +173,19 @@ def _timed(lm: Any, name: str, documents: list[int]) -> tuple[float, list[dict[s
     )
 
 
-def _apart(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> torch.Tensor:
-    """How far each score lies from its twin, in nats."""
-    flat = [
-        torch.cat(
-            [
-                torch.tensor(s["filtered_resps"], dtype=torch.float64)[..., :1].flatten()
-                for s in side
-            ]
-        )
-        for side in (ours, theirs)
-    ]
-    return (flat[0] - flat[1]).abs()
+def _differences(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> torch.Tensor:
+    """The absolute difference of each log-likelihood, in nats: `[score]`."""
+    return (_scores(ours) - _scores(theirs)).abs()
+
+
+def _scores(samples: list[dict[str, Any]]) -> torch.Tensor:
+    """The log-likelihoods of all samples in order: `[score]`."""
+    answers = [torch.tensor(s["filtered_resps"], dtype=torch.float64) for s in samples]
+    return torch.cat([answer[..., :1].flatten() for answer in answers])
 
 
 def _accuracies(samples: list[dict[str, Any]]) -> list[float]:
+    """Every accuracy metric of every sample."""
     return [
         sample[metric]
         for sample in samples

@@ -1,6 +1,4 @@
-"""Which reading works on which family of models: every public function on a tiny random model of
-each.
-"""
+"""Which analysis works on which model family: every public function on a tiny random model."""
 
 import logging
 import tempfile
@@ -22,11 +20,11 @@ OTHER = " John and Mary went to the store, Mary gave a drink to"
 PAIR = {"answer": " Mary", "wrong": " John"}
 TEXTS = [zoo.TEXT * 3, zoo.TEXT[40:] * 3]
 CLOSE = 1e-4
-"""Largest difference between our patterns and those that transformers itself gives out."""
+"""Allowed difference between our attention patterns and transformers' own."""
 
 
 def functions() -> dict[str, Callable[[Subject], Any]]:
-    """Each public reading by name, as it is asked of a family."""
+    """Each public analysis by name, with the arguments used here."""
     import workbench as wb
 
     return {
@@ -52,11 +50,11 @@ def functions() -> dict[str, Callable[[Subject], Any]]:
 
 @dataclass(frozen=True)
 class Family:
-    """What came of one family: `outcome` by function is "exact", "numbers", a sentence, or "FAULT
-    ..." (our bug).
+    """The outcomes of one family.
 
-    `loads` is empty, or says why there is nothing to ask. `bridge` says whether TransformerLens has
-    a view of it.
+    - `loads`: "", or why the family cannot be loaded
+    - `bridge`: whether TransformerLens can wrap it
+    - `outcome`: by function, "exact", "numbers", a refusal in a sentence, or "FAULT ..." (our bug)
     """
 
     name: str
@@ -67,12 +65,12 @@ class Family:
 
     @property
     def faults(self) -> dict[str, str]:
-        """The functions that ended in anything but numbers or a sentence."""
+        """The functions that failed by a bug of ours, with what happened."""
         return {name: what for name, what in self.outcome.items() if what.startswith("FAULT")}
 
 
 def measure(name: str) -> Family:
-    """Ask everything of a family's tiny model. No family raises: what goes wrong is in the record."""
+    """The outcome of every function on a family's tiny model; never raises."""
     with tempfile.TemporaryDirectory() as folder, _quiet():
         try:
             subject = zoo.subject(name, Path(folder))
@@ -86,29 +84,25 @@ def measure(name: str) -> Family:
 
 def _outcome(what: str, ask: Callable[[Subject], Any], subject: Subject) -> str:
     try:
-        found = ask(subject)
+        result = ask(subject)
     except WorkbenchError as error:
         return str(error)
-    except Exception as error:  # a fault of ours, which the table shows and the tests refuse
+    except Exception as error:  # a bug of ours: the table shows it, and the tests fail
         return f"FAULT {type(error).__name__}: {str(error)[:120]}"
     if what == "attention":
-        return _against_eager(subject, found.pattern)
+        return _against_eager(subject, result.pattern)
     if what == "anatomy":
-        return (
-            "exact"
-            if not found.disagreeing
-            else f"numbers; {len(found.disagreeing)} steps marked as not holding"
-        )
+        n_wrong = len(result.disagreeing)
+        return f"numbers; {n_wrong} steps marked as not holding" if n_wrong else "exact"
     return "numbers"
 
 
 @torch.no_grad()
 def eager_patterns(subject: Subject) -> np.ndarray | None:
-    """`[layer, head, query, key]` as transformers gives it out; None where it gives none, or not
-    this model's.
+    """Transformers' own patterns `[layer, head, query, key]`, or None if it has none to trust.
 
-    Eager attention of some models computes other logits than the one they run with; it is no
-    referee then.
+    Eager attention of some models gives other logits than the attention they run with; it proves
+    nothing then.
     """
     from workbench.subjects.bridge import TOLERANCE, shared_clone
 
@@ -144,7 +138,7 @@ def _has_bridge(subject: Subject) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the notes that loading a hundred architectures writes."""
+    """Silence the warnings and log lines of loading a hundred architectures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         level = logging.root.manager.disable
@@ -155,37 +149,46 @@ def _quiet() -> Iterator[None]:
             logging.disable(level)
 
 
-def markdown(found: list[Family]) -> str:
-    """The table of families: a row a family, a column a function; sentences below."""
+def markdown(families: list[Family]) -> str:
+    """The page of families: a table with one row per family, those not loaded, and faults."""
     names = list(functions())
-    asked = [f for f in found if not f.loads]
+    loaded = [f for f in families if not f.loads]
+    n_bridges = sum(f.bridge for f in loaded)
     lines = [
         "# Families",
         "",
-        "Made by `workbench families --out docs/families.md`, from a tiny random model of every causal language model",
+        (
+            "Made by `workbench families --out docs/families.md`, from a tiny random model of "
+            "every causal language model"
+        ),
         "that transformers lists (two layers, four heads, 32 dimensions).",
         "",
-        "- `=` numbers, and they were held against the model's own: attention against transformers' eager patterns",
+        (
+            "- `=` numbers, and they were held against the model's own: attention against "
+            "transformers' eager patterns"
+        ),
         "  (within 1e-4), the anatomy against every step of the model (within 1e-3)",
         "- `+` numbers",
         "- `-` a sentence that says why not",
         "- `!` a fault",
         "",
-        f"{len(found)} families: {len(asked)} are loaded, {sum(f.bridge for f in asked)} of them have a view in "
-        "TransformerLens that computes the model's own logits (column TL).",
+        (
+            f"{len(families)} families: {len(loaded)} are loaded, {n_bridges} of them have a view "
+            "in TransformerLens that computes the model's own logits (column TL)."
+        ),
         "",
         "| family | TL | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
     ]
-    for family in asked:
+    for family in loaded:
         marks = [_mark(family.outcome[name]) for name in names]
         lines.append(
             f"| {family.name} | {'yes' if family.bridge else 'no'} | " + " | ".join(marks) + " |"
         )
     lines += ["", "## Not asked", ""]
-    lines += [f"- {f.name}: {f.loads}" for f in found if f.loads]
+    lines += [f"- {f.name}: {f.loads}" for f in families if f.loads]
     lines += ["", "## Faults", ""]
-    lines += [f"- {f.name}, {what}: {why}" for f in asked for what, why in f.faults.items()] or [
+    lines += [f"- {f.name}, {what}: {why}" for f in loaded for what, why in f.faults.items()] or [
         "None."
     ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,4 @@
-"""The bench of patching: packed sweeps against TransformerLens's loops, and their growth against
-the FLOPs floor.
-"""
+"""`workbench bench patching`: packed sweeps against TransformerLens, and the FLOPs needed."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +16,7 @@ from workbench.interp.prompts.pairs import Pair, pair
 from workbench.subjects import Subject, load
 
 SAMPLE = 40
-"""Cells of each map that the reference loop runs; its time for all is extrapolated from them."""
+"""Cells of each map that the reference runs; its time for the whole map is extrapolated."""
 
 LENGTHS = (8, 16, 32, 64, 128, 256)
 IOI = "When Mary and John went to the store, {} gave a drink to"
@@ -27,9 +25,7 @@ REFERENCE = {"resid_pre": "resid_pre", "z": "z", "z_by_pos": "z"}
 
 
 def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
-    """One row a case: seconds of ours, of the reference (extrapolated from a random sample), ratio,
-    difference.
-    """
+    """One row per case: our seconds, the reference's (extrapolated), ratio, largest difference."""
     subject = load(model)
     ioi = pair(subject, IOI.format("John"), IOI.format("Mary"), " Mary", " John")
     early = pair(subject, EARLY[0], EARLY[1], " was", " had")
@@ -49,7 +45,8 @@ def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
 
 def _against(
     subject: Subject, words: str, question: Pair, site: str, progress: Callable[[str], None]
-) -> dict:
+) -> dict[str, Any]:
+    """The row of one prompt pair and site."""
     progress(f"{subject.name}, {words}: {site}")
     began = time.perf_counter()
     ours = run_sweep(subject, question, Settings(site)).values
@@ -73,9 +70,7 @@ def _against(
 def _loop(
     subject: Subject, question: Pair, site: str, shape: tuple[int, ...]
 ) -> tuple[list[float], list[tuple[int, ...]], float]:
-    """`transformer_lens.patching`'s own loop over a random sample of the cells: values, cells,
-    seconds.
-    """
+    """`transformer_lens.patching`'s loop over random cells: their values, the cells, seconds."""
     from transformer_lens import patching as reference
 
     bridge: Any = subject.bridge
@@ -96,7 +91,7 @@ def _loop(
     with torch.no_grad():
         _, cache = bridge.run_with_cache(question.clean[None])
         began = time.perf_counter()
-        found: Any = reference.generic_activation_patch(
+        effects: Any = reference.generic_activation_patch(
             bridge,
             question.corrupted[None],
             cache,
@@ -106,15 +101,13 @@ def _loop(
             index_df=frame,
         )
         seconds = time.perf_counter() - began
-    return [float(x) for x in found.flatten()], cells, seconds
+    return [float(x) for x in effects.flatten()], cells, seconds
 
 
 def _growth(
     subject: Subject, lengths: tuple[int, ...], progress: Callable[[str], None]
-) -> list[dict]:
-    """Layer x position on random tokens that all differ: seconds against needed FLOPs over the
-    measured matrix rate.
-    """
+) -> list[dict[str, Any]]:
+    """Layer x position sweeps of growing length: seconds against the FLOPs at the matrix rate."""
     rate = matrix_rate(subject)
     generator = torch.Generator().manual_seed(0)
     rows = []
@@ -143,8 +136,11 @@ def _growth(
 
 
 def needed_flops(subject: Subject, n_pos: int) -> float:
-    """Multiplications and additions that layer x position needs: each branch from its layer and
-    position on.
+    """FLOPs that a layer x position sweep needs if each patch recomputes only what follows it.
+
+    Args:
+        subject: The model.
+        n_pos: Tokens of the prompt, all of them patched.
     """
     packed = engine(subject)
     layers = [
@@ -158,19 +154,19 @@ def needed_flops(subject: Subject, n_pos: int) -> float:
         * sum(s * (n_pos - (s - 1) / 2) for s in range(1, n_pos + 1))
     )
     total = 0.0
-    for entered, layer in enumerate(
-        layers, start=1
-    ):  # all branches that joined up to here pass through
+    # Patches of layers 1 to `entered` all pass through layer `entered`.
+    for entered, layer in enumerate(layers, start=1):
         total += entered * (rows * layer + attends)
     return total
 
 
 def matrix_rate(subject: Subject, seconds: float = 1.0) -> float:
-    """FLOPs a second of a matrix product of the model's own shape."""
+    """FLOP/s of matrix products with the model's own width, measured for so many seconds."""
     width = subject.card.d_model
     a = torch.randn(1024, width, device=subject.device)
     b = torch.randn(width, 4 * width, device=subject.device)
-    count, began = 0, time.perf_counter()
+    count = 0
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds:
         torch.mm(a, b)
         count += 1

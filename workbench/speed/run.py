@@ -1,6 +1,4 @@
-"""Speed, side by side in one process: ours against a reference, with the check that both say the
-same.
-"""
+"""All speed benchmarks: ours against a reference in one process, with a check of equal results."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +13,7 @@ Progress = Callable[[str], None]
 def bench_patching(
     progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1"
 ) -> list[dict[str, Any]]:
-    """Packed sweeps against `transformer_lens.patching`'s loops, and their growth against the FLOPs
-    floor.
-    """
+    """Packed sweeps against `transformer_lens.patching`'s loops, and against the FLOPs needed."""
     from workbench.speed.patching import bench
 
     return bench(progress, model)
@@ -26,21 +22,21 @@ def bench_patching(
 def bench_attention(
     progress: Progress, model: str = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ) -> list[dict[str, Any]]:
-    """Every head of a prompt, drawn and scored, against TransformerLens's cache of patterns."""
+    """Reading, scoring and drawing every head, against TransformerLens's cached patterns."""
     from workbench.speed.attention import bench
 
     return bench(progress, model)
 
 
 def bench_eval(progress: Progress) -> list[dict[str, Any]]:
-    """The benchmark engine against lm-eval's `hf` model: `workbench.benchmarks.bench`."""
+    """The benchmark engine against lm-eval's `hf` model."""
     from workbench.speed.evaluation import bench_eval
 
     return bench_eval(progress)
 
 
 def bench_serve(progress: Progress) -> list[dict[str, Any]]:
-    """The generation engine against transformers' `generate`: `workbench.bench_serve`."""
+    """The generation engine against transformers' `generate`."""
     from workbench.speed.serving import bench
 
     return bench(progress)
@@ -56,7 +52,15 @@ BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
 
 
 def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
-    """One bench as a JSON-able record. Raises `WorkbenchError` for a name that is none."""
+    """The record of one benchmark: name, machine and rows.
+
+    Args:
+        name: One of `BENCHES`.
+        progress: Called with what is being measured.
+
+    Raises:
+        WorkbenchError: For an unknown name.
+    """
     if name not in BENCHES:
         raise WorkbenchError(f"No bench {name!r}; there are {', '.join(BENCHES)}.")
     return {"bench": name, "machine": machine(), "rows": BENCHES[name](progress)}

@@ -1,34 +1,36 @@
-"""`workbench bench serve`: the generation engine against `generate`, the same greedy texts in one
-process.
-"""
+"""`workbench bench serve`: the generation engine against transformers' `generate`, greedily."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from workbench.data.passages import TEXTS
 from workbench.errors import WorkbenchError
-from workbench.generation import Batch, Request
+from workbench.generation import Batch, Completion, Request
 from workbench.speed.timing import in_turn
 from workbench.subjects import Subject, load
 
 MODELS = ("shelf-base", "SmolLM2-135M-Instruct.Q4_1.gguf")
 NEW = 32
-"""Tokens written after each prompt."""
+"""Tokens generated after each prompt."""
 STREAMS = 8
 HISTORY = 500
-"""Tokens of the turns before, of which the next turn's prompt is the continuation."""
+"""Tokens of the conversation before the next turn."""
 
 
 def bench(progress: Callable[[str], None], models: Sequence[str] = MODELS) -> list[dict[str, Any]]:
-    """A row a model and case: seconds of ours and of `generate`, their ratio, and whether all
-    tokens are the same.
+    """One row per model and case: our seconds, `generate`'s, their ratio, and whether tokens agree.
 
-    `one stream` and `8 streams` write greedily after prompts of different lengths; `generate`
-    writes the 8 one after another, which is what it can do for requests that come when they come.
-    `tokens_per_s` is ours. `next turn` is the time to the first token with the turns before known,
-    against without; `exact` says that it is the same token.
+    - `one stream`, `8 streams`: prompts of different lengths; `generate` takes the 8 in sequence,
+      as it must for requests that arrive at different times
+    - `next turn`: seconds to the first token with the history cached, against without
+    - `tokens_per_s`: ours; `exact`: whether all tokens are equal
+
+    Args:
+        progress: Called with what is being measured.
+        models: Names that `load` takes; those that cannot be loaded are left out.
     """
     rows = []
     for name in models:
@@ -64,18 +66,23 @@ def _streams(subject: Subject, n: int) -> dict[str, Any]:
 
 
 def _ours(batch: Batch, texts: list[list[int]]) -> list[list[int]]:
-    found: dict[int, list[int]] = {}
+    written: dict[int, list[int]] = {}
+
+    def done(index: int, completion: Completion) -> None:
+        written[index] = list(completion.ids)
+
     for index, text in enumerate(texts):
-        batch.add(Request(text, NEW), lambda c, index=index: found.update({index: list(c.ids)}))
+        batch.add(Request(text, NEW), partial(done, index))
     while batch.step():
         pass
-    return [found[index] for index in range(len(texts))]
+    return [written[index] for index in range(len(texts))]
 
 
 @torch.no_grad()
 def _generate(subject: Subject, text: list[int], new: int = NEW) -> list[int]:
     ids = torch.tensor([text], device=subject.device)
-    out = subject.model.generate(  # pyright: ignore[reportCallIssue]
+    model: Any = subject.model
+    out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=new,
@@ -87,18 +94,18 @@ def _generate(subject: Subject, text: list[int], new: int = NEW) -> list[int]:
 
 
 def _next_turn(subject: Subject) -> dict[str, Any]:
-    """The first token of a turn whose history is known, and of one whose history is not."""
+    """The time to the first token of a turn, with its history cached and without."""
     words = subject.ids("\n".join(TEXTS * 4))
     n = min(HISTORY, subject.n_ctx - 20)
     turns = [words[:n] + words[n + 12 * i : n + 12 * (i + 1)] for i in range(1, 9)]
-    known, fresh = Batch(subject), Batch(subject, prefix_bytes=0)
+    known = Batch(subject)
+    fresh = Batch(subject, prefix_bytes=0)
     _first(known, words[:n])
-    asked = (
-        iter(turns),
-        iter(turns),
-    )  # another turn each time: one that was asked before would be known whole
+    # A new turn each time: one that was run before would be cached entirely.
+    ours_turns = iter(turns)
+    reference_turns = iter(turns)
     ours, theirs, row = in_turn(
-        lambda: _first(known, next(asked[0])), lambda: _first(fresh, next(asked[1]))
+        lambda: _first(known, next(ours_turns)), lambda: _first(fresh, next(reference_turns))
     )
     exact = ours == theirs == _generate(subject, turns[row["n"] - 1], 1)
     return {
@@ -111,8 +118,8 @@ def _next_turn(subject: Subject) -> dict[str, Any]:
 
 
 def _first(batch: Batch, text: list[int]) -> list[int]:
-    found: list[int] = []
-    batch.add(Request(text, 1), lambda c: found.extend(c.ids))
+    ids: list[int] = []
+    batch.add(Request(text, 1), lambda c: ids.extend(c.ids))
     while batch.step():
         pass
-    return found
+    return ids

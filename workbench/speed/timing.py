@@ -1,4 +1,4 @@
-"""Timing two ways in turn on one machine."""
+"""Timing two implementations in turn on one machine."""
 
 import platform
 import statistics
@@ -10,11 +10,11 @@ import psutil
 import torch
 
 LONG = 60.0
-"""Seconds after which one measurement is enough."""
+"""Seconds beyond which a single measurement is enough."""
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine on which figures are measured: processor, memory, GPU, torch's version."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": platform.processor() or platform.machine(),
@@ -29,17 +29,24 @@ def machine() -> dict[str, Any]:
 def in_turn(
     ours: Callable[[], Any], reference: Callable[[], Any], n: int = 3
 ) -> tuple[Any, Any, dict[str, Any]]:
-    """Run both in turn `n` times (once where a turn takes over a minute): last results, median
-    seconds, ratio.
+    """Run two functions in turn, so that a noisy machine disturbs both alike.
+
+    Args:
+        ours: Our implementation.
+        reference: The one to compare with.
+        n: Runs of each; only one if a run takes more than a minute.
+
+    Returns:
+        The last results of both, and a row with median seconds, their ratio, and n.
     """
     times: tuple[list[float], list[float]] = ([], [])
-    found: list[Any] = [None, None]
+    results: list[Any] = [None, None]
     for _ in range(n):
         for side, run in enumerate((ours, reference)):
             if times[side] and times[side][0] > LONG:
                 continue
             began = time.perf_counter()
-            found[side] = run()
+            results[side] = run()
             times[side].append(time.perf_counter() - began)
     ours_s, reference_s = (statistics.median(t) for t in times)
     row = {
@@ -48,4 +55,4 @@ def in_turn(
         "ratio": reference_s / ours_s,
         "n": len(times[0]),
     }
-    return found[0], found[1], row
+    return results[0], results[1], row

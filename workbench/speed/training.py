@@ -1,6 +1,4 @@
-"""How fast the trainer is: time to a loss against nanoGPT's hyperparameters, and a step against a
-bare loop.
-"""
+"""Speed of training: time to a loss against nanoGPT's settings, and a step against a bare loop."""
 
 import statistics
 import time
@@ -15,9 +13,7 @@ from workbench.training.pretrain import batches, setup
 from workbench.training.recipe import Recipe
 
 TARGET = 1.88
-"""Nats a character of Tiny Shakespeare's last tenth: what nanoGPT's CPU setting reaches in its
-2,000 iterations.
-"""
+"""Nats per character on Tiny Shakespeare's last tenth: nanoGPT's CPU settings after 2,000 steps."""
 
 Progress = Callable[[str], None]
 
@@ -25,32 +21,39 @@ Progress = Callable[[str], None]
 def bench_training(
     progress: Progress, ours: str = "shakespeare-char", reference: str = "shakespeare-char-nanogpt"
 ) -> list[dict[str, Any]]:
-    """Seconds of training (evaluation left out) to `TARGET` on the whole validation split, both in
-    one process.
+    """Two rows: seconds of training to the loss `TARGET`, and of one step against a bare loop.
+
+    Args:
+        progress: Called with what is being measured.
+        ours: Name of our recipe.
+        reference: Name of the recipe with nanoGPT's settings.
     """
     return [_race(progress, ours, reference), _step(progress, reference)]
 
 
 def _race(progress: Progress, ours: str, reference: str) -> dict[str, Any]:
+    """Train both recipes in turn until their validation loss is at most `TARGET`."""
     sides = {name: _training(Recipe.read(name)) for name in (ours, reference)}
-    seconds, losses, steps = (
-        dict.fromkeys(sides, 0.0),
-        dict.fromkeys(sides, float("inf")),
-        dict.fromkeys(sides, 0),
-    )
+    seconds = dict.fromkeys(sides, 0.0)
+    losses = dict.fromkeys(sides, float("inf"))
+    steps = dict.fromkeys(sides, 0)
     while running := [name for name in sides if losses[name] > TARGET]:
         for name in running:  # in turn, so that a noisy machine disturbs both
-            if (found := next(sides[name], None)) is None:
+            evaluation = next(sides[name], None)
+            if evaluation is None:
                 sides.pop(name)
                 continue
-            steps[name], seconds[name], losses[name] = found
+            steps[name], seconds[name], losses[name] = evaluation
             progress(
-                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss {losses[name]:.4f}"
+                f"{name}: step {steps[name]}, {seconds[name]:.1f} s, validation loss "
+                f"{losses[name]:.4f}"
             )
         if not any(name in sides for name in running):
             break
     return {
-        "case": f"Tiny Shakespeare characters to validation loss {TARGET}: {ours} against {reference}",
+        "case": (
+            f"Tiny Shakespeare characters to validation loss {TARGET}: {ours} against {reference}"
+        ),
         "ours_s": seconds[ours],
         "reference_s": seconds[reference],
         "ratio": seconds[reference] / seconds[ours] if losses[ours] <= TARGET else float("nan"),
@@ -68,7 +71,8 @@ def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
     """(step, seconds of training so far, validation loss) at every evaluation of a recipe."""
     trainee, tokens = setup(recipe)
     batch, held = batches(recipe, trainee, tokens)
-    stepper, seconds = Stepper(trainee, recipe.train), 0.0
+    stepper = Stepper(trainee, recipe.train)
+    seconds = 0.0
     for step in range(recipe.train.steps):
         began = time.perf_counter()
         loss, _ = stepper.step(batch(step), step)
@@ -79,9 +83,7 @@ def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
 
 
 def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
-    """A step of ours against the plainest PyTorch loop with the same model, batch and AdamW, in
-    turn.
-    """
+    """Our step against a plain PyTorch loop with the same model, batches and AdamW, in turn."""
     recipe = Recipe.read(name)
     trainee, tokens = setup(recipe)
     batch, _ = batches(recipe, trainee, tokens)
@@ -104,15 +106,20 @@ def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     first: dict[str, float] = {}
     for step in range(n + 5):
-        rows = tuple(x.to(stepper.accelerator.device) for x in batch(step))
+        inputs, targets = (x.to(stepper.accelerator.device) for x in batch(step))
         for side in times:
             began = time.perf_counter()
-            loss = float(stepper.step(rows, step)[0]) if side == "ours" else bare(*rows)
+            if side == "ours":
+                loss = float(stepper.step((inputs, targets), step)[0])
+            else:
+                loss = bare(inputs, targets)
             times[side].append(time.perf_counter() - began)
             first.setdefault(side, loss)
-    seconds = {side: statistics.median(found[5:]) for side, found in times.items()}
+    # The first five steps warm up.
+    seconds = {side: statistics.median(measured[5:]) for side, measured in times.items()}
     progress(
-        f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop {seconds['bare'] * 1e3:.1f} ms"
+        f"a step of {name}: ours {seconds['ours'] * 1e3:.1f} ms, bare loop "
+        f"{seconds['bare'] * 1e3:.1f} ms"
     )
     return {
         "case": f"one step of {name} against a bare PyTorch loop",

@@ -1,4 +1,4 @@
-"""The words of `[train]` as keyword arguments: typed for editors, spelt out in signatures."""
+"""The keys of a recipe's `[train]` table as keyword arguments: typed, and shown in signatures."""
 
 import inspect
 from collections.abc import Callable
@@ -11,9 +11,7 @@ R = TypeVar("R")
 
 
 class Changes(TypedDict, total=False):
-    """Words of `[train]` that replace a recipe's own: the fields of `Optimisation`, all of them
-    optional.
-    """
+    """Keys of `[train]` that override a recipe: the fields of `Optimisation`, all optional."""
 
     steps: int
     batch_size: int
@@ -42,8 +40,9 @@ class Changes(TypedDict, total=False):
 
 
 def with_changes(function: Callable[P, R]) -> Callable[P, R]:
-    """Write a function's `**changes` out in its signature: a keyword a word of `[train]`, None for
-    the recipe's own.
+    """Replace `**changes` in a function's signature by one keyword for each key of `[train]`.
+
+    Each keyword defaults to None, which keeps the recipe's own value.
     """
     signature = inspect.signature(function)
     own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
@@ -53,14 +52,20 @@ def with_changes(function: Callable[P, R]) -> Callable[P, R]:
         )
         for word, kind in get_type_hints(Changes).items()
     ]
-    function.__signature__ = signature.replace(parameters=[*own, *words])  # pyright: ignore[reportFunctionMemberAccess]
+    described: Any = function  # a function takes attributes that its type does not have
+    described.__signature__ = signature.replace(parameters=[*own, *words])
     return function
 
 
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
-    """The recipe with other values in `[train]`; None keeps its own.
+    """A copy of the recipe with other values in `[train]`.
 
-    Raises `WorkbenchError` for a key or a value that it does not take.
+    Args:
+        recipe: Is not changed.
+        changes: New values by key; None keeps the recipe's own.
+
+    Raises:
+        WorkbenchError: For an unknown key or a value out of range.
     """
     values = recipe.to_dict()
     given = {key: value for key, value in changes.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: Hugging Face folders, the newest with what is needed to go on exactly."""
+"""The checkpoints of a run: Hugging Face folders; the newest also hold the optimiser's state."""
 
 import hashlib
 import json
@@ -26,18 +26,17 @@ FACTS = "training.json"
 CHECKSUMS = "checksums.json"
 MEND = "restore the checkpoint's folder, or go on from an older one"
 DAMAGED = "damaged-"
-"""What the folder of a damaged checkpoint is called from then on, before its step."""
+"""Prefix that the folder of a damaged checkpoint gets when it is set aside."""
 WITH_STATE = 2
-"""The newest checkpoints that stay with all that a run needs to go on: should one be damaged, there
-is another.
-"""
+"""How many of the newest checkpoints keep the optimiser's state: if one is damaged, one is left."""
 
 
 @cache
 def series(settings: Optimisation) -> frozenset[int]:
-    """Steps that stay for good, evenly spread over the logarithm of the last seven doublings."""
+    """The steps whose checkpoints are never deleted: log-spaced from `steps / 128` to `steps`."""
     if settings.series <= 0:
         return frozenset()
+    # 128 = 2**7: the series covers the last seven doublings of the number of steps.
     steps = np.geomspace(max(1, settings.steps / 128), settings.steps, settings.series)
     return frozenset(int(step) for step in steps.round())
 
@@ -60,13 +59,22 @@ def write(
     *,
     weights: dict[str, torch.Tensor] | None = None,
 ) -> Path:
-    """Save the checkpoint of a step under a temporary name first, then drop what the recipe does
-    not keep.
+    """Write a checkpoint and return its folder, then delete those that the recipe does not keep.
 
-    `weights` are the model's where it holds but shards of them. `facts` (tokens seen,
-    validation_loss) lie beside the weights as JSON, and so do the checksums of all files. The last
-    two checkpoints keep the optimiser's state. Raises `WorkbenchError` when the disk refuses; the
-    previous checkpoint then stays whole.
+    The folder is written under a temporary name and renamed, so it is complete or absent.
+
+    Args:
+        run_folder: The run's folder; the checkpoint is `checkpoints/step-0000123` in it.
+        step: The number of updates done.
+        model: Saved in its own precision.
+        tokenizer: Saved beside the weights.
+        training: The optimiser's state, written as `training_state.pt`.
+        settings: Says which checkpoints are kept.
+        facts: Numbers about the checkpoint (tokens seen, validation_loss), written as JSON.
+        weights: The full weights, when `model` holds only this process's shards of them.
+
+    Raises:
+        WorkbenchError: When the disk refuses; the previous checkpoint is untouched.
     """
 
     def more(part: Path) -> None:
@@ -87,7 +95,7 @@ def write(
 
 
 def _on_cpu(state: Any) -> Any:
-    """The same state, its tensors on the CPU, so that any machine can read them."""
+    """A copy of the state with tensors on the CPU, so that a machine without GPU can load it."""
     if isinstance(state, torch.Tensor):
         return state.detach().cpu()
     if isinstance(state, dict):
@@ -96,30 +104,29 @@ def _on_cpu(state: Any) -> Any:
 
 
 def _tidy(run_folder: Path, settings: Optimisation) -> None:
-    found = saved(run_folder)
-    losses = {folder: facts(folder).get("validation_loss", float("inf")) for folder in found}
-    stay = {*found[-max(WITH_STATE, settings.keep) :], min(found, key=losses.__getitem__)}
-    for folder in found:
+    """Delete checkpoints that are not the last, the best or in the series; drop old states."""
+    folders = saved(run_folder)
+    losses = {folder: facts(folder).get("validation_loss", float("inf")) for folder in folders}
+    stay = {*folders[-max(WITH_STATE, settings.keep) :], min(folders, key=losses.__getitem__)}
+    for folder in folders:
         if folder not in stay and step_of(folder) not in series(settings):
             shutil.rmtree(folder, ignore_errors=True)
-        elif folder not in found[-WITH_STATE:]:
+        elif folder not in folders[-WITH_STATE:]:
             (folder / STATE).unlink(missing_ok=True)
 
 
 def saved(run_folder: Path) -> list[Path]:
-    """The checkpoints of a run, first step first."""
+    """The checkpoint folders of a run, in order of their steps."""
     return list(checkpoints_in(run_folder).values())
 
 
 def step_of(folder: Path) -> int:
-    """The step after which a checkpoint was written."""
+    """The number of updates that a checkpoint has behind it, read from its folder's name."""
     return int(folder.name.removeprefix("step-"))
 
 
 def facts(folder: Path) -> dict[str, float]:
-    """What a checkpoint knew of itself: step, tokens, and validation_loss where it was measured at
-    that step.
-    """
+    """The numbers stored with a checkpoint: step, tokens and, if measured then, validation_loss."""
     path = folder / FACTS
     if not path.is_file():
         return {"step": step_of(folder)}
@@ -128,23 +135,22 @@ def facts(folder: Path) -> dict[str, float]:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """The optimiser's state of a checkpoint, read with `weights_only=True`."""
+    """The optimiser's state of a checkpoint, loaded on the CPU with `weights_only=True`."""
     with reading(folder / STATE, MEND):
         return torch.load(folder / STATE, weights_only=True, map_location="cpu")
 
 
-# -- going on
-# -------------------------------------------------------------------------------------------------
+# -- resuming --------------------------------------------------------------------------------------
 
 
 def newest_whole(
     run_folder: Path, say: Callable[[str], None] = logging.getLogger("workbench").warning
 ) -> Path | None:
-    """The newest checkpoint that a run can go on from, None where it has to begin anew; all
-    processes take part.
+    """The newest undamaged checkpoint to resume from, or None to start over; call on all processes.
 
-    Checkpoints that are damaged are set aside under another name, and `say` is told of each in a
-    sentence.
+    Args:
+        run_folder: The run's folder. Damaged checkpoints in it are renamed, never deleted.
+        say: Called with one sentence for each damaged checkpoint.
     """
     with PartialState().main_process_first():
         folders = saved(run_folder)
@@ -153,20 +159,19 @@ def newest_whole(
             if why is None:
                 return folder
             if folder != folders[-1] and not (folder / STATE).is_file():
-                continue  # of older checkpoints the weights alone are kept
+                continue  # an older checkpoint, whose state was dropped on purpose
             aside = folder.with_name(DAMAGED + folder.name)
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             say(
-                f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an older one is taken."
+                f"The checkpoint {folder.name} is damaged ({why}) and now called {aside.name}; an "
+                "older one is taken."
             )
     return None
 
 
 def fault(folder: Path) -> str | None:
-    """Why a run cannot go on from a checkpoint: a file that is missing, cut or changed; None where
-    it can.
-    """
+    """Why a run cannot resume from a checkpoint (a missing or changed file), or None if it can."""
     if not (folder / STATE).is_file():
         return f"{STATE} is missing"
     if not (folder / CHECKSUMS).is_file():
@@ -185,9 +190,7 @@ def fault(folder: Path) -> str | None:
 
 
 def _fault_without_sums(folder: Path) -> str | None:
-    """Of a checkpoint that was written before there were checksums: whether its files can be read
-    at all.
-    """
+    """The same for a checkpoint from before there were checksums: can its files be read at all?"""
     try:
         if not shapes_in(folder):
             return "its weights are missing"

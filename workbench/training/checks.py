@@ -1,6 +1,4 @@
-"""What is looked at before a run is recorded: the recipe against its schema, and whether its files
-are there.
-"""
+"""Checks before a run is recorded: the recipe against its schema, and whether its files exist."""
 
 import re
 from pathlib import Path
@@ -15,9 +13,9 @@ from workbench.training.recipe import Recipe
 from workbench.training.texts import GENERATED, files
 
 HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
-"""What the id of a Hugging Face data set looks like."""
+"""Pattern of a Hugging Face data set id."""
 BYTES_A_WEIGHT = 12
-"""A float32 weight, its gradient and one moment of it at least."""
+"""Least memory to train one weight: float32 weight, gradient and one optimiser moment."""
 FILE_ENDINGS = (
     ".txt",
     ".md",
@@ -34,7 +32,7 @@ FILE_ENDINGS = (
 
 
 def check(recipe: Recipe) -> Recipe:
-    """The recipe, when nothing is known beforehand that would stop its run.
+    """The validated recipe; raises if its run is already known to fail.
 
     Raises:
         WorkbenchError: a key is unknown or wrong (all of them at once), a corpus or data file is
@@ -58,17 +56,17 @@ def check(recipe: Recipe) -> Recipe:
 
 
 def _check_size(recipe: Recipe) -> None:
-    """Refuse a model whose weights alone do not fit into this machine, before anything is
-    allocated.
-    """
+    """Refuse a model that cannot fit into memory, before anything is allocated."""
     import psutil
 
     size = resources.n_planned(recipe.model, int(recipe.tokenizer.get("d_vocab", 1)))
-    needed, there = size * BYTES_A_WEIGHT, psutil.virtual_memory().total
-    if needed > there:
+    needed = size * BYTES_A_WEIGHT
+    available = psutil.virtual_memory().total
+    if needed > available:
         raise WorkbenchError(
-            f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to be trained; this "
-            f"machine has {there / 1e9:,.0f} GB. Make d_model, d_mlp, n_layers or d_vocab smaller."
+            f"[model] of the recipe has {size:,} parameters, which need {needed / 1e9:,.0f} GB to "
+            f"be trained; this machine has {available / 1e9:,.0f} GB. Make d_model, d_mlp, "
+            "n_layers or d_vocab smaller."
         )
 
 
@@ -83,15 +81,15 @@ def _check_source(source: str) -> None:
 
 
 def _check_data(name: str) -> None:
-    """A file that is missing; sets and ids are looked for by the task, which knows their splits."""
+    """Raise for a missing file; the task checks sets and ids, as it knows their splits."""
     if name in sets.KNOWN or path_of(name).is_file():
         return
     if name.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, name):
-        next(rows(Path(name)), None)  # says what is wrong with it
+        next(rows(Path(name)), None)  # raises with what is wrong
 
 
 def _on_the_hub(source: str) -> bool:
-    """Whether `datasets` knows a set of this name, on the hub or in its cache; no rows are read."""
+    """Whether `datasets` knows this id, on the hub or in its cache; no rows are read."""
     if source.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, source):
         return False
     import datasets

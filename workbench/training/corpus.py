@@ -1,6 +1,4 @@
-"""From documents to memory-mapped token ids: a split by document, tokenised once, and batches by
-step number.
-"""
+"""From documents to memory-mapped token ids: split, tokenised once, read in batches by step."""
 
 import hashlib
 import json
@@ -9,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -25,20 +23,25 @@ from workbench.training.texts import documents, pieces
 
 SPLITS = ("train", "validation")
 BATCH = 1_000_000
-"""Characters tokenised at a time; `tokenizers` shares their texts among the cores."""
+"""Characters tokenised in one call; `tokenizers` spreads the texts of a call over the cores."""
 
 Progress = Callable[[float, str], None]
 
 
 def held_out(document: str, share: float) -> bool:
-    """Whether a document belongs to validation; its own hash decides, so a split never moves when
-    texts are added.
+    """Whether a document belongs to the validation split.
+
+    Its own hash decides, so a document never changes sides when texts are added.
+
+    Args:
+        document: The whole text.
+        share: Expected share of documents that are held out, 0 to 1.
     """
     return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") < share * 2**32
 
 
 class Text(NamedTuple):
-    """A text of one split; `ends` is False for a piece whose text goes on in the next of its split."""
+    """A text and its split; `ends` is False if the next text of the split continues it."""
 
     split: str
     text: str
@@ -46,7 +49,11 @@ class Text(NamedTuple):
 
 
 def split(corpus: Corpus, notes: Notes | None = None) -> Iterator[Text]:
-    """The texts of a corpus with their splits, streamed; a text is in one split only.
+    """The texts of a corpus with their splits, streamed; no text is in both splits.
+
+    Args:
+        corpus: The `[corpus]` table of a recipe.
+        notes: Collects what was dropped or assumed.
 
     Raises:
         WorkbenchError: For a source that cannot be read, and for an unknown kind of split.
@@ -62,22 +69,26 @@ def split(corpus: Corpus, notes: Notes | None = None) -> Iterator[Text]:
 
 
 def _tail(corpus: Corpus, notes: Notes | None) -> Iterator[Text]:
-    """The first characters for training and the last for validation, in pieces; read twice."""
+    """Split by position: the last share of characters is validation. Reads the sources twice."""
     total = sum(len(piece) for piece in pieces(corpus.sources, column=corpus.column))
-    at = int(total * (1 - corpus.validation))
+    boundary = int(total * (1 - corpus.validation))
     seen = 0
     for piece in pieces(corpus.sources, column=corpus.column, notes=notes):
-        before, after = piece[: max(0, at - seen)], piece[max(0, at - seen) :]
+        before = piece[: max(0, boundary - seen)]
+        after = piece[max(0, boundary - seen) :]
         seen += len(piece)
         if before:
-            yield Text("train", before, ends=seen >= at)
+            yield Text("train", before, ends=seen >= boundary)
         if after:
             yield Text("validation", after, ends=seen >= total)
 
 
 def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
-    """Texts of the training split, about `limit` characters of them: what a tokenizer is trained
-    on.
+    """Texts of the training split, to train a tokenizer on.
+
+    Args:
+        corpus: The `[corpus]` table of a recipe.
+        limit: Characters after which it stops; plenty for a vocabulary, and bounds the time.
     """
     seen = 0
     for name, text, _ in split(corpus):
@@ -90,11 +101,10 @@ def training_texts(corpus: Corpus, limit: int = 200_000_000) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Tokens:
-    """A tokenised corpus: memory-mapped ids of the two splits and the hash of what they were made
-    from.
+    """A tokenised corpus: memory-mapped token ids of both splits.
 
-    `notes` counts the rows and documents that were left out, and says what was assumed about the
-    sources.
+    - `data_hash`: SHA-256 over texts, split and tokenizer
+    - `notes`: how many rows and documents were dropped, and what was assumed about the sources
     """
 
     train: np.ndarray
@@ -105,8 +115,15 @@ class Tokens:
     def batch(
         self, step: int, *, size: int, n_ctx: int, seed: int, repeated: float = 0.0
     ) -> Int[Tensor, "batch pos"]:
-        """Training rows of `n_ctx + 1` ids: a pure function of (seed, step), so a resumed run sees
-        the same data.
+        """Training rows of `n_ctx + 1` ids; the last `n_ctx` are the targets of the first.
+
+        Args:
+            step: With `seed` decides the rows, so a resumed run sees the same data.
+            size: Rows.
+            n_ctx: Length of the context.
+            seed: Of the run.
+            repeated: Share of rows made of one repeated span, which teaches induction heads early;
+                half of these spans have their tokens shuffled, so that meaning does not help.
         """
         rng = np.random.default_rng((seed, step))
         starts = rng.integers(0, len(self.train) - n_ctx - 1, size)
@@ -117,7 +134,7 @@ class Tokens:
         return torch.from_numpy(rows)
 
     def validation_rows(self, n_ctx: int, n_tokens: int) -> Int[Tensor, "row pos"]:
-        """Consecutive validation rows of `n_ctx + 1` ids, at most `n_tokens` in all."""
+        """Consecutive validation rows of `n_ctx + 1` ids, about `n_tokens` in all, at least one."""
         n = max(1, min(len(self.validation) - 1, n_tokens) // n_ctx)
         rows = [self.validation[i * n_ctx : (i + 1) * n_ctx + 1] for i in range(n)]
         return torch.from_numpy(np.stack(rows).astype(np.int64))
@@ -129,21 +146,27 @@ def prepare(
     n_ctx: int,
     progress: Progress = lambda share, words: None,
 ) -> Tokens:
-    """Tokenise a corpus once; the arrays are kept under the home folder by the hash of texts, split
-    and tokenizer.
+    """The tokenised corpus, from the cache in the home folder or made now.
 
-    Kept arrays are used where their sizes and checksums are those that were written, and made anew
-    otherwise, with a remark. Texts are streamed twice, to hash and to tokenise, so memory does not
-    grow with the corpus.
+    The cache key is a hash of texts, split and tokenizer. Cached arrays are checked by size and
+    checksum and remade if damaged. Texts are streamed twice, to hash and to tokenise, so memory
+    does not grow with the corpus.
+
+    Args:
+        corpus: The `[corpus]` table of a recipe.
+        tokenizer: Its end-of-text token, if it has one, follows every document.
+        n_ctx: Length of the context; each split must be longer.
+        progress: Called with the share done and what is being done.
 
     Raises:
         WorkbenchError: When there is no text, or a split is shorter than the context.
     """
-    digests, counts = {name: hashlib.sha256() for name in SPLITS}, 0
+    digests = {name: hashlib.sha256() for name in SPLITS}
+    n_characters = 0
     notes = Notes()
     for name, text, ends in split(corpus, notes):
         digests[name].update(text.encode() + (b"\0" if ends else b""))
-        counts += len(text)
+        n_characters += len(text)
     key = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
     for digest in digests.values():
         key.update(digest.digest())
@@ -154,24 +177,22 @@ def prepare(
     if damage:
         notes.remark(f"The kept tokens of this corpus were damaged ({damage}) and were made anew.")
     if damage is not None:
-        _tokenise(folder, corpus, tokenizer, dtype, counts, progress)
+        _tokenise(folder, corpus, tokenizer, dtype, n_characters, progress)
     arrays = []
     for name in SPLITS:
         path = folder / f"{name}.bin"
         n_tokens = path.stat().st_size // dtype.itemsize
         if n_tokens <= n_ctx + 1:
             raise WorkbenchError(
-                f"The {name} split has {n_tokens} tokens, fewer than one row of the context {n_ctx}; "
-                "add text or shorten n_ctx."
+                f"The {name} split has {n_tokens} tokens, fewer than one row of the context "
+                f"{n_ctx}; add text or shorten n_ctx."
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
     return Tokens(arrays[0], arrays[1], key.hexdigest(), notes)
 
 
 def _damage(folder: Path, dtype: np.dtype) -> str | None:
-    """What is wrong with the kept arrays, in a few words; "" where there are none yet, None where
-    they are whole.
-    """
+    """What is wrong with the cached arrays; "" if there are none yet, None if they are intact."""
     if not folder.is_dir():
         return ""
     try:
@@ -195,9 +216,7 @@ def _damage(folder: Path, dtype: np.dtype) -> str | None:
 
 
 def _rules(tokenizer: PreTrainedTokenizerBase) -> str:
-    """How a tokenizer splits and joins besides its vocabulary: merges, normalisation; "" where it
-    is of Python's.
-    """
+    """A tokenizer's merges and normalisation as JSON; "" for one written in Python."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return ""
@@ -220,7 +239,7 @@ def _tokenise(
     n: int,
     progress: Progress,
 ) -> None:
-    """Write both splits under a temporary name, then give them theirs."""
+    """Write both splits into a temporary folder and rename it, so a cache is never half done."""
     part = folder.with_name(f".{folder.name}.{os.getpid()}")
     part.mkdir(parents=True, exist_ok=True)
     try:
@@ -253,7 +272,7 @@ def _tokenise(
 
 
 def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
-    """Texts in batches of about `BATCH` characters: a tokenizer takes hundreds of bytes for each."""
+    """Texts in batches of about `BATCH` characters, which bounds the memory of a tokenizer call."""
     batch: list[Text] = []
     size = 0
     for text in texts:
@@ -261,7 +280,8 @@ def _batches(texts: Iterable[Text]) -> Iterator[list[Text]]:
         size += len(text.text)
         if size >= BATCH:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
@@ -270,8 +290,7 @@ def _append(
     out: dict[str, BinaryIO], texts: list[Text], tokenizer: PreTrainedTokenizerBase, dtype: np.dtype
 ) -> None:
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    encoded = tokenizer([text for _, text, _ in texts], add_special_tokens=False, verbose=False)[
-        "input_ids"
-    ]
-    for (name, _, ends), ids in zip(texts, encoded, strict=True):
+    encoding = tokenizer([text for _, text, _ in texts], add_special_tokens=False, verbose=False)
+    rows = cast(list[list[int]], encoding["input_ids"])
+    for (name, _, ends), ids in zip(texts, rows, strict=True):
         out[name].write(np.array(ids + (end if ends else []), dtype=dtype).tobytes())

@@ -1,6 +1,4 @@
-"""What a recipe costs on this machine, before it is started: a few real steps, measured, and the
-rest by arithmetic.
-"""
+"""What a recipe costs on this machine: a few steps are measured, the rest is arithmetic."""
 
 import shutil
 import statistics
@@ -19,13 +17,16 @@ from workbench.training.loop import Batch, Stepper, Trainee
 from workbench.training.recipe import Optimisation, Recipe
 
 STEPS = 4
-"""Measured steps after the first, which warms up."""
+"""Measured steps after a first one to warm up."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds and memory (the process's peak) are measured over `n` steps; disk is the checkpoints
-    that stay.
+    """The cost of a whole run, projected from `n` measured steps.
+
+    - `seconds_a_step`: the fastest and the slowest
+    - `flops`: of the whole run; `mfu`: share of `matrix_gflops` that training reaches
+    - `memory_gb`: peak of the process, or of the GPU; `disk_gb`: of the checkpoints that are kept
     """
 
     parameters: int
@@ -45,11 +46,11 @@ class Cost:
     n: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """The fields as plain values."""
         return asdict(self)
 
     def words(self) -> list[tuple[str, str]]:
-        """Each figure in words, for people."""
+        """Pairs of label and formatted figure, for a table."""
         low, high = self.seconds_a_step
         return [
             ("device", f"{self.device}, {self.precision}"),
@@ -61,7 +62,10 @@ class Cost:
             ("arithmetic", f"{self.flops:.2e} floating-point operations"),
             (
                 "time",
-                f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to {high:.3f} s, n = {self.n})",
+                (
+                    f"{_duration(self.seconds)}, without evaluation (a step: {low:.3f} to "
+                    f"{high:.3f} s, n = {self.n})"
+                ),
             ),
             ("speed", f"{self.tokens_per_s:,.0f} tokens a second"),
             (
@@ -76,32 +80,38 @@ class Cost:
 def cost(
     recipe: Recipe, progress: Callable[[float, str], None] = lambda share, words: None
 ) -> Cost:
-    """Prepare a recipe's data and model, take a few of its steps, keep nothing of them.
+    """The projected cost of a recipe: prepares data and model, measures a few steps, keeps nothing.
 
-    Raises `WorkbenchError` for whatever would also stop the run: no text, a wrong word, too little
-    memory.
+    Args:
+        recipe: Pretraining or fine-tuning.
+        progress: Called with the share done and what is being done.
+
+    Raises:
+        WorkbenchError: For whatever would also stop the run: no text, a wrong key, out of memory.
     """
     recipe = check(recipe)
     trainee, batch = _work(recipe, progress)
     settings = recipe.train
     stepper = Stepper(trainee, settings)
-    rows, seconds = batch(0), []
+    inputs, _ = batch(0)
+    seconds: list[float] = []
     for step in range(STEPS + 1):
         progress(step / (STEPS + 1), f"measuring step {step + 1} of {STEPS + 1}")
         began = time.perf_counter()
         loss, _ = stepper.step(batch(step), step)
-        float(loss)
+        float(loss)  # waits for the device
         seconds.append(time.perf_counter() - began)
-    found, n_tokens = seconds[1:], rows[0].numel()
-    typical = statistics.median(found)
-    flops = n_tokens * stepper.flops_per_token(rows[0].shape[1])
+    measured = seconds[1:]
+    n_tokens = inputs.numel()
+    typical = statistics.median(measured)
+    flops = n_tokens * stepper.flops_per_token(inputs.shape[1])
     return Cost(
         parameters=resources.n_parameters(trainee.model),
         trained_parameters=sum(p.numel() for p in trainee.model.parameters() if p.requires_grad),
         tokens=n_tokens * settings.steps,
         flops=flops * settings.steps,
         seconds=typical * settings.steps,
-        seconds_a_step=(min(found), max(found)),
+        seconds_a_step=(min(measured), max(measured)),
         tokens_per_s=n_tokens / typical,
         mfu=flops / typical / stepper.rate,
         matrix_gflops=stepper.rate / 1e9,
@@ -112,7 +122,7 @@ def cost(
         if stepper.device == "cuda"
         else f"CPU, threads: {torch.get_num_threads()}",
         precision=stepper.accelerator.mixed_precision.replace("no", "float32"),
-        n=len(found),
+        n=len(measured),
     )
 
 
@@ -130,14 +140,16 @@ def _work(
 
 
 def _disk_gb(model: torch.nn.Module, settings: Optimisation) -> float:
-    """Weights of every checkpoint that stays, and two moments of each that a run can go on from."""
+    """GiB of all kept checkpoints: float32 weights, and two moments each in the newest two."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     due = [s for s in range(1, settings.steps + 1) if checkpoints.due(s, settings)]
-    kept = {
+    stay = {
         *due[-max(checkpoints.WITH_STATE, settings.keep) :],
         *(set(due) & checkpoints.series(settings)),
     }
-    return 4 * trained * (len(kept) + 1 + 2 * min(len(kept), checkpoints.WITH_STATE)) / 2**30
+    n_weights = len(stay) + 1  # the best one may be another
+    n_moments = 2 * min(len(stay), checkpoints.WITH_STATE)
+    return 4 * trained * (n_weights + n_moments) / 2**30
 
 
 def _free_gb(folder: Path) -> float:
@@ -147,10 +159,6 @@ def _free_gb(folder: Path) -> float:
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return (
-        f"{hours} h {minutes} min"
-        if hours
-        else f"{minutes} min {rest} s"
-        if minutes
-        else f"{rest} s"
-    )
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,6 +1,4 @@
-"""Greedy completions of many prompts by the generation engine, free or restricted to a fixed set of
-answers.
-"""
+"""Greedy completions of many prompts, free or restricted to a fixed set of answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,11 @@ from workbench.subjects.card import context_of
 
 Progress = Callable[[float], None]
 Trie = dict[int, Any]
-"""What may follow: token id -> the same again; {} where an answer ends."""
+"""A prefix tree: token id -> subtree; {} where an answer ends."""
 
 
 def trie(answers: Sequence[Sequence[int]]) -> Trie:
-    """The answers as a tree of tokens."""
+    """The prefix tree of the answers' token ids."""
     root: Trie = {}
     for answer in answers:
         node = root
@@ -28,9 +26,7 @@ def trie(answers: Sequence[Sequence[int]]) -> Trie:
 
 @dataclass(frozen=True)
 class Written:
-    """A model and its tokenizer as the engine asks for them; unlike a Subject's, nothing of the
-    model is changed.
-    """
+    """A model and tokenizer as the generation engine needs them (see `Causal`), left unchanged."""
 
     name: str
     model: PreTrainedModel
@@ -38,12 +34,12 @@ class Written:
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that it reads at most."""
+        """Length of the context in tokens."""
         return context_of(self.model.config)
 
     @property
     def d_embed(self) -> int:
-        """Rows of its embedding."""
+        """Rows of the embedding: the token ids that the model can read."""
         embedding: Any = self.model.get_input_embeddings()
         return int(embedding.weight.shape[0])
 
@@ -58,26 +54,26 @@ def complete(
     stops: Sequence[int] = (),
     progress: Progress = lambda fraction: None,
 ) -> list[list[int]]:
-    """What the model writes after each prompt, greedily, without the token that ended it.
+    """The greedy completion of each prompt as token ids, without the token that ended it.
 
     Args:
         model: In eval mode.
         tokenizer: Of the model.
         prompts: Token ids.
-        most: New tokens at most, and as many as the context has room for.
-        answers: When given, at each step only the tokens that go on towards one of these answers
-            are considered.
+        most: Maximum of new tokens; fewer if the context is full.
+        answers: If given, decoding is restricted to these answers (see `trie`).
         stops: Tokens that end an answer, besides the end-of-text token.
-        progress: Told the share done after every answer.
+        progress: Called with the share done after every answer.
 
-    Raises `WorkbenchError` for a prompt that is empty or longer than the context.
+    Raises:
+        WorkbenchError: For a prompt that is empty or longer than the context.
     """
     writer = Written(str(model.config.name_or_path) or type(model).__name__, model, tokenizer)
     eos = tokenizer.eos_token_id
     after = next((t for t in (tokenizer.pad_token_id, eos) if t is not None), 0)
     ends = frozenset(t for t in (eos, *stops) if t is not None and 0 <= t < writer.d_embed)
     allowed = None if answers is None else lambda written: _next(answers, written, after)
-    # The longest first, so that texts of like length share a batch.
+    # Longest first, so that prompts of similar length share a batch.
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     requests = [
         Request(
@@ -88,14 +84,14 @@ def complete(
         )
         for i in order
     ]
-    found: list[list[int]] = [[] for _ in prompts]
+    written: list[list[int]] = [[] for _ in prompts]
     for i, completion in zip(order, write(writer, requests, progress=progress), strict=True):
-        found[i] = list(completion.ids)
-    return found
+        written[i] = list(completion.ids)
+    return written
 
 
 def _next(answers: Trie, written: list[int], after: int) -> list[int]:
-    """What may come; `after` where an answer is complete."""
+    """The token ids allowed next, or [`after`] once an answer is complete."""
     node = answers
     for token in written:
         node = node.get(token, {})
@@ -103,6 +99,6 @@ def _next(answers: Trie, written: list[int], after: int) -> list[int]:
 
 
 def line_breaks(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens whose text holds a line break."""
+    """The token ids whose text contains a line break."""
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     return [i for i, text in enumerate(texts) if "\n" in text]

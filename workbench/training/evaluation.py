@@ -1,6 +1,4 @@
-"""Base and tuned on the same held-out items: answers kept in the run's folder, differences with
-intervals.
-"""
+"""Base and tuned model on the same held-out items: stored answers, paired differences."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,29 +21,29 @@ MODELS = ("base", "tuned")
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Difference):
-    """The paired difference of one metric before and after, and which way is better."""
+    """The paired difference (tuned minus base) of one metric, and which direction is better."""
 
     metric: str
     higher_is_better: bool
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the 95 % interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     @property
     def improved(self) -> bool:
-        """Whether the interval lies wholly on the better side of 0."""
+        """Whether the 95 % interval lies entirely on the better side of 0."""
         return self.low > 0 if self.higher_is_better else self.high < 0
 
 
 def file(run_folder: Path, model: str) -> Path:
-    """Where a run keeps the answers of `base` or `tuned`."""
+    """The file with a run's answers; `model` is `base` or `tuned`."""
     return run_folder / FOLDER / f"{model}.parquet"
 
 
 def answers(run_folder: Path, model: str) -> "pd.DataFrame | None":
-    """The answers that a run has kept: one row an item with input, target, prediction and score."""
+    """A run's stored answers (input, target, prediction, score; one row per item), or None."""
     import pandas as pd
 
     path = file(run_folder, model)
@@ -59,22 +57,35 @@ def ask(
     items: list[Item],
     progress: Progress,
 ) -> "pd.DataFrame":
-    """A model's answers to the items, in eval mode and in the weights' own precision; nothing of
-    the model changes.
+    """A model's answers to the items, one row per item.
+
+    Args:
+        task: Renders prompts and scores answers.
+        model: Run in eval mode and its own precision; its mode is restored afterwards.
+        tokenizer: Of the model.
+        items: Held-out examples.
+        progress: Called with the share done.
     """
     import pandas as pd
 
-    training, state = model.training, torch.get_rng_state()
+    was_training = model.training
+    state = torch.get_rng_state()
     model.eval()
     try:
         return pd.DataFrame(task.answer(model, tokenizer, items, progress))
     finally:
-        model.train(training)
+        model.train(was_training)
         torch.set_rng_state(state)
 
 
 def keep(frame: "pd.DataFrame", run_folder: Path, model: str) -> None:
-    """Write the answers whole or not at all."""
+    """Store a model's answers in the run's folder, atomically.
+
+    Args:
+        frame: From `ask`.
+        run_folder: Of the run.
+        model: `base` or `tuned`.
+    """
     path = file(run_folder, model)
     made_folder(path.parent)
     with writing(path) as part:
@@ -82,10 +93,16 @@ def keep(frame: "pd.DataFrame", run_folder: Path, model: str) -> None:
 
 
 def changes(task: Task, base: "pd.DataFrame", tuned: "pd.DataFrame") -> list[Change]:
-    """Every metric of the task before and after, headline first."""
+    """Every metric of the task with its paired difference, the main metric first.
+
+    Args:
+        task: Names and computes the metrics.
+        base: Answers of the base model, from `ask`.
+        tuned: Answers of the tuned model to the same items, in the same order.
+    """
     differences = task.differences(base, tuned)
     better = task.higher_is_better
     return [
-        Change(**asdict(found), metric=name, higher_is_better=better)
-        for name, found in differences.items()
+        Change(**asdict(difference), metric=name, higher_is_better=better)
+        for name, difference in differences.items()
     ]

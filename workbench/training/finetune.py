@@ -1,11 +1,9 @@
-"""Fine-tuning a Subject on a task, whole or by LoRA, with the loss on completions only, measured
-before and after.
-"""
+"""Fine-tuning a Subject on a task, fully or by LoRA, with each metric before and after."""
 
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from accelerate import PartialState
@@ -21,48 +19,56 @@ from workbench.training.rows import Row, check_vocabulary, collate
 from workbench.training.same_data import fingerprint, require_same
 from workbench.training.tasks import Data, Item, Task, make
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SHARES = {"base": (0.0, 0.1), "training": (0.1, 0.9), "tuned": (0.9, 1.0)}
-"""What part of the progress bar each stage fills."""
+"""The part of the progress bar that each stage fills."""
 ROWS_AT_ONCE = 16
-"""Rows of a validation batch."""
+"""Rows per validation batch."""
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Fine-tune `base` on `[task]`: all weights, or with a `[lora]` table adapters that are kept
-    apart.
+    """Fine-tune a base on a task and return the run's result, with each metric before and after.
 
-    Base and tuned answer the same held-out items; the answers are in the run's folder, and
-    `changes` of the result holds each metric before and after with the paired difference, its 95 %
-    interval and p.
+    Base and tuned model answer the same held-out items; the answers are stored in the run's
+    folder.
 
-    Returns steps, losses in nats a learned token, the counts of examples, the parent and its hash,
-    the changes.
+    Args:
+        config: A recipe as a dictionary. `base` and `[task]` are needed; all weights are trained,
+            or only adapters if there is a `[lora]` table.
+        tracker: Of the run; a run with a checkpoint is resumed.
+
+    Returns:
+        Steps, losses in nats per learned token, counts of examples, the parent and its hash, and
+        `changes`: each metric with its paired difference, 95 % interval and p-value.
 
     Raises:
-        WorkbenchError: For a base or data that cannot be had, or that are others than when this run
-            began.
+        WorkbenchError: For a base or data that cannot be loaded, or that have changed since the
+            run began.
     """
     recipe = _pinned(Recipe.from_dict(config))
-    task, base, (train, validation, held_out, left_out, remarks) = _setup(recipe)
-    examples = fingerprint([*train, *validation, *held_out])
+    task, base, rows = _setup(recipe)
+    examples = fingerprint([*rows.train, *rows.validation, *rows.held_out])
     main = PartialState().is_main_process
     require_same(tracker.folder, going_on=True, writes=main, base=base.hash, examples=examples)
-    before = _ask(task, base, held_out, tracker, "base")
+    before = _ask(task, base, rows.held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
-    batch, held = _batches(recipe, train), _capped(validation, recipe.train.eval_tokens)
-    result = fit(trainee, recipe.train, batch, held, _Stage(tracker, "training"))
-    after = _ask(
-        task, load(result["checkpoint"]), held_out, tracker, "tuned"
-    )  # as any other room would load it
+    batch = _batches(recipe, rows.train)
+    validation = _capped(rows.validation, recipe.train.eval_tokens)
+    stage = cast(Tracker, _Stage(tracker, "training"))
+    result = fit(trainee, recipe.train, batch, validation, stage)
+    tuned = load(result["checkpoint"])  # from disk, so that what was saved is what is measured
+    after = _ask(task, tuned, rows.held_out, tracker, "tuned")
     return {
         **result,
         "task": task.kind,
         "data": task.source,
-        "examples": len(train),
-        "held_out": len(held_out),
-        "left_out": left_out,
-        "remarks": remarks,
+        "examples": len(rows.train),
+        "held_out": len(rows.held_out),
+        "left_out": rows.left_out,
+        "remarks": rows.remarks,
         "trained_parameters": n_trained,
         "parent": recipe.base,
         "parent_sha256": base.hash,
@@ -71,15 +77,19 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
 
 
 def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch]]:
-    """What is trained and the rows of each step, for measuring a few of them."""
+    """The model and the batches by step of a fine-tune, to measure a few of its steps."""
     recipe = _pinned(recipe)
-    _, base, (train, *_) = _setup(recipe)
-    return _trainee(recipe, base, None), _batches(recipe, train)
+    _, base, rows = _setup(recipe)
+    return _trainee(recipe, base, None), _batches(recipe, rows.train)
 
 
 class Examples(NamedTuple):
-    """Rows to learn and to watch, the items both models answer, how many examples are in none, and
-    remarks.
+    """The prepared examples of a fine-tune.
+
+    - `train`, `validation`: rows to learn from, and rows for the loss curve
+    - `held_out`: items that both models answer
+    - `left_out`: how many examples are in none of these, by reason
+    - `remarks`: what was assumed about the data
     """
 
     train: list[Row]
@@ -90,7 +100,11 @@ class Examples(NamedTuple):
 
 
 def make_task(recipe: Recipe) -> Task:
-    """The recipe's task. Raises `WorkbenchError` when the recipe lacks what a fine-tune needs."""
+    """The task of a recipe.
+
+    Raises:
+        WorkbenchError: For a recipe without a base, or with a wrong `[task]` or `[lora]` table.
+    """
     if not recipe.base.strip():
         raise WorkbenchError(
             "A fine-tuning recipe needs base = (a model); name a model, a file or a run."
@@ -101,11 +115,12 @@ def make_task(recipe: Recipe) -> Task:
 
 
 def _pinned(recipe: Recipe) -> Recipe:
-    """With a base that stays the same while it is trained further."""
+    """The recipe with a base that names the same weights even if the base is trained further."""
     return replace(recipe, base=lora.lasting(recipe.base)) if recipe.base.strip() else recipe
 
 
 def _setup(recipe: Recipe) -> tuple[Task, Subject, Examples]:
+    """The task, the base model and the examples of a recipe."""
     task = make_task(recipe)
     base = load(recipe.base)
     task.prepare(base.tokenizer)
@@ -113,87 +128,92 @@ def _setup(recipe: Recipe) -> tuple[Task, Subject, Examples]:
 
 
 def _examples(task: Task, data: Data, base: Subject) -> Examples:
-    """The examples that fit the context; raises `WorkbenchError` when none does, or the vocabulary
-    does not.
+    """The examples that fit the context.
+
+    Raises:
+        WorkbenchError: When none fits, or the tokenizer cannot spell an answer.
     """
     longest = min(task.max_length, base.n_ctx)
     counts = dict(data.left_out)
 
     def fitting(items: list[Item], where: str, most: int | None = None) -> list[tuple[Item, Row]]:
-        kept, dropped = _fitting(task, base.tokenizer, items, longest, most)
+        pairs, dropped = _fitting(task, base.tokenizer, items, longest, most)
         if dropped:
             counts[f"too long ({where})"] = dropped
-        return kept
+        return pairs
 
-    train, validation = fitting(data.train, "training"), fitting(data.validation, "validation")
+    train = fitting(data.train, "training")
+    validation = fitting(data.validation, "validation")
     held = fitting(data.held_out, "held out", task.eval_items)
-    for kept, items, where in ((train, data.train, "training"), (held, data.held_out, "held-out")):
-        if not kept:
+    for pairs, items, where in ((train, data.train, "training"), (held, data.held_out, "held-out")):
+        if not pairs:
             raise WorkbenchError(
-                f"All {len(items)} {where} examples of {task.source} are longer than {longest} tokens; raise "
-                f"max_length of [task] ({task.max_length}), or choose a base with a longer context than {base.n_ctx}."
+                f"All {len(items)} {where} examples of {task.source} are longer than {longest} "
+                f"tokens; raise max_length of [task] ({task.max_length}), or choose a base with a "
+                f"longer context than {base.n_ctx}."
             )
     rows = [row for _, row in train]
     check_vocabulary(
         [*rows, *(row for _, row in held)], base.tokenizer, base.card.d_vocab, base.name
     )
-    judged = [row for _, row in validation or held]
-    return Examples(rows, judged, [item for item, _ in held], counts, data.remarks)
+    watched = [row for _, row in validation or held]
+    return Examples(rows, watched, [item for item, _ in held], counts, data.remarks)
 
 
 def _fitting(
     task: Task, tokenizer: Any, items: list[Item], longest: int, most: int | None
 ) -> tuple[list[tuple[Item, Row]], int]:
-    """The first items, `most` of them at most, whose rows hold an answer and fit; and how many
-    before did not.
-    """
-    kept: list[tuple[Item, Row]] = []
-    looked = 0
-    while looked < len(items) and (most is None or len(kept) < most):
-        row = task.row(tokenizer, items[looked])
+    """The first `most` items (all for None) whose rows fit, with their rows; how many did not."""
+    pairs: list[tuple[Item, Row]] = []
+    n_seen = 0
+    while n_seen < len(items) and (most is None or len(pairs) < most):
+        row = task.row(tokenizer, items[n_seen])
         if len(row.ids) <= longest and row.n_learned and row.prompt:
-            kept.append((items[looked], row))
-        looked += 1
-    return kept, looked - len(kept)
+            pairs.append((items[n_seen], row))
+        n_seen += 1
+    return pairs, n_seen - len(pairs)
 
 
 def held_out_rows(recipe: Recipe, subject: Subject, most: int) -> list[Row]:
-    """The first held-out examples of a fine-tune, as its run drew them, for a Subject of the same
-    tokenizer.
+    """The first held-out examples of a fine-tune as rows, as its run drew them.
 
-    None of them was learned from. Raises `WorkbenchError` when the data cannot be had.
+    Args:
+        recipe: Of the fine-tune.
+        subject: Its base or result, or any model with the same tokenizer.
+        most: Maximum of rows.
+
+    Raises:
+        WorkbenchError: When the data cannot be read.
     """
-    task, tokenizer = (
-        make_task(recipe),
-        copy(subject.tokenizer),
-    )  # a task may give its tokenizer a chat template
+    task = make_task(recipe)
+    tokenizer = copy(subject.tokenizer)  # a task may give its tokenizer a chat template
     task.prepare(tokenizer)
     items = task.read(recipe.corpus.validation, recipe.train.seed).held_out
-    return [
-        row
-        for _, row in _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)[0]
-    ]
+    pairs, _ = _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)
+    return [row for _, row in pairs]
 
 
 def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:
-    """What is trained: the newest checkpoint of the run where there is one, else the base."""
+    """What is trained: the run's newest checkpoint if there is one, else the base."""
     set_seed(recipe.train.seed)
     if recipe.lora is None:
         base.model.requires_grad_(True)
         return (resumed(tracker) if tracker else None) or Trainee(base.model, base.tokenizer)
     model: Any = lora.adapt(base, lora.Lora.from_dict(recipe.lora), recipe.base)
-    found = checkpoints.newest_whole(tracker.folder) if tracker else None
-    if found is None:
+    checkpoint = checkpoints.newest_whole(tracker.folder) if tracker else None
+    if checkpoint is None:
         return Trainee(model, base.tokenizer)
-    lora.restore(model, found)
-    return Trainee(model, base.tokenizer, checkpoints.step_of(found), found)
+    lora.restore(model, checkpoint)
+    return Trainee(model, base.tokenizer, checkpoints.step_of(checkpoint), checkpoint)
 
 
-def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who: str):
-    """A model's answers, from the run's folder where it has them already."""
-    kept = evaluation.answers(tracker.folder, who)
-    if kept is not None:
-        return kept
+def _ask(
+    task: Task, subject: Subject, items: list[Item], tracker: Tracker, who: str
+) -> "pd.DataFrame":
+    """A model's answers, from the run's folder if they are stored there already."""
+    stored = evaluation.answers(tracker.folder, who)
+    if stored is not None:
+        return stored
     report = _Stage(tracker, who)
     words = f"{who} answers {len(items)} held-out items"
     report.progress(0.0, words)
@@ -205,12 +225,12 @@ def _ask(task: Task, subject: Subject, items: list[Item], tracker: Tracker, who:
 
 
 def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
-    size, seed = recipe.train.batch_size, recipe.train.seed
+    """The batch of each step: every row once per epoch, each epoch in an order of its own."""
+    size = recipe.train.batch_size
+    seed = recipe.train.seed
 
     def batch(step: int) -> Batch:
-        """Every row once an epoch, in an order of its own; the last batch of an epoch is filled
-        from the next.
-        """
+        # The last batch of an epoch is filled up with the first rows of the next.
         chosen = []
         for number in range(step * size, (step + 1) * size):
             epoch, at = divmod(number, len(rows))
@@ -224,30 +244,36 @@ _ORDERS: dict[tuple[int, int, int], np.ndarray] = {}
 
 
 def _order(n: int, seed: int, epoch: int) -> np.ndarray:
+    """The permutation of `n` rows in an epoch, cached."""
     key = (n, seed, epoch)
     if key not in _ORDERS:
-        while (
-            len(_ORDERS) > 1
-        ):  # a batch needs two epochs at most unless the data is smaller than it
+        # A batch spans at most two epochs, unless the data is smaller than a batch.
+        while len(_ORDERS) > 1:
             _ORDERS.pop(next(iter(_ORDERS)))
         _ORDERS[key] = np.random.default_rng((seed, epoch)).permutation(n)
     return _ORDERS[key]
 
 
 def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
-    """Batches of the first rows, with `eval_tokens` tokens at most but one batch at least."""
-    kept, tokens = 0, 0
-    while kept < len(rows) and (kept < ROWS_AT_ONCE or tokens + len(rows[kept].ids) <= eval_tokens):
-        tokens += len(rows[kept].ids)
-        kept += 1
-    return [collate(rows[i : min(i + ROWS_AT_ONCE, kept)]) for i in range(0, kept, ROWS_AT_ONCE)]
+    """Batches of the first rows: at most `eval_tokens` tokens, but at least one batch."""
+    n_tokens = 0
+    n_rows = 0
+    for row in rows:
+        if n_rows >= ROWS_AT_ONCE and n_tokens + len(row.ids) > eval_tokens:
+            break
+        n_tokens += len(row.ids)
+        n_rows += 1
+    return [
+        collate(rows[i : min(i + ROWS_AT_ONCE, n_rows)]) for i in range(0, n_rows, ROWS_AT_ONCE)
+    ]
 
 
 class _Stage:
-    """A run's tracker whose progress fills one part of the bar."""
+    """A run's tracker whose progress fills one part of the progress bar."""
 
     def __init__(self, tracker: Any, stage: str) -> None:
-        self._tracker, (self._low, self._high) = tracker, SHARES[stage]
+        self._tracker = tracker
+        self._low, self._high = SHARES[stage]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)

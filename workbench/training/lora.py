@@ -1,8 +1,7 @@
-"""Low-rank adaptation (Hu et al. 2021) of a Subject through PEFT: small matrices are trained, its
-weights stay.
-"""
+"""Low-rank adaptation of a Subject through PEFT (Hu et al. 2021): only small matrices train."""
 
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -15,14 +14,13 @@ __all__ = ["Lora", "adapt", "lasting", "restore"]
 
 
 def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
-    """The Subject's model with fresh adapters, which alone can be trained; at first it computes
-    what it did.
+    """The Subject's model with new adapters; only these train, and at first they change nothing.
 
     Args:
-        subject: Its model is changed in place (PEFT puts its layers inside); load it anew for
-            anything else.
-        settings: Rank, scale, dropout, and where the adapters go.
-        name: What `load` takes to have the Subject again; kept with the adapter.
+        subject: Its model is changed in place (PEFT inserts its layers); load it again for any
+            other use.
+        settings: Rank, scale, dropout, and the layers that get adapters.
+        name: What `load` takes to get the Subject again; stored with the adapter.
 
     Raises:
         WorkbenchError: `targets` names no linear layer of the model.
@@ -37,25 +35,23 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
         model = get_peft_model(subject.model, config)
     except ValueError as error:
         raise WorkbenchError(
-            f"[lora] targets {settings.targets!r} cannot be adapted in {subject.name}: {str(error).splitlines()[0]}"
+            f"[lora] targets {settings.targets!r} cannot be adapted in {subject.name}: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     assert isinstance(model, PeftModel)
-    model.base_subject = adapter.Base(name, subject.hash)  # pyright: ignore[reportAttributeAccessIssue]
+    described: Any = model  # a module takes attributes that its type does not have
+    described.base_subject = adapter.Base(name, subject.hash)
     return model
 
 
 def restore(model: PeftModel, folder: Path) -> None:
-    """Give adapters the weights that a checkpoint kept. Raises `WorkbenchError` where they do not
-    all fit.
-    """
+    """Load a checkpoint's adapter weights in place. Raises `WorkbenchError` if they do not fit."""
     adapter_weights.fill(
         model, load_file(folder / adapter.WEIGHTS), f"The checkpoint {folder}", "its base"
     )
 
 
 def lasting(name: str) -> str:
-    """A name that means the same Subject from any folder and at any time: a run's checkpoint, a
-    whole path.
-    """
+    """A name for the same weights from any folder and later: absolute path or run checkpoint."""
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() else resolve(name)

@@ -1,9 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal (Jordan 2024), batched over matrices of one
-shape.
+"""Muon: momentum with orthogonalised updates (Jordan 2024), batched over matrices of equal shape.
 
-`torch.optim.Muon` takes one matrix at a time and always multiplies in bfloat16, which a CPU without
-bf16 units does more than ten times slower than float32, and which costs a small model hundreds of
-tiny products a step.
+`torch.optim.Muon` takes one matrix at a time and always multiplies in bfloat16. A CPU without bf16
+units does that over ten times slower than float32, and a small model needs hundreds of tiny
+products per step.
 """
 
 from collections import defaultdict
@@ -17,26 +16,32 @@ from torch import Tensor, nn
 from workbench.training.sharding import like, whole
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration that drives singular values to about one (Jordan 2024)."""
+"""Of the quintic iteration that drives all singular values towards 1 (Jordan 2024)."""
 
 
 def orthogonal(
     matrices: Float[Tensor, "n row column"], steps: int = 5
 ) -> Float[Tensor, "n row column"]:
-    """Matrices of the same singular vectors and singular values between about 0.7 and 1.2
-    (Newton-Schulz).
+    """The nearest orthogonal matrices, roughly: same singular vectors, singular values 0.7 to 1.2.
+
+    Args:
+        matrices: Of any scale.
+        steps: Newton-Schulz iterations; five suffice, as an update need not be exactly orthogonal.
     """
     a, b, c = COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
+    x = matrices.mT if tall else matrices  # the Gram matrix is that of the shorter side
+    # The iteration converges from a spectral norm up to 1, which the Frobenius norm bounds.
     x = (x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)).to(_dtype(x.device))
     for _ in range(steps):
+        # x <- a x + (b G + c G G) x with G = x x^T
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).to(matrices.dtype)
 
 
 def _dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, else float32."""
     fast = (
         torch.cuda.is_bf16_supported()
         if device.type == "cuda"
@@ -48,14 +53,17 @@ def _dtype(device: torch.device) -> torch.dtype:
 class Muon(torch.optim.Optimizer):
     """Muon with Nesterov momentum, decoupled weight decay, and AdamW's step size.
 
-    The update is scaled by 0.2 sqrt(max(rows, columns)), the root mean square of AdamW's (Liu et
-    al. 2025), so that one learning rate serves both.
+    The update is scaled by 0.2 sqrt(max(rows, columns)), which gives it the root mean square of
+    AdamW's, so that one learning rate serves both.
 
     Args:
         params: 2-D parameters.
         lr: The learning rate.
-        momentum: Of the gradient.
-        weight_decay: Share of the weights that goes, times `lr`, at each step.
+        momentum: Decay of the running mean of gradients.
+        weight_decay: Times `lr`, the share of the weights removed at each step.
+
+    Reference:
+        Jordan 2024, "Muon"; Liu et al. 2025, "Muon is Scalable for LLM Training".
     """
 
     def __init__(
@@ -68,21 +76,22 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update of every parameter that has a gradient."""
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient; `closure` is ignored."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     shapes[p.shape].append(p)
-            for shape, found in shapes.items():
-                ahead = []
-                for p in found:
+            for shape, parameters in shapes.items():
+                ahead = []  # Nesterov: the gradient blended with the updated momentum
+                for p in parameters:
                     moment = self.state[p].setdefault("momentum", torch.zeros_like(p))
                     moment.lerp_(p.grad, 1 - group["momentum"])
                     ahead.append(whole(torch.lerp(p.grad, moment, group["momentum"])))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
-                for p, update in zip(found, orthogonal(torch.stack(ahead)), strict=True):
+                updates = orthogonal(torch.stack(ahead))  # [matrix, row, column]
+                for p, update in zip(parameters, updates, strict=True):
                     p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
                         like(update, p), alpha=-size
                     )

@@ -1,4 +1,4 @@
-"""Muon for the matrices inside the blocks, AdamW for the rest, and the learning rate of each step."""
+"""Muon for matrices in the blocks, AdamW for the rest, and the learning-rate schedule."""
 
 import math
 
@@ -11,37 +11,49 @@ from workbench.training.recipe import Optimisation
 
 
 def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Optimizer]:
-    """The optimisers of a recipe. `muon`: Muon (Jordan 2024) on 2-D block weights; `adamw`: AdamW
-    on everything.
+    """The optimisers for a model's trainable parameters.
 
-    Norm gains and biases are not decayed. The factors of LoRA adapters are matrices of blocks, so
-    `muon` trains them with Muon, and there is then nothing left for AdamW.
+    With `optimizer = "muon"`, Muon takes the 2-D weights of blocks (so all LoRA factors) and AdamW
+    the rest; with "adamw", AdamW takes everything. Norm gains and biases are not decayed.
+
+    Args:
+        model: Parameters that do not require a gradient are left out.
+        settings: Names the optimizer, its rates and its weight decay.
+
+    Raises:
+        WorkbenchError: For an unknown optimizer.
     """
     if settings.optimizer not in ("muon", "adamw"):
         raise WorkbenchError(f"The optimizer is {settings.optimizer!r}; it must be muon or adamw.")
-    matrices, embeddings, vectors = [], [], []
+    matrices: list[nn.Parameter] = []
+    embeddings: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        inside = parameter.ndim == 2 and ".layers." in f".{name}"
-        (matrices if inside else embeddings if parameter.ndim == 2 else vectors).append(parameter)
+        if parameter.ndim != 2:
+            vectors.append(parameter)
+        elif ".layers." in f".{name}":
+            matrices.append(parameter)
+        else:
+            embeddings.append(parameter)
+    decay = 0.0  # embeddings are decayed only when AdamW trains the matrices too
     if settings.optimizer == "adamw":
-        embeddings, matrices = embeddings + matrices, []
+        embeddings = embeddings + matrices
+        matrices = []
+        decay = settings.weight_decay
     groups = [
-        {
-            "params": embeddings,
-            "weight_decay": settings.weight_decay if settings.optimizer == "adamw" else 0.0,
-        },
+        {"params": embeddings, "weight_decay": decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    found: list[torch.optim.Optimizer] = []
+    optims: list[torch.optim.Optimizer] = []
     if groups:
-        found.append(
+        optims.append(
             torch.optim.AdamW(groups, lr=settings.lr, betas=(0.9, settings.beta2), fused=True)
         )
     if matrices:
-        found.append(
+        optims.append(
             Muon(
                 matrices,
                 lr=settings.lr,
@@ -49,12 +61,19 @@ def optimizers(model: nn.Module, settings: Optimisation) -> list[torch.optim.Opt
                 weight_decay=settings.weight_decay,
             )
         )
-    return found
+    return optims
 
 
 def learning_rate(step: int, settings: Optimisation) -> float:
-    """The rate of a step: up over `warmup` steps, then by the schedule down to `min_lr` at the last
-    step.
+    """The learning rate of a step: linear warm-up, then down to `min_lr` by the schedule.
+
+    Args:
+        step: Counted from 0.
+        settings: `trapezoid` stays flat and falls linearly over the last share `decay` of the
+            steps; `cosine` falls over all steps after the warm-up.
+
+    Raises:
+        WorkbenchError: For an unknown schedule.
     """
     if settings.schedule not in ("trapezoid", "cosine"):
         raise WorkbenchError(

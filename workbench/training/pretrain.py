@@ -19,15 +19,18 @@ from workbench.training.same_data import require_same
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Train as a recipe (as a dictionary) says; goes on from the newest checkpoint in the run's
-    folder.
+    """Pretrain a model and return the run's result; resumes from the newest checkpoint if any.
 
-    Returns steps, tokens, losses in nats a token, the data hash, the last checkpoint's path, and
-    what the corpus left out (`left_out`, by reason) or what was assumed about it (`remarks`).
+    Args:
+        config: A recipe as a dictionary.
+        tracker: Of the run.
+
+    Returns:
+        Steps, tokens, losses in nats per token, the data hash, the path of the last checkpoint,
+        `left_out` (dropped documents by reason) and `remarks` (assumptions about the corpus).
 
     Raises:
-        WorkbenchError: For a corpus that cannot be had, or that is another than when this run
-            began.
+        WorkbenchError: For a corpus that cannot be read, or has changed since the run began.
     """
     recipe = Recipe.from_dict(config)
     trainee, tokens = setup(recipe, resumed(tracker), tracker.progress)
@@ -50,8 +53,12 @@ def setup(
     trainee: Trainee | None = None,
     progress: Callable[[float, str], None] = lambda share, words: None,
 ) -> tuple[Trainee, Tokens]:
-    """The model (fresh unless given) and the tokenised corpus of a recipe; several processes share
-    one preparation.
+    """The model and the tokenised corpus of a recipe; several processes prepare them only once.
+
+    Args:
+        recipe: Of a pretraining run.
+        trainee: A model to continue with; None makes a new one.
+        progress: Called with the share done and what is being done.
     """
     set_seed(recipe.train.seed)
     with PartialState().main_process_first():
@@ -67,8 +74,15 @@ def setup(
 def batches(
     recipe: Recipe, trainee: Trainee, tokens: Tokens
 ) -> tuple[Callable[[int], Batch], list[Batch]]:
-    """Training rows by step number, and the validation rows."""
-    settings, n_ctx = recipe.train, trainee.model.config.n_ctx
+    """A function from step number to training batch, and the validation batches.
+
+    Args:
+        recipe: Of a pretraining run.
+        trainee: Its model gives the context length.
+        tokens: The tokenised corpus.
+    """
+    settings = recipe.train
+    n_ctx = trainee.model.config.n_ctx
 
     def batch(step: int) -> Batch:
         rows = tokens.batch(
@@ -78,16 +92,15 @@ def batches(
             seed=settings.seed,
             repeated=recipe.corpus.repeated,
         )
-        return rows[:, :-1], rows[:, 1:]
+        return rows[:, :-1], rows[:, 1:]  # [batch, n_ctx] each: inputs, and the next tokens
 
+    # About 8,192 tokens per validation batch, whatever the context.
     held = tokens.validation_rows(n_ctx, settings.eval_tokens).split(max(1, 8192 // n_ctx))
     return batch, [(rows[:, :-1], rows[:, 1:]) for rows in held]
 
 
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
-    """That of a model that can be loaded (`kind = "model"`), or a new one, trained on the training
-    split alone.
-    """
+    """The tokenizer of a model (`kind = "model"`), or a new one trained on the training split."""
     words = dict(recipe.tokenizer)
     if words.get("kind") == "model":
         if not words.get("source"):
@@ -102,7 +115,7 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
 
 
 def _fresh(recipe: Recipe) -> Trainee:
-    """A new model, with its tokenizer."""
+    """A new model with random weights, and its tokenizer."""
     tokenizer = _tokenizer(recipe)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     try:

@@ -1,4 +1,4 @@
-"""Several processes, one run: the first records it, the others work along and write nothing.
+"""Several processes, one run: the first records it, the others only compute.
 
 `torchrun --nproc-per-node 2 -m workbench train RECIPE` (or `accelerate launch`) starts the same
 command in each.
@@ -14,7 +14,7 @@ from workbench.store.followers import Silent, several
 
 
 def lead(tracker: Tracker) -> Tracker:
-    """Tell the other processes, if there are any, which run this is."""
+    """Tell the other processes, if any, which run this is; returns the tracker."""
     if several():
         _state()
         broadcast_object_list([tracker.run_id])
@@ -22,14 +22,14 @@ def lead(tracker: Tracker) -> Tracker:
 
 
 def follow(store: Store) -> None:
-    """Do this process's share of the run that the first process names."""
+    """Do this process's share of the run that the first process announces."""
     from workbench.training.recipe import Recipe
     from workbench.training.start import runner
 
     _state()
-    told: list[Any] = [None]
-    broadcast_object_list(told)
-    run = store.get(told[0])
+    run_ids: list[Any] = [None]
+    broadcast_object_list(run_ids)
+    run = store.get(run_ids[0])
     runner(Recipe.from_dict(run.config))(run.config, Silent(run.folder))
 
 

@@ -27,42 +27,38 @@ __all__ = ["Corpus", "Optimisation", "Recipe", "find", "names"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """One run's whole description. `kind` is pretrain or finetune; `base`, `task` and `lora` belong
-    to the latter.
+    """A run's full description; `base`, `task` and `lora` belong to `kind = "finetune"`.
 
-    `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, made from the corpus, or model, taken
-        from the `source`.
-    `lora` is None where every weight is trained; a `[lora]` table, even an empty one, trains
-    adapters instead.
+    - `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, trained on the corpus, or model, taken
+      from the `source`
+    - `lora` is None to train every weight; a `[lora]` table, even an empty one, trains adapters
     """
 
     __pydantic_config__ = CLOSED
 
-    title: Annotated[StrictStr, Field(title="Title", description="What people read in lists.")]
+    title: Annotated[StrictStr, Field(title="Title", description="Shown in lists.")]
     kind: Annotated[
         Literal["pretrain", "finetune"],
-        Field(description="A new model, or a known one trained further."),
+        Field(description="Train a new model, or a known one further."),
     ] = "pretrain"
     notes: Annotated[StrictStr, Field(description="For people.")] = ""
-    licence: Annotated[StrictStr, Field(description="For people, and the model's card.")] = ""
+    licence: Annotated[StrictStr, Field(description="Licence of the model, for its card.")] = ""
     model: Annotated[dict[str, Any], Table(Shape)] = field(default_factory=dict)
     tokenizer: Annotated[dict[str, Any], Table(TokenizerTable)] = field(
         default_factory=lambda: {"kind": "bpe", "d_vocab": 4096}
     )
     corpus: Corpus = field(default_factory=Corpus)
     train: Optimisation = field(default_factory=Optimisation)
-    base: Annotated[
-        StrictStr, Field(description="Of a fine-tune: the model that it begins with.")
-    ] = ""
+    base: Annotated[StrictStr, Field(description="Of a fine-tune: the model to start from.")] = ""
     task: Annotated[dict[str, Any], Table(TaskTable)] = field(default_factory=dict)
     lora: Annotated[dict[str, Any], Table(Lora)] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain nested dictionaries, as `Recipe.from_dict` reads them."""
+        """The recipe as nested dictionaries, which `Recipe.from_dict` reads."""
         return asdict(self)
 
     def to_toml(self) -> str:
-        """The recipe as a file that `read` takes; what is empty is left out."""
+        """The recipe as TOML text, which `read` takes; empty values are left out."""
         values = {k: v for k, v in self.to_dict().items() if v is not None and (v or k == "lora")}
         if self.kind == "finetune":
             values.pop("tokenizer", None)  # the base's own
@@ -74,35 +70,38 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Recipe":
-        """Check and build. Raises `WorkbenchError` with a line for every key that is unknown or
-        wrong.
+        """The recipe of nested dictionaries.
+
+        Raises:
+            WorkbenchError: With one line for every unknown or wrong key.
         """
         return schema.checked(cls, values)
 
     def checked(self) -> "Recipe":
-        """The same recipe, checked again: `replace` and `Recipe(...)` take anything. Raises as
-        `from_dict` does.
-        """
+        """The same recipe, validated: `replace` and `Recipe(...)` themselves accept anything."""
         return self.from_dict(self.to_dict())
 
     @classmethod
     def read(cls, source: str | Path) -> "Recipe":
-        """Read a recipe by path, or by the name of one on the `models/` shelf."""
+        """The recipe in a file, given by path or by its name on the `models/` shelf."""
         return cls.from_dict(read_toml(find(source), "mend the line"))
 
 
 def _entry(name: str, value: Any) -> str:
-    """One line of TOML; text, numbers, truths and lists of them are spelled as in JSON."""
-    return f"{name if name.isidentifier() else json.dumps(name)} = {json.dumps(value, ensure_ascii=False)}"
+    """One line of TOML; strings, numbers, booleans and lists of them are spelled as in JSON."""
+    return (
+        f"{name if name.isidentifier() else json.dumps(name)} = "
+        f"{json.dumps(value, ensure_ascii=False)}"
+    )
 
 
 def names() -> list[str]:
-    """The recipes on the shelf."""
+    """The names of the recipes on the `models/` shelf."""
     return sorted(path.stem for path in paths.shelf("models").glob("*.toml"))
 
 
 def find(source: str | Path) -> Path:
-    """The recipe's path. Raises `WorkbenchError` listing what there is."""
+    """The path of a recipe. Raises `WorkbenchError` listing the available ones."""
     for path in (
         path_of(source, "recipe"),
         paths.shelf("models") / f"{path_of(source, 'recipe')}.toml",

@@ -1,6 +1,4 @@
-"""The schema of recipes for people and editors: rows of a table, the page docs/recipes.md, JSON
-Schema.
-"""
+"""The schema of recipes for people and editors: table rows, docs/recipes.md, JSON Schema."""
 
 import inspect
 import json
@@ -14,10 +12,11 @@ from workbench.training.schema import TABLES, allowed, properties
 HEAD = """\
 # Recipes
 
-A recipe is one TOML file that says how a model is trained or fine-tuned. `workbench recipe keys` prints this table,
-`workbench recipe check FILE.toml` checks a recipe and lists everything that is wrong with it at once, and
-`workbench recipe schema` prints the JSON schema, which also lies in `models/recipe.schema.json`. Editors that know
-TOML schemas (Even Better TOML, Taplo) complete and check a recipe that begins with
+A recipe is one TOML file that says how a model is trained or fine-tuned. `workbench recipe keys`
+prints this table, `workbench recipe check FILE.toml` checks a recipe and lists everything that is
+wrong with it at once, and `workbench recipe schema` prints the JSON schema, which is also stored in
+`models/recipe.schema.json`. Editors that know TOML schemas (Even Better TOML, Taplo) complete and
+check a recipe that begins with
 
 ```toml
 #:schema ./recipe.schema.json
@@ -28,13 +27,13 @@ This page is made from the same schema by `workbench recipe page`; do not edit i
 
 
 def rows(table: str = "") -> list[dict[str, str]]:
-    """The keys of a table, or of the recipe itself: key, what it takes, its default, what it means."""
+    """One row for each key of a table (or of the recipe itself): key, takes, default, meaning."""
     entries = properties(TABLES[table] if table else Recipe)
-    found = []
+    keys = []
     for key, entry in entries.items():
         if not table and key in TABLES:
             continue
-        found.append(
+        keys.append(
             {
                 "key": key,
                 "takes": allowed(entry),
@@ -42,7 +41,7 @@ def rows(table: str = "") -> list[dict[str, str]]:
                 "meaning": entry.get("description", ""),
             }
         )
-    return found
+    return keys
 
 
 def _default(entry: dict[str, Any]) -> str:
@@ -51,12 +50,11 @@ def _default(entry: dict[str, Any]) -> str:
 
 
 def markdown() -> str:
-    """The page docs/recipes.md."""
+    """The text of the page docs/recipes.md."""
     parts = [HEAD]
     for table in ("", *TABLES):
-        first_paragraph = (inspect.getdoc(TABLES[table] if table else Recipe) or "").split("\n\n")[
-            0
-        ]
+        text = inspect.getdoc(TABLES[table] if table else Recipe) or ""
+        first_paragraph = text.split("\n\n")[0]
         title = f"[{table}]" if table else "The recipe itself"
         parts.append(f"## {title}\n\n{' '.join(first_paragraph.split())}\n")
         lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
@@ -68,7 +66,7 @@ def markdown() -> str:
 
 
 def json_schema() -> str:
-    """The JSON schema of a recipe, as text: what `models/recipe.schema.json` holds."""
+    """The JSON schema of a recipe as text, as stored in `models/recipe.schema.json`."""
     schema = {
         "$schema": "http://json-schema.org/draft-07/schema#",
         **TypeAdapter(Recipe).json_schema(),

@@ -1,6 +1,6 @@
-"""The tables of a recipe: every key with its type, range, default and meaning. The form, the help
-and the docs read it.
+"""The tables of a recipe: every key with its type, range, default and meaning.
 
+The form on the Train page, the command-line help and the docs are made from them.
 Pydantic checks them (`workbench.training.schema`); as objects they are plain frozen dataclasses.
 """
 
@@ -20,7 +20,7 @@ from pydantic import StrictStr as Text
 from pydantic_core import CoreSchema, core_schema
 
 CLOSED = ConfigDict(extra="forbid")
-"""No table takes a key that it does not know."""
+"""Unknown keys are refused."""
 LARGEST_SEED = 2**32 - 1
 """The largest seed that NumPy takes."""
 SMALLEST_BPE = 257
@@ -35,14 +35,12 @@ Width = Annotated[StrictInt, Field(ge=1, le=2**17)]
 
 
 def _listed(value: Any) -> Any:
-    """One text as a list of it."""
+    """A single string as a list of one."""
     return [value] if isinstance(value, str) else value
 
 
 class Table:
-    """Marks a dictionary that is checked as a dataclass of this module and stays the dictionary
-    that it was.
-    """
+    """Annotation of a dictionary that is validated as a dataclass but stays a dictionary."""
 
     def __init__(self, cls: type) -> None:
         self.cls = cls
@@ -50,7 +48,7 @@ class Table:
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        """What pydantic asks of an annotation."""
+        """The hook by which pydantic lets an annotation define its validation."""
 
         def keep(value: Any, check: Any) -> dict[str, Any]:
             check(value)
@@ -61,17 +59,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Shape:
-    """`[model]`: the shape of a new model; a key that is left out has the model's own default."""
+    """`[model]`: the shape of a new model; a missing key has the model's own default."""
 
     __pydantic_config__ = CLOSED
 
     n_ctx: Annotated[
         StrictInt,
-        Field(ge=2, le=2**20, title="Context", description="Tokens that it sees at once."),
+        Field(ge=2, le=2**20, title="Context", description="Tokens that the model sees at once."),
     ] = 256
     n_layers: Annotated[StrictInt, Field(ge=1, le=1000, title="Layers", description="Blocks.")] = 4
     n_heads: Annotated[
-        StrictInt, Field(ge=1, le=1024, title="Heads", description="Attention heads a layer.")
+        StrictInt, Field(ge=1, le=1024, title="Heads", description="Attention heads per layer.")
     ] = 4
     n_kv_heads: Annotated[
         StrictInt | None,
@@ -92,7 +90,7 @@ class Shape:
     ] = None
     positions: Annotated[
         Literal["learned", "sinusoidal", "rotary", "alibi", "none"],
-        Field(title="Positions", description="How a position is encoded."),
+        Field(title="Positions", description="Position encoding."),
     ] = "rotary"
     norm: Annotated[Literal["layernorm", "rmsnorm"], Field(description="The normalisation.")] = (
         "rmsnorm"
@@ -103,53 +101,54 @@ class Shape:
     qk_norm: Annotated[StrictBool, Field(description="Normalise queries and keys.")] = False
     bias: Annotated[StrictBool, Field(description="Biases in linear layers and LayerNorm.")] = False
     tie_word_embeddings: Annotated[
-        StrictBool, Field(description="One matrix embeds and unembeds.")
+        StrictBool, Field(description="Share one matrix between embedding and unembedding.")
     ] = True
     rotary_base: Annotated[Positive, Field(description="The base of rotary wavelengths.")] = 10000.0
     norm_eps: Annotated[Positive, Field(description="Added to the variance before its root.")] = (
         1e-5
     )
-    zero_init: Annotated[StrictBool, Field(description="Every block begins as the identity.")] = (
+    zero_init: Annotated[StrictBool, Field(description="Start every block as the identity.")] = (
         False
     )
     initializer_range: Annotated[
-        Positive, Field(description="Standard deviation of the first weights.")
+        Positive, Field(description="Standard deviation of the initial weights.")
     ] = 0.02
     use_cache: Annotated[
-        StrictBool, Field(description="Keep keys and values while generating.")
+        StrictBool, Field(description="Cache keys and values while generating.")
     ] = True
 
 
 @dataclass(frozen=True)
 class TokenizerTable:
-    """`[tokenizer]`: made from the corpus (bpe, char), or taken from a model."""
+    """`[tokenizer]`: trained on the corpus (bpe, char), or taken from a model."""
 
     __pydantic_config__ = CLOSED
 
     kind: Annotated[
         Literal["bpe", "char", "model"],
-        Field(description="Byte-level BPE, one token a character, or a model's own."),
+        Field(description="Byte-level BPE, one token per character, or a model's own."),
     ] = "bpe"
     d_vocab: Annotated[
         StrictInt,
         Field(
             ge=SMALLEST_BPE,
             le=10**6,
-            description="Tokens of a bpe vocabulary: 256 bytes, the end mark, merges.",
+            description="Size of a bpe vocabulary: 256 bytes, the end token, merges.",
         ),
     ] = 4096
     source: Annotated[
-        Text, Field(description="With kind = model: the model whose tokenizer is taken.")
+        Text, Field(description="With kind = model: the model whose tokenizer is used.")
     ] = ""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """`[corpus]`: what is read, and how much of it is held out.
+    """`[corpus]`: the training text, and how much of it is held out.
 
-    `split` is document (each document's own hash decides) or tail (the last characters, for one
-    text as it stands). `repeated` lets a small model on a small budget find induction, which
-    natural text alone teaches only after many more tokens.
+    - `split` is document (each document's own hash decides) or tail (the last characters, for a
+      corpus that is one text)
+    - `repeated` lets a small model learn induction on a small budget; natural text alone teaches it
+      only after many more tokens
     """
 
     __pydantic_config__ = CLOSED
@@ -166,127 +165,142 @@ class Corpus:
         BelowOne,
         Field(
             title="Held-out share",
-            description="The share that is held out; pretraining needs some.",
+            description="Share held out for validation; pretraining needs some.",
         ),
     ] = 0.02
     repeated: Annotated[
         Share,
         Field(
-            description="Share of training rows that are one span again and again, half of them shuffled."
+            description=(
+                "Share of training rows that repeat one span, half of them with shuffled tokens."
+            )
         ),
     ] = 0.0
     split: Annotated[
         Literal["document", "tail"],
-        Field(description="Held out are whole documents, or the last characters."),
+        Field(description="Hold out whole documents, or the last characters."),
     ] = "document"
     column: Annotated[
         str,
         Field(
-            description="The column of a table that holds the text, where it has none of the usual names."
+            description=("Column that holds the text of a table, if its name is not a usual one.")
         ),
     ] = ""
     unwrap: Annotated[
         bool,
-        Field(
-            description="Join the lines of paragraphs in hard-wrapped prose; else lines stay as they are."
-        ),
+        Field(description=("Join the lines of paragraphs in hard-wrapped prose.")),
     ] = False
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """`[train]`: how long and how fast, what is measured meanwhile and what is kept.
+    """`[train]`: steps, rates, evaluation and checkpoints.
 
     - `lr` serves matrices (Muon) and everything else (AdamW)
-    - `momentum` is Muon's, `beta2` AdamW's: a run of few hundred steps learns faster with less
-        momentum
-    - `sharded`: on several processes, each holds its slice of the weights (FSDP2) instead of all of
-        them (DDP)
+    - `momentum` is Muon's, `beta2` AdamW's; a run of a few hundred steps learns faster with less
+    - `sharded`: each of several processes holds a slice of the weights (FSDP2) instead of all (DDP)
     """
 
     __pydantic_config__ = CLOSED
 
     steps: Annotated[Count, Field(title="Steps", description="Updates of the weights.")] = 1000
     batch_size: Annotated[
-        StrictInt, Field(ge=1, le=10**6, title="Batch size", description="Rows a step.")
+        StrictInt, Field(ge=1, le=10**6, title="Batch size", description="Rows per step.")
     ] = 16
-    lr: Annotated[Positive, Field(title="Peak lr", description="The greatest learning rate.")] = (
-        3e-3
-    )
-    warmup: Annotated[StrictInt, Field(ge=0, description="Steps in which the rate rises.")] = 50
+    lr: Annotated[Positive, Field(title="Peak lr", description="Peak learning rate.")] = 3e-3
+    warmup: Annotated[
+        StrictInt, Field(ge=0, description="Steps over which the learning rate rises.")
+    ] = 50
     decay: Annotated[
-        Share, Field(description="Trapezoid: the last share of the steps, in which it falls.")
+        Share,
+        Field(description="Trapezoid: share of the steps, at the end, over which the rate falls."),
     ] = 0.3
-    weight_decay: Annotated[NotNegative, Field(description="Decoupled decay of matrices.")] = 0.1
-    clip: Annotated[Positive, Field(description="Greatest norm of the gradient.")] = 1.0
+    weight_decay: Annotated[
+        NotNegative, Field(description="Decoupled weight decay of matrices.")
+    ] = 0.1
+    clip: Annotated[Positive, Field(description="Norm to which gradients are clipped.")] = 1.0
     optimizer: Annotated[
         Literal["muon", "adamw"],
         Field(description="Muon for matrices in blocks and AdamW for the rest, or AdamW."),
     ] = "muon"
     schedule: Annotated[
-        Literal["trapezoid", "cosine"], Field(description="The rate's way down.")
+        Literal["trapezoid", "cosine"], Field(description="How the learning rate falls.")
     ] = "trapezoid"
-    min_lr: Annotated[NotNegative, Field(description="Where the rate ends.")] = 0.0
+    min_lr: Annotated[NotNegative, Field(description="Final learning rate.")] = 0.0
     momentum: Annotated[BelowOne, Field(description="Muon's momentum.")] = 0.95
-    beta2: Annotated[BelowOne, Field(description="AdamW's second decay.")] = 0.95
+    beta2: Annotated[BelowOne, Field(description="AdamW's beta2.")] = 0.95
     ema: Annotated[
         BelowOne,
         Field(
-            description="Decay of an average of the weights, which is evaluated and saved; 0 for none."
+            description=(
+                "Decay of a moving average of the weights, which is evaluated and saved; 0: none."
+            )
         ),
     ] = 0.0
     accumulate: Annotated[
         StrictInt,
-        Field(ge=0, description="Parts of a step's rows; 0 finds out how many memory needs."),
+        Field(
+            ge=0,
+            description="Gradient accumulation: parts of a step's rows; 0 adapts to the memory.",
+        ),
     ] = 1
     precision: Annotated[
         Literal["auto", "no", "bf16"],
-        Field(description="Mixed precision; auto takes bf16 where hardware has it."),
+        Field(description="Mixed precision; auto is bf16 if the hardware has it."),
     ] = "auto"
     compile: Annotated[StrictBool, Field(description="torch.compile the model.")] = False
     checkpointing: Annotated[
-        StrictBool, Field(description="Compute activations again to save memory.")
+        StrictBool,
+        Field(description="Gradient checkpointing: recompute activations to save memory."),
     ] = False
     sharded: Annotated[
-        StrictBool, Field(description="Several processes share the weights (FSDP2).")
+        StrictBool, Field(description="Shard the weights over several processes (FSDP2).")
     ] = False
     eval_every: Annotated[
-        Count, Field(title="Eval every", description="Steps between two looks at held-out text.")
+        Count, Field(title="Eval every", description="Steps between two evaluations.")
     ] = 100
-    eval_tokens: Annotated[Count, Field(description="Held-out tokens that are looked at.")] = 32_768
+    eval_tokens: Annotated[Count, Field(description="Held-out tokens per evaluation.")] = 32_768
     checkpoint_every: Annotated[
         Count, Field(title="Save every", description="Steps between two checkpoints.")
     ] = 500
     keep: Annotated[
         StrictInt,
-        Field(ge=1, description="Last checkpoints that stay (two at least), beside the best."),
+        Field(
+            ge=1,
+            description="How many of the last checkpoints to keep (two or more), besides the best.",
+        ),
     ] = 3
     series: Annotated[
         StrictInt,
-        Field(ge=0, description="Checkpoints that stay evenly over the logarithm of the steps."),
+        Field(ge=0, description="How many log-spaced checkpoints to keep for good."),
     ] = 0
     seed: Annotated[
         StrictInt,
-        Field(ge=0, le=LARGEST_SEED, title="Seed", description="Of weights, rows and dropout."),
+        Field(
+            ge=0,
+            le=LARGEST_SEED,
+            title="Seed",
+            description="Random seed of weights, rows and dropout.",
+        ),
     ] = 0
 
 
 @dataclass(frozen=True)
 class TaskTable:
-    """`[task]` of a fine-tune: the data, and how an example is asked."""
+    """`[task]` of a fine-tune: the data, and how an example becomes a prompt."""
 
     __pydantic_config__ = CLOSED
 
     kind: Annotated[
         Literal["classification", "entities", "questions", "chat"],
-        Field(description="What is learned; else the data set's own, else classification."),
+        Field(description="Kind of task; if missing, the data set's own, else classification."),
     ] = "classification"
     data: Annotated[Text, Field(description="A set's name, a Hugging Face id or a file.")] = ""
     test: Annotated[
-        Text, Field(description="Held out instead of the set's own: a set, an id or a file.")
+        Text, Field(description="Held-out data instead of the set's own: a set, an id or a file.")
     ] = ""
     max_length: Annotated[
-        Count, Field(title="Longest example", description="Tokens an example may have.")
+        Count, Field(title="Longest example", description="Maximum of tokens per example.")
     ] = 512
     eval_items: Annotated[
         Count,
@@ -296,10 +310,10 @@ class TaskTable:
         ),
     ] = 200
     prompt: Annotated[
-        Text, Field(title="Prompt", description="The question, with its fields in braces.")
+        Text, Field(title="Prompt", description="Prompt template, with fields in braces.")
     ] = ""
     labels: Annotated[
-        list[Text | StrictInt], Field(description="Classification: all labels there may be.")
+        list[Text | StrictInt], Field(description="Classification: the set of labels.")
     ] = field(default_factory=list)
     text: Annotated[str, Field(description="Classification: the column with the text.")] = ""
     label: Annotated[str, Field(description="Classification: the column with the label.")] = ""
@@ -314,17 +328,15 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class Lora:
-    """`[lora]` of a fine-tune: adapters are trained instead of all weights; an empty table has
-    these defaults.
-    """
+    """`[lora]` of a fine-tune: trains adapters instead of all weights; may be empty."""
 
     __pydantic_config__ = CLOSED
 
     r: Annotated[
         StrictInt, Field(ge=1, le=2**14, title="LoRA rank", description="Rank of each update.")
     ] = 8
-    alpha: Annotated[Positive, Field(description="The update is scaled by alpha / r.")] = 16.0
-    dropout: Annotated[BelowOne, Field(description="On the adapter's input.")] = 0.0
+    alpha: Annotated[Positive, Field(description="Updates are scaled by alpha / r.")] = 16.0
+    dropout: Annotated[BelowOne, Field(description="Dropout on the adapter's input.")] = 0.0
     targets: Annotated[
         Text | list[Text],
         Field(description="`all-linear` (all but the unembedding), or names of layers."),
@@ -332,7 +344,7 @@ class Lora:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Lora":
-        """Check and build. Raises `WorkbenchError` naming every key that is wrong."""
+        """The settings of a `[lora]` table. Raises `WorkbenchError` naming every wrong key."""
         from workbench.training import schema
 
         return schema.checked(cls, values, table="lora")

@@ -1,6 +1,4 @@
-"""What training costs: parameters, arithmetic, memory and time, and how much of the machine's rate
-is used.
-"""
+"""What training costs: parameters, FLOPs, memory, and the rate that the machine reaches at most."""
 
 import resource
 import sys
@@ -12,16 +10,21 @@ import torch
 from torch import nn
 
 SIZES = {"cpu": 1024, "cuda": 8192}
-"""Width of the square matrices whose product gives the matrix rate."""
+"""Width of the square matrices multiplied to measure the matrix rate, by device."""
 
 
 def n_parameters(model: nn.Module) -> int:
-    """All parameters, tied ones once."""
+    """The number of parameters; tied ones count once."""
     return sum(p.numel() for p in model.parameters())
 
 
 def n_planned(shape: dict[str, Any], d_vocab: int) -> int:
-    """The parameters that our GPT of a shape would have; nothing is allocated, however large it is."""
+    """The number of parameters of a `WorkbenchGPT`, without allocating it.
+
+    Args:
+        shape: The `[model]` table of a recipe.
+        d_vocab: Tokens of its vocabulary.
+    """
     from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
     n_layers = int(shape.get("n_layers", WorkbenchGPTConfig.n_layers))
@@ -38,12 +41,17 @@ def n_planned(shape: dict[str, Any], d_vocab: int) -> int:
 
 
 def flops_per_token(model: nn.Module, n_ctx: int) -> float:
-    """Arithmetic of one training token, forward and backward: 6 N + 12 L H d_head T (Chowdhery et
-    al. 2022, B).
+    """FLOPs per training token, forward and backward: 6 N + 12 L H d_head T.
 
-    N are the parameters that multiply: without tables that are only looked up. The attention term
-        counts all T
-    positions, as that formula does, though a causal model needs half.
+    N counts the parameters that multiply, so without embeddings that are only looked up. The
+    attention term counts all T positions, as the reference does, though a causal model needs half.
+
+    Args:
+        model: Any causal model of transformers.
+        n_ctx: Length T of the rows.
+
+    Reference:
+        Chowdhery et al. 2022, "PaLM", appendix B.
     """
     config = model.config.get_text_config()
     tables = {
@@ -61,7 +69,7 @@ def flops_per_token(model: nn.Module, n_ctx: int) -> float:
 
 @cache
 def matrix_rate(device: str, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product, measured: the best of five."""
+    """FLOP/s of a large matrix product, measured: the best of five after one to warm up."""
     n = SIZES.get(device, 1024)
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
@@ -75,13 +83,13 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all queued work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def peak_memory_gb(device: str) -> float:
-    """The most memory so far: allocated on the GPU, or resident of this process."""
+    """Peak memory so far in GiB: allocated on the GPU, or resident in this process."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -89,7 +97,7 @@ def peak_memory_gb(device: str) -> float:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that an allocation failed, on a GPU or on the CPU."""
+    """Whether an exception means that an allocation failed, on a GPU or on the CPU."""
     return isinstance(
         error, torch.OutOfMemoryError | MemoryError
     ) or "can't allocate memory" in str(error)

@@ -1,16 +1,15 @@
-"""The bundled model that reverses strings, trained from nothing: `python -m
-workbench.training.reverse FOLDER`.
+"""The bundled model that reverses strings: `python -m workbench.training.reverse FOLDER` trains it.
 
-A T5 (Raffel et al. 2020) of two layers a side over single letters. Its data are made on the spot,
-so there is no licence to heed, and what it should have learned is known: its cross-attention must
-run against the diagonal.
+A T5 (Raffel et al. 2020) with two layers in encoder and decoder, over single letters. Its data are
+generated, so no licence applies, and the right solution is known: cross-attention runs along the
+anti-diagonal.
 """
 
 import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Int
@@ -33,9 +32,12 @@ from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SHORTEST, LONGEST = 2, 14
+SHORTEST = 2
+LONGEST = 14
 HELD_OUT = 0.1
-PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+PAD = "<pad>"
+END = "</s>"
+UNKNOWN = "<unk>"
 SETTINGS = Optimisation(
     steps=1200,
     batch_size=64,
@@ -46,23 +48,29 @@ SETTINGS = Optimisation(
     optimizer="adamw",
     beta2=0.98,
 )
-TEST_SEED, TESTED = 10**6, 500
+TEST_SEED = 10**6
+TESTED = 500
 
 
 def strings(n: int, seed: int, *, held: bool) -> list[str]:
-    """`n` random strings of `SHORTEST` to `LONGEST` letters; a string's own hash says whether it is
-    held out.
+    """`n` random strings of `SHORTEST` to `LONGEST` letters.
+
+    Args:
+        n: Number of strings.
+        seed: Of the draw.
+        held: Whether they are held-out strings; a string's own hash decides which ones are.
     """
-    draw, found = random.Random(seed), []
-    while len(found) < n:
+    draw = random.Random(seed)
+    texts: list[str] = []
+    while len(texts) < n:
         text = "".join(draw.choices(LETTERS, k=draw.randint(SHORTEST, LONGEST)))
         if held_out(text, HELD_OUT) == held:
-            found.append(text)
-    return found
+            texts.append(text)
+    return texts
 
 
 def letters_tokenizer() -> PreTrainedTokenizerBase:
-    """One id a letter; `END` follows every text, as T5 has it."""
+    """A tokenizer with one token per letter; `END` follows every text, as T5 expects."""
     vocab = {token: i for i, token in enumerate([PAD, END, UNKNOWN, *LETTERS])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -76,7 +84,7 @@ def letters_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
-    """The untrained model."""
+    """The untrained model, its weights drawn by `seed`."""
     torch.manual_seed(seed)
     shape = T5Config(
         vocab_size=d_vocab,
@@ -85,7 +93,7 @@ def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
         d_ff=128,
         num_layers=2,
         num_heads=4,
-        relative_attention_num_buckets=64,  # one a distance up to 16, so that positions are told apart
+        relative_attention_num_buckets=64,  # one per distance up to 16: all positions differ
         relative_attention_max_distance=64,
         dropout_rate=0.0,
         pad_token_id=0,
@@ -99,22 +107,29 @@ def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
 def rows(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> dict[str, Int[Tensor, "batch pos"]]:
-    """Sources with their mask and the reversed strings as labels; what is padding is not scored."""
+    """Inputs for `model(**rows)`: texts with their mask, and the reversed texts as labels."""
     source = tokenizer(list(texts), padding=True, return_tensors="pt")
-    labels = tokenizer([text[::-1] for text in texts], padding=True, return_tensors="pt")[
-        "input_ids"
-    ]
+    reversed_texts = [text[::-1] for text in texts]
+    target = tokenizer(reversed_texts, padding=True, return_tensors="pt")
+    labels = cast(Tensor, target["input_ids"])
     return {
-        "input_ids": source["input_ids"],
-        "attention_mask": source["attention_mask"],
-        "labels": labels.masked_fill(labels == tokenizer.pad_token_id, -100),
+        "input_ids": cast(Tensor, source["input_ids"]),
+        "attention_mask": cast(Tensor, source["attention_mask"]),
+        "labels": labels.masked_fill(labels == tokenizer.pad_token_id, -100),  # not scored
     }
 
 
 def fit(
     model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, settings: Optimisation
 ) -> None:
-    """Train in place; step `s` draws its strings with seed `s`, so that a second run sees the same."""
+    """Train a model in place.
+
+    Args:
+        model: From `fresh`.
+        tokenizer: From `letters_tokenizer`.
+        settings: Steps, rates and batch size. Step `s` draws its strings with seed `s`, so that a
+            second run sees the same.
+    """
     opts = optimizers(model, settings)
     model.train()
     for step in range(settings.steps):
@@ -137,41 +152,49 @@ def fit(
 def right(
     model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 ) -> list[bool]:
-    """Whether each string comes out reversed, letter by letter, by greedy decoding."""
+    """Whether greedy decoding reverses each text, letter by letter.
+
+    Args:
+        model: Trained by `fit`.
+        tokenizer: Of the model.
+        texts: Strings to reverse.
+    """
     source = tokenizer(list(texts), padding=True, return_tensors="pt")
-    out: Any = model.generate(**source, max_new_tokens=LONGEST + 4, do_sample=False)
-    said = tokenizer.batch_decode(out, skip_special_tokens=True)
-    return [answer == text[::-1] for answer, text in zip(said, texts, strict=True)]
+    generating: Any = model
+    out = generating.generate(**source, max_new_tokens=LONGEST + 4, do_sample=False)
+    answers = tokenizer.batch_decode(out, skip_special_tokens=True)
+    return [answer == text[::-1] for answer, text in zip(answers, texts, strict=True)]
 
 
 def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
-    """Train, save in half precision with a card, and give the share of held-out strings that come
-    out right.
-    """
+    """Train, save in half precision with a card; returns the share of held-out strings reversed."""
     tokenizer = letters_tokenizer()
     model = fresh(len(tokenizer), settings.seed)
     fit(model, tokenizer, settings)
-    model.half().float()  # what is stored is what is measured
-    found = estimate_mean(
-        [float(x) for x in right(model, tokenizer, strings(TESTED, TEST_SEED, held=True))]
-    )
+    model.half().float()  # round to half precision, so that what is stored is what is measured
+    correct = right(model, tokenizer, strings(TESTED, TEST_SEED, held=True))
+    accuracy = estimate_mean([float(x) for x in correct])
     metrics = {
         "accuracy_held_out": {
-            "mean": found.value,
-            "low": found.low,
-            "high": found.high,
-            "n": found.n,
+            "mean": accuracy.value,
+            "low": accuracy.low,
+            "high": accuracy.high,
+            "n": accuracy.n,
         }
     }
     card = {
         "source": "bundled",
         "licence": "MIT",
         "command": "python -m workbench.training.reverse models/shelf-reverse",
-        "data": f"random strings of {SHORTEST} to {LONGEST} letters, made on the spot; a tenth of all strings, chosen "
-        "by their hash, is held out",
-        "notes": f"A T5 of two layers a side that writes a string backwards, letter by letter: {settings.steps} steps "
-        f"of {settings.batch_size} strings. To look inside on the Anatomy page: its cross-attention runs against the "
-        "diagonal.",
+        "data": (
+            f"random strings of {SHORTEST} to {LONGEST} letters, made on the spot; a tenth of "
+            "all strings, chosen by their hash, is held out"
+        ),
+        "notes": (
+            "A T5 of two layers a side that writes a string backwards, letter by letter: "
+            f"{settings.steps} steps of {settings.batch_size} strings. To look inside on the "
+            "Anatomy page: its cross-attention runs against the diagonal."
+        ),
         "metrics": {"steps": settings.steps, **metrics},
     }
     save(folder, model, tokenizer, card=card, dtype=torch.float16)
@@ -180,7 +203,7 @@ def make(folder: Path, settings: Optimisation = SETTINGS) -> Estimate:
         "source": "bundled",
     }
     write_card(folder, complete)
-    return found
+    return accuracy
 
 
 if __name__ == "__main__":

@@ -1,6 +1,4 @@
-"""Training rows of fine-tuning: token ids with the share of them that is learned, padded into
-batches.
-"""
+"""Rows of fine-tuning: token ids, a mask of those that are learned, and padding into batches."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,28 +15,26 @@ IGNORED = -100
 
 
 class Segment(NamedTuple):
-    """A piece of text and whether the model is to learn it."""
+    """A piece of text, and whether the loss counts it."""
 
     text: str
     learned: bool
 
 
 class Row(NamedTuple):
-    """Token ids and, for each, whether it is learned; the first token never is, as nothing comes
-    before it.
-    """
+    """Token ids, and for each whether the loss counts it; never the first: it has no context."""
 
     ids: list[int]
     learned: list[bool]
 
     @property
     def prompt(self) -> list[int]:
-        """The ids before the first learned one."""
+        """The token ids before the first learned one."""
         return self.ids[: self.learned.index(True)] if True in self.learned else self.ids
 
     @property
     def n_learned(self) -> int:
-        """How many tokens the loss is the mean of."""
+        """How many tokens the loss averages over."""
         return sum(self.learned)
 
 
@@ -49,14 +45,13 @@ def encode(
     special: bool = True,
     end: bool = False,
 ) -> Row:
-    """Segments as one row; each is tokenised alone, as a prompt is when the model goes on from it.
+    """Segments as one row; each is tokenised alone, as a prompt is at inference.
 
     Args:
         tokenizer: Of the model.
         segments: In order; joined they are the text.
-        special: Whether the special tokens that the tokenizer puts before a text come first.
-        end: Whether the end-of-text token follows and is learned; a tokenizer without one adds
-            nothing.
+        special: Whether to begin with the special tokens that the tokenizer puts before a text.
+        end: Whether to end with a learned end-of-text token, if the tokenizer has one.
     """
     ids: list[int] = []
     learned: list[bool] = []
@@ -73,9 +68,7 @@ def encode(
 
 
 def collate(rows: Sequence[Row]) -> Batch:
-    """Rows padded on the right; the target of a position is the next token where that is learned,
-    else -100.
-    """
+    """A batch of rows padded on the right; targets are the next tokens, -100 where not learned."""
     width = max(len(row.ids) for row in rows) - 1
     inputs = torch.zeros(len(rows), width, dtype=torch.long)
     targets = torch.full((len(rows), width), IGNORED)
@@ -89,8 +82,16 @@ def collate(rows: Sequence[Row]) -> Batch:
 def check_vocabulary(
     rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, d_vocab: int, base: str
 ) -> None:
-    """Raises `WorkbenchError` where the tokenizer and the model, or the tokenizer and the answers,
-    do not fit.
+    """Check that the model knows all tokens and that the tokenizer can spell the answers.
+
+    Args:
+        rows: All rows of a fine-tune.
+        tokenizer: Of the base.
+        d_vocab: Tokens that the base knows.
+        base: Its name, for messages.
+
+    Raises:
+        WorkbenchError: For a token beyond the vocabulary, or an answer with unknown tokens.
     """
     highest = max((max(row.ids) for row in rows if row.ids), default=0)
     if highest >= d_vocab:
@@ -104,11 +105,13 @@ def check_vocabulary(
             body = run[:-1] if run[-1] == tokenizer.eos_token_id else run
             if unknown.intersection(body):
                 raise WorkbenchError(
-                    f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} (a character of it "
-                    "has no token); choose a base whose tokenizer knows it, or other data."
+                    f"The vocabulary of {base} cannot spell the answer {tokenizer.decode(body)!r} "
+                    "(a character of it has no token); choose a base whose tokenizer knows it, "
+                    "or other data."
                 )
 
 
 def _learned_runs(row: Row) -> list[list[int]]:
+    """The maximal runs of learned token ids."""
     runs = groupby(zip(row.ids, row.learned, strict=True), key=lambda pair: pair[1])
     return [[token for token, _ in pairs] for learned, pairs in runs if learned]

@@ -1,6 +1,4 @@
-"""A run that goes on must learn from what it began with: the hashes of its data are kept in its
-folder and compared.
-"""
+"""A resumed run must use the data it began with: their hashes are stored in its folder."""
 
 import hashlib
 import json
@@ -15,7 +13,7 @@ FILE = "data.json"
 
 
 def fingerprint(examples: Iterable[Any]) -> str:
-    """The SHA-256 of examples in their order, by their printed form."""
+    """The SHA-256 of examples in order, over their `repr`."""
     digest = hashlib.sha256()
     for example in examples:
         digest.update(repr(example).encode(errors="replace") + b"\0")
@@ -23,17 +21,16 @@ def fingerprint(examples: Iterable[Any]) -> str:
 
 
 def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -> None:
-    """Write down the hashes of what a run learns from, or compare them where the run goes on.
+    """Store the hashes of a new run's data, or compare them when a run is resumed.
 
     Args:
         folder: Of the run.
-        going_on: Whether the run has learned or measured something already, which other data would
-            not fit.
-        writes: Whether this process writes; of several that train together one does.
-        hashes: A hash by what it is of: `corpus`, `base`, `examples`.
+        going_on: Whether the run is resumed, so that other data would not fit.
+        writes: Whether this process writes; one of several that train together does.
+        hashes: By what they are of: `corpus`, `base`, `examples`.
 
     Raises:
-        WorkbenchError: When one is another than at the run's beginning.
+        WorkbenchError: When a hash differs from the one at the beginning of the run.
     """
     path = folder / FILE
     if not (going_on and path.is_file()):
@@ -46,6 +43,7 @@ def require_same(folder: Path, *, going_on: bool, writes: bool, **hashes: str) -
         then = str(before.get(name, now))
         if then != now:
             raise WorkbenchError(
-                f"With this {name} the run would no longer learn from the same as before (data hash {now[:12]}, "
-                f"before {then[:12]}); put the old {name} back to resume it, or start a new run."
+                f"With this {name} the run would no longer learn from the same as before (data "
+                f"hash {now[:12]}, before {then[:12]}); put the old {name} back to resume it, or "
+                "start a new run."
             )

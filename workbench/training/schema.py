@@ -1,6 +1,4 @@
-"""One schema of recipes: its check (all faults at once), and what each key takes in words, as a
-table and as JSON.
-"""
+"""The schema of recipes: validation that reports all faults at once, and what each key takes."""
 
 import difflib
 from functools import cache
@@ -43,20 +41,19 @@ ALIASES = {
     "vocab_size": "d_vocab",
     "warmup_steps": "warmup",
 }
-"""What other trainers call a key of ours."""
+"""Names that other trainers use, and the key of ours they stand for."""
 
 
 def checked(cls: type[T], values: Any, *, table: str = "") -> T:
-    """The object of values that were read from a file, a form or the store.
+    """A validated recipe or table.
 
     Args:
         cls: `Recipe`, or one of `TABLES`.
-        values: Nested dictionaries.
-        table: The table's name, where `cls` is one.
+        values: Nested dictionaries from a file, a form or the store.
+        table: The table's name, if `cls` is one.
 
     Raises:
-        WorkbenchError: with one line for each key that is unknown, of a wrong type or out of its
-            range.
+        WorkbenchError: With one line for each key that is unknown, of a wrong type or out of range.
     """
     faults: list[str] = []
     built: Any = None
@@ -89,27 +86,32 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-# -- sentences
-# -----------------------------------------------------------------------------------------------
+# -- sentences -------------------------------------------------------------------------------------
 
 
 def _named(fault: Any) -> list[str]:
-    """The names on the way to a fault, without the numbers of a list's entries."""
+    """The path of keys to a fault, without list indices."""
     return [part for part in fault["loc"] if isinstance(part, str)]
 
 
 def _sentence(cls: type, fault: Any) -> str:
-    """One of pydantic's faults in our words: the key, its value, what it takes."""
+    """One of pydantic's errors as a sentence: the key, its value, what it takes."""
     where = _named(fault)
     if not where:
         return f"A recipe is a table of keys and values; this is {_shown(fault['input'])}."
     name = where[0]
     if len(where) == 1 and name in TABLES:
-        return f"[{name}] of the recipe is {_shown(fault['input'])}; it must be a table of keys and values."
+        return (
+            f"[{name}] of the recipe is {_shown(fault['input'])}; it must be a table of keys and "
+            "values."
+        )
     if fault["type"] == "missing":
         return f'The recipe has no {name}; add a line such as {name} = "my model".'
     if len(where) == 1:
-        return f"The recipe's {name} is {_shown(fault['input'])}; it must be {allowed(properties(cls)[name])}."
+        return (
+            f"The recipe's {name} is {_shown(fault['input'])}; it must be "
+            f"{allowed(properties(cls)[name])}."
+        )
     key = where[1]
     takes = allowed(properties(TABLES[name])[key])
     part = "an entry of " if isinstance(fault["loc"][-1], int) else ""
@@ -122,9 +124,7 @@ def _shown(value: Any) -> str:
 
 
 def _unknown(cls: type, places: list[list[str]]) -> list[str]:
-    """One sentence a table: the keys that it does not know, those that it knows, and what was
-    probably meant.
-    """
+    """One sentence per table: its unknown keys, the known ones, and what was probably meant."""
     by_table: dict[str, list[str]] = {}
     for where in places:
         by_table.setdefault(where[0] if len(where) > 1 else "", []).append(where[-1])
@@ -156,29 +156,29 @@ def _hint(key: str, known: list[str], table: str) -> str:
     return f"{word} belongs into [{elsewhere[0]}]." if elsewhere else ""
 
 
-# -- what only several keys together can get wrong
-# ------------------------------------------------------------
+# -- conflicts between keys ------------------------------------------------------------------------
 
 
 def _conflicts(values: dict[str, Any]) -> list[str]:
-    """Faults between keys whose own values are right."""
-    found = _shape_conflicts(values) if isinstance(values.get("model"), dict) else []
+    """Faults between keys whose own values are valid."""
+    faults = _shape_conflicts(values) if isinstance(values.get("model"), dict) else []
     kind = values.get("kind", "pretrain")
     if isinstance(values.get("title"), str) and not values["title"].strip():
-        found.append("The run needs a title; type one.")
+        faults.append("The run needs a title; type one.")
     corpus = values.get("corpus", {})
     if kind == "pretrain" and isinstance(corpus, dict):
         if not corpus.get("sources"):
-            found.append(
+            faults.append(
                 "The corpus is empty; name a text file, a folder or a data set in [corpus] sources."
             )
         if corpus.get("validation", Corpus.validation) == 0:
-            found.append(
-                "[corpus] validation is 0; pretraining measures itself on held-out text, so hold some out."
+            faults.append(
+                "[corpus] validation is 0; pretraining measures itself on held-out text, so hold "
+                "some out."
             )
-        found += _repeated(values, corpus)
-    found += _tokenizer_conflicts(values.get("tokenizer"))
-    return found
+        faults += _repeated(values, corpus)
+    faults += _tokenizer_conflicts(values.get("tokenizer"))
+    return faults
 
 
 def _repeated(values: dict[str, Any], corpus: dict[str, Any]) -> list[str]:
@@ -194,58 +194,62 @@ def _shape_conflicts(values: dict[str, Any]) -> list[str]:
     shape = {name: values["model"].get(name, getattr(Shape, name)) for name in properties(Shape)}
     if not all(_number(shape[name]) and shape[name] > 0 for name in ("d_model", "n_heads")):
         return []
-    found = []
-    kv_heads, d_head = shape["n_kv_heads"], shape["d_head"]
+    faults = []
+    kv_heads = shape["n_kv_heads"]
+    d_head = shape["d_head"]
     if d_head is None and shape["d_model"] < shape["n_heads"]:
         return [
-            f"[model] d_model is {shape['d_model']}; it must be at least n_heads, {shape['n_heads']}."
+            (
+                f"[model] d_model is {shape['d_model']}; it must be at least n_heads, "
+                f"{shape['n_heads']}."
+            )
         ]
     if _number(kv_heads) and kv_heads > 0 and shape["n_heads"] % kv_heads:
-        found.append(
+        faults.append(
             f"[model] n_heads {shape['n_heads']} must be a multiple of n_kv_heads {kv_heads}."
         )
     d_head = d_head if _number(d_head) else shape["d_model"] // shape["n_heads"]
     if shape["positions"] == "rotary" and d_head % 2:
-        found.append(
+        faults.append(
             f"[model] rotary positions need an even d_head (d_model / n_heads); it is {d_head}."
         )
-    return found
+    return faults
 
 
 def _tokenizer_conflicts(table: Any) -> list[str]:
     if not isinstance(table, dict):
         return []
     kind = table.get("kind", "bpe")
-    found = []
+    faults = []
     if kind == "model" and not table.get("source"):
-        found.append(
+        faults.append(
             '[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.'
         )
     if kind in ("bpe", "char") and table.get("source"):
-        found.append(f'[tokenizer] source goes with kind = "model", and the kind is {kind}.')
+        faults.append(f'[tokenizer] source goes with kind = "model", and the kind is {kind}.')
     if kind in ("char", "model") and "d_vocab" in table:
-        found.append(
-            f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the source.'
+        faults.append(
+            f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the '
+            "source."
         )
-    return found
+    return faults
 
 
 def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-# -- the schema in words
-# --------------------------------------------------------------------------------------
+# -- the schema in words ---------------------------------------------------------------------------
 
 
 @cache
 def properties(cls: type) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each key of `Recipe` or of a table, in its order."""
+    """The JSON schema of each key of `Recipe` or of a table, in order of definition."""
     return _adapter(cls).json_schema()["properties"]
 
 
 def allowed(entry: dict[str, Any]) -> str:
-    """What a key takes, in words; `entry` is its JSON schema."""
+    """What values a key takes, in words; `entry` is its JSON schema."""
     if entry.get("anyOf"):
         kinds = [kind for kind in entry["anyOf"] if kind.get("type") != "null"]
         return " or ".join(
@@ -262,8 +266,10 @@ def allowed(entry: dict[str, Any]) -> str:
 
 def _interval(entry: dict[str, Any]) -> str:
     noun = "a whole number" if entry["type"] == "integer" else "a number"
-    low, above = entry.get("minimum"), entry.get("exclusiveMinimum")
-    high, below = entry.get("maximum"), entry.get("exclusiveMaximum")
+    low = entry.get("minimum")
+    above = entry.get("exclusiveMinimum")
+    high = entry.get("maximum")
+    below = entry.get("exclusiveMaximum")
     parts = []
     if low is not None:
         parts.append(f"at least {low:,}")

@@ -1,6 +1,4 @@
-"""A model in shards (FSDP2): each process holds its slice of every weight, for models that one
-device cannot hold.
-"""
+"""Sharded models (FSDP2): each process holds a slice of every weight, to save memory."""
 
 from typing import Any
 
@@ -14,9 +12,7 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 
 def shard(model: nn.Module, accelerator: Accelerator) -> None:
-    """Cut a model's weights among the processes, in place; a block's are gathered only while it
-    computes.
-    """
+    """Shard a model over the processes in place; blocks gather weights while they compute."""
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     blocks = set(getattr(model, "_no_split_modules", None) or ())
     for module in model.modules():
@@ -26,17 +22,17 @@ def shard(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether a model's weights are in shards."""
+    """Whether a model's weights are sharded."""
     return any(isinstance(p, DTensor) for p in model.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor gathered from its shards (all processes take part); any other as it is."""
+    """A tensor gathered from its shards (call on all processes); any other tensor unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, the same on all processes, cut as a parameter is."""
+    """A full tensor, equal on all processes, sharded like a parameter; unchanged if that is not."""
     if not isinstance(parameter, DTensor):
         return tensor
     mesh = parameter.device_mesh
@@ -46,25 +42,23 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """The whole weights on the CPU of the first process, nothing on the others; all take part."""
+    """The full weights on the CPU of the first process, {} on the others; call on all processes."""
     return get_model_state_dict(
         model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
 
 
 def gathered(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimiser's state with whole tensors, as an optimiser that is not sharded would give it;
-    all take part.
-    """
-    found = {
+    """An optimiser's state dict with full tensors, as if unsharded; call on all processes."""
+    full = {
         i: {k: whole(v) if torch.is_tensor(v) else v for k, v in of.items()}
         for i, of in state["state"].items()
     }
-    return {**state, "state": found}
+    return {**state, "state": full}
 
 
 def scatter(optimizer: torch.optim.Optimizer) -> None:
-    """Cut the state that an optimiser has just loaded as its parameters are."""
+    """Shard the state that an optimiser has just loaded like its parameters, in place."""
     for parameter, state in optimizer.state.items():
         if isinstance(parameter, DTensor):
             for name, value in state.items():

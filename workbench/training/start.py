@@ -14,37 +14,43 @@ if TYPE_CHECKING:
     from workbench.store import Run, Store, Tracker
 
 TRAINING = ("train", "finetune", "study")
-"""The kinds of runs that `resume` goes on with."""
+"""The kinds of runs that `resume` takes."""
 
 
 @public()
 @with_changes
 def train(recipe: "str | Path | Recipe", **changes: Unpack[Changes]) -> "Run":
-    """Train or fine-tune as a recipe says, here and now, recorded as a run.
+    """Train or fine-tune by a recipe in this process, recorded as a run.
 
     Args:
-        recipe: A TOML file, a name on the `models/` shelf, or a `Recipe`; its kind says pretrain or
-            finetune.
-        changes: Words of `[train]` (see `Optimisation`) in place of the recipe's own.
+        recipe: A TOML file, a name on the `models/` shelf, or a `Recipe`; its `kind` is pretrain
+            or finetune.
+        changes: Keys of `[train]` (see `Optimisation`) that override the recipe's.
 
     Returns:
         The finished run; its model is `workbench.load("run:" + run.id)`.
 
     Raises:
-        WorkbenchError: a recipe that cannot be read or carried out, or a word that `[train]` does
-            not have.
+        WorkbenchError: For a recipe that cannot be read or carried out, or an unknown key.
     """
     from workbench.store import Store
 
-    found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found = changed(found, **changes)
+    plan = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    plan = changed(plan, **changes)
     store = Store()
-    return carry_out(start(found, store), store)
+    return carry_out(start(plan, store), store)
 
 
 def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
-    """The queued run of a recipe. Raises `WorkbenchError` before anything is recorded where it
-    could not be done.
+    """A new queued run of a recipe, checked before anything is recorded.
+
+    Args:
+        recipe: Of any kind.
+        store: Records the run.
+        parent: The run or model that it descends from; else the recipe's base.
+
+    Raises:
+        WorkbenchError: For a recipe that could not be carried out.
     """
     from workbench.training.checks import check
 
@@ -56,10 +62,12 @@ def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
 
 @public()
 def resume(run_id: str) -> "Run":
-    """Go on with a run that was cut short, from its last checkpoint and as if nothing had happened.
+    """Resume an interrupted training run from its last checkpoint; returns the finished run.
 
-    On the CPU the losses are the same to the last bit. Raises `WorkbenchError` for a run that is at
-    work or done.
+    On the CPU the losses are the same to the last bit as without the interruption.
+
+    Raises:
+        WorkbenchError: For an unknown run, or one that is running or done.
     """
     from workbench.store import Store
 
@@ -71,7 +79,13 @@ def resume(run_id: str) -> "Run":
 def carry_out(
     run: "Run", store: "Store", shown: "Callable[[Tracker], Any]" = lambda tracker: tracker
 ) -> "Run":
-    """Do the work of a queued training run in this process; `shown` may wrap its tracker."""
+    """Carry out a queued training run in this process and return it finished.
+
+    Args:
+        run: From `start`.
+        store: Where it is recorded.
+        shown: May wrap the run's tracker, to show progress.
+    """
     work = work_of(run)
     with store.running(store.begin(run.id)) as tracker:
         tracker.result = work(run.config, shown(tracker))
@@ -79,7 +93,7 @@ def carry_out(
 
 
 def work_of(run: "Run") -> "Callable[[dict[str, Any], Any], dict[str, Any]]":
-    """The function that does a training run: one model, or a study of several."""
+    """The function that carries out a training run: of one model, or a study of several."""
     if run.kind == "study":
         from workbench.training.study import run_recipe
 
@@ -88,12 +102,12 @@ def work_of(run: "Run") -> "Callable[[dict[str, Any], Any], dict[str, Any]]":
 
 
 def job_kind(recipe: Recipe) -> str:
-    """The store's word for a recipe's run: train or finetune."""
+    """The kind under which a recipe's run is stored: train or finetune."""
     return "train" if recipe.kind == "pretrain" else "finetune"
 
 
 def parent_of(recipe: Recipe) -> str | None:
-    """What the store links a fine-tune to: the run that its base came from, else the base's name."""
+    """The parent of a fine-tune: the run that its base came from, else the base's name."""
     from workbench.store import Store
 
     if recipe.kind == "pretrain" or not recipe.base:
@@ -102,8 +116,8 @@ def parent_of(recipe: Recipe) -> str | None:
     return Store().get(run_id).id if recipe.base.startswith("run:") else recipe.base
 
 
-def runner(recipe: Recipe):
-    """The function that carries a recipe out."""
+def runner(recipe: Recipe) -> "Callable[[dict[str, Any], Any], dict[str, Any]]":
+    """The function that carries out a recipe of this kind."""
     if recipe.kind == "pretrain":
         from workbench.training.pretrain import run_recipe
     else:

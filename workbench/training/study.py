@@ -1,12 +1,12 @@
-"""The position-encoding study: one recipe trained five times, with nothing but the position
-encoding changed.
+"""The position-encoding study: one recipe trained five times, differing in position encoding only.
 
-`python -m workbench.training.study` trains the bundled five anew and puts them on the shelf.
+`python -m workbench.training.study` retrains the five bundled models and puts them on the shelf.
 """
 
 import sys
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -28,13 +28,18 @@ from workbench.training.start import carry_out, start
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
-    """Train a recipe with every encoding, each a run of its own whose parent is this one; taken up
-    where it stopped.
+    """Train a recipe with every encoding, each as a child run; resumes unfinished ones.
 
-    Returns `runs` (encoding to run id), `validation_loss` (encoding to nats a token) and the data
-    hash they share.
+    Args:
+        config: A pretraining recipe as a dictionary.
+        tracker: Of the study's run.
+
+    Returns:
+        `runs` (run id by encoding), `validation_loss` (nats per token by encoding) and the hash of
+        the data they share.
     """
-    recipe, store = Recipe.from_dict(config), Store()
+    recipe = Recipe.from_dict(config)
+    store = Store()
     if recipe.kind != "pretrain":
         raise WorkbenchError(
             f"{recipe.title} is a fine-tune; a study of encodings needs a recipe that pretrains."
@@ -53,8 +58,10 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
                 if run
                 else start(_variant(recipe, encoding), store, parent=tracker.run_id)
             )
-            share = (i / len(ENCODINGS), 1 / len(ENCODINGS), encoding)
-            run = carry_out(run, store, lambda child, share=share: _Part(child, tracker, *share))
+            part = partial(
+                _Part, study=tracker, low=i / len(ENCODINGS), size=1 / len(ENCODINGS), name=encoding
+            )
+            run = carry_out(run, store, part)
         done[encoding] = run
     results = {encoding: run.result or {} for encoding, run in done.items()}
     return {
@@ -73,10 +80,14 @@ def _variant(recipe: Recipe, encoding: str) -> Recipe:
 
 
 class _Part:
-    """A child's tracker that also moves the study's bar, and stops when the study is asked to."""
+    """A child run's tracker that also moves the study's progress, and stops when the study does."""
 
     def __init__(self, child: Tracker, study: Tracker, low: float, size: float, name: str) -> None:
-        self._child, self._study, self._low, self._size, self._name = child, study, low, size, name
+        self._child = child
+        self._study = study
+        self._low = low
+        self._size = size
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._child, name)
@@ -90,10 +101,11 @@ SHELF = "shelf-positions"
 
 
 def shelve(study: Run, folder: Path) -> None:
-    """Put a finished study's five models into a folder, in half precision, each with its card."""
+    """Save a finished study's models into a folder, in half precision, each with its card."""
     results = study.result or {}
     for encoding, run_id in results["runs"].items():
-        subject, target = load(f"run:{run_id}"), folder / encoding
+        subject = load(f"run:{run_id}")
+        target = folder / encoding
         save(target, subject.model, subject.tokenizer, dtype=torch.float16)
         run = Store().get(run_id)
         facts = {
@@ -102,7 +114,9 @@ def shelve(study: Run, folder: Path) -> None:
             "sha256": hash_files(target.glob("*.safetensors")),
             "created": date.today().isoformat(),
             "command": "python -m workbench.training.study",
-            "data": f"{', '.join(run.config['corpus']['sources'])}; data hash {results['data_hash']}",
+            "data": (
+                f"{', '.join(run.config['corpus']['sources'])}; data hash {results['data_hash']}"
+            ),
             "metrics": {
                 "validation_loss_nats": results["validation_loss"][encoding],
                 "steps": run.config["train"]["steps"],
@@ -116,14 +130,20 @@ def shelve(study: Run, folder: Path) -> None:
 @with_changes
 @own_modes
 def train_encodings(recipe: str | Path | Recipe, **changes: Unpack[Changes]) -> Run:
-    """Train a recipe once with each position encoding; `result["runs"]` of the run names the five.
+    """Train a recipe once with each position encoding; returns the study's run.
 
-    `recipe` and `changes` are those of `train`.
+    Args:
+        recipe: As for `train`; it must pretrain.
+        changes: As for `train`.
+
+    Returns:
+        The finished run; its `result["runs"]` gives the run id of each encoding.
     """
-    found = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
-    found, store = check(changed(found, **changes)), Store()
-    with store.record("study", f"{found.title}: five encodings", found.to_dict()) as tracker:
-        tracker.result = run_recipe(found.to_dict(), tracker)
+    plan = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    plan = check(changed(plan, **changes))
+    store = Store()
+    with store.record("study", f"{plan.title}: five encodings", plan.to_dict()) as tracker:
+        tracker.result = run_recipe(plan.to_dict(), tracker)
     return store.get(tracker.run_id)
 
 

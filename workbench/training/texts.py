@@ -1,6 +1,4 @@
-"""Documents from wherever text lies: files, folders, tables, a `datasets` id; streamed, never all
-in memory.
-"""
+"""Documents from files, folders, tables or a `datasets` id; streamed, never all in memory."""
 
 import hashlib
 import itertools
@@ -21,43 +19,39 @@ from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
 
 GENERATED = "generated"
-"""The source that needs no file: little stories made on the spot."""
+"""The source that needs no file: short generated stories."""
 DOCUMENT = 2000
-"""Characters after which a long text is cut at the next paragraph, so that books can be split at
-all.
-"""
+"""Characters after which a long text is cut at the next paragraph, so that a book can be split."""
 LONGEST = 8 * DOCUMENT
 """Characters after which a text without paragraphs is cut at a line, a sentence or a space."""
 CHUNK = 1 << 18
 """Characters of a file read at a time."""
 TABLES = tuple(kind for kind in KINDS if not kind.startswith("conll"))
-"""Formats whose rows hold a text each."""
+"""Formats with one text per row."""
 PLAIN = (
     *("txt", "text", "md", "markdown", "rst", "tex", "log", "srt"),
     *("py", "js", "ts", "c", "h", "cpp", "hpp", "java", "go", "rs", "rb", "sh", "sql", "r", "jl"),
 )
-"""Endings of plain texts that a folder is searched for; a file named by itself may have any ending.
-"""
+"""Endings of the plain texts read from a folder; a file that is named itself may have any."""
 _CONTROL = {i: None for i in range(32) if chr(i) not in "\n\t"} | {0xFEFF: None}
 
 
 def documents(
     sources: list[str], *, column: str = "", unwrap: bool = False, notes: Notes | None = None
 ) -> Iterator[str]:
-    """The documents of all sources, cleaned of control characters, exact duplicates dropped and
-    counted.
+    """The documents of all sources, without control characters and exact duplicates.
 
-    Long texts come in documents of about `DOCUMENT` characters, cut at paragraphs where there are
+    Long texts are cut into documents of about `DOCUMENT` characters, at paragraphs if there are
     any.
 
     Args:
         sources: Files, folders, Hugging Face ids, or `generated`.
         column: Of tables that holds the text; "" for the usual names (text, content, body, ...).
-        unwrap: Whether the lines of a paragraph are joined in hard-wrapped prose (see `prose`).
-        notes: Where rows without text, duplicates and encodings are counted.
+        unwrap: Whether to join the lines of a paragraph in hard-wrapped prose (see `prose`).
+        notes: Counts rows without text, duplicates and encodings.
 
     Raises:
-        WorkbenchError: For a source that cannot be had or read, and when there is no text at all.
+        WorkbenchError: For a source that cannot be read, and when there is no text at all.
     """
     notes = Notes() if notes is None else notes
     seen: set[bytes] = set()
@@ -80,14 +74,18 @@ def documents(
 
 
 def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) -> Iterator[str]:
-    """The text of all sources as it stands, in pieces that begin a line; for corpora that are one
-    text.
+    """The unchanged text of all sources in pieces, for a corpus that is one text.
 
-    Pieces end after a line end that a character other than white space follows, where byte-level
-    tokenizers never join two tokens. The rows of a table are joined by a line end.
+    A piece ends after a line break that is followed by a character other than white space, where
+    byte-level tokenizers never merge. The rows of a table are joined by line breaks.
+
+    Args:
+        sources: Files or folders.
+        column: Of tables that holds the text; "" for the usual names.
+        notes: Counts rows without text and encodings.
 
     Raises:
-        WorkbenchError: As `documents`, and for generated stories, which are documents.
+        WorkbenchError: As `documents`, and for `generated`, which has documents only.
     """
     if GENERATED in sources:
         raise WorkbenchError('The generated stories are documents; use split = "document".')
@@ -126,9 +124,10 @@ def _at_lines(stream: Iterable[str]) -> Iterator[str]:
 
 
 def files(source: str) -> list[Path]:
-    """The files of a source: a file, or all texts of a folder, also below `WORKBENCH_DATA`.
+    """The files of a source: a file, or all texts of a folder without the hidden ones.
 
-    Hidden files and folders are left out.
+    Args:
+        source: A path, absolute, relative to the working folder or to `WORKBENCH_DATA`.
 
     Raises:
         WorkbenchError: When there is no such file, or no text in the folder.
@@ -140,9 +139,9 @@ def files(source: str) -> list[Path]:
         if path.is_dir() and (inside := sorted(p for p in path.rglob("*") if _is_text(p, path))):
             return inside
     raise WorkbenchError(
-        f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet file or a folder of "
-        "them, set WORKBENCH_DATA to the folder that holds it, name a data set of the Hugging Face hub, or use "
-        "'generated'."
+        f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet "
+        "file or a folder of them, set WORKBENCH_DATA to the folder that holds it, name a data "
+        "set of the Hugging Face hub, or use 'generated'."
     )
 
 
@@ -199,14 +198,15 @@ def _cell(value: Any, column: str, where: str, source: Any, notes: Notes) -> Ite
             ) from error
     if not isinstance(value, str):
         raise WorkbenchError(
-            f"The column {column} of {source} holds {type(value).__name__} ({str(value)[:40]!r}), not text; name "
-            'another one as column = "..." in [corpus].'
+            f"The column {column} of {source} holds {type(value).__name__} "
+            f"({str(value)[:40]!r}), not text; name another one as "
+            'column = "..." in [corpus].'
         )
     yield value
 
 
 def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> Iterator[str]:
-    """The training rows of a set of the hub, memory-mapped by `datasets`."""
+    """The texts of a Hugging Face data set's training split, memory-mapped by `datasets`."""
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", source) or source.startswith("."):
         raise otherwise
     import datasets
@@ -220,8 +220,9 @@ def _hub(source: str, column: str, notes: Notes, otherwise: WorkbenchError) -> I
         yield from _cell(row[name], name, f"record {number} of {source}", source, notes)
 
 
-def _column(names: list[str], asked: str, source: Any) -> str:
-    name = column_for("text", names, {"text": asked} if asked else {})
+def _column(names: list[str], wanted: str, source: Any) -> str:
+    """The column that holds the text: the wanted one, else one with a usual name."""
+    name = column_for("text", names, {"text": wanted} if wanted else {})
     if name is None and not names:
         raise WorkbenchError(f"{source} has a record without any column; drop it.")
     if name is None:
@@ -233,12 +234,12 @@ def _column(names: list[str], asked: str, source: Any) -> str:
 
 
 def _chunks(path: Path, notes: Notes) -> Iterator[str]:
-    """The text of a file in parts of bounded length, line ends made one kind."""
+    r"""The text of a file in parts of bounded length, with "\n" for every line break."""
     with open_text(path, notes) as stream:
         carry = ""
         while part := stream.read(CHUNK):
             part = carry + part
-            # A "\r\n" must not be cut in two.
+            # "\r\n" may be cut in two by the chunk: hold the "\r" back.
             carry = "\r" if part.endswith("\r") else ""
             yield part.removesuffix("\r" if carry else "").replace("\r\n", "\n").replace("\r", "\n")
         if carry:
@@ -246,7 +247,7 @@ def _chunks(path: Path, notes: Notes) -> Iterator[str]:
 
 
 def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Lines, those longer than `LONGEST` in parts that end with a sentence or a word."""
+    """Lines; one longer than `LONGEST` in parts that end with a sentence or a word."""
     held = ""
     for chunk in chunks:
         *whole, held = (held + chunk).split("\n")
@@ -273,21 +274,20 @@ def _parts(line: str) -> Iterator[str]:
 
 
 def prose(chunks: Iterable[str], *, unwrap: bool = False) -> Iterator[str]:
-    """Documents of plain text: cut at `END`, else at the first paragraph's end past `DOCUMENT`
-    characters.
+    """Documents of a plain text: cut at `END`, or after `DOCUMENT` characters at a paragraph's end.
 
-    A text without paragraphs is cut at a line, a sentence or a word once it is `LONGEST` characters
-    long.
+    A text without paragraphs is cut at a line, a sentence or a word after `LONGEST` characters.
 
     Args:
         chunks: The text in parts.
-        unwrap: Whether the lines of a paragraph are joined where the text is hard-wrapped; else
-            lines, and so the turns of a dialogue and the indentation of code, stay as they are.
+        unwrap: Whether to join the lines of paragraphs if the text is hard-wrapped; otherwise lines
+            stay, and with them the turns of a dialogue and the indentation of code.
     """
     lines = _lines(chunks)
     first = list(itertools.islice(lines, 2000))
     wrapped = unwrap and _hard_wrapped(first)
-    document, paragraph = "", ""
+    document = ""
+    paragraph = ""
     for line in itertools.chain(first, lines, [END]):
         before, end, after = line.partition(END)
         paragraph += before
@@ -304,6 +304,6 @@ def prose(chunks: Iterable[str], *, unwrap: bool = False) -> Iterator[str]:
 
 
 def _hard_wrapped(lines: list[str]) -> bool:
-    """Whether lines are about as long as those of a typewritten page."""
+    """Whether the median line is as long as in text wrapped at a fixed width (55 to 120)."""
     lengths = [len(line) for line in lines if line.strip()]
     return bool(lengths) and 55 <= median(lengths) <= 120

@@ -1,4 +1,4 @@
-"""The tasks a Subject can be fine-tuned on: how each is read, rendered, answered and scored."""
+"""The tasks to fine-tune a Subject on: how each is read, rendered, answered and scored."""
 
 from typing import Any
 
@@ -18,10 +18,14 @@ KINDS: dict[str, type[Task]] = {
 
 
 def make(options: dict[str, Any]) -> Task:
-    """The task that `[task]` of a recipe describes; without `kind` that of its data set, else
-    classification.
+    """The task of a recipe.
 
-    Raises `WorkbenchError` naming a word that the task does not know.
+    Args:
+        options: The `[task]` table. Without `kind`, the data set's own kind is taken, else
+            classification.
+
+    Raises:
+        WorkbenchError: For an unknown kind or key, or a data set of another kind.
     """
     known = SETS.get(str(options.get("data", "")))
     kind = options.get("kind") or (known.kind if known else Classification.kind)
@@ -29,6 +33,7 @@ def make(options: dict[str, Any]) -> Task:
         raise WorkbenchError(f"[task] has kind {kind!r}; it must be one of {', '.join(KINDS)}.")
     if known and known.kind != kind:
         raise WorkbenchError(
-            f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change one."
+            f"{options['data']} is a set for {known.kind}, and [task] has kind {kind!r}; change "
+            "one."
         )
     return KINDS[kind]({**options, "kind": kind})

@@ -1,11 +1,10 @@
-"""Text classification by completion: the label follows the text, and the answer is decoded among
-the labels.
-"""
+"""Text classification by completion: the label follows the text; decoding allows labels only."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.data.columns import as_text
 from workbench.data.leftout import LeftOutError
@@ -16,18 +15,17 @@ from workbench.training.decode import complete, trie
 from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress
 
 WORDED = {"0": "negative", "1": "positive"}
-"""The labels of files that only number two classes, as the Stanford Sentiment Treebank does."""
+"""Names for the numbered labels of the Stanford Sentiment Treebank."""
 UNSCORED = ("oos",)
-"""Labels that stand for no class (CLINC150's out-of-scope requests)."""
+"""Labels that are no class (CLINC150's out-of-scope requests)."""
 
 
 class Classification(Completion):
-    """`labels` in `[task]` fixes the label set; without it that of the training data is it.
+    """Text classification; `labels` of `[task]` is the label set, else that of the training data.
 
-    Metrics: accuracy, and macro-F1 over the classes that occur among the held-out items (a class
-        that a model never
-    gets right has F1 0). A model answers by greedy decoding restricted to the label set, so every
-    answer is a label.
+    Models answer by greedy decoding restricted to the label set, so every answer is a label.
+    Metrics: accuracy, and macro-F1 over the classes of the held-out items (a class that a model
+    never gets right has F1 0).
     """
 
     kind = "classification"
@@ -42,7 +40,7 @@ class Classification(Completion):
         self.labels = sorted({_plain(label) for label in options.get("labels", [])})
 
     def item(self, record: Record) -> Item:
-        """Text and label; the label in lower case, underscores turned to spaces."""
+        """{text, label}; the label in lower case, with spaces for underscores."""
         text = as_text(record["text"])
         written = as_text(record["label"])
         if not text or not written:
@@ -56,21 +54,19 @@ class Classification(Completion):
         return {"text": text, "label": label}
 
     def stratum(self, item: Item) -> Hashable:
-        """The label."""
+        """The label: training has examples of each."""
         return item["label"]
 
     def group(self, item: Item) -> Hashable:
-        """The text."""
+        """The text: equal texts go into one split."""
         return item["text"]
 
     def completion(self, item: Item) -> str:
-        """The label."""
+        """The label, as the model should write it."""
         return item["label"]
 
     def check(self, data: Data) -> None:
-        """Every label, of held-out examples too, must be in the label set; there must be two
-        labels.
-        """
+        """Settle the label set; raise for a label outside it, or for fewer than two labels."""
         joined = [sorted(written) for written in self.spellings.values() if len(written) > 1]
         if joined:
             data.remarks.append(
@@ -90,21 +86,30 @@ class Classification(Completion):
                     else f"the {len(self.labels)} labels of the training examples"
                 )
                 raise WorkbenchError(
-                    f"The label {unknown[0]!r} of the {where} examples of {self.source} is not among {what}; "
-                    "add it there, or leave its examples out."
+                    f"The label {unknown[0]!r} of the {where} examples of {self.source} is not "
+                    f"among {what}; add it there, or leave its examples out."
                 )
         if len(self.labels) < 2:
             raise WorkbenchError(
                 f"{self.source} has one label only ({self.labels[0]!r}); there is nothing to tell."
             )
 
-    def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
-        """The label that greedy decoding among the labels gives each item."""
-        spelt = {label: self.row(tokenizer, {"text": "x", "label": label}) for label in self.labels}
-        answers = {
-            tuple(i for i, on in zip(*row, strict=True) if on): label
-            for label, row in spelt.items()
-        }
+    def answer(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        items: Sequence[Item],
+        progress: Progress,
+    ) -> list[Answer]:
+        """The label that restricted greedy decoding gives each item.
+
+        Args:
+            model: In eval mode.
+            tokenizer: Of the model.
+            items: From `item`.
+            progress: Called with the share done.
+        """
+        answers = {self._label_ids(tokenizer, label): label for label in self.labels}
         prompts = [self.row(tokenizer, item).prompt for item in items]
         end = tokenizer.eos_token_id
         written = complete(
@@ -116,22 +121,24 @@ class Classification(Completion):
             progress=progress,
         )
         known = {tuple(t for t in ids if t != end): label for ids, label in answers.items()}
-        found = [
-            next((known[tuple(w[:n])] for n in range(len(w), 0, -1) if tuple(w[:n]) in known), "")
-            for w in written
-        ]
+        predictions = [_longest_label(known, ids) for ids in written]
         return [
             {
-                "input": self.prompt(i),
-                "target": i["label"],
-                "prediction": p,
-                "score": float(p == i["label"]),
+                "input": self.prompt(item),
+                "target": item["label"],
+                "prediction": prediction,
+                "score": float(prediction == item["label"]),
             }
-            for i, p in zip(items, found, strict=True)
+            for item, prediction in zip(items, predictions, strict=True)
         ]
 
+    def _label_ids(self, tokenizer: PreTrainedTokenizerBase, label: str) -> tuple[int, ...]:
+        """The learned tokens of a label, its end token included."""
+        row = self.row(tokenizer, {"text": "x", "label": label})
+        return tuple(token for token, learned in zip(*row, strict=True) if learned)
+
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
-        """Accuracy (McNemar) and macro-F1."""
+        """Accuracy (paired as in McNemar's test) and macro-F1."""
         classes = sorted(set(base["target"]))
         counts = [class_counts(f["target"], f["prediction"], classes) for f in (base, tuned)]
         return {
@@ -140,25 +147,43 @@ class Classification(Completion):
         }
 
 
+def _longest_label(known: dict[tuple[int, ...], str], ids: list[int]) -> str:
+    """The label with the longest token sequence that the written ids begin with; "" for none."""
+    for n in range(len(ids), 0, -1):
+        if tuple(ids[:n]) in known:
+            return known[tuple(ids[:n])]
+    return ""
+
+
 def _plain(label: str) -> str:
+    """The label in lower case, with spaces for underscores."""
     return str(label).strip().lower().replace("_", " ")
 
 
 def class_counts(
     targets: Sequence[str], predictions: Sequence[str], classes: Sequence[str]
 ) -> np.ndarray:
-    """True positives, false positives and false negatives of each class: `[item, 3 * class]`."""
-    t, p = (np.array([[x == c for c in classes] for x in part]) for part in (targets, predictions))
-    return np.concatenate([t & p, ~t & p, t & ~p], axis=1).astype(float)
+    """Each item's true positives, false positives and false negatives: `[item, 3 * class]`.
+
+    Args:
+        targets: The right class of each item.
+        predictions: The answered class of each item.
+        classes: The classes to count.
+    """
+    # [item, class]
+    target = np.array([[label == name for name in classes] for label in targets])
+    answer = np.array([[label == name for name in classes] for label in predictions])
+    counts = [target & answer, ~target & answer, target & ~answer]
+    return np.concatenate(counts, axis=1).astype(float)
 
 
 def macro_f1(sums: np.ndarray) -> np.ndarray:
-    """Mean F1 from summed counts `[..., 3 * class]` over the classes that items belong to.
+    """Macro-F1 from counts summed over items, `[..., 3 * class]` to `[...]`.
 
-    A class that a resample holds no item of is left out of its mean; counted as 0 it would drag the
-    interval down.
+    A class without an item in a bootstrap resample is left out of that resample's mean; counted as
+    0 it would bias the interval downwards.
     """
-    hits, wrong, missed = np.split(sums, 3, axis=-1)
+    hits, wrong, missed = np.split(sums, 3, axis=-1)  # [..., class] each
     f1 = 2 * hits / np.maximum(2 * hits + wrong + missed, 1)
-    there = hits + missed > 0
-    return (f1 * there).sum(-1) / np.maximum(there.sum(-1), 1)
+    present = hits + missed > 0
+    return (f1 * present).sum(-1) / np.maximum(present.sum(-1), 1)

@@ -1,5 +1,4 @@
-"""Named entities by completion: the model lists the entities after the text, and the list is
-aligned to its words.
+"""Named entities by completion: the model lists them after the text; the list is then aligned.
 
 A completion reads `Anna Lind = person; Empire State Building = location`, in the order of the text,
 or `none`.
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.data.conll import normalised
 from workbench.data.entities import bio, entity_f1, judged, listed, spans
@@ -22,16 +22,14 @@ from workbench.training.decode import complete, line_breaks
 from workbench.training.tasks.task import Answer, Completion, Data, Item, Progress
 
 LONGEST = 64
-"""Tokens of an answer."""
+"""Maximum of tokens of an answer."""
 
 
 class Entities(Completion):
-    """Records are {tokens, tags} (BIO or CoNLL's I- scheme) or the lines of a .conll file.
+    """Entity recognition; records are {tokens, tags} (BIO or CoNLL's I- scheme) or .conll lines.
 
-    Metric: micro entity F1 over types and exact spans, as seqeval counts them. An entity that a
-        model lists but
-    that does not stand in the text is a false positive like any other; `unaligned` says how many
-    `wrong` ones are such.
+    Metric: micro entity F1 over types and exact spans, as seqeval counts them. A listed entity that
+    is not in the text is a false positive like any other; `unaligned` counts these among `wrong`.
     """
 
     kind = "entities"
@@ -40,13 +38,15 @@ class Entities(Completion):
     parts = ("tokens", "tags")
 
     def item(self, record: Record) -> Item:
-        """Words and the tags in BIO."""
-        words, tags = record["tokens"], record["tags"]
+        """{text, words, tags}, with tags in BIO."""
+        words = record["tokens"]
+        tags = record["tags"]
         if not isinstance(words, list) or not isinstance(tags, list):
             raise LeftOutError("no list of words and tags")
         if len(words) != len(tags):
             raise WorkbenchError(
-                f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend it."
+                f"{self.source} has {len(words)} words and {len(tags)} tags in one example; mend "
+                "it."
             )
         if not all(isinstance(tag, str) for tag in tags):
             raise WorkbenchError(
@@ -59,7 +59,7 @@ class Entities(Completion):
         return {"text": " ".join(words), "words": words, "tags": bio(spans(tags), len(words))}
 
     def group(self, item: Item) -> Hashable:
-        """The text."""
+        """The text: equal texts go into one split."""
         return item["text"]
 
     def completion(self, item: Item) -> str:
@@ -67,33 +67,43 @@ class Entities(Completion):
         return listed(item["words"], spans(item["tags"]))
 
     def check(self, data: Data) -> None:
-        """Every entity type of the held-out examples must occur in the training examples."""
-        known, asked = (
-            {s[0] for i in items for s in spans(i["tags"])} for items in (data.train, data.held_out)
-        )
+        """Raise unless every entity type of the held-out examples occurs in training."""
+        known = _types(data.train)
         if not known:
             raise WorkbenchError(
                 f"The training examples of {self.source} name no entity; give data with tags."
             )
-        if unknown := sorted(asked - known):
+        if unknown := sorted(_types(data.held_out) - known):
             raise WorkbenchError(
-                f"The entity type {unknown[0]!r} of the held-out examples of {self.source} is not among those of the "
-                f"training examples ({', '.join(sorted(known))}); add examples of it, or leave it out."
+                f"The entity type {unknown[0]!r} of the held-out examples of {self.source} is not "
+                f"among those of the training examples ({', '.join(sorted(known))}); add examples "
+                "of it, or leave it out."
             )
 
-    def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
-        """The tags that the model's lists give; `score` is the item's own F1 (1 where both list
-        nothing).
+    def answer(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        items: Sequence[Item],
+        progress: Progress,
+    ) -> list[Answer]:
+        """The tags that the model's lists give; `score` is the item's F1 (1 if both are empty).
+
+        Args:
+            model: In eval mode.
+            tokenizer: Of the model.
+            items: From `item`.
+            progress: Called with the share done.
         """
         prompts = [self.row(tokenizer, item).prompt for item in items]
         stops = line_breaks(tokenizer)
         written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
-        found = []
+        answers = []
         for item, ids in zip(items, written, strict=True):
             text = tokenizer.decode(ids, skip_special_tokens=True).strip()
             seen = judged(item["words"], item["tags"], text)
             counts = seen.counts
-            found.append(
+            answers.append(
                 {
                     "input": self.prompt(item),
                     "target": self.completion(item),
@@ -106,13 +116,18 @@ class Entities(Completion):
                     "unaligned": seen.unaligned,
                 }
             )
-        return found
+        return answers
 
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
-        """Micro entity F1, and the share of texts whose entities are all right."""
+        """Micro entity F1, and the share of texts with all entities right."""
         counts = [frame[["hits", "wrong", "missed"]].to_numpy(float) for frame in (base, tuned)]
         whole = [((frame["wrong"] + frame["missed"]) == 0).astype(float) for frame in (base, tuned)]
         return {
             "entity_f1": paired_counts(*counts, entity_f1),
             "all_right": paired_difference(*whole),
         }
+
+
+def _types(items: Sequence[Item]) -> set[str]:
+    """The entity types that occur in the items."""
+    return {span[0] for item in items for span in spans(item["tags"])}

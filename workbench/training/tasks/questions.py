@@ -1,5 +1,4 @@
-"""Extractive question answering in SQuAD's form: the answer, a span of the context, follows the
-question.
+"""Extractive question answering as in SQuAD: the answer, a span of the context, is the completion.
 
 Exact match and token F1 follow the evaluation script of SQuAD 1.1 (Rajpurkar et al. 2016), which
 the `squad` metric of Hugging Face's `evaluate` runs too.
@@ -11,6 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 from workbench.data.columns import as_text
 from workbench.data.leftout import LeftOutError
 from workbench.data.sets import Record
@@ -20,16 +21,15 @@ from workbench.training.decode import complete, line_breaks
 from workbench.training.tasks.task import Answer, Completion, Item, Progress
 
 LONGEST = 32
-"""Tokens of an answer."""
+"""Maximum of tokens of an answer."""
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 class Questions(Completion):
-    """Records are {context, question, answers}; `answers` is SQuAD's {text, answer_start}, a list,
-    or `answer` a text.
+    """Question answering; records are {context, question, answers}.
 
-    Questions without an answer (SQuAD 2) are left out. The first answer is learned; the best
-    counts.
+    `answers` is SQuAD's {text, answer_start}, a list, or one text. Questions without an answer
+    (SQuAD 2) are left out. The first answer is learned; scoring takes the best-matching one.
     """
 
     kind = "questions"
@@ -38,8 +38,9 @@ class Questions(Completion):
     parts = ("context", "question", "answers")
 
     def item(self, record: Record) -> Item:
-        """Context, question and the accepted answers, each once."""
-        context, question = as_text(record["context"]), as_text(record["question"])
+        """{context, question, answers}, with every accepted answer once."""
+        context = as_text(record["context"])
+        question = as_text(record["question"])
         answers = list(dict.fromkeys(answer_texts(record["answers"])))
         if not context or not question:
             raise LeftOutError("no context" if not context else "no question")
@@ -48,15 +49,28 @@ class Questions(Completion):
         return {"context": context, "question": question, "answers": answers}
 
     def group(self, item: Item) -> Hashable:
-        """The context: all its questions lie in one split."""
+        """The context: all its questions go into one split."""
         return item["context"]
 
     def completion(self, item: Item) -> str:
         """The first answer."""
         return item["answers"][0]
 
-    def answer(self, model, tokenizer, items: Sequence[Item], progress: Progress) -> list[Answer]:
-        """What the model writes up to the end of the line; `score` is its token F1."""
+    def answer(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        items: Sequence[Item],
+        progress: Progress,
+    ) -> list[Answer]:
+        """What the model writes up to the end of the line; `score` is its token F1.
+
+        Args:
+            model: In eval mode.
+            tokenizer: Of the model.
+            items: From `item`.
+            progress: Called with the share done.
+        """
         prompts = [self.row(tokenizer, item).prompt for item in items]
         stops = line_breaks(tokenizer)
         written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
@@ -67,15 +81,13 @@ class Questions(Completion):
                 "target": " / ".join(item["answers"]),
                 "prediction": text,
                 "score": max(token_f1(text, answer) for answer in item["answers"]),
-                "exact": float(
-                    any(normalised(text) == normalised(answer) for answer in item["answers"])
-                ),
+                "exact": float(normalised(text) in map(normalised, item["answers"])),
             }
             for item, text in zip(items, texts, strict=True)
         ]
 
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
-        """Exact match (McNemar) and token F1."""
+        """Exact match (paired as in McNemar's test) and token F1."""
         return {
             "exact_match": paired_difference(base["exact"], tuned["exact"]),
             "token_f1": paired_difference(base["score"], tuned["score"]),
@@ -83,9 +95,7 @@ class Questions(Completion):
 
 
 def answer_texts(value: Any) -> list[str]:
-    """The answers of a record: a text, SQuAD's {text: [...]}, or a list of texts or of {text}
-    records.
-    """
+    """The answers of a record: one text, SQuAD's {text: [...]}, or a list of either."""
     if isinstance(value, dict):
         return answer_texts(value.get("text"))
     if isinstance(value, list | tuple):
@@ -95,14 +105,15 @@ def answer_texts(value: Any) -> list[str]:
 
 
 def normalised(text: str) -> str:
-    """Lower case, without punctuation, English articles and extra spaces."""
+    """The text in lower case, without punctuation, English articles and extra spaces."""
     bare = text.lower().translate(_PUNCTUATION)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
 
 
-def token_f1(said: str, right: str) -> float:
-    """Harmonic mean of precision and recall over the words of both, repetitions counted."""
-    a, b = normalised(said).split(), normalised(right).split()
+def token_f1(answer: str, right: str) -> float:
+    """F1 over the words of an answer and the right one, repetitions counted."""
+    a = normalised(answer).split()
+    b = normalised(right).split()
     if not a or not b:
         return float(a == b)
     both = sum((Counter(a) & Counter(b)).values())

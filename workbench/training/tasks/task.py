@@ -1,6 +1,4 @@
-"""What all fine-tuning tasks share: reading examples, splitting them, rendering prompt and
-completion.
-"""
+"""What all fine-tuning tasks share: reading and splitting examples, rendering rows."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -22,11 +20,9 @@ from workbench.statistics import Difference
 from workbench.training.rows import Row, Segment, encode
 
 Item = dict[str, Any]
-"""One example; each task names its own keys."""
+"""One example; the keys depend on the task."""
 Answer = dict[str, Any]
-"""A model's answer to one item: input, target, prediction, score, and what the task's metrics need
-besides.
-"""
+"""A model's answer to one item: input, target, prediction, score, and what the metrics need."""
 Progress = Callable[[float], None]
 
 COMMON = ("kind", "data", "test", "max_length", "eval_items")
@@ -36,12 +32,10 @@ COMMON = ("kind", "data", "test", "max_length", "eval_items")
 class Data:
     """The examples of a task.
 
-    - `train` is learned from, `validation` is the part of the training data held out for the loss
-        curve
-    - `held_out` is what both models answer before and after, shuffled: the set's own test split,
-        else `validation`
-    - `left_out` counts examples that are in none, by reason
-    - `remarks` says what was assumed about the data: its encoding, its columns, labels joined
+    - `train`: to learn from; `validation`: held out of the training data for the loss curve
+    - `held_out`: answered by both models, shuffled: the data's own test split, else `validation`
+    - `left_out`: how many examples were dropped, by reason
+    - `remarks`: what was assumed about the data: encoding, columns, joined labels
     """
 
     train: list[Item]
@@ -54,11 +48,13 @@ class Data:
 class Task(ABC):
     """One kind of fine-tuning task, made from the `[task]` table of a recipe.
 
-    Common words: `data` (a set's name, a Hugging Face id or a file), `test` (a file or split to
-        hold out instead of
-    the set's own), `max_length` (tokens an example may have), `eval_items` (held-out items answered
-    before and after). Each of `parts`, such as `text` and `label`, may name the column of the data
-    that holds it.
+    Common keys: `data` (a set's name, a Hugging Face id or a file), `test` (held out instead of the
+    data's own test split), `max_length` (tokens per example), `eval_items` (held-out items answered
+    before and after). Each of `parts`, such as `text` and `label`, may name the column that holds
+    it.
+
+    A subclass sets `kind`, `parts` and, besides the common ones, the `words` of `[task]` that it
+    takes; it implements the abstract methods below.
     """
 
     kind: ClassVar[str]
@@ -74,9 +70,7 @@ class Task(ABC):
                 f"[task] does not know {', '.join(unknown)} for {self.kind}; it knows {known}."
             )
         if not str(options.get("data", "")).strip():
-            names = ", ".join(
-                name for name, source in sets.SETS.items() if source.kind == self.kind
-            )
+            names = ", ".join(name for name, known in sets.SETS.items() if known.kind == self.kind)
             raise WorkbenchError(f"[task] needs data: one of {names}, a Hugging Face id or a file.")
         self.options = options
         self.named = {part: str(options[part]) for part in self.parts if options.get(part)}
@@ -84,12 +78,14 @@ class Task(ABC):
         self.eval_items = _positive(options, "eval_items", 200)
         self.max_length = _positive(options, "max_length", 512)
 
-    # -- what each task says of itself
-    # ----------------------------------------------------------------------
+    # -- what each task defines --------------------------------------------------------------------
 
     @abstractmethod
     def item(self, record: sets.Record) -> Item:
-        """An example from a record of this task's parts.
+        """The example in a record.
+
+        Args:
+            record: One entry for each of `parts` (the whole record if `columns` returns {}).
 
         Raises:
             LeftOutError: For a record that gives no example, with the reason.
@@ -98,11 +94,11 @@ class Task(ABC):
 
     @abstractmethod
     def group(self, item: Item) -> Hashable:
-        """What must lie wholly in one split, such as a text or the paragraph of several questions."""
+        """A key; items of equal keys go into one split, such as questions about one paragraph."""
 
     @abstractmethod
     def row(self, tokenizer: PreTrainedTokenizerBase, item: Item) -> Row:
-        """The example as it is learned."""
+        """The example as token ids, with a mask of those that are learned."""
 
     @abstractmethod
     def answer(
@@ -112,27 +108,43 @@ class Task(ABC):
         items: Sequence[Item],
         progress: Progress,
     ) -> list[Answer]:
-        """What a model makes of held-out items, in their order."""
+        """A model's answers to held-out items, in order.
+
+        Args:
+            model: In eval mode.
+            tokenizer: Of the model.
+            items: From `item`.
+            progress: Called with the share done.
+        """
 
     @abstractmethod
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
-        """The task's metrics, headline first, from two frames of answers to the same items."""
+        """Each metric's paired difference, the main metric first.
+
+        Args:
+            base: Frame of the base model's answers.
+            tuned: Frame of the tuned model's answers to the same items.
+        """
 
     def prepare(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Give the tokenizer of the model to be tuned what the task needs; most need nothing."""
+        """Add to a tokenizer, in place, what the task needs; most tasks need nothing."""
         return None
 
     def check(self, data: Data) -> None:
-        """Look at all examples once before anything is trained; raises `WorkbenchError`."""
+        """Check all examples before training; raises `WorkbenchError`. May add remarks."""
         return None
 
-    # -- shared
-    # ---------------------------------------------------------------------------------------------
+    # -- shared ------------------------------------------------------------------------------------
 
     def read(self, share: float, seed: int) -> Data:
-        """The examples, split by group; `share` of the training data is held out, drawn by `seed`.
+        """The examples of the task, split by group.
 
-        Raises `WorkbenchError` when the data cannot be had, is empty, or lacks what the task needs.
+        Args:
+            share: Expected share of the training data that is held out.
+            seed: Of the split and of the order of held-out items.
+
+        Raises:
+            WorkbenchError: When the data cannot be read, is empty, or lacks what the task needs.
         """
         notes = Notes()
         train = self._items(self.source, "train", notes)
@@ -143,10 +155,10 @@ class Task(ABC):
             else self._items(self.source, "test", notes)
         )
         if test:
-            asked = {self.group(item) for item in test}
-            kept = [item for item in train if self.group(item) not in asked]
-            notes.count("also in the test set", len(train) - len(kept))
-            train = kept
+            test_groups = {self.group(item) for item in test}
+            unseen = [item for item in train if self.group(item) not in test_groups]
+            notes.count("also in the test set", len(train) - len(unseen))
+            train = unseen
         train, validation = self._hold_out(train, share, seed, notes)
         if not train or not (test or validation):
             raise WorkbenchError(self._nothing_left(len(train), len(test or validation), share))
@@ -164,17 +176,24 @@ class Task(ABC):
             )
         better = min(0.5, max(0.1, 10 / n))
         return (
-            f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for training and {n_held} "
-            f"held out; set validation = {better:.2g} in [corpus], or give a test file as test = ... in [task]."
+            f"Of the {n} examples of {self.source}, validation = {share:g} leaves {n_train} for "
+            f"training and {n_held} held out; set validation = {better:.2g} in [corpus], or give "
+            "a test file as test = ... in [task]."
         )
 
     def _items(self, data: str, split: str, notes: Notes) -> list[Item]:
-        """The items of a split, each once; what is left out is counted by reason."""
+        """The distinct items of a split, [] if there is no such split."""
         records = sets.records(data, split, notes, tuple(self.named.values()))
         return [] if records is None else self._read(records, data, split, notes)
 
     def preview(self, path: Path, notes: Notes, n: int = 200) -> list[Item]:
-        """The items of a file's first rows, to be looked at before the file is used."""
+        """The items in the first rows of a file, to look at before using it.
+
+        Args:
+            path: Of the file.
+            notes: Collects what was dropped or assumed.
+            n: Number of rows.
+        """
         records = list(islice(files.rows(path, notes, tuple(self.named.values())), n))
         return self._read(records, str(path), "first rows", notes)
 
@@ -205,7 +224,13 @@ class Task(ABC):
         return list(items.values())
 
     def columns(self, records: Sequence[sets.Record], data: str, notes: Notes) -> dict[str, str]:
-        """The column of each part; {} where records are taken whole."""
+        """The column of each part; {} if records are read whole.
+
+        Args:
+            records: All records of the split.
+            data: Name of the data, for messages.
+            notes: Collects which columns were assumed.
+        """
         return resolve(self.parts, records, self.named, data, notes)
 
     def _no_column(self, lacking: str, data: str, record: sets.Record, number: int) -> str:
@@ -213,13 +238,13 @@ class Task(ABC):
         return f"Record {number} of {data} has no {lacking}, which {self.kind} needs; it has {has}."
 
     def stratum(self, item: Item) -> Hashable:
-        """What must not be held out wholly, such as a label; one for all where that has no meaning."""
+        """A key; training has items of every key, such as every label. None: no such demand."""
         return None
 
     def _hold_out(
         self, items: list[Item], share: float, seed: int, notes: Notes
     ) -> tuple[list[Item], list[Item]]:
-        """Training and held-out items; no group lies in both, and training has every stratum."""
+        """Training and held-out items: no group in both, and every stratum in training."""
         keys = self._groups(items, notes)
         groups = {group: i for i, group in enumerate(dict.fromkeys(keys))}
         held = np.random.default_rng(seed).random(len(groups)) < share
@@ -240,7 +265,7 @@ class Task(ABC):
         return parts
 
     def _groups(self, items: Sequence[Item], notes: Notes) -> list[Hashable]:
-        """The group of each item; where one group holds most of the items, each item is its own."""
+        """The group of each item; if one group holds most items, each item is its own group."""
         keys = [self.group(item) for item in items]
         most = max(Counter(keys).values(), default=0)
         if len(keys) < 4 or most <= len(keys) / 2:
@@ -252,14 +277,12 @@ class Task(ABC):
         return list(range(len(items)))
 
     def _shuffled(self, items: list[Item], seed: int) -> list[Item]:
-        """In an order drawn by seed, so that the first `eval_items` are a random subset."""
+        """The items in random order, so that the first `eval_items` are a random subset."""
         return [items[i] for i in np.random.default_rng((seed, 1)).permutation(len(items))]
 
 
 class Completion(Task):
-    """A task whose example is one prompt and one completion; the loss is on the completion and the
-    end of text.
-    """
+    """A task with one prompt and one completion; the loss is on completion and end of text."""
 
     words: ClassVar[tuple[str, ...]] = ("prompt",)
     template: ClassVar[str]
@@ -282,15 +305,15 @@ class Completion(Task):
             )
 
     def prompt(self, item: Item) -> str:
-        """What the model is asked."""
+        """The prompt of an item, from the template."""
         return self.prompt_template.format(**{name: item[name] for name in self.fields})
 
     @abstractmethod
     def completion(self, item: Item) -> str:
-        """What it is to answer; a space goes before it."""
+        """The right completion, without the space before it."""
 
     def row(self, tokenizer: PreTrainedTokenizerBase, item: Item) -> Row:
-        """Prompt, a space, completion, end of text."""
+        """Prompt (not learned), then a space, the completion and the end of text (learned)."""
         segments = [Segment(self.prompt(item), False), Segment(f" {self.completion(item)}", True)]
         return encode(tokenizer, segments, end=True)
 
