@@ -17,8 +17,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.engine.attend import attend
 from workbench.interp.engine.branches import Branches, Recording
-from workbench.interp.engine.packed import PackedEngine, attend
+from workbench.interp.engine.packed import PackedEngine
 from workbench.interp.patching.direct import head_writes
 
 if TYPE_CHECKING:
