@@ -178,7 +178,7 @@ def _entering(
 def neuron_writes(
     packed: Reader, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
 ) -> tuple[Float[Tensor, " neuron"], float]:
-    """What each neuron of a layer, and its MLP's bias, writes along a direction at the last position.
+    """What each neuron of a layer, and its MLP's bias, writes along a direction at the end.
 
     If a norm stands between MLP and stream (Gemma), its scale is held at its value in this run. A
     mixture of experts has no neurons and gives none.
