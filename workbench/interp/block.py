@@ -52,7 +52,8 @@ class Block:
         self.cache = cache
         self.n_pos = n_pos
         self.names: Any = mapping["blocks"].submodules
-        self.module: Any = subject.model.get_submodule(mapping["blocks"].name)[layer]
+        layers: Any = subject.model.get_submodule(mapping["blocks"].name)
+        self.module: Any = layers[layer]
         missing = [part for part in self.needs if part not in self.names]
         if missing:
             raise WorkbenchError(
@@ -144,10 +145,11 @@ class Block:
     @cached_property
     def sized(self) -> dict[str, Tensor] | None:
         """Queries and keys after QK-norm; None if the model has none."""
-        norms = {part: getattr(self.attn, f"{part}_norm", None) for part in "qk"}
-        if any(norm is None for norm in norms.values()):
+        q_norm = getattr(self.attn, "q_norm", None)
+        k_norm = getattr(self.attn, "k_norm", None)
+        if q_norm is None or k_norm is None:
             return None
-        return {part: normed(getattr(self, part), norm) for part, norm in norms.items()}
+        return {"q": normed(self.q, q_norm), "k": normed(self.k, k_norm)}
 
     def unturned(self, part: str) -> Float[Tensor, "pos head d_head"]:
         """Queries or keys before any rotary turn."""
@@ -346,7 +348,8 @@ class Block:
     def _act(self, x: Tensor) -> Tensor:
         if hasattr(self.mlp, "act") and callable(self.mlp.act):
             return self.mlp.act(x)
-        return ACT2FN[self._activation()](x)
+        activation: Any = ACT2FN[self._activation()]
+        return activation(x)
 
     def _activation(self) -> str:
         for name in ("hidden_activation", "hidden_act", "activation_function"):

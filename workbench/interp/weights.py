@@ -73,7 +73,7 @@ def layer_weights(subject: Subject) -> list[LayerWeights]:
         read = [x[i] * norm.gain[:, None] for x in (q, k, v)]
         if norm.centres:
             read = [x - x.mean(-2, keepdim=True) for x in read]
-        layers.append(LayerWeights(*read, o[i]))
+        layers.append(LayerWeights(q=read[0], k=read[1], v=read[2], o=o[i]))
     return layers
 
 
@@ -104,8 +104,9 @@ def unembedding(subject: Subject) -> Float[Tensor, "d_vocab d_model"]:
     """
     mapping: Any = subject.bridge.adapter.component_mapping
     norm = subject.model.get_submodule(mapping["ln_final"].name)
-    weight: Any = subject.model.get_output_embeddings().weight
+    unembed: Any = subject.model.get_output_embeddings()
+    weight: Tensor = unembed.weight.detach()
     final_norm = norm_of(norm, subject.card.d_model, weight)
-    read = weight.detach() * final_norm.gain
+    read = weight * final_norm.gain
     read = read - read.mean(0)
     return read - read.mean(-1, keepdim=True) if final_norm.centres else read

@@ -4,7 +4,7 @@ Every step is computed by its formula from the step before, starting at the resi
 enters the layer, and compared with what the model itself computed there.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -57,6 +57,7 @@ def anatomy(
         WorkbenchError: The prompt cannot be read, there is no such head or part, or the model's
             blocks lack the usual parts.
     """
+    subject = cast(Subject, subject)
     if subject.model.config.is_encoder_decoder:
         from workbench.interp.anatomy.seq2seq import seq2seq_anatomy
 

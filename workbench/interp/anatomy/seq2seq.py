@@ -49,7 +49,8 @@ def _written(subject: Subject, source: Tensor, target: str | None) -> Int[Tensor
     config: Any = subject.model.config
     if target is None:
         longest = min(LONGEST_OUTPUT, subject.n_ctx - 1)
-        answer: Any = subject.model.generate(source, max_new_tokens=longest, do_sample=False)
+        model: Any = subject.model
+        answer = model.generate(source, max_new_tokens=longest, do_sample=False)
         ids = answer[0, 1:].tolist()
     else:
         ids = subject.encode(target, "target")[0].tolist() if target else []

@@ -250,13 +250,17 @@ def _after_edge(
         stream = run.resid[layer][0] if graph.parallel else run.mid[layer][0]
         return packed.block(run, 0, layer, pos, mlp_out=packed.mlp_of(run, layer, stream + moved))
     q, k, v = packed.project(run, 0, layer, run.resid[layer][0] + moved)
-    parts = [
-        side[layer][0].repeat(len(moved), 1, 1, 1) for side in (run.queries, run.keys, run.values)
-    ]
+    # The run's own queries, keys and values, [edge, head, pos, d_head], but for the one receiver.
+    n_edges = len(moved)
+    queries = run.queries[layer][0].repeat(n_edges, 1, 1, 1)
+    keys = run.keys[layer][0].repeat(n_edges, 1, 1, 1)
+    values = run.values[layer][0].repeat(n_edges, 1, 1, 1)
+    first_value = graph.n_heads + graph.n_kv_heads
     if part < graph.n_heads:
-        parts[0][:, part] = q[:, part]
+        queries[:, part] = q[:, part]
+    elif part < first_value:
+        keys[:, part - graph.n_heads] = k[:, part - graph.n_heads]
     else:
-        side, head = divmod(part - graph.n_heads, graph.n_kv_heads)
-        parts[1 + side][:, head] = (k, v)[side][:, head]
-    z = attend(*parts, own_mask(run, layer), *run.scaling[layer]).transpose(1, 2)
-    return packed.block(run, 0, layer, pos, z=z)
+        values[:, part - first_value] = v[:, part - first_value]
+    z = attend(queries, keys, values, own_mask(run, layer), *run.scaling[layer])
+    return packed.block(run, 0, layer, pos, z=z.transpose(1, 2))

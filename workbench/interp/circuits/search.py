@@ -8,6 +8,7 @@ half judge them: on the pairs that chose it a circuit looks better than it is.
 
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import Estimate, estimate_mean, estimate_ratio
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 FAITHFUL = 0.85
@@ -150,6 +151,7 @@ def circuit(
     Reference:
         Syed et al. 2023, arXiv:2310.10348; Hanna et al. 2024, arXiv:2403.17806.
     """
+    subject = cast(Subject, subject)
     n_held = n if held_out is None else held_out
     tell = progress or (lambda share, words: None)
     began = time.perf_counter()

@@ -114,9 +114,9 @@ def hooked(
         here = dict(zip(axes, cell, strict=True))
         there = dict(here)
         if question.places:  # a named position stands elsewhere in the other prompt
-            place = question.places[cell[-1]]
-            here["pos"] = place[1 + target]
-            there["pos"] = place[1 + source]
+            _, *at = question.places[cell[-1]]  # in the clean prompt, in the corrupted one
+            here["pos"] = at[target]
+            there["pos"] = at[source]
         layer = layers[cell[0]]
         given = runs.activations(source, layer)[_where(site, there)]
         given = torch.zeros_like(given) if settings.ablates else given

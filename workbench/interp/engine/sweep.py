@@ -203,7 +203,7 @@ def _run_named(
     clean, corrupted = (float(metric(run.logits)[0]) for run in runs)
     target = 1 if settings.direction == "denoising" else 0
     source = 1 - target
-    places = [(place[1 + source], place[1 + target]) for place in question.places]
+    places = [(at[source], at[target]) for _, *at in question.places]
     replacement = source_by_name(runs[source], runs[target], places)
     at = tuple(here for _, here in places)
     layers = tuple(settings.layers(subject))

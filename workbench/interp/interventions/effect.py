@@ -1,6 +1,7 @@
 """The effect of an intervention on a probe, and its cost on ordinary text."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 import torch
@@ -58,6 +59,8 @@ def effect_of(
         n: Prompt pairs, the same for both models.
         seed: Of the pairs; other than the default of `probe`, so that the pairs are fresh.
     """
+    base = cast(Subject, base)
+    edited = cast(Subject, edited)
     task = read_probe(probe)
     pairs = generate(base, task, n, seed)
     metrics: list[list[float]] = [[], []]

@@ -1,7 +1,7 @@
 """The heads that a probe needs: each is ablated alone, ranked on some pairs, measured on others."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -110,6 +110,7 @@ def needed_heads(
         WorkbenchError: The model cannot do the probe, there is no such replacement, or there are
             too few pairs.
     """
+    subject = cast(Subject, subject)
     if replacement not in KINDS:
         raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
     task = read_probe(probe)

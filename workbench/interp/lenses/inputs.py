@@ -9,7 +9,7 @@ known: the worst one is halved until the whole is exact enough.
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -122,6 +122,7 @@ def input_attribution(
     Reference:
         Sundararajan et al. 2017, arXiv:1703.01365.
     """
+    subject = cast(Subject, subject)
     if baseline not in BASELINES:
         raise WorkbenchError(f"The baseline is {baseline!r}; choose {', '.join(BASELINES)}.")
     question = _question(subject, prompt, answer, wrong, baseline, corrupted)

@@ -8,7 +8,7 @@ logits.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -105,6 +105,7 @@ def lens(
     Reference:
         nostalgebraist 2020; Belrose et al. 2023, arXiv:2303.08112.
     """
+    subject = cast(Subject, subject)
     translate = _translator(subject, kind)
     answers = [answer] if isinstance(answer, str) else list(answer)
     ids = subject.encode(prompt)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -134,14 +135,13 @@ def _cut(
 def _written(subject: Subject, width: int, seed: int) -> Int[Tensor, "row pos"]:
     """Texts drawn from the model, after the beginning-of-sequence token or a random one."""
     torch.manual_seed(seed)
-    first = subject.tokenizer.bos_token_id
+    first: Any = subject.tokenizer.bos_token_id
+    model: Any = subject.model
     if first is None:
         # A padded embedding has rows without a token.
         known = min(len(subject.tokenizer), subject.card.d_vocab)
         start = torch.randint(known, (WRITTEN, 1), device=subject.device)
     else:
         start = torch.full((WRITTEN, 1), first, device=subject.device)
-    ids = subject.model.generate(
-        start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1
-    )
+    ids = model.generate(start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1)
     return ids[:, :width]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -186,6 +186,7 @@ def tuned_lens(
     Reference:
         Belrose et al. 2023, arXiv:2303.08112.
     """
+    subject = cast(Subject, subject)
     stored = None if again else stored_lens(subject)
     if stored is not None:
         return stored

@@ -281,7 +281,7 @@ def _checked(subject: Subject, data: Labelled) -> Labelled:
     if len(classes) < 2 or n < FEWEST or len(examples) < 8:
         raise WorkbenchError(
             f"{data.name} gives {n} readings in {len(examples)} texts of {len(classes)} classes "
-            f"with five readings or more; a probe needs {FEWEST} readings in 8 texts of two "
+            f"with five readings or more; a linear probe needs {FEWEST} readings in 8 texts of two "
             "classes."
         )
     return replace(

@@ -9,7 +9,7 @@ model uses it: steer along the direction and see.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -183,6 +183,7 @@ def linear_probe(
     Reference:
         Hewitt & Liang 2019, arXiv:1909.03368; Voita & Titov 2020, arXiv:2003.12298.
     """
+    subject = cast(Subject, subject)
     tell = progress or (lambda share, words: None)
     stages = _wanted(subject, site, layers)
     data = labelled(subject, labels, n=n, seed=seed)
@@ -213,7 +214,7 @@ def linear_probe(
         site,
         data.classes,
         results,
-        estimate_mean(task.classes[task.held] == common, clusters=task.group[task.held]),
+        estimate_mean(task.classes[task.held] == common, clusters=task.group[task.held].tolist()),
         float(np.log2(len(data.classes))),
         data.n,
         int(task.held.sum()),
@@ -266,7 +267,7 @@ def _task(data: Labelled, seed: int) -> _Task:
 
 
 def _stage(values: np.ndarray, task: _Task, stage: int) -> tuple[Stage, np.ndarray]:
-    clusters = task.group[task.held]
+    clusters = task.group[task.held].tolist()
     probes = [
         fit(values, c, task.group, task.held, task.n_classes) for c in (task.classes, task.control)
     ]
@@ -280,8 +281,8 @@ def _stage(values: np.ndarray, task: _Task, stage: int) -> tuple[Stage, np.ndarr
         estimate_mean(right[0], clusters=clusters),
         estimate_mean(right[1], clusters=clusters),
         paired_difference(right[1], right[0], clusters=clusters),
-        estimate_mean(bits[0], clusters=task.group),
-        estimate_mean(bits[1], clusters=task.group),
+        estimate_mean(bits[0], clusters=task.group.tolist()),
+        estimate_mean(bits[1], clusters=task.group.tolist()),
         probes[0].strength,
     )
     return result, _directions(values[~task.held], task.classes[~task.held], probes[0].weights)

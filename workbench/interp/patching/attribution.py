@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record, peak
 from workbench.statistics import Cells, Estimate, cell_statistics, map_correlation
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 TOLERANCE = 0.1
 """Share of the way from the corrupted to the clean run by which an estimate may be off."""
@@ -208,6 +208,7 @@ def attribution(  # noqa: PLR0913
     Reference:
         Nanda 2023; Kramar et al. 2024, arXiv:2403.00745.
     """
+    subject = cast(Subject, subject)
     task = read_probe(probe) if isinstance(probe, str) else None
     how = Approximation(steps, softmax)
     metric = metric or (task.metric if task else "logit_difference")

@@ -5,6 +5,7 @@ direction, with the final norm's scale held at its value in this run: the parts 
 """
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -81,8 +82,8 @@ class Direct(Record):
         ]
         rows += [(f"MLP {i}", i, float(self.mlps[i])) for i in range(n_layers)]
         frame = pd.DataFrame(rows, columns=["part", "layer", "contribution"])
-        order = frame["contribution"].abs().sort_values(ascending=False).index
-        return frame.reindex(order).reset_index(drop=True)
+        size = cast(pd.Series, frame["contribution"].abs())
+        return frame.reindex(size.sort_values(ascending=False).index).reset_index(drop=True)
 
     def layers(self) -> pd.DataFrame:
         """One row per step from embedding to logits, in order: `part` and `contribution`."""
@@ -260,6 +261,7 @@ def direct(
     Raises:
         WorkbenchError: Prompts or answers do not fit, or, with `strict`, the parts do not add up.
     """
+    subject = cast(Subject, subject)
     question = (
         pair(subject, clean, corrupted, answer, wrong)
         if corrupted

@@ -8,7 +8,7 @@ et al. 2022; practice: Heimersheim & Nanda 2024. The values are exact (no gradie
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -91,7 +91,7 @@ class Patching(Record):
     warnings: list[str] = field(default_factory=list)
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         return failed(self.checks)
 
     def headline(self) -> str:
@@ -180,6 +180,7 @@ def patch(  # noqa: PLR0913
     Reference:
         Meng et al. 2022, arXiv:2202.05262; Heimersheim & Nanda 2024, arXiv:2404.15255.
     """
+    subject = cast(Subject, subject)
     settings = Settings(
         site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
     )

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,7 @@ class Probed(Record):
     warnings: list[str] = field(default_factory=list)
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         return failed(self.checks)
 
     def headline(self) -> str:
@@ -150,6 +150,7 @@ def probe(  # noqa: PLR0913
         WorkbenchError: The model does the probe no better than chance, there is no such probe or
             setting, or the tokenizer leaves too few usable pairs.
     """
+    subject = cast(Subject, subject)
     task = read_probe(probe)
     metric = metric or task.metric
     settings = Settings(

@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -97,7 +97,8 @@ class Attention(Record):
             layers = range(n_layers) if layer is None else [layer]
             heads = range(n_heads) if head is None else [head]
             tables = {place: self.to_frame(*place) for place in product(layers, heads)}
-            frame = pd.concat(tables, names=["layer", "head"])
+            names: Any = ["layer", "head"]  # pandas' stub wants the type of the keys, pairs
+            frame = pd.concat(tables, names=names)
             return frame.reset_index(["layer", "head"]).reset_index(drop=True)
         pattern = self.head(layer, head)
         query, key = np.tril_indices(len(self.tokens))
@@ -144,6 +145,7 @@ def attention(
     Raises:
         WorkbenchError: The prompt is empty or too long, or the model has no attention patterns.
     """
+    subject = cast(Subject, subject)
     ids = subject.encode(prompt)
     n_pos = ids.shape[1]
     n_layers = subject.card.n_layers

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import FEWEST
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 MORE = {
     "positional_share": "how much of the variance of attention scores the positions alone explain",
@@ -124,7 +125,7 @@ class HeadCatalogue(Record):
         if score not in ALL_SCORES:
             raise WorkbenchError(f"There is no score {score!r}; there are {', '.join(ALL_SCORES)}.")
         columns = ["name", "labels", score, f"{score}_low", f"{score}_high"]
-        return self.to_frame().nlargest(n, score)[columns].reset_index(drop=True)
+        return self.to_frame().nlargest(n, score).loc[:, columns].reset_index(drop=True)
 
     def similar(self, layer: int, head: int, n: int = 8) -> pd.DataFrame:
         """The `n` heads most similar to one, by the distance of their standardised scores.
@@ -149,7 +150,7 @@ class HeadCatalogue(Record):
         chosen = layer * n_heads + head
         distance = np.sqrt(((table - table[chosen]) ** 2).mean(-1))
         order = [i for i in np.argsort(distance, kind="stable") if i != chosen][:n]
-        frame = self.to_frame().iloc[order][["name", "labels", *ALL_SCORES]]
+        frame = self.to_frame().iloc[order].loc[:, ["name", "labels", *ALL_SCORES]]
         return frame.assign(distance=distance[order]).reset_index(drop=True)
 
 
@@ -178,6 +179,7 @@ def head_catalogue(
     Raises:
         WorkbenchError: As `head_scores` and `copying_scores` do.
     """
+    subject = cast(Subject, subject)
     scores = head_scores(subject, texts=texts, n=n, length=length, seed=seed)
     split = position_split(subject, n=n, seed=seed)
     copying = copying_scores(subject)

@@ -7,6 +7,7 @@ run, so nothing has an interval.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from workbench.interp.weights import LayerWeights, embedding, layer_weights, une
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 COMMON = 8192
 """Token pairs are sought among this many lowest ids: tokenizers number frequent tokens first."""
@@ -39,6 +40,7 @@ def copying_scores(subject: SubjectOrName) -> Float[np.ndarray, "layer head"]:
     Reference:
         Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
+    subject = cast(Subject, subject)
     middle = unembedding(subject).double().T @ embedding(subject).double()  # [d_model, d_model]
     rows = []
     for w in layer_weights(subject):
@@ -65,6 +67,7 @@ def strongest_pairs(
     Raises:
         WorkbenchError: There is no such head or circuit.
     """
+    subject = cast(Subject, subject)
     card = subject.card
     if not (0 <= layer < card.n_layers and 0 <= head < card.n_heads):
         last = f"L{card.n_layers - 1}H{card.n_heads - 1}"
@@ -162,6 +165,7 @@ def composition(subject: SubjectOrName) -> Composition:
     Reference:
         Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".
     """
+    subject = cast(Subject, subject)
     layers = layer_weights(subject)
     card = subject.card
     if len(layers) < 2:

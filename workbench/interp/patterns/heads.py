@@ -8,6 +8,7 @@ copies are the tokens that occurred before.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -207,6 +208,7 @@ def head_scores(
     Reference:
         Olsson et al. 2022, arXiv:2209.11895.
     """
+    subject = cast(Subject, subject)
     samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
     mean: dict[str, Float[np.ndarray, "layer head"]] = {}
     low: dict[str, Float[np.ndarray, "layer head"]] = {}

@@ -8,6 +8,7 @@ a head that looks for its own token from one that looks at its own position.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,7 @@ def position_split(
     Raises:
         WorkbenchError: The context is too short.
     """
+    subject = cast(Subject, subject)
     tokens = _even(subject, tokens)
     samples = split_samples(subject, n=n, tokens=tokens, orders=orders, seed=seed)
     mean: dict[str, Float[np.ndarray, "layer head"]] = {}

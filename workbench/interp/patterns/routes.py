@@ -6,7 +6,7 @@ not causes: only patching changes something and sees what happens.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from workbench.interp.patterns.attention import Attention, pattern_hooks
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 LONGEST_FLOW = 128
 """Longest prompt for attention flow, in tokens; each of them is a maximum-flow problem."""
@@ -160,6 +160,7 @@ def gradient_attention(
     Reference:
         Chefer et al. 2021, arXiv:2103.15679.
     """
+    subject = cast(Subject, subject)
     ids = subject.encode(prompt)
     card = subject.card
     n = ids.shape[1]

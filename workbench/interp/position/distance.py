@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def attention_by_distance(
     Raises:
         WorkbenchError: No text is long enough.
     """
+    subject = cast(Subject, subject)
     length = min(length, subject.n_ctx - 1)
     if texts is None:
         ids = repeated_tokens(subject, n, length, seed)[:, :length]

@@ -1,7 +1,7 @@
 """A model's position encoding, read off its weights: vectors, rotary wavelengths, ALiBi slopes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -72,6 +72,7 @@ class Encoding(Record):
 @any_family
 def position_encoding(subject: SubjectOrName) -> Encoding:
     """The position encoding of a model, read off its weights, buffers and configuration."""
+    subject = cast(Subject, subject)
     kind = subject.card.positions
     if kind in ("learned", "sinusoidal"):
         matrix = _position_matrix(subject)

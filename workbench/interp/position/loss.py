@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,7 @@ def loss_by_position(
     Raises:
         WorkbenchError: Together the texts are shorter than two bins.
     """
+    subject = cast(Subject, subject)
     limit = min(LONGEST, int(reach * subject.n_ctx))
     if limit > subject.n_ctx and not _reads_beyond(subject):
         limit = subject.n_ctx

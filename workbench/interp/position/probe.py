@@ -1,6 +1,7 @@
 """A linear probe for absolute position in the residual stream of every layer, with a control."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 FOLDS = 8
 """Folds of the cross-validation, each of whole sequences."""
@@ -75,10 +76,12 @@ def position_probe(
     Raises:
         WorkbenchError: The context holds fewer than eight tokens.
     """
+    subject = cast(Subject, subject)
     length = min(length, subject.n_ctx)
     if length < 8:
         raise WorkbenchError(
-            f"The context of {subject.name} holds {subject.n_ctx} tokens; the probe needs eight."
+            f"The context of {subject.name} holds {subject.n_ctx} tokens; the linear probe needs "
+            "eight."
         )
     ids = repeated_tokens(subject, n, length, seed)[:, :length]
     rng = np.random.default_rng(seed)
@@ -107,8 +110,8 @@ def _r2(values: Float[np.ndarray, "sequence pos d_model"], target: np.ndarray) -
     scores = []
     for fold in range(FOLDS):
         held = np.arange(len(values)) % FOLDS == fold
-        probe = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
-        probe.fit(values[~held].reshape(-1, values.shape[-1]), target[~held].ravel())
-        guess = probe.predict(values[held].reshape(-1, values.shape[-1]))
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+        ridge.fit(values[~held].reshape(-1, values.shape[-1]), target[~held].ravel())
+        guess = ridge.predict(values[held].reshape(-1, values.shape[-1]))
         scores.append(float(r2_score(target[held].ravel(), guess)))
     return scores

@@ -8,7 +8,7 @@ a head's score falls with distance.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -93,6 +93,7 @@ def rotary_use(
     Reference:
         Barbero et al. 2024, arXiv:2410.06205.
     """
+    subject = cast(Subject, subject)
     if subject.card.positions != "rotary":
         raise WorkbenchError(
             f"{subject.name} has {subject.card.positions} positions; only rotary ones have "
@@ -148,7 +149,7 @@ class _Reading(Block):
         super().__init__(subject, layer, cache, len(given))
         self.given = given
 
-    @property
+    @cached_property
     def normed(self) -> Float[Tensor, "pos d_model"]:
         """The input of attention."""
         return self.given

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 
@@ -13,7 +14,7 @@ from workbench.interp.position.loss import PositionLoss, loss_by_position
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
@@ -97,10 +98,11 @@ def encoding_study(
     Raises:
         WorkbenchError: There is no model, or a measurement fails.
     """
-    if not subjects:
+    models = cast(Sequence[Subject], subjects)
+    if not models:
         raise WorkbenchError("The study needs at least one model; choose some.")
     rows = []
-    for subject in subjects:
+    for subject in models:
         rows.append(
             EncodingRow(
                 subject.name,

@@ -73,7 +73,7 @@ def usable_words(subject: Subject, probe: Probe, name: str) -> list:
     if not words:  # bare token ids, or characters
         special = set(subject.tokenizer.all_special_ids)
         ordinary = [i for i in range(len(subject.tokenizer)) if i not in special]
-        return [subject.tokenizer.decode([i]).strip() for i in ordinary]
+        return [str(subject.tokenizer.decode([i])).strip() for i in ordinary]
     return [word for _, word in sorted(words)]
 
 
