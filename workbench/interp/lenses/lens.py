@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.packed import reader
