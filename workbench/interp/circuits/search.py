@@ -259,9 +259,7 @@ def _size(
     size: int,
     seed: int,
 ) -> Size:
-    """The circuit of the `size` strongest edges, on the pairs that chose them (`questions`) and on
-    the `judges`.
-    """
+    """The circuit of the `size` strongest edges, on the pairs that chose them and on `judges`."""
     inside = _first(order, possible, size)
     anywhere = possible.flatten().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)

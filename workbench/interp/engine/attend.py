@@ -73,6 +73,7 @@ def _attention(
     state = _PASS.get()
     softcap = more.get("softcap")
     sinks = more.get("s_aux")
+    # An ordinary run, recorded or not: all queries over all keys.
     if state is None or state.recording is not None:
         out = attend(query, key, value, attention_mask, scaling, softcap, sinks).transpose(1, 2)
         if state is not None and state.recording is not None:
@@ -83,9 +84,11 @@ def _attention(
             recording.values.append(value)
             recording.attended.append(out)
         return out, None
+    # One block at known attention: what this function would work out is given already.
     if state.z is not None:
         return state.z, None
     if state.only_projects:
+        # The only way out of a block half-way that needs no knowledge of its code.
         raise ProjectedError(query, key, value)
     return _packed_attention(state, query, key, value, (scaling, softcap, sinks)), None
 
@@ -153,12 +156,14 @@ def attend(
         return F.scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=grouped)
     # PyTorch's fused kernel knows neither softcaps nor sinks, so these are written out.
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    # [batch, head, query, key]
     scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     if sinks is None:
         return scores.softmax(-1) @ v
+    # [batch, head, query, 1]: the same score for every query.
     column = sinks.to(scores).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
     # The sink takes its share of the softmax and gives nothing, so its column is dropped after it.
     return torch.cat([scores, column], -1).softmax(-1)[..., :-1] @ v

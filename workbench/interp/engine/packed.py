@@ -1,11 +1,11 @@
-"""The packed engine: many patched runs as one forward pass, exact, for any model on transformers'
-attention interface.
+"""The packed engine: many patched runs as one forward pass, exact.
 
-A patched run equals the unpatched one before the patched layer and, in a causal model, before the
-patched position. So a branch starts at its layer with the rows from its position on, joins the
-branches of earlier layers in one long row of tokens, and attends to the recorded keys and values of
-the shared prefix and to itself. Blocks are the model's own; only attention is ours (`attend`), put
-in through `transformers.AttentionInterface`. The parts of a block are found by the names that
+It runs any model on transformers' attention interface. A patched run equals the unpatched one
+before the patched layer and, in a causal model, before the patched position. So a branch starts at
+its layer with the rows from its position on, joins the branches of earlier layers in one long row
+of tokens, and attends to the recorded keys and values of the shared prefix and to itself. Blocks
+are the model's own; only attention is ours (`attend`), put in through
+`transformers.AttentionInterface`. The parts of a block are found by the names that
 TransformerLens's architecture adapter gives them.
 """
 
@@ -43,7 +43,9 @@ class PackedEngine(Reader):
         if self.stream.unlike:
             raise UnpackableError(f"In {self.what} {self.stream.unlike}.")
         self.need_end()
+        # `self.model` is a clone that shares the weights, so the Subject's own model is untouched.
         self.model.set_attn_implementation(NAME)
+        # Whether attention's output passes a gate before its projection; `_trial` finds out.
         self.gated = False
         self._check(subject)
 
@@ -62,8 +64,10 @@ class PackedEngine(Reader):
         given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
         with self.lock, active(Pass(recording=recording)), self._recording(recording):
             recording.logits = self.model(**given, use_cache=False).logits
+        # `resid` has one entry more than `attn_out`: the stream after the last layer.
         sides = zip(recording.resid, recording.attn_out, strict=False)
         recording.mid = [before + added for before, added in sides]
+        # A layer whose attention bypasses the interface leaves no keys behind.
         if len(recording.keys) != len(self.layers):
             raise UnpackableError(f"{self.what} has attention that the packed engine does not see.")
         return recording
@@ -75,6 +79,7 @@ class PackedEngine(Reader):
         ids = torch.tensor([[1, 2, 3, 4, 5, 6], [1, 2, 8, 9, 10, 11]], device=subject.device)
         ids = ids % vocab  # toy models have few tokens
         ids = ids[:, : within_context(subject.model.config, ids.shape[1])]
+        # [2, 6]: the prompts share two tokens, so branches from position 2 use a recorded prefix.
         try:
             ends = subject.model(input_ids=ids, use_cache=False).logits[:, -1]  # [prompt, vocab]
             off = self._trial(ids, ends)
@@ -98,8 +103,10 @@ class PackedEngine(Reader):
         layer, prompt 1 put into itself half-way up, and one block alone with its own z.
         """
         run = self.record(ids)
+        # What attention gathers is what is projected, unless a gate multiplies it.
         self.gated = not torch.equal(run.attended[0].flatten(), run.z[0].flatten())
         half = len(self.layers) // 2
+        # Keys 0 and 1 name the prompt whose logits each run must give; rows are [1, pos - 2, d].
         whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0)
         itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
         everywhere = torch.arange(ids.shape[1], device=ids.device)
@@ -145,6 +152,7 @@ class PackedEngine(Reader):
         if "mid" in given:
             # `changed` sets what attention adds, so of the stream after it only the difference.
             given["mid"] = given["mid"] - rows
+        # The lock: hooks hang on modules that all threads share.
         with self.lock, active(state), self._replaced(layer, given):
             return self._layer(state, rows, pos.repeat(n))[0].unflatten(0, (n, -1))
 
@@ -161,7 +169,7 @@ class PackedEngine(Reader):
         parts = self.blocks[layer]
         block = self.layers[layer]
         if parts.mlp.plain and not parts.mlp.normed and parts.mlp_norm is not None:
-            normed = block.get_submodule(parts.mlp_norm)(stream)
+            normed = block.get_submodule(parts.mlp_norm)(stream)  # [n, pos, d_model]
             return first(block.get_submodule(parts.mlp.raw)(normed))
         # Elsewhere norms or factors stand in between, so the whole block runs, attention silenced.
         rows = stream.flatten(0, 1).unsqueeze(0)  # [1, n * pos, d_model]
@@ -193,6 +201,7 @@ class PackedEngine(Reader):
             Three tensors `[n, head, pos, d_head]`, after rotary turns.
         """
         n, n_pos = resid.shape[:2]
+        # Rotary turns are those of `where`, so all n streams stand at positions 0 to n_pos - 1.
         state = Pass(target=target, prompt=prompt, layer=layer, only_projects=True)
         where = torch.arange(n_pos, device=resid.device).repeat(n)
         with active(state):
@@ -211,6 +220,7 @@ class PackedEngine(Reader):
         def always(value: Tensor) -> Callable[[Tensor], Tensor]:
             return lambda _: value
 
+        # As many contexts as there are parts: an ExitStack holds a number not known before.
         with ExitStack() as stack:
             for site, value in given.items():
                 stack.enter_context(self.changed(site, layer, always(value)))
@@ -219,6 +229,7 @@ class PackedEngine(Reader):
     @contextmanager
     def _edited(self, layer: int, edits: list[tuple[Int[Tensor, " row"], Edit]]) -> Iterator[None]:
         """The edits of the branches under way in this layer, each at its rows of the packed row."""
+        # One hook a site, however many branches edit there.
         by_site: dict[str, list[tuple[Tensor, Edit]]] = {}
         for rows, edit in edits:
             by_site.setdefault(edit.site, []).append((rows, edit))
@@ -227,8 +238,9 @@ class PackedEngine(Reader):
             def change(x: Tensor) -> Tensor:
                 x = x.clone()  # [1, row, ...]: the packed row of all branches
                 for rows, edit in edits_here:
-                    value = edit.value.flatten(0, 1)
+                    value = edit.value.flatten(0, 1)  # [n * row, ...]
                     if edit.heads is not None:
+                        # Rows and heads index as a grid: [n * row, 1] against [head].
                         heads = torch.tensor(edit.heads, device=rows.device)
                         x[0, rows.unsqueeze(1), heads] = value
                     else:
@@ -259,6 +271,7 @@ class PackedEngine(Reader):
         for branch in sorted(branches, key=lambda b: b.layer):
             by_pos.setdefault(branch.pos, []).append(branch)
         rows: dict[int, Tensor] = {}
+        # One step past the last layer, where branches join that go straight to the readout.
         for layer in range(min((b.layer for b in branches), default=0), len(self.layers) + 1):
             for pos, siblings in by_pos.items():
                 joining = [branch.make() for branch in siblings if branch.layer == layer]
@@ -266,6 +279,7 @@ class PackedEngine(Reader):
                     rows[pos] = torch.cat([rows[pos], *joining] if pos in rows else joining)
             if layer < len(self.layers) and rows:
                 rows = self._through_layer(target, prompt, layer, rows, by_pos)
+        # Siblings were sorted by layer, so they joined in this very order and split in it.
         carried = []
         for pos, siblings in by_pos.items():
             finals = rows[pos][:, -last:].split([branch.n for branch in siblings])
@@ -283,14 +297,14 @@ class PackedEngine(Reader):
         """The rows `[n, n_pos - pos, d_model]` of every start position after one more layer."""
         n_pos = target.resid[0].shape[1]
         device = target.resid[0].device
-        groups = [(pos, len(x)) for pos, x in rows.items()]
+        groups = [(pos, len(x)) for pos, x in rows.items()]  # (position, number of runs)
         state = Pass(target=target, prompt=prompt, layer=layer, groups=groups)
         # One long row of tokens, `where` holding the position that each of them stands at.
         packed = torch.cat([x.flatten(0, 1) for x in rows.values()]).unsqueeze(0)
         where = torch.cat([torch.arange(pos, n_pos, device=device).repeat(n) for pos, n in groups])
         edits = _edits_here(by_pos, groups, n_pos, layer)
         with self.lock, active(state), self._edited(layer, edits):
-            packed = self._layer(state, packed, where)[0]
+            packed = self._layer(state, packed, where)[0]  # [all rows, d_model]
         sizes = [n * (n_pos - pos) for pos, n in groups]
         parts = zip(groups, packed.split(sizes), strict=True)
         return {pos: part.unflatten(0, (n, -1)) for (pos, n), part in parts}
@@ -300,7 +314,9 @@ class PackedEngine(Reader):
     ) -> Tensor:
         """One block of the model's own over packed rows that stand at positions `where`."""
         assert state.target is not None
+        # The recorded arguments of the block, but for a mask and a cache: our attention has both.
         arguments = dict(state.target.arguments[state.layer], attention_mask=None, use_cache=False)
+        # Packed rows stand at many positions: their turns are gathered, [1, row, d_turning].
         turns = arguments.get("position_embeddings")
         if isinstance(turns, tuple):  # cosines and sines
             arguments["position_embeddings"] = tuple(turn[:1, where] for turn in turns)
@@ -309,6 +325,7 @@ class PackedEngine(Reader):
         if arguments.get("position_ids") is not None:
             arguments["position_ids"] = where.unsqueeze(0)
         out = self.layers[state.layer](rows, **arguments)
+        # Some families' blocks give a tuple: the stream, then attention's pattern or a cache.
         return out[0] if isinstance(out, tuple) else out
 
 

@@ -59,7 +59,11 @@ class Reader:
 
     @property
     def blocks(self) -> tuple[BlockParts, ...]:
-        """The parts of every block. Raises `WorkbenchError` where they are not known."""
+        """The parts of every block.
+
+        Raises:
+            WorkbenchError: They are not known for this model.
+        """
         if self.stream.unlike:
             raise WorkbenchError(
                 f"In {self.what} {self.stream.unlike}, so only its streams can be read; use "

@@ -18,9 +18,7 @@ NAME = re.compile(r"\b[A-Z][a-z]+\b")
 
 
 def _agreement(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
-    """Prefixes whose subject (or, inside a relative clause, whose noun) is singular in one and
-    plural in the other.
-    """
+    """Prefixes that differ in the number of the noun that the verb agrees with."""
     for row in rows:
         yield row["clean_prefix"], row["patch_prefix"], row["clean_answer"], row["patch_answer"]
 
