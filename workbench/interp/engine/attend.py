@@ -63,7 +63,7 @@ def _attention(
     module: nn.Module,
     query: Float[Tensor, "batch head query d_head"],
     key: Float[Tensor, "batch kv_head key d_head"],
-    value: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -97,9 +97,9 @@ def _packed_attention(
     state: Pass,
     query: Float[Tensor, "1 head row d_head"],
     key: Float[Tensor, "1 kv_head row d_head"],
-    value: Float[Tensor, "1 kv_head row d_head"],
+    value: Float[Tensor, "1 kv_head row d_value"],
     how: tuple[float | None, float | None, Tensor | None],
-) -> Float[Tensor, "1 row head d_head"]:
+) -> Float[Tensor, "1 row head d_value"]:
     """Each run of the packed row attends to the recorded prefix and to its own rows, no others."""
     assert state.target is not None
     keys = state.target.keys[state.layer][state.prompt]  # [kv_head, pos, d_head]
