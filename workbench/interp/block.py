@@ -1,5 +1,4 @@
-"""One decoder block computed by its formulas, from the weights and the residual stream that enters
-it.
+"""One decoder block computed by its formulas, from its weights and the stream that enters it.
 
 Covers what the supported families do differently: LayerNorm or RMSNorm, grouped-query heads,
 QK-norm, rotary turns (of all or some dimensions), ALiBi, sliding windows, soft caps, norms after
@@ -18,81 +17,67 @@ from transformers.activations import ACT2FN
 from workbench.errors import WorkbenchError
 from workbench.interp.norms import norm_of
 from workbench.interp.position.encoding import alibi_slopes, layer_wavelengths
+from workbench.interp.turns import by_pair, turn_halves, turn_neighbours
 from workbench.interp.weights import centres
 from workbench.subjects import Subject
 from workbench.subjects import positions as encoding
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
-    """LayerNorm, RMSNorm or no norm at all by its formula."""
+    """LayerNorm, RMSNorm or no norm at all, by its formula."""
     epsilon = float(getattr(norm, "variance_epsilon", None) or getattr(norm, "eps", None) or 0.0)
-    does = norm_of(norm, x.shape[-1], x)
-    x = x - x.mean(-1, keepdim=True) if does.centres else x
-    if not does.scales:
-        return x * does.gain + does.offset
-    return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * does.gain + does.offset
-
-
-def _by_pair(x: Float[Tensor, "pos d_turning"]) -> Float[Tensor, "pos pair"]:
-    """Cosines or sines once a pair; models lay them out twice, one half after the other or each
-    beside its like.
-    """
-    first, second = x.chunk(2, -1)
-    return first if torch.equal(first, second) else x[..., ::2]
-
-
-def _turn_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn dimensions i and i + d/2 together, as Llama does; those past the turning ones stay."""
-    n_pairs = cos.shape[-1]
-    first, second, rest = x[..., :n_pairs], x[..., n_pairs : 2 * n_pairs], x[..., 2 * n_pairs :]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], -1)
-
-
-def _turn_neighbours(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn dimensions 2i and 2i + 1 together, as GPT-J, Cohere and Ernie do."""
-    n_turning = 2 * cos.shape[-1]
-    first, second = x[..., :n_turning:2], x[..., 1:n_turning:2]
-    turned = torch.stack([first * cos - second * sin, second * cos + first * sin], -1).flatten(-2)
-    return torch.cat([turned, x[..., n_turning:]], -1)
+    form = norm_of(norm, x.shape[-1], x)
+    x = x - x.mean(-1, keepdim=True) if form.centres else x
+    if not form.scales:
+        return x * form.gain + form.offset
+    return x / (x.square().mean(-1, keepdim=True) + epsilon).sqrt() * form.gain + form.offset
 
 
 class Block:
-    """The tensors of one block for one prompt, without a batch axis; each is computed when first
-    asked for.
+    """The tensors of one block for one prompt, without a batch axis, each computed when first used.
 
-    `crosses` says that keys and values come from another text, `ends` that the block's MLP follows
-    this attention.
+    - `crosses`: keys and values come from another text
+    - `ends`: the block's MLP follows this attention
+    - `needs`: the parts that the block must have, by TransformerLens's names
     """
 
-    crosses, ends = False, True
+    crosses = False
+    ends = True
     needs: tuple[str, ...] = ("ln1", "attn", "ln2", "mlp")
 
     def __init__(self, subject: Subject, layer: int, cache: Any, n_pos: int):
         mapping: Any = subject.bridge.adapter.component_mapping
-        self.subject, self.layer, self.cache, self.n_pos = subject, layer, cache, n_pos
+        self.subject = subject
+        self.layer = layer
+        self.cache = cache
+        self.n_pos = n_pos
         self.names: Any = mapping["blocks"].submodules
-        self.module: Any = subject.model.get_submodule(mapping["blocks"].name)[layer]
+        layers: Any = subject.model.get_submodule(mapping["blocks"].name)
+        self.module: Any = layers[layer]
         missing = [part for part in self.needs if part not in self.names]
         if missing:
             raise WorkbenchError(
-                f"{subject.card.architecture} ({subject.name}) has blocks without {', '.join(missing)}; the anatomy "
-                "page knows blocks of norm, attention, norm and MLP."
+                f"{subject.card.architecture} ({subject.name}) has blocks without "
+                f"{', '.join(missing)}; the anatomy page knows blocks of norm, attention, norm and "
+                "MLP."
             )
         self.final_norm = subject.model.get_submodule(mapping["ln_final"].name)
         self.config: Any = subject.model.config.get_text_config()
         card = subject.card
-        self.n_heads, self.d_head, self.d_model = card.n_heads, card.d_head, card.d_model
+        self.n_heads = card.n_heads
+        self.d_head = card.d_head
+        self.d_model = card.d_model
         self.attn = self.part("attn")
         self.mlp = self.part("mlp")
         self.x: Tensor = cache[f"blocks.{layer}.hook_in"][0]
         self.parallel = bool(getattr(self.config, "use_parallel_residual", False))
 
     def part(self, name: str) -> Any:
-        """The model's own module of this name in TransformerLens's words, or None."""
+        """The model's own module, by TransformerLens's name; None if there is none."""
         return self.module.get_submodule(self.names[name].name) if name in self.names else None
 
     def model(self, hook: str) -> Tensor:
-        """What the model computed at a hook of this block."""
+        """The model's own activation at a hook of this block."""
         return self.cache[f"blocks.{self.layer}.{hook}"][0]
 
     @property
@@ -107,15 +92,16 @@ class Block:
 
     @property
     def norm_formula(self) -> str:
-        """LayerNorm, RMSNorm or none."""
+        """The formula of the norm before attention, in LaTeX."""
         if isinstance(self.part("ln1"), nn.Identity):
             return r"\mathrm{norm}(x) = x"
         if centres(self.part("ln1"), self.d_model):
-            return r"\mathrm{norm}(x) = \frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + \epsilon}}\, \gamma + \beta"
+            share = r"\frac{x - \bar{x}}{\sqrt{\mathrm{var}(x) + \epsilon}}"
+            return rf"\mathrm{{norm}}(x) = {share}\, \gamma + \beta"
         return r"\mathrm{norm}(x) = \frac{x}{\sqrt{\overline{x^2} + \epsilon}}\, \gamma"
 
     def weight(self, part: str) -> tuple[Tensor, Tensor | None]:
-        """`W` of this layer and its bias, a head at a time."""
+        """The weight and bias (or None) of a projection (q, k, v or o), with a head axis first."""
         bridge = self.subject.bridge
         try:
             bias = getattr(bridge, f"b_{part.upper()}")[self.layer]
@@ -158,66 +144,66 @@ class Block:
 
     @cached_property
     def sized(self) -> dict[str, Tensor] | None:
-        """Queries and keys after QK-norm, where the model has one."""
-        norms = {part: getattr(self.attn, f"{part}_norm", None) for part in "qk"}
-        if any(norm is None for norm in norms.values()):
+        """Queries and keys after QK-norm; None if the model has none."""
+        q_norm = getattr(self.attn, "q_norm", None)
+        k_norm = getattr(self.attn, "k_norm", None)
+        if q_norm is None or k_norm is None:
             return None
-        return {part: normed(getattr(self, part), norm) for part, norm in norms.items()}
+        return {"q": normed(self.q, q_norm), "k": normed(self.k, k_norm)}
 
     def unturned(self, part: str) -> Float[Tensor, "pos head d_head"]:
-        """Queries or keys as they are before any rotary turn."""
+        """Queries or keys before any rotary turn."""
         return getattr(self, part) if self.sized is None else self.sized[part]
 
     @cached_property
     def turned(self) -> dict[str, Tensor] | None:
-        """Queries and keys after their rotary turn, where the model has one.
+        """Queries and keys after their rotary turn; None if the model has none.
 
-        Which dimensions turn together is found by which gives the model's own scores.
+        Which dimensions turn together is found by trying which pairing gives the model's scores.
         """
         if self.subject.card.positions != "rotary":
             return None
         cos, sin = self._turns()
         ways = [
             {part: way(self.unturned(part), cos, sin) for part in "qk"}
-            for way in (_turn_halves, _turn_neighbours)
+            for way in (turn_halves, turn_neighbours)
         ]
         hook = f"blocks.{self.layer}.attn.hook_attn_scores"
         if hook not in self.cache:
             return ways[0]
-        theirs = self.cache[hook][0]
-        return min(
-            ways, key=lambda ready: (self._scores(ready) - theirs)[:, self.mask].abs().max().item()
-        )
+        model_scores = self.cache[hook][0]
+
+        def off(ready: dict[str, Tensor]) -> float:
+            return (self._scores(ready) - model_scores)[:, self.mask].abs().max().item()
+
+        return min(ways, key=off)
 
     def _turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine by position and pair, `[pos, 1, pair]`: our own, or the model's for this
-        layer.
-        """
+        """Cosine and sine `[pos, 1, pair]`: our own GPT's, or the model's for this layer."""
         base = getattr(self.config, "rotary_base", None)
         if base is not None:
-            both = encoding.rotary_cos_sin(
-                torch.arange(self.n_pos, device=self.x.device), self.d_head, base
-            )
+            position = torch.arange(self.n_pos, device=self.x.device)
+            both = encoding.rotary_cos_sin(position, self.d_head, base)
         else:
             both = self._model_s_turns()
-        cos, sin = (_by_pair(x.to(self.x)).unsqueeze(1) for x in both)
+        cos, sin = (by_pair(x.to(self.x)).unsqueeze(1) for x in both)
         return cos, sin
 
     def _model_s_turns(self) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of every turning dimension, by the model's wavelengths where it does not
-        show its own.
-        """
-        hooks = [f"blocks.{self.layer}.attn.hook_{name}" for name in ("cos", "sin")]
-        if all(hook in self.cache for hook in hooks):
-            return self.cache[hooks[0]][0], self.cache[hooks[1]][0]
+        """The model's cosine and sine of every turning dimension, or those of its wavelengths."""
+        cos = f"blocks.{self.layer}.attn.hook_cos"
+        sin = f"blocks.{self.layer}.attn.hook_sin"
+        if cos in self.cache and sin in self.cache:
+            return self.cache[cos][0], self.cache[sin][0]
         turn = torch.from_numpy(layer_wavelengths(self.subject, self.layer)).double()
         angle = 2 * torch.pi * torch.arange(self.n_pos)[:, None] / turn
         both = torch.cat([angle, angle], -1)
         return both.cos(), both.sin()
 
     def changes(self, head: int) -> Iterator[tuple[str, str, str, str, Tensor, int, float | None]]:
-        """What happens to queries and keys before they meet: name, what, formula, words, values,
-        head, deviation.
+        """The changes of queries and keys before they meet, such as QK-norm and rotary turns.
+
+        Each is (name, what, formula, words, values, head, deviation).
         """
         names = {"q": "Query", "k": "Key"}
         if self.sized is not None:
@@ -226,13 +212,16 @@ class Block:
                 formula = rf"{part} \leftarrow \mathrm{{RMSNorm}}({part})"
                 yield names[part], "normed", formula, words, values, self.source(part, head), None
         if self.turned is not None:
-            words = "Each pair of dimensions turns by an angle that grows with the position; lengths stay."
+            words = (
+                "Each pair of dimensions turns by an angle that grows with the position; lengths "
+                "stay."
+            )
             for part, values in self.turned.items():
                 hook = f"blocks.{self.layer}.attn.hook_rot_{part}"
                 off = None
                 if hook in self.cache:
-                    theirs = self.cache[hook][0]
-                    off = float((values - theirs).abs().max() / theirs.abs().max().clamp_min(1.0))
+                    model = self.cache[hook][0]
+                    off = float((values - model).abs().max() / model.abs().max().clamp_min(1.0))
                 formula = rf"{part}_t \leftarrow R_{{\theta t}}\, {part}_t"
                 yield names[part], "turned", formula, words, values, self.source(part, head), off
 
@@ -242,20 +231,20 @@ class Block:
         return self._scores(self.turned or self.sized or {"q": self.q, "k": self.k})
 
     def _scores(self, ready: dict[str, Tensor]) -> Float[Tensor, "head query key"]:
-        """Of queries and keys that are ready to meet."""
+        """Scores of queries and keys after all their changes."""
         keys = ready["k"].repeat_interleave(self.groups, 1)
-        found = torch.einsum("qhd,khd->hqk", ready["q"], keys) * self.scaling
+        scores = torch.einsum("qhd,khd->hqk", ready["q"], keys) * self.scaling
         if self.softcap:
-            found = self.softcap * torch.tanh(found / self.softcap)
+            scores = self.softcap * torch.tanh(scores / self.softcap)
         if self.subject.card.positions == "alibi":
-            slopes = torch.from_numpy(alibi_slopes(self.subject)).to(found)
-            position = torch.arange(self.n_pos, device=found.device)
-            found = found - slopes[:, None, None] * (position[:, None] - position).clamp(min=0)
-        return found
+            slopes = torch.from_numpy(alibi_slopes(self.subject)).to(scores)
+            position = torch.arange(self.n_pos, device=scores.device)
+            scores = scores - slopes[:, None, None] * (position[:, None] - position).clamp(min=0)
+        return scores
 
     @property
     def scaling(self) -> float:
-        """By what scores are multiplied: 1 / sqrt(d_head) but where the model says otherwise."""
+        """The factor of the scores: 1 / sqrt(d_head) unless the model has its own."""
         return float(getattr(self.attn, "scaling", None) or self.d_head**-0.5)
 
     @property
@@ -265,7 +254,7 @@ class Block:
 
     @property
     def score_formula(self) -> str:
-        """The formula with what this model adds."""
+        """The formula of the scores, with this model's additions, in LaTeX."""
         formula = r"s_{ij} = q_i \cdot k_j / \sqrt{d_{\mathrm{head}}}"
         if self.softcap:
             formula += rf",\quad s \leftarrow {self.softcap:g} \tanh(s / {self.softcap:g})"
@@ -273,7 +262,7 @@ class Block:
 
     @property
     def score_words(self) -> str:
-        """The same in words."""
+        """The formula of the scores in words."""
         words = f"divided by √{self.d_head} so that scores do not grow with the width"
         if abs(self.scaling * self.d_head**0.5 - 1) > 1e-6:
             return f"{words} (this model multiplies by {self.scaling:.4g} instead)"
@@ -282,7 +271,7 @@ class Block:
 
     @property
     def model_scores(self) -> Tensor | None:
-        """The model's own scores, where it shows them."""
+        """The model's own scores; None if it does not show them."""
         return self.model("attn.hook_attn_scores")
 
     @property
@@ -297,14 +286,14 @@ class Block:
 
     @cached_property
     def mask(self) -> Bool[Tensor, "query key"]:
-        """What may be seen."""
+        """The causal mask (True may be attended to), with a sliding window if the layer has one."""
         position = torch.arange(self.n_pos, device=self.x.device)
         back = position[:, None] - position
         return (back >= 0) & (back < (self.window or self.n_pos))
 
     @cached_property
     def pattern(self) -> Float[Tensor, "head query key"]:
-        """Attention."""
+        """The attention pattern."""
         return self.scores.masked_fill(~self.mask, float("-inf")).softmax(-1)
 
     @cached_property
@@ -314,17 +303,17 @@ class Block:
 
     @property
     def attention_norm(self) -> Any:
-        """The norm after attention, where there is one."""
+        """The norm after attention; None if there is none."""
         return self.part("ln1_post")
 
     @property
     def attended_hook(self) -> str:
-        """Where the model shows what attention adds."""
+        """The hook of what attention adds to the stream."""
         return "attn.hook_out" if self.attention_norm is None else "ln1_post.hook_out"
 
     @property
     def mlp_hook(self) -> str:
-        """Where the model shows what the MLP adds."""
+        """The hook of what the MLP adds to the stream."""
         return "mlp.hook_out" if self.part("ln2_post") is None else "ln2_post.hook_out"
 
     @cached_property
@@ -342,7 +331,7 @@ class Block:
 
     @property
     def off_middle(self) -> float | None:
-        """How far that is from the model's, where it shows it."""
+        """Deviation of the stream after attention from the model's; None if not shown."""
         return None
 
     @cached_property
@@ -352,18 +341,21 @@ class Block:
         x = normed(self.x if self.parallel else self.middle, self.part("ln2"))
         inner = parts["in"](x)
         inner = self._act(parts["gate"](x)) * inner if "gate" in parts else self._act(inner)
-        out, after = parts["out"](inner), self.part("ln2_post")
-        return out if after is None else normed(out, after)
+        out = parts["out"](inner)
+        norm_after = self.part("ln2_post")
+        return out if norm_after is None else normed(out, norm_after)
 
     def _act(self, x: Tensor) -> Tensor:
         if hasattr(self.mlp, "act") and callable(self.mlp.act):
             return self.mlp.act(x)
-        return ACT2FN[self._activation()](x)
+        activation: Any = ACT2FN[self._activation()]
+        return activation(x)
 
     def _activation(self) -> str:
         for name in ("hidden_activation", "hidden_act", "activation_function"):
-            if isinstance(found := getattr(self.config, name, None), str):
-                return found
+            activation = getattr(self.config, name, None)
+            if isinstance(activation, str):
+                return activation
         return str(getattr(self.config, "mlp", "gelu"))
 
     @property
@@ -382,7 +374,10 @@ class Block:
         """Logits `[pos, d_vocab]` of the last layer's stream, and the normed stream they read."""
         x = normed(stream[0], self.final_norm)
         unembed: Any = self.subject.model.get_output_embeddings()
-        found = x @ unembed.weight.T
-        found = found if unembed.bias is None else found + unembed.bias
+        logits = x @ unembed.weight.T
+        if unembed.bias is not None:
+            logits = logits + unembed.bias
         cap = getattr(self.config, "final_logit_softcapping", None)
-        return (found if cap is None else cap * torch.tanh(found / cap)), x
+        if cap is not None:
+            logits = cap * torch.tanh(logits / cap)
+        return logits, x

@@ -1,6 +1,4 @@
-"""Model families: what is tested, and a sentence instead of a fault where another one is built in
-its own way.
-"""
+"""Model families: which are tested, and a clear error for others that are built differently."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -22,9 +20,7 @@ TESTED = {
     "gemma3_text": "Gemma 3",
     "t5": "T5",
 }
-"""`model_type` of the families that the tests hold against the model's own numbers, as people call
-them.
-"""
+"""`model_type` of the families that the tests cover, with the name that people use."""
 UNLIKE = (
     ArithmeticError,
     AssertionError,
@@ -35,14 +31,13 @@ UNLIKE = (
     TypeError,
     ValueError,
 )
-"""What is raised where a model's parts are not where, or not of the shape, that was expected."""
+"""Errors raised if a model's parts are not where they were expected, or of another shape."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def any_family(function: F) -> F:
-    """Let a function of a Subject say that a family outside `TESTED` is built in a way it does not
-    know.
+    """A decorator: errors for a family outside `TESTED` become a `WorkbenchError` that says so.
 
     For a tested family the error passes as it is: that is a bug of ours.
     """
@@ -56,8 +51,9 @@ def any_family(function: F) -> F:
                 raise
             why = (str(error).strip() or "no reason given").splitlines()[0][:160]
             raise WorkbenchError(
-                f"{subject.name} ({subject.card.architecture}) is built in a way that is not known here "
-                f"({type(error).__name__}: {why}). Tested families: {', '.join(dict.fromkeys(TESTED.values()))}."
+                f"{subject.name} ({subject.card.architecture}) is built in a way that is not known "
+                f"here ({type(error).__name__}: {why}). Tested families: "
+                f"{', '.join(dict.fromkeys(TESTED.values()))}."
             ) from error
 
     return guarded  # pyright: ignore[reportReturnType]

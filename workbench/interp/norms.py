@@ -1,6 +1,4 @@
-"""What a norm does, found by asking it: whether it takes the mean off, and by what it multiplies
-and adds.
-"""
+"""What a norm computes, found by trying it on vectors: centring, size, gain and offset."""
 
 import copy
 from collections.abc import Callable
@@ -13,17 +11,17 @@ from torch import Tensor, nn
 from workbench.errors import WorkbenchError
 
 LARGE = 1e3
-"""Root mean square of the vectors that a norm is asked about: no epsilon matters beside it."""
+"""Root mean square of the vectors that a norm is tried on: no epsilon matters beside it."""
 OFF = 1e-3
 """How far, as a share, a norm may be from the formula."""
 
 
 @dataclass(frozen=True)
 class Norm:
-    """`norm(x) = gain * (x - mean(x) if centres) / size + offset`, the size being the root mean
-    square of the rest.
+    """A norm as `gain * centred / size + offset`.
 
-    `scales` is False where nothing is divided by (no norm at all).
+    `centred` is `x - mean(x)` if `centres`, else `x`; `size` is the root mean square of that.
+    `scales` is False if nothing is divided by (no norm at all).
     """
 
     centres: bool
@@ -42,31 +40,28 @@ class Norm:
         return column - column.mean(-1, keepdim=True) if self.centres else column
 
     def held(self, x: Float[Tensor, "*batch d_model"], normed: Tensor) -> Float[Tensor, "*batch 1"]:
-        """What the norm multiplied `direction(x)` by in a run that gave `normed`: the inverse of
-        the size.
-        """
-        told = self.direction(x)
-        share = (told * (normed - self.offset)).sum(-1, keepdim=True)
-        return share / told.square().sum(-1, keepdim=True).clamp_min(1e-30)
+        """The factor on `direction(x)` (the inverse size) in a run in which `x` gave `normed`."""
+        undivided = self.direction(x)
+        product = (undivided * (normed - self.offset)).sum(-1, keepdim=True)
+        return product / undivided.square().sum(-1, keepdim=True).clamp_min(1e-30)
 
 
 @torch.no_grad()
 def norm_of(norm: nn.Module | Callable[[Tensor], Tensor], d_model: int, like: Tensor) -> Norm:
-    """What a norm does, in the dtype and on the device of `like`.
+    """What a norm computes.
 
     Args:
-        norm: The module; it is asked in double precision, as a copy.
+        norm: The module; a copy of it is tried in double precision.
         d_model: The width of the vectors that it takes.
-        like: A tensor of the dtype and device that the answer has.
+        like: A tensor of the dtype and device that the result has.
 
     Raises:
-        WorkbenchError: The module is none that centres or not, divides by a size or not, multiplies
-            and adds.
+        WorkbenchError: The module does not have the form of `Norm`.
     """
-    asked = copy.deepcopy(norm).to("cpu", torch.float64) if isinstance(norm, nn.Module) else norm
+    exact = copy.deepcopy(norm).to("cpu", torch.float64) if isinstance(norm, nn.Module) else norm
 
     def of(x: Tensor) -> Tensor:
-        return asked(x.reshape(1, 1, -1)).reshape(-1).double()
+        return exact(x.reshape(1, 1, -1)).reshape(-1).double()
 
     even = d_model if d_model % 2 == 0 else d_model - 3
     signs = torch.tensor(
@@ -79,16 +74,14 @@ def norm_of(norm: nn.Module | Callable[[Tensor], Tensor], d_model: int, like: Te
     gain = once / signs / (1 if scales else LARGE)
     shifted = of(LARGE * (signs + 1)) - offset
     centres = _close(shifted, once)
-    found = Norm(centres, scales, gain, offset)
-    x = (
-        torch.randn(d_model, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        * LARGE
-        + LARGE / 3
-    )
-    told = found.direction(x)
+    # The formula must hold for any vector, not only for those that gave its parts.
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(d_model, generator=generator, dtype=torch.float64) * LARGE + LARGE / 3
+    expected = Norm(centres, scales, gain, offset).direction(x)
     inside = x - x.mean() if centres else x
-    told = told / inside.square().mean().sqrt() if scales else told
-    if not _close(told + offset, of(x)):
+    if scales:
+        expected = expected / inside.square().mean().sqrt()
+    if not _close(expected + offset, of(x)):
         raise WorkbenchError(f"{type(norm).__name__} is a norm of a kind that is not known here.")
     return Norm(centres, scales, gain.to(like), offset.to(like))
 

@@ -1,9 +1,10 @@
-"""The anatomy of attention: one layer and head of a real prompt, worked out step by step from the
-weights.
+"""The anatomy of attention: one layer and head on a real prompt, step by step from the weights.
 
-Every step is computed anew by its formula from the step before, starting at the residual stream
-that enters the layer, and compared with what the model itself computed there.
+Every step is computed by its formula from the step before, starting at the residual stream that
+enters the layer, and compared with what the model itself computed there.
 """
+
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,15 +41,23 @@ def anatomy(
     part: str = "",
     target: str | None = None,
 ) -> Anatomy:
-    """Work one layer and head out by hand, from the embedding to the logits.
+    """One layer and head computed step by step, from the embedding to the logits.
 
-    Encoder-decoder models have three attentions: `part` is encoder, decoder or cross (the default),
-    and `target` the text that the decoder has written so far; None for what the model itself makes
-    of the prompt.
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        layer: The layer.
+        head: The head.
+        part: Which attention of an encoder-decoder model: encoder, decoder or cross; "" for cross,
+            and for decoder-only models.
+        target: What the decoder of such a model has written so far; None for its own answer to the
+            prompt.
 
-    Raises `WorkbenchError` for a prompt that cannot be read, a head or part that is not there, or a
-    model without the usual parts of a block.
+    Raises:
+        WorkbenchError: The prompt cannot be read, there is no such head or part, or the model's
+            blocks lack the usual parts.
     """
+    subject = cast(Subject, subject)
     if subject.model.config.is_encoder_decoder:
         from workbench.interp.anatomy.seq2seq import seq2seq_anatomy
 
@@ -61,9 +70,8 @@ def anatomy(
         )
     card = subject.card
     if not (0 <= layer < card.n_layers and 0 <= head < card.n_heads):
-        raise WorkbenchError(
-            f"{subject.name} has no L{layer}H{head}; it has L0H0 to L{card.n_layers - 1}H{card.n_heads - 1}."
-        )
+        last = f"L{card.n_layers - 1}H{card.n_heads - 1}"
+        raise WorkbenchError(f"{subject.name} has no L{layer}H{head}; it has L0H0 to {last}.")
     ids = subject.encode(prompt)
     logits, cache = subject.bridge.run_with_cache(ids)
     block = Block(subject, layer, cache, ids.shape[1])
@@ -79,8 +87,9 @@ def anatomy(
     )
 
 
-def _input(subject: Subject, ids: Tensor, cache, layer: int) -> list[Step]:
-    tokens = subject.model.get_input_embeddings()(ids)[0]
+def _input(subject: Subject, ids: Tensor, cache: Any, layer: int) -> list[Step]:
+    embed: Any = subject.model.get_input_embeddings()
+    tokens = embed(ids)[0]
     positions = _position_vectors(subject, ids.shape[1])
     start = tokens if positions is None else tokens + positions.to(tokens)
     added = {

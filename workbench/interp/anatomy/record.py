@@ -1,4 +1,4 @@
-"""Anatomy: every step of one attention head with its numbers."""
+"""The record of an anatomy: every step of one attention head with its numbers."""
 
 from dataclasses import dataclass, field
 
@@ -11,11 +11,12 @@ from workbench.records import Record
 
 @dataclass(frozen=True)
 class Anatomy(Record):
-    """The steps of one layer and head, and the next tokens that the model expects after the last
-    position.
+    """The steps of one layer and head.
 
-    Of an encoder-decoder model, `part` says which attention it is, and `sources` are the tokens
-    that cross-attention looks at (None for self-attention). `warnings` say how the prompt was read.
+    - `next_tokens`: the likeliest tokens after the last position
+    - `part`: which attention of an encoder-decoder model
+    - `sources`: the tokens that cross-attention attends to; None for self-attention
+    - `warnings`: how the prompt was read
     """
 
     subject: str
@@ -31,13 +32,11 @@ class Anatomy(Record):
     warnings: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
-        said = (
-            f"{len(self.disagreeing)} disagree"
-            if self.disagreeing
-            else f"all agree within {self.deviation:.0e}"
-        )
-        return f"L{self.layer}H{self.head} in {len(self.steps)} steps, {said}"
+        """The result in a few words."""
+        agreement = f"all agree within {self.deviation:.0e}"
+        if self.disagreeing:
+            agreement = f"{len(self.disagreeing)} disagree"
+        return f"L{self.layer}H{self.head} in {len(self.steps)} steps, {agreement}"
 
     @property
     def deviation(self) -> float:
@@ -50,14 +49,12 @@ class Anatomy(Record):
         return [step for step in self.steps if step.holds is False]
 
     def axes(self, step: Step) -> tuple[list[str], list[str] | None]:
-        """The tokens of a step's rows, and of its columns where these are keys."""
+        """The tokens of a step's rows, and of its columns (None if these are no keys)."""
         keys = self.sources or self.tokens
         return (keys if step.of_sources else self.tokens), (keys if step.over_keys else None)
 
     def numbers(self) -> pd.DataFrame:
-        """Every number of every step: its step, position and token, the dimension or key of its
-        column, the value.
-        """
+        """Every number of every step, with its step, position, token, and column or key."""
         tables = []
         for i, step in enumerate(self.steps, 1):
             rows, keys = self.axes(step)
@@ -74,7 +71,7 @@ class Anatomy(Record):
         return pd.concat(tables, ignore_index=True)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a step: name, shape, deviation."""
+        """One row per step: name, shape, deviation."""
         return pd.DataFrame(
             [{"step": s.name, "shape": s.shape, "deviation": s.deviation} for s in self.steps]
         )

@@ -1,6 +1,4 @@
-"""The anatomy of encoder-decoder models of T5's kind: the encoder's and the decoder's own
-attention, and the cross.
-"""
+"""The anatomy of encoder-decoder models like T5: self-attention of both stacks, cross-attention."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,43 +35,45 @@ PARTS = {
 }
 """The three attentions, by the names that `anatomy` takes."""
 LONGEST_OUTPUT = 64
+"""Tokens of the model's own answer, at most."""
 
 
 def n_layers(subject: Subject, part: str) -> int:
-    """Layers of the stack that a part is in."""
-    return len((subject.model.encoder if part == "encoder" else subject.model.decoder).block)
+    """The number of layers of the stack that a part is in."""
+    model: Any = subject.model
+    return len((model.encoder if part == "encoder" else model.decoder).block)
 
 
 def _written(subject: Subject, source: Tensor, target: str | None) -> Int[Tensor, "1 pos"]:
-    """What the decoder reads: the start token, then the target or the model's own greedy answer,
-    without its end.
-    """
+    """The decoder's input: the start token, then the target or the model's own greedy answer."""
     config: Any = subject.model.config
-    start, end = config.decoder_start_token_id, subject.tokenizer.eos_token_id
     if target is None:
-        made: Any = subject.model.generate(
-            source, max_new_tokens=min(LONGEST_OUTPUT, subject.n_ctx - 1), do_sample=False
-        )
-        ids = made[0, 1:].tolist()
+        longest = min(LONGEST_OUTPUT, subject.n_ctx - 1)
+        model: Any = subject.model
+        answer = model.generate(source, max_new_tokens=longest, do_sample=False)
+        ids = answer[0, 1:].tolist()
     else:
         ids = subject.encode(target, "target")[0].tolist() if target else []
-    ids = [i for i in ids if i not in (end, subject.tokenizer.pad_token_id)]
-    return torch.tensor([[start, *ids]], device=subject.device)
+    ends = (subject.tokenizer.eos_token_id, subject.tokenizer.pad_token_id)
+    ids = [i for i in ids if i not in ends]
+    return torch.tensor([[config.decoder_start_token_id, *ids]], device=subject.device)
 
 
 def _check(subject: Subject, part: str, layer: int, head: int) -> None:
     stacks = [getattr(subject.model, side, None) for side in ("encoder", "decoder")]
     if not all(hasattr(stack, "block") and hasattr(stack, "final_layer_norm") for stack in stacks):
         raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) is not built like T5; the anatomy of encoder-decoder models "
-            "knows T5 and its kin."
+            f"{subject.name} ({subject.card.architecture}) is not built like T5; the anatomy of "
+            "encoder-decoder models knows T5 and its kin."
         )
     if part not in PARTS:
         raise WorkbenchError(f"There is no part {part!r}; choose one of {', '.join(PARTS)}.")
-    layers, heads = n_layers(subject, part), subject.card.n_heads
+    layers = n_layers(subject, part)
+    heads = subject.card.n_heads
     if not (0 <= layer < layers and 0 <= head < heads):
         raise WorkbenchError(
-            f"The {part} of {subject.name} has no L{layer}H{head}; it has L0H0 to L{layers - 1}H{heads - 1}."
+            f"The {part} of {subject.name} has no L{layer}H{head}; it has L0H0 to "
+            f"L{layers - 1}H{heads - 1}."
         )
 
 
@@ -87,8 +87,18 @@ def seq2seq_anatomy(
     part: str = "cross",
     target: str | None = None,
 ) -> Anatomy:
-    """`anatomy` of an encoder-decoder model; see there. Raises `WorkbenchError` for models that are
-    not like T5.
+    """The `anatomy` of an encoder-decoder model.
+
+    Args:
+        subject: The model.
+        prompt: The text that the encoder reads.
+        layer: The layer.
+        head: The head.
+        part: One of `PARTS`.
+        target: What the decoder has written so far; None for its own answer to the prompt.
+
+    Raises:
+        WorkbenchError: As `anatomy` does, and if the model is not built like T5.
     """
     _check(subject, part, layer, head)
     source = subject.encode(prompt)
@@ -96,8 +106,12 @@ def seq2seq_anatomy(
     seen = Seen(subject, source, written)
     block = SeqBlock(subject, part, layer, seen)
     ids = source if part == "encoder" else written
-    embedded = subject.model.get_input_embeddings()(ids)[0]
-    words = "Each token's row of the embedding. No position yet: a bias on the scores tells the distance later."
+    embed: Any = subject.model.get_input_embeddings()
+    embedded = embed(ids)[0]
+    words = (
+        "Each token's row of the embedding. No position yet: a bias on the scores tells the "
+        "distance later."
+    )
     steps = [
         embedding_step(
             embedded,
@@ -108,68 +122,65 @@ def seq2seq_anatomy(
         *so_far_steps(seen.taken[block.path][0], layer),
     ]
     if block.crosses:
-        words = "The stream after the decoder's own attention; queries are read from it."
-        steps.append(
-            Step(
-                "After self-attention",
-                r"x \leftarrow x + a",
-                words,
-                str(list(block.x.shape)),
-                as_array(block.x),
-                None,
-            )
-        )
-        words = "The encoder's last stream, normed: all that the decoder knows of the text."
-        off = deviation(block.sources, seen.out("encoder"))
-        steps.append(
-            Step(
-                "Encoder output",
-                r"e = \mathrm{norm}(x^{(L)}_{\mathrm{enc}})",
-                words,
-                str(list(block.sources.shape)),
-                as_array(block.sources),
-                off,
-                of_sources=True,
-            )
-        )
+        steps += _crossing_steps(block, seen)
     steps += reading_steps(block, head) + block.bias_step(head) + looking_steps(block, head)
     steps += writing_steps(block, head)
     final, stream = _logits(subject, seen)
     if part != "encoder":
         steps.append(logits_step(final, stream, seen.logits))
-    tokens, sources = subject.tokens(ids), subject.tokens(source) if block.crosses else None
-    expected = next_tokens(subject, final[-1])
     return Anatomy(
-        subject.name,
-        subject.hash,
-        prompt,
-        tokens,
-        layer,
-        head,
-        steps,
-        expected,
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt=prompt,
+        tokens=subject.tokens(ids),
+        layer=layer,
+        head=head,
+        steps=steps,
+        next_tokens=next_tokens(subject, final[-1]),
         part=part,
-        sources=sources,
+        sources=subject.tokens(source) if block.crosses else None,
         warnings=subject.notices(prompt),
     )
+
+
+def _crossing_steps(block: SeqBlock, seen: Seen) -> list[Step]:
+    """The two streams that cross-attention reads."""
+    return [
+        Step(
+            "After self-attention",
+            r"x \leftarrow x + a",
+            "The stream after the decoder's own attention; queries are read from it.",
+            str(list(block.x.shape)),
+            as_array(block.x),
+            None,
+        ),
+        Step(
+            "Encoder output",
+            r"e = \mathrm{norm}(x^{(L)}_{\mathrm{enc}})",
+            "The encoder's last stream, normed: all that the decoder knows of the text.",
+            str(list(block.sources.shape)),
+            as_array(block.sources),
+            deviation(block.sources, seen.out("encoder")),
+            of_sources=True,
+        ),
+    ]
 
 
 def _logits(
     subject: Subject, seen: Seen
 ) -> tuple[Float[Tensor, "pos d_vocab"], Float[Tensor, "pos d_model"]]:
     """Logits of the decoder's last stream by formula, and the normed stream they read."""
-    decoder, config = subject.model.decoder, subject.model.config
-    stream = normed(seen.out(f"decoder.block.{len(decoder.block) - 1}"), decoder.final_layer_norm)
-    if getattr(config, "scale_decoder_outputs", config.tie_word_embeddings):
-        stream = stream * config.d_model**-0.5
-    return stream @ subject.model.get_output_embeddings().weight.T, stream
+    model: Any = subject.model
+    last = seen.out(f"decoder.block.{len(model.decoder.block) - 1}")
+    stream = normed(last, model.decoder.final_layer_norm)
+    if getattr(model.config, "scale_decoder_outputs", model.config.tie_word_embeddings):
+        stream = stream * model.config.d_model**-0.5
+    return stream @ model.get_output_embeddings().weight.T, stream
 
 
 @dataclass(frozen=True)
 class AntiDiagonal:
-    """Share of each cross-attention head on the anti-diagonal, `[layer, head]`, 95 % intervals over
-    `n` strings.
-    """
+    """Cross-attention on the anti-diagonal by head, with 95 % intervals over `n` strings."""
 
     mean: Float[np.ndarray, "layer head"]
     low: Float[np.ndarray, "layer head"]
@@ -185,23 +196,26 @@ class AntiDiagonal:
 
 @torch.no_grad()
 def anti_diagonal(subject: Subject, texts: Sequence[str]) -> AntiDiagonal:
-    """How much of its attention each cross-attention head gives to the letter that it must write
-    next.
+    """Each cross-attention head's attention on the letter that must be written next.
 
-    For a model that reverses: while letter i of n is written, the share on letter n - 1 - i of the
-        text, averaged over
-    the letters. A head that looks everywhere alike has about 1/n. Raises `WorkbenchError` as
-    `anatomy` does.
+    For a model that reverses: while letter i of n is written, the attention on letter n - 1 - i of
+    the text, averaged over the letters. Uniform attention gives about 1/n.
+
+    Raises:
+        WorkbenchError: As `anatomy` does.
     """
     _check(subject, "cross", 0, 0)
-    found = []
+    shares = []
     for text in texts:
-        source, written = subject.encode(text), _written(subject, subject.encode(text), text[::-1])
-        seen, n = Seen(subject, source, written), written.shape[1] - 1
+        source = subject.encode(text)
+        written = _written(subject, source, text[::-1])
+        seen = Seen(subject, source, written)
         layers = range(n_layers(subject, "cross"))
         pattern = torch.stack(
             [seen.out(f"decoder.block.{i}.layer.1.EncDecAttention", 2) for i in layers]
         )
+        n = written.shape[1] - 1
         row = torch.arange(n)
-        found.append(pattern[:, :, row, n - 1 - row].mean(-1).cpu().numpy())
-    return AntiDiagonal(*mean_interval(np.stack(found).astype(float)), len(found))
+        shares.append(pattern[:, :, row, n - 1 - row].mean(-1).cpu().numpy())
+    mean, low, high = mean_interval(np.stack(shares).astype(float))
+    return AntiDiagonal(mean, low, high, len(shares))

@@ -16,21 +16,20 @@ from workbench.interp.block import Block
 from workbench.subjects import Subject
 
 TOLERANCE = 1e-3
-"""A step's formula does not hold above this deviation; rounding in single precision stays a hundred
-times below.
-"""
+"""Deviation above which a step's formula does not hold; float32 rounding is 100 times smaller."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: its name, formula (LaTeX), what it does in words, the whole tensor's shape, and
-    what to look at.
+    """One step of the computation.
 
-    `values` is a matrix with a row a position; its columns are dimensions, or keys where
-    `over_keys`. Where attention crosses from one text to another, `of_sources` says that the rows
-    are positions of the other. `deviation` is the largest difference between the recomputed and the
-    model's own tensor over the model's largest entry (at least 1); None where the model shows
-    nothing to compare with.
+    - `formula`: in LaTeX; `words`: what it does
+    - `shape`: of the whole tensor
+    - `values`: the part that is shown, one row per position; columns are dimensions, or keys with
+        `over_keys`
+    - `deviation`: the largest difference between the recomputed and the model's own tensor, over
+        the model's largest entry (at least 1); None if the model shows nothing to compare with
+    - `of_sources`: rows are positions of the other text, in cross-attention
     """
 
     name: str
@@ -44,14 +43,19 @@ class Step:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the formula gives what the model computed; None where there is nothing to compare
-        with.
-        """
+        """Whether the formula gives the model's own tensor; None if there is nothing to compare."""
         return None if self.deviation is None else self.deviation <= TOLERANCE
 
 
 def embedding_step(start: Tensor, model: Tensor, formula: str, words: str) -> Step:
-    """Where the residual stream begins."""
+    """The step at the start of the residual stream.
+
+    Args:
+        start: The stream by formula.
+        model: The model's own.
+        formula: In LaTeX.
+        words: What it does.
+    """
     return Step(
         "Embedding", formula, words, _shape(start), as_array(start), deviation(start, model)
     )
@@ -68,11 +72,18 @@ def so_far_steps(stream: Tensor, layer: int) -> list[Step]:
 
 
 def logits_step(ours: Tensor, stream: Tensor, model: Tensor) -> Step:
-    """The last norm and the unembedding, `[pos, d_vocab]`; the normed stream is shown."""
+    """The step of the final norm and the unembedding; the normed stream is shown.
+
+    Args:
+        ours: Logits by formula, `[pos, d_vocab]`.
+        stream: The normed stream.
+        model: The model's own logits.
+    """
     return Step(
         "Logits",
         r"\mathrm{logits} = \mathrm{norm}(x^{(L)})\, W_U",
-        "After the last layer the stream is normed once more and every token's column of the unembedding reads it.",
+        "After the last layer the stream is normed once more and every token's column of the "
+        "unembedding reads it.",
         f"{_shape(ours)}; shown: the normed stream",
         as_array(stream),
         deviation(ours, model),
@@ -82,7 +93,13 @@ def logits_step(ours: Tensor, stream: Tensor, model: Tensor) -> Step:
 def next_tokens(
     subject: Subject, logits: Float[Tensor, " d_vocab"], most: int = 10
 ) -> pd.DataFrame:
-    """The likeliest tokens and their probabilities."""
+    """The likeliest tokens and their probabilities.
+
+    Args:
+        subject: The model.
+        logits: At one position.
+        most: Tokens to give.
+    """
     probability, token = logits.softmax(-1).topk(min(most, len(logits)))
     return pd.DataFrame(
         {"token": subject.tokens(token, apart=True), "probability": probability.tolist()}
@@ -94,8 +111,9 @@ def _shape(values: Tensor) -> str:
 
 
 def reading_steps(block: Block, head: int) -> list[Step]:
-    """Norm, query, key and value of a head, and what happens to them before they meet."""
-    n, n_keys, d = block.n_pos, block.n_keys, block.d_head
+    """The steps of norm, query, key and value of a head, and of their changes before they meet."""
+    n = block.n_pos
+    d = block.d_head
     steps = [
         Step(
             "Norm",
@@ -106,29 +124,32 @@ def reading_steps(block: Block, head: int) -> list[Step]:
             deviation(block.normed, block.model("ln1.hook_out")),
         )
     ]
-    asks = {
+    purposes = {
         "q": "what the token looks for",
         "k": "what it can be found by",
         "v": "what it has to give",
     }
-    for part, words in asks.items():
+    for part, purpose in purposes.items():
         values = getattr(block, part)
-        shared = (
-            ""
-            if part == "q" or block.groups == 1
-            else f" One of {block.groups} query heads that share it."
-        )
+        own_head = block.source(part, head)
         crosses = block.crosses and part != "q"
         stream = "e" if crosses else r"\mathrm{norm}(x)"
+        formula = rf"{part} = {stream}\, W_{part.upper()}"
+        if block.has_bias(part):
+            formula += " + b"
+        words = f"{purpose.capitalize()}."
+        if part != "q" and block.groups > 1:
+            words += f" One of {block.groups} query heads that share it."
+        if crosses:
+            words += " Read from the encoder's output."
+        rows = block.n_keys if crosses else n
         steps.append(
             Step(
                 {"q": "Query", "k": "Key", "v": "Value"}[part],
-                rf"{part} = {stream}\, W_{part.upper()}"
-                + (r" + b" if block.has_bias(part) else ""),
-                f"{words.capitalize()}.{shared}"
-                + (" Read from the encoder's output." if crosses else ""),
-                f"[{n_keys if crosses else n}, {values.shape[1]} heads, {d}]; shown: head {block.source(part, head)}",
-                as_array(values[:, block.source(part, head)]),
+                formula,
+                words,
+                f"[{rows}, {values.shape[1]} heads, {d}]; shown: head {own_head}",
+                as_array(values[:, own_head]),
                 deviation(values, block.model(f"attn.{part}.hook_out")),
                 of_sources=crosses,
             )
@@ -147,9 +168,13 @@ def reading_steps(block: Block, head: int) -> list[Step]:
 
 
 def looking_steps(block: Block, head: int) -> list[Step]:
-    """Scores, mask and softmax: where a head looks."""
+    """The steps of scores, mask and softmax: where a head looks."""
     shown = f"[{block.n_heads} heads, {block.n_pos}, {block.n_keys}]; shown: head {head}"
-    theirs = block.model_scores
+    model_scores = block.model_scores
+    off = None
+    if model_scores is not None:
+        visible = torch.where(block.mask, model_scores, 0.0)
+        off = deviation(block.scores * block.mask, visible)
     steps = [
         Step(
             "Scores",
@@ -157,9 +182,7 @@ def looking_steps(block: Block, head: int) -> list[Step]:
             f"Every query against every key, {block.score_words}.",
             shown,
             as_array(block.scores[head]),
-            None
-            if theirs is None
-            else deviation(block.scores * block.mask, torch.where(block.mask, theirs, 0.0)),
+            off,
             over_keys=True,
         )
     ]
@@ -191,8 +214,9 @@ def looking_steps(block: Block, head: int) -> list[Step]:
 
 
 def writing_steps(block: Block, head: int) -> list[Step]:
-    """From the weighted sum to the stream, and the MLP where it follows this attention."""
-    n, d, parallel = block.n_pos, block.d_model, block.parallel
+    """The steps from the weighted sum to the stream, then the MLP if it follows this attention."""
+    n = block.n_pos
+    d = block.d_model
     rows = [
         (
             "Weighted sum",
@@ -225,7 +249,7 @@ def writing_steps(block: Block, head: int) -> list[Step]:
             "Attention adds to the stream; it does not replace it."
             + (
                 " This model's MLP reads the same stream beside it, in parallel."
-                if parallel
+                if block.parallel
                 else ""
             ),
             f"[{n}, {d}]",
@@ -239,11 +263,12 @@ def writing_steps(block: Block, head: int) -> list[Step]:
 
 def _closing(block: Block) -> list[tuple]:
     """The MLP and the stream that leaves the layer."""
-    n, d, parallel = block.n_pos, block.d_model, block.parallel
+    n = block.n_pos
+    d = block.d_model
     return [
         (
             "MLP",
-            r"m = \mathrm{MLP}(\mathrm{norm}(" + ("x" if parallel else "x'") + "))",
+            r"m = \mathrm{MLP}(\mathrm{norm}(" + ("x" if block.parallel else "x'") + "))",
             f"Each position by itself: {block.mlp_words}.",
             f"[{n}, {d}]",
             block.mlp_out,
@@ -261,7 +286,7 @@ def _closing(block: Block) -> list[tuple]:
 
 
 def deviation(ours: Tensor, model: Tensor) -> float:
-    """The largest difference over the model's largest entry, or over 1 where that is smaller."""
+    """The largest difference over the model's largest entry, or over 1 if that is smaller."""
     return float((ours - model).abs().max() / model.abs().max().clamp_min(1.0))
 
 

@@ -1,7 +1,6 @@
-"""One attention of a T5 by its formulas, and one run of the model with all that its modules took in
-and gave out.
+"""One attention of a T5 by its formulas, beside a run with every module's inputs and outputs.
 
-T5 (Raffel et al. 2020) norms before each part, does not divide its scores, and knows order by a
+T5 (Raffel et al. 2020) norms before each part, does not divide its scores, and encodes order by a
 bias on them that depends on the distance alone. The model's own tensors are read off the modules of
 transformers.
 """
@@ -21,9 +20,7 @@ from workbench.subjects.bridge import shared_clone
 
 
 class Seen:
-    """One run of both stacks with everything that their modules took in and gave out, by module
-    name.
-    """
+    """One run of both stacks, with the inputs (`taken`) and outputs (`given`) of every module."""
 
     def __init__(
         self, subject: Subject, source: Int[Tensor, "1 key"], target: Int[Tensor, "1 pos"]
@@ -46,22 +43,27 @@ class Seen:
         return keep
 
     def out(self, name: str, index: int = 0) -> Tensor:
-        """What a module gave out, without the batch axis."""
-        found = self.given[name]
-        return (found[index] if isinstance(found, tuple) else found)[0]
+        """The output of a module (or one of several), without the batch axis."""
+        output = self.given[name]
+        return (output[index] if isinstance(output, tuple) else output)[0]
 
 
 class SeqBlock(Block):
-    """One attention of one layer in the words of `Block`; it ends with the MLP, but for the
-    decoder's own attention.
-    """
+    """One attention of one layer as a `Block`, with the MLP except after decoder self-attention."""
 
     def __init__(self, subject: Subject, part: str, layer: int, seen: Seen):
         config: Any = subject.model.config
-        self.subject, self.layer, self.seen, self.config = subject, layer, seen, config
+        self.subject = subject
+        self.layer = layer
+        self.seen = seen
+        self.config = config
         self.side = "encoder" if part == "encoder" else "decoder"
-        self.crosses, self.ends, self.parallel = part == "cross", part != "decoder", False
-        self.n_heads, self.d_head, self.d_model = config.num_heads, config.d_kv, config.d_model
+        self.crosses = part == "cross"
+        self.ends = part != "decoder"
+        self.parallel = False
+        self.n_heads = config.num_heads
+        self.d_head = config.d_kv
+        self.d_model = config.d_model
         stack = getattr(subject.model, self.side)
         self.module: Any = stack.block[layer]
         self.path = f"{self.side}.block.{layer}"
@@ -75,14 +77,14 @@ class SeqBlock(Block):
         self.n_pos = len(self.x)
 
     def part(self, name: str) -> Any:
-        """The norms, by TransformerLens's names; None for what T5 has not."""
+        """The norms, by TransformerLens's names; None for what T5 does not have."""
         return {
             "ln1": self.module.layer[int(self.crosses)].layer_norm,
             "ln2": self.module.layer[-1].layer_norm,
         }.get(name)
 
     def model(self, hook: str) -> Tensor:
-        """What the model computed, by TransformerLens's names of the hooks."""
+        """The model's own activation, by TransformerLens's name of the hook."""
         if hook in (f"attn.{p}.hook_out" for p in "qkv"):
             return self.seen.out(f"{self.within}.{hook[5]}").unflatten(
                 -1, (self.n_heads, self.d_head)
@@ -95,14 +97,12 @@ class SeqBlock(Block):
             "mlp.hook_out": f"{self.path}.layer.{len(self.module.layer) - 1}.DenseReluDense",
             "hook_out": self.path,
         }
-        return (
-            self.seen.out(self.within, 2)
-            if hook == "attn.hook_pattern"
-            else self.seen.out(names[hook])
-        )
+        if hook == "attn.hook_pattern":
+            return self.seen.out(self.within, 2)
+        return self.seen.out(names[hook])
 
     def weight(self, part: str) -> tuple[Tensor, Tensor | None]:
-        """`W` a head at a time; T5 has no biases."""
+        """The weight of a projection, with a head axis first; T5 has no biases."""
         weight = getattr(self.attn, part).weight
         if part == "o":
             return weight.T.unflatten(0, (self.n_heads, self.d_head)), None
@@ -110,15 +110,12 @@ class SeqBlock(Block):
 
     @cached_property
     def sources(self) -> Float[Tensor, "key d_model"]:
-        """What keys and values are read from: the encoder's output, or the same normed stream as
-        the queries.
-        """
+        """What keys and values read: the encoder's output, or the stream that queries read."""
         if not self.crosses:
             return self.normed
         encoder: Any = self.subject.model.encoder
-        return normed(
-            self.seen.out(f"encoder.block.{len(encoder.block) - 1}"), encoder.final_layer_norm
-        )
+        last = self.seen.out(f"encoder.block.{len(encoder.block) - 1}")
+        return normed(last, encoder.final_layer_norm)
 
     def _project(self, part: str) -> Float[Tensor, "pos head d_head"]:
         stream = self.normed if part == "q" else self.sources
@@ -131,33 +128,32 @@ class SeqBlock(Block):
 
     @cached_property
     def bias(self) -> Float[Tensor, "head query key"] | None:
-        """What the distance adds to the scores: one number a bucket and head, kept in the first
-        layer for all.
-        """
+        """The position bias: one number per bucket and head, held in the first layer for all."""
         if self.crosses:
             return None
-        of = distance_buckets(
+        buckets = distance_buckets(
             self.n_pos,
             both_ways=self.side == "encoder",
             n_buckets=self.config.relative_attention_num_buckets,
             furthest=self.config.relative_attention_max_distance,
         )
-        return self.first.relative_attention_bias.weight[of.to(self.x.device)].permute(2, 0, 1)
+        weight = self.first.relative_attention_bias.weight
+        return weight[buckets.to(self.x.device)].permute(2, 0, 1)
 
     @cached_property
     def scores(self) -> Float[Tensor, "head query key"]:
         """Scores before the mask."""
-        found = torch.einsum("qhd,khd->hqk", self.q, self.k)
-        return found if self.bias is None else found + self.bias
+        scores = torch.einsum("qhd,khd->hqk", self.q, self.k)
+        return scores if self.bias is None else scores + self.bias
 
     @property
     def score_formula(self) -> str:
-        """T5's formula."""
+        """T5's formula of the scores, in LaTeX."""
         return r"s_{ij} = q_i \cdot k_j" + ("" if self.crosses else r" + b_{j - i}")
 
     @property
     def score_words(self) -> str:
-        """The same in words."""
+        """The formula of the scores in words."""
         words = "not divided by √d, since T5's weights start smaller"
         return words + (
             ". No position enters here" if self.crosses else ", plus the bias of their distance"
@@ -165,29 +161,30 @@ class SeqBlock(Block):
 
     @property
     def model_scores(self) -> Tensor | None:
-        """The modules of transformers keep theirs to themselves; the softmax is compared."""
+        """None: the modules of transformers do not show their scores; the softmax is compared."""
         return None
 
     @property
     def window(self) -> int | None:
-        """T5 sees all of a text."""
+        """None: T5 has no sliding window."""
         return None
 
     @cached_property
     def mask(self) -> Bool[Tensor, "query key"]:
-        """What may be seen: all, but for later tokens of what is being written."""
-        all_of_it = torch.ones(self.n_pos, self.n_keys, dtype=torch.bool, device=self.x.device)
-        return all_of_it if self.crosses or self.side == "encoder" else all_of_it.tril()
+        """The mask (True may be attended to): causal for decoder self-attention only."""
+        everything = torch.ones(self.n_pos, self.n_keys, dtype=torch.bool, device=self.x.device)
+        return everything if self.crosses or self.side == "encoder" else everything.tril()
 
     @property
     def off_middle(self) -> float | None:
-        """How far the stream after attention is from the model's."""
+        """Deviation of the stream after attention from the model's."""
         return deviation(self.middle, self.seen.out(self.at))
 
     @cached_property
     def mlp_out(self) -> Float[Tensor, "pos d_model"]:
         """What the MLP adds to the stream."""
-        x, mlp = normed(self.middle, self.part("ln2")), self.mlp
+        x = normed(self.middle, self.part("ln2"))
+        mlp = self.mlp
         if hasattr(mlp, "wi_0"):
             return mlp.wo(mlp.act(mlp.wi_0(x)) * mlp.wi_1(x))
         return mlp.wo(mlp.act(mlp.wi(x)))
@@ -199,11 +196,14 @@ class SeqBlock(Block):
         return f"widened, {gated} {self.config.dense_act_fn}, and narrowed again"
 
     def bias_step(self, head: int) -> list[Step]:
-        """The bias of the distance, where there is one."""
+        """The step of the position bias; none for cross-attention."""
         if self.bias is None:
             return []
         ways = "each way" if self.side == "encoder" else "back"
-        words = f"How much a head likes a distance: near ones {ways} have a number each, far ones share one by logarithm."
+        words = (
+            f"How much a head likes a distance: near ones {ways} have a number each, far ones "
+            "share one by logarithm."
+        )
         shape = f"{list(self.bias.shape)}; shown: head {head}"
         off = deviation(self.bias, self.seen.out(self.within, 1))
         return [
@@ -222,18 +222,27 @@ class SeqBlock(Block):
 def distance_buckets(
     n: int, *, both_ways: bool, n_buckets: int, furthest: int
 ) -> Int[Tensor, "query key"]:
-    """T5's bucket of every distance (Raffel et al. 2020, section 2.1).
+    """T5's bucket of every distance.
 
     Of the buckets of a direction the first half holds one distance each; the others grow by a
-    constant factor up to `furthest`, beyond which all share the last. `both_ways` gives later keys
-    the second half of the buckets.
+    constant factor up to `furthest`, beyond which all share the last.
+
+    Args:
+        n: Positions.
+        both_ways: Give later keys the second half of the buckets (encoder).
+        n_buckets: Buckets in all.
+        furthest: Distance from which all share a bucket.
+
+    Reference:
+        Raffel et al. 2020, arXiv:1910.10683, section 2.1.
     """
     position = torch.arange(n)
     back = position[:, None] - position
     start = torch.zeros_like(back)
     if both_ways:
         n_buckets //= 2
-        start, back = n_buckets * (back < 0), back.abs()
+        start = n_buckets * (back < 0)
+        back = back.abs()
     back = back.clamp_min(0)
     exact = n_buckets // 2
     growth = (back.float() / exact).log() / math.log(furthest / exact) * (n_buckets - exact)

@@ -1,6 +1,4 @@
-"""What a circuit leaves open: edges in it that it can do without, and edges outside that the screen
-may have missed.
-"""
+"""Audit of a circuit: edges in it that it can do without, and edges outside that were missed."""
 
 from dataclasses import dataclass
 
@@ -15,18 +13,20 @@ from workbench.interp.engine.packed import PackedEngine
 from workbench.statistics import Estimate, estimate_mean, estimate_ratio, largest_share
 
 MATTERS = 0.01
-"""Share of the metric from which on an edge counts as missed."""
+"""Share of the metric that an edge outside must move to count as missed."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Random edges outside the circuit, each run exactly: what the gradient's screen may have
-    missed.
+    """Random edges outside the circuit, each run exactly: what the gradient may have missed.
 
-    `edges` of `outside` were run; `missed` of them move the metric by `matters` or more (mean over
-    the pairs, as a share). `most` is the 95 % upper bound on the share of such edges outside
-    (Clopper-Pearson, one-sided), so at most `most * outside` edges were missed. `largest` is the
-    largest effect found, `name` its edge; `mean` the mean effect.
+    - `edges`: how many of the `outside` edges were run
+    - `missed`: how many of them move the metric by `matters` or more (mean over the pairs, as a
+        share)
+    - `most`: 95 % upper bound on the share of such edges outside (Clopper-Pearson, one-sided), so
+        at most `most * outside` edges were missed
+    - `largest`, `name`: the largest effect, and its edge
+    - `mean`: the mean effect
     """
 
     edges: int
@@ -43,8 +43,13 @@ class Audit:
 def exact_losses(
     packed: PackedEngine, graph: Graph, questions: list[Question], edges: list[tuple[int, int]]
 ) -> Float[np.ndarray, "pair edge"]:
-    """What the metric loses, as a share, when one edge (receiver, sender) alone carries the
-    corrupted run.
+    """What the metric loses, as a share, when one edge alone carries the corrupted run.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        questions: The prompt pairs.
+        edges: (receiver, sender) of each edge.
     """
     span = float(np.mean([q.span for q in questions]))
     lost = []
@@ -66,13 +71,22 @@ def audit(
     n: int,
     seed: int,
 ) -> Audit | None:
-    """Run `n` random edges of the mask `outside` exactly; None where there are none."""
+    """The effects of `n` random edges outside a circuit, each run exactly; None for no edges.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        questions: The prompt pairs.
+        outside: Mask of the edges outside, `[receiver, sender]`.
+        n: Edges to run.
+        seed: Of the draw.
+    """
     all_edges = outside.nonzero().tolist()
     if not all_edges or n < 1:
         return None
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(all_edges), generator=generator)[:n].tolist()
-    edges = [tuple(all_edges[i]) for i in drawn]
+    edges = [(all_edges[i][0], all_edges[i][1]) for i in drawn]
     mean = exact_losses(packed, graph, questions, edges).mean(0)
     missed = int((np.abs(mean) >= MATTERS).sum())
     worst = int(np.abs(mean).argmax())
@@ -95,15 +109,24 @@ def minimality(
     inside: Tensor,
     edges: list[tuple[int, int]],
 ) -> list[Estimate]:
-    """What the circuit's faithfulness loses without one of its edges (Wang et al. 2022: each part
-    should be needed).
+    """What the circuit's faithfulness loses without each of some edges.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        questions: The prompt pairs.
+        inside: Mask of the circuit, `[receiver, sender]`.
+        edges: (receiver, sender) of the edges to leave out, one at a time.
+
+    Reference:
+        Wang et al. 2022, arXiv:2211.00593: every part of a circuit should be needed.
     """
     spans = np.array([q.span for q in questions])
     whole = np.array([faithfulness(packed, graph, q, inside) for q in questions])
-    found = []
+    losses = []
     for edge in edges:
         mask = inside.clone()
         mask[edge] = False
-        less = np.array([faithfulness(packed, graph, q, mask) for q in questions])
-        found.append(estimate_ratio(whole - less, spans))
-    return found
+        without = np.array([faithfulness(packed, graph, q, mask) for q in questions])
+        losses.append(estimate_ratio(whole - without, spans))
+    return losses

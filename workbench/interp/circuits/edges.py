@@ -1,5 +1,4 @@
-"""The model as a graph: what every part writes, what every part reads, and runs in which single
-edges are patched.
+"""The model as a graph of senders and receivers, and runs in which single edges are patched.
 
 Senders are the embedding, each head and each MLP; receivers are each head's queries, keys and
 values, each MLP and the logits. In a run with a mask, a receiver reads the clean run along the
@@ -10,28 +9,23 @@ head takes its own; the model's own modules do all of it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
+from workbench.interp.engine.attend import attend
 from workbench.interp.engine.branches import Branches, Recording
-from workbench.interp.engine.packed import PackedEngine, attend
+from workbench.interp.engine.packed import PackedEngine
 from workbench.interp.patching.direct import head_writes
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a model, in the order in which they are computed; `senders` and `receivers` are
-    their names.
+    """The nodes of a model, in the order in which they are computed.
 
-    `sender_layer` and `receiver_after` say which edges there can be: a receiver reads all senders
-    before it.
+    A receiver reads all senders that are computed before it.
     """
 
     n_layers: int
@@ -41,15 +35,16 @@ class Graph:
 
     @property
     def senders(self) -> list[str]:
-        """Embedding, then of each layer its heads and its MLP."""
-        layers = range(self.n_layers)
-        return ["embed"] + [
-            w for i in layers for w in [*(f"L{i}H{h}" for h in range(self.n_heads)), f"MLP {i}"]
-        ]
+        """Names of the senders: the embedding, then each layer's heads and its MLP."""
+        names = ["embed"]
+        for layer in range(self.n_layers):
+            names += [f"L{layer}H{head}" for head in range(self.n_heads)]
+            names.append(f"MLP {layer}")
+        return names
 
     @property
     def receivers(self) -> list[str]:
-        """Of each layer the queries, keys and values of its heads and its MLP, then the logits."""
+        """Names of the receivers: each layer's q, k and v by head and its MLP, then the logits."""
         names = []
         for i in range(self.n_layers):
             for part, n in (("q", self.n_heads), ("k", self.n_kv_heads), ("v", self.n_kv_heads)):
@@ -68,7 +63,7 @@ class Graph:
         return 1 + layer * (self.n_heads + 1) + within
 
     def possible(self) -> Bool[Tensor, "receiver sender"]:
-        """The edges that there can be."""
+        """The edges that there can be, as a mask."""
         mask = torch.zeros(len(self.receivers), len(self.senders), dtype=torch.bool)
         for layer in range(self.n_layers):
             start = layer * self.per_layer
@@ -81,16 +76,18 @@ class Graph:
 def graph_of(packed: PackedEngine, run: Recording) -> Graph:
     """The graph of a recorded model.
 
-    Raises `WorkbenchError` where norms stand between the parts and the stream, or attention gates
-    its heads.
+    Raises:
+        WorkbenchError: Norms stand between the parts and the stream, or attention gates its heads.
     """
     if any(block.attn.normed or block.mlp.normed for block in packed.blocks):
         raise WorkbenchError(
-            "Circuits need parts that write straight into the stream; this model norms them once more."
+            "Circuits need parts that write straight into the stream; this model norms them once "
+            "more, so choose another model."
         )
     if packed.gated:
         raise WorkbenchError(
-            "Circuits need heads that write what they attend to; this model gates them first."
+            "Circuits need heads that write what they attend to; this model gates them first, so "
+            "choose another model."
         )
     return Graph(len(packed.layers), run.queries[0].shape[1], run.keys[0].shape[1], packed.parallel)
 
@@ -98,19 +95,24 @@ def graph_of(packed: PackedEngine, run: Recording) -> Graph:
 def sender_values(
     packed: PackedEngine, run: Recording, prompt: int
 ) -> Float[Tensor, "sender pos d_model"]:
-    """What every sender writes in a recorded run; attention's bias is counted to its first head."""
-    found = [run.resid[0][prompt][None]]
+    """What every sender writes in a recorded run; attention's bias counts with its first head.
+
+    Args:
+        packed: The engine.
+        run: The recorded run.
+        prompt: Which prompt of it.
+    """
+    written = [run.resid[0][prompt][None]]
     for layer in range(len(packed.layers)):
         heads, bias = head_writes(packed, run, prompt, layer)
         heads = torch.cat([heads[:1] + bias, heads[1:]])
-        after = run.resid[layer + 1][prompt] - run.resid[layer][prompt] - heads.sum(0)
-        found += [heads, after[None]]
-    return torch.cat(found)
+        mlp = run.resid[layer + 1][prompt] - run.resid[layer][prompt] - heads.sum(0)
+        written += [heads, mlp[None]]
+    return torch.cat(written)
 
 
 Read = Callable[[int, int, Tensor], Tensor]
-"""(first receiver, how many, what the senders before them wrote) -> the streams they read, `[n,
-pos, d_model]`.
+"""(first receiver, how many, what senders before them wrote) -> what they read `[n, pos, d_model]`.
 """
 
 
@@ -121,17 +123,25 @@ def run_graph(
     embedding: Float[Tensor, "pos d_model"],
     read: Read,
 ) -> Float[Tensor, " vocab"]:
-    """One run in which every receiver reads what `read` says; `base` gives masks and turns.
+    """The logits at the last position of a run in which each receiver reads a stream of its own.
 
-    Gives the logits at the last position. Gradients flow through it.
+    Keeps gradients.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        base: A recorded run of the prompt, for masks and rotary turns.
+        embedding: What the embedding writes.
+        read: What each receiver reads.
     """
-    written = embedding[None]
+    written = embedding[None]  # [sender, pos, d_model], grows by a layer at a time
     for layer in range(graph.n_layers):
-        start, n = layer * graph.per_layer, graph.per_layer - 1
-        z = _attend_each(packed, graph, base, layer, read(start, n, written))
+        start = layer * graph.per_layer
+        n_attention = graph.per_layer - 1  # receivers but for the MLP
+        z = _attend_each(packed, graph, base, layer, read(start, n_attention, written))
         heads = _project_each(packed, layer, z)
-        seen = written if graph.parallel else torch.cat([written, heads])
-        mlp = packed.mlp_of(base, layer, read(start + n, 1, seen))
+        before_mlp = written if graph.parallel else torch.cat([written, heads])
+        mlp = packed.mlp_of(base, layer, read(start + n_attention, 1, before_mlp))
         written = torch.cat([written, heads, mlp])
     return packed.readable(read(len(graph.receivers) - 1, 1, written)[:, -1:])[0, 0]
 
@@ -139,7 +149,7 @@ def run_graph(
 def masked(
     mask: Bool[Tensor, "receiver sender"], corrupted: Float[Tensor, "sender pos d_model"]
 ) -> Read:
-    """Readers that get this run along the edges of `mask` and the corrupted run along all others."""
+    """A `Read`: this run along the edges of `mask`, the corrupted run along all others."""
 
     def read(first: int, n: int, written: Tensor) -> Tensor:
         n_before = len(written)
@@ -155,12 +165,16 @@ def _attend_each(
 ) -> Float[Tensor, "pos head d_head"]:
     """Every head's z when its queries, keys and values come from streams of their own."""
     q, k, v = packed.project(base, 0, layer, streams)
-    n_heads, n_kv = graph.n_heads, graph.n_kv_heads
-    i, j = torch.arange(n_heads), torch.arange(n_kv)
-    parts = q[i, i], k[n_heads + j, j], v[n_heads + n_kv + j, j]
-    return attend(*(part[None] for part in parts), own_mask(base, layer), *base.scaling[layer])[
-        0
-    ].transpose(0, 1)
+    n_heads = graph.n_heads
+    n_kv = graph.n_kv_heads
+    i = torch.arange(n_heads)
+    j = torch.arange(n_kv)
+    # Stream i is read by query head i, the next n_kv streams by key heads, the rest by values.
+    own_q = q[i, i][None]
+    own_k = k[n_heads + j, j][None]
+    own_v = v[n_heads + n_kv + j, j][None]
+    z = attend(own_q, own_k, own_v, own_mask(base, layer), *base.scaling[layer])
+    return z[0].transpose(0, 1)
 
 
 def own_mask(base: Recording, layer: int) -> Tensor | None:
@@ -186,10 +200,19 @@ def edge_effects(
     differs: Float[Tensor, "sender pos d_model"],
     edges: list[tuple[int, int]],
 ) -> Float[Tensor, "edge 1 d_model"]:
-    """Path patching: the last stream of the run (prompt 0) when one edge (receiver, sender) carries
-    `differs` more.
+    """Path patching: the last stream of the run (prompt 0) when one edge carries `differs` more.
 
     Exact, and packed: all edges in one go, each alone; the sender's other edges stay as they are.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        run: The recorded run.
+        differs: What each sender writes more.
+        edges: (receiver, sender) of each edge.
+
+    Reference:
+        Goldowsky-Dill et al. 2023, arXiv:2304.05969.
     """
     branches = []
     everywhere = torch.arange(run.resid[0].shape[1], device=differs.device)
@@ -208,8 +231,8 @@ def edge_effects(
             return _after_edge(packed, graph, run, layer, part, moved, everywhere)
 
         branches.append(Branches(layer + 1, 0, len(which), make, which))
-    for branch, found in packed.carry(run, 0, branches):
-        final[branch.key] = found
+    for branch, carried in packed.carry(run, 0, branches):
+        final[branch.key] = carried
     return final
 
 
@@ -227,13 +250,17 @@ def _after_edge(
         stream = run.resid[layer][0] if graph.parallel else run.mid[layer][0]
         return packed.block(run, 0, layer, pos, mlp_out=packed.mlp_of(run, layer, stream + moved))
     q, k, v = packed.project(run, 0, layer, run.resid[layer][0] + moved)
-    parts = [
-        side[layer][0].repeat(len(moved), 1, 1, 1) for side in (run.queries, run.keys, run.values)
-    ]
+    # The run's own queries, keys and values, [edge, head, pos, d_head], but for the one receiver.
+    n_edges = len(moved)
+    queries = run.queries[layer][0].repeat(n_edges, 1, 1, 1)
+    keys = run.keys[layer][0].repeat(n_edges, 1, 1, 1)
+    values = run.values[layer][0].repeat(n_edges, 1, 1, 1)
+    first_value = graph.n_heads + graph.n_kv_heads
     if part < graph.n_heads:
-        parts[0][:, part] = q[:, part]
+        queries[:, part] = q[:, part]
+    elif part < first_value:
+        keys[:, part - graph.n_heads] = k[:, part - graph.n_heads]
     else:
-        side, head = divmod(part - graph.n_heads, graph.n_kv_heads)
-        parts[1 + side][:, head] = (k, v)[side][:, head]
-    z = attend(*parts, own_mask(run, layer), *run.scaling[layer]).transpose(1, 2)
-    return packed.block(run, 0, layer, pos, z=z)
+        values[:, part - first_value] = v[:, part - first_value]
+    z = attend(queries, keys, values, own_mask(run, layer), *run.scaling[layer])
+    return packed.block(run, 0, layer, pos, z=z.transpose(1, 2))

@@ -1,9 +1,6 @@
-"""One prompt pair as a circuit search sees it: both runs recorded, and what every part wrote in
-them.
-"""
+"""One prompt pair of a circuit search: both runs recorded, and what every part wrote in them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,12 +10,16 @@ from workbench.interp.circuits.edges import Graph, masked, run_graph, sender_val
 from workbench.interp.engine.branches import Recording
 from workbench.interp.engine.metrics import Metric, metric_of
 from workbench.interp.engine.packed import PackedEngine
+from workbench.interp.prompts.pairs import Pair
 
 
 @dataclass(frozen=True)
 class Question:
-    """One pair, run both ways: `clean` and `corrupted` are what the senders wrote, `ends` the
-    metric of both runs.
+    """One prompt pair, with both runs recorded.
+
+    - `run`, `other`: the clean and the corrupted run
+    - `clean`, `corrupted`: what the senders wrote in them
+    - `ends`: the metric of both
     """
 
     run: Recording
@@ -30,25 +31,44 @@ class Question:
 
     @property
     def span(self) -> float:
-        """From the corrupted to the clean metric."""
+        """The clean metric minus the corrupted one."""
         return self.ends[0] - self.ends[1]
 
 
 @torch.no_grad()
-def question_of(packed: PackedEngine, pair: Any, metric_name: str) -> Question:
-    """Record a tokenised pair."""
-    clean, corrupted = (packed.record(ids[None]) for ids in (pair.clean, pair.corrupted))
+def question_of(packed: PackedEngine, pair: Pair, metric_name: str) -> Question:
+    """A tokenized pair with both runs recorded.
+
+    Args:
+        packed: The engine.
+        pair: The prompts and their answers.
+        metric_name: One of `METRICS`.
+    """
+    clean = packed.record(pair.clean[None])
+    corrupted = packed.record(pair.corrupted[None])
     metric = metric_of(metric_name, pair, clean.logits[0, -1])
-    ends = tuple(float(metric(run.logits)[0]) for run in (clean, corrupted))
-    written = [sender_values(packed, run, 0) for run in (clean, corrupted)]
-    return Question(clean, corrupted, written[0], written[1], metric, (ends[0], ends[1]))
+    return Question(
+        run=clean,
+        other=corrupted,
+        clean=sender_values(packed, clean, 0),
+        corrupted=sender_values(packed, corrupted, 0),
+        metric=metric,
+        ends=(float(metric(clean.logits)[0]), float(metric(corrupted.logits)[0])),
+    )
 
 
 @torch.no_grad()
 def faithfulness(
-    packed: PackedEngine, graph: Graph, question: "Question", mask: Bool[Tensor, "receiver sender"]
+    packed: PackedEngine, graph: Graph, question: Question, mask: Bool[Tensor, "receiver sender"]
 ) -> float:
-    """The metric of a circuit, run exactly: 0 is the corrupted run, 1 the clean run."""
+    """The metric of a circuit, run exactly, in the metric's unit.
+
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        question: The prompt pair.
+        mask: The edges that carry the clean run; all others carry the corrupted one.
+    """
     read = masked(mask.to(question.clean.device), question.corrupted)
     logits = run_graph(packed, graph, question.run, question.clean[0], read)
     return float(question.metric(logits[None, None])[0])

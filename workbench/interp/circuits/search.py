@@ -1,5 +1,4 @@
-"""Circuit search: which edges between the parts of a model carry a probe, screened by gradient and
-verified exactly.
+"""Circuit search: the edges between a model's parts that carry a probe, verified exactly.
 
 Edge attribution patching with integrated gradients (Nanda 2023; Syed et al. 2023; Hanna et al.
 2024) scores every edge at once; the circuits it proposes are then run exactly, at every size,
@@ -9,6 +8,7 @@ half judge them: on the pairs that chose it a circuit looks better than it is.
 
 import time
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import Estimate, estimate_mean, estimate_ratio
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 FAITHFUL = 0.85
@@ -39,13 +39,13 @@ FAITHFUL = 0.85
 
 @dataclass(frozen=True)
 class Size:
-    """What circuits of one size do: shares of the way from the corrupted (0) to the clean metric
-    (1).
+    """Circuits of one size: shares of the way from the corrupted (0) to the clean metric (1).
 
-    `faithfulness`: only the circuit's edges carry the clean run; `without`: all but they do (0
-        where the circuit is
-    complete); `random`: as many random edges. All three are over the held-out pairs; `chosen_on` is
-    the faithfulness over the pairs that chose the edges, and flatters.
+    - `faithfulness`: only the circuit's edges carry the clean run
+    - `without`: all other edges do (0 if the circuit is complete)
+    - `random`: as many random edges
+    - `chosen_on`: the faithfulness over the pairs that chose the edges, which flatters; the other
+        three are over the held-out pairs
     """
 
     edges: int
@@ -59,13 +59,16 @@ class Size:
 class Circuit(Record):
     """A probe's circuit: the curve over sizes, the chosen size, and its edges.
 
-    `edges` has a row for each edge of the chosen circuit: `sender`, `receiver`, `score` (the
-    gradient's estimate) and, for the strongest, `exact` with `low` and `high`: what the metric
-    loses, as a share, when that edge alone carries the corrupted run; `needed` (minimality), what
-    the circuit's faithfulness loses without the edge, which `needed_chosen_on` has over the pairs
-    that chose it. `correlation` is between estimate and exact value; `checks` compare the graph
-    with the model. The `n` pairs gave the scores and the size; all else, metrics, exact values,
-    `needed` and audit too, is over the `n_held_out` others.
+    `edges` has a row for each edge of the chosen circuit:
+
+    - `sender`, `receiver`, and `score`, the gradient's estimate
+    - `exact` with `low` and `high` (the strongest edges only): what the metric loses, as a share,
+        when that edge alone carries the corrupted run
+    - `needed` (minimality): what the circuit's faithfulness loses without the edge;
+        `needed_chosen_on` is the same over the pairs that chose it
+
+    `correlation` is between estimate and exact value; `checks` compare the graph with the model.
+    The `n` pairs gave the scores and the size; all else is over the `n_held_out` others.
     """
 
     subject: str
@@ -87,17 +90,18 @@ class Circuit(Record):
     n_held_out: int = 0
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         return failed(self.checks)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         chosen = next(size for size in self.curve if size.edges == self.chosen)
-        return f"{self.probe}: {self.chosen} of {self.n_edges} edges, faithfulness {chosen.faithfulness.value:.3f}"
+        faithful = f"faithfulness {chosen.faithfulness.value:.3f}"
+        return f"{self.probe}: {self.chosen} of {self.n_edges} edges, {faithful}"
 
     @property
     def heads(self) -> list[tuple[int, int]]:
-        """The heads of the circuit, by the summed size of their edges' scores, largest first."""
+        """The heads of the circuit, by the sum of their edges' absolute scores, largest first."""
         weight: dict[tuple[int, int], float] = {}
         for sender, score in zip(self.edges["sender"], self.edges["score"], strict=True):
             if sender.startswith("L"):
@@ -107,7 +111,7 @@ class Circuit(Record):
         return sorted(weight, key=lambda head: -weight[head])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row an edge of the chosen circuit, the strongest first."""
+        """One row per edge of the chosen circuit, the strongest first."""
         return self.edges
 
 
@@ -125,35 +129,40 @@ def circuit(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Circuit:
-    """Find the circuit of a probe over `n` pairs, and judge it on `held_out` others.
+    """The circuit of a probe: found on `n` prompt pairs, evaluated on `held_out` others.
 
     Args:
         subject: The model; its parts must write straight into the stream (not Gemma's).
-        probe: A probe of the shelf or a .toml file.
+        probe: A built-in probe or a .toml file.
         n: Prompt pairs that choose the edges and the size.
-        held_out: Other pairs, on which the circuit is judged; None for as many. A probe that has
-            fewer pairs in all gives each side its share of them.
-        steps: Of the integrated gradients; 1 is plain edge attribution patching.
-        verify: The strongest edges whose effect is also measured exactly, and of which minimality
-            is asked.
-        audit: Random edges outside the circuit that are run exactly, to bound what the screen
+        held_out: Other pairs, on which the circuit is evaluated; None for as many. If the probe has
+            fewer pairs, each side gets its share of them.
+        steps: Steps of the integrated gradients; 1 is plain edge attribution patching.
+        verify: How many of the strongest edges are also measured exactly, with their minimality.
+        audit: Random edges outside the circuit that are run exactly, to bound what the gradients
             missed.
-        seed: Of the pairs and the random circuits.
+        seed: For the pairs and the random circuits.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a model that cannot do the probe, or whose parts do not write into
-    the stream, and for fewer than one pair on either side.
+    Raises:
+        WorkbenchError: The model cannot do the probe, its parts do not write straight into the
+            stream, or there are too few pairs.
+
+    Reference:
+        Syed et al. 2023, arXiv:2310.10348; Hanna et al. 2024, arXiv:2403.17806.
     """
+    subject = cast(Subject, subject)
     n_held = n if held_out is None else held_out
     tell = progress or (lambda share, words: None)
     began = time.perf_counter()
-    asked = read_probe(probe)
-    made = generate(subject, asked, max(0, n + n_held), seed)
-    choose = n_choosing(len(made.items), n, n_held, f"A circuit of {probe}")
-    require(subject, asked, seed)
+    task = read_probe(probe)
+    pairs = generate(subject, task, max(0, n + n_held), seed)
+    choose = n_choosing(len(pairs.items), n, n_held, f"A circuit of {probe}")
+    require(subject, task, seed)
     packed = engine(subject)
-    everyone = [question_of(packed, item.pair, asked.metric) for item in made.items]
-    questions, judges = everyone[:choose], everyone[choose:]
+    everyone = [question_of(packed, item.pair, task.metric) for item in pairs.items]
+    questions = everyone[:choose]
+    judges = everyone[choose:]
     graph = graph_of(packed, questions[0].run)
     scores = torch.zeros(len(graph.receivers), len(graph.senders))
     for i, question in enumerate(questions):
@@ -184,7 +193,7 @@ def circuit(
         subject.name,
         subject.hash,
         probe,
-        asked.metric,
+        task.metric,
         len(questions),
         n_edges,
         estimate_mean(ends[:, 0]),
@@ -205,11 +214,14 @@ def circuit(
 def edge_scores(
     packed: PackedEngine, graph: Graph, question: Question, steps: int
 ) -> Float[Tensor, "receiver sender"]:
-    """How much the metric falls, to first order, when an edge carries the corrupted run: one
-    gradient a step.
+    """How much the metric falls, to first order, when an edge carries the corrupted run.
 
-    The gradient is the mean over `steps` inputs on the way from the corrupted to the clean
-    embedding.
+    Args:
+        packed: The engine.
+        graph: The model's graph.
+        question: The prompt pair.
+        steps: Inputs on the way from the corrupted to the clean embedding over which the gradient
+            is averaged.
     """
     shape = question.clean.shape[1:]
     gradient = torch.zeros(
@@ -225,8 +237,8 @@ def edge_scores(
             return written.sum(0) + nothing[first : first + n]
 
         logits = run_graph(packed, graph, question.run, embedding, read)
-        (found,) = torch.autograd.grad(question.metric(logits[None, None])[0], nothing)
-        gradient += found / steps
+        (slope,) = torch.autograd.grad(question.metric(logits[None, None])[0], nothing)
+        gradient += slope / steps
     return gradient.flatten(1) @ (question.clean - question.corrupted).flatten(1).T
 
 
@@ -247,9 +259,7 @@ def _size(
     size: int,
     seed: int,
 ) -> Size:
-    """The circuit of the `size` strongest edges, on the pairs that chose them (`questions`) and on
-    the `judges`.
-    """
+    """The circuit of the `size` strongest edges, on the pairs that chose them and on `judges`."""
     inside = _first(order, possible, size)
     anywhere = possible.flatten().nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
@@ -259,12 +269,11 @@ def _size(
         chance[anywhere[torch.randperm(len(anywhere), generator=generator)[:size]]] = True
         chances.append(chance.view_as(possible))
 
-    def shares(asked: list[Question], masks: list[Tensor]) -> Estimate:
-        values = [
-            faithfulness(packed, graph, q, mask) for q, mask in zip(asked, masks, strict=True)
-        ]
-        gained = [value - q.ends[1] for value, q in zip(values, asked, strict=True)]
-        return estimate_ratio(gained, [q.span for q in asked])
+    def shares(on: list[Question], masks: list[Tensor]) -> Estimate:
+        gained = []
+        for question, mask in zip(on, masks, strict=True):
+            gained.append(faithfulness(packed, graph, question, mask) - question.ends[1])
+        return estimate_ratio(gained, [question.span for question in on])
 
     return Size(
         size,
@@ -286,9 +295,11 @@ def _edges(
     chosen: int,
     verify: int,
 ) -> tuple[pd.DataFrame, float]:
-    senders, receivers, width = graph.senders, graph.receivers, len(graph.senders)
+    """The table of the chosen circuit's edges, and the correlation of estimate and exact value."""
+    senders = graph.senders
+    receivers = graph.receivers
     span = float(np.mean([q.span for q in questions]))
-    where = [divmod(int(i), width) for i in order[:chosen]]
+    where = [divmod(int(i), len(senders)) for i in order[:chosen]]  # (receiver, sender)
     table = pd.DataFrame(
         {
             "sender": [senders[s] for _, s in where],

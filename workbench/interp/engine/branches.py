@@ -1,6 +1,4 @@
-"""What passes between the packed engine and its callers: a recorded run, patched runs that branch
-off it, edits.
-"""
+"""Records of the packed engine: a recorded run, patched runs that branch off it, their edits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,18 +11,23 @@ from torch import Tensor
 
 @dataclass
 class Recording:
-    """What one ordinary forward pass leaves behind, for each layer; `batch` is the prompts' axis.
+    """The activations of one ordinary forward pass, one list entry per layer.
 
-    `resid` has n_layers + 1 entries `[batch, pos, d_model]` (the last is `resid_post` of the last
-    layer), `mid` is the stream between attention and MLP (of parallel blocks meaningless),
-    `attn_out` and `mlp_out` what enters the stream (after a norm or a factor, where the model has
-    one), `post` the neurons `[batch, pos, d_mlp]` (of experts none), `z` what is projected into
-    attention's output `[batch, pos, head, d_head]`.
+    - `resid`: the residual stream `[batch, pos, d_model]`; n_layers + 1 entries, of which the last
+        is `resid_post` of the last layer
+    - `mid`: the stream between attention and MLP (without meaning for parallel blocks)
+    - `attn_out`, `mlp_out`: what enters the stream, after the model's own norm or factor there
+    - `post`: the neurons `[batch, pos, d_mlp]` (empty for mixtures of experts)
+    - `z`: what is projected into attention's output `[batch, pos, head, d_head]`
+    - `arguments`: each block's other arguments
+    - `logits`: `[batch, pos, vocab]`
 
-    The packed engine also keeps `attended`, what attention gathered (z but for a gate), queries
-    `[batch, head, pos, d_head]`, keys and values `[batch, kv_head, pos, d_head]` after rotary
-    turns, each layer's other
-    `arguments`, and `scaling`: of the scores, their softcap and their sinks.
+    Only the packed engine fills these:
+
+    - `attended`: what attention gathered (z before a gate), laid out as `z`
+    - `queries` `[batch, head, pos, d_head]`, `keys` and `values` `[batch, kv_head, pos, d_head]`,
+        after rotary turns
+    - `scaling`: the scores' factor, their softcap and their sinks
     """
 
     resid: list[Tensor] = field(default_factory=list)
@@ -44,11 +47,11 @@ class Recording:
 
 @dataclass
 class Edit:
-    """What a branch has replaced further up: `site` (attn_out, mlp_out, z or post) of `layer` at
-    positions `pos`.
+    """One activation that a branch has replaced in a layer above the one where it starts.
 
-    `value` is `[n, row, ...]`, of z with heads `[n, row, head, d_head]`; only `heads` (or neurons)
-    of it where given.
+    - `layer`, `site` (attn_out, mlp_out, z or post), `pos`: where
+    - `value`: `[n, row, ...]`, for z `[n, row, head, d_head]`
+    - `heads`: the heads or neurons that are replaced; None for all
     """
 
     layer: int
@@ -60,11 +63,12 @@ class Edit:
 
 @dataclass
 class Branches:
-    """`n` patched runs that differ from the target run from position `pos` on: rows `[n, n_pos -
-    pos, d_model]`.
+    """`n` patched runs that differ from the target run from position `pos` on.
 
-    They enter before layer `layer` (n_layers: straight to the readout); `make` computes the rows
-    when they do. `key` is the caller's.
+    - `layer`: they start before this layer; n_layers means after the last one
+    - `make`: computes their stream there `[n, n_pos - pos, d_model]`, called when it is needed
+    - `key`: the caller's own label
+    - `edits`: activations that are replaced in layers above
     """
 
     layer: int

@@ -1,4 +1,4 @@
-"""The same maps by hooks, one whole run a cell: slow, for any architecture, and our referee.
+"""The same maps by hooks, one whole run per cell: slow, for any architecture, to check the engine.
 
 Streams, what is written into them, heads' outputs and neurons are changed by plain hooks on the
 model; queries, keys, values and patterns by TransformerLens's.
@@ -6,6 +6,7 @@ model; queries, keys, values and patterns by TransformerLens's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -50,8 +51,9 @@ Cell = tuple[int, ...]
 class _Runs:
     """The two runs of a question, and how one cell of a map is patched.
 
-    `activations` gives what a layer has at the site in a run, without the batch axis; `patched` the
-    logits of the run of one side, with an activation of a layer changed.
+    - `logits`: of the clean and the corrupted run
+    - `activations`: (side, layer) -> the activation at the site, without the batch axis
+    - `patched`: (side, layer, change) -> the logits of that side's run with the activation changed
     """
 
     logits: tuple[Tensor, Tensor]
@@ -67,24 +69,35 @@ def hooked(
     cells: list[Cell] | None = None,
     progress: Progress | None = None,
 ) -> Swept:
-    """The map of `settings` with the other run's activations; `cells` limits the work, the others
-    stay NaN.
+    """A map by hooks, one whole run per cell.
 
-    Raises `WorkbenchError` where there is no hook for the site, or the settings need the packed
-    engine.
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        settings: What is swept.
+        cells: Indices of the cells to compute, the others stay NaN; None for all.
+        progress: Called with the share done and a word about it.
+
+    Raises:
+        WorkbenchError: There is no hook for the site, or only the packed engine can do the
+            settings.
     """
     if question.parts:
-        return together(
-            question, settings, lambda part, how: hooked(subject, part, how, cells=cells)
-        )
+
+        def one_answer(part: Pair, how: Settings) -> Swept:
+            return hooked(subject, part, how, cells=cells)
+
+        return together(question, settings, one_answer)
     if settings.replacement not in ("other", "zero") or settings.several:
         raise WorkbenchError(
-            "Hooks patch single layers from the other run, or zero them; the packed engine does more."
+            "Hooks patch single layers from the other run, or zero them; choose the replacement "
+            "'other' or 'zero' without a window, or a model that the packed engine can run."
         )
-    axes, site = SITES[settings.site], settings.site
-    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
-    if settings.ablates:
-        source, target = 1, 0
+    site = settings.site
+    axes = SITES[site]
+    # Side 0 is the clean run, side 1 the corrupted one; an ablation changes the clean run.
+    target = 1 if settings.direction == "denoising" and not settings.ablates else 0
+    source = 1 - target
     runs = (
         _bridged_runs(subject, question, site)
         if site in BRIDGED
@@ -96,16 +109,14 @@ def hooked(
     sizes = _sizes(runs.activations(target, layers[0]), site, len(layers))
     sizes["pos"] = len(question.places) or sizes["pos"] - question.fed
     values = torch.full([sizes[axis] for axis in axes], float("nan"), dtype=subject.model.dtype)
-    todo = (
-        cells
-        if cells is not None
-        else [tuple(c) for c in torch.ones(values.shape).nonzero().tolist()]
-    )
+    todo = list(product(*map(range, values.shape))) if cells is None else cells
     for done, cell in enumerate(todo):
-        here, there = ({**dict(zip(axes, cell, strict=True))} for _ in range(2))
-        if question.places:
-            place = question.places[cell[-1]]
-            here["pos"], there["pos"] = place[1 + target], place[1 + source]
+        here = dict(zip(axes, cell, strict=True))
+        there = dict(here)
+        if question.places:  # a named position stands elsewhere in the other prompt
+            _, *at = question.places[cell[-1]]  # in the clean prompt, in the corrupted one
+            here["pos"] = at[target]
+            there["pos"] = at[source]
         layer = layers[cell[0]]
         given = runs.activations(source, layer)[_where(site, there)]
         given = torch.zeros_like(given) if settings.ablates else given
@@ -118,9 +129,10 @@ def hooked(
 
 def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
     """Both runs by hooks on the model's own modules."""
-    plain, site = plain_reader(subject), settings.site
+    plain = plain_reader(subject)
+    site = settings.site
     if not site.startswith("resid_p"):
-        assert plain.blocks
+        assert plain.blocks  # raises where they are not known
     if site == "resid_mid" and plain.parallel:
         raise WorkbenchError(
             "This model computes attention and MLP side by side, so it has no resid_mid."
@@ -129,7 +141,8 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
         for layer in settings.layers(subject):
             plain.need_neurons(layer)
     recorded: list[Recording] = [plain.record(ids[None]) for ids in question.prompts]
-    field, after = PLAIN[site], int(site == "resid_post")
+    field = PLAIN[site]
+    after = int(site == "resid_post")
     hook = {"z_by_pos": "z", "neurons": "post"}.get(site, site)
 
     def activations(side: int, layer: int) -> Tensor:
@@ -137,9 +150,8 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
 
     def patched(side: int, layer: int, change: Callable[[Tensor], Tensor]) -> Tensor:
         ids = question.prompts[side][None]
-        if (
-            site == "resid_mid"
-        ):  # the stream goes on past the MLP too: what attention adds makes it what it is to be
+        if site == "resid_mid":
+            # The stream also goes past the MLP, so attention's output is changed to make it so.
             before = recorded[side].resid[layer]
             with plain.changed("attn_out", layer, lambda added: change(before + added) - before):
                 return plain.run(ids)
@@ -152,7 +164,8 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
 @torch.no_grad()
 def _bridged_runs(subject: Subject, question: Pair, site: str) -> _Runs:
     """Both runs by TransformerLens's hooks."""
-    bridge, card = subject.bridge, subject.card
+    bridge = subject.bridge
+    card = subject.card
     name = _attending(bridge, site)
 
     def run(ids: Int[Tensor, " pos"]) -> tuple[Tensor, Any]:
@@ -163,8 +176,8 @@ def _bridged_runs(subject: Subject, question: Pair, site: str) -> _Runs:
     off = float((both[0][0] - own).abs().max() / own.abs().max())
     if not off <= AGREE:
         raise WorkbenchError(
-            f"TransformerLens's run of {card.architecture} differs from the model's by {off:.2g} of its largest logit, "
-            f"so {site} cannot be patched there; choose another site."
+            f"TransformerLens's run of {card.architecture} differs from the model's by {off:.2g} "
+            f"of its largest logit, so {site} cannot be patched there; choose another site."
         )
     kv_head = 2 if site in ("q", "k", "v") else 1
     for layer in range(card.n_layers):
@@ -191,21 +204,19 @@ def _bridged_runs(subject: Subject, question: Pair, site: str) -> _Runs:
 
 
 def _attending(bridge: Any, site: str) -> str:
-    """The hook of what attends at a site.
+    """The name of the hook at a site inside attention.
 
-    A norm over all heads at once (OLMo 2) makes every head's query of each head's projection; one
-    head's query alone is first to be had after it, where it is turned by its position too.
+    A norm over all heads at once (OLMo 2) mixes the heads' projections, so that one head can only
+    be changed after it. There it is after the rotary turn too.
     """
     name = BRIDGED[site]
     attention = bridge.blocks[0].attn
     norm = getattr(attention, f"{site}_norm", None)
     weight = None if norm is None else getattr(norm, "weight", None)
     joint = weight is not None and weight.numel() > bridge.cfg.d_head
-    return (
-        name.replace("hook_", "hook_rot_")
-        if joint and hasattr(attention, f"hook_rot_{site}")
-        else name
-    )
+    if joint and hasattr(attention, f"hook_rot_{site}"):
+        return name.replace("hook_", "hook_rot_")
+    return name
 
 
 def _sizes(activation: Tensor, site: str, n_layers: int) -> dict[str, int]:
@@ -252,8 +263,17 @@ def hooked_sweep(
     cells: list[Cell] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Float[Tensor, "layer other"], tuple[float, float]]:
-    """The logit difference of every cell (or of `cells`) by hooks, and of the clean and the
-    corrupted run.
+    """The logit difference of every cell by hooks, and those of the clean and the corrupted run.
+
+    A short form of `hooked`.
+
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        site: What is patched, one of `SITES`.
+        direction: One of `DIRECTIONS`.
+        cells: Indices of the cells to compute, the others stay NaN; None for all.
+        progress: Called with the share done and a word about it.
     """
-    found = hooked(subject, question, Settings(site, direction), cells=cells, progress=progress)
-    return found.values, (found.clean, found.corrupted)
+    swept = hooked(subject, question, Settings(site, direction), cells=cells, progress=progress)
+    return swept.values, (swept.clean, swept.corrupted)

@@ -1,4 +1,4 @@
-"""What a patched run is judged by: numbers read off the logits at the last positions."""
+"""Metrics of a patched run: numbers computed from the logits at the last positions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ METRICS = {
 }
 """Each metric in words; with several answers, their probabilities are added.
 
-Of an answer of several tokens the logit is the log-probability: of its tokens together, each after
-those before it. (For one token the two have the same difference.)
+For an answer of several tokens, its log-probability (the sum over its tokens, each given those
+before it) stands in for the logit. For single tokens both give the same difference.
 """
 
 SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -30,17 +30,15 @@ SIDES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "log_prob": lambda answers, _: answers.logsumexp(-1),
     "prob": lambda answers, _: answers.exp().sum(-1),
 }
-"""The metrics that take answers of several tokens, from the log-probability of each answer and
-wrong answer.
-"""
+"""The metrics that also take answers of several tokens, computed from log-probabilities."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric bound to a question: `tokens` are the columns of the vocabulary it needs (None: all
-    of them).
+    """A metric bound to a question.
 
-    It is read off the last `reads` positions.
+    - `tokens`: the columns of the vocabulary that it needs; None for all
+    - `of`: the metric from the logits of these columns at the last `reads` positions
     """
 
     name: str
@@ -55,16 +53,20 @@ class Metric:
 
 
 def metric_of(name: str, question: Pair, clean: Float[Tensor, " vocab"]) -> Metric:
-    """The named metric for a question, `clean` being the clean run's logits at the last position.
+    """The named metric for a question.
 
-    Raises `WorkbenchError` for no name.
+    Args:
+        name: One of `METRICS`.
+        question: The prompts and their answers.
+        clean: The clean run's logits at the last position, for `kl`.
+
+    Raises:
+        WorkbenchError: There is no metric of that name.
     """
     if question.fed:
         return _spelt(name, torch.tensor(question.answers, device=clean.device))
-    k, tokens = (
-        len(question.answers),
-        torch.tensor([*question.answers, *question.wrongs], device=clean.device),
-    )
+    k = len(question.answers)
+    tokens = torch.tensor([*question.answers, *question.wrongs], device=clean.device)
     reference = clean.log_softmax(-1)
 
     def rank(logits: Tensor) -> Tensor:
@@ -75,17 +77,16 @@ def metric_of(name: str, question: Pair, clean: Float[Tensor, " vocab"]) -> Metr
         logs = logits.log_softmax(-1)[:, tokens]
         return SIDES[name](logs[:, :k], logs[:, k:])
 
-    found: dict[str, Callable[[Tensor], Tensor]] = {
+    by_name: dict[str, Callable[[Tensor], Tensor]] = {
         **dict.fromkeys(SIDES, sides),
         "logit_difference": lambda x: SIDES[name](x[:, :k], x[:, k:]),
         "rank": rank,
         "kl": lambda x: (reference.exp() * (reference - x.log_softmax(-1))).sum(-1),
     }
-    if name not in found:
+    if name not in by_name:
         raise WorkbenchError(f"The metric is {name!r}; choose one of {', '.join(METRICS)}.")
-    return Metric(
-        name, tokens if name == "logit_difference" else None, lambda x: found[name](x[:, -1])
-    )
+    columns = tokens if name == "logit_difference" else None
+    return Metric(name, columns, lambda x: by_name[name](x[:, -1]))
 
 
 def _spelt(name: str, tokens: Int[Tensor, " read"]) -> Metric:

@@ -1,9 +1,7 @@
-"""Runs of a Subject with everything a reading needs: the streams, what parts write into them, and
-the end's logits.
+"""Records runs of a Subject: the residual streams, what each part writes into them, the logits.
 
-Works for any model whose blocks write into one stream, by plain hooks on a clone of its modules;
-which modules those are is asked of the model (`subjects.stream`). The packed engine adds patched
-runs to it.
+Works for any model whose blocks write into one residual stream, by plain hooks on a clone of its
+modules; `subjects.stream` finds out which modules those are. The packed engine adds patched runs.
 """
 
 import inspect
@@ -39,13 +37,15 @@ class Reader:
         mapping: Any = subject.bridge.adapter.component_mapping
         self.what = f"{subject.card.architecture} ({subject.name})"
         self.stream = stream_of(subject.model, mapping)
-        self.model = shared_clone(subject.model)
+        self.model: Any = shared_clone(subject.model)
         self.layers: Any = self.model.get_submodule(mapping["blocks"].name)
-        self.n_heads, self.d_model = subject.card.n_heads, subject.card.d_model
-        self.norm = (
+        self.n_heads = subject.card.n_heads
+        self.d_model = subject.card.d_model
+        self.norm: nn.Module = (
             self.model.get_submodule(self.stream.norm) if self.stream.norm else nn.Identity()
         )
         self.unembed: Any = self.model.get_output_embeddings()
+
         self.parallel = self.stream.parallel
         self.softcap = self.stream.softcap
         pairs = list(zip(self.layers, self.stream.blocks, strict=False))
@@ -59,11 +59,15 @@ class Reader:
 
     @property
     def blocks(self) -> tuple[BlockParts, ...]:
-        """The parts of every block. Raises `WorkbenchError` where they are not known."""
+        """The parts of every block.
+
+        Raises:
+            WorkbenchError: They are not known for this model.
+        """
         if self.stream.unlike:
             raise WorkbenchError(
-                f"In {self.what} {self.stream.unlike}, so only its streams can be read; use resid_pre, resid_post or "
-                "the logit lens."
+                f"In {self.what} {self.stream.unlike}, so only its streams can be read; use "
+                "resid_pre, resid_post or the logit lens."
             )
         return self.stream.blocks
 
@@ -71,12 +75,15 @@ class Reader:
         """Raise `WorkbenchError` where a layer's MLP has no neurons of its own."""
         if self.blocks[layer].neurons is None:
             raise WorkbenchError(
-                f"The MLP of layer {layer} of {self.what} is no single matrix of neurons (a mixture of experts, "
-                "perhaps); choose another site, such as mlp_out."
+                f"The MLP of layer {layer} of {self.what} is no single matrix of neurons (a "
+                "mixture of experts, perhaps); choose another site, such as mlp_out."
             )
 
     def writer(self, site: str, layer: int) -> tuple[nn.Module, Writer]:
-        """The module that writes `attn_out` or `mlp_out` (or attention's part of `mid`), and how."""
+        """The module that writes `attn_out` or `mlp_out` into the stream, and how it writes.
+
+        For any other site (`mid`) it is attention's.
+        """
         writer = self.blocks[layer].mlp if site == "mlp_out" else self.blocks[layer].attn
         return self.layers[layer].get_submodule(writer.module), writer
 
@@ -86,10 +93,11 @@ class Reader:
         ids: Int[Tensor, "batch pos"],
         embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Recording:
-        """One ordinary pass over the prompts (of equal length), or over `embeddings` in their
-        place.
+        """One ordinary pass, with the activations of every layer; see `Recording`.
 
-        Everything a reading needs is kept.
+        Args:
+            ids: Token ids of prompts of equal length.
+            embeddings: What the model reads in place of the tokens' embeddings; None for these.
         """
         return self.trace(ids, embeddings)
 
@@ -98,8 +106,11 @@ class Reader:
         ids: Int[Tensor, "batch pos"],
         embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     ) -> Recording:
-        """As `record`, and what is kept can be differentiated where the embeddings ask for
-        gradients.
+        """Like `record`, but keeps gradients where `embeddings` ask for them.
+
+        Args:
+            ids: Token ids of prompts of equal length.
+            embeddings: What the model reads in place of the tokens' embeddings; None for these.
         """
         recording = Recording()
         given = {"input_ids": ids} if embeddings is None else {"inputs_embeds": embeddings}
@@ -111,7 +122,7 @@ class Reader:
 
     @contextmanager
     def _recording(self, recording: Recording) -> Iterator[None]:
-        """Hooks that keep what passes."""
+        """Fill a recording with what passes while the context lasts."""
         last: list[Tensor] = []
         handles = [
             layer.register_forward_pre_hook(_enter(recording), with_kwargs=True)
@@ -130,9 +141,8 @@ class Reader:
             else:
                 keep = _keep_none(recording.post, recording.resid)
                 handles.append(self.layers[layer].register_forward_hook(keep))
-        handles.append(
-            self.layers[-1].register_forward_hook(lambda _m, _args, out: last.append(first(out)))
-        )
+        end = self.layers[-1]
+        handles.append(end.register_forward_hook(lambda _m, _args, out: last.append(first(out))))
         try:
             yield
         finally:
@@ -142,13 +152,13 @@ class Reader:
 
     @contextmanager
     def changed(self, site: str, layer: int, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-        """While the context lasts, what passes at a site is what `change` makes of it.
+        """Replace the activation at a site by `change` of it while the context lasts.
 
         Args:
             site: `resid_pre`, `resid_post`, `attn_out`, `mlp_out` `[batch, pos, d_model]`, `z`
                 `[batch, pos, head, d_head]` or `post` `[batch, pos, neuron]`; of `resid_mid` what
                 attention adds.
-            layer: Where.
+            layer: The layer.
             change: From the run's own activation to the one that goes on; it returns a new tensor.
         """
         block = self.layers[layer]
@@ -177,9 +187,7 @@ class Reader:
     def _hang(
         self, site: str, layer: int, change: Callable[[Tensor], Tensor], entered: list[Tensor]
     ) -> Any:
-        """The hook of `changed` inside a block; `entered` holds the stream, whose batch and
-        positions are meant.
-        """
+        """The hook of `changed` inside a block; `entered` holds the stream, for its shape."""
         if site == "post":
             self.need_neurons(layer)
         if site in ("z", "post"):
@@ -188,10 +196,8 @@ class Reader:
             module = (self.outputs if site == "z" else self.neurons)[layer]
 
             def before(_module: nn.Module, args: tuple) -> tuple:
-                return (
-                    change(_batched(args[0], entered[-1], heads)).reshape(args[0].shape),
-                    *args[1:],
-                )
+                value = change(_batched(args[0], entered[-1], heads))
+                return (value.reshape(args[0].shape), *args[1:])
 
             return module.register_forward_pre_hook(before)
         module, writer = self.writer(site, layer)
@@ -204,21 +210,27 @@ class Reader:
 
     @torch.no_grad()
     def run(self, ids: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos vocab"]:
-        """The logits of a run under whatever `changed` says."""
+        """The logits of a run, under the changes of any `changed` context around it."""
         return self.model(input_ids=ids, use_cache=False).logits
 
     @torch.no_grad()
     def logits(
         self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
-        """Logits of the residual stream after the last layer, of `tokens` only where given."""
+        """Logits of the residual stream after the last layer, for `tokens` only if given."""
         return self.readable(resid, tokens)
 
     def readable(
         self, resid: Float[Tensor, "*batch d_model"], tokens: Int[Tensor, " token"] | None = None
     ) -> Float[Tensor, "*batch token"]:
-        """As `logits`, for any batch, and differentiable. Raises `UnpackableError` for an end that
-        is not known.
+        """Like `logits`, but keeps gradients.
+
+        Args:
+            resid: The residual stream after the last layer, before the final norm.
+            tokens: The columns of the vocabulary that are wanted; None for all.
+
+        Raises:
+            UnpackableError: The model reads its logits off the stream in a way not known here.
         """
         self.need_end()
         x = self.norm(resid)
@@ -230,14 +242,12 @@ class Reader:
         return self.capped(out)
 
     def need_end(self) -> None:
-        """Raise `UnpackableError` where logits are not read off the last stream as is known here."""
+        """Raise `UnpackableError` unless logits are the stream's norm, unembedding and cap."""
         if self.stream.unreadable:
             raise UnpackableError(f"{self.what} is read in its own way: {self.stream.unreadable}.")
 
     def capped(self, logits: Tensor) -> Tensor:
-        """What the unembedding gives as the model gives it: some multiply it, some keep it in
-        bounds by a tanh.
-        """
+        """The model's logits from the unembedding's output: scaled (Granite), capped (Gemma 2)."""
         if self.stream.logit_scale != 1.0:
             logits = logits * self.stream.logit_scale
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
@@ -250,13 +260,13 @@ class Reader:
         return self._final
 
     def norm_after(self, site: str, layer: int) -> Norm | None:
-        """What the norm between a part and the stream does; None where there is none."""
+        """What the norm between a part and the stream does; None if there is none."""
         module, writer = self.writer(site, layer)
         return norm_of(module, self.d_model, self.unembed.weight) if writer.normed else None
 
 
 def _batched(x: Tensor, like: Tensor, heads: int | None) -> Tensor:
-    """An activation with its batch and position axes, and its heads apart where there are some."""
+    """An activation with its batch and position axes, and a head axis where `heads` says so."""
     x = x.reshape(*like.shape[:2], -1)
     return x if heads is None else x.unflatten(-1, (heads, -1))
 
@@ -277,9 +287,8 @@ def _keep_written(writer: Writer, where: list[Tensor], resid: list[Tensor]) -> A
         value = writer.read(args, kwargs, out).reshape(resid[-1].shape)
         where.append(value)
         if writer.copies or (value.requires_grad and value is not first(out)):
-            return writer.write(
-                value, args, kwargs, out
-            )  # so that gradients pass through what was kept
+            # The model goes on with the recorded tensor, so that gradients pass through it.
+            return writer.write(value, args, kwargs, out)
         return None
 
     return hook
@@ -319,7 +328,7 @@ _READERS: WeakKeyDictionary[Subject, Reader] = WeakKeyDictionary()
 
 
 def plain_reader(subject: Subject) -> Reader:
-    """The Subject's reader, made once; `packed.reader` gives the packed engine where there is one."""
+    """The Subject's plain reader, built once; `packed.reader` prefers the packed engine."""
     if subject not in _READERS:
         _READERS[subject] = Reader(subject)
     return _READERS[subject]

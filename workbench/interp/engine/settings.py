@@ -12,15 +12,16 @@ DIRECTIONS = ("denoising", "noising")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a sweep does, apart from the question.
+    """The settings of a sweep, without the prompts.
 
     - `site`, `direction`, `metric`, `replacement`: see `SITES`, `DIRECTIONS`, `METRICS`,
         `REPLACEMENTS`
     - `layer`: the one layer to sweep (needed for neurons); None for all
-    - `window`: layers replaced at once (attn_out and mlp_out); `also`: the other of those two,
-        replaced with the site
-    - `noise`: standard deviations of the embedding
-    - `memory_gb`: that the packed rows may take; `seed`: of noise and resampling
+    - `window`: layers replaced at once (`attn_out` and `mlp_out` only)
+    - `also`: the other of those two, replaced together with the site; "" for none
+    - `noise`: its standard deviation, in standard deviations of the embedding
+    - `memory_gb`: limit for the packed rows, in GiB
+    - `seed`: for noise and resampling
     """
 
     site: str = "resid_pre"
@@ -35,7 +36,7 @@ class Settings:
     seed: int = 0
 
     def check(self, subject: Subject) -> None:
-        """Raise `WorkbenchError` for the first setting that makes no sense, saying what would."""
+        """Raise `WorkbenchError` for the first setting that does not fit the model or another."""
         for what, value, known in (
             ("site", self.site, SITES),
             ("direction", self.direction, DIRECTIONS),
@@ -75,9 +76,7 @@ class Settings:
 
     @property
     def ablates(self) -> bool:
-        """Whether activations of the clean run are taken away and nothing of another prompt comes
-        in.
-        """
+        """Whether clean activations are ablated, so that no second prompt is needed."""
         return self.replacement in ("zero", "mean", "resample")
 
 

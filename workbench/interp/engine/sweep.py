@@ -1,6 +1,4 @@
-"""All cells of one map: by the packed engine in one go, or by TransformerLens's hooks one run a
-cell.
-"""
+"""All cells of one map, by the packed engine in one go."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -31,11 +29,11 @@ from workbench.subjects import Subject
 
 @dataclass(frozen=True)
 class Swept:
-    """One question's map in the metric's unit, laid out by the site's axes, and the two unpatched
-    runs.
+    """One prompt pair's map in the metric's unit, laid out by the site's axes.
 
-    `first` is the first position whose cells were computed: before it a patch changes nothing.
-    `parts` are the maps of the answers, one by one, where they have several tokens.
+    - `clean`, `corrupted`: the metric of the two unpatched runs
+    - `first`: the first position whose cells were computed; before it a patch changes nothing
+    - `parts`: one map per answer, if answers have several tokens
     """
 
     values: Float[Tensor, "*axes"]
@@ -53,10 +51,11 @@ class Swept:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a map needs before its first patch: both runs recorded, the metric, its value in them,
-    what comes in.
+    """What a map needs before its first patch.
 
-    `embeddings` are those of the two runs, `[2, pos, d_model]`.
+    - `map`: the cells to sweep, with the recorded runs
+    - `clean`, `corrupted`: the metric of the two unpatched runs
+    - `embeddings`: of the two runs, `[2, pos, d_model]`
     """
 
     map: Map
@@ -71,21 +70,27 @@ class Prepared:
         return (self.clean, self.corrupted)[self.map.target]
 
     def blank(self) -> Float[Tensor, "*axes"]:
-        """The map with every cell as the run that is patched leaves it."""
+        """A map on which no patch changes anything."""
         return torch.full(self.map.shape(), self.unpatched, dtype=self.map.run.resid[0].dtype)
 
     def swept(self, values: Float[Tensor, "*axes"]) -> "Swept":
-        """A finished map."""
+        """The finished map with these values."""
         return Swept(values, self.clean, self.corrupted, self.map.first, self.metric)
 
 
 def prepare(
     subject: Subject, question: Pair, settings: Settings, packed: Reader | None = None
 ) -> Prepared:
-    """Record what the map needs.
+    """Both runs recorded, and all else that a map needs.
 
-    Raises `UnpackableError` where the engine cannot run the model and no other reader (`packed`) is
-    given.
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        settings: What is swept.
+        packed: What records the runs; None for the packed engine.
+
+    Raises:
+        UnpackableError: The engine cannot run the model, and no other reader is given.
     """
     packed = packed or engine(subject)
     for layer in settings.layers(subject) if settings.site == "neurons" else ():
@@ -102,22 +107,42 @@ def prepare(
         noised, embeddings = noised_input(subject, question, settings)
         run = packed.record(noised, embeddings)
         corrupted = float(metric(run.logits)[1])
-    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
-    come_in = source_of_run(run, source)
+    # Denoising puts clean activations (prompt 0) into the corrupted run (prompt 1).
+    target = 1 if settings.direction == "denoising" else 0
+    replacement = source_of_run(run, 1 - target)
     if settings.ablates:
-        target, first = 0, 0
-        come_in = ablation_source(subject, run, settings, question.fed)
+        target = 0
+        first = 0  # an ablation changes every position, not only those where the prompts differ
+        replacement = ablation_source(subject, run, settings, question.fed)
     run.logits = torch.empty(0)  # by far the largest part of it
-    layers, more = tuple(settings.layers(subject)), {"also": settings.also, "fed": question.fed}
-    found = Map(packed, run, target, come_in, settings.site, first, layers, settings.window, **more)
-    return Prepared(found, metric, clean, corrupted, embeddings)
+    cells = Map(
+        packed,
+        run,
+        target,
+        replacement,
+        settings.site,
+        first,
+        tuple(settings.layers(subject)),
+        window=settings.window,
+        also=settings.also,
+        fed=question.fed,
+    )
+    return Prepared(cells, metric, clean, corrupted, embeddings)
 
 
 def run_sweep(
     subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
 ) -> Swept:
-    """All cells of a map by the packed engine. Raises `UnpackableError` where the engine cannot run
-    the model.
+    """All cells of a map by the packed engine.
+
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+
+    Raises:
+        UnpackableError: The engine cannot run the model.
     """
     if question.places:
         return _run_named(subject, question, settings, progress)
@@ -132,14 +157,19 @@ def run_sweep(
 
 
 def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings], Swept]) -> Swept:
-    """The map of answers of several tokens: `run` gives each one's log-probability, and the metric
-    is theirs.
+    """The map of answers of several tokens, combined from one map per answer.
 
-    Maps by position have the prompt's positions; at all others a head or neuron is replaced
-    throughout, the answer's own tokens included.
+    Maps by position have the prompt's positions only; on all other maps a head or neuron is
+    replaced at every position, the answer's own tokens included.
+
+    Args:
+        question: The prompts, with `parts`.
+        settings: What is swept; its metric must be one of `SIDES`.
+        run: Sweeps one answer's log-probability.
     """
-    k, how = len(question.answers), replace(settings, metric="log_prob")
-    parts = tuple(run(part, how) for part in question.parts)
+    k = len(question.answers)
+    log_prob = replace(settings, metric="log_prob")
+    parts = tuple(run(part, log_prob) for part in question.parts)
 
     def of(logs: Float[Tensor, "*axes answer"]) -> Float[Tensor, "*axes"]:
         return SIDES[settings.metric](logs[..., :k], logs[..., k:])
@@ -160,27 +190,27 @@ def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings],
 def _run_named(
     subject: Subject, question: Pair, settings: Settings, progress: Progress | None
 ) -> Swept:
-    """The map over named positions: prompts of any lengths, each name patched where it stands in
-    either.
-    """
+    """The map over named positions of prompts of any lengths."""
     if settings.replacement != "other" or SITES[settings.site][-1] != "pos" or settings.several:
+        by_pos = [site for site, axes in SITES.items() if axes[-1] == "pos"]
         raise WorkbenchError(
             "Named positions go with sites by position and with the other run's activations; sweep "
-            f"{either([site for site, axes in SITES.items() if axes[-1] == 'pos'])} without a window."
+            f"{either(by_pos)} without a window."
         )
     packed = engine(subject)
     runs = [packed.record(ids[None]) for ids in question.prompts]
     metric = metric_of(settings.metric, question, runs[0].logits[0, -1])
     clean, corrupted = (float(metric(run.logits)[0]) for run in runs)
-    source, target = (0, 1) if settings.direction == "denoising" else (1, 0)
-    places = [(place[1 + source], place[1 + target]) for place in question.places]
-    come_in = source_by_name(runs[source], runs[target], places)
+    target = 1 if settings.direction == "denoising" else 0
+    source = 1 - target
+    places = [(at[source], at[target]) for _, *at in question.places]
+    replacement = source_by_name(runs[source], runs[target], places)
     at = tuple(here for _, here in places)
-    layers, first = tuple(settings.layers(subject)), question.first_difference
-    swept = Map(packed, runs[target], 0, come_in, settings.site, first, layers, at=at)
-    values = _carry_all(swept, metric, (clean, corrupted)[target], settings, progress)[
-        ..., list(at)
-    ]
+    layers = tuple(settings.layers(subject))
+    first = question.first_difference
+    cells = Map(packed, runs[target], 0, replacement, settings.site, first, layers, at=at)
+    unpatched = (clean, corrupted)[target]
+    values = _carry_all(cells, metric, unpatched, settings, progress)[..., list(at)]
     begins = next((i for i, here in enumerate(at) if here >= first), len(at))
     return Swept(values, clean, corrupted, begins, metric)
 
@@ -190,24 +220,29 @@ def _carry_all(
 ) -> Tensor:
     """Every cell of a map, in parts that fit the memory; NaN where no patch came."""
     values = swept.start(unpatched)
-    packed, run, target = swept.packed, swept.run, swept.target
+    packed = swept.packed
     assert isinstance(packed, PackedEngine)
-    chunks = split(list(swept.branches()), run, settings.memory_gb)
+    chunks = split(list(swept.branches()), swept.run, settings.memory_gb)
     for i, chunk in enumerate(chunks):
-        for branch, finals in packed.carry(run, target, chunk, last=metric.reads):
-            values[branch.key] = (
-                metric.of(packed.logits(finals, metric.tokens)).cpu().to(values.dtype)
-            )
+        for branch, finals in packed.carry(swept.run, swept.target, chunk, last=metric.reads):
+            measured = metric.of(packed.logits(finals, metric.tokens))
+            values[branch.key] = measured.cpu().to(values.dtype)
         if progress is not None:
             progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
     return values
 
 
 def split(branches: list[Branches], run: Recording, memory_gb: float) -> list[list[Branches]]:
-    """Split branches so that the widest moment of a pass stays within the budget."""
-    row_bytes = run.resid[0].element_size() * (
-        8 * run.resid[0].shape[-1] + 3 * run.post[0].shape[-1]
-    )
+    """Branches in chunks, each of which fits the memory at the widest moment of a pass.
+
+    Args:
+        branches: All branches of a map.
+        run: The recorded run, for the sizes.
+        memory_gb: The limit, in GiB.
+    """
+    # A row takes about eight streams (queries, keys, values, norms) and three times the neurons.
+    numbers = 8 * run.resid[0].shape[-1] + 3 * run.post[0].shape[-1]
+    row_bytes = run.resid[0].element_size() * numbers
     limit = max(1, int(memory_gb * 2**30 / row_bytes))
     n_pos = run.resid[0].shape[1]
     chunks: list[list[Branches]] = [[]]
@@ -231,10 +266,21 @@ def sweep(
     memory_gb: float = 1.0,
     progress: Progress | None = None,
 ) -> tuple[Float[Tensor, "layer other"], tuple[float, float]]:
-    """The logit difference of every cell, and of the clean and the corrupted run: `run_sweep` in
-    one line.
+    """The logit difference of every cell, and those of the clean and the corrupted run.
 
-    Raises `UnpackableError` for an architecture that the engine cannot run.
+    A short form of `run_sweep`.
+
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        site: What is patched, one of `SITES`.
+        direction: One of `DIRECTIONS`.
+        memory_gb: Limit for the packed rows, in GiB.
+        progress: Called with the share done and a word about it.
+
+    Raises:
+        UnpackableError: The engine cannot run the model.
     """
-    found = run_sweep(subject, question, Settings(site, direction, memory_gb=memory_gb), progress)
-    return found.values, (found.clean, found.corrupted)
+    settings = Settings(site, direction, memory_gb=memory_gb)
+    swept = run_sweep(subject, question, settings, progress)
+    return swept.values, (swept.clean, swept.corrupted)

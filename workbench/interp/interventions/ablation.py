@@ -1,4 +1,4 @@
-"""Making interventions: ablations, steering vectors, and what they do."""
+"""Ablations: interventions that set heads, neurons or layers to a fixed value."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,18 +27,22 @@ REFERENCE = 48
 
 
 def parse_heads(text: str) -> list[tuple[int, int]]:
-    """Heads from words such as "L3H1, L5H0". Raises `WorkbenchError` for anything else."""
-    found = []
+    """The heads in a text such as "L3H1, L5H0".
+
+    Raises:
+        WorkbenchError: The text holds anything else, or no head.
+    """
+    heads = []
     for word in text.replace(",", " ").split():
         layer, _, head = word.upper().removeprefix("L").partition("H")
         if not (layer.isdigit() and head.isdigit()):
             raise WorkbenchError(
                 f"{word!r} is no head; write heads as L3H1, with commas between them."
             )
-        found.append((int(layer), int(head)))
-    if not found:
+        heads.append((int(layer), int(head)))
+    if not heads:
         raise WorkbenchError("No head was named; write heads as L3H1, with commas between them.")
-    return sorted(set(found))
+    return sorted(set(heads))
 
 
 @public("subject", loads=True)
@@ -54,13 +58,23 @@ def ablation(
     base: str = "",
     seed: int = 0,
 ) -> Intervention:
-    """An intervention that takes heads (layer, head), neurons (of a layer) or whole layers out of
-    the model.
+    """An intervention that ablates heads, neurons or whole layers.
 
-    Means and resampled values are computed here, over paragraphs of public-domain books, and
-    written into it. An ablated layer adds nothing (`zero`) or a constant to the stream. `base` is
-    what `load` takes; the model's own name without it. Raises `WorkbenchError` for an unknown
-    replacement or a part that the model does not have.
+    Means and resampled values are computed here, over paragraphs of public-domain books. An ablated
+    layer adds nothing (`zero`) or a constant to the stream.
+
+    Args:
+        subject: The model.
+        heads: (layer, head) of each head.
+        neurons: Neurons by layer.
+        layers: Whole layers.
+        replacement: One of `KINDS`.
+        name: Name of the intervention; "" for one made from its parts.
+        base: What `load` takes for the model; "" for the model's own name.
+        seed: Of the resampled token.
+
+    Raises:
+        WorkbenchError: There is no such replacement or part, or nothing to ablate.
     """
     if replacement not in KINDS:
         raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
@@ -70,7 +84,8 @@ def ablation(
     for layer, head in heads:
         if layer >= card.n_layers or head >= card.n_heads:
             raise WorkbenchError(
-                f"{subject.name} has no head L{layer}H{head}; it has {card.n_layers} layers of {card.n_heads} heads."
+                f"{subject.name} has no head L{layer}H{head}; it has {card.n_layers} layers of "
+                f"{card.n_heads} heads."
             )
     for layer in neurons or {}:
         reader(subject).need_neurons(layer)
@@ -88,19 +103,12 @@ def ablation(
     parts = [f"L{i}H{j}" for i, j in heads] + [f"layer {i}" for i in layers]
     parts += [f"{len(which)} neurons of layer {i}" for i, which in (neurons or {}).items()]
     words = f"{', '.join(parts)} {KINDS[replacement]}"
-    return made_for(
-        subject,
-        Intervention(
-            name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", ""),
-            base,
-            tuple(edits),
-            words,
-        ),
-    )
+    name = name or f"{replacement}-{'-'.join(parts)[:60]}".replace(" ", "")
+    return made_for(subject, Intervention(name, base, tuple(edits), words))
 
 
 def name_of(source: SubjectOrName) -> str:
-    """What `load` takes to have the model again, as far as a loaded one knows."""
+    """What `load` takes to load the model again, as far as a loaded one knows."""
     return source.name if isinstance(source, Subject) else str(source)
 
 
@@ -111,7 +119,13 @@ def made_for(subject: Subject, change: Intervention) -> Intervention:
 
 
 def replacements(subject: Subject, kind: str, seed: int) -> Callable[[str, int, Any], Any]:
-    """(site, layer, index) -> what an ablated part is set to."""
+    """A function (site, layer, index) -> the value of an ablated part.
+
+    Args:
+        subject: The model.
+        kind: One of `KINDS`.
+        seed: Of the resampled token.
+    """
     if kind == "zero":
         return lambda site, layer, index: 0.0
     if not reader(subject).blocks:  # it raises where the parts are not known
@@ -119,20 +133,17 @@ def replacements(subject: Subject, kind: str, seed: int) -> Callable[[str, int, 
     run = reference_run(subject)
     generator = torch.Generator().manual_seed(seed)
     n_text, n_pos = run.resid[0].shape[:2]
-    text, pos = (
-        int(torch.randint(low, high, (1,), generator=generator))
-        for low, high in ((0, n_text), (1, n_pos))
-    )
+    text = int(torch.randint(0, n_text, (1,), generator=generator))
+    pos = int(torch.randint(1, n_pos, (1,), generator=generator))
 
     def value(site: str, layer: int, index: Any) -> Any:
-        found: Tensor = getattr(run, site)[layer]
-        return (found[:, 1:].mean((0, 1)) if kind == "mean" else found[text, pos])[index].tolist()
+        activation: Tensor = getattr(run, site)[layer]  # [text, pos, ...]
+        one = activation[:, 1:].mean((0, 1)) if kind == "mean" else activation[text, pos]
+        return one[index].tolist()
 
     return value
 
 
 def reference_run(subject: Subject) -> Recording:
-    """A recording of the reference texts (their first token, which is unlike all others, is left
-    out of means).
-    """
+    """A recording of the reference texts; means leave out their first token, unlike all others."""
     return reader(subject).record(reference_ids(subject, min(REFERENCE, subject.n_ctx)))

@@ -1,6 +1,7 @@
-"""What an intervention does to an answer and what it costs elsewhere."""
+"""The effect of an intervention on a probe, and its cost on ordinary text."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 import torch
@@ -17,8 +18,10 @@ from workbench.subjects import Subject, SubjectOrName
 
 @dataclass(frozen=True)
 class Effect(Record):
-    """What an intervention does, paired: the probe's metric on its clean prompts, and the loss on
-    ordinary text.
+    """The paired effect of an intervention.
+
+    - `metric`: on the probe's clean prompts
+    - `loss`: on ordinary text, in nats per token
     """
 
     base: str
@@ -29,14 +32,15 @@ class Effect(Record):
     loss: Difference
 
     def headline(self) -> str:
-        """What was found, in a few words."""
-        return f"{self.probe}, {self.metric_name} {self.metric.difference:+.3f}; loss {self.loss.difference:+.4f} nats"
+        """The result in a few words."""
+        change = f"{self.probe}, {self.metric_name} {self.metric.difference:+.3f}"
+        return f"{change}; loss {self.loss.difference:+.4f} nats"
 
     def to_frame(self) -> pd.DataFrame:
         """Two rows: the probe's metric, and the loss on ordinary text."""
         rows = [
-            {"measure": name, **vars(found)}
-            for name, found in ((self.metric_name, self.metric), ("loss", self.loss))
+            {"measure": self.metric_name, **vars(self.metric)},
+            {"measure": "loss", **vars(self.loss)},
         ]
         return pd.DataFrame(rows)
 
@@ -46,35 +50,38 @@ class Effect(Record):
 def effect_of(
     base: SubjectOrName, edited: SubjectOrName, probe: str, *, n: int = 50, seed: int = 1
 ) -> Effect:
-    """Base and edited model on the same `n` fresh pairs of a probe, and on paragraphs of
-    public-domain books.
+    """The difference between a model and its edited version on a probe and on ordinary text.
 
-    The loss is in nats a token, one number a paragraph.
+    Args:
+        base: The model.
+        edited: The model with an intervention.
+        probe: A built-in probe or a .toml file.
+        n: Prompt pairs, the same for both models.
+        seed: Of the pairs; other than the default of `probe`, so that the pairs are fresh.
     """
-    asked = read_probe(probe)
-    made = generate(base, asked, n, seed)
+    base = cast(Subject, base)
+    edited = cast(Subject, edited)
+    task = read_probe(probe)
+    pairs = generate(base, task, n, seed)
     metrics: list[list[float]] = [[], []]
-    for item in made.items:
+    for item in pairs.items:
         for side, subject in enumerate((base, edited)):
             with torch.no_grad():
                 logits = subject.model(item.pair.clean[None], logits_to_keep=1).logits
-            metrics[side].append(
-                float(metric_of(asked.metric, item.pair, logits[0, -1])(logits)[0])
-            )
+            metric = metric_of(task.metric, item.pair, logits[0, -1])
+            metrics[side].append(float(metric(logits)[0]))
     return Effect(
         base.name,
         edited.name,
         probe,
-        asked.metric,
+        task.metric,
         paired_difference(metrics[0], metrics[1]),
         cost_of(base, edited),
     )
 
 
 def cost_of(base: Subject, edited: Subject) -> Difference:
-    """What an edit costs on ordinary text: the loss on paragraphs of public-domain books, in nats a
-    token, paired.
-    """
+    """The change of loss on ordinary text (public-domain books), in nats per token."""
     losses = [[_loss(subject, text) for text in TEXTS] for subject in (base, edited)]
     return paired_difference(losses[0], losses[1])
 

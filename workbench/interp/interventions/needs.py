@@ -1,7 +1,7 @@
-"""Which heads a probe needs: each is taken out alone, chosen on some pairs and judged on others."""
+"""The heads that a probe needs: each is ablated alone, ranked on some pairs, measured on others."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -30,12 +30,14 @@ from workbench.subjects import Subject, SubjectOrName
 
 @dataclass(frozen=True)
 class Needed(Record):
-    """What a probe loses when one head is taken out, for every head.
+    """What a probe loses without each head.
 
-    `loss`, `low`, `high`, `p` are `[layer, head]`: the share of the clean runs' metric that goes,
-    with its paired 95 % interval and p corrected over the heads, over `n_held_out` pairs. `n`
-    others put the heads in order: `chosen_on` is the loss over those, which flatters the first
-    heads of the list. `engine` says how the runs were made.
+    - `loss`, `low`, `high`, `p`: `[layer, head]`, the share of the clean runs' metric that is lost
+        over the `n_held_out` pairs, with its paired 95 % interval and a p-value corrected over the
+        heads
+    - `chosen_on`, `chosen_low`, `chosen_high`: the same over the `n` pairs that rank the heads,
+        which flatters the first ones
+    - `engine`: how the runs were made
     """
 
     subject: str
@@ -56,15 +58,14 @@ class Needed(Record):
     engine: str = "packed"
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         first = self.to_frame().iloc[0]
-        lost = f"loses {first['loss']:.3f} [{first['low']:.3f}, {first['high']:.3f}] of the {self.metric_name}"
+        interval = f"[{first['low']:.3f}, {first['high']:.3f}]"
+        lost = f"loses {first['loss']:.3f} {interval} of the {self.metric_name}"
         return f"{self.probe} without {first['head']} ({self.kind}) {lost}, held out"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head, the most needed by the choosing pairs first; `loss` is over the held-out
-        ones.
-        """
+        """One row per head, ranked by the choosing pairs; `loss` is over the held-out pairs."""
         layer, head = np.indices(self.loss.shape).reshape(2, -1)
         columns = {
             "head": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
@@ -90,85 +91,94 @@ def needed_heads(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Needed:
-    """Which heads does a probe need? Each head is taken out alone, at all positions, and the probe
-    asked again.
+    """The heads that a probe needs: its loss when each head alone is ablated at all positions.
 
-    Exact, by the packed engine or, where that cannot run the model, by hooks; the clean prompts are
+    Exact, by the packed engine or, if it cannot run the model, by hooks. Only the clean prompts are
     run, and the loss is paired over them.
 
     Args:
         subject: The model.
-        probe: A probe of the shelf or a .toml file.
-        n: Prompt pairs that put the heads in order.
-        held_out: Other pairs, on which each head's loss is judged; None for as many. A probe that
-            has fewer pairs in all gives each side its share of them.
+        probe: A built-in probe or a .toml file.
+        n: Prompt pairs that rank the heads.
+        held_out: Other pairs, on which each head's loss is measured; None for as many. If the probe
+            has fewer pairs, each side gets its share of them.
         replacement: What a head is set to, one of `KINDS`.
-        seed: Of the pairs and of what is resampled.
+        seed: For the pairs and the resampled token.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a model that cannot do the probe, an unknown replacement, and fewer
-    than one pair on either side.
+    Raises:
+        WorkbenchError: The model cannot do the probe, there is no such replacement, or there are
+            too few pairs.
     """
+    subject = cast(Subject, subject)
     if replacement not in KINDS:
         raise WorkbenchError(f"The ablation is {replacement!r}; choose one of {', '.join(KINDS)}.")
-    asked = read_probe(probe)
+    task = read_probe(probe)
     n_held = n if held_out is None else held_out
-    made = generate(subject, asked, max(0, n + n_held), seed)
-    choose = n_choosing(len(made.items), n, n_held, f"The probe {probe}")
-    require(subject, asked, seed)
-    value = replacements(subject, replacement, seed)
-    n_layers, n_heads = subject.card.n_layers, subject.card.n_heads
-    given = [
-        torch.tensor(
-            [value("z", i, h) for h in range(n_heads)],
-            dtype=subject.model.dtype,
-            device=subject.device,
-        )
-        if replacement != "zero"
-        else torch.zeros(n_heads, 1, dtype=subject.model.dtype, device=subject.device)
-        for i in range(n_layers)
-    ]
+    pairs = generate(subject, task, max(0, n + n_held), seed)
+    choose = n_choosing(len(pairs.items), n, n_held, f"The probe {probe}")
+    require(subject, task, seed)
+    ablated = _ablated_heads(subject, replacement, seed)
     try:
         engine(subject)
-        without, how = _packed_without_each, "packed"
+        without = _packed_without_each
+        how = "packed"
     except UnpackableError as error:
-        without, how = _hooked_without_each, f"hooks ({error})"
-    intact, samples = [], []
-    for done, item in enumerate(made.items):
-        clean, values = without(subject, item.pair, asked.metric, given)
+        without = _hooked_without_each
+        how = f"hooks ({error})"
+    intact: list[float] = []
+    losses: list[np.ndarray] = []
+    for done, item in enumerate(pairs.items):
+        clean, values = without(subject, item.pair, task.metric, ablated)
         intact.append(clean)
-        samples.append(clean - values)
+        losses.append(clean - values)
         if progress is not None:
-            progress((done + 1) / len(made.items), f"pair {done + 1} of {len(made.items)}")
-    maps, whole = np.stack(samples), np.array(intact)
+            progress((done + 1) / len(pairs.items), f"pair {done + 1} of {len(pairs.items)}")
+    maps = np.stack(losses)
+    whole = np.array(intact)
     chosen = cell_statistics(maps[:choose], per=whole[:choose])
-    found = cell_statistics(maps[choose:], per=whole[choose:])
+    held = cell_statistics(maps[choose:], per=whole[choose:])
     return Needed(
-        subject.name,
-        subject.hash,
-        probe,
-        replacement,
-        asked.metric,
-        estimate_mean(whole[choose:]),
-        found.mean,
-        found.low,
-        found.high,
-        found.p,
-        chosen.mean,
-        chosen.low,
-        chosen.high,
-        choose,
-        len(maps) - choose,
-        how,
+        subject=subject.name,
+        sha256=subject.hash,
+        probe=probe,
+        kind=replacement,
+        metric_name=task.metric,
+        intact=estimate_mean(whole[choose:]),
+        loss=held.mean,
+        low=held.low,
+        high=held.high,
+        p=held.p,
+        chosen_on=chosen.mean,
+        chosen_low=chosen.low,
+        chosen_high=chosen.high,
+        n=choose,
+        n_held_out=len(maps) - choose,
+        engine=how,
     )
+
+
+def _ablated_heads(
+    subject: Subject, replacement: str, seed: int
+) -> list[Float[Tensor, "head d_head"]]:
+    """What each head of each layer is set to (zeros have width 1, which broadcasts)."""
+    value = replacements(subject, replacement, seed)
+    dtype = subject.model.dtype
+    layers = []
+    for layer in range(subject.card.n_layers):
+        if replacement == "zero":
+            heads = torch.zeros(subject.card.n_heads, 1, dtype=dtype, device=subject.device)
+        else:
+            rows = [value("z", layer, head) for head in range(subject.card.n_heads)]
+            heads = torch.tensor(rows, dtype=dtype, device=subject.device)
+        layers.append(heads)
+    return layers
 
 
 def _packed_without_each(
     subject: Subject, pair: Pair, metric_name: str, given: list[Tensor]
 ) -> tuple[float, Float[np.ndarray, "layer head"]]:
-    """The metric of the clean run, and without each head (set to `given[layer][head]` everywhere),
-    packed.
-    """
+    """The metric of the clean run, and with each head set to `given[layer][head]`, packed."""
     packed = engine(subject)
     run = packed.record(pair.clean.unsqueeze(0))
     metric = metric_of(metric_name, pair, run.logits[0, -1])
@@ -183,8 +193,9 @@ def _packed_without_each(
 def _hooked_without_each(
     subject: Subject, pair: Pair, metric_name: str, given: list[Tensor]
 ) -> tuple[float, Float[np.ndarray, "layer head"]]:
-    """The same by one whole run a head."""
-    plain, ids = plain_reader(subject), pair.clean.unsqueeze(0)
+    """The same by one whole run per head."""
+    plain = plain_reader(subject)
+    ids = pair.clean.unsqueeze(0)
     logits = plain.run(ids)
     metric = metric_of(metric_name, pair, logits[0, -1])
     values = np.empty((len(given), len(given[0])))
@@ -201,7 +212,7 @@ def _hooked_without_each(
 
 
 def _without_each(packed: Any, run: Recording, layer: int, given: Tensor) -> Branches:
-    """One run a head of this layer, with the head's output set to `given[head]` at every position."""
+    """One run per head of this layer, with its output set to `given[head]` at every position."""
 
     def make() -> Tensor:
         z = run.z[layer][0]

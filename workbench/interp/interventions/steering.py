@@ -26,18 +26,29 @@ def steering(
     name: str = "steered",
     base: str = "",
 ) -> Intervention:
-    """A steering vector added to the stream after `layer`: from prompts that have a quality and
-    prompts that lack it.
+    """An intervention that adds a steering vector to the residual stream.
 
-    `method`: "mean", the difference of the means at the last token (Turner et al. 2023, Panickssery
-        et al. 2024), or
-    "svd", the first singular direction of the paired differences, as long as their mean. Raises
-    `WorkbenchError` for unequally many prompts or none, and for a layer that does not exist.
+    Args:
+        subject: The model.
+        positive: Prompts that have a quality.
+        negative: As many prompts that lack it.
+        layer: The layer after which the vector is added.
+        strength: Factor of the vector.
+        method: "mean", the difference of the means at the last token; or "svd", the first singular
+            direction of the paired differences, at the length of their mean.
+        name: Name of the intervention.
+        base: What `load` takes for the model; "" for the model's own name.
+
+    Raises:
+        WorkbenchError: The numbers of prompts differ or are 0, or there is no such layer or method.
+
+    Reference:
+        Turner et al. 2023, arXiv:2308.10248; Panickssery et al. 2024, arXiv:2312.06681.
     """
     if not positive or len(positive) != len(negative):
         raise WorkbenchError(
-            f"Steering needs as many prompts with the quality as without, at least one; got {len(positive)} and "
-            f"{len(negative)}."
+            "Steering needs as many prompts with the quality as without, at least one; got "
+            f"{len(positive)} and {len(negative)}."
         )
     base = base or name_of(subject)
     subject = load(subject)
@@ -58,5 +69,6 @@ def steering(
     elif method != "mean":
         raise WorkbenchError(f"The method is {method!r}; choose mean or svd.")
     edit = Edit(layer, "resid_post", (), "add", (vector * strength).tolist())
-    words = f"{strength:g} x the direction from {len(negative)} to {len(positive)} prompts, after layer {layer}"
+    prompts = f"from {len(negative)} to {len(positive)} prompts"
+    words = f"{strength:g} x the direction {prompts}, after layer {layer}"
     return made_for(subject, Intervention(name, base, (edit,), words))

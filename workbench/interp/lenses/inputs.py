@@ -1,15 +1,15 @@
-"""Which tokens of a prompt an output rests on: integrated gradients over the embeddings.
+"""Input attribution: how much each token of a prompt adds to an output, by integrated gradients.
 
-The gradient by the embeddings is summed along the straight line from a baseline to the prompt
-(Sundararajan et al. 2017), so that the tokens' shares add up to the difference of the outputs
-(completeness). That holds for any stretch of the line, so each stretch knows its own error: the
-worst one is halved until the whole is exact enough.
+The gradient with respect to the embeddings is summed along the straight line from a baseline to the
+prompt (Sundararajan et al. 2017), so that the tokens' scores add up to the difference of the
+outputs (completeness). That holds for any segment of the line, so the error of each segment is
+known: the worst one is halved until the whole is exact enough.
 """
 
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -30,32 +30,32 @@ BASELINES = {
     "zero": "zeros at every position",
     "corrupted": "another prompt of as many tokens, with another answer",
 }
-"""Where the line begins."""
+"""Where the line starts."""
 
 NODES = 8
-"""Gradients of one stretch (Gauss-Legendre)."""
+"""Gradients of one segment (Gauss-Legendre)."""
 NARROWEST = 1e-6
-"""Of its end's distance from the baseline; a shorter stretch is below what float32 tells apart."""
+"""Shortest segment, as a share of its end's distance from the baseline: float32 sees no shorter."""
 FINE = 5e-4
-"""Error in the output's unit at which to stop."""
+"""Error at which to stop, in the output's unit."""
 MOST = 2048
-"""Gradients after which to give up; from zero, a model with norms after attention and MLP (Gemma)
-may need more.
-"""
-ABSOLUTE, RELATIVE = 1e-3, 1e-3
-"""What may be missing from the sum, in the output's unit or as a share of the difference, whichever
-is larger.
-"""
+"""Gradients after which to give up; models with norms after attention and MLP may need more."""
+ABSOLUTE = 1e-3
+"""What may be missing from the sum, in the output's unit."""
+RELATIVE = 1e-3
+"""What may be missing from the sum, as a share of the difference, if that is larger."""
 
 
 @dataclass(frozen=True)
 class InputAttribution(Record):
     """What each token adds to an output, in its unit (logits, or nats).
 
-    `scores` is `[pos]`; their sum is `value` (the prompt) less `start` (the baseline), and
-    `checks["completeness"]` the difference that is left. `gradients` were taken. `converged` says
-    that no more is left than `tolerance`, in the same unit. `warnings` say how the prompt was read,
-    and how much is missing where the integral did not converge.
+    - `scores`: one per token; their sum is `value` minus `start`
+    - `value`, `start`: the output at the prompt and at the baseline
+    - `gradients`: how many were taken
+    - `checks`: `completeness`, what is missing from the sum
+    - `converged`: whether that is at most `tolerance`, in the same unit
+    - `warnings`: how the prompt was read, and what is missing if the integral did not converge
     """
 
     subject: str
@@ -76,15 +76,16 @@ class InputAttribution(Record):
     warnings: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         most = int(np.abs(self.scores).argmax())
         return (
-            f"{self.metric_name} {self.start:+.3f} at the {self.baseline} baseline, {self.value:+.3f} at the prompt; "
-            f"most from {self.tokens[most]!r}, {self.scores[most]:+.3f}"
+            f"{self.metric_name} {self.start:+.3f} at the {self.baseline} baseline, "
+            f"{self.value:+.3f} at the prompt; most from {self.tokens[most]!r}, "
+            f"{self.scores[most]:+.3f}"
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a token."""
+        """One row per token."""
         return pd.DataFrame(
             {"pos": range(len(self.tokens)), "token": self.tokens, "score": self.scores}
         )
@@ -102,21 +103,26 @@ def input_attribution(
     corrupted: str = "",
     most: int = MOST,
 ) -> InputAttribution:
-    """Integrated gradients of the logit difference of `answer` and `wrong` (without `wrong`: of the
-    log-probability).
+    """Integrated gradients of a logit difference (or log-probability) over a prompt's tokens.
 
     Args:
         subject: The model.
-        prompt: The text; the output is read at its last token.
-        answer: One token.
-        wrong: Another, or nothing.
+        prompt: The prompt; the output is read at its last token.
+        answer: The right answer, one token.
+        wrong: The wrong answer, one token; "" for the log-probability of `answer` alone.
         baseline: One of `BASELINES`.
-        corrupted: The other prompt, of as many tokens, for the baseline of that name.
+        corrupted: Corrupted prompt, for the baseline of that name. Must tokenize to the same length
+            as `prompt`.
         most: Gradients after which to give up; the record then says what is missing.
 
-    Raises `WorkbenchError` for an unknown baseline, a corrupted prompt that is missing or of
-    another length, and answers that are not one token each.
+    Raises:
+        WorkbenchError: There is no such baseline, the corrupted prompt is missing or has another
+            length, or an answer has several tokens.
+
+    Reference:
+        Sundararajan et al. 2017, arXiv:1703.01365.
     """
+    subject = cast(Subject, subject)
     if baseline not in BASELINES:
         raise WorkbenchError(f"The baseline is {baseline!r}; choose {', '.join(BASELINES)}.")
     question = _question(subject, prompt, answer, wrong, baseline, corrupted)
@@ -134,7 +140,7 @@ def input_attribution(
         }[baseline]()
 
     def slopes(shares: Float[Tensor, " share"]) -> tuple[Tensor, Tensor]:
-        """The output at points of the line, and its gradient along it by token, `[share, pos]`."""
+        """The output at points of the line, and its gradient along the line, `[share, pos]`."""
         with torch.enable_grad():
             at = (start + shares[:, None, None] * (end - start)).requires_grad_()
             # A copy is fed: some models scale their input in place, which a leaf does not allow.
@@ -144,51 +150,52 @@ def input_attribution(
     scores, (first, last), taken = integrate(slopes, end.device, end.dtype, most)
     missing = abs(float(scores.sum()) - (last - first))
     tolerance = max(ABSOLUTE, RELATIVE * abs(last - first))
-    converged = missing <= tolerance  # NaN has not
+    converged = missing <= tolerance  # False for NaN
     texts = [text for text in (prompt, corrupted) if text]
     answers = [text for text in (answer, wrong) if text]
-    read = subject.notices(*texts, answers=answers)
+    warnings = list(subject.notices(*texts, answers=answers))
+    if not converged:
+        warnings.append(_unfinished(missing, tolerance, taken))
     return InputAttribution(
-        subject.name,
-        subject.hash,
-        prompt,
-        subject.tokens(question.clean),
-        name,
-        answer,
-        wrong,
-        baseline,
-        scores,
-        last,
-        first,
-        taken,
-        {"completeness": missing},
-        tolerance,
-        converged,
-        [*read, *([] if converged else [_unfinished(missing, tolerance, taken)])],
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt=prompt,
+        tokens=subject.tokens(question.clean),
+        metric_name=name,
+        answer=answer,
+        wrong=wrong,
+        baseline=baseline,
+        scores=scores,
+        value=last,
+        start=first,
+        gradients=taken,
+        checks={"completeness": missing},
+        tolerance=tolerance,
+        converged=converged,
+        warnings=warnings,
     )
 
 
 def _with_gradient(
     subject: Subject, metric: Metric, at: Float[Tensor, "share pos d_model"]
 ) -> tuple[Tensor, Tensor]:
-    """The output by point and its gradient; a model that cannot be run from embeddings is refused
-    in a sentence.
-    """
+    """The output at each point, and its gradient; an error if embeddings cannot be fed in."""
     try:
         values = metric(subject.model(inputs_embeds=at.clone(), use_cache=False).logits)
         (gradient,) = torch.autograd.grad(values.sum(), at)
     except (AttributeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
         raise WorkbenchError(
-            f"{subject.card.architecture} gives no gradient at its embeddings, as integrated gradients need it "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:120]})."
+            f"{subject.card.architecture} gives no gradient at its embeddings, as integrated "
+            f"gradients need it ({type(error).__name__}: {' '.join(str(error).split())[:120]})."
         ) from error
     return values, gradient
 
 
 def _unfinished(missing: float, tolerance: float, taken: int) -> str:
     return (
-        f"The integral did not converge: after {taken:,} gradients the scores miss the difference by {missing:.3g}, "
-        f"more than {tolerance:.2g}; allow more gradients (most), or choose another baseline."
+        f"The integral did not converge: after {taken:,} gradients the scores miss the difference "
+        f"by {missing:.3g}, more than {tolerance:.2g}; allow more gradients (most), or choose "
+        "another baseline."
     )
 
 
@@ -198,56 +205,75 @@ def _question(
     if baseline == "corrupted":
         if not (corrupted and wrong):
             raise WorkbenchError(
-                "The baseline is a corrupted prompt: give one of as many tokens, and its wrong answer."
+                "The baseline is a corrupted prompt: give one of as many tokens, and its wrong "
+                "answer."
             )
         return pair(subject, prompt, corrupted, answer, wrong)
     return single(subject, prompt, answer, wrong)
 
 
 Slopes = Callable[[Float[Tensor, " share"]], tuple[Tensor, Tensor]]
+"""Points of the line, from 0 to 1 -> the output there, and its gradient by token `[share, pos]`."""
+
+
+@dataclass(order=True)
+class _Segment:
+    """A segment of the line, the one with the largest error first in a heap."""
+
+    minus_error: float
+    low: float
+    high: float
+    scores: Tensor = field(compare=False)
+    before: float  # the output at `low`
+    after: float  # the output at `high`
 
 
 def integrate(
     slopes: Slopes, device: torch.device, dtype: torch.dtype, most: int = MOST
 ) -> tuple[Float[np.ndarray, " pos"], tuple[float, float], int]:
-    """The integral of `slopes` over 0..1 by token, the output at both ends, and how many gradients
-    it took.
+    """The integral of a gradient over 0..1 by token.
 
-    The stretch with the largest error is halved until the errors are small. One that has become too
-    narrow to halve
-    is left: there the output jumps, as where a token changes its experts, and no gradient sees
-        that.
+    The segment with the largest error is halved until the errors are small. One that has become too
+    narrow is left: there the output jumps, as when a token changes its experts, and no gradient
+    sees that.
+
+    Args:
+        slopes: The output and its gradient at points of the line.
+        device: Device of the points.
+        dtype: Data type of the points.
+        most: Gradients after which to give up.
+
+    Returns:
+        The integral, the output at both ends, and how many gradients it took.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    nodes, node_weights = np.polynomial.legendre.leggauss(NODES)
     taken = 0
 
-    def stretch(
-        low: float, high: float, before: float | None
-    ) -> tuple[float, float, float, Tensor, float, float]:
+    def segment(low: float, high: float, before: float | None) -> _Segment:
         nonlocal taken
-        where = [
-            *((high - low) / 2 * nodes + (high + low) / 2),
-            high,
-            *([low] if before is None else []),
-        ]
-        values, gradient = slopes(torch.tensor(where, device=device, dtype=dtype))
-        taken += len(where)
-        inside = torch.tensor(weights, device=device) * (high - low) / 2
-        part = inside @ gradient[:NODES]
+        points = [*((high - low) / 2 * nodes + (high + low) / 2), high]
+        if before is None:
+            points.append(low)
+        values, gradient = slopes(torch.tensor(points, device=device, dtype=dtype))
+        taken += len(points)
+        weights = torch.tensor(node_weights, device=device) * (high - low) / 2
+        scores = weights @ gradient[:NODES]
         before = float(values[-1]) if before is None else before
         after = float(values[NODES])
-        return -abs(float(part.sum()) - (after - before)), low, high, part, before, after
+        error = abs(float(scores.sum()) - (after - before))
+        return _Segment(-error, low, high, scores, before, after)
 
-    whole = stretch(0.0, 1.0, None)
-    ends = whole[4], whole[5]
-    heap, narrow = [whole], []
-    while -sum(s[0] for s in heap) > FINE and taken < most:
+    whole = segment(0.0, 1.0, None)
+    heap = [whole]
+    narrow: list[_Segment] = []
+    while -sum(part.minus_error for part in heap) > FINE and taken < most:
         worst = heapq.heappop(heap)
-        _, low, high, _, before, _ = worst
-        if high - low < NARROWEST * high:
+        if worst.high - worst.low < NARROWEST * worst.high:
             narrow.append(worst)
             continue
-        left = stretch(low, (low + high) / 2, before)
-        for found in (left, stretch((low + high) / 2, high, left[5])):
-            heapq.heappush(heap, found)
-    return torch.stack([s[3] for s in [*heap, *narrow]]).sum(0).cpu().numpy(), ends, taken
+        middle = (worst.low + worst.high) / 2
+        left = segment(worst.low, middle, worst.before)
+        heapq.heappush(heap, left)
+        heapq.heappush(heap, segment(middle, worst.high, left.after))
+    scores = torch.stack([part.scores for part in [*heap, *narrow]]).sum(0)
+    return scores.cpu().numpy(), (whole.before, whole.after), taken

@@ -1,19 +1,20 @@
-"""What the stream already says after each layer.
+"""Lenses: the prediction that the residual stream already holds after each layer.
 
 The *logit lens* reads it with the model's own final norm and unembedding (nostalgebraist 2020). The
-*tuned lens* first sends it through an affine translator, trained a layer so that the reading comes
-near the model's own prediction (Belrose et al. 2023); after the last layer both are the model's
+*tuned lens* first applies an affine translator, trained for each layer so that the reading comes
+close to the model's own prediction (Belrose et al. 2023); after the last layer both are the model's
 logits.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.packed import reader
@@ -32,13 +33,16 @@ LENSES = {
 
 @dataclass(frozen=True)
 class Lens(Record):
-    """What the stream says after each layer, at each position.
+    """A lens's reading of a prompt at each layer and position.
 
-    Row 0 is the embedding, row i the stream after layer i - 1: `top` `[row, pos]` the likeliest
-    token, `prob` its probability, `kl` the divergence of the reading from the model's own
-    prediction, in nats, `rank` of the token that the model predicts in the end (0: first).
-    `answer_prob` and `answer_rank` are `[answer, row, pos]`, of the tokens asked about. `checks`:
-    the last row against the model's logits; `warnings`: how the prompt was read.
+    Row 0 is the embedding, row i the stream after layer i - 1.
+
+    - `top`, `prob`: `[row, pos]`, the likeliest token and its probability
+    - `kl`: Kullback-Leibler divergence of the reading from the model's own prediction, in nats
+    - `rank`: rank of the token that the model predicts in the end (0: first)
+    - `answer_prob`, `answer_rank`: `[answer, row, pos]`, of the `answers`
+    - `checks`: the last row against the model's logits
+    - `warnings`: how the prompt was read
     """
 
     subject: str
@@ -57,14 +61,14 @@ class Lens(Record):
     warnings: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         end = f"the last position ends on {self.top[-1][-1]!r}, p = {self.prob[-1, -1]:.3f}"
         return (
             f"{self.kind} lens of {len(self.tokens)} tokens after {len(self.top) - 1} layers; {end}"
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a layer and position."""
+        """One row per layer and position."""
         row, pos = np.indices(self.prob.shape).reshape(2, -1)
         top = [self.top[i][j] for i, j in zip(row, pos, strict=True)]
         columns = {"row": row, "pos": pos, "token": [self.tokens[j] for j in pos], "top": top}
@@ -86,56 +90,73 @@ def lens(
     answer: str | Sequence[str] = (),
     strict: bool = False,
 ) -> Lens:
-    """Read a prompt at every layer and position through a lens of `LENSES`; each `answer` is one
-    token, and followed.
+    """A lens's reading of a prompt at every layer and position.
 
-    Raises `WorkbenchError` where `encode` does, for an answer of several tokens, and for a tuned
-    lens that this model does not have yet (`tuned_lens` trains it); where `strict`, also for a last
-    row that is not the model's logits.
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        kind: One of `LENSES`.
+        answer: Tokens to follow through the layers, one token each.
+        strict: Raise if the last row is not the model's logits.
+
+    Raises:
+        WorkbenchError: The prompt cannot be read, an answer has several tokens, the model has no
+            tuned lens yet (`tuned_lens` trains it), or, with `strict`, the check fails.
+
+    Reference:
+        nostalgebraist 2020; Belrose et al. 2023, arXiv:2303.08112.
     """
+    subject = cast(Subject, subject)
     translate = _translator(subject, kind)
     answers = [answer] if isinstance(answer, str) else list(answer)
     ids = subject.encode(prompt)
-    asked = [subject.answer_id(word, prompt=prompt) for word in answers]
-    wanted = torch.tensor(asked, dtype=torch.long, device=subject.device)
+    answer_ids = [subject.answer_id(word, prompt=prompt) for word in answers]
+    wanted = torch.tensor(answer_ids, dtype=torch.long, device=subject.device)
     packed = reader(subject)
     run = packed.record(ids)
     final = subject.model(ids).logits[0]
     log_final = final.log_softmax(-1)
-    chosen = torch.cat([final.argmax(-1)[:, None], wanted.expand(len(final), -1)], 1)
-    top, prob, kl, rank, told, apart = [], [], [], [], [], 0.0
+    # The model's own prediction at each position, then the answers: [pos, 1 + answer].
+    followed = torch.cat([final.argmax(-1)[:, None], wanted.expand(len(final), -1)], 1)
+    top: list[list[str]] = []
+    prob: list[Tensor] = []
+    kl: list[Tensor] = []
+    rank: list[Tensor] = []
+    answer_prob: list[Tensor] = []
+    off = 0.0
     for row, resid in enumerate(run.resid):
         logits = packed.logits(translate(row, resid[0]))
-        apart = float((logits - final).abs().max())
+        off = float((logits - final).abs().max())  # of the last row, in the end
         logs = logits.log_softmax(-1)
         best = logs.max(-1)
         top.append(subject.tokens(best.indices, apart=True))
         prob.append(best.values.exp())
         kl.append((log_final.exp() * (log_final - logs)).sum(-1))
-        own = logs.gather(-1, chosen)
-        rank.append(torch.stack([(logs > own[:, [i]]).sum(-1) for i in range(chosen.shape[1])]))
-        told.append(own[:, 1:].exp().T)
-    must_hold({"lens": apart}, strict)
-    probs, kls, ranks, tolds = (
-        torch.stack(side).float().cpu().numpy() for side in (prob, kl, rank, told)
-    )
-    ranks = ranks.astype(int)
+        own = logs.gather(-1, followed)
+        rank.append(torch.stack([(logs > own[:, [i]]).sum(-1) for i in range(followed.shape[1])]))
+        answer_prob.append(own[:, 1:].exp().T)
+    must_hold({"lens": off}, strict)
+    ranks = _array(rank).astype(int)  # [row, 1 + answer, pos]
     return Lens(
-        subject.name,
-        subject.hash,
-        prompt,
-        subject.tokens(ids[0]),
-        top,
-        probs,
-        kls,
-        ranks[:, 0],
-        kind,
-        answers,
-        tolds.swapaxes(0, 1),
-        ranks[:, 1:].swapaxes(0, 1),
-        {"lens": apart},
-        subject.notices(prompt, answers=answers),
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt=prompt,
+        tokens=subject.tokens(ids[0]),
+        top=top,
+        prob=_array(prob),
+        kl=_array(kl),
+        rank=ranks[:, 0],
+        kind=kind,
+        answers=answers,
+        answer_prob=_array(answer_prob).swapaxes(0, 1),
+        answer_rank=ranks[:, 1:].swapaxes(0, 1),
+        checks={"lens": off},
+        warnings=subject.notices(prompt, answers=answers),
     )
+
+
+def _array(rows: list[Tensor]) -> np.ndarray:
+    return torch.stack(rows).float().cpu().numpy()
 
 
 def _translator(subject: Subject, kind: str) -> Any:
@@ -143,15 +164,15 @@ def _translator(subject: Subject, kind: str) -> Any:
         raise WorkbenchError(f"The lens is {kind!r}; choose {' or '.join(LENSES)}.")
     if kind == "logit":
         return lambda row, resid: resid
-    found: TunedLens | None = stored_lens(subject)
-    if found is None:
+    tuned: TunedLens | None = stored_lens(subject)
+    if tuned is None:
         raise WorkbenchError(
             f"{subject.name} has no tuned lens yet; train it with `workbench lens NAME --train`, "
             "`wb.tuned_lens(subject)` or the button on the Lens page."
         )
-    return found.translate
+    return tuned.translate
 
 
-def answer_rows(found: Lens, pos: int = -1) -> Float[np.ndarray, "answer row"]:
+def answer_rows(reading: Lens, pos: int = -1) -> Float[np.ndarray, "answer row"]:
     """The probability of each answer by layer, at one position."""
-    return found.answer_prob[:, :, pos]
+    return reading.answer_prob[:, :, pos]

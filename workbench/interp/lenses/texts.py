@@ -1,12 +1,11 @@
-"""Text to train a tuned lens on, and text to measure it on: from a file, a list, the data folder,
-or the model.
-"""
+"""Texts to train and measure a tuned lens: a file, a list, the data folder, or the model's own."""
 
 import gzip
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -16,18 +15,21 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 
-WIDTH, HELD_WIDTH, HELD_OUT = 128, 64, 16
-"""Tokens of a row of text; of a text that is measured, and how many of these there are."""
+WIDTH = 128
+"""Tokens of a row of training text."""
+HELD_WIDTH = 64
+"""Tokens of a held-out text."""
+HELD_OUT = 16
+"""Held-out texts."""
 WRITTEN = 64
-"""Texts the model writes where there is no other."""
+"""Texts that the model writes if there is no other text."""
 TRIES = 4000
+"""Random places that are tried."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Rows of tokens to train on, as many as are asked for, and texts held out; `source` says where
-    from.
-    """
+    """Rows of tokens to train on, and texts held out; `source` says where they are from."""
 
     rows: Int[Tensor, "row pos"]
     held_out: Int[Tensor, "text pos"]
@@ -35,43 +37,52 @@ class Corpus:
 
     @property
     def width(self) -> int:
-        """Tokens of a row."""
+        """The number of tokens of a row."""
         return self.rows.shape[1]
 
     def batch(self, step: int, size: int) -> Int[Tensor, "{size} pos"]:
-        """The batch of a step; after the last row comes the first."""
+        """The batch of a step; the first row follows the last."""
         return self.rows[[(step * size + i) % len(self.rows) for i in range(size)]]
 
 
 def corpus_of(
     subject: Subject, texts: str | Sequence[str] | None, seed: int, rows: int = 256
 ) -> Corpus:
-    """Rows of this Subject's tokens; a tenth of the text, at its end, is held out.
+    """Rows of a model's tokens to train on; the last tenth of each text is held out.
 
-    Raises `WorkbenchError` for a file that cannot be read, and for text that is too short.
+    Args:
+        subject: The model.
+        texts: A file, a list of texts, or None: the books of the data folder, and without them what
+            the model itself writes.
+        seed: Of the draw.
+        rows: Rows to draw.
+
+    Raises:
+        WorkbenchError: A file cannot be read, or the text is too short.
     """
-    width, held = min(WIDTH, subject.n_ctx), min(HELD_WIDTH, subject.n_ctx)
-    if (
-        texts is None
-        and (folder := paths.data_folder()) is not None
-        and (folder / "books").is_dir()
-    ):
-        found, source = (
-            [_read(path) for path in sorted((folder / "books").glob("*.txt.gz"))],
-            "books",
-        )
+    width = min(WIDTH, subject.n_ctx)
+    held_width = min(HELD_WIDTH, subject.n_ctx)
+    folder = paths.data_folder()
+    if texts is None and folder is not None and (folder / "books").is_dir():
+        whole = [_read(path) for path in sorted((folder / "books").glob("*.txt.gz"))]
+        source = "books"
     elif texts is None:
         ids = _written(subject, width, seed)
-        part = max(1, len(ids) // 4)
-        return Corpus(ids[part:], ids[:part][:HELD_OUT, :held], "written by the model itself")
+        n_held = max(1, len(ids) // 4)
+        held_out = ids[:n_held][:HELD_OUT, :held_width]
+        return Corpus(ids[n_held:], held_out, "written by the model itself")
     elif isinstance(texts, str):
-        found, source = [_read(Path(texts))], Path(texts).name
+        whole = [_read(Path(texts))]
+        source = Path(texts).name
     else:
-        found, source = list(texts), f"{len(texts)} texts"
-    train = [text[: len(text) * 9 // 10] for text in found]
-    rest = [text[len(text) * 9 // 10 :] for text in found]
+        whole = list(texts)
+        source = f"{len(texts)} texts"
+    train = [text[: len(text) * 9 // 10] for text in whole]
+    rest = [text[len(text) * 9 // 10 :] for text in whole]
     return Corpus(
-        _cut(subject, train, width, rows, seed), _cut(subject, rest, held, HELD_OUT, seed), source
+        rows=_cut(subject, train, width, rows, seed),
+        held_out=_cut(subject, rest, held_width, HELD_OUT, seed),
+        source=source,
     )
 
 
@@ -92,10 +103,10 @@ def _read(path: Path) -> str:
 def _cut(
     subject: Subject, texts: list[str], width: int, rows: int, seed: int
 ) -> Int[Tensor, "row pos"]:
-    """Rows of `width` tokens from random places, beginning at a word; as many as there are, if they
-    are few.
-    """
-    rng, found, seen = random.Random(seed), [], set()
+    """Up to `rows` rows of `width` tokens from random places, each starting at a word."""
+    rng = random.Random(seed)
+    cuts: list[list[int]] = []
+    tried: set[tuple[int, int]] = set()
     sizes = [max(0, len(text) - 2 * width) for text in texts]
     if not any(sizes):
         raise WorkbenchError(
@@ -105,32 +116,32 @@ def _cut(
         which = rng.choices(range(len(texts)), sizes)[0]
         text = texts[which]
         start = text.find(" ", rng.randrange(sizes[which])) + 1
-        if (which, start) in seen:
+        if (which, start) in tried:
             continue
-        seen.add((which, start))
+        tried.add((which, start))
         ids = subject.ids(" ".join(text[start : start + 12 * width].split()))[:width]
         if len(ids) == width:
-            found.append(ids)
-        if len(found) == rows:
+            cuts.append(ids)
+        if len(cuts) == rows:
             break
-    if len(found) < 4:
+    if len(cuts) < 4:
         raise WorkbenchError(
             f"The text is too short to train a lens on and to measure it; give {40 * width} words."
         )
-    return torch.tensor(found, device=subject.device)
+    return torch.tensor(cuts, device=subject.device)
 
 
 @torch.no_grad()
 def _written(subject: Subject, width: int, seed: int) -> Int[Tensor, "row pos"]:
-    """Texts drawn from the model, each from a random first token or the one that begins every text."""
+    """Texts drawn from the model, after the beginning-of-sequence token or a random one."""
     torch.manual_seed(seed)
-    first = subject.tokenizer.bos_token_id
-    known = min(
-        len(subject.tokenizer), subject.card.d_vocab
-    )  # a padded embedding has rows without a token
-    start = torch.randint(known, (WRITTEN, 1), device=subject.device) if first is None else None
-    start = torch.full((WRITTEN, 1), first, device=subject.device) if start is None else start
-    ids = subject.model.generate(
-        start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1
-    )
+    first: Any = subject.tokenizer.bos_token_id
+    model: Any = subject.model
+    if first is None:
+        # A padded embedding has rows without a token.
+        known = min(len(subject.tokenizer), subject.card.d_vocab)
+        start = torch.randint(known, (WRITTEN, 1), device=subject.device)
+    else:
+        start = torch.full((WRITTEN, 1), first, device=subject.device)
+    ids = model.generate(start, do_sample=True, min_new_tokens=width - 1, max_new_tokens=width - 1)
     return ids[:, :width]

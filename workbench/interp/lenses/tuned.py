@@ -1,20 +1,18 @@
-"""The tuned lens: an affine translator a layer, trained here and kept beside the Subject by the
-hash of its weights.
+"""The tuned lens: an affine translator per layer, trained here and stored by the model's hash.
 
-Method: Belrose et al. 2023. Row i of a lens reads the stream before layer i as `norm(h + A_i h +
-    b_i) W_U`; after the
-last layer nothing is translated. Translators are trained on all rows at once to bring the reading
-near the model's own prediction, in Kullback-Leibler divergence. Two savings make it a matter of
-minutes on a processor: they begin at the least-squares translation of each stream into the last one
-(Din et al. 2023), and the divergence is taken over frequent tokens and a random sample of the rest,
-weighted by how many it stands for.
+Method: Belrose et al. 2023. Row i of a lens reads the stream before layer i as
+`norm(h + A_i h + b_i) W_U`; after the last layer nothing is translated. Translators are trained on
+all rows at once to bring the reading close to the model's own prediction, in Kullback-Leibler
+divergence. Two savings make it a matter of minutes on a CPU: they start at the least-squares map of
+each stream to the last one (Din et al. 2023), and the divergence is taken over frequent tokens and
+a random sample of the rest, weighted by how many each stands for.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import cast, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -38,23 +36,28 @@ from workbench.records import Record
 from workbench.statistics import cell_statistics
 from workbench.subjects import Subject, SubjectOrName
 
-STEPS, BATCH = 60, 2
-"""Batches of `BATCH` rows of text that are trained on."""
+STEPS = 60
+"""Batches of the training with Adam."""
+BATCH = 2
+"""Rows of text of a batch."""
 LEAST_SQUARES = 24
-"""Batches that the translators begin with."""
+"""Batches of the least-squares start."""
 RATE = 1e-3
-FREQUENT, SAMPLED = 1536, 512
-"""Tokens over which the divergence is taken: the likeliest ones, and as many of the rest."""
+"""Adam's learning rate at the start; it falls to 0."""
+FREQUENT = 1536
+"""The likeliest tokens, all of which the divergence is taken over."""
+SAMPLED = 512
+"""Tokens sampled from the rest."""
 KEEP_EVERY = 10
+"""Steps after which the training is stored."""
 
 
 @dataclass(frozen=True)
 class LensError:
-    """Divergence of a lens from the model's own prediction on held-out text, in nats a token, by
-    row.
+    """Divergence of both lenses from the model on held-out text, in nats per token, by row.
 
-    `logit` and `tuned` are `[row]`, `..._low` and `..._high` their 95 % bootstrap intervals over
-    `n` texts; `gain` is logit less tuned, paired.
+    - `logit`, `tuned`: with 95 % bootstrap intervals (`_low`, `_high`) over `n` texts
+    - `gain`: logit minus tuned, paired
     """
 
     logit: list[float]
@@ -70,18 +73,18 @@ class LensError:
     tokens: int
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a row of the lens."""
+        """One row per row of the lens."""
         columns = {k: v for k, v in asdict(self).items() if isinstance(v, list)}
         return pd.DataFrame({"row": range(len(self.logit)), **columns})
 
 
 @dataclass(frozen=True)
 class TunedLens(Record):
-    """The translators of a Subject, `weight` `[layer, d_model, d_model]` and `bias` `[layer,
-    d_model]`.
+    """The translators of a Subject.
 
-    `steps` batches, `tokens` in all, of text from `source` trained it; `error` is measured on text
-    held out.
+    - `weight`, `bias`: the affine map of each layer, added to the stream
+    - `steps`, `tokens`, `source`: batches, tokens and text of the training
+    - `error`: measured on held-out text
     """
 
     subject: str
@@ -97,61 +100,60 @@ class TunedLens(Record):
     UNREADABLE = "`tuned_lens` gives the one that is kept with the model"
 
     def headline(self) -> str:
-        """What was found, in a few words."""
-        tuned, logit = (sum(side) / len(side) for side in (self.error.tuned, self.error.logit))
+        """The result in a few words."""
+        tuned = sum(self.error.tuned) / len(self.error.tuned)
+        logit = sum(self.error.logit) / len(self.error.logit)
         over = f"mean of {len(self.error.tuned)} rows, {self.error.n} texts"
         return f"{tuned:.3f} nats a token from the model, the logit lens {logit:.3f}; {over}"
 
     def translate(
         self, row: int, resid: Float[Tensor, "*batch d_model"]
     ) -> Float[Tensor, "*batch d_model"]:
-        """The stream at a row, as the last layer's norm should read it; the last row is left as it
-        is.
-        """
+        """The stream of a row as the final norm should read it; the last row is unchanged."""
         if row == len(self.weight):
             return resid
-        weight, bias = (side[row].to(resid) for side in (self.weight, self.bias))
+        weight = self.weight[row].to(resid)
+        bias = self.bias[row].to(resid)
         return resid + resid @ weight.T + bias
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a row of the lens: the divergence of both lenses from the model, with intervals."""
+        """One row per row of the lens: both lenses' divergence from the model, with intervals."""
         return self.error.to_frame()
 
 
 def lens_file(sha256: str) -> Path:
-    """Where the lens of the model with this hash lies."""
+    """The file of the tuned lens for the model with this hash."""
     folder = made_folder(paths.home() / "lenses")
     return folder / f"{sha256}.safetensors"
 
 
 def stored_lens(subject: Subject) -> TunedLens | None:
-    """The Subject's tuned lens, or None where none was trained. Raises `WorkbenchError` for a file
-    that is broken.
+    """The Subject's tuned lens; None if none was trained.
+
+    Raises:
+        WorkbenchError: The file is broken.
     """
     path = lens_file(subject.hash)
     if not path.is_file():
         return None
     with reading(f"The tuned lens {path}", "delete it and train again"):
         with safe_open(path, "pt") as file:
-            said = json.loads(file.metadata()["lens"])
-            weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+            metadata = json.loads(file.metadata()["lens"])
+            weight = file.get_tensor("weight")
+            bias = file.get_tensor("bias")
         hints = get_type_hints(TunedLens)
         facts = {
-            name: rebuild(hints[name], said[name])
+            name: rebuild(hints[name], metadata[name])
             for name in ("steps", "tokens", "source", "error")
         }
-        found = TunedLens(subject.name, subject.hash, weight, bias, **facts)
-        found.to_frame()
-    card = subject.card
-    if bias.shape != (card.n_layers, card.d_model) or weight.shape != (
-        card.n_layers,
-        card.d_model,
-        card.d_model,
-    ):
+        stored = TunedLens(subject.name, subject.hash, weight, bias, **facts)
+        stored.to_frame()
+    shape = (subject.card.n_layers, subject.card.d_model)
+    if bias.shape != shape or weight.shape != (*shape, subject.card.d_model):
         raise WorkbenchError(
             f"The tuned lens {path} is of another model; delete it and train again."
         )
-    return found
+    return stored
 
 
 @public("subject")
@@ -165,24 +167,29 @@ def tuned_lens(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> TunedLens:
-    """The Subject's tuned lens: the one that is kept, or one trained now and kept.
+    """The Subject's tuned lens: the stored one, or one that is trained now and stored.
 
-    Training that was cut short (by an exception out of `progress`, such as Ctrl-C) goes on where it
-    was.
+    Interrupted training (by an exception from `progress`, such as Ctrl-C) resumes where it was.
 
     Args:
         subject: The model.
         texts: A text file (.txt or .txt.gz), a list of texts, or None: the books below
             `WORKBENCH_DATA`, and without them what the model itself writes.
-        steps: Batches to train on, after the least-squares beginning.
-        again: Train although one is kept.
-        seed: Of the text drawn and the tokens sampled.
+        steps: Batches to train on, after the least-squares start.
+        again: Train even if a lens is stored.
+        seed: For the text drawn and the tokens sampled.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for a text file that cannot be read and texts that are too short.
+    Raises:
+        WorkbenchError: A text file cannot be read, or the texts are too short.
+
+    Reference:
+        Belrose et al. 2023, arXiv:2303.08112.
     """
-    if not again and (found := stored_lens(subject)) is not None:
-        return found
+    subject = cast(Subject, subject)
+    stored = None if again else stored_lens(subject)
+    if stored is not None:
+        return stored
     tell = progress or (lambda share, words: None)
     corpus = corpus_of(subject, texts, seed)
     packed = reader(subject)
@@ -191,30 +198,32 @@ def tuned_lens(
         state.train(packed, corpus, tell)
     finally:
         state.keep()
-    weight, bias = state.weight.detach().cpu(), state.bias.detach().cpu()
+    weight = state.weight.detach().cpu()
+    bias = state.bias.detach().cpu()
     tell(0.9, "held-out text")
     error = _measure(packed, corpus, weight, bias, tell)
     tokens = (LEAST_SQUARES + steps) * BATCH * corpus.width
-    found = TunedLens(subject.name, subject.hash, weight, bias, steps, tokens, corpus.source, error)
-    said = {"steps": steps, "tokens": tokens, "source": corpus.source, "error": asdict(error)}
-    path = lens_file(subject.hash)
-    with writing(path) as part:
-        save_file({"weight": weight.contiguous(), "bias": bias}, part, {"lens": json.dumps(said)})
+    facts = {"steps": steps, "tokens": tokens, "source": corpus.source, "error": asdict(error)}
+    with writing(lens_file(subject.hash)) as part:
+        tensors = {"weight": weight.contiguous(), "bias": bias}
+        save_file(tensors, part, {"lens": json.dumps(facts)})
     state.forget()
-    return found
+    return TunedLens(subject.name, subject.hash, weight, bias, steps, tokens, corpus.source, error)
 
 
 class _State:
-    """Translators under training, with Adam's moments, kept in a file until they are done."""
+    """Translators in training, with Adam's moments, stored in a file until they are done."""
 
     def __init__(
         self, path: Path, key: str, steps: int, seed: int, tensors: dict[str, Tensor], step: int
     ):
-        self.path, self.key, self.steps, self.seed, self.step = path, key, steps, seed, step
-        self.weight, self.bias = (
-            tensors["weight"].requires_grad_(),
-            tensors["bias"].requires_grad_(),
-        )
+        self.path = path
+        self.key = key
+        self.steps = steps
+        self.seed = seed
+        self.step = step
+        self.weight = tensors["weight"].requires_grad_()
+        self.bias = tensors["bias"].requires_grad_()
         self.optimiser = torch.optim.Adam([self.weight, self.bias], RATE, betas=(0.9, 0.99))
         for name, parameter in (("weight", self.weight), ("bias", self.bias)):
             if f"{name}.exp_avg" in tensors:
@@ -225,18 +234,15 @@ class _State:
 
     @classmethod
     def begin(cls, subject: Subject, corpus: Corpus, steps: int, seed: int) -> "_State":
-        """What was kept of the same training, else zeros at step -1: least squares come first."""
+        """The stored state of the same training, else zeros at step -1 (least squares to come)."""
         path = lens_file(subject.hash).with_suffix(".partial")
         key = json.dumps([corpus.source, corpus.width, steps, seed])
-        card = subject.card
-        zeros = {
-            "weight": (card.n_layers, card.d_model, card.d_model),
-            "bias": (card.n_layers, card.d_model),
+        shape = (subject.card.n_layers, subject.card.d_model)
+        tensors = {
+            "weight": torch.zeros(*shape, subject.card.d_model, device=subject.device),
+            "bias": torch.zeros(*shape, device=subject.device),
         }
-        tensors, step = (
-            {name: torch.zeros(shape, device=subject.device) for name, shape in zeros.items()},
-            -1,
-        )
+        step = -1
         if path.is_file():
             try:
                 with safe_open(path, "pt") as file:
@@ -248,7 +254,7 @@ class _State:
         return cls(path, key, steps, seed, tensors, step)
 
     def keep(self) -> None:
-        """Write everything that training goes on from."""
+        """Store everything that training resumes from."""
         if self.step < 0:
             return
         tensors = {"weight": self.weight.detach(), "bias": self.bias.detach()}
@@ -261,7 +267,7 @@ class _State:
             save_file(cpu, part, {"key": self.key, "step": str(self.step)})
 
     def forget(self) -> None:
-        """Delete the file."""
+        """Delete the stored state."""
         self.path.unlink(missing_ok=True)
 
     def train(self, packed: Reader, corpus: Corpus, tell: Progress) -> None:
@@ -275,39 +281,30 @@ class _State:
         while self.step < self.steps:
             for group in self.optimiser.param_groups:
                 group["lr"] = RATE * (1 - self.step / self.steps)
-            loss = _loss(
-                packed,
-                corpus.batch(LEAST_SQUARES + self.step, BATCH),
-                self.weight,
-                self.bias,
-                self.step,
-            )
+            ids = corpus.batch(LEAST_SQUARES + self.step, BATCH)
+            loss = _loss(packed, ids, self.weight, self.bias, self.step)
             self.optimiser.zero_grad()
             loss.sum().backward()
             self.optimiser.step()
             self.step += 1
             if self.step % KEEP_EVERY == 0:
                 self.keep()
+            nats = f"{float(loss.detach().mean()):.3f} nats from the model"
             share = 0.2 + 0.7 * self.step / self.steps
-            tell(
-                share,
-                f"step {self.step} of {self.steps}, {float(loss.detach().mean()):.3f} nats from the model",
-            )
+            tell(share, f"step {self.step} of {self.steps}, {nats}")
 
 
 def _streams(packed: Reader, ids: Int[Tensor, "batch pos"]) -> tuple[Tensor, Tensor]:
-    """Streams `[row, token, d_model]` and the model's logits `[token, vocab]`, each text's first
-    token left out.
-    """
+    """Streams `[row, token, d_model]` and logits `[token, vocab]`, first tokens left out."""
     run = packed.record(ids)
-    return torch.stack([x[:, 1:].flatten(0, 1) for x in run.resid]).float(), run.logits[
-        :, 1:
-    ].flatten(0, 1).float()
+    streams = torch.stack([x[:, 1:].flatten(0, 1) for x in run.resid])
+    return streams.float(), run.logits[:, 1:].flatten(0, 1).float()
 
 
 def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tensor, Tensor]:
-    """What must be added to each stream to come nearest to the last one, tokens weighted by its
-    inverse scale.
+    """The affine maps to add to each stream to come nearest to the last one, by least squares.
+
+    Tokens are weighted by the inverse scale of the last stream, which the final norm divides by.
     """
     gram = target = None
     for i in range(LEAST_SQUARES):
@@ -319,30 +316,25 @@ def _least_squares(packed: Reader, corpus: Corpus, tell: Progress) -> tuple[Tens
         target = x.mT @ y if target is None else target + x.mT @ y
         tell(0.2 * (i + 1) / LEAST_SQUARES, f"least squares: batch {i + 1} of {LEAST_SQUARES}")
     assert gram is not None and target is not None
-    ridge = (
-        1e-2
-        * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-        * torch.eye(gram.shape[-1]).to(gram)
-    )
-    found = torch.linalg.solve((gram + ridge).double(), target.double()).float()
-    return found[:, :-1].mT, found[:, -1]
+    size = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    ridge = 1e-2 * size * torch.eye(gram.shape[-1]).to(gram)
+    solution = torch.linalg.solve((gram + ridge).double(), target.double()).float()
+    return solution[:, :-1].mT, solution[:, -1]
 
 
 def _loss(
     packed: Reader, ids: Int[Tensor, "batch pos"], weight: Tensor, bias: Tensor, seed: int
 ) -> Float[Tensor, " row"]:
-    """Divergence of each row's reading from the model's prediction, over frequent and sampled
-    tokens.
-    """
+    """Divergence of each row's reading from the model, over frequent and sampled tokens."""
     with torch.no_grad():
         streams, logits = _streams(packed, ids)
         tokens, stands_for = sampled_tokens(logits, seed)
-        told = (logits[:, tokens] + stands_for).log_softmax(-1)
+        model = (logits[:, tokens] + stands_for).log_softmax(-1)
     x = streams[:-1]
     x = x + x @ weight.mT + bias[:, None]
     read = packed.readable(x.to(packed.unembed.weight.dtype), tokens).float()
     logs = (read + stands_for).log_softmax(-1)
-    return (told.exp() * (told - logs)).sum(-1).mean(-1)
+    return (model.exp() * (model - logs)).sum(-1).mean(-1)
 
 
 def sampled_tokens(
@@ -354,9 +346,8 @@ def sampled_tokens(
     if d_vocab <= FREQUENT + SAMPLED:
         return order, torch.zeros(d_vocab).to(logits)
     generator = torch.Generator().manual_seed(seed)
-    rest = order[FREQUENT:][
-        torch.randperm(d_vocab - FREQUENT, generator=generator)[:SAMPLED].to(order.device)
-    ]
+    drawn = torch.randperm(d_vocab - FREQUENT, generator=generator)[:SAMPLED]
+    rest = order[FREQUENT:][drawn.to(order.device)]
     stands_for = torch.zeros(FREQUENT + SAMPLED).to(logits)
     stands_for[FREQUENT:] = float(np.log((d_vocab - FREQUENT) / SAMPLED))
     return torch.cat([order[:FREQUENT], rest]), stands_for
@@ -370,7 +361,7 @@ def _measure(
     samples = []
     for i, ids in enumerate(corpus.held_out):
         streams, final = _streams(packed, ids[None])
-        told = final.log_softmax(-1)
+        model = final.log_softmax(-1)
         rows = []
         for row, x in enumerate(streams):
             moved = x if row == len(weight) else x + x @ weight[row].to(x).T + bias[row].to(x)
@@ -378,13 +369,24 @@ def _measure(
                 packed.logits(side.to(packed.unembed.weight.dtype)).float().log_softmax(-1)
                 for side in (x, moved)
             ]
-            rows.append([float((told.exp() * (told - side)).sum(-1).mean()) for side in logs])
+            rows.append([float((model.exp() * (model - side)).sum(-1).mean()) for side in logs])
         samples.append(rows)
-        tell(
-            0.9 + 0.1 * (i + 1) / len(corpus.held_out),
-            f"held-out text {i + 1} of {len(corpus.held_out)}",
-        )
-    kl = np.array(samples)
-    found = [cell_statistics(side) for side in (kl[..., 0], kl[..., 1], kl[..., 0] - kl[..., 1])]
-    maps = [side.tolist() for cell in found for side in (cell.mean, cell.low, cell.high)]
-    return LensError(*maps, n=len(kl), tokens=sum(len(ids) - 1 for ids in corpus.held_out))
+        n_held = len(corpus.held_out)
+        tell(0.9 + 0.1 * (i + 1) / n_held, f"held-out text {i + 1} of {n_held}")
+    kl = np.array(samples)  # [text, row, lens]
+    logit = cell_statistics(kl[..., 0])
+    tuned = cell_statistics(kl[..., 1])
+    gain = cell_statistics(kl[..., 0] - kl[..., 1])
+    return LensError(
+        logit=logit.mean.tolist(),
+        logit_low=logit.low.tolist(),
+        logit_high=logit.high.tolist(),
+        tuned=tuned.mean.tolist(),
+        tuned_low=tuned.low.tolist(),
+        tuned_high=tuned.high.tolist(),
+        gain=gain.mean.tolist(),
+        gain_low=gain.low.tolist(),
+        gain_high=gain.high.tolist(),
+        n=len(kl),
+        tokens=sum(len(ids) - 1 for ids in corpus.held_out),
+    )

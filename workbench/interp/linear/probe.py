@@ -1,16 +1,15 @@
-"""Linear probes: what can be read off each layer, beside what a probe of that size reads in
-nothing.
+"""Linear probes of every layer, each beside a control task.
 
-A probe is trained on labelled texts and tested on others. *Selectivity* is its accuracy above that
-of a control task, in which every word type (of labelled texts: every text) has a random label
-(Hewitt & Liang 2019); the *description length* is what the labels cost in bits once the activations
-are known (Voita & Titov 2020). That a layer knows something does not say that the model uses it:
-steer along the direction and see.
+A linear probe is trained on labelled texts and tested on others. *Selectivity* is its accuracy
+above that of a control task, in which every word type (of labelled texts: every text) has a random
+label (Hewitt & Liang 2019); the *description length* is what the labels cost in bits once the
+activations are known (Voita & Titov 2020). That a layer encodes something does not mean that the
+model uses it: steer along the direction and see.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,18 +28,19 @@ from workbench.subjects import Subject, SubjectOrName
 from workbench.subjects.intervention import Edit, Intervention
 
 HELD = 0.25
-"""Share of the texts that a probe is tested on."""
+"""Share of the texts that a linear probe is tested on."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage's probe; 95 % intervals over the held-out texts (bits: over all texts), whole texts
-    resampled.
+    """One stage's linear probe.
 
-    - `accuracy`, `control`: share of held-out readings that are right; `selectivity`: the first
-        less the second, paired
+    95 % intervals are over the held-out texts (bits: over all texts), whole texts resampled.
+
+    - `accuracy`, `control`: share of held-out readings that are right
+    - `selectivity`: accuracy minus control, paired
     - `bits`, `control_bits`: mean code length of a label, in bits; knowing nothing costs log2 of
-        the classes
+        the number of classes
     - `strength`: the inverse penalty that cross-validation chose
     """
 
@@ -55,13 +55,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class LinearProbe(Record):
-    """What can be read off each stage (0: the embedding, i: after layer i - 1), on `n` readings,
-    `n_held` held out.
+    """A linear probe of each stage (0: the embedding, i: after layer i - 1).
 
-    `majority` is the accuracy of always naming the commonest class of the training texts,
-    `uniform_bits` the cost of a label without a probe. `directions` is `[stage, class, width]`: the
-    probe's weights at unit length times the distance between the class's mean and the others' along
-    them, in the activation's unit.
+    - `n`, `n_held`: readings, and how many of them are held out
+    - `majority`: accuracy of always naming the commonest class of the training texts
+    - `uniform_bits`: cost of a label without a linear probe
+    - `directions`: the weights of each class at unit length, times the distance between its mean
+        and the others' along them, in the activation's unit
     """
 
     subject: str
@@ -87,11 +87,12 @@ class LinearProbe(Record):
     OMITTED = ("directions",)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         best = self.best
         return (
-            f"{self.labels} read off {self.site}: best at stage {best.stage}, accuracy {best.accuracy.value:.3f} "
-            f"(control {best.control.value:.3f}, commonest class {self.majority.value:.3f})"
+            f"{self.labels} read off {self.site}: best at stage {best.stage}, accuracy "
+            f"{best.accuracy.value:.3f} (control {best.control.value:.3f}, commonest class "
+            f"{self.majority.value:.3f})"
         )
 
     @property
@@ -100,34 +101,42 @@ class LinearProbe(Record):
         return max(self.stages, key=lambda s: s.selectivity.difference)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a stage: accuracies, selectivity and bits, each with its interval."""
+        """One row per stage: accuracies, selectivity and bits, each with its interval."""
         rows = []
         for stage in self.stages:
             row: dict[str, Any] = {"stage": stage.stage}
             for name in ("accuracy", "control", "selectivity", "bits", "control_bits"):
-                found = getattr(stage, name)
-                row[name] = found.difference if name == "selectivity" else found.value
-                row |= {f"{name}_low": found.low, f"{name}_high": found.high}
+                estimate = getattr(stage, name)
+                row[name] = estimate.difference if name == "selectivity" else estimate.value
+                row |= {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
             rows.append({**row, "p": stage.selectivity.p, "strength": stage.strength})
         return pd.DataFrame(rows)
 
     def steering(
         self, label: str, layer: int, *, strength: float = 1.0, name: str = "probe", base: str = ""
     ) -> Intervention:
-        """An intervention that adds this class's direction to the stream after `layer`, at every
-        position.
+        """An intervention that adds a class's direction to the stream, at every position.
 
-        At strength 1 the mean of the other classes moves to this class's mean along the direction.
-        Raises `WorkbenchError` for a class or a layer that was not probed, and for a probe of
-        another site than the stream.
+        Args:
+            label: The class.
+            layer: The layer after which it is added.
+            strength: Factor; 1 moves the mean of the other classes to this class's mean.
+            name: Name of the intervention.
+            base: What `load` takes for the model.
+
+        Raises:
+            WorkbenchError: The class or layer was not probed, or the linear probe reads another
+                site than the stream.
         """
         if self.site != STREAM:
             raise WorkbenchError(
-                f"Only directions of the stream can be added to it; this probe reads {self.site}."
+                "Only directions of the stream can be added to it; this linear probe reads "
+                f"{self.site}."
             )
         if not self.directions.size:
             raise WorkbenchError(
-                "A probe that was read from JSON has no directions; train it again to steer by it."
+                "A linear probe that was read from JSON has no directions; train it again to steer "
+                "by it."
             )
         if label not in self.classes:
             raise WorkbenchError(
@@ -156,39 +165,43 @@ def linear_probe(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LinearProbe:
-    """Train a linear probe on every stage of a site, with its control, and test it on texts it has
-    not seen.
+    """A linear probe of every stage of a site, with its control, tested on held-out texts.
 
     Args:
         subject: The model.
-        labels: One of `labelled.LABELS`, or a file of the user's.
-        site: One of `activations.SITES`.
-        layers: Only what these layers leave (the embedding is always among them where the site has
-            it); None for all.
-        n: Readings, about; a quarter of the texts is held out.
-        seed: Of the texts drawn, the split and the control labels.
+        labels: One of `labels.LABELS`, or a file of your own.
+        site: One of `stages.SITES`.
+        layers: Probe only these layers' outputs (and the embedding, if the site has it); None for
+            all.
+        n: About how many readings; a quarter of the texts is held out.
+        seed: For the texts drawn, the split and the control labels.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` as `labelled` does, and for a site or layer that does not exist.
+    Raises:
+        WorkbenchError: As `labelled` does, and if there is no such site or layer.
+
+    Reference:
+        Hewitt & Liang 2019, arXiv:1909.03368; Voita & Titov 2020, arXiv:2003.12298.
     """
+    subject = cast(Subject, subject)
     tell = progress or (lambda share, words: None)
     stages = _wanted(subject, site, layers)
     data = labelled(subject, labels, n=n, seed=seed)
-    sequences, at = [e.ids for e in data.examples], [e.at for e in data.examples]
     values = read_stages(
         subject,
-        sequences,
-        at,
+        [example.ids for example in data.examples],
+        [example.at for example in data.examples],
         site=site,
         stages=stages,
         progress=lambda share, words: tell(0.3 * share, words),
     )
     task = _task(data, seed)
-    found, directions = [], []
+    results: list[Stage] = []
+    directions: list[np.ndarray] = []
     for i, stage in enumerate(stages):
-        tell(0.3 + 0.7 * i / len(stages), f"stage {stage}: probe, control and code length")
-        one, direction = _stage(values[i], task, stage)
-        found.append(one)
+        tell(0.3 + 0.7 * i / len(stages), f"stage {stage}: linear probe, control and code length")
+        result, direction = _stage(values[i], task, stage)
+        results.append(result)
         directions.append(direction)
     common = int(np.bincount(task.classes[~task.held]).argmax())
     return LinearProbe(
@@ -200,8 +213,8 @@ def linear_probe(
         data.source,
         site,
         data.classes,
-        found,
-        estimate_mean(task.classes[task.held] == common, clusters=task.group[task.held]),
+        results,
+        estimate_mean(task.classes[task.held] == common, clusters=task.group[task.held].tolist()),
         float(np.log2(len(data.classes))),
         data.n,
         int(task.held.sum()),
@@ -214,7 +227,7 @@ def linear_probe(
 
 @dataclass(frozen=True)
 class _Task:
-    """Classes and control classes of every reading, the text it belongs to, and which are held out."""
+    """Every reading's class, control class and text (`group`), and which readings are held out."""
 
     classes: np.ndarray
     control: np.ndarray
@@ -228,7 +241,8 @@ def _wanted(subject: Subject, site: str, layers: Sequence[int] | None) -> list[i
     if layers is None:
         return stages
     n_layers = subject.card.n_layers
-    if bad := [layer for layer in layers if not 0 <= layer < n_layers]:
+    bad = [layer for layer in layers if not 0 <= layer < n_layers]
+    if bad:
         raise WorkbenchError(
             f"There is no layer {bad[0]}; {subject.name} has layers 0 to {n_layers - 1}."
         )
@@ -236,21 +250,24 @@ def _wanted(subject: Subject, site: str, layers: Sequence[int] | None) -> list[i
 
 
 def _task(data: Labelled, seed: int) -> _Task:
-    label = [tag for e in data.examples for tag in e.label]
-    words = [word for e in data.examples for word in e.word]
+    examples = data.examples
+    label = [tag for example in examples for tag in example.label]
+    words = [word for example in examples for word in example.word]
     number = {tag: i for i, tag in enumerate(data.classes)}
-    group = np.repeat(np.arange(len(data.examples)), [len(e.at) for e in data.examples])
-    held = np.random.default_rng(seed).permutation(len(data.examples)) < max(
-        1, round(HELD * len(data.examples))
+    group = np.repeat(np.arange(len(examples)), [len(example.at) for example in examples])
+    n_held = max(1, round(HELD * len(examples)))
+    held = np.random.default_rng(seed).permutation(len(examples)) < n_held
+    return _Task(
+        classes=np.array([number[tag] for tag in label]),
+        control=np.array([number[tag] for tag in control_labels(words, label, seed)]),
+        group=group,
+        held=held[group],
+        n_classes=len(data.classes),
     )
-    classes, control = (
-        np.array([number[t] for t in side]) for side in (label, control_labels(words, label, seed))
-    )
-    return _Task(classes, control, group, held[group], len(data.classes))
 
 
 def _stage(values: np.ndarray, task: _Task, stage: int) -> tuple[Stage, np.ndarray]:
-    clusters = task.group[task.held]
+    clusters = task.group[task.held].tolist()
     probes = [
         fit(values, c, task.group, task.held, task.n_classes) for c in (task.classes, task.control)
     ]
@@ -264,20 +281,20 @@ def _stage(values: np.ndarray, task: _Task, stage: int) -> tuple[Stage, np.ndarr
         estimate_mean(right[0], clusters=clusters),
         estimate_mean(right[1], clusters=clusters),
         paired_difference(right[1], right[0], clusters=clusters),
-        estimate_mean(bits[0], clusters=task.group),
-        estimate_mean(bits[1], clusters=task.group),
+        estimate_mean(bits[0], clusters=task.group.tolist()),
+        estimate_mean(bits[1], clusters=task.group.tolist()),
         probes[0].strength,
     )
     return result, _directions(values[~task.held], task.classes[~task.held], probes[0].weights)
 
 
 def _directions(values: np.ndarray, classes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Each class's weights at unit length, times how far its mean lies from the others' along them."""
-    found = np.zeros_like(weights)
+    """Each class's weights at unit length, times its mean's distance to the others' along them."""
+    directions = np.zeros_like(weights)
     for i, weight in enumerate(weights):
         own = classes == i
         length = np.linalg.norm(weight)
         if length and own.any() and not own.all():
             unit = weight / length
-            found[i] = unit * float((values[own].mean(0) - values[~own].mean(0)) @ unit)
-    return found
+            directions[i] = unit * float((values[own].mean(0) - values[~own].mean(0)) @ unit)
+    return directions

@@ -1,8 +1,6 @@
-"""Activations of many texts, stage by stage: stage 0 enters the first layer, stage i is what layer
-i - 1 leaves.
-"""
+"""Activations of many texts by stage: 0 enters the first layer, i leaves layer i - 1."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,12 +26,14 @@ BATCH = 16
 """Texts run at once."""
 
 Look = Callable[[int, Tensor], None]
-"""(stage, activation `[batch, pos, ...]`) -> nothing."""
+"""Called with a stage and its activation `[batch, pos, ...]`."""
 
 
 def stages_of(subject: Subject, site: str) -> list[int]:
-    """The stages of a site: the stream has one more than there are layers. Raises `WorkbenchError`
-    for no site.
+    """The stages of a site; the stream has one more than there are layers.
+
+    Raises:
+        WorkbenchError: There is no such site.
     """
     if site not in SITES:
         raise WorkbenchError(f"The site is {site!r}; choose one of {', '.join(SITES)}.")
@@ -44,7 +44,14 @@ def stages_of(subject: Subject, site: str) -> list[int]:
 def each_stage(
     subject: Subject, ids: Int[Tensor, "batch pos"], look: Look, *, site: str = STREAM
 ) -> None:
-    """Run a batch once and show every stage of a site to `look`."""
+    """Run a batch once and pass every stage of a site to a function.
+
+    Args:
+        subject: The model.
+        ids: Token ids.
+        look: Called with each stage and its activation.
+        site: One of `SITES`.
+    """
 
     def hook(activation: Tensor, hook: Any, stage: int) -> None:
         look(stage, activation.detach())
@@ -68,34 +75,50 @@ def read_stages(
     stages: Sequence[int],
     progress: Progress | None = None,
 ) -> Float[np.ndarray, "stage reading width"]:
-    """The activation at positions `at[i]` of sequence i, for all of them one after the other, in
-    single precision.
+    """Activations at chosen positions of many sequences, one after the other, in single precision.
 
-    Sequences of a batch are filled up at their end, which a causal model does not see from before.
+    Args:
+        subject: The model.
+        sequences: Token ids of each sequence.
+        at: Positions to read in each sequence.
+        site: One of `SITES`.
+        stages: Stages to read.
+        progress: Called with the share done and a word about it.
     """
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
     row = {stage: i for i, stage in enumerate(stages)}
-    starts = np.concatenate([[0], np.cumsum([len(a) for a in at])])
-    found: np.ndarray | None = None
+    starts = np.concatenate([[0], np.cumsum([len(positions) for positions in at])])
+    readings: np.ndarray | None = None
     for first in range(0, len(order), BATCH):
         part = order[first : first + BATCH]
-        length = max(len(sequences[i]) for i in part)
-        filled = [[*sequences[i], *[sequences[i][-1]] * (length - len(sequences[i]))] for i in part]
-        seen: dict[int, Tensor] = {}
-        ids = torch.tensor(filled, device=subject.device)
-        each_stage(
-            subject,
-            ids,
-            lambda s, x, seen=seen: seen.update({s: x}) if s in row else None,
-            site=site,
-        )
-        for stage, activation in seen.items():
+        ids = torch.tensor(_padded([sequences[i] for i in part]), device=subject.device)
+        for stage, activation in _wanted_stages(subject, ids, site, row).items():
             values = activation.flatten(2).float().cpu().numpy()
-            if found is None:
-                found = np.zeros((len(row), starts[-1], values.shape[-1]), np.float32)
+            if readings is None:
+                readings = np.zeros((len(row), starts[-1], values.shape[-1]), np.float32)
             for k, i in enumerate(part):
-                found[row[stage], starts[i] : starts[i + 1]] = values[k, list(at[i])]
+                readings[row[stage], starts[i] : starts[i + 1]] = values[k, list(at[i])]
         if progress is not None:
             progress(min(1.0, (first + BATCH) / len(order)), "activations")
-    assert found is not None
-    return found
+    assert readings is not None
+    return readings
+
+
+def _padded(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Sequences filled up at their end, which a causal model does not see from before."""
+    length = max(map(len, sequences))
+    return [[*ids, *[ids[-1]] * (length - len(ids))] for ids in sequences]
+
+
+def _wanted_stages(
+    subject: Subject, ids: Tensor, site: str, stages: Container[int]
+) -> dict[int, Tensor]:
+    """The activations of a batch at these stages only."""
+    activations: dict[int, Tensor] = {}
+
+    def keep(stage: int, activation: Tensor) -> None:
+        if stage in stages:
+            activations[stage] = activation
+
+    each_stage(subject, ids, keep, site=site)
+    return activations

@@ -1,4 +1,4 @@
-"""What is verified on every map before it may be believed: the panel "Can this be trusted?"."""
+"""Checks that are run on every map: the panel "Can this be trusted?"."""
 
 from dataclasses import replace
 from itertools import islice
@@ -25,78 +25,106 @@ __all__ = ["TOLERANCE", "WORDS", "failed", "run_checks"]
 
 @torch.no_grad()
 def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
-    """The two unpatched runs against `transformers`, untouched."""
-    ends = [float(swept.metric(subject.model(ids[None]).logits)[0]) for ids in question.prompts]
-    return max(
-        abs(end - said) for end, said in zip(ends, (swept.clean, swept.corrupted), strict=True)
-    )
+    """The largest difference between the map's two unpatched runs and the plain model's.
+
+    Args:
+        subject: The model.
+        question: The prompts.
+        swept: The map.
+    """
+    plain = [float(swept.metric(subject.model(ids[None]).logits)[0]) for ids in question.prompts]
+    return max(abs(plain[0] - swept.clean), abs(plain[1] - swept.corrupted))
 
 
 @torch.no_grad()
 def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, float]:
-    """Facts that any patching obeys, run through the very engine that made the map."""
+    """The checks `identity_patch`, `full_patch` and `lens`, by the engine that made the map.
+
+    Args:
+        subject: The model.
+        question: The prompts.
+        swept: The map.
+    """
     packed = engine(subject)
-    alike = len(question.clean) == len(question.corrupted)
-    run = packed.record(
-        torch.stack([question.clean if alike else question.corrupted, question.corrupted])
-    )
-    first, n_layers = (
-        min(question.first_difference, len(question.corrupted) - 1),
-        len(packed.layers),
-    )
-    ends = swept.metric(run.logits).tolist()
-    itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "itself")
+    same_length = len(question.clean) == len(question.corrupted)
+    other = question.clean if same_length else question.corrupted
+    run = packed.record(torch.stack([other, question.corrupted]))
+    first = min(question.first_difference, len(question.corrupted) - 1)
+    half = len(packed.layers) // 2
+    clean_end, corrupted_end = swept.metric(run.logits).tolist()
+    # All three are carried through the corrupted run, prompt 1.
+    itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "identity_patch")
     middle = Branches(
-        n_layers // 2, first, 1, lambda: run.resid[n_layers // 2][1, first:].unsqueeze(0), "itself"
+        half, first, 1, lambda: run.resid[half][1, first:].unsqueeze(0), "identity_patch"
     )
-    whole = Branches(0, first, 1, lambda: run.resid[0][0, first:].unsqueeze(0), "whole")
-    apart = {"identity_patch": 0.0, "full_patch": 0.0}
+    whole = Branches(0, first, 1, lambda: run.resid[0][0, first:].unsqueeze(0), "full_patch")
+    off = {"identity_patch": 0.0, "full_patch": 0.0}
     for branch, final in packed.carry(run, 1, [itself, middle, whole], last=swept.metric.reads):
-        name, end = (
-            ("full_patch", ends[0]) if branch.key == "whole" else ("identity_patch", ends[1])
-        )
+        expected = clean_end if branch.key == "full_patch" else corrupted_end
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
-        apart[name] = max(apart[name], abs(value - end))
+        off[branch.key] = max(off[branch.key], abs(value - expected))
     lens = packed.logits(run.resid[-1][:, -1])
-    if not alike:
-        del apart["full_patch"]  # there is no position for position
-    return {**apart, "lens": float((lens - run.logits[:, -1]).abs().max())}
+    if not same_length:
+        del off["full_patch"]  # the positions of the two prompts do not correspond
+    return {**off, "lens": float((lens - run.logits[:, -1]).abs().max())}
 
 
 @torch.no_grad()
 def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept) -> float:
-    """The same map's patches with one prompt as both runs: what the site's own arithmetic adds,
-    which is nothing.
+    """The largest change by patches of a prompt with itself, which should change nothing.
 
-    A few patches of the middle layer (or of the one that is swept).
+    A few patches of the middle layer (or of the one that is swept) show any error in the site's own
+    arithmetic.
+
+    Args:
+        subject: The model.
+        question: The prompts, of which the corrupted one is used.
+        settings: What is swept.
+        swept: The map.
     """
     packed = engine(subject)
     run = packed.record(torch.stack([question.corrupted, question.corrupted]))
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
-    more = {"also": settings.also, "fed": question.fed}
     same = Map(
-        packed, run, 1, source_of_run(run, 0), settings.site, first, layers, settings.window, **more
+        packed,
+        run,
+        1,
+        source_of_run(run, 0),
+        settings.site,
+        first,
+        layers,
+        window=settings.window,
+        also=settings.also,
+        fed=question.fed,
     )
-    end = float(swept.metric(run.logits[1:2])[0])
-    apart = 0.0
-    for _, finals in packed.carry(
-        run, 1, list(islice(same.branches(), 4)), last=swept.metric.reads
-    ):
+    unpatched = float(swept.metric(run.logits[1:2])[0])
+    off = 0.0
+    patches = list(islice(same.branches(), 4))
+    for _, finals in packed.carry(run, 1, patches, last=swept.metric.reads):
         values = swept.metric.of(packed.logits(finals, swept.metric.tokens))
-        apart = max(apart, float((values - end).abs().max()))
-    return apart
+        off = max(off, float((values - unpatched).abs().max()))
+    return off
 
 
 def direct_sum(subject: Subject, question: Pair) -> float:
-    """What all parts write towards the answer, against the model's own logit difference."""
+    """How far the sum of all direct contributions is from the model's logit difference."""
     return attribute(subject, question).checks["direct_sum"]
 
 
 def hooked_cells(
     subject: Subject, question: Pair, settings: Settings, values: Tensor, first: int, n: int
 ) -> float:
-    """`n` random cells of the map recomputed by one hooked run each."""
+    """The largest difference of `n` random cells from a run by hooks, one each.
+
+    Args:
+        subject: The model.
+        question: The prompts.
+        settings: What is swept; its `seed` draws the cells.
+        values: The map.
+        first: The first position whose cells were computed.
+        n: Cells to recompute.
+    """
     generator = torch.Generator().manual_seed(settings.seed)
     axes = SITES[settings.site]
     low = [min(first, values.shape[-1] - 1) if axis == "pos" else 0 for axis in axes]
@@ -116,13 +144,21 @@ def run_checks(
 ) -> dict[str, float]:
     """Every check that goes with these settings, as differences in the metric's unit; see `WORDS`.
 
-    Of answers of several tokens each is checked by itself, and the worst is said.
+    Answers of several tokens are checked one by one, and the worst difference counts.
+
+    Args:
+        subject: The model.
+        question: The prompts.
+        settings: What is swept.
+        swept: The map.
+        audit: Cells to recompute by hooks.
+        packed: Whether the packed engine made the map.
     """
     if question.parts:
         how = replace(settings, metric="log_prob")
-        sides = zip(question.parts, swept.parts, strict=True)
         each = [
-            run_checks(subject, part, how, side, audit=audit, packed=packed) for part, side in sides
+            run_checks(subject, part, how, part_map, audit=audit, packed=packed)
+            for part, part_map in zip(question.parts, swept.parts, strict=True)
         ]
         worst = {name: float(np.max([checks[name] for checks in each])) for name in each[0]}
         return {**worst, "direct_sum": direct_sum(subject, question)} if packed else worst

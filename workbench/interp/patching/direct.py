@@ -1,17 +1,18 @@
-"""What each part adds to the answer directly.
+"""Direct logit attribution: what each part of the model adds to the answer directly.
 
-*Direct logit attribution* splits the logit difference into what the embedding, every head and every
-    MLP write along
-its direction, the final norm's scale held at its value in this run: the parts add up exactly.
+The logit difference is split into what the embedding, every head and every MLP write along its
+direction, with the final norm's scale held at its value in this run: the parts add up exactly.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.branches import Recording
@@ -29,13 +30,15 @@ from workbench.subjects import Subject, SubjectOrName
 class Direct(Record):
     """Direct contributions to the logit difference at the last position, in logits.
 
-    `heads` is `[layer, head]`, `mlps` `[layer]`, `attention_rest` what attention adds that is no
-    head's (biases), `embedding` and `constant` (the final norm's and the unembedding's bias) the
-    rest; their sum is `total`. `neurons` `[layer, neuron]` splits each MLP further, but for its
-    bias (NaN in layers of experts, which have none).
-    `checks`: the sum against the model's own logit difference, and neurons and bias against their
-        MLP. `warnings` say
-    how the prompt was read.
+    - `heads`: `[layer, head]`
+    - `mlps`: `[layer]`
+    - `attention_rest`: `[layer]`, what attention adds beside its heads (biases)
+    - `embedding`, and `constant` for the biases of the final norm and the unembedding
+    - `total`: the sum of all of these
+    - `neurons`: `[layer, neuron]`, each MLP split further, without its bias (NaN for mixtures of
+        experts)
+    - `checks`: the total against the model's own logit difference, neurons and bias against MLPs
+    - `warnings`: how the prompt was read
     """
 
     subject: str
@@ -55,13 +58,13 @@ class Direct(Record):
     warnings: list[str] = field(default_factory=list)
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         from workbench.interp.patching.checks import failed
 
         return failed(self.checks)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         first = self.to_frame().iloc[0]
         return (
             f"{self.answer!r} against {self.wrong!r}: {self.total:+.3f} logits, "
@@ -69,7 +72,7 @@ class Direct(Record):
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a part, the largest first: `part`, `layer`, `contribution`."""
+        """One row per part, the largest first: `part`, `layer`, `contribution`."""
         n_layers, n_heads = self.heads.shape
         rows = [("embedding", -1, self.embedding)]
         rows += [
@@ -79,29 +82,22 @@ class Direct(Record):
         ]
         rows += [(f"MLP {i}", i, float(self.mlps[i])) for i in range(n_layers)]
         frame = pd.DataFrame(rows, columns=["part", "layer", "contribution"])
-        return frame.reindex(
-            frame["contribution"].abs().sort_values(ascending=False).index
-        ).reset_index(drop=True)
+        size = cast(pd.Series, frame["contribution"].abs())
+        return frame.reindex(size.sort_values(ascending=False).index).reset_index(drop=True)
 
     def layers(self) -> pd.DataFrame:
-        """One row a step from the embedding to the answer, in order: `part` and `contribution`;
-        they add up.
-        """
+        """One row per step from embedding to logits, in order: `part` and `contribution`."""
         rows = [("embedding", self.embedding)]
-        for layer, (heads, rest, mlp) in enumerate(
-            zip(self.heads, self.attention_rest, self.mlps, strict=True)
-        ):
-            rows += [
-                (f"attention {layer}", float(heads.sum() + rest)),
-                (f"MLP {layer}", float(mlp)),
-            ]
-        rows += [("constant", self.constant)] if self.constant else []
+        for layer in range(len(self.mlps)):
+            attention = float(self.heads[layer].sum() + self.attention_rest[layer])
+            rows.append((f"attention {layer}", attention))
+            rows.append((f"MLP {layer}", float(self.mlps[layer])))
+        if self.constant:
+            rows.append(("constant", self.constant))
         return pd.DataFrame(rows, columns=["part", "contribution"])
 
     def top_neurons(self, top: int = 20) -> pd.DataFrame:
-        """The neurons that add most, in either direction: `neuron`, `layer`, `index`,
-        `contribution`.
-        """
+        """The `top` neurons of largest absolute contribution, with `layer` and `index`."""
         order = np.nan_to_num(np.abs(self.neurons)).ravel().argsort()[::-1][:top]
         layer, index = np.unravel_index(order, self.neurons.shape)
         names = [f"L{i}N{j}" for i, j in zip(layer, index, strict=True)]
@@ -117,20 +113,28 @@ class Direct(Record):
 def head_writes(
     packed: Reader, run: Recording, prompt: int, layer: int
 ) -> tuple[Float[Tensor, "head pos d_model"], Float[Tensor, "pos d_model"]]:
-    """What each head of a layer writes into the stream, and what attention adds besides (biases).
+    """What each head of a layer writes into the stream, and what attention adds beside them.
 
-    Where a norm stands between attention and stream (Gemma), its scale is held at its value in this
-    run; a factor (Granite) is in it.
+    If a norm stands between attention and stream (Gemma), its scale is held at its value in this
+    run; a factor (Granite) is included.
+
+    Args:
+        packed: The reader of the model.
+        run: A recorded run.
+        prompt: Which prompt of it.
+        layer: The layer.
     """
     z = run.z[layer][prompt]
     n_pos, n_heads, d_head = z.shape
     project = packed.outputs[layer]
+    # Row i holds head i alone; the last row holds nothing, so that it gives the bias.
     alone = torch.zeros(n_heads + 1, n_pos, n_heads, d_head, dtype=z.dtype, device=z.device)
     for head in range(n_heads):
         alone[head, :, head] = z[:, head]
     written = project(alone.flatten(-2))
     bias = written[-1]
-    heads, added = written[:-1] - bias, run.attn_out[layer][prompt]
+    heads = written[:-1] - bias
+    added = run.attn_out[layer][prompt]
     heads = _entering(packed, "attn_out", layer, heads, heads.sum(0) + bias, added)
     return heads, added - heads.sum(0)
 
@@ -139,8 +143,13 @@ def head_writes(
 def heads_at(
     packed: Reader, run: Recording, pos: int, question: Pair
 ) -> Float[np.ndarray, "layer head"]:
-    """What each head of a recorded run adds, at one position, to the logit difference of the
-    answers there.
+    """What each head adds, at one position, to the logit difference of the answers there.
+
+    Args:
+        packed: The reader of the model.
+        run: A recorded run of one prompt.
+        pos: The position.
+        question: The answers.
     """
     here = replace(
         run,
@@ -158,9 +167,7 @@ def heads_at(
 def _entering(
     packed: Reader, site: str, layer: int, parts: Tensor, whole: Tensor, added: Tensor
 ) -> Float[Tensor, "part pos d_model"]:
-    """Parts of what attention or MLP gives (`whole`) as they enter the stream, to which they add
-    `added`.
-    """
+    """Parts of an output (`whole`) as they enter the stream, to which all of it adds `added`."""
     _, writer = packed.writer(site, layer)
     norm = packed.norm_after(site, layer)
     if norm is None:
@@ -172,47 +179,59 @@ def _entering(
 def neuron_writes(
     packed: Reader, run: Recording, layer: int, direction: Float[Tensor, " d_model"]
 ) -> tuple[Float[Tensor, " neuron"], float]:
-    """What each neuron of a layer writes along a direction at the last position, and what the MLP's
-    bias does.
+    """What each neuron of a layer, and its MLP's bias, writes along a direction at the end.
 
-    Where a norm stands between MLP and stream (Gemma), its scale is held at its value in this run.
-    A layer of experts
-    has no neurons: it gives none.
+    If a norm stands between MLP and stream (Gemma), its scale is held at its value in this run. A
+    mixture of experts has no neurons and gives none.
+
+    Args:
+        packed: The reader of the model.
+        run: A recorded run.
+        layer: The layer.
+        direction: The direction in the stream.
     """
     if packed.blocks[layer].neurons is None:
         return torch.zeros(0).to(direction), 0.0
-    post, write = run.post[layer][0, -1], packed.neurons[layer]
+    post = run.post[layer][0, -1]
+    write = packed.neurons[layer]
     added = run.mlp_out[layer][0, -1]
     bias = write(torch.zeros_like(post)[None])[0]
-    norm, (_, writer) = packed.norm_after("mlp_out", layer), packed.writer("mlp_out", layer)
-    along, offset = direction * writer.scale, 0.0
+    norm = packed.norm_after("mlp_out", layer)
+    _, writer = packed.writer("mlp_out", layer)
+    along = direction * writer.scale
+    offset = 0.0
     if norm is not None:
         held = norm.held(write(post[None])[0], added / writer.scale)
         offset = float(norm.offset @ along)
         along = norm.back(along) * held
-    each = torch.cat(
-        [(write(part) - bias) @ along for part in torch.eye(len(post)).to(post).split(512)]
-    )
-    return post * each, float(bias @ along) + offset
+    # Each neuron's output weights along the direction, 512 at a time to spare memory.
+    one_neuron_each = torch.eye(len(post)).to(post)
+    weights = torch.cat([(write(rows) - bias) @ along for rows in one_neuron_each.split(512)])
+    return post * weights, float(bias @ along) + offset
 
 
 def answer_direction(
     packed: Reader, final: Float[Tensor, " d_model"], question: Pair
 ) -> tuple[Float[Tensor, " d_model"], float]:
-    """The direction in the last stream whose product with it, plus a constant, is the logit
-    difference.
+    """The direction in the last stream, and a constant, that give the logit difference.
 
-    The final norm is linear once its size is fixed: an RMS norm stretches each number, a layer norm
-    also centres. What the norm does is asked of it; the size is one number, so a norm of another
-    kind leaves the parts' sum off.
+    The stream's dot product with the direction, plus the constant, is the logit difference. The
+    final norm is linear once its size is fixed: an RMS norm stretches each number, a layer norm
+    also centres. A norm of another kind would leave the sum of the parts off, which `checks` shows.
+
+    Args:
+        packed: The reader of the model.
+        final: The stream after the last layer at the position of the answer.
+        question: The answers.
     """
-    weight, bias = packed.unembed.weight, packed.unembed.bias
-    sides = [
-        torch.tensor(side, device=final.device) for side in (question.answers, question.wrongs)
-    ]
-    column = weight[sides[0]].mean(0) - weight[sides[1]].mean(0)
-    constant = 0.0 if bias is None else float(bias[sides[0]].mean() - bias[sides[1]].mean())
-    norm, scale = packed.final_norm, packed.stream.logit_scale
+    weight = packed.unembed.weight
+    bias = packed.unembed.bias
+    answers = torch.tensor(question.answers, device=final.device)
+    wrongs = torch.tensor(question.wrongs, device=final.device)
+    column = weight[answers].mean(0) - weight[wrongs].mean(0)
+    constant = 0.0 if bias is None else float(bias[answers].mean() - bias[wrongs].mean())
+    norm = packed.final_norm
+    scale = packed.stream.logit_scale
     held = norm.held(final, packed.norm(final[None, None])[0, 0])
     return norm.back(column) * held * scale, (constant + float(norm.offset @ column)) * scale
 
@@ -228,11 +247,21 @@ def direct(
     wrong: str,
     strict: bool = False,
 ) -> Direct:
-    """Split the clean run's logit difference into what every part writes.
+    """The clean run's logit difference, split into what every part writes.
 
-    The corrupted prompt, where there is one, is only checked against the clean one. Raises
-    `WorkbenchError` as `pair` does, and, where `strict`, for a sum that is off.
+    Args:
+        subject: The model.
+        clean: The prompt.
+        corrupted: Optional corrupted prompt, only checked against `clean`. Must tokenize to the
+            same length.
+        answer: The right answer, one token.
+        wrong: The wrong answer, one token.
+        strict: Raise if the parts do not add up.
+
+    Raises:
+        WorkbenchError: Prompts or answers do not fit, or, with `strict`, the parts do not add up.
     """
+    subject = cast(Subject, subject)
     question = (
         pair(subject, clean, corrupted, answer, wrong)
         if corrupted
@@ -241,59 +270,66 @@ def direct(
     if not question.wrongs:
         raise WorkbenchError("A logit difference has two sides; give a wrong answer, of one token.")
     notices = subject.notices(clean, answers=[answer, wrong])
-    found = attribute(subject, question)
-    must_hold(found.checks, strict)
-    return replace(found, prompt=clean, answer=answer, wrong=wrong, warnings=notices)
+    result = attribute(subject, question)
+    must_hold(result.checks, strict)
+    return replace(result, prompt=clean, answer=answer, wrong=wrong, warnings=notices)
 
 
 @torch.no_grad()
 def attribute(subject: Subject, question: Pair) -> Direct:
-    """`direct` for prompts that are tokenised already; it gives no words."""
+    """Like `direct`, for prompts that are tokenized already; leaves prompt and answers empty."""
     packed = reader(subject)
     packed.need_end()
     run = packed.record(question.clean[None])
     direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
-    heads, rest, mlps, neurons = [], [], [], []
-    off = 0.0
+    heads: list[Tensor] = []
+    rest: list[Tensor] = []
+    mlps: list[Tensor] = []
+    neurons: list[Tensor] = []
+    neurons_off = 0.0
     for layer in range(len(packed.blocks)):
-        writes, more = head_writes(packed, run, 0, layer)
+        writes, others = head_writes(packed, run, 0, layer)
         heads.append(writes[:, -1] @ direction)
-        rest.append(more[-1] @ direction)
-        mlps.append(
-            (run.resid[layer + 1] - run.resid[layer] - run.attn_out[layer])[0, -1] @ direction
-        )
-        each, bias = neuron_writes(packed, run, layer, direction)
-        neurons.append(each)
-        if len(each):
-            off = max(off, abs(float(each.sum() + bias - mlps[-1])))
+        rest.append(others[-1] @ direction)
+        mlp_out = run.resid[layer + 1] - run.resid[layer] - run.attn_out[layer]
+        mlps.append(mlp_out[0, -1] @ direction)
+        by_neuron, bias = neuron_writes(packed, run, layer, direction)
+        neurons.append(by_neuron)
+        if len(by_neuron):
+            neurons_off = max(neurons_off, abs(float(by_neuron.sum() + bias - mlps[-1])))
     embedding = float(run.resid[0][0, -1] @ direction)
-    width = max(len(side) for side in neurons)
-    neurons = [
-        torch.nn.functional.pad(side, (0, width - len(side)), value=float("nan"))
-        for side in neurons
-    ]
-    parts = [torch.stack(side).cpu().numpy() for side in (heads, rest, mlps, neurons)]
-    total = embedding + constant + float(sum(part.sum(dtype=np.float64) for part in parts[:3]))
+    total = embedding + constant + sum(_total(side) for side in (heads, rest, mlps))
+    # Layers of different widths (experts have no neurons) share an array, NaN where there is none.
+    width = max(len(layer) for layer in neurons)
+    padded = [F.pad(layer, (0, width - len(layer)), value=float("nan")) for layer in neurons]
     if packed.softcap is None:
         logits = subject.model(question.clean[None]).logits[0, -1]
-    else:  # what the cap is put on: contributions add up before it
-        logits = (
-            packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0] * packed.stream.logit_scale
-        )
+    else:  # contributions add up to what the cap is put on
+        uncapped = packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0]
+        logits = uncapped * packed.stream.logit_scale
     wanted = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
     return Direct(
-        subject.name,
-        subject.hash,
-        "",
-        "",
-        "",
-        subject.tokens(question.clean),
-        parts[0],
-        parts[2],
-        parts[1],
-        parts[3],
-        embedding,
-        constant,
-        total,
-        {"direct_sum": abs(total - wanted), "neuron_sum": off},
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt="",
+        answer="",
+        wrong="",
+        tokens=subject.tokens(question.clean),
+        heads=_array(heads),
+        mlps=_array(mlps),
+        attention_rest=_array(rest),
+        neurons=_array(padded),
+        embedding=embedding,
+        constant=constant,
+        total=total,
+        checks={"direct_sum": abs(total - wanted), "neuron_sum": neurons_off},
     )
+
+
+def _array(layers: list[Tensor]) -> np.ndarray:
+    return torch.stack(layers).cpu().numpy()
+
+
+def _total(layers: list[Tensor]) -> float:
+    """The sum over all layers, in double precision."""
+    return float(_array(layers).sum(dtype=np.float64))

@@ -1,11 +1,11 @@
 """Attribution patching: every cell of a map estimated from one gradient, instead of run.
 
 The estimate of a patch is gradient x difference: what the metric would gain if the model were
-linear between the run's own activation and the one that comes in (Nanda 2023). It is off where the
-model is not: at saturated attention, and where effects cancel (Kramar et al. 2024). Two mends:
-`steps`, the mean gradient over inputs on the way from one prompt to the other (integrated
-gradients, as Hanna et al. 2024 do for edges), and `softmax`, which runs attention itself exactly
-where queries or keys are patched (the first correction of Kramar et al.).
+linear between the run's own activation and the replacing one (Nanda 2023). It is off where the
+model is not linear: at saturated attention, and where effects cancel (Kramar et al. 2024). Two
+corrections: `steps`, the mean gradient over inputs on the way from one prompt to the other
+(integrated gradients, as Hanna et al. 2024 do for edges), and `softmax`, which runs attention
+itself exactly if queries or keys are patched (the first correction of Kramar et al.).
 """
 
 from dataclasses import dataclass
@@ -39,15 +39,15 @@ READ = {
     "k": "keys",
     "v": "values",
 }
-"""The field of a recording that a site patches; `pattern` is patched through what attention
-gathers.
-"""
+"""The field of a recording that a site patches; `pattern` is patched through `attended`."""
 
 
 @dataclass(frozen=True)
 class Approximation:
-    """How patches are estimated: gradients averaged over `steps` inputs, and whether attention is
-    run exactly.
+    """How patches are estimated.
+
+    - `steps`: inputs over which gradients are averaged; 1 is plain attribution patching
+    - `softmax`: run attention exactly if queries or keys are patched
     """
 
     steps: int = 1
@@ -73,11 +73,17 @@ def gradients(
     embeddings: Float[Tensor, "batch pos d_model"],
     metric: Metric,
 ) -> tuple[Recording, Tensor, Float[Tensor, "batch pos d_model"]]:
-    """The gradients of the metric by every recorded activation, the metric of each run, and its
-    gradient by input.
+    """The gradients of a metric with respect to every recorded activation.
 
-    The recording holds gradients in place of activations; `mid` is the gradient by the stream after
-    attention.
+    Args:
+        packed: What records the runs.
+        ids: Token ids of prompts of equal length, `[batch, pos]`.
+        embeddings: What the model reads in their place.
+        metric: What is differentiated, summed over the batch.
+
+    Returns:
+        A recording that holds gradients in place of activations, the metric of each run `[batch]`,
+        and the gradients with respect to `embeddings`.
     """
     with torch.enable_grad():
         entered = embeddings.detach().clone().requires_grad_()
@@ -92,9 +98,7 @@ def gradients(
     for (name, _), tensor in zip(names, wanted, strict=True):
         slope = next(rest) if tensor.requires_grad else None  # experts have no neurons
         getattr(slopes, name).append(torch.zeros_like(tensor) if slope is None else slope)
-    slopes.mid = (
-        slopes.attn_out
-    )  # the stream after attention is only read with what attention has added
+    slopes.mid = slopes.attn_out  # whatever reads the stream after attention reads both summed
     assert slopes_of[0] is not None
     return slopes, values.detach(), slopes_of[0]
 
@@ -102,10 +106,18 @@ def gradients(
 def estimate_sweep(
     subject: Subject, question: Pair, settings: Settings, how: Approximation = Approximation()
 ) -> Swept:
-    """All cells of a map by attribution: one forward and one backward pass a step.
+    """All cells of a map by attribution: one forward and one backward pass per step.
 
-    Raises `WorkbenchError` for settings that cannot be estimated, `UnpackableError` for queries,
-    keys, values and patterns of a model that cannot be packed.
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        settings: What is swept.
+        how: The approximation.
+
+    Raises:
+        WorkbenchError: The settings cannot be estimated.
+        UnpackableError: The site is queries, keys, values or pattern, and the packed engine cannot
+            run the model.
     """
     how.check(settings)
     packed = engine(subject) if settings.site in ("q", "k", "v", "pattern") else reader(subject)
@@ -114,23 +126,28 @@ def estimate_sweep(
 
 
 def estimates(ready: Prepared, question: Pair, how: Approximation) -> Float[Tensor, "*axes"]:
-    """The estimated change of the metric in every cell."""
+    """The estimated change of the metric in every cell.
+
+    Args:
+        ready: The map, with both runs recorded.
+        question: The prompts.
+        how: The approximation.
+    """
     target = ready.map.target
-    own, other = ready.embeddings[target], ready.embeddings[1 - target]
+    own = ready.embeddings[target]
+    other = ready.embeddings[1 - target]
     ids = (question.clean, question.corrupted)[target]
-    shares = (
-        (torch.arange(how.steps, device=own.device) + 0.5) / how.steps
-        if how.steps > 1
-        else torch.zeros(1)
-    )
-    path = own + shares.to(own)[:, None, None] * (other - own)
+    shares = torch.zeros(1)
+    if how.steps > 1:  # the midpoints of equal parts of the way
+        shares = (torch.arange(how.steps, device=own.device) + 0.5) / how.steps
+    path = own + shares.to(own)[:, None, None] * (other - own)  # [step, pos, d_model]
     slopes, _, _ = gradients(ready.map.packed, ids.expand(how.steps, -1), path, ready.metric)
     with torch.no_grad():
         return torch.stack([_row(ready.map, slopes, layer, how) for layer in ready.map.layers])
 
 
 def _row(sweep: Map, slopes: Recording, layer: int, how: Approximation) -> Tensor:
-    """One layer's cells: gradient x difference, summed over what a cell does not tell apart."""
+    """One layer's cells: gradient x difference, summed over all that a cell patches together."""
     site = sweep.site
     if site == "resid_mid" and sweep.packed.parallel:
         raise WorkbenchError(

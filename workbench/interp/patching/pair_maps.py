@@ -1,17 +1,14 @@
-"""Activation patching: what the answer becomes when one activation of a run is taken from another
-run.
+"""Activation patching of one prompt pair: every cell is one run with an activation replaced.
 
 *Denoising* puts clean activations into the corrupted run, *noising* corrupted ones into the clean
-    run. Effects are
-normalised: 0 is the corrupted run, 1 the clean run. Method: Vig et al. 2020, Meng et al. 2022;
-    practice: Heimersheim
-& Nanda 2024. The values are exact (no gradient approximation).
+run. Effects are normalised: 0 is the corrupted run, 1 the clean run. Method: Vig et al. 2020, Meng
+et al. 2022; practice: Heimersheim & Nanda 2024. The values are exact (no gradient approximation).
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -31,7 +28,7 @@ from workbench.modes import own_modes
 from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record, peak
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 __all__ = [
     "DIRECTIONS",
@@ -47,20 +44,22 @@ __all__ = [
 ]
 
 SMALLEST_SPAN = 1e-6
+"""Difference of the clean and the corrupted metric below which nothing can be normalised by it."""
 
 
 @dataclass(frozen=True)
 class Patching(Record):
-    """A sweep's result: one cell a patched run.
+    """A patching map; every cell is one patched run.
 
-    - `effect`: normalised (0 corrupted, 1 clean), nested lists laid out as `axes`; `metric`: the
-      same in the unit of `metric_name`; row i is layer `layers[i]`
+    - `effect`: normalised (0 corrupted, 1 clean), nested lists laid out as `axes`; row i is layer
+        `layers[i]`
+    - `metric`: the same in the unit of `metric_name`
     - `clean_metric`, `corrupted_metric`: the metric of the two unpatched runs
-    - `clean_tokens`, `corrupted_tokens`: one string a position; `n`: prompt pairs averaged (1: no
-        interval)
-    - `spelt`: the tokens of each answer, then each wrong one, where one has several
+    - `clean_tokens`, `corrupted_tokens`: one string per position
+    - `n`: prompt pairs averaged (1: no interval)
+    - `spelt`: the tokens of each answer, then of each wrong one, if one has several
     - `checks`: what was verified on this very map, as differences in the metric's unit
-    - `warnings`: what is known to spoil such results
+    - `warnings`: known problems of prompts and answers like these
     """
 
     subject: str
@@ -92,23 +91,29 @@ class Patching(Record):
     warnings: list[str] = field(default_factory=list)
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         return failed(self.checks)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
-        ends = f"{self.metric_name} {self.clean_metric:+.3f} clean, {self.corrupted_metric:+.3f} corrupted"
-        return (
-            f"{self.site}, {self.direction}: {ends}; {peak(self.to_frame(), 'effect', self.axes)}"
-        )
+        """The result in a few words."""
+        clean = f"{self.metric_name} {self.clean_metric:+.3f} clean"
+        corrupted = f"{self.corrupted_metric:+.3f} corrupted"
+        largest = peak(self.to_frame(), "effect", self.axes)
+        return f"{self.site}, {self.direction}: {clean}, {corrupted}; {largest}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: the axes, `effect` and `metric`."""
+        """One row per cell: the axes, `effect` and `metric`."""
         return cells(self.axes, self.layers, effect=self.effect, metric=self.metric)
 
 
 def cells(axes: Sequence[str], layers: Sequence[int], **values: Any) -> pd.DataFrame:
-    """Maps of one shape as a table: a column an axis, then a column a map."""
+    """Maps of one shape as a table: one column per axis, then one per map.
+
+    Args:
+        axes: Names of the axes.
+        layers: The layer of each row; empty where row i is layer i.
+        **values: The maps, by the name of their column.
+    """
     arrays = {name: np.asarray(value, dtype=float) for name, value in values.items()}
     where = np.indices(next(iter(arrays.values())).shape).reshape(len(axes), -1)
     columns = dict(zip(axes, where, strict=True))
@@ -140,37 +145,42 @@ def patch(  # noqa: PLR0913
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Patching:
-    """Sweep one site over the whole model, exactly.
+    """The patching map of one prompt pair: one site swept over the whole model, exactly.
 
-    The metric is read at the last position; of an answer of several tokens it is read where each of
-    them is predicted, those before it given (`metrics.SIDES` has the metrics that take such
-    answers). `audit` random cells are recomputed by TransformerLens's hooks, one run each, and the
-    greatest difference is reported in `checks`. Architectures that the packed engine cannot run go
-    through the hooks, and say so.
+    The metric is read at the last position; for an answer of several tokens, where each of them is
+    predicted given those before it (`metrics.SIDES` has the metrics that take such answers).
+    Architectures that the packed engine cannot run go through hooks, and the result's `engine` says
+    so.
 
     Args:
         subject: The model.
-        clean: The prompt with the right answer.
-        corrupted: As many tokens, another answer.
+        clean: Clean prompt, the one with the right answer.
+        corrupted: Corrupted prompt. Must tokenize to the same length as `clean`.
         answer: What the clean prompt leads to: a word or a whole continuation, or several.
         wrong: What the corrupted prompt leads to.
         site: What is patched, one of `SITES`.
         direction: One of `DIRECTIONS`.
         metric: One of `METRICS`.
         replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
-        layer: The one layer to sweep (neurons need one); None for all.
-        window: Layers replaced at once (attn_out and mlp_out).
-        also: The other of attn_out and mlp_out, replaced together with the site.
-        noise: Standard deviations of the embedding, for the replacement of that name.
-        memory_gb: What the packed rows may take.
-        seed: Of noise, of the resampled text and of the audited cells.
-        audit: Cells to recompute by hooks.
-        strict: Raise where one of the map's checks does not hold.
+        layer: The one layer to sweep (needed for neurons); None for all.
+        window: Layers replaced at once (`attn_out` and `mlp_out` only).
+        also: The other of `attn_out` and `mlp_out`, replaced together with the site.
+        noise: Standard deviation of the replacement `noise`, in standard deviations of the
+            embedding (3, as Meng et al. 2022).
+        memory_gb: Limit for the packed rows, in GiB.
+        seed: For noise, the resampled text and the audited cells.
+        audit: Random cells to recompute by hooks, one run each; the largest difference is in
+            `checks`.
+        strict: Raise if one of the map's checks fails.
         progress: Called with the share done and a word about it.
 
-    Raises `WorkbenchError` for anything wrong with the prompts, the answers or the settings, and,
-    where `strict`, for a check that does not hold.
+    Raises:
+        WorkbenchError: Prompts, answers or settings do not fit, or, with `strict`, a check fails.
+
+    Reference:
+        Meng et al. 2022, arXiv:2202.05262; Heimersheim & Nanda 2024, arXiv:2404.15255.
     """
+    subject = cast(Subject, subject)
     settings = Settings(
         site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
     )
@@ -180,15 +190,12 @@ def patch(  # noqa: PLR0913
     question = pair(subject, clean, corrupted, answer, wrong, spelt=True)
     if question.parts and metric not in SIDES:
         raise WorkbenchError(
-            f"The metric {metric} is read off one prediction, and an answer here has several tokens; give answers of "
-            f"a single token, or choose {', '.join(SIDES)}, which take whole continuations."
+            f"The metric {metric} is read off one prediction, and an answer here has several "
+            f"tokens; give answers of a single token, or choose {', '.join(SIDES)}, which take "
+            "whole continuations."
         )
-    began, how = time.perf_counter(), "packed"
-    try:
-        swept = run_sweep(subject, question, settings, progress)
-    except UnpackableError as error:
-        swept = hooked(subject, question, settings, progress=progress)
-        how = f"hooks ({error})"
+    began = time.perf_counter()
+    swept, how = sweep_anyhow(subject, question, settings, progress)
     seconds = time.perf_counter() - began
     check_span(swept, metric)
     checks = run_checks(subject, question, settings, swept, audit=audit, packed=how == "packed")
@@ -223,14 +230,33 @@ def patch(  # noqa: PLR0913
     )
 
 
-def check_span(swept: Swept, metric: str) -> None:
-    """Raise `WorkbenchError` where clean and corrupted run are alike, so that no effect can be
-    normalised.
+def sweep_anyhow(
+    subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
+) -> tuple[Swept, str]:
+    """A question's map by the packed engine, or by hooks if the engine cannot run the model.
+
+    Args:
+        subject: The model.
+        question: The prompts and their answers.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+
+    Returns:
+        The map, and which of the two it was: `packed`, or `hooks` with the reason.
     """
+    try:
+        return run_sweep(subject, question, settings, progress), "packed"
+    except UnpackableError as error:
+        return hooked(subject, question, settings, progress=progress), f"hooks ({error})"
+
+
+def check_span(swept: Swept, metric: str) -> None:
+    """Raise `WorkbenchError` if clean and corrupted run are alike, so that nothing normalises."""
     if not abs(swept.clean - swept.corrupted) >= SMALLEST_SPAN:
         raise WorkbenchError(
-            f"The clean and the corrupted run give the same {metric.replace('_', ' ')} ({swept.clean:.4f}), so there "
-            "is nothing to restore; choose prompts, answers or a metric that the model tells apart."
+            f"The clean and the corrupted run give the same {metric.replace('_', ' ')} "
+            f"({swept.clean:.4f}), so there is nothing to restore; choose prompts, answers or a "
+            "metric that the model tells apart."
         )
 
 

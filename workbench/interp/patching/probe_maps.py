@@ -1,24 +1,21 @@
-"""A probe's many pairs swept together: every cell with its mean, interval and p-value."""
+"""A probe's many prompt pairs swept together: each cell's mean, interval and p-value."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from workbench.errors import WorkbenchError
-from workbench.interp.engine.hooked import hooked
-from workbench.interp.engine.packed import UnpackableError
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
-from workbench.interp.engine.sweep import Swept, run_sweep
+from workbench.interp.engine.sweep import Swept
 from workbench.interp.patching.checks import failed, run_checks
-from workbench.interp.patching.pair_maps import SMALLEST_SPAN, cells
+from workbench.interp.patching.pair_maps import SMALLEST_SPAN, cells, sweep_anyhow
 from workbench.interp.patching.trust import must_hold
 from workbench.interp.prompts.able import require
-from workbench.interp.prompts.pairs import Pair
 from workbench.interp.prompts.probes import Item, Items, generate, read_probe
 from workbench.modes import own_modes
 from workbench.progress import Progress
@@ -28,6 +25,7 @@ from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
 from workbench.subjects import Subject, SubjectOrName
 
 ALPHA = 0.05
+"""Share of false discoveries at which a cell counts as significant."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +33,16 @@ class Probed(Record):
     """A probe's map over `n` prompt pairs; arrays are laid out as `axes`.
 
     - `effect`, `low`, `high`: mean normalised effect (0 corrupted runs, 1 clean runs) with its 95 %
-      bootstrap interval; the norm is the mean difference of clean and corrupted runs over all pairs
-    - `p`: sign-flip p that a patch changes nothing, Benjamini-Hochberg over the cells
-    - `metric`: mean in the unit of `metric_name`; `samples`: effects a pair, `[n, *axes]`
-    - `clean_metric`, `corrupted_metric`: the unpatched runs; `right`: share of pairs in which both
-      runs prefer their own answer
-    - `names`: a label a position; with `by_name` the map's columns are the positions that the probe
-        names
-    - `dropped`: pairs that could not be used, by reason; `checks`: of the first pair
+        bootstrap interval; normalised by the mean difference of clean and corrupted runs
+    - `p`: p-value of a sign-flip test that a patch changes nothing, Benjamini-Hochberg corrected
+        over the cells
+    - `metric`: mean in the unit of `metric_name`
+    - `samples`: effects per pair, `[n, *axes]`
+    - `clean_metric`, `corrupted_metric`: of the unpatched runs
+    - `right`: share of pairs in which both runs prefer their own answer
+    - `names`: a label per position; with `by_name` the columns are the probe's named positions
+    - `dropped`: unusable pairs, counted by reason
+    - `checks`: of the first pair
     - `warnings`: how the prompts were read
     """
 
@@ -79,13 +79,14 @@ class Probed(Record):
     warnings: list[str] = field(default_factory=list)
 
     def failed_checks(self) -> list[str]:
-        """The checks that did not hold, in words."""
+        """The checks that failed, in words."""
         return failed(self.checks)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         shown = f"{int(self.significant.sum())} of {self.p.size} cells at 5 % false discoveries"
-        return f"{self.probe}, {self.site}, {self.direction}: {peak(self.to_frame(), 'effect', self.axes)}; {shown}"
+        largest = peak(self.to_frame(), "effect", self.axes)
+        return f"{self.probe}, {self.site}, {self.direction}: {largest}; {shown}"
 
     @property
     def significant(self) -> np.ndarray:
@@ -93,7 +94,7 @@ class Probed(Record):
         return self.p < ALPHA
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a cell: the axes, `effect` with `low`, `high` and `p`, and `metric`."""
+        """One row per cell: the axes, `effect` with `low`, `high` and `p`, and `metric`."""
         maps = {name: getattr(self, name) for name in ("effect", "low", "high", "p", "metric")}
         return cells(self.axes, self.layers, **maps)
 
@@ -121,108 +122,119 @@ def probe(  # noqa: PLR0913
     progress: Progress | None = None,
     partial: Callable[[Probed], None] | None = None,
 ) -> Probed:
-    """Sweep `n` pairs of a probe, exactly, and give every cell its interval.
+    """The patching map of a probe: `n` prompt pairs swept exactly, each cell with an interval.
 
     Args:
         subject: The model.
-        probe: A probe of the shelf or a .toml file; see `interp.prompts.probes`.
+        probe: A built-in probe or a .toml file; see `interp.prompts.probes`.
         n: Prompt pairs.
         site: What is patched, one of `SITES`.
         direction: One of `DIRECTIONS`.
         metric: One of `METRICS`; None for the probe's own.
         replacement: Where the replacing activation comes from, one of `REPLACEMENTS`.
-        layer: The one layer to sweep (neurons need one); None for all.
-        window: Layers replaced at once (attn_out and mlp_out).
-        also: The other of attn_out and mlp_out, replaced together with the site.
-        noise: Standard deviations of the embedding, for the replacement of that name.
-        memory_gb: What the packed rows may take.
-        seed: Of the pairs drawn, of noise and of the resampled text.
-        anyway: Sweep although the model cannot do the probe.
+        layer: The one layer to sweep (needed for neurons); None for all.
+        window: Layers replaced at once (`attn_out` and `mlp_out` only).
+        also: The other of `attn_out` and `mlp_out`, replaced together with the site.
+        noise: Standard deviation of the replacement `noise`, in standard deviations of the
+            embedding (3, as Meng et al. 2022).
+        memory_gb: Limit for the packed rows, in GiB.
+        seed: For the pairs drawn, noise and the resampled text.
+        anyway: Sweep even if the model cannot do the probe.
         by_name: Align the pairs by the positions that the probe names (subject, verb, last token),
             whatever their lengths; the map's columns are the names. Sites by position only.
-        strict: Raise where a check of the first pair does not hold.
+        strict: Raise if a check of the first pair fails.
         progress: Called with the share done and a word about it.
         partial: Called with the map so far, after 1, 2, 4, 8 ... pairs.
 
-    Raises `WorkbenchError` for a model that does the probe no better than chance, for an unknown
-    probe or setting, and for a tokenizer that leaves too few pairs.
+    Raises:
+        WorkbenchError: The model does the probe no better than chance, there is no such probe or
+            setting, or the tokenizer leaves too few usable pairs.
     """
-    asked = read_probe(probe)
-    metric = metric or asked.metric
+    subject = cast(Subject, subject)
+    task = read_probe(probe)
+    metric = metric or task.metric
     settings = Settings(
         site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
     )
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
-    made = generate(subject, asked, n, seed, by_name=by_name)
+    pairs = generate(subject, task, n, seed, by_name=by_name)
     if not anyway:
-        require(subject, asked, seed)
-    found = sweep_items(subject, made, settings, progress=progress, seen=partial)
-    must_hold(found.checks, strict)
-    return found
+        require(subject, task, seed)
+    result = sweep_items(subject, pairs, settings, progress=progress, seen=partial)
+    must_hold(result.checks, strict)
+    return result
 
 
 def sweep_items(
     subject: Subject,
-    made: Items,
+    pairs: Items,
     settings: Settings,
     *,
     progress: Progress | None = None,
     seen: Callable[[Probed], None] | None = None,
 ) -> Probed:
-    """The map of a list of pairs of one length."""
-    began, found = time.perf_counter(), []
+    """The map of a list of pairs of one length.
+
+    Args:
+        subject: The model.
+        pairs: The prompt pairs; at least one.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+        seen: Called with the map so far, after 1, 2, 4, 8 ... pairs.
+    """
+    began = time.perf_counter()
+    maps: list[Swept] = []
+    result: Probed | None = None
     first_checks: dict[str, float] = {}
-    for i, item in enumerate(made.items):
+    for i, item in enumerate(pairs.items):
         swept, how = sweep_anyhow(subject, item.pair, settings)
         if not i:
             first_checks = run_checks(
                 subject, item.pair, settings, swept, audit=1, packed=how == "packed"
             )
-        found.append(swept)
-        last = i + 1 == len(made.items)
+        maps.append(swept)
+        last = i + 1 == len(pairs.items)
         if progress is not None:
-            progress((i + 1) / len(made.items), f"pair {i + 1} of {len(made.items)}")
+            progress((i + 1) / len(pairs.items), f"pair {i + 1} of {len(pairs.items)}")
         if last or (seen is not None and i + 1 in (1, 2, 4, 8, 16, 32, 64, 128)):
             seconds = time.perf_counter() - began
-            result = summary(subject, made, settings, found, (seconds, how), first_checks)
+            result = summary(subject, pairs, settings, maps, (seconds, how), first_checks)
             if seen is not None:
                 seen(result)
-    return result  # pyright: ignore[reportPossiblyUnboundVariable]
-
-
-def sweep_anyhow(
-    subject: Subject, question: Pair, settings: Settings, progress: Progress | None = None
-) -> tuple[Swept, str]:
-    """A question's map by the packed engine, or by hooks where that cannot run the model, and which
-    it was.
-    """
-    try:
-        return run_sweep(subject, question, settings, progress), "packed"
-    except UnpackableError as error:
-        return hooked(subject, question, settings, progress=progress), f"hooks ({error})"
+    assert result is not None, "no pairs"
+    return result
 
 
 def summary(
     subject: Subject,
-    made: Items,
+    pairs: Items,
     settings: Settings,
-    found: Sequence[Swept],
+    maps: Sequence[Swept],
     took: tuple[float, str],
     checks: dict[str, float],
 ) -> Probed:
-    """The maps of several pairs as one; `took` is the time in seconds and the engine's name."""
-    clean, corrupted = (
-        np.array([getattr(s, side) for s in found]) for side in ("clean", "corrupted")
-    )
+    """The maps of several pairs as one, each cell with its interval and p-value.
+
+    Args:
+        subject: The model.
+        pairs: The prompt pairs.
+        settings: What was swept.
+        maps: The maps of the first pairs, or of all.
+        took: Time in seconds, and the name of the engine.
+        checks: Of the first pair.
+    """
+    clean = np.array([swept.clean for swept in maps])
+    corrupted = np.array([swept.corrupted for swept in maps])
     span = float((clean - corrupted).mean())
     if abs(span) < SMALLEST_SPAN:
         raise WorkbenchError(
-            f"Over {len(found)} pairs the clean and the corrupted runs give the same {settings.metric} on average, so "
-            "there is nothing to restore; choose another metric or probe."
+            f"Over {len(maps)} pairs the clean and the corrupted runs give the same "
+            f"{settings.metric} on average, so there is nothing to restore; choose another metric "
+            "or probe."
         )
-    values = np.stack([s.values.double().numpy() for s in found])
+    values = np.stack([swept.values.double().numpy() for swept in maps])
     shape = (-1,) + (1,) * (values.ndim - 1)
     samples = (values - corrupted.reshape(shape)) / span
     unpatched = (corrupted if settings.direction == "denoising" else clean).reshape(shape)
@@ -231,15 +243,15 @@ def summary(
     return Probed(
         subject=subject.name,
         sha256=subject.hash,
-        probe=made.probe.name,
-        title=made.probe.title,
+        probe=pairs.probe.name,
+        title=pairs.probe.title,
         site=settings.site,
         axes=SITES[settings.site],
         direction=settings.direction,
         metric_name=settings.metric,
         layers=settings.layers(subject),
-        names=made.names,
-        items=[_record(item) for item in made.items[: len(found)]],
+        names=pairs.names,
+        items=[_record(item) for item in pairs.items[: len(maps)]],
         effect=samples.mean(0),
         low=change.low + offset,
         high=change.high + offset,
@@ -249,18 +261,18 @@ def summary(
         clean_metric=estimate_mean(clean),
         corrupted_metric=estimate_mean(corrupted),
         right=estimate_mean(((clean - corrupted) * np.sign(span) > 0).astype(float)),
-        first_difference=min(s.first for s in found),
-        n=len(found),
-        dropped=made.dropped,
+        first_difference=min(swept.first for swept in maps),
+        n=len(maps),
+        dropped=pairs.dropped,
         seconds=took[0],
         engine=took[1],
         replacement=settings.replacement,
         window=settings.window,
         also=settings.also,
-        by_name=bool(made.items[0].pair.places),
+        by_name=bool(pairs.items[0].pair.places),
         checks=checks,
         warnings=subject.notices(
-            *(text for item in made.items for text in (item.clean, item.corrupted))
+            *(text for item in pairs.items for text in (item.clean, item.corrupted))
         ),
     )
 

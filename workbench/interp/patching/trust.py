@@ -21,14 +21,12 @@ WORDS = {
 
 
 def failed(checks: dict[str, float]) -> list[str]:
-    """The checks that did not hold, in words; NaN does not hold either."""
+    """The checks that failed, in words; NaN counts as failed."""
     return [WORDS.get(name, name) for name, value in checks.items() if not value <= TOLERANCE]
 
 
 def failure(checks: dict[str, float]) -> str:
-    """One sentence that names the checks that did not hold, with their differences; "" where all
-    hold.
-    """
+    """One sentence that names the failed checks, with their differences; "" if there is none."""
     off = {name: value for name, value in checks.items() if not value <= TOLERANCE}
     if not off:
         return ""
@@ -37,6 +35,6 @@ def failure(checks: dict[str, float]) -> str:
 
 
 def must_hold(checks: dict[str, float], strict: bool) -> None:
-    """Raise `WorkbenchError` where `strict` and a check did not hold."""
+    """Raise `WorkbenchError` if `strict` and a check failed."""
     if strict and (words := failure(checks)):
         raise WorkbenchError(words)

@@ -1,3 +1,1 @@
-"""What heads look at: patterns, their scores on known texts, and the circuits that the weights
-make.
-"""
+"""What heads look at: patterns, their scores on known texts, and circuits read off the weights."""

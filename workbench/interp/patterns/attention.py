@@ -1,4 +1,4 @@
-"""Attention patterns of a prompt: every head of every layer, read layer by layer as the model runs."""
+"""Attention patterns of a prompt: every head of every layer, read as the model runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,20 +24,22 @@ from workbench.records import Record
 from workbench.subjects import Subject, SubjectOrName
 
 FULL_PRECISION = 2**26
-"""Above this many pattern entries (a quarter of a gigabyte) they are kept in half precision, in a
-file without a name
-that the system drops with them: memory stays bounded, whatever the model and the prompt."""
+"""Pattern entries (a quarter of a gigabyte) above which they go to a file, in half precision.
+
+The file has no name and disappears with them: memory stays bounded for any model and prompt.
+"""
 
 
 @dataclass(frozen=True)
 class Attention(Record):
     """The attention of one prompt.
 
-    `pattern` is `[layer, head, query, key]`: rows (destinations) sum to 1 over keys (sources), or
-    to less in a model whose heads may attend to nothing (the learned sinks of gpt-oss), and no
-    query sees a later key. `tokens` is one string a position. `value_norms` says how long a vector
-    each head would write if it attended to a key alone, `|v W_O|`; None where the model does not
-    show its values. `warnings` say how the prompt was read.
+    - `tokens`: one string per position
+    - `pattern`: rows (queries, the destinations) sum to 1 over keys (sources), or to less if heads
+        may attend to nothing (the learned sinks of gpt-oss); no query sees a later key
+    - `value_norms`: `|v W_O|`, the length of what each head would write if it attended to one key
+        alone; None if the model does not show its values
+    - `warnings`: how the prompt was read
     """
 
     subject: str
@@ -49,7 +51,7 @@ class Attention(Record):
     warnings: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         n_layers, n_heads = self.pattern.shape[:2]
         text = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:59]}…"
         return (
@@ -57,21 +59,24 @@ class Attention(Record):
         )
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
-        """One head's pattern in single precision. Raises `WorkbenchError` for a head that is not
-        there.
+        """One head's pattern in single precision.
+
+        Raises:
+            WorkbenchError: There is no such head.
         """
         n_layers, n_heads = self.pattern.shape[:2]
         if not (0 <= layer < n_layers and 0 <= head < n_heads):
-            raise WorkbenchError(
-                f"{self.subject} has no L{layer}H{head}; it has L0H0 to L{n_layers - 1}H{n_heads - 1}."
-            )
+            last = f"L{n_layers - 1}H{n_heads - 1}"
+            raise WorkbenchError(f"{self.subject} has no L{layer}H{head}; it has L0H0 to {last}.")
         return self.pattern[layer, head].astype(np.float32)
 
     def value_weighted(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
         """Attention times the length of what it moves, `pattern |v W_O|` (Kobayashi et al. 2020).
 
-        Attention parked on a token whose value is short, as on a sink, moves nothing. Raises
-        `WorkbenchError` for a head that is not there or a model that does not show its values.
+        Attention to a token with a short value, such as a sink, moves nothing.
+
+        Raises:
+            WorkbenchError: There is no such head, or the model does not show its values.
         """
         pattern = self.head(layer, head)
         if self.value_norms is None:
@@ -83,19 +88,18 @@ class Attention(Record):
     def to_frame(self, layer: int | None = None, head: int | None = None) -> pd.DataFrame:
         """One head as a table: query and key positions, their tokens, the attention.
 
-        Without a layer, or without a head, all of them, with the columns `layer` and `head` before.
+        Args:
+            layer: The layer; None for all, with a column `layer`.
+            head: The head; None for all, with a column `head`.
         """
         if layer is None or head is None:
-            layers, heads = (range(size) for size in self.pattern.shape[:2])
-            places = product(
-                layers if layer is None else [layer], heads if head is None else [head]
-            )
-            tables = {place: self.to_frame(*place) for place in places}
-            return (
-                pd.concat(tables, names=["layer", "head"])
-                .reset_index(["layer", "head"])
-                .reset_index(drop=True)
-            )
+            n_layers, n_heads = self.pattern.shape[:2]
+            layers = range(n_layers) if layer is None else [layer]
+            heads = range(n_heads) if head is None else [head]
+            tables = {place: self.to_frame(*place) for place in product(layers, heads)}
+            names: Any = ["layer", "head"]  # pandas' stub wants the type of the keys, pairs
+            frame = pd.concat(tables, names=names)
+            return frame.reset_index(["layer", "head"]).reset_index(drop=True)
         pattern = self.head(layer, head)
         query, key = np.tril_indices(len(self.tokens))
         return pd.DataFrame(
@@ -109,7 +113,13 @@ class Attention(Record):
         )
 
     def to_html(self, path: str | Path, *, layer: int = 0, head: int = 0) -> Path:
-        """Write a self-contained page: the atlas of all heads and one head in full."""
+        """Write a self-contained page with the atlas of all heads and one head in full.
+
+        Args:
+            path: The file to write.
+            layer: Layer of the head shown in full.
+            head: The head shown in full.
+        """
         from workbench.figures import attention as draw
         from workbench.figures.export import write_html
 
@@ -126,42 +136,45 @@ def attention(
 ) -> Attention:
     """The attention patterns of a prompt.
 
-    `each_layer(layer, pattern)` is shown each layer's pattern `[head, query, key]` as it is read,
-    in single precision: what is worked out there costs no second look at patterns that may be kept
-    in half precision on a disk.
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        each_layer: Called with each layer's number and pattern `[head, query, key]` as it is read,
+            in single precision (the result may be in half precision).
 
-    Raises `WorkbenchError` for an empty or overlong prompt, or a model without attention patterns.
+    Raises:
+        WorkbenchError: The prompt is empty or too long, or the model has no attention patterns.
     """
+    subject = cast(Subject, subject)
     ids = subject.encode(prompt)
-    n, c = ids.shape[1], subject.card
-    found = _room((c.n_layers, c.n_heads, n, n))
-    norms, lengths, known = (
-        np.zeros((c.n_layers, c.n_heads, n), np.float32),
-        _value_lengths(subject),
-        set(),
-    )
-    kept = torch.float16 if found.dtype == np.float16 else torch.float32
+    n_pos = ids.shape[1]
+    n_layers = subject.card.n_layers
+    n_heads = subject.card.n_heads
+    patterns = _room((n_layers, n_heads, n_pos, n_pos))
+    dtype = torch.float16 if patterns.dtype == np.float16 else torch.float32
+    lengths = _value_lengths(subject)
+    value_norms = np.zeros((n_layers, n_heads, n_pos), np.float32)
+    measured: set[int] = set()
 
     def keep(layer: int, pattern: Tensor) -> None:
-        found[layer] = pattern[0].to(kept).cpu().numpy()
+        patterns[layer] = pattern[0].to(dtype).cpu().numpy()
         if each_layer is not None:
             each_layer(layer, pattern[0])
 
     def measure(layer: int, values: Tensor) -> None:
         if lengths is not None:
-            norms[layer] = lengths(layer, values[0]).cpu().numpy()
-            known.add(layer)
+            value_norms[layer] = lengths(layer, values[0]).cpu().numpy()
+            measured.add(layer)
 
     each_pattern(subject, ids, keep, measure)
-    whole = norms if len(known) == c.n_layers else None
     return Attention(
-        subject.name,
-        subject.hash,
-        prompt,
-        subject.tokens(ids),
-        found,
-        whole,
-        subject.notices(prompt),
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt=prompt,
+        tokens=subject.tokens(ids),
+        pattern=patterns,
+        value_norms=value_norms if len(measured) == n_layers else None,
+        warnings=subject.notices(prompt),
     )
 
 
@@ -173,7 +186,7 @@ def _room(shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _ValueLengths:
-    """`|v W_O|` of every key by head: `v G v` with the small matrix `G = W_O W_O^T`."""
+    """`|v W_O|` of every key by head: the root of `v G v` with the small matrix `G = W_O W_O^T`."""
 
     def __init__(self, subject: Subject):
         output = subject.bridge.W_O.detach()
@@ -192,7 +205,7 @@ _LENGTHS: WeakKeyDictionary[Subject, _ValueLengths | None] = WeakKeyDictionary()
 
 
 def _value_lengths(subject: Subject) -> _ValueLengths | None:
-    """Made once for a Subject; None where its output matrices cannot be taken apart by head."""
+    """The Subject's, made once; None if its output matrices cannot be split by head."""
     if subject not in _LENGTHS:
         try:
             _LENGTHS[subject] = _ValueLengths(subject)
@@ -208,10 +221,17 @@ def each_pattern(
     look: Callable[[int, Float[Tensor, "batch head query key"]], None],
     measure: Callable[[int, Float[Tensor, "batch kv_head key d_head"]], None] | None = None,
 ) -> None:
-    """Run the model once and show each layer's pattern to `look(layer, pattern)`; none is kept.
+    """Run the model once and pass each layer's pattern to a function; none is kept.
 
-    `measure` is shown the values too, where the model shows them. A layer may be shown twice; the
-    last time counts. Raises `WorkbenchError` for a model that does not show its patterns.
+    Args:
+        subject: The model.
+        ids: Token ids.
+        look: Called with each layer's number and pattern. A layer may come twice; the last time
+            counts.
+        measure: Called with each layer's number and values, if the model shows them.
+
+    Raises:
+        WorkbenchError: The model does not show its patterns.
     """
 
     def see(layer: int, pattern: Tensor, values: Tensor) -> None:
@@ -228,13 +248,12 @@ def each_pattern(
 def _hooked_patterns(
     subject: Subject, ids: Tensor, look: Callable, measure: Callable | None
 ) -> None:
-    """The same through TransformerLens's hooks, for architectures that attend in a way of their
-    own.
-    """
-    seen, names = set(), pattern_hooks(subject)
+    """The same through TransformerLens's hooks, for architectures with attention of their own."""
+    names = pattern_hooks(subject)
+    shown: set[int] = set()
 
     def show(pattern: Tensor, hook: Any, layer: int) -> None:
-        seen.add(layer)
+        shown.add(layer)
         look(layer, pattern.detach().float())
 
     def value(values: Tensor, hook: Any, layer: int) -> None:
@@ -245,12 +264,14 @@ def _hooked_patterns(
     hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in range(len(names))]
     with torch.no_grad():
         subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
-    _check_shown(len(seen), subject)
+    _check_shown(len(shown), subject)
 
 
 def pattern_hooks(subject: Subject) -> list[str]:
-    """TransformerLens's name of every layer's pattern. Raises `WorkbenchError` where some layers
-    have none.
+    """TransformerLens's name of every layer's pattern.
+
+    Raises:
+        WorkbenchError: Some layers have none.
     """
     names = [f"blocks.{i}.attn.hook_pattern" for i in range(subject.card.n_layers)]
     _check_shown(sum(name in subject.bridge.hook_dict for name in names), subject)
@@ -260,6 +281,7 @@ def pattern_hooks(subject: Subject) -> list[str]:
 def _check_shown(n: int, subject: Subject) -> None:
     if n != subject.card.n_layers:
         raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {n} of {subject.card.n_layers} "
-            "layers: some have no attention, or one of a kind that cannot be read here. Choose a GPT-like model."
+            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {n} of "
+            f"{subject.card.n_layers} layers: some have no attention, or one of a kind that cannot "
+            "be read here. Choose a GPT-like model."
         )

@@ -1,9 +1,8 @@
-"""The catalogue of heads: every score of every head with its interval, labels by rule, and heads
-that are alike.
-"""
+"""The catalogue of heads: every head's scores with intervals, labels by rule, and similar heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,21 +17,22 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import FEWEST
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 MORE = {
     "positional_share": "how much of the variance of attention scores the positions alone explain",
-    "copying": "eigenvalues of the OV circuit: 1 copies every token it attends to, -1 suppresses it; from the weights",
+    "copying": "eigenvalues of the OV circuit: 1 copies every token it attends to, -1 suppresses "
+    "it; from the weights",
 }
 ALL_SCORES = SCORES | MORE
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A head has the label when the low end of the score's 95 % interval is at least `at_least`.
+    """A label for heads whose score's 95 % interval lies at or above `at_least`.
 
-    Where `relative` it is enough that it stands out, as `standing_out` tests it: small trained
-    models have heads that do one thing alone and with a fifth of their attention.
+    With `relative` it is enough to stand out, as `standing_out` tests it: small trained models have
+    heads that do only one thing, but with a fifth of their attention.
     """
 
     label: str
@@ -60,12 +60,13 @@ RULES = (
 
 @dataclass(frozen=True)
 class HeadCatalogue(Record):
-    """All scores of all heads, measured as `scores` says; `mean`, `low` and `high` hold `[layer,
-    head]` a score.
+    """All scores of all heads.
 
-    `copying` is read off the weights and has no interval: its `low` and `high` are its value.
-    `stands_out` holds, for scores with a null, which heads are beyond doubt above it (only measured
-    on random tokens).
+    - `scores`: the measured ones, with how they were measured
+    - `mean`, `low`, `high`: `[layer, head]` per score, with 95 % intervals; `copying` is read off
+        the weights and has no interval: its `low` and `high` are its value
+    - `stands_out`: which heads are significantly above a score's null, for the scores that have one
+        (only measured on random tokens)
     """
 
     scores: HeadScores
@@ -79,31 +80,29 @@ class HeadCatalogue(Record):
         return self.scores.model_hashes()
 
     def headline(self) -> str:
-        """What was found, in a few words."""
-        shape = self.mean["copying"].shape
-        labelled = sum(bool(self.labels(i, j)) for i in range(shape[0]) for j in range(shape[1]))
-        return f"{labelled} of {shape[0] * shape[1]} heads have a label; {self.scores.headline()}"
+        """The result in a few words."""
+        n_layers, n_heads = self.mean["copying"].shape
+        labelled = [self.labels(i, j) for i in range(n_layers) for j in range(n_heads)]
+        n_labelled = sum(map(bool, labelled))
+        return f"{n_labelled} of {n_layers * n_heads} heads have a label; {self.scores.headline()}"
 
     def labels(self, layer: int, head: int) -> list[str]:
-        """The labels that `RULES` give a head; on fewer than six samples only `copying` can be."""
+        """The labels that `RULES` give a head; with fewer than six samples only `copying`."""
         return [rule.label for rule in RULES if self._has(rule, layer, head)]
 
     def _has(self, rule: Rule, layer: int, head: int) -> bool:
         low = self.low[rule.score][layer, head]
         if np.isnan(low) and self.scores.n >= FEWEST:
-            low = self.mean[rule.score][
-                layer, head
-            ]  # all samples are alike, so there is no interval
+            # All samples are equal, so there is no interval.
+            low = self.mean[rule.score][layer, head]
         if low >= rule.at_least:
             return True
-        return bool(
-            rule.relative
-            and rule.score in self.stands_out
-            and self.stands_out[rule.score][layer, head]
-        )
+        if not rule.relative or rule.score not in self.stands_out:
+            return False
+        return bool(self.stands_out[rule.score][layer, head])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head: name, labels, each score with `_low` and `_high`."""
+        """One row per head: name, labels, each score with `_low` and `_high`."""
         n_layers, n_heads = self.mean["copying"].shape
         heads = [(i, j) for i in range(n_layers) for j in range(n_heads)]
         columns: dict[str, object] = {
@@ -118,33 +117,40 @@ class HeadCatalogue(Record):
         return pd.DataFrame(columns)
 
     def best(self, score: str = "induction_score", n: int = 10) -> pd.DataFrame:
-        """The `n` heads with most of a score: name, labels, mean, both ends of its interval.
+        """The `n` heads with the highest score: name, labels, mean, both ends of its interval.
 
-        Raises `WorkbenchError` for a score that is not there.
+        Raises:
+            WorkbenchError: There is no such score.
         """
         if score not in ALL_SCORES:
             raise WorkbenchError(f"There is no score {score!r}; there are {', '.join(ALL_SCORES)}.")
         columns = ["name", "labels", score, f"{score}_low", f"{score}_high"]
-        return self.to_frame().nlargest(n, score)[columns].reset_index(drop=True)
+        return self.to_frame().nlargest(n, score).loc[:, columns].reset_index(drop=True)
 
     def similar(self, layer: int, head: int, n: int = 8) -> pd.DataFrame:
-        """The `n` heads most like one, by the distance of their scores, each in standard deviations
-        over all heads.
+        """The `n` heads most similar to one, by the distance of their standardised scores.
 
-        Raises `WorkbenchError` for a head that is not there.
+        Args:
+            layer: Layer of the head.
+            head: The head.
+            n: Heads to give.
+
+        Raises:
+            WorkbenchError: There is no such head.
         """
-        shape = self.mean["copying"].shape
-        if not (0 <= layer < shape[0] and 0 <= head < shape[1]):
+        n_layers, n_heads = self.mean["copying"].shape
+        if not (0 <= layer < n_layers and 0 <= head < n_heads):
             raise WorkbenchError(
-                f"{self.scores.subject} has no L{layer}H{head}; it has {shape[0]} layers of {shape[1]}."
+                f"{self.scores.subject} has no L{layer}H{head}; it has {n_layers} layers of "
+                f"{n_heads}."
             )
-        table = np.stack([self.mean[s].ravel() for s in ALL_SCORES], -1)
+        table = np.stack([self.mean[score].ravel() for score in ALL_SCORES], -1)
         spread = table.std(0)
         table = (table - table.mean(0)) / np.where(spread > 0, spread, 1)
-        chosen = layer * shape[1] + head
+        chosen = layer * n_heads + head
         distance = np.sqrt(((table - table[chosen]) ** 2).mean(-1))
         order = [i for i in np.argsort(distance, kind="stable") if i != chosen][:n]
-        frame = self.to_frame().iloc[order][["name", "labels", *ALL_SCORES]]
+        frame = self.to_frame().iloc[order].loc[:, ["name", "labels", *ALL_SCORES]]
         return frame.assign(distance=distance[order]).reset_index(drop=True)
 
 
@@ -158,18 +164,34 @@ def head_catalogue(
     length: int = 50,
     seed: int = 0,
 ) -> HeadCatalogue:
-    """Score and label every head: `head_scores` on repeated random tokens or `texts`, the
-    positional share of `position_split` (always on random tokens), and copying from the weights.
+    """Scores and labels of every head.
 
-    Raises `WorkbenchError` as `head_scores` and `copying_scores` do.
+    The scores of `head_scores`, the positional share of `position_split` (always on random tokens),
+    and copying from the weights.
+
+    Args:
+        subject: The model.
+        texts: Texts to measure on; None for repeated random tokens.
+        n: Random sequences.
+        length: Random tokens of a sequence, which are given twice.
+        seed: Of the random tokens.
+
+    Raises:
+        WorkbenchError: As `head_scores` and `copying_scores` do.
     """
+    subject = cast(Subject, subject)
     scores = head_scores(subject, texts=texts, n=n, length=length, seed=seed)
     split = position_split(subject, n=n, seed=seed)
     copying = copying_scores(subject)
-    more = (
-        {"positional_share": s["position"], "copying": copying}
-        for s in (split.mean, split.low, split.high)
-    )
-    parts = zip((scores.mean, scores.low, scores.high), more, strict=True)
+
+    def with_more(measured: dict, shares: dict) -> dict:
+        return {**measured, "positional_share": shares["position"], "copying": copying}
+
     above = {} if texts is not None else stands_out(subject, n=n, length=length, seed=seed)
-    return HeadCatalogue(scores, *({**measured, **extra} for measured, extra in parts), above)
+    return HeadCatalogue(
+        scores=scores,
+        mean=with_more(scores.mean, split.mean),
+        low=with_more(scores.low, split.low),
+        high=with_more(scores.high, split.high),
+        stands_out=above,
+    )

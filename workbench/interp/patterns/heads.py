@@ -5,8 +5,10 @@ the token after its first copy (Elhage et al. 2021, Olsson et al. 2022: prefix m
 copies are the tokens that occurred before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,11 +25,13 @@ from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
 
 SCORES = {
-    "induction_score": "attention from the second copy of a token to the token after its first copy",
+    "induction_score": "attention from the second copy of a token to the token after its first "
+    "copy",
     "previous_token_score": "attention to the token just before",
     "duplicate_token_score": "attention from the second copy of a token to its first copy",
     "first_token_attention": "attention to the first position",
-    "attention_entropy": "entropy of the pattern's rows, in bits; what goes to a learned sink counts as one key more",
+    "attention_entropy": "entropy of the pattern's rows, in bits; what goes to a learned sink "
+    "counts as one key more",
     "mean_distance": "how far back the attention lies on average, in tokens",
 }
 """Each score in words; they lie in 0..1 but for those in `UNITS`."""
@@ -36,11 +40,11 @@ UNITS = {"attention_entropy": "bits", "mean_distance": "tokens"}
 
 @dataclass(frozen=True)
 class HeadScores(Record):
-    """Scores of every head: `mean`, `low`, `high` map a score to `[layer, head]`; 95 % intervals
-    over `n` sequences.
+    """Scores of every head.
 
-    `text` says on what they were measured; `length` is the tokens given twice, or the longest
-    text's.
+    - `mean`, `low`, `high`: `[layer, head]` per score, with 95 % intervals over `n` sequences
+    - `length`: the tokens that are given twice, or the length of the longest text
+    - `text`: on what they were measured
     """
 
     subject: str
@@ -54,17 +58,17 @@ class HeadScores(Record):
     text: str = "random tokens given twice"
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         score = "induction_score" if "induction_score" in self.mean else next(iter(self.mean))
         name, value = self.best(score)
         return f"on {self.text}: most {score} {value:.3f} ({name})"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head: layer, head, its name, each score with `_low` and `_high`."""
+        """One row per head: its name, layer, head, each score with `_low` and `_high`."""
         return head_frame(self.mean, self.low, self.high)
 
     def best(self, score: str = "induction_score") -> tuple[str, float]:
-        """The name and mean score of the head that has most of it."""
+        """The name and mean score of the head with the highest mean."""
         layer, head = np.unravel_index(self.mean[score].argmax(), self.mean[score].shape)
         return f"L{layer}H{head}", float(self.mean[score][layer, head])
 
@@ -74,7 +78,13 @@ def head_frame(
     low: dict[str, Float[np.ndarray, "layer head"]],
     high: dict[str, Float[np.ndarray, "layer head"]],
 ) -> pd.DataFrame:
-    """One row a head: its name, layer, head, and each score with `_low` and `_high`."""
+    """One row per head: its name, layer, head, and each score with `_low` and `_high`.
+
+    Args:
+        mean: The means by score.
+        low: Lower ends of the intervals, by score.
+        high: Upper ends.
+    """
     layer, head = (i.ravel() for i in np.indices(next(iter(mean.values())).shape))
     columns = {
         "name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
@@ -88,35 +98,41 @@ def head_frame(
 
 
 def repeated_tokens(subject: Subject, n: int, length: int, seed: int) -> Int[Tensor, "n pos"]:
-    """`n` sequences of `length` random ordinary tokens given twice, after the first token a model
-    expects, if any.
+    """`n` sequences of random tokens given twice, after the beginning-of-sequence token if any.
+
+    Args:
+        subject: The model.
+        n: Sequences.
+        length: Random tokens, before they are repeated; special tokens are left out.
+        seed: Of the draw.
     """
     special = set(subject.tokenizer.all_special_ids)
-    ordinary = np.array(
-        [i for i in range(min(len(subject.tokenizer), subject.card.d_vocab)) if i not in special]
-    )
+    n_known = min(len(subject.tokenizer), subject.card.d_vocab)
+    ordinary = np.array([i for i in range(n_known) if i not in special])
     rng = np.random.default_rng(seed)
-    once = np.stack(
-        [rng.choice(ordinary, length, replace=len(ordinary) < length) for _ in range(n)]
-    )
+    again = len(ordinary) < length  # a small vocabulary must repeat itself
+    once = np.stack([rng.choice(ordinary, length, replace=again) for _ in range(n)])
     first = subject.tokenizer.bos_token_id
     parts = [once, once] if first is None else [np.full((n, 1), first), once, once]
     return torch.from_numpy(np.concatenate(parts, axis=1)).to(subject.device)
 
 
 def beginning(subject: Subject, text: str, most: int) -> Int[Tensor, "1 pos"]:
-    """The first `most` tokens of a text, which may be longer than the context."""
-    return torch.tensor(
-        [subject.ids(text[: 40 * most])[:most]], dtype=torch.long, device=subject.device
-    )
+    """The first tokens of a text.
+
+    Args:
+        subject: The model.
+        text: The text, which may be longer than the context.
+        most: Tokens to give at most.
+    """
+    ids = subject.ids(text[: 40 * most])[:most]  # the whole of a book would take long to tokenize
+    return torch.tensor([ids], dtype=torch.long, device=subject.device)
 
 
 def pattern_scores(
     pattern: Float[Tensor, "batch head query key"], length: int
 ) -> dict[str, Float[Tensor, "batch head"]]:
-    """The scores of one layer's patterns, of sequences whose last `2 length` tokens are `length`
-    tokens given twice.
-    """
+    """The scores of one layer's patterns on sequences that end in `length` tokens given twice."""
     second = torch.arange(pattern.shape[-1] - length, pattern.shape[-1], device=pattern.device)
     return {
         "induction_score": pattern[..., second, second - length + 1].mean(-1),
@@ -128,8 +144,10 @@ def pattern_scores(
 def text_scores(
     pattern: Float[Tensor, "1 head query key"], ids: Int[Tensor, "1 pos"]
 ) -> dict[str, Float[Tensor, "1 head"]]:
-    """The same of any text: attention to all earlier copies of a token, and to what followed them;
-    0 without any.
+    """The scores of one layer's pattern on any text.
+
+    Induction and duplicates are attention to what followed earlier copies of a token, and to these
+    copies; 0 if nothing is repeated.
     """
     same = (ids[0, :, None] == ids[0]).tril(-1)
     follows = same.roll(1, 1).tril()
@@ -147,8 +165,8 @@ def _shape_scores(
 ) -> dict[str, Float[Tensor, "batch head"]]:
     """The scores that need no repetition.
 
-    Rows that sum to less than 1 leave the rest to a learned sink, which the entropy counts as one
-    key more.
+    Rows that sum to less than 1 leave the rest to a learned sink, which counts as one more key in
+    the entropy.
     """
     n_pos = pattern.shape[-1]
     position = torch.arange(n_pos, device=pattern.device)
@@ -174,14 +192,27 @@ def head_scores(
     length: int = 50,
     seed: int = 0,
 ) -> HeadScores:
-    """Score every head on `n` repeated random sequences, `length` cut where the context is shorter,
-    or on `texts`.
+    """The scores of every head, on repeated random tokens or on texts.
 
-    Texts are cut to `2 length` tokens; those of fewer than eight are left out.
-    Raises `WorkbenchError` when no text is left.
+    Args:
+        subject: The model.
+        texts: Texts to measure on, cut to `2 * length` tokens, those of fewer than eight left out;
+            None for random tokens.
+        n: Random sequences.
+        length: Random tokens of a sequence, which are given twice; fewer if the context is shorter.
+        seed: Of the random tokens.
+
+    Raises:
+        WorkbenchError: No text is long enough.
+
+    Reference:
+        Olsson et al. 2022, arXiv:2209.11895.
     """
+    subject = cast(Subject, subject)
     samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
-    mean, low, high = {}, {}, {}
+    mean: dict[str, Float[np.ndarray, "layer head"]] = {}
+    low: dict[str, Float[np.ndarray, "layer head"]] = {}
+    high: dict[str, Float[np.ndarray, "layer head"]] = {}
     for score, values in samples.items():
         mean[score], low[score], high[score] = mean_interval(values)
     what = "random tokens given twice" if texts is None else "text"
@@ -197,42 +228,42 @@ def score_samples(
     length: int = 50,
     seed: int = 0,
 ) -> tuple[dict[str, Float[np.ndarray, "n layer head"]], int]:
-    """Every score of every sequence, which `head_scores` averages, and the length that was used.
+    """The scores of every sequence, which `head_scores` averages, and the length that was used.
 
-    Raises `WorkbenchError` as `head_scores` does.
+    Args:
+        subject: The model.
+        texts: As in `head_scores`.
+        n: Random sequences.
+        length: Random tokens of a sequence, which are given twice.
+        seed: Of the random tokens.
+
+    Raises:
+        WorkbenchError: No text is long enough.
     """
     length = min(length, (subject.n_ctx - 1) // 2)
-    card, found = subject.card, []
     if texts is None:
         ids = repeated_tokens(subject, n, length, seed)
-        found.append(_samples(subject, ids, lambda pattern: pattern_scores(pattern, length)))
-    else:
-        rows = [
-            ids for text in texts if (ids := beginning(subject, text, 2 * length)).shape[1] >= 8
-        ]
-        if not rows:
-            raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
-        length = max(row.shape[1] for row in rows)
-        found += [
-            _samples(subject, row, lambda pattern, row=row: text_scores(pattern, row))
-            for row in rows
-        ]
-    shape = (-1, card.n_layers, card.n_heads)
-    return {
-        score: np.concatenate([part[score] for part in found]).reshape(shape) for score in SCORES
-    }, length
+        return _samples(subject, ids, partial(pattern_scores, length=length)), length
+    rows = [beginning(subject, text, 2 * length) for text in texts]
+    rows = [row for row in rows if row.shape[1] >= 8]
+    if not rows:
+        raise WorkbenchError(f"No text has eight tokens for {subject.name}; give longer ones.")
+    parts = [_samples(subject, row, partial(text_scores, ids=row)) for row in rows]
+    samples = {score: np.concatenate([part[score] for part in parts]) for score in SCORES}
+    return samples, max(row.shape[1] for row in rows)
 
 
 def _samples(
-    subject: Subject, ids: Int[Tensor, "n pos"], score
+    subject: Subject,
+    ids: Int[Tensor, "n pos"],
+    score: Callable[[Tensor], dict[str, Tensor]],
 ) -> dict[str, Float[np.ndarray, "n layer head"]]:
-    found = {
-        name: np.zeros((len(ids), subject.card.n_layers, subject.card.n_heads)) for name in SCORES
-    }
+    shape = (len(ids), subject.card.n_layers, subject.card.n_heads)
+    samples = {name: np.zeros(shape) for name in SCORES}
 
     def look(layer: int, pattern: Tensor) -> None:
         for name, values in score(pattern).items():
-            found[name][:, layer] = values.cpu().numpy()
+            samples[name][:, layer] = values.cpu().numpy()
 
     each_pattern(subject, ids, look)
-    return found
+    return samples

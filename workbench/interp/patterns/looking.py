@@ -1,8 +1,7 @@
-"""Attention patterns while a model runs, through transformers' attention interface: no hooks, no
-logits, no last MLP.
+"""Attention patterns while a model runs, through transformers' attention interface, without hooks.
 
-Each layer's pattern is written out, shown, and dropped before the next, so memory does not grow
-with depth.
+Each layer's pattern is computed, passed on, and dropped before the next, so memory does not grow
+with depth; the run ends at the last layer's attention.
 """
 
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
@@ -22,9 +21,7 @@ from workbench.subjects.bridge import CHECKED, HALF_TOLERANCE, TOLERANCE, shared
 
 NAME = "workbench_looking"
 UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
-"""What some architectures add to attention and is not written out here; TransformerLens's hooks
-read those.
-"""
+"""Additions to attention that are not written out here; TransformerLens's hooks read those."""
 
 See = Callable[
     [int, Float[Tensor, "batch head query key"], Float[Tensor, "batch kv_head key d_head"]], None
@@ -44,16 +41,23 @@ class _SeenError(Exception):
 
 
 class UnreadableError(Exception):
-    """The model's attention does not all go through the interface, or is of a kind that is not
-    written out here.
-    """
+    """The model's attention bypasses the interface, or is of a kind not written out here."""
 
 
 _LOOK: ContextVar[_Look | None] = ContextVar("look", default=None)
 _CLONES: WeakKeyDictionary[Subject, Any] = WeakKeyDictionary()
 
 
-def _attention(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
+def _attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **more: Any,
+) -> tuple[Tensor, None]:
     """What the model's attention calls: attention written out, its pattern shown."""
     look = _LOOK.get()
     if look is None or any(more.get(word) is not None for word in UNREAD):
@@ -77,9 +81,18 @@ def written_out(
     scaling: float | None,
     softcap: float | None,
 ) -> Float[Tensor, "batch head query key"]:
-    """`softmax(q k^T * scaling + mask)`; no mask means causal."""
+    """The attention pattern `softmax(q k^T * scaling + mask)`.
+
+    Args:
+        query: Queries.
+        key: Keys; several heads may share one (grouped queries).
+        mask: Boolean (True may be looked at) or added to the scores; None means causal.
+        scaling: Factor of the scores; None for `d_head ** -0.5`.
+        softcap: Bound of the scores, kept by a tanh; None for none.
+    """
     batch, n_heads, n_queries, d_head = query.shape
-    groups, n_keys = n_heads // key.shape[1], key.shape[2]
+    groups = n_heads // key.shape[1]
+    n_keys = key.shape[2]
     query = query * (d_head**-0.5 if scaling is None else scaling)
     scores = query.reshape(batch, -1, groups * n_queries, d_head) @ key.transpose(-2, -1)
     scores = scores.view(batch, n_heads, n_queries, n_keys)
@@ -99,11 +112,9 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def _checked_clone(subject: Subject) -> Any:
-    """A clone whose attention shows its patterns; None where it computes other logits than the
-    model.
+    """A clone whose attention shows its patterns; None if its logits differ from the model's.
 
-    A model may hand some of what it does to scores past the interface, or attend more than once a
-    layer.
+    A model may change scores outside the interface, or attend more than once per layer.
     """
     clone = shared_clone(subject.model)
     clone.set_attn_implementation(NAME)
@@ -124,16 +135,22 @@ def _checked_clone(subject: Subject) -> Any:
 
 @torch.no_grad()
 def look_through(subject: Subject, ids: Int[Tensor, "batch pos"], see: See) -> None:
-    """Run the model up to its last attention and show every layer's pattern. Raises
-    `UnreadableError`.
+    """Run the model up to its last attention and pass on every layer's pattern.
 
-    Layers may have been shown before it is raised.
+    Args:
+        subject: The model.
+        ids: Token ids.
+        see: Called with each layer's number, pattern and values.
+
+    Raises:
+        UnreadableError: Some layers attend in another way. `see` may have been called before.
     """
     if not getattr(subject.model, "_supports_attention_backend", False):
         raise UnreadableError
     if subject not in _CLONES:
         _CLONES[subject] = _checked_clone(subject)
-    if (clone := _CLONES[subject]) is None:
+    clone = _CLONES[subject]
+    if clone is None:
         raise UnreadableError
     look = _Look(see, subject.card.n_layers)
     token = _LOOK.set(look)

@@ -1,15 +1,14 @@
-"""How much of a head's attention position explains, how much content, and how much only both
-together.
+"""How much of a head's attention is explained by position, by content, and by both together only.
 
 The same few tokens, each given twice, in many random orders are a factorial experiment: every token
-pair meets at many pairs of positions. The logarithm of attention is then a sum of a position part,
-a content part and a rest, after a free constant for every query, which softmax cannot see. A query
-meets its own token at its own place, and once more at its
-other copy: that second meeting tells a head that looks for its own token from one that looks at its
-    own place.
+pair occurs at many pairs of positions. The logarithm of attention is then a sum of a position part,
+a content part and a rest, after a free constant for every query (softmax is shift-invariant). A
+query meets its own token at its own position, and once more at the other copy: the second one tells
+a head that looks for its own token from one that looks at its own position.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -27,7 +26,7 @@ from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
 
 ROUNDS = 30
-"""Of the alternating projections; the design is nearly orthogonal, so a few would do."""
+"""Rounds of alternating projections; the design is nearly orthogonal, so a few would do."""
 PARTS = {
     "position": "explained by where query and key stand",
     "content": "explained by which two tokens they are",
@@ -37,11 +36,10 @@ PARTS = {
 
 @dataclass(frozen=True)
 class PositionSplit(Record):
-    """Shares of the variance of attention scores, by part: `mean`, `low`, `high` are `[layer,
-    head]`.
+    """Shares of the variance of attention scores, by part; a head's three shares sum to 1.
 
-    The three shares of a head sum to 1; 95 % intervals over `n` sets, each read in `orders` orders
-    of `tokens` places.
+    - `mean`, `low`, `high`: `[layer, head]` per part, with 95 % intervals over `n` sets of tokens
+    - `tokens`, `orders`: positions of a sequence, and random orders of each set
     """
 
     subject: str
@@ -55,12 +53,12 @@ class PositionSplit(Record):
     seed: int
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         shares = ", ".join(f"{part} {values.mean():.3f}" for part, values in self.mean.items())
         return f"mean share of the variance of attention scores: {shares}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head: its name, layer, head, each share with `_low` and `_high`."""
+        """One row per head: its name, layer, head, each share with `_low` and `_high`."""
         return head_frame(self.mean, self.low, self.high)
 
 
@@ -69,17 +67,28 @@ class PositionSplit(Record):
 def position_split(
     subject: SubjectOrName, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0
 ) -> PositionSplit:
-    """Split the variance of every head's attention scores into position, content and interaction.
+    """The variance of each head's attention scores, split into position, content and interaction.
 
-    `n` sets of random tokens, each token twice, `tokens` in all, are read in `orders` random orders
-    each, after one fixed first token, whose column is left out, since many heads park attention
-    there. Raises `WorkbenchError` when the context is too short.
+    The sequences follow one fixed first token, whose column is left out, since many heads attend to
+    it whatever else there is.
+
+    Args:
+        subject: The model.
+        n: Sets of random tokens.
+        tokens: Positions of a sequence; each random token stands at two of them.
+        orders: Random orders of each set.
+        seed: Of tokens and orders.
+
+    Raises:
+        WorkbenchError: The context is too short.
     """
+    subject = cast(Subject, subject)
     tokens = _even(subject, tokens)
-    mean, low, high = {}, {}, {}
-    for part, values in split_samples(
-        subject, n=n, tokens=tokens, orders=orders, seed=seed
-    ).items():
+    samples = split_samples(subject, n=n, tokens=tokens, orders=orders, seed=seed)
+    mean: dict[str, Float[np.ndarray, "layer head"]] = {}
+    low: dict[str, Float[np.ndarray, "layer head"]] = {}
+    high: dict[str, Float[np.ndarray, "layer head"]] = {}
+    for part, values in samples.items():
         mean[part], low[part], high[part] = mean_interval(values)
     return PositionSplit(subject.name, subject.hash, mean, low, high, n, tokens, orders, seed)
 
@@ -87,7 +96,18 @@ def position_split(
 def split_samples(
     subject: Subject, *, n: int = 8, tokens: int = 12, orders: int = 16, seed: int = 0
 ) -> dict[str, Float[np.ndarray, "n layer head"]]:
-    """The shares of every set of tokens, which `position_split` averages; raises what that raises."""
+    """The shares of every set of tokens, which `position_split` averages.
+
+    Args:
+        subject: The model.
+        n: Sets of random tokens.
+        tokens: Positions of a sequence.
+        orders: Random orders of each set.
+        seed: Of tokens and orders.
+
+    Raises:
+        WorkbenchError: The context is too short.
+    """
     tokens = _even(subject, tokens)
     if tokens < 4:
         raise WorkbenchError(
@@ -109,17 +129,23 @@ def split_samples(
 
 
 def _even(subject: Subject, tokens: int) -> int:
-    """How many places there are: an even number that the context holds after its first token."""
+    """The number of positions: even, and within the context after its first token."""
     return min(tokens, subject.n_ctx - 1) // 2 * 2
 
 
 def shuffled_tokens(
     subject: Subject, tokens: int, orders: int, rng: np.random.Generator
 ) -> tuple[Int[Tensor, "order pos"], Int[Tensor, "order drawn"]]:
-    """One set of random ordinary tokens, each twice, in random orders, after a first token; and
-    which stands where.
+    """One set of random tokens, each twice, in random orders, after a fixed first token.
 
-    The second leaves the first token out: `drawn` is `pos - 1`.
+    Args:
+        subject: The model.
+        tokens: Positions after the first token; even.
+        orders: Random orders.
+        rng: The source of randomness.
+
+    Returns:
+        The token ids, and which of the random tokens stands where (without the first token).
     """
     special = set(subject.tokenizer.all_special_ids)
     ordinary = [
@@ -138,12 +164,11 @@ def shuffled_tokens(
 def variance_shares(
     scores: Float[Tensor, "order head query key"], order: Int[Tensor, "order query"]
 ) -> dict[str, Float[Tensor, " head"]]:
-    """Adjusted shares of variance (as adjusted R^2, so that chance fits count for nothing), each
-    head's summing to 1.
+    """Shares of each head's variance, adjusted as in adjusted R^2, so that chance fits count as 0.
 
-    Scores after the query are not looked at. What position and content could both explain is
-    divided as what each
-    explains alone, beyond the other: a head that one of them explains wholly is given wholly to it.
+    Scores after the query are ignored. What position and content could both explain is divided in
+    proportion to what each explains beyond the other: a head that one of them explains wholly is
+    attributed wholly to it.
     """
     n_orders, _, n_pos, _ = scores.shape
     seen = torch.ones(n_pos, n_pos, dtype=torch.bool).tril()
@@ -170,17 +195,16 @@ def variance_shares(
     ]
     one, other, both = (gain.clamp(0, 1) for gain in gains)
     both = torch.maximum(both, torch.maximum(one, other))
-    alone = both - other, both - one  # what position adds to content, and content to position
-    common = both - alone[0] - alone[1]
-    weight = torch.where(
-        alone[0] + alone[1] > 1e-9, alone[0] / (alone[0] + alone[1]).clamp_min(1e-12), 0.5
-    )
-    position = (alone[0] + weight * common).clamp(0, 1)
+    position_alone = both - other  # what position adds to content
+    content_alone = both - one
+    common = both - position_alone - content_alone
+    alone = position_alone + content_alone
+    weight = torch.where(alone > 1e-9, position_alone / alone.clamp_min(1e-12), 0.5)
+    position = (position_alone + weight * common).clamp(0, 1)
     content = (both - position).clamp(min=0)
     size = _residual(flat, [row]).square().sum(-1)
-    flatness = size <= 1e-12 * flat.square().sum(-1).clamp_min(
-        1e-30
-    )  # even attention: nothing to explain
+    # Even attention: there is nothing to explain.
+    flatness = size <= 1e-12 * flat.square().sum(-1).clamp_min(1e-30)
     position, content = (torch.where(flatness, 0.0, x) for x in (position, content))
     return {"position": position, "content": content, "interaction": 1 - position - content}
 

@@ -1,8 +1,7 @@
-"""What each head does on one prompt: the head statistics of `heads`, read as that prompt's patterns
-pass by.
+"""Each head's scores on one prompt, computed in the same run as its patterns.
 
-One prompt is an example and not a measurement, so nothing here has an interval; `head_scores`
-measures.
+One prompt is an example and not a measurement, so nothing here has an interval; use `head_scores`
+to measure.
 """
 
 from collections.abc import Callable
@@ -19,9 +18,7 @@ from workbench.subjects import Subject
 
 @dataclass(frozen=True)
 class PromptScores:
-    """Scores `[layer, head]` on one prompt; induction and duplicates are None where no token occurs
-    twice.
-    """
+    """Scores on one prompt; induction and duplicates are None if no token occurs twice."""
 
     previous_token: Float[np.ndarray, "layer head"]
     first_token: Float[np.ndarray, "layer head"]
@@ -30,9 +27,7 @@ class PromptScores:
     duplicate: Float[np.ndarray, "layer head"] | None
 
     def best(self) -> tuple[int, int]:
-        """The head worth opening first: most induction, or most previous-token where nothing is
-        repeated.
-        """
+        """The head worth opening first: most induction, or most previous-token without repeats."""
         score = self.previous_token if self.induction is None else self.induction
         layer, head = np.unravel_index(score.argmax(), score.shape)
         return int(layer), int(head)
@@ -50,23 +45,35 @@ NAMES = {
 def scored_attention(
     subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None
 ) -> tuple[Attention, PromptScores]:
-    """`attention` and the scores of every head on the prompt, in one run.
+    """The attention patterns of a prompt and every head's scores on it, in one run.
 
-    Mean attention to the token before, to the first token, to an earlier copy and to what followed
-    it, over the queries for which the statistic is defined (0 without any); the entropy of a row is
-    in bits. `also` and errors as there.
+    Scores are means over the queries for which they are defined (0 if there are none); the entropy
+    of a row is in bits.
+
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        also: As `each_layer` of `attention`.
+
+    Raises:
+        WorkbenchError: As `attention` does.
     """
     ids = subject.encode(prompt)
-    found = {name: np.zeros((subject.card.n_layers, subject.card.n_heads)) for name in NAMES}
+    maps = {name: np.zeros((subject.card.n_layers, subject.card.n_heads)) for name in NAMES}
 
     def score(layer: int, pattern: Tensor) -> None:
         scores = text_scores(pattern[None], ids)
         for name, word in NAMES.items():
-            found[name][layer] = np.nan_to_num(scores[word][0].cpu().numpy())
+            maps[name][layer] = np.nan_to_num(scores[word][0].cpu().numpy())
         if also is not None:
             also(layer, pattern)
 
-    seen = attention(subject, prompt, each_layer=score)
+    patterns = attention(subject, prompt, each_layer=score)
     repeats = len(set(ids[0].tolist())) < ids.shape[1]
-    nothing = {} if repeats else {"induction": None, "duplicate": None}
-    return seen, PromptScores(**{**found, **nothing})
+    return patterns, PromptScores(
+        previous_token=maps["previous_token"],
+        first_token=maps["first_token"],
+        entropy=maps["entropy"],
+        induction=maps["induction"] if repeats else None,
+        duplicate=maps["duplicate"] if repeats else None,
+    )

@@ -1,5 +1,4 @@
-"""From which tokens an output comes: attention rollout, attention flow, and attention weighted by
-its gradient.
+"""Attention rollout, attention flow, and attention weighted by its gradient.
 
 All three follow attention through the layers back to the prompt. They are readings of the pattern,
 not causes: only patching changes something and sees what happens.
@@ -7,7 +6,7 @@ not causes: only patching changes something and sees what happens.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -21,40 +20,45 @@ from workbench.interp.patterns.attention import Attention, pattern_hooks
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 LONGEST_FLOW = 128
-"""Tokens up to which a flow is sought; each token of the prompt is a maximum-flow problem of its
-own.
-"""
+"""Longest prompt for attention flow, in tokens; each of them is a maximum-flow problem."""
 LARGEST_GRADIENT = 2**25
 """Pattern entries of all layers together whose gradients are kept at once."""
 STEPS = 10**6
 """Flow capacities are whole numbers: attention in millionths."""
 
 
-def mixed(found: Attention) -> Float[np.ndarray, "layer query key"]:
-    """Heads averaged, and half of every position's stream passing straight on (Abnar & Zuidema
-    2020).
-    """
-    n_pos = len(found.tokens)
-    mean = np.stack([layer.mean(0, dtype=np.float32) for layer in found.pattern])
+def mixed(attention: Attention) -> Float[np.ndarray, "layer query key"]:
+    """The mean over heads, half and half with the identity for the residual stream."""
+    n_pos = len(attention.tokens)
+    mean = np.stack([layer.mean(0, dtype=np.float32) for layer in attention.pattern])
     return 0.5 * mean + 0.5 * np.eye(n_pos, dtype=np.float32)
 
 
 @own_modes
-def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
-    """Attention rollout (Abnar & Zuidema 2020): the position's attention, multiplied through the
-    layers.
+def rollout(attention: Attention, position: int) -> Float[np.ndarray, "layer key"]:
+    """Attention rollout: a position's attention, multiplied through the layers.
 
-    Row `l` is the share of each token's stream before layer `l` in the position's stream after the
-    last layer; row 0 is the prompt itself. Rows sum to 1. Raises `WorkbenchError` for a position
-    that is not there.
+    Args:
+        attention: The patterns of a prompt.
+        position: The position whose stream is followed back.
+
+    Returns:
+        Row `l` is the share of each token's stream before layer `l` in the position's stream after
+        the last layer; row 0 is the prompt itself. Rows sum to 1.
+
+    Raises:
+        WorkbenchError: There is no such position.
+
+    Reference:
+        Abnar & Zuidema 2020, arXiv:2005.00928.
     """
-    _check(found, position)
-    layers = mixed(found)
-    shares = np.zeros((len(layers), len(found.tokens)), np.float32)
-    row = np.eye(len(found.tokens), dtype=np.float32)[position]
+    _check(attention, position)
+    layers = mixed(attention)
+    shares = np.zeros((len(layers), len(attention.tokens)), np.float32)
+    row = np.eye(len(attention.tokens), dtype=np.float32)[position]
     for i in range(len(layers) - 1, -1, -1):
         row = row @ layers[i]
         shares[i] = row
@@ -62,30 +66,37 @@ def rollout(found: Attention, position: int) -> Float[np.ndarray, "layer key"]:
 
 
 @own_modes
-def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
-    """Attention flow (Abnar & Zuidema 2020): the most that can run from each token up to the
-    position.
+def flow(attention: Attention, position: int) -> Float[np.ndarray, " key"]:
+    """Attention flow: the maximum flow from each token up to a position.
 
-    The layers are a network of pipes as wide as the attention. Raises `WorkbenchError` for a
-    position that is not there or a prompt of more than `LONGEST_FLOW` tokens.
+    The layers are a network whose capacities are the attention.
+
+    Args:
+        attention: The patterns of a prompt.
+        position: The position that the flow goes to, below `LONGEST_FLOW`.
+
+    Raises:
+        WorkbenchError: There is no such position, or it is too late.
+
+    Reference:
+        Abnar & Zuidema 2020, arXiv:2005.00928.
     """
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow
 
-    _check(found, position)
+    _check(attention, position)
     if position >= LONGEST_FLOW:
         raise WorkbenchError(
-            f"Attention flow to position {position} is {position + 1} maximum-flow problems; take a position below "
-            f"{LONGEST_FLOW}, or rollout."
+            f"Attention flow to position {position} is {position + 1} maximum-flow problems; take "
+            f"a position below {LONGEST_FLOW}, or rollout."
         )
-    layers, n = mixed(found)[:, : position + 1, : position + 1], position + 1
+    n = position + 1
+    layers = mixed(attention)[:, :n, :n]
     query, key = np.tril_indices(n)
     level = np.arange(len(layers))[:, None] * n
     capacity = np.round(layers[:, query, key] * STEPS).astype(np.int32).ravel()
-    ends = (
-        (level + n + query).ravel(),
-        (level + key).ravel(),
-    )  # node (l + 1, query) reads node (l, key)
+    # Node (l + 1, query) reads node (l, key).
+    ends = ((level + n + query).ravel(), (level + key).ravel())
     size = (len(layers) + 1) * n
     graph = csr_array((capacity, ends), shape=(size, size))
     graph.eliminate_zeros()
@@ -95,11 +106,11 @@ def flow(found: Attention, position: int) -> Float[np.ndarray, " key"]:
 
 @dataclass(frozen=True)
 class GradientAttention(Record):
-    """Attention times the gradient of one token's logit by it, positive part.
+    """Attention times the gradient of one token's logit with respect to it, positive part.
 
-    `heads` is the sum over a head's pattern, `[layer, head]`; `relevance` what each token of the
-    prompt adds up to at the position, propagated through the layers (Chefer et al. 2021), less the
-    position's own start; 0 for later tokens.
+    - `heads`: the sum over a head's pattern
+    - `relevance`: each token's relevance for the position, propagated through the layers (Chefer et
+        al. 2021), without the position's own start; 0 for later tokens
     """
 
     position: int
@@ -109,15 +120,15 @@ class GradientAttention(Record):
     relevance: Float[np.ndarray, " key"]
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         first = self.to_frame().iloc[0]
         return (
-            f"logit of {self.target!r} at position {self.position} ({self.logit:+.3f}) rests most on {first['name']}, "
-            f"{first['gradient_attention']:.3f}"
+            f"logit of {self.target!r} at position {self.position} ({self.logit:+.3f}) rests most "
+            f"on {first['name']}, {first['gradient_attention']:.3f}"
         )
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head: name and sum, the largest first."""
+        """One row per head: name and sum, the largest first."""
         layer, head = (i.ravel() for i in np.indices(self.heads.shape))
         names = [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)]
         frame = pd.DataFrame({"name": names, "gradient_attention": self.heads.ravel()})
@@ -134,14 +145,24 @@ def gradient_attention(
     position: int | None = None,
     answer: str | int | None = None,
 ) -> GradientAttention:
-    """Which attention the logit of `answer` (a token, or its id) at `position` rests on, to first
-    order.
+    """The attention that a token's logit depends on, to first order.
 
-    Without a position the last one, without an answer the token that the model expects there.
-    Raises `WorkbenchError` for a position or token that is not there, or a prompt too long to keep
-    its gradients.
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        position: Where the logit is read; None for the last position.
+        answer: The token, as text or id; None for the token that the model predicts there.
+
+    Raises:
+        WorkbenchError: There is no such position or token, or the prompt is too long to keep its
+            gradients.
+
+    Reference:
+        Chefer et al. 2021, arXiv:2103.15679.
     """
-    ids, card = subject.encode(prompt), subject.card
+    subject = cast(Subject, subject)
+    ids = subject.encode(prompt)
+    card = subject.card
     n = ids.shape[1]
     position = n - 1 if position is None else position
     if not 0 <= position < n:
@@ -149,7 +170,8 @@ def gradient_attention(
     target = subject.answer_id(answer) if isinstance(answer, str) else answer
     if target is not None and not 0 <= target < card.d_vocab:
         raise WorkbenchError(
-            f"The vocabulary of {subject.name} ends at {card.d_vocab - 1}; there is no token {target}."
+            f"The vocabulary of {subject.name} ends at {card.d_vocab - 1}; there is no token "
+            f"{target}."
         )
     if card.n_layers * card.n_heads * n * n > LARGEST_GRADIENT:
         most = int((LARGEST_GRADIENT / card.n_layers / card.n_heads) ** 0.5)
@@ -170,9 +192,7 @@ def gradient_attention(
     with torch.enable_grad():
         logits = subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)[0, position]
         token = int(logits.argmax()) if target is None else target
-        if (
-            not logits.requires_grad
-        ):  # the pattern is only reported, and nothing is worked out from it
+        if not logits.requires_grad:  # the pattern is only shown, and the model does not use it
             raise WorkbenchError(
                 f"{subject.name} does not let gradients through its attention pattern."
             )
@@ -180,7 +200,8 @@ def gradient_attention(
     heads = np.zeros((card.n_layers, card.n_heads), np.float32)
     relevance = torch.eye(n, dtype=logits.dtype)
     for layer in range(card.n_layers):
-        pattern, gradient = patterns[layer], patterns[layer].grad
+        pattern = patterns[layer]
+        gradient = pattern.grad
         if gradient is None:
             raise WorkbenchError(
                 f"{subject.name} does not let gradients through its attention pattern."
@@ -195,8 +216,7 @@ def gradient_attention(
     )
 
 
-def _check(found: Attention, position: int) -> None:
-    if not 0 <= position < len(found.tokens):
-        raise WorkbenchError(
-            f"The prompt has positions 0 to {len(found.tokens) - 1}, not {position}."
-        )
+def _check(attention: Attention, position: int) -> None:
+    n_pos = len(attention.tokens)
+    if not 0 <= position < n_pos:
+        raise WorkbenchError(f"The prompt has positions 0 to {n_pos - 1}, not {position}.")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,16 +17,15 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
 class Distances(Record):
-    """Mean attention by distance: `mean`, `low`, `high` are `[layer, head, distance]`, 95 % over
-    `n` sequences.
+    """Mean attention by distance, with 95 % intervals over `n` sequences.
 
-    Distance d is `query - key`; the mean runs over all queries that have a key so far back. The
-    first key is left out, since many heads park attention there whatever its distance.
+    The distance is `query - key`; the mean is over all queries that have a key at that distance.
+    The first key is left out, since many heads attend to it at any distance.
     """
 
     subject: str
@@ -36,7 +36,7 @@ class Distances(Record):
     n: int
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head and distance: mean attention with `low` and `high`."""
+        """One row per head and distance: mean attention with `low` and `high`."""
         layer, head, distance = (i.ravel() for i in np.indices(self.mean.shape))
         columns = {
             "name": [f"L{i}H{j}" for i, j in zip(layer, head, strict=True)],
@@ -46,9 +46,10 @@ class Distances(Record):
         return pd.DataFrame({**columns, **{name: values.ravel() for name, values in ends.items()}})
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         layer, head, distance = np.unravel_index(self.mean.argmax(), self.mean.shape)
-        return f"on {self.text}: most attention {self.mean.max():.3f} (L{layer}H{head}, {distance} back)"
+        where = f"L{layer}H{head}, {distance} back"
+        return f"on {self.text}: most attention {self.mean.max():.3f} ({where})"
 
 
 @public("subject")
@@ -62,12 +63,21 @@ def attention_by_distance(
     max_distance: int = 32,
     seed: int = 0,
 ) -> Distances:
-    """How much each head attends to the token d back, on random tokens (position alone) or on
-    `texts`.
+    """Each head's mean attention to the token at every distance back.
 
-    Texts are cut to a common length; those of fewer than `length` tokens are left out.
-    Raises `WorkbenchError` when none is long enough.
+    Args:
+        subject: The model.
+        texts: Texts to measure on, cut to `length` tokens, shorter ones left out; None for random
+            tokens, which show the effect of position alone.
+        n: Random sequences.
+        length: Tokens of a sequence; fewer if the context is shorter.
+        max_distance: Distances to measure, from 0.
+        seed: Of the random tokens.
+
+    Raises:
+        WorkbenchError: No text is long enough.
     """
+    subject = cast(Subject, subject)
     length = min(length, subject.n_ctx - 1)
     if texts is None:
         ids = repeated_tokens(subject, n, length, seed)[:, :length]
@@ -76,7 +86,8 @@ def attention_by_distance(
         rows = [row for row in rows if len(row) >= length]
         if not rows:
             raise WorkbenchError(
-                f"No text has {length} tokens for {subject.name}; give longer ones or a smaller length."
+                f"No text has {length} tokens for {subject.name}; give longer ones or a smaller "
+                "length."
             )
         ids = torch.stack(rows)
     n_distances = min(max_distance, length - 2)
@@ -84,9 +95,10 @@ def attention_by_distance(
     samples = np.zeros(shape)
 
     def look(layer: int, pattern: Tensor) -> None:
-        seen = pattern[..., 1:, 1:]
-        for d in range(n_distances):
-            samples[:, layer, :, d] = seen.diagonal(-d, -2, -1).mean(-1).cpu().numpy()
+        without_first = pattern[..., 1:, 1:]
+        for distance in range(n_distances):
+            attention = without_first.diagonal(-distance, -2, -1).mean(-1)
+            samples[:, layer, :, distance] = attention.cpu().numpy()
 
     each_pattern(subject, ids, look)
     mean, low, high = mean_interval(samples)

@@ -1,7 +1,7 @@
-"""Position: what the encoding is, and how far each head looks."""
+"""A model's position encoding, read off its weights: vectors, rotary wavelengths, ALiBi slopes."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,19 +18,19 @@ from workbench.subjects import Subject, SubjectOrName
 from workbench.subjects import positions as encoding
 
 TABLES = ("wpe", "position_embeddings", "embed_positions", "pos", "positions_embed")
-"""What families call their table of position vectors."""
+"""The names that families give their table of position vectors."""
 
 
 @dataclass(frozen=True)
 class Encoding(Record):
     """A model's position encoding.
 
-    - `matrix`: learned or sinusoidal vectors `[pos, d_model]`, with `singular_values` of the
-      centred matrix and `effective_rank` (exponential of the entropy of their normalised squares,
-      Roy & Vetterli 2007)
-    - `wavelengths`: rotary, tokens a full turn, one for each pair of dimensions, by layer type
-        where they differ
-    - `slopes`: ALiBi, one a head
+    - `matrix`: learned or sinusoidal vectors
+    - `singular_values`: of the centred matrix
+    - `effective_rank`: exponential of the entropy of their normalised squares (Roy & Vetterli 2007)
+    - `wavelengths`: rotary; tokens per full turn of each pair of dimensions, by layer type if they
+        differ
+    - `slopes`: ALiBi, one per head
     """
 
     kind: str
@@ -41,15 +41,13 @@ class Encoding(Record):
     slopes: Float[np.ndarray, " head"] | None = None
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         if self.effective_rank is not None:
             return f"{self.kind} positions, effective rank {self.effective_rank:.1f}"
         return f"{self.kind} positions"
 
     def to_frame(self) -> pd.DataFrame:
-        """The numbers of the encoding: a row a position (and a column a dimension), a pair of
-        dimensions, or a head.
-        """
+        """The numbers of the encoding: one row per position, pair of dimensions, or head."""
         if self.matrix is not None:
             return pd.DataFrame(self.matrix).rename_axis("position").reset_index()
         if self.slopes is not None:
@@ -62,9 +60,7 @@ class Encoding(Record):
 
     @property
     def similarity(self) -> Float[np.ndarray, "pos pos"] | None:
-        """Cosine similarity of the position vectors; centred learned vectors would hide the common
-        offset.
-        """
+        """Cosine similarity of the position vectors, not centred, so that a common offset shows."""
         if self.matrix is None:
             return None
         unit = self.matrix / np.linalg.norm(self.matrix, axis=1, keepdims=True).clip(1e-12)
@@ -75,7 +71,8 @@ class Encoding(Record):
 @own_modes
 @any_family
 def position_encoding(subject: SubjectOrName) -> Encoding:
-    """Read a Subject's encoding off its weights, buffers and configuration."""
+    """The position encoding of a model, read off its weights, buffers and configuration."""
+    subject = cast(Subject, subject)
     kind = subject.card.positions
     if kind in ("learned", "sinusoidal"):
         matrix = _position_matrix(subject)
@@ -91,9 +88,7 @@ def position_encoding(subject: SubjectOrName) -> Encoding:
 
 
 def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"]:
-    """Tokens a full turn of each pair of a layer; some models turn faster in layers with a sliding
-    window.
-    """
+    """Tokens per full turn of each pair in a layer; sliding-window layers may turn faster."""
     by_type = position_encoding(subject).wavelengths
     kinds = getattr(subject.model.config.get_text_config(), "layer_types", None)
     kind = kinds[layer] if kinds else ""
@@ -101,7 +96,7 @@ def layer_wavelengths(subject: Subject, layer: int) -> Float[np.ndarray, " pair"
 
 
 def alibi_slopes(subject: Subject) -> Float[np.ndarray, " head"]:
-    """By what a score falls a token back, a head.
+    """How much each head's score falls per token of distance.
 
     Falcon adds the bias before it divides scores by the root of `d_head`, and rounds slopes to
     bfloat16.
@@ -124,9 +119,7 @@ def _position_matrix(subject: Subject) -> Float[np.ndarray, "pos d_model"]:
 
 
 def _position_table(subject: Subject) -> Any:
-    """The module that holds a model's learned position vectors. Raises `WorkbenchError` where none
-    is known.
-    """
+    """The module that holds a model's learned position vectors."""
     tables = [
         module
         for name, module in subject.model.named_modules()
@@ -134,25 +127,22 @@ def _position_table(subject: Subject) -> Any:
     ]
     if len(tables) != 1:
         raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) has {len(tables)} tables of position vectors where one was "
-            "expected, so its encoding cannot be shown."
+            f"{subject.name} ({subject.card.architecture}) has {len(tables)} tables of position "
+            "vectors where one was expected, so its encoding cannot be shown."
         )
     return tables[0]
 
 
 @torch.no_grad()
 def _first_row(subject: Subject, table: Any) -> int:
-    """The row that the first position of a text reads, seen in a run: OPT and others keep rows
-    before it.
-    """
+    """The row that the first position of a text reads; OPT and others keep rows before it."""
     read: list[Tensor] = []
     handle = table.register_forward_hook(
         lambda module, inputs, output: read.append(output.detach())
     )
+    ids = torch.ones(1, 2, dtype=torch.long, device=subject.device)
     try:
-        subject.model(
-            input_ids=torch.ones(1, 2, dtype=torch.long, device=subject.device), use_cache=False
-        )
+        subject.model(input_ids=ids, use_cache=False)
     finally:
         handle.remove()
     rows = read[0].flatten(0, -2)[:2]
@@ -169,26 +159,26 @@ def _wavelengths(subject: Subject) -> dict[str, Float[np.ndarray, " pair"]]:
     if base is not None:
         frequencies = {"all layers": encoding.rotary_frequencies(subject.card.d_head, base)}
     else:
-        frequencies = {
-            name.rpartition(".")[2].removesuffix("inv_freq").strip("_")
-            or "all layers": buffer.double().cpu()
-            for name, buffer in subject.model.named_buffers()
-            if name.endswith("inv_freq") and "original" not in name
-        }
-    if not frequencies and (table := _turn_table(subject)) is not None:
+        frequencies = {}
+        for name, buffer in subject.model.named_buffers():
+            if name.endswith("inv_freq") and "original" not in name:
+                kind = name.rpartition(".")[2].removesuffix("inv_freq").strip("_")
+                frequencies[kind or "all layers"] = buffer.double().cpu()
+    table = None if frequencies else _turn_table(subject)
+    if table is not None:
         frequencies = {"all layers": table}
     if not frequencies:
         raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) does not show the frequencies of its rotary positions."
+            f"{subject.name} ({subject.card.architecture}) does not show the frequencies of its "
+            "rotary positions; choose another model."
         )
     return {name: (2 * np.pi / f).numpy() for name, f in frequencies.items()}
 
 
 def _turn_table(subject: Subject) -> Float[Tensor, " pair"] | None:
-    """The frequencies of a model that keeps sines and cosines by position, sines first, as GPT-J
-    and CodeGen do.
+    """The frequencies of a model with a table of sines and cosines, as GPT-J and CodeGen have.
 
-    None where there is no such table, or it is not that of the usual base of 10,000.
+    None if there is no such table (sines first), or if its base is not the usual 10,000.
     """
     tables = [
         b

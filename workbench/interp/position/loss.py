@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -18,15 +19,15 @@ from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
 
 LONGEST = 1024
-"""Tokens read at most; a larger context is not left then."""
+"""Tokens read at most, whatever the context."""
 
 
 @dataclass(frozen=True)
 class PositionLoss(Record):
-    """Mean next-token loss in nats of the tokens of each bin of positions, 95 % intervals over `n`
-    texts.
+    """Mean next-token loss by bin of positions, in nats, with 95 % intervals over `n` texts.
 
-    `start` is each bin's first position; bins from `n_ctx` on lie beyond the trained context.
+    - `width`: positions of a bin
+    - `start`: each bin's first position; bins from `n_ctx` on lie beyond the trained context
     """
 
     subject: str
@@ -40,10 +41,10 @@ class PositionLoss(Record):
     n: int
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         return (
-            f"{self.positions} positions: {self.inside():.3f} nats a token inside the context of {self.n_ctx}, "
-            f"{self.beyond():.3f} beyond"
+            f"{self.positions} positions: {self.inside():.3f} nats a token inside the context of "
+            f"{self.n_ctx}, {self.beyond():.3f} beyond"
         )
 
     def inside(self) -> float:
@@ -51,12 +52,12 @@ class PositionLoss(Record):
         return float(self.mean[self.start < self.n_ctx].mean())
 
     def beyond(self) -> float:
-        """Mean loss of the bins beyond the context; NaN where none was read."""
+        """Mean loss of the bins beyond the context; NaN if none was read."""
         outside = self.mean[self.start >= self.n_ctx]
         return float(outside.mean()) if len(outside) else float("nan")
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a bin."""
+        """One row per bin."""
         columns = {"position": self.start, "loss": self.mean, "low": self.low, "high": self.high}
         return pd.DataFrame({**columns, "beyond": self.start >= self.n_ctx})
 
@@ -68,13 +69,22 @@ class PositionLoss(Record):
 def loss_by_position(
     subject: SubjectOrName, texts: Sequence[str], *, reach: float = 2.0, width: int = 16
 ) -> PositionLoss:
-    """Loss by position up to `reach` times the context, at most `LONGEST` tokens; learned positions
-    end with it.
+    """Next-token loss by position, up to and beyond the context.
 
-    The texts are read one after the other, once from each of them on, so that each position is read
-    in as many places as there are texts. Raises `WorkbenchError` when together they are shorter
-    than two bins.
+    The texts are read one after the other, once starting from each of them, so that each position
+    is read at as many places as there are texts.
+
+    Args:
+        subject: The model.
+        texts: The texts.
+        reach: How far to read, as a multiple of the context, at most `LONGEST` tokens; learned
+            positions end with the context.
+        width: Positions of a bin.
+
+    Raises:
+        WorkbenchError: Together the texts are shorter than two bins.
     """
+    subject = cast(Subject, subject)
     limit = min(LONGEST, int(reach * subject.n_ctx))
     if limit > subject.n_ctx and not _reads_beyond(subject):
         limit = subject.n_ctx
@@ -85,7 +95,8 @@ def loss_by_position(
     n_bins = (min([limit, *map(len, rows)]) - 1) // width
     if n_bins < 2:
         raise WorkbenchError(
-            f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer ones."
+            f"The texts are shorter than {2 * width + 1} tokens for {subject.name}; give longer "
+            "ones."
         )
     length = n_bins * width + 1
     samples = []
@@ -110,16 +121,12 @@ def loss_by_position(
 
 
 def _reads_beyond(subject: Subject) -> bool:
-    """Whether there is a position after the last of the context: not in a table of learned vectors,
-    nor where a model keeps its turns or slopes in a table that ends with the context.
-    """
+    """Whether the model can read past its context: not if a table of positions ends there."""
     if subject.card.positions in ("learned", "unknown"):
         return False
+    ids = torch.zeros(1, subject.n_ctx + 1, dtype=torch.long, device=subject.device)
     try:
-        subject.model(
-            torch.zeros(1, subject.n_ctx + 1, dtype=torch.long, device=subject.device),
-            use_cache=False,
-        )
+        subject.model(ids, use_cache=False)
     except (IndexError, RuntimeError):
         return False
     return True

@@ -1,8 +1,7 @@
-"""Is the absolute position in the residual stream? Ridge regression reads it off, layer by layer,
-beside a control.
-"""
+"""A linear probe for absolute position in the residual stream of every layer, with a control."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,19 +15,22 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import mean_interval
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 FOLDS = 8
+"""Folds of the cross-validation, each of whole sequences."""
 
 
 @dataclass(frozen=True)
 class PositionProbe(Record):
-    """R^2 of the position read off the stream on sequences not seen in the fit, before each layer
-    and after the last.
+    """R^2 of a linear probe for the position, on held-out sequences, by stage.
 
-    `control` is the same with the positions of every sequence shuffled: what a probe of this size
-    finds in nothing. Intervals (95 %) are over the `n` folds, `sequences` sequences of `length`
-    random tokens in all.
+    A stage is the stream before each layer and after the last.
+
+    - `mean`, `low`, `high`: R^2, with 95 % intervals over the `n` folds
+    - `control`: the same with the positions of every sequence shuffled, which is what a linear
+        probe of this size finds in nothing
+    - `sequences`, `length`: sequences of random tokens, and tokens of each
     """
 
     subject: str
@@ -42,12 +44,13 @@ class PositionProbe(Record):
     seed: int
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         best = int(self.mean.argmax())
-        return f"R² of the position {self.mean[best]:.3f} at stage {best}, control {self.control[best]:.3f}"
+        control = f"control {self.control[best]:.3f}"
+        return f"R² of the position {self.mean[best]:.3f} at stage {best}, {control}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a stage; stage 0 is the embedding."""
+        """One row per stage; stage 0 is the embedding."""
         columns = {
             "stage": range(len(self.mean)),
             "r2": self.mean,
@@ -62,16 +65,23 @@ class PositionProbe(Record):
 def position_probe(
     subject: SubjectOrName, *, n: int = 40, length: int = 64, seed: int = 0
 ) -> PositionProbe:
-    """Read absolute positions off the residual stream of random tokens with ridge regression,
-    eight-fold by sequence.
+    """A linear probe (ridge regression) for absolute position, on the stream of random tokens.
 
-    `n` sequences of `length` tokens are read.
-    Raises `WorkbenchError` where the context holds fewer than eight tokens.
+    Args:
+        subject: The model.
+        n: Sequences.
+        length: Tokens of a sequence; fewer if the context is shorter.
+        seed: For the tokens and the control.
+
+    Raises:
+        WorkbenchError: The context holds fewer than eight tokens.
     """
+    subject = cast(Subject, subject)
     length = min(length, subject.n_ctx)
     if length < 8:
         raise WorkbenchError(
-            f"The context of {subject.name} holds {subject.n_ctx} tokens; the probe needs eight."
+            f"The context of {subject.name} holds {subject.n_ctx} tokens; the linear probe needs "
+            "eight."
         )
     ids = repeated_tokens(subject, n, length, seed)[:, :length]
     rng = np.random.default_rng(seed)
@@ -97,11 +107,11 @@ def _r2(values: Float[np.ndarray, "sequence pos d_model"], target: np.ndarray) -
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    found = []
+    scores = []
     for fold in range(FOLDS):
         held = np.arange(len(values)) % FOLDS == fold
-        probe = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
-        probe.fit(values[~held].reshape(-1, values.shape[-1]), target[~held].ravel())
-        guess = probe.predict(values[held].reshape(-1, values.shape[-1]))
-        found.append(float(r2_score(target[held].ravel(), guess)))
-    return found
+        ridge = make_pipeline(StandardScaler(), Ridge(alpha=10.0))
+        ridge.fit(values[~held].reshape(-1, values.shape[-1]), target[~held].ravel())
+        guess = ridge.predict(values[held].reshape(-1, values.shape[-1]))
+        scores.append(float(r2_score(target[held].ravel(), guess)))
+    return scores

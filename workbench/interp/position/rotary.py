@@ -1,14 +1,14 @@
-"""What the heads of a rotary model do with their frequencies, from real queries and keys.
+"""How the heads of a rotary model use their frequencies, from real queries and keys.
 
-A pair of dimensions is a complex number that turns by `theta_i` a token, so a query and a key `d`
-apart score `sum_i Re(q_i conj(k_i) e^(i theta_i d))`: with average query and key this is how a
-head's score falls with distance.
+A pair of dimensions is a complex number that turns by `theta_i` per token, so a query and a key at
+distance `d` score `sum_i Re(q_i conj(k_i) e^(i theta_i d))`: with average query and key this is how
+a head's score falls with distance.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,19 +29,19 @@ from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
 
 TOLERANCE = 1e-3
-"""Largest difference between a pattern made from queries and keys and the model's own."""
+"""Largest difference allowed between a pattern computed from queries and keys and the model's."""
 HOOKS = ("hook_in", "attn.hook_cos", "attn.hook_sin")
 
 
 @dataclass(frozen=True)
 class RotaryUse(Record):
-    """Means with 95 % intervals (`low`, `high`) over `n` texts.
+    """The use of rotary frequencies: means with 95 % intervals (`low`, `high`) over `n` texts.
 
-    - `used[layer, head, pair]`: the share of each frequency in `|q_i| |k_i|`, fast pairs first;
-      sums to 1 over pairs (Barbero et al. 2024 look at the same norms)
-    - `decay[layer, head, distance]`: the score of an average query with an average key so far back,
-      scaled as scores are (YaRN's and longrope's factor included)
-    - `wavelengths[layer]`: tokens a full turn of each pair
+    - `used`: the share of each frequency in `|q_i| |k_i|`, fast pairs first; sums to 1 over pairs
+        (Barbero et al. 2024 study the same norms)
+    - `decay`: the score of an average query with an average key at each distance, scaled as scores
+        are (YaRN's and longrope's factor included)
+    - `wavelengths`: tokens per full turn of each pair
     """
 
     subject: str
@@ -55,14 +55,12 @@ class RotaryUse(Record):
     n: int
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         layer, head, pair = np.unravel_index(self.used.argmax(), self.used.shape)
         return f"rotary pair used most: {pair} by L{layer}H{head}, share {self.used.max():.3f}"
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head and distance: the score of an average query with an average key, with
-        `low` and `high`.
-        """
+        """One row per head and distance: the score of average query and key, with `low`, `high`."""
         layer, head, distance = (i.ravel() for i in np.indices(self.decay.shape))
         ends = {"decay": self.decay, "low": self.decay_low, "high": self.decay_high}
         columns = {
@@ -81,46 +79,67 @@ def rotary_use(
 ) -> RotaryUse:
     """Which frequencies each head's queries and keys use, and how its score falls with distance.
 
-    Texts are cut to `length` tokens; the first token is left out. Which dimensions turn together is
-    found by which gives the model's own pattern. Raises `WorkbenchError` for a model without rotary
-    positions, or one whose pattern cannot be had from queries and keys so.
+    Which dimensions turn together is found by trying which pairing gives the model's own pattern.
+
+    Args:
+        subject: The model.
+        texts: Texts, whose first token is left out.
+        max_distance: Largest distance, in tokens.
+        length: Tokens that each text is cut to.
+
+    Raises:
+        WorkbenchError: The model has no rotary positions, or turns in a way that is not known here.
+
+    Reference:
+        Barbero et al. 2024, arXiv:2410.06205.
     """
+    subject = cast(Subject, subject)
     if subject.card.positions != "rotary":
         raise WorkbenchError(
-            f"{subject.name} has {subject.card.positions} positions; only rotary ones have frequencies."
+            f"{subject.name} has {subject.card.positions} positions; only rotary ones have "
+            "frequencies."
         )
     card = subject.card
     turns = np.stack([layer_wavelengths(subject, i) for i in range(card.n_layers)])
     distance = np.arange(max_distance + 1)
     used = np.zeros((len(texts), card.n_layers, card.n_heads, turns.shape[1]))
     decay = np.zeros((len(texts), card.n_layers, card.n_heads, len(distance)))
-    together: list[Callable] = []
+    hooks = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
+    pairings: list[Callable] = []
     for t, text in enumerate(texts):
         ids = beginning(subject, text, min(length, subject.n_ctx))
-        wanted = {f"blocks.{i}.{hook}" for i in range(card.n_layers) for hook in HOOKS}
-        _, cache = subject.bridge.run_with_cache(
-            ids, names_filter=lambda name, wanted=wanted: name in wanted
-        )
+        _, cache = subject.bridge.run_with_cache(ids, names_filter=lambda name: name in hooks)
         blocks = reading(subject, ids, cache)
-        if not together:
-            together = _pairings(subject, ids, blocks, turns)
+        if not pairings:
+            pairings = _pairings(subject, ids, blocks, turns)
         for i, block in enumerate(blocks):
-            q, k = (_queries_or_keys(block, part, together[i], turns.shape[1]) for part in "qk")
-            q, k = (x.without_first() for x in (q, k))
+            q, k = (
+                _queries_or_keys(block, part, pairings[i], turns.shape[1]).without_first()
+                for part in "qk"
+            )
             size = np.abs(q.pairs).mean(0) * np.abs(k.pairs).mean(0)
             used[t, i] = size / size.sum(-1, keepdims=True)
             product = q.pairs.mean(0) * k.pairs.mean(0).conj() * _gain(block)
             angle = np.exp(2j * np.pi * distance / turns[i][:, None])
             still = (q.rest.mean(0) * k.rest.mean(0)).sum(-1, keepdims=True)
             decay[t, i] = ((product @ angle).real + still) * block.scaling
-    (u, ul, uh), (d, dl, dh) = mean_interval(used), mean_interval(decay)
-    return RotaryUse(subject.name, u, ul, uh, d, dl, dh, turns, len(texts))
+    used_mean, used_low, used_high = mean_interval(used)
+    decay_mean, decay_low, decay_high = mean_interval(decay)
+    return RotaryUse(
+        subject=subject.name,
+        used=used_mean,
+        used_low=used_low,
+        used_high=used_high,
+        decay=decay_mean,
+        decay_low=decay_low,
+        decay_high=decay_high,
+        wavelengths=turns,
+        n=len(texts),
+    )
 
 
 class _Reading(Block):
-    """A block as far as its queries and keys, made of what its attention was given: any order of
-    norms is right.
-    """
+    """A block up to its queries and keys, from its attention's input: right for any norms."""
 
     needs = ("attn",)
 
@@ -130,32 +149,36 @@ class _Reading(Block):
         super().__init__(subject, layer, cache, len(given))
         self.given = given
 
-    @property
+    @cached_property
     def normed(self) -> Float[Tensor, "pos d_model"]:
-        """What attention reads."""
+        """The input of attention."""
         return self.given
 
     @cached_property
     def sized(self) -> dict[str, Tensor] | None:
-        """Queries and keys after a norm of their own, a head at a time or of all heads together
-        (OLMo 2).
-        """
-        found: dict[str, Tensor] = {}
+        """Queries and keys after QK-norm, by head or over all heads together (OLMo 2)."""
+        sized: dict[str, Tensor] = {}
         for part in "qk":
-            norm = getattr(self.attn, f"{part}_norm", None) or getattr(
-                self.attn, f"{part}_layernorm", None
-            )
+            norm = getattr(self.attn, f"{part}_norm", None)
+            norm = norm or getattr(self.attn, f"{part}_layernorm", None)
             if norm is None:
                 return None
             values = getattr(self, part)
-            together = norm.weight.shape == values.flatten(1).shape[1:]
-            found[part] = norm(values.flatten(1)).view_as(values) if together else norm(values)
-        return found
+            all_heads = norm.weight.shape == values.flatten(1).shape[1:]
+            sized[part] = norm(values.flatten(1)).view_as(values) if all_heads else norm(values)
+        return sized
 
 
 def reading(subject: Subject, ids: Tensor, cache: Any) -> list[_Reading]:
-    """The blocks of a text; what their attention is given is caught while the model runs."""
-    card, given = subject.card, {}
+    """The blocks of a text, with the inputs of their attention, caught while the model runs.
+
+    Args:
+        subject: The model.
+        ids: Token ids of the text.
+        cache: The activations of its run at `HOOKS`, by name.
+    """
+    card = subject.card
+    given: dict[int, Tensor] = {}
     mapping: Any = subject.bridge.adapter.component_mapping["blocks"]
     layers: Any = subject.model.get_submodule(mapping.name)
     handles = []
@@ -207,9 +230,7 @@ def _queries_or_keys(block: Block, part: str, pairing: Callable, n_pairs: int) -
 
 
 def _gain(block: Block) -> float:
-    """By what turning multiplies a score: YaRN and longrope lengthen the sines and cosines that
-    turn q and k.
-    """
+    """The factor of turning on a score: YaRN and longrope lengthen the sines and cosines."""
     names = [f"blocks.{block.layer}.attn.hook_{name}" for name in ("cos", "sin")]
     if any(name not in block.cache for name in names):
         return 1.0
@@ -218,32 +239,35 @@ def _gain(block: Block) -> float:
 
 
 def _pairings(
-    subject: Subject, ids: Tensor, blocks: list[Block], turns: np.ndarray
+    subject: Subject, ids: Tensor, blocks: Sequence[Block], turns: np.ndarray
 ) -> list[Callable]:
-    """Which dimensions turn together in each layer: those whose scores give the pattern that the
-    model has.
+    """The pairing of dimensions in each layer whose scores give the model's own pattern.
 
-    Raises `WorkbenchError` where neither way does.
+    Raises:
+        WorkbenchError: Neither pairing does.
     """
     patterns: dict[int, np.ndarray] = {}
-    each_pattern(
-        subject, ids, lambda i, pattern: patterns.update({i: pattern[0].double().cpu().numpy()})
-    )
-    found = []
+
+    def keep(layer: int, pattern: Tensor) -> None:
+        patterns[layer] = pattern[0].double().cpu().numpy()
+
+    each_pattern(subject, ids, keep)
+    pairings = []
     for i, block in enumerate(blocks):
         off = {way: _off(block, way, turns[i], patterns[i]) for way in (_halves, _neighbours)}
         best = min(off, key=lambda way: off[way])
         if not off[best] <= TOLERANCE:
             raise WorkbenchError(
-                f"{subject.name} ({subject.card.architecture}) turns its queries and keys in a way that is not known "
-                f"here: the pattern of layer {i} made from them is off by {off[best]:.2g}."
+                f"{subject.name} ({subject.card.architecture}) turns its queries and keys in a way "
+                f"that is not known here: the pattern of layer {i} made from them is off by "
+                f"{off[best]:.2g}."
             )
-        found.append(best)
-    return found
+        pairings.append(best)
+    return pairings
 
 
 def _off(block: Block, pairing: Callable, turns: np.ndarray, pattern: np.ndarray) -> float:
-    """The largest difference between the model's pattern and that of queries and keys turned so."""
+    """The largest difference between the model's pattern and that of this pairing."""
     q, k = (_queries_or_keys(block, part, pairing, len(turns)) for part in "qk")
     angle = np.exp(2j * np.pi * np.arange(len(q.pairs))[:, None, None] / turns)
     score = np.einsum("qhp,khp->hqk", q.pairs * angle, (k.pairs * angle).conj()).real * _gain(block)

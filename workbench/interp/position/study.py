@@ -1,10 +1,9 @@
-"""Models side by side by their position encoding: loss, extrapolation, distance kernels, kinds of
-heads.
-"""
+"""Position encodings compared: loss, extrapolation, attention by distance, kinds of heads."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pandas as pd
 
@@ -15,14 +14,12 @@ from workbench.interp.position.loss import PositionLoss, loss_by_position
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
-from workbench.subjects import SubjectOrName
+from workbench.subjects import Subject, SubjectOrName
 
 
 @dataclass(frozen=True)
 class EncodingRow:
-    """One model of the study: its loss by position, its heads' attention by distance, its
-    catalogue.
-    """
+    """One model of the study, with its loss by position, attention by distance and heads."""
 
     name: str
     positions: str
@@ -34,7 +31,7 @@ class EncodingRow:
 
 @dataclass(frozen=True)
 class EncodingStudy(Record):
-    """Models measured alike, in the order given."""
+    """Models measured in the same way, in the order given."""
 
     rows: list[EncodingRow]
 
@@ -45,19 +42,18 @@ class EncodingStudy(Record):
         }
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words."""
         return "; ".join(f"{row.name} {row.loss.inside():.3f} nats a token" for row in self.rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a model: losses in nats inside and beyond the context, the best heads, how many
-        have each label.
-        """
+        """One row per model: losses inside and beyond the context, best heads, counts of labels."""
         table = []
         for row in self.rows:
-            shape = row.heads.mean["copying"].shape
-            given = Counter(
-                x for i in range(shape[0]) for j in range(shape[1]) for x in row.heads.labels(i, j)
-            )
+            n_layers, n_heads = row.heads.mean["copying"].shape
+            n_labelled: Counter[str] = Counter()
+            for layer in range(n_layers):
+                for head in range(n_heads):
+                    n_labelled.update(row.heads.labels(layer, head))
             best = {
                 f"most {score.removesuffix('_score').replace('_', ' ')}": self._best(row, score)
                 for score in BEST
@@ -71,7 +67,7 @@ class EncodingStudy(Record):
                     "loss beyond": row.loss.beyond(),
                     **best,
                     "positional share": float(row.heads.mean["positional_share"].mean()),
-                    **{rule.label: given[rule.label] for rule in RULES},
+                    **{rule.label: n_labelled[rule.label] for rule in RULES},
                 }
             )
         return pd.DataFrame(table)
@@ -83,6 +79,7 @@ class EncodingStudy(Record):
 
 
 BEST = ("previous_token_score", "induction_score")
+"""The scores whose best head is shown."""
 
 
 @public("subjects")
@@ -90,14 +87,22 @@ BEST = ("previous_token_score", "induction_score")
 def encoding_study(
     subjects: Sequence[SubjectOrName], texts: Sequence[str], *, n: int = 8, reach: float = 2.0
 ) -> EncodingStudy:
-    """Measure each model alike, on `texts` and on random tokens.
+    """A comparison of models by their position encoding, on texts and on random tokens.
 
-    Raises `WorkbenchError` for no model, and as its parts do.
+    Args:
+        subjects: The models.
+        texts: Texts for the loss by position.
+        n: Random sequences for attention by distance and the heads.
+        reach: How far the loss is read, as a multiple of the context.
+
+    Raises:
+        WorkbenchError: There is no model, or a measurement fails.
     """
-    if not subjects:
+    models = cast(Sequence[Subject], subjects)
+    if not models:
         raise WorkbenchError("The study needs at least one model; choose some.")
     rows = []
-    for subject in subjects:
+    for subject in models:
         rows.append(
             EncodingRow(
                 subject.name,

@@ -1,22 +1,20 @@
-"""Whether a model can do a probe at all."""
+"""Checks whether a model can do a probe at all."""
 
 from workbench.errors import WorkbenchError
 from workbench.interp.prompts.probes import Items, Probe, generate
 from workbench.statistics import Estimate, estimate_mean
 from workbench.subjects import Subject
 
-ASKED = 20
-"""Pairs on which it is settled whether a model can do a probe."""
+N_PAIRS = 20
+"""Pairs that decide whether a model can do a probe."""
 
 
-def able(subject: Subject, made: Items) -> Estimate:
-    """The share of pairs whose clean and corrupted run each prefer their own answer, with its
-    interval.
-    """
+def able(subject: Subject, pairs: Items) -> Estimate:
+    """The share of pairs whose clean and corrupted run each prefer their own answer."""
     import torch
 
     right = []
-    for item in made.items:
+    for item in pairs.items:
         with torch.no_grad():
             ends = [
                 subject.model(ids[None], logits_to_keep=1).logits[:, -1]
@@ -29,21 +27,26 @@ def able(subject: Subject, made: Items) -> Estimate:
 
 
 class UnableError(WorkbenchError):
-    """The model is not better than chance at a probe; a map may be asked for all the same
-    (`anyway`).
+    """The model is no better than chance at a probe; `anyway` gives a map all the same."""
+
+
+def require(subject: Subject, probe: Probe, seed: int = 0) -> Estimate:
+    """The model's share of right pairs, which must be better than chance.
+
+    Args:
+        subject: The model.
+        probe: The probe.
+        seed: Of the pairs.
+
+    Raises:
+        UnableError: The lower end of the 95 % interval is not above one half.
     """
-
-
-def require(subject: Subject, asked: Probe, seed: int = 0) -> Estimate:
-    """`able` on twenty pairs, which must be better than chance.
-
-    Raises `UnableError` where the model cannot do the probe.
-    """
-    found = able(subject, generate(subject, asked, ASKED, seed))
-    if not found.low > 0.5:
+    share = able(subject, generate(subject, probe, N_PAIRS, seed))
+    if not share.low > 0.5:
         raise UnableError(
-            f"{subject.name} cannot do {asked.name}: the answer is more likely after the clean prompt than after "
-            f"the corrupted one in {found.value:.0%} of {found.n} pairs (chance: 50 %), so a map would show nothing. "
-            "Choose another model or probe, or ask for the map anyway."
+            f"{subject.name} cannot do {probe.name}: the answer is more likely after the clean "
+            f"prompt than after the corrupted one in {share.value:.0%} of {share.n} pairs (chance: "
+            "50 %), so a map would show nothing. Choose another model or probe, or ask for the map "
+            "anyway."
         )
-    return found
+    return share

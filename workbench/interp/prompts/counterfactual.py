@@ -1,6 +1,4 @@
-"""A counterfactual for a token that a model wrote: the same prompt but for one token, after which
-another follows.
-"""
+"""A counterfactual prompt for a token that a model wrote: one token replaced, another follows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,26 +10,26 @@ from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 from workbench.subjects.spelling import continued
 
-PLACES, EACH = 4, 4
-"""Positions that are tried, and tokens that are tried at each."""
+PLACES = 4
+"""Positions that are tried."""
+EACH = 4
+"""Tokens that are tried at each position."""
 SHORT = 3
 """Letters of words such as "the" and "is", which are replaced last."""
 RIVALS = 200
-"""How far down the model's own expectations a token is looked for that could stand in another's
-place.
-"""
+"""How many of the likeliest next tokens are considered as a replacement."""
 WORK = 3e10
-"""Parameters times tokens that the trial may read, so that a large model tries fewer."""
+"""Limit of parameters times tokens read in the trial, so that a large model tries fewer."""
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """A pair of prompts for patching, of as many tokens each, which differ in one.
+    """A pair of prompts for patching, of equal length, that differ in one token.
 
-    - `answer`: the token that was written after `clean`; `wrong`: the one that `corrupted` makes
-        the likeliest other
+    - `answer`: the token that was written after `clean`
+    - `wrong`: the likeliest other token after `corrupted`
     - `position`: of the token that differs; `old` and `new` are its texts
-    - `clean_difference`, `corrupted_difference`: the logit of `answer` less that of `wrong` after
+    - `clean_difference`, `corrupted_difference`: the logit of `answer` minus that of `wrong` after
         each prompt
     """
 
@@ -50,14 +48,19 @@ class Counterfactual:
 def counterfactual(
     subject: Subject, ids: Sequence[int], token: int, weights: Sequence[float]
 ) -> Counterfactual:
-    """The replacement of one token of a text that speaks most against the token that follows the
-    text.
+    """The replacement of one token of a text that lowers the next token's logit difference most.
 
-    Tried are tokens that the model itself expected at the places that `weights` (a number a token,
-    such as an attribution) name as the strongest. Only whole words take the place of words, in the
-    same spelling.
+    Only whole words replace words, in the same spelling (space, capital), chosen from the tokens
+    that the model itself expected there.
 
-    Raises `WorkbenchError` where the text is read as other tokens than these, or nothing fits.
+    Args:
+        subject: The model.
+        ids: Token ids of the text.
+        token: The token that follows it.
+        weights: One number per token, such as an attribution; the strongest positions are tried.
+
+    Raises:
+        WorkbenchError: The text does not tokenize to `ids`, or no replacement fits.
     """
     clean = _text(subject, ids)
     before = torch.tensor(list(ids), device=subject.device)
@@ -78,18 +81,23 @@ def counterfactual(
     gap = ends[:, token] - ends.gather(1, wrongs[:, None])[:, 0]
     order = (clean_gap - gap).argsort(descending=True).tolist()
     names = subject.tokens(wrongs, apart=True)
-    order.sort(
-        key=lambda at: not _alike(names[at], answer)
-    )  # a wrong answer of the answer's kind, where there is one
+    # A wrong answer of the answer's own kind first, if there is one; the sort is stable.
+    order.sort(key=lambda at: not _alike(names[at], answer))
     for best in order:
         place, new = tried[best]
         wrong = _answer_or_none(subject, clean, ids, int(wrongs[best]))
         if wrong is not None:
             old_text, new_text = subject.tokens(torch.tensor([ids[place], new]), apart=True)
-            numbers = float(clean_gap[best]), float(gap[best])
-            corrupted = _text(subject, rows[best].tolist())
             return Counterfactual(
-                clean, corrupted, answer, wrong, place, old_text, new_text, *numbers
+                clean=clean,
+                corrupted=_text(subject, rows[best].tolist()),
+                answer=answer,
+                wrong=wrong,
+                position=place,
+                old=old_text,
+                new=new_text,
+                clean_difference=float(clean_gap[best]),
+                corrupted_difference=float(gap[best]),
             )
     raise WorkbenchError(
         "The text goes on with tokens that cannot be spelt alone; click another token."
@@ -100,8 +108,8 @@ def _text(subject: Subject, ids: Sequence[int]) -> str:
     text = subject.text(torch.tensor(list(ids)))
     if subject.ids(text) != list(ids):
         raise WorkbenchError(
-            "This text is read as other tokens than those that were written, so no prompt of it can be patched; click "
-            "an earlier token."
+            "This text is read as other tokens than those that were written, so no prompt of it "
+            "can be patched; click an earlier token."
         )
     return text
 
@@ -116,7 +124,7 @@ def _answer(subject: Subject, clean: str, ids: Sequence[int], token: int) -> str
 
 
 def _answer_or_none(subject: Subject, clean: str, ids: Sequence[int], token: int) -> str | None:
-    """A token's text as it goes on from a prompt; None where that text is read as something else."""
+    """A token's text as it goes on from a prompt; None if that text tokenizes otherwise."""
     whole = subject.text(torch.tensor([*ids, token]))
     text = whole[len(clean) :]
     fits = (
@@ -124,7 +132,7 @@ def _answer_or_none(subject: Subject, clean: str, ids: Sequence[int], token: int
         and text
         and continued(subject.tokenizer, clean, text).ids == (token,)
     )
-    return text if fits else None
+    return text if fits else None  # an empty text fits nothing
 
 
 def _replaced(before: Tensor, place: int, new: int) -> Tensor:
@@ -149,34 +157,30 @@ def _candidates(
     ]
     places = sorted(words, key=lambda at: (not _has_content(labels[at]), -abs(weights[at])))
     each = max(1, most // PLACES)
-    found: list[tuple[int, int]] = []
+    candidates: list[tuple[int, int]] = []
     for at in places:
-        found += [
-            (at, new) for new in _instead(subject, ids, at, labels[at], logits[at - 1])[:each]
-        ]
-        if len(found) >= most:
+        replacements = _instead(subject, ids, at, labels[at], logits[at - 1])
+        candidates += [(at, new) for new in replacements[:each]]
+        if len(candidates) >= most:
             break
-    return found[:most]
+    return candidates[:most]
 
 
 def _instead(subject: Subject, ids: list[int], at: int, label: str, logits: Tensor) -> list[int]:
-    """Tokens that the model expected in a word's place, spelt as it is and read as one token there."""
-    rivals = [
-        token
-        for token in logits.topk(min(RIVALS, len(logits))).indices.tolist()
-        if token != ids[at]
-    ]
+    """Tokens that the model expected in a word's place, spelt alike and read as one token there."""
+    likeliest = logits.topk(min(RIVALS, len(logits))).indices.tolist()
+    rivals = [token for token in likeliest if token != ids[at]]
     texts = subject.tokens(torch.tensor(rivals), apart=True)
-    found = []
+    replacements = []
     for token, text in zip(rivals, texts, strict=True):
         if not _alike(text, label):
             continue
         row = [*ids[:at], token, *ids[at + 1 :]]
         if subject.ids(subject.text(torch.tensor(row))) == row:
-            found.append(token)
-        if len(found) == EACH:
+            replacements.append(token)
+        if len(replacements) == EACH:
             break
-    return found
+    return replacements
 
 
 def _is_word(label: str) -> bool:
@@ -194,19 +198,14 @@ def _alike(one: str, other: str) -> bool:
     """Whether two tokens are words with the same space before them and the same capital or none."""
     same_word = one.strip().lower() == other.strip().lower()
     same_space = (one[:1] == " ") == (other[:1] == " ")
-    both_words = _is_word(one) and _is_word(other)
-    return (
-        both_words
-        and not same_word
-        and same_space
-        and one.strip()[0].isupper() == other.strip()[0].isupper()
-    )
+    if not (_is_word(one) and _is_word(other)):
+        return False
+    same_capital = one.strip()[0].isupper() == other.strip()[0].isupper()
+    return not same_word and same_space and same_capital
 
 
 def _is_role(subject: Subject, ids: list[int], labels: list[str], at: int) -> bool:
-    """Whether a word names a speaker: after a special token of a chat template, or before the plain
-    one's colon.
-    """
+    """Whether a word names a speaker: after a chat template's special token, or before a colon."""
     if ids[at - 1] in subject.tokenizer.all_special_ids:
         return True
     followed = at + 1 < len(ids) and labels[at + 1].startswith(":")

@@ -1,22 +1,29 @@
-"""Pairs that choose and pairs that judge: what was chosen on some samples looks better on them than
-it is.
+"""Splits pairs into those that choose and those that evaluate.
+
+What was chosen on some samples looks better on them than it is.
 """
 
 from workbench.errors import WorkbenchError
 
 
-def n_choosing(made: int, n: int, held_out: int, what: str) -> int:
-    """How many of the `made` pairs choose, the first ones; the rest judges.
+def n_choosing(n_pairs: int, n: int, held_out: int, what: str) -> int:
+    """How many of the pairs choose; these are the first ones, and the rest evaluates.
 
-    `n` and `held_out` were asked for; where there are fewer, each side has its share. Raises
-    `WorkbenchError` where either side would have none; `what` names whose pairs they are.
+    Args:
+        n_pairs: How many pairs there are. If fewer than wanted, each side gets its share.
+        n: Pairs wanted for choosing.
+        held_out: Pairs wanted for evaluating.
+        what: Whose pairs they are, for the error.
+
+    Raises:
+        WorkbenchError: Either side would have no pair.
     """
     if min(n, held_out) < 1:
         raise WorkbenchError(
             f"{what} needs a pair to choose on and one to judge on, not {n} and {held_out}."
         )
-    if made < 2:
+    if n_pairs < 2:
         raise WorkbenchError(
-            f"{what} has {made} pair here; it needs two, one to choose on and one to judge on."
+            f"{what} has {n_pairs} pair here; it needs two, one to choose on and one to judge on."
         )
-    return min(max(1, round(made * n / (n + held_out))), made - 1)
+    return min(max(1, round(n_pairs * n / (n + held_out))), n_pairs - 1)

@@ -1,6 +1,4 @@
-"""Probes over data sets of the field, read from the offline folder: every row of a file becomes a
-prompt pair.
-"""
+"""Probes over data sets of the field, read from the data folder: prompt pairs from their rows."""
 
 import random
 import re
@@ -20,9 +18,7 @@ NAME = re.compile(r"\b[A-Z][a-z]+\b")
 
 
 def _agreement(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
-    """Prefixes whose subject (or, inside a relative clause, whose noun) is singular in one and
-    plural in the other.
-    """
+    """Prefixes that differ in the number of the noun that the verb agrees with."""
     for row in rows:
         yield row["clean_prefix"], row["patch_prefix"], row["clean_answer"], row["patch_answer"]
 
@@ -30,17 +26,12 @@ def _agreement(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
 def _ioi(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
     """The name that acts, and stands twice, is replaced by the other one where it acts."""
     for row in rows:
-        prompt, answer = row["prompt"], row["answer"].strip()
-        twice = [
-            name
-            for name in dict.fromkeys(NAME.findall(prompt))
-            if len(re.findall(rf"\b{name}\b", prompt)) == 2
-        ]
-        if (
-            len(twice) == 1
-            and len(re.findall(rf"\b{re.escape(answer)}\b", prompt)) == 1
-            and twice[0] != answer
-        ):
+        prompt = row["prompt"]
+        answer = row["answer"].strip()
+        names = dict.fromkeys(NAME.findall(prompt))
+        twice = [name for name in names if len(re.findall(rf"\b{name}\b", prompt)) == 2]
+        answer_once = len(re.findall(rf"\b{re.escape(answer)}\b", prompt)) == 1
+        if len(twice) == 1 and answer_once and twice[0] != answer:
             head, _, tail = prompt.rpartition(twice[0])
             yield prompt, f"{head}{answer}{tail}", f" {answer}", f" {twice[0]}"
 
@@ -61,7 +52,7 @@ def _facts(rows: list[sets.Record], rng: random.Random) -> Iterator[Texts]:
 
 @dataclass(frozen=True)
 class DataProbe:
-    """A probe over a file below `WORKBENCH_DATA`: its words, the file, and how rows become pairs."""
+    """A probe over a file below `WORKBENCH_DATA`: its words, the file, and how to read its rows."""
 
     title: str
     question: str
@@ -72,6 +63,7 @@ class DataProbe:
 
 AGREES = "Does the verb agree with its subject"
 MARKS = "Subject-verb agreement prefixes for feature circuits (Marks et al. 2024, arXiv:2403.19647)"
+"""Source of the three agreement probes."""
 DATA_PROBES = {
     f"{PREFIX}agreement_simple": DataProbe(
         "Agreement, simple",
@@ -111,17 +103,17 @@ DATA_PROBES = {
 }
 
 
-def file_of(found: DataProbe) -> Path | None:
-    """The file of a data probe, None where it is not there."""
+def file_of(probe: DataProbe) -> Path | None:
+    """The file of a data probe; None if it is not there."""
     folder = paths.data_folder()
-    path = folder / found.file if folder is not None else None
+    path = folder / probe.file if folder is not None else None
     return path if path is not None and path.is_file() else None
 
 
 def texts_of(name: str, rng: random.Random) -> Iterator[Texts]:
     """The pairs of a data probe, in random order."""
-    found = DATA_PROBES[name]
-    path = file_of(found)
+    probe = DATA_PROBES[name]
+    path = file_of(probe)
     rows = list(sets.read(path)) if path is not None else []
     rng.shuffle(rows)
-    return found.pairs(rows, rng)
+    return probe.pairs(rows, rng)

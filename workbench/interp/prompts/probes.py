@@ -1,88 +1,54 @@
-"""Probes: questions put to a model's inside, each one TOML file, and the prompt pairs made from it
-for a tokenizer.
+"""Probes: questions about a model's inside, one TOML file each, and the prompt pairs they generate.
 
 A file has `title`, `question`, `source`, `metric`, one or more `[[templates]]` (the first that
 suits the tokenizer is used) with `clean`, `corrupted`, `answer`, `wrong` and `slots`, and `[lists]`
 of words. A slot is filled from its list; slots of one list get different entries. An entry may have
-columns, named in `[columns]` and written `{slot.column}`; several answers are parted by `|`. The
+columns, named in `[columns]` and written `{slot.column}`; several answers are separated by `|`. The
 list "vocabulary" means ordinary words among the tokenizer's own tokens.
 
 A slot that stands once in both prompts names its position, and so does `{slot#name}`; "last" is the
 last token. Aligned by these names, prompts of different lengths make one map. Data sets of the
-field are probes too: see `probe_data`.
+field are probes too: see `probe_sets`.
 """
 
 import random
-import re
-import string
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from workbench import paths
 from workbench.doors import path_of, read_toml, reading
 from workbench.errors import WorkbenchError
 from workbench.interp.prompts.pairs import LengthError, Pair, pair
 from workbench.interp.prompts.probe_sets import DATA_PROBES, file_of, texts_of
+from workbench.interp.prompts.wordings import (
+    FIELDS,
+    LAST,
+    SLOT,
+    Probe,
+    Template,
+    fill,
+    filled_text,
+    named_places,
+    position_names,
+    usable_words,
+)
 from workbench.subjects import Subject
-from workbench.subjects.spelling import offsets
 from workbench.subjects.subject import TokenCountError
 
 MEND = "mend the file; probes/README.md says what it holds"
 FEWEST = 5
-"""Usable items below which a probe says nothing."""
+"""Usable pairs below which a probe says nothing."""
 
 TRIES = 20
-FIELDS = ("clean", "corrupted", "answer", "wrong")
-SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?(?:#(\w+))?\}")
-LAST = "last"
-
-
-@dataclass(frozen=True)
-class Template:
-    """One wording: four texts with slots, and the list that fills each slot."""
-
-    clean: str
-    corrupted: str
-    answer: str
-    wrong: str
-    slots: dict[str, str]
-
-    @property
-    def named(self) -> list[str]:
-        """The positions that have a name in both prompts, in the clean prompt's order; the last
-        token is always one.
-        """
-        sides = [
-            [m[3] or m[1] for m in SLOT.finditer(text)] for text in (self.clean, self.corrupted)
-        ]
-        return [
-            *(name for name in sides[0] if sides[0].count(name) == 1 == sides[1].count(name)),
-            LAST,
-        ]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A question: what it asks in words, where it comes from, its wordings and word lists."""
-
-    name: str
-    title: str
-    question: str
-    source: str
-    metric: str
-    templates: tuple[Template, ...]
-    lists: dict[str, list]
-    columns: dict[str, list[str]]
+"""Random fillings per wanted pair, before giving up."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt pair of a probe, tokenised."""
+    """One prompt pair of a probe, as texts and tokenized."""
 
     clean: str
     corrupted: str
@@ -93,8 +59,10 @@ class Item:
 
 @dataclass(frozen=True)
 class Items:
-    """The usable pairs, all of one length: `names` labels the positions; `dropped` counts what was
-    not usable.
+    """The usable pairs of a probe, all of one length.
+
+    - `names`: a label per position
+    - `dropped`: unusable candidates, counted by reason
     """
 
     probe: Probe
@@ -104,19 +72,21 @@ class Items:
 
 
 def folders() -> list[Path]:
-    """Where probes lie: the shelf, and `probes/` in the user's home folder."""
+    """The folders of probes: the built-in ones, and `probes/` in the user's home folder."""
     return [paths.shelf("probes"), paths.home() / "probes"]
 
 
 def available_probes() -> list[str]:
-    """Names of the probes there are: the files, then the data sets that are here."""
+    """Names of all probes: the TOML files, then the data sets whose file is there."""
     files = sorted({path.stem for folder in folders() for path in folder.glob("*.toml")})
-    return [*files, *(name for name, found in DATA_PROBES.items() if file_of(found) is not None)]
+    return [*files, *(name for name, probe in DATA_PROBES.items() if file_of(probe) is not None)]
 
 
 def read_probe(name: str) -> Probe:
-    """The probe of that name, or in that file. Raises `WorkbenchError` for none, and for a file
-    that is not one.
+    """The probe of that name, or in that file.
+
+    Raises:
+        WorkbenchError: There is no such probe, or the file does not hold one.
     """
     if name in DATA_PROBES and file_of(DATA_PROBES[name]) is not None:
         of = DATA_PROBES[name]
@@ -132,23 +102,23 @@ def read_probe(name: str) -> Probe:
         raise WorkbenchError(
             f"There is no probe {name!r}; there are {', '.join(available_probes())}."
         )
-    said = read_toml(path, MEND, "cannot be read")
+    fields = read_toml(path, MEND, "cannot be read")
     with reading(f"The probe {path}", MEND):
-        templates = tuple(Template(**t) for t in said["templates"])
-        found = Probe(
+        templates = tuple(Template(**template) for template in fields["templates"])
+        probe = Probe(
             path.stem,
-            said["title"],
-            said["question"],
-            said.get("source", ""),
-            said.get("metric", "logit_difference"),
+            fields["title"],
+            fields["question"],
+            fields.get("source", ""),
+            fields.get("metric", "logit_difference"),
             templates,
-            said.get("lists", {}),
-            said.get("columns", {}),
+            fields.get("lists", {}),
+            fields.get("columns", {}),
         )
-        _check_types(found)
+        _check_types(probe)
         for template in templates:
-            _check_template(template, found)
-    return found
+            _check_template(template, probe)
+    return probe
 
 
 def _check_types(probe: Probe) -> None:
@@ -185,54 +155,64 @@ def _check_template(template: Template, probe: Probe) -> None:
 def generate(
     subject: Subject, probe: Probe, n: int = 50, seed: int = 0, *, by_name: bool = False
 ) -> Items:
-    """`n` different pairs that are token-aligned for this tokenizer, drawn at random.
+    """`n` different random prompt pairs of a probe, aligned token by token for this tokenizer.
 
-    `by_name` aligns them by their named positions instead, so that words may be of any number of
-    tokens. Raises `WorkbenchError` when fewer than five can be made, saying what was in the way.
+    Args:
+        subject: The model.
+        probe: The probe.
+        n: Pairs wanted.
+        seed: Of the draw.
+        by_name: Align them by their named positions instead, so that words may have any number of
+            tokens.
+
+    Raises:
+        WorkbenchError: There are fewer than five usable pairs; the message counts the reasons.
     """
     best: Items | None = None
     for template in probe.templates or (None,):
         rng = random.Random(f"{probe.name} {seed}")
+        candidates: Iterator[Candidate]
         if template is None:
-            candidates: Iterator[Candidate] = (
-                (texts, None, {}) for texts in texts_of(probe.name, rng)
-            )
+            candidates = ((texts, None, {}) for texts in texts_of(probe.name, rng))
         else:
             candidates = _filled(subject, probe, template, n, rng)
         what = "words too few for the slots" if template else "rows in the file"
-        found = _collect(subject, probe, candidates, n=n, by_name=by_name, what=what)
-        if best is None or len(found.items) > len(best.items):
-            best = found
-        if len(found.items) >= n:
+        pairs = _collect(subject, probe, candidates, n=n, by_name=by_name, what=what)
+        if best is None or len(pairs.items) > len(best.items):
+            best = pairs
+        if len(pairs.items) >= n:
             break
     assert best is not None
     if len(best.items) < min(n, FEWEST):
-        why = (
-            ", ".join(f"{count} {reason}" for reason, count in best.dropped.items())
-            or "too few words"
-        )
+        reasons = [f"{count} {reason}" for reason, count in best.dropped.items()]
         raise WorkbenchError(
-            f"The probe {probe.name} gives {len(best.items)} usable pairs for the tokenizer of {subject.name} "
-            f"(dropped: {why}); choose another probe or model."
+            f"The probe {probe.name} gives {len(best.items)} usable pairs for the tokenizer of "
+            f"{subject.name} (dropped: {', '.join(reasons) or 'too few words'}); choose another "
+            "probe or model."
         )
     return best
 
 
 def own_items(subject: Subject, texts: Sequence[str]) -> Items:
-    """One pair of the user's own as a probe of one item; positions are called by their tokens.
+    """A user's own pair as a probe of one item; each position is labelled by its token.
 
-    Raises `WorkbenchError` as `pair` does, and for other than four texts.
+    Args:
+        subject: The model.
+        texts: Clean prompt, corrupted prompt, answer and wrong answer.
+
+    Raises:
+        WorkbenchError: As `pair` does, and if there are not four texts.
     """
     if len(texts) != len(FIELDS):
         raise WorkbenchError(
             f"A pair of your own is {len(FIELDS)} texts ({', '.join(FIELDS)}), not {len(texts)}."
         )
     clean, corrupted, answer, wrong = texts
-    made = pair(subject, clean, corrupted, answer, wrong)
-    asked = Probe("own prompts", "Own prompts", "", "", "logit_difference", (), {}, {})
-    tokens = zip(*(subject.tokens(ids) for ids in made.prompts), strict=True)
+    tokenized = pair(subject, clean, corrupted, answer, wrong)
+    probe = Probe("own prompts", "Own prompts", "", "", "logit_difference", (), {}, {})
+    tokens = zip(*(subject.tokens(ids) for ids in tokenized.prompts), strict=True)
     names = [a if a == b else f"{a}|{b.strip()}" for a, b in tokens]
-    return Items(asked, [Item(clean, corrupted, (answer,), (wrong,), made)], names, {})
+    return Items(probe, [Item(clean, corrupted, (answer,), (wrong,), tokenized)], names, {})
 
 
 Candidate = tuple[tuple[str, str, str, str], Template | None, dict[str, Any]]
@@ -243,13 +223,13 @@ def _filled(
     subject: Subject, probe: Probe, template: Template, n: int, rng: random.Random
 ) -> Iterator[Candidate]:
     """A template filled at random."""
-    words = {name: _usable(subject, probe, name) for name in set(template.slots.values())}
+    words = {name: usable_words(subject, probe, name) for name in set(template.slots.values())}
     for _ in range(n * TRIES):
-        filled = _fill(template, words, rng)
+        filled = fill(template, words, rng)
         if filled is None:
             return
         clean, corrupted, answer, wrong = (
-            _text(getattr(template, name), filled, probe, template) for name in FIELDS
+            filled_text(getattr(template, name), filled, probe, template) for name in FIELDS
         )
         yield (clean, corrupted, answer, wrong), template, filled
 
@@ -263,8 +243,9 @@ def _collect(
     by_name: bool,
     what: str,
 ) -> Items:
-    """The first `n` usable candidates of one length (of any, by name); `what` says what there were
-    none of.
+    """The first `n` usable candidates of one length (of any length, by name).
+
+    `what` names what was missing if there is no candidate at all.
     """
     dropped: Counter[str] = Counter()
     by_length: dict[int, list[tuple[Item, Candidate]]] = {}
@@ -275,41 +256,42 @@ def _collect(
         if texts[:2] in seen:
             continue
         seen.add(texts[:2])
-        answers, wrongs = (tuple(text.split("|")) for text in texts[2:])
+        clean, corrupted, answer, wrong = texts
+        answers = tuple(answer.split("|"))
+        wrongs = tuple(wrong.split("|"))
         try:
-            places: Any = ()
-            if by_name:
-                places = (
-                    _places(subject, probe, template, filled)
-                    if template
-                    else _changed(subject, *texts[:2])
-                )
-            made = pair(subject, texts[0], texts[1], answers, wrongs, places=places, offer=False)
+            places: tuple[tuple[str, int, int], ...] = ()
+            if by_name and template:
+                places = named_places(subject, probe, template, filled)
+            elif by_name:
+                places = _changed(subject, clean, corrupted)
+            tokenized = pair(subject, clean, corrupted, answers, wrongs, places=places, offer=False)
         except WorkbenchError as error:
             dropped[_reason(error)] += 1
             continue
-        found = by_length.setdefault(0 if by_name else len(made.clean), [])
-        found.append((Item(texts[0], texts[1], answers, wrongs, made), candidate))
-        if len(found) == n:
+        same_length = by_length.setdefault(0 if by_name else len(tokenized.clean), [])
+        same_length.append((Item(clean, corrupted, answers, wrongs, tokenized), candidate))
+        if len(same_length) == n:
             break
     if candidate is None:
         dropped[what] += 1
     if not by_length:
         return Items(probe, [], [], dict(dropped))
-    kept = max(by_length.values(), key=len)
-    if others := sum(map(len, by_length.values())) - len(kept):
+    most = max(by_length.values(), key=len)
+    others = sum(map(len, by_length.values())) - len(most)
+    if others:
         dropped["of another length"] = others
-    items = [item for item, _ in kept]
-    names = [name for name, _, _ in items[0].pair.places] or _names(
-        subject, probe, items, kept[0][1]
-    )
+    items = [item for item, _ in most]
+    names = [name for name, _, _ in items[0].pair.places]
+    if not names:
+        tokens = [subject.tokens(item.pair.clean) for item in items]
+        _, template, filled = most[0][1]
+        names = position_names(subject, probe, tokens, template, filled)
     return Items(probe, items, names, dict(dropped))
 
 
 def _changed(subject: Subject, clean: str, corrupted: str) -> tuple[tuple[str, int, int], ...]:
-    """Named positions of two texts without slots: the last token before they become the same again,
-    and the last.
-    """
+    """Named positions of two texts without slots: the end of the change, and the last token."""
     a, b = (subject.encode(text)[0].tolist() for text in (clean, corrupted))
     same = 0
     while same < min(len(a), len(b)) - 1 and a[-1 - same] == b[-1 - same]:
@@ -323,83 +305,3 @@ def _reason(error: WorkbenchError) -> str:
         return "whose prompts have unequal lengths"
     several = isinstance(error, TokenCountError)
     return "whose answers are not single tokens" if several else "with prompts or answers alike"
-
-
-def _usable(subject: Subject, probe: Probe, name: str) -> list:
-    if name != "vocabulary":
-        return list(probe.lists[name])
-    found = []
-    vocabulary = subject.tokenizer.get_vocab()
-    texts = subject.tokens(torch.tensor(list(vocabulary.values())), apart=True)
-    for token, text in zip(vocabulary, texts, strict=True):
-        word = text.strip()
-        if (
-            text == f" {word}"
-            and len(word) > 2
-            and word.isascii()
-            and word.isalpha()
-            and word.islower()
-        ):
-            found.append((token, word))
-    if not found:  # bare token ids, or characters
-        special = set(subject.tokenizer.all_special_ids)
-        return [
-            subject.tokenizer.decode([i]).strip()
-            for i in range(len(subject.tokenizer))
-            if i not in special
-        ]
-    return [word for _, word in sorted(found)]
-
-
-def _fill(template: Template, words: dict[str, list], rng: random.Random) -> dict[str, Any] | None:
-    """An entry for every slot; slots that share a list get different ones."""
-    filled: dict[str, Any] = {}
-    for name in sorted(words):
-        slots = [slot for slot in template.slots if template.slots[slot] == name]
-        if len(words[name]) < len(slots):
-            return None
-        filled |= dict(zip(slots, rng.sample(words[name], len(slots)), strict=True))
-    return filled
-
-
-def _text(text: str, filled: dict[str, Any], probe: Probe, template: Template) -> str:
-    def fill(match: re.Match[str]) -> str:
-        slot, column, _ = match.groups()
-        entry = filled[slot]
-        return str(entry[probe.columns[template.slots[slot]].index(column)] if column else entry)
-
-    return SLOT.sub(fill, text)
-
-
-def _places(
-    subject: Subject, probe: Probe, template: Template, filled: dict[str, Any]
-) -> tuple[tuple[str, int, int], ...]:
-    """Where each named position is in the two prompts: the last token of what fills it."""
-    found: list[dict[str, int]] = []
-    for text in (template.clean, template.corrupted):
-        whole = _text(text, filled, probe, template)
-        ends = [stop for _, stop in offsets(subject.tokenizer, whole)]
-        at = {LAST: len(ends) - 1}
-        for match in SLOT.finditer(text):
-            end = len(_text(text[: match.end()], filled, probe, template))
-            at[match[3] or match[1]] = next(i for i, stop in enumerate(ends) if stop >= end)
-        found.append(at)
-    return tuple((name, found[0][name], found[1][name]) for name in template.named)
-
-
-def _names(subject: Subject, probe: Probe, items: list[Item], candidate: Candidate) -> list[str]:
-    """What a position is called: its token where all items share it, else its slot."""
-    tokens = [subject.tokens(item.pair.clean) for item in items]
-    names = [column[0] if len(set(column)) == 1 else "" for column in zip(*tokens, strict=True)]
-    first = int(
-        subject.tokenizer.bos_token_id is not None and tokens[0][0] == subject.tokenizer.bos_token
-    )
-    _, template, filled = candidate
-    for match in SLOT.finditer(template.clean) if template else ():
-        assert template is not None
-        before = _text(template.clean[: match.start()], filled, probe, template).rstrip(" ")
-        at = len(subject.ids(before)) if before else first
-        if at < len(names) and not names[at]:
-            names[at] = f"{{{match[3] or match[1]}}}"
-    letters = iter(string.ascii_lowercase * 20)
-    return [name or f"({next(letters)})" for name in names]

@@ -1,0 +1,173 @@
+"""Attention of the packed engine: the function that a model's blocks call in place of their own.
+
+Transformers lets attention be exchanged by name (`AttentionInterface`). What the exchanged one does
+depends on the pass under way: record queries, keys and values; hand back an output that is already
+known; stop after the projections; or let packed rows attend to a recorded run.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from workbench.interp.engine.branches import Recording
+
+NAME = "workbench_packed"
+
+
+@dataclass
+class Pass:
+    """The state of the pass under way: recording, or packed rows against a recorded target.
+
+    - `groups`: (position, number of runs) in the order of the packed row
+    - `z`: attention's output where it is known already, `[1, row, head, d_head]`
+    - `only_projects`: stop once queries, keys and values are there
+    """
+
+    recording: Recording | None = None
+    target: Recording | None = None
+    prompt: int = 0
+    layer: int = 0
+    groups: list[tuple[int, int]] = field(default_factory=list)
+    z: Tensor | None = None
+    only_projects: bool = False
+
+
+class ProjectedError(Exception):
+    """Carries queries, keys and values out of a block; what comes after them is not needed."""
+
+
+# A context variable and not an attribute: two threads may run two engines at once.
+_PASS: ContextVar[Pass | None] = ContextVar("packed_pass", default=None)
+
+
+@contextmanager
+def active(state: Pass) -> Iterator[None]:
+    """Make `state` the pass under way while the context lasts."""
+    token = _PASS.set(state)
+    try:
+        yield
+    finally:
+        _PASS.reset(token)
+
+
+def _attention(
+    module: nn.Module,
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    value: Float[Tensor, "batch kv_head key d_value"],
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """The output `[batch, query, head, d_head]` that the pass under way asks for."""
+    state = _PASS.get()
+    softcap = more.get("softcap")
+    sinks = more.get("s_aux")
+    # An ordinary run, recorded or not: all queries over all keys.
+    if state is None or state.recording is not None:
+        out = attend(query, key, value, attention_mask, scaling, softcap, sinks).transpose(1, 2)
+        if state is not None and state.recording is not None:
+            recording = state.recording
+            recording.scaling.append((scaling, softcap, sinks))
+            recording.queries.append(query)
+            recording.keys.append(key)
+            recording.values.append(value)
+            recording.attended.append(out)
+        return out, None
+    # One block at known attention: what this function would work out is given already.
+    if state.z is not None:
+        return state.z, None
+    if state.only_projects:
+        # The only way out of a block half-way that needs no knowledge of its code.
+        raise ProjectedError(query, key, value)
+    return _packed_attention(state, query, key, value, (scaling, softcap, sinks)), None
+
+
+def _packed_attention(
+    state: Pass,
+    query: Float[Tensor, "1 head row d_head"],
+    key: Float[Tensor, "1 kv_head row d_head"],
+    value: Float[Tensor, "1 kv_head row d_value"],
+    how: tuple[float | None, float | None, Tensor | None],
+) -> Float[Tensor, "1 row head d_value"]:
+    """Each run of the packed row attends to the recorded prefix and to its own rows, no others."""
+    assert state.target is not None
+    keys = state.target.keys[state.layer][state.prompt]  # [kv_head, pos, d_head]
+    values = state.target.values[state.layer][state.prompt]
+    mask = state.target.arguments[state.layer].get("attention_mask")
+    n_pos = keys.shape[-2]
+    parts = []
+    start = 0
+    for pos, n in state.groups:
+        # Runs that branch off at one position have rows of one length, so they make a batch.
+        rows = slice(start, start + n * (n_pos - pos))
+        start = rows.stop
+        q, k, v = (x[0, :, rows].unflatten(1, (n, -1)).transpose(0, 1) for x in (query, key, value))
+        # [n, head, n_pos - pos, d_head]: before them the keys and values that all runs share.
+        k = torch.cat([keys[:, :pos].expand(n, -1, -1, -1), k], dim=2)
+        v = torch.cat([values[:, :pos].expand(n, -1, -1, -1), v], dim=2)
+        own_mask = None
+        if mask is not None:
+            # A mask without a batch of its own (length 1) serves every prompt.
+            own_mask = mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
+        out = attend(q, k, v, own_mask, *how)
+        parts.append(out.transpose(1, 2).flatten(0, 1))  # [n * (n_pos - pos), head, d_head]
+    return torch.cat(parts).unsqueeze(0)
+
+
+def attend(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch kv_head key d_head"],
+    v: Float[Tensor, "batch kv_head key d_value"],
+    mask: Tensor | None,
+    scaling: float | None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Float[Tensor, "batch head query d_value"]:
+    """Attention of the last queries over all keys.
+
+    Args:
+        q: Queries; the last one stands where the last key stands.
+        k: Keys; several heads may share one (grouped queries).
+        v: Values.
+        mask: Boolean (True may be looked at) or added to the scores, `[batch, head, query, key]`;
+            None means causal.
+        scaling: Factor of the scores; None for `d_head ** -0.5`.
+        softcap: Bound of the scores, kept by a tanh (Gemma 2); None for none.
+        sinks: One score a head for a key that has no value (GPT-OSS); None for none.
+    """
+    n_queries = q.shape[-2]
+    n_keys = k.shape[-2]
+    if mask is None:
+        mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=q.device)
+        mask = mask.tril(n_keys - n_queries)
+    if softcap is None and sinks is None:
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=grouped)
+    # PyTorch's fused kernel knows neither softcaps nor sinks, so these are written out.
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    # [batch, head, query, key]
+    scores = q @ k.transpose(-2, -1) * (q.shape[-1] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    if sinks is None:
+        return scores.softmax(-1) @ v
+    # [batch, head, query, 1]: the same score for every query.
+    column = sinks.to(scores).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    # The sink takes its share of the softmax and gives nothing, so its column is dropped after it.
+    return torch.cat([scores, column], -1).softmax(-1)[..., :-1] @ v
+
+
+AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
