@@ -25,7 +25,7 @@ def worked_out(sha256: str, prompt: str, more: tuple, _subject: wb.Subject) -> A
         return wb.anatomy(_subject, prompt, **dict(more))
 
 
-def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
+def show_step(number: int, step: Step, anatomy: Anatomy, position: int) -> None:
     words, picture = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with words:
         st.markdown(f"**{number}. {step.name}** {escaped(step.shape)}")
@@ -38,11 +38,11 @@ def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
                 f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green"
             )
     with picture:
-        tokens, keys = found.axes(step)
+        tokens, keys = anatomy.axes(step)
         figure = draw.step_matrix(
             step.values, tokens, keys=keys, chosen=None if step.of_sources else position
         )
-        name = f"{found.subject}-{head_name(found.layer, found.head)}-{step.name}"
+        name = f"{anatomy.subject}-{head_name(anatomy.layer, anatomy.head)}-{step.name}"
         chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, a row a token")
 
 
@@ -57,11 +57,11 @@ def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
     return name, *divmod(names.index(name), n_heads)
 
 
-def show_next(found: Anatomy) -> None:
+def show_next(anatomy: Anatomy) -> None:
     st.markdown(
-        "**What comes next**" if found.part != "encoder" else "**What the decoder writes next**"
+        "**What comes next**" if anatomy.part != "encoder" else "**What the decoder writes next**"
     )
-    expected = found.next_tokens.assign(token=found.next_tokens["token"].map(visible))
+    expected = anatomy.next_tokens.assign(token=anatomy.next_tokens["token"].map(visible))
     bar = st.column_config.ProgressColumn("probability", format="%.3f", min_value=0, max_value=1)
     st.dataframe(expected, hide_index=True, column_config={"probability": bar})
 
@@ -101,9 +101,9 @@ prompt = cut(subject, prompt, MOST)
 with choice:
     name, layer, head = pick_head(subject, depth)
 more = {"layer": layer, "head": head, **more}
-found = worked_out(subject.hash, prompt, tuple(more.items()), subject)
-notices(found.warnings)
-last = len(found.tokens) - 1
+anatomy = worked_out(subject.hash, prompt, tuple(more.items()), subject)
+notices(anatomy.warnings)
+last = len(anatomy.tokens) - 1
 with box:
     places = list(range(last + 1))
     if st.session_state.get("position", last) not in places:
@@ -114,47 +114,47 @@ with box:
         "Token (framed in every picture)",
         places,
         0 if "position" in st.session_state else last,
-        format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
+        format_func=lambda i: f"{visible(anatomy.tokens[i])} ({i})",
         key="position",
         bind="query-params",
     )
-if wrong := found.disagreeing:
+if wrong := anatomy.disagreeing:
     st.warning(
         f"{len(wrong)} of the steps, the first of them **{wrong[0].name}**, are not what {escaped(subject.name)} "
         f"({subject.card.architecture}) computes: it has parts that these formulas leave out.",
         icon=":material/warning:",
     )
 st.badge(
-    f"{sum(s.deviation is not None for s in found.steps)} of {len(found.steps)} steps compared with the model's own "
-    f"tensors: {'off by up to' if wrong else 'equal to'} {found.deviation:.0e} of their largest entry",
+    f"{sum(s.deviation is not None for s in anatomy.steps)} of {len(anatomy.steps)} steps compared with the model's own "
+    f"tensors: {'off by up to' if wrong else 'equal to'} {anatomy.deviation:.0e} of their largest entry",
     icon=":material/close:" if wrong else ":material/check:",
     color="red" if wrong else "green",
 )
 st.caption(
     "The steps without a tick are the model's own numbers, or have no tensor in the model to compare with."
 )
-for number, step in enumerate(found.steps, 1):
-    show_step(number, step, found, int(position or 0))
-show_next(found)
+for number, step in enumerate(anatomy.steps, 1):
+    show_step(number, step, anatomy, int(position or 0))
+show_next(anatomy)
 downloads(
     lambda: [
         draw.step_matrix(
-            s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
+            s.values, anatomy.axes(s)[0], keys=anatomy.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
         )
-        for i, s in enumerate(found.steps, 1)
+        for i, s in enumerate(anatomy.steps, 1)
     ],
-    found.numbers,
-    name=f"anatomy-{found.subject}-{name}",
-    title=f"Attention of {found.subject}, {name}, step by step",
-    text=found.prompt,
+    anatomy.numbers,
+    name=f"anatomy-{anatomy.subject}-{name}",
+    title=f"Attention of {anatomy.subject}, {name}, step by step",
+    text=anatomy.prompt,
 )
-loading = f"{model!r}, seq2seq=True" if found.part else f"{model!r}"
-settings = ", ".join(f"{word}={value!r}" for word, value in more.items())
+loading = f"{model!r}, seq2seq=True" if anatomy.part else f"{model!r}"
+arguments = ", ".join(f"{word}={value!r}" for word, value in more.items())
 same_in_python(f"""\
 import workbench as wb
 
 subject = wb.load({loading})
-found = wb.anatomy(subject, {prompt!r}, {settings})
-print(found.to_frame())  # every step, its shape, and how far it is from the model's own
-print(found.steps[-1].values.shape, found.next_tokens)
+anatomy = wb.anatomy(subject, {prompt!r}, {arguments})
+print(anatomy.to_frame())  # every step, its shape, and how far it is from the model's own
+print(anatomy.steps[-1].values.shape, anatomy.next_tokens)
 """)

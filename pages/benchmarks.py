@@ -88,11 +88,11 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
 
 def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None:
     """What would run, what it could show, and what cannot be had."""
-    found = suites()[suite]
-    absent = ev.missing(found)
-    tasks = [task for task in found.tasks if task not in absent]
+    chosen_suite = suites()[suite]
+    absent = ev.missing(chosen_suite)
+    tasks = [task for task in chosen_suite.tasks if task not in absent]
     st.caption(
-        f"{found.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
+        f"{chosen_suite.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
         f"{limit * len(tasks) * len(models):,} items.** {ev.detectable(limit, paired=len(models) > 1)} "
         f"{expected(models, tasks, limit, variants)}"
     )
@@ -127,9 +127,9 @@ def first_visit(limit: int) -> None:
 
 def progress(run: Run) -> None:
     """The scores that an active run has so far."""
-    found = ev.rows(ev.results_of(run))
-    if run.active and len(found):
-        st.table(ev.score_table(found), hide_index=True, border="horizontal")
+    scored = ev.rows(ev.results_of(run))
+    if run.active and len(scored):
+        st.table(ev.score_table(scored), hide_index=True, border="horizontal")
 
 
 def scores(run: Run, results: dict[str, Results]) -> None:
@@ -167,7 +167,7 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         )
         st.download_button(
             "Results (lm-eval's JSON)",
-            lambda: json.dumps([harness_json(found) for found in results.values()], indent=2),
+            lambda: json.dumps([harness_json(result) for result in results.values()], indent=2),
             f"results-{run.id}.json",
             "application/json",
             icon=":material/download:",
@@ -188,8 +188,8 @@ def scores(run: Run, results: dict[str, Results]) -> None:
 
 def published(results: dict[str, Results]) -> None:
     """What others published for these models, beside ours."""
-    for name, found in results.items():
-        table = references(found)
+    for name, result in results.items():
+        table = references(result)
         if len(table):
             st.markdown(f"**Published for {escaped(short_names(results)[name])}, beside ours**")
             widths = {"why": st.column_config.TextColumn(width="large")}
@@ -202,21 +202,19 @@ def published(results: dict[str, Results]) -> None:
 def reliability(run: Run, results: dict[str, Results]) -> None:
     """Whether the models know how often they are right."""
     names = short_names(results)
-    tasks = list(
-        dict.fromkeys(task for found in results.values() for task in found.samples["task"])
-    )
+    tasks = list(dict.fromkeys(task for one in results.values() for task in one.samples["task"]))
     task = st.selectbox("Task", ["all multiple choice", *tasks], key="reliability task")
     chosen = None if task == "all multiple choice" else str(task)
-    found = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
-    figure = draw_reliability({name: one.bins for name, one in found.items()})
+    calibrations = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
+    figure = draw_reliability({name: one.bins for name, one in calibrations.items()})
     chart(figure, key="reliability", name=f"reliability-{run.id}", alt="Accuracy over confidence")
-    for name, one in found.items():
+    for name, one in calibrations.items():
         st.markdown(
             f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; {p_text(one.p)} that "
             f"chance alone gives as much). A model that is right exactly as often as it is sure would show "
             f"{one.expected:.3f} on so many items, and up to {one.expected_high:.3f} in 95 of 100 cases."
         )
-    bins = pd.concat([one.bins.assign(model=name) for name, one in found.items()])
+    bins = pd.concat([one.bins.assign(model=name) for name, one in calibrations.items()])
     downloads(
         lambda: [figure],
         lambda: bins,
@@ -233,7 +231,7 @@ def differences(run: Run, results: dict[str, Results]) -> None:
     others = [name for name in names if name != base]
     tuned = right.selectbox("Compared with it", others, format_func=short.__getitem__)
     table = compared(
-        results, base, tuned, run.id, sum(len(found.rows) for found in results.values())
+        results, base, tuned, run.id, sum(len(result.rows) for result in results.values())
     )
     base, tuned = short[base], short[tuned]
     st.markdown(ev.verdicts(table, base, tuned))
@@ -273,7 +271,7 @@ def browse(run: Run, results: dict[str, Results]) -> None:
             format_func=lambda two: " and ".join(short[name] for name in two),
         )
     benchmarks_samples.browse(results, *pair)
-    frames = [found.samples.assign(model=name) for name, found in results.items()]
+    frames = [result.samples.assign(model=name) for name, result in results.items()]
     with st.container(horizontal=True):
         st.download_button(
             "All samples (CSV)",
@@ -303,12 +301,12 @@ def cut_short(run: Run) -> None:
 
 def boards() -> None:
     """All stored evaluations, side by side only where the very same thing was measured."""
-    found = leaderboard(ev.stored())
-    if not found:
+    leaderboards = leaderboard(ev.stored())
+    if not leaderboards:
         return
-    groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
+    groups = "1 group" if len(leaderboards) == 1 else f"{len(leaderboards)} groups"
     with st.expander(f"Leaderboard: all stored evaluations, {groups} of comparable ones"):
-        titles = {board.title: board for board in found}
+        titles = {board.title: board for board in leaderboards}
         board = titles[str(st.selectbox("Measured", list(titles), key="board"))]
         rows = []
         for (model, sha), scored in board.models.items():
@@ -327,9 +325,9 @@ def boards() -> None:
 
 def show(run: Run) -> None:
     """A run that has ended: as much as it found."""
-    results = {name: found for name, found in ev.results_of(run).items() if found.rows}
-    for name, found in results.items():
-        for task, why in found.skipped:
+    results = {name: result for name, result in ev.results_of(run).items() if result.rows}
+    for name, result in results.items():
+        for task, why in result.skipped:
             st.caption(f":material/cloud_off: {plain(f'{name}: {task} was skipped. {why}')}")
     if not results:
         st.caption("This run ended before its first task was scored.")
@@ -382,8 +380,8 @@ import workbench as wb
 from workbench.benchmarks import compare_results
 
 settings = dict(limit={limit}, seed={more["seed"]}, num_fewshot={more["shots"]}, variants={more["variants"]!r})
-found = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
-print(found[0].table()[["task", "metric", "value", "stderr", "low", "high", "n"]])
-if len(found) > 1:
-    print(compare_results(found[0], found[1]))
+results = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
+print(results[0].table()[["task", "metric", "value", "stderr", "low", "high", "n"]])
+if len(results) > 1:
+    print(compare_results(results[0], results[1]))
 """)

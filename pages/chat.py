@@ -14,8 +14,8 @@ def usual_mode() -> str:
     """Chat for a model with a chat template, Continue for one without."""
     if "mode" in st.session_state or "mode" in st.query_params:
         return ""
-    asked = st.session_state.get("models") or st.query_params.get_all("models") or [DEFAULT]
-    with held(str(asked[0])) as served:
+    chosen = st.session_state.get("models") or st.query_params.get_all("models") or [DEFAULT]
+    with held(str(chosen[0])) as served:
         return "Chat" if served.subject.tokenizer.chat_template else "Continue"
 
 
@@ -54,10 +54,10 @@ def continuation(settings: Settings) -> None:
 
 
 def passage(settings: Settings) -> None:
-    asked = chat_passage.ask(settings)
-    if asked is not None:
-        chat_passage.show(asked, settings)
-        chat_snippets.of_passage(asked, settings)
+    query = chat_passage.ask(settings)
+    if query is not None:
+        chat_passage.show(query, settings)
+        chat_snippets.of_passage(query, settings)
 
 
 st.title("What does it say, and why?")

@@ -27,23 +27,23 @@ from workbench.ui.views.circuits import task_heads
 PAIRS = 20
 
 
-def needed(found: Needed) -> None:
+def needed(needs: Needed) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figure = maps.effect_map(
-            found.loss,
-            found.loss * found.intact.value,
-            [f"H{i}" for i in range(found.loss.shape[1])],
+            needs.loss,
+            needs.loss * needs.intact.value,
+            [f"H{i}" for i in range(needs.loss.shape[1])],
             across="head",
-            title=f"Share of the {found.metric_name.replace('_', ' ')} that goes when one head is taken out",
+            title=f"Share of the {needs.metric_name.replace('_', ' ')} that goes when one head is taken out",
             label="share lost (1: all of it)",
         )
         chart(
             figure, key="needed", name="needed-heads", alt="What the probe loses without each head"
         )
-    table = found.to_frame()
+    table = needs.to_frame()
     with right:
-        st.markdown(f"Most needed heads, {found.n_held_out} held-out prompts, 95 % intervals")
+        st.markdown(f"Most needed heads, {needs.n_held_out} held-out prompts, 95 % intervals")
         numbers = ["loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
         st.dataframe(
             table[["head", *numbers]].head(12),
@@ -51,7 +51,7 @@ def needed(found: Needed) -> None:
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
         st.caption(
-            f"*chosen_on*: the loss on the {found.n} other prompts that put the heads in order; it flatters."
+            f"*chosen_on*: the loss on the {needs.n} other prompts that put the heads in order; it flatters."
         )
         downloads(
             lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
@@ -70,11 +70,11 @@ def found_circuit(model: str, probe: str) -> None:
     ):
         return
     with alone(subject.hash):
-        found = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
-    chosen = next(size for size in found.curve if size.edges == found.chosen)
+        circuit = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
+    chosen = next(size for size in circuit.curve if size.edges == circuit.chosen)
     columns = st.columns(4)
     columns[0].metric(
-        "Edges in the circuit", f"{found.chosen:,}", help=f"Of {found.n_edges:,} there can be."
+        "Edges in the circuit", f"{circuit.chosen:,}", help=f"Of {circuit.n_edges:,} there can be."
     )
     for column, words, value in (
         (1, "Only the circuit", chosen.faithfulness),
@@ -89,19 +89,19 @@ def found_circuit(model: str, probe: str) -> None:
         )
     seen = chosen.chosen_on
     st.caption(
-        f"Judged on {found.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
+        f"Judged on {circuit.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
         f"circuit brings back {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which flatters."
     )
     left, right = st.columns(2, gap="medium")
     with left:
         chart(
-            draw.size_curve(found.curve, found.chosen),
+            draw.size_curve(circuit.curve, circuit.chosen),
             key="curve",
             name="circuit-sizes",
             alt="Faithfulness by size",
         )
     with right:
-        strongest = found.edges.head(60)
+        strongest = circuit.edges.head(60)
         rows = list(
             zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True)
         )
@@ -111,8 +111,10 @@ def found_circuit(model: str, probe: str) -> None:
             name="circuit",
             alt="The circuit's edges",
         )
-    st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
-    exact = found.edges.dropna(subset=["exact"])
+    st.markdown(
+        f"Strongest edges: estimate and exact value (correlation {circuit.correlation:.2f})"
+    )
+    exact = circuit.edges.dropna(subset=["exact"])
     numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
     st.dataframe(
         exact,
@@ -124,20 +126,20 @@ def found_circuit(model: str, probe: str) -> None:
         "*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality), held out; "
         "*needed_chosen_on*: the same on the pairs that chose the edge."
     )
-    missed(found)
-    worst = max(found.checks.values())
+    missed(circuit)
+    worst = max(circuit.checks.values())
     st.caption(
         f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
-        f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, "
-        f"{found.n} + {found.n_held_out} pairs."
+        f"{circuit.seconds_screen:.0f} s for the gradients, {circuit.seconds:.0f} s in all, "
+        f"{circuit.n} + {circuit.n_held_out} pairs."
     )
 
 
-def missed(found: Circuit) -> None:
+def missed(circuit: Circuit) -> None:
     """What the screen by gradient may have left out, bounded by edges drawn at random and run
     exactly.
     """
-    seen = found.audit
+    seen = circuit.audit
     if seen is None:
         return
     st.markdown(
@@ -159,8 +161,10 @@ def without(model: str, probe: str, first: str) -> None:
             help="; ".join(f"{k}: {v}" for k, v in KINDS.items()),
         )
         name = columns[2].text_input("Name", plain_name(f"{model.rpartition('/')[2]}-{probe}-cut"))
-        made = columns[3].form_submit_button("Make and measure", type="primary", width="stretch")
-    if made:
+        submitted = columns[3].form_submit_button(
+            "Make and measure", type="primary", width="stretch"
+        )
+    if submitted:
         st.session_state["cut"] = (model, probe, heads, kind, name)
     cut = st.session_state.get("cut")
     if cut is None or cut[:2] != (model, probe):
@@ -169,12 +173,12 @@ def without(model: str, probe: str, first: str) -> None:
     base = cached_load(model)
     with alone(base.hash), st.spinner("Making the model and measuring both"):
         change = ablation(base, parse_heads(heads), replacement=str(kind), name=name, base=model)
-        kept = change.save()
-        found = effect_of(base, apply(base, change), probe)
+        saved_name = change.save()
+        effect = effect_of(base, apply(base, change), probe)
     columns = st.columns(2)
     for column, words, d in (
-        (0, f"{probe}: {found.metric_name.replace('_', ' ')} on its clean prompts", found.metric),
-        (1, "Loss on ordinary text, nats a token", found.loss),
+        (0, f"{probe}: {effect.metric_name.replace('_', ' ')} on its clean prompts", effect.metric),
+        (1, "Loss on ordinary text, nats a token", effect.loss),
     ):
         plain = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
         columns[column].metric(words, f"{d.tuned:.3f}", **plain)
@@ -182,16 +186,17 @@ def without(model: str, probe: str, first: str) -> None:
             f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
         )
     st.success(
-        f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:"
+        f"Kept as **{saved_name}**: choose it on any page like any other model.",
+        icon=":material/check:",
     )
     with st.container(horizontal=True):
         page_link(
-            "benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, kept]
+            "benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, saved_name]
         )
         page_link(
-            "patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe
+            "patching", "Patch it", icon=":material/conversion_path:", model=saved_name, probe=probe
         )
-        page_link("attention", "See its attention", icon=":material/grid_on:", model=kept)
+        page_link("attention", "See its attention", icon=":material/grid_on:", model=saved_name)
         st.download_button(
             "Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore"
         )
@@ -222,20 +227,20 @@ probe = str(
 subject = cached_load(model)
 try:
     with alone(subject.hash):
-        found = with_progress(
+        needs = with_progress(
             ("needed", subject.hash, probe),
             lambda report: wb.needed_heads(subject, probe, n=PAIRS, progress=report),
         )
 except WorkbenchError as error:
     warn(error)
     st.stop()
-needed(found)
-significant: pd.DataFrame = found.to_frame().query("p < 0.05 and loss > 0")
-first = ", ".join((significant if len(significant) else found.to_frame()).head(3)["head"])
+needed(needs)
+significant: pd.DataFrame = needs.to_frame().query("p < 0.05 and loss > 0")
+first = ", ".join((significant if len(significant) else needs.to_frame()).head(3)["head"])
 without(model, probe, first)
 st.subheader("How are they connected?")
 found_circuit(model, probe)
-best = np.unravel_index(found.loss.argmax(), found.loss.shape)
+best = np.unravel_index(needs.loss.argmax(), needs.loss.shape)
 same_in_python(f"""\
 import workbench as wb
 from workbench.interp import ablation

@@ -86,9 +86,9 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
         more = f"; measure again for {limit}" if used and used < limit else ""
         st.caption(f"Measured with {used or 'all'} items a task{more}.")
     every = ev.results_of(run)  # the run may have measured more models than these two
-    found = {name: every[name] for name in (base, tuned) if name in every}
+    pair = {name: every[name] for name in (base, tuned) if name in every}
     try:
-        table = compared(found, base, tuned, run.id)
+        table = compared(pair, base, tuned, run.id)
     except WorkbenchError as error:
         warn(error)
         return
@@ -110,11 +110,11 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
     st.markdown(
         "Items by who got them right; choose a task below to see them, and where their heads look."
     )
-    counts = outcomes(*found.values())
+    counts = outcomes(*pair.values())
     st.dataframe(
         counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content"
     )
-    benchmarks_samples.browse(found, *found)
+    benchmarks_samples.browse(pair, *pair)
     with st.expander("As a table"):
         st.dataframe(
             table.drop(columns="higher_is_better"),
@@ -135,14 +135,14 @@ def choose(name: str) -> None:
 
 
 def heads(base: wb.Subject, tuned: wb.Subject) -> None:
-    found = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
+    shift = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
     scores = measured(
         "scores", base, tuned, lambda report: score_shift(base, tuned, progress=report)
     )
     weights = measured("head weights", base, tuned, lambda report: head_change(base, tuned))
-    table = head_table(found, scores, weights)
+    table = head_table(shift, scores, weights)
     names = [
-        head_name(i, j) for i in range(found.mean.shape[0]) for j in range(found.mean.shape[1])
+        head_name(i, j) for i in range(shift.mean.shape[0]) for j in range(shift.mean.shape[1])
     ]
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)  # the head of another, larger model
@@ -156,8 +156,8 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     )
     kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
     text = box.text_area("Text", TEXT, height=70, key="text", bind="query-params")
-    place = divmod(names.index(name), found.mean.shape[1])
-    figure = draw_heads(kind, kinds[kind], (found, scores, weights), place)
+    place = divmod(names.index(name), shift.mean.shape[1])
+    figure = draw_heads(kind, kinds[kind], (shift, scores, weights), place)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chart(
@@ -200,7 +200,7 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
             key="changed",
         )
     st.caption(
-        f"Attention: Jensen-Shannon distance on the same {found.n} texts, 0 = the same, 1 = nothing in common. Scores: "
+        f"Attention: Jensen-Shannon distance on the same {shift.n} texts, 0 = the same, 1 = nothing in common. Scores: "
         f"tuned − base on the same {scores.n} random sequences (95 % intervals, paired; copying and weights are read "
         "off the weights and have none). Click a cell or a row to see both patterns."
     )
@@ -209,14 +209,14 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
         lambda: [figure],
         lambda: table,
         name="heads",
-        title=f"Heads of {found.tuned} against {found.base}",
+        title=f"Heads of {shift.tuned} against {shift.base}",
     )
 
 
 def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int]) -> go.Figure:
-    found, scores, weights = all_of_them
+    shift, scores, weights = all_of_them
     if column == "distance":
-        return draw.head_map(found.mean, found.low, found.high, n=found.n, chosen=place)
+        return draw.head_map(shift.mean, shift.low, shift.high, n=shift.n, chosen=place)
     if column == "weights":
         return draw.head_map(weights, weights, weights, n=0, chosen=place, name=kind)
     unit = f", {UNITS[column]}" if column in UNITS else ""
@@ -233,19 +233,22 @@ def patterns(
     except WorkbenchError as error:
         warn(error)
         return
-    for side, column, found in zip(
+    for side, column, attention in zip(
         ("base", "tuned"), st.columns(2, gap="medium"), pair, strict=True
     ):
         with column:
             figure = draw_attention.head(
-                found.head(*place), found.tokens, title=f"{found.subject}, {name}", height=460
+                attention.head(*place),
+                attention.tokens,
+                title=f"{attention.subject}, {name}",
+                height=460,
             )
-            file = f"{plain_name(found.subject)}-{name}"
+            file = f"{plain_name(attention.subject)}-{name}"
             chart(
                 figure,
                 key=f"pattern of {side}",
                 name=file,
-                alt=f"Attention of {name} in {found.subject}",
+                alt=f"Attention of {name} in {attention.subject}",
             )
 
 
@@ -282,20 +285,20 @@ if view == "Several":
     same_in_python(f"""\
 from workbench.comparison import series
 
-found = series({base!r}, [{tuned!r}])  # as many as you like
-print(found.summary(), found.table)
+comparison = series({base!r}, [{tuned!r}])  # as many as you like
+print(comparison.summary(), comparison.table)
 """)
 else:
-    asked = (
+    chosen = (
         [(key, st.session_state.get(key)) for key in ("suite", "limit")]
         if view == "Behaviour"
         else []
     )
-    settings = "".join(f", {key}={value!r}" for key, value in asked)
+    settings = "".join(f", {key}={value!r}" for key, value in chosen)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.compare({base!r}, {tuned!r}{settings}, parts=[{view.lower()!r}])
+comparison = wb.compare({base!r}, {tuned!r}{settings}, parts=[{view.lower()!r}])
 {SNIPPETS[view]}
-print(found.notes)
+print(comparison.notes)
 """)

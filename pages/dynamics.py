@@ -71,14 +71,16 @@ def answered(run: Run) -> None:
         )
         return
     try:
-        found = with_progress(key, lambda report: behaviour_series(run, progress=report))
+        answers = with_progress(key, lambda report: behaviour_series(run, progress=report))
     except WorkbenchError as error:
         note(error)
         return
     figures = []
-    metrics = list(dict.fromkeys(found["metric"]))
+    metrics = list(dict.fromkeys(answers["metric"]))
     for metric, column in zip(metrics, st.columns(len(metrics), gap="medium"), strict=True):
-        rows = found[found["metric"] == metric].assign(stage=lambda f: f["step"], line=run.title)
+        rows = answers[answers["metric"] == metric].assign(
+            stage=lambda f: f["step"], line=run.title
+        )
         figures.append(
             draw_change.stage_lines(
                 rows, line="line", value="value", title=METRICS[metric], across="step"
@@ -91,7 +93,7 @@ def answered(run: Run) -> None:
                 name=f"answers-{metric}-{run.id}",
                 alt=f"{metric} over steps",
             )
-    last: Any = found[found["metric"] == metrics[0]].iloc[-1]
+    last: Any = answers[answers["metric"] == metrics[0]].iloc[-1]
     interval = f"paired, 95 %: {bracketed(last.d_low, last.d_high, signed)}, {p_text(last.d_p)}"
     st.caption(
         f"Step 0 is the base. Bands: 95 % over the same {last.n} examples. In the end the {METRICS[metrics[0]]}, has "
@@ -99,7 +101,7 @@ def answered(run: Run) -> None:
     )
     downloads(
         lambda: figures,
-        lambda: found,
+        lambda: answers,
         name=f"answers-{run.id}",
         title=f"Answers of {run.title}, step by step",
     )
@@ -127,13 +129,13 @@ def changed(run: Run) -> None:
         return
     key = ("changes", run.id, run.ended, run.status, against)
     try:
-        found = with_progress(
+        changes = with_progress(
             key, lambda report: checkpoint_series(run, against=against, progress=report)
         )
     except WorkbenchError as error:  # here, since a fragment runs again by itself
         note(error)
         return
-    values, places, steps = found.grid(measure)
+    values, places, steps = changes.grid(measure)
     figure = draw_change.over_time(
         values, places, steps, name=MEASURES[measure], what=PARTS[measure]
     )
@@ -148,7 +150,7 @@ def changed(run: Run) -> None:
     )
     if against == "last":
         half = (
-            found.half_way(measure)
+            changes.half_way(measure)
             .dropna()
             .rename(columns={"place": PARTS[measure], "at": "half way at step"})
         )
@@ -160,7 +162,7 @@ def changed(run: Run) -> None:
         )
     downloads(
         lambda: [figure],
-        lambda: found.table,
+        lambda: changes.table,
         name=f"changes-{run.id}",
         title=f"Changes of {run.title}",
     )
@@ -174,11 +176,11 @@ whole = {
 names = whole | {name: f"{name}, as it was trained" for name in bundled()}
 names |= {i: ui.label(run) for i, run in runs.items() if i not in names}
 left, right = st.columns([3, 1])
-asked = st.query_params.get("run")
+linked = st.query_params.get("run")
 if (
-    asked in names and "run shown" not in st.session_state
+    linked in names and "run shown" not in st.session_state
 ):  # bound to the URL, the box would spell its label there
-    st.session_state["run shown"] = asked
+    st.session_state["run shown"] = linked
 chosen = left.selectbox("Run", list(names), format_func=names.__getitem__, key="run shown")
 if chosen is not None:
     st.query_params["run"] = chosen
@@ -200,8 +202,8 @@ if run is None or run.kind == "train":
     snippet = f"""\
 from workbench.comparison.dynamics import dynamics
 
-found = dynamics({chosen!r}, task={task!r})
-print(found.to_frame(), found.rise())
+history = dynamics({chosen!r}, task={task!r})
+print(history.to_frame(), history.rise())
 """
 if run is None:
     st.caption(

@@ -47,8 +47,8 @@ def pairs(sha256: str, layer: int, head: int, circuit: str, _subject: wb.Subject
         return wb.strongest_pairs(_subject, layer, head, circuit=circuit)
 
 
-def show_table(found: HeadCatalogue) -> None:
-    frame = found.to_frame()
+def show_table(scored: HeadCatalogue) -> None:
+    frame = scored.to_frame()
     labels = sorted({label for cell in frame["labels"] for label in cell.split(", ") if label})
     left, right = st.columns([2, 1])
     wanted = left.multiselect(
@@ -77,17 +77,17 @@ def show_table(found: HeadCatalogue) -> None:
         )
     st.dataframe(frame[columns], hide_index=True, height=360, column_config=config, key="catalogue")
     st.caption(
-        f"{len(frame)} of {keep.size} heads. Means over {found.scores.n} samples ({found.scores.text}); ± is half of "
+        f"{len(frame)} of {keep.size} heads. Means over {scored.scores.n} samples ({scored.scores.text}); ± is half of "
         "the 95 % interval over them. Labels are given by rule: " + "; ".join(map(str, RULES)) + "."
     )
     score = SHORT[str(order)]
     values, words = (
-        (found.mean[score], found.low[score], found.high[score]),
+        (scored.mean[score], scored.low[score], scored.high[score]),
         score.replace("_", " "),
     )
     figures = [
-        draw.score_map(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
-        draw.ranked(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
+        draw.score_map(*values, name=words, n=scored.scores.n, unit=UNITS.get(score, "")),
+        draw.ranked(*values, name=words, n=scored.scores.n, unit=UNITS.get(score, "")),
     ]
     for column, figure, what in zip(
         st.columns(2, gap="medium"), figures, ("map", "ranked"), strict=True
@@ -101,28 +101,28 @@ def show_table(found: HeadCatalogue) -> None:
             )
     downloads(
         lambda: figures,
-        found.to_frame,
+        scored.to_frame,
         name=f"heads-{subject.name}",
         title=f"Head scores of {subject.name}",
-        text=f"{found.scores.n} samples, {found.scores.text}, seed {found.scores.seed}.",
+        text=f"{scored.scores.n} samples, {scored.scores.text}, seed {scored.scores.seed}.",
     )
 
 
-def show_head(subject: wb.Subject, found: HeadCatalogue) -> None:
+def show_head(subject: wb.Subject, scored: HeadCatalogue) -> None:
     n_heads = subject.card.n_heads
-    names = found.to_frame()["name"].tolist()
+    names = scored.to_frame()["name"].tolist()
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)
-    best, _ = found.scores.best("induction_score")
+    best, _ = scored.scores.best("induction_score")
     with st.columns([1, 3])[0]:
         name = st.selectbox("Head", names, names.index(best), key="head", bind="query-params")
     layer, head = divmod(names.index(name), n_heads)
-    given = found.labels(layer, head)
+    given = scored.labels(layer, head)
     st.markdown(f"**{name}**: {', '.join(given) if given else 'no label'}")
     alike, reads, writes = st.columns([3, 2, 2], gap="medium")
     with alike:
         st.markdown("**Heads like this one**")
-        similar = found.similar(layer, head)[["name", "labels", "distance"]]
+        similar = scored.similar(layer, head)[["name", "labels", "distance"]]
         st.dataframe(
             similar,
             hide_index=True,
@@ -157,15 +157,15 @@ def show_composition(subject: wb.Subject) -> None:
         "Kind", list("QKV"), default=["K"], selection_mode="multi", key="kinds", bind="query-params"
     )
     most = right.slider("Pairs", 5, 60, 20, key="pairs", bind="query-params")
-    found = feeding(subject.hash, subject)
-    frame = found.to_frame()
+    composition = feeding(subject.hash, subject)
+    frame = composition.to_frame()
     edges = frame[frame["kind"].isin(list(kinds))].head(int(most))
     figure = draw_composition.composition_graph(
         list(edges.itertuples(index=False, name=None)),
         n_layers=subject.card.n_layers,
         n_heads=subject.card.n_heads,
-        chance=found.chance,
-        title=f"The {len(edges)} strongest pairs; random matrices have about {found.chance:.3f}",
+        chance=composition.chance,
+        title=f"The {len(edges)} strongest pairs; random matrices have about {composition.chance:.3f}",
     )
     graph, table = st.columns([3, 1], gap="medium")
     with graph:
@@ -217,11 +217,11 @@ if source == OWN:
             "One text is one sample: it gives no interval, and so no label that is measured."
         )
 subject = cached_load(model)
-found = catalogue(subject.hash, texts, subject)
+scored = catalogue(subject.hash, texts, subject)
 st.subheader("The catalogue")
-fragment(show_table)(found)
+fragment(show_table)(scored)
 st.subheader("One head")
-fragment(show_head)(subject, found)
+fragment(show_head)(subject, scored)
 if subject.card.n_layers > 1:
     st.subheader("Which heads feed which?")
     fragment(show_composition)(subject)

@@ -117,10 +117,10 @@ def heads() -> None:
     from workbench.ui.parts.models import cached_load
 
     subject = cached_load(warm.DEFAULT)
-    found = look(subject, PROMPT)
+    looked_at = look(subject, PROMPT)
     st.markdown(f"**Its {subject.card.n_layers * subject.card.n_heads} heads**")
     st.caption(f"Where each of its heads looks, on: {PROMPT}")
-    chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
+    chart(atlas(looked_at.image), key="home_atlas", name="heads", alt="Attention of every head")
 
 
 def history() -> None:
@@ -130,9 +130,9 @@ def history() -> None:
 
     if warm.DEFAULT not in bundled():
         return
-    found = dynamics(warm.DEFAULT)
+    training = dynamics(warm.DEFAULT)
     st.markdown("**When it learned to repeat**")
-    figure = draw(found.to_frame(), rise=found.rise(), height=400)
+    figure = draw(training.to_frame(), rise=training.rise(), height=400)
     st.caption(
         "Heads that look one token back come first; then, suddenly, induction. 95 % intervals."
     )
@@ -145,14 +145,14 @@ def history() -> None:
 
 
 def recent() -> None:
-    found = runs.store().list(limit=6)
+    newest = runs.store().list(limit=6)
     st.markdown("##### Recent runs")
-    if not found:
+    if not newest:
         st.caption(
             "None yet. Train a model or start a benchmark: it runs in the background and is listed here."
         )
 
-    @st.fragment(run_every=2.0 if any(run.active for run in found) else None)
+    @st.fragment(run_every=2.0 if any(run.active for run in newest) else None)
     def listed() -> None:
         for run in runs.store().list(limit=6):
             line(run)

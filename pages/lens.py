@@ -62,7 +62,7 @@ def controls() -> tuple[str, str, str, str, str]:
 
 def by_layer(model: str, prompt: str, answers: list[str]) -> None:
     subject = cached_load(model)
-    kept = stored_lens(subject)
+    trained = stored_lens(subject)
     kind = str(
         st.segmented_control(
             "Lens",
@@ -74,25 +74,25 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
             help=LENS_HELP,
         )
     )
-    if kind == "tuned" and kept is None:
+    if kind == "tuned" and trained is None:
         train(model)
         return
     with alone(subject.hash):
-        found = wb.lens(subject, prompt, kind=kind, answer=answers)
-        others = {kind: found}
-        if kept is not None:
+        lens = wb.lens(subject, prompt, kind=kind, answer=answers)
+        others = {kind: lens}
+        if trained is not None:
             other = "logit" if kind == "tuned" else "tuned"
             others[other] = wb.lens(subject, prompt, kind=other, answer=answers)
-    notices(found.warnings)
-    n_pos = len(found.tokens)
+    notices(lens.warnings)
+    n_pos = len(lens.tokens)
     first = max(0, n_pos - SHOWN)
     if first:
         st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all.")
     table = draw.lens_table(
-        [row[first:] for row in found.top],
-        found.prob[:, first:],
-        found.kl[:, first:],
-        found.tokens[first:],
+        [row[first:] for row in lens.top],
+        lens.prob[:, first:],
+        lens.kl[:, first:],
+        lens.tokens[first:],
         starts=first,
         title=f"What the stream says after each layer ({kind} lens)",
     )
@@ -103,40 +103,40 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         alt="The likeliest next token by layer and position",
     )
     figures = [table, *(trajectories(others, kind) if answers else [])]
-    if kept is not None:
-        how_near(kept)
-    worst = found.checks["lens"]
+    if trained is not None:
+        how_near(trained)
+    worst = lens.checks["lens"]
     mark = ":material/check: " if worst <= TOLERANCE else ":material/warning: "
     st.caption(f"{mark}After the last layer the lens gives the model's own logits, to {worst:.0e}.")
     downloads(
         lambda: figures,
-        found.to_frame,
-        name=f"{kind}-lens-{found.subject}",
-        title=f"{kind} lens of {found.subject}",
+        lens.to_frame,
+        name=f"{kind}-lens-{lens.subject}",
+        title=f"{kind} lens of {lens.subject}",
     )
     same_in_python(f"""\
 import workbench as wb
 
 model = wb.load({model!r})
 {"wb.tuned_lens(model)  # trains it, unless it is kept already" if kind == "tuned" else "# the model's own unembedding"}
-found = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
-print(found.to_frame().query("pos == {n_pos - 1}"), found.checks)
+lens = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
+print(lens.to_frame().query("pos == {n_pos - 1}"), lens.checks)
 """)
 
 
-def trajectories(found: dict[str, Lens], kind: str) -> list:
+def trajectories(lenses: dict[str, Lens], kind: str) -> list:
     """Probability and rank of the answers by layer at the last position, through every lens there
     is.
     """
     figures = []
     for column, what in zip(st.columns(2, gap="medium"), ("prob", "rank"), strict=True):
         lines, dashed = {}, []
-        for name, seen in found.items():
+        for name, seen in lenses.items():
             values = seen.answer_prob if what == "prob" else seen.answer_rank
             for answer, line in zip(seen.answers, values[:, :, -1], strict=True):
                 lines[f"{answer} ({name})"] = line
                 dashed += [f"{answer} ({name})"] if name != kind else []
-        n_rows = len(next(iter(found.values())).prob)
+        n_rows = len(next(iter(lenses.values())).prob)
         figures.append(draw.answer_lines(lines, kind=what, n_rows=n_rows, dashed=dashed))
         with column:
             chart(
@@ -164,8 +164,8 @@ def train(model: str) -> None:
         st.rerun()
 
 
-def how_near(kept: TunedLens) -> None:
-    error = kept.error
+def how_near(tuned: TunedLens) -> None:
+    error = tuned.error
     table = {name: list(column) for name, column in error.to_frame().items()}
     chart(
         draw.lens_error(table, error.n),
@@ -175,30 +175,30 @@ def how_near(kept: TunedLens) -> None:
     )
     st.caption(
         f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
-        f"({kept.source}, {kept.tokens:,} tokens); each text's first token is left out."
+        f"({tuned.source}, {tuned.tokens:,} tokens); each text's first token is left out."
     )
 
 
 def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     subject = cached_load(model)
     with alone(subject.hash):
-        found = wb.direct(subject, prompt, answer=answer, wrong=wrong)
-    notices(found.warnings)
-    steps, neurons = found.layers(), found.top_neurons(15)
+        direct = wb.direct(subject, prompt, answer=answer, wrong=wrong)
+    notices(direct.warnings)
+    steps, neurons = direct.layers(), direct.top_neurons(15)
     columns = st.columns(3)
-    columns[0].metric("Logit difference", f"{found.total:+.3f}", help="Sum of all parts below.")
+    columns[0].metric("Logit difference", f"{direct.total:+.3f}", help="Sum of all parts below.")
     columns[1].metric(
-        "Sum against the model", f"{found.checks['direct_sum']:.0e}", help="Difference, in logits."
+        "Sum against the model", f"{direct.checks['direct_sum']:.0e}", help="Difference, in logits."
     )
     columns[2].metric(
         "Neurons against their MLPs",
-        f"{found.checks['neuron_sum']:.0e}",
+        f"{direct.checks['neuron_sum']:.0e}",
         help="Greatest difference.",
     )
-    heads = found.to_frame().query("part.str.contains('H')").head(15)
+    heads = direct.to_frame().query("part.str.contains('H')").head(15)
     figures = [
-        draw.waterfall(list(steps["part"]), list(steps["contribution"]), found.total),
-        draw.head_contributions(found.heads),
+        draw.waterfall(list(steps["part"]), list(steps["contribution"]), direct.total),
+        draw.head_contributions(direct.heads),
         draw.ranked_bars(
             list(heads["part"]), list(heads["contribution"]), title="Strongest heads", unit="logits"
         ),
@@ -228,18 +228,18 @@ def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     downloads(
         lambda: figures,
         lambda: pd.concat(
-            [found.to_frame(), found.top_neurons(200).rename(columns={"neuron": "part"})]
+            [direct.to_frame(), direct.top_neurons(200).rename(columns={"neuron": "part"})]
         ),
-        name=f"direct-{found.subject}",
-        title=f"Direct logit attribution of {found.subject}",
+        name=f"direct-{direct.subject}",
+        title=f"Direct logit attribution of {direct.subject}",
         text=f"{prompt}\nanswer: {answer!r}, wrong: {wrong!r}",
     )
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.direct(wb.load({model!r}), {prompt!r}, answer={answer!r}, wrong={wrong!r})
-print(found.layers(), found.total, found.checks)
-print(found.to_frame().head(20), found.top_neurons(10))
+direct = wb.direct(wb.load({model!r}), {prompt!r}, answer={answer!r}, wrong={wrong!r})
+print(direct.layers(), direct.total, direct.checks)
+print(direct.to_frame().head(20), direct.top_neurons(10))
 """)
 
 
@@ -267,48 +267,54 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
             )
             return
     with alone(subject.hash), st.spinner("Integrating the gradient"):
-        found = wb.input_attribution(subject, prompt, **given)
-    notices(found.warnings)
-    show_tokens(found)
+        attribution = wb.input_attribution(subject, prompt, **given)
+    notices(attribution.warnings)
+    show_tokens(attribution)
     call = ", ".join(f"{name}={value!r}" for name, value in given.items())
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.input_attribution(wb.load({model!r}), {prompt!r}, {call})
-print(found.to_frame(), found.start, found.value, found.checks)
+attribution = wb.input_attribution(wb.load({model!r}), {prompt!r}, {call})
+print(attribution.to_frame(), attribution.start, attribution.value, attribution.checks)
 """)
 
 
-def show_tokens(found: InputAttribution) -> None:
+def show_tokens(attribution: InputAttribution) -> None:
     columns = st.columns(4)
-    words = found.metric_name.replace("_", " ")
+    words = attribution.metric_name.replace("_", " ")
     columns[0].metric(
-        "At the prompt", f"{found.value:+.3f}", help=f"The {words} at the last token."
+        "At the prompt", f"{attribution.value:+.3f}", help=f"The {words} at the last token."
     )
-    columns[1].metric("At the baseline", f"{found.start:+.3f}", help=BASELINES[found.baseline])
+    columns[1].metric(
+        "At the baseline", f"{attribution.start:+.3f}", help=BASELINES[attribution.baseline]
+    )
     columns[2].metric(
-        "Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline."
+        "Sum of the scores",
+        f"{attribution.scores.sum():+.3f}",
+        help="Should be prompt less baseline.",
     )
-    error = found.checks["completeness"]
+    error = attribution.checks["completeness"]
     columns[3].metric(
-        "Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken."
+        "Off by",
+        f"{error:.0e}",
+        help=f"Completeness; {attribution.gradients} gradients were taken.",
     )
-    for warning in found.warnings:
+    for warning in attribution.warnings:
         st.error(warning, icon=":material/error:")
-    coloured_text(found.tokens, list(found.scores))
+    coloured_text(attribution.tokens, list(attribution.scores))
     st.caption(
-        f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference."
+        f"Blue speaks for {visible(attribution.answer)}, red against it; the numbers add up to the difference."
     )
-    names = [f"{i} {visible(t)}" for i, t in enumerate(found.tokens)]
+    names = [f"{i} {visible(t)}" for i, t in enumerate(attribution.tokens)]
     figure = draw.ranked_bars(
-        names, list(found.scores), title=f"What each token adds to the {words}", unit=words
+        names, list(attribution.scores), title=f"What each token adds to the {words}", unit=words
     )
     chart(figure, key="inputs", name="input-attribution", alt="What each token adds")
     downloads(
         lambda: [figure],
-        found.to_frame,
-        name=f"inputs-{found.subject}",
-        title=f"Input tokens, {found.subject}",
+        attribution.to_frame,
+        name=f"inputs-{attribution.subject}",
+        title=f"Input tokens, {attribution.subject}",
     )
 
 

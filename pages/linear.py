@@ -21,8 +21,8 @@ from workbench.ui.views.steering import steered
 FEW = 10  # layers probed at first; a model of more is probed at every second, third ... layer
 
 
-def numbers(found: LinearProbe) -> None:
-    best = found.best
+def numbers(linear_probe: LinearProbe) -> None:
+    best = linear_probe.best
     where = draw.stage_name(best.stage)
     columns = st.columns(4)
     columns[0].metric(
@@ -41,34 +41,42 @@ def numbers(found: LinearProbe) -> None:
     )
     columns[1].caption(f"{bracketed(gain.low, gain.high, '+.0%')}, {p_text(gain.p)}")
     columns[2].metric(
-        "Bits a label", f"{best.bits.value:.2f}", help=f"{found.uniform_bits:.2f} without a probe."
+        "Bits a label",
+        f"{best.bits.value:.2f}",
+        help=f"{linear_probe.uniform_bits:.2f} without a probe.",
     )
     columns[2].caption(f"{bracketed(best.bits.low, best.bits.high, '.2f')}, n = {best.bits.n}")
     columns[3].metric(
         "Commonest class",
-        f"{found.majority.value:.0%}",
+        f"{linear_probe.majority.value:.0%}",
         help="What naming it always would get right.",
     )
-    left_out = ", ".join(f"{count:,} {reason}" for reason, count in found.dropped.items())
+    left_out = ", ".join(f"{count:,} {reason}" for reason, count in linear_probe.dropped.items())
     columns[3].caption(
-        f"{len(found.classes)} classes, {found.n:,} readings in {found.n_texts:,} texts"
+        f"{len(linear_probe.classes)} classes, {linear_probe.n:,} readings in {linear_probe.n_texts:,} texts"
         + (f"; left out: {left_out}" if left_out else "")
     )
 
 
-def figures(found: LinearProbe) -> None:
-    frame = found.to_frame()
-    over = f", n = {found.n_held:,}"
-    accuracy = draw.by_layer(frame, reference=found.majority.value, words="commonest class", n=over)
+def figures(linear_probe: LinearProbe) -> None:
+    frame = linear_probe.to_frame()
+    over = f", n = {linear_probe.n_held:,}"
+    accuracy = draw.by_layer(
+        frame, reference=linear_probe.majority.value, words="commonest class", n=over
+    )
     bits = draw.by_layer(
-        frame, "bits", reference=found.uniform_bits, words="without a probe", n=f", n = {found.n:,}"
+        frame,
+        "bits",
+        reference=linear_probe.uniform_bits,
+        words="without a probe",
+        n=f", n = {linear_probe.n:,}",
     )
     left, right = st.columns(2, gap="medium")
     with left:
         chart(accuracy, key="accuracy", name="linear-probe", alt="Accuracy by layer")
     with right:
         chart(bits, key="bits", name="description-length", alt="Bits a label by layer")
-    what = "word type" if found.level == "token" else "text"
+    what = "word type" if linear_probe.level == "token" else "text"
     st.caption(
         f"Bands are 95 % intervals over whole texts. In the control task every {what} has a random label: what a probe "
         "reads there it has memorised. Bits are those of online coding: labels are sent in blocks, each with a probe "
@@ -77,33 +85,33 @@ def figures(found: LinearProbe) -> None:
     downloads(
         lambda: [accuracy, bits],
         lambda: frame,
-        name=f"linear-{plain_name(found.labels)}",
-        title=f"{found.title} read off {found.subject}",
-        text=f"{found.source}; site {found.site}, seed {found.seed}",
+        name=f"linear-{plain_name(linear_probe.labels)}",
+        title=f"{linear_probe.title} read off {linear_probe.subject}",
+        text=f"{linear_probe.source}; site {linear_probe.site}, seed {linear_probe.seed}",
     )
 
 
 @fragment
-def steer(model: str, found: LinearProbe) -> None:
+def steer(model: str, linear_probe: LinearProbe) -> None:
     st.subheader("Push along the direction")
-    layers = [s.stage - 1 for s in found.stages if s.stage]
+    layers = [s.stage - 1 for s in linear_probe.stages if s.stage]
     with st.form("steer", border=False):
         columns = st.columns([3, 2, 3, 4, 2], vertical_alignment="bottom")
-        label = columns[0].selectbox("Towards", found.classes)
+        label = columns[0].selectbox("Towards", linear_probe.classes)
         layer = columns[1].selectbox("After layer", layers, len(layers) // 2)
         strength = columns[2].slider(
             "Strength", -8.0, 8.0, 3.0, 0.5, help="1 moves the others' mean to the class's."
         )
         prompt = columns[3].text_input("Prompt to write on", "The old man and the")
-        made = columns[4].form_submit_button("Steer", type="primary", width="stretch")
-    if made and layer is not None:
+        submitted = columns[4].form_submit_button("Steer", type="primary", width="stretch")
+    if submitted and layer is not None:
         name = plain_name(
             f"{model.rpartition('/')[2]}-{label}-L{layer}x{strength:g}".replace(" ", "")
         )
         base = cached_load(model)
         steered(
             base,
-            found.steering(str(label), int(layer), strength=strength, name=name, base=model),
+            linear_probe.steering(str(label), int(layer), strength=strength, name=name, base=model),
             prompt,
         )
 
@@ -145,20 +153,20 @@ if step > 1 and columns[3].toggle(
 layers = list(range(step - 1, n_layers, step))
 key = ("linear", subject.hash, labels, site, n, step)
 with alone(subject.hash):
-    found = with_progress(
+    linear_probe = with_progress(
         key,
         lambda report: wb.linear_probe(
             subject, str(labels), site=str(site), layers=layers, n=int(n), progress=report
         ),
     )
-numbers(found)
-figures(found)
-if found.site == STREAM:
-    steer(model, found)
+numbers(linear_probe)
+figures(linear_probe)
+if linear_probe.site == STREAM:
+    steer(model, linear_probe)
 same_in_python(f"""\
 import workbench as wb
 
 model = wb.load({model!r})
-found = wb.linear_probe(model, {labels!r}, site={site!r}, layers={layers!r}, n={n})
-print(found.to_frame()[["stage", "accuracy", "control", "selectivity", "bits"]], found.majority)
+linear_probe = wb.linear_probe(model, {labels!r}, site={site!r}, layers={layers!r}, n={n})
+print(linear_probe.to_frame()[["stage", "accuracy", "control", "selectivity", "bits"]], linear_probe.majority)
 """)

@@ -45,12 +45,12 @@ def open_row(names: list[str]) -> None:
 
 
 def shelf() -> None:
-    found = wb.available()
+    available = wb.available()
     table = pd.DataFrame(
         {
-            "model": [a.name for a in found],
-            "kind": [KINDS.get(a.kind, a.kind) for a in found],
-            "where": [str(a.path) for a in found],
+            "model": [a.name for a in available],
+            "kind": [KINDS.get(a.kind, a.kind) for a in available],
+            "where": [str(a.path) for a in available],
         }
     )
     st.dataframe(
@@ -138,7 +138,7 @@ with right:
 same_in_python(f"""\
 import workbench as wb
 
-print([found.name for found in wb.available()])
+print([model.name for model in wb.available()])
 subject = wb.load({name!r})
 print(subject.card.to_dict())
 ids = subject.encode("It was a dark and stormy night, and")

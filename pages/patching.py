@@ -111,18 +111,18 @@ def more(of_probe: bool) -> dict[str, Any]:
             help=f"{' and '.join(WINDOWED)} at once.",
         )
     usually = {"metric": USUAL, "replacement": "other", "window": 1, "also": "nothing"}
-    found = {"metric": metric, "replacement": replacement, "window": int(window), "also": also}
-    return {name: value for name, value in found.items() if value != usually[name]}
+    chosen = {"metric": metric, "replacement": replacement, "window": int(window), "also": also}
+    return {name: value for name, value in chosen.items() if value != usually[name]}
 
 
-def estimated(model: str, **asked: str) -> None:
+def estimated(model: str, **query: str) -> None:
     """The link to the same map estimated by gradients."""
     page_link(
         "attribution",
         "How near does a gradient come to this map?",
         icon=":material/compare:",
         model=model,
-        **asked,
+        **query,
     )
 
 
@@ -131,16 +131,18 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     key = ("patch", subject.hash, *given.values())
     try:
         with alone(subject.hash):
-            found = with_progress(key, lambda report: wb.patch(subject, **given, progress=report))
+            patching = with_progress(
+                key, lambda report: wb.patch(subject, **given, progress=report)
+            )
     except LengthError as error:
         unequal(error)
         return
-    notices(found.warnings)
-    alignment(found.clean_tokens, found.corrupted_tokens)
-    numbers(found)
-    explore(model, found)
-    trust(found)
-    if not found.spelt:
+    notices(patching.warnings)
+    alignment(patching.clean_tokens, patching.corrupted_tokens)
+    numbers(patching)
+    explore(model, patching)
+    trust(patching)
+    if not patching.spelt:
         estimated(model, probe=OWN, **{name: given[name] for name in (*FIELDS, "site")})
     settings = "".join(
         f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2]
@@ -148,24 +150,25 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.patch(
+patching = wb.patch(
     wb.load({model!r}),
     {given["clean"]!r},
     {given["corrupted"]!r},
 {settings})
-print(found.clean_metric, found.corrupted_metric, found.checks)
-print(found.to_frame().nlargest(10, "effect"))
+print(patching.clean_metric, patching.corrupted_metric, patching.checks)
+print(patching.to_frame().nlargest(10, "effect"))
 """)
 
 
 def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     subject = cached_load(model)
-    asked = read_probe(name)
-    st.caption(f"{asked.question} {asked.source}.")
+    definition = read_probe(name)
+    st.caption(f"{definition.question} {definition.source}.")
     growing = st.empty()
 
-    def seen(found: Probed) -> None:
-        growing.plotly_chart(picture(found, found.effect), theme=None, key=f"growing{found.n}")
+    def show_so_far(partial: Probed) -> None:
+        map_so_far = picture(partial, partial.effect)
+        growing.plotly_chart(map_so_far, theme=None, key=f"growing{partial.n}")
 
     by_name = SITES[given["site"]][-1] == "pos" and st.toggle(
         "Align by named positions",
@@ -174,18 +177,18 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
         help="Columns are what the probe names, such as the subject and the last token, so that pairs of all lengths "
         "count; else only pairs of the commonest length do.",
     )
-    made = generate(subject, asked, n, by_name=by_name)
-    first = made.items[0]
+    generated = generate(subject, definition, n, by_name=by_name)
+    first = generated.items[0]
     alignment(subject.tokens(first.pair.clean), subject.tokens(first.pair.corrupted))
     anyway = st.session_state.get("anyway") == (model, name)
     how = {**given, "by_name": by_name}
     key = ("probe", subject.hash, name, n, anyway, *how.values())
     with alone(subject.hash):
         try:
-            found = with_progress(
+            probed = with_progress(
                 key,
                 lambda report: wb.probe(
-                    subject, name, n=n, anyway=anyway, progress=report, partial=seen, **how
+                    subject, name, n=n, anyway=anyway, progress=report, partial=show_so_far, **how
                 ),
             )
         except WorkbenchError as error:
@@ -196,10 +199,10 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
                 )
             return
     growing.empty()
-    notices(found.warnings)
-    probed_numbers(found)
-    explore(model, found)
-    trust(found)
+    notices(probed.warnings)
+    probed_numbers(probed)
+    explore(model, probed)
+    trust(probed)
     with st.container(horizontal=True):
         page_link(
             "circuits",
@@ -213,9 +216,9 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.probe(wb.load({model!r}), {name!r}, n={n}, {settings})
-print(found.right, found.clean_metric, found.corrupted_metric)
-print(found.to_frame().query("p < 0.05").nlargest(10, "effect"))
+probed = wb.probe(wb.load({model!r}), {name!r}, n={n}, {settings})
+print(probed.right, probed.clean_metric, probed.corrupted_metric)
+print(probed.to_frame().query("p < 0.05").nlargest(10, "effect"))
 """)
 
 

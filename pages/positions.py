@@ -41,29 +41,29 @@ def distances(sha256: str, on_text: bool, _subject: wb.Subject) -> Distances:
         return wb.attention_by_distance(_subject, texts=texts, n=SEQUENCES, length=LENGTH)
 
 
-def show_encoding(subject: wb.Subject, found: Encoding) -> None:
-    st.markdown(f"{subject.name} is {WORDS.get(found.kind, 'of a kind that is not known here')}.")
+def show_encoding(subject: wb.Subject, scheme: Encoding) -> None:
+    st.markdown(f"{subject.name} is {WORDS.get(scheme.kind, 'of a kind that is not known here')}.")
     figures = {}
     if (
-        found.matrix is not None
-        and found.similarity is not None
-        and found.singular_values is not None
+        scheme.matrix is not None
+        and scheme.similarity is not None
+        and scheme.singular_values is not None
     ):
         figures = {
-            "matrix": draw.matrix(found.matrix),
-            "similarity": draw.similarity(found.similarity),
-            "norms": draw.norms(found.matrix),
-            "spectrum": draw.singular_values(found.singular_values, found.effective_rank or 0.0),
-            "helix": draw_use.helix(found.matrix),
-            "fourier": draw_use.fourier(found.matrix),
+            "matrix": draw.matrix(scheme.matrix),
+            "similarity": draw.similarity(scheme.similarity),
+            "norms": draw.norms(scheme.matrix),
+            "spectrum": draw.singular_values(scheme.singular_values, scheme.effective_rank or 0.0),
+            "helix": draw_use.helix(scheme.matrix),
+            "fourier": draw_use.fourier(scheme.matrix),
         }
-    elif found.wavelengths:
+    elif scheme.wavelengths:
         figures = {
-            "wavelengths": draw.wavelengths(found.wavelengths, subject.n_ctx),
-            "turns": draw.turns(found.wavelengths, LENGTH),
+            "wavelengths": draw.wavelengths(scheme.wavelengths, subject.n_ctx),
+            "turns": draw.turns(scheme.wavelengths, LENGTH),
         }
-    elif found.slopes is not None:
-        figures = {"slopes": draw.slopes(found.slopes)}
+    elif scheme.slopes is not None:
+        figures = {"slopes": draw.slopes(scheme.slopes)}
     columns = st.columns(2, gap="medium")
     for i, (name, figure) in enumerate(figures.items()):
         with columns[i % 2]:
@@ -71,9 +71,9 @@ def show_encoding(subject: wb.Subject, found: Encoding) -> None:
     if figures:
         downloads(
             lambda: list(figures.values()),
-            found.to_frame,
+            scheme.to_frame,
             name=f"encoding-{subject.name}",
-            title=f"Position encoding of {subject.name}: {found.kind}",
+            title=f"Position encoding of {subject.name}: {scheme.kind}",
         )
 
 
@@ -85,11 +85,11 @@ def show_distances(subject: wb.Subject) -> None:
     except wb.WorkbenchError as error:
         text = None
         note(f"Only random tokens: {error}")
-    both = [found for found in (random, text) if found is not None]
+    both = [measured for measured in (random, text) if measured is not None]
     n_layers, n_heads = random.mean.shape[:2]
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    kept = [name for name in st.session_state.get("heads", []) if name in names]
-    if "heads" in st.session_state and not kept:
+    still_valid = [name for name in st.session_state.get("heads", []) if name in names]
+    if "heads" in st.session_state and not still_valid:
         st.session_state.pop("heads")  # heads of another, larger model
     default = [head_name(*h) for h in draw.telling_heads(random.mean)]
     chosen = st.multiselect(
@@ -97,25 +97,31 @@ def show_distances(subject: wb.Subject) -> None:
     )
     picked = [divmod(names.index(name), n_heads) for name in chosen]
     maps = [
-        draw.distance_map(found.mean, title=f"On {found.text}, n = {found.n}", chosen=picked)
-        for found in both
+        draw.distance_map(
+            measured.mean, title=f"On {measured.text}, n = {measured.n}", chosen=picked
+        )
+        for measured in both
     ]
     curves = {
-        f"{name}, {found.text}": tuple(a[layer, head] for a in (found.mean, found.low, found.high))
+        f"{name}, {measured.text}": tuple(
+            a[layer, head] for a in (measured.mean, measured.low, measured.high)
+        )
         for name, (layer, head) in zip(chosen, picked, strict=True)
-        for found in both
+        for measured in both
     }
     lines = draw.distance_lines(
         curves, title=f"Mean attention and its 95 % interval over {random.n} sequences"
     )
     chart(lines, key="lines", name=f"{subject.name}-distances", alt="Mean attention by distance")
-    for column, figure, found in zip(st.columns(2, gap="medium"), maps, both, strict=False):
+    for column, figure, measured in zip(st.columns(2, gap="medium"), maps, both, strict=False):
         with column:
-            chart(figure, key=f"map_{found.text}", name=f"{subject.name}-distances-{found.text}")
+            chart(
+                figure, key=f"map_{measured.text}", name=f"{subject.name}-distances-{measured.text}"
+            )
     downloads(
         lambda: [lines, *maps],
         lambda: draw.distance_frame(
-            {found.text: (found.mean, found.low, found.high) for found in both}
+            {measured.text: (measured.mean, measured.low, measured.high) for measured in both}
         ),
         name=f"distances-{subject.name}",
         title=f"Attention by distance of {subject.name}",
@@ -158,7 +164,7 @@ from workbench.data.passages import TEXTS
 
 subject = wb.load({model!r})
 print(wb.position_encoding(subject).kind)
-found = wb.attention_by_distance(subject, n={SEQUENCES}, length={LENGTH})
-print(found.mean.shape, found.n)  # [layer, head, distance]
+distances = wb.attention_by_distance(subject, n={SEQUENCES}, length={LENGTH})
+print(distances.mean.shape, distances.n)  # [layer, head, distance]
 {in_python(str(more), subject)}
 """)

@@ -50,13 +50,13 @@ method = columns[2].selectbox(
 prompt = columns[3].text_input(
     "Prompt to write on", "The old man opened the door and", key="prompt", bind="query-params"
 )
-asked = (model, positive, negative, layer, strength, method, prompt)
+request = (model, positive, negative, layer, strength, method, prompt)
 if st.button("Steer", type="primary", help="Keeps the steered model under a name."):
-    st.session_state["steer_asked"] = asked
+    st.session_state["steer_asked"] = request
 preview = "steer_asked" not in st.session_state and model == warm.DEFAULT
 how = {"layer": int(layer), "strength": float(strength), "method": str(method)}
-if preview or st.session_state.get("steer_asked") == asked:
-    name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(asked).encode()):x}")
+if preview or st.session_state.get("steer_asked") == request:
+    name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(request).encode()):x}")
     change = steering(subject, lines(positive), lines(negative), name=name, base=model, **how)
     steered(subject, change, prompt or "", keep=not preview)
 settings = ", ".join(f"{name}={value!r}" for name, value in how.items())

@@ -118,12 +118,12 @@ def study(run: Run) -> None:
     if not children:
         st.caption("The first of the five is being prepared.")
         return
-    found = {r.config["model"]["positions"]: r for r in reversed(children)}
-    tables = {encoding: rows for encoding, r in found.items() if len(rows := ui.metrics(r))}
+    run_of = {r.config["model"]["positions"]: r for r in reversed(children)}
+    tables = {encoding: rows for encoding, r in run_of.items() if len(rows := ui.metrics(r))}
     rows = [
         {
             "positions": encoding,
-            "status": found[encoding].status,
+            "status": run_of[encoding].status,
             "steps": int(table["step"].max()),
             "validation loss": latest(table, "validation_loss"),
         }
@@ -203,9 +203,9 @@ def price(recipe: Recipe) -> None:
     from workbench.training.cost import cost
 
     with st.spinner("Preparing the data and measuring a few steps"):
-        found = cost(recipe)
+        estimate = cost(recipe)
     st.table(
-        pd.DataFrame(found.words(), columns=["what", "on this machine"]),
+        pd.DataFrame(estimate.words(), columns=["what", "on this machine"]),
         hide_index=True,
         border="horizontal",
     )
@@ -226,9 +226,9 @@ with form:
     )
     as_text = right.toggle("As TOML", help="Edit every word of the recipe.")
     own_data(chosen_recipe, Recipe.read(chosen_recipe))
-    asked = recipe_form(chosen_recipe, as_text=as_text)
-    if asked is not None:
-        act(*asked)
+    submitted = recipe_form(chosen_recipe, as_text=as_text)
+    if submitted is not None:
+        act(*submitted)
     same_in_python(
         f'import workbench as wb\n\nrun = wb.train("{chosen_recipe}")\nsubject = wb.load(f"run:{{run.id}}")'
     )

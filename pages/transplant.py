@@ -82,44 +82,44 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
             growing.plotly_chart(figure, theme=None, key=f"growing{len(part.values)}")
 
     with both_alone(first, second):
-        found = with_progress(
+        study = with_progress(
             key,
             lambda report: wb.locate(
                 first, second, on, n=n, grain=grain, progress=report, partial=seen
             ),
         )
     growing.empty()
-    return found
+    return study
 
 
 def weights(base: str, tuned: str, on: str, n: int, shown: str) -> None:
     """Views that come from exchanged weights."""
     grain = "heads" if shown == "Heads" else GRAINS[1]
-    found = located(base, tuned, on, n, grain)
-    if found is None:
+    study = located(base, tuned, on, n, grain)
+    if study is None:
         return
     metric = st.segmented_control(
         "Metric",
-        found.metrics,
-        default=found.metrics[0],
+        study.metrics,
+        default=study.metrics[0],
         format_func=METRICS.__getitem__,
         key="metric",
         bind="query-params",
         required=True,
     )
-    metric = metric if metric in found.metrics else found.metrics[0]
-    view.gain(found, metric)
+    metric = metric if metric in study.metrics else study.metrics[0]
+    view.gain(study, metric)
     if shown == "Between the two":
-        view.path(found)
-    elif not found.undefined(metric):
-        (view.heads if shown == "Heads" else view.weights)(found, metric)
+        view.path(study)
+    elif not study.undefined(metric):
+        (view.heads if shown == "Heads" else view.weights)(study, metric)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.locate({base!r}, {tuned!r}, {on!r}, n={n}, grain={grain!r})
-print(found.gain({metric!r}), found.checks)
-print(found.best({"head" if grain == "heads" else "layer"!r}, "base", {metric!r}).head())
-print(found.path({metric!r}))
+study = wb.locate({base!r}, {tuned!r}, {on!r}, n={n}, grain={grain!r})
+print(study.gain({metric!r}), study.checks)
+print(study.best({"head" if grain == "heads" else "layer"!r}, "base", {metric!r}).head())
+print(study.path({metric!r}))
 """)
 
 
@@ -138,19 +138,19 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
     if not wanted(key, first, on, quick=True):
         return
     with both_alone(first, second):
-        found = with_progress(
+        carried = with_progress(
             key,
             lambda report: wb.locate_activations(
                 first, second, on, n=min(n, 24), site=site, progress=report
             ),
         )
-    view.activations(found)
+    view.activations(carried)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.locate_activations({base!r}, {tuned!r}, {on!r}, n={min(n, 24)}, site={site!r})
-print(found.gain)
-print(found.to_frame().nlargest(10, "share"))
+carried = wb.locate_activations({base!r}, {tuned!r}, {on!r}, n={min(n, 24)}, site={site!r})
+print(carried.gain)
+print(carried.to_frame().nlargest(10, "share"))
 """)
 
 

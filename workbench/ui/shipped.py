@@ -30,9 +30,9 @@ def ensure() -> None:
         return
     shipped = json.loads((source / "run.json").read_text(encoding="utf-8"))
     with store.record("eval", shipped["title"], shipped["config"]) as tracker:
-        for name, found in shipped["result"]["models"].items():
+        for name, entry in shipped["result"]["models"].items():
             shutil.copytree(source / name, tracker.folder / name)
-            found["folder"] = str(tracker.folder / name)
+            entry["folder"] = str(tracker.folder / name)
         tracker.result = shipped["result"]
         tracker.progress(1.0, "measured by the project and shipped with the models")
 
@@ -48,9 +48,9 @@ def remake() -> None:
     with Store().record("eval", title, CONFIG) as tracker:
         tracker.result = run_job(CONFIG, tracker)
     shutil.rmtree(target, ignore_errors=True)
-    for name, found in tracker.result["models"].items():
+    for name, entry in tracker.result["models"].items():
         shutil.copytree(tracker.folder / name, target / name)
-        found["folder"] = name
+        entry["folder"] = name
         results = target / name / "results.json"
         record = json.loads(results.read_text(encoding="utf-8"))
         record["config"]["seconds"] = {}  # they would be this machine's

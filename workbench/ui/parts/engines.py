@@ -52,13 +52,15 @@ class Writing:
 
     def reply(self) -> Reply:
         """The reply as far as it goes. Raises what went wrong with it."""
-        growing, prompt = self.growing, list(self.growing.request.prompt)
+        growing = self.growing
+        prompt = list(growing.request.prompt)
         if growing.done:
             whole = growing.completion()
             return Reply.of(
                 whole, model=self.model, sha256=self.sha256, prompt=prompt, settings=self.settings
             )
-        ids, scores = growing.ids(), growing.scores()
+        ids = growing.ids()
+        scores = growing.scores()
         n = min(len(ids), len(scores))  # a token may come between the two looks
         return Reply(
             self.model, self.sha256, growing.text(), prompt, ids[:n], scores[:n], "", self.settings
@@ -71,20 +73,24 @@ def begin(body: ChatRequest | CompletionRequest) -> Writing:
 
     Raises `WorkbenchError` for what cannot be asked.
     """
-    work = Chat if isinstance(body, ChatRequest) else Completions
     limits = shared_service().limits
     with held(body.model) as served:
         subject = served.subject
-        asked: Any = work(body, served, limits)
-        n_prompt = len(asked.prompt if isinstance(asked, Chat) else asked.prompts[0])
+        job: Chat | Completions
+        if isinstance(body, ChatRequest):
+            job = Chat(body, served, limits)
+            n_prompt = len(job.prompt)
+        else:
+            job = Completions(body, served, limits)
+            n_prompt = len(job.prompts[0])
         room = subject.n_ctx - n_prompt + 1
         if room < 1:
             raise WorkbenchError(
                 f"The text has {n_prompt} tokens, and the context of {subject.name} holds {subject.n_ctx}; begin anew "
                 "with a shorter one."
             )
-        asked.most = min(asked.most, room)
-        [request] = asked.requests()
+        job.most = min(job.most, room)
+        [request] = job.requests()
         growing = Growing(served.engine, request)
         return Writing(body.model, subject.hash, growing, settings_of(body))
 

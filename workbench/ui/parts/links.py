@@ -55,12 +55,12 @@ def arrive() -> None:
 def carried(text: str) -> dict[str, str | list[str]]:
     """What a link's parameter says, by `KEYS`; what someone has spoilt in it is passed over."""
     try:
-        found = json.loads(text)
+        query = json.loads(text)
     except ValueError:
         return {}
     return (
-        {key: value for key, value in found.items() if _fits(key, value)}
-        if isinstance(found, dict)
+        {key: value for key, value in query.items() if _fits(key, value)}
+        if isinstance(query, dict)
         else {}
     )
 

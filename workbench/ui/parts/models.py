@@ -74,7 +74,7 @@ def choices(*, seq2seq: bool = False) -> list[str]:
     """Names that `load` takes, for a select box; with `seq2seq` also encoder-decoder models."""
     from workbench.subjects import available
 
-    return [found.name for found in available() if seq2seq or found.kind != "seq2seq"]
+    return [entry.name for entry in available() if seq2seq or entry.kind != "seq2seq"]
 
 
 def pick_subject(
@@ -93,8 +93,8 @@ def pick_name(
 ) -> str:
     """The select box alone: the chosen name."""
     options = choices(seq2seq=seq2seq)
-    asked = st.session_state.get(key) or st.query_params.get(key)
-    options = [*(name for name in (asked, default) if name and name not in options), *options]
+    current = st.session_state.get(key) or st.query_params.get(key)
+    options = [*(name for name in (current, default) if name and name not in options), *options]
     name = st.selectbox(
         label,
         options,

@@ -38,18 +38,18 @@ def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], 
 
     Unlike `st.cache_data` the work may draw on the page while it runs.
     """
-    kept = _kept()
-    with kept.lock:
-        if key in kept.results:
-            kept.results.move_to_end(key)
-            return kept.results[key]  # pyright: ignore[reportReturnType]
+    cache = _kept()
+    with cache.lock:
+        if key in cache.results:
+            cache.results.move_to_end(key)
+            return cache.results[key]  # pyright: ignore[reportReturnType]
     bar = st.progress(0.0, "Starting")
     try:
         result = work(lambda fraction, words: bar.progress(min(1.0, fraction), words) and None)
     finally:
         bar.empty()
-    with kept.lock:
-        kept.results[key] = result
-        while len(kept.results) > KEPT:
-            kept.results.popitem(last=False)
+    with cache.lock:
+        cache.results[key] = result
+        while len(cache.results) > KEPT:
+            cache.results.popitem(last=False)
     return result

@@ -89,19 +89,19 @@ def metrics(run: Run) -> pd.DataFrame:
     """What a run has logged; of an active one as fresh as reading it is cheap, at most a fifth of
     the time.
     """
-    kept = _metrics()
+    cache = _metrics()
     with _LOCK:
-        found = kept.get(run.id)
+        logged = cache.get(run.id)
     now = time.monotonic()
-    if found and (
-        found.ended == run.ended if not run.active else now - found.read < 5 * found.cost
+    if logged and (
+        logged.ended == run.ended if not run.active else now - logged.read < 5 * logged.cost
     ):
-        return found.rows
+        return logged.rows
     rows = store().metrics(run.id)
     with _LOCK:
-        kept[run.id] = Logged(rows, run.ended, now, time.monotonic() - now)
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
+        cache[run.id] = Logged(rows, run.ended, now, time.monotonic() - now)
+        while len(cache) > KEPT:
+            cache.pop(next(iter(cache)))
     return rows
 
 
@@ -231,26 +231,27 @@ def follow(run_id: str) -> None:
     st.rerun()
 
 
-def pick_run(words: str, found: list[Run]) -> Run | None:
+def pick_run(words: str, newest: list[Run]) -> Run | None:
     """A select box over runs, newest first; the choice is in the URL as `run`. None when there is
     none.
 
     A run that only the URL names is looked up; an unknown one gives a sentence and the newest run.
     """
     following = st.session_state.pop("run next", None)
-    asked = following or st.query_params.get("run")
-    runs = {run.id: run for run in found}
-    if asked and asked not in runs:
+    run_id = following or st.query_params.get("run")
+    runs = {run.id: run for run in newest}
+    if run_id and run_id not in runs:
         try:
-            run = store().get(asked)
-            asked, runs = run.id, {run.id: run, **runs}
+            run = store().get(run_id)
+            run_id = run.id
+            runs = {run.id: run, **runs}
         except WorkbenchError as error:
             warn(error)
-            asked = None
+            run_id = None
     if not runs:
         return None
-    if asked and (following or "run box" not in st.session_state):
-        st.session_state["run box"] = asked
+    if run_id and (following or "run box" not in st.session_state):
+        st.session_state["run box"] = run_id
     chosen = st.selectbox(words, list(runs), format_func=lambda i: label(runs[i]), key="run box")
     st.query_params["run"] = chosen
     return runs[chosen]

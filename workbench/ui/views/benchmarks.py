@@ -63,9 +63,9 @@ def go_on(run: Run) -> Run:
 def stored() -> list[tuple[str, Results]]:
     """Every stored evaluation of one model as (run, results), newest first."""
     return [
-        (run.id, found)
+        (run.id, result)
         for run in ui.store().list("eval", limit=500)
-        for found in results_of(run).values()
+        for result in results_of(run).values()
     ]
 
 
@@ -76,11 +76,11 @@ def expected_seconds(models: Sequence[str], tasks: Sequence[str], limit: int) ->
     Of the same model where it was measured, else of the slowest other one.
     """
     took: dict[str, dict[str, float]] = {}
-    for _, found in reversed(stored()):
-        counts = {row.task: row.n + row.n_unscored for row in found.rows}
-        for task, seconds in found.config.get("seconds", {}).items():
+    for _, result in reversed(stored()):
+        counts = {row.task: row.n + row.n_unscored for row in result.rows}
+        for task, seconds in result.config.get("seconds", {}).items():
             if counts.get(task):
-                took.setdefault(task, {})[found.subject] = seconds / counts[task]
+                took.setdefault(task, {})[result.subject] = seconds / counts[task]
     if any(task not in took for task in tasks):
         return None
     short = [name.rsplit("/", 1)[-1] for name in models]
@@ -152,11 +152,13 @@ def explain(table: Any) -> None:
 
 def results_of(run: Run) -> dict[str, Results]:
     """What a run has found so far, by the name `workbench.load` takes, in the run's order."""
-    found = [p.parent for p in run.folder.glob("*/results.json")]
+    folders = [p.parent for p in run.folder.glob("*/results.json")]
     # Models are evaluated one after the other, so the folder written last belongs to the last one.
-    ordered = sorted(found, key=lambda folder: (folder / "results.json").stat().st_mtime_ns)
+    ordered = sorted(folders, key=lambda folder: (folder / "results.json").stat().st_mtime_ns)
     if run.result:
-        ordered = [run.folder / name for name in run.result["models"] if run.folder / name in found]
+        ordered = [
+            run.folder / name for name in run.result["models"] if run.folder / name in folders
+        ]
     stamps = [(folder / "results.json").stat().st_mtime_ns for folder in ordered]
     read = [_read(str(folder), stamp) for folder, stamp in zip(ordered, stamps, strict=True)]
     return dict(zip(run.config["models"], read, strict=False))
@@ -171,7 +173,7 @@ def newest(base: str, tuned: str, suite: str, limit: int | None) -> Run | None:
     """The newest evaluation of both models on a suite: one that has not failed first, then this
     limit.
     """
-    found = [
+    candidates = [
         run
         for run in ui.store().list("eval", limit=500)
         if {base, tuned} <= set(run.config.get("models", [])) and run.config.get("suite") == suite
@@ -185,7 +187,7 @@ def newest(base: str, tuned: str, suite: str, limit: int | None) -> Run | None:
         )
 
     return min(
-        found, key=rank, default=None
+        candidates, key=rank, default=None
     )  # of several with one rank the first, which is the newest
 
 
@@ -194,8 +196,8 @@ def rows(results: dict[str, Results], *, headlines: bool = True) -> pd.DataFrame
     short = short_names(results)
     records = [
         {"model": short[name], **asdict(row)}
-        for name, found in results.items()
-        for row in found.rows
+        for name, result in results.items()
+        for row in result.rows
     ]
     frame: Any = pd.DataFrame(records)
     return frame[frame["headline"]].reset_index(drop=True) if headlines and len(frame) else frame

@@ -54,7 +54,7 @@ def _swapped(prompt: str, right: str, wrong: str) -> str | None:
     if not (right and wrong and re.search(word(right), prompt) and re.search(word(wrong), prompt)):
         return None
     both = re.compile(f"{word(right)}|{word(wrong)}")
-    return both.sub(lambda found: wrong if found[0] == right else right, prompt)
+    return both.sub(lambda match: wrong if match[0] == right else right, prompt)
 
 
 def _neighbour(row: Any, table: Any, wrong: str) -> str | None:

@@ -23,7 +23,7 @@ PROMPT = "It was a dark and stormy night, and"
 class Continued:
     """A continuation and what was asked for it; `error` where that could not be done."""
 
-    asked: CompletionRequest | ChatRequest
+    request: CompletionRequest | ChatRequest
     writing: Writing | None = None
     error: str = ""
 
@@ -53,22 +53,22 @@ def kinds(settings: Settings) -> list[tuple[str, bool]]:
     return [("the likeliest word each time", True), *([drawn] if settings.temperature else [])]
 
 
-def continued(place: str, asked: CompletionRequest | ChatRequest) -> Continued:
+def continued(place: str, request: CompletionRequest | ChatRequest) -> Continued:
     """The continuation that stands in a place; begun anew where something else is asked for now."""
-    kept: dict[str, Continued] = st.session_state.setdefault("continued", {})
-    known = kept.get(place)
-    if known is not None and known.asked == asked:
+    pieces: dict[str, Continued] = st.session_state.setdefault("continued", {})
+    known = pieces.get(place)
+    if known is not None and known.request == request:
         return known
     if known is not None and known.writing is not None:
         known.writing.growing.cancel()
     if (st.session_state.get("picked") or ("",))[0] == place:
         close()
-    kept[place] = Continued(asked)
+    pieces[place] = Continued(request)
     try:
-        kept[place].writing = begin(asked)
+        pieces[place].writing = begin(request)
     except WorkbenchError as error:
-        kept[place].error = str(error)
-    return kept[place]
+        pieces[place].error = str(error)
+    return pieces[place]
 
 
 def show(prompt: str, settings: Settings) -> None:

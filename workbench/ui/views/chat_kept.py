@@ -41,10 +41,10 @@ def tools() -> None:
 
 def listing() -> None:
     """The kept conversations, newest first."""
-    found = kept()
-    if not found:
+    entries = kept()
+    if not entries:
         st.caption("None yet.")
-    for entry in found:
+    for entry in entries:
         words = f"{escaped(entry.title)} · {ago(entry.when)}"
         st.button(
             words, key=f"open {entry.name}", type="tertiary", on_click=reopen, args=(entry.name,)

@@ -49,17 +49,17 @@ def panel(reply: Reply, at: int, settings: Settings, close: Callable[[], None]) 
             alternatives(reply, at, other)
         with st.spinner("Asking the model's inside"), held(reply.model) as served:
             try:
-                found = reasons(reply, at, served)
+                explanation = reasons(reply, at, served)
             except WorkbenchError as error:
                 warn(error)
                 return
             with first.container(width="stretch"):
-                rests_on(found)
+                rests_on(explanation)
             with second.container(width=360):
-                by_layer(found)
+                by_layer(explanation)
             with second.container(width=360):
-                by_head(found)
-            further(reply, at, found, served)
+                by_head(explanation)
+            further(reply, at, explanation, served)
 
 
 def heading(reply: Reply, at: int, close: Callable[[], None]) -> None:
@@ -92,10 +92,10 @@ def alternatives(reply: Reply, at: int, other: str) -> None:
     st.markdown("**What else it could have said**")
     with held(reply.model) as served:
         rows = alternative_rows(served, own, theirs)
-        said = label(served.subject.tokenizer, theirs.top[0][0]) if theirs else ""
+        first_choice = label(served.subject.tokenizer, theirs.top[0][0]) if theirs else ""
     bars(rows, of=[reply.model, other] if theirs else (), full=1.0)
     if theirs is not None:
-        words = "the same" if theirs.top[0][0] == own.token else f"“{visible(said)}”"
+        words = "the same" if theirs.top[0][0] == own.token else f"“{visible(first_choice)}”"
         unknown = " (–: not among its first ten)" if any(None in row.values for row in rows) else ""
         st.caption(f"{escaped(other)} would have said {escaped(words)}{unknown}.")
     elif why:
@@ -129,29 +129,31 @@ def reasons(reply: Reply, at: int, served: Served) -> dict[str, Any]:
 @st.cache_data(max_entries=128, show_spinner=False)
 def _reasons(sha256: str, ids: tuple[int, ...], _served: Served) -> dict[str, Any]:
     with _served.lock:
-        found = explained(_served.subject, list(ids), len(ids) - 1, Explain(tokens=1, top=SHOWN))
-    return {**found["tokens"][0], "before": found["prompt_tokens"]}
+        answer = explained(_served.subject, list(ids), len(ids) - 1, Explain(tokens=1, top=SHOWN))
+    return {**answer["tokens"][0], "before": answer["prompt_tokens"]}
 
 
-def rests_on(found: dict[str, Any]) -> None:
+def rests_on(explanation: dict[str, Any]) -> None:
     """The tokens before, each with what it adds."""
     st.markdown("**What it rests on**")
-    cut = max(0, len(found["before"]) - BEFORE)
-    coloured_text(found["before"][cut:], found["attribution"][cut:])
+    cut = max(0, len(explanation["before"]) - BEFORE)
+    coloured_text(explanation["before"][cut:], explanation["attribution"][cut:])
     st.caption(
         "Blue speaks for the token, red against it: gradient times embedding, in nats, to first order."
-        + (f" The last {BEFORE} of {len(found['before'])} tokens." if cut else "")
+        + (f" The last {BEFORE} of {len(explanation['before'])} tokens." if cut else "")
     )
 
 
-def by_layer(found: dict[str, Any]) -> None:
+def by_layer(explanation: dict[str, Any]) -> None:
     """The logit lens at the place that the token was written from."""
     st.markdown("**When it was decided**")
     rows = []
-    for row in _thinned(found["lens"]):
+    for row in _thinned(explanation["lens"]):
         name = "embedding" if not row["after_layers"] else f"layer {row['after_layers'] - 1}"
         says = f"{percent_of(math.log(max(row['probability'], 1e-12)))}  {visible(row['top'])}"
-        rows.append(Bar(name, (row["probability"],), says, strong=row["top"] == found["text"]))
+        rows.append(
+            Bar(name, (row["probability"],), says, strong=row["top"] == explanation["text"])
+        )
     bars(rows, full=1.0)
     st.caption(
         "How likely the token is in the stream after each layer, and what the stream says there (logit lens)."
@@ -164,34 +166,36 @@ def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows[(len(rows) - 1) % step :: step]
 
 
-def by_head(found: dict[str, Any]) -> None:
+def by_head(explanation: dict[str, Any]) -> None:
     """The heads that wrote most of it."""
     st.markdown("**Which heads wrote it**")
-    if not found["heads"]:
+    if not explanation["heads"]:
         st.caption("The heads of this model cannot be told apart.")
         return
     rows = [
         Bar(row["head"], (row["contribution"],), f"{row['contribution']:+.2f}")
-        for row in found["heads"]
+        for row in explanation["heads"]
     ]
     bars(rows, signed=True)
-    against = escaped(visible(found["against"]))
+    against = escaped(visible(explanation["against"]))
     st.caption(
         f"What each adds to the token's logit, less that of the likeliest other, “{against}”."
     )
 
 
-def further(reply: Reply, at: int, found: dict[str, Any], served: Served) -> None:
+def further(reply: Reply, at: int, explanation: dict[str, Any], served: Served) -> None:
     """Links to the pages that go on from here, filled in."""
     ids, model = [*reply.prompt, *reply.ids[:at]], reply.model
     try:
-        pair = propose(reply.sha256, tuple(ids), reply.ids[at], tuple(found["attribution"]), served)
+        pair = propose(
+            reply.sha256, tuple(ids), reply.ids[at], tuple(explanation["attribution"]), served
+        )
     except WorkbenchError as error:
         note(error)
         return
     st.markdown("**Take it further**")
     with st.container(horizontal=True, gap="medium"):
-        best = found["heads"][0]["head"] if found["heads"] else ""
+        best = explanation["heads"][0]["head"] if explanation["heads"] else ""
         more = {"head": best} if best else {}
         page_link("attention", f"Attention of {best}" if best else "Attention", icon=":material/grid_on:",
                   model=model, prompt=pair.clean, **more)  # fmt: skip

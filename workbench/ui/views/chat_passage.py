@@ -45,14 +45,14 @@ _STYLE = """<style>
 </style>"""
 
 
-class Asked(NamedTuple):
+class PassageQuery(NamedTuple):
     """The passage and the question."""
 
     context: str
     question: str
 
 
-def body(model: str, asked: Asked) -> ChatRequest | CompletionRequest:
+def body(model: str, query: PassageQuery) -> ChatRequest | CompletionRequest:
     """The request that the API would be sent: the likeliest words, to the end of the line where no
     template ends it.
     """
@@ -60,32 +60,32 @@ def body(model: str, asked: Asked) -> ChatRequest | CompletionRequest:
         chat = bool(served.subject.tokenizer.chat_template)
     given = {"model": model, "max_tokens": LENGTH, "temperature": 0.0, "seed": 0}
     if chat:
-        messages = question_messages(*asked)
+        messages = question_messages(*query)
         return ChatRequest.model_validate(
             {**given, "messages": messages, "logprobs": True, "top_logprobs": TOP}
         )
-    text = question_text(*asked)
+    text = question_text(*query)
     return CompletionRequest.model_validate(
         {**given, "prompt": text, "stop": "\n", "logprobs": TOP}
     )
 
 
-def ask(settings: Settings) -> Asked | None:
+def ask(settings: Settings) -> PassageQuery | None:
     """The fields for passage and question; None where one is empty."""
     context = st.text_area("Passage", CONTEXT, key="passage", bind="query-params", height=120)
     question = st.text_input("Question", QUESTION, key="question", bind="query-params")
-    asked = Asked((context or "").strip(), (question or "").strip())
+    query = PassageQuery((context or "").strip(), (question or "").strip())
     legend(settings.colour)
-    if not all(asked):
+    if not all(query):
         st.info("Paste a passage, and ask something about it.", icon=":material/edit:")
         return None
-    return asked
+    return query
 
 
-def show(asked: Asked, settings: Settings) -> None:
+def show(query: PassageQuery, settings: Settings) -> None:
     """Every model's answer, drawn again and again while it grows."""
     pieces = {
-        (model, ""): continued(f"passage {model}", body(model, asked)) for model in settings.models
+        (model, ""): continued(f"passage {model}", body(model, query)) for model in settings.models
     }
     watching = not all(piece.done for piece in pieces.values())
 
@@ -101,7 +101,7 @@ def show(asked: Asked, settings: Settings) -> None:
             st.columns(len(pieces), gap="medium"), settings.models, strict=True
         ):
             with column:
-                answered(model, pieces[model, ""], asked, settings)
+                answered(model, pieces[model, ""], query, settings)
         opened(pieces, settings)
         if busy:
             st.button(
@@ -115,7 +115,7 @@ def show(asked: Asked, settings: Settings) -> None:
     watch()
 
 
-def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> None:
+def answered(model: str, piece: Continued, query: PassageQuery, settings: Settings) -> None:
     """One model's answer."""
     name_plate(model)
     reply = piece.reply()
@@ -128,8 +128,8 @@ def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> 
     if not reply.reason:
         return
     prepare(reply, settings)
-    places = spans(asked.context, reply.text, asked.question)
-    marked(asked.context, places)
+    places = spans(query.context, reply.text, query.question)
+    marked(query.context, places)
     if not places:
         st.caption("These words do not stand in the passage.")
         return
@@ -137,11 +137,11 @@ def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> 
         st.caption("Only a part of the answer stands in the passage.")
     try:
         with held(model) as served:
-            found = heads(reply, asked, tuple(places), served)
+            fetch = heads(reply, query, tuple(places), served)
     except WorkbenchError as error:
         note(error)
         return
-    carried(model, reply, found)
+    carried(model, reply, fetch)
 
 
 def marked(context: str, places: list[Span]) -> None:
@@ -157,9 +157,9 @@ def marked(context: str, places: list[Span]) -> None:
     st.html(f'{_STYLE}<div class="passage">{"".join(parts)}{escape(context[at:])}</div>')
 
 
-def heads(reply: Reply, asked: Asked, places: tuple[Span, ...], served: Served) -> Fetched:
+def heads(reply: Reply, query: PassageQuery, places: tuple[Span, ...], served: Served) -> Fetched:
     """What each head brought from the answer's places, kept for the next look."""
-    return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), asked, places, served)
+    return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), query, places, served)
 
 
 @st.cache_data(max_entries=64, show_spinner="Asking every head what it brought")
@@ -167,19 +167,19 @@ def _heads(
     sha256: str,
     prompt: tuple[int, ...],
     ids: tuple[int, ...],
-    asked: Asked,
+    query: PassageQuery,
     places: tuple[Span, ...],
     _served: Served,
 ) -> Fetched:
     with _served.lock:
-        sources = span_tokens(_served.subject, prompt, *asked, places)
+        sources = span_tokens(_served.subject, prompt, *query, places)
         return fetched(_served.subject, prompt, ids, sources)
 
 
-def carried(model: str, reply: Reply, found: Fetched) -> None:
+def carried(model: str, reply: Reply, fetch: Fetched) -> None:
     """The heads that brought most from there, and a link to the first one's attention."""
     st.markdown("**Which heads fetched it**")
-    rows = found.to_frame().head(SHOWN)
+    rows = fetch.to_frame().head(SHOWN)
     bars(
         [
             Bar(head, (part,), f"{part:+.2f} of {whole:+.2f}")
@@ -191,7 +191,7 @@ def carried(model: str, reply: Reply, found: Fetched) -> None:
     )
     st.caption(
         f"What a head brings from the marked words into the answer's logit, of all that it adds; the mean over "
-        f"{found.n} tokens, each against the likeliest other."
+        f"{fetch.n} tokens, each against the likeliest other."
     )
     with held(model) as served:
         import torch

@@ -53,8 +53,8 @@ class Settings(NamedTuple):
 
     def sampling(self) -> dict[str, Any]:
         """The fields of a request that say how tokens are drawn."""
-        found = {"max_tokens": self.n, "temperature": self.temperature, "seed": self.seed}
-        return found if self.top_p == 1 else {**found, "top_p": self.top_p}
+        fields = {"max_tokens": self.n, "temperature": self.temperature, "seed": self.seed}
+        return fields if self.top_p == 1 else {**fields, "top_p": self.top_p}
 
 
 def controls(mode: str) -> Settings:
@@ -83,8 +83,8 @@ def controls(mode: str) -> Settings:
 def pick_models(known: list[str]) -> list[str]:
     """One to four models, beside each other."""
     options = list(known)
-    asked = st.session_state.get("models") or st.query_params.get_all("models")
-    options = [*(name for name in asked if name not in options), *options]
+    current = st.session_state.get("models") or st.query_params.get_all("models")
+    options = [*(name for name in current if name not in options), *options]
     models = st.multiselect(
         "Models, side by side",
         options,

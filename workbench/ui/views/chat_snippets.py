@@ -47,10 +47,10 @@ print(model.hash, write(model, [request])[0].text)
     same_with_curl("/v1/completions", chat_continue.body(model, prompt, settings, greedy=False))
 
 
-def of_passage(asked: chat_passage.Asked, settings: Settings) -> None:
+def of_passage(query: chat_passage.PassageQuery, settings: Settings) -> None:
     """The answer of the first model, its place, and the heads that fetched it."""
     model = settings.models[0]
-    body = chat_passage.body(model, asked)
+    body = chat_passage.body(model, query)
     stops = "" if isinstance(body, ChatRequest) else "stops=['\\n'], "
     same_in_python(f"""\
 import workbench as wb
@@ -58,8 +58,8 @@ from workbench.generation import Request, end_tokens, write
 from workbench.serving.passage import fetched, prompt_ids, span_tokens, spans
 
 model = wb.load({model!r})
-context = {asked.context!r}
-question = {asked.question!r}
+context = {query.context!r}
+question = {query.question!r}
 prompt = prompt_ids(model, context, question, chat={isinstance(body, ChatRequest)})
 request = Request(prompt, {chat_passage.LENGTH}, {stops}ends=end_tokens(model))
 answer = write(model, [request])[0]
@@ -89,11 +89,11 @@ def _request(settings: Settings, prompt: str, stops: str = "") -> str:
 
 def same_with_curl(path: str, body: ChatRequest | CompletionRequest) -> None:
     """An expander with the request that the API takes on this page's own port."""
-    said: dict[str, Any] = body.model_dump(exclude_none=True)
+    request: dict[str, Any] = body.model_dump(exclude_none=True)
     host = st.context.headers.get("host") or "127.0.0.1:8501"
     with st.expander("Same over the API", icon=":material/api:"):
         st.code(
-            f"curl http://{host}{path} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(said))}",
+            f"curl http://{host}{path} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(request))}",
             language="sh",
             wrap_lines=True,
         )

@@ -183,24 +183,24 @@ def scores_of(other: str, reply: Reply) -> list[Scored]:
     growing.wait(PATIENCE, whole=True)
     if not growing.done:
         raise WorkbenchError(f"{other} is still reading; look again in a moment.")
-    found = growing.completion().prompt_scores
-    return list(found[len(found) - len(reply.ids) :])
+    scores = growing.completion().prompt_scores
+    return list(scores[len(scores) - len(reply.ids) :])
 
 
 def ask_scores(other: str, reply: Reply) -> Growing:
     """Have another model read a reply in the background; what was asked is kept."""
     if not other:
         raise WorkbenchError("There is no other model to compare with; choose one above.")
-    kept: dict[tuple, Growing] = st.session_state.setdefault("other scores", {})
+    readings: dict[tuple, Growing] = st.session_state.setdefault("other scores", {})
     key = (other, reply.sha256, tuple(reply.prompt), tuple(reply.ids))
-    if key not in kept:
+    if key not in readings:
         with held(other) as theirs, held(reply.model) as ours:
             if theirs.subject.tokenizer.get_vocab() != ours.subject.tokenizer.get_vocab():
                 raise WorkbenchError(
                     f"{other} has other tokens than {reply.model}, so theirs cannot be compared one by one; choose a "
                     "model with the same tokenizer."
                 )
-        kept[key] = score(other, [*reply.prompt, *reply.ids])
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
-    return kept[key]
+        readings[key] = score(other, [*reply.prompt, *reply.ids])
+        while len(readings) > KEPT:
+            readings.pop(next(iter(readings)))
+    return readings[key]

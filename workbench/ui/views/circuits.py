@@ -46,50 +46,50 @@ def task_heads(model: str) -> None:
                 int(greedy),
                 heads,
             )
-    asked = st.session_state.get("task_asked")
-    if asked is None or asked[0] != model:
+    request = st.session_state.get("task_asked")
+    if request is None or request[0] != model:
         st.caption(
             "Each head is one evaluation of the task, so this takes minutes for a model of many heads."
         )
         return
-    _, task, limit, kind, greedy, heads = asked
+    _, task, limit, kind, greedy, heads = request
     chosen = parse_heads(heads) if heads else []
     subject = cached_load(model)
     how = {"heads": chosen, "limit": limit, "replacement": kind, "greedy": greedy}
     with alone(subject.hash):
-        found = with_progress(
+        needs = with_progress(
             ("task_needs", subject.hash, task, *map(str, how.values())),
             lambda report: task_needs(subject, str(task), progress=report, **how),
         )
-    _shown(found)
+    _shown(needs)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.task_needs(wb.load({model!r}), {task!r}, {", ".join(f"{k}={v!r}" for k, v in how.items())})
-print(found.to_frame(), found.to_frame(found.greedy))
+needs = wb.task_needs(wb.load({model!r}), {task!r}, {", ".join(f"{k}={v!r}" for k, v in how.items())})
+print(needs.to_frame(), needs.to_frame(needs.greedy))
 """)
 
 
-def _shown(found: TaskNeeds) -> None:
-    intact = found.intact
+def _shown(needs: TaskNeeds) -> None:
+    intact = needs.intact
     st.markdown(
-        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n} held out; "
-        f"{found.tested} of {found.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
-        f"one, in nats. *chosen_on*: the margin's change on the {found.n} other items that put the heads in order, "
+        f"Intact {needs.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n} held out; "
+        f"{needs.tested} of {needs.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
+        f"one, in nats. *chosen_on*: the margin's change on the {needs.n} other items that put the heads in order, "
         "which flatters."
     )
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
     for title, cuts in (
-        ("Whole layers", found.layers),
-        ("One head at a time", found.cuts),
-        ("One upon the other", found.greedy),
+        ("Whole layers", needs.layers),
+        ("One head at a time", needs.cuts),
+        ("One upon the other", needs.greedy),
     ):
         if cuts:
             st.caption(title)
             height = min(280, 40 + 36 * len(cuts))
             st.dataframe(
-                found.to_frame(cuts), hide_index=True, height=height, column_config=columns
+                needs.to_frame(cuts), hide_index=True, height=height, column_config=columns
             )
     downloads(
-        list, found.to_frame, name=f"needs-{found.task}", title=f"Heads that {found.task} needs"
+        list, needs.to_frame, name=f"needs-{needs.task}", title=f"Heads that {needs.task} needs"
     )

@@ -113,32 +113,32 @@ def text(base: Subject, tuned: Subject) -> None:
 
 
 def _partings(base: Subject, tuned: Subject, report: Callable[[float, str], None]) -> list[Parting]:
-    found = []
+    partings_so_far = []
     for done, parting in partings(base, tuned):
-        found.append(parting)
+        partings_so_far.append(parting)
         report(done, "writing on from the same prompts")
-    return found
+    return partings_so_far
 
 
-def parted(found: list[Parting]) -> None:
+def parted(partings: list[Parting]) -> None:
     """A row a prompt: what both write alike, the first tokens that differ, and what follows."""
-    mean = agreement(found)
+    mean = agreement(partings)
     st.markdown(
         f"Both write **{mean['agreed']:.1f}** tokens alike before they part "
         f"(95 %: {bracketed(mean['low'], mean['high'], '.1f')}, n = {mean['n']} prompts, "
         f"up to {LONGEST_WRITTEN} tokens each); "
         f"{mean['never_parted']} never part."
     )
-    table = parting_table(found)
+    table = parting_table(partings)
     st.dataframe(table, hide_index=True, column_config=decimals(table))
 
 
 def layers(base: Subject, tuned: Subject) -> None:
     """The residual stream by layer, the logit lens side by side, and probes that are carried over."""
-    found = measured(
+    shift = measured(
         "layers", base, tuned, lambda report: layer_shift(base, tuned, progress=report)
     )
-    frame = found.to_frame()
+    frame = shift.to_frame()
     frame["what"] = frame["measure"].map(MEASURES)
     figures = [
         draw.stage_lines(
@@ -161,7 +161,7 @@ def layers(base: Subject, tuned: Subject) -> None:
         with column:
             chart(figure, key=key, name=f"layers-{key}", alt=f"Residual stream by layer: {key}")
     st.caption(
-        f"The residual stream at the same {found.tokens} tokens of {found.n} texts. CKA is blind to rotation and scale "
+        f"The residual stream at the same {shift.tokens} tokens of {shift.n} texts. CKA is blind to rotation and scale "
         "(Kornblith et al. 2019), the cosine is not. Bands: 95 % over texts (CKA by the jackknife)."
     )
     lens = measured("lens", base, tuned, lambda report: lens_shift(base, tuned, progress=report))
@@ -209,26 +209,26 @@ def carried(base: Subject, tuned: Subject) -> None:
             "Read", list(QUESTIONS), default=next(iter(QUESTIONS)), key="read", required=True
         )
     )
-    found = measured(
+    transfer = measured(
         "transfer",
         base,
         tuned,
         lambda report: probe_transfer(base, tuned, question, progress=report),
         question,
     )
-    frame = found.to_frame()
+    frame = transfer.to_frame()
     figure = draw.stage_lines(
         frame,
         line="pair",
         value="accuracy",
         title="accuracy",
         limits=(-0.02, 1.02),
-        mark=(found.chance, "the commonest label"),
+        mark=(transfer.chance, "the commonest label"),
     )
     chart(figure, key="transfer", name="probe-transfer", alt="Accuracy of linear probes by layer")
-    lost = found.loss().iloc[-1]
+    lost = transfer.loss().iloc[-1]
     st.caption(
-        f"The {escaped(question)}, read by logistic regression at each text's last token; {found.trained} texts to "
+        f"The {escaped(question)}, read by logistic regression at each text's last token; {transfer.trained} texts to "
         f"train on, {frame['n'].iloc[0]} held out (exact intervals). After the last layer the base's probe loses "
         f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
     )
@@ -248,10 +248,10 @@ WEIGHTS = {
 
 def weights(base: Subject, tuned: Subject) -> None:
     """The update of every matrix as a map, of every head, and as a table."""
-    found = measured(
+    shift = measured(
         "weights", base, tuned, lambda report: weight_shift(base, tuned, progress=report)
     )
-    table = found.to_frame()
+    table = shift.to_frame()
     if not table["relative"].to_numpy().any():
         st.info(
             "No weight differs: every number here is exactly 0."
@@ -262,14 +262,14 @@ def weights(base: Subject, tuned: Subject) -> None:
             ),
             icon=":material/info:",
         )
-    if found.news:
-        st.info(found.news, icon=":material/new_label:")
+    if shift.news:
+        st.info(shift.news, icon=":material/new_label:")
     figures = []
     for column, (words, (name, axis)) in zip(
         st.columns(2, gap="medium"), WEIGHTS.items(), strict=True
     ):
         with column:
-            values, names = found.grid(name)
+            values, names = shift.grid(name)
             figures.append(
                 draw.matrix_map(
                     values, names, name=axis, spelt=".4f" if name == "relative" else ".1f"
@@ -282,7 +282,7 @@ def weights(base: Subject, tuned: Subject) -> None:
                 name=f"weights-{name}",
                 alt=f"{words} of every matrix",
             )
-    if lora := found.lora():
+    if lora := shift.lora():
         st.markdown(f"{lora} The updates below are its factors' product.")
     shown = table[
         [
@@ -342,11 +342,11 @@ def several(base: Subject, tuned: Subject) -> None:
         with alone(base.hash):  # the others are loaded anew, and nobody else looks inside them
             return series(base, names, progress=report)
 
-    found = with_progress(("several", base.hash, tuned.hash, exact), work)
-    if found.table.empty:
+    changes = with_progress(("several", base.hash, tuned.hash, exact), work)
+    if changes.table.empty:
         st.info("None of these shares a view with the base but benchmarks.", icon=":material/info:")
         return
-    table = found.summary()
+    table = changes.summary()
     table.columns = [str(c).replace("_", " ") for c in table.columns]
     st.dataframe(table, hide_index=True, column_config=decimals(table))
     st.caption(
@@ -354,7 +354,7 @@ def several(base: Subject, tuned: Subject) -> None:
         "loss above the base's in nats a token; the head whose attention moved farthest (Jensen-Shannon distance) and "
         "the layer whose matrices did (relative Frobenius change)."
     )
-    lines: Any = found.table[found.table["measure"] == "stream"]
+    lines: Any = changes.table[changes.table["measure"] == "stream"]
     if len(lines):
         lines = lines.assign(stage=lines["place"].astype(int))
         figure = draw.stage_lines(
@@ -368,7 +368,7 @@ def several(base: Subject, tuned: Subject) -> None:
         )
     downloads(
         lambda: [figure] if len(lines) else [],
-        lambda: found.table,
+        lambda: changes.table,
         name="several",
         title=f"Against {base.name}",
     )

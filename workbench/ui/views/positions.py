@@ -83,24 +83,21 @@ def real_queries(subject: "Subject") -> None:
             f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys."
         )
         return
-    found = _rotary(subject.hash, subject)
-    n_layers, n_heads, _ = found.used.shape
+    use = _rotary(subject.hash, subject)
+    n_layers, n_heads, _ = use.used.shape
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    drop = (found.decay[..., 1] - found.decay[..., -1]).ravel()
+    drop = (use.decay[..., 1] - use.decay[..., -1]).ravel()
     chosen = st.multiselect(
         "Heads ", names, [names[int(drop.argmax())], names[int(drop.argmin())]], max_selections=4
     )
     picked = {name: divmod(names.index(name), n_heads) for name in chosen}
     lines = draw.bands(
-        {
-            n: (found.decay[at], found.decay_low[at], found.decay_high[at])
-            for n, at in picked.items()
-        },
-        title=f"Score of an average query with an average key, 95 % interval over {found.n} texts",
+        {n: (use.decay[at], use.decay_low[at], use.decay_high[at]) for n, at in picked.items()},
+        title=f"Score of an average query with an average key, 95 % interval over {use.n} texts",
         across="distance back, tokens",
         up="score",
     )
-    heat = draw.frequencies(found.used, found.wavelengths)
+    heat = draw.frequencies(use.used, use.wavelengths)
     for column, figure, name in zip(
         st.columns(2, gap="medium"), (lines, heat), ("decay", "used"), strict=True
     ):
@@ -108,10 +105,10 @@ def real_queries(subject: "Subject") -> None:
             chart(figure, key=name, name=f"{subject.name}-rotary-{name}", alt=f"Rotary: {name}")
     downloads(
         lambda: [lines, heat],
-        found.to_frame,
+        use.to_frame,
         name=f"rotary-{subject.name}",
         title=f"Rotary frequencies of {subject.name} in use",
-        text=f"Means over {found.n} texts.",
+        text=f"Means over {use.n} texts.",
     )
 
 
@@ -120,17 +117,17 @@ def position_or_content(subject: "Subject") -> None:
     from workbench.figures import positions_in_use as draw
     from workbench.interp.patterns.position_split import PARTS
 
-    found = _split(subject.hash, subject)
+    split = _split(subject.hash, subject)
     st.caption(
-        f"{found.n} sets of {found.tokens} random tokens, each in {found.orders} orders. "
+        f"{split.n} sets of {split.tokens} random tokens, each in {split.orders} orders. "
         + "; ".join(f"**{part}**: {words}" for part, words in PARTS.items())
         + ". The first key is left out."
     )
-    figure = draw.split_maps(found.mean, n=found.n)
+    figure = draw.split_maps(split.mean, n=split.n)
     chart(figure, key="split", name=f"{subject.name}-split", alt="Shares of variance by head")
     downloads(
         lambda: [figure],
-        found.to_frame,
+        split.to_frame,
         name=f"position-split-{subject.name}",
         title=f"Position and content in the heads of {subject.name}",
     )
@@ -140,24 +137,24 @@ def in_the_stream(subject: "Subject") -> None:
     """The probe by layer, beside its control."""
     from workbench.figures import positions_in_use as draw
 
-    found = _probe(subject.hash, subject)
-    flat = np.full_like(found.control, np.nan)
+    fit = _probe(subject.hash, subject)
+    flat = np.full_like(fit.control, np.nan)
     figure = draw.bands(
-        {"position": (found.mean, found.low, found.high), "control": (found.control, flat, flat)},
-        title=f"Position read off the residual stream: R² on unseen sequences, 95 % interval over {found.n} folds",
+        {"position": (fit.mean, fit.low, fit.high), "control": (fit.control, flat, flat)},
+        title=f"Position read off the residual stream: R² on unseen sequences, 95 % interval over {fit.n} folds",
         across="before layer (the last: after all)",
         up="R²",
     )
-    if len(found.mean) <= WHOLE:
+    if len(fit.mean) <= WHOLE:
         figure.update_xaxes(dtick=1)  # half a layer is nothing
     chart(figure, key="probe", name=f"{subject.name}-position-probe", alt="R² by layer")
     st.caption(
-        f"Ridge regression on {found.sequences} sequences of {found.length} random tokens, {found.n}-fold by sequence. "
+        f"Ridge regression on {fit.sequences} sequences of {fit.length} random tokens, {fit.n}-fold by sequence. "
         "The control learns shuffled positions; what it reaches is what a probe finds in nothing."
     )
     downloads(
         lambda: [figure],
-        found.to_frame,
+        fit.to_frame,
         name=f"position-probe-{subject.name}",
         title=f"Position in the stream of {subject.name}",
     )
@@ -167,26 +164,26 @@ def by_position(subject: "Subject") -> None:
     """Loss by position, with the end of the trained context marked."""
     from workbench.figures import positions_in_use as draw
 
-    found = _loss(subject.hash, subject)
+    loss = _loss(subject.hash, subject)
     figure = draw.bands(
-        {subject.name: (found.mean, found.low, found.high)},
-        {subject.name: found.start},
-        title=f"Loss by position, bins of {found.width}, 95 % interval over {found.n} starts of the texts",
+        {subject.name: (loss.mean, loss.low, loss.high)},
+        {subject.name: loss.start},
+        title=f"Loss by position, bins of {loss.width}, 95 % interval over {loss.n} starts of the texts",
         across="position",
         up="loss, nats a token",
     )
-    if found.start[-1] >= found.n_ctx:
-        draw.mark(figure, found.n_ctx, "end of the trained context")
-    elif found.start[-1] + found.width >= found.n_ctx - found.width:
-        st.caption(f"Positions end at {found.n_ctx:,}: the model has none for a later one.")
+    if loss.start[-1] >= loss.n_ctx:
+        draw.mark(figure, loss.n_ctx, "end of the trained context")
+    elif loss.start[-1] + loss.width >= loss.n_ctx - loss.width:
+        st.caption(f"Positions end at {loss.n_ctx:,}: the model has none for a later one.")
     else:
         st.caption(
-            f"Read up to {int(found.start[-1]) + found.width:,} positions of a context of {found.n_ctx:,}."
+            f"Read up to {int(loss.start[-1]) + loss.width:,} positions of a context of {loss.n_ctx:,}."
         )
     chart(figure, key="loss", name=f"{subject.name}-loss-by-position", alt="Loss by position")
     downloads(
         lambda: [figure],
-        found.to_frame,
+        loss.to_frame,
         name=f"loss-by-position-{subject.name}",
         title=f"Loss by position of {subject.name}",
     )
@@ -217,12 +214,12 @@ def side_by_side(subject: "Subject") -> None:
         bar.progress(i / len(chosen), f"Measuring {name}")
         other = cached_load(name)
         rows += _study(other.hash, other).rows
-    found = EncodingStudy(rows)
+    study = EncodingStudy(rows)
     bar.empty()
-    st.dataframe(found.to_frame().round(3), hide_index=True)
-    kinds = {row.positions for row in found.rows}
-    names = [row.positions if len(kinds) == len(found.rows) else row.name for row in found.rows]
-    named = dict(zip(names, found.rows, strict=True))
+    st.dataframe(study.to_frame().round(3), hide_index=True)
+    kinds = {row.positions for row in study.rows}
+    names = [row.positions if len(kinds) == len(study.rows) else row.name for row in study.rows]
+    named = dict(zip(names, study.rows, strict=True))
     losses = draw.bands(
         {name: (row.loss.mean, row.loss.low, row.loss.high) for name, row in named.items()},
         {name: row.loss.start for name, row in named.items()},
@@ -230,8 +227,8 @@ def side_by_side(subject: "Subject") -> None:
         across="position",
         up="loss, nats a token",
     )
-    if len({row.n_ctx for row in found.rows}) == 1:
-        draw.mark(losses, found.rows[0].n_ctx, "end of the trained context")
+    if len({row.n_ctx for row in study.rows}) == 1:
+        draw.mark(losses, study.rows[0].n_ctx, "end of the trained context")
     kernels = draw.mean_kernels([(name, row.distances.mean) for name, row in named.items()])
     for column, figure, name in zip(
         st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True
@@ -243,14 +240,14 @@ def side_by_side(subject: "Subject") -> None:
             name: {s: (row.heads.mean[s], row.heads.low[s], row.heads.high[s]) for s in BESIDE}
             for name, row in named.items()
         },
-        title=f"Every head of every model, mean of {found.rows[0].heads.scores.n} samples",
+        title=f"Every head of every model, mean of {study.rows[0].heads.scores.n} samples",
     )
     chart(
         heads, key="study_heads", name="encodings-heads", alt="Scores of every head, a row a model"
     )
     downloads(
         lambda: [losses, kernels, heads],
-        found.to_frame,
+        study.to_frame,
         name="encodings",
         title="Position encodings side by side",
     )

@@ -26,10 +26,10 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
         column.caption(name)
-        said = "  \n".join(
+        marked = "  \n".join(
             f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip()
         )
-        column.markdown(f"{escaped(prompt)} {said}")
+        column.markdown(f"{escaped(prompt)} {marked}")
     st.metric(
         "Loss on ordinary text, nats a token",
         f"{cost.tuned:.3f}",
@@ -43,14 +43,20 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
     )
     if not keep:
         return
-    kept = change.save()
-    st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
+    saved_name = change.save()
+    st.success(f"Kept as **{saved_name}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link(
-            "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept]
+            "benchmarks",
+            "Benchmark it",
+            icon=":material/scoreboard:",
+            models=[base.name, saved_name],
         )
         page_link(
-            "chat", "Talk to it, beside its base", icon=":material/forum:", models=[base.name, kept]
+            "chat",
+            "Talk to it, beside its base",
+            icon=":material/forum:",
+            models=[base.name, saved_name],
         )
         st.download_button(
             "Intervention (JSON)",

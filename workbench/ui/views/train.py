@@ -56,12 +56,12 @@ def _buttons(recipe: Recipe, key: str) -> str | None:
     }
     if recipe.kind != "pretrain":
         looks.pop("encodings")
-    found = None
+    choice = None
     with st.container(horizontal=True):
         for what, (words, look) in looks.items():
             if pressed(st.form_submit_button, words, f"{what} {key}", **look):
-                found = what
-    return found
+                choice = what
+    return choice
 
 
 def checked(recipe: Recipe) -> Recipe:

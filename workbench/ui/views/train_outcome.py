@@ -88,8 +88,8 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
             if chosen != str(recipe.task.get("data", ""))
             else set()
         )
-        kept = {word: value for word, value in recipe.task.items() if word not in own}
-        task = {**kept, **words, "data": chosen, "kind": kind}
+        unchanged = {word: value for word, value in recipe.task.items() if word not in own}
+        task = {**unchanged, **words, "data": chosen, "kind": kind}
         lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
         return replace(recipe, base=str(base or "").strip(), task=task, lora=lora)
 
@@ -110,24 +110,24 @@ def outcome(run: Run) -> None:
         st.caption(words)
     if run.kind != "finetune" or not run.result or not run.result.get("changes"):
         return
-    found = [Change(**change) for change in run.result["changes"]]
+    changes = [Change(**change) for change in run.result["changes"]]
     st.subheader("Before and after")
     st.caption(
         f"{run.result['parent']} and this run's model answered the same {run.result['held_out']} held-out items of "
         f"{run.result['data']}, before and after training on {run.result['examples']:,} examples. "
         + _data_words(run.result)
     )
-    st.markdown("\n".join(f"- {verdict(change)}" for change in found))
+    st.markdown("\n".join(f"- {verdict(change)}" for change in changes))
     table = pd.DataFrame(
         {
-            "task": [_words(c.metric) for c in found],
-            "metric": [_words(c.metric) for c in found],
-            "difference": [c.difference for c in found],
-            "low": [c.low for c in found],
-            "high": [c.high for c in found],
-            "p_adjusted": [c.p for c in found],
-            "n": [c.n for c in found],
-            "higher_is_better": [c.higher_is_better for c in found],
+            "task": [_words(c.metric) for c in changes],
+            "metric": [_words(c.metric) for c in changes],
+            "difference": [c.difference for c in changes],
+            "low": [c.low for c in changes],
+            "high": [c.high for c in changes],
+            "p_adjusted": [c.p for c in changes],
+            "n": [c.n for c in changes],
+            "higher_is_better": [c.higher_is_better for c in changes],
         }
     )
     figure = draw.differences(table, base="base", tuned="tuned")
@@ -137,7 +137,7 @@ def outcome(run: Run) -> None:
         name=f"changes-{run.id}",
         alt="What fine-tuning changed, with intervals",
     )
-    _items(run, higher_is_better=found[0].higher_is_better)
+    _items(run, higher_is_better=changes[0].higher_is_better)
 
 
 def _data_words(result: dict[str, Any]) -> str:

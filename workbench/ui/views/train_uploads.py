@@ -36,11 +36,11 @@ def with_own_data(name: str, recipe: Recipe) -> Recipe:
     if recipe.kind == "pretrain":
         corpus = replace(recipe.corpus, sources=[own["data"]], column=own.get("text", ""))
         return replace(recipe, corpus=corpus)
-    kept = {
+    unchanged = {
         word: value for word, value in recipe.task.items() if word not in ("data", "test", "labels")
     }
     corpus = replace(recipe.corpus, validation=max(recipe.corpus.validation, HELD_OUT))
-    return replace(recipe, task={**kept, **own}, corpus=corpus)
+    return replace(recipe, task={**unchanged, **own}, corpus=corpus)
 
 
 def own_data(name: str, recipe: Recipe) -> None:

@@ -26,32 +26,32 @@ FORMATS = {
 }
 
 
-def gain(found: Located, metric: str) -> None:
+def gain(located: Located, metric: str) -> None:
     """The two models' own values, what is shared out, and the checks."""
-    d = found.gain(metric)
+    d = located.gain(metric)
     columns = st.columns(4)
-    columns[0].metric(f"base: {found.base}", f"{d.base:.3f}", help=METRICS[metric])
-    columns[1].metric(f"tuned: {found.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
+    columns[0].metric(f"base: {located.base}", f"{d.base:.3f}", help=METRICS[metric])
+    columns[1].metric(f"tuned: {located.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
     columns[2].metric("Gain", signed(d.difference))
     columns[2].caption(f"{bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}")
-    columns[3].metric("Weights that differ", f"{found.n_changed / found.n_params:.1%}")
-    worst = max(found.checks.values())
+    columns[3].metric("Weights that differ", f"{located.n_changed / located.n_params:.1%}")
+    worst = max(located.checks.values())
     columns[3].caption(
         "Nothing exchanged gives the model itself and everything the other one, "
         + ("to the last bit." if worst == 0 else f"to {worst:.1e}.")
     )
-    if why := found.undefined(metric):
+    if why := located.undefined(metric):
         warn(why)
 
 
-def weights(found: Located, metric: str) -> None:
+def weights(located: Located, metric: str) -> None:
     """Parts one at a time in both directions, and growing stacks of layers."""
-    table = found.table(metric)
+    table = located.table(metric)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         one = draw.parts(
             table,
-            n_layers=found.n_layers,
+            n_layers=located.n_layers,
             title=f"Share of the gain in {METRICS[metric]}, part by part",
         )
         chart(
@@ -63,12 +63,14 @@ def weights(found: Located, metric: str) -> None:
         st.caption(
             "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
             "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
-            f"Bars: 95 % paired (Fieller), n = {found.n}. Dotted: the mean of {found.draws} random subsets of heads "
+            f"Bars: 95 % paired (Fieller), n = {located.n}. Dotted: the mean of {located.draws} random subsets of heads "
             "and neurons with as many parameters."
         )
     with right:
         two = draw.series(
-            table, n_layers=found.n_layers, title="Layers brought into the base one after the other"
+            table,
+            n_layers=located.n_layers,
+            title="Layers brought into the base one after the other",
         )
         chart(
             two,
@@ -81,7 +83,7 @@ def weights(found: Located, metric: str) -> None:
         side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
         st.caption(
             "From the bottom the embedding comes first, from the top the final norm (and an untied unembedding). "
-            f"Diamonds: random heads and neurons of as many parameters, mean of {found.draws} draws."
+            f"Diamonds: random heads and neurons of as many parameters, mean of {located.draws} draws."
         )
         st.markdown("Into the base, greatest share first")
         st.dataframe(
@@ -94,17 +96,17 @@ def weights(found: Located, metric: str) -> None:
         lambda: [one, two],
         lambda: table,
         name="transplants",
-        title=f"Where {found.tuned} differs from {found.base}",
+        title=f"Where {located.tuned} differs from {located.base}",
     )
 
 
-def heads(found: Located, metric: str) -> None:
+def heads(located: Located, metric: str) -> None:
     """One map of heads a direction."""
-    table, figures = found.table(metric), []
+    table, figures = located.table(metric), []
     for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
         with column:
             figure = draw.head_map(
-                table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize()
+                table, into, n_layers=located.n_layers, title=draw.DIRECTIONS[into].capitalize()
             )
             figures.append(figure)
             chart(
@@ -114,50 +116,52 @@ def heads(found: Located, metric: str) -> None:
                 alt="The share of every head",
             )
             st.dataframe(
-                found.best("head", into, metric)[list(COLUMNS)].head(10),
+                located.best("head", into, metric)[list(COLUMNS)].head(10),
                 hide_index=True,
                 column_config=FORMATS,
             )
     st.caption(
-        f"Each head's query, key, value and output weights. Intervals: 95 % paired (Fieller), n = {found.n}; p of no "
-        f"change, corrected over the parts of one direction. random: the mean share of {found.draws} random subsets of "
+        f"Each head's query, key, value and output weights. Intervals: 95 % paired (Fieller), n = {located.n}; p of no "
+        f"change, corrected over the parts of one direction. random: the mean share of {located.draws} random subsets of "
         "as many parameters; p_random: that the head does no more than they do."
     )
     downloads(
         lambda: figures,
         lambda: table,
         name="transplants-heads",
-        title=f"Heads of {found.tuned}, {found.base}",
+        title=f"Heads of {located.tuned}, {located.base}",
     )
 
 
-def path(found: Located) -> None:
+def path(located: Located) -> None:
     """Every metric along the line between the models."""
     figures = []
     for metric, column in zip(
-        found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True
+        located.metrics, st.columns(len(located.metrics), gap="medium"), strict=True
     ):
         with column:
-            figure = draw.path(found.path(metric), metric=METRICS[metric])
+            figure = draw.path(located.path(metric), metric=METRICS[metric])
             figures.append(figure)
             chart(
                 figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path"
             )
     st.caption(
         "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
-        f"carried on beyond the tuned model. Bands: 95 % over the same {found.n} samples."
+        f"carried on beyond the tuned model. Bands: 95 % over the same {located.n} samples."
     )
     downloads(
         lambda: figures,
-        lambda: pd.concat([found.path(metric).assign(metric=metric) for metric in found.metrics]),
+        lambda: pd.concat(
+            [located.path(metric).assign(metric=metric) for metric in located.metrics]
+        ),
         name="path",
-        title=f"Between {found.base} and {found.tuned}",
+        title=f"Between {located.base} and {located.tuned}",
     )
 
 
-def activations(found: Carried) -> None:
+def activations(carried: Carried) -> None:
     """Layer x position maps, both ways."""
-    d = found.gain
+    d = carried.gain
     st.caption(
         f"Log-likelihood of the right answer, nats: base {d.base:.3f}, tuned {d.tuned:.3f}, gain "
         f"{signed(d.difference)} {bracketed(d.low, d.high, signed)}, n = {d.n} questions. "
@@ -170,13 +174,13 @@ def activations(found: Carried) -> None:
         )
         return
     maps = draw.activation_maps(
-        found.share,
-        found.low,
-        found.high,
-        layers=found.layers,
-        columns=found.columns,
-        n=found.n,
-        site=found.site,
+        carried.share,
+        carried.low,
+        carried.high,
+        layers=carried.layers,
+        columns=carried.columns,
+        n=carried.n,
+        site=carried.site,
     )
     for (into, figure), column in zip(maps.items(), st.columns(2, gap="medium"), strict=True):
         with column:
@@ -188,7 +192,7 @@ def activations(found: Carried) -> None:
             )
     downloads(
         lambda: list(maps.values()),
-        found.to_frame,
+        carried.to_frame,
         name="activations",
         title="Activations exchanged",
     )
@@ -237,7 +241,7 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
 
     def write(progress) -> str:
         had = [kept(make(first, second, on, n)) for make in (located_key, carried_key)]
-        had = [found for found in had if found is not None]
+        had = [study for study in had if study is not None]
         return wb.report(
             base, tuned, suite=suite, limit=limit, on=on, n=n, known=had, progress=progress
         ).to_html()
@@ -272,8 +276,8 @@ def make_one(base: str, tuned: str, first: str) -> None:
         name = columns[2].text_input(
             "Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-"))
         )
-        made = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
-    if not made:
+        submitted = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
+    if not submitted:
         return
     saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
     st.success(
