@@ -1,8 +1,7 @@
-"""Attribution: a patching map estimated by gradients beside the exact one, and the cells where it
-misleads.
-"""
+"""Attribution: a patching map estimated by gradients beside the exact one, and where it misleads."""
 
 import numpy as np
+import pandas as pd
 import streamlit as st
 
 import workbench as wb
@@ -26,14 +25,17 @@ from workbench.ui.parts.trust import trust
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
 METHOD_HELP = """
-- **one gradient**: the gradient in the patched run, times the difference (attribution patching)
-- **5 gradients**: their mean at five inputs between the two prompts (integrated gradients)
-- **exact attention**: as the first, but where queries or keys are patched attention itself is run exactly
+- **one gradient**: the gradient in the patched run times the difference in activation (attribution
+  patching)
+- **5 gradients**: the mean of five gradients, at inputs between the two prompts (integrated
+  gradients)
+- **exact attention**: as one gradient, but the softmax of attention is recomputed where queries or
+  keys are patched
 """
 
 
 def controls() -> tuple[str, str, dict]:
-    """Model, probe, and what is estimated how."""
+    """The model, the probe, and the settings of the estimate."""
     first, second, third, fourth = st.columns([3, 3, 2, 3])
     with first:
         model = pick_name()
@@ -73,19 +75,21 @@ def controls() -> tuple[str, str, dict]:
 
 
 def numbers(attribution: Attribution) -> None:
+    """How well the estimate agrees with the exact map, and the time each takes."""
     columns = st.columns(4)
-    r, exact = attribution.correlation, attribution.exact
+    r = attribution.correlation
+    exact = attribution.exact
     assert r is not None and exact is not None
     columns[0].metric(
-        "Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps."
+        "Correlation", f"{r.value:.3f}", help="Pearson's r between the two mean maps, cell by cell."
     )
     columns[0].caption(f"n = {r.n} pairs; {r.reason}")
     columns[1].metric("Cells that mislead", f"{attribution.misleading} of {exact.effect.size}")
-    columns[1].caption(f"off by more than {attribution.tolerance:g}, or of the wrong sign")
+    columns[1].caption(f"error above {attribution.tolerance:g}, or the wrong sign")
     columns[2].metric(
         "Estimate",
         f"{attribution.estimate.seconds:.1f} s",
-        help="One forward and backward pass a gradient.",
+        help="One forward and one backward pass per gradient.",
     )
     columns[3].metric(
         "Exact", f"{exact.seconds:.1f} s", help=f"{exact.effect.size * exact.n:,} patched runs."
@@ -93,6 +97,7 @@ def numbers(attribution: Attribution) -> None:
 
 
 def maps(attribution: Attribution) -> list:
+    """Draw the estimated and the exact map on one colour scale; returns both figures."""
     exact = attribution.exact
     assert exact is not None
     by_position = exact.axes[-1] == "pos"
@@ -125,7 +130,7 @@ def maps(attribution: Attribution) -> list:
 
 
 def top(attribution: Attribution) -> float:
-    """The end of the colour scale that both maps share."""
+    """The largest absolute effect of both maps (at least 1): the end of their colour scale."""
     assert attribution.exact is not None
     return max(
         1.0,
@@ -135,6 +140,7 @@ def top(attribution: Attribution) -> float:
 
 
 def misled(attribution: Attribution) -> list:
+    """Draw estimate against exact value and list the largest errors; returns the figures."""
     table = attribution.to_frame()
     left, right = st.columns(2, gap="medium")
     figure = draw.scatter(
@@ -149,11 +155,13 @@ def misled(attribution: Attribution) -> list:
         )
     with right:
         several = attribution.estimate.n > 1
-        st.markdown(f"Furthest off{', error with its 95 % interval' if several else ''}")
+        st.markdown(f"Largest errors{' with 95 % intervals' if several else ''}")
         numbers = ["exact", "estimate", "error", *(["error_low", "error_high"] if several else [])]
-        order = table["error"].abs().sort_values(ascending=False).index
-        furthest = table.reindex(order)[["cell", *numbers, "kind"]].head(14)
-        furthest["kind"] = furthest["kind"].replace("not shown to mislead", "")
+        furthest: pd.DataFrame = table.sort_values("error", key=abs, ascending=False)
+        furthest = furthest[["cell", *numbers, "kind"]].head(14)
+        furthest["kind"] = [
+            "" if kind == "not shown to mislead" else kind for kind in furthest["kind"]
+        ]
         small = {
             name: st.column_config.NumberColumn(
                 name.removeprefix("error_"), format="%.2f", width=62
@@ -179,7 +187,8 @@ def misled(attribution: Attribution) -> list:
 
 st.title("How far can gradients be trusted?")
 st.caption(
-    "Attribution patching estimates every patch from one gradient. Here each estimate stands beside the exact value."
+    "Attribution patching estimates every patch from one gradient. Compare each estimate with the exact "
+    "value from activation patching."
 )
 model, probe, given = controls()
 subject = cached_load(model)
@@ -202,7 +211,7 @@ except WorkbenchError as error:
     warn(error)
     st.stop()
 notices(
-    warnings(subject, *question[:2], question[2:])
+    warnings(subject, question[0], question[1], question[2:])
     if isinstance(question, tuple)
     else attribution.estimate.warnings
 )

@@ -1,4 +1,4 @@
-"""Circuits: which heads a probe needs, the edges between them, and the model without them."""
+"""Circuits: which heads a probe needs, the edges between them, and the model with them ablated."""
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ PAIRS = 20
 
 
 def needed(needs: Needed) -> None:
+    """How much of the metric is lost when each head is ablated: a map and a table."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figure = maps.effect_map(
@@ -35,7 +36,7 @@ def needed(needs: Needed) -> None:
             needs.loss * needs.intact.value,
             [f"H{i}" for i in range(needs.loss.shape[1])],
             across="head",
-            title=f"Share of the {needs.metric_name.replace('_', ' ')} that goes when one head is taken out",
+            title=f"Share of the {needs.metric_name.replace('_', ' ')} lost by ablating one head",
             label="share lost (1: all of it)",
         )
         chart(
@@ -43,7 +44,9 @@ def needed(needs: Needed) -> None:
         )
     table = needs.to_frame()
     with right:
-        st.markdown(f"Most needed heads, {needs.n_held_out} held-out prompts, 95 % intervals")
+        st.markdown(
+            f"Most needed heads on {needs.n_held_out} held-out prompts, with 95 % intervals"
+        )
         numbers = ["loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
         st.dataframe(
             table[["head", *numbers]].head(12),
@@ -51,22 +54,24 @@ def needed(needs: Needed) -> None:
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
         st.caption(
-            f"*chosen_on*: the loss on the {needs.n} other prompts that put the heads in order; it flatters."
+            f"*chosen_on*: the same on the {needs.n} other prompts that the heads were ranked on, so it "
+            "is biased upwards."
         )
         downloads(
             lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
         )
 
 
-def found_circuit(model: str, probe: str) -> None:
+def search_circuit(model: str, probe: str) -> None:
+    """Search the edges that carry the answer, and show the circuit's faithfulness by size."""
     subject = cached_load(model)
     key = ("circuit", subject.hash, probe)
     if not st.toggle(
-        "Search the circuit",
+        "Search for the circuit",
         key="search",
         bind="query-params",
-        help="Scores every edge between two parts by gradient, then runs the best ones exactly. A minute or so for a "
-        "model of 30 layers.",
+        help="Scores every edge between two components by gradient, then patches the best ones exactly. "
+        "About a minute for a model of 30 layers.",
     ):
         return
     with alone(subject.hash):
@@ -74,23 +79,26 @@ def found_circuit(model: str, probe: str) -> None:
     chosen = next(size for size in circuit.curve if size.edges == circuit.chosen)
     columns = st.columns(4)
     columns[0].metric(
-        "Edges in the circuit", f"{circuit.chosen:,}", help=f"Of {circuit.n_edges:,} there can be."
+        "Edges in the circuit",
+        f"{circuit.chosen:,}",
+        help=f"Out of {circuit.n_edges:,} possible ones.",
     )
     for column, words, value in (
-        (1, "Only the circuit", chosen.faithfulness),
-        (2, "All but the circuit", chosen.without),
-        (3, "As many random edges", chosen.random),
+        (1, "Faithfulness of the circuit", chosen.faithfulness),
+        (2, "Of everything else", chosen.without),
+        (3, "Of as many random edges", chosen.random),
     ):
         columns[column].metric(
-            words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one."
+            words, percent(value.value), help="0 % is the corrupted run, 100 % the clean run."
         )
         columns[column].caption(
             f"{bracketed(value.low, value.high, percent)}, n = {value.n} held out"
         )
     seen = chosen.chosen_on
     st.caption(
-        f"Judged on {circuit.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
-        f"circuit brings back {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which flatters."
+        f"Measured on {circuit.n_held_out} held-out pairs. On the {seen.n} pairs that it was chosen on, "
+        f"faithfulness is {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which is biased "
+        "upwards."
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -112,7 +120,7 @@ def found_circuit(model: str, probe: str) -> None:
             alt="The circuit's edges",
         )
     st.markdown(
-        f"Strongest edges: estimate and exact value (correlation {circuit.correlation:.2f})"
+        f"Strongest edges: gradient estimate and exact value (correlation {circuit.correlation:.2f})"
     )
     exact = circuit.edges.dropna(subset=["exact"])
     numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
@@ -123,39 +131,39 @@ def found_circuit(model: str, probe: str) -> None:
         column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
     )
     st.caption(
-        "*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality), held out; "
-        "*needed_chosen_on*: the same on the pairs that chose the edge."
+        "*needed*: the faithfulness lost without this edge (minimality), on held-out pairs; "
+        "*needed_chosen_on*: the same on the pairs that the edge was chosen on."
     )
     missed(circuit)
     worst = max(circuit.checks.values())
     st.caption(
-        f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
-        f"{circuit.seconds_screen:.0f} s for the gradients, {circuit.seconds:.0f} s in all, "
-        f"{circuit.n} + {circuit.n_held_out} pairs."
+        f"Check: all edges give the clean run and no edge the corrupted run, to {worst:.0e}. "
+        f"Gradients took {circuit.seconds_screen:.0f} s of {circuit.seconds:.0f} s; "
+        f"{circuit.n} pairs to choose, {circuit.n_held_out} held out."
     )
 
 
 def missed(circuit: Circuit) -> None:
-    """What the screen by gradient may have left out, bounded by edges drawn at random and run
-    exactly.
-    """
+    """How many edges the gradient screen may have missed, estimated from random edges run exactly."""
     seen = circuit.audit
     if seen is None:
         return
     st.markdown(
-        f"**What the screen may have missed.** Of {seen.edges} random edges outside the circuit, run exactly, "
-        f"{seen.missed} move the metric by {seen.matters:.0%} or more (the largest {seen.largest:+.1%}, {seen.name}); "
-        f"so at 95 % confidence at most {seen.most:.1%} of the {seen.outside:,} edges outside do."
+        f"**What the gradient screen may have missed.** Of {seen.edges} random edges outside the circuit, "
+        f"patched exactly, {seen.missed} move the metric by {seen.matters:.0%} or more (largest: "
+        f"{seen.largest:+.1%}, {seen.name}). With 95 % confidence, at most {seen.most:.1%} of the "
+        f"{seen.outside:,} edges outside do."
     )
 
 
 def without(model: str, probe: str, first: str) -> None:
+    """A form that ablates heads, measures the effect and saves the edited model."""
     st.subheader("The model without these heads")
     with st.form("ablate", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
-        heads = columns[0].text_input("Heads", first, help="Such as L3H1, L5H0.")
+        heads = columns[0].text_input("Heads", first, help="For example L3H1, L5H0.")
         kind = columns[1].selectbox(
-            "Each is",
+            "Ablation",
             list(KINDS),
             list(KINDS).index("mean"),
             help="; ".join(f"{k}: {v}" for k, v in KINDS.items()),
@@ -171,22 +179,27 @@ def without(model: str, probe: str, first: str) -> None:
         return
     _, _, heads, kind, name = cut
     base = cached_load(model)
-    with alone(base.hash), st.spinner("Making the model and measuring both"):
+    with alone(base.hash), st.spinner("Ablating the heads and measuring both models"):
         change = ablation(base, parse_heads(heads), replacement=str(kind), name=name, base=model)
         saved_name = change.save()
         effect = effect_of(base, apply(base, change), probe)
     columns = st.columns(2)
     for column, words, d in (
         (0, f"{probe}: {effect.metric_name.replace('_', ' ')} on its clean prompts", effect.metric),
-        (1, "Loss on ordinary text, nats a token", effect.loss),
+        (1, "Loss on ordinary text, nats per token", effect.loss),
     ):
-        plain = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
-        columns[column].metric(words, f"{d.tuned:.3f}", **plain)
+        columns[column].metric(
+            words,
+            f"{d.tuned:.3f}",
+            delta=signed(d.difference),
+            delta_color="off",
+            delta_arrow="off",
+        )
         columns[column].caption(
             f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
         )
     st.success(
-        f"Kept as **{saved_name}**: choose it on any page like any other model.",
+        f"Saved as **{saved_name}**; it is now in the model list of every page.",
         icon=":material/check:",
     )
     with st.container(horizontal=True):
@@ -204,13 +217,14 @@ def without(model: str, probe: str, first: str) -> None:
 
 st.title("Which parts does it need?")
 st.caption(
-    "Take every head out in turn and ask again; search the edges that carry the answer; keep the model without them."
+    "Ablate every head in turn, search for the edges that carry the answer, and save the model with "
+    "heads ablated."
 )
 left, middle, right = st.columns([3, 2, 3], vertical_alignment="bottom")
 with left:
     model = pick_name()
 about = middle.segmented_control(
-    "Asked",
+    "Needed for",
     ["a probe", "a benchmark task"],
     default="a probe",
     key="about",
@@ -239,7 +253,7 @@ significant: pd.DataFrame = needs.to_frame().query("p < 0.05 and loss > 0")
 first = ", ".join((significant if len(significant) else needs.to_frame()).head(3)["head"])
 without(model, probe, first)
 st.subheader("How are they connected?")
-found_circuit(model, probe)
+search_circuit(model, probe)
 best = np.unravel_index(needs.loss.argmax(), needs.loss.shape)
 same_in_python(f"""\
 import workbench as wb

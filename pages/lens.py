@@ -1,6 +1,4 @@
-"""Lens: what each layer already believes, what each part adds to the answer, and which tokens it
-rests on.
-"""
+"""Lens: predictions after each layer, what each part adds to the answer, and which tokens matter."""
 
 import pandas as pd
 import streamlit as st
@@ -22,17 +20,18 @@ from workbench.ui.parts.snippets import same_in_python
 
 VIEWS = ("By layer", "By part", "By token")
 VIEW_HELP = """
-- **By layer**: the stream after each layer, read as if it were the last
-- **By part**: what the embedding, every layer, head and neuron writes along the answer's direction
-- **By token**: which words of the prompt the answer rests on (integrated gradients)
+- **By layer**: the model's prediction, read from the residual stream after each layer
+- **By part**: how much the embedding and every layer, head and neuron adds to the answer's logit
+- **By token**: how much each token of the prompt contributes to the answer (integrated gradients)
 """
 SHOWN = 24
+"""Positions shown at most."""
 PROMPT = "She had a sister, a horse and a fire. He had a sister, a horse and a"
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 
 
 def controls() -> tuple[str, str, str, str, str]:
-    """Model, view, prompt, answer and wrong answer."""
+    """The model, view, prompt, answer and wrong answer that are chosen."""
     left, right = st.columns([3, 4], vertical_alignment="bottom")
     with left:
         model = pick_name()
@@ -52,15 +51,16 @@ def controls() -> tuple[str, str, str, str, str]:
         " fire",
         key="answer",
         bind="query-params",
-        help="One token, with its leading space.",
+        help="One token, including its leading space.",
     )
     wrong = second.text_input(
-        "Wrong answer", " door", key="wrong", bind="query-params", help="Another, to compare with."
+        "Wrong answer", " door", key="wrong", bind="query-params", help="A token to compare with."
     )
     return model, str(view), prompt or "", answer or "", wrong or ""
 
 
 def by_layer(model: str, prompt: str, answers: list[str]) -> None:
+    """The likeliest token by layer and position, and the answers' probability and rank."""
     subject = cached_load(model)
     trained = stored_lens(subject)
     kind = str(
@@ -87,14 +87,14 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
     n_pos = len(lens.tokens)
     first = max(0, n_pos - SHOWN)
     if first:
-        st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all.")
+        st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all of them.")
     table = draw.lens_table(
         [row[first:] for row in lens.top],
         lens.prob[:, first:],
         lens.kl[:, first:],
         lens.tokens[first:],
         starts=first,
-        title=f"What the stream says after each layer ({kind} lens)",
+        title=f"Prediction after each layer ({kind} lens)",
     )
     chart(
         table,
@@ -104,7 +104,7 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
     )
     figures = [table, *(trajectories(others, kind) if answers else [])]
     if trained is not None:
-        how_near(trained)
+        lens_quality(trained)
     worst = lens.checks["lens"]
     mark = ":material/check: " if worst <= TOLERANCE else ":material/warning: "
     st.caption(f"{mark}After the last layer the lens gives the model's own logits, to {worst:.0e}.")
@@ -114,23 +114,25 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         name=f"{kind}-lens-{lens.subject}",
         title=f"{kind} lens of {lens.subject}",
     )
+    setup = "# the model's own unembedding"
+    if kind == "tuned":
+        setup = "wb.tuned_lens(model)  # trains it unless it is stored already"
     same_in_python(f"""\
 import workbench as wb
 
 model = wb.load({model!r})
-{"wb.tuned_lens(model)  # trains it, unless it is kept already" if kind == "tuned" else "# the model's own unembedding"}
+{setup}
 lens = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
 print(lens.to_frame().query("pos == {n_pos - 1}"), lens.checks)
 """)
 
 
 def trajectories(lenses: dict[str, Lens], kind: str) -> list:
-    """Probability and rank of the answers by layer at the last position, through every lens there
-    is.
-    """
+    """Draw the answers' probability and rank by layer through each lens; returns the figures."""
     figures = []
     for column, what in zip(st.columns(2, gap="medium"), ("prob", "rank"), strict=True):
-        lines, dashed = {}, []
+        lines = {}
+        dashed = []
         for name, seen in lenses.items():
             values = seen.answer_prob if what == "prob" else seen.answer_rank
             for answer, line in zip(seen.answers, values[:, :, -1], strict=True):
@@ -149,11 +151,11 @@ def trajectories(lenses: dict[str, Lens], kind: str) -> list:
 
 
 def train(model: str) -> None:
-    """The offer to train a tuned lens; once it is there the page starts over."""
+    """A button that trains a tuned lens and then draws the page anew."""
     subject = cached_load(model)
     st.info(
-        "This model has no tuned lens yet. Training takes seconds for a model of the shelf and minutes for SmolLM2; it "
-        "is kept, and stopping it loses nothing.",
+        "This model has no tuned lens yet. Training takes seconds for a bundled model and minutes for "
+        "SmolLM2. The result is stored, and an interrupted training continues where it stopped.",
         icon=":material/tune:",
     )
     if st.button("Train the tuned lens", type="primary"):
@@ -164,9 +166,10 @@ def train(model: str) -> None:
         st.rerun()
 
 
-def how_near(tuned: TunedLens) -> None:
+def lens_quality(tuned: TunedLens) -> None:
+    """The divergence of both lenses from the model's own prediction, by layer."""
     error = tuned.error
-    table = {name: list(column) for name, column in error.to_frame().items()}
+    table = {str(name): column.tolist() for name, column in error.to_frame().items()}
     chart(
         draw.lens_error(table, error.n),
         key="nearness",
@@ -175,25 +178,31 @@ def how_near(tuned: TunedLens) -> None:
     )
     st.caption(
         f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
-        f"({tuned.source}, {tuned.tokens:,} tokens); each text's first token is left out."
+        f"({tuned.source}, {tuned.tokens:,} tokens), without the first token of each text."
     )
 
 
 def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
+    """Direct logit attribution: what every layer, head and neuron adds to the logit difference."""
     subject = cached_load(model)
     with alone(subject.hash):
         direct = wb.direct(subject, prompt, answer=answer, wrong=wrong)
     notices(direct.warnings)
-    steps, neurons = direct.layers(), direct.top_neurons(15)
+    steps = direct.layers()
+    neurons = direct.top_neurons(15)
     columns = st.columns(3)
-    columns[0].metric("Logit difference", f"{direct.total:+.3f}", help="Sum of all parts below.")
+    columns[0].metric(
+        "Logit difference", f"{direct.total:+.3f}", help="The sum of all parts below."
+    )
     columns[1].metric(
-        "Sum against the model", f"{direct.checks['direct_sum']:.0e}", help="Difference, in logits."
+        "Check: sum of parts",
+        f"{direct.checks['direct_sum']:.0e}",
+        help="Difference from the model's own logit difference, in logits.",
     )
     columns[2].metric(
-        "Neurons against their MLPs",
+        "Check: sum of neurons",
         f"{direct.checks['neuron_sum']:.0e}",
-        help="Greatest difference.",
+        help="Largest difference between an MLP and the sum of its neurons, in logits.",
     )
     heads = direct.to_frame().query("part.str.contains('H')").head(15)
     figures = [
@@ -244,6 +253,7 @@ print(direct.to_frame().head(20), direct.top_neurons(10))
 
 
 def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
+    """Integrated gradients: how much each token of the prompt contributes to the answer."""
     subject = cached_load(model)
     left, right = st.columns([2, 5], vertical_alignment="bottom")
     baseline = left.segmented_control(
@@ -262,11 +272,11 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
         )
         if not given["corrupted"]:
             st.info(
-                "Give a prompt of as many tokens that leads to the wrong answer.",
+                "Enter a prompt with the same number of tokens that leads to the wrong answer.",
                 icon=":material/edit:",
             )
             return
-    with alone(subject.hash), st.spinner("Integrating the gradient"):
+    with alone(subject.hash), st.spinner("Computing integrated gradients"):
         attribution = wb.input_attribution(subject, prompt, **given)
     notices(attribution.warnings)
     show_tokens(attribution)
@@ -280,6 +290,7 @@ print(attribution.to_frame(), attribution.start, attribution.value, attribution.
 
 
 def show_tokens(attribution: InputAttribution) -> None:
+    """The prompt coloured by each token's contribution, the completeness check, and a bar chart."""
     columns = st.columns(4)
     words = attribution.metric_name.replace("_", " ")
     columns[0].metric(
@@ -291,19 +302,20 @@ def show_tokens(attribution: InputAttribution) -> None:
     columns[2].metric(
         "Sum of the scores",
         f"{attribution.scores.sum():+.3f}",
-        help="Should be prompt less baseline.",
+        help="Should equal prompt minus baseline.",
     )
     error = attribution.checks["completeness"]
     columns[3].metric(
-        "Off by",
+        "Completeness error",
         f"{error:.0e}",
-        help=f"Completeness; {attribution.gradients} gradients were taken.",
+        help=f"How far the sum is from that; {attribution.gradients} gradients were taken.",
     )
     for warning in attribution.warnings:
         st.error(warning, icon=":material/error:")
     coloured_text(attribution.tokens, list(attribution.scores))
     st.caption(
-        f"Blue speaks for {visible(attribution.answer)}, red against it; the numbers add up to the difference."
+        f"Blue tokens raise {visible(attribution.answer)}, red ones lower it. The numbers add up to the "
+        "difference between prompt and baseline."
     )
     names = [f"{i} {visible(t)}" for i, t in enumerate(attribution.tokens)]
     figure = draw.ranked_bars(
@@ -320,7 +332,8 @@ def show_tokens(attribution: InputAttribution) -> None:
 
 st.title("What does each layer already believe?")
 st.caption(
-    "Read the stream after every layer, split the answer into what each part adds, and find the words it rests on."
+    "Read the prediction after every layer, split the answer into the contribution of each part, and find "
+    "the tokens that matter."
 )
 model, view, prompt, answer, wrong = controls()
 if view == "By layer":

@@ -1,4 +1,4 @@
-"""Positions: what a model's position encoding is, and how far each head looks."""
+"""Positions: a model's position encoding, and how far back each head attends."""
 
 import streamlit as st
 
@@ -16,33 +16,43 @@ from workbench.ui.parts.notices import note
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.views.positions import FIRST, VIEWS, in_python
 
-SEQUENCES, LENGTH = 8, 64
+SEQUENCES = 8
+LENGTH = 64
+"""Tokens of a random sequence."""
 WORDS = {
-    "learned": "**learned**: one trained vector a position, added to the token's before the first layer",
-    "sinusoidal": "**sinusoidal**: sines and cosines of fixed wavelengths, added to the token's vector "
-    "(Vaswani et al. 2017)",
-    "rotary": "**rotary**: each pair of dimensions of queries and keys turns with the position, so that "
-    "scores depend on the distance (Su et al. 2021)",
-    "alibi": "**ALiBi**: each head takes a fixed amount off the score for every token of distance (Press et al. 2022)",
-    "none": "**none**: nothing is added; a causal model still learns order from what each position can see",
+    "learned": "uses **learned** positions: one trained vector per position, added to the token "
+    "embedding",
+    "sinusoidal": "uses **sinusoidal** positions: sines and cosines of fixed wavelengths, added to the "
+    "token embedding (Vaswani et al. 2017)",
+    "rotary": "uses **rotary** positions: each pair of dimensions of queries and keys is rotated by an "
+    "angle proportional to the position, so scores depend on the distance (Su et al. 2021)",
+    "alibi": "uses **ALiBi**: each head subtracts a fixed amount from the score per token of distance "
+    "(Press et al. 2022)",
+    "none": "has **no** position encoding; a causal model can still infer order from what each position "
+    "attends to",
 }
+"""Each kind of encoding in words; the sentence begins with the model's name."""
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the encoding off the weights")
+@st.cache_resource(max_entries=8, show_spinner="Reading the position encoding")
 def encoding(sha256: str, _subject: wb.Subject) -> Encoding:
+    """The model's position encoding, cached by model."""
     with alone(sha256):
         return wb.position_encoding(_subject)
 
 
 @st.cache_resource(max_entries=16, show_spinner="Measuring attention by distance")
 def distances(sha256: str, on_text: bool, _subject: wb.Subject) -> Distances:
+    """Attention by distance on random tokens or on real text, cached by model."""
     texts = list(TEXTS) if on_text else None
     with alone(sha256):
         return wb.attention_by_distance(_subject, texts=texts, n=SEQUENCES, length=LENGTH)
 
 
 def show_encoding(subject: wb.Subject, scheme: Encoding) -> None:
-    st.markdown(f"{subject.name} is {WORDS.get(scheme.kind, 'of a kind that is not known here')}.")
+    """The encoding in words and in figures."""
+    words = WORDS.get(scheme.kind, "uses a position encoding that is not described here")
+    st.markdown(f"{subject.name} {words}.")
     figures = {}
     if (
         scheme.matrix is not None
@@ -79,12 +89,13 @@ def show_encoding(subject: wb.Subject, scheme: Encoding) -> None:
 
 @fragment
 def show_distances(subject: wb.Subject) -> None:
+    """Mean attention by distance: a line for each chosen head, and maps of all heads."""
     random = distances(subject.hash, False, subject)
     try:
         text = distances(subject.hash, True, subject)
     except wb.WorkbenchError as error:
         text = None
-        note(f"Only random tokens: {error}")
+        note(f"Shown for random tokens only: {error}")
     both = [measured for measured in (random, text) if measured is not None]
     n_layers, n_heads = random.mean.shape[:2]
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
@@ -110,7 +121,7 @@ def show_distances(subject: wb.Subject) -> None:
         for measured in both
     }
     lines = draw.distance_lines(
-        curves, title=f"Mean attention and its 95 % interval over {random.n} sequences"
+        curves, title=f"Mean attention with 95 % intervals over {random.n} sequences"
     )
     chart(lines, key="lines", name=f"{subject.name}-distances", alt="Mean attention by distance")
     for column, figure, measured in zip(st.columns(2, gap="medium"), maps, both, strict=False):
@@ -125,24 +136,24 @@ def show_distances(subject: wb.Subject) -> None:
         ),
         name=f"distances-{subject.name}",
         title=f"Attention by distance of {subject.name}",
-        text=f"{random.n} sequences of {LENGTH} tokens; the first key is left out.",
+        text=f"{random.n} sequences of {LENGTH} tokens; the first token is left out.",
     )
 
 
 st.title("How does the model know order?")
 st.caption(
-    "What its position encoding is, read off the weights, and how far back each head looks because of it."
+    "The model's position encoding, read from its weights, and how far back each head attends."
 )
 with st.columns([1, 3])[0]:
     model = pick_name()
 subject = cached_load(model)
-st.subheader("What the encoding is")
+st.subheader("The encoding")
 show_encoding(subject, encoding(subject.hash, subject))
-st.subheader("What the heads do with it")
+st.subheader("How the heads use it")
 st.caption(
-    "Mean attention to the token so far back. On random tokens only position can steer a head; on real text, "
-    "content steers too, so where the two curves part, it is content. The first key is left out: many heads "
-    "park attention there."
+    "Mean attention by distance back. On random tokens only position matters; on real text content matters "
+    "too, so a difference between the two curves is due to content. The first token is left out, because "
+    "many heads use it as an attention sink."
 )
 show_distances(subject)
 st.subheader("What else does position do?")
@@ -157,7 +168,7 @@ more = st.segmented_control(
 if more:
     fragment(VIEWS[str(more)])(subject)
 else:
-    st.caption("Choose one: each is measured when it is opened, in seconds for a small model.")
+    st.caption("Choose a view; it is measured when opened, in seconds for a small model.")
 same_in_python(f"""\
 import workbench as wb
 from workbench.data.passages import TEXTS

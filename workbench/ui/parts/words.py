@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from workbench.statistics.words import bracketed
+
 
 def duration(seconds: float) -> str:
     """A time span as people say it: 8 s, 3 min 20 s, 2 h 5 min, 3 days."""
@@ -30,10 +32,17 @@ def ago(then: float) -> str:
     return "just now" if passed < 5 else f"{duration(passed)} ago"
 
 
-def value_text(value: float, stderr: float) -> str:
-    """0.620 ± 0.069; large values with fewer digits."""
-    digits = 3 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}" + ("" if math.isnan(stderr) else f" ± {stderr:.{digits}f}")
+def interval_text(value: float, low: float, high: float) -> str:
+    """`0.620 [0.482, 0.741]`: a value and its 95 % interval, if any; large values have fewer digits.
+
+    Args:
+        value: The value.
+        low: Lower end of the interval, NaN where there is none.
+        high: Upper end.
+    """
+    digits = ".3f" if abs(value) < 10 else ".1f"
+    interval = "" if math.isnan(low) else f" {bracketed(low, high, digits)}"
+    return f"{value:{digits}}{interval}"
 
 
 def signed(value: float) -> str:
