@@ -81,8 +81,9 @@ def show_next(anatomy: Anatomy) -> None:
 
 st.title("How does attention work, number by number?")
 st.caption(
-    "One head on your prompt, step by step: each step is computed from its formula and compared with "
-    "the model's own tensor. Encoder-decoder models (such as shelf-reverse) have three attentions."
+    "One head on your prompt, step by step: each step is computed from its formula and compared "
+    "with the model's own tensor. Encoder-decoder models (such as shelf-reverse) have three "
+    "attentions."
 )
 choice, box = st.columns([1, 3])
 with choice:
@@ -103,7 +104,8 @@ if subject.model.config.is_encoder_decoder:
             required=True,
         )
         st.caption(
-            f"{PARTS[str(part)].capitalize()}. The decoder's input is the model's own greedy output."
+            f"{PARTS[str(part)].capitalize()}. The decoder's input is the model's own greedy "
+            "output."
         )
     more = {"part": str(part)}
     depth = n_layers(subject, str(part))

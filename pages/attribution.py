@@ -1,4 +1,4 @@
-"""Attribution: a patching map estimated by gradients beside the exact one, and where it misleads."""
+"""Attribution: a patching map estimated by gradients beside the exact one, and its errors."""
 
 import numpy as np
 import pandas as pd
@@ -187,8 +187,8 @@ def misled(attribution: Attribution) -> list:
 
 st.title("How far can gradients be trusted?")
 st.caption(
-    "Attribution patching estimates every patch from one gradient. Compare each estimate with the exact "
-    "value from activation patching."
+    "Attribution patching estimates every patch from one gradient. Compare each estimate with the "
+    "exact value from activation patching."
 )
 model, probe, given = controls()
 subject = cached_load(model)

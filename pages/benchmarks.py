@@ -69,7 +69,8 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
         ["as the task says", "0", "1", "2", "3", "5"],
         key="shots",
         bind="query-params",
-        help="Few-shot examples: solved questions placed before each one, where the task allows them.",
+        help="Few-shot examples: solved questions placed before each one, where the task allows "
+        "them.",
     )
     vary = vary_box.toggle(
         "Also vary the prompt",
@@ -101,13 +102,13 @@ def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None
     tasks = [task for task in chosen_suite.tasks if task not in absent]
     st.caption(
         f"{chosen_suite.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
-        f"{limit * len(tasks) * len(models):,} items.** {ev.detectable(limit, paired=len(models) > 1)} "
-        f"{expected(models, tasks, limit, variants)}"
+        f"{limit * len(tasks) * len(models):,} items.** "
+        f"{ev.detectable(limit, paired=len(models) > 1)} {expected(models, tasks, limit, variants)}"
     )
     if absent:
         st.caption(
-            f":material/cloud_off: Not on this machine: {', '.join(absent)}. Set WORKBENCH_DATA to a "
-            "folder that has them, or connect to the network; otherwise they are skipped."
+            f":material/cloud_off: Not on this machine: {', '.join(absent)}. Set WORKBENCH_DATA to "
+            "a folder that has them, or connect to the network; otherwise they are skipped."
         )
     for broken in (s for s in suites().values() if s.problem):
         st.caption(f":material/warning: {plain(broken.problem)}")
@@ -132,8 +133,8 @@ def expected(models: list[str], tasks: list[str], limit: int, variants: list[str
 def first_visit(limit: int) -> None:
     """What is shown before the first evaluation: an explanation and a button for a quick one."""
     st.info(
-        "No evaluation yet. It runs in the background: you can leave the page, close the browser or "
-        "restart the app, and find its scores, intervals and samples here later.",
+        "No evaluation yet. It runs in the background: you can leave the page, close the browser "
+        "or restart the app, and find its scores, intervals and samples here later.",
         icon=":material/scoreboard:",
     )
     pair = [name for name in ev.PAIR if name in choices()]
@@ -166,8 +167,8 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         alt="Score of each model on each task with 95 % intervals",
     )
     st.caption(
-        "Brackets and bars are 95 % intervals: exact for accuracies, otherwise a t interval corrected for "
-        "skewness; where items share a passage, they are clustered by passage."
+        "Brackets and bars are 95 % intervals: exact for accuracies, otherwise a t interval "
+        "corrected for skewness; where items share a passage, they are clustered by passage."
     )
     moved = ev.spread(table)
     if len(moved):
@@ -215,7 +216,8 @@ def published(results: dict[str, Results]) -> None:
             widths = {"why": st.column_config.TextColumn(width="large")}
             st.dataframe(table, hide_index=True, column_config=ev.decimals(table) | widths)
             st.caption(
-                "Ours comes with its 95 % interval and n; *why* lists known differences in the setup."
+                "Ours comes with its 95 % interval and n; *why* lists known differences in the "
+                "setup."
             )
 
 
@@ -231,8 +233,9 @@ def reliability(run: Run, results: dict[str, Results]) -> None:
     for name, one in calibrations.items():
         st.markdown(
             f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; "
-            f"{p_text(one.p)} against perfect calibration). A perfectly calibrated model would show "
-            f"{one.expected:.3f} on this many items, and at most {one.expected_high:.3f} in 95 % of cases."
+            f"{p_text(one.p)} against perfect calibration). A perfectly calibrated model would "
+            f"show {one.expected:.3f} on this many items, and at most {one.expected_high:.3f} in "
+            "95 % of cases."
         )
     bins = pd.concat([one.bins.assign(model=name) for name, one in calibrations.items()])
     downloads(
@@ -265,9 +268,9 @@ def differences(run: Run, results: dict[str, Results]) -> None:
         alt="Paired differences with 95 % intervals",
     )
     st.caption(
-        "Filled dots: the 95 % interval excludes 0, which is the same as an uncorrected p below 0.05. "
-        "Accuracies: McNemar's exact test and Tango's interval; other metrics: a paired t test corrected "
-        "for skewness."
+        "Filled dots: the 95 % interval excludes 0, which is the same as an uncorrected p below "
+        "0.05. Accuracies: McNemar's exact test and Tango's interval; other metrics: a paired t "
+        "test corrected for skewness."
     )
     ev.explain(table)
     st.dataframe(
@@ -343,8 +346,8 @@ def boards() -> None:
             rows.append({"Model": model, "Weights": sha[:8], **cells})
         st.dataframe(pd.DataFrame(rows), hide_index=True)
         st.caption(
-            "Each task's main metric with its 95 % interval. A group shares the suite version, the data "
-            "hash (documents, prompts, shots), the limit and the seed."
+            "Each task's main metric with its 95 % interval. A group shares the suite version, "
+            "the data hash (documents, prompts, shots), the limit and the seed."
         )
 
 
@@ -382,8 +385,8 @@ def show(run: Run) -> None:
 
 st.title("How good is it, and is the other one better?")
 st.caption(
-    "Evaluate models on lm-evaluation-harness tasks: every score has an interval, and you can read the "
-    "samples behind it."
+    "Evaluate models on lm-evaluation-harness tasks: every score has an interval, and you can "
+    "read the samples behind it."
 )
 models, suite, limit, more = controls()
 words, button = st.columns([8, 1], vertical_alignment="center", gap="large")

@@ -54,8 +54,8 @@ def needed(needs: Needed) -> None:
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
         st.caption(
-            f"*chosen_on*: the same on the {needs.n} other prompts that the heads were ranked on, so it "
-            "is biased upwards."
+            f"*chosen_on*: the same on the {needs.n} other prompts that the heads were ranked on, "
+            "so it is biased upwards."
         )
         downloads(
             lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
@@ -70,8 +70,8 @@ def search_circuit(model: str, probe: str) -> None:
         "Search for the circuit",
         key="search",
         bind="query-params",
-        help="Scores every edge between two components by gradient, then patches the best ones exactly. "
-        "About a minute for a model of 30 layers.",
+        help="Scores every edge between two components by gradient, then patches the best ones "
+        "exactly. About a minute for a model of 30 layers.",
     ):
         return
     with alone(subject.hash):
@@ -96,9 +96,9 @@ def search_circuit(model: str, probe: str) -> None:
         )
     seen = chosen.chosen_on
     st.caption(
-        f"Measured on {circuit.n_held_out} held-out pairs. On the {seen.n} pairs that it was chosen on, "
-        f"faithfulness is {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which is biased "
-        "upwards."
+        f"Measured on {circuit.n_held_out} held-out pairs. On the {seen.n} pairs that it was "
+        f"chosen on, faithfulness is {percent(seen.value)} "
+        f"{bracketed(seen.low, seen.high, percent)}, which is biased upwards."
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -120,7 +120,8 @@ def search_circuit(model: str, probe: str) -> None:
             alt="The circuit's edges",
         )
     st.markdown(
-        f"Strongest edges: gradient estimate and exact value (correlation {circuit.correlation:.2f})"
+        "Strongest edges: gradient estimate and exact value (correlation "
+        f"{circuit.correlation:.2f})"
     )
     exact = circuit.edges.dropna(subset=["exact"])
     numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
@@ -144,15 +145,15 @@ def search_circuit(model: str, probe: str) -> None:
 
 
 def missed(circuit: Circuit) -> None:
-    """How many edges the gradient screen may have missed, estimated from random edges run exactly."""
+    """How many edges the gradient screen may have missed, estimated from random edges."""
     seen = circuit.audit
     if seen is None:
         return
     st.markdown(
-        f"**What the gradient screen may have missed.** Of {seen.edges} random edges outside the circuit, "
-        f"patched exactly, {seen.missed} move the metric by {seen.matters:.0%} or more (largest: "
-        f"{seen.largest:+.1%}, {seen.name}). With 95 % confidence, at most {seen.most:.1%} of the "
-        f"{seen.outside:,} edges outside do."
+        f"**What the gradient screen may have missed.** Of {seen.edges} random edges outside the "
+        f"circuit, patched exactly, {seen.missed} move the metric by {seen.matters:.0%} or more "
+        f"(largest: {seen.largest:+.1%}, {seen.name}). With 95 % confidence, at most "
+        f"{seen.most:.1%} of the {seen.outside:,} edges outside do."
     )
 
 
@@ -196,7 +197,8 @@ def without(model: str, probe: str, first: str) -> None:
             delta_arrow="off",
         )
         columns[column].caption(
-            f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
+            f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = "
+            f"{d.n}"
         )
     st.success(
         f"Saved as **{saved_name}**; it is now in the model list of every page.",
@@ -217,8 +219,8 @@ def without(model: str, probe: str, first: str) -> None:
 
 st.title("Which parts does it need?")
 st.caption(
-    "Ablate every head in turn, search for the edges that carry the answer, and save the model with "
-    "heads ablated."
+    "Ablate every head in turn, search for the edges that carry the answer, and save the model "
+    "with heads ablated."
 )
 left, middle, right = st.columns([3, 2, 3], vertical_alignment="bottom")
 with left:

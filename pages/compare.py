@@ -84,9 +84,9 @@ def behaviour(base: str, tuned: str) -> None:
         st.rerun()
     if run is None:
         st.info(
-            f"{' and '.join(short_names((base, tuned)).values())} have not been measured on {suite} yet. "
-            "Press Measure to start it in the background (about a minute for the bundled pair on core); "
-            "the other views do not need it.",
+            f"{' and '.join(short_names((base, tuned)).values())} have not been measured on "
+            f"{suite} yet. Press Measure to start it in the background (about a minute for the "
+            "bundled pair on core); the other views do not need it.",
             icon=":material/scoreboard:",
         )
         return
@@ -119,12 +119,13 @@ def shown(run: Run, base: str, tuned: str, limit: int) -> None:
         alt="Paired differences with 95 % intervals",
     )
     st.caption(
-        "Filled dots: the 95 % interval excludes 0 (uncorrected p below 0.05). The p in the text is "
-        "corrected for the number of tasks (Benjamini-Hochberg)."
+        "Filled dots: the 95 % interval excludes 0 (uncorrected p below 0.05). The p in the text "
+        "is corrected for the number of tasks (Benjamini-Hochberg)."
     )
     st.subheader("Which items?")
     st.markdown(
-        "Items by which model got them right. Choose a task below to read them and to see their attention."
+        "Items by which model got them right. Choose a task below to read them and to see their "
+        "attention."
     )
     counts = outcomes(*pair.values())
     st.dataframe(
@@ -216,10 +217,10 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
             key="changed",
         )
     st.caption(
-        f"Attention: Jensen-Shannon distance over {shift.n} texts (0: identical, 1: no overlap). Scores: "
-        f"tuned − base over the same {scores.n} random sequences, paired 95 % intervals. Copying and "
-        "weights are computed from the weights alone and have no interval. Click a cell or a row to see "
-        "both attention patterns."
+        f"Attention: Jensen-Shannon distance over {shift.n} texts (0: identical, 1: no overlap). "
+        f"Scores: tuned − base over the same {scores.n} random sequences, paired 95 % intervals. "
+        "Copying and weights are computed from the weights alone and have no interval. Click a "
+        "cell or a row to see both attention patterns."
     )
     patterns(base, tuned, name, place, text or "")
     downloads(
@@ -273,7 +274,8 @@ def patterns(
 
 st.title("What did fine-tuning change?")
 st.caption(
-    "Compare a base model with a fine-tuned one: is the difference real, and where in the model is it?"
+    "Compare a base model with a fine-tuned one: is the difference real, and where in the model "
+    "is it?"
 )
 base, tuned = pick_two()
 if resolve(base) == resolve(tuned):

@@ -58,8 +58,8 @@ def learned(name: str, run: Run | None, task: str) -> None:
         else "The induction score never rose by 0.1 from one checkpoint to the next."
     )
     st.caption(
-        f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences or the benchmark's "
-        "items. They cover one training run, not the spread over seeds."
+        f"{shaded} Bars are 95 % intervals over {result.points[0].n} random sequences or the "
+        "benchmark's items. They cover one training run, not the spread over seeds."
     )
     title = f"Training dynamics of {result.title} ({result.run})"
     downloads(lambda: [figure], result.to_frame, name=f"dynamics-{name}", title=title)
@@ -73,7 +73,8 @@ def answered(run: Run) -> None:
         st.session_state["answers of"] = run.id
     if st.session_state.get("answers of") != run.id and not known(key):
         st.caption(
-            "The base and every checkpoint answer the same 24 held-out examples, which were not trained on."
+            "The base and every checkpoint answer the same 24 held-out examples, which were not "
+            "trained on."
         )
         return
     try:
@@ -102,8 +103,8 @@ def answered(run: Run) -> None:
     last: Any = answers[answers["metric"] == metrics[0]].iloc[-1]
     interval = f"paired, 95 %: {bracketed(last.d_low, last.d_high, signed)}, {p_text(last.d_p)}"
     st.caption(
-        f"Step 0 is the base. Bands: 95 % intervals over the same {last.n} examples. At the last step the "
-        f"{METRICS[metrics[0]]}, has changed by {signed(last.difference)} ({interval})."
+        f"Step 0 is the base. Bands: 95 % intervals over the same {last.n} examples. At the last "
+        f"step the {METRICS[metrics[0]]}, has changed by {signed(last.difference)} ({interval})."
     )
     downloads(
         lambda: figures,
@@ -130,8 +131,8 @@ def changed(run: Run) -> None:
         st.session_state["changes of"] = (run.id, against)
     if st.session_state.get("changes of") != (run.id, against):
         st.caption(
-            f"Loads {len(run.checkpoints)} checkpoints one after the other, a few seconds each for a "
-            "small model."
+            f"Loads {len(run.checkpoints)} checkpoints one after the other, a few seconds each for "
+            "a small model."
         )
         return
     key = ("changes", run.id, run.ended, run.status, against)
@@ -153,7 +154,8 @@ def changed(run: Run) -> None:
         alt=f"{MEASURES[measure]} over checkpoints",
     )
     st.caption(
-        f"{MEASURES[measure]}, compared with {words}; 0: identical. The download has intervals over texts."
+        f"{MEASURES[measure]}, compared with {words}; 0: identical. The download has intervals "
+        "over texts."
     )
     if against == "last":
         half = (
@@ -162,8 +164,8 @@ def changed(run: Run) -> None:
             .rename(columns={"place": PARTS[measure], "at": "half way at step"})
         )
         st.markdown(
-            "**Half way:** the step from which on the distance to the last checkpoint is at most half of "
-            "what it was at first."
+            "**Half way:** the step from which on the distance to the last checkpoint is at most "
+            "half of what it was at first."
         )
         st.dataframe(
             half, hide_index=True, height=240, width="content", column_config=decimals(half)
@@ -213,8 +215,8 @@ print(history.to_frame(), history.rise())
 """
 if run is None:
     st.caption(
-        "The checkpoints of bundled models are not shipped. For your own runs this page also shows how "
-        "each head and layer changed."
+        "The checkpoints of bundled models are not shipped. For your own runs this page also "
+        "shows how each head and layer changed."
     )
 else:
     if run.kind == "finetune":

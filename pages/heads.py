@@ -180,18 +180,18 @@ def show_head(subject: wb.Subject, scored: HeadCatalogue) -> None:
             shown.columns = [c.replace("_", " ") for c in shown.columns]
             st.dataframe(shown, hide_index=True, height=318)
     st.caption(
-        "From the weights, without a prompt: the direct path from token embedding through the head to the "
-        f"logits, over the {COMMON:,} most frequent tokens (lowest ids). Position encoding and earlier "
-        "layers are left out."
+        "From the weights, without a prompt: the direct path from token embedding through the "
+        f"head to the logits, over the {COMMON:,} most frequent tokens (lowest ids). Position "
+        "encoding and earlier layers are left out."
     )
 
 
 def show_composition(subject: wb.Subject) -> None:
     """The pairs of heads with the strongest Q-, K- or V-composition, as a graph and a table."""
     st.caption(
-        "Composition: how much of one head's output a later head reads into its queries (Q), keys (K) or "
-        "values (V), as norms of weight products (Elhage et al. 2021). In an induction circuit a "
-        "previous-token head is K-composed with an induction head."
+        "Composition: how much of one head's output a later head reads into its queries (Q), keys "
+        "(K) or values (V), as norms of weight products (Elhage et al. 2021). In an induction "
+        "circuit a previous-token head is K-composed with an induction head."
     )
     left, right = st.columns([1, 3])
     kinds = left.segmented_control(
@@ -232,7 +232,8 @@ def show_composition(subject: wb.Subject) -> None:
 
 st.title("What does each head do?")
 st.caption(
-    "Every head with its scores, intervals and labels; similar heads; and the circuits in the weights."
+    "Every head with its scores, intervals and labels; similar heads; and the circuits in the "
+    "weights."
 )
 choice, ground = st.columns([1, 3], vertical_alignment="top")
 with choice:
@@ -244,8 +245,8 @@ source = ground.segmented_control(
     key="source",
     bind="query-params",
     required=True,
-    help="Repeated random tokens isolate the effect of order and repetition. In real text, a token that "
-    "occurred before counts as a repetition.",
+    help="Repeated random tokens isolate the effect of order and repetition. In real text, a "
+    "token that occurred before counts as a repetition.",
 )
 texts = TEXTS if source == REAL else None
 if source == OWN:

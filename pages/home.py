@@ -12,15 +12,15 @@ QUESTIONS = (
         "chat",
         ":material/forum:",
         "What does it say, and why?",
-        "Talk to models side by side; click a token to see its alternatives and which inputs, layers and "
-        "heads produced it.",
+        "Talk to models side by side; click a token to see its alternatives and which inputs, "
+        "layers and heads produced it.",
     ),
     (
         "attention",
         ":material/grid_on:",
         "What does this head look at?",
-        "The attention of all heads on your prompt at a glance, one head in full, and what each does in "
-        "general.",
+        "The attention of all heads on your prompt at a glance, one head in full, and what each "
+        "does in general.",
     ),
     (
         "positions",
@@ -38,13 +38,15 @@ QUESTIONS = (
         "lens",
         ":material/layers:",
         "What does each layer already believe?",
-        "Logit lens and tuned lens on your prompt, and direct logit attribution of every head and MLP.",
+        "Logit lens and tuned lens on your prompt, and direct logit attribution of every head and "
+        "MLP.",
     ),
     (
         "circuits",
         ":material/hub:",
         "Which parts does it need?",
-        "Heads ablated one by one, with intervals; the circuit between them; and the model without them.",
+        "Heads ablated one by one, with intervals; the circuit between them; and the model "
+        "without them.",
     ),
     (
         "benchmarks",
@@ -90,8 +92,8 @@ def model() -> None:
     st.markdown(f"##### {warm.DEFAULT} is ready")
     if facts:
         st.caption(
-            f"{facts['n_params']:,} parameters, {facts['n_layers']} layers with {facts['n_heads']} heads "
-            f"each, {facts['positions']} position encoding. {facts['licence']}."
+            f"{facts['n_params']:,} parameters, {facts['n_layers']} layers with {facts['n_heads']} "
+            f"heads each, {facts['positions']} position encoding. {facts['licence']}."
         )
     else:
         st.caption("It is not bundled here; the Models page lists what can be loaded.")
@@ -179,7 +181,8 @@ def line(run: Run) -> None:
 
 st.title("What can I ask here?")
 st.caption(
-    "Train or load a small GPT, measure what it can do, look inside, change it, and measure the effect."
+    "Train or load a small GPT, measure what it can do, look inside, change it, and measure the "
+    "effect."
 )
 questions()
 left, right = st.columns([3, 1], gap="medium")

@@ -1,4 +1,4 @@
-"""Lens: predictions after each layer, what each part adds to the answer, and which tokens matter."""
+"""Lens: the prediction after each layer, and the contribution of each part and token."""
 
 import pandas as pd
 import streamlit as st
@@ -154,8 +154,9 @@ def train(model: str) -> None:
     """A button that trains a tuned lens and then draws the page anew."""
     subject = cached_load(model)
     st.info(
-        "This model has no tuned lens yet. Training takes seconds for a bundled model and minutes for "
-        "SmolLM2. The result is stored, and an interrupted training continues where it stopped.",
+        "This model has no tuned lens yet. Training takes seconds for a bundled model and minutes "
+        "for SmolLM2. The result is stored, and an interrupted training continues where it "
+        "stopped.",
         icon=":material/tune:",
     )
     if st.button("Train the tuned lens", type="primary"):
@@ -177,8 +178,8 @@ def lens_quality(tuned: TunedLens) -> None:
         alt="Divergence of both lenses by layer",
     )
     st.caption(
-        f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
-        f"({tuned.source}, {tuned.tokens:,} tokens), without the first token of each text."
+        f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training "
+        f"text ({tuned.source}, {tuned.tokens:,} tokens), without the first token of each text."
     )
 
 
@@ -314,8 +315,8 @@ def show_tokens(attribution: InputAttribution) -> None:
         st.error(warning, icon=":material/error:")
     coloured_text(attribution.tokens, list(attribution.scores))
     st.caption(
-        f"Blue tokens raise {visible(attribution.answer)}, red ones lower it. The numbers add up to the "
-        "difference between prompt and baseline."
+        f"Blue tokens raise {visible(attribution.answer)}, red ones lower it. The numbers add up "
+        "to the difference between prompt and baseline."
     )
     names = [f"{i} {visible(t)}" for i, t in enumerate(attribution.tokens)]
     figure = draw.ranked_bars(
@@ -332,8 +333,8 @@ def show_tokens(attribution: InputAttribution) -> None:
 
 st.title("What does each layer already believe?")
 st.caption(
-    "Read the prediction after every layer, split the answer into the contribution of each part, and find "
-    "the tokens that matter."
+    "Read the prediction after every layer, split the answer into the contribution of each part, "
+    "and find the tokens that matter."
 )
 model, view, prompt, answer, wrong = controls()
 if view == "By layer":

@@ -79,10 +79,10 @@ def figures(linear_probe: LinearProbe) -> None:
         chart(bits, key="bits", name="description-length", alt="Bits per label by layer")
     what = "word type" if linear_probe.level == "token" else "text"
     st.caption(
-        f"Bands are 95 % intervals over texts. In the control task every {what} has a random label, so a "
-        "linear probe can only memorise it. Bits per label: online (prequential) code length, where each "
-        "block of labels is coded with a linear probe trained on all earlier blocks. A layer that encodes "
-        "something need not be used by the model."
+        f"Bands are 95 % intervals over texts. In the control task every {what} has a random "
+        "label, so a linear probe can only memorise it. Bits per label: online (prequential) code "
+        "length, where each block of labels is coded with a linear probe trained on all earlier "
+        "blocks. A layer that encodes something need not be used by the model."
     )
     downloads(
         lambda: [accuracy, bits],
@@ -126,8 +126,8 @@ def steer(model: str, linear_probe: LinearProbe) -> None:
 
 st.title("What can be read off each layer?")
 st.caption(
-    "A linear probe is trained at every layer on labelled texts and tested on held-out ones, together with "
-    "a control task that it can only memorise."
+    "A linear probe is trained at every layer on labelled texts and tested on held-out ones, "
+    "together with a control task that it can only memorise."
 )
 columns = st.columns([3, 3, 2, 2])
 with columns[0]:
@@ -177,5 +177,6 @@ import workbench as wb
 
 model = wb.load({model!r})
 linear_probe = wb.linear_probe(model, {labels!r}, site={site!r}, layers={layers!r}, n={n})
-print(linear_probe.to_frame()[["stage", "accuracy", "control", "selectivity", "bits"]], linear_probe.majority)
+columns = ["stage", "accuracy", "control", "selectivity", "bits"]
+print(linear_probe.to_frame()[columns], linear_probe.majority)
 """)

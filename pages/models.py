@@ -25,14 +25,14 @@ KINDS = {
     "seq2seq": "encoder-decoder",
 }
 HOW = """
-- **a folder** with `config.json` and safetensors: type its path above, or put it into the folder that
-  the environment variable `WORKBENCH_MODELS` names, and it will be listed
+- **a folder** with `config.json` and safetensors: type its path above, or put it into the folder
+  that the environment variable `WORKBENCH_MODELS` names, and it will be listed
 - **a GGUF file**: its path, or a file below `WORKBENCH_MODELS`; it is converted to float32 once and
   the result is stored
 - **a Hugging Face id** such as `openai-community/gpt2`: from the local cache, or downloaded
 - **a nanoGPT checkpoint**: the path of its `ckpt.pt`
-- **a TransformerLens state dict** (`blocks.0.attn.W_Q` ...): the path of its `.safetensors` or `.pt`;
-  settings that its shapes do not show go into `NAME.config.json` beside it, named as in
+- **a TransformerLens state dict** (`blocks.0.attn.W_Q` ...): the path of its `.safetensors` or
+  `.pt`; settings that its shapes do not show go into `NAME.config.json` beside it, named as in
   `HookedTransformerConfig`
 - **a training run**: `run:ID`, or `run:ID@STEP` for one of its checkpoints
 

@@ -31,7 +31,7 @@ SITE_HELP = """
 - **q**, **k**, **v**, **pattern**: the queries, keys, values or attention pattern of one head
 """
 DIRECTION_HELP = """
-- **denoising**: clean activations into the corrupted run. Which are sufficient to restore the answer?
+- **denoising**: clean activations into the corrupted run. Which are sufficient for the answer?
 - **noising**: corrupted activations into the clean run. Which are necessary for the answer?
 """
 USUAL = "usual"
@@ -48,7 +48,8 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
         [OWN, *available_probes()],
         key="probe",
         bind="query-params",
-        help="A bundled probe generates many prompt pairs, so every cell of the map gets an interval.",
+        help="A bundled probe generates many prompt pairs, so every cell of the map gets an "
+        "interval.",
     )
     site = choose_site.selectbox(
         "What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP
@@ -172,8 +173,9 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
         "Align by position names",
         key="by_name",
         bind="query-params",
-        help="Columns are the positions that the probe names, such as the subject or the last token, so "
-        "pairs of any length are used; otherwise only pairs of the most common length are.",
+        help="Columns are the positions that the probe names, such as the subject or the last "
+        "token, so pairs of any length are used; otherwise only pairs of the most common length "
+        "are.",
     )
     generated = generate(subject, definition, n, by_name=by_name)
     first = generated.items[0]
@@ -222,8 +224,8 @@ print(probed.to_frame().query("p < 0.05").nlargest(10, "effect"))
 
 st.title("Where does the answer come from?")
 st.caption(
-    "Take two prompts with different answers. Copy one activation from one run into the other, at every "
-    "layer and position (or head) in turn, and see where it changes the answer."
+    "Take two prompts with different answers. Copy one activation from one run into the other, at "
+    "every layer and position (or head) in turn, and see where it changes the answer."
 )
 model, probe, pairs, sweep = controls()
 if probe:

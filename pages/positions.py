@@ -22,14 +22,14 @@ LENGTH = 64
 WORDS = {
     "learned": "uses **learned** positions: one trained vector per position, added to the token "
     "embedding",
-    "sinusoidal": "uses **sinusoidal** positions: sines and cosines of fixed wavelengths, added to the "
-    "token embedding (Vaswani et al. 2017)",
-    "rotary": "uses **rotary** positions: each pair of dimensions of queries and keys is rotated by an "
-    "angle proportional to the position, so scores depend on the distance (Su et al. 2021)",
-    "alibi": "uses **ALiBi**: each head subtracts a fixed amount from the score per token of distance "
-    "(Press et al. 2022)",
-    "none": "has **no** position encoding; a causal model can still infer order from what each position "
-    "attends to",
+    "sinusoidal": "uses **sinusoidal** positions: sines and cosines of fixed wavelengths, added "
+    "to the token embedding (Vaswani et al. 2017)",
+    "rotary": "uses **rotary** positions: each pair of dimensions of queries and keys is rotated "
+    "by an angle proportional to the position, so scores depend on the distance (Su et al. 2021)",
+    "alibi": "uses **ALiBi**: each head subtracts a fixed amount from the score per token of "
+    "distance (Press et al. 2022)",
+    "none": "has **no** position encoding; a causal model can still infer order from what each "
+    "position attends to",
 }
 """Each kind of encoding in words; the sentence begins with the model's name."""
 
@@ -151,9 +151,9 @@ st.subheader("The encoding")
 show_encoding(subject, encoding(subject.hash, subject))
 st.subheader("How the heads use it")
 st.caption(
-    "Mean attention by distance back. On random tokens only position matters; on real text content matters "
-    "too, so a difference between the two curves is due to content. The first token is left out, because "
-    "many heads use it as an attention sink."
+    "Mean attention by distance back. On random tokens only position matters; on real text "
+    "content matters too, so a difference between the two curves is due to content. The first "
+    "token is left out, because many heads use it as an attention sink."
 )
 show_distances(subject)
 st.subheader("What else does position do?")

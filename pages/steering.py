@@ -1,4 +1,4 @@
-"""Steering: add a direction from contrasting prompts to the residual stream; see effect and cost."""
+"""Steering: add a direction from contrasting prompts to the residual stream, and see the effect."""
 
 import zlib
 
@@ -26,8 +26,9 @@ def lines(text: str | None) -> list[str]:
 
 st.title("What happens if it is pushed?")
 st.caption(
-    "Activation steering: the difference between the activations of two sets of prompts after one layer is "
-    "a direction. Adding it to the residual stream at every position changes what the model writes."
+    "Activation steering: the difference between the activations of two sets of prompts after one "
+    "layer is a direction. Adding it to the residual stream at every position changes what the "
+    "model writes."
 )
 with st.columns([1, 3])[0]:
     model = pick_name()

@@ -84,7 +84,8 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
     cells[3].metric(
         "MFU",
         "–" if use is None else f"{use:.0%}",
-        help="Model FLOPs utilisation: the model's FLOPs per second over the matrix-multiplication rate "
+        help="Model FLOPs utilisation: the model's FLOPs per second over the "
+        "matrix-multiplication rate "
         "measured at the start." + ("" if memory is None else f" Peak memory: {memory:.2f} GB."),
     )
 
@@ -194,8 +195,8 @@ def before_the_first_run() -> None:
     """What is shown while there is no run: how the bundled models were trained."""
     if shipped():
         st.caption(
-            "You have no runs yet. These are the training curves of the bundled models; yours will appear "
-            "here live."
+            "You have no runs yet. These are the training curves of the bundled models; yours "
+            "will appear here live."
         )
         figure = draw.curves(shipped())
         chart(figure, key="shipped", name="shipped", alt="Loss of the bundled models over training")
@@ -240,8 +241,8 @@ def price(recipe: Recipe) -> None:
 
 st.title("Train")
 st.caption(
-    "Runs continue in the background when you leave the page, close the browser or restart the app. Their "
-    "checkpoints open on every other page."
+    "Runs continue in the background when you leave the page, close the browser or restart the "
+    "app. Their checkpoints open on every other page."
 )
 form, view = st.columns([3, 5], gap="large")
 with form:

@@ -62,9 +62,9 @@ def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
     if known(key) or (quick and usual and small) or st.session_state.get("wanted") == key:
         return True
     st.info(
-        "Each part of one model is copied into the other, in both directions, and the behaviour is "
-        f"measured again: {subject.card.n_layers} layers. A model of 135 M parameters takes minutes; "
-        "partial results are shown meanwhile.",
+        "Each part of one model is copied into the other, in both directions, and the behaviour "
+        f"is measured again: {subject.card.n_layers} layers. A model of 135 M parameters takes "
+        "minutes; partial results are shown meanwhile.",
         icon=":material/content_cut:",
     )
     st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
@@ -187,8 +187,9 @@ print(carried.to_frame().nlargest(10, "share"))
 
 st.title("Where does the change live?")
 st.caption(
-    "Copy parts of the tuned model into the base model and the other way round, and measure how much of the "
-    "difference in behaviour each carries: weights, heads, activations, and interpolations of the two."
+    "Copy parts of the tuned model into the base model and the other way round, and measure how "
+    "much of the difference in behaviour each carries: weights, heads, activations, and "
+    "interpolations of the two."
 )
 try:
     base, tuned, on, n = controls()

@@ -241,7 +241,7 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
 @pytest.mark.parametrize(
     ("view", "shown"),
     [
-        ("Text", "tokens alike before they part"),
+        ("Text", "identical tokens before they diverge"),
         ("Layers", "linear CKA"),
         ("Weights", "Roy & Vetterli 2007"),
     ],

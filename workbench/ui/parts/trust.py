@@ -1,4 +1,4 @@
-"""The panel under every map: what was verified on it, and what failed."""
+"""The panel below every map: which checks it passed, and which failed."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from workbench.interp.patching.probe_maps import Probed
 
 
 def trust(patching: Patching | Probed) -> None:
-    """Every check with its value; a red sentence names those that failed."""
+    """Show every check with its value; an error names those that failed."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Can this be trusted?**", width="content")
         for name, value in patching.checks.items():

@@ -60,7 +60,7 @@ def start(
 
 
 def go_on(run: Run) -> Run:
-    """Continue an evaluation that was cut short; tasks that are scored already are not run again."""
+    """Continue an evaluation that was cut short, without repeating what has been scored."""
     return jobs.launch(ui.store().reopen(run.id), ui.store())
 
 
@@ -158,7 +158,7 @@ def explain(table: Any) -> None:
 
 
 def results_of(run: Run) -> dict[str, Results]:
-    """The results of a run so far, by model name as `workbench.load` takes it, in the run's order."""
+    """The results of a run so far, by model name (as for `workbench.load`), in the run's order."""
     folders = [p.parent for p in run.folder.glob("*/results.json")]
     # Models are evaluated one after the other, so the newest folder belongs to the last one.
     ordered = sorted(folders, key=lambda folder: (folder / "results.json").stat().st_mtime_ns)

@@ -1,4 +1,4 @@
-"""Which heads a benchmark task needs, on a page: choose a task, take heads out, see what it costs."""
+"""Which heads a benchmark task needs: ablate heads and measure how much its score drops."""
 
 import streamlit as st
 
@@ -19,25 +19,29 @@ NUMBERS = (
 
 
 def task_heads(model: str) -> None:
-    """The controls, and the result once it was asked for."""
+    """Show the controls, and the result once it has been requested."""
     with st.form("task_needs", border=False):
         columns = st.columns([2, 1, 1, 1, 3, 1], vertical_alignment="bottom")
         task = columns[0].selectbox(
             "Task", TASKS, accept_new_options=True, help="Any multiple-choice task."
         )
         limit = columns[1].number_input(
-            "Items", 8, 500, 40, help="Half put the heads in order, half judge them."
+            "Items",
+            8,
+            500,
+            40,
+            help="Half of them rank the heads, the other half measure the effect.",
         )
-        kind = columns[2].selectbox("Each is", list(KINDS), list(KINDS).index("mean"))
+        kind = columns[2].selectbox("Ablation", list(KINDS), list(KINDS).index("mean"))
         greedy = columns[3].number_input(
-            "Greedy steps", 0, 10, 0, help="Heads taken out one upon the other."
+            "Greedy steps", 0, 10, 0, help="Heads ablated cumulatively, one more in each step."
         )
         heads = columns[4].text_input(
             "Heads",
             placeholder="all, or the layers that matter",
-            help="Such as L3H1, L5H0; empty: see above.",
+            help="For example L3H1, L5H0. Empty: all heads, or those of the layers that matter.",
         )
-        if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
+        if columns[5].form_submit_button("Measure", type="primary", width="stretch"):
             st.session_state["task_asked"] = (
                 model,
                 registered(str(task)),
@@ -49,7 +53,7 @@ def task_heads(model: str) -> None:
     request = st.session_state.get("task_asked")
     if request is None or request[0] != model:
         st.caption(
-            "Each head is one evaluation of the task, so this takes minutes for a model of many heads."
+            "Every head needs one evaluation of the task: minutes for a model with many heads."
         )
         return
     _, task, limit, kind, greedy, heads = request
@@ -62,10 +66,11 @@ def task_heads(model: str) -> None:
             lambda report: task_needs(subject, str(task), progress=report, **how),
         )
     _shown(needs)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in how.items())
     same_in_python(f"""\
 import workbench as wb
 
-needs = wb.task_needs(wb.load({model!r}), {task!r}, {", ".join(f"{k}={v!r}" for k, v in how.items())})
+needs = wb.task_needs(wb.load({model!r}), {task!r}, {arguments})
 print(needs.to_frame(), needs.to_frame(needs.greedy))
 """)
 
@@ -73,16 +78,17 @@ print(needs.to_frame(), needs.to_frame(needs.greedy))
 def _shown(needs: TaskNeeds) -> None:
     intact = needs.intact
     st.markdown(
-        f"Intact {needs.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n} held out; "
-        f"{needs.tested} of {needs.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
-        f"one, in nats. *chosen_on*: the margin's change on the {needs.n} other items that put the heads in order, "
-        "which flatters."
+        f"Intact {needs.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = "
+        f"{intact.n} held out; {needs.tested} of {needs.of} heads tested. *Margin*: log-likelihood "
+        "of the right choice minus that of the best wrong one, in nats. *chosen_on*: the margin's "
+        f"change on the {needs.n} other items that the heads were ranked on, which is biased "
+        "upwards."
     )
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
     for title, cuts in (
         ("Whole layers", needs.layers),
         ("One head at a time", needs.cuts),
-        ("One upon the other", needs.greedy),
+        ("Cumulatively", needs.greedy),
     ):
         if cuts:
             st.caption(title)

@@ -1,4 +1,4 @@
-"""Maps of patches on a page: the figure, what a click on a cell shows, and the numbers above it."""
+"""Patching maps on a page: the figure, the details of a clicked cell, and the numbers above."""
 
 import numpy as np
 import pandas as pd
@@ -20,19 +20,22 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import p_text
 
 SMALL = 0.5
-"""Logits; below this, effects are divided by next to nothing."""
+"""Logits; below this difference, normalised effects are unreliable."""
 
 
 def numbers(patching: Patching) -> None:
-    """The two unpatched runs of one pair, with a warning where they hardly differ."""
+    """Show the two unpatched runs of one pair, with a note where they hardly differ."""
     cells = sum(map(len, patching.effect))
     columns = st.columns(4)
     name = patching.metric_name.replace("_", " ")
-    words = f"{name.capitalize()}: {METRICS[patching.metric_name]}, {visible(patching.answer)} against {visible(patching.wrong)}."
+    words = (
+        f"{name.capitalize()}: {METRICS[patching.metric_name]}; answer {visible(patching.answer)}, "
+        f"wrong answer {visible(patching.wrong)}."
+    )
     columns[0].metric("Clean run", f"{patching.clean_metric:+.3g}", help=words)
     columns[1].metric("Corrupted run", f"{patching.corrupted_metric:+.3g}", help=words)
     columns[2].metric(
-        "Patched runs", f"{cells:,}", help="Cells of the map, each an exact result and no estimate."
+        "Patched runs", f"{cells:,}", help="One exact patched run per cell of the map."
     )
     columns[3].metric("Time", f"{patching.seconds:.2f} s", help=f"Engine: {patching.engine}.")
     if patching.spelt:
@@ -40,27 +43,30 @@ def numbers(patching: Patching) -> None:
             " + ".join(f"`{visible(token)}`" for token in tokens) for tokens in patching.spelt
         )
         st.caption(
-            f"Answers of several tokens: {sides}. Each is judged by the logarithm of its tokens' probability, each "
-            "token after those before it. Columns are the prompt's positions; a head is replaced at the answer's too."
+            f"Answers of several tokens: {sides}. Their score is the log-probability of the whole "
+            "answer. Columns are positions of the prompt; a head is patched at the answer's "
+            "positions, too."
         )
     if patching.metric_name != "logit_difference":
         return
     gap = abs(patching.clean_metric - patching.corrupted_metric)
     if gap < SMALL:
         st.info(
-            f"The two runs differ by {gap:.2g} logits only, and effects are shares of that: large ones mean little.",
+            f"The two runs differ by only {gap:.2g} logits. Effects are shares of this difference, "
+            "so large ones mean little.",
             icon=":material/info:",
         )
     elif patching.clean_metric * patching.corrupted_metric > 0:
+        preferred = patching.answer if patching.clean_metric > 0 else patching.wrong
         st.info(
-            f"Both runs prefer {visible(patching.answer if patching.clean_metric > 0 else patching.wrong)}: the model "
-            "does not tell the prompts apart as intended, so read the map with care.",
+            f"Both runs prefer {visible(preferred)}: the model does not distinguish the prompts as "
+            "intended, so read the map with care.",
             icon=":material/info:",
         )
 
 
 def probed_numbers(probed: Probed) -> None:
-    """The unpatched runs of many pairs, with their intervals."""
+    """Show the unpatched runs of many pairs, with intervals."""
     columns = st.columns(4)
     for column, name, value in (
         (0, "Clean runs", probed.clean_metric),
@@ -71,9 +77,9 @@ def probed_numbers(probed: Probed) -> None:
         )
         columns[column].caption(f"{bracketed(value.low, value.high, '+.2f')}, n = {value.n}")
     columns[2].metric(
-        "Told apart",
+        "Answered correctly",
         f"{probed.right.value:.0%}",
-        help="Pairs whose clean run scores above the other.",
+        help="Pairs whose clean run has a higher metric than the corrupted run.",
     )
     columns[2].caption(
         f"{bracketed(probed.right.low, probed.right.high, '.0%')}, n = {probed.right.n}"
@@ -94,7 +100,13 @@ def _choose(point: list | None) -> None:
 def picture(
     patching: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None
 ) -> go.Figure:
-    """The map; in red where one of its checks failed."""
+    """The map, with the chosen cell marked; crossed out in red if one of its checks failed.
+
+    Args:
+        patching: The result.
+        shown: The values to draw, `[layer, position or head]`.
+        cell: Row and column of the chosen cell.
+    """
     drawn = patch_map(patching, shown, cell)
     assert drawn is not None  # the page offers flat maps only
     return draw.distrusted(drawn, failed(patching.checks))
@@ -102,14 +114,15 @@ def picture(
 
 @fragment
 def explore(model: str, patching: Patching | Probed) -> None:
-    """The map with its cells to click, beside the numbers of the chosen one."""
+    """Show the map with clickable cells, and the numbers of the chosen one beside it."""
     shown = np.asarray(patching.effect)
     if isinstance(patching, Probed):
         hide = st.toggle(
             "Hide cells that are not significant",
             key="hide",
             bind="query-params",
-            help="Sign-flip test a cell over the pairs, 5 % false discoveries over the map (Benjamini-Hochberg).",
+            help="Sign-flip test over the pairs for each cell, at a false discovery rate of 5 % "
+            "over the map (Benjamini-Hochberg).",
         )
         if hide:
             shown = np.where(
@@ -135,8 +148,8 @@ def explore(model: str, patching: Patching | Probed) -> None:
         ):
             nothing = 0 if patching.direction == "denoising" else 1
             st.caption(
-                "Left of the dotted line the prompts are the same. A causal model computes the same there, "
-                f"so a patch changes nothing: those cells are exactly {nothing}."
+                "Left of the dotted line the two prompts are identical, and so are the "
+                f"activations of a causal model: those cells are exactly {nothing}."
             )
     with right:
         _details(model, patching, cell)
@@ -145,9 +158,17 @@ def explore(model: str, patching: Patching | Probed) -> None:
         patching.to_frame,
         name=f"patching-{patching.subject}-{patching.site}",
         title=f"Patching {patching.site} of {patching.subject} ({patching.direction})",
-        text=f"{patching.title}, n = {patching.n}"
-        if isinstance(patching, Probed)
-        else f"clean: {patching.clean}\ncorrupted: {patching.corrupted}\nanswer: {patching.answer!r}, wrong: {patching.wrong!r}",
+        text=_description(patching),
+    )
+
+
+def _description(patching: Patching | Probed) -> str:
+    """The text of the downloaded page: the probe, or the prompt pair."""
+    if isinstance(patching, Probed):
+        return f"{patching.title}, n = {patching.n}"
+    return (
+        f"clean: {patching.clean}\ncorrupted: {patching.corrupted}\n"
+        f"answer: {patching.answer!r}, wrong: {patching.wrong!r}"
     )
 
 
@@ -169,10 +190,12 @@ def _details(model: str, patching: Patching | Probed, cell: tuple[int, int] | No
             st.metric(
                 "Effect",
                 f"{effect:.3f}",
-                help=f"Below: 95 % interval over {patching.n} pairs, with the span's noise.",
+                help=f"Below: 95 % interval over {patching.n} pairs, including the uncertainty of "
+                "the normalisation.",
             )
             st.caption(
-                f"{bracketed(patching.low[cell], patching.high[cell])}, {p_text(float(patching.p[cell]))}, n = {patching.n}"
+                f"{bracketed(patching.low[cell], patching.high[cell])}, "
+                f"{p_text(float(patching.p[cell]))}, n = {patching.n}"
             )
             spread = draw.distribution(
                 patching.samples[(slice(None), *cell)], patching.effect[cell]
@@ -184,7 +207,11 @@ def _details(model: str, patching: Patching | Probed, cell: tuple[int, int] | No
                 alt="The effect of this patch in every pair",
             )
         else:
-            st.metric("Effect", f"{effect:.3f}", help="0 is the corrupted run, 1 the clean run.")
+            st.metric(
+                "Effect",
+                f"{effect:.3f}",
+                help="0: as in the corrupted run, 1: as in the clean run.",
+            )
             st.metric(
                 patching.metric_name.replace("_", " ").capitalize(),
                 f"{np.asarray(patching.metric)[cell]:+.3f}",
@@ -235,9 +262,12 @@ def _cell_in_python(model: str, patching: Patching | Probed, layer: int, column:
         by_name = ", by_name=True" if patching.by_name else ""
         call = f"wb.probe(wb.load({model!r}), {patching.probe!r}, n={patching.n}, {how}{by_name})"
     else:
-        words = f"{patching.clean!r}, {patching.corrupted!r}, answer={patching.answer!r}, wrong={patching.wrong!r}"
+        answers = f"answer={patching.answer!r}, wrong={patching.wrong!r}"
+        words = f"{patching.clean!r}, {patching.corrupted!r}, {answers}"
         call = f"wb.patch(wb.load({model!r}), {words}, {how})"
     same_in_python(
-        f"import workbench as wb\n\nfound = {call}\nprint(found.to_frame().query({cell_query!r}))",
+        "import workbench as wb\n\n"
+        f"patching = {call}\n"
+        f"print(patching.to_frame().query({cell_query!r}))",
         "This cell",
     )

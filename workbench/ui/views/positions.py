@@ -1,4 +1,4 @@
-"""The Positions page's deeper views, each measured when it is opened."""
+"""The Positions page's further views, each measured when it is opened."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MOST_MODELS = 5
 WHOLE = 13
-"""Stages up to which each has its tick."""
+"""Number of stages up to which each has its own tick."""
 BESIDE = (
     "previous_token_score",
     "induction_score",
@@ -27,10 +27,10 @@ BESIDE = (
     "first_token_attention",
     "positional_share",
 )
-"""The shares that models are compared by, head by head."""
+"""The head scores by which models are compared."""
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading queries and keys on eight texts")
+@st.cache_resource(max_entries=8, show_spinner="Computing queries and keys on eight texts")
 def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
     from workbench.data.passages import TEXTS
     from workbench.interp.position.rotary import rotary_use
@@ -39,7 +39,7 @@ def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
         return rotary_use(_subject, TEXTS)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the same tokens in many orders")
+@st.cache_resource(max_entries=8, show_spinner="Running the same tokens in many orders")
 def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
     from workbench.interp.patterns.position_split import position_split
 
@@ -47,7 +47,7 @@ def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
         return position_split(_subject)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Fitting a probe before every layer")
+@st.cache_resource(max_entries=8, show_spinner="Fitting a linear probe before every layer")
 def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
     from workbench.interp.position.probe import position_probe
 
@@ -55,7 +55,7 @@ def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
         return position_probe(_subject)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading texts up to twice the context")
+@st.cache_resource(max_entries=8, show_spinner="Running texts of up to twice the context")
 def _loss(sha256: str, _subject: "Subject") -> "PositionLoss":
     from workbench.data.passages import TEXTS
     from workbench.interp.position.loss import loss_by_position
@@ -74,13 +74,14 @@ def _study(sha256: str, _subject: "Subject") -> "EncodingStudy":
 
 
 def real_queries(subject: "Subject") -> None:
-    """Rotary: frequencies used and decay with distance, from real queries and keys."""
+    """Rotary encodings: the frequencies in use, and the decay of scores with distance."""
     from workbench.figures import positions_in_use as draw
     from workbench.figures.style import head_name
 
     if subject.card.positions != "rotary":
         note(
-            f"{subject.name} has {subject.card.positions} positions; only rotary ones turn queries and keys."
+            f"{subject.name} has the position encoding {subject.card.positions}; this view is for "
+            "rotary encodings, which rotate queries and keys."
         )
         return
     use = _rotary(subject.hash, subject)
@@ -93,7 +94,7 @@ def real_queries(subject: "Subject") -> None:
     picked = {name: divmod(names.index(name), n_heads) for name in chosen}
     lines = draw.bands(
         {n: (use.decay[at], use.decay_low[at], use.decay_high[at]) for n, at in picked.items()},
-        title=f"Score of an average query with an average key, 95 % interval over {use.n} texts",
+        title=f"Score of the mean query and the mean key, 95 % intervals over {use.n} texts",
         across="distance back, tokens",
         up="score",
     )
@@ -113,7 +114,7 @@ def real_queries(subject: "Subject") -> None:
 
 
 def position_or_content(subject: "Subject") -> None:
-    """The split of every head's scores."""
+    """The variance of each head's scores, split into position, content and interaction."""
     from workbench.figures import positions_in_use as draw
     from workbench.interp.patterns.position_split import PARTS
 
@@ -121,7 +122,7 @@ def position_or_content(subject: "Subject") -> None:
     st.caption(
         f"{split.n} sets of {split.tokens} random tokens, each in {split.orders} orders. "
         + "; ".join(f"**{part}**: {words}" for part, words in PARTS.items())
-        + ". The first key is left out."
+        + ". The first token is left out as a key."
     )
     figure = draw.split_maps(split.mean, n=split.n)
     chart(figure, key="split", name=f"{subject.name}-split", alt="Shares of variance by head")
@@ -134,23 +135,25 @@ def position_or_content(subject: "Subject") -> None:
 
 
 def in_the_stream(subject: "Subject") -> None:
-    """The probe by layer, beside its control."""
+    """How well a linear probe decodes the position before each layer, beside a control."""
     from workbench.figures import positions_in_use as draw
 
     fit = _probe(subject.hash, subject)
     flat = np.full_like(fit.control, np.nan)
     figure = draw.bands(
         {"position": (fit.mean, fit.low, fit.high), "control": (fit.control, flat, flat)},
-        title=f"Position read off the residual stream: R² on unseen sequences, 95 % interval over {fit.n} folds",
-        across="before layer (the last: after all)",
+        title="Position decoded from the residual stream: R² on held-out sequences, 95 % "
+        f"intervals over {fit.n} folds",
+        across="before layer (last: after all layers)",
         up="R²",
     )
     if len(fit.mean) <= WHOLE:
-        figure.update_xaxes(dtick=1)  # half a layer is nothing
+        figure.update_xaxes(dtick=1)  # there is no half layer
     chart(figure, key="probe", name=f"{subject.name}-position-probe", alt="R² by layer")
     st.caption(
-        f"Ridge regression on {fit.sequences} sequences of {fit.length} random tokens, {fit.n}-fold by sequence. "
-        "The control learns shuffled positions; what it reaches is what a probe finds in nothing."
+        f"Linear probe: ridge regression on {fit.sequences} sequences of {fit.length} random "
+        f"tokens, {fit.n}-fold cross-validation over sequences. The control is trained on shuffled "
+        "positions."
     )
     downloads(
         lambda: [figure],
@@ -161,24 +164,26 @@ def in_the_stream(subject: "Subject") -> None:
 
 
 def by_position(subject: "Subject") -> None:
-    """Loss by position, with the end of the trained context marked."""
+    """The loss by position, with the end of the training context marked."""
     from workbench.figures import positions_in_use as draw
 
     loss = _loss(subject.hash, subject)
     figure = draw.bands(
         {subject.name: (loss.mean, loss.low, loss.high)},
         {subject.name: loss.start},
-        title=f"Loss by position, bins of {loss.width}, 95 % interval over {loss.n} starts of the texts",
+        title=f"Loss by position (bins of {loss.width}), 95 % intervals over {loss.n} starts in "
+        "the texts",
         across="position",
-        up="loss, nats a token",
+        up="loss, nats per token",
     )
     if loss.start[-1] >= loss.n_ctx:
-        draw.mark(figure, loss.n_ctx, "end of the trained context")
+        draw.mark(figure, loss.n_ctx, "end of the training context")
     elif loss.start[-1] + loss.width >= loss.n_ctx - loss.width:
-        st.caption(f"Positions end at {loss.n_ctx:,}: the model has none for a later one.")
+        st.caption(f"The model has no positions beyond {loss.n_ctx:,}.")
     else:
         st.caption(
-            f"Read up to {int(loss.start[-1]) + loss.width:,} positions of a context of {loss.n_ctx:,}."
+            f"Measured up to position {int(loss.start[-1]) + loss.width:,} of a context of "
+            f"{loss.n_ctx:,}."
         )
     chart(figure, key="loss", name=f"{subject.name}-loss-by-position", alt="Loss by position")
     downloads(
@@ -190,26 +195,30 @@ def by_position(subject: "Subject") -> None:
 
 
 def side_by_side(subject: "Subject") -> None:
-    """Up to five models measured alike: losses, extrapolation, distance kernels, kinds of heads."""
+    """Up to five models side by side: loss by position, attention by distance, and head scores."""
     from workbench.figures import positions_in_use as draw
     from workbench.interp.position.study import EncodingStudy
 
     st.caption(
-        "The same recipe trained with another encoding shows what the encoding does; any models can be compared. "
-        "Losses of models with different tokenizers are not comparable."
+        "Models of one recipe with different encodings show what the encoding does, but any "
+        "models can be compared. Losses are comparable only between models with the same "
+        "tokenizer."
     )
     options = choices()
     start = [n for n in st.query_params.get_all("models") if n in options] or [
         n for n in options if n.startswith("shelf-positions/")
     ]
     if len(start) == MOST_MODELS and all(n.startswith("shelf-positions/") for n in start):
-        st.caption("Shown first: the five of the shelf, which differ in nothing but the encoding.")
+        st.caption(
+            "By default: the five bundled models that differ only in their position encoding."
+        )
     chosen = st.multiselect(
         "Models", options, start, key="models", bind="query-params", max_selections=MOST_MODELS
     )
     if not chosen or not st.toggle("Measure", value=True, key="measure", bind="query-params"):
         return
-    bar, rows = st.progress(0.0, "Loading"), []
+    bar = st.progress(0.0, "Loading")
+    rows = []
     for i, name in enumerate(chosen):
         bar.progress(i / len(chosen), f"Measuring {name}")
         other = cached_load(name)
@@ -225,10 +234,10 @@ def side_by_side(subject: "Subject") -> None:
         {name: row.loss.start for name, row in named.items()},
         title="Loss by position, 95 % intervals",
         across="position",
-        up="loss, nats a token",
+        up="loss, nats per token",
     )
     if len({row.n_ctx for row in study.rows}) == 1:
-        draw.mark(losses, study.rows[0].n_ctx, "end of the trained context")
+        draw.mark(losses, study.rows[0].n_ctx, "end of the training context")
     kernels = draw.mean_kernels([(name, row.distances.mean) for name, row in named.items()])
     for column, figure, name in zip(
         st.columns(2, gap="medium"), (losses, kernels), ("losses", "kernels"), strict=True
@@ -260,22 +269,23 @@ VIEWS = {
     "Real queries and keys": real_queries,
     "Models side by side": side_by_side,
 }
-"""Names of the views and what draws them."""
+"""The views by name, each with the function that draws it."""
 FIRST = "Models side by side"
-"""The view of a first visit: what the encoding does, whatever the model above."""
+"""The view of a first visit."""
 
 _CODE = {
     "Loss by position": "print(wb.loss_by_position(subject, TEXTS).to_frame())",
     "Position or content": "print(wb.position_split(subject).to_frame())",
     "Position in the stream": "print(wb.position_probe(subject).to_frame())",
-    "Real queries and keys": "use = wb.rotary_use(subject, TEXTS)\nprint(use.used.shape, use.decay.shape, use.n)",
+    "Real queries and keys": "use = wb.rotary_use(subject, TEXTS)\n"
+    "print(use.used.shape, use.decay.shape, use.n)",
     "Models side by side": "models = [wb.load(name) for name in {models!r}]\n"
     "print(wb.encoding_study(models, TEXTS).to_frame())",
 }
 
 
 def in_python(view: str, subject: "Subject") -> str:
-    """The line of Python that measures what a view shows; nothing where it shows nothing."""
+    """The Python that measures what a view shows; "" where it shows nothing."""
     models = st.session_state.get("models", [])
     shows_nothing = {
         "Real queries and keys": subject.card.positions != "rotary",

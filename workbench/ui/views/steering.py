@@ -1,6 +1,4 @@
-"""A steered model on a page: what it writes beside its base, what ordinary text costs it, and where
-to take it.
-"""
+"""A steered model on a page: its text beside the base model's, and its loss on ordinary text."""
 
 import streamlit as st
 
@@ -14,14 +12,20 @@ from workbench.ui.parts.models import alone
 from workbench.ui.parts.words import escaped, p_text, signed
 
 TOKENS = 40
+"""New tokens that each model writes."""
 
 
 def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = True) -> None:
-    """Write a prompt on with and without the intervention, show its price, and keep it if that was
-    asked for.
+    """Show continuations with and without an intervention and its cost, and save the edited model.
+
+    Args:
+        base: The base model.
+        change: The intervention.
+        prompt: The text to continue.
+        keep: Whether to save the edited model.
     """
     edited = apply(base, change)
-    with alone(base.hash), st.spinner("Writing, and measuring both on ordinary text"):
+    with alone(base.hash), st.spinner("Generating, and measuring both models on ordinary text"):
         texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
@@ -31,20 +35,20 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         )
         column.markdown(f"{escaped(prompt)} {marked}")
     st.metric(
-        "Loss on ordinary text, nats a token",
+        "Loss on ordinary text, nats per token",
         f"{cost.tuned:.3f}",
         delta=signed(cost.difference),
         delta_color="off",
         delta_arrow="off",
     )
     st.caption(
-        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, {p_text(cost.p)}, n = {cost.n} "
-        "paragraphs"
+        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, "
+        f"{p_text(cost.p)}, n = {cost.n} paragraphs"
     )
     if not keep:
         return
     saved_name = change.save()
-    st.success(f"Kept as **{saved_name}**: {change.words}.", icon=":material/check:")
+    st.success(f"Saved as **{saved_name}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link(
             "benchmarks",

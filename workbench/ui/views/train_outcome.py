@@ -26,7 +26,7 @@ SHOWN = 500
 
 
 def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
-    """Draw the form's fields for base, data and method; returns a function that builds the recipe."""
+    """Draw the form's fields for base, data and method; returns what builds the edited recipe."""
     known = SETS.get(str(recipe.task.get("data", "")))
     kind = str(recipe.task.get("kind") or (known.kind if known else "classification"))
     base = _choice(
@@ -42,7 +42,8 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         sets,
         str(recipe.task.get("data", "")),
         f"{name} data",
-        "A known data set, a Hugging Face id, or a .csv, .tsv, .jsonl, .json, .parquet or .conll file.",
+        "A known data set, a Hugging Face id, or a .csv, .tsv, .jsonl, .json, .parquet or .conll "
+        "file.",
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     method = left.segmented_control(
@@ -51,8 +52,8 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         default=FULL if recipe.lora is None else METHODS[0],
         key=f"{name} method",
         required=True,
-        help="LoRA trains small low-rank matrices instead of the weights and stores them separately; it "
-        "needs far less memory.",
+        help="LoRA trains small low-rank matrices instead of the weights and stores them "
+        "separately; it needs far less memory.",
     )
     ranks = schema.properties(schema.TABLES["lora"])["r"]
     rank = right.number_input(
@@ -106,7 +107,7 @@ def _choice(label: str, options: list[str], value: str, key: str, help: str) -> 
 
 
 def outcome(run: Run) -> None:
-    """Notes on a finished run's data; for a fine-tune also each metric before and after, and items."""
+    """Show notes on a finished run's data; for a fine-tune also its metrics and items."""
     if run.kind == "train" and run.result and (words := _data_words(run.result)):
         st.caption(words)
     if run.kind != "finetune" or not run.result or not run.result.get("changes"):
@@ -114,9 +115,9 @@ def outcome(run: Run) -> None:
     changes = [Change(**change) for change in run.result["changes"]]
     st.subheader("Before and after")
     st.caption(
-        f"{run.result['parent']} and this run's model on the same {run.result['held_out']} held-out items "
-        f"of {run.result['data']}, before and after training on {run.result['examples']:,} examples. "
-        + _data_words(run.result)
+        f"{run.result['parent']} and this run's model on the same {run.result['held_out']} "
+        f"held-out items of {run.result['data']}, before and after training on "
+        f"{run.result['examples']:,} examples. " + _data_words(run.result)
     )
     st.markdown("\n".join(f"- {verdict(change)}" for change in changes))
     table = pd.DataFrame(
@@ -148,7 +149,7 @@ def _data_words(result: dict[str, Any]) -> str:
 
 
 def verdict(change: Change) -> str:
-    """One metric in words, as Markdown: before, after, and whether the difference is significant."""
+    """One metric as Markdown: before, after, and whether the difference is significant."""
     text = f"**{_words(change.metric)}** {change.base:.3f} → {change.tuned:.3f}: "
     if math.isnan(change.low):
         return (

@@ -1,6 +1,4 @@
-"""Views of a located change: the gain, weights, heads, activations, the path, and making a
-transplant of one's own.
-"""
+"""The Transplant page's views: gain, weights, heads, activations, the path, and a form."""
 
 import pandas as pd
 import streamlit as st
@@ -27,7 +25,7 @@ FORMATS = {
 
 
 def gain(located: Located, metric: str) -> None:
-    """The two models' own values, what is shared out, and the checks."""
+    """Show both models' values, their difference (the gain), and the checks."""
     d = located.gain(metric)
     columns = st.columns(4)
     columns[0].metric(f"base: {located.base}", f"{d.base:.3f}", help=METRICS[metric])
@@ -37,7 +35,7 @@ def gain(located: Located, metric: str) -> None:
     columns[3].metric("Weights that differ", f"{located.n_changed / located.n_params:.1%}")
     worst = max(located.checks.values())
     columns[3].caption(
-        "Nothing exchanged gives the model itself and everything the other one, "
+        "Check: swapping nothing gives the model itself, swapping everything the other one, "
         + ("to the last bit." if worst == 0 else f"to {worst:.1e}.")
     )
     if why := located.undefined(metric):
@@ -45,7 +43,7 @@ def gain(located: Located, metric: str) -> None:
 
 
 def weights(located: Located, metric: str) -> None:
-    """Parts one at a time in both directions, and growing stacks of layers."""
+    """Show the share of the gain of each part in both directions, and of growing sets of layers."""
     table = located.table(metric)
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -61,16 +59,16 @@ def weights(located: Located, metric: str) -> None:
             alt="The share of the gain that each part carries, both ways",
         )
         st.caption(
-            "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
-            "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
-            f"Bars: 95 % paired (Fieller), n = {located.n}. Dotted: the mean of {located.draws} random subsets of heads "
+            "1: all of the gain, 0: none. Shares can be below 0 or above 1, and need not add up "
+            "to 1, because parts interact or are redundant. Bars: paired 95 % intervals "
+            f"(Fieller), n = {located.n}. Dotted: the mean of {located.draws} random sets of heads "
             "and neurons with as many parameters."
         )
     with right:
         two = draw.series(
             table,
             n_layers=located.n_layers,
-            title="Layers brought into the base one after the other",
+            title="Layers copied into the base cumulatively",
         )
         chart(
             two,
@@ -82,10 +80,11 @@ def weights(located: Located, metric: str) -> None:
         single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
         side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
         st.caption(
-            "From the bottom the embedding comes first, from the top the final norm (and an untied unembedding). "
-            f"Diamonds: random heads and neurons of as many parameters, mean of {located.draws} draws."
+            "From the bottom, the embedding comes first; from the top, the final norm (and an "
+            "untied unembedding). Diamonds: random heads and neurons with as many parameters, "
+            f"mean of {located.draws} draws."
         )
-        st.markdown("Into the base, greatest share first")
+        st.markdown("Copied into the base, largest share first")
         st.dataframe(
             side[["kind", *COLUMNS]],
             hide_index=True,
@@ -101,8 +100,9 @@ def weights(located: Located, metric: str) -> None:
 
 
 def heads(located: Located, metric: str) -> None:
-    """One map of heads a direction."""
-    table, figures = located.table(metric), []
+    """Show a map of all heads for each direction."""
+    table = located.table(metric)
+    figures = []
     for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
         with column:
             figure = draw.head_map(
@@ -121,9 +121,10 @@ def heads(located: Located, metric: str) -> None:
                 column_config=FORMATS,
             )
     st.caption(
-        f"Each head's query, key, value and output weights. Intervals: 95 % paired (Fieller), n = {located.n}; p of no "
-        f"change, corrected over the parts of one direction. random: the mean share of {located.draws} random subsets of "
-        "as many parameters; p_random: that the head does no more than they do."
+        "The query, key, value and output weights of each head. Paired 95 % intervals (Fieller), "
+        f"n = {located.n}. p: no effect, corrected over the parts of one direction. random: the "
+        f"mean share of {located.draws} random sets with as many parameters; p_random: no larger "
+        "effect than theirs."
     )
     downloads(
         lambda: figures,
@@ -134,7 +135,7 @@ def heads(located: Located, metric: str) -> None:
 
 
 def path(located: Located) -> None:
-    """Every metric along the line between the models."""
+    """Show every metric along the line between the two models' weights."""
     figures = []
     for metric, column in zip(
         located.metrics, st.columns(len(located.metrics), gap="medium"), strict=True
@@ -146,8 +147,8 @@ def path(located: Located) -> None:
                 figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path"
             )
     st.caption(
-        "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
-        f"carried on beyond the tuned model. Bands: 95 % over the same {located.n} samples."
+        "Weights at base + alpha (tuned − base): 0 is the base, 1 the tuned model; values outside "
+        f"extrapolate. Bands: 95 % intervals over the same {located.n} samples."
     )
     downloads(
         lambda: figures,
@@ -160,17 +161,18 @@ def path(located: Located) -> None:
 
 
 def activations(carried: Carried) -> None:
-    """Layer x position maps, both ways."""
+    """Show maps of layer by position for swapped activations, in both directions."""
     d = carried.gain
     st.caption(
         f"Log-likelihood of the right answer, nats: base {d.base:.3f}, tuned {d.tuned:.3f}, gain "
         f"{signed(d.difference)} {bracketed(d.low, d.high, signed)}, n = {d.n} questions. "
-        "Positions are counted from the question's end; *middle* are all between, together, "
-        "*answer* the answer's own tokens, *all* every position at once."
+        "Positions are counted from the end of the question; *middle*: all positions in between "
+        "at once, *answer*: the tokens of the answer, *all*: every position at once."
     )
     if not (d.low > 0 or d.high < 0):
         st.warning(
-            "The two do not differ on these questions, so there is no gain to have a share of."
+            "The two models do not differ significantly on these questions: there is no gain to "
+            "have a share of."
         )
         return
     maps = draw.activation_maps(
@@ -194,15 +196,21 @@ def activations(carried: Carried) -> None:
         lambda: list(maps.values()),
         carried.to_frame,
         name="activations",
-        title="Activations exchanged",
+        title="Swapped activations",
     )
 
 
 def located_key(
     base: wb.Subject, tuned: wb.Subject, on: str, n: int, grain: str = "blocks"
 ) -> tuple:
-    """What `Located` is kept under, so that a report need not measure again what the page has
-    shown.
+    """The cache key of a `Located`, so that a report uses what the page has measured already.
+
+    Args:
+        base: The base model.
+        tuned: The tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        grain: How finely the models are divided.
     """
     return ("locate", base.hash, tuned.hash, on, n, grain)
 
@@ -210,12 +218,27 @@ def located_key(
 def carried_key(
     base: wb.Subject, tuned: wb.Subject, on: str, n: int, site: str = "resid_pre"
 ) -> tuple:
-    """What `Carried` is kept under."""
+    """The cache key of a `Carried`.
+
+    Args:
+        base: The base model.
+        tuned: The tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        site: The activation that is swapped.
+    """
     return ("activations", base.hash, tuned.hash, on, n, site)
 
 
 def report(base: str, tuned: str, on: str, n: int) -> None:
-    """A button that measures all of it, and the page to take home."""
+    """Show a button that measures everything and writes a report to download.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        on: The behaviour.
+        n: Number of samples.
+    """
     left, right, button = st.columns([3, 2, 2], vertical_alignment="bottom")
     known_suites = [name for name, suite in suites().items() if not suite.problem]
     suite = str(
@@ -224,17 +247,19 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
         )
     )
     limit = int(
-        right.number_input("Items a task", 2, value=50, step=50, key="limit", bind="query-params")
+        right.number_input("Items per task", 2, value=50, step=50, key="limit", bind="query-params")
         or 50
     )
-    first, second = cached_load(base), cached_load(tuned)
+    first = cached_load(base)
+    second = cached_load(tuned)
     key = ("report", first.hash, second.hash, base, tuned, suite, limit, on, n)
     pressed = button.button(
         "Write the report", type="primary", width="stretch", disabled=known(key)
     )
     st.caption(
-        "One HTML page that needs no network: behaviour, heads, weights and activations exchanged, the line between "
-        "the two, with intervals, the method, its limits, hashes, versions and the commands that make it again."
+        "One self-contained HTML page: behaviour, swapped heads, weights and activations, and the "
+        "line between the two models, with intervals, methods, limitations, hashes, versions and "
+        "the commands to reproduce it."
     )
     if not (pressed or known(key)):
         return
@@ -264,29 +289,41 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
 
 
 def make_one(base: str, tuned: str, first: str) -> None:
-    """A form that keeps a transplant, and where to go with it."""
+    """Show a form that saves a transplant, and links to the pages that can use it.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        first: The parts suggested at first.
+    """
     with st.form("make", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
         parts = columns[0].text_input(
-            "Parts", first, help="Such as L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all."
+            "Parts", first, help="For example L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all."
         )
         alpha = columns[1].number_input(
-            "How far", -1.0, 2.0, 1.0, 0.25, help="1: the tuned weights; 0.5: half way."
+            "Alpha",
+            -1.0,
+            2.0,
+            1.0,
+            0.25,
+            help="1: the tuned weights; 0.5: half way between the two.",
         )
         name = columns[2].text_input(
             "Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-"))
         )
-        submitted = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
+        submitted = columns[3].form_submit_button("Save it", type="primary", width="stretch")
     if not submitted:
         return
     saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
     st.success(
-        f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:"
+        f"Saved as **{saved}**; it is now in the model list of every page.",
+        icon=":material/check:",
     )
     with st.container(horizontal=True):
         page_link(
             "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base, tuned, saved]
         )
-        page_link("models", "Let it write", icon=":material/deployed_code:", model=saved)
+        page_link("models", "Generate text with it", icon=":material/deployed_code:", model=saved)
         page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
     st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
