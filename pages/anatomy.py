@@ -55,7 +55,7 @@ def show_step(number: int, step: Step, anatomy: Anatomy, position: int) -> None:
             step.values, tokens, keys=keys, chosen=None if step.of_sources else position
         )
         name = f"{anatomy.subject}-{head_name(anatomy.layer, anatomy.head)}-{step.name}"
-        chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, a row a token")
+        chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, one row per token")
 
 
 def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:

@@ -1,7 +1,8 @@
 """Attribution: a patching map estimated by gradients beside the exact one, and its errors."""
 
+from typing import Any
+
 import numpy as np
-import pandas as pd
 import streamlit as st
 
 import workbench as wb
@@ -157,7 +158,7 @@ def misled(attribution: Attribution) -> list:
         several = attribution.estimate.n > 1
         st.markdown(f"Largest errors{' with 95 % intervals' if several else ''}")
         numbers = ["exact", "estimate", "error", *(["error_low", "error_high"] if several else [])]
-        furthest: pd.DataFrame = table.sort_values("error", key=abs, ascending=False)
+        furthest: Any = table.sort_values("error", key=abs, ascending=False)
         furthest = furthest[["cell", *numbers, "kind"]].head(14)
         furthest["kind"] = [
             "" if kind == "not shown to mislead" else kind for kind in furthest["kind"]

@@ -85,8 +85,8 @@ def search_circuit(model: str, probe: str) -> None:
     )
     for column, words, value in (
         (1, "Faithfulness of the circuit", chosen.faithfulness),
-        (2, "Of everything else", chosen.without),
-        (3, "Of as many random edges", chosen.random),
+        (2, "Faithfulness without it", chosen.without),
+        (3, "Faithfulness of random edges", chosen.random),
     ):
         columns[column].metric(
             words, percent(value.value), help="0 % is the corrupted run, 100 % the clean run."

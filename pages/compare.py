@@ -1,5 +1,7 @@
 """Compare: what fine-tuning changed in behaviour, predictions, layers, heads and weights."""
 
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
@@ -170,7 +172,7 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     pick, sort, box = st.columns([1, 2, 3])
     name = str(
         pick.selectbox(
-            "Head", names, names.index(table["name"][0]), key="head", bind="query-params"
+            "Head", names, names.index(str(table["name"].iloc[0])), key="head", bind="query-params"
         )
     )
     kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
@@ -188,7 +190,7 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
         )
     with right:
         column = kinds[kind]
-        shown: pd.DataFrame = table.sort_values(column, key=abs, ascending=False, kind="stable")
+        shown: Any = table.sort_values(column, key=abs, ascending=False, kind="stable")
         order = [
             "name",
             column,

@@ -60,7 +60,7 @@ def controls() -> tuple[str, str, str, str, str]:
 
 
 def by_layer(model: str, prompt: str, answers: list[str]) -> None:
-    """The likeliest token by layer and position, and the answers' probability and rank."""
+    """The most likely token by layer and position, and the answers' probability and rank."""
     subject = cached_load(model)
     trained = stored_lens(subject)
     kind = str(
@@ -100,7 +100,7 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         table,
         key="table",
         name=f"{kind}-lens",
-        alt="The likeliest next token by layer and position",
+        alt="The most likely next token by layer and position",
     )
     figures = [table, *(trajectories(others, kind) if answers else [])]
     if trained is not None:
@@ -278,7 +278,14 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
             )
             return
     with alone(subject.hash), st.spinner("Computing integrated gradients"):
-        attribution = wb.input_attribution(subject, prompt, **given)
+        attribution = wb.input_attribution(
+            subject,
+            prompt,
+            answer=answer,
+            wrong=wrong,
+            baseline=str(baseline),
+            corrupted=given.get("corrupted", ""),
+        )
     notices(attribution.warnings)
     show_tokens(attribution)
     call = ", ".join(f"{name}={value!r}" for name, value in given.items())

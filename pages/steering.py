@@ -24,7 +24,7 @@ def lines(text: str | None) -> list[str]:
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
-st.title("What happens if it is pushed?")
+st.title("What happens if I steer it?")
 st.caption(
     "Activation steering: the difference between the activations of two sets of prompts after one "
     "layer is a direction. Adding it to the residual stream at every position changes what the "
@@ -42,7 +42,7 @@ negative = columns[1].text_area(
     WITHOUT,
     key="without",
     bind="query-params",
-    help="One per line, as many as on the left.",
+    help="One per line; the same number as on the left.",
 )
 columns = st.columns([2, 3, 3, 4], vertical_alignment="bottom")
 last = subject.card.n_layers - 1

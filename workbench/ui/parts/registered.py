@@ -26,7 +26,7 @@ def registered(name: str, what: str = "task") -> str:
         or bare.lower().endswith(ENDINGS)
     ):
         raise WorkbenchError(
-            f"{name!r} is a file, but a page takes only names of registered {what}s. Put the file "
+            f"{name!r} is a file, and a page takes only names of registered {what}s. Put the file "
             f"into the folder {what}s of WORKBENCH_HOME and choose its name here, or use the "
             "command line."
         )

@@ -124,7 +124,7 @@ def missing(suite: Suite) -> list[str]:
 
     def here(task: str) -> bool:
         if task in MADE or task not in SOURCES:
-            return True  # a task of others: unknown until it is loaded
+            return True  # a task from outside: what it needs is unknown until it is loaded
         file = SOURCES[task].file
         return folder is not None and (
             (folder / file).is_file() or (folder / f"{file}.gz").is_file()
@@ -206,7 +206,7 @@ def newest(base: str, tuned: str, suite: str, limit: int | None) -> Run | None:
 
 
 def rows(results: dict[str, Results], *, headlines: bool = True) -> pd.DataFrame:
-    """Every metric of every model as one row; with `headlines` one metric a task."""
+    """Every metric of every model as one row; with `headlines` only each task's main one."""
     short = short_names(results)
     records = [
         {"model": short[name], **asdict(row)}

@@ -27,15 +27,19 @@ WIDEST = 8.0
 """Bits of difference with the deepest colour."""
 PALE = 0.36
 """Distance of the deepest colour from the middle of the scale; text stays readable on it."""
-UNSURE = [[0.0, "#ffffff"], [0.25, "#fdebd3"], [0.6, "#fdbf7a"], [1.0, "#e8791d"]]
+UNSURE: list[list[float | str]] = [
+    [0.0, "#ffffff"],
+    [0.25, "#fdebd3"],
+    [0.6, "#fdbf7a"],
+    [1.0, "#e8791d"],
+]
 SHADES = 65
 PATIENCE = 20.0
 """Seconds to wait for the other model's scores."""
 KEPT = 32
 """Scorings by the other model that are kept in a session."""
 REASONS = {"length": "the maximum", "cancelled": "stopped"}
-Pick = tuple[str, int]
-"""The token whose panel is open: the place of its reply, and its index in it."""
+Scale = str | list[list[float | str]]
 
 
 def name_plate(model: str) -> None:
@@ -145,9 +149,12 @@ def get_ready(model: str, sha256: str) -> threading.Thread:
 
 @cache
 def _shades(scale: str) -> list[str]:
-    return sample_colorscale(
-        UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES).tolist()
-    )
+    return _colours(UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES))
+
+
+def _colours(scale: Scale, shares: np.ndarray) -> list[str]:
+    """The colours at some places, 0 to 1, of a scale."""
+    return [str(colour) for colour in sample_colorscale(scale, shares.tolist())]
 
 
 def _shade(scale: str, share: float) -> str:
@@ -173,7 +180,7 @@ def legend(colour: str) -> None:
         return
     left, right, scale = ends
     first, last = (0.5 - PALE, 0.5 + PALE) if scale == DIVERGING else (0.0, 1.0)
-    stops = ", ".join(sample_colorscale(scale, np.linspace(first, last, 5).tolist()))
+    stops = ", ".join(_colours(scale, np.linspace(first, last, 5)))
     st.html(
         '<div style="display:flex;gap:8px;align-items:center;flex-wrap:wrap;font-size:13px;'
         f'color:#5d6b7a">{left}'

@@ -18,8 +18,9 @@ from workbench.ui.views.train_uploads import with_own_data
 def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | None:
     """Show a recipe's form; returns the pressed button and the edited recipe.
 
-    The buttons are "start", "cost" and "encodings". None while nothing was pressed, or where the edited recipe is invalid; the page then says why.
-    With `as_text` the form is the whole recipe as TOML.
+    The buttons are "start", "cost" and "encodings". None while nothing was pressed, or where the
+    edited recipe is invalid; the page then says why. With `as_text` the form is the whole recipe
+    as TOML.
     """
     recipe = with_own_data(name, Recipe.read(name))
     try:

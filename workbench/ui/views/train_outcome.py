@@ -175,9 +175,9 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
     if "unaligned" in after:
         st.caption(
             "Entities in an answer that do not occur in its text (they count as wrong): base "
-            f"{sum(before['unaligned'])}, tuned {sum(after['unaligned'])}."
+            f"{int(sum(before['unaligned']))}, tuned {int(sum(after['unaligned']))}."
         )
-    gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
+    gain: Any = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
     masks = {
         "all": gain == gain,
         "better": gain > 1e-9,

@@ -78,7 +78,8 @@ def weights(located: Located, metric: str) -> None:
         )
         kinds = [k for k in ("layer", "attn", "mlp", "outer", "random") if k in set(table["kind"])]
         single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
-        side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
+        side: pd.DataFrame = table.loc[(table["into"] == "base") & single]
+        side = side.sort_values("share", ascending=False)
         st.caption(
             "From the bottom, the embedding comes first; from the top, the final norm (and an "
             "untied unembedding). Diamonds: random heads and neurons with as many parameters, "
