@@ -1,4 +1,4 @@
-"""Anatomy: attention worked out step by step on a real prompt, with the model's own numbers."""
+"""Anatomy: one attention head computed step by step on a prompt, checked against the model."""
 
 import streamlit as st
 
@@ -14,39 +14,52 @@ from workbench.ui.parts.notices import notices
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import escaped
 
-PROMPT = "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old"
+PROMPT = (
+    "The red house, the green tree, the old horse, the black dog. "
+    "The red house, the green tree, the old"
+)
 WORD = "interpretable"
-MOST = 64  # positions at which a row is still readable; longer prompts are cut
+MOST = 64
+"""Tokens at which a row of a matrix is still readable; longer prompts are cut."""
 
 
-@st.cache_resource(max_entries=16, show_spinner="Working every step out by hand")
-def worked_out(sha256: str, prompt: str, more: tuple, _subject: wb.Subject) -> Anatomy:
+@st.cache_resource(max_entries=16, show_spinner="Computing every step")
+def worked_out(sha256: str, prompt: str, settings: tuple, _subject: wb.Subject) -> Anatomy:
+    """Every step of one head, cached by model, prompt and settings."""
     with alone(sha256):
-        return wb.anatomy(_subject, prompt, **dict(more))
+        return wb.anatomy(_subject, prompt, **dict(settings))
 
 
-def show_step(number: int, step: Step, found: Anatomy, position: int) -> None:
+def show_step(number: int, step: Step, anatomy: Anatomy, position: int) -> None:
+    """One step: formula, explanation and check on the left, its matrix on the right."""
     words, picture = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with words:
         st.markdown(f"**{number}. {step.name}** {escaped(step.shape)}")
         st.latex(step.formula)
         st.markdown(step.words)
         if step.holds is False:
-            st.badge(f"off the model by {step.deviation:.0e}", icon=":material/close:", color="red")
+            st.badge(
+                f"differs from the model by {step.deviation:.0e}",
+                icon=":material/close:",
+                color="red",
+            )
         elif step.holds:
             st.badge(
-                f"recomputed = model, {step.deviation:.0e}", icon=":material/check:", color="green"
+                f"matches the model to {step.deviation:.0e}",
+                icon=":material/check:",
+                color="green",
             )
     with picture:
-        tokens, keys = found.axes(step)
+        tokens, keys = anatomy.axes(step)
         figure = draw.step_matrix(
             step.values, tokens, keys=keys, chosen=None if step.of_sources else position
         )
-        name = f"{found.subject}-{head_name(found.layer, found.head)}-{step.name}"
-        chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, a row a token")
+        name = f"{anatomy.subject}-{head_name(anatomy.layer, anatomy.head)}-{step.name}"
+        chart(figure, key=f"step_{number}", name=name, alt=f"{step.name}, one row per token")
 
 
 def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
+    """The head that is chosen in a select box: its name, layer and number."""
     n_heads = subject.card.n_heads
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
     if st.session_state.get("head") not in names:
@@ -57,19 +70,20 @@ def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
     return name, *divmod(names.index(name), n_heads)
 
 
-def show_next(found: Anatomy) -> None:
-    st.markdown(
-        "**What comes next**" if found.part != "encoder" else "**What the decoder writes next**"
-    )
-    expected = found.next_tokens.assign(token=found.next_tokens["token"].map(visible))
+def show_next(anatomy: Anatomy) -> None:
+    """The most likely next tokens with their probabilities."""
+    writer = "The decoder's next token" if anatomy.part == "encoder" else "Next token"
+    st.markdown(f"**{writer}**")
+    expected = anatomy.next_tokens.assign(token=anatomy.next_tokens["token"].map(visible))
     bar = st.column_config.ProgressColumn("probability", format="%.3f", min_value=0, max_value=1)
     st.dataframe(expected, hide_index=True, column_config={"probability": bar})
 
 
 st.title("How does attention work, number by number?")
 st.caption(
-    "One layer and head of a real prompt, step by step, each worked out by its formula and compared with the model. "
-    "Of an encoder-decoder model, such as shelf-reverse, each of its three attentions."
+    "One head on your prompt, step by step: each step is computed from its formula and compared "
+    "with the model's own tensor. Encoder-decoder models (such as shelf-reverse) have three "
+    "attentions."
 )
 choice, box = st.columns([1, 3])
 with choice:
@@ -90,9 +104,11 @@ if subject.model.config.is_encoder_decoder:
             required=True,
         )
         st.caption(
-            f"{PARTS[str(part)].capitalize()}. The decoder reads what the model itself makes of the text."
+            f"{PARTS[str(part)].capitalize()}. The decoder's input is the model's own greedy "
+            "output."
         )
-    more, depth = {"part": str(part)}, n_layers(subject, str(part))
+    more = {"part": str(part)}
+    depth = n_layers(subject, str(part))
 else:
     with box:
         prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
@@ -101,60 +117,61 @@ prompt = cut(subject, prompt, MOST)
 with choice:
     name, layer, head = pick_head(subject, depth)
 more = {"layer": layer, "head": head, **more}
-found = worked_out(subject.hash, prompt, tuple(more.items()), subject)
-notices(found.warnings)
-last = len(found.tokens) - 1
+anatomy = worked_out(subject.hash, prompt, tuple(more.items()), subject)
+notices(anatomy.warnings)
+last = len(anatomy.tokens) - 1
 with box:
     places = list(range(last + 1))
     if st.session_state.get("position", last) not in places:
-        st.session_state["position"] = (
-            last  # it held a position of another prompt, or the words that named it there
-        )
+        # It held a position of another prompt, or the label of one.
+        st.session_state["position"] = last
     position = st.selectbox(
         "Token (framed in every picture)",
         places,
         0 if "position" in st.session_state else last,
-        format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
+        format_func=lambda i: f"{visible(anatomy.tokens[i])} ({i})",
         key="position",
         bind="query-params",
     )
-if wrong := found.disagreeing:
+if wrong := anatomy.disagreeing:
     st.warning(
-        f"{len(wrong)} of the steps, the first of them **{wrong[0].name}**, are not what {escaped(subject.name)} "
-        f"({subject.card.architecture}) computes: it has parts that these formulas leave out.",
+        f"{len(wrong)} steps (first: **{wrong[0].name}**) differ from what {escaped(subject.name)} "
+        f"({subject.card.architecture}) computes: it has parts that these formulas do not cover.",
         icon=":material/warning:",
     )
+n_compared = sum(step.deviation is not None for step in anatomy.steps)
 st.badge(
-    f"{sum(s.deviation is not None for s in found.steps)} of {len(found.steps)} steps compared with the model's own "
-    f"tensors: {'off by up to' if wrong else 'equal to'} {found.deviation:.0e} of their largest entry",
+    f"{n_compared} of {len(anatomy.steps)} steps compared with the model's own tensors: "
+    f"{'they differ by up to' if wrong else 'equal to within'} {anatomy.deviation:.0e} "
+    "of the largest entry",
     icon=":material/close:" if wrong else ":material/check:",
     color="red" if wrong else "green",
 )
 st.caption(
-    "The steps without a tick are the model's own numbers, or have no tensor in the model to compare with."
+    "Steps without a check mark are read from the model, or have no tensor in it to compare with."
 )
-for number, step in enumerate(found.steps, 1):
-    show_step(number, step, found, int(position or 0))
-show_next(found)
+for number, step in enumerate(anatomy.steps, 1):
+    show_step(number, step, anatomy, int(position or 0))
+show_next(anatomy)
 downloads(
     lambda: [
         draw.step_matrix(
-            s.values, found.axes(s)[0], keys=found.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
+            s.values, anatomy.axes(s)[0], keys=anatomy.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
         )
-        for i, s in enumerate(found.steps, 1)
+        for i, s in enumerate(anatomy.steps, 1)
     ],
-    found.numbers,
-    name=f"anatomy-{found.subject}-{name}",
-    title=f"Attention of {found.subject}, {name}, step by step",
-    text=found.prompt,
+    anatomy.numbers,
+    name=f"anatomy-{anatomy.subject}-{name}",
+    title=f"Attention of {anatomy.subject}, {name}, step by step",
+    text=anatomy.prompt,
 )
-loading = f"{model!r}, seq2seq=True" if found.part else f"{model!r}"
-settings = ", ".join(f"{word}={value!r}" for word, value in more.items())
+loading = f"{model!r}, seq2seq=True" if anatomy.part else f"{model!r}"
+arguments = ", ".join(f"{word}={value!r}" for word, value in more.items())
 same_in_python(f"""\
 import workbench as wb
 
 subject = wb.load({loading})
-found = wb.anatomy(subject, {prompt!r}, {settings})
-print(found.to_frame())  # every step, its shape, and how far it is from the model's own
-print(found.steps[-1].values.shape, found.next_tokens)
+anatomy = wb.anatomy(subject, {prompt!r}, {arguments})
+print(anatomy.to_frame())  # every step, its shape and its difference from the model's tensor
+print(anatomy.steps[-1].values.shape, anatomy.next_tokens)
 """)

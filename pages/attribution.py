@@ -1,6 +1,6 @@
-"""Attribution: a patching map estimated by gradients beside the exact one, and the cells where it
-misleads.
-"""
+"""Attribution: a patching map estimated by gradients beside the exact one, and its errors."""
+
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -26,14 +26,17 @@ from workbench.ui.parts.trust import trust
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
 METHOD_HELP = """
-- **one gradient**: the gradient in the patched run, times the difference (attribution patching)
-- **5 gradients**: their mean at five inputs between the two prompts (integrated gradients)
-- **exact attention**: as the first, but where queries or keys are patched attention itself is run exactly
+- **one gradient**: the gradient in the patched run times the difference in activation (attribution
+  patching)
+- **5 gradients**: the mean of five gradients, at inputs between the two prompts (integrated
+  gradients)
+- **exact attention**: as one gradient, but the softmax of attention is recomputed where queries or
+  keys are patched
 """
 
 
 def controls() -> tuple[str, str, dict]:
-    """Model, probe, and what is estimated how."""
+    """The model, the probe, and the settings of the estimate."""
     first, second, third, fourth = st.columns([3, 3, 2, 3])
     with first:
         model = pick_name()
@@ -72,35 +75,38 @@ def controls() -> tuple[str, str, dict]:
     return model, str(probe), more
 
 
-def numbers(found: Attribution) -> None:
+def numbers(attribution: Attribution) -> None:
+    """How well the estimate agrees with the exact map, and the time each takes."""
     columns = st.columns(4)
-    r, exact = found.correlation, found.exact
+    r = attribution.correlation
+    exact = attribution.exact
     assert r is not None and exact is not None
     columns[0].metric(
-        "Correlation", f"{r.value:.3f}", help="Pearson's r over the cells of both mean maps."
+        "Correlation", f"{r.value:.3f}", help="Pearson's r between the two mean maps, cell by cell."
     )
     columns[0].caption(f"n = {r.n} pairs; {r.reason}")
-    columns[1].metric("Cells that mislead", f"{found.misleading} of {exact.effect.size}")
-    columns[1].caption(f"off by more than {found.tolerance:g}, or of the wrong sign")
+    columns[1].metric("Cells that mislead", f"{attribution.misleading} of {exact.effect.size}")
+    columns[1].caption(f"error above {attribution.tolerance:g}, or the wrong sign")
     columns[2].metric(
         "Estimate",
-        f"{found.estimate.seconds:.1f} s",
-        help="One forward and backward pass a gradient.",
+        f"{attribution.estimate.seconds:.1f} s",
+        help="One forward and one backward pass per gradient.",
     )
     columns[3].metric(
         "Exact", f"{exact.seconds:.1f} s", help=f"{exact.effect.size * exact.n:,} patched runs."
     )
 
 
-def maps(found: Attribution) -> list:
-    exact = found.exact
+def maps(attribution: Attribution) -> list:
+    """Draw the estimated and the exact map on one colour scale; returns both figures."""
+    exact = attribution.exact
     assert exact is not None
     by_position = exact.axes[-1] == "pos"
     names = labels(exact.names) if by_position else [str(i) for i in range(exact.effect.shape[1])]
     figures = []
     for column, side, words in zip(
         st.columns(2, gap="medium"),
-        (found.estimate, exact),
+        (attribution.estimate, exact),
         ("Estimate by gradient", "Exact"),
         strict=True,
     ):
@@ -112,7 +118,7 @@ def maps(found: Attribution) -> list:
             starts=exact.first_difference if by_position else 0,
             title=words,
         )
-        figure.data[0].update(zmin=-top(found), zmax=top(found))
+        figure.data[0].update(zmin=-top(attribution), zmax=top(attribution))
         figures.append(figure)
         with column:
             chart(
@@ -124,18 +130,23 @@ def maps(found: Attribution) -> list:
     return figures
 
 
-def top(found: Attribution) -> float:
-    """The end of the colour scale that both maps share."""
-    assert found.exact is not None
+def top(attribution: Attribution) -> float:
+    """The largest absolute effect of both maps (at least 1): the end of their colour scale."""
+    assert attribution.exact is not None
     return max(
-        1.0, float(np.abs(found.exact.effect).max()), float(np.abs(found.estimate.effect).max())
+        1.0,
+        float(np.abs(attribution.exact.effect).max()),
+        float(np.abs(attribution.estimate.effect).max()),
     )
 
 
-def misled(found: Attribution) -> list:
-    table = found.to_frame()
+def misled(attribution: Attribution) -> list:
+    """Draw estimate against exact value and list the largest errors; returns the figures."""
+    table = attribution.to_frame()
     left, right = st.columns(2, gap="medium")
-    figure = draw.scatter(table, found.tolerance, title="Every cell: estimate against exact value")
+    figure = draw.scatter(
+        table, attribution.tolerance, title="Every cell: estimate against exact value"
+    )
     with left:
         chart(
             figure,
@@ -144,12 +155,14 @@ def misled(found: Attribution) -> list:
             alt="Estimate against exact effect, a point a cell",
         )
     with right:
-        several = found.estimate.n > 1
-        st.markdown(f"Furthest off{', error with its 95 % interval' if several else ''}")
+        several = attribution.estimate.n > 1
+        st.markdown(f"Largest errors{' with 95 % intervals' if several else ''}")
         numbers = ["exact", "estimate", "error", *(["error_low", "error_high"] if several else [])]
-        order = table["error"].abs().sort_values(ascending=False).index
-        furthest = table.reindex(order)[["cell", *numbers, "kind"]].head(14)
-        furthest["kind"] = furthest["kind"].replace("not shown to mislead", "")
+        furthest: Any = table.sort_values("error", key=abs, ascending=False)
+        furthest = furthest[["cell", *numbers, "kind"]].head(14)
+        furthest["kind"] = [
+            "" if kind == "not shown to mislead" else kind for kind in furthest["kind"]
+        ]
         small = {
             name: st.column_config.NumberColumn(
                 name.removeprefix("error_"), format="%.2f", width=62
@@ -175,7 +188,8 @@ def misled(found: Attribution) -> list:
 
 st.title("How far can gradients be trusted?")
 st.caption(
-    "Attribution patching estimates every patch from one gradient. Here each estimate stands beside the exact value."
+    "Attribution patching estimates every patch from one gradient. Compare each estimate with the "
+    "exact value from activation patching."
 )
 model, probe, given = controls()
 subject = cached_load(model)
@@ -183,11 +197,11 @@ question: str | tuple[str, ...] = probe
 if probe == OWN:
     question = tuple(prompts().values())
 else:
-    asked = read_probe(probe)
-    st.caption(f"{asked.question} {asked.source}.")
+    definition = read_probe(probe)
+    st.caption(f"{definition.question} {definition.source}.")
 try:
     with alone(subject.hash):
-        found = with_progress(
+        attribution = with_progress(
             ("attribution", subject.hash, question, *given.values()),
             lambda report: wb.attribution(subject, question, progress=report, **given),
         )
@@ -198,30 +212,28 @@ except WorkbenchError as error:
     warn(error)
     st.stop()
 notices(
-    warnings(subject, *question[:2], question[2:])
+    warnings(subject, question[0], question[1], question[2:])
     if isinstance(question, tuple)
-    else found.estimate.warnings
+    else attribution.estimate.warnings
 )
-numbers(found)
-figures = maps(found) + misled(found)
-if found.exact is not None:
-    trust(found.exact)
-asked_there = (
-    {"probe": probe} if isinstance(question, str) else dict(zip(FIELDS, question, strict=True))
-)
-page_link("patching", "The exact map on Patching", model=model, site=given["site"], **asked_there)
+numbers(attribution)
+figures = maps(attribution) + misled(attribution)
+if attribution.exact is not None:
+    trust(attribution.exact)
+query = {"probe": probe} if isinstance(question, str) else dict(zip(FIELDS, question, strict=True))
+page_link("patching", "The exact map on Patching", model=model, site=given["site"], **query)
 downloads(
     lambda: figures,
-    found.to_frame,
-    name=f"attribution-{found.estimate.subject}-{given['site']}",
-    title=f"Attribution patching of {given['site']} in {found.estimate.subject}",
-    text=f"{found.estimate.title}, n = {found.estimate.n}, tolerance {TOLERANCE}",
+    attribution.to_frame,
+    name=f"attribution-{attribution.estimate.subject}-{given['site']}",
+    title=f"Attribution patching of {given['site']} in {attribution.estimate.subject}",
+    text=f"{attribution.estimate.title}, n = {attribution.estimate.n}, tolerance {TOLERANCE}",
 )
 call = ", ".join(f"{name}={value!r}" for name, value in given.items())
 same_in_python(f"""\
 import workbench as wb
 
-found = wb.attribution(wb.load({model!r}), {question!r}, {call})
-print(found.correlation, found.misleading)
-print(found.to_frame().query("kind != 'not shown to mislead'"))
+attribution = wb.attribution(wb.load({model!r}), {question!r}, {call})
+print(attribution.correlation, attribution.misleading)
+print(attribution.to_frame().query("kind != 'not shown to mislead'"))
 """)

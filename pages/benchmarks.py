@@ -1,6 +1,4 @@
-"""Benchmarks: models on a suite in the background, scores with intervals, and the samples behind
-them.
-"""
+"""Benchmarks: evaluate models on a suite; see scores with intervals and the samples behind them."""
 
 import itertools
 import json
@@ -23,7 +21,7 @@ from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.models import choices
 from workbench.ui.parts.notices import plain, warn
 from workbench.ui.parts.snippets import same_in_python
-from workbench.ui.parts.words import duration, escaped, p_text, short_names, value_text
+from workbench.ui.parts.words import duration, escaped, interval_text, p_text, short_names
 from workbench.ui.views import benchmarks as ev
 from workbench.ui.views import benchmarks_samples
 
@@ -32,11 +30,12 @@ from workbench.ui.views import benchmarks_samples
 def compared(
     _results: dict[str, Results], base: str, tuned: str, run_id: str, rows: int
 ) -> pd.DataFrame:
+    """Paired differences per task, cached by run and by how many rows it has so far."""
     return ev.compared(_results, base, tuned)
 
 
 def controls() -> tuple[list[str], str, int, dict[str, Any]]:
-    """What to run: models, suite, limit, and seed, shots and variants; all in the URL."""
+    """Models, suite, limit, and a dict of seed, shots and variants; all in the URL."""
     options = list(dict.fromkeys([*choices(), *st.query_params.get_all("models")]))
     default = [name for name in ev.PAIR if name in options] or options[:1]
     known = [name for name, suite in suites().items() if not suite.problem]
@@ -48,20 +47,21 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
         key="models",
         bind="query-params",
         accept_new_options=True,
-        help="The first is the base of comparisons. Type a folder, a .gguf file or a Hugging Face id.",
+        help="The first one is the base of comparisons. You can type a folder, a .gguf file or a "
+        "Hugging Face id.",
     )
     suite = middle.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
     limit = limit_box.number_input(
-        "Items a task",
+        "Items per task",
         1,
         value=50,
         step=50,
         key="limit",
         bind="query-params",
-        help="A fixed random subset.",
+        help="A random subset, fixed by the seed.",
     )
     seed = seed_box.number_input(
-        "Seed", 0, value=0, key="seed", bind="query-params", help="Of the subset."
+        "Seed", 0, value=0, key="seed", bind="query-params", help="Seed of the subset."
     )
     shots_box, vary_box, _ = st.columns([3, 5, 5], vertical_alignment="bottom")
     shots = shots_box.selectbox(
@@ -69,13 +69,15 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
         ["as the task says", "0", "1", "2", "3", "5"],
         key="shots",
         bind="query-params",
-        help="Solved questions put before each one, where the task allows them.",
+        help="Few-shot examples: solved questions placed before each one, where the task allows "
+        "them.",
     )
     vary = vary_box.toggle(
-        "Also ask in other ways",
+        "Also vary the prompt",
         key="vary",
         bind="query-params",
-        help="Each task again with two examples and with other prompts: how far does the score depend on that?",
+        help="Runs each task again with two examples and with other prompts, to show how much the "
+        "score depends on them.",
     )
     more = {"seed": int(seed or 0), "shots": int(shots) if shots.isdigit() else None}
     return (
@@ -87,52 +89,69 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
 
 
 def plan(models: list[str], suite: str, limit: int, variants: list[str]) -> None:
-    """What would run, what it could show, and what cannot be had."""
-    found = suites()[suite]
-    absent = ev.missing(found)
-    tasks = [task for task in found.tasks if task not in absent]
+    """The tasks that would run, the smallest detectable difference, and missing data sets.
+
+    Args:
+        models: Names of the models.
+        suite: Name of the suite.
+        limit: Items per task.
+        variants: Other ways each task is asked.
+    """
+    chosen_suite = suites()[suite]
+    absent = ev.missing(chosen_suite)
+    tasks = [task for task in chosen_suite.tasks if task not in absent]
     st.caption(
-        f"{found.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
-        f"{limit * len(tasks) * len(models):,} items.** {ev.detectable(limit, paired=len(models) > 1)} "
-        f"{expected(models, tasks, limit, variants)}"
+        f"{chosen_suite.description} **{len(tasks)} tasks ({', '.join(tasks) or 'none'}), at most "
+        f"{limit * len(tasks) * len(models):,} items.** "
+        f"{ev.detectable(limit, paired=len(models) > 1)} {expected(models, tasks, limit, variants)}"
     )
     if absent:
         st.caption(
-            f":material/cloud_off: Not on this machine: {', '.join(absent)}. Set WORKBENCH_DATA to a folder "
-            "that has them, or connect to the network; else they are skipped and listed as such."
+            f":material/cloud_off: Not on this machine: {', '.join(absent)}. Set WORKBENCH_DATA to "
+            "a folder that has them, or connect to the network; otherwise they are skipped."
         )
     for broken in (s for s in suites().values() if s.problem):
         st.caption(f":material/warning: {plain(broken.problem)}")
 
 
 def expected(models: list[str], tasks: list[str], limit: int, variants: list[str]) -> str:
-    """How long it should take, in words."""
+    """A sentence with the expected duration, from earlier runs on this machine.
+
+    Args:
+        models: Names of the models.
+        tasks: Names of the tasks.
+        limit: Items per task.
+        variants: Other ways each task is asked.
+    """
     seconds = ev.expected_seconds(models, tasks, limit)
     if seconds is None:
-        return "How long it takes is not known yet; a run says so once it is under way."
-    return f"Judging by earlier runs it takes about **{duration(seconds * (1 + len(variants)))}** on this machine."
+        return "No earlier run to estimate the time from; the run shows it once it has started."
+    total = duration(seconds * (1 + len(variants)))
+    return f"Estimated time, from earlier runs on this machine: **{total}**."
 
 
 def first_visit(limit: int) -> None:
+    """What is shown before the first evaluation: an explanation and a button for a quick one."""
     st.info(
-        "No evaluation yet. One runs in the background, task by task: you can leave the page, close the "
-        "browser or restart the app, and its scores, intervals and samples will be here.",
+        "No evaluation yet. It runs in the background: you can leave the page, close the browser "
+        "or restart the app, and find its scores, intervals and samples here later.",
         icon=":material/scoreboard:",
     )
     pair = [name for name in ev.PAIR if name in choices()]
-    words = f"Try it: core on {' and '.join(pair)}, about a minute"
+    words = f"Try it: core suite on {' and '.join(pair)}, about a minute"
     if pair and ui.pressed(st.button, words, "try", icon=":material/play_arrow:"):
         ui.follow(ev.start(pair, "core", limit).id)
 
 
 def progress(run: Run) -> None:
     """The scores that an active run has so far."""
-    found = ev.rows(ev.results_of(run))
-    if run.active and len(found):
-        st.table(ev.score_table(found), hide_index=True, border="horizontal")
+    scored = ev.rows(ev.results_of(run))
+    if run.active and len(scored):
+        st.table(ev.score_table(scored), hide_index=True, border="horizontal")
 
 
 def scores(run: Run, results: dict[str, Results]) -> None:
+    """The score table, its chart, the spread over prompts, published scores and downloads."""
     table = ev.rows(results)
     st.table(ev.score_table(table), hide_index=True, border="horizontal")
     for note in dict.fromkeys(
@@ -148,12 +167,12 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         alt="Score of each model on each task with 95 % intervals",
     )
     st.caption(
-        "Dots are scores, bars their 95 % intervals (exact for accuracies, a t interval corrected for skewness "
-        "otherwise; where items share a passage, passages are what counts)."
+        "Brackets and bars are 95 % intervals: exact for accuracies, otherwise a t interval "
+        "corrected for skewness; where items share a passage, they are clustered by passage."
     )
     moved = ev.spread(table)
     if len(moved):
-        st.markdown("**How far does a score depend on the way of asking?**")
+        st.markdown("**How much does the score depend on the prompt?**")
         st.dataframe(moved, hide_index=True, column_config=ev.decimals(moved))
     published(results)
     every = ev.rows(results, headlines=False)
@@ -167,7 +186,7 @@ def scores(run: Run, results: dict[str, Results]) -> None:
         )
         st.download_button(
             "Results (lm-eval's JSON)",
-            lambda: json.dumps([harness_json(found) for found in results.values()], indent=2),
+            lambda: json.dumps([harness_json(result) for result in results.values()], indent=2),
             f"results-{run.id}.json",
             "application/json",
             icon=":material/download:",
@@ -187,36 +206,38 @@ def scores(run: Run, results: dict[str, Results]) -> None:
 
 
 def published(results: dict[str, Results]) -> None:
-    """What others published for these models, beside ours."""
-    for name, found in results.items():
-        table = references(found)
+    """Published scores of these models beside ours."""
+    for name, result in results.items():
+        table = references(result)
         if len(table):
-            st.markdown(f"**Published for {escaped(short_names(results)[name])}, beside ours**")
+            st.markdown(
+                f"**Published scores of {escaped(short_names(results)[name])} beside ours**"
+            )
             widths = {"why": st.column_config.TextColumn(width="large")}
             st.dataframe(table, hide_index=True, column_config=ev.decimals(table) | widths)
             st.caption(
-                "Ours has its 95 % interval and n; *why* says what is known to differ between the two."
+                "Ours comes with its 95 % interval and n; *why* lists known differences in the "
+                "setup."
             )
 
 
 def reliability(run: Run, results: dict[str, Results]) -> None:
-    """Whether the models know how often they are right."""
+    """Calibration: accuracy over confidence, and the expected calibration error of each model."""
     names = short_names(results)
-    tasks = list(
-        dict.fromkeys(task for found in results.values() for task in found.samples["task"])
-    )
+    tasks = list(dict.fromkeys(task for one in results.values() for task in one.samples["task"]))
     task = st.selectbox("Task", ["all multiple choice", *tasks], key="reliability task")
     chosen = None if task == "all multiple choice" else str(task)
-    found = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
-    figure = draw_reliability({name: one.bins for name, one in found.items()})
+    calibrations = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
+    figure = draw_reliability({name: one.bins for name, one in calibrations.items()})
     chart(figure, key="reliability", name=f"reliability-{run.id}", alt="Accuracy over confidence")
-    for name, one in found.items():
+    for name, one in calibrations.items():
         st.markdown(
-            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; {p_text(one.p)} that "
-            f"chance alone gives as much). A model that is right exactly as often as it is sure would show "
-            f"{one.expected:.3f} on so many items, and up to {one.expected_high:.3f} in 95 of 100 cases."
+            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; "
+            f"{p_text(one.p)} against perfect calibration). A perfectly calibrated model would "
+            f"show {one.expected:.3f} on this many items, and at most {one.expected_high:.3f} in "
+            "95 % of cases."
         )
-    bins = pd.concat([one.bins.assign(model=name) for name, one in found.items()])
+    bins = pd.concat([one.bins.assign(model=name) for name, one in calibrations.items()])
     downloads(
         lambda: [figure],
         lambda: bins,
@@ -226,6 +247,7 @@ def reliability(run: Run, results: dict[str, Results]) -> None:
 
 
 def differences(run: Run, results: dict[str, Results]) -> None:
+    """Paired differences of two models, task by task: in words, as a chart and as a table."""
     names = list(results)
     left, right, _ = st.columns([2, 2, 3])
     short = short_names(names)
@@ -233,9 +255,10 @@ def differences(run: Run, results: dict[str, Results]) -> None:
     others = [name for name in names if name != base]
     tuned = right.selectbox("Compared with it", others, format_func=short.__getitem__)
     table = compared(
-        results, base, tuned, run.id, sum(len(found.rows) for found in results.values())
+        results, base, tuned, run.id, sum(len(result.rows) for result in results.values())
     )
-    base, tuned = short[base], short[tuned]
+    base = short[base]
+    tuned = short[tuned]
     st.markdown(ev.verdicts(table, base, tuned))
     figure = draw.differences(table, base=base, tuned=tuned)
     chart(
@@ -245,9 +268,9 @@ def differences(run: Run, results: dict[str, Results]) -> None:
         alt="Paired differences with 95 % intervals",
     )
     st.caption(
-        "Filled: the 95 % interval leaves out 0, which it does exactly where p (not corrected) is below 0.05. Both "
-        "come from one procedure: McNemar's exact test and Tango's interval for accuracies, else a t test "
-        "corrected for skewness."
+        "Filled dots: the 95 % interval excludes 0, which is the same as an uncorrected p below "
+        "0.05. Accuracies: McNemar's exact test and Tango's interval; other metrics: a paired t "
+        "test corrected for skewness."
     )
     ev.explain(table)
     st.dataframe(
@@ -263,17 +286,18 @@ def differences(run: Run, results: dict[str, Results]) -> None:
 
 
 def browse(run: Run, results: dict[str, Results]) -> None:
+    """The samples behind the scores, filtered by which model was right, and their downloads."""
     pair = list(results)[:2] if len(results) > 1 else [None, None]
     if len(results) > 2:
         short = short_names(list(results))
         pairs = list(itertools.combinations(results, 2))
         pair = st.selectbox(
-            "Whose answers differ",
+            "Compare the answers of",
             pairs,
             format_func=lambda two: " and ".join(short[name] for name in two),
         )
     benchmarks_samples.browse(results, *pair)
-    frames = [found.samples.assign(model=name) for name, found in results.items()]
+    frames = [result.samples.assign(model=name) for name, result in results.items()]
     with st.container(horizontal=True):
         st.download_button(
             "All samples (CSV)",
@@ -294,42 +318,44 @@ def browse(run: Run, results: dict[str, Results]) -> None:
 
 
 def cut_short(run: Run) -> None:
-    """A run that ended before its end can be taken up again."""
+    """A button that continues a run that was stopped or failed."""
     if run.status not in ("cancelled", "failed", "interrupted"):
         return
-    if ui.pressed(st.button, "Go on where it stopped", f"go on {run.id}", icon=":material/resume:"):
+    if ui.pressed(
+        st.button, "Continue where it stopped", f"go on {run.id}", icon=":material/resume:"
+    ):
         ui.follow(ev.go_on(run).id)
 
 
 def boards() -> None:
-    """All stored evaluations, side by side only where the very same thing was measured."""
-    found = leaderboard(ev.stored())
-    if not found:
+    """A leaderboard of all stored evaluations, in groups that measured exactly the same thing."""
+    leaderboards = leaderboard(ev.stored())
+    if not leaderboards:
         return
-    groups = "1 group" if len(found) == 1 else f"{len(found)} groups"
-    with st.expander(f"Leaderboard: all stored evaluations, {groups} of comparable ones"):
-        titles = {board.title: board for board in found}
+    groups = "1 group" if len(leaderboards) == 1 else f"{len(leaderboards)} groups"
+    with st.expander(f"Leaderboard: all stored evaluations, {groups} that can be compared"):
+        titles = {board.title: board for board in leaderboards}
         board = titles[str(st.selectbox("Measured", list(titles), key="board"))]
         rows = []
         for (model, sha), scored in board.models.items():
             cells = {
-                task: value_text(scored[task].value, scored[task].stderr)
+                task: interval_text(scored[task].value, scored[task].low, scored[task].high)
                 for task in board.tasks
                 if task in scored
             }
             rows.append({"Model": model, "Weights": sha[:8], **cells})
         st.dataframe(pd.DataFrame(rows), hide_index=True)
         st.caption(
-            "Values with standard errors, each task's headline metric. A group holds evaluations of one suite version, "
-            "one data hash (documents, prompts, shots), one limit and one seed; others are never mixed in."
+            "Each task's main metric with its 95 % interval. A group shares the suite version, "
+            "the data hash (documents, prompts, shots), the limit and the seed."
         )
 
 
 def show(run: Run) -> None:
-    """A run that has ended: as much as it found."""
-    results = {name: found for name, found in ev.results_of(run).items() if found.rows}
-    for name, found in results.items():
-        for task, why in found.skipped:
+    """The results of a run that has ended, in the chosen view."""
+    results = {name: result for name, result in ev.results_of(run).items() if result.rows}
+    for name, result in results.items():
+        for task, why in result.skipped:
             st.caption(f":material/cloud_off: {plain(f'{name}: {task} was skipped. {why}')}")
     if not results:
         st.caption("This run ended before its first task was scored.")
@@ -359,7 +385,8 @@ def show(run: Run) -> None:
 
 st.title("How good is it, and is the other one better?")
 st.caption(
-    "Models on lm-evaluation-harness tasks: every score with its interval and the samples behind it."
+    "Evaluate models on lm-evaluation-harness tasks: every score has an interval, and you can "
+    "read the samples behind it."
 )
 models, suite, limit, more = controls()
 words, button = st.columns([8, 1], vertical_alignment="center", gap="large")
@@ -381,9 +408,14 @@ same_in_python(f"""\
 import workbench as wb
 from workbench.benchmarks import compare_results
 
-settings = dict(limit={limit}, seed={more["seed"]}, num_fewshot={more["shots"]}, variants={more["variants"]!r})
-found = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
-print(found[0].table()[["task", "metric", "value", "stderr", "low", "high", "n"]])
-if len(found) > 1:
-    print(compare_results(found[0], found[1]))
+settings = dict(
+    limit={limit},
+    seed={more["seed"]},
+    num_fewshot={more["shots"]},
+    variants={more["variants"]!r},
+)
+results = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
+print(results[0].table()[["task", "metric", "value", "low", "high", "n"]])
+if len(results) > 1:
+    print(compare_results(results[0], results[1]))
 """)

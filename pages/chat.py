@@ -1,4 +1,4 @@
-"""Chat: one to four models on the same words, every token of which can be asked why it came."""
+"""Chat: one to four models side by side; click any token to see why the model wrote it."""
 
 import streamlit as st
 
@@ -11,15 +11,16 @@ from workbench.ui.views.chat_tokens import legend
 
 
 def usual_mode() -> str:
-    """Chat for a model with a chat template, Continue for one without."""
+    """The default mode: Chat for a model with a chat template, Continue for one without."""
     if "mode" in st.session_state or "mode" in st.query_params:
         return ""
-    asked = st.session_state.get("models") or st.query_params.get_all("models") or [DEFAULT]
-    with held(str(asked[0])) as served:
+    chosen = st.session_state.get("models") or st.query_params.get_all("models") or [DEFAULT]
+    with held(str(chosen[0])) as served:
         return "Chat" if served.subject.tokenizer.chat_template else "Continue"
 
 
 def conversation(settings: Settings) -> None:
+    """Chat mode: saved conversations, the turns so far, and the message box."""
     chat_kept.arrive()
 
     def say(text: str) -> None:
@@ -44,8 +45,9 @@ def conversation(settings: Settings) -> None:
 
 
 def continuation(settings: Settings) -> None:
+    """Continue mode: a prompt and each model's continuations of it."""
     prompt = st.text_area(
-        "Text to go on with", chat_continue.PROMPT, key="prompt", bind="query-params", height=68
+        "Text to continue", chat_continue.PROMPT, key="prompt", bind="query-params", height=68
     )
     legend(settings.colour)
     if prompt:
@@ -54,14 +56,17 @@ def continuation(settings: Settings) -> None:
 
 
 def passage(settings: Settings) -> None:
-    asked = chat_passage.ask(settings)
-    if asked is not None:
-        chat_passage.show(asked, settings)
-        chat_snippets.of_passage(asked, settings)
+    """Passage mode: a question about a pasted text, answered by each model."""
+    query = chat_passage.ask(settings)
+    if query is not None:
+        chat_passage.show(query, settings)
+        chat_snippets.of_passage(query, settings)
 
 
 st.title("What does it say, and why?")
-st.caption("Talk to a model, or to several side by side; then click any token to ask why it came.")
+st.caption(
+    "Talk to one model or several side by side, and click any token to see why it was written."
+)
 settings = controls(usual_mode())
 if not settings.models:
     st.info("Choose at least one model.", icon=":material/deployed_code:")

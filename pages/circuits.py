@@ -1,4 +1,4 @@
-"""Circuits: which heads a probe needs, the edges between them, and the model without them."""
+"""Circuits: which heads a probe needs, the edges between them, and the model with them ablated."""
 
 import numpy as np
 import pandas as pd
@@ -27,23 +27,26 @@ from workbench.ui.views.circuits import task_heads
 PAIRS = 20
 
 
-def needed(found: Needed) -> None:
+def needed(needs: Needed) -> None:
+    """How much of the metric is lost when each head is ablated: a map and a table."""
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figure = maps.effect_map(
-            found.loss,
-            found.loss * found.intact.value,
-            [f"H{i}" for i in range(found.loss.shape[1])],
+            needs.loss,
+            needs.loss * needs.intact.value,
+            [f"H{i}" for i in range(needs.loss.shape[1])],
             across="head",
-            title=f"Share of the {found.metric_name.replace('_', ' ')} that goes when one head is taken out",
+            title=f"Share of the {needs.metric_name.replace('_', ' ')} lost by ablating one head",
             label="share lost (1: all of it)",
         )
         chart(
             figure, key="needed", name="needed-heads", alt="What the probe loses without each head"
         )
-    table = found.to_frame()
+    table = needs.to_frame()
     with right:
-        st.markdown(f"Most needed heads, {found.n_held_out} held-out prompts, 95 % intervals")
+        st.markdown(
+            f"Most needed heads on {needs.n_held_out} held-out prompts, with 95 % intervals"
+        )
         numbers = ["loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
         st.dataframe(
             table[["head", *numbers]].head(12),
@@ -51,57 +54,62 @@ def needed(found: Needed) -> None:
             column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
         )
         st.caption(
-            f"*chosen_on*: the loss on the {found.n} other prompts that put the heads in order; it flatters."
+            f"*chosen_on*: the same on the {needs.n} other prompts that the heads were ranked on, "
+            "so it is biased upwards."
         )
         downloads(
             lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
         )
 
 
-def found_circuit(model: str, probe: str) -> None:
+def search_circuit(model: str, probe: str) -> None:
+    """Search the edges that carry the answer, and show the circuit's faithfulness by size."""
     subject = cached_load(model)
     key = ("circuit", subject.hash, probe)
     if not st.toggle(
-        "Search the circuit",
+        "Search for the circuit",
         key="search",
         bind="query-params",
-        help="Scores every edge between two parts by gradient, then runs the best ones exactly. A minute or so for a "
-        "model of 30 layers.",
+        help="Scores every edge between two components by gradient, then patches the best ones "
+        "exactly. About a minute for a model of 30 layers.",
     ):
         return
     with alone(subject.hash):
-        found = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
-    chosen = next(size for size in found.curve if size.edges == found.chosen)
+        circuit = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
+    chosen = next(size for size in circuit.curve if size.edges == circuit.chosen)
     columns = st.columns(4)
     columns[0].metric(
-        "Edges in the circuit", f"{found.chosen:,}", help=f"Of {found.n_edges:,} there can be."
+        "Edges in the circuit",
+        f"{circuit.chosen:,}",
+        help=f"Out of {circuit.n_edges:,} possible ones.",
     )
     for column, words, value in (
-        (1, "Only the circuit", chosen.faithfulness),
-        (2, "All but the circuit", chosen.without),
-        (3, "As many random edges", chosen.random),
+        (1, "Faithfulness of the circuit", chosen.faithfulness),
+        (2, "Faithfulness without it", chosen.without),
+        (3, "Faithfulness of random edges", chosen.random),
     ):
         columns[column].metric(
-            words, percent(value.value), help="0 % is the corrupted run, 100 % the clean one."
+            words, percent(value.value), help="0 % is the corrupted run, 100 % the clean run."
         )
         columns[column].caption(
             f"{bracketed(value.low, value.high, percent)}, n = {value.n} held out"
         )
     seen = chosen.chosen_on
     st.caption(
-        f"Judged on {found.n_held_out} pairs that had no part in choosing it. On the {seen.n} pairs that chose it the "
-        f"circuit brings back {percent(seen.value)} {bracketed(seen.low, seen.high, percent)}, which flatters."
+        f"Measured on {circuit.n_held_out} held-out pairs. On the {seen.n} pairs that it was "
+        f"chosen on, faithfulness is {percent(seen.value)} "
+        f"{bracketed(seen.low, seen.high, percent)}, which is biased upwards."
     )
     left, right = st.columns(2, gap="medium")
     with left:
         chart(
-            draw.size_curve(found.curve, found.chosen),
+            draw.size_curve(circuit.curve, circuit.chosen),
             key="curve",
             name="circuit-sizes",
             alt="Faithfulness by size",
         )
     with right:
-        strongest = found.edges.head(60)
+        strongest = circuit.edges.head(60)
         rows = list(
             zip(strongest["sender"], strongest["receiver"], strongest["score"], strict=True)
         )
@@ -111,8 +119,11 @@ def found_circuit(model: str, probe: str) -> None:
             name="circuit",
             alt="The circuit's edges",
         )
-    st.markdown(f"Strongest edges: estimate and exact value (correlation {found.correlation:.2f})")
-    exact = found.edges.dropna(subset=["exact"])
+    st.markdown(
+        "Strongest edges: gradient estimate and exact value (correlation "
+        f"{circuit.correlation:.2f})"
+    )
+    exact = circuit.edges.dropna(subset=["exact"])
     numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
     st.dataframe(
         exact,
@@ -121,77 +132,86 @@ def found_circuit(model: str, probe: str) -> None:
         column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
     )
     st.caption(
-        "*needed*: what the circuit's faithfulness loses when this edge leaves it (minimality), held out; "
-        "*needed_chosen_on*: the same on the pairs that chose the edge."
+        "*needed*: the faithfulness lost without this edge (minimality), on held-out pairs; "
+        "*needed_chosen_on*: the same on the pairs that the edge was chosen on."
     )
-    missed(found)
-    worst = max(found.checks.values())
+    missed(circuit)
+    worst = max(circuit.checks.values())
     st.caption(
-        f"All edges in gives the clean run and none the corrupted one, to {worst:.0e}. "
-        f"{found.seconds_screen:.0f} s for the gradients, {found.seconds:.0f} s in all, "
-        f"{found.n} + {found.n_held_out} pairs."
+        f"Check: all edges give the clean run and no edge the corrupted run, to {worst:.0e}. "
+        f"Gradients took {circuit.seconds_screen:.0f} s of {circuit.seconds:.0f} s; "
+        f"{circuit.n} pairs to choose, {circuit.n_held_out} held out."
     )
 
 
-def missed(found: Circuit) -> None:
-    """What the screen by gradient may have left out, bounded by edges drawn at random and run
-    exactly.
-    """
-    seen = found.audit
+def missed(circuit: Circuit) -> None:
+    """How many edges the gradient screen may have missed, estimated from random edges."""
+    seen = circuit.audit
     if seen is None:
         return
     st.markdown(
-        f"**What the screen may have missed.** Of {seen.edges} random edges outside the circuit, run exactly, "
-        f"{seen.missed} move the metric by {seen.matters:.0%} or more (the largest {seen.largest:+.1%}, {seen.name}); "
-        f"so at 95 % confidence at most {seen.most:.1%} of the {seen.outside:,} edges outside do."
+        f"**What the gradient screen may have missed.** Of {seen.edges} random edges outside the "
+        f"circuit, patched exactly, {seen.missed} move the metric by {seen.matters:.0%} or more "
+        f"(largest: {seen.largest:+.1%}, {seen.name}). With 95 % confidence, at most "
+        f"{seen.most:.1%} of the {seen.outside:,} edges outside do."
     )
 
 
 def without(model: str, probe: str, first: str) -> None:
+    """A form that ablates heads, measures the effect and saves the edited model."""
     st.subheader("The model without these heads")
     with st.form("ablate", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
-        heads = columns[0].text_input("Heads", first, help="Such as L3H1, L5H0.")
+        heads = columns[0].text_input("Heads", first, help="For example L3H1, L5H0.")
         kind = columns[1].selectbox(
-            "Each is",
+            "Ablation",
             list(KINDS),
             list(KINDS).index("mean"),
             help="; ".join(f"{k}: {v}" for k, v in KINDS.items()),
         )
         name = columns[2].text_input("Name", plain_name(f"{model.rpartition('/')[2]}-{probe}-cut"))
-        made = columns[3].form_submit_button("Make and measure", type="primary", width="stretch")
-    if made:
+        submitted = columns[3].form_submit_button(
+            "Make and measure", type="primary", width="stretch"
+        )
+    if submitted:
         st.session_state["cut"] = (model, probe, heads, kind, name)
     cut = st.session_state.get("cut")
     if cut is None or cut[:2] != (model, probe):
         return
     _, _, heads, kind, name = cut
     base = cached_load(model)
-    with alone(base.hash), st.spinner("Making the model and measuring both"):
+    with alone(base.hash), st.spinner("Ablating the heads and measuring both models"):
         change = ablation(base, parse_heads(heads), replacement=str(kind), name=name, base=model)
-        kept = change.save()
-        found = effect_of(base, apply(base, change), probe)
+        saved_name = change.save()
+        effect = effect_of(base, apply(base, change), probe)
     columns = st.columns(2)
     for column, words, d in (
-        (0, f"{probe}: {found.metric_name.replace('_', ' ')} on its clean prompts", found.metric),
-        (1, "Loss on ordinary text, nats a token", found.loss),
+        (0, f"{probe}: {effect.metric_name.replace('_', ' ')} on its clean prompts", effect.metric),
+        (1, "Loss on ordinary text, nats per token", effect.loss),
     ):
-        plain = {"delta": signed(d.difference), "delta_color": "off", "delta_arrow": "off"}
-        columns[column].metric(words, f"{d.tuned:.3f}", **plain)
+        columns[column].metric(
+            words,
+            f"{d.tuned:.3f}",
+            delta=signed(d.difference),
+            delta_color="off",
+            delta_arrow="off",
+        )
         columns[column].caption(
-            f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}"
+            f"before {d.base:.3f}; change {bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = "
+            f"{d.n}"
         )
     st.success(
-        f"Kept as **{kept}**: choose it on any page like any other model.", icon=":material/check:"
+        f"Saved as **{saved_name}**; it is now in the model list of every page.",
+        icon=":material/check:",
     )
     with st.container(horizontal=True):
         page_link(
-            "benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, kept]
+            "benchmarks", "Benchmark both", icon=":material/scoreboard:", models=[model, saved_name]
         )
         page_link(
-            "patching", "Patch it", icon=":material/conversion_path:", model=kept, probe=probe
+            "patching", "Patch it", icon=":material/conversion_path:", model=saved_name, probe=probe
         )
-        page_link("attention", "See its attention", icon=":material/grid_on:", model=kept)
+        page_link("attention", "See its attention", icon=":material/grid_on:", model=saved_name)
         st.download_button(
             "Intervention (JSON)", change.to_json(), file_name=f"{name}.json", on_click="ignore"
         )
@@ -199,13 +219,14 @@ def without(model: str, probe: str, first: str) -> None:
 
 st.title("Which parts does it need?")
 st.caption(
-    "Take every head out in turn and ask again; search the edges that carry the answer; keep the model without them."
+    "Ablate every head in turn, search for the edges that carry the answer, and save the model "
+    "with heads ablated."
 )
 left, middle, right = st.columns([3, 2, 3], vertical_alignment="bottom")
 with left:
     model = pick_name()
 about = middle.segmented_control(
-    "Asked",
+    "Needed for",
     ["a probe", "a benchmark task"],
     default="a probe",
     key="about",
@@ -222,20 +243,20 @@ probe = str(
 subject = cached_load(model)
 try:
     with alone(subject.hash):
-        found = with_progress(
+        needs = with_progress(
             ("needed", subject.hash, probe),
             lambda report: wb.needed_heads(subject, probe, n=PAIRS, progress=report),
         )
 except WorkbenchError as error:
     warn(error)
     st.stop()
-needed(found)
-significant: pd.DataFrame = found.to_frame().query("p < 0.05 and loss > 0")
-first = ", ".join((significant if len(significant) else found.to_frame()).head(3)["head"])
+needed(needs)
+significant: pd.DataFrame = needs.to_frame().query("p < 0.05 and loss > 0")
+first = ", ".join((significant if len(significant) else needs.to_frame()).head(3)["head"])
 without(model, probe, first)
 st.subheader("How are they connected?")
-found_circuit(model, probe)
-best = np.unravel_index(found.loss.argmax(), found.loss.shape)
+search_circuit(model, probe)
+best = np.unravel_index(needs.loss.argmax(), needs.loss.shape)
 same_in_python(f"""\
 import workbench as wb
 from workbench.interp import ablation

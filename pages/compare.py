@@ -1,4 +1,6 @@
-"""Compare: what fine-tuning changed in behaviour, predictions, representation, heads and weights."""
+"""Compare: what fine-tuning changed in behaviour, predictions, layers, heads and weights."""
+
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,6 +19,7 @@ from workbench.figures import scores as draw_scores
 from workbench.figures.style import head_name
 from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.heads import UNITS
+from workbench.store import Run
 from workbench.subjects import resolve
 from workbench.ui.parts import runs as ui
 from workbench.ui.parts.charts import chart, downloads
@@ -30,34 +33,46 @@ from workbench.ui.views import compare as views
 from workbench.ui.views.compare import TEXT, measured
 
 VIEWS = ["Behaviour", "Text", "Layers", "Heads", "Weights", "Several"]
-DISTANCE, WEIGHTS = "attention (Jensen-Shannon distance)", "weights (relative change)"
+DISTANCE = "attention (Jensen-Shannon distance)"
+WEIGHTS = "weights (relative change)"
 SNIPPETS = {
-    "Behaviour": "print(found.table, found.outcomes())  # paired differences with 95 % intervals",
-    "Text": "print(found.text.summary(), found.text.texts[0].to_frame(), found.partings)",
-    "Layers": "print(found.layers.to_frame(), found.lenses.to_frame(), found.transfer[0].to_frame())",
-    "Heads": "print(found.head_table().head())",
-    "Weights": "print(found.weights.to_frame().head())",
+    "Behaviour": """\
+print(comparison.table)  # paired differences with 95 % intervals
+print(comparison.outcomes())""",
+    "Text": """\
+print(comparison.text.summary(), comparison.text.texts[0].to_frame())
+print(comparison.partings)""",
+    "Layers": """\
+print(comparison.layers.to_frame(), comparison.lenses.to_frame())
+print(comparison.transfer[0].to_frame())""",
+    "Heads": "print(comparison.head_table().head())",
+    "Weights": "print(comparison.weights.to_frame().head())",
 }
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def compared(_results: dict[str, Results], base: str, tuned: str, run_id: str) -> pd.DataFrame:
+    """Paired differences per task, cached by run."""
     return ev.compared(_results, base, tuned)
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the attention of every head")
 def read(sha256: str, text: str, _subject: wb.Subject) -> Attention:
+    """The attention of every head on a text, cached by model and text."""
     with alone(sha256):
         return wb.attention(_subject, text)
 
 
 def behaviour(base: str, tuned: str) -> None:
+    """Behaviour view: evaluate both models on a suite and show the paired differences."""
     st.subheader("Does it behave differently?")
     known = [name for name, suite in suites().items() if not suite.problem]
     left, middle, words, button = st.columns([2, 2, 5, 2], vertical_alignment="bottom")
     suite = left.selectbox("Suite", known, known.index("core"), key="suite", bind="query-params")
     limit = int(
-        middle.number_input("Items a task", 1, value=50, step=50, key="limit", bind="query-params")
+        middle.number_input(
+            "Items per task", 1, value=50, step=50, key="limit", bind="query-params"
+        )
         or 50
     )
     words.caption(ev.detectable(limit, paired=True))
@@ -71,8 +86,9 @@ def behaviour(base: str, tuned: str) -> None:
         st.rerun()
     if run is None:
         st.info(
-            f"Not measured on {suite} yet: {' and '.join(short_names((base, tuned)).values())}. Press Measure: it runs "
-            "in the background, about a minute for the bundled pair on core; the other views need not wait.",
+            f"{' and '.join(short_names((base, tuned)).values())} have not been measured on "
+            f"{suite} yet. Press Measure to start it in the background (about a minute for the "
+            "bundled pair on core); the other views do not need it.",
             icon=":material/scoreboard:",
         )
         return
@@ -81,19 +97,21 @@ def behaviour(base: str, tuned: str) -> None:
         shown(run, *exact, limit)
 
 
-def shown(run, base: str, tuned: str, limit: int) -> None:
+def shown(run: Run, base: str, tuned: str, limit: int) -> None:
+    """The paired differences of a finished run: in words, as a chart, and item by item."""
     if (used := run.config.get("limit")) != limit:
         more = f"; measure again for {limit}" if used and used < limit else ""
-        st.caption(f"Measured with {used or 'all'} items a task{more}.")
+        st.caption(f"Measured with {used or 'all'} items per task{more}.")
     every = ev.results_of(run)  # the run may have measured more models than these two
-    found = {name: every[name] for name in (base, tuned) if name in every}
+    pair = {name: every[name] for name in (base, tuned) if name in every}
     try:
-        table = compared(found, base, tuned, run.id)
+        table = compared(pair, base, tuned, run.id)
     except WorkbenchError as error:
         warn(error)
         return
     short = short_names((base, tuned))
-    base, tuned = short[base], short[tuned]
+    base = short[base]
+    tuned = short[tuned]
     st.markdown(ev.verdicts(table, base, tuned))
     figure = draw_scores.differences(table, base=base, tuned=tuned)
     chart(
@@ -103,18 +121,19 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
         alt="Paired differences with 95 % intervals",
     )
     st.caption(
-        "Filled: the 95 % interval leaves out 0 (p below 0.05 before correction). p is corrected over "
-        "tasks (Benjamini-Hochberg)."
+        "Filled dots: the 95 % interval excludes 0 (uncorrected p below 0.05). The p in the text "
+        "is corrected for the number of tasks (Benjamini-Hochberg)."
     )
     st.subheader("Which items?")
     st.markdown(
-        "Items by who got them right; choose a task below to see them, and where their heads look."
+        "Items by which model got them right. Choose a task below to read them and to see their "
+        "attention."
     )
-    counts = outcomes(*found.values())
+    counts = outcomes(*pair.values())
     st.dataframe(
         counts.rename(columns=lambda c: c.replace("_", " ")), hide_index=True, width="content"
     )
-    benchmarks_samples.browse(found, *found)
+    benchmarks_samples.browse(pair, *pair)
     with st.expander("As a table"):
         st.dataframe(
             table.drop(columns="higher_is_better"),
@@ -131,18 +150,20 @@ def shown(run, base: str, tuned: str, limit: int) -> None:
 
 
 def choose(name: str) -> None:
+    """Select the head with this name."""
     st.session_state["head"] = name
 
 
 def heads(base: wb.Subject, tuned: wb.Subject) -> None:
-    found = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
+    """Heads view: how much each head changed, as a map and a table, and one head in detail."""
+    shift = measured("heads", base, tuned, lambda report: head_shift(base, tuned, progress=report))
     scores = measured(
         "scores", base, tuned, lambda report: score_shift(base, tuned, progress=report)
     )
     weights = measured("head weights", base, tuned, lambda report: head_change(base, tuned))
-    table = head_table(found, scores, weights)
+    table = head_table(shift, scores, weights)
     names = [
-        head_name(i, j) for i in range(found.mean.shape[0]) for j in range(found.mean.shape[1])
+        head_name(i, j) for i in range(shift.mean.shape[0]) for j in range(shift.mean.shape[1])
     ]
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)  # the head of another, larger model
@@ -151,13 +172,13 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     pick, sort, box = st.columns([1, 2, 3])
     name = str(
         pick.selectbox(
-            "Head", names, names.index(table["name"][0]), key="head", bind="query-params"
+            "Head", names, names.index(str(table["name"].iloc[0])), key="head", bind="query-params"
         )
     )
     kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
     text = box.text_area("Text", TEXT, height=70, key="text", bind="query-params")
-    place = divmod(names.index(name), found.mean.shape[1])
-    figure = draw_heads(kind, kinds[kind], (found, scores, weights), place)
+    place = divmod(names.index(name), shift.mean.shape[1])
+    figure = draw_heads(kind, kinds[kind], (shift, scores, weights), place)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chart(
@@ -168,14 +189,13 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
             alt=f"Change of every head: {kind}",
         )
     with right:
-        shown = table.reindex(
-            table[kinds[kind]].abs().sort_values(ascending=False, kind="stable").index
-        )
+        column = kinds[kind]
+        shown: Any = table.sort_values(column, key=abs, ascending=False, kind="stable")
         order = [
             "name",
-            kinds[kind],
-            f"{kinds[kind]}_low",
-            f"{kinds[kind]}_high",
+            column,
+            f"{column}_low",
+            f"{column}_high",
             "distance",
             "weights",
             *scores.mean,
@@ -184,12 +204,11 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
 
         def choose_row() -> None:
             if rows := st.session_state["changed"].selection.rows:
-                choose(shown["head"][rows[0]])
+                choose(str(shown["head"].iloc[rows[0]]))
 
-        short = {"name": "head", f"{kinds[kind]}_low": "low", f"{kinds[kind]}_high": "high"}
-        shown = shown.rename(
-            columns=short | {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean}
-        )
+        titles = {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean}
+        titles |= {"name": "head", f"{column}_low": "low", f"{column}_high": "high"}
+        shown.columns = [titles.get(str(name), str(name)) for name in shown.columns]
         st.dataframe(
             shown,
             hide_index=True,
@@ -200,23 +219,25 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
             key="changed",
         )
     st.caption(
-        f"Attention: Jensen-Shannon distance on the same {found.n} texts, 0 = the same, 1 = nothing in common. Scores: "
-        f"tuned − base on the same {scores.n} random sequences (95 % intervals, paired; copying and weights are read "
-        "off the weights and have none). Click a cell or a row to see both patterns."
+        f"Attention: Jensen-Shannon distance over {shift.n} texts (0: identical, 1: no overlap). "
+        f"Scores: tuned − base over the same {scores.n} random sequences, paired 95 % intervals. "
+        "Copying and weights are computed from the weights alone and have no interval. Click a "
+        "cell or a row to see both attention patterns."
     )
     patterns(base, tuned, name, place, text or "")
     downloads(
         lambda: [figure],
         lambda: table,
         name="heads",
-        title=f"Heads of {found.tuned} against {found.base}",
+        title=f"Heads of {shift.tuned} against {shift.base}",
     )
 
 
-def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int]) -> go.Figure:
-    found, scores, weights = all_of_them
+def draw_heads(kind: str, column: str, changes: tuple, place: tuple[int, int]) -> go.Figure:
+    """The map of one kind of change over all heads, with the chosen head marked."""
+    shift, scores, weights = changes
     if column == "distance":
-        return draw.head_map(found.mean, found.low, found.high, n=found.n, chosen=place)
+        return draw.head_map(shift.mean, shift.low, shift.high, n=shift.n, chosen=place)
     if column == "weights":
         return draw.head_map(weights, weights, weights, n=0, chosen=place, name=kind)
     unit = f", {UNITS[column]}" if column in UNITS else ""
@@ -228,35 +249,41 @@ def draw_heads(kind: str, column: str, all_of_them: tuple, place: tuple[int, int
 def patterns(
     base: wb.Subject, tuned: wb.Subject, name: str, place: tuple[int, int], text: str
 ) -> None:
+    """The attention pattern of one head in both models, side by side."""
     try:
         pair = [read(subject.hash, text, subject) for subject in (base, tuned)]
     except WorkbenchError as error:
         warn(error)
         return
-    for side, column, found in zip(
+    for side, column, attention in zip(
         ("base", "tuned"), st.columns(2, gap="medium"), pair, strict=True
     ):
         with column:
             figure = draw_attention.head(
-                found.head(*place), found.tokens, title=f"{found.subject}, {name}", height=460
+                attention.head(*place),
+                attention.tokens,
+                title=f"{attention.subject}, {name}",
+                height=460,
             )
-            file = f"{plain_name(found.subject)}-{name}"
+            file = f"{plain_name(attention.subject)}-{name}"
             chart(
                 figure,
                 key=f"pattern of {side}",
                 name=file,
-                alt=f"Attention of {name} in {found.subject}",
+                alt=f"Attention of {name} in {attention.subject}",
             )
 
 
 st.title("What did fine-tuning change?")
 st.caption(
-    "Two models on the same items, texts and weights: whether the difference is real, and where it lies."
+    "Compare a base model with a fine-tuned one: is the difference real, and where in the model "
+    "is it?"
 )
 base, tuned = pick_two()
 if resolve(base) == resolve(tuned):
     st.info(
-        "Base and tuned are the same model: every difference is exactly 0.", icon=":material/info:"
+        "Base and tuned are the same model, so every difference is exactly 0.",
+        icon=":material/info:",
     )
 view = str(
     st.segmented_control(
@@ -266,7 +293,8 @@ view = str(
 if view == "Behaviour":
     behaviour(base, tuned)
 else:
-    first, second = cached_load(base), cached_load(tuned)
+    first = cached_load(base)
+    second = cached_load(tuned)
     drawn = {
         "Text": views.text,
         "Layers": views.layers,
@@ -274,28 +302,27 @@ else:
         "Weights": views.weights,
         "Several": views.several,
     }
-    draw_view = (
-        st.fragment(views.guarded) if view == "Heads" else views.guarded
-    )  # a click redraws the heads alone
+    # A click on a head redraws this view alone.
+    draw_view = st.fragment(views.guarded) if view == "Heads" else views.guarded
     draw_view(drawn[view], first, second)
 if view == "Several":
     same_in_python(f"""\
 from workbench.comparison import series
 
-found = series({base!r}, [{tuned!r}])  # as many as you like
-print(found.summary(), found.table)
+comparison = series({base!r}, [{tuned!r}])  # any number of models
+print(comparison.summary(), comparison.table)
 """)
 else:
-    asked = (
+    chosen = (
         [(key, st.session_state.get(key)) for key in ("suite", "limit")]
         if view == "Behaviour"
         else []
     )
-    settings = "".join(f", {key}={value!r}" for key, value in asked)
+    settings = "".join(f", {key}={value!r}" for key, value in chosen)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.compare({base!r}, {tuned!r}{settings}, parts=[{view.lower()!r}])
+comparison = wb.compare({base!r}, {tuned!r}{settings}, parts=[{view.lower()!r}])
 {SNIPPETS[view]}
-print(found.notes)
+print(comparison.notes)
 """)

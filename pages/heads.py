@@ -1,4 +1,6 @@
-"""Heads: what every head does in general, which are of a kind, and the circuits in their weights."""
+"""Heads: a score for every head, heads of the same kind, and the circuits in their weights."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -12,6 +14,7 @@ from workbench.interp.interventions.ablation import parse_heads
 from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.patterns.composition import COMMON, Composition
 from workbench.interp.patterns.heads import UNITS
+from workbench.statistics.words import bracketed
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.look import PROMPT
@@ -19,75 +22,108 @@ from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.snippets import same_in_python
 
 SAMPLES = 8
-RANDOM, REAL, OWN = "random tokens", "real text", "your own text"
+RANDOM = "random tokens"
+REAL = "real text"
+OWN = "your own text"
 SHORT = {
     s.removesuffix("_score").removeprefix("attention_").replace("_", " "): s for s in ALL_SCORES
 }
 
 
 @st.cache_resource(
-    max_entries=8, show_spinner="Scoring every head; half a minute for a hundred million parameters"
+    max_entries=8, show_spinner="Scoring every head (half a minute for 100 M parameters)"
 )
 def catalogue(sha256: str, texts: tuple[str, ...] | None, _subject: wb.Subject) -> HeadCatalogue:
+    """The scores of every head, cached by model and texts (None: random tokens)."""
     with alone(sha256):
         return wb.head_catalogue(_subject, texts=texts, n=SAMPLES)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Multiplying the weights of every pair of heads")
+@st.cache_resource(max_entries=8, show_spinner="Computing the composition of every pair of heads")
 def feeding(sha256: str, _subject: wb.Subject) -> Composition:
+    """The composition scores of all pairs of heads, cached by model."""
     with alone(sha256):
         return wb.composition(_subject)
 
 
-@st.cache_data(
-    max_entries=64, show_spinner="Multiplying the head's weights with every pair of tokens"
-)
+@st.cache_data(max_entries=64, show_spinner="Computing the head's QK and OV circuits")
 def pairs(sha256: str, layer: int, head: int, circuit: str, _subject: wb.Subject) -> pd.DataFrame:
+    """The token pairs with the largest entries in a head's QK or OV circuit, cached."""
     with alone(sha256):
         return wb.strongest_pairs(_subject, layer, head, circuit=circuit)
 
 
-def show_table(found: HeadCatalogue) -> None:
-    frame = found.to_frame()
+def with_intervals(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with a text column `SCORE_interval` for every score that has an interval."""
+    texts = {}
+    for score in ALL_SCORES:
+        digits = ".2f" if score in UNITS else ".3f"
+        ends = zip(frame[f"{score}_low"], frame[f"{score}_high"], strict=True)
+        texts[f"{score}_interval"] = [bracketed(low, high, digits) for low, high in ends]
+    return frame.assign(**texts)
+
+
+def score_columns() -> dict[str, Any]:
+    """How the table shows each of its columns; `copying` is exact and has no interval."""
+    columns: dict[str, Any] = {
+        "name": st.column_config.TextColumn("head", pinned=True),
+        "labels": st.column_config.TextColumn("labels"),
+    }
+    for title, score in SHORT.items():
+        if score in UNITS or score == "copying":
+            unit = f", {UNITS[score]}" if score in UNITS else ""
+            columns[score] = st.column_config.NumberColumn(
+                title + unit, help=ALL_SCORES[score], format="%.2f"
+            )
+        else:
+            columns[score] = st.column_config.ProgressColumn(
+                title, help=ALL_SCORES[score], format="%.3f", min_value=0, max_value=1
+            )
+        if score != "copying":
+            columns[f"{score}_interval"] = st.column_config.TextColumn(
+                "95 % interval", help=f"Interval of {title}."
+            )
+    return columns
+
+
+def show_table(scored: HeadCatalogue) -> None:
+    """The table of all heads with their scores and intervals, and one score as two charts."""
+    frame = scored.to_frame()
     labels = sorted({label for cell in frame["labels"] for label in cell.split(", ") if label})
     left, right = st.columns([2, 1])
     wanted = left.multiselect(
-        "Only heads labelled", labels, key="labels", bind="query-params", placeholder="all heads"
+        "Only heads with the label",
+        labels,
+        key="labels",
+        bind="query-params",
+        placeholder="all heads",
     )
     order = right.selectbox(
         "Sorted by", list(SHORT), list(SHORT).index("induction"), key="score", bind="query-params"
     )
-    keep = frame["labels"].map(lambda cell: set(wanted) <= set(cell.split(", ")))
-    frame = frame[keep].sort_values(SHORT[str(order)], ascending=False, ignore_index=True)
-    columns, config = ["name", "labels"], {"name": st.column_config.TextColumn("head", pinned=True)}
-    for shown, score in SHORT.items():
-        frame[f"{score}_half"] = (frame[f"{score}_high"] - frame[f"{score}_low"]) / 2
-        columns += [score] if score == "copying" else [score, f"{score}_half"]
-        plain = score in UNITS or score == "copying"
-        title = f"{shown}, {UNITS[score]}" if score in UNITS else shown
-        config[score] = (
-            st.column_config.NumberColumn(title, help=ALL_SCORES[score], format="%.2f")
-            if plain
-            else st.column_config.ProgressColumn(
-                title, help=ALL_SCORES[score], format="%.3f", min_value=0, max_value=1
-            )
-        )
-        config[f"{score}_half"] = st.column_config.NumberColumn(
-            "±", format="%.3f", width="small", help=f"of {shown}"
-        )
-    st.dataframe(frame[columns], hide_index=True, height=360, column_config=config, key="catalogue")
-    st.caption(
-        f"{len(frame)} of {keep.size} heads. Means over {found.scores.n} samples ({found.scores.text}); ± is half of "
-        "the 95 % interval over them. Labels are given by rule: " + "; ".join(map(str, RULES)) + "."
-    )
     score = SHORT[str(order)]
-    values, words = (
-        (found.mean[score], found.low[score], found.high[score]),
-        score.replace("_", " "),
+    keep = [set(wanted) <= set(cell.split(", ")) for cell in frame["labels"]]
+    shown: pd.DataFrame = frame.loc[keep]
+    table = with_intervals(shown.sort_values(score, ascending=False, ignore_index=True))
+    columns = score_columns()
+    st.dataframe(
+        table[list(columns)],
+        hide_index=True,
+        height=360,
+        column_config=columns,
+        key="catalogue",
     )
+    st.caption(
+        f"{len(table)} of {len(frame)} heads. Scores are means over {scored.scores.n} samples "
+        f"({scored.scores.text}) with 95 % intervals. Labels follow rules: "
+        + "; ".join(map(str, RULES))
+        + "."
+    )
+    values = scored.mean[score], scored.low[score], scored.high[score]
+    words = score.replace("_", " ")
     figures = [
-        draw.score_map(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
-        draw.ranked(*values, name=words, n=found.scores.n, unit=UNITS.get(score, "")),
+        draw.score_map(*values, name=words, n=scored.scores.n, unit=UNITS.get(score, "")),
+        draw.ranked(*values, name=words, n=scored.scores.n, unit=UNITS.get(score, "")),
     ]
     for column, figure, what in zip(
         st.columns(2, gap="medium"), figures, ("map", "ranked"), strict=True
@@ -101,37 +137,40 @@ def show_table(found: HeadCatalogue) -> None:
             )
     downloads(
         lambda: figures,
-        found.to_frame,
+        scored.to_frame,
         name=f"heads-{subject.name}",
         title=f"Head scores of {subject.name}",
-        text=f"{found.scores.n} samples, {found.scores.text}, seed {found.scores.seed}.",
+        text=f"{scored.scores.n} samples, {scored.scores.text}, seed {scored.scores.seed}.",
     )
 
 
-def show_head(subject: wb.Subject, found: HeadCatalogue) -> None:
+def show_head(subject: wb.Subject, scored: HeadCatalogue) -> None:
+    """One head: its labels, the heads most like it, and its QK and OV circuits."""
     n_heads = subject.card.n_heads
-    names = found.to_frame()["name"].tolist()
+    names = scored.to_frame()["name"].tolist()
     if st.session_state.get("head") not in names:
         st.session_state.pop("head", None)
-    best, _ = found.scores.best("induction_score")
+    best, _ = scored.scores.best("induction_score")
     with st.columns([1, 3])[0]:
         name = st.selectbox("Head", names, names.index(best), key="head", bind="query-params")
     layer, head = divmod(names.index(name), n_heads)
-    given = found.labels(layer, head)
+    given = scored.labels(layer, head)
     st.markdown(f"**{name}**: {', '.join(given) if given else 'no label'}")
     alike, reads, writes = st.columns([3, 2, 2], gap="medium")
     with alike:
         st.markdown("**Heads like this one**")
-        similar = found.similar(layer, head)[["name", "labels", "distance"]]
+        similar = scored.similar(layer, head)[["name", "labels", "distance"]]
         st.dataframe(
             similar,
             hide_index=True,
             column_config={"distance": st.column_config.NumberColumn(format="%.2f")},
         )
-        st.caption("Distance of all scores, each in standard deviations over the model's heads.")
+        st.caption(
+            "Distance between the scores of two heads, each score standardised over all heads."
+        )
     for column, circuit, words in (
-        (reads, "QK", "what looks for what"),
-        (writes, "OV", "attending to it writes"),
+        (reads, "QK", "which query attends to which key"),
+        (writes, "OV", "what attending to a token writes"),
     ):
         with column:
             st.markdown(f"**{circuit} circuit: {words}**")
@@ -141,31 +180,33 @@ def show_head(subject: wb.Subject, found: HeadCatalogue) -> None:
             shown.columns = [c.replace("_", " ") for c in shown.columns]
             st.dataframe(shown, hide_index=True, height=318)
     st.caption(
-        f"From the weights, no prompt: the direct path from token to head to logits, over the {COMMON:,} lowest token "
-        "ids, the most frequent; QK before any position is counted. What earlier layers add is not in it."
+        "From the weights, without a prompt: the direct path from token embedding through the "
+        f"head to the logits, over the {COMMON:,} most frequent tokens (lowest ids). Position "
+        "encoding and earlier layers are left out."
     )
 
 
 def show_composition(subject: wb.Subject) -> None:
+    """The pairs of heads with the strongest Q-, K- or V-composition, as a graph and a table."""
     st.caption(
-        "How much of what a head writes a later head reads into its queries (Q), keys (K) or values (V): norms of "
-        "products of weights (Elhage et al. 2021), the strongest pairs. An induction circuit is a previous-token head "
-        "that is K-composed with an induction head."
+        "Composition: how much of one head's output a later head reads into its queries (Q), keys "
+        "(K) or values (V), as norms of weight products (Elhage et al. 2021). In an induction "
+        "circuit a previous-token head is K-composed with an induction head."
     )
     left, right = st.columns([1, 3])
     kinds = left.segmented_control(
         "Kind", list("QKV"), default=["K"], selection_mode="multi", key="kinds", bind="query-params"
     )
     most = right.slider("Pairs", 5, 60, 20, key="pairs", bind="query-params")
-    found = feeding(subject.hash, subject)
-    frame = found.to_frame()
+    composition = feeding(subject.hash, subject)
+    frame = composition.to_frame()
     edges = frame[frame["kind"].isin(list(kinds))].head(int(most))
     figure = draw_composition.composition_graph(
         list(edges.itertuples(index=False, name=None)),
         n_layers=subject.card.n_layers,
         n_heads=subject.card.n_heads,
-        chance=found.chance,
-        title=f"The {len(edges)} strongest pairs; random matrices have about {found.chance:.3f}",
+        chance=composition.chance,
+        title=f"The {len(edges)} strongest pairs (random matrices: about {composition.chance:.3f})",
     )
     graph, table = st.columns([3, 1], gap="medium")
     with graph:
@@ -191,7 +232,8 @@ def show_composition(subject: wb.Subject) -> None:
 
 st.title("What does each head do?")
 st.caption(
-    "Every head scored with intervals and labelled by rule, heads of a kind, and the circuits in the weights."
+    "Every head with its scores, intervals and labels; similar heads; and the circuits in the "
+    "weights."
 )
 choice, ground = st.columns([1, 3], vertical_alignment="top")
 with choice:
@@ -203,25 +245,25 @@ source = ground.segmented_control(
     key="source",
     bind="query-params",
     required=True,
-    help="Random tokens given twice show what order and repetition do alone. On text, tokens that occurred before "
-    "count as copies.",
+    help="Repeated random tokens isolate the effect of order and repetition. In real text, a "
+    "token that occurred before counts as a repetition.",
 )
 texts = TEXTS if source == REAL else None
 if source == OWN:
     own = ground.text_area(
-        "Texts, with a blank line between them", PROMPT, key="own", bind="query-params"
+        "Texts, separated by blank lines", PROMPT, key="own", bind="query-params"
     )
     texts = tuple(passages(own or ""))
     if len(texts) == 1:
         ground.caption(
-            "One text is one sample: it gives no interval, and so no label that is measured."
+            "One text is one sample: no interval, and therefore no labels from measured scores."
         )
 subject = cached_load(model)
-found = catalogue(subject.hash, texts, subject)
+scored = catalogue(subject.hash, texts, subject)
 st.subheader("The catalogue")
-fragment(show_table)(found)
+fragment(show_table)(scored)
 st.subheader("One head")
-fragment(show_head)(subject, found)
+fragment(show_head)(subject, scored)
 if subject.card.n_layers > 1:
     st.subheader("Which heads feed which?")
     fragment(show_composition)(subject)

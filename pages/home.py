@@ -1,4 +1,4 @@
-"""Home: the questions that can be asked here, the model that is ready, and what has been running."""
+"""Home: what the workbench can answer, the model that is loaded, and recent runs."""
 
 import streamlit as st
 
@@ -12,67 +12,72 @@ QUESTIONS = (
         "chat",
         ":material/forum:",
         "What does it say, and why?",
-        "Talk to models side by side, and ask of any token what else was likely, what it rests on and who wrote it.",
+        "Talk to models side by side; click a token to see its alternatives and which inputs, "
+        "layers and heads produced it.",
     ),
     (
         "attention",
         ":material/grid_on:",
         "What does this head look at?",
-        "Every head's attention on your prompt at a glance, one in full, and what each does in general.",
+        "The attention of all heads on your prompt at a glance, one head in full, and what each "
+        "does in general.",
     ),
     (
         "positions",
         ":material/timeline:",
         "How does the model know order?",
-        "The position encoding itself, and how far back each head looks, with intervals.",
+        "The position encoding, and how far back each head attends, with intervals.",
     ),
     (
         "patching",
         ":material/conversion_path:",
         "Where does the answer come from?",
-        "Exact activation patching: which layer and token carry the answer, in a second.",
+        "Exact activation patching: which layers and tokens carry the answer, in a second.",
     ),
     (
         "lens",
         ":material/layers:",
         "What does each layer already believe?",
-        "Logit lens and tuned lens on your prompt, and what every head and MLP adds to the answer.",
+        "Logit lens and tuned lens on your prompt, and direct logit attribution of every head and "
+        "MLP.",
     ),
     (
         "circuits",
         ":material/hub:",
         "Which parts does it need?",
-        "Heads taken out one by one with intervals, the edges between them, and the model without them.",
+        "Heads ablated one by one, with intervals; the circuit between them; and the model "
+        "without them.",
     ),
     (
         "benchmarks",
         ":material/scoreboard:",
         "How good is it, and is the difference real?",
-        "Models on the same tasks, scores with their standard error, item by item.",
+        "Models on the same tasks: scores with 95 % intervals, item by item.",
     ),
     (
         "compare",
         ":material/compare_arrows:",
         "What did fine-tuning change?",
-        "A base and a tuned model: paired tests on tasks, and how far each head moved.",
+        "A base and a tuned model: paired tests on tasks, and how much each head changed.",
     ),
     (
         "transplant",
         ":material/content_cut:",
         "Where does the change live?",
-        "Parts of one model put into the other: how much of the gain each layer and head brings along.",
+        "Swap parts between two models: how much of the gain each layer and head carries.",
     ),
     (
         "train",
         ":material/model_training:",
         "Can I train one?",
-        "A small GPT from a recipe, on your own text, with live curves; it goes on without the browser.",
+        "A small GPT from a recipe, on your own text, with live curves, in the background.",
     ),
 )
 PAGE_OF = {"train": "train", "finetune": "train", "eval": "benchmarks", "compare": "compare"}
 
 
 def questions() -> None:
+    """A card for each question, linked to the page that answers it."""
     rows = [QUESTIONS[:1], *(QUESTIONS[start : start + 3] for start in range(1, len(QUESTIONS), 3))]
     for row in rows:
         for column, (page, icon, question, answer) in zip(st.columns(len(row)), row, strict=True):
@@ -82,24 +87,24 @@ def questions() -> None:
 
 
 def model() -> None:
+    """The default model and its main facts."""
     facts = cards.shelf_facts(warm.DEFAULT)
     st.markdown(f"##### {warm.DEFAULT} is ready")
     if facts:
         st.caption(
-            f"{facts['n_params']:,} parameters, {facts['n_layers']} layers of {facts['n_heads']} heads, positions: "
-            f"{facts['positions']}. {facts['licence']}."
+            f"{facts['n_params']:,} parameters, {facts['n_layers']} layers with {facts['n_heads']} "
+            f"heads each, {facts['positions']} position encoding. {facts['licence']}."
         )
     else:
-        st.caption("It is not on the shelf; Models says what else can be loaded.")
+        st.caption("It is not bundled here; the Models page lists what can be loaded.")
     page_link("models", "All models, and how to load others", icon=":material/deployed_code:")
 
 
 @st.fragment(run_every=None if warm.done() else 1.0)
 def pictures(waited: bool) -> None:
+    """The default model's attention and training history, once the model is loaded."""
     if not warm.done():
-        st.caption(
-            "What its heads look at, and when it learned to, appears here when the model libraries are loaded."
-        )
+        st.caption("Its attention and its training history appear here once the model is loaded.")
         return
     if waited:
         st.rerun()
@@ -111,30 +116,32 @@ def pictures(waited: bool) -> None:
 
 
 def heads() -> None:
+    """The attention of all heads of the default model on the default prompt."""
     from workbench.figures.attention import atlas
     from workbench.ui.parts.charts import chart
     from workbench.ui.parts.look import PROMPT, look
     from workbench.ui.parts.models import cached_load
 
     subject = cached_load(warm.DEFAULT)
-    found = look(subject, PROMPT)
+    looked_at = look(subject, PROMPT)
     st.markdown(f"**Its {subject.card.n_layers * subject.card.n_heads} heads**")
-    st.caption(f"Where each of its heads looks, on: {PROMPT}")
-    chart(atlas(found.image), key="home_atlas", name="heads", alt="Attention of every head")
+    st.caption(f"The attention of each head on: {PROMPT}")
+    chart(atlas(looked_at.image), key="home_atlas", name="heads", alt="Attention of every head")
 
 
 def history() -> None:
+    """Loss, head scores and accuracy of the default model over its training."""
     from workbench.comparison.dynamics import bundled, dynamics
     from workbench.figures.dynamics import dynamics as draw
     from workbench.ui.parts.charts import chart
 
     if warm.DEFAULT not in bundled():
         return
-    found = dynamics(warm.DEFAULT)
+    training = dynamics(warm.DEFAULT)
     st.markdown("**When it learned to repeat**")
-    figure = draw(found.to_frame(), rise=found.rise(), height=400)
+    figure = draw(training.to_frame(), rise=training.rise(), height=400)
     st.caption(
-        "Heads that look one token back come first; then, suddenly, induction. 95 % intervals."
+        "Previous-token heads form first; then, suddenly, induction heads. Bars: 95 % intervals."
     )
     chart(
         figure,
@@ -145,14 +152,15 @@ def history() -> None:
 
 
 def recent() -> None:
-    found = runs.store().list(limit=6)
+    """The newest runs with their status."""
+    newest = runs.store().list(limit=6)
     st.markdown("##### Recent runs")
-    if not found:
+    if not newest:
         st.caption(
-            "None yet. Train a model or start a benchmark: it runs in the background and is listed here."
+            "None yet. Training runs and benchmarks run in the background and are listed here."
         )
 
-    @st.fragment(run_every=2.0 if any(run.active for run in found) else None)
+    @st.fragment(run_every=2.0 if any(run.active for run in newest) else None)
     def listed() -> None:
         for run in runs.store().list(limit=6):
             line(run)
@@ -161,6 +169,7 @@ def recent() -> None:
 
 
 def line(run: Run) -> None:
+    """One run: status, linked title, time and progress."""
     icon, colour = runs.LOOKS.get(run.status, runs.LOOKS["queued"])
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge(run.status, icon=icon, color=colour)
@@ -172,7 +181,8 @@ def line(run: Run) -> None:
 
 st.title("What can I ask here?")
 st.caption(
-    "Train or load a small GPT, ask what it can do, look inside, change it, and see whether that mattered."
+    "Train or load a small GPT, measure what it can do, look inside, change it, and measure the "
+    "effect."
 )
 questions()
 left, right = st.columns([3, 1], gap="medium")

@@ -1,6 +1,4 @@
-"""Lens: what each layer already believes, what each part adds to the answer, and which tokens it
-rests on.
-"""
+"""Lens: the prediction after each layer, and the contribution of each part and token."""
 
 import pandas as pd
 import streamlit as st
@@ -22,17 +20,18 @@ from workbench.ui.parts.snippets import same_in_python
 
 VIEWS = ("By layer", "By part", "By token")
 VIEW_HELP = """
-- **By layer**: the stream after each layer, read as if it were the last
-- **By part**: what the embedding, every layer, head and neuron writes along the answer's direction
-- **By token**: which words of the prompt the answer rests on (integrated gradients)
+- **By layer**: the model's prediction, read from the residual stream after each layer
+- **By part**: how much the embedding and every layer, head and neuron adds to the answer's logit
+- **By token**: how much each token of the prompt contributes to the answer (integrated gradients)
 """
 SHOWN = 24
+"""Positions shown at most."""
 PROMPT = "She had a sister, a horse and a fire. He had a sister, a horse and a"
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 
 
 def controls() -> tuple[str, str, str, str, str]:
-    """Model, view, prompt, answer and wrong answer."""
+    """The model, view, prompt, answer and wrong answer that are chosen."""
     left, right = st.columns([3, 4], vertical_alignment="bottom")
     with left:
         model = pick_name()
@@ -52,17 +51,18 @@ def controls() -> tuple[str, str, str, str, str]:
         " fire",
         key="answer",
         bind="query-params",
-        help="One token, with its leading space.",
+        help="One token, including its leading space.",
     )
     wrong = second.text_input(
-        "Wrong answer", " door", key="wrong", bind="query-params", help="Another, to compare with."
+        "Wrong answer", " door", key="wrong", bind="query-params", help="A token to compare with."
     )
     return model, str(view), prompt or "", answer or "", wrong or ""
 
 
 def by_layer(model: str, prompt: str, answers: list[str]) -> None:
+    """The most likely token by layer and position, and the answers' probability and rank."""
     subject = cached_load(model)
-    kept = stored_lens(subject)
+    trained = stored_lens(subject)
     kind = str(
         st.segmented_control(
             "Lens",
@@ -74,69 +74,71 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
             help=LENS_HELP,
         )
     )
-    if kind == "tuned" and kept is None:
+    if kind == "tuned" and trained is None:
         train(model)
         return
     with alone(subject.hash):
-        found = wb.lens(subject, prompt, kind=kind, answer=answers)
-        others = {kind: found}
-        if kept is not None:
+        lens = wb.lens(subject, prompt, kind=kind, answer=answers)
+        others = {kind: lens}
+        if trained is not None:
             other = "logit" if kind == "tuned" else "tuned"
             others[other] = wb.lens(subject, prompt, kind=other, answer=answers)
-    notices(found.warnings)
-    n_pos = len(found.tokens)
+    notices(lens.warnings)
+    n_pos = len(lens.tokens)
     first = max(0, n_pos - SHOWN)
     if first:
-        st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all.")
+        st.caption(f"The last {SHOWN} of {n_pos} positions; the download has all of them.")
     table = draw.lens_table(
-        [row[first:] for row in found.top],
-        found.prob[:, first:],
-        found.kl[:, first:],
-        found.tokens[first:],
+        [row[first:] for row in lens.top],
+        lens.prob[:, first:],
+        lens.kl[:, first:],
+        lens.tokens[first:],
         starts=first,
-        title=f"What the stream says after each layer ({kind} lens)",
+        title=f"Prediction after each layer ({kind} lens)",
     )
     chart(
         table,
         key="table",
         name=f"{kind}-lens",
-        alt="The likeliest next token by layer and position",
+        alt="The most likely next token by layer and position",
     )
     figures = [table, *(trajectories(others, kind) if answers else [])]
-    if kept is not None:
-        how_near(kept)
-    worst = found.checks["lens"]
+    if trained is not None:
+        lens_quality(trained)
+    worst = lens.checks["lens"]
     mark = ":material/check: " if worst <= TOLERANCE else ":material/warning: "
     st.caption(f"{mark}After the last layer the lens gives the model's own logits, to {worst:.0e}.")
     downloads(
         lambda: figures,
-        found.to_frame,
-        name=f"{kind}-lens-{found.subject}",
-        title=f"{kind} lens of {found.subject}",
+        lens.to_frame,
+        name=f"{kind}-lens-{lens.subject}",
+        title=f"{kind} lens of {lens.subject}",
     )
+    setup = "# the model's own unembedding"
+    if kind == "tuned":
+        setup = "wb.tuned_lens(model)  # trains it unless it is stored already"
     same_in_python(f"""\
 import workbench as wb
 
 model = wb.load({model!r})
-{"wb.tuned_lens(model)  # trains it, unless it is kept already" if kind == "tuned" else "# the model's own unembedding"}
-found = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
-print(found.to_frame().query("pos == {n_pos - 1}"), found.checks)
+{setup}
+lens = wb.lens(model, {prompt!r}, kind={kind!r}, answer={answers!r})
+print(lens.to_frame().query("pos == {n_pos - 1}"), lens.checks)
 """)
 
 
-def trajectories(found: dict[str, Lens], kind: str) -> list:
-    """Probability and rank of the answers by layer at the last position, through every lens there
-    is.
-    """
+def trajectories(lenses: dict[str, Lens], kind: str) -> list:
+    """Draw the answers' probability and rank by layer through each lens; returns the figures."""
     figures = []
     for column, what in zip(st.columns(2, gap="medium"), ("prob", "rank"), strict=True):
-        lines, dashed = {}, []
-        for name, seen in found.items():
+        lines = {}
+        dashed = []
+        for name, seen in lenses.items():
             values = seen.answer_prob if what == "prob" else seen.answer_rank
             for answer, line in zip(seen.answers, values[:, :, -1], strict=True):
                 lines[f"{answer} ({name})"] = line
                 dashed += [f"{answer} ({name})"] if name != kind else []
-        n_rows = len(next(iter(found.values())).prob)
+        n_rows = len(next(iter(lenses.values())).prob)
         figures.append(draw.answer_lines(lines, kind=what, n_rows=n_rows, dashed=dashed))
         with column:
             chart(
@@ -149,11 +151,12 @@ def trajectories(found: dict[str, Lens], kind: str) -> list:
 
 
 def train(model: str) -> None:
-    """The offer to train a tuned lens; once it is there the page starts over."""
+    """A button that trains a tuned lens and then draws the page anew."""
     subject = cached_load(model)
     st.info(
-        "This model has no tuned lens yet. Training takes seconds for a model of the shelf and minutes for SmolLM2; it "
-        "is kept, and stopping it loses nothing.",
+        "This model has no tuned lens yet. Training takes seconds for a bundled model and minutes "
+        "for SmolLM2. The result is stored, and an interrupted training continues where it "
+        "stopped.",
         icon=":material/tune:",
     )
     if st.button("Train the tuned lens", type="primary"):
@@ -164,9 +167,10 @@ def train(model: str) -> None:
         st.rerun()
 
 
-def how_near(kept: TunedLens) -> None:
-    error = kept.error
-    table = {name: list(column) for name, column in error.to_frame().items()}
+def lens_quality(tuned: TunedLens) -> None:
+    """The divergence of both lenses from the model's own prediction, by layer."""
+    error = tuned.error
+    table = {str(name): column.tolist() for name, column in error.to_frame().items()}
     chart(
         draw.lens_error(table, error.n),
         key="nearness",
@@ -174,31 +178,37 @@ def how_near(kept: TunedLens) -> None:
         alt="Divergence of both lenses by layer",
     )
     st.caption(
-        f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training text "
-        f"({kept.source}, {kept.tokens:,} tokens); each text's first token is left out."
+        f"95 % intervals over {error.n} texts ({error.tokens:,} tokens) held out from the training "
+        f"text ({tuned.source}, {tuned.tokens:,} tokens), without the first token of each text."
     )
 
 
 def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
+    """Direct logit attribution: what every layer, head and neuron adds to the logit difference."""
     subject = cached_load(model)
     with alone(subject.hash):
-        found = wb.direct(subject, prompt, answer=answer, wrong=wrong)
-    notices(found.warnings)
-    steps, neurons = found.layers(), found.top_neurons(15)
+        direct = wb.direct(subject, prompt, answer=answer, wrong=wrong)
+    notices(direct.warnings)
+    steps = direct.layers()
+    neurons = direct.top_neurons(15)
     columns = st.columns(3)
-    columns[0].metric("Logit difference", f"{found.total:+.3f}", help="Sum of all parts below.")
+    columns[0].metric(
+        "Logit difference", f"{direct.total:+.3f}", help="The sum of all parts below."
+    )
     columns[1].metric(
-        "Sum against the model", f"{found.checks['direct_sum']:.0e}", help="Difference, in logits."
+        "Check: sum of parts",
+        f"{direct.checks['direct_sum']:.0e}",
+        help="Difference from the model's own logit difference, in logits.",
     )
     columns[2].metric(
-        "Neurons against their MLPs",
-        f"{found.checks['neuron_sum']:.0e}",
-        help="Greatest difference.",
+        "Check: sum of neurons",
+        f"{direct.checks['neuron_sum']:.0e}",
+        help="Largest difference between an MLP and the sum of its neurons, in logits.",
     )
-    heads = found.to_frame().query("part.str.contains('H')").head(15)
+    heads = direct.to_frame().query("part.str.contains('H')").head(15)
     figures = [
-        draw.waterfall(list(steps["part"]), list(steps["contribution"]), found.total),
-        draw.head_contributions(found.heads),
+        draw.waterfall(list(steps["part"]), list(steps["contribution"]), direct.total),
+        draw.head_contributions(direct.heads),
         draw.ranked_bars(
             list(heads["part"]), list(heads["contribution"]), title="Strongest heads", unit="logits"
         ),
@@ -228,22 +238,23 @@ def by_part(model: str, prompt: str, answer: str, wrong: str) -> None:
     downloads(
         lambda: figures,
         lambda: pd.concat(
-            [found.to_frame(), found.top_neurons(200).rename(columns={"neuron": "part"})]
+            [direct.to_frame(), direct.top_neurons(200).rename(columns={"neuron": "part"})]
         ),
-        name=f"direct-{found.subject}",
-        title=f"Direct logit attribution of {found.subject}",
+        name=f"direct-{direct.subject}",
+        title=f"Direct logit attribution of {direct.subject}",
         text=f"{prompt}\nanswer: {answer!r}, wrong: {wrong!r}",
     )
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.direct(wb.load({model!r}), {prompt!r}, answer={answer!r}, wrong={wrong!r})
-print(found.layers(), found.total, found.checks)
-print(found.to_frame().head(20), found.top_neurons(10))
+direct = wb.direct(wb.load({model!r}), {prompt!r}, answer={answer!r}, wrong={wrong!r})
+print(direct.layers(), direct.total, direct.checks)
+print(direct.to_frame().head(20), direct.top_neurons(10))
 """)
 
 
 def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
+    """Integrated gradients: how much each token of the prompt contributes to the answer."""
     subject = cached_load(model)
     left, right = st.columns([2, 5], vertical_alignment="bottom")
     baseline = left.segmented_control(
@@ -262,59 +273,75 @@ def by_token(model: str, prompt: str, answer: str, wrong: str) -> None:
         )
         if not given["corrupted"]:
             st.info(
-                "Give a prompt of as many tokens that leads to the wrong answer.",
+                "Enter a prompt with the same number of tokens that leads to the wrong answer.",
                 icon=":material/edit:",
             )
             return
-    with alone(subject.hash), st.spinner("Integrating the gradient"):
-        found = wb.input_attribution(subject, prompt, **given)
-    notices(found.warnings)
-    show_tokens(found)
+    with alone(subject.hash), st.spinner("Computing integrated gradients"):
+        attribution = wb.input_attribution(
+            subject,
+            prompt,
+            answer=answer,
+            wrong=wrong,
+            baseline=str(baseline),
+            corrupted=given.get("corrupted", ""),
+        )
+    notices(attribution.warnings)
+    show_tokens(attribution)
     call = ", ".join(f"{name}={value!r}" for name, value in given.items())
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.input_attribution(wb.load({model!r}), {prompt!r}, {call})
-print(found.to_frame(), found.start, found.value, found.checks)
+attribution = wb.input_attribution(wb.load({model!r}), {prompt!r}, {call})
+print(attribution.to_frame(), attribution.start, attribution.value, attribution.checks)
 """)
 
 
-def show_tokens(found: InputAttribution) -> None:
+def show_tokens(attribution: InputAttribution) -> None:
+    """The prompt coloured by each token's contribution, the completeness check, and a bar chart."""
     columns = st.columns(4)
-    words = found.metric_name.replace("_", " ")
+    words = attribution.metric_name.replace("_", " ")
     columns[0].metric(
-        "At the prompt", f"{found.value:+.3f}", help=f"The {words} at the last token."
+        "At the prompt", f"{attribution.value:+.3f}", help=f"The {words} at the last token."
     )
-    columns[1].metric("At the baseline", f"{found.start:+.3f}", help=BASELINES[found.baseline])
+    columns[1].metric(
+        "At the baseline", f"{attribution.start:+.3f}", help=BASELINES[attribution.baseline]
+    )
     columns[2].metric(
-        "Sum of the scores", f"{found.scores.sum():+.3f}", help="Should be prompt less baseline."
+        "Sum of the scores",
+        f"{attribution.scores.sum():+.3f}",
+        help="Should equal prompt minus baseline.",
     )
-    error = found.checks["completeness"]
+    error = attribution.checks["completeness"]
     columns[3].metric(
-        "Off by", f"{error:.0e}", help=f"Completeness; {found.gradients} gradients were taken."
+        "Completeness error",
+        f"{error:.0e}",
+        help=f"How far the sum is from that; {attribution.gradients} gradients were taken.",
     )
-    for warning in found.warnings:
+    for warning in attribution.warnings:
         st.error(warning, icon=":material/error:")
-    coloured_text(found.tokens, list(found.scores))
+    coloured_text(attribution.tokens, list(attribution.scores))
     st.caption(
-        f"Blue speaks for {visible(found.answer)}, red against it; the numbers add up to the difference."
+        f"Blue tokens raise {visible(attribution.answer)}, red ones lower it. The numbers add up "
+        "to the difference between prompt and baseline."
     )
-    names = [f"{i} {visible(t)}" for i, t in enumerate(found.tokens)]
+    names = [f"{i} {visible(t)}" for i, t in enumerate(attribution.tokens)]
     figure = draw.ranked_bars(
-        names, list(found.scores), title=f"What each token adds to the {words}", unit=words
+        names, list(attribution.scores), title=f"What each token adds to the {words}", unit=words
     )
     chart(figure, key="inputs", name="input-attribution", alt="What each token adds")
     downloads(
         lambda: [figure],
-        found.to_frame,
-        name=f"inputs-{found.subject}",
-        title=f"Input tokens, {found.subject}",
+        attribution.to_frame,
+        name=f"inputs-{attribution.subject}",
+        title=f"Input tokens, {attribution.subject}",
     )
 
 
 st.title("What does each layer already believe?")
 st.caption(
-    "Read the stream after every layer, split the answer into what each part adds, and find the words it rests on."
+    "Read the prediction after every layer, split the answer into the contribution of each part, "
+    "and find the tokens that matter."
 )
 model, view, prompt, answer, wrong = controls()
 if view == "By layer":

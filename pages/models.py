@@ -1,4 +1,4 @@
-"""Models: what can be loaded, the card of the chosen one, and a few words from it."""
+"""Models: which models can be loaded, the card of the chosen one, and a sample of its text."""
 
 import pandas as pd
 import streamlit as st
@@ -25,32 +25,36 @@ KINDS = {
     "seq2seq": "encoder-decoder",
 }
 HOW = """
-- **a folder** with `config.json` and safetensors: type its path above, or put it below the folder that the
-  environment variable `WORKBENCH_MODELS` names; it is listed then
-- **a GGUF file**: its path, or a file below `WORKBENCH_MODELS`; it is made float32 once and kept
+- **a folder** with `config.json` and safetensors: type its path above, or put it into the folder
+  that the environment variable `WORKBENCH_MODELS` names, and it will be listed
+- **a GGUF file**: its path, or a file below `WORKBENCH_MODELS`; it is converted to float32 once and
+  the result is stored
 - **a Hugging Face id** such as `openai-community/gpt2`: from the local cache, or downloaded
 - **a nanoGPT checkpoint**: the path of its `ckpt.pt`
-- **a state dict of TransformerLens** (`blocks.0.attn.W_Q` ...): the path of its `.safetensors` or `.pt`; what its
-  shapes do not say stands beside it in `NAME.config.json`, in the words of `HookedTransformerConfig`
+- **a TransformerLens state dict** (`blocks.0.attn.W_Q` ...): the path of its `.safetensors` or
+  `.pt`; settings that its shapes do not show go into `NAME.config.json` beside it, named as in
+  `HookedTransformerConfig`
 - **a training run**: `run:ID`, or `run:ID@STEP` for one of its checkpoints
 
-Nothing is unpickled and no remote code runs. Weights are float32.
+Loading never unpickles a file and never runs remote code. Weights are float32.
 """
 
 
 def open_row(names: list[str]) -> None:
+    """Choose the model of the selected row."""
     rows = st.session_state["shelf"].selection.rows
     if rows:
         st.session_state["model"] = names[rows[0]]
 
 
 def shelf() -> None:
-    found = wb.available()
+    """The table of all models that can be loaded; a click chooses one."""
+    available = wb.available()
     table = pd.DataFrame(
         {
-            "model": [a.name for a in found],
-            "kind": [KINDS.get(a.kind, a.kind) for a in found],
-            "where": [str(a.path) for a in found],
+            "model": [a.name for a in available],
+            "kind": [KINDS.get(a.kind, a.kind) for a in available],
+            "where": [str(a.path) for a in available],
         }
     )
     st.dataframe(
@@ -65,11 +69,12 @@ def shelf() -> None:
 
 
 def card(subject: wb.Subject) -> None:
+    """The model card, and the metrics measured when the model was trained."""
     facts = subject.card.to_dict()
     st.subheader(subject.name)
     cards.table(cards.rows(facts))
     if metrics := facts["metrics"]:
-        st.markdown("**Measured when it was made**")
+        st.markdown("**Measured after training**")
         cards.table(
             {str(name).replace("_", " "): cards.measured(value) for name, value in metrics.items()}
         )
@@ -77,6 +82,7 @@ def card(subject: wb.Subject) -> None:
 
 @fragment
 def write(subject: wb.Subject) -> None:
+    """A prompt and the model's continuation of it."""
     st.subheader("What does it write?")
     prompt = st.text_input(
         "Prompt", "It was a dark and stormy night, and", key="start", bind="query-params"
@@ -91,7 +97,7 @@ def write(subject: wb.Subject) -> None:
         0.1,
         key="temperature",
         bind="query-params",
-        help="0: always the likeliest.",
+        help="0: always the most likely token.",
     )
     seed = again.number_input(
         "Seed", 0, 9999, 0, key="seed", bind="query-params", disabled=temperature == 0
@@ -107,7 +113,7 @@ def write(subject: wb.Subject) -> None:
 
 st.title("Which models can I study?")
 st.caption(
-    "Everything that can be loaded without a network. Choose a row, or type a path or a Hugging Face id."
+    "All models that load without a network. Choose a row, or type a path or a Hugging Face id."
 )
 left, right = st.columns([1, 2], gap="medium")
 with right:
@@ -119,9 +125,7 @@ with left:
 subject = cached_load(name, seq2seq=True)
 if subject.model.config.is_encoder_decoder:
     card(subject)
-    page_link(
-        "anatomy", "An encoder-decoder model: see its three attentions step by step", model=name
-    )
+    page_link("anatomy", "Encoder-decoder model: see its three attentions step by step", model=name)
     st.stop()
 left, right = st.columns(2, gap="large")
 with left:
@@ -138,7 +142,7 @@ with right:
 same_in_python(f"""\
 import workbench as wb
 
-print([found.name for found in wb.available()])
+print([entry.name for entry in wb.available()])
 subject = wb.load({name!r})
 print(subject.card.to_dict())
 ids = subject.encode("It was a dark and stormy night, and")

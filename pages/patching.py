@@ -1,4 +1,4 @@
-"""Patching: which layer and position (or head) carries the answer, exactly."""
+"""Patching: which layers, positions and heads carry the answer, by exact activation patching."""
 
 from typing import Any
 
@@ -24,23 +24,21 @@ from workbench.ui.views.patching import explore, numbers, picture, probed_number
 
 FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
 SITE_HELP = """
-- **resid_pre**, **resid_mid**, **resid_post**: the residual stream before a layer, between its attention and its
-  MLP, and after it
-- **attn_out**, **mlp_out**: what attention and the MLP add to it
-- **z**: what one head puts out, at all positions
+- **resid_pre**, **resid_mid**, **resid_post**: the residual stream before a layer, between its
+  attention and its MLP, and after the layer
+- **attn_out**, **mlp_out**: what attention or the MLP adds to the residual stream
+- **z**: the output of one head, at all positions
 - **q**, **k**, **v**, **pattern**: the queries, keys, values or attention pattern of one head
 """
 DIRECTION_HELP = """
-- **denoising**: clean activations into the corrupted run. What is enough to bring the answer back?
-- **noising**: corrupted activations into the clean run. What breaks the answer?
+- **denoising**: clean activations into the corrupted run. Which are sufficient for the answer?
+- **noising**: corrupted activations into the clean run. Which are necessary for the answer?
 """
-
-
 USUAL = "usual"
 
 
 def controls() -> tuple[str, str, int, dict[str, Any]]:
-    """The model, the probe ("" for own prompts), how many pairs, and what is swept."""
+    """The model, the probe ("" for own prompts), the number of pairs, and the sweep's settings."""
     choose_model, choose_probe, choose_site, rest = st.columns([6, 7, 4, 7])
     choose_direction = rest.container(horizontal=True, vertical_alignment="bottom")
     with choose_model:
@@ -50,7 +48,8 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
         [OWN, *available_probes()],
         key="probe",
         bind="query-params",
-        help="A probe of the shelf draws many prompt pairs, and every cell of the map gets an interval.",
+        help="A bundled probe generates many prompt pairs, so every cell of the map gets an "
+        "interval.",
     )
     site = choose_site.selectbox(
         "What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP
@@ -75,9 +74,7 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
 
 
 def more(of_probe: bool) -> dict[str, Any]:
-    """What few maps need, where it is not as usual: the metric, where the replacement comes from,
-    several at once.
-    """
+    """Settings of the *More* popover that differ from their defaults."""
     usual = "the probe's own" if of_probe else "logit_difference"
     with st.popover("More", icon=":material/tune:"):
         metric = st.selectbox(
@@ -89,58 +86,61 @@ def more(of_probe: bool) -> dict[str, Any]:
             help="\n".join(f"- **{name}**: {words}" for name, words in METRICS.items()),
         )
         replacement = st.selectbox(
-            "Comes in",
+            "Replacement activation",
             list(REPLACEMENTS),
             key="replacement",
             bind="query-params",
             help="\n".join(f"- **{name}**: {words}" for name, words in REPLACEMENTS.items()),
         )
         window = st.number_input(
-            "Layers at once",
+            "Window of layers",
             1,
             30,
             key="window",
             bind="query-params",
-            help=f"Of {' and '.join(WINDOWED)}, round each.",
+            help=f"Layers patched at once, centred on each layer ({' and '.join(WINDOWED)} only).",
         )
         also = st.selectbox(
-            "Replaced with it",
+            "Patch together with",
             ["nothing", *WINDOWED],
             key="together",
             bind="query-params",
-            help=f"{' and '.join(WINDOWED)} at once.",
+            help=f"Patch {' and '.join(WINDOWED)} of a layer at once.",
         )
     usually = {"metric": USUAL, "replacement": "other", "window": 1, "also": "nothing"}
-    found = {"metric": metric, "replacement": replacement, "window": int(window), "also": also}
-    return {name: value for name, value in found.items() if value != usually[name]}
+    chosen = {"metric": metric, "replacement": replacement, "window": int(window), "also": also}
+    return {name: value for name, value in chosen.items() if value != usually[name]}
 
 
-def estimated(model: str, **asked: str) -> None:
-    """The link to the same map estimated by gradients."""
+def estimated(model: str, **query: str) -> None:
+    """A link to the same map estimated by gradients."""
     page_link(
         "attribution",
-        "How near does a gradient come to this map?",
+        "Compare this map with a gradient estimate",
         icon=":material/compare:",
         model=model,
-        **asked,
+        **query,
     )
 
 
 def one_pair(model: str, given: dict[str, Any]) -> None:
+    """The patching map of one prompt pair."""
     subject = cached_load(model)
     key = ("patch", subject.hash, *given.values())
     try:
         with alone(subject.hash):
-            found = with_progress(key, lambda report: wb.patch(subject, **given, progress=report))
+            patching = with_progress(
+                key, lambda report: wb.patch(subject, **given, progress=report)
+            )
     except LengthError as error:
         unequal(error)
         return
-    notices(found.warnings)
-    alignment(found.clean_tokens, found.corrupted_tokens)
-    numbers(found)
-    explore(model, found)
-    trust(found)
-    if not found.spelt:
+    notices(patching.warnings)
+    alignment(patching.clean_tokens, patching.corrupted_tokens)
+    numbers(patching)
+    explore(model, patching)
+    trust(patching)
+    if not patching.spelt:
         estimated(model, probe=OWN, **{name: given[name] for name in (*FIELDS, "site")})
     settings = "".join(
         f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2]
@@ -148,62 +148,65 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.patch(
+patching = wb.patch(
     wb.load({model!r}),
     {given["clean"]!r},
     {given["corrupted"]!r},
 {settings})
-print(found.clean_metric, found.corrupted_metric, found.checks)
-print(found.to_frame().nlargest(10, "effect"))
+print(patching.clean_metric, patching.corrupted_metric, patching.checks)
+print(patching.to_frame().nlargest(10, "effect"))
 """)
 
 
 def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
+    """The patching map of a probe: means over `n` prompt pairs, with intervals."""
     subject = cached_load(model)
-    asked = read_probe(name)
-    st.caption(f"{asked.question} {asked.source}.")
+    definition = read_probe(name)
+    st.caption(f"{definition.question} {definition.source}.")
     growing = st.empty()
 
-    def seen(found: Probed) -> None:
-        growing.plotly_chart(picture(found, found.effect), theme=None, key=f"growing{found.n}")
+    def show_so_far(partial: Probed) -> None:
+        map_so_far = picture(partial, partial.effect)
+        growing.plotly_chart(map_so_far, theme=None, key=f"growing{partial.n}")
 
     by_name = SITES[given["site"]][-1] == "pos" and st.toggle(
-        "Align by named positions",
+        "Align by position names",
         key="by_name",
         bind="query-params",
-        help="Columns are what the probe names, such as the subject and the last token, so that pairs of all lengths "
-        "count; else only pairs of the commonest length do.",
+        help="Columns are the positions that the probe names, such as the subject or the last "
+        "token, so pairs of any length are used; otherwise only pairs of the most common length "
+        "are.",
     )
-    made = generate(subject, asked, n, by_name=by_name)
-    first = made.items[0]
+    generated = generate(subject, definition, n, by_name=by_name)
+    first = generated.items[0]
     alignment(subject.tokens(first.pair.clean), subject.tokens(first.pair.corrupted))
     anyway = st.session_state.get("anyway") == (model, name)
     how = {**given, "by_name": by_name}
     key = ("probe", subject.hash, name, n, anyway, *how.values())
     with alone(subject.hash):
         try:
-            found = with_progress(
+            probed = with_progress(
                 key,
                 lambda report: wb.probe(
-                    subject, name, n=n, anyway=anyway, progress=report, partial=seen, **how
+                    subject, name, n=n, anyway=anyway, progress=report, partial=show_so_far, **how
                 ),
             )
         except WorkbenchError as error:
             warn(error)
             if isinstance(error, UnableError):
                 st.button(
-                    "Sweep anyway", on_click=lambda: st.session_state.update(anyway=(model, name))
+                    "Patch anyway", on_click=lambda: st.session_state.update(anyway=(model, name))
                 )
             return
     growing.empty()
-    notices(found.warnings)
-    probed_numbers(found)
-    explore(model, found)
-    trust(found)
+    notices(probed.warnings)
+    probed_numbers(probed)
+    explore(model, probed)
+    trust(probed)
     with st.container(horizontal=True):
         page_link(
             "circuits",
-            "Which heads and edges does it need?",
+            "Which heads and edges does this probe need?",
             icon=":material/hub:",
             model=model,
             probe=name,
@@ -213,16 +216,16 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.probe(wb.load({model!r}), {name!r}, n={n}, {settings})
-print(found.right, found.clean_metric, found.corrupted_metric)
-print(found.to_frame().query("p < 0.05").nlargest(10, "effect"))
+probed = wb.probe(wb.load({model!r}), {name!r}, n={n}, {settings})
+print(probed.right, probed.clean_metric, probed.corrupted_metric)
+print(probed.to_frame().query("p < 0.05").nlargest(10, "effect"))
 """)
 
 
 st.title("Where does the answer come from?")
 st.caption(
-    "Two prompts that lead to different answers: put one activation of one run into the other, at every "
-    "place in turn, and see which place decides."
+    "Take two prompts with different answers. Copy one activation from one run into the other, at "
+    "every layer and position (or head) in turn, and see where it changes the answer."
 )
 model, probe, pairs, sweep = controls()
 if probe:

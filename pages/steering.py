@@ -1,6 +1,4 @@
-"""Steering: a direction from contrasting prompts, pushed into the stream, and what it does and
-costs.
-"""
+"""Steering: add a direction from contrasting prompts to the residual stream, and see the effect."""
 
 import zlib
 
@@ -13,30 +11,38 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import plain_name
 from workbench.ui.views.steering import steered
 
-METHODS = {"mean": "difference of the means", "svd": "first singular direction of the differences"}
+METHODS = {
+    "mean": "difference of the means",
+    "svd": "first singular direction of the differences",
+}
 WITH = "The king was glad and\nShe laughed with joy and\nIt was a happy day, and"
 WITHOUT = "The king was sad and\nShe wept with grief and\nIt was a bitter day, and"
 
 
 def lines(text: str | None) -> list[str]:
-    """One prompt a line."""
+    """The prompts of a text, one per line."""
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
 
 
-st.title("What happens if it is pushed?")
+st.title("What happens if I steer it?")
 st.caption(
-    "Prompts that have a quality and prompts that lack it: the difference of their activations after one layer is a "
-    "direction. Added at every position, it makes another model."
+    "Activation steering: the difference between the activations of two sets of prompts after one "
+    "layer is a direction. Adding it to the residual stream at every position changes what the "
+    "model writes."
 )
 with st.columns([1, 3])[0]:
     model = pick_name()
 subject = cached_load(model)
 columns = st.columns(2)
 positive = columns[0].text_area(
-    "Prompts with the quality", WITH, key="with", bind="query-params", help="One a line."
+    "Prompts with the quality", WITH, key="with", bind="query-params", help="One per line."
 )
 negative = columns[1].text_area(
-    "Prompts without it", WITHOUT, key="without", bind="query-params", help="As many."
+    "Prompts without it",
+    WITHOUT,
+    key="without",
+    bind="query-params",
+    help="One per line; the same number as on the left.",
 )
 columns = st.columns([2, 3, 3, 4], vertical_alignment="bottom")
 last = subject.card.n_layers - 1
@@ -48,15 +54,15 @@ method = columns[2].selectbox(
     "Direction", list(METHODS), format_func=METHODS.__getitem__, key="method", bind="query-params"
 )
 prompt = columns[3].text_input(
-    "Prompt to write on", "The old man opened the door and", key="prompt", bind="query-params"
+    "Prompt to continue", "The old man opened the door and", key="prompt", bind="query-params"
 )
-asked = (model, positive, negative, layer, strength, method, prompt)
-if st.button("Steer", type="primary", help="Keeps the steered model under a name."):
-    st.session_state["steer_asked"] = asked
+request = (model, positive, negative, layer, strength, method, prompt)
+if st.button("Steer", type="primary", help="Saves the steered model under a name."):
+    st.session_state["steer_asked"] = request
 preview = "steer_asked" not in st.session_state and model == warm.DEFAULT
 how = {"layer": int(layer), "strength": float(strength), "method": str(method)}
-if preview or st.session_state.get("steer_asked") == asked:
-    name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(asked).encode()):x}")
+if preview or st.session_state.get("steer_asked") == request:
+    name = plain_name(f"{model.rpartition('/')[2]}-steer-{zlib.crc32(repr(request).encode()):x}")
     change = steering(subject, lines(positive), lines(negative), name=name, base=model, **how)
     steered(subject, change, prompt or "", keep=not preview)
 settings = ", ".join(f"{name}={value!r}" for name, value in how.items())

@@ -1,6 +1,4 @@
-"""Where does the change live? Parts of the tuned model in the base and the other way round,
-measured by behaviour.
-"""
+"""Transplant: swap parts between a base and a tuned model, and measure the change in behaviour."""
 
 import streamlit as st
 
@@ -25,7 +23,7 @@ VIEWS = ("Weights", "Heads", "Activations", "Between the two", "Make one", "Repo
 
 
 def controls() -> tuple[str, str, str, int]:
-    """Which two models, and which behaviour."""
+    """The two models, the behaviour that is measured, and the number of samples."""
     base, tuned = pick_two()
     learned = fine_tune_of(tuned)
     options = [*TASKS, *(f"probe:{name}" for name in available_probes()), "text"]
@@ -39,27 +37,34 @@ def controls() -> tuple[str, str, str, int]:
         key="on",
         bind="query-params",
         accept_new_options=True,
-        help="What the gain is measured by: a benchmark task whose answers are scored, a probe, the held-out examples "
-        "of a fine-tune (run:ID), or text.",
+        help="What the gain is measured on: a benchmark task, a probe, the held-out examples of a "
+        "fine-tuning run (run:ID), or text.",
     )
     n = right.number_input("Samples", 2, 500, 24, 8, key="n", bind="query-params")
     if learned and on == learned:
-        st.caption("Measured on what this run was trained to answer: its own held-out examples.")
+        st.caption("Measured on the run's own held-out examples.")
     return base, tuned, registered(str(on)), int(n or 24)
 
 
 def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
-    """Whether to measure: at once what is quick and usual, all else when a button was pressed; a
-    link cannot press.
+    """Whether to measure now: at once where it is quick, otherwise after a button was pressed.
+
+    A link cannot press the button, so no link starts a long computation.
+
+    Args:
+        key: Of the result in `with_progress`.
+        subject: The base model; a small one (below 20 M parameters) is quick.
+        on: The behaviour; names that a user typed in are never measured at once.
+        quick: Whether the measurement is quick on a small model.
     """
     usual = on in TASKS or on == "text" or on.startswith(("probe:", "run:"))
     small = subject.card.n_params < 20_000_000
     if known(key) or (quick and usual and small) or st.session_state.get("wanted") == key:
         return True
     st.info(
-        "Every part of one model is put into the other and the behaviour measured again, both ways: "
-        f"{subject.card.n_layers} layers. A model of 135 M parameters takes minutes; what is found so far shows "
-        "meanwhile.",
+        "Each part of one model is copied into the other, in both directions, and the behaviour "
+        f"is measured again: {subject.card.n_layers} layers. A model of 135 M parameters takes "
+        "minutes; partial results are shown meanwhile.",
         icon=":material/content_cut:",
     )
     st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
@@ -67,10 +72,19 @@ def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
 
 
 def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
-    """The study, computed when asked for and kept for all sessions; what is known so far shows
-    while it grows.
+    """The transplant study, cached for all sessions; None until it has been requested.
+
+    Partial results are drawn while it is computed.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        grain: One of `GRAINS`: how finely the models are divided.
     """
-    first, second = cached_load(base), cached_load(tuned)
+    first = cached_load(base)
+    second = cached_load(tuned)
     key = view.located_key(first, second, on, n, grain)
     if not wanted(key, first, on, quick=grain != "heads"):
         return None
@@ -82,50 +96,65 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
             growing.plotly_chart(figure, theme=None, key=f"growing{len(part.values)}")
 
     with both_alone(first, second):
-        found = with_progress(
+        study = with_progress(
             key,
             lambda report: wb.locate(
                 first, second, on, n=n, grain=grain, progress=report, partial=seen
             ),
         )
     growing.empty()
-    return found
+    return study
 
 
 def weights(base: str, tuned: str, on: str, n: int, shown: str) -> None:
-    """Views that come from exchanged weights."""
+    """The views that come from swapping weights.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        shown: One of `VIEWS`.
+    """
     grain = "heads" if shown == "Heads" else GRAINS[1]
-    found = located(base, tuned, on, n, grain)
-    if found is None:
+    study = located(base, tuned, on, n, grain)
+    if study is None:
         return
     metric = st.segmented_control(
         "Metric",
-        found.metrics,
-        default=found.metrics[0],
+        study.metrics,
+        default=study.metrics[0],
         format_func=METRICS.__getitem__,
         key="metric",
         bind="query-params",
         required=True,
     )
-    metric = metric if metric in found.metrics else found.metrics[0]
-    view.gain(found, metric)
+    metric = metric if metric in study.metrics else study.metrics[0]
+    view.gain(study, metric)
     if shown == "Between the two":
-        view.path(found)
-    elif not found.undefined(metric):
-        (view.heads if shown == "Heads" else view.weights)(found, metric)
+        view.path(study)
+    elif not study.undefined(metric):
+        (view.heads if shown == "Heads" else view.weights)(study, metric)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.locate({base!r}, {tuned!r}, {on!r}, n={n}, grain={grain!r})
-print(found.gain({metric!r}), found.checks)
-print(found.best({"head" if grain == "heads" else "layer"!r}, "base", {metric!r}).head())
-print(found.path({metric!r}))
+study = wb.locate({base!r}, {tuned!r}, {on!r}, n={n}, grain={grain!r})
+print(study.gain({metric!r}), study.checks)
+print(study.best({"head" if grain == "heads" else "layer"!r}, "base", {metric!r}).head())
+print(study.path({metric!r}))
 """)
 
 
 def activations(base: str, tuned: str, on: str, n: int) -> None:
-    """The view that comes from exchanged activations."""
-    site = st.segmented_control(
+    """The view that comes from swapping activations.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        on: The behaviour.
+        n: Number of samples; at most 24 are used.
+    """
+    chosen = st.segmented_control(
         "Site",
         list(SITES),
         default="resid_pre",
@@ -133,31 +162,34 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
         bind="query-params",
         help="; ".join(f"{name}: {words}" for name, words in SITES.items()),
     )
-    site, first, second = str(site or "resid_pre"), cached_load(base), cached_load(tuned)
+    site = str(chosen or "resid_pre")
+    first = cached_load(base)
+    second = cached_load(tuned)
     key = view.carried_key(first, second, on, n, site)
     if not wanted(key, first, on, quick=True):
         return
     with both_alone(first, second):
-        found = with_progress(
+        carried = with_progress(
             key,
             lambda report: wb.locate_activations(
                 first, second, on, n=min(n, 24), site=site, progress=report
             ),
         )
-    view.activations(found)
+    view.activations(carried)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.locate_activations({base!r}, {tuned!r}, {on!r}, n={min(n, 24)}, site={site!r})
-print(found.gain)
-print(found.to_frame().nlargest(10, "share"))
+carried = wb.locate_activations({base!r}, {tuned!r}, {on!r}, n={min(n, 24)}, site={site!r})
+print(carried.gain)
+print(carried.to_frame().nlargest(10, "share"))
 """)
 
 
 st.title("Where does the change live?")
 st.caption(
-    "Put parts of the tuned model into the base, and parts of the base into the tuned model, and measure how much of "
-    "the difference in behaviour comes along: weights, heads, activations, and the line between the two."
+    "Copy parts of the tuned model into the base model and the other way round, and measure how "
+    "much of the difference in behaviour each carries: weights, heads, activations, and "
+    "interpolations of the two."
 )
 try:
     base, tuned, on, n = controls()
@@ -182,7 +214,8 @@ try:
 import workbench as wb
 from workbench.figures.export import write_page
 
-write_page(wb.report({base!r}, {tuned!r}, suite="core", limit=50, on={on!r}, n={n}).to_html(), "report.html")
+report = wb.report({base!r}, {tuned!r}, suite="core", limit=50, on={on!r}, n={n})
+write_page(report.to_html(), "report.html")
 """)
     elif shown == "Make one":
         view.make_one(base, tuned, f"L{cached_load(base).card.n_layers - 1}")

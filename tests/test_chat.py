@@ -291,13 +291,13 @@ def test_a_token_that_is_clicked_says_why_it_came():
     assert not app.exception and not app.error and not app.warning
     shown = " ".join([*(m.value for m in app.markdown), *(c.value for c in app.caption)])
     for words in (
-        "What else it could have said",
-        "What it rests on",
-        "When it was decided",
+        "Alternatives",
+        "Which tokens it depends on",
+        "In which layer it was decided",
         "Which heads wrote it",
     ):
         assert words in shown
-    assert "shelf-tuned would have said" in shown and "Take it further" in shown
+    assert "shelf-tuned would have chosen" in shown and "Take it further" in shown
 
 
 @pytest.mark.parametrize("query", [{"models": "./no-such"}, {"chat": "../x", "mode": "Chat"}])

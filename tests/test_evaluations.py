@@ -33,12 +33,12 @@ def row(low: float, high: float, *, p: float = 0.001, higher: bool = True) -> Si
 
 
 def test_an_interval_about_zero_is_no_difference() -> None:
-    assert "no difference shown" in verdict(row(-0.1, 0.2), "base", "tuned", 5)
+    assert "no significant difference" in verdict(row(-0.1, 0.2), "base", "tuned", 5)
 
 
 def test_an_interval_above_zero_names_the_winner() -> None:
-    said = verdict(row(0.2, 0.4), "base", "tuned", 5)
-    assert "**tuned** is better than base by 0.300" in said and "excludes 0" in said
+    words = verdict(row(0.2, 0.4), "base", "tuned", 5)
+    assert "**tuned** is better than base by 0.300 (95 % interval [+0.200, +0.400]" in words
 
 
 def test_where_less_is_better_the_other_one_wins() -> None:
@@ -66,18 +66,19 @@ def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:
         "task",
         "metric",
         "value",
-        "stderr",
+        "low",
+        "high",
         "n",
         "n_unscored",
         "chance",
         "higher_is_better",
     ]
     rows = [
-        ("a", "ioi", "acc", 0.5, 0.1, 20, 1, 0.5, True),
-        ("b", "ioi", "acc", 0.7, math.nan, 19, 2, 0.5, True),
+        ("a", "ioi", "acc", 0.5, 0.3, 0.7, 20, 1, 0.5, True),
+        ("b", "ioi", "acc", 0.7, math.nan, math.nan, 19, 2, 0.5, True),
     ]
     found = score_table(pd.DataFrame(rows, columns=columns)).iloc[0]
-    assert (found["a"], found["b"]) == ("0.500 ± 0.100", "0.700")
+    assert (found["a"], found["b"]) == ("0.500 [0.300, 0.700]", "0.700")
     assert (found["n"], found["Unscored"], found["Guessing"]) == ("20 / 19", 3, "0.500")
 
 
@@ -124,7 +125,9 @@ def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
         ("m", "passage", "acc", 0.1),
     ]
     found = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
-    assert len(found) == 1 and tuple(found.iloc[0][["Its own way", "Least", "Most", "Ways"]]) == (
+    assert len(found) == 1 and tuple(
+        found.iloc[0][["Default prompt", "Lowest", "Highest", "Prompts"]]
+    ) == (
         0.5,
         0.5,
         0.7,

@@ -15,7 +15,7 @@ def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(
     open_page, settle, record_property
 ):
     page = open_page("chat", mode="Chat", models="shelf-base", n="12")
-    expect(page.get_by_text("Nothing has been said yet")).to_be_visible()
+    expect(page.get_by_text("No messages yet")).to_be_visible()
     box = page.get_by_test_id("stChatInputTextArea")
     box.fill("The king said to the")
     began = time.perf_counter()
@@ -41,16 +41,16 @@ def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(
 
 def test_base_and_tuned_go_on_side_by_side_and_the_url_keeps_the_question(open_page, settle):
     page = open_page("chat", prompt="Once upon a time", n="8")
-    expect(page.get_by_text("the likeliest word each time")).to_have_count(1)
+    expect(page.get_by_text("greedy decoding")).to_have_count(1)
     page.get_by_role("combobox", name="Models, side by side").click()
     page.get_by_role("option", name="shelf-tuned", exact=True).click()
-    expect(page.get_by_text("the likeliest word each time")).to_have_count(2)
+    expect(page.get_by_text("greedy decoding")).to_have_count(2)
     settle()
     assert "shelf-tuned" in page.url
     page.get_by_text("Passage", exact=True).first.click()
     expect(page.get_by_label("Question")).to_be_visible()
     expect(
-        page.get_by_text("Which heads fetched it").or_(page.get_by_text("do not stand")).first
+        page.get_by_text("Which heads copied it").or_(page.get_by_text("does not occur")).first
     ).to_be_visible()
     settle()
     assert "mode=Passage" in page.url

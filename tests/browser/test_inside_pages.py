@@ -333,14 +333,14 @@ def test_linear_probes_read_a_label_off_every_layer_and_steer_along_it(open_page
     page = open_page("linear", n="300")
     assert plot(page, "accuracy").is_visible() and plot(page, "bits").is_visible()
     page.get_by_test_id("stFormSubmitButton").locator("button").click()
-    expect(page.get_by_text("Kept as")).to_be_visible()
+    expect(page.get_by_text("Saved as")).to_be_visible()
     settle()
 
 
 def test_contrasting_prompts_steer_a_model_and_the_page_says_what_it_costs(open_page, settle):
     page = open_page("steering")
     page.get_by_role("button", name="Steer", exact=True).click()
-    expect(page.get_by_text("Kept as")).to_be_visible()
+    expect(page.get_by_text("Saved as")).to_be_visible()
     expect(page.get_by_text("n = 8 paragraphs")).to_be_visible()
     settle()
 

@@ -26,7 +26,7 @@ def test_a_transplant_is_kept_and_chosen_like_any_model(open_page, settle):
     page = open_page("transplant", view="Make one")
     page.get_by_role("textbox", name="Parts").fill("L1.mlp, L2H0")
     page.get_by_role("textbox", name="Name").fill("by-hand")
-    page.get_by_role("button", name="Keep it").click()
+    page.get_by_role("button", name="Save it").click()
     settle()
     expect(page.get_by_text("edit:by-hand").first).to_be_visible()
     page = open_page("models", model="edit:by-hand")

@@ -184,7 +184,9 @@ def test_models_are_evaluated_and_two_of_them_compared(
     settle()
     table = page.get_by_role("table")
     expect(table.get_by_role("cell", name="agreement")).to_have_count(1)
-    expect(table.get_by_role("cell", name=re.compile(r"^0\.\d{3} ± 0\.\d{3}$"))).to_have_count(12)
+    expect(
+        table.get_by_role("cell", name=re.compile(r"^0\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]$"))
+    ).to_have_count(12)
     page.get_by_text("Differences", exact=True).click()
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
     page.get_by_text("Samples", exact=True).click()
@@ -239,7 +241,7 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
 @pytest.mark.parametrize(
     ("view", "shown"),
     [
-        ("Text", "tokens alike before they part"),
+        ("Text", "identical tokens before they diverge"),
         ("Layers", "linear CKA"),
         ("Weights", "Roy & Vetterli 2007"),
     ],

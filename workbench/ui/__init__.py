@@ -1,3 +1,1 @@
-"""The only place, with `pages/`, that imports Streamlit: the entry, cached loading, controls, state
-in the URL.
-"""
+"""The app: its entry and what pages share. Only this package and `pages/` import Streamlit."""

@@ -70,11 +70,11 @@ def main() -> None:
     except Exception as error:
         logging.getLogger("workbench").exception("The page %s failed", page.title)
         fault(
-            f"This is a fault of the workbench, not of your input: {type(error).__name__}: {error} "
+            f"This is a bug in the workbench, not in your input: {type(error).__name__}: {error} "
             "The log has the details; please report it.",
             icon=":material/bug_report:",
         )
-    warm.start()  # after the page: Home shall not share the processor with it
+    warm.start()  # after the page, so that Home does not share the processor with it
 
 
 main()

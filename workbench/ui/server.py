@@ -1,6 +1,4 @@
-"""The app's server: Streamlit's ASGI app under Uvicorn, so that other routes can be mounted beside
-the pages.
-"""
+"""The app's server: Streamlit's ASGI app under Uvicorn, with the API on the same port."""
 
 import os
 from pathlib import Path
@@ -24,20 +22,24 @@ SETTINGS = {
 
 
 def make_app(keys: Keys) -> Any:
-    """The pages and, on the same port, the API; both behind the guard."""
+    """The ASGI app: the pages and the API, both behind the guard."""
     import streamlit as st
 
     return Guard(st.App(ENTRY, routes=routes(shared_service())), keys)
 
 
 def serve(host: str, port: int, key_file: Path | None = None) -> None:
-    """Serve until interrupted.
+    """Serve pages and API until interrupted.
 
-    Raises `WorkbenchError` when the port is taken, and for an address of other machines without a
-    key.
+    Args:
+        host: Address to listen on.
+        port: Port to listen on.
+        key_file: File with the keys that clients must send; needed for other than local addresses.
+
+    Raises:
+        WorkbenchError: The port is taken, or the address is open to other machines without a key.
     """
-    # Threads that spin while they wait would take the cores from runs in the background, and from
-    # each other.
+    # Waiting threads that spin would take the cores from background runs, and from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keys = keys_for(host, key_file)
     check_port(host, port)

@@ -1,6 +1,4 @@
-"""The bundled pair's evaluation, measured by the project: a first visit has scores to read before
-any click.
-"""
+"""The shipped evaluation of the bundled pair, so that a first visit has scores to read."""
 
 import json
 import shutil
@@ -21,26 +19,22 @@ CONFIG = {
 
 @cache
 def ensure() -> None:
-    """Put the shipped evaluation into a store that holds none, as an ordinary finished run; once a
-    process.
-    """
+    """Add the shipped evaluation to a store without evaluations, as a finished run."""
     source = paths.shelf("models") / FOLDER
     store = Store()
     if not (source / "run.json").is_file() or store.list("eval", limit=1):
         return
     shipped = json.loads((source / "run.json").read_text(encoding="utf-8"))
     with store.record("eval", shipped["title"], shipped["config"]) as tracker:
-        for name, found in shipped["result"]["models"].items():
+        for name, entry in shipped["result"]["models"].items():
             shutil.copytree(source / name, tracker.folder / name)
-            found["folder"] = str(tracker.folder / name)
+            entry["folder"] = str(tracker.folder / name)
         tracker.result = shipped["result"]
         tracker.progress(1.0, "measured by the project and shipped with the models")
 
 
 def remake() -> None:
-    """Measure the bundled pair again and put the result on the shelf: `python -m
-    workbench.ui.shipped`.
-    """
+    """Measure the bundled pair again and ship the result: `python -m workbench.ui.shipped`."""
     from workbench.benchmarks.run import run_job
 
     target = paths.shelf("models") / FOLDER
@@ -48,12 +42,12 @@ def remake() -> None:
     with Store().record("eval", title, CONFIG) as tracker:
         tracker.result = run_job(CONFIG, tracker)
     shutil.rmtree(target, ignore_errors=True)
-    for name, found in tracker.result["models"].items():
+    for name, entry in tracker.result["models"].items():
         shutil.copytree(tracker.folder / name, target / name)
-        found["folder"] = name
+        entry["folder"] = name
         results = target / name / "results.json"
         record = json.loads(results.read_text(encoding="utf-8"))
-        record["config"]["seconds"] = {}  # they would be this machine's
+        record["config"]["seconds"] = {}  # those of this machine tell nothing about another
         results.write_text(json.dumps(record, indent=2), encoding="utf-8")
     shipped = {"title": title, "config": CONFIG, "result": tracker.result}
     (target / "run.json").write_text(json.dumps(shipped, indent=2), encoding="utf-8")

@@ -1,29 +1,36 @@
-"""Import the model libraries and look at the default model while the first page is being read."""
+"""Import the model libraries and load the default model while the first page is being read."""
 
 import gc
 import threading
 from functools import cache
 
 DEFAULT = "shelf-base"
-_imported, _looked = threading.Event(), threading.Event()
+_imported = threading.Event()
+_loaded = threading.Event()
 
 
 @cache
 def start() -> threading.Thread:
-    """Begin once a process; torch and transformers take seconds to import, and Home needs neither."""
+    """Start the thread, once per process.
+
+    Torch and transformers take seconds to import, and Home needs neither.
+    """
     thread = threading.Thread(target=_warm, name="warm", daemon=True)
     thread.start()
     return thread
 
 
 def wait() -> None:
-    """Until the libraries are imported; of two threads that import transformers at once, one fails."""
+    """Wait until the libraries are imported.
+
+    Two threads must not import transformers at once: one of them would fail.
+    """
     _imported.wait()
 
 
 def done() -> bool:
-    """Whether the default model is loaded and its attention read, so that showing it costs nothing."""
-    return _looked.is_set()
+    """Whether the default model is loaded and its attention computed."""
+    return _loaded.is_set()
 
 
 def _warm() -> None:
@@ -41,4 +48,4 @@ def _warm() -> None:
     # 0.3 s each time.
     gc.collect()
     gc.freeze()
-    _looked.set()
+    _loaded.set()

@@ -11,8 +11,8 @@ from workbench.figures.style import BLUE, RED, visible
 _STYLE = """<style>
 .pair { overflow-x: auto; padding-bottom: 6px; }
 .pair table { border-collapse: collapse; font-size: 13px; line-height: 1.5; }
-.pair th { text-align: left; font-weight: 400; color: #5d6b7a; padding-right: 10px; white-space: nowrap;
-  position: sticky; left: 0; background: white; }
+.pair th { text-align: left; font-weight: 400; color: #5d6b7a; padding-right: 10px;
+  white-space: nowrap; position: sticky; left: 0; background: white; }
 .pair td { padding: 1px 4px; white-space: pre; unicode-bidi: isolate; border: 1px solid #e3e8ee;
   text-align: center; }
 .pair tr.at td { border: 0; font-size: 10px; color: #8794a3; padding: 0; }
@@ -20,7 +20,7 @@ _STYLE = """<style>
 
 
 def alignment(clean: Sequence[str], corrupted: Sequence[str]) -> None:
-    """A table of three rows: positions, clean tokens, corrupted tokens."""
+    """Show a table of three rows: positions, clean tokens, corrupted tokens."""
     both = list(zip_longest(clean, corrupted, fillvalue=""))
     at = "".join(f"<td>{i}</td>" for i in range(len(both)))
     rows = [f'<tr class="at"><th></th>{at}</tr>']

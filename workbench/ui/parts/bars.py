@@ -1,6 +1,4 @@
-"""Named numbers as bars below each other, quick to draw: one or two a name, or signed ones from a
-middle line.
-"""
+"""Horizontal bars in plain HTML, quick to draw: one or two per name, or signed around a middle."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,15 +9,17 @@ import streamlit as st
 from workbench.figures.style import BLUE, ORANGE, RED
 
 _STYLE = """<style>
-.bars { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr max-content; gap: 3px 10px;
-  align-items: center; font-size: 14px; line-height: 1.35; }
-.bars .name { white-space: pre; overflow: hidden; text-overflow: ellipsis; max-width: 12rem; unicode-bidi: isolate; }
+.bars { display: grid; grid-template-columns: minmax(4rem, max-content) 1fr max-content;
+  gap: 3px 10px; align-items: center; font-size: 14px; line-height: 1.35; }
+.bars .name { white-space: pre; overflow: hidden; text-overflow: ellipsis; max-width: 12rem;
+  unicode-bidi: isolate; }
 .bars .name.strong { font-weight: 700; }
-.bars .value { text-align: right; font-variant-numeric: tabular-nums; color: #5d6b7a; font-size: 13px;
-  white-space: pre; }
+.bars .value { text-align: right; font-variant-numeric: tabular-nums; color: #5d6b7a;
+  font-size: 13px; white-space: pre; }
 .bars .track { position: relative; min-width: 3rem; }
 .bars .track i { display: block; height: 8px; border-radius: 2px; margin: 1px 0; min-width: 1px; }
-.bars .track.signed { border-left: 0; background: linear-gradient(#cbd4de, #cbd4de) center / 1px 100% no-repeat; }
+.bars .track.signed { border-left: 0;
+  background: linear-gradient(#cbd4de, #cbd4de) center / 1px 100% no-repeat; }
 .key { font-size: 13px; color: #5d6b7a; margin: 0 0 6px; }
 .key i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 4px 0 0; }
 .key span { margin-right: 14px; }
@@ -28,8 +28,10 @@ COLOURS = (BLUE, ORANGE)
 
 
 class Bar(NamedTuple):
-    """A name, its values (of the first and the second of what is compared), how they are written,
-    and emphasis.
+    """A row of `bars`.
+
+    `values` holds one value, or one for each of the two things compared; `written` is the text
+    beside the bar; `strong` prints the name in bold.
     """
 
     name: str
@@ -45,32 +47,31 @@ def bars(
 
     Args:
         rows: From top to bottom.
-        signed: Bars go from a middle line, red to the left below 0 and blue to the right above.
-        of: What the values of a row are of, for a key above them.
-        full: The value of a bar as long as there is room; the largest of all, where it is 0.
+        signed: Bars start at a middle line: red to the left below 0, blue to the right above.
+        of: What a row's values belong to, for a legend above.
+        full: The value of a bar of full length; 0 for the largest value.
     """
-    full = (
-        full
-        or max((abs(v) for row in rows for v in row.values if v is not None), default=0.0)
-        or 1.0
-    )
+    largest = max((abs(v) for row in rows for v in row.values if v is not None), default=0.0)
+    full = full or largest or 1.0
+    kind = "track signed" if signed else "track"
     lines = []
     for row in rows:
         drawn = "".join(
             _drawn(v, c, full, signed) for v, c in zip(row.values, COLOURS, strict=False)
         )
+        name = escape(row.name)
+        look = "name strong" if row.strong else "name"
         lines.append(
-            f'<div class="name{" strong" if row.strong else ""}" title="{escape(row.name)}">{escape(row.name)}</div>'
-            f'<div class="track{" signed" if signed else ""}">{drawn}</div>'
+            f'<div class="{look}" title="{name}">{name}</div>'
+            f'<div class="{kind}">{drawn}</div>'
             f'<div class="value">{escape(row.written)}</div>'
         )
     names = "".join(
         f'<span><i style="background:{c}"></i>{escape(n)}</span>'
         for n, c in zip(of, COLOURS, strict=False)
     )
-    st.html(
-        f'{_STYLE}{f"<p class=key>{names}</p>" if of else ""}<div class="bars">{"".join(lines)}</div>'
-    )
+    legend = f"<p class=key>{names}</p>" if of else ""
+    st.html(f'{_STYLE}{legend}<div class="bars">{"".join(lines)}</div>')
 
 
 def _drawn(value: float | None, colour: str, full: float, signed: bool) -> str:
@@ -81,4 +82,5 @@ def _drawn(value: float | None, colour: str, full: float, signed: bool) -> str:
         return f'<i style="width:{share:.1f}%;background:{colour}"></i>'
     half = share / 2
     left = 50 - half if value < 0 else 50
-    return f'<i style="width:{half:.1f}%;margin-left:{left:.1f}%;background:{RED if value < 0 else BLUE}"></i>'
+    side = RED if value < 0 else BLUE
+    return f'<i style="width:{half:.1f}%;margin-left:{left:.1f}%;background:{side}"></i>'

@@ -1,6 +1,4 @@
-"""Model cards on pages; a bundled model's is read from its folder, so that Home need not wait for
-torch.
-"""
+"""Model cards on pages; those of bundled models are read from their folders, without torch."""
 
 import json
 import math
@@ -15,35 +13,35 @@ from workbench.statistics.words import bracketed
 _WORDS = {
     "n_params": "parameters",
     "n_layers": "layers",
-    "n_heads": "heads a layer",
+    "n_heads": "heads per layer",
     "n_kv_heads": "key/value heads",
     "d_model": "width (d_model)",
-    "d_head": "width of a head",
+    "d_head": "width of a head (d_head)",
     "n_ctx": "context, tokens",
     "d_vocab": "vocabulary",
     "positions": "position encoding",
     "architecture": "architecture",
-    "parent": "made from",
+    "parent": "derived from",
     "data": "training data",
     "licence": "licence",
     "created": "created",
     "source": "source",
     "command": "command",
     "notes": "notes",
-    "loaded": "on loading",
+    "loaded": "loading report",
     "sha256": "sha256 of the weights",
     "identity": "identity (weights, configuration, tokenizer, edits)",
 }
 _STYLE = """<style>
 .facts { border-collapse: collapse; font-size: 14px; width: 100%; }
-.facts th { text-align: left; font-weight: 400; color: #5d6b7a; padding: 3px 14px 3px 0; white-space: nowrap;
-  vertical-align: top; width: 1%; }
+.facts th { text-align: left; font-weight: 400; color: #5d6b7a; padding: 3px 14px 3px 0;
+  white-space: nowrap; vertical-align: top; width: 1%; }
 .facts td { padding: 3px 0; overflow-wrap: anywhere; }
 </style>"""
 
 
 def shelf_facts(name: str) -> dict[str, Any]:
-    """What the files of a bundled model say: `card.json`, and `config.json` where that is silent."""
+    """The facts of a bundled model: from `card.json`, and else from `config.json`."""
     folders = [paths.shelf("models") / name]
     if (more := paths.models_folder()) is not None:
         folders.append(more / name)
@@ -58,14 +56,12 @@ def shelf_facts(name: str) -> dict[str, Any]:
 
 
 def rows(facts: dict[str, Any], *names: str) -> dict[str, str]:
-    """A card's facts in words, in a fixed order; `names` limits them. What is not known is left
-    out.
-    """
+    """A card's known facts in words, in a fixed order; `names` selects some of them."""
     return {_WORDS[n]: _spelt(facts[n]) for n in names or _WORDS if facts.get(n)}
 
 
 def short_count(n: int) -> str:
-    """A number of parameters as people say it: 135M, 3.4M, 260k."""
+    """A number of parameters in short form: 135M, 3.4M, 260k."""
     for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
         if n >= size:
             return f"{n / size:.3g}{unit}"
@@ -76,10 +72,9 @@ def measured(value: Any) -> str:
     """A metric in words, with its interval and n where it has them."""
     if isinstance(value, dict):
         if {"low", "high"} <= value.keys():
-            ends = value["low"], value["high"]
-            value = {k: v for k, v in value.items() if k not in ("low", "high")} | {
-                "95 % interval": bracketed(*(math.nan if v is None else v for v in ends), ".3g")
-            }
+            low, high = (math.nan if value[end] is None else value[end] for end in ("low", "high"))
+            rest = {name: part for name, part in value.items() if name not in ("low", "high")}
+            value = {**rest, "95 % interval": bracketed(low, high, ".3g")}
         return ", ".join(f"{name} {measured(v)}" for name, v in value.items())
     return f"{value:.4g}" if isinstance(value, float) else _spelt(value)
 
@@ -89,6 +84,6 @@ def _spelt(value: Any) -> str:
 
 
 def table(facts: dict[str, str]) -> None:
-    """Facts below each other, as a plain table."""
+    """Show facts as a plain table, one per row."""
     body = "".join(f"<tr><th>{escape(n)}</th><td>{escape(v)}</td></tr>" for n, v in facts.items())
     st.html(f'{_STYLE}<table class="facts">{body}</table>')

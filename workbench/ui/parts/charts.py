@@ -1,13 +1,11 @@
-"""Charts and downloads on pages: one way to show a figure, to hear a click on it, and to take it
-home.
-"""
+"""Charts and downloads on pages: show a figure, react to a click on it, and download it."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-if TYPE_CHECKING:  # Home draws nothing, and shall not wait for Plotly
+if TYPE_CHECKING:  # Home draws nothing and must not wait for Plotly
     import pandas as pd
     import plotly.graph_objects as go
 
@@ -23,9 +21,14 @@ def chart(
     on_click: Callable[[Any], None] | None = None,
     alt: str = "",
 ) -> None:
-    """Show a figure; its camera button saves `name` as SVG or PNG, as the sidebar says.
+    """Show a figure; its camera button saves it as SVG or PNG, as chosen in the sidebar.
 
-    `on_click` gets the `customdata` of the point that was clicked, or None when it was let go.
+    Args:
+        figure: The figure; one with a width of its own keeps it.
+        key: Of the widget.
+        name: File name, without ending, of what the camera button saves.
+        on_click: Called with the `customdata` of a clicked point, or None when it is deselected.
+        alt: Description for screen readers.
     """
     config = {
         "displaylogo": False,
@@ -39,8 +42,8 @@ def chart(
         st.plotly_chart(figure, width="content", **more)
         return
     # A chart without a width stays hidden until the browser has measured its place, which a busy
-    # one may miss. The figure itself is sent, since a dictionary of it would be validated anew,
-    # which takes longer than all the rest.
+    # browser may miss. The figure itself is sent, not a dictionary of it: that would be validated
+    # again, which takes longer than everything else.
     figure.layout.width = FIRST_WIDTH
     try:
         st.plotly_chart(figure, width="stretch", **more)
@@ -54,7 +57,7 @@ def _clicked(key: str, on_click: Callable[[Any], None]) -> None:
 
 
 def choose_image_format() -> None:
-    """The control that says what the camera button on every figure saves."""
+    """A control for what the camera button on every figure saves."""
     st.segmented_control(
         "The camera on a figure saves",
         ["SVG", "PNG"],
@@ -77,7 +80,15 @@ def downloads(
     title: str,
     text: str = "",
 ) -> None:
-    """A menu: the numbers as CSV, the figures as one HTML file; both are made only when asked for."""
+    """A download menu: the numbers as CSV, the figures as one HTML file.
+
+    Args:
+        figures: Called for the figures when the HTML file is requested.
+        table: Called for the numbers when the CSV file is requested.
+        name: File name, without ending.
+        title: Title of the HTML page.
+        text: A line below the title.
+    """
     from workbench.figures.export import to_html
 
     with st.popover("Download", icon=":material/download:"):

@@ -1,4 +1,4 @@
-"""A prompt as text, each token coloured by a number that belongs to it."""
+"""A text whose tokens are coloured by a score."""
 
 from collections.abc import Sequence
 from html import escape
@@ -11,20 +11,22 @@ from workbench.figures.style import DIVERGING, visible
 
 _STYLE = """<style>
 .coloured { line-height: 2.1; font-size: 15px; }
-.coloured span { padding: 3px 3px; margin-right: 1px; border-radius: 3px; white-space: pre; unicode-bidi: isolate;
-  display: inline-block; line-height: 1.4; }
-.coloured sub { display: block; font-size: 10px; line-height: 1.1; text-align: center; opacity: 0.75; }
+.coloured span { padding: 3px 3px; margin-right: 1px; border-radius: 3px; white-space: pre;
+  unicode-bidi: isolate; display: inline-block; line-height: 1.4; }
+.coloured sub { display: block; font-size: 10px; line-height: 1.1; text-align: center;
+  opacity: 0.75; }
 </style>"""
 
 
 def coloured_text(tokens: Sequence[str], scores: Sequence[float]) -> None:
-    """Tokens on red (below 0) to blue (above), each with its number below it."""
+    """Show tokens on a scale from red (below 0) to blue (above 0), each with its score below."""
     values = np.asarray(scores, dtype=float)
     limit = float(np.abs(values).max()) or 1.0
     colours = sample_colorscale(DIVERGING, (0.5 + 0.5 * values / limit).clip(0, 1).tolist())
+    inks = ["white" if abs(value) > 0.6 * limit else "#1c2733" for value in values]
     spans = [
-        f'<span style="background:{colour};color:{"white" if abs(value) > 0.6 * limit else "#1c2733"}">'
+        f'<span style="background:{colour};color:{ink}">'
         f"{escape(visible(token))}<sub>{value:+.2f}</sub></span>"
-        for token, value, colour in zip(tokens, values, colours, strict=True)
+        for token, value, colour, ink in zip(tokens, values, colours, inks, strict=True)
     ]
     st.html(f'{_STYLE}<div class="coloured">{"".join(spans)}</div>')

@@ -1,4 +1,4 @@
-"""A long prompt cut to what a page can show, with a notice."""
+"""Cutting a long prompt to what a page can show, with a notice."""
 
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 CHARACTERS = 40
-"""No tokenizer's tokens are longer on average; what lies beyond is not even tokenised."""
+"""Characters per token, an upper bound on the average; text beyond it is not even tokenized."""
 
 
 def cut(subject: "Subject", prompt: str, most: int) -> str:
-    """The prompt, or as much of its beginning as `most` tokens and the context hold; the page then
-    says so.
+    """The prompt, or its beginning with a notice on the page, if it is too long.
+
+    Args:
+        subject: The model; its tokenizer counts the tokens.
+        prompt: The text.
+        most: Tokens at most; never more than the model's context.
     """
     most = min(most, subject.n_ctx)
     start = prompt[: most * CHARACTERS]
@@ -30,12 +34,13 @@ def cut(subject: "Subject", prompt: str, most: int) -> str:
             if i == 0 or _fits(subject, start[: ends[i]], most)
         )
     st.info(
-        f"The prompt has more than {most:,} tokens; its first {len(start):,} of {len(prompt):,} characters are shown.",
+        f"The prompt has more than {most:,} tokens; the first {len(start):,} of {len(prompt):,} "
+        "characters are used.",
         icon=":material/content_cut:",
     )
     return start
 
 
 def _fits(subject: "Subject", text: str, most: int) -> bool:
-    """Whether a text is short enough by itself: a cut word may split anew."""
+    """Whether a text is short enough: a word that was cut may be split into more tokens."""
     return len(read(subject.tokenizer, text)) <= most

@@ -21,14 +21,15 @@ from workbench.serving.talk import Reply
 from workbench.ui.parts.models import ask_before_a_download
 
 TOP = 10
-"""Alternatives that are asked for with every token."""
+"""Alternatives requested for every token."""
 
 
 @contextmanager
 def held(name: str) -> Iterator[Served]:
-    """The named model with its engine, in memory at least as long as the context lasts.
+    """The named model with its engine, kept in memory while the context lasts.
 
-    Raises `WorkbenchError` for a name that is none, and for whatever the service refuses meanwhile.
+    Raises:
+        WorkbenchError: There is no such model, or the service refuses the request.
     """
     models = shared_service().models
     if name not in models.loaded():
@@ -43,7 +44,7 @@ def held(name: str) -> Iterator[Served]:
 
 @dataclass
 class Writing:
-    """A reply in the making; `settings` are the fields of the request that it hangs on."""
+    """A reply that is being generated; `settings` are the request's fields but for its text."""
 
     model: str
     sha256: str
@@ -51,14 +52,16 @@ class Writing:
     settings: dict[str, Any]
 
     def reply(self) -> Reply:
-        """The reply as far as it goes. Raises what went wrong with it."""
-        growing, prompt = self.growing, list(self.growing.request.prompt)
+        """The reply so far. Raises the error that ended it, if any."""
+        growing = self.growing
+        prompt = list(growing.request.prompt)
         if growing.done:
             whole = growing.completion()
             return Reply.of(
                 whole, model=self.model, sha256=self.sha256, prompt=prompt, settings=self.settings
             )
-        ids, scores = growing.ids(), growing.scores()
+        ids = growing.ids()
+        scores = growing.scores()
         n = min(len(ids), len(scores))  # a token may come between the two looks
         return Reply(
             self.model, self.sha256, growing.text(), prompt, ids[:n], scores[:n], "", self.settings
@@ -66,35 +69,39 @@ class Writing:
 
 
 def begin(body: ChatRequest | CompletionRequest) -> Writing:
-    """Ask a model, as the API would be asked; fewer new tokens where the context has no room for
-    all.
+    """Start generating, as the API would; with fewer new tokens where the context is nearly full.
 
-    Raises `WorkbenchError` for what cannot be asked.
+    Raises:
+        WorkbenchError: The model cannot be loaded, or the text fills its context.
     """
-    work = Chat if isinstance(body, ChatRequest) else Completions
     limits = shared_service().limits
     with held(body.model) as served:
         subject = served.subject
-        asked: Any = work(body, served, limits)
-        n_prompt = len(asked.prompt if isinstance(asked, Chat) else asked.prompts[0])
+        job: Chat | Completions
+        if isinstance(body, ChatRequest):
+            job = Chat(body, served, limits)
+            n_prompt = len(job.prompt)
+        else:
+            job = Completions(body, served, limits)
+            n_prompt = len(job.prompts[0])
         room = subject.n_ctx - n_prompt + 1
         if room < 1:
             raise WorkbenchError(
-                f"The text has {n_prompt} tokens, and the context of {subject.name} holds {subject.n_ctx}; begin anew "
-                "with a shorter one."
+                f"The text has {n_prompt} tokens, but the context of {subject.name} holds only "
+                f"{subject.n_ctx}; start again with a shorter text."
             )
-        asked.most = min(asked.most, room)
-        [request] = asked.requests()
+        job.most = min(job.most, room)
+        [request] = job.requests()
         growing = Growing(served.engine, request)
         return Writing(body.model, subject.hash, growing, settings_of(body))
 
 
 def settings_of(body: ChatRequest | CompletionRequest) -> dict[str, Any]:
-    """The fields of a request but for what is said in it."""
+    """The fields of a request without its model and text."""
     return body.model_dump(exclude_none=True, exclude={"messages", "prompt", "model"})
 
 
 def score(name: str, ids: list[int]) -> Growing:
-    """Have a model read a text that another wrote, and score its tokens."""
+    """Start scoring the tokens of a text that another model wrote."""
     with held(name) as served:
         return Growing(served.engine, Request(ids, 0, top=TOP, score_prompt=True))

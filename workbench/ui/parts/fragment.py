@@ -1,4 +1,4 @@
-"""Parts of a page that run again by themselves, and in which bad input is a sentence all the same."""
+"""Parts of a page that run again on their own, and show bad input as a message."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -13,8 +13,9 @@ P = ParamSpec("P")
 
 
 def fragment(function: Callable[P, None]) -> Callable[P, None]:
-    """`st.fragment` that shows a `WorkbenchError` where it arose: the app, which shows all others,
-    never sees these.
+    """`st.fragment` that shows a `WorkbenchError` in place.
+
+    The app, which shows all other errors, does not see those of a fragment that runs on its own.
     """
 
     @wraps(function)

@@ -7,14 +7,21 @@ from workbench.generation import Request, Sampling, end_tokens, write
 from workbench.subjects import Subject
 
 MOST = 100
-"""New tokens at most; a page is no place for long texts."""
+"""New tokens at most."""
 
 
 def continuation(subject: Subject, prompt: str, *, n: int, temperature: float, seed: int) -> str:
-    """Up to `n` new tokens; temperature 0 takes the likeliest token each time, else the draw
-    follows `seed`.
+    """The model's continuation of a prompt, without the prompt; cached.
 
-    Raises `WorkbenchError` for a prompt that fills the context.
+    Args:
+        subject: The model.
+        prompt: The text to continue.
+        n: New tokens at most; never more than `MOST`.
+        temperature: 0 takes the most likely token each time.
+        seed: Of sampling, for temperatures above 0.
+
+    Raises:
+        WorkbenchError: The prompt fills the context.
     """
     return _continuation(subject.hash, prompt, min(n, MOST), temperature, seed, subject)
 
@@ -27,7 +34,8 @@ def _continuation(
     room = _subject.n_ctx - len(ids)
     if room < 1:
         raise WorkbenchError(
-            f"The prompt fills the context of {_subject.name} ({_subject.n_ctx} tokens); shorten it to leave room."
+            f"The prompt fills the context of {_subject.name} ({_subject.n_ctx} tokens); shorten "
+            "it."
         )
     sampling = Sampling(temperature=temperature, seed=seed)
     request = Request(ids, min(n, room), sampling, ends=end_tokens(_subject))

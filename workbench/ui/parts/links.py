@@ -1,8 +1,8 @@
-"""Links from one page to another, with what it should show.
+"""Links from one page to another that also set what the page shows.
 
-Streamlit drops from a link what a widget of the page that is left has bound to the URL, such as the
-model. So a link carries all of it under one name, and the entry lays it before the widgets of the
-page that is reached.
+Streamlit drops URL parameters from a link if a widget of the current page is bound to them, such as
+the model. So a link carries everything in one parameter, and the app's entry passes it on to the
+widgets of the page that opens.
 """
 
 import json
@@ -13,12 +13,15 @@ from streamlit.errors import StreamlitAPIException
 from workbench import paths
 
 SHOWN = "show"
-"""The one parameter that a link has; it leaves the URL when its page has opened."""
+"""The only parameter of a link; it is removed from the URL when the page opens."""
 
 KEYS = frozenset(
-    "model models base tuned run probe site clean corrupted answer wrong prompt head more measure".split()
+    (
+        *("model", "models", "base", "tuned", "run", "probe", "site", "prompt", "head"),
+        *("clean", "corrupted", "answer", "wrong", "more", "measure"),
+    )
 )
-"""What a link may set, by the keys of the widgets (or what a page reads from the URL itself)."""
+"""What a link may set: keys of widgets, or parameters that a page reads from the URL itself."""
 
 
 def page_link(page: str, label: str, *, icon: str | None = None, **query: str | list[str]) -> None:
@@ -26,10 +29,10 @@ def page_link(page: str, label: str, *, icon: str | None = None, **query: str | 
 
     Args:
         page: The page's name, as in its file and its URL.
-        label: What the link says.
+        label: Text of the link.
         icon: A Material icon.
-        query: What the page should show, by `KEYS`; of a toggle "true" or "false", of several
-            choices a list.
+        query: What the page should show, by `KEYS`: "true" or "false" for a toggle, a list for
+            several choices.
     """
     assert set(query) <= KEYS, set(query) - KEYS
     shown = {SHOWN: json.dumps(query, ensure_ascii=False)} if query else None
@@ -37,12 +40,12 @@ def page_link(page: str, label: str, *, icon: str | None = None, **query: str | 
         st.page_link(
             paths.shelf("pages") / f"{page}.py", label=label, icon=icon, query_params=shown
         )
-    except StreamlitAPIException:  # a page that is run alone, as a test does, knows no other pages
+    except StreamlitAPIException:  # a page run on its own, as in tests, knows no other pages
         st.caption(label)
 
 
 def arrive() -> None:
-    """Give the widgets of a page what the link to it carries."""
+    """Pass what a link carries to the widgets of the page it opens."""
     text = st.query_params.get(SHOWN)
     if text is None:
         return
@@ -53,16 +56,14 @@ def arrive() -> None:
 
 
 def carried(text: str) -> dict[str, str | list[str]]:
-    """What a link's parameter says, by `KEYS`; what someone has spoilt in it is passed over."""
+    """The values in a link's parameter, by `KEYS`; invalid ones are ignored."""
     try:
-        found = json.loads(text)
+        query = json.loads(text)
     except ValueError:
         return {}
-    return (
-        {key: value for key, value in found.items() if _fits(key, value)}
-        if isinstance(found, dict)
-        else {}
-    )
+    if not isinstance(query, dict):
+        return {}
+    return {key: value for key, value in query.items() if _fits(key, value)}
 
 
 def _fits(key: str, value: object) -> bool:

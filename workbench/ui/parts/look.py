@@ -39,12 +39,8 @@ def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
     from workbench.figures.attention import AtlasPainter
     from workbench.interp.patterns.prompt_scores import scored_attention
 
-    n_layers, n_heads, n_pos = (
-        _subject.card.n_layers,
-        _subject.card.n_heads,
-        _subject.encode(prompt).shape[1],
-    )
-    painter = AtlasPainter(n_layers, n_heads, n_pos)
+    n_pos = _subject.encode(prompt).shape[1]
+    painter = AtlasPainter(_subject.card.n_layers, _subject.card.n_heads, n_pos)
     with alone(sha256):
         found, scores = scored_attention(
             _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())

@@ -1,4 +1,4 @@
-"""Choosing and loading Subjects on a page: one cache for all pages, the choice in the URL."""
+"""Choosing and loading models on a page: one cache for all pages, the choice in the URL."""
 
 import threading
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ KEPT = 4
 
 
 def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
-    """The named Subject, loaded once for all sessions. Never change what it returns.
+    """The named Subject, loaded once and shared by all sessions; never modify it.
 
-    A run without a step means its newest checkpoint, so the cache is told which one that is. Files
-    that changed since are read anew. `seq2seq` as in `load`.
+    A run without a step means its newest checkpoint. Files that have changed are loaded again.
+    `seq2seq` as in `load`.
     """
     from workbench.subjects import resolve, stamp
 
@@ -31,15 +31,16 @@ def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
 
 
 def ask_before_a_download(name: str) -> None:
-    """Stop the page at a model that would have to be fetched, until a button is pressed: a link may
-    name anything.
+    """Stop the page at a model that must be downloaded until the user agrees.
+
+    Without this, a link could start the download of any model.
     """
     from workbench.subjects.names import is_remote
 
     wanted = st.session_state.setdefault("models to fetch", set())
     if name in wanted or get_script_run_ctx(suppress_warning=True) is None or not is_remote(name):
         return
-    note(f"{name} is not on this machine; it would be downloaded from Hugging Face.")
+    note(f"{name} is not on this machine. Download it from Hugging Face?")
     if not st.button("Download it", key=f"fetch {name}", icon=":material/download:"):
         st.stop()
     wanted.add(name)
@@ -54,36 +55,37 @@ def _load(name: str, seq2seq: bool, stamp: str) -> "Subject":
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def alone(sha256: str) -> threading.RLock:
-    """The lock to hold while looking inside the Subject with this hash.
+    """The lock to hold while running hooks on the Subject with this hash.
 
-    Sessions share a Subject, and hooks that one of them hangs on its bridge would fire in another's
-    run.
+    Sessions share a Subject, so the hooks of one session would fire in another session's run.
     """
     return threading.RLock()
 
 
 @contextmanager
 def both_alone(base: "Subject", tuned: "Subject") -> Iterator[None]:
-    """Both locks, always in one order, so that two sessions cannot wait for each other."""
+    """Hold both models' locks, always taken in the same order to avoid a deadlock."""
     first, second = sorted((base.hash, tuned.hash))
     with alone(first), alone(second):
         yield
 
 
 def choices(*, seq2seq: bool = False) -> list[str]:
-    """Names that `load` takes, for a select box; with `seq2seq` also encoder-decoder models."""
+    """Names of the models that can be loaded; with `seq2seq` also encoder-decoder models."""
     from workbench.subjects import available
 
-    return [found.name for found in available() if seq2seq or found.kind != "seq2seq"]
+    return [entry.name for entry in available() if seq2seq or entry.kind != "seq2seq"]
 
 
 def pick_subject(
     label: str = "Model", *, key: str = "model", default: str = "shelf-base"
 ) -> "Subject":
-    """A select box over what can be loaded (paths and Hugging Face ids may be typed), and the
-    Subject.
+    """A select box over models, in which paths and Hugging Face ids can be typed; the Subject.
 
-    The choice is in the URL under `key`.
+    Args:
+        label: Of the box.
+        key: Of the widget, and of the choice in the URL.
+        default: Name of the model chosen at first.
     """
     return cached_load(pick_name(label, key=key, default=default))
 
@@ -91,10 +93,17 @@ def pick_subject(
 def pick_name(
     label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False
 ) -> str:
-    """The select box alone: the chosen name."""
+    """The select box of `pick_subject` without loading the model; the chosen name.
+
+    Args:
+        label: Of the box.
+        key: Of the widget, and of the choice in the URL.
+        default: Name of the model chosen at first.
+        seq2seq: Whether encoder-decoder models are offered.
+    """
     options = choices(seq2seq=seq2seq)
-    asked = st.session_state.get(key) or st.query_params.get(key)
-    options = [*(name for name in (asked, default) if name and name not in options), *options]
+    current = st.session_state.get(key) or st.query_params.get(key)
+    options = [*(name for name in (current, default) if name and name not in options), *options]
     name = st.selectbox(
         label,
         options,
@@ -102,22 +111,22 @@ def pick_name(
         key=key,
         bind="query-params",
         accept_new_options=True,
-        help="A bundled model, a file below WORKBENCH_MODELS, a run; or type a folder, a .gguf file or a "
-        "Hugging Face id.",
+        help="A bundled model, a file below WORKBENCH_MODELS or a run; or type a folder, a .gguf "
+        "file or a Hugging Face id.",
     )
     return str(name)
 
 
 def pick_two() -> tuple[str, str]:
-    """Base and tuned, the one's parent or child offered for the other; below them the known
-    relatives, to take.
+    """Two select boxes for base and tuned model, and buttons for the base's known relatives.
+
+    Where the URL names only one of the two, the other starts as its parent or child.
     """
     from workbench.comparison.lineage import lineage_pair, relatives
 
     given = {key: st.query_params.get(key) for key in ("base", "tuned")}
-    if (
-        sum(map(bool, given.values())) == 1
-    ):  # the widgets' defaults stay the same ones, which the URL leaves out
+    if sum(map(bool, given.values())) == 1:
+        # In the session state, not as a widget's default: the URL leaves out defaults.
         pair = dict(zip(given, lineage_pair(str(given["tuned"] or given["base"])), strict=True))
         st.session_state.setdefault(*next(item for item in pair.items() if not given[item[0]]))
     left, right = st.columns(2)

@@ -1,6 +1,4 @@
-"""The one place where pages show sentences that may hold words from outside: nothing in them is
-read as Markdown.
-"""
+"""Messages on pages that may contain text from outside: nothing in them is read as Markdown."""
 
 from collections.abc import Iterable
 
@@ -10,28 +8,26 @@ from workbench.ui.parts.words import escaped
 
 
 def fault(text: object, *, icon: str = ":material/error:") -> None:
-    """An error, such as a `WorkbenchError`, in red."""
+    """Show an error, such as a `WorkbenchError`, in red."""
     st.error(plain(text), icon=icon)
 
 
 def warn(text: object, *, icon: str | None = ":material/block:") -> None:
-    """A warning, in yellow."""
+    """Show a warning in yellow."""
     st.warning(plain(text), icon=icon)
 
 
 def note(text: object, *, icon: str | None = ":material/info:") -> None:
-    """What is worth knowing, in blue."""
+    """Show information in blue."""
     st.info(plain(text), icon=icon)
 
 
 def notices(warnings: Iterable[str]) -> None:
-    """What a result says of how its prompt was read, a warning a sentence."""
+    """Show a result's warnings about its prompt, one box for each."""
     for sentence in warnings:
         warn(sentence, icon=None)
 
 
 def plain(text: object) -> str:
-    """The text of a sentence or several lines as Markdown that shows it just as it is, line by
-    line.
-    """
+    """The text as Markdown that shows it unchanged, line by line."""
     return "  \n".join(escaped(line) for line in str(text).splitlines())

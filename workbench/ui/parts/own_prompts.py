@@ -1,6 +1,4 @@
-"""A user's own prompt pair on a page: four fields, examples to fill them, and what mends prompts of
-unequal length.
-"""
+"""A user's own prompt pair: four fields, examples, and help with prompts of unequal length."""
 
 import re
 
@@ -27,8 +25,10 @@ EXAMPLES = {
         " John",
     ),
     "Whole phrase": (
-        "The red house, the green tree, the old horse, the black dog. The red house, the green tree, the old",
-        "The red house, the green tree, the old dog, the black horse. The red house, the green tree, the old",
+        "The red house, the green tree, the old horse, the black dog. "
+        "The red house, the green tree, the old",
+        "The red house, the green tree, the old dog, the black horse. "
+        "The red house, the green tree, the old",
         " horse, the black dog.",
         " dog, the black horse.",
     ),
@@ -37,13 +37,13 @@ FIELDS = ("clean", "corrupted", "answer", "wrong")
 
 
 def fill(example: str) -> None:
-    """Put an example into the fields."""
+    """Fill the fields with an example."""
     for field, text in zip(FIELDS, EXAMPLES[example], strict=True):
         st.session_state[field] = text
 
 
 def prompts() -> dict[str, str]:
-    """The fields, with what stands in them: `clean`, `corrupted`, `answer` and `wrong`."""
+    """Draw the four fields; returns their texts by name (`FIELDS`)."""
     first = next(iter(EXAMPLES.values()))
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption("Examples", width="content")
@@ -60,27 +60,27 @@ def prompts() -> dict[str, str]:
             first[2],
             key="answer",
             bind="query-params",
-            help="A token or a whole phrase, with its leading space.",
+            help="A token or a whole phrase, including its leading space.",
         ),
         "wrong": answers.text_input(
             "Wrong answer",
             first[3],
             key="wrong",
             bind="query-params",
-            help="What the corrupted prompt leads to.",
+            help="The answer to the corrupted prompt.",
         ),
     }
     return {name: text or "" for name, text in given.items()}
 
 
 def unequal(error: LengthError) -> None:
-    """Why two prompts cannot be patched, and buttons that mend them."""
+    """Show why two prompts cannot be aligned, and buttons that replace a word to fix it."""
     fault(error)
     alignment(*zip(*error.aligned, strict=True))
     for offer in error.substitutes:
         with st.container(horizontal=True, gap="small", vertical_alignment="center"):
             st.caption(
-                f"Instead of {visible(offer.word)} in the {offer.side} prompt", width="content"
+                f"Replace {visible(offer.word)} in the {offer.side} prompt with", width="content"
             )
             for word in offer.choices:
                 st.button(
@@ -92,7 +92,7 @@ def unequal(error: LengthError) -> None:
 
 
 def swap(word: str, other: str) -> None:
-    """Put one word in another's place, in both prompts."""
+    """Replace one word by another in both prompts."""
     for field in ("clean", "corrupted"):
         st.session_state[field] = re.sub(
             rf"\b{re.escape(word)}\b", other, str(st.session_state[field])

@@ -1,4 +1,4 @@
-"""Long work on a page: a progress bar while it runs, and the last results kept for all sessions."""
+"""Long computations on a page: a progress bar, and a cache of results for all sessions."""
 
 import threading
 from collections import OrderedDict
@@ -9,7 +9,7 @@ import streamlit as st
 
 T = TypeVar("T")
 KEPT = 64
-"""Results kept at once."""
+"""Results in the cache at most."""
 
 
 class _Kept:
@@ -24,32 +24,36 @@ def _kept() -> _Kept:
 
 
 def known(key: Hashable) -> bool:
-    """Whether `with_progress` has a result under this key, so that it takes no time."""
+    """Whether `with_progress` has a result for this key already."""
     return key in _kept().results
 
 
 def kept(key: Hashable) -> Any:
-    """The result under this key; None where there is none."""
+    """The cached result for this key; None where there is none."""
     return _kept().results.get(key)
 
 
 def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], T]) -> T:
-    """`work(progress)` with a bar, or its result of an earlier call with the same key.
+    """The result of `work(progress)`, shown with a progress bar; cached by key.
 
-    Unlike `st.cache_data` the work may draw on the page while it runs.
+    Unlike with `st.cache_data`, the work may draw on the page while it runs.
     """
-    kept = _kept()
-    with kept.lock:
-        if key in kept.results:
-            kept.results.move_to_end(key)
-            return kept.results[key]  # pyright: ignore[reportReturnType]
+    cache = _kept()
+    with cache.lock:
+        if key in cache.results:
+            cache.results.move_to_end(key)
+            return cache.results[key]  # pyright: ignore[reportReturnType]
     bar = st.progress(0.0, "Starting")
+
+    def report(fraction: float, words: str) -> None:
+        bar.progress(min(1.0, fraction), words)
+
     try:
-        result = work(lambda fraction, words: bar.progress(min(1.0, fraction), words) and None)
+        result = work(report)
     finally:
         bar.empty()
-    with kept.lock:
-        kept.results[key] = result
-        while len(kept.results) > KEPT:
-            kept.results.popitem(last=False)
+    with cache.lock:
+        cache.results[key] = result
+        while len(cache.results) > KEPT:
+            cache.results.popitem(last=False)
     return result

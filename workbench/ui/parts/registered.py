@@ -1,6 +1,4 @@
-"""What a page may be told by a link or a box: names of registered things; files are for the command
-line.
-"""
+"""Pages take only names of registered tasks, suites, probes and recipes, never file paths."""
 
 import os
 
@@ -11,11 +9,11 @@ KNOWN_PREFIXES = ("probe:", "harness:")
 
 
 def registered(name: str, what: str = "task") -> str:
-    """The name of a task, a suite, a probe or a recipe, where it is no file's.
+    """The name, checked to be that of a registered task, suite, probe or recipe and not a path.
 
     Raises:
-        WorkbenchError: it is a path. A link may come from anywhere, and a page does not open the
-            files that it names.
+        WorkbenchError: It is a path. Links come from anywhere, so a page must not open the files
+            that they name.
     """
     bare = name.strip()
     for prefix in KNOWN_PREFIXES:
@@ -28,7 +26,8 @@ def registered(name: str, what: str = "task") -> str:
         or bare.lower().endswith(ENDINGS)
     ):
         raise WorkbenchError(
-            f"{name!r} is a file, and a page takes only names of registered {what}s. Put the file into the folder "
-            f"{what}s of WORKBENCH_HOME and choose its name here, or name the file on the command line."
+            f"{name!r} is a file, and a page takes only names of registered {what}s. Put the file "
+            f"into the folder {what}s of WORKBENCH_HOME and choose its name here, or use the "
+            "command line."
         )
     return name

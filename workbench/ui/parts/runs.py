@@ -1,6 +1,4 @@
-"""Runs on a page: how one stands, watched live without blocking anything, stopped, and chosen by
-URL.
-"""
+"""Runs on a page: choosing one, its status, live updates, and stopping or resuming it."""
 
 import threading
 import time
@@ -27,10 +25,10 @@ LOOKS: dict[str, tuple[str, Any]] = {
 """Icon and colour of each status."""
 
 EVERY = 1.0
-"""Seconds between two looks at an active run."""
+"""Seconds between two updates of an active run."""
 
 KEPT = 32
-"""Runs whose metrics are kept in memory."""
+"""Runs whose metrics are cached in memory."""
 
 _LOCK = threading.Lock()
 
@@ -39,7 +37,7 @@ LINES = 30
 
 
 def store() -> Store:
-    """The run store, opened once a process."""
+    """The run store, opened once per process."""
     return _store(str(paths.home()))
 
 
@@ -48,12 +46,11 @@ def _store(_home: str) -> Store:
     return Store()
 
 
-# -- words
-# ---------------------------------------------------------------------------------------------------
+# -- words --
 
 
 def time_left(run: Run) -> float | None:
-    """Seconds an active run still needs at its pace so far; None until it has shown one."""
+    """Seconds that an active run still needs, at its speed so far; None while that is unknown."""
     if not run.active or not run.started or run.progress < 0.01:
         return None
     return (time.time() - run.started) * (1 - run.progress) / run.progress
@@ -62,7 +59,7 @@ def time_left(run: Run) -> float | None:
 def when(run: Run) -> str:
     """When a run began and how long it took or still takes."""
     if run.status == "queued":
-        return f"queued {ago(run.created)}, waiting for its process"
+        return f"queued {ago(run.created)}, waiting to start"
     began = run.started or run.created
     if run.title.endswith("(shipped)"):
         return run.message
@@ -75,33 +72,32 @@ def when(run: Run) -> str:
 
 
 def label(run: Run) -> str:
-    """A run in a list: when it was made, and its title. The words never change, so a choice stays
-    chosen.
-    """
+    """What a run is called in a list: its creation time and title, which never change."""
     return f"{time.strftime('%d %b %H:%M:%S', time.localtime(run.created))} · {run.title}"
 
 
-# -- widgets
-# -------------------------------------------------------------------------------------------------
+# -- widgets --
 
 
 def metrics(run: Run) -> pd.DataFrame:
-    """What a run has logged; of an active one as fresh as reading it is cheap, at most a fifth of
-    the time.
+    """The metrics that a run has logged.
+
+    Cached; an active run's are read again only so often that reading takes at most a fifth of the
+    time.
     """
-    kept = _metrics()
+    cache = _metrics()
     with _LOCK:
-        found = kept.get(run.id)
+        logged = cache.get(run.id)
     now = time.monotonic()
-    if found and (
-        found.ended == run.ended if not run.active else now - found.read < 5 * found.cost
+    if logged and (
+        logged.ended == run.ended if not run.active else now - logged.read < 5 * logged.cost
     ):
-        return found.rows
+        return logged.rows
     rows = store().metrics(run.id)
     with _LOCK:
-        kept[run.id] = Logged(rows, run.ended, now, time.monotonic() - now)
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
+        cache[run.id] = Logged(rows, run.ended, now, time.monotonic() - now)
+        while len(cache) > KEPT:
+            cache.pop(next(iter(cache)))
     return rows
 
 
@@ -111,7 +107,7 @@ def _metrics() -> "dict[str, Logged]":
 
 
 class Logged(NamedTuple):
-    """Metrics as they were read: the run's end by then, when, and the seconds it took."""
+    """Metrics as read: the run's end at that time, when they were read, and seconds it took."""
 
     rows: pd.DataFrame
     ended: float | None
@@ -120,25 +116,23 @@ class Logged(NamedTuple):
 
 
 def status_line(run: Run) -> None:
-    """Status, title, time and log of a run, and why it ended where that was not its plan."""
+    """Show status, title, time and log of a run, and its error if it failed."""
     icon, colour = LOOKS.get(run.status, LOOKS["queued"])
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, icon=icon, color=colour)
         st.markdown(f"**{escaped(run.title)}**", width="content")
         st.caption(when(run))
-        logging = st.toggle(
-            "Log", key=f"log {run.id}", help="The last lines that the run's process wrote."
-        )
+        logging = st.toggle("Log", key=f"log {run.id}", help="The last lines of the run's log.")
     if run.status == "failed":
-        fault(run.error or "The run failed without a word; its log may say why.")
+        fault(run.error or "The run failed without an error message; see its log.")
     elif run.status == "interrupted":
         warn(
-            f"The run was interrupted at {run.progress:.0%}: {run.error or 'its process went away'}.",
+            f"The run was interrupted at {run.progress:.0%}: {run.error or 'its process ended'}.",
             icon=":material/power_off:",
         )
     if logging:
         text = jobs.tail(run.id, LINES, store())
-        st.code(text or "The log is empty so far.", language=None, wrap_lines=True)
+        st.code(text or "The log is still empty.", language=None, wrap_lines=True)
 
 
 def live(
@@ -148,16 +142,15 @@ def live(
     stop: str = "Stop run",
     resumable: bool = False,
 ) -> None:
-    """Status, progress bar and stop button of a run, looked at every second for as long as it is
-    active.
+    """Show status, progress bar and stop button of a run, updated every second while it is active.
 
-    Only this part of the page is drawn again; when the run ends, the whole page is, once.
+    Only this part of the page is redrawn; when the run ends, the whole page is, once.
 
     Args:
         run_id: The run.
-        show: Draws more below the bar, such as curves; called at every look.
-        stop: The words on the button.
-        resumable: Whether a run that was cut short can go on; it then gets a button.
+        show: Draws more below the bar, such as curves; called at every update.
+        stop: Label of the stop button.
+        resumable: Whether a run that was cut short gets a button to resume it.
     """
     watching = store().get(run_id).active
 
@@ -183,7 +176,7 @@ def live(
 
 
 def _resume_button(run: Run) -> None:
-    help = "Goes on from what the run has kept, in its own folder, as if it had not stopped."
+    help = "Continues from the run's last saved state, as if it had not stopped."
     if pressed(st.button, "Resume", f"resume {run.id}", icon=":material/resume:", help=help):
         st.session_state.pop(f"stopping {run.id}", None)
         try:
@@ -206,16 +199,16 @@ def _stop_button(run: Run, words: str) -> None:
 
 
 def pressed(button: Callable[..., bool], words: str, key: str, **more: Any) -> bool:
-    """Whether a button was pressed: true exactly once a click.
+    """Whether a button was pressed: true exactly once per click.
 
-    Streamlit gives a click to a second run of the script when the first is cut short, and that must
-    not start a second job; its callback runs once.
+    Streamlit reports one click to two runs of the script when the first run is cut short, which
+    must not start a second job. The button's callback runs only once.
 
     Args:
         button: `st.button`, `st.form_submit_button`, or the same method of a container.
-        words: On the button.
-        key: The button's key.
-        more: For the button.
+        words: Label of the button.
+        key: Of the widget.
+        more: Further arguments for the button.
     """
     button(words, key=key, on_click=_note_press, args=(key,), **more)
     return bool(st.session_state.pop(f"pressed {key}", False))
@@ -226,31 +219,32 @@ def _note_press(key: str) -> None:
 
 
 def follow(run_id: str) -> None:
-    """Make `pick_run` choose this run when the page is drawn next, and draw it now."""
+    """Redraw the page with this run chosen in `pick_run`."""
     st.session_state["run next"] = run_id
     st.rerun()
 
 
-def pick_run(words: str, found: list[Run]) -> Run | None:
-    """A select box over runs, newest first; the choice is in the URL as `run`. None when there is
-    none.
+def pick_run(words: str, newest: list[Run]) -> Run | None:
+    """A select box over runs, newest first; the chosen run, or None where there is none.
 
-    A run that only the URL names is looked up; an unknown one gives a sentence and the newest run.
+    The choice is in the URL as `run`. A run that only the URL names is looked up; an unknown one
+    gives a warning and the newest run.
     """
     following = st.session_state.pop("run next", None)
-    asked = following or st.query_params.get("run")
-    runs = {run.id: run for run in found}
-    if asked and asked not in runs:
+    run_id = following or st.query_params.get("run")
+    runs = {run.id: run for run in newest}
+    if run_id and run_id not in runs:
         try:
-            run = store().get(asked)
-            asked, runs = run.id, {run.id: run, **runs}
+            run = store().get(run_id)
+            run_id = run.id
+            runs = {run.id: run, **runs}
         except WorkbenchError as error:
             warn(error)
-            asked = None
+            run_id = None
     if not runs:
         return None
-    if asked and (following or "run box" not in st.session_state):
-        st.session_state["run box"] = asked
+    if run_id and (following or "run box" not in st.session_state):
+        st.session_state["run box"] = run_id
     chosen = st.selectbox(words, list(runs), format_func=lambda i: label(runs[i]), key="run box")
     st.query_params["run"] = chosen
     return runs[chosen]

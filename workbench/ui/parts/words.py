@@ -1,4 +1,4 @@
-"""How pages spell times, numbers and names."""
+"""How pages write times, numbers and names."""
 
 import math
 import re
@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from workbench.statistics.words import bracketed
+
 
 def duration(seconds: float) -> str:
-    """A time span as people say it: 8 s, 3 min 20 s, 2 h 5 min, 3 days."""
+    """A time span in words: 8 s, 3 min 20 s, 2 h 5 min, 3 days."""
     seconds = max(0, round(seconds))
     if seconds < 60:
         return f"{seconds} s"
@@ -25,48 +27,55 @@ def duration(seconds: float) -> str:
 
 
 def ago(then: float) -> str:
-    """How long ago a moment (unix seconds) was."""
+    """How long ago a moment (in Unix seconds) was, in words."""
     passed = time.time() - then
     return "just now" if passed < 5 else f"{duration(passed)} ago"
 
 
-def value_text(value: float, stderr: float) -> str:
-    """0.620 ± 0.069; large values with fewer digits."""
-    digits = 3 if abs(value) < 10 else 1
-    return f"{value:.{digits}f}" + ("" if math.isnan(stderr) else f" ± {stderr:.{digits}f}")
+def interval_text(value: float, low: float, high: float) -> str:
+    """A value with its 95 % interval, if any: `0.620 [0.482, 0.741]`; from 10 on with one digit.
+
+    Args:
+        value: The value.
+        low: Lower end of the interval, NaN where there is none.
+        high: Upper end.
+    """
+    digits = ".3f" if abs(value) < 10 else ".1f"
+    interval = "" if math.isnan(low) else f" {bracketed(low, high, digits)}"
+    return f"{value:{digits}}{interval}"
 
 
 def signed(value: float) -> str:
-    """A difference with its sign, as print sets it."""
+    """A difference with its sign, as `+0.120` or `−0.120`."""
     return f"{value:+.3f}".replace("-", "−")
 
 
 def percent(value: float) -> str:
-    """A share in whole per cent; what rounds to nothing has no sign."""
+    """A share in whole per cent; what rounds to 0 has no sign."""
     if math.isnan(value):
         return "–"
     return f"{round(100 * value) + 0:.0f}%".replace("-", "−")
 
 
 def p_text(p: float) -> str:
-    """A p-value as papers print it."""
+    """A p-value as in papers: `p = 0.03`, `p < 0.001`."""
     if math.isnan(p):
         return "no p"
     return "p < 0.001" if p < 0.001 else "p = " + f"{p:.3f}".rstrip("0").rstrip(".")
 
 
 def plain_name(name: str) -> str:
-    """A model's name as part of a file's name."""
+    """A model's name, fit for a file name."""
     return re.sub(r"[^\w.@-]+", "_", name).strip("_.") or "model"
 
 
 def escaped(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Text with Markdown's special characters escaped."""
     return "".join(f"\\{c}" if c in r"\`*_[]<>$#:~|" else c for c in text)
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """What tables and figures call models: of a path its last part, unless that names two of them."""
+    """Short names for models in tables and figures: the last part of a path, where unambiguous."""
     names = list(names)
     last = {name: Path(name).name if name.startswith(("/", ".", "~")) else name for name in names}
     twice = {short for short, count in Counter(last.values()).items() if count > 1}

@@ -1,6 +1,4 @@
-"""From a benchmark sample to a prompt pair for Patching: the same words, but another answer is
-right.
-"""
+"""From a benchmark sample to a prompt pair for Patching: similar words, but a different answer."""
 
 import json
 import re
@@ -11,33 +9,32 @@ import pandas as pd
 
 
 def pair(row: Any, table: Any, models: list[str]) -> dict[str, str] | None:
-    """`clean`, `corrupted`, `answer` and `wrong` of a sample, or None where no pair can be made.
+    """`clean`, `corrupted`, `answer` and `wrong` for a sample; None where there is no such pair.
 
-    Where both answers stand in the prompt they change places (indirect objects, repeated words).
-    Else the most similar other sample of as many words serves, to which this one's wrong answer is
-    right (subject and verb).
+    If both answers occur in the prompt, they are swapped (indirect objects, repeated words).
+    Otherwise the corrupted prompt is the most similar other sample with the same number of words
+    whose right answer is this sample's wrong one (subject and verb).
 
     Args:
         row: A multiple-choice sample of `samples.side_by_side`.
         table: All samples of its task.
-        models: Whose choices `row` holds.
+        models: The models whose choices are in `row`.
     """
     choices = json.loads(row["choices"])
     prompt = str(row["input"])
     if not prompt or pd.isna(row["target"]) or len(choices) < 2:
         return None
-    right, wrong = choices[int(row["target"])], choices[_rival(row, models, len(choices))]
+    right = choices[int(row["target"])]
+    wrong = choices[_rival(row, models, len(choices))]
     swapped = _swapped(prompt, right.strip(), wrong.strip())
     corrupted = swapped or _neighbour(row, table, wrong.strip())
-    return (
-        {"clean": prompt, "corrupted": corrupted, "answer": right, "wrong": wrong}
-        if corrupted
-        else None
-    )
+    if not corrupted:
+        return None
+    return {"clean": prompt, "corrupted": corrupted, "answer": right, "wrong": wrong}
 
 
 def _rival(row: Any, models: list[str], count: int) -> int:
-    """The wrong choice that a model took, else the wrong one that the first model likes most."""
+    """A wrong choice that some model made; otherwise the one the first model finds most likely."""
     target = int(row["target"])
     taken = [
         int(row[f"prediction {name}"]) for name in models if pd.notna(row[f"prediction {name}"])
@@ -54,7 +51,7 @@ def _swapped(prompt: str, right: str, wrong: str) -> str | None:
     if not (right and wrong and re.search(word(right), prompt) and re.search(word(wrong), prompt)):
         return None
     both = re.compile(f"{word(right)}|{word(wrong)}")
-    return both.sub(lambda found: wrong if found[0] == right else right, prompt)
+    return both.sub(lambda match: wrong if match[0] == right else right, prompt)
 
 
 def _neighbour(row: Any, table: Any, wrong: str) -> str | None:

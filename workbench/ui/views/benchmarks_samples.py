@@ -1,6 +1,4 @@
-"""The samples behind a score: filtered by who was right, one in full, and on to Attention and
-Patching.
-"""
+"""The samples behind a score: filtered by which model was right, and one of them in full."""
 
 import json
 from typing import Any
@@ -20,12 +18,12 @@ SHOWN = 1000
 
 @fragment
 def browse(results: dict[str, Results], base: str | None = None, tuned: str | None = None) -> None:
-    """A list of one task's samples and, below it, the chosen one.
+    """Show a list of one task's samples and, below it, the chosen one.
 
     Args:
-        results: By model.
+        results: By model name.
         base: One of two models whose disagreements can be filtered.
-        tuned: The other.
+        tuned: The other one.
     """
     first = next(iter(results.values()))
     tasks = list(dict.fromkeys(first.samples["task"]))
@@ -38,7 +36,7 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
     )
     table = table[counted[chosen or next(iter(counted))]].head(SHOWN).reset_index(drop=True)
     if table.empty:
-        st.caption("No sample is like that.")
+        st.caption("No such samples.")
         return
     picked = st.dataframe(
         listed(table, list(results)),
@@ -55,30 +53,37 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
 
 
 def side_by_side(results: dict[str, Results], task: str) -> Any:
-    """One row a sample: what was asked, and each model's score and answers under its name."""
+    """One row per sample: the question, and each model's score and answer under its name."""
     joined: Any = None
-    for name, found in results.items():
-        part = found.samples[found.samples["task"] == task].set_index("doc_id")
+    for name, result in results.items():
+        part = result.samples[result.samples["task"] == task].set_index("doc_id")
         own = part[
             ["score", "correct", "metric", "prediction", "prediction_text", "loglikelihoods"]
         ]
         own.columns = [f"{column} {name}" for column in own.columns]
-        asked = part[["input", "choices", "target", "target_text"]]
-        joined = asked.join(own) if joined is None else joined.join(own, how="inner")
+        questions = part[["input", "choices", "target", "target_text"]]
+        joined = questions.join(own) if joined is None else joined.join(own, how="inner")
     return joined.reset_index()
 
 
 def filters(table: Any, models: list[str], base: str | None, tuned: str | None) -> dict[str, Any]:
-    """Words for a subset of the samples and its mask; only `all` where nothing is right or wrong."""
+    """Subsets of the samples as masks by name; only `all` where answers are not right or wrong.
+
+    Args:
+        table: Of `side_by_side`.
+        models: Their names.
+        base: One of the two models to compare; None for a single model.
+        tuned: The other one.
+    """
     right = {name: table[f"correct {name}"] == 1 for name in models}
     wrong = {name: table[f"correct {name}"] == 0 for name in models}
-    found = {"all": pd.Series(True, index=table.index)}
+    subsets = {"all": pd.Series(True, index=table.index)}
     if not any(mask.any() for mask in (*right.values(), *wrong.values())):
-        return found
+        return subsets
     if base is None or tuned is None:
-        return found | {"right": right[models[0]], "wrong": wrong[models[0]]}
+        return subsets | {"right": right[models[0]], "wrong": wrong[models[0]]}
     short = short_names(models)
-    return found | {
+    return subsets | {
         f"only {short[base]} right": right[base] & wrong[tuned],
         f"only {short[tuned]} right": right[tuned] & wrong[base],
         "both wrong": wrong[base] & wrong[tuned],
@@ -87,20 +92,24 @@ def filters(table: Any, models: list[str], base: str | None, tuned: str | None) 
 
 
 def listed(table: Any, models: list[str]) -> pd.DataFrame:
-    """The list's columns."""
-    asked = table["input"].where(table["input"].str.len() > 0, table["target_text"])
-    found = pd.DataFrame({"#": table["doc_id"], "Prompt": asked.str.replace("\n", " ⏎ ")})
+    """The columns of the list: number, prompt, right answer, and each model's result."""
+    prompts = table["input"].where(table["input"].str.len() > 0, table["target_text"])
+    shown = pd.DataFrame({"#": table["doc_id"], "Prompt": prompts.str.replace("\n", " ⏎ ")})
     if (table["target_text"].str.len() > 0).any():
-        found["Right answer"] = table["target_text"].str.strip()
+        shown["Right answer"] = table["target_text"].str.strip()
     for name in models:
         marks = zip(table[f"correct {name}"], table[f"score {name}"], strict=True)
-        found[short_names(models)[name]] = [_mark(correct, score) for correct, score in marks]
-    return found
+        shown[short_names(models)[name]] = [_mark(correct, score) for correct, score in marks]
+    return shown
 
 
 def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -> None:
-    """One sample in full: prompt, choices with log-likelihoods, and links that take the prompt
-    elsewhere.
+    """Show one sample: its prompt, choices with log-likelihoods, and links to other pages.
+
+    Args:
+        row: Of `side_by_side`.
+        models: Their names.
+        patched: What the Patching page should show, of `pair`; None for no link.
     """
     prompt = str(row["input"] or row["target_text"])
     with st.container(border=True):
@@ -111,11 +120,10 @@ def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -
             st.table(choice_table(row, choices, models), hide_index=True, border="horizontal")
         else:
             for name in models:
-                said = str(row[f"prediction_text {name}"] or "")
-                words = f": {said}" if said else ""
-                st.caption(
-                    f"{short_names(models)[name]}: {row[f'metric {name}']} {row[f'score {name}']:.3f}{words}"
-                )
+                written = str(row[f"prediction_text {name}"] or "")
+                words = f": {written}" if written else ""
+                score = f"{row[f'metric {name}']} {row[f'score {name}']:.3f}"
+                st.caption(f"{short_names(models)[name]}: {score}{words}")
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("**Where do its heads look?**", width="content")
             for name in models:
@@ -137,22 +145,20 @@ def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -
 
 
 def choice_table(row: Any, choices: list[str], models: list[str]) -> pd.DataFrame:
-    """One row a choice with each model's log-likelihood in nats; right and picked choices are
-    marked.
-    """
+    """One row per choice: its log-likelihood in nats by model; right and chosen ones are marked."""
     right = [pd.notna(row["target"]) and i == row["target"] for i in range(len(choices))]
     words = [escaped(choice.strip()) for choice in choices]
     words = [f"**{word}** (right)" if r else word for word, r in zip(words, right, strict=True)]
-    found = pd.DataFrame({"Choice": words})
+    shown = pd.DataFrame({"Choice": words})
     for name in models:
         values = json.loads(row[f"loglikelihoods {name}"])
         spelt = ["unscored" if v is None else f"{v:.3f}".replace("-", "−") for v in values]
         picked = row[f"prediction {name}"]
-        found[f"{short_names(models)[name]}: log-likelihood"] = [
+        shown[f"{short_names(models)[name]}: log-likelihood"] = [
             f"**{text}** :material/arrow_back: its choice" if i == picked else text
             for i, text in enumerate(spelt)
         ]
-    return found
+    return shown
 
 
 def _mark(correct: float, score: float) -> str:

@@ -1,6 +1,4 @@
-"""A conversation on the Chat page: its turns, one reply a model beside each other, and what can be
-done with them.
-"""
+"""A conversation on the Chat page: its turns, and the replies of several models side by side."""
 
 from collections.abc import Callable
 
@@ -18,9 +16,9 @@ from workbench.ui.views.chat_settings import Settings
 from workbench.ui.views.chat_tokens import answered_by, ask_scores, name_plate, show_reply
 
 EVERY = 0.2
-"""Seconds between two looks at replies in the making."""
+"""Seconds between two updates while replies are being written."""
 FIRST = 0.25
-"""Seconds to wait for first words before anything is drawn."""
+"""Seconds to wait for the first tokens before anything is drawn."""
 STARTERS = (
     "Tell me a story about a dog.",
     "What is the capital of France?",
@@ -34,7 +32,7 @@ def talk() -> Talk:
 
 
 def writings() -> dict[str, Writing]:
-    """What is being written, by the place it stands in."""
+    """The replies that are being written, by their place (`place_of`)."""
     return st.session_state.setdefault("writings", {})
 
 
@@ -44,7 +42,13 @@ def busy() -> bool:
 
 
 def body(model: str, messages: list[dict[str, str]], settings: Settings) -> ChatRequest:
-    """The request that the API would be sent for the next reply."""
+    """The API request for the next reply.
+
+    Args:
+        model: Name of the model.
+        messages: The conversation so far.
+        settings: Of sampling.
+    """
     return ChatRequest.model_validate(
         {
             "model": model,
@@ -57,7 +61,7 @@ def body(model: str, messages: list[dict[str, str]], settings: Settings) -> Chat
 
 
 def send(turn: Turn, settings: Settings) -> None:
-    """Have every model reply to a turn."""
+    """Start every model's reply to a turn."""
     st.session_state.pop("picked", None)
     talk().system = settings.system
     for model in settings.models:
@@ -69,12 +73,12 @@ def send(turn: Turn, settings: Settings) -> None:
 
 
 def place_of(turn: Turn, model: str) -> str:
-    """The place of a reply."""
+    """The key of a reply: its turn's number and its model."""
     return f"{turn.number} {model}"
 
 
 def pick(place: str, at: int) -> None:
-    """Open the panel of a token, or close it where it is open."""
+    """Open the panel of a token, or close it if it is open."""
     st.session_state["picked"] = (
         None if st.session_state.get("picked") == (place, at) else (place, at)
     )
@@ -86,7 +90,7 @@ def close() -> None:
 
 
 def show(settings: Settings) -> None:
-    """The conversation, drawn again and again while something is being written."""
+    """Show the conversation, redrawn while replies are being written."""
     watching = busy()
 
     @st.fragment(run_every=EVERY if watching else None)
@@ -102,7 +106,7 @@ def show(settings: Settings) -> None:
 
 
 def settle(settings: Settings) -> None:
-    """Put what is written to its end into the conversation, and have the others read it meanwhile."""
+    """Move finished replies into the conversation, and start their scoring by the other model."""
     for turn in talk().turns:
         for model in settings.models:
             writing = writings().get(place_of(turn, model))
@@ -113,10 +117,8 @@ def settle(settings: Settings) -> None:
                 turn.replies[model] = writing.reply()
                 if other := settings.other_of(model):
                     ask_scores(other, turn.replies[model])
-            except (
-                WorkbenchError,
-                RuntimeError,
-            ) as error:  # an engine that failed, or no way to compare
+            except (WorkbenchError, RuntimeError) as error:
+                # The engine failed, or the two models cannot be compared.
                 if model not in turn.replies:
                     st.session_state.setdefault("chat errors", {})[place_of(turn, model)] = str(
                         error
@@ -124,30 +126,28 @@ def settle(settings: Settings) -> None:
 
 
 def transcript(settings: Settings) -> None:
-    """The turns of the branch that is shown."""
+    """Show the turns of the current branch."""
     for turn in talk().path():
-        said(turn, settings)
+        user_turn(turn, settings)
         for column, model in zip(
             st.columns(len(settings.models), gap="medium"), settings.models, strict=True
         ):
             with column:
-                replied(turn, model, settings)
-        opened(turn, settings)
+                reply_pane(turn, model, settings)
+        token_panel(turn, settings)
     if busy():
         st.button("Stop", icon=":material/stop_circle:", key="stop writing", on_click=stop)
 
 
 def stop() -> None:
-    """End what is being written; what there is stays."""
+    """Stop all replies that are being written; what they have so far stays."""
     for writing in writings().values():
         writing.growing.cancel()
         writing.growing.wait(5, whole=True)
 
 
-def said(turn: Turn, settings: Settings) -> None:
-    """What the user said, and buttons to say it otherwise, go on anew after it, or look at another
-    branch.
-    """
+def user_turn(turn: Turn, settings: Settings) -> None:
+    """Show the user's message with buttons to edit it, regenerate replies, or switch branches."""
     with st.container(
         horizontal=True, vertical_alignment="center", key=f"said {turn.number}", gap="small"
     ):
@@ -163,24 +163,54 @@ def said(turn: Turn, settings: Settings) -> None:
             st.caption(f"{at + 1} of {len(beside)}", width="content")
             step("›", beside[(at + 1) % len(beside)], at + 1 < len(beside))
         number = turn.number
-        st.button("", icon=":material/edit:", key=f"edit {number}", type="tertiary", help="Say something else here; "
-                  "this stays as a branch", on_click=lambda: st.session_state.update(editing=number))  # fmt: skip
-        st.button("", icon=":material/refresh:", key=f"again {number}", type="tertiary", help="Ask again, with the "
-                  "settings above", on_click=lambda: send(talk().say_instead(turn, turn.text), settings))  # fmt: skip
+        st.button(
+            "",
+            icon=":material/edit:",
+            key=f"edit {number}",
+            type="tertiary",
+            help="Edit this message; the original stays as a branch",
+            on_click=lambda: st.session_state.update(editing=number),
+        )
+        st.button(
+            "",
+            icon=":material/refresh:",
+            key=f"again {number}",
+            type="tertiary",
+            help="Regenerate the replies with the settings above",
+            on_click=lambda: send(talk().say_instead(turn, turn.text), settings),
+        )
         if talk().at != number:
-            st.button("", icon=":material/alt_route:", key=f"branch {number}", type="tertiary", help="Go on anew after "
-                      "this turn; what follows stays as a branch", on_click=lambda: talk().branch(turn))  # fmt: skip
+            st.button(
+                "",
+                icon=":material/alt_route:",
+                key=f"branch {number}",
+                type="tertiary",
+                help="Continue from here; the turns below stay as a branch",
+                on_click=lambda: talk().branch(turn),
+            )
 
 
 def step(words: str, turn: Turn, possible: bool) -> None:
-    """A button to the branch before or after."""
-    st.button(words, key=f"{words} {turn.number}", type="tertiary", disabled=not possible,
-              on_click=lambda: talk().show(turn), help="Another branch")  # fmt: skip
+    """A button to the previous or next branch.
+
+    Args:
+        words: Its label.
+        turn: The turn to show.
+        possible: Whether there is such a branch.
+    """
+    st.button(
+        words,
+        key=f"{words} {turn.number}",
+        type="tertiary",
+        disabled=not possible,
+        on_click=lambda: talk().show(turn),
+        help="Another branch",
+    )
 
 
 def edit(turn: Turn, settings: Settings) -> None:
-    """The field in which a turn is said otherwise."""
-    st.text_area("Say instead", turn.text, key="instead", label_visibility="collapsed")
+    """A field to edit the message of a turn."""
+    st.text_area("Edit message", turn.text, key="instead", label_visibility="collapsed")
 
     def resend() -> None:
         st.session_state["editing"] = None
@@ -193,8 +223,14 @@ def edit(turn: Turn, settings: Settings) -> None:
     st.button("Cancel", key="cancel edit", on_click=lambda: st.session_state.update(editing=None))
 
 
-def replied(turn: Turn, model: str, settings: Settings) -> None:
-    """What one model replied, or is replying."""
+def reply_pane(turn: Turn, model: str, settings: Settings) -> None:
+    """Show one model's reply to a turn, finished or not.
+
+    Args:
+        turn: The turn.
+        model: Name of the model.
+        settings: Of the page.
+    """
     place = place_of(turn, model)
     writing = writings().get(place)
     if error := st.session_state.get("chat errors", {}).get(place):
@@ -205,11 +241,11 @@ def replied(turn: Turn, model: str, settings: Settings) -> None:
         show_reply(turn.replies[model], settings, place, on_pick=pick)
         answered_by(turn.replies[model])
     else:
-        st.caption("It took no part in this turn.")
+        st.caption("This model did not reply to this turn.")
 
 
-def opened(turn: Turn, settings: Settings) -> None:
-    """The panel of the token that was clicked, below the turn it stands in."""
+def token_panel(turn: Turn, settings: Settings) -> None:
+    """Show the panel of the clicked token below its turn."""
     picked = st.session_state.get("picked")
     for model in settings.models:
         if picked and picked[0] == place_of(turn, model) and model in turn.replies:
@@ -218,18 +254,17 @@ def opened(turn: Turn, settings: Settings) -> None:
 
 @fragment
 def starters(on_pick: Callable[[str], None]) -> None:
-    """What may be asked first."""
-    st.caption("Nothing has been said yet. Write below, or begin with one of these.")
-    coloured_view(
-        [], key="nothing yet", on_pick=lambda at: None
-    )  # the browser fetches the component's code meanwhile
+    """Suggestions for a first message."""
+    st.caption("No messages yet. Write below, or start with one of these.")
+    # Shown empty so that the browser fetches the component's code early.
+    coloured_view([], key="nothing yet", on_pick=lambda at: None)
     with st.container(horizontal=True):
         for text in STARTERS:
             st.button(text, key=f"starter {text}", on_click=on_pick, args=(text,))
 
 
 def header(models: list[str]) -> None:
-    """The panes' names."""
+    """Show the name of each model above its column."""
     for column, model in zip(st.columns(len(models), gap="medium"), models, strict=True):
         with column:
             name_plate(model)

@@ -1,6 +1,4 @@
-"""The Chat page's way with models that only go on with a text: the likeliest words beside drawn
-ones.
-"""
+"""The Chat page's Continue mode: a text continued greedily and by sampling, side by side."""
 
 from dataclasses import dataclass
 
@@ -21,61 +19,74 @@ PROMPT = "It was a dark and stormy night, and"
 
 @dataclass
 class Continued:
-    """A continuation and what was asked for it; `error` where that could not be done."""
+    """A continuation with its request; `error` says why it could not be generated."""
 
-    asked: CompletionRequest | ChatRequest
+    request: CompletionRequest | ChatRequest
     writing: Writing | None = None
     error: str = ""
 
     @property
     def done(self) -> bool:
-        """Whether nothing more comes."""
+        """Whether it is finished."""
         return self.writing is None or self.writing.growing.done
 
     def reply(self) -> Reply | None:
-        """What there is so far."""
+        """The text so far; None where there is none."""
         try:
             return self.writing.reply() if self.writing else None
         except RuntimeError as error:  # the engine failed
-            self.writing, self.error = None, str(error)
+            self.writing = None
+            self.error = str(error)
             return None
 
 
 def body(model: str, prompt: str, settings: Settings, *, greedy: bool) -> CompletionRequest:
-    """The request that the API would be sent."""
+    """The API request for a continuation.
+
+    Args:
+        model: Name of the model.
+        prompt: The text to continue.
+        settings: Of sampling.
+        greedy: Whether the most likely token is always taken, whatever the temperature.
+    """
     given = {"model": model, "prompt": prompt, **settings.sampling(), "logprobs": TOP}
     return CompletionRequest.model_validate(given | ({"temperature": 0.0} if greedy else {}))
 
 
 def kinds(settings: Settings) -> list[tuple[str, bool]]:
-    """The columns of a model: (words above it, whether the likeliest token is always taken)."""
-    drawn = (f"drawn at temperature {settings.temperature:g}, seed {settings.seed}", False)
-    return [("the likeliest word each time", True), *([drawn] if settings.temperature else [])]
+    """The columns of a model: (its heading, whether decoding is greedy)."""
+    sampled = (f"sampled at temperature {settings.temperature:g}, seed {settings.seed}", False)
+    return [("greedy decoding", True), *([sampled] if settings.temperature else [])]
 
 
-def continued(place: str, asked: CompletionRequest | ChatRequest) -> Continued:
-    """The continuation that stands in a place; begun anew where something else is asked for now."""
-    kept: dict[str, Continued] = st.session_state.setdefault("continued", {})
-    known = kept.get(place)
-    if known is not None and known.asked == asked:
+def place_of(model: str, *, greedy: bool) -> str:
+    """The key of a continuation on the page."""
+    return f"{'the' if greedy else 'dra'} {model}"
+
+
+def continued(place: str, request: CompletionRequest | ChatRequest) -> Continued:
+    """The continuation in a place of the page; started anew if its request has changed."""
+    pieces: dict[str, Continued] = st.session_state.setdefault("continued", {})
+    known = pieces.get(place)
+    if known is not None and known.request == request:
         return known
     if known is not None and known.writing is not None:
         known.writing.growing.cancel()
     if (st.session_state.get("picked") or ("",))[0] == place:
         close()
-    kept[place] = Continued(asked)
+    pieces[place] = Continued(request)
     try:
-        kept[place].writing = begin(asked)
+        pieces[place].writing = begin(request)
     except WorkbenchError as error:
-        kept[place].error = str(error)
-    return kept[place]
+        pieces[place].error = str(error)
+    return pieces[place]
 
 
 def show(prompt: str, settings: Settings) -> None:
-    """Every model's continuations, drawn again and again while they grow."""
+    """Show every model's continuations, redrawn while they are being written."""
     pieces = {
         (model, words): continued(
-            f"{words[:3]} {model}", body(model, prompt, settings, greedy=greedy)
+            place_of(model, greedy=greedy), body(model, prompt, settings, greedy=greedy)
         )
         for model in settings.models
         for words, greedy in kinds(settings)
@@ -105,7 +116,7 @@ def show(prompt: str, settings: Settings) -> None:
 
 
 def stop(pieces: dict[tuple[str, str], Continued]) -> None:
-    """End what is being written; what there is stays."""
+    """Stop all continuations that are being written; what they have so far stays."""
     for piece in pieces.values():
         if piece.writing is not None:
             piece.writing.growing.cancel()
@@ -113,13 +124,20 @@ def stop(pieces: dict[tuple[str, str], Continued]) -> None:
 
 
 def row(model: str, pieces: dict[tuple[str, str], Continued], settings: Settings) -> None:
-    """One model: its name, its continuations beside each other, and the panel of a token of them."""
+    """Show one model: its name, its continuations side by side, and the panel of a clicked token.
+
+    Args:
+        model: Name of the model.
+        pieces: Continuations by model and heading.
+        settings: Of the page.
+    """
     name_plate(model)
     columns = kinds(settings)
     replies = {}
-    for column, (words, _) in zip(st.columns(len(columns), gap="medium"), columns, strict=True):
+    panes = st.columns(len(columns), gap="medium")
+    for column, (words, greedy) in zip(panes, columns, strict=True):
         piece = pieces[model, words]
-        place = f"{words[:3]} {model}"
+        place = place_of(model, greedy=greedy)
         with column, st.container(border=True, height="stretch"):
             st.caption(words)
             if (reply := piece.reply()) is not None:
@@ -134,9 +152,7 @@ def row(model: str, pieces: dict[tuple[str, str], Continued], settings: Settings
 
 
 def prepare(reply: Reply, settings: Settings) -> None:
-    """Have the other model read a whole continuation in the background, so that a click need not
-    wait for it.
-    """
+    """Start scoring a finished reply by the other model, so that a click need not wait for it."""
     other = settings.other_of(reply.model)
     if other and reply.reason:
         try:

@@ -1,4 +1,4 @@
-"""Conversations kept and taken home on the Chat page; the one that is kept is named in the URL."""
+"""Saved conversations of the Chat page, and their export; the URL names the saved one."""
 
 import streamlit as st
 
@@ -11,7 +11,7 @@ from workbench.ui.views.chat import busy, talk, writings
 
 
 def arrive() -> None:
-    """Open the kept conversation that the URL names, once."""
+    """Open the saved conversation that the URL names, once."""
     name = st.query_params.get("chat")
     if not name or st.session_state.get("kept as") == name:
         return
@@ -24,27 +24,39 @@ def arrive() -> None:
 
 
 def tools() -> None:
-    """Buttons: begin anew, keep, take home, and the conversations that were kept."""
+    """Buttons: new conversation, save, export, and the saved conversations."""
     empty = not talk().turns
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("New", icon=":material/add:", key="new talk", disabled=empty, on_click=begin_anew)
-        words = "Kept" if st.session_state.get("kept as") else "Keep"
-        st.button(words, icon=":material/bookmark:", key="keep talk", disabled=empty or busy(), on_click=keep_this,
-                  help="Keeps the conversation with all its branches; the address of this page then opens it. Keep "
-                  "again after new turns.")  # fmt: skip
-        st.download_button("Export", lambda: talk().export(), icon=":material/download:", file_name="chat.jsonl",
-                           mime="application/jsonl", disabled=empty or busy(), on_click="ignore",
-                           help="This branch as JSONL, a line a model, as Train takes it for chats.")  # fmt: skip
-        with st.popover("Kept conversations", icon=":material/history:"):
+        st.button(
+            "Saved" if st.session_state.get("kept as") else "Save",
+            icon=":material/bookmark:",
+            key="keep talk",
+            disabled=empty or busy(),
+            on_click=keep_this,
+            help="Saves the conversation with all branches; the URL of this page then opens it. "
+            "Save again after new turns.",
+        )
+        st.download_button(
+            "Export",
+            lambda: talk().export(),
+            icon=":material/download:",
+            file_name="chat.jsonl",
+            mime="application/jsonl",
+            disabled=empty or busy(),
+            on_click="ignore",
+            help="This branch as JSON lines, one line per model: a chat data set for Train.",
+        )
+        with st.popover("Saved conversations", icon=":material/history:"):
             listing()
 
 
 def listing() -> None:
-    """The kept conversations, newest first."""
-    found = kept()
-    if not found:
+    """List the saved conversations, newest first."""
+    entries = kept()
+    if not entries:
         st.caption("None yet.")
-    for entry in found:
+    for entry in entries:
         words = f"{escaped(entry.title)} · {ago(entry.when)}"
         st.button(
             words, key=f"open {entry.name}", type="tertiary", on_click=reopen, args=(entry.name,)
@@ -52,7 +64,7 @@ def listing() -> None:
 
 
 def begin_anew() -> None:
-    """An empty conversation."""
+    """Start an empty conversation."""
     for writing in writings().values():
         writing.growing.cancel()
     for key in ("writings", "chat errors", "picked", "kept as", "editing"):
@@ -62,7 +74,7 @@ def begin_anew() -> None:
 
 
 def keep_this() -> None:
-    """Write the conversation to the home folder and name it in the URL."""
+    """Save the conversation in the home folder and put its name into the URL."""
     try:
         name = keep(talk(), st.session_state.get("kept as", ""))
     except WorkbenchError as error:
@@ -73,6 +85,6 @@ def keep_this() -> None:
 
 
 def reopen(name: str) -> None:
-    """Show a kept conversation."""
+    """Open a saved conversation."""
     begin_anew()
     st.query_params["chat"] = name

@@ -1,6 +1,4 @@
-"""Why a token of the Chat page came: what else was likely, what it rests on, when it was decided,
-who wrote it.
-"""
+"""Why a model wrote a token: its alternatives, and the inputs, layers and heads behind it."""
 
 import math
 from collections.abc import Callable
@@ -27,84 +25,104 @@ from workbench.ui.views.chat_settings import Settings
 from workbench.ui.views.chat_tokens import percent_of, scores_of, texts_of
 
 SHOWN = 8
-"""Alternatives, heads and layers that are shown."""
+"""Alternatives, heads and layers shown."""
 BEFORE = 64
-"""Tokens before the chosen one whose share is shown."""
+"""Tokens before the chosen one whose contribution is shown."""
 
 
 def panel(reply: Reply, at: int, settings: Settings, close: Callable[[], None]) -> None:
-    """Everything about one token; what is known already comes first, what must be worked out
-    follows.
+    """Show everything about one token: first what is known already, then what must be computed.
+
+    Args:
+        reply: The reply.
+        at: Index of the token in it.
+        settings: Of the page.
+        close: Called when the panel is closed.
     """
     if at >= len(reply.ids):
         return
     other = settings.other_of(reply.model)
     with st.container(border=True, key="why"):
         heading(reply, at, close)
-        first, second = (
-            st.container(horizontal=True, gap="large"),
-            st.container(horizontal=True, gap="large"),
-        )
+        first = st.container(horizontal=True, gap="large")
+        second = st.container(horizontal=True, gap="large")
         with first.container(width=360):
             alternatives(reply, at, other)
-        with st.spinner("Asking the model's inside"), held(reply.model) as served:
+        with st.spinner("Looking inside the model"), held(reply.model) as served:
             try:
-                found = reasons(reply, at, served)
+                explanation = reasons(reply, at, served)
             except WorkbenchError as error:
                 warn(error)
                 return
             with first.container(width="stretch"):
-                rests_on(found)
+                by_token(explanation)
             with second.container(width=360):
-                by_layer(found)
+                by_layer(explanation)
             with second.container(width=360):
-                by_head(found)
-            further(reply, at, found, served)
+                by_head(explanation)
+            further(reply, at, explanation, served)
 
 
 def heading(reply: Reply, at: int, close: Callable[[], None]) -> None:
-    """The token, how likely it was, and the button that closes the panel."""
+    """Show the token, its probability and rank, and a button that closes the panel.
+
+    Args:
+        reply: The reply.
+        at: Index of the token in it.
+        close: Called when the panel is closed.
+    """
     own = reply.scores[at]
     rank = next((i for i, (token, _) in enumerate(own.top) if token == own.token), None)
-    place = (
-        f"its choice number {rank + 1}"
-        if rank is not None
-        else f"not among its first {len(own.top)}"
-    )
+    place = f"not in the top {len(own.top)}" if rank is None else f"rank {rank + 1}"
     with st.container(horizontal=True, vertical_alignment="center"):
         text = escaped(visible(texts_of(reply)[at]))
         st.markdown(f"#### Why “{text}”?")
-        st.caption(f"{percent_of(own.logprob)} likely, {place} · token {at + 1} of {len(reply.ids)} of "
-                   f"{escaped(reply.model)}", width="stretch")  # fmt: skip
+        st.caption(
+            f"probability {percent_of(own.logprob)}, {place} · token {at + 1} of {len(reply.ids)} "
+            f"by {escaped(reply.model)}",
+            width="stretch",
+        )
         st.button(
             "Close", icon=":material/close:", key="close why", type="tertiary", on_click=close
         )
 
 
 def alternatives(reply: Reply, at: int, other: str) -> None:
-    """What else could have come, by this model and by the other."""
-    own, theirs, why = reply.scores[at], None, ""
+    """Show the most likely tokens at this place, by this model and by the other.
+
+    Args:
+        reply: The reply.
+        at: Index of the token in it.
+        other: Name of the other model; "" for none.
+    """
+    own = reply.scores[at]
+    theirs = None
+    why = ""
     if other:
         try:
             theirs = scores_of(other, reply)[at]
         except WorkbenchError as error:
             why = str(error)
-    st.markdown("**What else it could have said**")
+    st.markdown("**Alternatives**")
     with held(reply.model) as served:
         rows = alternative_rows(served, own, theirs)
-        said = label(served.subject.tokenizer, theirs.top[0][0]) if theirs else ""
+        first_choice = label(served.subject.tokenizer, theirs.top[0][0]) if theirs else ""
     bars(rows, of=[reply.model, other] if theirs else (), full=1.0)
     if theirs is not None:
-        words = "the same" if theirs.top[0][0] == own.token else f"“{visible(said)}”"
-        unknown = " (–: not among its first ten)" if any(None in row.values for row in rows) else ""
-        st.caption(f"{escaped(other)} would have said {escaped(words)}{unknown}.")
+        words = "the same token" if theirs.top[0][0] == own.token else f"“{visible(first_choice)}”"
+        unknown = " (–: not in its top 10)" if any(None in row.values for row in rows) else ""
+        st.caption(f"{escaped(other)} would have chosen {escaped(words)}{unknown}.")
     elif why:
         st.caption(escaped(why))
 
 
 def alternative_rows(served: Served, own: Scored, theirs: Scored | None) -> list[Bar]:
-    """The likeliest tokens of this model, with the one that came and the other's first choice among
-    them.
+    """Bars for this model's most likely tokens, the chosen token and the other's first choice.
+
+    Args:
+        served: The model.
+        own: Its scores at this place.
+        theirs: The other model's scores; None without another model.
     """
     here = {**dict(own.top), own.token: own.logprob}
     there = {} if theirs is None else {**dict(theirs.top), own.token: theirs.logprob}
@@ -122,90 +140,138 @@ def alternative_rows(served: Served, own: Scored, theirs: Scored | None) -> list
 
 
 def reasons(reply: Reply, at: int, served: Served) -> dict[str, Any]:
-    """The API's `explain` of this one token, kept for the next look."""
+    """The API's `explain` for this one token, cached.
+
+    Args:
+        reply: The reply.
+        at: Index of the token in it.
+        served: Its model.
+    """
     return _reasons(reply.sha256, (*reply.prompt, *reply.ids[: at + 1]), served)
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
 def _reasons(sha256: str, ids: tuple[int, ...], _served: Served) -> dict[str, Any]:
     with _served.lock:
-        found = explained(_served.subject, list(ids), len(ids) - 1, Explain(tokens=1, top=SHOWN))
-    return {**found["tokens"][0], "before": found["prompt_tokens"]}
+        answer = explained(_served.subject, list(ids), len(ids) - 1, Explain(tokens=1, top=SHOWN))
+    return {**answer["tokens"][0], "before": answer["prompt_tokens"]}
 
 
-def rests_on(found: dict[str, Any]) -> None:
-    """The tokens before, each with what it adds."""
-    st.markdown("**What it rests on**")
-    cut = max(0, len(found["before"]) - BEFORE)
-    coloured_text(found["before"][cut:], found["attribution"][cut:])
+def by_token(explanation: dict[str, Any]) -> None:
+    """Show the tokens before, coloured by their contribution."""
+    st.markdown("**Which tokens it depends on**")
+    cut = max(0, len(explanation["before"]) - BEFORE)
+    coloured_text(explanation["before"][cut:], explanation["attribution"][cut:])
     st.caption(
-        "Blue speaks for the token, red against it: gradient times embedding, in nats, to first order."
-        + (f" The last {BEFORE} of {len(found['before'])} tokens." if cut else "")
+        "Blue tokens make it more likely, red ones less: gradient times embedding, in nats."
+        + (f" The last {BEFORE} of {len(explanation['before'])} tokens." if cut else "")
     )
 
 
-def by_layer(found: dict[str, Any]) -> None:
-    """The logit lens at the place that the token was written from."""
-    st.markdown("**When it was decided**")
+def by_layer(explanation: dict[str, Any]) -> None:
+    """Show the logit lens at the position that predicted the token."""
+    st.markdown("**In which layer it was decided**")
     rows = []
-    for row in _thinned(found["lens"]):
+    for row in _thinned(explanation["lens"]):
         name = "embedding" if not row["after_layers"] else f"layer {row['after_layers'] - 1}"
         says = f"{percent_of(math.log(max(row['probability'], 1e-12)))}  {visible(row['top'])}"
-        rows.append(Bar(name, (row["probability"],), says, strong=row["top"] == found["text"]))
+        rows.append(
+            Bar(name, (row["probability"],), says, strong=row["top"] == explanation["text"])
+        )
     bars(rows, full=1.0)
     st.caption(
-        "How likely the token is in the stream after each layer, and what the stream says there (logit lens)."
+        "Logit lens: the token's probability after each layer, and the most likely token there."
     )
 
 
 def _thinned(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """All layers of a small model, and evenly chosen ones of a deep one, the last among them."""
+    """All layers of a small model; of a deep one evenly spaced layers, including the last."""
     step = max(1, math.ceil((len(rows) - 1) / 12))
     return rows[(len(rows) - 1) % step :: step]
 
 
-def by_head(found: dict[str, Any]) -> None:
-    """The heads that wrote most of it."""
+def by_head(explanation: dict[str, Any]) -> None:
+    """Show the heads that contribute most to the token's logit."""
     st.markdown("**Which heads wrote it**")
-    if not found["heads"]:
-        st.caption("The heads of this model cannot be told apart.")
+    if not explanation["heads"]:
+        st.caption("The contributions of single heads are not available for this model.")
         return
     rows = [
         Bar(row["head"], (row["contribution"],), f"{row['contribution']:+.2f}")
-        for row in found["heads"]
+        for row in explanation["heads"]
     ]
     bars(rows, signed=True)
-    against = escaped(visible(found["against"]))
+    against = escaped(visible(explanation["against"]))
     st.caption(
-        f"What each adds to the token's logit, less that of the likeliest other, “{against}”."
+        f"Each head's contribution to the logit difference between the token and “{against}”, the "
+        "most likely other token."
     )
 
 
-def further(reply: Reply, at: int, found: dict[str, Any], served: Served) -> None:
-    """Links to the pages that go on from here, filled in."""
-    ids, model = [*reply.prompt, *reply.ids[:at]], reply.model
+def further(reply: Reply, at: int, explanation: dict[str, Any], served: Served) -> None:
+    """Links to other pages, filled in for this token.
+
+    Args:
+        reply: The reply.
+        at: Index of the token in it.
+        explanation: Of `reasons`.
+        served: The reply's model.
+    """
+    ids = [*reply.prompt, *reply.ids[:at]]
+    model = reply.model
     try:
-        pair = propose(reply.sha256, tuple(ids), reply.ids[at], tuple(found["attribution"]), served)
+        pair = propose(
+            reply.sha256, tuple(ids), reply.ids[at], tuple(explanation["attribution"]), served
+        )
     except WorkbenchError as error:
         note(error)
         return
     st.markdown("**Take it further**")
     with st.container(horizontal=True, gap="medium"):
-        best = found["heads"][0]["head"] if found["heads"] else ""
+        best = explanation["heads"][0]["head"] if explanation["heads"] else ""
         more = {"head": best} if best else {}
-        page_link("attention", f"Attention of {best}" if best else "Attention", icon=":material/grid_on:",
-                  model=model, prompt=pair.clean, **more)  # fmt: skip
-        page_link("patching", f"Patching: what if “{escaped(visible(pair.old))}” were “{escaped(visible(pair.new))}”?",
-                  icon=":material/conversion_path:", model=model, clean=pair.clean, corrupted=pair.corrupted,
-                  answer=pair.answer, wrong=pair.wrong)  # fmt: skip
-        page_link("lens", "Lens at every token", icon=":material/layers:", model=model, prompt=pair.clean,
-                  answer=pair.answer, wrong=pair.wrong)  # fmt: skip
+        old = escaped(visible(pair.old))
+        new = escaped(visible(pair.new))
+        answers = {"answer": pair.answer, "wrong": pair.wrong}
+        page_link(
+            "attention",
+            f"Attention of {best}" if best else "Attention",
+            icon=":material/grid_on:",
+            model=model,
+            prompt=pair.clean,
+            **more,
+        )
+        page_link(
+            "patching",
+            f"Patching: what if “{old}” were “{new}”?",
+            icon=":material/conversion_path:",
+            model=model,
+            clean=pair.clean,
+            corrupted=pair.corrupted,
+            **answers,
+        )
+        page_link(
+            "lens",
+            "Lens at every token",
+            icon=":material/layers:",
+            model=model,
+            prompt=pair.clean,
+            **answers,
+        )
 
 
 def propose(
     sha256: str, ids: tuple[int, ...], token: int, weights: tuple[float, ...], served: Served
-):
-    """The counterfactual for a token, kept for the next look."""
+) -> Counterfactual:
+    """A prompt in which the token is no longer the answer, cached.
+
+    Args:
+        sha256: Of the model.
+        ids: The tokens before.
+        token: The token.
+        weights: The contribution of each token before.
+        served: The model.
+    """
     return _propose(sha256, ids, token, weights, served)
 
 

@@ -1,6 +1,4 @@
-"""A question about a pasted passage on the Chat page: each model's answer, where it stands, which
-heads fetched it.
-"""
+"""The Chat page's Passage mode: a question about a text, each answer's source, and its heads."""
 
 from html import escape
 from typing import NamedTuple
@@ -31,13 +29,14 @@ from workbench.ui.views.chat_settings import Settings
 from workbench.ui.views.chat_tokens import legend, name_plate, show_reply
 
 CONTEXT = (
-    "The lighthouse at Port Ellis was built in 1842 by Anna Reed, a young engineer from Leeds. It stands on a red "
-    "cliff, and its lamp was first lit on a stormy night in March."
+    "The lighthouse at Port Ellis was built in 1842 by Anna Reed, a young engineer from Leeds. "
+    "It stands on a red cliff, and its lamp was first lit on a stormy night in March."
 )
 QUESTION = "Who built the lighthouse?"
 LENGTH = 32
 """Tokens of an answer at most."""
 SHOWN = 8
+"""Heads shown."""
 _STYLE = """<style>
 .passage { font-size: 15px; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere; }
 .passage mark { background: #ffe08a; border-radius: 3px; padding: 1px 2px; }
@@ -45,47 +44,45 @@ _STYLE = """<style>
 </style>"""
 
 
-class Asked(NamedTuple):
-    """The passage and the question."""
+class PassageQuery(NamedTuple):
+    """A passage and a question about it."""
 
     context: str
     question: str
 
 
-def body(model: str, asked: Asked) -> ChatRequest | CompletionRequest:
-    """The request that the API would be sent: the likeliest words, to the end of the line where no
-    template ends it.
-    """
+def body(model: str, query: PassageQuery) -> ChatRequest | CompletionRequest:
+    """The API request for an answer: greedy, and one line for a model without a chat template."""
     with held(model) as served:
         chat = bool(served.subject.tokenizer.chat_template)
     given = {"model": model, "max_tokens": LENGTH, "temperature": 0.0, "seed": 0}
     if chat:
-        messages = question_messages(*asked)
+        messages = question_messages(*query)
         return ChatRequest.model_validate(
             {**given, "messages": messages, "logprobs": True, "top_logprobs": TOP}
         )
-    text = question_text(*asked)
+    text = question_text(*query)
     return CompletionRequest.model_validate(
         {**given, "prompt": text, "stop": "\n", "logprobs": TOP}
     )
 
 
-def ask(settings: Settings) -> Asked | None:
-    """The fields for passage and question; None where one is empty."""
+def ask(settings: Settings) -> PassageQuery | None:
+    """Draw the fields for passage and question; None while one is empty."""
     context = st.text_area("Passage", CONTEXT, key="passage", bind="query-params", height=120)
     question = st.text_input("Question", QUESTION, key="question", bind="query-params")
-    asked = Asked((context or "").strip(), (question or "").strip())
+    query = PassageQuery((context or "").strip(), (question or "").strip())
     legend(settings.colour)
-    if not all(asked):
-        st.info("Paste a passage, and ask something about it.", icon=":material/edit:")
+    if not all(query):
+        st.info("Paste a passage and ask a question about it.", icon=":material/edit:")
         return None
-    return asked
+    return query
 
 
-def show(asked: Asked, settings: Settings) -> None:
-    """Every model's answer, drawn again and again while it grows."""
+def show(query: PassageQuery, settings: Settings) -> None:
+    """Show every model's answer, redrawn while they are being written."""
     pieces = {
-        (model, ""): continued(f"passage {model}", body(model, asked)) for model in settings.models
+        (model, ""): continued(f"passage {model}", body(model, query)) for model in settings.models
     }
     watching = not all(piece.done for piece in pieces.values())
 
@@ -101,7 +98,7 @@ def show(asked: Asked, settings: Settings) -> None:
             st.columns(len(pieces), gap="medium"), settings.models, strict=True
         ):
             with column:
-                answered(model, pieces[model, ""], asked, settings)
+                answered(model, pieces[model, ""], query, settings)
         opened(pieces, settings)
         if busy:
             st.button(
@@ -115,8 +112,15 @@ def show(asked: Asked, settings: Settings) -> None:
     watch()
 
 
-def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> None:
-    """One model's answer."""
+def answered(model: str, piece: Continued, query: PassageQuery, settings: Settings) -> None:
+    """Show one model's answer, its place in the passage, and the heads that copied it.
+
+    Args:
+        model: Name of the model.
+        piece: The answer so far.
+        query: Passage and question.
+        settings: Of the page.
+    """
     name_plate(model)
     reply = piece.reply()
     if reply is None:
@@ -128,25 +132,26 @@ def answered(model: str, piece: Continued, asked: Asked, settings: Settings) -> 
     if not reply.reason:
         return
     prepare(reply, settings)
-    places = spans(asked.context, reply.text, asked.question)
-    marked(asked.context, places)
+    places = spans(query.context, reply.text, query.question)
+    marked(query.context, places)
     if not places:
-        st.caption("These words do not stand in the passage.")
+        st.caption("The answer does not occur in the passage.")
         return
     if not places[0].exact:
-        st.caption("Only a part of the answer stands in the passage.")
+        st.caption("Only part of the answer occurs in the passage.")
     try:
         with held(model) as served:
-            found = heads(reply, asked, tuple(places), served)
+            fetch = heads(reply, query, tuple(places), served)
     except WorkbenchError as error:
         note(error)
         return
-    carried(model, reply, found)
+    carried(model, reply, fetch)
 
 
 def marked(context: str, places: list[Span]) -> None:
-    """The passage with the answer's places marked."""
-    parts, at = [], 0
+    """Show the passage with the answer's places marked."""
+    parts = []
+    at = 0
     for place in places:
         kind = "" if place.exact else ' class="part"'
         parts += [
@@ -157,29 +162,42 @@ def marked(context: str, places: list[Span]) -> None:
     st.html(f'{_STYLE}<div class="passage">{"".join(parts)}{escape(context[at:])}</div>')
 
 
-def heads(reply: Reply, asked: Asked, places: tuple[Span, ...], served: Served) -> Fetched:
-    """What each head brought from the answer's places, kept for the next look."""
-    return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), asked, places, served)
+def heads(reply: Reply, query: PassageQuery, places: tuple[Span, ...], served: Served) -> Fetched:
+    """Each head's contribution to the answer from its places in the passage, cached.
+
+    Args:
+        reply: The answer.
+        query: Passage and question.
+        places: Where the answer occurs in the passage.
+        served: The model.
+    """
+    return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), query, places, served)
 
 
-@st.cache_data(max_entries=64, show_spinner="Asking every head what it brought")
+@st.cache_data(max_entries=64, show_spinner="Computing every head's contribution")
 def _heads(
     sha256: str,
     prompt: tuple[int, ...],
     ids: tuple[int, ...],
-    asked: Asked,
+    query: PassageQuery,
     places: tuple[Span, ...],
     _served: Served,
 ) -> Fetched:
     with _served.lock:
-        sources = span_tokens(_served.subject, prompt, *asked, places)
+        sources = span_tokens(_served.subject, prompt, *query, places)
         return fetched(_served.subject, prompt, ids, sources)
 
 
-def carried(model: str, reply: Reply, found: Fetched) -> None:
-    """The heads that brought most from there, and a link to the first one's attention."""
-    st.markdown("**Which heads fetched it**")
-    rows = found.to_frame().head(SHOWN)
+def carried(model: str, reply: Reply, fetch: Fetched) -> None:
+    """Show the heads with the largest contribution, with a link to the first one's attention.
+
+    Args:
+        model: Name of the model.
+        reply: The answer.
+        fetch: Of `heads`.
+    """
+    st.markdown("**Which heads copied it**")
+    rows = fetch.to_frame().head(SHOWN)
     bars(
         [
             Bar(head, (part,), f"{part:+.2f} of {whole:+.2f}")
@@ -190,8 +208,9 @@ def carried(model: str, reply: Reply, found: Fetched) -> None:
         signed=True,
     )
     st.caption(
-        f"What a head brings from the marked words into the answer's logit, of all that it adds; the mean over "
-        f"{found.n} tokens, each against the likeliest other."
+        "Each head's contribution to the answer's logit difference: the part that comes from the "
+        f"marked words, and its total; means over {fetch.n} tokens, each against the most likely "
+        "other token."
     )
     with held(model) as served:
         import torch
@@ -209,7 +228,7 @@ def carried(model: str, reply: Reply, found: Fetched) -> None:
 
 
 def opened(pieces: dict[tuple[str, str], Continued], settings: Settings) -> None:
-    """The panel of the token that was clicked."""
+    """Show the panel of the clicked token."""
     picked = st.session_state.get("picked")
     for (model, _), piece in pieces.items():
         reply = piece.reply()

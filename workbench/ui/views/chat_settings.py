@@ -1,6 +1,4 @@
-"""The Chat page's controls: which models, in which mode, how tokens are drawn and coloured; all of
-it in the URL.
-"""
+"""The Chat page's controls (models, mode, sampling, colours), all of them in the URL."""
 
 from typing import Any, NamedTuple
 
@@ -11,29 +9,28 @@ from workbench.ui.parts.models import choices
 
 MODES = ("Chat", "Continue", "Passage")
 MODE_HELP = """
-- **Chat**: turns of a conversation, in the model's chat template, or in a plain one where it has none
-- **Continue**: the model goes on with a text: its likeliest words beside drawn ones
-- **Passage**: a question about a text that you paste: the answer, where it stands, and the heads that fetched it
+- **Chat**: a conversation, in the model's chat template, or in a plain one if it has none
+- **Continue**: the model continues a text, greedily and by sampling
+- **Passage**: a question about a text that you paste: the answer, where it occurs in the text, and
+  the heads that copied it
 """
-SURE, SURPRISE, DIFFERENCE, PLAIN = (
-    "how sure it was",
-    "surprise of the other",
-    "difference to the other",
-    "nothing",
-)
+SURE = "how sure it was"
+SURPRISE = "surprise of the other"
+DIFFERENCE = "difference to the other"
+PLAIN = "nothing"
 COLOURS = (SURE, SURPRISE, DIFFERENCE, PLAIN)
 COLOUR_HELP = """
-- **how sure it was**: white is certain; the deeper, the less likely the model itself found the token
-- **surprise of the other**: how unlikely the *other* model finds what this one wrote
-- **difference to the other**: blue where this model finds the token likelier than the other, red where less; with an
-  edited model and its base, what the edit changed
+- **how sure it was**: the model's own probability of the token; white: certain, orange: unlikely
+- **surprise of the other**: how unlikely the *other* model finds the token
+- **difference to the other**: blue where this model gives the token a higher probability than the
+  other model, red where a lower one; with an edited model and its base, the effect of the edit
 """
 MOST_MODELS = 4
 DEFAULT = "shelf-base"
 
 
 class Settings(NamedTuple):
-    """What the controls say."""
+    """What is chosen in the controls; `n` is the maximum of new tokens."""
 
     models: list[str]
     mode: str
@@ -46,19 +43,19 @@ class Settings(NamedTuple):
     n: int
 
     def other_of(self, model: str) -> str:
-        """The model that a model's tokens are compared with; "" for none."""
+        """The model that this one's tokens are compared with; "" for none."""
         if self.other != model:
             return self.other
         return next((name for name in self.models if name != model), "")
 
     def sampling(self) -> dict[str, Any]:
-        """The fields of a request that say how tokens are drawn."""
-        found = {"max_tokens": self.n, "temperature": self.temperature, "seed": self.seed}
-        return found if self.top_p == 1 else {**found, "top_p": self.top_p}
+        """The fields of an API request for sampling."""
+        fields = {"max_tokens": self.n, "temperature": self.temperature, "seed": self.seed}
+        return fields if self.top_p == 1 else {**fields, "top_p": self.top_p}
 
 
 def controls(mode: str) -> Settings:
-    """Draw the controls; `mode` is taken where the URL names none."""
+    """Draw the controls; returns what is chosen. `mode` is the default mode."""
     known = choices()
     with st.container(horizontal=True, vertical_alignment="bottom"):
         models = pick_models(known)
@@ -67,9 +64,9 @@ def controls(mode: str) -> Settings:
             "Mode", MODES, key="mode", bind="query-params", required=True, help=MODE_HELP
         )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        drawn = drawing(str(chosen))
+        sampling = sampling_controls(str(chosen))
         colour = st.selectbox(
-            "Colour of a token",
+            "Colour tokens by",
             COLOURS,
             key="colour",
             bind="query-params",
@@ -77,14 +74,14 @@ def controls(mode: str) -> Settings:
             width=230,
         )
         other = pick_other(models, known)
-    return Settings(models, str(chosen), str(colour), other, *drawn)
+    return Settings(models, str(chosen), str(colour), other, *sampling)
 
 
 def pick_models(known: list[str]) -> list[str]:
-    """One to four models, beside each other."""
+    """A box to choose one to four models; returns their names."""
     options = list(known)
-    asked = st.session_state.get("models") or st.query_params.get_all("models")
-    options = [*(name for name in asked if name not in options), *options]
+    current = st.session_state.get("models") or st.query_params.get_all("models")
+    options = [*(name for name in current if name not in options), *options]
     models = st.multiselect(
         "Models, side by side",
         options,
@@ -95,17 +92,15 @@ def pick_models(known: list[str]) -> list[str]:
         width=640,
         accept_new_options=True,
         placeholder="Choose one to four",
-        help="A base beside its fine-tune, or beside an edit of it; or type a folder, a .gguf file or a Hugging Face "
-        "id. Every pane names the weights that answered.",
+        help="For example a base model and its fine-tuned or edited version. You can also type a "
+        "folder, a .gguf file or a Hugging Face id.",
     )
     return [str(name) for name in models]
 
 
 def pick_other(models: list[str], known: list[str]) -> str:
-    """The model that tokens are compared with: another pane's, or what the model was made from."""
-    relatives = [
-        made_from for name in models if (made_from := parent(name)) and made_from not in models
-    ]
+    """A box to choose the model that tokens are compared with; "" for none."""
+    relatives = [base for name in models if (base := parent(name)) and base not in models]
     options = list(dict.fromkeys([*models[1:], *relatives, *known]))
     likely = options.index(relatives[0]) if len(models) == 1 and relatives else 0
     return str(
@@ -117,16 +112,15 @@ def pick_other(models: list[str], known: list[str]) -> str:
             bind="query-params",
             width=230,
             placeholder="none",
-            help="What a token is compared with: its colour, and what the other would have said.",
+            help="The model that each token is compared with, in its colour and in its "
+            "alternatives.",
         )
         or ""
     )
 
 
-def drawing(mode: str) -> tuple[str, float, float, int, int]:
-    """System prompt, temperature, top-p, seed and new tokens, behind a button that says what is
-    set.
-    """
+def sampling_controls(mode: str) -> tuple[str, float, float, int, int]:
+    """A popover for system prompt, temperature, top-p, seed and new tokens; their values."""
     state = st.session_state
     heat = float(state.get("temperature", st.query_params.get("temperature", 0.8)))
     with st.popover(f"Temperature {heat:g}, and more", icon=":material/tune:"):
@@ -137,7 +131,7 @@ def drawing(mode: str) -> tuple[str, float, float, int, int]:
                 key="system",
                 bind="query-params",
                 height=80,
-                help="What the model is told first.",
+                help="Instructions that come before the conversation.",
             )
         temperature = st.slider(
             "Temperature",
@@ -147,7 +141,7 @@ def drawing(mode: str) -> tuple[str, float, float, int, int]:
             0.1,
             key="temperature",
             bind="query-params",
-            help="0: always the likeliest.",
+            help="0: always the most likely token.",
         )
         top_p = st.slider(
             "Top-p",
@@ -157,7 +151,7 @@ def drawing(mode: str) -> tuple[str, float, float, int, int]:
             0.05,
             key="top_p",
             bind="query-params",
-            help="Draw only from the likeliest tokens that together have this share.",
+            help="Sample only from the most likely tokens whose probabilities add up to this.",
         )
         seed = st.number_input(
             "Seed",
@@ -166,7 +160,7 @@ def drawing(mode: str) -> tuple[str, float, float, int, int]:
             0,
             key="seed",
             bind="query-params",
-            help="The same seed, the same text.",
+            help="The same seed gives the same text.",
         )
-        n = st.slider("New tokens, at most", 1, 512, 60, key="n", bind="query-params")
+        n = st.slider("New tokens at most", 1, 512, 60, key="n", bind="query-params")
     return system or "", float(temperature), float(top_p), int(seed), int(n)

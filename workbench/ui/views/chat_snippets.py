@@ -1,4 +1,4 @@
-"""The Python and the curl that do the same as the Chat page."""
+"""Python and curl commands that do the same as the Chat page."""
 
 import json
 import shlex
@@ -13,8 +13,9 @@ from workbench.ui.views.chat_settings import Settings
 
 
 def of_chat(settings: Settings) -> None:
-    """The last turn of the first model; before there is one, the first starter."""
-    path, model = chat.talk().path(), settings.models[0]
+    """Show code for the first model's last reply; without any, for the first suggested message."""
+    path = chat.talk().path()
+    model = settings.models[0]
     if path:
         messages = chat.talk().messages(model, path[-1])
     else:
@@ -34,7 +35,7 @@ print(model.hash, write(model, [request])[0].text)
 
 
 def of_continuation(prompt: str, settings: Settings) -> None:
-    """The drawn continuation of the first model."""
+    """Show code for the first model's sampled continuation."""
     model = settings.models[0]
     same_in_python(f"""\
 import workbench as wb
@@ -47,10 +48,10 @@ print(model.hash, write(model, [request])[0].text)
     same_with_curl("/v1/completions", chat_continue.body(model, prompt, settings, greedy=False))
 
 
-def of_passage(asked: chat_passage.Asked, settings: Settings) -> None:
-    """The answer of the first model, its place, and the heads that fetched it."""
+def of_passage(query: chat_passage.PassageQuery, settings: Settings) -> None:
+    """Show code for the first model's answer, its place in the passage, and the heads behind it."""
     model = settings.models[0]
-    body = chat_passage.body(model, asked)
+    body = chat_passage.body(model, query)
     stops = "" if isinstance(body, ChatRequest) else "stops=['\\n'], "
     same_in_python(f"""\
 import workbench as wb
@@ -58,8 +59,8 @@ from workbench.generation import Request, end_tokens, write
 from workbench.serving.passage import fetched, prompt_ids, span_tokens, spans
 
 model = wb.load({model!r})
-context = {asked.context!r}
-question = {asked.question!r}
+context = {query.context!r}
+question = {query.question!r}
 prompt = prompt_ids(model, context, question, chat={isinstance(body, ChatRequest)})
 request = Request(prompt, {chat_passage.LENGTH}, {stops}ends=end_tokens(model))
 answer = write(model, [request])[0]
@@ -88,16 +89,18 @@ def _request(settings: Settings, prompt: str, stops: str = "") -> str:
 
 
 def same_with_curl(path: str, body: ChatRequest | CompletionRequest) -> None:
-    """An expander with the request that the API takes on this page's own port."""
-    said: dict[str, Any] = body.model_dump(exclude_none=True)
+    """Show the API request, which this page's own port takes."""
+    request: dict[str, Any] = body.model_dump(exclude_none=True)
     host = st.context.headers.get("host") or "127.0.0.1:8501"
     with st.expander("Same over the API", icon=":material/api:"):
         st.code(
-            f"curl http://{host}{path} -H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(said))}",
+            f"curl http://{host}{path} -H 'Content-Type: application/json' \\\n"
+            f"  -d {shlex.quote(json.dumps(request))}",
             language="sh",
             wrap_lines=True,
         )
         st.caption(
-            "With a key: add -H 'Authorization: Bearer KEY'. For the reasons that a click shows, add "
+            "With a key, add -H 'Authorization: Bearer KEY'. To get the explanation of each "
+            "token, add "
             '"workbench": {"explain": {}}.'
         )

@@ -1,6 +1,4 @@
-"""What a model wrote on the Chat page: its name and hash, and its tokens, coloured, each to be
-clicked.
-"""
+"""A model's reply on the Chat page: its name and hash, and its tokens, coloured and clickable."""
 
 import math
 import threading
@@ -23,24 +21,29 @@ from workbench.ui.parts.token_view import Coloured, coloured_view
 from workbench.ui.parts.words import escaped
 from workbench.ui.views.chat_settings import DIFFERENCE, PLAIN, SURE, SURPRISE, Settings
 
-DEEPEST, WIDEST = 8.0, 8.0
-"""Bits of surprise, and of difference, that have the deepest colour."""
+DEEPEST = 8.0
+"""Bits of surprise with the deepest colour."""
+WIDEST = 8.0
+"""Bits of difference with the deepest colour."""
 PALE = 0.36
-"""How far from the middle of its scale the deepest colour of a difference lies: words stay easy to
-read on it.
-"""
-UNSURE = [[0.0, "#ffffff"], [0.25, "#fdebd3"], [0.6, "#fdbf7a"], [1.0, "#e8791d"]]
+"""Distance of the deepest colour from the middle of the scale; text stays readable on it."""
+UNSURE: list[list[float | str]] = [
+    [0.0, "#ffffff"],
+    [0.25, "#fdebd3"],
+    [0.6, "#fdbf7a"],
+    [1.0, "#e8791d"],
+]
 SHADES = 65
 PATIENCE = 20.0
 """Seconds to wait for the other model's scores."""
 KEPT = 32
-REASONS = {"length": "as long as was asked for", "cancelled": "stopped"}
-Pick = tuple[str, int]
-"""The token whose panel is open: where its reply stands, and its place in it."""
+"""Scorings by the other model that are kept in a session."""
+REASONS = {"length": "the maximum", "cancelled": "stopped"}
+Scale = str | list[list[float | str]]
 
 
 def name_plate(model: str) -> None:
-    """A pane's name, the hash of the weights that answer in it, and what they were made from."""
+    """Show a model's name, its hash, and what it was derived from."""
     with held(model) as served:
         subject = served.subject
     st.session_state.setdefault("sha256", {})[model] = subject.hash
@@ -51,22 +54,26 @@ def name_plate(model: str) -> None:
         if subject.tokenizer.chat_template
         else ""
     )
-    made_from = f" · made from {escaped(subject.card.parent)}" if subject.card.parent else ""
+    details = f"`{subject.hash[:12]}`"
+    if kind:
+        details += f" · {kind}"
+    if subject.card.parent:
+        details += f" · derived from {escaped(subject.card.parent)}"
     st.markdown(
-        f"**{escaped(model)}** :gray[`{subject.hash[:12]}`{f' · {kind}' if kind else ''}{made_from}]",
+        f"**{escaped(model)}** :gray[{details}]",
         help=f"sha256 of weights, configuration, tokenizer and edits: {subject.hash}",
     )
 
 
 def answered_by(reply: Reply) -> None:
-    """A line below a reply where other weights answered than the pane has now."""
+    """A note below a reply whose model has changed since."""
     now = st.session_state.get("sha256", {}).get(reply.model)
     if now is not None and now != reply.sha256:
-        st.caption(f"Answered by other weights of this name: {reply.sha256[:12]}")
+        st.caption(f"Written by an earlier model of this name: {reply.sha256[:12]}")
 
 
 def texts_of(reply: Reply) -> list[str]:
-    """The text of each token that was written."""
+    """The text of each token of a reply."""
     with held(reply.model) as served:
         return labels(served.subject.tokenizer, reply.ids)
 
@@ -74,7 +81,14 @@ def texts_of(reply: Reply) -> list[str]:
 def show_reply(
     reply: Reply, settings: Settings, place: str, *, on_pick: Callable[[str, int], None]
 ) -> None:
-    """A reply's tokens; `place` tells replies apart."""
+    """Show a reply's tokens.
+
+    Args:
+        reply: The reply.
+        settings: Of the page.
+        place: Key of the reply on the page.
+        on_pick: Called with place and index of a clicked token.
+    """
     texts = texts_of(reply)
     others: Sequence[Scored] | None = None
     other = settings.other_of(reply.model)
@@ -90,7 +104,7 @@ def show_reply(
     pick = st.session_state.get("picked")
     chosen = pick[1] if pick and pick[0] == place else None
     if not tokens:
-        st.caption("No token: the model ended its text at once." if reply.reason else "…")
+        st.caption("The model ended its text without writing a token." if reply.reason else "…")
         return
     coloured_view(
         tokens, key=f"reply {place}", on_pick=lambda at: on_pick(place, at), chosen=chosen
@@ -103,10 +117,10 @@ def show_reply(
 
 
 def _coloured(text: str, own: Scored, other: Scored | None, colour: str) -> Coloured:
-    """A token with the colour and the words that belong to it."""
+    """A token with its colour and hover text."""
     title = f"{visible(text)}  {percent_of(own.logprob)}"
     if other is not None:
-        title += f", of the other model {percent_of(other.logprob)}"
+        title += f", other model: {percent_of(other.logprob)}"
     if colour == PLAIN or (colour in (SURPRISE, DIFFERENCE) and other is None):
         return Coloured(text, "", title)
     if colour == DIFFERENCE and other is not None:
@@ -120,9 +134,7 @@ def _coloured(text: str, own: Scored, other: Scored | None, colour: str) -> Colo
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def get_ready(model: str, sha256: str) -> threading.Thread:
-    """Have a model's inside looked at for the first time while its words are read: the first look
-    makes the reader.
-    """
+    """Prepare the model for explanations in the background, while its reply is being read."""
 
     def look() -> None:
         from workbench.interp.engine.packed import reader
@@ -137,70 +149,76 @@ def get_ready(model: str, sha256: str) -> threading.Thread:
 
 @cache
 def _shades(scale: str) -> list[str]:
-    return sample_colorscale(
-        UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES).tolist()
-    )
+    return _colours(UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES))
+
+
+def _colours(scale: Scale, shares: np.ndarray) -> list[str]:
+    """The colours at some places, 0 to 1, of a scale."""
+    return [str(colour) for colour in sample_colorscale(scale, shares.tolist())]
 
 
 def _shade(scale: str, share: float) -> str:
-    """A colour of a scale; there are few, made once, since a page has hundreds of tokens."""
+    """A colour of a scale, from a cached list, since a page has hundreds of tokens."""
     return _shades(scale)[round(share * (SHADES - 1))]
 
 
 def percent_of(logprob: float) -> str:
-    """A probability as people read it."""
+    """A log-probability as a percentage, such as `12 %` or `< 0.1 %`."""
     share = 100 * math.exp(logprob)
     return f"{share:.0f} %" if share >= 9.5 else f"{share:.1f} %" if share >= 0.1 else "< 0.1 %"
 
 
 def legend(colour: str) -> None:
-    """What the colours say."""
+    """Show what the colours mean."""
     ends = {
-        SURE: ("certain", "it found the token unlikely (1 in 256)", UNSURE),
-        SURPRISE: ("the other expected it", "the other would not have said it", UNSURE),
-        DIFFERENCE: ("the other found it likelier", "this model found it likelier", DIVERGING),
+        SURE: ("certain", "unlikely (1 in 256)", UNSURE),
+        SURPRISE: ("expected by the other model", "unlikely to the other model", UNSURE),
+        DIFFERENCE: ("more likely to the other", "more likely to this model", DIVERGING),
     }.get(colour)
     if ends is None:
-        st.caption("Click a token to ask why it came.")
+        st.caption("Click a token to see why it was written.")
         return
     left, right, scale = ends
     first, last = (0.5 - PALE, 0.5 + PALE) if scale == DIVERGING else (0.0, 1.0)
-    stops = ", ".join(sample_colorscale(scale, np.linspace(first, last, 5).tolist()))
+    stops = ", ".join(_colours(scale, np.linspace(first, last, 5)))
     st.html(
-        '<div style="display:flex;gap:8px;align-items:center;flex-wrap:wrap;font-size:13px;color:#5d6b7a">'
-        f'{left}<span style="width:110px;height:10px;border-radius:3px;border:1px solid #cbd4de;'
+        '<div style="display:flex;gap:8px;align-items:center;flex-wrap:wrap;font-size:13px;'
+        f'color:#5d6b7a">{left}'
+        '<span style="width:110px;height:10px;border-radius:3px;border:1px solid #cbd4de;'
         f'background:linear-gradient(90deg,{stops})"></span>{right}'
-        "<b style='margin-left:16px;font-weight:600;color:#1c2733'>Click a token to ask why it came.</b></div>"
+        "<b style='margin-left:16px;font-weight:600;color:#1c2733'>"
+        "Click a token to see why it was written.</b></div>"
     )
 
 
 def scores_of(other: str, reply: Reply) -> list[Scored]:
-    """How another model scores what was written, a token each.
+    """Another model's scores for the tokens of a reply.
 
-    Raises `WorkbenchError` where there is no other model, or its tokens are others.
+    Raises:
+        WorkbenchError: There is no other model, it has another tokenizer, or it is not done yet.
     """
     growing = ask_scores(other, reply)
     growing.wait(PATIENCE, whole=True)
     if not growing.done:
-        raise WorkbenchError(f"{other} is still reading; look again in a moment.")
-    found = growing.completion().prompt_scores
-    return list(found[len(found) - len(reply.ids) :])
+        raise WorkbenchError(f"{other} is still scoring this text; try again in a moment.")
+    scores = growing.completion().prompt_scores
+    return list(scores[len(scores) - len(reply.ids) :])
 
 
 def ask_scores(other: str, reply: Reply) -> Growing:
-    """Have another model read a reply in the background; what was asked is kept."""
+    """Start scoring a reply by another model in the background; cached in the session."""
     if not other:
         raise WorkbenchError("There is no other model to compare with; choose one above.")
-    kept: dict[tuple, Growing] = st.session_state.setdefault("other scores", {})
+    readings: dict[tuple, Growing] = st.session_state.setdefault("other scores", {})
     key = (other, reply.sha256, tuple(reply.prompt), tuple(reply.ids))
-    if key not in kept:
+    if key not in readings:
         with held(other) as theirs, held(reply.model) as ours:
             if theirs.subject.tokenizer.get_vocab() != ours.subject.tokenizer.get_vocab():
                 raise WorkbenchError(
-                    f"{other} has other tokens than {reply.model}, so theirs cannot be compared one by one; choose a "
-                    "model with the same tokenizer."
+                    f"{other} and {reply.model} have different tokenizers, so their tokens cannot "
+                    "be compared; choose a model with the same tokenizer."
                 )
-        kept[key] = score(other, [*reply.prompt, *reply.ids])
-        while len(kept) > KEPT:
-            kept.pop(next(iter(kept)))
-    return kept[key]
+        readings[key] = score(other, [*reply.prompt, *reply.ids])
+        while len(readings) > KEPT:
+            readings.pop(next(iter(readings)))
+    return readings[key]

@@ -1,4 +1,4 @@
-"""Which heads a benchmark task needs, on a page: choose a task, take heads out, see what it costs."""
+"""Which heads a benchmark task needs: ablate heads and measure how much its score drops."""
 
 import streamlit as st
 
@@ -19,25 +19,29 @@ NUMBERS = (
 
 
 def task_heads(model: str) -> None:
-    """The controls, and the result once it was asked for."""
+    """Show the controls, and the result once it has been requested."""
     with st.form("task_needs", border=False):
         columns = st.columns([2, 1, 1, 1, 3, 1], vertical_alignment="bottom")
         task = columns[0].selectbox(
             "Task", TASKS, accept_new_options=True, help="Any multiple-choice task."
         )
         limit = columns[1].number_input(
-            "Items", 8, 500, 40, help="Half put the heads in order, half judge them."
+            "Items",
+            8,
+            500,
+            40,
+            help="Half of them rank the heads, the other half measure the effect.",
         )
-        kind = columns[2].selectbox("Each is", list(KINDS), list(KINDS).index("mean"))
+        kind = columns[2].selectbox("Ablation", list(KINDS), list(KINDS).index("mean"))
         greedy = columns[3].number_input(
-            "Greedy steps", 0, 10, 0, help="Heads taken out one upon the other."
+            "Greedy steps", 0, 10, 0, help="Heads ablated cumulatively, one more in each step."
         )
         heads = columns[4].text_input(
             "Heads",
             placeholder="all, or the layers that matter",
-            help="Such as L3H1, L5H0; empty: see above.",
+            help="For example L3H1, L5H0. Empty: all heads, or those of the layers that matter.",
         )
-        if columns[5].form_submit_button("Ask", type="primary", width="stretch"):
+        if columns[5].form_submit_button("Measure", type="primary", width="stretch"):
             st.session_state["task_asked"] = (
                 model,
                 registered(str(task)),
@@ -46,50 +50,52 @@ def task_heads(model: str) -> None:
                 int(greedy),
                 heads,
             )
-    asked = st.session_state.get("task_asked")
-    if asked is None or asked[0] != model:
+    request = st.session_state.get("task_asked")
+    if request is None or request[0] != model:
         st.caption(
-            "Each head is one evaluation of the task, so this takes minutes for a model of many heads."
+            "Every head needs one evaluation of the task: minutes for a model with many heads."
         )
         return
-    _, task, limit, kind, greedy, heads = asked
+    _, task, limit, kind, greedy, heads = request
     chosen = parse_heads(heads) if heads else []
     subject = cached_load(model)
     how = {"heads": chosen, "limit": limit, "replacement": kind, "greedy": greedy}
     with alone(subject.hash):
-        found = with_progress(
+        needs = with_progress(
             ("task_needs", subject.hash, task, *map(str, how.values())),
             lambda report: task_needs(subject, str(task), progress=report, **how),
         )
-    _shown(found)
+    _shown(needs)
+    arguments = ", ".join(f"{name}={value!r}" for name, value in how.items())
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.task_needs(wb.load({model!r}), {task!r}, {", ".join(f"{k}={v!r}" for k, v in how.items())})
-print(found.to_frame(), found.to_frame(found.greedy))
+needs = wb.task_needs(wb.load({model!r}), {task!r}, {arguments})
+print(needs.to_frame(), needs.to_frame(needs.greedy))
 """)
 
 
-def _shown(found: TaskNeeds) -> None:
-    intact = found.intact
+def _shown(needs: TaskNeeds) -> None:
+    intact = needs.intact
     st.markdown(
-        f"Intact {found.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = {intact.n} held out; "
-        f"{found.tested} of {found.of} heads tried. *Margin*: log-likelihood of the right choice above the best wrong "
-        f"one, in nats. *chosen_on*: the margin's change on the {found.n} other items that put the heads in order, "
-        "which flatters."
+        f"Intact {needs.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = "
+        f"{intact.n} held out; {needs.tested} of {needs.of} heads tested. *Margin*: log-likelihood "
+        "of the right choice minus that of the best wrong one, in nats. *chosen_on*: the margin's "
+        f"change on the {needs.n} other items that the heads were ranked on, which is biased "
+        "upwards."
     )
     columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
     for title, cuts in (
-        ("Whole layers", found.layers),
-        ("One head at a time", found.cuts),
-        ("One upon the other", found.greedy),
+        ("Whole layers", needs.layers),
+        ("One head at a time", needs.cuts),
+        ("Cumulatively", needs.greedy),
     ):
         if cuts:
             st.caption(title)
             height = min(280, 40 + 36 * len(cuts))
             st.dataframe(
-                found.to_frame(cuts), hide_index=True, height=height, column_config=columns
+                needs.to_frame(cuts), hide_index=True, height=height, column_config=columns
             )
     downloads(
-        list, found.to_frame, name=f"needs-{found.task}", title=f"Heads that {found.task} needs"
+        list, needs.to_frame, name=f"needs-{needs.task}", title=f"Heads that {needs.task} needs"
     )

@@ -1,6 +1,4 @@
-"""The views of the Compare page that look at texts, layers and weights: compute what is shown, and
-draw it.
-"""
+"""The Compare page's views of texts, layers, weights and several models."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -37,20 +35,28 @@ from workbench.ui.views.benchmarks import decimals
 T = TypeVar("T")
 TEXT = "Request: please wake me up at half past six tomorrow\nIntent:"
 SHOWN = 300
-"""Tokens of a typed text that are coloured."""
+"""Tokens of a typed text shown at most."""
 COLOURS = {
     "Loss, tuned − base": (
         "difference",
-        "nats; red: the tuned model finds the token likelier, blue: less likely",
+        "nats; red: more likely to the tuned model, blue: less likely",
     ),
-    "KL(tuned ‖ base)": ("kl", "nats; how far the two predictions of this token are apart"),
+    "KL(tuned ‖ base)": ("kl", "nats; how much the two predictions of this token differ"),
     "Loss of base": ("loss_base", "nats"),
     "Loss of tuned": ("loss_tuned", "nats"),
 }
 
 
 def measured(what: str, base: Subject, tuned: Subject, work: Callable[[Any], T], *more: Any) -> T:
-    """`work(progress)` once for a pair, with a progress bar; kept for all sessions."""
+    """The result of `work(progress)` for a pair, with a progress bar; cached for all sessions.
+
+    Args:
+        what: Name of the measurement.
+        base: The base model.
+        tuned: The tuned model.
+        work: Computes the result.
+        more: Settings that the result depends on.
+    """
 
     def run(report: Callable[[float, str], None]) -> T:
         with both_alone(base, tuned):
@@ -60,7 +66,7 @@ def measured(what: str, base: Subject, tuned: Subject, work: Callable[[Any], T],
 
 
 def text(base: Subject, tuned: Subject) -> None:
-    """A typed text coloured token by token, the means over texts, and where greedy writing parts."""
+    """Text view: a text coloured token by token, means over texts, and where outputs diverge."""
     typed = st.text_area("Text", TEXT, height=90, key="text", bind="query-params")
     shown = cut(base, typed or TEXT, SHOWN)
     colour = str(
@@ -72,10 +78,10 @@ def text(base: Subject, tuned: Subject) -> None:
     one = measured("text", base, tuned, lambda report: text_shift(base, tuned, [shown]), shown)
     frame = one.texts[0].to_frame().assign(difference=lambda f: f["loss_tuned"] - f["loss_base"])
     coloured_text(frame["token"].tolist(), frame[column].fillna(0.0).tolist())
-    kl, change = frame["kl"].mean(), frame["difference"].mean()
     st.caption(
-        f"{colour}: {words}. On this text of {len(frame)} tokens the loss changes by {change:+.3f} nats a token and "
-        f"KL is {kl:.3f}; one text has no interval. The first token has no prediction."
+        f"{colour}: {words}. Over the {len(frame)} tokens of this text the loss changes by "
+        f"{frame['difference'].mean():+.3f} nats per token and KL is {frame['kl'].mean():.3f} (a "
+        "single text has no interval). The first token has no prediction."
     )
     whole = measured("texts", base, tuned, lambda report: text_shift(base, tuned, progress=report))
     rows = (
@@ -90,12 +96,13 @@ def text(base: Subject, tuned: Subject) -> None:
         "difference": "tuned − base (paired)",
         "kl": "KL(tuned ‖ base)",
     }
-    rows["measure"] = rows["measure"].map(names)
+    rows["measure"] = [names[measure] for measure in rows["measure"]]
     st.markdown(
-        f"**Over {len(whole.texts)} texts**: four paragraphs of prose and four requests, nats a token"
+        f"**Over {len(whole.texts)} texts**: four paragraphs of prose and four requests, nats per "
+        "token"
     )
     st.dataframe(rows, hide_index=True, width="content", column_config=decimals(rows))
-    st.caption("Means over texts with their 95 % intervals (t corrected for skewness).")
+    st.caption("Means over texts with 95 % intervals (t corrected for skewness).")
     downloads(
         lambda: [
             draw.token_grid(
@@ -108,48 +115,47 @@ def text(base: Subject, tuned: Subject) -> None:
         title=f"{tuned.name} against {base.name}",
         text=shown,
     )
-    st.subheader("Where does greedy writing part?")
+    st.subheader("Where do greedy continuations diverge?")
     parted(measured("partings", base, tuned, lambda report: _partings(base, tuned, report)))
 
 
 def _partings(base: Subject, tuned: Subject, report: Callable[[float, str], None]) -> list[Parting]:
-    found = []
+    partings_so_far = []
     for done, parting in partings(base, tuned):
-        found.append(parting)
-        report(done, "writing on from the same prompts")
-    return found
+        partings_so_far.append(parting)
+        report(done, "continuing the same prompts")
+    return partings_so_far
 
 
-def parted(found: list[Parting]) -> None:
-    """A row a prompt: what both write alike, the first tokens that differ, and what follows."""
-    mean = agreement(found)
+def parted(partings: list[Parting]) -> None:
+    """Show for each prompt what both models write, up to and after their first difference."""
+    mean = agreement(partings)
     st.markdown(
-        f"Both write **{mean['agreed']:.1f}** tokens alike before they part "
+        f"Both models write **{mean['agreed']:.1f}** identical tokens before they diverge "
         f"(95 %: {bracketed(mean['low'], mean['high'], '.1f')}, n = {mean['n']} prompts, "
-        f"up to {LONGEST_WRITTEN} tokens each); "
-        f"{mean['never_parted']} never part."
+        f"up to {LONGEST_WRITTEN} tokens each); {mean['never_parted']} never diverge."
     )
-    table = parting_table(found)
+    table = parting_table(partings)
     st.dataframe(table, hide_index=True, column_config=decimals(table))
 
 
 def layers(base: Subject, tuned: Subject) -> None:
-    """The residual stream by layer, the logit lens side by side, and probes that are carried over."""
-    found = measured(
+    """Layers view: the residual stream by layer, the logit lens, and transfer of linear probes."""
+    shift = measured(
         "layers", base, tuned, lambda report: layer_shift(base, tuned, progress=report)
     )
-    frame = found.to_frame()
-    frame["what"] = frame["measure"].map(MEASURES)
+    frame = shift.to_frame()
+    frame["what"] = [MEASURES[measure] for measure in frame["measure"]]
     figures = [
         draw.stage_lines(
-            frame[frame["measure"] != "difference"],
+            frame.loc[frame["measure"] != "difference"],
             line="what",
             value="value",
-            title="likeness",
+            title="similarity",
             limits=(-0.02, 1.02),
         ),
         draw.stage_lines(
-            frame[frame["measure"] == "difference"],
+            frame.loc[frame["measure"] == "difference"],
             line="what",
             value="value",
             title="|tuned − base| / |base|",
@@ -161,15 +167,16 @@ def layers(base: Subject, tuned: Subject) -> None:
         with column:
             chart(figure, key=key, name=f"layers-{key}", alt=f"Residual stream by layer: {key}")
     st.caption(
-        f"The residual stream at the same {found.tokens} tokens of {found.n} texts. CKA is blind to rotation and scale "
-        "(Kornblith et al. 2019), the cosine is not. Bands: 95 % over texts (CKA by the jackknife)."
+        f"The residual stream at the same {shift.tokens} tokens of {shift.n} texts. CKA is "
+        "invariant to rotation and scaling (Kornblith et al. 2019), cosine similarity is not. "
+        "Bands: 95 % intervals over texts (for CKA by the jackknife)."
     )
     lens = measured("lens", base, tuned, lambda report: lens_shift(base, tuned, progress=report))
-    st.subheader("When do the layers make up their mind?")
+    st.subheader("In which layer is the prediction decided?")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         figure = draw.stage_lines(
-            lens.lines(), line="model", value="value", title="KL to the model's own last word, nats"
+            lens.lines(), line="model", value="value", title="KL to the final prediction, nats"
         )
         chart(figure, key="lens", name="lens", alt="Logit lens of both models")
     with right:
@@ -183,14 +190,15 @@ def layers(base: Subject, tuned: Subject) -> None:
         )
         words = lens.words(int(text))
         for side in ("base", "tuned"):
-            words[side] = words[side].map(visible)
+            words[side] = [visible(token) for token in words[side]]
         words = words.rename(
             columns={"p_base": "p (base)", "p_tuned": "p (tuned)", "stage": "layers"}
         )
         st.dataframe(words, hide_index=True, height=250, column_config=decimals(words))
     st.caption(
-        f"Logit lens: each layer read by the model's own final norm and unembedding, mean over the tokens of "
-        f"{len(lens.lenses)} texts (95 % over texts). The table: the likeliest token after the text's last, by layer."
+        "Logit lens: the model's own final norm and unembedding applied after each layer; means "
+        f"over the tokens of {len(lens.lenses)} texts (95 % intervals over texts). Table: the most "
+        "likely next token after the text, by layer."
     )
     downloads(
         lambda: [*figures, figure],
@@ -198,45 +206,50 @@ def layers(base: Subject, tuned: Subject) -> None:
         name="layers",
         title=f"Layers of {tuned.name} against {base.name}",
     )
-    st.subheader("Does a probe of the base still read the tuned model?")
+    st.subheader("Does a linear probe of the base still work on the tuned model?")
     carried(base, tuned)
 
 
 def carried(base: Subject, tuned: Subject) -> None:
-    """Linear probes trained on the base, tested on the tuned model."""
+    """Show linear probes trained on the base and tested on both models, by layer."""
     question = str(
         st.segmented_control(
-            "Read", list(QUESTIONS), default=next(iter(QUESTIONS)), key="read", required=True
+            "Label to decode",
+            list(QUESTIONS),
+            default=next(iter(QUESTIONS)),
+            key="read",
+            required=True,
         )
     )
-    found = measured(
+    transfer = measured(
         "transfer",
         base,
         tuned,
         lambda report: probe_transfer(base, tuned, question, progress=report),
         question,
     )
-    frame = found.to_frame()
+    frame = transfer.to_frame()
     figure = draw.stage_lines(
         frame,
         line="pair",
         value="accuracy",
         title="accuracy",
         limits=(-0.02, 1.02),
-        mark=(found.chance, "the commonest label"),
+        mark=(transfer.chance, "the majority label"),
     )
     chart(figure, key="transfer", name="probe-transfer", alt="Accuracy of linear probes by layer")
-    lost = found.loss().iloc[-1]
+    lost = transfer.loss().iloc[-1]
     st.caption(
-        f"The {escaped(question)}, read by logistic regression at each text's last token; {found.trained} texts to "
-        f"train on, {frame['n'].iloc[0]} held out (exact intervals). After the last layer the base's probe loses "
-        f"{-lost['difference']:.3f} on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
+        f"The {escaped(question)}, decoded by logistic regression at each text's last token: "
+        f"{transfer.trained} training texts, {frame['n'].iloc[0]} held out (exact intervals). "
+        f"After the last layer the base's linear probe loses {-lost['difference']:.3f} in accuracy "
+        f"on the tuned model (paired, 95 %: {bracketed(-lost['high'], -lost['low'])})."
     )
     downloads(
         lambda: [figure],
         lambda: frame,
         name="probe-transfer",
-        title=f"Probes of {base.name} on {tuned.name}",
+        title=f"Linear probes of {base.name} on {tuned.name}",
     )
 
 
@@ -247,29 +260,24 @@ WEIGHTS = {
 
 
 def weights(base: Subject, tuned: Subject) -> None:
-    """The update of every matrix as a map, of every head, and as a table."""
-    found = measured(
+    """Weights view: the change of every matrix, as maps and as a table."""
+    shift = measured(
         "weights", base, tuned, lambda report: weight_shift(base, tuned, progress=report)
     )
-    table = found.to_frame()
+    table = shift.to_frame()
     if not table["relative"].to_numpy().any():
-        st.info(
-            "No weight differs: every number here is exactly 0."
-            + (
-                " An edited model acts on activations, not weights."
-                if base.hash != tuned.hash
-                else ""
-            ),
-            icon=":material/info:",
-        )
-    if found.news:
-        st.info(found.news, icon=":material/new_label:")
+        same = "All weights are equal, so every number here is exactly 0."
+        if base.hash != tuned.hash:
+            same += " An edited model changes activations, not weights."
+        st.info(same, icon=":material/info:")
+    if shift.news:
+        st.info(shift.news, icon=":material/new_label:")
     figures = []
     for column, (words, (name, axis)) in zip(
         st.columns(2, gap="medium"), WEIGHTS.items(), strict=True
     ):
         with column:
-            values, names = found.grid(name)
+            values, names = shift.grid(name)
             figures.append(
                 draw.matrix_map(
                     values, names, name=axis, spelt=".4f" if name == "relative" else ".1f"
@@ -282,8 +290,8 @@ def weights(base: Subject, tuned: Subject) -> None:
                 name=f"weights-{name}",
                 alt=f"{words} of every matrix",
             )
-    if lora := found.lora():
-        st.markdown(f"{lora} The updates below are its factors' product.")
+    if lora := shift.lora():
+        st.markdown(f"{lora} The updates below are the products of its factors.")
     shown = table[
         [
             "layer",
@@ -316,50 +324,57 @@ def weights(base: Subject, tuned: Subject) -> None:
         column_config={c: st.column_config.NumberColumn(format="%.4g") for c in shown.columns[2:6]},
     )
     st.caption(
-        "Read off the weights exactly, so there is no interval. |·| is the Frobenius norm; the effective rank is exp "
-        "of the entropy of the singular values (Roy & Vetterli 2007): a head has d_head directions, a LoRA of rank r "
-        "at most r. Singular values below the rounding of the weights count as 0."
+        "Computed exactly from the weights, so there are no intervals. |·| is the Frobenius norm. "
+        "Effective rank: exp of the entropy of the singular values (Roy & Vetterli 2007), at most "
+        "r for a LoRA of rank r and d_head for a head. Singular values below rounding error count "
+        "as 0."
     )
     downloads(
         lambda: figures,
         lambda: table,
         name="weights",
-        title=f"Weights of {tuned.name} less {base.name}",
+        title=f"Weights of {tuned.name} − {base.name}",
     )
 
 
 def several(base: Subject, tuned: Subject) -> None:
-    """The base against the tuned model and any others: one row a model, and lines over the layers."""
+    """Several view: any number of models compared with the base, one row and one line per model."""
     options = choices()
     known = [name for name in options if name in st.query_params.get_all("also")]
     also = st.multiselect(
-        "And also", options, known, key="also", bind="query-params", accept_new_options=True
+        "More models", options, known, key="also", bind="query-params", accept_new_options=True
     )
     names = list(dict.fromkeys([str(st.session_state["tuned"]), *also]))
     exact = tuple(resolve(name) for name in names)
 
     def work(report: Callable[[float, str], None]) -> Series:
-        with alone(base.hash):  # the others are loaded anew, and nobody else looks inside them
+        with alone(base.hash):  # the other models are loaded for this call only
             return series(base, names, progress=report)
 
-    found = with_progress(("several", base.hash, tuned.hash, exact), work)
-    if found.table.empty:
-        st.info("None of these shares a view with the base but benchmarks.", icon=":material/info:")
+    changes = with_progress(("several", base.hash, tuned.hash, exact), work)
+    if changes.table.empty:
+        st.info(
+            "These models can be compared with the base on benchmarks only.",
+            icon=":material/info:",
+        )
         return
-    table = found.summary()
+    table = changes.summary()
     table.columns = [str(c).replace("_", " ") for c in table.columns]
     st.dataframe(table, hide_index=True, column_config=decimals(table))
     st.caption(
-        f"Each against {escaped(base.name)}, over {table['n'].max()} texts (95 % intervals): KL(tuned ‖ base) and the "
-        "loss above the base's in nats a token; the head whose attention moved farthest (Jensen-Shannon distance) and "
-        "the layer whose matrices did (relative Frobenius change)."
+        f"Each model compared with {escaped(base.name)} over {table['n'].max()} texts (95 % "
+        "intervals): KL(tuned ‖ base) and the difference in loss, nats per token; the head whose "
+        "attention changed most (Jensen-Shannon distance) and the layer whose weights did "
+        "(relative Frobenius norm)."
     )
-    lines: Any = found.table[found.table["measure"] == "stream"]
+    lines: Any = changes.table[changes.table["measure"] == "stream"]
+    figures = []
     if len(lines):
         lines = lines.assign(stage=lines["place"].astype(int))
         figure = draw.stage_lines(
             lines, line="subject", value="value", title="|tuned − base| / |base| of the stream"
         )
+        figures.append(figure)
         chart(
             figure,
             key="several",
@@ -367,15 +382,21 @@ def several(base: Subject, tuned: Subject) -> None:
             alt="Relative difference of the stream, a line a model",
         )
     downloads(
-        lambda: [figure] if len(lines) else [],
-        lambda: found.table,
+        lambda: figures,
+        lambda: changes.table,
         name="several",
         title=f"Against {base.name}",
     )
 
 
 def guarded(view: Callable[[Subject, Subject], None], base: Subject, tuned: Subject) -> None:
-    """Draw a view; what cannot be compared is a sentence."""
+    """Draw a view, or a note that says why the two models cannot be compared there.
+
+    Args:
+        view: Draws it.
+        base: The base model.
+        tuned: The tuned model.
+    """
     try:
         view(base, tuned)
     except WorkbenchError as error:

@@ -1,4 +1,4 @@
-"""Maps of patches on a page: the figure, what a click on a cell shows, and the numbers above it."""
+"""Patching maps on a page: the figure, the details of a clicked cell, and the numbers above."""
 
 import numpy as np
 import pandas as pd
@@ -20,68 +20,74 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import p_text
 
 SMALL = 0.5
-"""Logits; below this, effects are divided by next to nothing."""
+"""Logits; below this difference, normalised effects are unreliable."""
 
 
-def numbers(found: Patching) -> None:
-    """The two unpatched runs of one pair, with a warning where they hardly differ."""
-    cells = sum(map(len, found.effect))
+def numbers(patching: Patching) -> None:
+    """Show the two unpatched runs of one pair, with a note where they hardly differ."""
+    cells = sum(map(len, patching.effect))
     columns = st.columns(4)
-    name = found.metric_name.replace("_", " ")
-    words = f"{name.capitalize()}: {METRICS[found.metric_name]}, {visible(found.answer)} against {visible(found.wrong)}."
-    columns[0].metric("Clean run", f"{found.clean_metric:+.3g}", help=words)
-    columns[1].metric("Corrupted run", f"{found.corrupted_metric:+.3g}", help=words)
-    columns[2].metric(
-        "Patched runs", f"{cells:,}", help="Cells of the map, each an exact result and no estimate."
+    name = patching.metric_name.replace("_", " ")
+    words = (
+        f"{name.capitalize()}: {METRICS[patching.metric_name]}; answer {visible(patching.answer)}, "
+        f"wrong answer {visible(patching.wrong)}."
     )
-    columns[3].metric("Time", f"{found.seconds:.2f} s", help=f"Engine: {found.engine}.")
-    if found.spelt:
+    columns[0].metric("Clean run", f"{patching.clean_metric:+.3g}", help=words)
+    columns[1].metric("Corrupted run", f"{patching.corrupted_metric:+.3g}", help=words)
+    columns[2].metric(
+        "Patched runs", f"{cells:,}", help="One exact patched run per cell of the map."
+    )
+    columns[3].metric("Time", f"{patching.seconds:.2f} s", help=f"Engine: {patching.engine}.")
+    if patching.spelt:
         sides = "; ".join(
-            " + ".join(f"`{visible(token)}`" for token in tokens) for tokens in found.spelt
+            " + ".join(f"`{visible(token)}`" for token in tokens) for tokens in patching.spelt
         )
         st.caption(
-            f"Answers of several tokens: {sides}. Each is judged by the logarithm of its tokens' probability, each "
-            "token after those before it. Columns are the prompt's positions; a head is replaced at the answer's too."
+            f"Answers of several tokens: {sides}. Their score is the log-probability of the whole "
+            "answer. Columns are positions of the prompt; a head is patched at the answer's "
+            "positions, too."
         )
-    if found.metric_name != "logit_difference":
+    if patching.metric_name != "logit_difference":
         return
-    gap = abs(found.clean_metric - found.corrupted_metric)
+    gap = abs(patching.clean_metric - patching.corrupted_metric)
     if gap < SMALL:
         st.info(
-            f"The two runs differ by {gap:.2g} logits only, and effects are shares of that: large ones mean little.",
+            f"The two runs differ by only {gap:.2g} logits. Effects are shares of this difference, "
+            "so large ones mean little.",
             icon=":material/info:",
         )
-    elif found.clean_metric * found.corrupted_metric > 0:
+    elif patching.clean_metric * patching.corrupted_metric > 0:
+        preferred = patching.answer if patching.clean_metric > 0 else patching.wrong
         st.info(
-            f"Both runs prefer {visible(found.answer if found.clean_metric > 0 else found.wrong)}: the model "
-            "does not tell the prompts apart as intended, so read the map with care.",
+            f"Both runs prefer {visible(preferred)}: the model does not distinguish the prompts as "
+            "intended, so read the map with care.",
             icon=":material/info:",
         )
 
 
-def probed_numbers(found: Probed) -> None:
-    """The unpatched runs of many pairs, with their intervals."""
+def probed_numbers(probed: Probed) -> None:
+    """Show the unpatched runs of many pairs, with intervals."""
     columns = st.columns(4)
     for column, name, value in (
-        (0, "Clean runs", found.clean_metric),
-        (1, "Corrupted runs", found.corrupted_metric),
+        (0, "Clean runs", probed.clean_metric),
+        (1, "Corrupted runs", probed.corrupted_metric),
     ):
         columns[column].metric(
-            name, f"{value.value:+.2f}", help=f"Mean {found.metric_name.replace('_', ' ')}."
+            name, f"{value.value:+.2f}", help=f"Mean {probed.metric_name.replace('_', ' ')}."
         )
         columns[column].caption(f"{bracketed(value.low, value.high, '+.2f')}, n = {value.n}")
     columns[2].metric(
-        "Told apart",
-        f"{found.right.value:.0%}",
-        help="Pairs whose clean run scores above the other.",
+        "Answered correctly",
+        f"{probed.right.value:.0%}",
+        help="Pairs whose clean run has a higher metric than the corrupted run.",
     )
     columns[2].caption(
-        f"{bracketed(found.right.low, found.right.high, '.0%')}, n = {found.right.n}"
+        f"{bracketed(probed.right.low, probed.right.high, '.0%')}, n = {probed.right.n}"
     )
-    columns[3].metric("Time", f"{found.seconds:.1f} s", help=f"Engine: {found.engine}.")
-    dropped = ", ".join(f"{count} {why}" for why, count in found.dropped.items())
+    columns[3].metric("Time", f"{probed.seconds:.1f} s", help=f"Engine: {probed.engine}.")
+    dropped = ", ".join(f"{count} {why}" for why, count in probed.dropped.items())
     columns[3].caption(
-        f"{found.effect.size * found.n:,} patched runs"
+        f"{probed.effect.size * probed.n:,} patched runs"
         + (f"; dropped: {dropped}" if dropped else "")
     )
 
@@ -92,64 +98,83 @@ def _choose(point: list | None) -> None:
 
 
 def picture(
-    found: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None
+    patching: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None
 ) -> go.Figure:
-    """The map; in red where one of its checks failed."""
-    drawn = patch_map(found, shown, cell)
+    """The map, with the chosen cell marked; crossed out in red if one of its checks failed.
+
+    Args:
+        patching: The result.
+        shown: The values to draw, `[layer, position or head]`.
+        cell: Row and column of the chosen cell.
+    """
+    drawn = patch_map(patching, shown, cell)
     assert drawn is not None  # the page offers flat maps only
-    return draw.distrusted(drawn, failed(found.checks))
+    return draw.distrusted(drawn, failed(patching.checks))
 
 
 @fragment
-def explore(model: str, found: Patching | Probed) -> None:
-    """The map with its cells to click, beside the numbers of the chosen one."""
-    shown = np.asarray(found.effect)
-    if isinstance(found, Probed):
+def explore(model: str, patching: Patching | Probed) -> None:
+    """Show the map with clickable cells, and the numbers of the chosen one beside it."""
+    shown = np.asarray(patching.effect)
+    if isinstance(patching, Probed):
         hide = st.toggle(
             "Hide cells that are not significant",
             key="hide",
             bind="query-params",
-            help="Sign-flip test a cell over the pairs, 5 % false discoveries over the map (Benjamini-Hochberg).",
+            help="Sign-flip test over the pairs for each cell, at a false discovery rate of 5 % "
+            "over the map (Benjamini-Hochberg).",
         )
         if hide:
             shown = np.where(
-                found.significant, shown, 0.0 if found.direction == "denoising" else 1.0
+                patching.significant, shown, 0.0 if patching.direction == "denoising" else 1.0
             )
     cell = st.session_state.get("cell")
     if cell is None or cell[0] >= shown.shape[0] or cell[1] >= shown.shape[1]:
         cell = None
-    figure = picture(found, shown, cell)
+    figure = picture(patching, shown, cell)
     left, right = st.columns([5, 2], gap="medium")
     with left:
         chart(
             figure,
             key="effects",
-            name=f"patching-{found.site}",
+            name=f"patching-{patching.site}",
             on_click=_choose,
             alt="Effect of every patch",
         )
-        if found.axes[-1] == "pos" and found.first_difference and found.replacement == "other":
-            nothing = 0 if found.direction == "denoising" else 1
+        if (
+            patching.axes[-1] == "pos"
+            and patching.first_difference
+            and patching.replacement == "other"
+        ):
+            nothing = 0 if patching.direction == "denoising" else 1
             st.caption(
-                "Left of the dotted line the prompts are the same. A causal model computes the same there, "
-                f"so a patch changes nothing: those cells are exactly {nothing}."
+                "Left of the dotted line the two prompts are identical, and so are the "
+                f"activations of a causal model: those cells are exactly {nothing}."
             )
     with right:
-        _details(model, found, cell)
+        _details(model, patching, cell)
     downloads(
         lambda: [figure],
-        found.to_frame,
-        name=f"patching-{found.subject}-{found.site}",
-        title=f"Patching {found.site} of {found.subject} ({found.direction})",
-        text=f"{found.title}, n = {found.n}"
-        if isinstance(found, Probed)
-        else f"clean: {found.clean}\ncorrupted: {found.corrupted}\nanswer: {found.answer!r}, wrong: {found.wrong!r}",
+        patching.to_frame,
+        name=f"patching-{patching.subject}-{patching.site}",
+        title=f"Patching {patching.site} of {patching.subject} ({patching.direction})",
+        text=_description(patching),
     )
 
 
-def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None) -> None:
-    tokens = found.names if isinstance(found, Probed) else found.clean_tokens
-    by_position = found.axes[-1] == "pos"
+def _description(patching: Patching | Probed) -> str:
+    """The text of the downloaded page: the probe, or the prompt pair."""
+    if isinstance(patching, Probed):
+        return f"{patching.title}, n = {patching.n}"
+    return (
+        f"clean: {patching.clean}\ncorrupted: {patching.corrupted}\n"
+        f"answer: {patching.answer!r}, wrong: {patching.wrong!r}"
+    )
+
+
+def _details(model: str, patching: Patching | Probed, cell: tuple[int, int] | None) -> None:
+    tokens = patching.names if isinstance(patching, Probed) else patching.clean_tokens
+    by_position = patching.axes[-1] == "pos"
     if cell is None:
         st.markdown("**Click a cell** to see its numbers.")
     else:
@@ -160,17 +185,21 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
             else f"head {column}"
         )
         st.markdown(f"**Layer {layer}, {where}**")
-        effect = np.asarray(found.effect)[cell]
-        if isinstance(found, Probed):
+        effect = np.asarray(patching.effect)[cell]
+        if isinstance(patching, Probed):
             st.metric(
                 "Effect",
                 f"{effect:.3f}",
-                help=f"Below: 95 % interval over {found.n} pairs, with the span's noise.",
+                help=f"Below: 95 % interval over {patching.n} pairs, including the uncertainty of "
+                "the normalisation.",
             )
             st.caption(
-                f"{bracketed(found.low[cell], found.high[cell])}, {p_text(float(found.p[cell]))}, n = {found.n}"
+                f"{bracketed(patching.low[cell], patching.high[cell])}, "
+                f"{p_text(float(patching.p[cell]))}, n = {patching.n}"
             )
-            spread = draw.distribution(found.samples[(slice(None), *cell)], found.effect[cell])
+            spread = draw.distribution(
+                patching.samples[(slice(None), *cell)], patching.effect[cell]
+            )
             chart(
                 spread,
                 key="spread",
@@ -178,18 +207,22 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
                 alt="The effect of this patch in every pair",
             )
         else:
-            st.metric("Effect", f"{effect:.3f}", help="0 is the corrupted run, 1 the clean run.")
             st.metric(
-                found.metric_name.replace("_", " ").capitalize(),
-                f"{np.asarray(found.metric)[cell]:+.3f}",
+                "Effect",
+                f"{effect:.3f}",
+                help="0: as in the corrupted run, 1: as in the clean run.",
             )
-        prompt = found.items[0]["clean"] if isinstance(found, Probed) else found.clean
+            st.metric(
+                patching.metric_name.replace("_", " ").capitalize(),
+                f"{np.asarray(patching.metric)[cell]:+.3f}",
+            )
+        prompt = patching.items[0]["clean"] if isinstance(patching, Probed) else patching.clean
         if not by_position:
             head = f"L{layer}H{column}"
             page_link("attention", f"Attention of {head}", model=model, prompt=prompt, head=head)
-        _cell_in_python(model, found, layer, column)
-    frame = found.to_frame()
-    change = frame["effect"] if found.direction == "denoising" else 1 - frame["effect"]
+        _cell_in_python(model, patching, layer, column)
+    frame = patching.to_frame()
+    change = frame["effect"] if patching.direction == "denoising" else 1 - frame["effect"]
     frame = frame.assign(change=change.abs()).nlargest(12, "change")
     st.markdown("Strongest cells")
     table = pd.DataFrame(
@@ -216,22 +249,25 @@ def _details(model: str, found: Patching | Probed, cell: tuple[int, int] | None)
     )
 
 
-def _cell_in_python(model: str, found: Patching | Probed, layer: int, column: int) -> None:
-    asked = f"layer == {layer} and {found.axes[-1]} == {column}"
-    how = f"site={found.site!r}, direction={found.direction!r}, metric={found.metric_name!r}"
+def _cell_in_python(model: str, patching: Patching | Probed, layer: int, column: int) -> None:
+    cell_query = f"layer == {layer} and {patching.axes[-1]} == {column}"
+    how = (
+        f"site={patching.site!r}, direction={patching.direction!r}, metric={patching.metric_name!r}"
+    )
     usually = {"replacement": "other", "window": 1, "also": ""}
     how += "".join(
-        f", {k}={v!r}" for k, usual in usually.items() if (v := getattr(found, k)) != usual
+        f", {k}={v!r}" for k, usual in usually.items() if (v := getattr(patching, k)) != usual
     )
-    if isinstance(found, Probed):
-        by_name = ", by_name=True" if found.by_name else ""
-        call = f"wb.probe(wb.load({model!r}), {found.probe!r}, n={found.n}, {how}{by_name})"
+    if isinstance(patching, Probed):
+        by_name = ", by_name=True" if patching.by_name else ""
+        call = f"wb.probe(wb.load({model!r}), {patching.probe!r}, n={patching.n}, {how}{by_name})"
     else:
-        words = (
-            f"{found.clean!r}, {found.corrupted!r}, answer={found.answer!r}, wrong={found.wrong!r}"
-        )
+        answers = f"answer={patching.answer!r}, wrong={patching.wrong!r}"
+        words = f"{patching.clean!r}, {patching.corrupted!r}, {answers}"
         call = f"wb.patch(wb.load({model!r}), {words}, {how})"
     same_in_python(
-        f"import workbench as wb\n\nfound = {call}\nprint(found.to_frame().query({asked!r}))",
+        "import workbench as wb\n\n"
+        f"patching = {call}\n"
+        f"print(patching.to_frame().query({cell_query!r}))",
         "This cell",
     )

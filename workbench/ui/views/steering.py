@@ -1,6 +1,4 @@
-"""A steered model on a page: what it writes beside its base, what ordinary text costs it, and where
-to take it.
-"""
+"""A steered model on a page: its text beside the base model's, and its loss on ordinary text."""
 
 import streamlit as st
 
@@ -14,43 +12,55 @@ from workbench.ui.parts.models import alone
 from workbench.ui.parts.words import escaped, p_text, signed
 
 TOKENS = 40
+"""New tokens that each model writes."""
 
 
 def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = True) -> None:
-    """Write a prompt on with and without the intervention, show its price, and keep it if that was
-    asked for.
+    """Show continuations with and without an intervention and its cost, and save the edited model.
+
+    Args:
+        base: The base model.
+        change: The intervention.
+        prompt: The text to continue.
+        keep: Whether to save the edited model.
     """
     edited = apply(base, change)
-    with alone(base.hash), st.spinner("Writing, and measuring both on ordinary text"):
+    with alone(base.hash), st.spinner("Generating, and measuring both models on ordinary text"):
         texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
         column.caption(name)
-        said = "  \n".join(
+        marked = "  \n".join(
             f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip()
         )
-        column.markdown(f"{escaped(prompt)} {said}")
+        column.markdown(f"{escaped(prompt)} {marked}")
     st.metric(
-        "Loss on ordinary text, nats a token",
+        "Loss on ordinary text, nats per token",
         f"{cost.tuned:.3f}",
         delta=signed(cost.difference),
         delta_color="off",
         delta_arrow="off",
     )
     st.caption(
-        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, {p_text(cost.p)}, n = {cost.n} "
-        "paragraphs"
+        f"before {cost.base:.3f}; change {bracketed(cost.low, cost.high, signed)}, "
+        f"{p_text(cost.p)}, n = {cost.n} paragraphs"
     )
     if not keep:
         return
-    kept = change.save()
-    st.success(f"Kept as **{kept}**: {change.words}.", icon=":material/check:")
+    saved_name = change.save()
+    st.success(f"Saved as **{saved_name}**: {change.words}.", icon=":material/check:")
     with st.container(horizontal=True):
         page_link(
-            "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base.name, kept]
+            "benchmarks",
+            "Benchmark it",
+            icon=":material/scoreboard:",
+            models=[base.name, saved_name],
         )
         page_link(
-            "chat", "Talk to it, beside its base", icon=":material/forum:", models=[base.name, kept]
+            "chat",
+            "Talk to it, beside its base",
+            icon=":material/forum:",
+            models=[base.name, saved_name],
         )
         st.download_button(
             "Intervention (JSON)",

@@ -1,4 +1,4 @@
-"""A recipe as a form: its main fields, or all of it as TOML."""
+"""A recipe as a form: its main fields, or the whole recipe as TOML."""
 
 import tomllib
 from dataclasses import replace
@@ -16,11 +16,11 @@ from workbench.ui.views.train_uploads import with_own_data
 
 
 def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | None:
-    """A form that starts as the recipe `name`; what was pressed (start, cost, encodings) and the
-    edited recipe.
+    """Show a recipe's form; returns the pressed button and the edited recipe.
 
-    None while nothing was pressed. With `as_text` the form is the whole recipe as TOML.
-    A recipe that cannot be built is refused with its sentence, and nothing starts.
+    The buttons are "start", "cost" and "encodings". None while nothing was pressed, or where the
+    edited recipe is invalid; the page then says why. With `as_text` the form is the whole recipe
+    as TOML.
     """
     recipe = with_own_data(name, Recipe.read(name))
     try:
@@ -34,16 +34,14 @@ def recipe_form(name: str, *, as_text: bool = False) -> tuple[str, Recipe] | Non
 
 
 def _buttons(recipe: Recipe, key: str) -> str | None:
-    """Start, and beside it what may come first: the cost, or the same recipe with every position
-    encoding.
-    """
+    """Draw the buttons: start, estimate the cost, and train with every position encoding."""
     looks = {
         "start": ("Start", {"type": "primary", "icon": ":material/play_arrow:"}),
         "cost": (
             "What will it cost?",
             {
                 "icon": ":material/timer:",
-                "help": "Prepares the data, takes a few steps and keeps nothing of them.",
+                "help": "Prepares the data and runs a few steps to measure time and memory.",
             },
         ),
         "encodings": (
@@ -56,18 +54,16 @@ def _buttons(recipe: Recipe, key: str) -> str | None:
     }
     if recipe.kind != "pretrain":
         looks.pop("encodings")
-    found = None
+    choice = None
     with st.container(horizontal=True):
         for what, (words, look) in looks.items():
             if pressed(st.form_submit_button, words, f"{what} {key}", **look):
-                found = what
-    return found
+                choice = what
+    return choice
 
 
 def checked(recipe: Recipe) -> Recipe:
-    """The recipe, when its values are right and its files are there; what only the data can tell
-    the run tells.
-    """
+    """The recipe, if its values are valid and its files exist; the data is checked by the run."""
     from workbench.training.checks import check
 
     return check(recipe)
@@ -80,7 +76,7 @@ def _text(name: str, recipe: Recipe):
         recipe.to_toml() if own else find(name).read_text(encoding="utf-8"),
         height=420,
         key=f"{name} text",
-        help=f"Begins as {name}.toml.",
+        help=f"Starts as {name}.toml.",
     )
 
     def build() -> Recipe:
@@ -93,22 +89,19 @@ def _text(name: str, recipe: Recipe):
 
 
 def number(column: Any, table: str, word: str, value: Any, *, key: str, **more: Any) -> Any:
-    """A number input of one key of a recipe: its label, bounds and meaning are the schema's.
+    """A number input for one key of a recipe, with label, bounds and help from the schema.
 
     Args:
-        column: Where it stands.
+        column: The column to draw it in.
         table: Such as "train".
         word: The key, such as "batch_size".
-        value: What it begins with.
-        key: The widget's.
-        more: For the widget, such as `step`.
+        value: Its first value.
+        key: Of the widget.
+        more: Further arguments for the widget, such as `step`.
     """
     entry = schema.properties(schema.TABLES[table])[word]
-    kind = (
-        float
-        if "number" in (entry.get("type"), *(part.get("type") for part in entry.get("anyOf", ())))
-        else int
-    )
+    types = (entry.get("type"), *(part.get("type") for part in entry.get("anyOf", ())))
+    kind = float if "number" in types else int
     bounds = {
         "min_value": entry.get("minimum", entry.get("exclusiveMinimum")),
         "max_value": entry.get("maximum"),
@@ -161,7 +154,8 @@ def _pretrain(name: str, recipe: Recipe):
         "\n".join(recipe.corpus.sources),
         height=70,
         key=f"{name} sources",
-        help="One a line: a .txt file, a folder of them, or the name of a set below WORKBENCH_DATA.",
+        help="One per line: a .txt file, a folder of them, or the name of a data set below "
+        "WORKBENCH_DATA.",
     )
     left, middle, right = st.columns(3)
     known = schema.properties(schema.TABLES["model"])
@@ -185,7 +179,7 @@ def _pretrain(name: str, recipe: Recipe):
         value=model.get("d_mlp") or 0,
         step=32,
         key=f"{name} d_mlp",
-        help="0: as wide as usual for d_model.",
+        help="0: the usual width for d_model.",
     )
 
     def build() -> Recipe:

@@ -1,4 +1,4 @@
-"""Fine-tuning on a page: the form's fields, and what a finished run changed, item by item."""
+"""Fine-tuning on the Train page: the form's fields, and a finished run's changes, item by item."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from workbench.figures import scores as draw
+from workbench.statistics.words import bracketed
 from workbench.store import Run
 from workbench.training import Recipe, schema
 from workbench.training.evaluation import Change, answers
@@ -25,9 +26,7 @@ SHOWN = 500
 
 
 def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
-    """The fields of a form for what is tuned, on what and how; call what it gives for the edited
-    recipe.
-    """
+    """Draw the form's fields for base, data and method; returns what builds the edited recipe."""
     known = SETS.get(str(recipe.task.get("data", "")))
     kind = str(recipe.task.get("kind") or (known.kind if known else "classification"))
     base = _choice(
@@ -35,7 +34,7 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         choices(),
         recipe.base,
         f"{name} base",
-        "A bundled model, a file, a run, or type a name.",
+        "A bundled model, a file or a run; or type a name.",
     )
     sets = [set_name for set_name, source in SETS.items() if source.kind == kind]
     data = _choice(
@@ -43,7 +42,8 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         sets,
         str(recipe.task.get("data", "")),
         f"{name} data",
-        "A known set, a Hugging Face id, or a .csv, .tsv, .jsonl, .json, .parquet or .conll file.",
+        "A known data set, a Hugging Face id, or a .csv, .tsv, .jsonl, .json, .parquet or .conll "
+        "file.",
     )
     left, right = st.columns([2, 1], vertical_alignment="bottom")
     method = left.segmented_control(
@@ -52,20 +52,24 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         default=FULL if recipe.lora is None else METHODS[0],
         key=f"{name} method",
         required=True,
-        help="LoRA trains small matrices beside the weights and keeps them apart; it needs far less memory.",
+        help="LoRA trains small low-rank matrices instead of the weights and stores them "
+        "separately; it needs far less memory.",
     )
     ranks = schema.properties(schema.TABLES["lora"])["r"]
-    least, most = ranks["minimum"], ranks["maximum"]
-    start = int((recipe.lora or {}).get("r", ranks["default"]))
     rank = right.number_input(
-        ranks["title"], least, most, start, key=f"{name} rank", help=ranks["description"]
+        ranks["title"],
+        ranks["minimum"],
+        ranks["maximum"],
+        int((recipe.lora or {}).get("r", ranks["default"])),
+        key=f"{name} rank",
+        help=ranks["description"],
     )
     words: dict[str, Any] = {}
     if "prompt" in KINDS[kind].words:
         template = str(recipe.task.get("prompt") or getattr(KINDS[kind], "template", ""))
         holes = ", ".join("{" + field + "}" for field in getattr(KINDS[kind], "fields", ()))
         words["prompt"] = st.text_area(
-            "Prompt", template, height=70, key=f"{name} prompt", help=f"May hold {holes}."
+            "Prompt", template, height=70, key=f"{name} prompt", help=f"May contain {holes}."
         )
     left, right = st.columns(2)
     known_words = schema.properties(schema.TABLES["task"])
@@ -88,8 +92,8 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
             if chosen != str(recipe.task.get("data", ""))
             else set()
         )
-        kept = {word: value for word, value in recipe.task.items() if word not in own}
-        task = {**kept, **words, "data": chosen, "kind": kind}
+        unchanged = {word: value for word, value in recipe.task.items() if word not in own}
+        task = {**unchanged, **words, "data": chosen, "kind": kind}
         lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
         return replace(recipe, base=str(base or "").strip(), task=task, lora=lora)
 
@@ -103,31 +107,29 @@ def _choice(label: str, options: list[str], value: str, key: str, help: str) -> 
 
 
 def outcome(run: Run) -> None:
-    """What a finished run left out of its data; of a fine-tune each metric with its interval, and
-    the items.
-    """
+    """Show notes on a finished run's data; for a fine-tune also its metrics and items."""
     if run.kind == "train" and run.result and (words := _data_words(run.result)):
         st.caption(words)
     if run.kind != "finetune" or not run.result or not run.result.get("changes"):
         return
-    found = [Change(**change) for change in run.result["changes"]]
+    changes = [Change(**change) for change in run.result["changes"]]
     st.subheader("Before and after")
     st.caption(
-        f"{run.result['parent']} and this run's model answered the same {run.result['held_out']} held-out items of "
-        f"{run.result['data']}, before and after training on {run.result['examples']:,} examples. "
-        + _data_words(run.result)
+        f"{run.result['parent']} and this run's model on the same {run.result['held_out']} "
+        f"held-out items of {run.result['data']}, before and after training on "
+        f"{run.result['examples']:,} examples. " + _data_words(run.result)
     )
-    st.markdown("\n".join(f"- {verdict(change)}" for change in found))
+    st.markdown("\n".join(f"- {verdict(change)}" for change in changes))
     table = pd.DataFrame(
         {
-            "task": [_words(c.metric) for c in found],
-            "metric": [_words(c.metric) for c in found],
-            "difference": [c.difference for c in found],
-            "low": [c.low for c in found],
-            "high": [c.high for c in found],
-            "p_adjusted": [c.p for c in found],
-            "n": [c.n for c in found],
-            "higher_is_better": [c.higher_is_better for c in found],
+            "task": [_words(c.metric) for c in changes],
+            "metric": [_words(c.metric) for c in changes],
+            "difference": [c.difference for c in changes],
+            "low": [c.low for c in changes],
+            "high": [c.high for c in changes],
+            "p_adjusted": [c.p for c in changes],
+            "n": [c.n for c in changes],
+            "higher_is_better": [c.higher_is_better for c in changes],
         }
     )
     figure = draw.differences(table, base="base", tuned="tuned")
@@ -137,48 +139,45 @@ def outcome(run: Run) -> None:
         name=f"changes-{run.id}",
         alt="What fine-tuning changed, with intervals",
     )
-    _items(run, higher_is_better=found[0].higher_is_better)
+    _items(run, higher_is_better=changes[0].higher_is_better)
 
 
 def _data_words(result: dict[str, Any]) -> str:
-    """What a run left out of its data and assumed about it, in words; "" where there is nothing to
-    say.
-    """
+    """What a run left out of its data and assumed about it, in words; "" for nothing."""
     counted = [f"Left out, {reason}: {n:,}." for reason, n in result.get("left_out", {}).items()]
     return " ".join([*counted, *result.get("remarks", [])])
 
 
 def verdict(change: Change) -> str:
-    """One metric in words, as Markdown: before, after, and whether the difference is shown."""
+    """One metric as Markdown: before, after, and whether the difference is significant."""
     text = f"**{_words(change.metric)}** {change.base:.3f} → {change.tuned:.3f}: "
     if math.isnan(change.low):
         return (
             text
             + f"{signed(change.difference)}, no interval: {change.reason or 'too few samples'}."
         )
-    interval = f"95 % interval {signed(change.low)} to {signed(change.high)}, {p_text(change.p)}, n = {change.n}"
-    if not change.shown:
-        return (
-            text + f"no difference shown ({signed(change.difference)}; the {interval}, includes 0)."
-        )
-    way = "better" if change.improved else "worse"
-    return (
-        text
-        + f"**{way}** by {abs(change.difference):.3f} (the {interval}, excludes 0; {change.test})."
+    interval = (
+        f"95 % interval {bracketed(change.low, change.high, signed)}, {p_text(change.p)}, "
+        f"n = {change.n}"
     )
+    if not change.shown:
+        return f"{text}no significant difference ({signed(change.difference)}, {interval})."
+    way = "better" if change.improved else "worse"
+    return f"{text}**{way}** by {abs(change.difference):.3f} ({interval}; {change.test})."
 
 
 @fragment
 def _items(run: Run, *, higher_is_better: bool) -> None:
-    before, after = answers(run.folder, "base"), answers(run.folder, "tuned")
+    before = answers(run.folder, "base")
+    after = answers(run.folder, "tuned")
     if before is None or after is None:
         return
     if "unaligned" in after:
         st.caption(
-            f"Entities listed that have no place left in their text (they count as wrong): base "
-            f"{int(before['unaligned'].sum())}, tuned {int(after['unaligned'].sum())}."
+            "Entities in an answer that do not occur in its text (they count as wrong): base "
+            f"{int(sum(before['unaligned']))}, tuned {int(sum(after['unaligned']))}."
         )
-    gain = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
+    gain: Any = (after["score"] - before["score"]) * (1 if higher_is_better else -1)
     masks = {
         "all": gain == gain,
         "better": gain > 1e-9,
@@ -192,7 +191,7 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
     mask = names.get(str(chosen), masks["all"])
     rows = pd.DataFrame(
         {
-            "Asked": before["input"].str.replace("\n", " ⏎ "),
+            "Input": before["input"].str.replace("\n", " ⏎ "),
             "Expected": before["target"],
             "Base": before["prediction"],
             "Tuned": after["prediction"],
@@ -201,11 +200,11 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         }
     )[mask].head(SHOWN)
     if rows.empty:
-        st.caption("No item is like that.")
+        st.caption("No such items.")
         return
     rows = rows.reset_index(drop=True)
     score = st.column_config.NumberColumn(
-        format="%.3f", help="The item's own score, or its loss in nats a token."
+        format="%.3f", help="The item's score, or its loss in nats per token."
     )
     picked = st.dataframe(
         rows,
@@ -216,7 +215,7 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
         selection_default={"selection": {"rows": [0]}},
         key=f"rows {run.id} {chosen}",
         column_config={
-            "Asked": st.column_config.TextColumn(width="medium"),
+            "Input": st.column_config.TextColumn(width="medium"),
             "Before": score,
             "After": score,
         },
@@ -236,6 +235,6 @@ def _items(run: Run, *, higher_is_better: bool) -> None:
 
 
 def _words(metric: str) -> str:
-    return {"loss": "loss a token", "macro_f1": "macro-F1"}.get(
+    return {"loss": "loss per token", "macro_f1": "macro-F1"}.get(
         metric, metric.replace("_", " ").replace("f1", "F1")
     )

@@ -1,6 +1,4 @@
-"""A person's own data on a page: uploaded, looked at, its columns named, then used by a recipe's
-form.
-"""
+"""A user's own data on the Train page: upload, preview, choice of columns, and use in a recipe."""
 
 from dataclasses import replace
 from itertools import islice
@@ -21,30 +19,30 @@ from workbench.ui.parts.words import escaped
 
 NONE = "(none)"
 SHOWN = 5
-"""Rows, examples or documents shown."""
+"""Rows or examples shown."""
 HELD_OUT = 0.2
-"""The share of an uploaded set that is held out at least: it has no test split of its own, and
-often few rows.
+"""The least share of an uploaded data set that is held out: it has no test split and often few
+rows.
 """
 
 
 def with_own_data(name: str, recipe: Recipe) -> Recipe:
-    """The recipe with the data that was uploaded for it, where some was, and its columns."""
+    """The recipe with the data and columns that were uploaded for it, if any."""
     own: dict[str, Any] = st.session_state.get(f"{name} own data", {})
     if not own:
         return recipe
     if recipe.kind == "pretrain":
         corpus = replace(recipe.corpus, sources=[own["data"]], column=own.get("text", ""))
         return replace(recipe, corpus=corpus)
-    kept = {
+    unchanged = {
         word: value for word, value in recipe.task.items() if word not in ("data", "test", "labels")
     }
     corpus = replace(recipe.corpus, validation=max(recipe.corpus.validation, HELD_OUT))
-    return replace(recipe, task={**kept, **own}, corpus=corpus)
+    return replace(recipe, task={**unchanged, **own}, corpus=corpus)
 
 
 def own_data(name: str, recipe: Recipe) -> None:
-    """An uploader with a preview; what is chosen is put into the form of the recipe `name`."""
+    """Show an uploader with a preview; the chosen data goes into the form of the recipe `name`."""
     with st.expander("Use your own data", icon=":material/upload_file:"):
         several = recipe.kind == "pretrain"
         words = "Texts" if several else "A labelled file"
@@ -52,14 +50,15 @@ def own_data(name: str, recipe: Recipe) -> None:
             words,
             accept_multiple_files=several,
             key=f"{name} upload",
-            help="Kept under the home folder of the workbench; nothing leaves this machine.",
+            help="Stored in the home folder of the workbench; nothing leaves this machine.",
         )
         files = [] if given is None else given if isinstance(given, list) else [given]
         if not files:
             st.caption(
-                "Text, Markdown, JSON lines, CSV or Parquet; several files are one corpus."
+                "Text, Markdown, JSON lines, CSV or Parquet; several files form one corpus."
                 if several
-                else "CSV, TSV, JSON, JSON lines, Parquet or CoNLL, packed or not; you name its columns."
+                else "CSV, TSV, JSON, JSON lines, Parquet or CoNLL, compressed or not; you choose "
+                "the columns."
             )
             return
         try:
@@ -81,7 +80,7 @@ def own_data(name: str, recipe: Recipe) -> None:
 
 
 def _use(name: str, own: dict[str, Any], recipe: Recipe) -> None:
-    """Keep the choice, and write it into the form's boxes, which else show what they had before."""
+    """Remember the choice, and write it into the form's fields, which keep their old values."""
     st.session_state[f"{name} own data"] = own
     box = "sources" if recipe.kind == "pretrain" else "data"
     st.session_state[f"{name} {box}"] = own["data"]
@@ -97,9 +96,8 @@ def _corpus(path: Path) -> dict[str, Any]:
     notes = Notes()
     texts = list(islice(documents([str(path)], column=own.get("text", ""), notes=notes), 200))
     _remarks(notes.lines())
-    st.caption(
-        f"The first of {len(texts)}{'+' if len(texts) == 200 else ''} documents, as the model will read it:"
-    )
+    count = f"{len(texts)}{'+' if len(texts) == 200 else ''}"
+    st.caption(f"The first of {count} documents, as the model will see it:")
     st.code(texts[0][:600], language=None, wrap_lines=True)
     return own
 
@@ -125,7 +123,7 @@ def _labelled(name: str, path: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def _shown(item: dict[str, Any]) -> dict[str, str]:
-    """An example's parts as text; a conversation is its turns, each behind its speaker."""
+    """An example's parts as text; a conversation as its turns, each after its speaker."""
     if "messages" in item:
         turns = (f"{message['role']}: {message['content']}" for message in item["messages"])
         return {"conversation": " / ".join(turns)}
@@ -136,12 +134,12 @@ def _shown(item: dict[str, Any]) -> dict[str, str]:
 
 
 def _column(part: str, table: uploads.Preview, *, optional: bool) -> str:
-    """The column that the person chooses for a part; the guess is chosen at first."""
+    """A box to choose the column for a part of the task; the guessed one is chosen at first."""
     options = [NONE, *table.columns] if optional else list(table.columns)
     guessed = "" if optional else table.guess.get(part, "")
     index = options.index(guessed) if guessed in options else 0
     words = f"Column with the {part}"
-    help_text = "Leave all at none where the file has one of the usual forms." if optional else None
+    help_text = "Leave all at (none) if the file has a standard chat format." if optional else None
     chosen = st.selectbox(
         words, options, index=index, key=f"{part} column of {table.columns}", help=help_text
     )

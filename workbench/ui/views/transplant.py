@@ -1,6 +1,4 @@
-"""Views of a located change: the gain, weights, heads, activations, the path, and making a
-transplant of one's own.
-"""
+"""The Transplant page's views: gain, weights, heads, activations, the path, and a form."""
 
 import pandas as pd
 import streamlit as st
@@ -26,32 +24,32 @@ FORMATS = {
 }
 
 
-def gain(found: Located, metric: str) -> None:
-    """The two models' own values, what is shared out, and the checks."""
-    d = found.gain(metric)
+def gain(located: Located, metric: str) -> None:
+    """Show both models' values, their difference (the gain), and the checks."""
+    d = located.gain(metric)
     columns = st.columns(4)
-    columns[0].metric(f"base: {found.base}", f"{d.base:.3f}", help=METRICS[metric])
-    columns[1].metric(f"tuned: {found.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
+    columns[0].metric(f"base: {located.base}", f"{d.base:.3f}", help=METRICS[metric])
+    columns[1].metric(f"tuned: {located.tuned}", f"{d.tuned:.3f}", help=METRICS[metric])
     columns[2].metric("Gain", signed(d.difference))
     columns[2].caption(f"{bracketed(d.low, d.high, signed)}, {p_text(d.p)}, n = {d.n}")
-    columns[3].metric("Weights that differ", f"{found.n_changed / found.n_params:.1%}")
-    worst = max(found.checks.values())
+    columns[3].metric("Weights that differ", f"{located.n_changed / located.n_params:.1%}")
+    worst = max(located.checks.values())
     columns[3].caption(
-        "Nothing exchanged gives the model itself and everything the other one, "
+        "Check: swapping nothing gives the model itself, swapping everything the other one, "
         + ("to the last bit." if worst == 0 else f"to {worst:.1e}.")
     )
-    if why := found.undefined(metric):
+    if why := located.undefined(metric):
         warn(why)
 
 
-def weights(found: Located, metric: str) -> None:
-    """Parts one at a time in both directions, and growing stacks of layers."""
-    table = found.table(metric)
+def weights(located: Located, metric: str) -> None:
+    """Show the share of the gain of each part in both directions, and of growing sets of layers."""
+    table = located.table(metric)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         one = draw.parts(
             table,
-            n_layers=found.n_layers,
+            n_layers=located.n_layers,
             title=f"Share of the gain in {METRICS[metric]}, part by part",
         )
         chart(
@@ -61,14 +59,16 @@ def weights(found: Located, metric: str) -> None:
             alt="The share of the gain that each part carries, both ways",
         )
         st.caption(
-            "1 is all of the gain, 0 nothing. Shares can be above 1 or below 0: a part that works against its new "
-            "surroundings does harm. They need not add up to 1, since parts work together or do the same work twice. "
-            f"Bars: 95 % paired (Fieller), n = {found.n}. Dotted: the mean of {found.draws} random subsets of heads "
+            "1: all of the gain, 0: none. Shares can be below 0 or above 1, and need not add up "
+            "to 1, because parts interact or are redundant. Bars: paired 95 % intervals "
+            f"(Fieller), n = {located.n}. Dotted: the mean of {located.draws} random sets of heads "
             "and neurons with as many parameters."
         )
     with right:
         two = draw.series(
-            table, n_layers=found.n_layers, title="Layers brought into the base one after the other"
+            table,
+            n_layers=located.n_layers,
+            title="Layers copied into the base cumulatively",
         )
         chart(
             two,
@@ -78,12 +78,14 @@ def weights(found: Located, metric: str) -> None:
         )
         kinds = [k for k in ("layer", "attn", "mlp", "outer", "random") if k in set(table["kind"])]
         single = table["kind"].isin(kinds) & ~table["name"].str.endswith("layers")
-        side = table[(table["into"] == "base") & single].sort_values("share", ascending=False)
+        side: pd.DataFrame = table.loc[(table["into"] == "base") & single]
+        side = side.sort_values("share", ascending=False)
         st.caption(
-            "From the bottom the embedding comes first, from the top the final norm (and an untied unembedding). "
-            f"Diamonds: random heads and neurons of as many parameters, mean of {found.draws} draws."
+            "From the bottom, the embedding comes first; from the top, the final norm (and an "
+            "untied unembedding). Diamonds: random heads and neurons with as many parameters, "
+            f"mean of {located.draws} draws."
         )
-        st.markdown("Into the base, greatest share first")
+        st.markdown("Copied into the base, largest share first")
         st.dataframe(
             side[["kind", *COLUMNS]],
             hide_index=True,
@@ -94,17 +96,18 @@ def weights(found: Located, metric: str) -> None:
         lambda: [one, two],
         lambda: table,
         name="transplants",
-        title=f"Where {found.tuned} differs from {found.base}",
+        title=f"Where {located.tuned} differs from {located.base}",
     )
 
 
-def heads(found: Located, metric: str) -> None:
-    """One map of heads a direction."""
-    table, figures = found.table(metric), []
+def heads(located: Located, metric: str) -> None:
+    """Show a map of all heads for each direction."""
+    table = located.table(metric)
+    figures = []
     for into, column in zip(draw.DIRECTIONS, st.columns(2, gap="medium"), strict=True):
         with column:
             figure = draw.head_map(
-                table, into, n_layers=found.n_layers, title=draw.DIRECTIONS[into].capitalize()
+                table, into, n_layers=located.n_layers, title=draw.DIRECTIONS[into].capitalize()
             )
             figures.append(figure)
             chart(
@@ -114,69 +117,73 @@ def heads(found: Located, metric: str) -> None:
                 alt="The share of every head",
             )
             st.dataframe(
-                found.best("head", into, metric)[list(COLUMNS)].head(10),
+                located.best("head", into, metric)[list(COLUMNS)].head(10),
                 hide_index=True,
                 column_config=FORMATS,
             )
     st.caption(
-        f"Each head's query, key, value and output weights. Intervals: 95 % paired (Fieller), n = {found.n}; p of no "
-        f"change, corrected over the parts of one direction. random: the mean share of {found.draws} random subsets of "
-        "as many parameters; p_random: that the head does no more than they do."
+        "The query, key, value and output weights of each head. Paired 95 % intervals (Fieller), "
+        f"n = {located.n}. p: no effect, corrected over the parts of one direction. random: the "
+        f"mean share of {located.draws} random sets with as many parameters; p_random: no larger "
+        "effect than theirs."
     )
     downloads(
         lambda: figures,
         lambda: table,
         name="transplants-heads",
-        title=f"Heads of {found.tuned}, {found.base}",
+        title=f"Heads of {located.tuned}, {located.base}",
     )
 
 
-def path(found: Located) -> None:
-    """Every metric along the line between the models."""
+def path(located: Located) -> None:
+    """Show every metric along the line between the two models' weights."""
     figures = []
     for metric, column in zip(
-        found.metrics, st.columns(len(found.metrics), gap="medium"), strict=True
+        located.metrics, st.columns(len(located.metrics), gap="medium"), strict=True
     ):
         with column:
-            figure = draw.path(found.path(metric), metric=METRICS[metric])
+            figure = draw.path(located.path(metric), metric=METRICS[metric])
             figures.append(figure)
             chart(
                 figure, key=f"path_{metric}", name=f"path-{metric}", alt=f"{metric} along the path"
             )
     st.caption(
-        "All weights at base + alpha (tuned − base). Below 0 the change is undone beyond the base, above 1 it is "
-        f"carried on beyond the tuned model. Bands: 95 % over the same {found.n} samples."
+        "Weights at base + alpha (tuned − base): 0 is the base, 1 the tuned model; values outside "
+        f"extrapolate. Bands: 95 % intervals over the same {located.n} samples."
     )
     downloads(
         lambda: figures,
-        lambda: pd.concat([found.path(metric).assign(metric=metric) for metric in found.metrics]),
+        lambda: pd.concat(
+            [located.path(metric).assign(metric=metric) for metric in located.metrics]
+        ),
         name="path",
-        title=f"Between {found.base} and {found.tuned}",
+        title=f"Between {located.base} and {located.tuned}",
     )
 
 
-def activations(found: Carried) -> None:
-    """Layer x position maps, both ways."""
-    d = found.gain
+def activations(carried: Carried) -> None:
+    """Show maps of layer by position for swapped activations, in both directions."""
+    d = carried.gain
     st.caption(
         f"Log-likelihood of the right answer, nats: base {d.base:.3f}, tuned {d.tuned:.3f}, gain "
         f"{signed(d.difference)} {bracketed(d.low, d.high, signed)}, n = {d.n} questions. "
-        "Positions are counted from the question's end; *middle* are all between, together, "
-        "*answer* the answer's own tokens, *all* every position at once."
+        "Positions are counted from the end of the question; *middle*: all positions in between "
+        "at once, *answer*: the tokens of the answer, *all*: every position at once."
     )
     if not (d.low > 0 or d.high < 0):
         st.warning(
-            "The two do not differ on these questions, so there is no gain to have a share of."
+            "The two models do not differ significantly on these questions: there is no gain to "
+            "have a share of."
         )
         return
     maps = draw.activation_maps(
-        found.share,
-        found.low,
-        found.high,
-        layers=found.layers,
-        columns=found.columns,
-        n=found.n,
-        site=found.site,
+        carried.share,
+        carried.low,
+        carried.high,
+        layers=carried.layers,
+        columns=carried.columns,
+        n=carried.n,
+        site=carried.site,
     )
     for (into, figure), column in zip(maps.items(), st.columns(2, gap="medium"), strict=True):
         with column:
@@ -188,17 +195,23 @@ def activations(found: Carried) -> None:
             )
     downloads(
         lambda: list(maps.values()),
-        found.to_frame,
+        carried.to_frame,
         name="activations",
-        title="Activations exchanged",
+        title="Swapped activations",
     )
 
 
 def located_key(
     base: wb.Subject, tuned: wb.Subject, on: str, n: int, grain: str = "blocks"
 ) -> tuple:
-    """What `Located` is kept under, so that a report need not measure again what the page has
-    shown.
+    """The cache key of a `Located`, so that a report uses what the page has measured already.
+
+    Args:
+        base: The base model.
+        tuned: The tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        grain: How finely the models are divided.
     """
     return ("locate", base.hash, tuned.hash, on, n, grain)
 
@@ -206,12 +219,27 @@ def located_key(
 def carried_key(
     base: wb.Subject, tuned: wb.Subject, on: str, n: int, site: str = "resid_pre"
 ) -> tuple:
-    """What `Carried` is kept under."""
+    """The cache key of a `Carried`.
+
+    Args:
+        base: The base model.
+        tuned: The tuned model.
+        on: The behaviour.
+        n: Number of samples.
+        site: The activation that is swapped.
+    """
     return ("activations", base.hash, tuned.hash, on, n, site)
 
 
 def report(base: str, tuned: str, on: str, n: int) -> None:
-    """A button that measures all of it, and the page to take home."""
+    """Show a button that measures everything and writes a report to download.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        on: The behaviour.
+        n: Number of samples.
+    """
     left, right, button = st.columns([3, 2, 2], vertical_alignment="bottom")
     known_suites = [name for name, suite in suites().items() if not suite.problem]
     suite = str(
@@ -220,24 +248,26 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
         )
     )
     limit = int(
-        right.number_input("Items a task", 2, value=50, step=50, key="limit", bind="query-params")
+        right.number_input("Items per task", 2, value=50, step=50, key="limit", bind="query-params")
         or 50
     )
-    first, second = cached_load(base), cached_load(tuned)
+    first = cached_load(base)
+    second = cached_load(tuned)
     key = ("report", first.hash, second.hash, base, tuned, suite, limit, on, n)
     pressed = button.button(
         "Write the report", type="primary", width="stretch", disabled=known(key)
     )
     st.caption(
-        "One HTML page that needs no network: behaviour, heads, weights and activations exchanged, the line between "
-        "the two, with intervals, the method, its limits, hashes, versions and the commands that make it again."
+        "One self-contained HTML page: behaviour, swapped heads, weights and activations, and the "
+        "line between the two models, with intervals, methods, limitations, hashes, versions and "
+        "the commands to reproduce it."
     )
     if not (pressed or known(key)):
         return
 
     def write(progress) -> str:
         had = [kept(make(first, second, on, n)) for make in (located_key, carried_key)]
-        had = [found for found in had if found is not None]
+        had = [study for study in had if study is not None]
         return wb.report(
             base, tuned, suite=suite, limit=limit, on=on, n=n, known=had, progress=progress
         ).to_html()
@@ -260,29 +290,41 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
 
 
 def make_one(base: str, tuned: str, first: str) -> None:
-    """A form that keeps a transplant, and where to go with it."""
+    """Show a form that saves a transplant, and links to the pages that can use it.
+
+    Args:
+        base: Name of the base model.
+        tuned: Name of the tuned model.
+        first: The parts suggested at first.
+    """
     with st.form("make", border=False):
         columns = st.columns([4, 2, 3, 2], vertical_alignment="bottom")
         parts = columns[0].text_input(
-            "Parts", first, help="Such as L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all."
+            "Parts", first, help="For example L3, L3.attn, L3.mlp, L3H1, L3N0:64, embed; or all."
         )
         alpha = columns[1].number_input(
-            "How far", -1.0, 2.0, 1.0, 0.25, help="1: the tuned weights; 0.5: half way."
+            "Alpha",
+            -1.0,
+            2.0,
+            1.0,
+            0.25,
+            help="1: the tuned weights; 0.5: half way between the two.",
         )
         name = columns[2].text_input(
             "Name", plain_name(f"{tuned.rpartition('/')[2]}-{first}".replace(":", "-"))
         )
-        made = columns[3].form_submit_button("Keep it", type="primary", width="stretch")
-    if not made:
+        submitted = columns[3].form_submit_button("Save it", type="primary", width="stretch")
+    if not submitted:
         return
     saved = wb.transplant(base, tuned, parts, name=name, alpha=alpha).save()
     st.success(
-        f"Kept as **{saved}**: choose it on any page like any other model.", icon=":material/check:"
+        f"Saved as **{saved}**; it is now in the model list of every page.",
+        icon=":material/check:",
     )
     with st.container(horizontal=True):
         page_link(
             "benchmarks", "Benchmark it", icon=":material/scoreboard:", models=[base, tuned, saved]
         )
-        page_link("models", "Let it write", icon=":material/deployed_code:", model=saved)
+        page_link("models", "Generate text with it", icon=":material/deployed_code:", model=saved)
         page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
     st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
