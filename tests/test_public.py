@@ -80,9 +80,11 @@ NO_MODEL = {
     "flow",
     "read_intervention",
     "read_scores",
+    "redact",
     "write_scores",
     "resume",
     "rollout",
+    "scan",
     "suites",
 }
 ELSEWHERE = {"apply", "load", "resume", "train", "train_encodings"}

@@ -47,6 +47,8 @@ from workbench.interp.engine.settings import DIRECTIONS as DIRECTIONS
 from workbench.interp.engine.sites import REPLACEMENTS as REPLACEMENTS
 from workbench.interp.engine.sites import SITES as SITES
 from workbench.interp.interventions.effect import effect_of as effect_of
+from workbench.privacy.scan import redact as redact
+from workbench.privacy.scan import scan as scan
 from workbench.subjects import Subject as Subject
 from workbench.subjects import available as available
 from workbench.subjects import load as load
@@ -105,10 +107,12 @@ __all__ = [
     "probe",
     "read_intervention",
     "read_scores",
+    "redact",
     "report",
     "resume",
     "rollout",
     "rotary_use",
+    "scan",
     "steering",
     "strongest_pairs",
     "suites",
