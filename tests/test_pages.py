@@ -54,6 +54,8 @@ QUICK = [
     *(("compare", {"view": view}) for view in ("Text", "Layers", "Heads", "Weights", "Several")),
     ("transplant", {"view": "Activations", "n": "4"}),
     ("dynamics", {}),
+    ("privacy", {}),
+    ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [

@@ -55,6 +55,8 @@ def _is_phone(match: re.Match[str]) -> bool:
         return False
     if number.startswith(("+", "00")):
         return _valid("+" + digits(number).removeprefix("00"), None)
+    if "(" in number[1:] and number[0] != "1":  # a note's number and a year in brackets
+        return False
     body = number.split("x")[0].split("e")[0].strip()
     if AMERICAN.fullmatch(body):
         return _valid(number, "US")

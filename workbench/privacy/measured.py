@@ -104,7 +104,7 @@ def _file(path: str | Path | None) -> Path:
     data = paths.data_folder()
     if path is None and data is None:
         raise WorkbenchError(
-            "Precision and recall are measured on presidio's labelled texts, which are not at hand; "
+            "Precision and recall are measured on presidio's labelled texts, which are not here; "
             f"set WORKBENCH_DATA to a folder that holds {FILE}."
         )
     file = Path(path) if path is not None else Path(data or "") / FILE

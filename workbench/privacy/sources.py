@@ -66,7 +66,7 @@ def _of_texts(texts: Iterable[str | Path]) -> Iterator[Part]:
     for number, text in several:
         if not isinstance(text, str):
             raise WorkbenchError(
-                f"Text {number} of the list is a {type(text).__name__}, not a text; convert it with "
+                f"Text {number} of the list is a {type(text).__name__}, no text; convert it with "
                 "str, or name files by paths alone."
             )
         yield Part(text, begins=True, apart=True, source="texts")
