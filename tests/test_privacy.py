@@ -5,7 +5,6 @@ record.
 import json
 import random
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -247,41 +246,6 @@ def test_a_strange_encoding_is_read_and_said(tmp_path):
     assert result.counts["email"] == 1 and "UTF-16" in " ".join(result.remarks)
     path.write_bytes("Réponse à jane@example.org".encode("cp1252"))
     assert wb.scan(path).counts["email"] == 1
-
-
-class Counting:
-    """A kind's pattern that counts how often it is tried, and over how many characters."""
-
-    def __init__(self, pattern):
-        self.pattern, self.tried, self.groupindex = pattern, 0, pattern.groupindex
-
-    def search(self, text, start, end):
-        match = self.pattern.search(text, start, end)
-        self.tried += (match.start() if match else end) - start + 1
-        return match
-
-
-HARD = {
-    **{repr(c): c for c in ("a", "1", "@", ".", ":", "-", "=", "(", "/", "_", "\n")},
-    **{
-        repr(c): c
-        for c in ("a@", "1 ", "1.", "a:", "ab:", "://", "1-", "eyJ", "a.b@", "key=", ") 1")
-    },
-    "PEM": KEY,
-}
-
-
-@pytest.mark.parametrize("name", HARD)
-def test_work_grows_in_step_with_the_text(name):
-    """Counted in characters that patterns are led over, not in seconds."""
-    work = []
-    for size in (100_000, 1_000_000):
-        text = (HARD[name] * (size // len(HARD[name]) + 1))[:size]
-        spies = [Counting(kind.pattern) for kind in ALL]
-        kinds = [replace(kind, pattern=spy) for kind, spy in zip(ALL, spies, strict=True)]
-        assert len(list(search([Part(text, True)], kinds))) < size
-        work.append(sum(spy.tried for spy in spies))
-    assert work[1] <= 12 * work[0] + 10_000, work
 
 
 def test_precision_and_recall_are_what_the_findings_say():

@@ -80,7 +80,7 @@ PHONE = Kind(
     "phone",
     "telephone number",
     re.compile(
-        r"(?<![\w.+/-])(?<![0-9][ ])(?:\+|00)?\(?"
+        r"(?<![\w.+/-])(?<![0-9][ ])(?:\+|00)?(?:\((?=[0-9]{1,5}\)))?"
         # Each gap can be read in one way only, so that no run of digits is tried twice.
         r"[0-9](?:(?:[ ]?[.\-/\n][ ]?|[ ]|[ .\-]?[()][ .\-]?)?[0-9]){6,15}"
         r"(?:,? ?(?:x|ext\.?) ?[0-9]{1,5})?(?![\w]|[-/:][0-9])"

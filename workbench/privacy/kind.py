@@ -15,6 +15,8 @@ HIDDEN = "•"
 """What a mask shows in place of a letter or a digit."""
 BEFORE, AFTER = 72, 320
 """Characters around a seed in which a kind is looked for, where it says nothing else."""
+SHORTER = 4
+"""How often a match that fails its check is tried without its last word."""
 SKELETON = bytes(
     ord("0")
     if 48 <= byte < 58
@@ -70,11 +72,23 @@ class Kind:
             here = start
             while match := self.pattern.search(text.text, here, end):
                 whole = match.end() < end or end == len(text.text)  # else the region cut it off
-                if whole and self.check(match):
-                    yield match.span("value") if grouped else match.span()
-                    here = max(match.end(), here + 1)
+                fitting = self._fitting(match) if whole else None
+                if fitting is not None:
+                    yield fitting.span("value") if grouped else fitting.span()
+                    here = max(fitting.end(), here + 1)
                 else:
                     here = match.start() + 1
+
+    def _fitting(self, match: re.Match[str]) -> re.Match[str] | None:
+        """The match, or its longest beginning that passes the check: numbers stand in rows."""
+        found: re.Match[str] | None = match
+        for _ in range(SHORTER):
+            if found is None or self.check(found):
+                return found
+            cut = max(found[0].rfind(" "), found[0].rfind("\n"))
+            stop = found.start() + max(0, cut)
+            found = self.pattern.fullmatch(found.string, found.start(), stop)
+        return None
 
     def _regions(self, text: "Prepared", at: int) -> Iterator[tuple[int, int]]:
         """Parts of the text around seeds, those that touch as one."""
