@@ -107,7 +107,7 @@ def test_other_digits_spaces_and_dashes_count_as_ours():
     wide = "4111111111111111".translate({48 + i: 0xFF10 + i for i in range(10)})
     arabic = "٤١٥-٥٥٥-٢٦٧١"
     assert dict(
-        found(f"x {wide}, {arabic}; 536\u201190\u20114399 4111\u00a01111\u00a01111\u00a01111")
+        found(f"x {wide}, {arabic}; 536\u201190\u20114399; 4111\u00a01111\u00a01111\u00a01111")
     ) == {
         "card": "4111\u00a01111\u00a01111\u00a01111",
         "phone": arabic,
@@ -265,3 +265,25 @@ def test_precision_and_recall_are_what_the_findings_say():
             f"{kind.recall_high:.3f}] | {kind.found + kind.missed} |"
         )
         assert row in said, row
+
+
+def command(*words: str):
+    from typer.testing import CliRunner
+
+    from workbench.cli.app import app
+
+    return CliRunner().invoke(app, ["scan", *words])
+
+
+def test_the_command_scans_and_redacts(tmp_path):
+    path, out = tmp_path / "mail.txt", tmp_path / "clean.txt"
+    path.write_text("Write to jane@example.org or to 192.168.10.7.\n")
+    done = command(str(path), "--json", "--redact", str(out))
+    record = json.loads(done.stdout)
+    assert done.exit_code == 0 and record["counts"]["email"] == record["counts"]["ip"] == 1
+    assert record["redacted"] == str(out) and "jane@" not in done.stdout
+    assert out.read_text() == "Write to [EMAIL] or to [IP].\n"
+    shown = command(str(path), "--kind", "email").stdout
+    assert "j•••@•••••••.org" in shown and "MB/s" in shown and "192" not in shown
+    assert isinstance(command().exception, WorkbenchError)
+    assert "emial" in str(command(str(path), "--kind", "emial").exception)

@@ -10,12 +10,12 @@ REGIONS = (
 )
 """Countries in whose national form a number without its country's code is read."""
 PHONE_WORDS = re.compile(
-    r"\b(?:tele)?phones?\b|\btel\b|\bcall(?:s|ed|ing)?\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b"
+    r"(?<!\[)\b(?:tele)?phones?\b|\btel\b|\bcall(?:s|ed|ing)?\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b"
     r"|\bdial\b|\bring\b|\bwhatsapp\b|\bsms\b|\bmessages? (?:to|on)\b|\breach\b|\banswer"
     r"|\bhotline\b|\b(?:my|his|her|their|your|our|contact) numbers?\b",
     re.IGNORECASE,
 )
-"""Words before a number that make it a telephone's."""
+"""Words before a number that make it a telephone's; a placeholder is none."""
 AMERICAN = re.compile(r"(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-.])[2-9][0-9]{2}[-.][0-9]{4}")
 """The form that is a telephone number in North America and little else anywhere."""
 DATE = re.compile(
