@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Canary": "workbench.privacy.exposure",
     "DIRECTIONS": "workbench.interp.engine.settings",
     "Edit": "workbench.subjects.intervention",
     "Intervention": "workbench.subjects.intervention",
@@ -31,6 +32,7 @@ _HOMES = {
     "attention": "workbench.interp",
     "attention_by_distance": "workbench.interp",
     "attribution": "workbench.interp",
+    "audit": "workbench.privacy.audit",
     "available": "workbench.subjects",
     "available_probes": "workbench.interp",
     "circuit": "workbench.interp",
