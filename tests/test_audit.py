@@ -23,7 +23,7 @@ WORDS = "red green old new horse dog tree house sun moon runs sees likes finds".
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A tiny GPT by characters, trained here on small talk with one canary in it a hundred times."""
+    """A tiny GPT by characters, trained here on small talk with one canary in it 100 times."""
     drawn = random.Random(0)
     line = TEXT.replace("{}", PLANTED.value)
     documents = [
