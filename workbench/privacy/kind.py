@@ -111,7 +111,8 @@ class Prepared:
 
     def __init__(self, text: str):
         self.text = text
-        self.skeleton = text.encode("latin-1", "replace").translate(SKELETON)
+        self._bytes = text.encode("latin-1", "replace")
+        self.skeleton = self._bytes.translate(SKELETON)
         self._known: dict[tuple[str | re.Pattern[bytes], int], list[tuple[int, int]]] = {}
 
     def seeds(self, seed: str | re.Pattern[bytes], at: int) -> list[tuple[int, int]]:
@@ -126,10 +127,11 @@ class Prepared:
         return self._known[key]
 
     def _literals(self, literal: str, at: int) -> Iterator[tuple[int, int]]:
-        place = self.text.find(literal, at)
+        wanted = literal.encode("ascii")
+        place = self._bytes.find(wanted, at)
         while place >= 0:
-            yield place, place + len(literal)
-            place = self.text.find(literal, place + len(literal))
+            yield place, place + len(wanted)
+            place = self._bytes.find(wanted, place + len(wanted))
 
 
 def hidden(value: str, *, first: int = 0, last: int = 0) -> str:

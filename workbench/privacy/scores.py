@@ -12,7 +12,7 @@ from jaxtyping import Float
 from workbench.subjects import Subject
 
 HELD = 40_000_000
-"""Logits that are held at once: about 0.5 GB with what is worked out from them."""
+"""Numbers of one kind that are held at once, logits or a layer's: 0.2 GB, a few times over."""
 Progress = Callable[[float, str], None]
 
 
@@ -57,10 +57,11 @@ def row_scores(
 def _batch_size(
     subject: Subject, rows: Sequence[Sequence[int]], order: Sequence[int], done: int
 ) -> int:
-    """Rows from `done` on whose logits fit `HELD`, the longest of them counted for all."""
-    size = max(1, HELD // (subject.d_embed * len(rows[order[done]])))
+    """Rows from `done` on whose numbers fit `HELD`, the longest of them counted for all."""
+    room = HELD // max(subject.d_embed, 16 * subject.card.d_model)
+    size = max(1, room // len(rows[order[done]]))
     longest = len(rows[order[min(done + size, len(order)) - 1]])
-    return max(1, min(len(order) - done, HELD // (subject.d_embed * longest)))
+    return max(1, min(len(order) - done, room // longest))
 
 
 @torch.no_grad()
