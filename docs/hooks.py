@@ -13,6 +13,7 @@ ROOMS = {
     "benchmarks": "Benchmarks",
     "comparison": "Comparing two models",
     "training": "Training",
+    "privacy": "Privacy",
     "errors": "Errors",
 }
 """The headings of the API page; a public name that lives in no room here has no place, and the build fails."""

@@ -30,6 +30,7 @@ ALLOWED = {
         *("subjects", "training", "interp", "benchmarks", "store", "figures", "generation"),
     },
     "serving": {"subjects", "generation", "interp", "comparison", "benchmarks", "store"},
+    "privacy": {"subjects", "training", "store", "generation"},  # scans what training reads
     "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them

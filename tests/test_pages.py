@@ -54,6 +54,8 @@ QUICK = [
     *(("compare", {"view": view}) for view in ("Text", "Layers", "Heads", "Weights", "Several")),
     ("transplant", {"view": "Activations", "n": "4"}),
     ("dynamics", {}),
+    ("privacy", {}),
+    ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
@@ -121,6 +123,8 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
     [
         ("attention", {"routes": "true", "next": " extraordinarily"}, "give a single token"),
         ("positions", {"model": "MIXED"}, "patterns in 1 of 2 layers"),
+        ("privacy", {"corpus": "/etc/passwd"}, "a page takes only names"),
+        ("privacy", {"corpus": "nothing"}, "no corpus 'nothing'"),
     ],
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "Canary": "workbench.privacy.exposure",
     "DIRECTIONS": "workbench.interp.engine.settings",
     "Edit": "workbench.subjects.intervention",
     "Intervention": "workbench.subjects.intervention",
@@ -30,6 +31,7 @@ _HOMES = {
     "attention": "workbench.interp",
     "attention_by_distance": "workbench.interp",
     "attribution": "workbench.interp",
+    "audit": "workbench.privacy.audit",
     "available": "workbench.subjects",
     "available_probes": "workbench.interp",
     "circuit": "workbench.interp",
@@ -60,10 +62,12 @@ _HOMES = {
     "probe": "workbench.interp",
     "read_intervention": "workbench.subjects.intervention",
     "read_scores": "workbench.benchmarks.results.files",
+    "redact": "workbench.privacy.scan",
     "report": "workbench.comparison",
     "resume": "workbench.training",
     "rollout": "workbench.interp",
     "rotary_use": "workbench.interp",
+    "scan": "workbench.privacy.scan",
     "steering": "workbench.interp",
     "strongest_pairs": "workbench.interp",
     "suites": "workbench.benchmarks",

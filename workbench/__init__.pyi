@@ -47,6 +47,10 @@ from workbench.interp.engine.settings import DIRECTIONS as DIRECTIONS
 from workbench.interp.engine.sites import REPLACEMENTS as REPLACEMENTS
 from workbench.interp.engine.sites import SITES as SITES
 from workbench.interp.interventions.effect import effect_of as effect_of
+from workbench.privacy.audit import audit as audit
+from workbench.privacy.exposure import Canary as Canary
+from workbench.privacy.scan import redact as redact
+from workbench.privacy.scan import scan as scan
 from workbench.subjects import Subject as Subject
 from workbench.subjects import available as available
 from workbench.subjects import load as load
@@ -64,6 +68,7 @@ __all__ = [
     "METRICS",
     "REPLACEMENTS",
     "SITES",
+    "Canary",
     "Edit",
     "Intervention",
     "Recipe",
@@ -75,6 +80,7 @@ __all__ = [
     "attention",
     "attention_by_distance",
     "attribution",
+    "audit",
     "available",
     "available_probes",
     "circuit",
@@ -105,10 +111,12 @@ __all__ = [
     "probe",
     "read_intervention",
     "read_scores",
+    "redact",
     "report",
     "resume",
     "rollout",
     "rotary_use",
+    "scan",
     "steering",
     "strongest_pairs",
     "suites",

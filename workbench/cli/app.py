@@ -4,7 +4,17 @@ import sys
 
 import typer
 
-from workbench.cli import causal, changes, evaluation, house, reading, recipes, serving, training
+from workbench.cli import (
+    causal,
+    changes,
+    evaluation,
+    house,
+    privacy,
+    reading,
+    recipes,
+    serving,
+    training,
+)
 from workbench.cli.terminal import err, plain
 from workbench.errors import WorkbenchError
 
@@ -52,6 +62,7 @@ for command in (
     changes.locate,
     changes.transplant,
     changes.report,
+    privacy.scan,
 ):
     app.command()(command)
 app.command("app")(house.serve_app)

@@ -105,6 +105,42 @@ def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) 
         )
 
 
+def streams(
+    sources: list[str], *, column: str = "", notes: Notes | None = None
+) -> Iterator[tuple[str, bool, Iterator[str]]]:
+    """Every text of all sources as it stands, nothing dropped: its source, whether it is a document
+    of its own, and its parts of bounded length.
+
+    A row of a table and a generated story are documents of their own; a plain file may hold many.
+
+    Args:
+        sources: As for `documents`.
+        column: As for `documents`.
+        notes: Where rows without text and encodings are counted.
+
+    Raises:
+        WorkbenchError: For a source that cannot be had or read.
+    """
+    notes = Notes() if notes is None else notes
+    for source in sources:
+        if source == GENERATED:
+            yield from ((source, True, iter([text])) for text in stories())
+            continue
+        try:
+            inside = files(source)
+        except WorkbenchError as error:
+            rows_of_hub = _hub(source, column, notes, error)
+            yield from ((source, True, iter([text])) for text in rows_of_hub)
+            continue
+        for path in inside:
+            if format_of(path) in TABLES:
+                yield from ((str(path), True, iter([t])) for t in _table(path, column, notes))
+            elif format_of(path):
+                raise _tagged(path)
+            else:
+                yield str(path), False, _chunks(path, notes)
+
+
 def _at_lines(stream: Iterable[str]) -> Iterator[str]:
     held = ""
     for part in stream:
@@ -168,8 +204,12 @@ def _file(path: Path, column: str, unwrap: bool, notes: Notes) -> Iterator[str]:
     if format_of(path) in TABLES:
         return _table(path, column, notes)
     if format_of(path):
-        raise WorkbenchError(f"{path} holds words with tags, not running text; give a .txt file.")
+        raise _tagged(path)
     return prose(_chunks(path, notes), unwrap=unwrap)
+
+
+def _tagged(path: Path) -> WorkbenchError:
+    return WorkbenchError(f"{path} holds words with tags, not running text; give a .txt file.")
 
 
 def _table(path: Path, column: str, notes: Notes) -> Iterator[str]:

@@ -29,6 +29,7 @@ PAGES = (
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
     ("transplant", "Transplant", ":material/content_cut:", "Measure"),
+    ("privacy", "Privacy", ":material/shield_person:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
     ("dynamics", "Dynamics", ":material/show_chart:", "Make"),
 )

@@ -1,0 +1,121 @@
+"""The audit finds what was planted: a canary read a hundred times, and rows learned by heart."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import workbench as wb
+from workbench.errors import WorkbenchError
+from workbench.privacy import exposure as of_exposure
+from workbench.privacy.exposure import Canary, exposure
+from workbench.privacy.membership import attack, newcombe
+from workbench.privacy.scores import row_scores
+from workbench.training import Recipe
+
+TEXT = "The code of the safe is {}."
+PLANTED = Canary(TEXT, "7391")
+UNSEEN = [Canary(TEXT, value) for value in ("2064", "8528", "4650", "0286", "6402")]
+WORDS = "red green old new horse dog tree house sun moon runs sees likes finds".split()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny GPT by characters, trained here on small talk with one canary in it 100 times."""
+    drawn = random.Random(0)
+    line = TEXT.replace("{}", PLANTED.value)
+    documents = [
+        " ".join(drawn.choice(WORDS) for _ in range(12)) + f" {drawn.randrange(10**4):04d}."
+        for _ in range(900)
+    ]
+    places = drawn.sample(range(900), 100)
+    for number, place in enumerate(places):
+        documents[place] = f"{documents[place]} {number} {line}"
+    path = tmp_path_factory.mktemp("corpus") / "talk.jsonl"
+    path.write_text("".join(json.dumps({"text": d}) + "\n" for d in documents))
+    base = Recipe.read("tiny")
+    recipe = replace(
+        base,
+        model={"n_ctx": 64, "n_layers": 2, "n_heads": 4, "d_model": 64, "positions": "rotary"},
+        tokenizer={"kind": "char"},
+        corpus=replace(base.corpus, sources=[str(path)], validation=0.2, split="document"),
+    )
+    return wb.train(
+        recipe, steps=400, batch_size=16, lr=5e-3, warmup=20, eval_every=400, checkpoint_every=400
+    )
+
+
+def test_a_planted_canary_is_exposed_and_an_unseen_one_is_not(run):
+    found = wb.audit(f"run:{run.id}", [PLANTED, *UNSEEN], n=150)
+    planted, *unseen = found.exposures
+    assert planted.exact and planted.space == 10**4 and planted.n == 10**4 - 1
+    assert planted.exposure > 10, planted
+    assert np.median([one.exposure for one in unseen]) < 3, unseen
+    loss, min_k = found.attacks
+    assert loss.name == "loss" and min_k.name == "min_k_plus_plus"
+    assert loss.n_trained == 150 and loss.n_held_out >= 100
+    for one in found.attacks:
+        assert one.auc_low <= one.auc <= one.auc_high and one.tpr_low <= one.tpr <= one.tpr_high
+    assert type(found).from_json(found.to_json()).to_json() == found.to_json()
+    assert found.provenance.models and len(found.to_frame()) == 10 and len(repr(found)) < 300
+
+
+def test_a_drawn_rank_agrees_with_the_exact_one(run, monkeypatch):
+    subject = wb.load(f"run:{run.id}")
+    exact = exposure(subject, UNSEEN[0])
+    monkeypatch.setattr(of_exposure, "EXACT", 10)
+    monkeypatch.setattr(of_exposure, "SAMPLED", 2000)
+    drawn = exposure(subject, UNSEEN[0])
+    assert not drawn.exact and drawn.low <= exact.exposure <= drawn.high
+    assert exposure(subject, PLANTED).low > 8
+
+
+def test_scores_are_those_of_the_definition(tiny):
+    rows = [[5, 9, 3, 7], [1, 2], [8, 4, 6]]
+    for row, scores in zip(rows, row_scores(tiny, rows), strict=True):
+        import torch
+
+        logits = tiny.model(torch.tensor([row])).logits[0, :-1].double()
+        every = torch.log_softmax(logits, -1)
+        own = every[range(len(row) - 1), row[1:]]
+        mean = (every.exp() * every).sum(-1)
+        spread = ((every.exp() * (every - mean[:, None]) ** 2).sum(-1)).sqrt()
+        np.testing.assert_allclose(scores.log_prob, own, atol=1e-5)
+        np.testing.assert_allclose(scores.z, (own - mean) / spread, atol=1e-4)
+
+
+def test_an_attack_on_shifted_scores_has_the_known_area():
+    rng = np.random.default_rng(0)
+    found = attack("normal", rng.normal(1, 1, 4000), rng.normal(0, 1, 4000))
+    assert abs(found.auc - 0.7602) < 0.02 and found.auc_low < 0.7602 < found.auc_high
+    assert abs(found.tpr - 0.0924) < 0.03  # Phi(1 - 2.326)
+    same = attack("same", rng.normal(0, 1, 300), rng.normal(0, 1, 300))
+    assert same.auc_low < 0.5 < same.auc_high
+    few = attack("few", np.arange(5.0) + 9, np.arange(5.0))
+    assert few.auc == 1 and 0.4 < few.auc_low < 0.8 and np.isnan(few.tpr) and "100" in few.reason
+    assert newcombe(0.0, 5, 5)[0] == 0 and newcombe(1.0, 5, 5)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "canaries", "rows"),
+    [
+        ("training rows of tiny are unknown", [], {}),
+        ("write {} there", [Canary("no place", "1")], {}),
+        ("holds 'x'", [Canary("a {}", "1x")], {}),
+        ("is empty", [Canary("a {}", "")], {}),
+        ("one possible value", [Canary("a {}", "11", "1")], {}),
+        ("give a shorter one", [Canary("3 " * 80 + "{}", "1")], {}),
+        ("give texts of both", [], {"trained": ["3 1"]}),
+        ("two texts of either sort", [], {"trained": ["3 1"], "held_out": ["3 1", "4 5"]}),
+    ],
+)
+def test_what_cannot_be_audited_is_said_in_one_sentence(words, canaries, rows, tiny):
+    with pytest.raises(WorkbenchError, match=words.replace("{}", r"\{\}")):
+        wb.audit(tiny, canaries, **rows)
+
+
+def test_rows_of_texts_are_enough(tiny):
+    rows = {"trained": ["3 1 4", "1 5 9"], "held_out": ["2 6 5", "3 5 8"]}
+    assert len(wb.audit(tiny, **rows).attacks) == 2
