@@ -1,6 +1,4 @@
-"""Estimate against exact value: every cell of a map as a point, those that mislead in colour and by
-name.
-"""
+"""Attribution's estimates against exact patching, one point a cell; misleading ones in colour."""
 
 from typing import Any
 
@@ -14,34 +12,35 @@ INTERVALS = (
     " [%{customdata[1]:.3f}, %{customdata[2]:.3f}]",
     " [%{customdata[4]:.3f}, %{customdata[5]:.3f}]",
 )
-"""In the hover, of the exact value and the error; one pair has none."""
+"""Hover text for the intervals of the exact value and of the error; a single pair has none."""
 NAMED = 8
-"""Points that carry their name: those furthest off."""
+"""Points labelled with their name: those with the largest errors."""
 
 
 def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
-    """One point a cell, exact effect across and estimate up; on the line both agree.
+    """One point a cell: exact effect across, estimate up; they agree on the diagonal.
 
     Args:
         table: Columns cell, exact, exact_low, exact_high, estimate, error, error_low, error_high,
-            kind.
-        tolerance: How far off an estimate may be; the band round the line.
+            kind (a key of `COLOURS`).
+        tolerance: Largest acceptable error; the band around the diagonal.
         title: Of the figure.
     """
     both = np.concatenate([table["exact"], table["estimate"]])
-    low, high = float(both.min()), float(both.max())
+    low = float(both.min())
+    high = float(both.max())
     room = 0.05 * (high - low or 1.0)
     ends = np.array([low - room, high + room])
-    found = style.figure(title=title, height=460)
+    figure = style.figure(title=title, height=460)
     style.add_band(
-        found,
+        figure,
         ends,
         ends - tolerance,
         ends + tolerance,
         colour=style.SOFT,
         name="within the tolerance",
     )
-    found.add_scatter(
+    figure.add_scatter(
         x=ends,
         y=ends,
         mode="lines",
@@ -57,7 +56,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
         part = table[table["kind"] == kind]
         if not len(part):
             continue
-        found.add_scatter(
+        figure.add_scatter(
             x=part["exact"],
             y=part["estimate"],
             mode="markers+text",
@@ -86,12 +85,13 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
                 -1,
             ).tolist(),
             hovertemplate=(
-                f"<b>%{{customdata[0]}}</b><br>exact %{{x:.3f}}{intervals[0]}<br>estimate %{{y:.3f}}<br>"
+                f"<b>%{{customdata[0]}}</b><br>exact %{{x:.3f}}{intervals[0]}<br>"
+                "estimate %{y:.3f}<br>"
                 f"off by %{{customdata[3]:.3f}}{intervals[1]}<extra></extra>"
             ),
         )
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True
     )
-    found.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
-    return found
+    figure.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
+    return figure
