@@ -164,6 +164,9 @@ def task_needs(
     Raises:
         WorkbenchError: the task is not multiple choice or cannot run, or a head does not exist.
     """
+    from workbench.subjects import load  # late: it loads the model libraries
+
+    subject = load(subject)  # loaded by `public` already; this only says so to the type checker
     tell = progress or (lambda share, words: None)
     items = _Items(subject, task, limit, replacement, seed)
     n_layers = subject.card.n_layers
@@ -278,7 +281,7 @@ def _choosing(clusters: np.ndarray) -> np.ndarray:
 
 def _scores(results: "Results", task: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Score, margin and cluster of every item; one without a cluster is a cluster of its own."""
-    rows: Any = results.samples[results.samples["score"].notna()].sort_values("doc_id")
+    rows = results.samples.loc[results.samples["score"].notna()].sort_values("doc_id")
     margins = []
     for text, target in zip(rows["loglikelihoods"], rows["target"], strict=True):
         values = json.loads(text) if isinstance(text, str) else []

@@ -73,6 +73,9 @@ def evaluate(
     Raises:
         WorkbenchError: the suite or task is unknown, a file is broken, or no task could run.
     """
+    from workbench.subjects import load  # late: it loads the model libraries
+
+    subject = load(subject)  # loaded by `public` already; this only says so to the type checker
     chosen = with_variants(find_suite(suite), variants)
 
     def report(fraction: float, message: str) -> None:

@@ -197,9 +197,10 @@ def _manager_of(name: str) -> tuple[Any, str]:
     """The lm-eval task manager that knows a task, and the task's name there."""
     from lm_eval.tasks import TaskManager
 
-    folders = [folder for folder in (FOLDER, home() / "tasks") if folder.is_dir()]
+    ours = None
     if not name.startswith(HARNESS):
-        ours = TaskManager(include_path=folders, include_defaults=False)  # pyright: ignore[reportArgumentType]
+        folders: list[str | Path] = [p for p in (FOLDER, home() / "tasks") if p.is_dir()]
+        ours = TaskManager(include_path=folders, include_defaults=False)
         if name in ours.task_index:
             _check_all(ours, name)
             return ours, name
@@ -209,7 +210,7 @@ def _manager_of(name: str) -> tuple[Any, str]:
     theirs = _harness()
     bare = name.removeprefix(HARNESS)
     if bare not in theirs.task_index:
-        known = [*(ours.all_tasks if not name.startswith(HARNESS) else []), *theirs.all_tasks]
+        known = [*(ours.all_tasks if ours is not None else []), *theirs.all_tasks]
         close = difflib.get_close_matches(bare, known, 3)
         hint = (
             f"; did you mean {', '.join(close)}?"

@@ -67,7 +67,7 @@ class Transfer(Record):
         return pd.DataFrame(rows)
 
     def loss(self) -> pd.DataFrame:
-        """One row a stage: accuracy that the base's linear probe loses on the tuned model, paired."""
+        """One row a stage: accuracy that the base's linear probe loses on the tuned model."""
         rows = []
         pairs = zip(self.right[PAIRS[0]], self.right[PAIRS[1]], strict=True)
         for stage, (own, other) in enumerate(pairs):

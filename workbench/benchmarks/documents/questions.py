@@ -149,7 +149,7 @@ def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[lis
 
 def _entities(row: Doc) -> Doc:
     words = row["tokens"]
-    tags = row.get("ner_tags_name", row.get("tags"))
+    tags = row["ner_tags_name"] if "ner_tags_name" in row else row["tags"]
     entities = spans(tags)
     tagged = bio(entities, len(words))
     query = f"Text: {' '.join(words)}\nEntities:"

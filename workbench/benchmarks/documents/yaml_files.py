@@ -22,19 +22,21 @@ class Loader(yaml.SafeLoader):
         node: Any = super().compose_node(parent, index)
         if node is None or hasattr(node, "n_parts"):
             return node
-        parts = node.value if isinstance(node, yaml.CollectionNode) else []
-        nodes = (
-            [part for pair in parts for part in pair]
-            if isinstance(node, yaml.MappingNode)
-            else parts
-        )
-        if not all(hasattr(part, "n_parts") for part in nodes):
+        parts = _parts(node)
+        if not all(hasattr(part, "n_parts") for part in parts):
             raise yaml.MarkedYAMLError(problem="it refers to itself", problem_mark=node.start_mark)
-        node.n_parts = 1 + sum(part.n_parts for part in nodes)
+        node.n_parts = 1 + sum(part.n_parts for part in parts)
         if node.n_parts > MOST_PARTS:
             problem = f"its references stand for more than {MOST_PARTS:,} values"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return node
+
+
+def _parts(node: yaml.Node) -> list[Any]:
+    """The nodes directly in a node: a mapping's keys and values, a sequence's items."""
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, yaml.CollectionNode) else []
 
 
 def parsed(path: Path, loader: type[Loader] = Loader, *, what: str = "settings") -> tuple[Any, Any]:

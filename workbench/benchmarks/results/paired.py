@@ -75,11 +75,9 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
 def _difference(both: Any) -> Difference:
     """Paired difference over samples joined by document: of means, or of F1 over summed counts."""
     if both["metric_base"].iloc[0] == COUNTS:
-        counts = [
-            np.array([json.loads(s)[COUNTS] for s in both[f"scores_{side}"]])
-            for side in ("base", "tuned")
-        ]
-        return paired_counts(*counts, entity_f1)
+        base = np.array([json.loads(scores)[COUNTS] for scores in both["scores_base"]])
+        tuned = np.array([json.loads(scores)[COUNTS] for scores in both["scores_tuned"]])
+        return paired_counts(base, tuned, entity_f1)
     clusters = both["cluster_base"]
     return paired_difference(
         both["score_base"].to_numpy(),

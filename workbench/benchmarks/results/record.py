@@ -155,12 +155,12 @@ class Results(Record):
             "provenance": jsonable.plain(self.provenance),
         }
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, path: str | Path) -> Path:
         """Write `samples.parquet` and `results.json` to a folder, and return the folder.
 
         Each file is written whole or not at all, samples first, so that no row lacks its samples.
         """
-        folder = Path(folder)
+        folder = Path(path)
         made_folder(folder)
         with writing(folder / "samples.parquet") as part:
             self.samples.to_parquet(part, index=False)
@@ -169,7 +169,7 @@ class Results(Record):
         return folder
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Results":
+    def read(cls, path: str | Path) -> "Results":
         """The results that `save` wrote to a folder.
 
         Raises:
@@ -177,7 +177,7 @@ class Results(Record):
         """
         import pandas as pd
 
-        folder = path_of(folder)
+        folder = path_of(path)
         with reading(folder, MEND, "holds no readable evaluation results"):
             record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             samples: Any = pd.read_parquet(folder / "samples.parquet")

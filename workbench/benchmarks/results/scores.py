@@ -187,13 +187,14 @@ def _choice(task: Any, sample: Logged) -> dict[str, Any]:
         v if not math.isnan(v) else -math.inf for v in own_requests(task, _loglikelihoods(sample))
     ]
     prediction = max(range(len(values)), key=values.__getitem__)
-    known = isinstance(target, int) and 0 <= target < len(choices)
+    right = target if isinstance(target, int) else None
+    in_range = right is not None and 0 <= right < len(choices)
     return {
         "input": contexts[0] if shared else "",
         "choices": json.dumps(choices, ensure_ascii=False),
-        "target": target if isinstance(target, int) else None,
+        "target": right,
         "prediction": prediction,
-        "target_text": choices[target] if known else str(target),
+        "target_text": choices[right] if right is not None and in_range else str(target),
         "prediction_text": choices[prediction],
     }
 
