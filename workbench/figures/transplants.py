@@ -13,8 +13,8 @@ from plotly.subplots import make_subplots
 from workbench.figures import style
 
 DIRECTIONS = {
-    "base": "tuned weights put into the base: share gained",
-    "tuned": "base weights put into the tuned model: share lost",
+    "base": "tuned parts put into the base: share gained",
+    "tuned": "base parts put back in the tuned model: share lost",
 }
 LOOK = {
     "layer": ("layer", style.INK, "circle"),
