@@ -145,7 +145,7 @@ def probe_transfer(
     right = {pair: np.zeros((stages, len(test)), bool) for pair in PAIRS}
     for stage in range(stages):
         if progress is not None:
-            progress(stage / stages, f"probe of layer {stage} of {stages - 1}")
+            progress(stage / stages, f"linear probe of layer {stage} of {stages - 1}")
         fitted = [_fit(side[stage][train], labels[train]) for side in streams]
         for pair, (trained, tested) in sides.items():
             right[pair][stage] = (
@@ -166,7 +166,8 @@ def _examples(examples: Examples | str) -> list[tuple[str, str]]:
     if isinstance(examples, str):
         if examples not in QUESTIONS:
             raise WorkbenchError(
-                f"No probe asks {examples!r}; there are: {', '.join(QUESTIONS)}; or give pairs."
+                f"There is no question {examples!r} for linear probes; choose one of "
+                f"{', '.join(QUESTIONS)}, or give (text, label) pairs."
             )
         return QUESTIONS[examples]()
     return [(str(text), str(label)) for text, label in examples]
@@ -213,5 +214,5 @@ def _fit(values: Float[np.ndarray, "text d_model"], labels: np.ndarray) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    return probe.fit(values, labels)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    return classifier.fit(values, labels)

@@ -9,8 +9,14 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 LINES = {
-    "accuracy": (("accuracy", "probe", style.BLUE), ("control", "control task", style.ORANGE)),
-    "bits": (("bits", "probe", style.BLUE), ("control_bits", "control task", style.ORANGE)),
+    "accuracy": (
+        ("accuracy", "linear probe", style.BLUE),
+        ("control", "control task", style.ORANGE),
+    ),
+    "bits": (
+        ("bits", "linear probe", style.BLUE),
+        ("control_bits", "control task", style.ORANGE),
+    ),
 }
 TITLES = {
     "accuracy": ("Accuracy on texts not seen in training", "accuracy"),

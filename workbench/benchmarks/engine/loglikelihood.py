@@ -18,13 +18,16 @@ import torch
 
 from workbench.benchmarks.engine.onednn import Layout
 
-# Config entries with which a model changes its logits after the output embeddings.
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Config entries of models that change their logits after the output embeddings."""
 FLOATS_AT_ONCE = 1 << 23
-# Config entries that bound how far a token sees; the mask of a row knows no such bound.
+"""Logits in memory at once."""
 REACHES = ("sliding_window", "attention_chunk_size")
+"""Config entries that limit how far a token attends; a row's tree mask has no such limit."""
 LONGEST_ROW = 2048
-LONGEST_PROBE = 256
+"""Tokens a row at most, as the cost of its mask grows with the square."""
+LONGEST_TRIAL = 256
+"""Tokens of the row on which shortcuts are tested, if there is one as short."""
 ATTENTION_COST = 1.5
 """Attention to this many d_model pairs of tokens takes as long as all else does for one token.
 
@@ -196,12 +199,12 @@ class Scorer:
         """
         rows = plan(requests, self.row_limit, self.reach, self.worth)
         branching = [row for row in rows if row.branches]
-        if branching and not self._holds("packed", _probe(branching)):
+        if branching and not self._holds("packed", _trial_row(branching)):
             rows = [Row([request]) for request in requests]
         if rows:
-            self._holds("hidden", _probe(rows))
+            self._holds("hidden", _trial_row(rows))
             if self.layout.possible:
-                self._holds("laid out", _probe(rows))
+                self._holds("laid out", _trial_row(rows))
         budget = self.token_budget
         if not self.works.get("hidden"):
             budget = min(budget, max(1, 4 * FLOATS_AT_ONCE // self.vocabulary))
@@ -327,8 +330,8 @@ class Scorer:
         }
 
 
-def _probe(rows: Sequence[Row]) -> Row:
+def _trial_row(rows: Sequence[Row]) -> Row:
     """A short row to test on: two requests that branch if there are such, else one request."""
-    row = min(rows, key=lambda r: (r.length > LONGEST_PROBE, abs(r.length - LONGEST_PROBE)))
+    row = min(rows, key=lambda r: (r.length > LONGEST_TRIAL, abs(r.length - LONGEST_TRIAL)))
     pairs = (Row(row.requests[i : i + 2]) for i in range(len(row.requests) - 1))
     return next((pair for pair in pairs if pair.branches), Row(row.requests[:1]))
