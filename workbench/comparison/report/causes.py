@@ -47,13 +47,14 @@ def summary(located: Located) -> str:
     )
 
 
-def _best(located: Located, into: str) -> pd.Series:
+def _best(located: Located, into: str) -> dict[Any, Any]:
     """The row of the single layer, or part outside the layers, with the largest share."""
     rows = pd.concat([located.best("layer", into), located.best("outer", into)])
-    return rows.sort_values("share", ascending=False).iloc[0]
+    return rows.sort_values("share", ascending=False).to_dict("records")[0]
 
 
-def _share(row: pd.Series) -> str:
+def _share(row: dict[Any, Any]) -> str:
+    """A share with its interval, as text."""
     return f"{row['share']:.2f} {bracketed(row['low'], row['high'], '.2f')}"
 
 
