@@ -50,9 +50,9 @@ def composition_graph(
     figure = style.figure(title=title, height=int(np.clip(58 * len(layers) + 120, 360, 860)))
     named = set()
     for kind, colour in KINDS.items():
-        lines = [(place(a), place(b), a, b, score) for a, b, k, score in edges if k == kind]
-        for (x0, y0), (x1, y1), *_, score in lines:
-            x, y = bow((x0, y0), (x1, y1))
+        of_kind = [(earlier, later, score) for earlier, later, k, score in edges if k == kind]
+        lines = [bow(place(earlier), place(later)) for earlier, later, _ in of_kind]
+        for (x, y), (*_, score) in zip(lines, of_kind, strict=True):
             figure.add_scatter(
                 x=x,
                 y=y,
@@ -61,18 +61,18 @@ def composition_graph(
                 hoverinfo="skip",
                 showlegend=False,
             )
-        if lines:
+        if lines:  # a dot in the middle of each line, with the hover
             figure.add_scatter(
-                x=[bow(a, b)[0][POINTS // 2] for a, b, *_ in lines],
-                y=[bow(a, b)[1][POINTS // 2] for a, b, *_ in lines],
+                x=[x[POINTS // 2] for x, _ in lines],
+                y=[y[POINTS // 2] for _, y in lines],
                 mode="markers",
                 marker={"color": colour, "size": 7},
                 name=f"{kind}-composition",
-                customdata=[[a, b, score] for *_, a, b, score in lines],
+                customdata=[list(edge) for edge in of_kind],
                 hovertemplate=f"<b>%{{customdata[0]}} → %{{customdata[1]}}</b>, {kind}<br>"
                 f"%{{customdata[2]:.3f}} (chance about {chance:.3f})<extra></extra>",
             )
-        named |= {name for line in lines for name in line[2:4]}
+        named |= {name for earlier, later, _ in of_kind for name in (earlier, later)}
     figure.add_scatter(
         **_heads([style.head_name(i, j) for i in layers for j in range(n_heads)], named, place)
     )
