@@ -6,7 +6,7 @@ Half of the items rank the heads; the effects are measured on the other half.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -164,9 +164,7 @@ def task_needs(
     Raises:
         WorkbenchError: the task is not multiple choice or cannot run, or a head does not exist.
     """
-    from workbench.subjects import load  # late: it loads the model libraries
-
-    subject = load(subject)  # loaded by `public` already; this only says so to the type checker
+    subject = cast("Subject", subject)  # `public` has loaded it
     tell = progress or (lambda share, words: None)
     items = _Items(subject, task, limit, replacement, seed)
     n_layers = subject.card.n_layers

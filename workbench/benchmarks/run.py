@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from workbench.benchmarks.documents.sources import MissingDataError
@@ -73,9 +73,7 @@ def evaluate(
     Raises:
         WorkbenchError: the suite or task is unknown, a file is broken, or no task could run.
     """
-    from workbench.subjects import load  # late: it loads the model libraries
-
-    subject = load(subject)  # loaded by `public` already; this only says so to the type checker
+    subject = cast("Subject", subject)  # `public` has loaded it
     chosen = with_variants(find_suite(suite), variants)
 
     def report(fraction: float, message: str) -> None:
