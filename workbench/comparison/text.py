@@ -226,8 +226,8 @@ def _parting(base: Subject, tuned: Subject, prompt: str, n: int) -> Parting:
         prompt=prompt,
         agreed=agreed,
         parted=parted,
-        base_text=str(base.text(torch.tensor(ours), skip_special=True)),
-        tuned_text=str(base.text(torch.tensor(theirs), skip_special=True)),
+        base_text=_written(base, ours),
+        tuned_text=_written(base, theirs),
         base_token=_one(base, ours, agreed) if parted else "",
         tuned_token=_one(base, theirs, agreed) if parted else "",
         p_base=p_ours[agreed] if parted and agreed < len(p_ours) else nan,
@@ -279,6 +279,12 @@ def parting_table(compared: Sequence[Parting]) -> pd.DataFrame:
         for p in compared
     ]
     return pd.DataFrame(rows)
+
+
+def _written(subject: Subject, ids: list[int]) -> str:
+    """The text of written tokens; "" for none."""
+    # An empty list would be a tensor of floats without the type.
+    return str(subject.text(torch.tensor(ids, dtype=torch.long), skip_special=True))
 
 
 def _one(subject: Subject, ids: list[int], at: int) -> str:
