@@ -112,6 +112,6 @@ def lens_shift(
         for j, subject in enumerate((base, tuned)):
             if progress is not None:
                 progress((2 * i + j) / len(rows) / 2, f"lens of text {i + 1} of {len(rows)}")
-            pair.append(lens(subject, str(text)))
+            pair.append(lens(subject, text))
         lenses.append((pair[0], pair[1]))
     return LensShift(base.name, tuned.name, lenses)

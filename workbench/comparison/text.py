@@ -284,7 +284,7 @@ def parting_table(compared: Sequence[Parting]) -> pd.DataFrame:
 def _written(subject: Subject, ids: list[int]) -> str:
     """The text of written tokens; "" for none."""
     # An empty list would be a tensor of floats without the type.
-    return str(subject.text(torch.tensor(ids, dtype=torch.long), skip_special=True))
+    return subject.text(torch.tensor(ids, dtype=torch.long), skip_special=True)
 
 
 def _one(subject: Subject, ids: list[int], at: int) -> str:
