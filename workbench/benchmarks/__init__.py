@@ -1,6 +1,4 @@
-"""Benchmarks: lm-evaluation-harness tasks over a Subject, in suites, with statistics one can
-publish.
-"""
+"""Benchmarks: lm-evaluation-harness tasks on a Subject, in suites, with publishable statistics."""
 
 from workbench.benchmarks.results.paired import compare_results
 from workbench.benchmarks.results.record import Results, TaskScore

@@ -1,6 +1,4 @@
-"""A model's inside as benchmark tasks: how strong its strongest head of a kind is, with an
-interval.
-"""
+"""Benchmark tasks on a model's attention heads: the score of its strongest head of a kind."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,20 +17,28 @@ INSIDE = {
     "previous_token_head": "previous_token_score",
     "duplicate_token_head": "duplicate_token_score",
 }
-"""Each task and the head score that it takes, as `workbench.head_scores` defines it."""
+"""The head score of each task, as `workbench.head_scores` defines it."""
 LENGTH = 50
+"""Random tokens a sequence, each of which comes twice."""
 MOST = 24
-"""Sequences, however large the limit: their patterns hardly differ."""
+"""Sequences for each half at most, whatever the limit: their patterns hardly differ."""
 VERSION = 1
 
 
 def heads_task(
     subject: "Subject", name: str, *, limit: int | None, seed: int, report: Callable[[float], None]
 ) -> tuple[list[TaskScore], list[dict[str, Any]], str]:
-    """The row, the samples and the data hash of one task.
+    """(rows, samples, data hash) of one task: the score of the model's strongest head.
 
-    The head is chosen on one half of the random sequences and measured on the other, so that the
-    greatest of many scores is not mistaken for a large one.
+    The head is chosen on one half of the random sequences and measured on the other, so that
+    choosing the highest of many scores does not bias the result.
+
+    Args:
+        subject: The model.
+        name: A key of `INSIDE`.
+        limit: Sequences that are measured, 2 to `MOST`; None for `MOST`.
+        seed: Of the random tokens.
+        report: Called with the share done.
 
     Raises:
         WorkbenchError: the model shows no attention patterns.
@@ -44,14 +50,14 @@ def heads_task(
     half = max(2, min(limit or MOST, MOST))
     length = min(LENGTH, (subject.n_ctx - 1) // 2)
     ids = repeated_tokens(subject, 2 * half, length, seed)
-    found: list[np.ndarray] = []
+    by_layer: list[np.ndarray] = []  # each [sequence, head]
 
-    def look(_layer: int, pattern: Any) -> None:
-        found.append(pattern_scores(pattern, length)[score].cpu().numpy())
+    def measure(_layer: int, pattern: Any) -> None:
+        by_layer.append(pattern_scores(pattern, length)[score].cpu().numpy())
 
     report(0.0)
-    each_pattern(subject, ids, look)
-    samples = np.stack(found, axis=1)  # [sequence, layer, head]
+    each_pattern(subject, ids, measure)
+    samples = np.stack(by_layer, axis=1)  # [sequence, layer, head]
     layer, head = np.unravel_index(samples[:half].mean(0).argmax(), samples.shape[1:])
     values = samples[half:, layer, head]
     note = f"L{layer}H{head}, chosen on {half} other sequences"

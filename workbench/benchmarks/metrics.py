@@ -1,6 +1,4 @@
-"""Metrics of our own tasks, in the form in which lm-eval calls them: (document, results) -> a
-number a metric.
-"""
+"""Metrics of our own tasks, as lm-eval calls them: (document, results) -> {metric: number}."""
 
 import re
 import string
@@ -14,9 +12,9 @@ from workbench.data import entities as named
 
 
 def logit_difference(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, float]:
-    """Log-probability of the right choice above the best wrong one, in nats.
+    """Log-probability of the right choice minus that of the best wrong one, in nats.
 
-    Where both are one token it is the difference of their logits, as the normaliser is the same.
+    If both are one token, this is the difference of their logits, as the normaliser cancels.
     """
     values = [value for value, _ in results]
     wrong = max(value for i, value in enumerate(values) if i != doc["gold"])
@@ -25,44 +23,52 @@ def logit_difference(doc: dict[str, Any], results: list[tuple[float, bool]]) -> 
 
 
 def reading(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """SQuAD's exact match and token F1 (Rajpurkar et al. 2016): the best over the accepted answers."""
-    said = results[0]
-    pairs = [(_exact(said, answer), _f1(said, answer)) for answer in doc["answers"]]
-    return {"exact_match": max(exact for exact, _ in pairs), "f1": max(f1 for _, f1 in pairs)}
+    """Exact match and token F1 as in SQuAD, each the best over the accepted answers.
+
+    Reference:
+        Rajpurkar et al. 2016, "SQuAD".
+    """
+    prediction = results[0]
+    return {
+        "exact_match": max(_exact(prediction, answer) for answer in doc["answers"]),
+        "f1": max(_f1(prediction, answer) for answer in doc["answers"]),
+    }
 
 
 def entities(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
-    """Entities found, wrongly named and missed, which `entity_f1` sums; and whether all are right.
+    """Counts of entities found, wrong and missed, which `entity_f1` sums; and if all are right.
 
-    As in fine-tuning; what a model lists but does not stand in the text is wrongly named.
+    Judged as in fine-tuning; an entity that is listed but does not occur in the text is wrong.
     """
-    seen = named.judged(doc["words"], doc["tags"], results[0].strip())
-    return {"entity_f1": list(seen.counts), "all_right": float(not seen.wrong and not seen.missed)}
+    verdict = named.judged(doc["words"], doc["tags"], results[0].strip())
+    all_right = not verdict.wrong and not verdict.missed
+    return {"entity_f1": list(verdict.counts), "all_right": float(all_right)}
 
 
 def entity_f1(items: Sequence[Sequence[int]]) -> float:
-    """Micro F1 over the counts of all samples."""
+    """Micro F1 over the (found, wrong, missed) counts of all samples."""
     return float(named.entity_f1(np.sum(items, axis=0)))
 
 
 def reply(doc: dict[str, Any], results: list[tuple[float, bool]]) -> dict[str, tuple[float, int]]:
-    """What a given reply costs the model, in bits a byte of it."""
+    """Bits per byte of a reference reply: (log-likelihood in nats, bytes), which lm-eval sums."""
     return {"bits_per_byte": (results[0][0], len(doc["reply"].encode()))}
 
 
 def _words(text: str) -> list[str]:
-    """Words without case, punctuation and articles."""
+    """Words in lower case, without punctuation and articles."""
     bare = "".join(character for character in text.lower() if character not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
-def _exact(said: str, answer: str) -> float:
-    return float(_words(said) == _words(answer))
+def _exact(prediction: str, answer: str) -> float:
+    return float(_words(prediction) == _words(answer))
 
 
-def _f1(said: str, answer: str) -> float:
-    one, other = _words(said), _words(answer)
-    if not one or not other:
-        return float(one == other)
-    shared = sum((Counter(one) & Counter(other)).values())
-    return 2 * shared / (len(one) + len(other))
+def _f1(prediction: str, answer: str) -> float:
+    predicted = _words(prediction)
+    expected = _words(answer)
+    if not predicted or not expected:
+        return float(predicted == expected)
+    shared = sum((Counter(predicted) & Counter(expected)).values())
+    return 2 * shared / (len(predicted) + len(expected))

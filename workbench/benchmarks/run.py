@@ -1,6 +1,4 @@
-"""Run suites: `evaluate` one Subject, `run_job` several in the background, resumable batch by
-batch.
-"""
+"""Run suites: `evaluate` one Subject, or `run_job` several in the background, resumably."""
 
 import re
 import time
@@ -9,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from workbench.benchmarks.documents.sources import MissingDataError
@@ -30,8 +28,9 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject, SubjectOrName
 
 Report = Callable[[float, str], None]
+"""Called with (share done, message)."""
 GROWING = ("data", "task_versions", "seconds")
-"""Entries of a result's config that grow with its tasks."""
+"""Entries of a result's config that grow with every task."""
 
 
 @public("subject")
@@ -51,28 +50,30 @@ def evaluate(
     """Scores of a Subject on a suite.
 
     Args:
-        subject: What is evaluated.
+        subject: The model.
         suite: A suite's name or YAML file, a task's name (ours or any of lm-eval's), or a list of
             task names.
-        limit: At most this many documents a task: a random subset fixed by (task, seed), whatever
-            the model.
-        num_fewshot: Solved examples before each question where the task allows them; None: the
-            task's own.
-        tracker: A run's tracker, told the progress; its cancellation stops the evaluation.
+        limit: At most this many documents a task: a random subset fixed by (task, seed), the same
+            for every model.
+        num_fewshot: Few-shot examples before each question where the task allows them; None for
+            the task's own number.
+        tracker: Tracker of a run, which gets the progress; cancelling the run stops the
+            evaluation.
         progress: Called with (share done, message) after every batch.
         seed: Of the subset and of the examples.
-        variants: How each task is asked besides its own way, such as "shots=2" or
-            "prompt=instructed" (see `workbench.benchmarks.tasks.PROMPTS`); scored as tasks of their
-            own, called "arc_easy@shots=2".
-        cache: Answer requests that this very model has had before from `answers.sqlite` in the home
-            folder.
+        variants: Other settings to score each task with as well, such as "shots=2" or
+            "prompt=instructed" (see `workbench.benchmarks.tasks.PROMPTS`); they are reported as
+            tasks of their own, such as "arc_easy@shots=2".
+        cache: Whether requests that this very model has answered before are answered from
+            `answers.sqlite` in the home folder.
 
     Where a launcher such as torchrun has started several processes, each calls this, computes its
     share of the requests, and returns the same results.
 
     Raises:
-        WorkbenchError: an unknown suite or task, a broken file, or not one task that could run.
+        WorkbenchError: the suite or task is unknown, a file is broken, or no task could run.
     """
+    subject = cast("Subject", subject)  # `public` has loaded it
     chosen = with_variants(find_suite(suite), variants)
 
     def report(fraction: float, message: str) -> None:
@@ -94,7 +95,16 @@ def evaluate(
 
 
 def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) -> Results:
-    """Results without rows, with everything that identifies the evaluation in `config`."""
+    """Results without rows; their `config` identifies the evaluation.
+
+    Args:
+        subject: The model.
+        suite: What it will be evaluated on.
+        settings: `limit`, `num_fewshot` and `seed`.
+
+    Raises:
+        WorkbenchError: a limit below one.
+    """
     limit = settings["limit"]
     if limit is not None and limit < 1:
         raise WorkbenchError(f"limit={limit}: at least one document a task is needed.")
@@ -115,21 +125,32 @@ def empty_results(subject: "Subject", suite: Suite, settings: dict[str, Any]) ->
 def each_task(
     subject: "Subject", suite: Suite, done: Results, report: Report, cache: Cache | None = None
 ) -> Iterator[Results]:
-    """Results grown by one task of the suite at a time, from `done` on; its finished tasks are not
-    redone.
+    """The results after each task of the suite.
+
+    Args:
+        subject: The model.
+        suite: The tasks.
+        done: Results to start from; their finished tasks are not run again.
+        report: Called with (share done, message) after every batch.
+        cache: Earlier answers of the model; None for none.
+
+    Raises:
+        WorkbenchError: no task could run, and the file of at least one is broken.
     """
     from workbench.benchmarks.engine.lm import SubjectLM
 
     lm = SubjectLM(subject, cache=cache)
     finished = set(done.config.get("finished", []))
     results = replace(done, skipped=[])
-    count, broken = len(suite.tasks), 0
+    count = len(suite.tasks)
+    broken = 0
     for number, name in enumerate(suite.tasks):
         label = f"{subject.name} · {name} {number + 1}/{count}"
         report(number / count, label)
         if name not in finished:
-            lm.progress = lambda share, n=number, text=label: report((n + share) / count, text)
-            began, lm.n_known = time.perf_counter(), 0
+            lm.progress = _progress_of_task(report, number, count, label)
+            lm.n_known = 0
+            began = time.perf_counter()
             try:
                 results = _grown(results, subject, lm, name)
             except (MissingDataError, TaskError) as error:
@@ -138,7 +159,7 @@ def each_task(
             else:
                 finished.add(name)
                 results.config["finished"] = sorted(finished)
-                if not lm.n_known:  # else it was faster than it will be for another model
+                if not lm.n_known:  # cached answers would make the task look faster than it is
                     results.config["seconds"] = {
                         **results.config.get("seconds", {}),
                         name: round(time.perf_counter() - began, 2),
@@ -149,24 +170,34 @@ def each_task(
     report(1.0, f"{subject.name} · done")
 
 
+def _progress_of_task(
+    report: Report, number: int, count: int, label: str
+) -> Callable[[float], None]:
+    """A callback for the progress within one task, `number` of `count`."""
+
+    def progress(share: float) -> None:
+        report((number + share) / count, label)
+
+    return progress
+
+
 def _none_ran(suite: Suite, results: Results) -> str:
     reasons = "; ".join(why for _, why in results.skipped)
     return f"No task of {suite.name!r} could run: {reasons}"
 
 
 def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> Results:
-    """The results with every task behind a name."""
+    """The results with every task that a name stands for, as a group is several."""
     from workbench.benchmarks.tasks import load_tasks
 
     config = results.config
     if name in INSIDE:
         try:
-            found = heads_task(
+            rows, records, digest = heads_task(
                 subject, name, limit=config["limit"], seed=config["seed"], report=lm.progress
             )
         except WorkbenchError as error:
             raise MissingDataError(f"{name}: {error}") from error
-        rows, records, digest = found
         return _added(results, name, rows, records, data=digest, version=1)
     for leaf, task in load_tasks(
         name, num_fewshot=config["num_fewshot"], seed=config["seed"]
@@ -182,7 +213,9 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
     from workbench.benchmarks.results.scores import rows_and_records
     from workbench.benchmarks.tasks import data_hash, is_users, pick
 
-    lm.n_truncated = lm.n_unspelt = lm.n_spoilt = 0
+    lm.n_truncated = 0
+    lm.n_unspelt = 0
+    lm.n_spoilt = 0
     indices = pick(task, results.config["limit"], results.config["seed"])
     users = is_users(task)
     if users:
@@ -213,11 +246,12 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
 
 
 def _limits(lm: "SubjectLM") -> Iterator[str]:
-    """What of the requests the model could not take as they were, in words."""
+    """Notes on requests that the model could not read as they were."""
     if lm.n_truncated:
         yield f"{lm.n_truncated} requests cut from the left to the model's {lm.max_length} tokens"
     if lm.n_unspelt:
-        yield f"{lm.n_unspelt} pieces of text, in {lm.n_spoilt} requests, that its tokenizer cannot spell"
+        where = f"in {lm.n_spoilt} requests"
+        yield f"{lm.n_unspelt} pieces of text, {where}, that its tokenizer cannot spell"
 
 
 def _added(
@@ -245,14 +279,18 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
     """Evaluate several models on a suite, as a run of the store.
 
     Args:
-        config: `models` (names that `workbench.subjects.load` takes; the first is the comparison's
-            base), `suite`, and optionally `limit`, `num_fewshot`, `seed`, `variants`.
-        tracker: The run's tracker; results go to one folder a model below its folder, saved after
-            every task, so that a job started again on the same folder goes on with the first task
-            that is not finished.
+        config: `models` (names that `workbench.subjects.load` accepts; the first is the base of
+            the comparison), `suite`, and optionally `limit`, `num_fewshot`, `seed`, `variants`.
+        tracker: The run's tracker. Results are saved after every task, to one folder a model below
+            the run's folder; a job restarted on the same folder resumes at the first unfinished
+            task.
 
-    Returns: {"models": {name: {"rows", "skipped", "folder"}}, "comparison": [`compare_results` rows
-        with "model"]}
+    Returns:
+        {"models": {name: {"rows", "skipped", "folder"}}, "comparison": rows of `compare_results`,
+        each with "model"}
+
+    Raises:
+        WorkbenchError: no model is given, or the suite is unknown or broken.
     """
     from workbench.subjects import load
 
@@ -265,33 +303,45 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
         "num_fewshot": config.get("num_fewshot"),
         "seed": config.get("seed") or 0,
     }
-    found: dict[str, Results] = {}
-    shards = Shards()
+    by_model: dict[str, Results] = {}
     for number, source in enumerate(sources):
         tracker.progress(number / len(sources), f"loading {source}")
         subject = load(source)
-        name = _folder_name(subject.name, found)
-        folder = Path(tracker.folder) / name
-        fresh = empty_results(subject, suite, settings)
-        results = shards.of_first(lambda folder=folder, fresh=fresh: _resumed(folder, fresh))
+        name = _folder_name(subject.name, by_model)
 
         def report(fraction: float, message: str, number: int = number) -> None:
             tracker.progress((number + fraction) / len(sources), message)
 
-        cache = cache_of(subject, Path(tracker.folder).name) if shards.leads else Cache(None)
-        with closing(cache):
-            for grown in each_task(subject, suite, results, report, cache):
-                results = grown
-                if shards.leads:
-                    results.save(folder)
-        found[name] = results
-    return _summary(found, Path(tracker.folder))
+        fresh = empty_results(subject, suite, settings)
+        by_model[name] = _resumable(subject, suite, fresh, Path(tracker.folder) / name, report)
+    return _summary(by_model, Path(tracker.folder))
 
 
-def _resumed(folder: Path, fresh: Results) -> Results:
-    """What an earlier start of the same job left, or `fresh` where that is nothing or something
-    else.
+def _resumable(
+    subject: "Subject", suite: Suite, fresh: Results, folder: Path, report: Report
+) -> Results:
+    """One model's results, saved to its folder after every task.
+
+    Args:
+        subject: The model.
+        suite: The tasks.
+        fresh: Empty results, with the settings of the job.
+        folder: The model's folder; its parent is the run's.
+        report: Called with (share done, message) after every batch.
     """
+    shards = Shards()
+    results = shards.of_first(lambda: _earlier_or(fresh, folder))
+    cache = cache_of(subject, folder.parent.name) if shards.leads else Cache(None)
+    with closing(cache):
+        for grown in each_task(subject, suite, results, report, cache):
+            results = grown
+            if shards.leads:
+                results.save(folder)
+    return results
+
+
+def _earlier_or(fresh: Results, folder: Path) -> Results:
+    """Results that an earlier start of the same job left in the folder, else `fresh`."""
     if not (folder / "results.json").is_file():
         return fresh
     earlier = Results.read(folder)
@@ -301,22 +351,21 @@ def _resumed(folder: Path, fresh: Results) -> Results:
     return earlier if same and earlier.subject_hash == fresh.subject_hash else fresh
 
 
-def _summary(found: dict[str, Results], folder: Path) -> dict[str, Any]:
+def _summary(by_model: dict[str, Results], folder: Path) -> dict[str, Any]:
     models = {
         name: {
-            "rows": r.to_dict()["rows"],
-            "skipped": [list(s) for s in r.skipped],
+            "rows": results.to_dict()["rows"],
+            "skipped": [list(pair) for pair in results.skipped],
             "folder": str(folder / name),
         }
-        for name, r in found.items()
+        for name, results in by_model.items()
     }
-    base, *others = found
-    comparison = [
-        {"model": other, **{str(k): v for k, v in plain(row).items()}}
-        for other in others
-        if len(found[base].samples) and len(found[other].samples)
-        for row in compare_results(found[base], found[other]).to_dict("records")
-    ]
+    base, *others = by_model.values()
+    comparison = []
+    for name, other in zip(list(by_model)[1:], others, strict=True):
+        if len(base.samples) and len(other.samples):
+            for row in compare_results(base, other).to_dict("records"):
+                comparison.append({"model": name, **{str(k): v for k, v in plain(row).items()}})
     return {"models": models, "comparison": comparison}
 
 

@@ -1,6 +1,4 @@
-"""Suites: lists of tasks, a YAML file each, shipped in `suites/` here and a user's own in
-`home()/suites`.
-"""
+"""Suites: lists of tasks in YAML files, shipped ones in `suites/`, a user's in `home()/suites`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,7 @@ KEYS = {"name": str, "description": str, "version": (int, float, str), "tasks": 
 
 @dataclass(frozen=True)
 class Suite:
-    """A named list of tasks; `problem` says why a file on the shelf could not be read."""
+    """A named list of tasks; `problem` says why its file could not be read, if it could not."""
 
     name: str
     description: str = ""
@@ -27,23 +25,23 @@ class Suite:
 
 
 def suites() -> dict[str, Suite]:
-    """All suites by name: the shipped ones, then the user's (which may replace one of the same
-    name).
-    """
-    found: dict[str, Suite] = {}
+    """All suites by name; a user's suite replaces a shipped one of the same name."""
+    by_name: dict[str, Suite] = {}
     for folder in (SHIPPED, home() / "suites"):
         for path in sorted(folder.glob("*.y*ml")):
             try:
                 suite = read_suite(path)
             except WorkbenchError as error:
                 suite = Suite(path.stem, problem=str(error))
-            found[suite.name] = suite
-    return found
+            by_name[suite.name] = suite
+    return by_name
 
 
 def find_suite(suite: "str | list[str] | Suite") -> Suite:
-    """The suite of a name, of a YAML file (a suite's or one task's), of one task's name, or of a
-    list of task names.
+    """The suite for a name or file of a suite or task, or for a list of task names.
+
+    Raises:
+        WorkbenchError: the file does not exist or is broken.
     """
     if isinstance(suite, Suite):
         return suite
@@ -52,10 +50,10 @@ def find_suite(suite: "str | list[str] | Suite") -> Suite:
     path = path_of(suite, "suite or task")
     if suite.endswith((".yaml", ".yml")):
         return Suite(path.stem, tasks=[str(path)]) if _is_task(path) else read_suite(path)
-    found = suites().get(suite, Suite(suite, tasks=[suite]))
-    if found.problem:
-        raise WorkbenchError(found.problem)
-    return found
+    named = suites().get(suite, Suite(suite, tasks=[suite]))
+    if named.problem:
+        raise WorkbenchError(named.problem)
+    return named
 
 
 def _is_task(path: Path) -> bool:
@@ -73,17 +71,20 @@ def _is_task(path: Path) -> bool:
 
 
 def with_variants(suite: Suite, variants: Sequence[str]) -> Suite:
-    """The suite with every task also asked in other ways, such as "shots=2" or "prompt=instructed"."""
-    tasks = [
-        name
-        for task in suite.tasks
-        for name in (task, *(f"{task}@{variant}" for variant in variants))
-    ]
+    """The suite with every task also in variants, such as "shots=2" or "prompt=instructed"."""
+    tasks = []
+    for task in suite.tasks:
+        tasks.append(task)
+        tasks += [f"{task}@{variant}" for variant in variants]
     return replace(suite, tasks=tasks)
 
 
 def read_suite(path: Path) -> Suite:
-    """The suite in a YAML file; WorkbenchError with file and line where it is broken."""
+    """The suite in a YAML file.
+
+    Raises:
+        WorkbenchError: names the file, the line and what is wrong there.
+    """
     import yaml
 
     if not path.is_file():
@@ -120,6 +121,6 @@ def read_suite(path: Path) -> Suite:
 
 
 def _beside(path: Path, task: str) -> str:
-    """A task file that lies beside the suite that names it, by its path; anything else as it is."""
+    """The path of a task file that is in the suite's folder; any other task name unchanged."""
     file = path.parent / task
     return str(file) if task.endswith((".yaml", ".yml")) and file.is_file() else task

@@ -1,4 +1,4 @@
-"""Tasks: lm-eval YAML, ours (`tasks/` here, a user's in `home()/tasks`) before the harness's own."""
+"""Tasks as lm-eval YAML: ours in `tasks/`, a user's in `home()/tasks`, then the harness's own."""
 
 import difflib
 import functools
@@ -22,18 +22,21 @@ PROMPTS = {
     "instructed": {"description": "Answer as well as you can.\n\n"},
     "next line": {"target_delimiter": "\n"},
 }
-"""Other ways to ask, as changes of a task's settings; a model's score should hardly depend on them.
-"""
+"""Prompt variants as changed task settings; a model's score should hardly depend on them."""
 
 
 def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> dict[str, Any]:
-    """The lm-eval tasks behind a name (a group or tag has several), ready to run, by name.
+    """The lm-eval tasks that a name stands for, ready to run, by name.
 
-    `harness:arc_easy` is lm-eval's own where ours has the same name; a path ending in .yaml is a
-    task file; `arc_easy@shots=2` and `arc_easy@prompt=instructed` ask in another way.
+    Args:
+        name: A task, a group or a tag, ours before lm-eval's; `harness:arc_easy` is lm-eval's own
+            where ours has the same name. A path ending in .yaml is a task file.
+            `arc_easy@shots=2` and `arc_easy@prompt=instructed` are variants.
+        num_fewshot: Few-shot examples, where a task allows them; None for its own number.
+        seed: Of the few-shot examples.
 
     Raises:
-        MissingDataError: its data cannot be had here.
+        MissingDataError: the data is not available here.
         TaskError: there is no such task, its file is broken, or it would run code of its own.
     """
     from datasets.exceptions import DatasetsError
@@ -49,19 +52,14 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         raise MissingDataError(f"{name}: {error}") from error
     except TaskError:
         raise
-    except (
-        Exception
-    ) as error:  # of a user's file anything may be wrong; of ours and the harness's only the data
-        if (file := _users_file(manager, name)) is not None and not _data_is_missing(error):
+    except Exception as error:
+        # In a user's file anything may be wrong; in ours and the harness's only the data.
+        file = _users_file(manager, name)
+        if file is not None and not isinstance(error, DatasetsError | OSError):
             raise why_not(name, read_task(file), error) from error
         if not isinstance(error, OSError | DatasetsError | ValueError):
             raise
-        entry = manager.task_index.get(name)
-        data = (entry.cfg or {}).get("dataset_path") if entry else None
-        reason = str(error).splitlines()[0]
-        raise MissingDataError(
-            f"{name}: needs the Hugging Face data set {data or '?'}: {reason}"
-        ) from error
+        raise _missing_data(manager, name, error) from error
     for leaf, task in tasks.items():
         configured = task.get_config("num_fewshot")
         if configured is None or (num_fewshot is not None and configured != 0):
@@ -69,23 +67,25 @@ def load_tasks(name: str, *, num_fewshot: int | None = None, seed: int = 0) -> d
         task.set_fewshot_seed(seed=seed)
         if variant:
             _vary(leaf, task, variant, fixed=configured == 0)
-    prefix, suffix = HARNESS if harness else "", f"@{variant}" if variant else ""
+    prefix = HARNESS if harness else ""
+    suffix = f"@{variant}" if variant else ""
     return {prefix + leaf + suffix: task for leaf, task in tasks.items()}
+
+
+def _missing_data(manager: Any, name: str, error: Exception) -> MissingDataError:
+    entry = manager.task_index.get(name)
+    data = (entry.cfg or {}).get("dataset_path") if entry else None
+    reason = str(error).splitlines()[0]
+    return MissingDataError(f"{name}: needs the Hugging Face data set {data or '?'}: {reason}")
 
 
 def _users_file(manager: Any, name: str) -> Path | None:
     """The file of a task that a user brought; None for ours and the harness's."""
     entry = manager.task_index.get(name)
     path = Path(name) if entry is None else entry.yaml_path
-    # To build the harness's index takes many seconds, so it is not built to be compared.
+    # Building the harness's index takes many seconds, so do not build it just to compare.
     is_harness = _harness.cache_info().currsize and manager is _harness()
     return None if path is None or is_harness or path.is_relative_to(FOLDER) else path
-
-
-def _data_is_missing(error: Exception) -> bool:
-    from datasets.exceptions import DatasetsError
-
-    return isinstance(error, DatasetsError | OSError)
 
 
 def is_users(task: Any) -> bool:
@@ -99,13 +99,28 @@ def is_users(task: Any) -> bool:
 
 
 def check_task(name: str) -> None:
-    """Raise `WorkbenchError` where no task has this name; its data is not read."""
+    """Check that a task of this name exists, without reading its data.
+
+    Raises:
+        WorkbenchError: there is no such task, or its file is broken.
+    """
     if name not in INSIDE:
         _manager_of(name.partition("@")[0])
 
 
 def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:
-    """Ask a task in another way; MissingDataError where that changes nothing about it."""
+    """Change a task's settings to a variant of it, in place.
+
+    Args:
+        name: The task's name, for messages.
+        task: The lm-eval task.
+        variant: "shots=N" or "prompt=NAME".
+        fixed: Whether the task allows no few-shot examples.
+
+    Raises:
+        MissingDataError: the variant would change nothing about this task.
+        WorkbenchError: there is no such variant.
+    """
     key, _, value = variant.partition("=")
     if key == "shots" and value.isdigit():
         if fixed:
@@ -118,13 +133,21 @@ def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:
             task.set_config(key=setting, value=other)
     else:
         raise WorkbenchError(
-            f"{variant!r} is no way to ask; there are shots=N and prompt={', prompt='.join(PROMPTS)}."
+            f"{variant!r} is no way to ask; there are shots=N and "
+            f"prompt={', prompt='.join(PROMPTS)}."
         )
 
 
 def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
-    """Documents a limit takes: fixed by (task, seed), nested in a larger limit's, balanced over
-    strata.
+    """Indices of the documents to score, sorted; None for all.
+
+    They are a random subset that is fixed by (task, seed), part of any larger limit's, and
+    balanced over the documents' `stratum` or `group`.
+
+    Args:
+        task: The lm-eval task.
+        limit: How many documents; None for all.
+        seed: Of the random order.
     """
     docs = task.eval_docs
     if limit is None or limit >= len(docs):
@@ -143,10 +166,8 @@ def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
 
 
 def data_hash(task: Any) -> str:
-    """SHA-256 over all documents and what turns them into prompts: equal hashes are comparable
-    scores.
-    """
-    asked = (
+    """SHA-256 over a task's documents and prompt settings: scores of equal hash are comparable."""
+    prompt_settings = (
         "doc_to_text",
         "doc_to_target",
         "doc_to_choice",
@@ -155,37 +176,41 @@ def data_hash(task: Any) -> str:
         "num_fewshot",
     )
     config = task.config.to_dict()
-    digest = hashlib.sha256(json.dumps([str(config.get(key)) for key in asked]).encode())
+    settings = [str(config.get(key)) for key in prompt_settings]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for doc in task.eval_docs:
         digest.update(json.dumps(doc, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
 def quiet() -> None:
-    """Keep lm-eval's notices and progress bars off the terminal; its warnings of trouble stay."""
+    """Keep lm-eval's notices and progress bars off the terminal; its errors still show."""
     import lm_eval.api.task as harness_task
     from tqdm import tqdm
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    # lm-eval has no switch for the bar it draws while it builds prompts.
+    # lm-eval has no option to hide the progress bar it shows while it builds prompts.
     harness_task.tqdm = functools.partial(tqdm, disable=True)
 
 
 def _manager_of(name: str) -> tuple[Any, str]:
+    """The lm-eval task manager that knows a task, and the task's name there."""
     from lm_eval.tasks import TaskManager
 
-    folders = [folder for folder in (FOLDER, home() / "tasks") if folder.is_dir()]
+    ours = None
     if not name.startswith(HARNESS):
-        ours = TaskManager(include_path=folders, include_defaults=False)  # pyright: ignore[reportArgumentType]
+        folders: list[str | Path] = [p for p in (FOLDER, home() / "tasks") if p.is_dir()]
+        ours = TaskManager(include_path=folders, include_defaults=False)
         if name in ours.task_index:
             _check_all(ours, name)
             return ours, name
         if name.endswith((".yaml", ".yml")):
             check_file(Path(name))
             return ours, name
-    theirs, bare = _harness(), name.removeprefix(HARNESS)
+    theirs = _harness()
+    bare = name.removeprefix(HARNESS)
     if bare not in theirs.task_index:
-        known = [*(ours.all_tasks if not name.startswith(HARNESS) else []), *theirs.all_tasks]
+        known = [*(ours.all_tasks if ours is not None else []), *theirs.all_tasks]
         close = difflib.get_close_matches(bare, known, 3)
         hint = (
             f"; did you mean {', '.join(close)}?"
@@ -204,10 +229,9 @@ def _harness() -> Any:
 
 
 def _check_all(manager: Any, name: str) -> None:
-    """Check the user's file behind a name, and those of the tasks that a group or a tag of it
-    holds.
-    """
-    waiting, seen = [name], set()
+    """Check the user's files of a task, or of every task in a group or tag."""
+    waiting = [name]
+    seen = set()
     while waiting:
         entry = manager.task_index.get(waiting.pop())
         if entry is None or entry.name in seen:
@@ -219,16 +243,20 @@ def _check_all(manager: Any, name: str) -> None:
         members = (entry.cfg or {}).get("task")
         waiting += sorted(entry.tags) if path is None else []
         for member in members if isinstance(members, list) else []:
-            waiting.append(
-                str(member.get("task", member.get("group")))
-                if isinstance(member, dict)
-                else str(member)
-            )
+            if isinstance(member, dict):
+                member = member.get("task", member.get("group"))
+            waiting.append(str(member))
 
 
 def own_requests(task: Any, requests: list[Any]) -> list[Any]:
-    """Of one question's requests those of its choices; `acc_mutual_info` asks each once more
-    without the question.
+    """The requests of a question's own choices, one a choice.
+
+    For `acc_mutual_info` lm-eval scores each choice a second time without the question; those are
+    left out.
+
+    Args:
+        task: The lm-eval task.
+        requests: All requests of one question, or their results.
     """
     if "acc_mutual_info" in getattr(task, "_metric_fn_list", {}) and len(requests) % 2 == 0:
         return requests[: len(requests) // 2]

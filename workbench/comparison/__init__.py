@@ -1,6 +1,4 @@
-"""What changed between two Subjects: behaviour, predictions, representation, heads, weights, and
-where it lives.
-"""
+"""What differs between two Subjects: behaviour, predictions, representations, heads, weights."""
 
 from workbench.comparison.beliefs import LensShift, lens_shift
 from workbench.comparison.compare import Comparison, compare

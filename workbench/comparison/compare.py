@@ -1,6 +1,4 @@
-"""Base against tuned, all of it in one record: the same items, the same texts, the same heads,
-matrix by matrix.
-"""
+"""The whole comparison of base and tuned in one record, each part on the same items or texts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -31,22 +29,31 @@ NO_TASKS = pd.DataFrame(
     columns=["task", "metric", "base", "tuned", "difference", "low", "high", "p_adjusted", "n"]
 )
 SHARE = {"weights": 0.1, "heads": 0.25, "text": 0.15, "layers": 0.2, "behaviour": 0.3}
-"""About how much of the whole time each part takes, in the order in which they are made."""
+"""Approximate share of the time that each part takes, in the order in which they are measured."""
 
 
 @dataclass
 class Comparison(Record):
-    """Two Subjects compared. A part that was not asked for, or cannot be had (`notes` say why), is
-    None or empty.
+    """Two Subjects compared; a part that was not requested or not possible is None or empty.
 
-    - `table`: a row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over
-        tasks, n
-    - `text`, `partings`: loss and divergence token by token; where greedy writing parts
-    - `layers`, `lenses`, `transfer`: the residual stream; the logit lens; linear probes of each
-        question
-    - `heads`, `scores`: how far each head's attention moved; the change of its catalogue scores
-    - `weights`: the update of every matrix
-    - `notes`: what could not be compared, and why
+    Attributes:
+        base: Name of the model before.
+        tuned: Name of the model after.
+        sha256: Hashes of their weights.
+        settings: Arguments of the comparison.
+        table: One row a task: base, tuned, paired difference, 95 % interval, p, p adjusted over
+            tasks, n.
+        base_results: The base's benchmark results.
+        tuned_results: The tuned model's.
+        text: Loss and divergence token by token.
+        partings: Where greedy continuations of the same prompts first differ.
+        layers: Similarity of the residual streams.
+        lenses: The logit lens of both.
+        transfer: Linear probes trained on the base and tested on the tuned model.
+        heads: Distance of each head's attention.
+        scores: Change of each head's catalogue scores.
+        weights: The update of every matrix.
+        notes: What could not be compared, and why.
     """
 
     base: str
@@ -77,20 +84,18 @@ class Comparison(Record):
         return {} if self.base_results is None else self.base_results.data_hashes()
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The main results in one line."""
         rows = self.table.to_dict("records")
         tasks = [
             f"{r['task']} {r['difference']:+.3f} [{r['low']:+.3f}, {r['high']:+.3f}]" for r in rows
         ]
-        parts = f"{', '.join(self.settings.get('parts', ()))} compared"
-        return "; ".join(
-            [*tasks[:3], *([f"{len(tasks) - 3} more tasks"] if len(tasks) > 3 else []), parts]
-        )
+        shown = tasks[:3]
+        if len(tasks) > 3:
+            shown.append(f"{len(tasks) - 3} more tasks")
+        return "; ".join([*shown, f"{', '.join(self.settings.get('parts', ()))} compared"])
 
     def to_frame(self) -> pd.DataFrame:
-        """What changed, a row each: every task, loss and divergence, the head and the matrix that
-        moved most.
-        """
+        """One row a change: every task, loss, divergence, the head and matrix that moved most."""
         tables = []
         if len(self.table):
             tasks = self.table.assign(
@@ -114,57 +119,59 @@ class Comparison(Record):
         return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
     def outcomes(self) -> pd.DataFrame:
-        """A row a task: how many items both, only the base, only the tuned and neither got right."""
+        """One row a task: items that both, only the base, only the tuned and neither got right."""
         if self.base_results is None or self.tuned_results is None:
             return pd.DataFrame(columns=["task", "both", "only_base", "only_tuned", "neither", "n"])
         return outcomes(self.base_results, self.tuned_results)
 
     def head_table(self) -> pd.DataFrame:
-        """One row a head with everything known of its change, the attention that moved farthest
-        first.
-        """
-        return head_table(
-            self.heads, self.scores, None if self.weights is None else self.weights.heads
-        )
+        """One row a head with all that was measured of its change, most moved attention first."""
+        weights = None if self.weights is None else self.weights.heads
+        return head_table(self.heads, self.scores, weights)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record of every part."""
-        record: dict[str, Any] = {
+        """Every part, ready for JSON."""
+        layers = None if self.layers is None else self.layers.to_frame().to_dict("records")
+        lenses = None if self.lenses is None else self.lenses.to_frame().to_dict("records")
+        return {
             "record": type(self).__name__,
             "provenance": plain(self.provenance),
+            "base": self.base,
+            "tuned": self.tuned,
+            "sha256": list(self.sha256),
+            "settings": self.settings,
+            "tasks": self.table.to_dict("records"),
+            "outcomes": self.outcomes().to_dict("records"),
+            "text": None if self.text is None else self.text.to_dict(),
+            "partings": [asdict(parting) for parting in self.partings],
+            "agreement": agreement(self.partings) if self.partings else None,
+            "layers": layers,
+            "lenses": lenses,
+            "transfer": [
+                {"question": t.question, "rows": t.to_frame().to_dict("records")}
+                for t in self.transfer
+            ],
+            "heads": None if self.heads is None else self.head_table().to_dict("records"),
+            "weights": None if self.weights is None else self.weights.to_dict(),
+            "notes": self.notes,
         }
-        record |= {"base": self.base, "tuned": self.tuned, "sha256": list(self.sha256)}
-        record |= {"settings": self.settings, "tasks": self.table.to_dict("records")}
-        record["outcomes"] = self.outcomes().to_dict("records")
-        record["text"] = None if self.text is None else self.text.to_dict()
-        record["partings"] = [asdict(parting) for parting in self.partings]
-        record["agreement"] = agreement(self.partings) if self.partings else None
-        record["layers"] = (
-            None if self.layers is None else self.layers.to_frame().to_dict("records")
-        )
-        record["lenses"] = (
-            None if self.lenses is None else self.lenses.to_frame().to_dict("records")
-        )
-        record["transfer"] = [
-            {"question": t.question, "rows": t.to_frame().to_dict("records")} for t in self.transfer
-        ]
-        record["heads"] = None if self.heads is None else self.head_table().to_dict("records")
-        record["weights"] = None if self.weights is None else self.weights.to_dict()
-        return record | {"notes": self.notes}
 
 
 def outcomes(base: Results, tuned: Results) -> pd.DataFrame:
-    """Items of each task by who got them right; tasks without right and wrong are left out."""
+    """One row a task: items by who got them right; tasks without right and wrong are left out."""
     sides = [r.samples.set_index(["task", "doc_id"])["correct"].dropna() for r in (base, tuned)]
     both: Any = pd.concat(sides, axis=1, join="inner", keys=["base", "tuned"])
     rows = []
     for task, part in both.groupby(level="task", sort=False):
-        a, b = part["base"] == 1, part["tuned"] == 1
-        counts = {"both": a & b, "only_base": a & ~b, "only_tuned": b & ~a, "neither": ~a & ~b}
+        base_right = part["base"] == 1
+        tuned_right = part["tuned"] == 1
         rows.append(
             {
                 "task": task,
-                **{name: int(mask.sum()) for name, mask in counts.items()},
+                "both": int((base_right & tuned_right).sum()),
+                "only_base": int((base_right & ~tuned_right).sum()),
+                "only_tuned": int((tuned_right & ~base_right).sum()),
+                "neither": int((~base_right & ~tuned_right).sum()),
                 "n": len(part),
             }
         )
@@ -187,19 +194,19 @@ def compare(
     """Compare two Subjects part by part, the quick parts first.
 
     Args:
-        base: What was there before.
-        tuned: What it became.
-        suite: Benchmarks for `behaviour`, on the same items.
-        limit: Items a task.
-        seed: Of the items, the random sequences and the split of probes.
+        base: The model before.
+        tuned: The model after.
+        suite: Benchmarks for `behaviour`; both models get the same items.
+        limit: Items a task at most; None for all.
+        seed: Of the items, the random sequences and the linear probes' split.
         parts: Some of behaviour, text, layers, heads, weights; all by default.
         progress: Called with (share done, message).
-        partial: Called with (part, the record so far) when a part is there.
+        partial: Called with (part, the record so far) after each part.
 
     Raises:
-        WorkbenchError: models, suites, tasks or parts that there are not, before anything is
-            measured. What cannot be compared, or fails later, becomes a note instead; all the other
-            parts stand.
+        WorkbenchError: a model, suite, task or part does not exist; raised before anything is
+            measured. What cannot be compared, or fails later, becomes a note instead, and the
+            other parts remain.
     """
     if unknown := sorted(set(parts) - set(VIEWS)):
         raise WorkbenchError(
@@ -210,76 +217,78 @@ def compare(
             check_task(task)
         if limit is not None and limit < 1:
             raise WorkbenchError(f"limit={limit}: at least one item a task is needed.")
-    first, second = load(base), load(tuned)
+    first = load(base)
+    second = load(tuned)
     settings = {"suite": suite, "limit": limit, "seed": seed, "parts": list(parts)}
-    found = Comparison(first.name, second.name, (first.hash, second.hash), settings)
+    comparison = Comparison(first.name, second.name, (first.hash, second.hash), settings)
     missing = obstacles(first, second)
     remains = what_remains(first, second) if set(missing) & set(parts) else ""
-    found.notes += [sentence for sentence in (whats_new(first, second), remains) if sentence]
+    comparison.notes += [sentence for sentence in (whats_new(first, second), remains) if sentence]
     todo = [part for part in SHARE if part in parts and part not in missing]
-    whole, before = sum(SHARE[part] for part in todo), 0.0
+    whole = sum(SHARE[part] for part in todo)
+    before = 0.0
     for part in todo:
-
-        def report(share: float, message: str, before: float = before, part: str = part) -> None:
-            if progress is not None:
-                progress((before + share * SHARE[part]) / whole, message)
-
+        report = _share(progress or _ignore, before / whole, SHARE[part] / whole)
         try:
-            _MAKERS[part](found, first, second, report)
+            _MEASURERS[part](comparison, first, second, report)
         except WorkbenchError as error:
             if len(todo) == 1:
                 raise
-            found.notes.append(f"{part}: {error}")
+            comparison.notes.append(f"{part}: {error}")
         before += SHARE[part]
         if partial is not None:
-            partial(part, found)
-    return found
+            partial(part, comparison)
+    return comparison
 
 
-def _behaviour(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
-    chosen = {name: found.settings[name] for name in ("limit", "seed")}
+def _behaviour(comparison: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    chosen = {name: comparison.settings[name] for name in ("limit", "seed")}
     results = []
     for i, subject in enumerate((base, tuned)):
         part = _share(report, i / 2, 1 / 2)
-        results.append(evaluate(subject, found.settings["suite"], **chosen, progress=part))
-    found.base_results, found.tuned_results = results
-    found.table = compare_results(*results)
-    found.notes += [f"{task}: {why}" for task, why in results[0].skipped]
+        results.append(evaluate(subject, comparison.settings["suite"], **chosen, progress=part))
+    comparison.base_results, comparison.tuned_results = results
+    comparison.table = compare_results(*results)
+    comparison.notes += [f"{task}: {why}" for task, why in results[0].skipped]
 
 
-def _text(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
-    found.text = text_shift(base, tuned, progress=_share(report, 0, 0.4))
+def _text(comparison: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    comparison.text = text_shift(base, tuned, progress=_share(report, 0, 0.4))
     for done, parting in partings(base, tuned):
-        found.partings.append(parting)
+        comparison.partings.append(parting)
         report(0.4 + 0.6 * done, "writing on from the same prompts")
 
 
-def _layers(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
-    found.layers = layer_shift(base, tuned, progress=_share(report, 0, 0.2))
-    found.lenses = lens_shift(base, tuned, progress=_share(report, 0.2, 0.3))
+def _layers(comparison: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    comparison.layers = layer_shift(base, tuned, progress=_share(report, 0, 0.2))
+    comparison.lenses = lens_shift(base, tuned, progress=_share(report, 0.2, 0.3))
     for i, question in enumerate(QUESTIONS):
         part = _share(report, 0.5 + i / len(QUESTIONS) / 2, 0.5 / len(QUESTIONS))
-        seed = found.settings["seed"]
-        found.transfer.append(probe_transfer(base, tuned, question, seed=seed, progress=part))
+        seed = comparison.settings["seed"]
+        comparison.transfer.append(probe_transfer(base, tuned, question, seed=seed, progress=part))
 
 
-def _heads(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
-    found.heads = head_shift(base, tuned, progress=_share(report, 0, 0.3))
-    found.scores = score_shift(
-        base, tuned, seed=found.settings["seed"], progress=_share(report, 0.3, 0.7)
+def _heads(comparison: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    comparison.heads = head_shift(base, tuned, progress=_share(report, 0, 0.3))
+    comparison.scores = score_shift(
+        base, tuned, seed=comparison.settings["seed"], progress=_share(report, 0.3, 0.7)
     )
 
 
-def _weights(found: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
-    found.weights = weight_shift(base, tuned, progress=report)
+def _weights(comparison: Comparison, base: Subject, tuned: Subject, report: Report) -> None:
+    comparison.weights = weight_shift(base, tuned, progress=report)
+
+
+def _ignore(_share: float, _message: str) -> None:
+    """The progress callback where the caller wants none."""
 
 
 def _share(report: Report, start: float, part: float) -> Report:
-    """The same report, where all of one step is `part` of the whole from `start` on."""
+    """A progress callback for one step, which is `part` of the whole and begins at `start`."""
     return lambda share, message: report(start + part * share, message)
 
 
-_MAKERS = {
+_MEASURERS = {
     "behaviour": _behaviour,
     "text": _text,
     "layers": _layers,

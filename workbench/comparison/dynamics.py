@@ -1,6 +1,4 @@
-"""When did it learn what: losses, head scores and a benchmark over the checkpoints that a run has
-kept.
-"""
+"""Training dynamics: loss, head scores and a benchmark at each kept checkpoint of a run."""
 
 import json
 from collections.abc import Callable
@@ -19,16 +17,14 @@ from workbench.subjects import load
 
 SCORES = ("induction_score", "previous_token_score")
 FILE = "dynamics.json"
-"""What was measured of a bundled model's checkpoints, beside its weights: a list of records, one a
-task.
-"""
+"""File of measured dynamics beside a bundled model's weights: a list of records, one a task."""
 
 
 @dataclass(frozen=True)
 class Point:
     """One checkpoint's value of one measure, with its 95 % interval over `n` sequences or items.
 
-    For a head score, `head` is the head that has most of it at that checkpoint.
+    For a head score, `head` is the head with the highest score at that checkpoint.
     """
 
     step: int
@@ -43,7 +39,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A run's checkpoints, measured; `losses` are (tokens, validation loss) as the run logged them."""
+    """Measures at a run's checkpoints; `losses` are (tokens, validation loss) as it logged them."""
 
     run: str
     title: str
@@ -52,7 +48,7 @@ class Dynamics:
     losses: list[tuple[int, float]]
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a checkpoint and measure; the losses come without an interval."""
+        """One row a checkpoint and measure; the losses have no interval."""
         rows = [asdict(point) for point in self.points]
         rows += [
             {
@@ -68,42 +64,40 @@ class Dynamics:
         return pd.DataFrame(rows)
 
     def rise(self, measure: str = "induction_score") -> tuple[int, int] | None:
-        """The tokens between which a measure rose most, from one checkpoint to the next; None for
-        less than 0.1.
-        """
-        found = sorted((p.tokens, p.value) for p in self.points if p.measure == measure)
-        gains = np.diff([value for _, value in found])
+        """(from, to) in tokens: the steepest rise between two checkpoints; None if below 0.1."""
+        curve = sorted((p.tokens, p.value) for p in self.points if p.measure == measure)
+        gains = np.diff([value for _, value in curve])
         if not len(gains) or gains.max() < 0.1:
             return None
         at = int(gains.argmax())
-        return found[at][0], found[at + 1][0]
+        return curve[at][0], curve[at + 1][0]
 
     @classmethod
     def from_dict(cls, values: dict) -> "Dynamics":
-        """The record that `dataclasses.asdict` gave."""
+        """The record of a dictionary by `dataclasses.asdict`."""
         points = [Point(**point) for point in values["points"]]
-        return cls(
-            **{**values, "points": points, "losses": [tuple(pair) for pair in values["losses"]]}
-        )
+        losses = [tuple(pair) for pair in values["losses"]]
+        return cls(**{**values, "points": points, "losses": losses})
 
 
 def bundled() -> dict[str, Path]:
-    """The bundled models whose training was measured checkpoint by checkpoint when the project
-    trained them.
-    """
+    """By name: the dynamics files of bundled models that were measured while they were trained."""
     return {path.parent.name: path for path in sorted(paths.shelf("models").glob(f"*/{FILE}"))}
 
 
 def recorded(name: str, task: str) -> Dynamics:
-    """A bundled model's record. Raises `WorkbenchError` for a task that was not measured."""
-    found = {
-        record["task"]: record for record in json.loads(bundled()[name].read_text(encoding="utf-8"))
-    }
-    if task not in found:
+    """The measured dynamics of a bundled model.
+
+    Raises:
+        WorkbenchError: a task that was not measured.
+    """
+    records = json.loads(bundled()[name].read_text(encoding="utf-8"))
+    by_task = {record["task"]: record for record in records}
+    if task not in by_task:
         raise WorkbenchError(
-            f"{name} was measured on {', '.join(found)} while it was trained, not on {task}."
+            f"{name} was measured on {', '.join(by_task)} while it was trained, not on {task}."
         )
-    return Dynamics.from_dict(found[task])
+    return Dynamics.from_dict(by_task[task])
 
 
 def dynamics(
@@ -113,14 +107,23 @@ def dynamics(
     limit: int = 50,
     progress: Callable[[float, str], None] = lambda share, words: None,
 ) -> Dynamics:
-    """Measure every kept checkpoint: the best induction and previous-token head, and a task's
-    accuracy.
+    """Loss, the best induction and previous-token head, and a task's accuracy at each checkpoint.
 
-    The induction bump is the sudden rise of the first, with a bend of the loss at the same tokens
-    (Olsson et al. 2022). A recipe's `series` keeps checkpoints spread over the logarithm of the
-    steps. The name of a bundled model gives what was measured when the project trained it. Raises
-    `WorkbenchError` when the run has fewer than two checkpoints, or is not one that trained on rows
-    of a fixed length.
+    The "induction bump" is a sudden rise of the induction score with a bend of the loss at the same
+    tokens. `series` in a recipe keeps checkpoints evenly over the logarithm of the steps.
+
+    Args:
+        run: A pretraining run or its id; the name of a bundled model gives what was measured when
+            the project trained it.
+        task: A benchmark task.
+        limit: Items of the task.
+        progress: Called with (share done, message).
+
+    Raises:
+        WorkbenchError: the run has fewer than two checkpoints, or is no pretraining run.
+
+    Reference:
+        Olsson et al. 2022, "In-context Learning and Induction Heads".
     """
     if isinstance(run, str) and run in bundled():
         return recorded(run, task)
@@ -129,37 +132,42 @@ def dynamics(
     folders = run.checkpoints
     if len(folders) < 2 or run.kind != "train":
         raise WorkbenchError(
-            f"The run {run.title} has {len(folders)} checkpoints; a pretraining run with series = 12 in its recipe "
-            "keeps enough of them."
+            f"The run {run.title} has {len(folders)} checkpoints; a pretraining run with "
+            "series = 12 in its recipe keeps enough of them."
         )
-    a_step = run.config["train"]["batch_size"] * run.config["model"]["n_ctx"]
+    tokens_a_step = run.config["train"]["batch_size"] * run.config["model"]["n_ctx"]
     points: list[Point] = []
     for i, (step, folder) in enumerate(folders.items()):
         progress(i / len(folders), f"checkpoint {i + 1} of {len(folders)}")
-        points += _measure(str(folder), step, a_step, task, limit)
+        points += _measure(str(folder), step, tokens_a_step, task, limit)
     logged = store.metrics(run.id).query("name == 'validation_loss'")
     losses = [
-        (int(step) * a_step, float(value))
+        (int(step) * tokens_a_step, float(value))
         for step, value in zip(logged["step"], logged["value"], strict=True)
     ]
     return Dynamics(run.id, run.title, task, points, losses)
 
 
-def _measure(folder: str, step: int, a_step: int, task: str, limit: int) -> list[Point]:
-    subject, found = load(folder), []
+def _measure(folder: str, step: int, tokens_a_step: int, task: str, limit: int) -> list[Point]:
+    """The head scores and the task's score at one checkpoint."""
+    subject = load(folder)
+    tokens = step * tokens_a_step
+    points = []
     scores = head_scores(subject)
     for name in SCORES:
         layer, head = np.unravel_index(scores.mean[name].argmax(), scores.mean[name].shape)
-        values = (float(part[name][layer, head]) for part in (scores.mean, scores.low, scores.high))
-        found.append(Point(step, step * a_step, name, *values, scores.n, f"L{layer}H{head}"))
-    row = evaluate(subject, task, limit=limit).table().iloc[0]
-    found.append(
-        Point(
-            step,
-            step * a_step,
-            task,
-            *(float(row[k]) for k in ("value", "low", "high")),
-            int(row["n"]),
+        points.append(
+            Point(
+                step=step,
+                tokens=tokens,
+                measure=name,
+                value=float(scores.mean[name][layer, head]),
+                low=float(scores.low[name][layer, head]),
+                high=float(scores.high[name][layer, head]),
+                n=scores.n,
+                head=f"L{layer}H{head}",
+            )
         )
-    )
-    return found
+    row = evaluate(subject, task, limit=limit).rows[0]
+    points.append(Point(step, tokens, task, row.value, row.low, row.high, row.n))
+    return points

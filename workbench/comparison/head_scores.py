@@ -1,6 +1,4 @@
-"""How every score of the head catalogue changed between two Subjects, on the very same random
-sequences.
-"""
+"""Change of every score of the head catalogue between two Subjects, on the same sequences."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,11 +25,17 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class ScoreShift(Record):
-    """What each score of each head is in the tuned model above what it is in the base.
+    """Change of each score of each head: tuned minus base, paired over the same sequences.
 
-    `mean`, `low` and `high` map a score to `[layer, head]`: the paired difference, with 95 %
-    intervals over the same `n` sequences; `base` holds what the score was. `copying` is read off
-    the weights, so its interval is its value.
+    Attributes:
+        base_name: The model before.
+        tuned_name: The model after.
+        base: By score: its value in the base, `[layer, head]`.
+        mean: By score: its mean difference.
+        low: By score: lower end of the 95 % interval. `copying` is computed from the weights
+            alone, so its interval is its value.
+        high: By score: upper end.
+        n: Sequences.
     """
 
     base_name: str
@@ -43,11 +47,11 @@ class ScoreShift(Record):
     n: int
 
     def model_hashes(self) -> dict[str, str]:
-        """Both models, by their names; their hashes are the comparison's."""
+        """Both models' names; the hashes are in the comparison's record."""
         return dict.fromkeys((self.base_name, self.tuned_name), "")
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a head: name, layer, head, and the change of each score with `_low` and `_high`."""
+        """One row a head: name, layer, head, and each score's change with `_low` and `_high`."""
         return head_frame(self.mean, self.low, self.high)
 
 
@@ -61,9 +65,18 @@ def score_shift(
     seed: int = 0,
     progress: Report | None = None,
 ) -> ScoreShift:
-    """Score all heads of both as `head_catalogue` does, and subtract sequence by sequence.
+    """Change of all of `head_catalogue`'s scores, paired over the same random sequences.
 
-    Raises `WorkbenchError` for another tokenizer or shape.
+    Args:
+        base: The model before.
+        tuned: The model after.
+        n: Sequences for each score.
+        length: Random tokens a sequence, each of which comes twice.
+        seed: Of the sequences.
+        progress: Called with (share done, message).
+
+    Raises:
+        WorkbenchError: the models differ in tokenizer or shape.
     """
     need(base, tuned, "heads")
     base, tuned = over_shared_rows(base, tuned)
@@ -78,9 +91,12 @@ def score_shift(
         try:
             samples["copying"] = copying_scores(subject)[None].repeat(2, 0)
         except WorkbenchError:
-            pass  # a model whose heads cannot be taken apart has no copying score; the others stand
+            pass  # without per-head weights there is no copying score, but all others
         both.append(samples)
-    before, mean, low, high = {}, {}, {}, {}
+    before: dict[str, Grid] = {}
+    mean: dict[str, Grid] = {}
+    low: dict[str, Grid] = {}
+    high: dict[str, Grid] = {}
     for score in ALL_SCORES:
         if all(score in side for side in both):
             before[score] = both[0][score].mean(0)
@@ -91,11 +107,15 @@ def score_shift(
 def head_table(
     heads: HeadShift | None, scores: ScoreShift | None, weights: Grid | None
 ) -> pd.DataFrame:
-    """Everything that is known of each head's change, one row a head, the attention that moved
-    farthest first.
+    """One row a head with all that was measured of its change, most moved attention first.
 
-    `distance` (Jensen-Shannon, with `_low` and `_high`), `weights` (relative change of its
-    matrices), and the change of every score with its interval. What was not measured has no column.
+    Args:
+        heads: Gives `distance` (Jensen-Shannon), `distance_low` and `distance_high`.
+        scores: Gives the change of every score, with `_low` and `_high`.
+        weights: Gives `weights`, the relative change of the head's matrices.
+
+    Returns:
+        What is None has no columns.
     """
     tables = []
     if heads is not None:
@@ -107,7 +127,7 @@ def head_table(
         tables.append(pd.DataFrame({"name": names, "weights": weights.ravel()}))
     if scores is not None:
         tables.append(scores.to_frame().drop(columns=["layer", "head"]))
-    found = tables[0] if tables else pd.DataFrame({"name": []})
+    merged = tables[0] if tables else pd.DataFrame({"name": []})
     for table in tables[1:]:
-        found = found.merge(table, on="name", sort=False)
-    return found
+        merged = merged.merge(table, on="name", sort=False)
+    return merged

@@ -1,4 +1,4 @@
-"""How the residual stream changed, layer by layer, at the same tokens."""
+"""Similarity of two Subjects' residual streams, layer by layer, at the same tokens."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,14 +32,20 @@ Report = Callable[[float, str], None]
 
 @dataclass(frozen=True)
 class LayerShift(Record):
-    """Likeness of two residual streams before the first layer (stage 0) and after each layer (stage
-    i: layer i - 1).
+    """Similarity of two residual streams before the first layer and after each layer.
 
-    `mean`, `low` and `high` hold `[stage]` for each of `MEASURES`: linear CKA over all tokens
-    (Kornblith et al. 2019; 1 = the same up to rotation and scale), the mean cosine of the two
-    vectors of a token, and |tuned - base| / |base|. 95 % intervals are over the `n` texts, for CKA
-    by the jackknife. Every text's first token is left out: in many models its vector is so long
-    that it would decide all of them. `tokens` counts the rest.
+    Stage 0 is before the first layer, stage i after layer i - 1. The first token of every text is
+    left out: in many models its vector is so long that it would dominate every measure.
+
+    Attributes:
+        base: Name of the model before.
+        tuned: Name of the model after.
+        mean: For each of `MEASURES`: linear CKA over all tokens (1 is the same up to rotation and
+            scale), mean cosine of a token's two vectors, and |tuned - base| / |base|.
+        low: Lower ends of the 95 % intervals over texts, for CKA by the jackknife.
+        high: Upper ends.
+        n: Texts.
+        tokens: Tokens measured.
     """
 
     base: str
@@ -74,44 +80,64 @@ def layer_shift(
     *,
     progress: Report | None = None,
 ) -> LayerShift:
-    """Compare the streams on `texts` (default: `TEXTS`), the first `LENGTH` tokens of each.
+    """Similarity of two models' residual streams, layer by layer, on the same texts.
 
-    The base's stream is kept, the tuned one's is looked at as it rises and dropped: one model's
-    activations at a time. Raises `WorkbenchError` for another tokenizer or shape.
+    The base's activations are stored; the tuned model's are compared layer by layer as they are
+    computed, so that only one model's are in memory.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        texts: The first `LENGTH` tokens of each are read; `TEXTS` by default.
+        progress: Called with (share done, message).
+
+    Raises:
+        WorkbenchError: the models differ in tokenizer or shape, or hide their residual stream.
     """
     need(base, tuned, "layers")
     ids, text = padded(same_ids(base, tuned, TEXTS if texts is None else texts, LENGTH))
-    kept: dict[int, Tensor] = {}
+    counted = text >= 0
+    owners = text[counted]
     stages = base.card.n_layers + 1
-    each_stream(base, ids, lambda stage, stream: kept.__setitem__(stage, stream[text >= 0].cpu()))
-    of = text[text >= 0]
-    found = {name: np.zeros((3, stages)) for name in MEASURES}
+    base_streams: dict[int, Tensor] = {}  # by stage: [token, d_model]
+    each_stream(
+        base,
+        ids,
+        lambda stage, stream: base_streams.__setitem__(stage, stream[counted].cpu()),
+    )
+    intervals = {name: np.zeros((3, stages)) for name in MEASURES}  # mean, low, high
 
-    def look(stage: int, stream: Tensor) -> None:
+    def compare(stage: int, stream: Tensor) -> None:
         if progress is not None:
             progress(stage / stages, f"layer {stage} of {stages - 1}")
-        ours, theirs = kept.pop(stage).double(), stream[text >= 0].cpu().double()
-        for name, values in likeness(ours, theirs, of).items():
-            found[name][:, stage] = values
+        ours = base_streams.pop(stage).double()
+        theirs = stream[counted].cpu().double()
+        for name, interval in similarity(ours, theirs, owners).items():
+            intervals[name][:, stage] = interval
 
-    each_stream(tuned, ids, look)
-    parts = [{name: values[i] for name, values in found.items()} for i in range(3)]
-    return LayerShift(base.name, tuned.name, *parts, int(of.max()) + 1, len(of))
+    each_stream(tuned, ids, compare)
+    return LayerShift(
+        base=base.name,
+        tuned=tuned.name,
+        mean={name: values[0] for name, values in intervals.items()},
+        low={name: values[1] for name, values in intervals.items()},
+        high={name: values[2] for name, values in intervals.items()},
+        n=int(owners.max()) + 1,
+        tokens=len(owners),
+    )
 
 
 def padded(
     rows: list[Int[Tensor, "1 _pos"]],
 ) -> tuple[Int[Tensor, "text pos"], Int[Tensor, "text pos"]]:
-    """Texts as one batch, filled up on the right, where nothing before can see it; and the text of
-    each counted token.
+    """(token ids, text index) of texts as one batch, padded on the right.
 
-    The second is -1 at every first token and at what was filled up.
+    Causal attention never sees padding on the right. The text index is -1 at every first token and
+    at padding, which are not measured.
     """
     longest = max(row.shape[1] for row in rows)
-    ids, text = (
-        torch.zeros(len(rows), longest, dtype=torch.long),
-        torch.full((len(rows), longest), -1),
-    )
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    text = torch.full((len(rows), longest), -1)
     for i, row in enumerate(rows):
         ids[i, : row.shape[1]] = row[0]
         text[i, 1 : row.shape[1]] = i
@@ -123,12 +149,19 @@ def each_stream(
     ids: Int[Tensor, "text pos"],
     look: Callable[[int, Float[Tensor, "text pos d_model"]], None],
 ) -> None:
-    """Run the model once and show the residual stream of each stage to `look(stage, stream)`; none
-    is kept.
+    """Run the model once and call `look(stage, stream)` for each stage, storing no activations.
 
-    Raises `WorkbenchError` where TransformerLens does not show it.
+    Args:
+        subject: The model.
+        ids: Token ids.
+        look: Called with the stage (0: before the first layer, i: after layer i - 1) and the
+            residual stream there.
+
+    Raises:
+        WorkbenchError: TransformerLens does not show the model's residual stream.
     """
-    n_layers, seen = subject.card.n_layers, set()
+    n_layers = subject.card.n_layers
+    seen = set()
 
     def show(stream: Tensor, hook: Any, stage: int) -> None:
         seen.add(stage)
@@ -144,33 +177,47 @@ def each_stream(
         )
 
 
-def likeness(
+def similarity(
     ours: Float[Tensor, "token d_model"],
     theirs: Float[Tensor, "token d_model"],
     text: Int[Tensor, " token"],
 ) -> dict[str, tuple[float, float, float]]:
-    """Each of `MEASURES` with its 95 % interval over texts."""
-    dot, size, other = (
-        (a * b).sum(-1) for a, b in ((ours, theirs), (ours, ours), (theirs, theirs))
-    )
-    cosine = dot / (size * other).sqrt().clamp_min(1e-30)
-    apart = (theirs - ours).norm(dim=-1) / size.sqrt().clamp_min(1e-30)
+    """Each of `MEASURES` as (mean, low, high), with its 95 % interval over texts.
+
+    Args:
+        ours: The base's residual stream.
+        theirs: The tuned model's.
+        text: Which text each token is from.
+    """
+    dot = (ours * theirs).sum(-1)
+    our_square = (ours * ours).sum(-1)
+    their_square = (theirs * theirs).sum(-1)
+    cosine = dot / (our_square * their_square).sqrt().clamp_min(1e-30)
+    difference = (theirs - ours).norm(dim=-1) / our_square.sqrt().clamp_min(1e-30)
     groups = [text == i for i in text.unique()]
-    found = {"cka": jackknife(ours @ ours.T, theirs @ theirs.T, groups)}
-    for name, values in (("cosine", cosine), ("difference", apart)):
+    intervals = {"cka": jackknife(ours @ ours.T, theirs @ theirs.T, groups)}
+    for name, values in (("cosine", cosine), ("difference", difference)):
         samples = np.array([float(values[group].mean()) for group in groups])
         mean, low, high = mean_interval(samples)
-        found[name] = (float(mean), float(low), float(high))
-    return found
+        intervals[name] = (float(mean), float(low), float(high))
+    return intervals
 
 
 def jackknife(
     ours: Float[Tensor, "token token"], theirs: Float[Tensor, "token token"], groups: list[Tensor]
 ) -> tuple[float, float, float]:
-    """Linear CKA of two Gram matrices with its 95 % interval, leaving one text out at a time (Efron
-    & Stein 1981).
+    """Linear CKA of two Gram matrices as (value, low, high), leaving out one text at a time.
+
+    Args:
+        ours: Gram matrix of the base's stream.
+        theirs: Gram matrix of the tuned model's.
+        groups: For each text, which tokens are its own.
+
+    Reference:
+        Efron & Stein 1981, "The Jackknife Estimate of Variance".
     """
-    value, n = cka(ours, theirs), len(groups)
+    value = cka(ours, theirs)
+    n = len(groups)
     if n < 2:
         return value, float("nan"), float("nan")
     left = np.array([cka(ours[~group][:, ~group], theirs[~group][:, ~group]) for group in groups])
@@ -180,8 +227,10 @@ def jackknife(
 
 
 def cka(ours: Float[Tensor, "token token"], theirs: Float[Tensor, "token token"]) -> float:
-    """Linear centred kernel alignment of two Gram matrices of the same tokens (Kornblith et al.
-    2019).
+    """Linear centred kernel alignment of two Gram matrices of the same tokens.
+
+    Reference:
+        Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited".
     """
     a, b = (x - x.mean(0) - x.mean(1, keepdim=True) + x.mean() for x in (ours, theirs))
     scale = ((a * a).sum() * (b * b).sum()).sqrt()

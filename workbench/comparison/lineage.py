@@ -1,6 +1,4 @@
-"""Who comes from whom: parents, fine-tunes, checkpoints and edits, as cards, runs and interventions
-tell it.
-"""
+"""How models are related: parents, fine-tunes, checkpoints and edits, from cards and runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +16,16 @@ from workbench.training.recipe import names
 
 @dataclass(frozen=True)
 class Relative:
-    """A model by the name that `load` takes, and how it is related to another."""
+    """A model by the name that `load` accepts, and how it is related to another."""
 
     name: str
     how: str
 
 
 def parent(name: str) -> str:
-    """What a model was made from, by the name `load` takes; "" where nothing is known. Loads no
-    model.
+    """The model that a model was made from, by the name that `load` accepts; "" if unknown.
+
+    No model is loaded.
     """
     try:
         if name.startswith("edit:"):
@@ -44,15 +43,13 @@ def parent(name: str) -> str:
 
 
 def relatives(name: str) -> list[Relative]:
-    """The known relatives of a model: its parent, what was made from it, and the other checkpoints
-    of its run.
-    """
-    found = []
-    if made_from := parent(name):
-        found.append(Relative(made_from, "what it was made from"))
+    """A model's known relatives: its parent, models made from it, its run's other checkpoints."""
+    related = []
+    if source := parent(name):
+        related.append(Relative(source, "what it was made from"))
     for other in available():
         if other.name != name and (own := parent(other.name)) and _key(own) == _key(name):
-            found.append(
+            related.append(
                 Relative(other.name, "an edit of it" if other.kind == "edit" else "made from it")
             )
     if name.startswith("run:"):
@@ -60,28 +57,24 @@ def relatives(name: str) -> list[Relative]:
         steps = _checkpoints(run)
         newest = f"run:{run}@{steps[-1]}" if steps else ""
         whole = name if "@" in name else newest
-        found += [
+        related += [
             Relative(f"run:{run}@{s}", f"step {s} of its run")
             for s in steps
             if f"run:{run}@{s}" != whole
         ]
-    return list({r.name: r for r in found}.values())
+    return list({r.name: r for r in related}.values())
 
 
 def lineage_pair(name: str) -> tuple[str, str]:
-    """(base, tuned) to start with: a model with a parent against it, else the model against what
-    was made from it.
-    """
-    if made_from := parent(name):
-        return made_from, name
+    """(base, tuned) to compare first: parent and model, else the model and one made from it."""
+    if source := parent(name):
+        return source, name
     children = [r.name for r in relatives(name)]
     return name, children[0] if children else name
 
 
 def fine_tune_of(name: str) -> str:
-    """The fine-tune that made a model, as "run:ID"; "" where no run in the store did. Loads no
-    model.
-    """
+    """The fine-tune that made a model, as "run:ID"; "" if no run in the store did."""
     if not name.startswith("run:"):
         return ""
     try:
@@ -92,10 +85,10 @@ def fine_tune_of(name: str) -> str:
 
 
 def making(name: str) -> tuple[Recipe, list[dict[str, Any]]] | None:
-    """The recipe of a run or of a bundled model, and what a fine-tune changed on its held-out
-    items, a row a metric.
+    """(recipe, changes) of a run or a bundled model; None if neither is known.
 
-    None where neither is known. Loads no model.
+    The changes are those of a fine-tune on its held-out items, one row a metric. No model is
+    loaded.
     """
     try:
         if name.startswith("run:"):
@@ -125,7 +118,7 @@ def _folder(name: str) -> Path | None:
 
 
 def _key(name: str) -> str:
-    """The same for a name and the path it stands for; of a run the run, whichever step."""
+    """The path of a model, so that names and paths compare equal; of a run, the run of any step."""
     if name.startswith("run:"):
         return f"run:{_run(name)}"
     places = [Path(name).expanduser(), paths.shelf("models") / name]

@@ -1,9 +1,8 @@
-"""Which views two Subjects can share: the same tokens for texts, the same shape for layers, heads
-and weights.
-"""
+"""What can be compared of two Subjects: texts need the same tokens, all else the same shape."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
@@ -21,38 +20,39 @@ VIEWS = {
     "weights": "the matrices themselves",
 }
 SAMPLE = "It was 7 o'clock: the old captain said, “nothing is lost yet”, and read_the(map) again…"
-"""Words, numbers, signs and letters beyond ASCII: tokenizers that split it alike are taken for one.
-"""
+"""Words, numbers, signs and non-ASCII letters; tokenizers that split it alike count as the same."""
 NAMED = 8
 """Added tokens that a sentence names at most."""
 
 
 def obstacles(base: Subject, tuned: Subject) -> dict[str, str]:
-    """The views that these two cannot share, each with the reason in one sentence; empty where all
-    of them can.
-    """
-    found = {}
-    a, b = base.card, tuned.card
+    """The keys of `VIEWS` that cannot be compared, each with the reason in one sentence."""
+    reasons = {}
     if not same_tokenizer(base, tuned):
-        why = f"{base.name} and {tuned.name} split text into different tokens, so nothing can be laid token on token."
-        found |= dict.fromkeys(("text", "layers", "heads"), why)
-    shapes = [(c.n_layers, c.n_heads, c.d_model) for c in (a, b)]
+        why = (
+            f"{base.name} and {tuned.name} split text into different tokens, so nothing can be "
+            "compared token by token."
+        )
+        reasons |= dict.fromkeys(("text", "layers", "heads"), why)
+    shapes = [(s.card.n_layers, s.card.n_heads, s.card.d_model) for s in (base, tuned)]
+    architectures = [s.card.architecture for s in (base, tuned)]
     if shapes[0] != shapes[1]:
         words = [
-            f"{s.name} has {x[0]} layers of {x[1]} heads, width {x[2]}"
-            for s, x in zip((base, tuned), shapes, strict=True)
+            f"{s.name} has {n_layers} layers of {n_heads} heads, width {d_model}"
+            for s, (n_layers, n_heads, d_model) in zip((base, tuned), shapes, strict=True)
         ]
         why = f"{words[0]} and {words[1]}, so parts cannot be compared one to one."
-        found |= dict.fromkeys(("layers", "heads", "weights"), why)
-    elif a.architecture != b.architecture:
-        found["weights"] = (
-            f"{base.name} is a {a.architecture} and {tuned.name} a {b.architecture}: no matrix matches."
+        reasons |= dict.fromkeys(("layers", "heads", "weights"), why)
+    elif architectures[0] != architectures[1]:
+        reasons["weights"] = (
+            f"{base.name} is a {architectures[0]} and {tuned.name} a {architectures[1]}: "
+            "no matrix matches."
         )
-    return found
+    return reasons
 
 
 def what_remains(base: Subject, tuned: Subject) -> str:
-    """One sentence on what cannot be compared and which views remain; "" where everything can."""
+    """One sentence on what cannot be compared and what remains; "" if everything can be."""
     missing = obstacles(base, tuned)
     if not missing:
         return ""
@@ -61,16 +61,24 @@ def what_remains(base: Subject, tuned: Subject) -> str:
 
 
 def need(base: Subject, tuned: Subject, view: str) -> None:
-    """Raise `WorkbenchError` with the reason and what remains where two Subjects cannot share a
-    view.
+    """Check that two Subjects can be compared in one of `VIEWS`.
+
+    Args:
+        base: The model before.
+        tuned: The model after.
+        view: A key of `VIEWS`.
+
+    Raises:
+        WorkbenchError: they cannot; says why, and which views remain.
     """
     if view in obstacles(base, tuned):
         raise WorkbenchError(what_remains(base, tuned))
 
 
 def same_tokenizer(base: Subject, tuned: Subject) -> bool:
-    """Whether two tokenizers split alike: the same tokens for `SAMPLE`, one vocabulary but for
-    tokens added to it.
+    """Whether two tokenizers split text alike, apart from tokens that were added to one of them.
+
+    They must give the same tokens for `SAMPLE`, and one vocabulary must contain the other.
     """
     if base.tokenizer is tuned.tokenizer:
         return True
@@ -83,7 +91,7 @@ def same_tokenizer(base: Subject, tuned: Subject) -> bool:
 
 
 def added_tokens(base: Subject, tuned: Subject) -> list[str]:
-    """The tokens that one of two tokenizers has and the other has not, by their ids."""
+    """Tokens that only one of two tokenizers has, in the order of their ids."""
     if base.tokenizer is tuned.tokenizer:
         return []
     small, large = sorted((s.tokenizer.get_vocab() for s in (base, tuned)), key=len)
@@ -91,28 +99,27 @@ def added_tokens(base: Subject, tuned: Subject) -> list[str]:
 
 
 def whats_new(base: Subject, tuned: Subject) -> str:
-    """One sentence on tokens and embedding rows that only one of two models has; "" where both have
-    the same.
-    """
-    rows, tokens = [s.d_embed for s in (base, tuned)], added_tokens(base, tuned)
+    """One sentence on tokens and embedding rows that only one of two models has; "" for none."""
+    rows = [s.d_embed for s in (base, tuned)]
+    tokens = added_tokens(base, tuned)
     if rows[0] == rows[1] and not tokens:
         return ""
-    found = []
+    clauses = []
     if tokens:
         larger = max((base, tuned), key=lambda s: len(s.tokenizer.get_vocab()))
         shown = ", ".join(map(repr, tokens[:NAMED])) + (", ..." if len(tokens) > NAMED else "")
         what = "a token" if len(tokens) == 1 else f"{len(tokens)} tokens"
-        found.append(f"Only {larger.name} has {what} more ({shown})")
+        clauses.append(f"Only {larger.name} has {what} more ({shown})")
     if rows[0] != rows[1]:
-        found.append(
+        clauses.append(
             f"the embedding of {base.name} has {rows[0]} rows and that of {tuned.name} {rows[1]}"
         )
-    words = "; ".join(found)
+    words = "; ".join(clauses)
     return f"{words[0].upper()}{words[1:]}: what follows compares what both have."
 
 
-def _reading_alike(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
-    """Both, reading with one tokenizer: the one without the tokens that were added to the other."""
+def _with_one_tokenizer(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
+    """Both models with the same tokenizer: the one without added tokens."""
     if not added_tokens(base, tuned):
         return base, tuned
     tokenizer = min((base.tokenizer, tuned.tokenizer), key=lambda t: len(t.get_vocab()))
@@ -124,10 +131,11 @@ def _reading_alike(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
 
 
 def over_shared_rows(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
-    """Both, reading alike, without the embedding and unembedding rows that only one has; models
-    stay as they are.
+    """Both models with one tokenizer, and without embedding rows that only one of them has.
+
+    The given models are not changed.
     """
-    base, tuned = _reading_alike(base, tuned)
+    base, tuned = _with_one_tokenizer(base, tuned)
     n = min(base.d_embed, tuned.d_embed)
     return _cut(base, n), _cut(tuned, n)
 
@@ -135,7 +143,7 @@ def over_shared_rows(base: Subject, tuned: Subject) -> tuple[Subject, Subject]:
 def _cut(subject: Subject, n: int) -> Subject:
     if subject.d_embed == n:
         return subject
-    model = own_clone(subject.model)
+    model: Any = own_clone(subject.model)
     for module in (model.get_input_embeddings(), model.get_output_embeddings()):
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data[:n]
@@ -145,9 +153,16 @@ def _cut(subject: Subject, n: int) -> Subject:
 def same_ids(
     base: Subject, tuned: Subject, texts: Sequence[str], most: int
 ) -> list[Int[Tensor, "1 pos"]]:
-    """The first `most` tokens of every text, fewer where a context is shorter.
+    """Token ids of the beginning of every text that has at least two tokens.
 
-    Raises `WorkbenchError` where no text has two tokens.
+    Args:
+        base: Tokenises the texts.
+        tuned: Must have the same tokenizer.
+        texts: To read.
+        most: Tokens of a text at most; fewer if a model's context is shorter.
+
+    Raises:
+        WorkbenchError: no text has two tokens.
     """
     most = min(most, base.n_ctx, tuned.n_ctx)
     rows = [ids for text in texts if (ids := beginning(base, text, most)).shape[1] >= 2]

@@ -1,10 +1,8 @@
-"""What a model's behaviour is measured by, laid out once and scored many times.
+"""Measures of behaviour, tokenised once and scored on many models.
 
-A task, a probe, what a fine-tune was trained to answer, or ordinary text.
-
-Every measure is a list of token sequences whose log-likelihoods are asked for, and a rule that
-reads numbers a sample off them. So a hundred variants of a model cost a hundred forward passes and
-nothing else.
+A measure is made from a benchmark task, a probe, the held-out examples of a fine-tune, or ordinary
+text. It is a list of token sequences to score, and a rule from their log-likelihoods to metrics. So
+a hundred variants of a model cost a hundred forward passes and nothing else.
 """
 
 import hashlib
@@ -32,7 +30,7 @@ METRICS = {
     "logit_difference": "logit of the answer minus logit of the wrong answer",
     "loss": "loss, nats a token",
 }
-"""Each metric in words."""
+"""Each metric's description."""
 
 PROBE = "probe:"
 RUN = "run:"
@@ -41,8 +39,12 @@ TEXT = "text"
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: where its requests are in the list, which of them is the right answer, and its
-    tokens where they matter.
+    """One sample of a measure.
+
+    Attributes:
+        requests: Indices of its requests, one an answer, in the measure's list.
+        right: Which of them is the right answer.
+        n_tokens: Tokens that are scored, for the loss a token.
     """
 
     requests: range
@@ -52,12 +54,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measure:
-    """A question to many models of one tokenizer.
+    """A measure of behaviour that any model with the same tokenizer can be scored on.
 
-    - `name`: what `measure_of` takes; `title`: in words; `metrics`: names of `METRICS`, the first
-        is the headline
-    - `requests`: what is scored; `samples`: one an item; `read`: (scores of an item, the item) ->
-        its metrics
+    Attributes:
+        name: What `measure_of` accepts.
+        title: In words.
+        metrics: Keys of `METRICS`, the headline metric first.
+        requests: Token sequences to score.
+        samples: One an item.
+        read: From (scores of a sample's requests, the sample) to its metrics.
     """
 
     name: str
@@ -69,47 +74,62 @@ class Measure:
 
     @property
     def digest(self) -> str:
-        """sha256 of the token ids that are asked for: equal ones were measured on the same samples."""
-        asked = [(request.inputs, request.targets) for request in self.requests]
-        return hashlib.sha256(repr(asked).encode()).hexdigest()
+        """sha256 of all token ids; measures with the same digest have the same samples."""
+        ids = [(request.inputs, request.targets) for request in self.requests]
+        return hashlib.sha256(repr(ids).encode()).hexdigest()
 
     def of(
         self, subject: Subject, batches: list[list[Row]] | None = None
     ) -> Float[np.ndarray, "metric n"]:
-        """Every metric of every sample under a model, in these batches or its own."""
+        """Every metric of every sample on a model.
+
+        Args:
+            subject: The model.
+            batches: Of `Scorer.plan`; planned for this model by default.
+        """
         scorer = Scorer(subject.model, n_ctx=subject.n_ctx)
-        own = scorer.plan(self.requests)  # which also finds out what the model can do
+        own = scorer.plan(self.requests)  # also tests which shortcuts are exact for the model
         scores: dict[int, Score] = {}
         for batch in batches or own:
             scores |= scorer.run(batch)
         return self.values(scores)
 
     def values(self, scores: dict[int, Score]) -> Float[np.ndarray, "metric n"]:
-        """Every metric of every sample."""
+        """Every metric of every sample, from the scores of all requests."""
         rows = [self.read([scores[i] for i in sample.requests], sample) for sample in self.samples]
         return np.asarray(rows, dtype=float).T
 
     def questions(self) -> list[tuple[list[int], list[int]]]:
-        """(prompt, right answer) of every sample, as token ids."""
+        """(prompt, right answer) of every sample, as token ids.
+
+        Raises:
+            WorkbenchError: the measure is ordinary text, which has no answers.
+        """
         if self.name == TEXT:
             raise WorkbenchError(
                 "A text has no answer at its end to patch for; choose a task or a probe."
             )
-        found = []
+        pairs = []
         for sample in self.samples:
             right = self.requests[sample.requests[sample.right]]
             whole = [*right.inputs, right.targets[-1]]
             cut = len(whole) - len(right.targets)
-            found.append((whole[:cut], whole[cut:]))
-        return found
+            pairs.append((whole[:cut], whole[cut:]))
+        return pairs
 
 
 def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Measure:
-    """The named measure over `n` samples.
+    """The measure of this name, tokenised for a model.
 
-    `name` is a benchmark task, `probe:NAME`, `run:ID` (the answers that this fine-tune's own
-    held-out examples ask for), or `text` (paragraphs of old books). Raises `WorkbenchError` for a
-    name that is none, and a task that has no log-likelihoods to it.
+    Args:
+        subject: The model.
+        name: A benchmark task, "probe:NAME", "run:ID" (answers to a fine-tune's own held-out
+            examples), or "text" (paragraphs of old books).
+        n: Samples.
+        seed: Of the samples.
+
+    Raises:
+        WorkbenchError: there is no such measure, or its task is not scored by log-likelihoods.
     """
     if n < 2:
         raise WorkbenchError(f"n is {n}; an interval needs at least 2 samples.")
@@ -117,9 +137,9 @@ def measure_of(subject: Subject, name: str, *, n: int = 24, seed: int = 0) -> Me
         return _text(subject, n)
     if name.startswith(RUN):
         return _trained(subject, name, n)
-    return (
-        _probe(subject, name, n, seed) if name.startswith(PROBE) else _task(subject, name, n, seed)
-    )
+    if name.startswith(PROBE):
+        return _probe(subject, name, n, seed)
+    return _task(subject, name, n, seed)
 
 
 def _text(subject: Subject, n: int) -> Measure:
@@ -144,42 +164,44 @@ def _text(subject: Subject, n: int) -> Measure:
 
 
 def _probe(subject: Subject, name: str, n: int, seed: int) -> Measure:
-    asked = read_probe(name.removeprefix(PROBE))
+    probe = read_probe(name.removeprefix(PROBE))
     requests: list[Request] = []
-    samples, counts = [], []
-    for item in generate(subject, asked, n, seed).items:
+    samples = []
+    counts = []
+    for item in generate(subject, probe, n, seed).items:
         tokens = (*item.pair.answers, *item.pair.wrongs)
-        inputs, start = tuple(item.pair.clean.tolist()), len(requests)
+        inputs = tuple(item.pair.clean.tolist())
+        start = len(requests)
         requests += [Request(start + i, inputs, (token,)) for i, token in enumerate(tokens)]
         samples.append(Sample(range(start, len(requests))))
         counts.append(len(item.pair.answers))
     if len(set(counts)) != 1:
         raise WorkbenchError(
-            f"The probe {asked.name} has pairs with different numbers of answers; choose another."
+            f"The probe {probe.name} has pairs with different numbers of answers; choose another."
         )
     k = counts[0]
 
     def read(scores: Sequence[Score], _sample: Sample) -> Sequence[float]:
         logs = np.array([s.loglikelihood for s in scores])
-        answers, wrongs = logs[:k], logs[k:]
+        answers = logs[:k]
+        wrongs = logs[k:]
         difference = answers.mean() - wrongs.mean()
         return difference, np.logaddexp.reduce(answers), float(answers.max() > wrongs.max())
 
     return Measure(
-        name, asked.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read
+        name, probe.title, ("logit_difference", "loglikelihood", "acc"), requests, samples, read
     )
 
 
 def _trained(subject: Subject, name: str, n: int) -> Measure:
-    """What a fine-tune was trained for, on examples that it did not learn from; the end-of-text
-    token is no answer.
-    """
+    """Answers to a fine-tune's held-out examples, without the end-of-text token."""
     from workbench.training.finetune import held_out_rows
 
     run = Store().get(name.removeprefix(RUN).partition("@")[0])
     if run.kind != "finetune":
         raise WorkbenchError(
-            f"{name} is no fine-tune, so it has no held-out answers; choose a task, a probe or text."
+            f"{name} is no fine-tune, so it has no held-out answers; "
+            "choose a task, a probe or text."
         )
     requests: list[Request] = []
     for row in held_out_rows(Recipe.from_dict(run.config), subject, n):
@@ -187,7 +209,7 @@ def _trained(subject: Subject, name: str, n: int) -> Measure:
         start = end
         while start and row.learned[start - 1]:
             start -= 1
-        if 0 < start < end:  # of a conversation the last reply
+        if 0 < start < end:  # in a conversation this is the last reply
             requests.append(
                 Request(len(requests), tuple(row.ids[: end - 1]), tuple(row.ids[start:end]))
             )
@@ -207,16 +229,16 @@ def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:
     for leaf, task in load_tasks(name, seed=seed).items():
         if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
             raise WorkbenchError(
-                f"{leaf} is scored by {task.OUTPUT_TYPE.replace('_', ' ')}; a transplant needs a task with answers to "
-                "score, such as clinc150, or text."
+                f"{leaf} is scored by {task.OUTPUT_TYPE.replace('_', ' ')}; a transplant needs a "
+                "task with answers to score, such as clinc150, or text."
             )
         indices = pick(task, n, seed)
         task.build_all_requests(samples=indices) if indices else task.build_all_requests()
         by_doc: dict[int, list[Any]] = {}
         for instance in task.instances:
             by_doc.setdefault(instance.doc_id, []).append(instance)
-        for asked in by_doc.values():
-            instances = own_requests(task, asked)
+        for of_doc in by_doc.values():
+            instances = own_requests(task, of_doc)
             keys = [lm.key(*instance.arguments[:2]) for instance in instances]
             right = _right(task, instances)
             if any(key is None for key in keys) or right is None:
@@ -236,14 +258,14 @@ def _task(subject: Subject, name: str, n: int, seed: int) -> Measure:
 
 
 def _right(task: Any, instances: list[Any]) -> int | None:
-    """Which of an item's requests is the right answer; None where the item does not say."""
+    """Which of an item's requests is the right answer; None if the item does not say."""
     if len(instances) == 1:
         return 0
     doc = instances[0].doc
     target = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if isinstance(target, str):
-        said = [str(instance.arguments[1]).strip() for instance in instances]
-        target = said.index(target.strip()) if target.strip() in said else None
+        answers = [str(instance.arguments[1]).strip() for instance in instances]
+        target = answers.index(target.strip()) if target.strip() in answers else None
     return target if isinstance(target, int) and 0 <= target < len(instances) else None
 
 

@@ -1,6 +1,4 @@
-"""Several Subjects against one: how far the heads, layers, weights and predictions of each are from
-it.
-"""
+"""Several Subjects against one: the distance of each one's predictions, heads, layers, weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,57 +33,56 @@ Report = Callable[[float, str], None]
 class Series:
     """Subjects in order, each measured against `base`.
 
-    `table` has a row a subject, measure and place: `subject`, `order` (its number, or the step of a
-    checkpoint), `measure` (of `MEASURES`), `place` ("" for the whole model, L3H1 for a head, a
-    layer's number else), `value`, `low`, `high` (95 % over `n` texts; weights are exact and have
-    none).
+    Attributes:
+        base: Name of the model.
+        table: One row a subject, measure and place. Columns: `subject`, `order` (its number, or
+            the step of a checkpoint), `measure` (a key of `MEASURES`), `place` ("" for the whole
+            model, "L3H1" for a head, else the number of a layer), `value`, `low` and `high` (95 %
+            interval over `n` texts; changes of weights have none).
     """
 
     base: str
     table: pd.DataFrame
 
     def grid(self, measure: str) -> tuple[np.ndarray, list[str], list[int]]:
-        """One measure as `[place, subject]`, with the places and the subjects' order."""
-        part: Any = self.table[self.table["measure"] == measure]
-        places, order = list(dict.fromkeys(part["place"])), sorted(set(part["order"]))
+        """(values `[place, subject]`, places, orders of the subjects) of one measure."""
+        part = self.table.loc[self.table["measure"] == measure]
+        places = list(dict.fromkeys(part["place"]))
+        order = sorted(set(part["order"]))
         wide = part.pivot(index="place", columns="order", values="value").reindex(
             index=places, columns=order
         )
         return wide.to_numpy(float), places, order
 
     def summary(self) -> pd.DataFrame:
-        """One row a subject: divergence and loss with their intervals, the head that moved
-        farthest, the layer too.
+        """One row a subject: divergence and loss, and the head and layer that changed most.
 
-        A measure that could not be had is NaN, a place "".
+        What could not be measured is NaN, or "" for a place.
         """
         rows = []
         for subject, part in self.table.groupby("subject", sort=False):
             row: dict[str, Any] = {"subject": subject}
             for measure in ("kl", "loss"):
-                found = part[part["measure"] == measure]
+                whole = part.loc[part["measure"] == measure]
                 for column, name in (
                     ("value", measure),
                     ("low", f"{measure}_low"),
                     ("high", f"{measure}_high"),
                 ):
-                    row[name] = float(found[column].iloc[0]) if len(found) else float("nan")
+                    row[name] = float(whole[column].iloc[0]) if len(whole) else float("nan")
             for measure, word in (("heads", "head"), ("weights", "layer")):
-                found = part[part["measure"] == measure].sort_values(
-                    "value", ascending=False, kind="stable"
-                )
-                row[f"farthest_{word}"] = str(found["place"].iloc[0]) if len(found) else ""
-                row[f"{word}_change"] = (
-                    float(found["value"].iloc[0]) if len(found) else float("nan")
-                )
-            rows.append(row | {"n": int(part["n"].max())})
+                places = part.loc[part["measure"] == measure]
+                places = places.sort_values("value", ascending=False, kind="stable")
+                first = places.iloc[0] if len(places) else {"place": "", "value": float("nan")}
+                row[f"farthest_{word}"] = str(first["place"])
+                row[f"{word}_change"] = float(first["value"])
+            rows.append(row | {"n": int(part["n"].to_numpy().max())})
         return pd.DataFrame(rows)
 
     def half_way(self, measure: str = "heads") -> pd.DataFrame:
-        """When each place had come half the way: the first subject from which on it stays at half
-        its first value.
+        """For each place, the subject from which on its value stays at most half of its first one.
 
-        Meant for a series that ends at its base; NaN where it was there from the beginning.
+        Meant for a series that ends at its base. `at` is NaN if the value never was above half.
         """
         values, places, order = self.grid(measure)
         rows = []
@@ -105,13 +102,23 @@ def series(
     texts: Sequence[str] | None = None,
     progress: Report | None = None,
 ) -> Series:
-    """Measure each of `others` against `base`; `order` are their steps where they are checkpoints
-    of a run.
+    """Measure each of several models against one; only two are in memory at a time.
 
-    Only two models are in memory at a time. A measure that cannot be had has no rows.
-    Raises `WorkbenchError` where a model cannot be loaded.
+    Args:
+        base: The model to compare with.
+        others: The models.
+        order: The steps of checkpoints; by default the models are numbered.
+        texts: To measure on; each measure's own by default.
+        progress: Called with (share done, message).
+
+    Returns:
+        A measure that is not possible for a model has no rows.
+
+    Raises:
+        WorkbenchError: a model cannot be loaded.
     """
-    first, rows = load(base), []
+    first = load(base)
+    rows = []
     for i, other in enumerate(others):
         if progress is not None:
             progress(i / len(others), f"model {i + 1} of {len(others)}")
@@ -133,18 +140,17 @@ def checkpoint_series(
     texts: Sequence[str] | None = None,
     progress: Report | None = None,
 ) -> Series:
-    """Every kept checkpoint of a run against one model: when did each head, layer and matrix
-    change?
+    """Every kept checkpoint of a run against one model: when did each head and layer change?
 
     Args:
         run: A run, or its id.
-        against: `last` or `first` checkpoint, `base` (what a fine-tune began from), or what `load`
-            takes.
-        texts: To measure on; the defaults of each view otherwise.
+        against: "last" or "first" checkpoint, "base" (where a fine-tune started), or any name that
+            `load` accepts.
+        texts: To measure on; each measure's own by default.
         progress: Called with (share done, message).
 
     Raises:
-        WorkbenchError: fewer than two checkpoints, or no base.
+        WorkbenchError: the run has fewer than two checkpoints, or no base.
     """
     run = Store().get(run) if isinstance(run, str) else run
     steps = list(run.checkpoints)
@@ -154,7 +160,8 @@ def checkpoint_series(
         )
     if against == "base" and not run.config.get("base"):
         raise WorkbenchError(
-            f"The run {run.title} began from nothing, so it has no base; compare with its first step."
+            f"The run {run.title} began from nothing, so it has no base; "
+            "compare with its first step."
         )
     ends = {
         "last": f"run:{run.id}@{steps[-1]}",
@@ -169,29 +176,34 @@ def checkpoint_series(
 def behaviour_series(
     run: str | Run, on: str = "", *, n: int = 24, seed: int = 0, progress: Report | None = None
 ) -> pd.DataFrame:
-    """When did the behaviour change: a measure of every kept checkpoint, of a fine-tune after its
-    base (step 0).
+    """A measure of behaviour at every kept checkpoint; of a fine-tune, its base is step 0.
 
     Args:
         run: A run, or its id.
-        on: What `measure_of` takes; a fine-tune's own held-out examples where nothing is said.
+        on: A name that `measure_of` accepts; by default a fine-tune's own held-out examples.
         n: Samples, the same at every step.
         seed: Of the samples and the bootstrap.
         progress: Called with (share done, message).
 
-    Returns a row a step and metric: `value` with `low` and `high` (95 % over samples), and
-        `difference` from the first
-    row with its paired interval (`d_low`, `d_high`), p of none (`d_p`), and `n`.
-    Raises `WorkbenchError` for fewer than two models, and what `measure_of` raises.
+    Returns:
+        One row a step and metric: `value` with `low` and `high` (95 % interval over samples),
+        `difference` from the first step with its paired interval (`d_low`, `d_high`) and the p of
+        no difference (`d_p`), and `n`.
+
+    Raises:
+        WorkbenchError: fewer than two models, or what `measure_of` raises.
     """
     run = Store().get(run) if isinstance(run, str) else run
     models = {0: str(run.config["base"])} if run.config.get("base") else {}
     models |= {step: f"run:{run.id}@{step}" for step in run.checkpoints}
     if len(models) < 2:
         raise WorkbenchError(
-            f"The run {run.title} has kept {len(models)} checkpoints; two are needed to see a change."
+            f"The run {run.title} has kept {len(models)} checkpoints; "
+            "two are needed to see a change."
         )
-    measure, first, rows = None, None, []
+    measure = None
+    first = None
+    rows = []
     for i, (step, name) in enumerate(models.items()):
         if progress is not None:
             progress(i / len(models), f"step {step:,}")
@@ -200,22 +212,19 @@ def behaviour_series(
         values = measure.of(subject)
         first = values if first is None else first
         for metric, before, now in zip(measure.metrics, first, values, strict=True):
-            own, change = estimate_mean(now), paired_difference(before, now, seed=seed)
+            own = estimate_mean(now)
+            change = paired_difference(before, now, seed=seed)
             rows.append(
                 {
-                    **{
-                        "step": step,
-                        "metric": metric,
-                        "value": own.value,
-                        "low": own.low,
-                        "high": own.high,
-                    },
-                    **{
-                        "difference": change.difference,
-                        "d_low": change.low,
-                        "d_high": change.high,
-                        "d_p": change.p,
-                    },
+                    "step": step,
+                    "metric": metric,
+                    "value": own.value,
+                    "low": own.low,
+                    "high": own.high,
+                    "difference": change.difference,
+                    "d_low": change.low,
+                    "d_high": change.high,
+                    "d_p": change.p,
                     "n": own.n,
                 }
             )
@@ -223,43 +232,33 @@ def behaviour_series(
 
 
 def _measured(base: Subject, subject: Subject, texts: Sequence[str] | None) -> list[dict[str, Any]]:
-    missing, rows = obstacles(base, subject), []
+    """The rows of a series for one subject."""
+    missing = obstacles(base, subject)
+    rows = []
+    numbers = ["value", "low", "high", "n"]
     if "text" not in missing:
         whole = text_shift(base, subject, texts).summary().set_index("measure")
         for measure, source in (("kl", "kl"), ("loss", "difference")):
-            rows.append(
-                {
-                    "measure": measure,
-                    "place": "",
-                    **whole.loc[source, ["value", "low", "high", "n"]].to_dict(),
-                }
-            )
+            values = whole.loc[source, numbers].to_dict()
+            rows.append({"measure": measure, "place": "", **values})
     if "heads" not in missing:
-        frame = (
-            head_shift(base, subject, texts)
-            .to_frame()
-            .sort_values("name", key=lambda c: c.map(_place))
-        )
-        named = frame.rename(columns={"name": "place", "distance": "value"})
-        rows += [{"measure": "heads", **row} for row in named.to_dict("records")]
+        heads = head_shift(base, subject, texts).to_frame()
+        heads = heads.sort_values("name", key=lambda names: names.map(_place))
+        heads = heads.rename(columns={"name": "place", "distance": "value"})
+        rows += [{"measure": "heads", **row} for row in heads.to_dict("records")]
     if "layers" not in missing:
-        found = layer_shift(base, subject, texts).to_frame()
-        part = found[found["measure"] == "difference"]
-        rows += [
-            {
-                "measure": "stream",
-                "place": str(r["stage"]),
-                **{k: r[k] for k in ("value", "low", "high", "n")},
-            }
-            for r in part.to_dict("records")
-        ]
+        layers = layer_shift(base, subject, texts).to_frame()
+        layers = layers.loc[layers["measure"] == "difference"]
+        for row in layers.to_dict("records"):
+            values = {name: row[name] for name in numbers}
+            rows.append({"measure": "stream", "place": str(row["stage"]), **values})
     if "weights" not in missing:
         rows += _by_layer(weight_shift(base, subject, ranks=False).table)
     return rows
 
 
 def _by_layer(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The relative Frobenius change of all that a layer holds, from the norms of its parts."""
+    """Rows with the relative Frobenius change of each layer, from the norms of its matrices."""
     squares = pd.DataFrame(
         {"layer": table["layer"], "update": table["norm"] ** 2, "size": table["size"] ** 2}
     )
@@ -277,5 +276,6 @@ def _by_layer(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _place(name: str) -> tuple[int, int]:
+    """(layer, head) of a head's name."""
     layer, head = name[1:].split("H")
     return int(layer), int(head)

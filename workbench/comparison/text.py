@@ -1,6 +1,4 @@
-"""What two Subjects make of the same text: loss and divergence token by token, and where greedy
-writing parts.
-"""
+"""Two Subjects on the same text: loss and KL token by token, and where greedy decoding differs."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,25 +24,27 @@ REQUESTS = (
     "Request: what will the weather be like in Lisbon next Friday\nIntent:",
     "Request: wake me up tomorrow at half past six\nIntent:",
 )
-"""Written for this project: short requests, on which a model that was taught to name intents shows
-it.
+"""Written for this project: short requests, which show whether a model was tuned to name intents.
 """
 TEXTS = (*PROSE[:4], *REQUESTS)
 LONGEST = 512
-"""Tokens of a text that are read at most: all logits of both models are held at once."""
+"""Tokens of a text that are read at most, as all logits of both models are in memory."""
 LONGEST_WRITTEN = 16
 """Tokens written from a prompt."""
 Report = Callable[[float, str], None]
+"""Called with (share done, message)."""
 
 
 @dataclass(frozen=True)
 class TokenShift:
-    """One text: what each token costs either model given those before it, in nats, and how far
-    predictions part.
+    """Loss of each token of one text under both models, and the divergence of their predictions.
 
-    `tokens` has one string a position. `loss_base`, `loss_tuned` and `kl` have one value a token
-    from the second on: the cross-entropy of that token, and KL(tuned || base) of the two
-    predictions of it, over the tokens both have.
+    Attributes:
+        tokens: One string a position.
+        loss_base: Cross-entropy of each token from the second on, in nats, under the base.
+        loss_tuned: The same under the tuned model.
+        kl: KL(tuned || base) of the predictions of each token from the second on, in nats, over
+            the vocabulary that both have.
     """
 
     tokens: list[str]
@@ -54,9 +54,9 @@ class TokenShift:
 
     def to_frame(self) -> pd.DataFrame:
         """One row a token; the first has no prediction (NaN)."""
-        columns = {"token": self.tokens}
+        columns: dict[str, Any] = {"token": self.tokens}
         for name in ("loss_base", "loss_tuned", "kl"):
-            columns[name] = np.concatenate([[np.nan], getattr(self, name)])  # pyright: ignore[reportArgumentType]
+            columns[name] = np.concatenate([[np.nan], getattr(self, name)])
         return pd.DataFrame(columns)
 
 
@@ -69,26 +69,25 @@ class TextShift(Record):
     texts: list[TokenShift]
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """Mean difference of the loss and mean divergence, in one line."""
         rows = self.summary().set_index("measure")
-        loss, kl = rows.loc["difference"], rows.loc["kl"]
+        loss = rows.loc["difference"]
+        kl = rows.loc["kl"]
         return (
             f"loss {loss['value']:+.4f} [{loss['low']:+.4f}, {loss['high']:+.4f}] nats a token, "
             f"KL {kl['value']:.4f}, {len(self.texts)} texts"
         )
 
     def summary(self) -> pd.DataFrame:
-        """Means over texts with their 95 % intervals: the losses, their difference (paired), the
-        divergence.
-        """
-        part = {
-            name: np.array([getattr(t, name).mean() for t in self.texts])
-            for name in ("loss_base", "loss_tuned")
+        """Means over texts with 95 % intervals: losses, their paired difference, divergence."""
+        samples = {
+            "loss_base": np.array([t.loss_base.mean() for t in self.texts]),
+            "loss_tuned": np.array([t.loss_tuned.mean() for t in self.texts]),
+            "difference": np.array([(t.loss_tuned - t.loss_base).mean() for t in self.texts]),
+            "kl": np.array([t.kl.mean() for t in self.texts]),
         }
-        part["difference"] = np.array([(t.loss_tuned - t.loss_base).mean() for t in self.texts])
-        part["kl"] = np.array([t.kl.mean() for t in self.texts])
         rows = []
-        for measure, values in part.items():
+        for measure, values in samples.items():
             mean, low, high = (float(x) for x in mean_interval(values))
             rows.append(
                 {"measure": measure, "value": mean, "low": low, "high": high, "n": len(values)}
@@ -96,7 +95,7 @@ class TextShift(Record):
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record: the summary and every text's tokens."""
+        """The summary and every text's tokens, ready for JSON."""
         return {**super().to_dict(), "summary": self.summary().to_dict("records")}
 
     def to_frame(self) -> pd.DataFrame:
@@ -113,42 +112,74 @@ def text_shift(
     *,
     progress: Report | None = None,
 ) -> TextShift:
-    """Read `texts` (default: `TEXTS`, prose and requests) with both, the first `LONGEST` tokens of
-    each.
+    """Loss and divergence of two models on the same texts, token by token.
 
-    Raises `WorkbenchError` for other tokenizers, or where no text has two tokens.
+    Args:
+        base: The model before.
+        tuned: The model after.
+        texts: The first `LONGEST` tokens of each are read; `TEXTS` (prose and requests) by default.
+        progress: Called with (share done, message).
+
+    Raises:
+        WorkbenchError: the models differ in tokenizer, or no text has two tokens.
     """
     need(base, tuned, "text")
-    found, rows = [], same_ids(base, tuned, TEXTS if texts is None else texts, LONGEST)
+    shifts = []
+    rows = same_ids(base, tuned, TEXTS if texts is None else texts, LONGEST)
     for i, ids in enumerate(rows):
         if progress is not None:
             progress(i / len(rows), f"text {i + 1} of {len(rows)}")
-        logs = [_log_probabilities(subject, ids) for subject in (base, tuned)]
-        loss = [
-            -side.gather(-1, ids[0, 1:, None].to(side.device))[:, 0].cpu().numpy() for side in logs
-        ]
-        shared = min(side.shape[-1] for side in logs)
-        ours, theirs = (side.to(logs[1].device)[:, :shared].log_softmax(-1) for side in logs)
-        kl = (theirs.exp() * (theirs - ours)).sum(-1).cpu().numpy()
-        found.append(TokenShift(base.tokens(ids), *loss, kl))
-    return TextShift(base.name, tuned.name, found)
+        shifts.append(_token_shift(base, tuned, ids))
+    return TextShift(base.name, tuned.name, shifts)
+
+
+def _token_shift(base: Subject, tuned: Subject, ids: Int[Tensor, "1 pos"]) -> TokenShift:
+    base_logs = _log_probabilities(base, ids)
+    tuned_logs = _log_probabilities(tuned, ids)
+    # One model may have more tokens: renormalise over those that both have.
+    shared = min(base_logs.shape[-1], tuned_logs.shape[-1])
+    ours = base_logs.to(tuned_logs.device)[:, :shared].log_softmax(-1)
+    theirs = tuned_logs[:, :shared].log_softmax(-1)
+    return TokenShift(
+        tokens=base.tokens(ids),
+        loss_base=_loss(base_logs, ids),
+        loss_tuned=_loss(tuned_logs, ids),
+        kl=(theirs.exp() * (theirs - ours)).sum(-1).cpu().numpy(),
+    )
+
+
+def _loss(
+    logs: Float[Tensor, "token d_vocab"], ids: Int[Tensor, "1 pos"]
+) -> Float[np.ndarray, " token"]:
+    """Cross-entropy of every token from the second on, in nats."""
+    targets = ids[0, 1:, None].to(logs.device)
+    return -logs.gather(-1, targets)[:, 0].cpu().numpy()
 
 
 def _log_probabilities(
     subject: Subject, ids: Int[Tensor, "1 pos"]
 ) -> Float[Tensor, "token d_vocab"]:
+    """Log-probabilities of the predictions of every token from the second on."""
     logits = subject.model(ids.to(subject.device), use_cache=False).logits[0, :-1]
     return logits.float().log_softmax(-1)
 
 
 @dataclass(frozen=True)
 class Parting:
-    """Greedy writing from one prompt: the first `agreed` new tokens are the same, then each model
-    goes its own way.
+    """Two models' greedy continuations of one prompt, and where they first differ.
 
-    `base_token` and `tuned_token` are the first that differ ("" where a text ended, both where they
-    never part), and `p_base`, `p_tuned` the probability that each model gave to its own choice
-    there (NaN where they never part).
+    Attributes:
+        prompt: The prompt.
+        agreed: How many new tokens are the same before that.
+        parted: Whether the continuations differ at all.
+        base_text: The base's continuation.
+        tuned_text: The tuned model's.
+        base_token: The base's first token that differs; "" if its text ended there, or if the
+            continuations do not differ.
+        tuned_token: The tuned model's.
+        p_base: Probability that the base gave its own token; NaN if the continuations do not
+            differ.
+        p_tuned: The same of the tuned model.
     """
 
     prompt: str
@@ -165,10 +196,16 @@ class Parting:
 def partings(
     base: Subject, tuned: Subject, prompts: Sequence[str] | None = None, *, n: int = LONGEST_WRITTEN
 ) -> Iterator[tuple[float, Parting]]:
-    """Write up to `n` tokens greedily from every prompt with both, and say where they first differ.
+    """(share done, `Parting`) for each prompt: where the models' greedy continuations differ.
 
-    Prompts by default are the beginnings of `TEXTS`; yields (share done, `Parting`) as each is
-    found. Raises `WorkbenchError` for other tokenizers, or a prompt that leaves no room.
+    Args:
+        base: The model before.
+        tuned: The model after.
+        prompts: The beginnings of `TEXTS` by default.
+        n: Tokens to write at most.
+
+    Raises:
+        WorkbenchError: the models differ in tokenizer, or a prompt fills the context.
     """
     need(base, tuned, "text")
     prompts = beginnings(base) if prompts is None else prompts
@@ -178,45 +215,52 @@ def partings(
 
 @own_modes
 def _parting(base: Subject, tuned: Subject, prompt: str, n: int) -> Parting:
-    """Where the two part after one prompt."""
-    (ours, p_ours), (theirs, p_theirs) = (_greedy(subject, prompt, n) for subject in (base, tuned))
+    """Where the continuations of one prompt differ."""
+    ours, p_ours = _greedy(base, prompt, n)
+    theirs, p_theirs = _greedy(tuned, prompt, n)
     same = [a == b for a, b in zip(ours, theirs, strict=False)]
     agreed = same.index(False) if False in same else len(same)
     parted = agreed < max(len(ours), len(theirs))
-    first = [_one(base, side, agreed) if parted else "" for side in (ours, theirs)]
-    sure = [p[agreed] if parted and agreed < len(p) else float("nan") for p in (p_ours, p_theirs)]
-    texts = [
-        base.text(torch.tensor(side, dtype=torch.long), skip_special=True)
-        for side in (ours, theirs)
-    ]
-    return Parting(prompt, agreed, parted, *texts, *first, *sure)
+    nan = float("nan")
+    return Parting(
+        prompt=prompt,
+        agreed=agreed,
+        parted=parted,
+        base_text=_written(base, ours),
+        tuned_text=_written(base, theirs),
+        base_token=_one(base, ours, agreed) if parted else "",
+        tuned_token=_one(base, theirs, agreed) if parted else "",
+        p_base=p_ours[agreed] if parted and agreed < len(p_ours) else nan,
+        p_tuned=p_theirs[agreed] if parted and agreed < len(p_theirs) else nan,
+    )
 
 
 def beginnings(subject: Subject, words: int = 12) -> list[str]:
-    """Prompts to write on from: the first words of prose, requests whole."""
+    """Prompts to continue: the first `words` words of prose, and whole requests."""
     return [text if text in REQUESTS else " ".join(text.split()[:words]) for text in TEXTS]
 
 
-def agreement(found: Sequence[Parting]) -> dict[str, Any]:
-    """Tokens written alike before parting: mean, 95 % interval, and how many prompts never part."""
-    mean, low, high = (float(x) for x in mean_interval(np.array([float(p.agreed) for p in found])))
+def agreement(compared: Sequence[Parting]) -> dict[str, Any]:
+    """Mean of equal tokens before the first that differs, its 95 % interval, and further counts."""
+    tokens = np.array([float(parting.agreed) for parting in compared])
+    mean, low, high = (float(x) for x in mean_interval(tokens))
     return {
         "agreed": mean,
         "low": low,
         "high": high,
-        "n": len(found),
-        "never_parted": sum(not p.parted for p in found),
+        "n": len(compared),
+        "never_parted": sum(not parting.parted for parting in compared),
     }
 
 
-def parting_table(found: Sequence[Parting]) -> pd.DataFrame:
-    """One row a prompt, to be read: tokens written alike, the first that differ with their
-    probabilities, the texts.
-    """
+def parting_table(compared: Sequence[Parting]) -> pd.DataFrame:
+    """One row a prompt, for reading: equal tokens, the first that differ, and both texts."""
     from workbench.figures.style import visible
 
-    def token(parting: Parting, said: str) -> str:
-        return (visible(said) if said else "(end)") if parting.parted else ""
+    def token(parting: Parting, text: str) -> str:
+        if not parting.parted:
+            return ""
+        return visible(text) if text else "(end)"
 
     def one_line(text: str) -> str:
         return text.replace("\n", " ⏎ ")
@@ -232,30 +276,41 @@ def parting_table(found: Sequence[Parting]) -> pd.DataFrame:
             "base writes": one_line(p.base_text),
             "tuned writes": one_line(p.tuned_text),
         }
-        for p in found
+        for p in compared
     ]
     return pd.DataFrame(rows)
 
 
+def _written(subject: Subject, ids: list[int]) -> str:
+    """The text of written tokens; "" for none."""
+    # An empty list would be a tensor of floats without the type.
+    return subject.text(torch.tensor(ids, dtype=torch.long), skip_special=True)
+
+
 def _one(subject: Subject, ids: list[int], at: int) -> str:
+    """The token at a place; "" past the end."""
     return subject.tokens(torch.tensor(ids[at : at + 1]))[0] if at < len(ids) else ""
 
 
 @torch.no_grad()
 def _greedy(subject: Subject, prompt: str, n: int) -> tuple[list[int], list[float]]:
-    """New tokens, the likeliest each time, up to the end of text, and their probabilities."""
+    """(ids, probabilities) of greedily decoded tokens, without the end-of-text token."""
     ids = subject.encode(prompt)
     if (room := subject.n_ctx - ids.shape[1]) < 1:
         raise WorkbenchError(
             f"The prompt fills the context of {subject.name} ({subject.n_ctx} tokens); shorten it."
         )
-    end, cache, written, sure = subject.tokenizer.eos_token_id, None, [], []
+    end = subject.tokenizer.eos_token_id
+    cache = None
+    written: list[int] = []
+    probabilities: list[float] = []
     for _ in range(min(n, room)):
         out = subject.model(ids, cache=cache, use_cache=True)
-        chance, token = out.logits[0, -1].float().softmax(-1).max(-1)
-        cache, ids = out.cache, token[None, None]
+        probability, token = out.logits[0, -1].float().softmax(-1).max(-1)
+        cache = out.cache
+        ids = token[None, None]
         if int(token) == end:
             break
         written.append(int(token))
-        sure.append(float(chance))
-    return written, sure
+        probabilities.append(float(probability))
+    return written, probabilities

@@ -1,9 +1,8 @@
-"""Does a linear probe that was trained on the base still read the tuned model? Layer by layer, on
-held-out texts.
-"""
+"""Does a linear probe trained on the base still work on the tuned model? Layer by layer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,19 +19,26 @@ from workbench.statistics import estimate_mean, paired_difference
 from workbench.subjects import Subject
 
 PAIRS = ("base on base", "base on tuned", "tuned on tuned")
-"""Which model a probe was trained on, and on which it is tested."""
+"""The model that a linear probe was trained on, and the one that it is tested on."""
 AT_ONCE = 16
 """Texts a forward pass."""
 Examples = Sequence[tuple[str, str]]
+"""(text, label) pairs."""
 Report = Callable[[float, str], None]
+"""Called with (share done, message)."""
 
 
 @dataclass(frozen=True)
 class Transfer(Record):
     """Accuracy of linear probes on held-out texts, before the first layer (stage 0) and after each.
 
-    `right` holds `[stage, text]` for each of `PAIRS`; `question` says what is read, `chance` is the
-    share of the commonest label, `trained` counts the texts that the probes were trained on.
+    Attributes:
+        base: Name of the model before.
+        tuned: Name of the model after.
+        question: What the linear probes predict.
+        right: For each of `PAIRS`: whether each text's prediction is right.
+        chance: Share of the most common label.
+        trained: Texts that the linear probes were trained on.
     """
 
     base: str
@@ -43,23 +49,28 @@ class Transfer(Record):
     trained: int
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a stage and pair: accuracy with its 95 % interval (exact) and n."""
+        """One row a stage and pair: accuracy with its exact 95 % interval, and n."""
         rows = []
         for pair, right in self.right.items():
             for stage, row in enumerate(right):
-                found = estimate_mean(row.astype(float))
+                accuracy = estimate_mean(row.astype(float))
                 rows.append(
-                    {"stage": stage, "pair": pair, "accuracy": found.value, "low": found.low}
+                    {
+                        "stage": stage,
+                        "pair": pair,
+                        "accuracy": accuracy.value,
+                        "low": accuracy.low,
+                        "high": accuracy.high,
+                        "n": accuracy.n,
+                    }
                 )
-                rows[-1] |= {"high": found.high, "n": found.n}
         return pd.DataFrame(rows)
 
     def loss(self) -> pd.DataFrame:
-        """What the base's probe loses on the tuned model, paired over texts: one row a stage."""
+        """One row a stage: accuracy that the base's linear probe loses on the tuned model."""
         rows = []
-        for stage, (own, other) in enumerate(
-            zip(self.right[PAIRS[0]], self.right[PAIRS[1]], strict=True)
-        ):
+        pairs = zip(self.right[PAIRS[0]], self.right[PAIRS[1]], strict=True)
+        for stage, (own, other) in enumerate(pairs):
             d = paired_difference(own.astype(float), other.astype(float))
             rows.append(
                 {
@@ -75,18 +86,17 @@ class Transfer(Record):
 
 
 def number_examples() -> list[tuple[str, str]]:
-    """Beginnings of sentences with the grammatical number of their subject, which the next verb
-    must have.
-    """
+    """Sentence beginnings, each with the grammatical number of its subject: "one" or "many"."""
     singular = {one for one, _ in VERBS}
-    docs = agreement()
-    return [
-        (doc["query"], "one" if doc["choices"][doc["gold"]] in singular else "many") for doc in docs
-    ]
+    examples = []
+    for doc in agreement():
+        verb = doc["choices"][doc["gold"]]
+        examples.append((doc["query"], "one" if verb in singular else "many"))
+    return examples
 
 
 def intent_examples() -> list[tuple[str, str]]:
-    """Short requests with the intent behind each."""
+    """Short requests, each with its intent."""
     return [(doc["query"], doc["choices"][doc["gold"]]) for doc in intents()]
 
 
@@ -94,7 +104,7 @@ QUESTIONS: dict[str, Callable[[], list[tuple[str, str]]]] = {
     "number of the subject": number_examples,
     "intent of the request": intent_examples,
 }
-"""What can be asked without any data set: both lists are made here."""
+"""Questions that need no data set, as their examples are generated here."""
 
 
 @own_modes
@@ -106,19 +116,22 @@ def probe_transfer(
     seed: int = 0,
     progress: Report | None = None,
 ) -> Transfer:
-    """Train logistic regression on the stream at the last token of half the texts, and test it on
-    the other half.
+    """Accuracy of linear probes of the base on the tuned model, layer by layer.
+
+    Logistic regression is trained on the residual stream at the last token of half of the texts,
+    and tested on the other half.
 
     Args:
-        base: The model on which probes are trained.
-        tuned: The model on which they are tested; for scale, it also has probes of its own.
+        base: The model on which the linear probes are trained.
+        tuned: The model on which they are tested; for reference it also gets linear probes of its
+            own.
         examples: (text, label) pairs, or one of `QUESTIONS`.
-        seed: Of the split in halves, which keeps the share of every label.
+        seed: Of the split in halves, which is stratified by label.
         progress: Called with (share done, message).
 
     Raises:
-        WorkbenchError: another tokenizer or shape, an unknown question, or fewer than two texts of
-            some label.
+        WorkbenchError: the models differ in tokenizer or shape, the question is unknown, or a
+            label has fewer than two texts.
     """
     need(base, tuned, "layers")
     pairs = _examples(examples)
@@ -132,16 +145,20 @@ def probe_transfer(
     right = {pair: np.zeros((stages, len(test)), bool) for pair in PAIRS}
     for stage in range(stages):
         if progress is not None:
-            progress(stage / stages, f"probe of layer {stage} of {stages - 1}")
+            progress(stage / stages, f"linear probe of layer {stage} of {stages - 1}")
         fitted = [_fit(side[stage][train], labels[train]) for side in streams]
         for pair, (trained, tested) in sides.items():
             right[pair][stage] = (
                 fitted[trained].predict(streams[tested][stage][test]) == labels[test]
             )
     _, counts = np.unique(labels[test], return_counts=True)
-    question = examples if isinstance(examples, str) else "the label"
     return Transfer(
-        base.name, tuned.name, question, right, float(counts.max() / len(test)), len(train)
+        base=base.name,
+        tuned=tuned.name,
+        question=examples if isinstance(examples, str) else "the label",
+        right=right,
+        chance=float(counts.max() / len(test)),
+        trained=len(train),
     )
 
 
@@ -149,7 +166,8 @@ def _examples(examples: Examples | str) -> list[tuple[str, str]]:
     if isinstance(examples, str):
         if examples not in QUESTIONS:
             raise WorkbenchError(
-                f"No probe asks {examples!r}; there are: {', '.join(QUESTIONS)}; or give pairs."
+                f"There is no question {examples!r} for linear probes; choose one of "
+                f"{', '.join(QUESTIONS)}, or give (text, label) pairs."
             )
         return QUESTIONS[examples]()
     return [(str(text), str(label)) for text, label in examples]
@@ -172,29 +190,29 @@ def _halves(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def _last_tokens(
     subject: Subject, other: Subject, texts: list[str]
 ) -> Float[np.ndarray, "stage text d_model"]:
-    """The stream at every text's last token, by stage."""
+    """The residual stream at every text's last token, by stage."""
     rows = same_ids(subject, other, texts, subject.n_ctx)
     if len(rows) != len(texts):
         raise WorkbenchError("Some texts have fewer than two tokens; leave them out.")
-    found = np.zeros((subject.card.n_layers + 1, len(rows), subject.card.d_model), np.float32)
+    streams = np.zeros((subject.card.n_layers + 1, len(rows), subject.card.d_model), np.float32)
     for start in range(0, len(rows), AT_ONCE):
         part = rows[start : start + AT_ONCE]
         ids, _ = padded(part)
         last = [row.shape[1] - 1 for row in part]
 
-        def look(stage: int, stream: Tensor, start: int = start, last: list[int] = last) -> None:
-            found[stage, start : start + len(last)] = (
-                stream[range(len(last)), last].float().cpu().numpy()
-            )
+        def store(stage: int, stream: Tensor, start: int = start, last: list[int] = last) -> None:
+            at_last = stream[range(len(last)), last]
+            streams[stage, start : start + len(last)] = at_last.float().cpu().numpy()
 
-        each_stream(subject, ids, look)
-    return found
+        each_stream(subject, ids, store)
+    return streams
 
 
-def _fit(values: np.ndarray, labels: np.ndarray):
+def _fit(values: Float[np.ndarray, "text d_model"], labels: np.ndarray) -> Any:
+    """A logistic regression on standardised values."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    return probe.fit(values, labels)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
+    return classifier.fit(values, labels)

@@ -1,6 +1,6 @@
-"""What fine-tuning did to the weights: how far each matrix moved, and in how many directions.
+"""Weight changes by fine-tuning: how far each matrix moved, and in how many directions.
 
-Read off the weights, exactly: no sample, so no interval.
+The numbers are exact, as they need no samples; so they have no intervals.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,24 +21,28 @@ from workbench.subjects import Subject, adapter, identity
 
 ORDER = ("W_Q", "W_K", "W_V", "W_QKV", "W_O", "W_gate", "W_in", "W_out")
 VOCABULARY = ("W_E", "W_U")
-"""Matrices with a row a token."""
+"""Matrices with one row a token."""
 Report = Callable[[float, str], None]
+"""Called with (share done, message)."""
 
 
 @dataclass(frozen=True)
 class WeightShift(Record):
     """The update `tuned - base` of every matrix.
 
-    `table` has a row a matrix: `layer` (-1 outside the layers), `matrix`, `relative` (|update| /
-        |base|, Frobenius),
-    `norm` (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank`
-    (exp of the entropy of the singular values; Roy & Vetterli 2007), `most` (what full rank would
-    be), `lora_rank` (of the adapter that made it, else 0), `new_rows` (tokens that the tuned
-    model's embedding or unembedding has more, fewer where negative: the update is over the rows
-    that both have). Vectors (norms, biases) are rows of rank 1 or 0. `heads` is `[layer, head]`:
-    the relative change of a head's own query, key, value and output matrices together (keys and
-    values shared by a group count for each of its heads); None where the heads cannot be taken
-    apart. `news` names the tokens that only one model has.
+    Attributes:
+        base: Name of the model before.
+        tuned: Name of the model after.
+        table: One row a matrix; vectors (norms, biases) have rank 1 or 0. Columns: `layer` (-1
+            outside the layers), `matrix`, `relative` (|update| / |base|, Frobenius norms), `norm`
+            (|update|), `size` (|base|), `rank` (singular values above rounding), `effective_rank`
+            (exp of the entropy of the singular values), `most` (full rank), `lora_rank` (of the
+            adapter that made it, else 0), `new_rows` (tokens by which the tuned model's embedding
+            or unembedding is larger; the update is over the rows that both have).
+        heads: Relative change of each head's query, key, value and output matrices together; keys
+            and values shared by a group count for each of its heads. None where heads cannot be
+            separated.
+        news: Names the tokens that only one model has.
     """
 
     base: str
@@ -48,13 +52,17 @@ class WeightShift(Record):
     news: str = ""
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The matrix that changed most, in one line."""
         first = self.to_frame().iloc[0]
-        return f"most changed: {first['matrix']} of layer {first['layer']}, |update| / |base| = {first['relative']:.4f}"
+        return (
+            f"most changed: {first['matrix']} of layer {first['layer']}, "
+            f"|update| / |base| = {first['relative']:.4f}"
+        )
 
     def grid(self, column: str = "relative") -> tuple[Float[np.ndarray, "layer matrix"], list[str]]:
-        """One column of the matrices inside the layers as a map, and the names of its columns; NaN
-        where none is.
+        """(map, names of its columns) of one column of the table, for matrices inside the layers.
+
+        NaN where a layer has no such matrix.
         """
         inside = self.table[(self.table["layer"] >= 0) & (self.table["most"] > 1)]
         names = sorted(
@@ -70,15 +78,18 @@ class WeightShift(Record):
         return self.table.sort_values("relative", ascending=False, ignore_index=True)
 
     def lora(self) -> str:
-        """What the adapter is that made the tuned model, in a sentence; "" where none did."""
-        rows = self.table[self.table["lora_rank"] > 0]
+        """One sentence on the LoRA adapter that made the tuned model; "" if none did."""
+        rows = self.table.loc[self.table["lora_rank"] > 0]
         if rows.empty:
             return ""
         moved = int((rows["norm"] > 0).sum())
-        return f"A LoRA made this: rank {rows['lora_rank'].max()} on {len(rows)} matrices, {moved} of them changed."
+        return (
+            f"A LoRA made this: rank {rows['lora_rank'].max()} on {len(rows)} matrices, "
+            f"{moved} of them changed."
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
+        """The table and all else, ready for JSON."""
         return {**super().to_dict(), "matrices": self.to_frame().to_dict("records")}
 
 
@@ -87,27 +98,39 @@ class WeightShift(Record):
 def weight_shift(
     base: Subject, tuned: Subject, *, ranks: bool = True, progress: Report | None = None
 ) -> WeightShift:
-    """Compare every matrix; where `tuned` is a LoRA of `base`, its factors are taken as they are.
+    """The update of every matrix: its norm, rank and effective rank.
 
-    Without `ranks` only norms are measured, which takes no singular values; ranks are then NaN.
+    Args:
+        base: The model before.
+        tuned: The model after; if it is a LoRA of `base`, its factors are used directly.
+        ranks: False measures norms only, which needs no singular values; ranks are then NaN.
+        progress: Called with (share done, message).
 
-    Raises `WorkbenchError` for two models whose weights do not match one to one.
+    Raises:
+        WorkbenchError: the two models' weights do not match one to one.
     """
     need(base, tuned, "weights")
-    ours, theirs = dict(base.model.named_parameters()), dict(tuned.model.named_parameters())
-    lora, names, rows = _lora(base, tuned), _names(base), []
+    ours = dict(base.model.named_parameters())
+    theirs = dict(tuned.model.named_parameters())
+    lora = _lora(base, tuned)
+    names = _names(base)
+    rows = []
     for i, (name, weight) in enumerate(ours.items()):
         if progress is not None:
             progress(i / len(ours), f"weights {i + 1} of {len(ours)}")
         other = theirs.get(name)
         if other is None or other.shape[1:] != weight.shape[1:]:
             continue
-        place, factors, new = _place(name, names), lora.get(name), len(other) - len(weight)
+        place = _place(name, names)
+        factors = lora.get(name)
+        new = len(other) - len(weight)
         if new and place["matrix"].partition(" ")[0] not in VOCABULARY:
             continue
         if new:
             shared = min(len(weight), len(other))
-            weight, other, factors = weight[:shared], other[:shared], None
+            weight = weight[:shared]
+            other = other[:shared]
+            factors = None  # they are of all rows
         rows.append({**place, **_update(weight, other, factors, ranks), "new_rows": new})
     heads = head_change(base, tuned)
     return WeightShift(base.name, tuned.name, pd.DataFrame(rows), heads, whats_new(base, tuned))
@@ -116,6 +139,7 @@ def weight_shift(
 def _update(
     weight: Tensor, other: Tensor, lora: adapter.Factors | None, ranks: bool
 ) -> dict[str, float | int]:
+    """The table's numbers of one matrix."""
     size = float(weight.double().norm())
     most = min(weight.shape) if weight.ndim > 1 else 1
     if lora is None and not ranks:
@@ -140,10 +164,12 @@ def _update(
 def singular_values(
     update: Float[Tensor, "*shape"], *, floor: float = 0.0
 ) -> Float[Tensor, " rank"]:
-    """Singular values of an update by the eigenvalues of its smaller Gram matrix, largest last.
+    """Singular values of an update from the eigenvalues of its smaller Gram matrix, largest last.
 
-    What lies below the rounding of single-precision weights of norm `floor` is 0, so that the rank
-    of a small update is its own and not its noise's.
+    Args:
+        update: The change of a weight.
+        floor: Norm of the weight; singular values below the rounding error of single-precision
+            weights of this norm become 0, so that noise does not add to the rank.
     """
     if update.ndim < 2:
         return update.norm()[None]
@@ -157,16 +183,17 @@ def singular_values(
 
 
 def singular_values_of(lora: adapter.Factors) -> Float[Tensor, " rank"]:
-    """Singular values of `scale B A` from its factors alone: those of `R_B R_A^T`, as small as the
-    rank.
-    """
-    left, right = torch.linalg.qr(lora.b.double()).R, torch.linalg.qr(lora.a.double().T).R
+    """Singular values of `scale B A` from its factors: those of the small matrix `R_B R_A^T`."""
+    left = torch.linalg.qr(lora.b.double()).R
+    right = torch.linalg.qr(lora.a.double().T).R
     return torch.linalg.svdvals(left @ right.T) * lora.scale
 
 
 def effective_rank(values: Float[Tensor, " rank"]) -> float:
-    """`exp(H)` of the singular values as shares of their sum (Roy & Vetterli 2007); 0 where there
-    is no update.
+    """`exp(H)` of the singular values as shares of their sum; 0 where there is no update.
+
+    Reference:
+        Roy & Vetterli 2007, "The effective rank".
     """
     if not (total := float(values.sum())):
         return 0.0
@@ -175,9 +202,7 @@ def effective_rank(values: Float[Tensor, " rank"]) -> float:
 
 
 def head_change(base: Subject, tuned: Subject) -> Float[np.ndarray, "layer head"] | None:
-    """The relative Frobenius change of every head's own matrices; None where TransformerLens cannot
-    name them.
-    """
+    """Relative Frobenius change of every head's matrices; None if TransformerLens lacks them."""
     try:
         parts = [
             [getattr(s.bridge, f"W_{part}").detach().double() for part in "QKVO"]
@@ -186,20 +211,19 @@ def head_change(base: Subject, tuned: Subject) -> Float[np.ndarray, "layer head"
     except (AttributeError, KeyError, ValueError, RuntimeError, TypeError):
         return None
     n_heads = parts[0][0].shape[1]
-    moved = total = torch.zeros(parts[0][0].shape[:2], dtype=torch.float64, device=base.device)
+    moved = torch.zeros(parts[0][0].shape[:2], dtype=torch.float64, device=base.device)
+    total = torch.zeros_like(moved)
     for ours, theirs in zip(*parts, strict=True):
-        squares = torch.stack([(theirs.to(ours.device) - ours).square(), ours.square()]).sum(
-            (-2, -1)
-        )
-        change, size = squares.repeat_interleave(n_heads // squares.shape[-1], -1)
-        moved, total = moved + change, total + size
+        change = (theirs.to(ours.device) - ours).square().sum((-2, -1))  # [layer, head or group]
+        size = ours.square().sum((-2, -1))
+        group = n_heads // size.shape[-1]  # heads that share keys and values
+        moved = moved + change.repeat_interleave(group, -1)
+        total = total + size.repeat_interleave(group, -1)
     return (moved / total.clamp_min(1e-30)).sqrt().cpu().numpy()
 
 
 def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
-    """The factors of the adapter that made `tuned` out of `base`, by the weight they add to; else
-    nothing.
-    """
+    """The factors of the adapter that made `tuned` from `base`, by weight; empty if none did."""
     folder = Path(tuned.card.source)
     if not folder.is_dir() or not adapter.is_adapter(folder):
         return {}
@@ -209,19 +233,21 @@ def _lora(base: Subject, tuned: Subject) -> dict[str, adapter.Factors]:
 
 
 def _names(subject: Subject) -> dict[str, str]:
-    """TransformerLens's words for modules, by their path in the model; paths inside a layer start
-    at the layer.
+    """TransformerLens's names of modules, by their path in the model, or in their layer.
+
+    The entry "layers" is the path of the list of layers.
     """
     mapping: Any = subject.bridge.adapter.component_mapping
     outer = {"embed": "W_E", "pos_embed": "W_pos", "unembed": "W_U", "ln_final": "final norm"}
-    found = {mapping[k].name: word for k, word in outer.items() if k in mapping}
-    found["layers"] = mapping["blocks"].name
+    names = {mapping[k].name: word for k, word in outer.items() if k in mapping}
+    names["layers"] = mapping["blocks"].name
     for part, inside in _modules(mapping["blocks"].submodules):
-        found[inside] = part
-    return found
+        names[inside] = part
+    return names
 
 
 def _modules(block: Any) -> Iterator[tuple[str, str]]:
+    """(name, path) of every module in a layer."""
     words = {"q": "W_Q", "k": "W_K", "v": "W_V", "o": "W_O", "qkv": "W_QKV"}
     for name, word in {**words, "q_norm": "query norm", "k_norm": "key norm"}.items():
         if (part := block["attn"].submodules.get(name)) is not None:
@@ -235,9 +261,10 @@ def _modules(block: Any) -> Iterator[tuple[str, str]]:
 
 
 def _place(name: str, names: dict[str, str]) -> dict[str, Any]:
-    """Layer and matrix of a parameter; one that TransformerLens has no word for keeps its own name."""
+    """Layer and matrix of a parameter; one without a TransformerLens name keeps its own."""
     module, _, kind = name.rpartition(".")
-    layer, inside = -1, module
+    layer = -1
+    inside = module
     if module.startswith(names["layers"] + "."):
         number, _, inside = module.removeprefix(names["layers"] + ".").partition(".")
         layer = int(number)

@@ -1,4 +1,4 @@
-"""Figures of the anatomy of attention: one step's matrix, a row a position."""
+"""Figures of one attention layer's steps: each step's matrix, one row a position."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from workbench.figures import style
 
 COLUMNS = 1024
-"""Wider matrices are drawn with every so-manieth dimension."""
+"""Wider matrices are drawn with evenly spaced dimensions, at most this many."""
 
 
 def step_matrix(
@@ -20,22 +20,28 @@ def step_matrix(
     chosen: int | None = None,
     title: str = "",
 ) -> go.Figure:
-    """A step's numbers: positions down; dimensions across, or `keys`. Shares from 0 to 1 have
-    attention's colours.
+    """A heat map of one step: positions down, dimensions or keys across.
 
-    What is struck out (NaN) stays grey; the row of the `chosen` position has a frame.
+    Args:
+        values: The step's numbers; NaN (masked) stays grey. Key columns between 0 and 1 get the
+            colours of attention.
+        tokens: Of the positions.
+        keys: Tokens of the columns, where these are keys; None for dimensions.
+        chosen: A position whose row gets a frame.
+        title: Of the figure.
     """
-    names, n_columns = style.labels(tokens), values.shape[1]
+    names = style.labels(tokens)
+    n_columns = values.shape[1]
     columns = np.arange(0, n_columns, -(-n_columns // COLUMNS))
     shown = values[:, columns].astype(np.float32)
-    seen = shown[np.isfinite(shown)]
+    finite = shown[np.isfinite(shown)]
     shares = (
         keys is not None
-        and bool(len(seen))
-        and float(seen.min()) >= 0
-        and float(seen.max()) <= 1 + 1e-6
+        and bool(len(finite))
+        and float(finite.min()) >= 0
+        and float(finite.max()) <= 1 + 1e-6
     )
-    limit = float(np.percentile(np.abs(seen), 99.5)) if len(seen) else 1.0
+    limit = float(np.percentile(np.abs(finite), 99.5)) if len(finite) else 1.0
     across = "dimension %{x}" if keys is None else "to key <b>%{x}</b>"
     heat = go.Heatmap(
         z=shown,
@@ -48,22 +54,24 @@ def step_matrix(
         hoverongaps=False,
         hovertemplate=f"<b>%{{y}}</b>, {across}<br>%{{z:.4f}}<extra></extra>",
     )
-    found = style.figure(
+    figure = style.figure(
         [heat],
         title=title,
         height=int(np.clip(17 * len(names) + 90, 190, 480)),
         plot_bgcolor=style.PANEL,
     )
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="dimension" if keys is None else "key (source)",
         showgrid=False,
         tickangle=0 if keys is None else -60,
     )
-    found.update_yaxes(autorange="reversed", showgrid=False, type="category", tickfont={"size": 10})
+    figure.update_yaxes(
+        autorange="reversed", showgrid=False, type="category", tickfont={"size": 10}
+    )
     if keys is not None:
-        found.update_xaxes(type="category", tickfont={"size": 10})
+        figure.update_xaxes(type="category", tickfont={"size": 10})
     if chosen is not None:
-        found.add_shape(
+        figure.add_shape(
             type="rect",
             xref="paper",
             x0=0,
@@ -72,4 +80,4 @@ def step_matrix(
             y1=chosen + 0.5,
             line={"color": style.ORANGE, "width": 2},
         )
-    return found
+    return figure

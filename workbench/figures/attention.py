@@ -1,9 +1,10 @@
-"""Figures of attention patterns: the atlas of all heads as one image, and one head in full."""
+"""Figures of attention patterns: an atlas of all heads as one image, and one head in detail."""
 
 import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,21 +15,31 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 from workbench.figures import style
 
 WIDTH = 1200
-"""Pixels across the atlas's image, about twice its width on the screen: sharp, and bounded."""
+"""Width of the atlas's image in pixels, about twice its width on the screen: sharp, but bounded."""
 SCREEN = 530
-"""Pixels across the atlas on the screen."""
-LEVELS, FUTURE, BLANK = 250, 254, 255
-"""The palette: 0..LEVELS for attention, one entry for keys after the query, one for between heads.
-"""
+"""Width of the atlas on the screen in pixels."""
+LEVELS = 250
+"""Palette entries 0 to this one are attention from 0 to 1."""
+FUTURE = 254
+"""Palette entry of keys after the query."""
+BLANK = 255
+"""Palette entry of the gaps between heads."""
 
 
 @dataclass(frozen=True)
 class Atlas:
-    """All heads as thumbnails in one indexed PNG, on a grid whose step is 1.
+    """All heads as thumbnails in one PNG with a palette, on a grid whose step is 1.
 
-    Layers run down; deep models continue in a further block of columns at the right. `cell` is the
-    pixels of a step, `unit` those of a thumbnail, `side` the positions it shows: fewer where the
-    prompt is long.
+    Layers run down; deep models continue in further blocks of columns at the right.
+
+    Attributes:
+        uri: The image as a data URI.
+        n_layers: Layers of the model.
+        n_heads: Heads a layer.
+        rows: Layers below each other, before the next block.
+        unit: Pixels of a thumbnail.
+        cell: Pixels of a grid step: a thumbnail and a gap.
+        side: Positions that a thumbnail shows; fewer than the prompt's where that is long.
     """
 
     uri: str
@@ -41,19 +52,20 @@ class Atlas:
 
     @property
     def columns(self) -> int:
-        """Heads side by side, with one empty step between blocks."""
+        """Grid columns: the heads of all blocks, with one empty step between blocks."""
         blocks = -(-self.n_layers // self.rows)
         return blocks * (self.n_heads + 1) - 1
 
     def place(self, layer: int, head: int) -> tuple[int, int]:
-        """Where a head's thumbnail has its centre."""
+        """Grid place (x, y) of a head's centre."""
         block, row = divmod(layer, self.rows)
         return block * (self.n_heads + 1) + head, row
 
 
 class AtlasPainter:
-    """Draws an atlas layer by layer, so that patterns need not be kept; longer prompts shrink by
-    taking maxima.
+    """Draws an atlas layer by layer, so that patterns need not all be in memory.
+
+    Long prompts are shrunk by taking maxima, so that single strong keys remain visible.
     """
 
     def __init__(self, n_layers: int, n_heads: int, n_pos: int):
@@ -69,7 +81,9 @@ class AtlasPainter:
 
     def add(self, layer: int, pattern: Float[np.ndarray, "head query key"]) -> None:
         """Draw one layer's heads."""
-        unit, cell, side = self.atlas.unit, self.atlas.cell, self.atlas.side
+        unit = self.atlas.unit
+        cell = self.atlas.cell
+        side = self.atlas.side
         levels = (np.sqrt(_shrink(pattern, side).clip(0, 1)) * LEVELS).round().astype(np.uint8)
         levels[:, self.future] = FUTURE
         levels = levels.repeat(unit // side, 1).repeat(unit // side, 2)
@@ -78,22 +92,21 @@ class AtlasPainter:
             self.image[y : y + unit, x : x + unit] = thumbnail
 
     def finish(self) -> Atlas:
-        """The picture of all layers."""
+        """The atlas with the image of all layers."""
         return replace(self.atlas, uri=_png(self.image))
 
 
 def atlas_image(pattern: Float[np.ndarray, "layer head query key"]) -> Atlas:
-    """Draw all heads; a prompt of more positions than a thumbnail has pixels shrinks by taking
-    maxima.
-    """
-    painter = AtlasPainter(*pattern.shape[:3])
+    """The atlas of all heads; long prompts are shrunk by taking maxima."""
+    n_layers, n_heads, n_pos, _ = pattern.shape
+    painter = AtlasPainter(n_layers, n_heads, n_pos)
     for layer, heads in enumerate(pattern):
         painter.add(layer, heads)
     return painter.finish()
 
 
 def _rows(n_layers: int, n_heads: int) -> int:
-    """Layers below each other, so that the atlas comes as near to a square as whole blocks allow."""
+    """Layers below each other that make the atlas as nearly square as whole blocks allow."""
     blocks = range(1, n_layers + 1)
     return min(
         (-(-n_layers // b) for b in blocks),
@@ -104,7 +117,8 @@ def _rows(n_layers: int, n_heads: int) -> int:
 def _shrink(
     pattern: Float[np.ndarray, "head query key"], side: int
 ) -> Float[np.ndarray, "head {side} {side}"]:
-    pattern, n_pos = np.asarray(pattern, np.float32), pattern.shape[-1]
+    pattern = np.asarray(pattern, np.float32)
+    n_pos = pattern.shape[-1]
     if side == n_pos:
         return pattern
     starts = np.arange(side) * n_pos // side
@@ -112,7 +126,7 @@ def _shrink(
 
 
 def _png(image: UInt8[np.ndarray, "y x"]) -> str:
-    """The indexed image as a data URI, attention in the colours of `style.SEQUENTIAL`."""
+    """The palette image as a data URI, attention in the colours of `style.SEQUENTIAL`."""
     shades = sample_colorscale(style.SEQUENTIAL, np.linspace(0, 1, LEVELS + 1).tolist())
     palette = np.full((256, 3), 255, np.uint8)
     palette[: LEVELS + 1] = [unlabel_rgb(shade) for shade in shades]
@@ -131,13 +145,20 @@ def atlas(
     chosen: tuple[int, int] | None = None,
     hover: Sequence[str] | None = None,
 ) -> go.Figure:
-    """All heads at a glance. `hover` is one text a head, layer by layer; the names alone without
-    it.
+    """All heads as thumbnails.
 
-    Each head has an invisible point whose `customdata` is its name, so that a click can be told.
+    Each head has an invisible point whose `customdata` is its name, so that a click on it is
+    recognised.
+
+    Args:
+        pattern: Attention of all heads, or an atlas made from it.
+        title: Of the figure.
+        chosen: A (layer, head) that gets a frame.
+        hover: One text a head, layer by layer; the heads' names by default.
     """
     image = pattern if isinstance(pattern, Atlas) else atlas_image(pattern)
-    step, gap = 1 / image.cell, image.cell - image.unit
+    step = 1 / image.cell
+    gap = image.cell - image.unit
     first = (0.5 - gap - image.unit / 2) * step
     heads = [(i, j) for i in range(image.n_layers) for j in range(image.n_heads)]
     places = np.array([image.place(*h) for h in heads])
@@ -157,8 +178,7 @@ def atlas(
             "color": style.ORANGE,
             "line": {"width": 3},
         },
-        # A selected point is a frame: Plotly draws it at a click, so the figure itself need not
-        # change.
+        # A selected point is a frame: Plotly draws it on a click without a new figure.
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 0}},
         selectedpoints=None if chosen is None else [heads.index(chosen)],
@@ -169,7 +189,8 @@ def atlas(
     )
     top = 30 if title else 4
     edge = 0.5 + gap * step / 2
-    across, down = image.columns + 2 * edge - 0.55, image.rows + 2 * edge - 0.65
+    across = image.columns + 2 * edge - 0.55
+    down = image.rows + 2 * edge - 0.65
     return style.figure(
         [picture, _names(image), points],
         title=title,
@@ -188,9 +209,7 @@ def atlas(
 
 
 def _names(image: Atlas) -> go.Scatter:
-    """Layer names left of each block and head names above it; one trace, since annotations are
-    slow.
-    """
+    """Layer names left of each block and head names above it, as one trace for speed."""
     layers = [(*image.place(layer, 0), f"L{layer}") for layer in range(image.n_layers)]
     tops = [
         (*image.place(layer, head), f"H{head}")
@@ -216,7 +235,7 @@ SCALES = {
     "attention x |v W_O|": (style.SEQUENTIAL, None),
     "difference": (style.DIVERGING, None),
 }
-"""What a head's map can show: its colours and the ticks of its bar."""
+"""For each quantity that a head's map can show: its colour scale and the colour bar's ticks."""
 
 
 def head(
@@ -228,9 +247,15 @@ def head(
     kind: str = "attention",
     sought: Sequence[int] = (),
 ) -> go.Figure:
-    """One head in full: queries (destinations) down, keys (sources) across; later keys stay grey.
+    """One head's map: queries (destinations) down, keys (sources) across; later keys stay grey.
 
-    `kind` is one of `SCALES`; the positions `sought` are marked along both axes.
+    Args:
+        pattern: The head's numbers.
+        tokens: Of the positions.
+        title: Of the figure.
+        height: In pixels.
+        kind: What the numbers are, one of `SCALES`.
+        sought: Positions to mark along both axes.
     """
     names = style.labels(tokens)
     n_pos = len(names)
@@ -252,7 +277,10 @@ def head(
         hoverongaps=False,
         xgap=1 if n_pos <= 48 else 0,
         ygap=1 if n_pos <= 48 else 0,
-        hovertemplate=f"from query <b>%{{y}}</b><br>to key <b>%{{x}}</b><br>{kind} <b>%{{z:.3f}}</b><extra></extra>",
+        hovertemplate=(
+            "from query <b>%{y}</b><br>to key <b>%{x}</b><br>"
+            f"{kind} <b>%{{z:.3f}}</b><extra></extra>"
+        ),
     )
     traces: list = [heat]
     if sought:
@@ -263,7 +291,7 @@ def head(
                 x=marks, y=marks, mode="markers", marker=marker, hoverinfo="skip", showlegend=False
             )
         )
-    found = style.figure(traces, title=title, height=height, plot_bgcolor=style.PANEL)
+    figure = style.figure(traces, title=title, height=height, plot_bgcolor=style.PANEL)
     every = {"dtick": 1} if n_pos <= 40 else {}
     axis = {
         "tickfont": {"size": 11 if n_pos <= 30 else 9},
@@ -271,8 +299,8 @@ def head(
         "type": "category",
         **every,
     }
-    found.update_xaxes(title_text="key (source)", tickangle=-60, constrain="domain", **axis)
-    found.update_yaxes(
+    figure.update_xaxes(title_text="key (source)", tickangle=-60, constrain="domain", **axis)
+    figure.update_yaxes(
         title_text="query (destination)",
         autorange="reversed",
         scaleanchor="x",
@@ -281,15 +309,24 @@ def head(
         **axis,
     )
     for i in sought:
-        for side in ("x", "y"):
-            along = {f"{side}0": i - 0.5, f"{side}1": i + 0.5, f"{side}ref": side}
-            other = "y" if side == "x" else "x"
-            across = {f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
-            fill = style.translucent(style.ORANGE, 0.12)
-            found.add_shape(
-                type="rect", line={"width": 0}, fillcolor=fill, layer="above", **along, **across
-            )
-    return found
+        _add_stripe(figure, i, along="x")
+        _add_stripe(figure, i, along="y")
+    return figure
+
+
+def _add_stripe(figure: go.Figure, position: int, *, along: str) -> None:
+    """Shade a position's column (`along` "x") or row ("y")."""
+    across = "y" if along == "x" else "x"
+    ends: dict[str, Any] = {
+        f"{along}0": position - 0.5,
+        f"{along}1": position + 0.5,
+        f"{along}ref": along,
+        f"{across}0": 0,
+        f"{across}1": 1,
+        f"{across}ref": "paper",
+    }
+    fill = style.translucent(style.ORANGE, 0.12)
+    figure.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **ends)
 
 
 def for_export(
@@ -298,8 +335,13 @@ def for_export(
     pattern: Float[np.ndarray, "query key"],
     tokens: Sequence[str],
 ) -> list[go.Figure]:
-    """All heads with one framed, and that one in full, as a page of their own shows them below each
-    other.
+    """Two figures for an exported page: all heads with one framed, and that one in detail.
+
+    Args:
+        patterns: Attention of all heads, or an atlas made from it.
+        chosen: The (layer, head) to frame.
+        pattern: Attention of that head.
+        tokens: Of the positions.
     """
     name = style.head_name(*chosen)
     one = head(

@@ -1,6 +1,4 @@
-"""Estimate against exact value: every cell of a map as a point, those that mislead in colour and by
-name.
-"""
+"""Attribution's estimates against exact patching, one point a cell; misleading ones in colour."""
 
 from typing import Any
 
@@ -9,39 +7,42 @@ import plotly.graph_objects as go
 
 from workbench.figures import style
 
-COLOURS = {"not shown to mislead": style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
+HARMLESS = "not shown to mislead"
+COLOURS = {HARMLESS: style.SOFT, "off": style.ORANGE, "wrong sign": style.RED}
+"""Kinds of estimates and their colours."""
 INTERVALS = (
     " [%{customdata[1]:.3f}, %{customdata[2]:.3f}]",
     " [%{customdata[4]:.3f}, %{customdata[5]:.3f}]",
 )
-"""In the hover, of the exact value and the error; one pair has none."""
+"""Hover text for the intervals of the exact value and of the error; a single pair has none."""
 NAMED = 8
-"""Points that carry their name: those furthest off."""
+"""Points labelled with their name: those with the largest errors."""
 
 
 def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
-    """One point a cell, exact effect across and estimate up; on the line both agree.
+    """One point a cell: exact effect across, estimate up; they agree on the diagonal.
 
     Args:
         table: Columns cell, exact, exact_low, exact_high, estimate, error, error_low, error_high,
-            kind.
-        tolerance: How far off an estimate may be; the band round the line.
+            kind (a key of `COLOURS`).
+        tolerance: Largest acceptable error; the band around the diagonal.
         title: Of the figure.
     """
     both = np.concatenate([table["exact"], table["estimate"]])
-    low, high = float(both.min()), float(both.max())
+    low = float(both.min())
+    high = float(both.max())
     room = 0.05 * (high - low or 1.0)
     ends = np.array([low - room, high + room])
-    found = style.figure(title=title, height=460)
+    figure = style.figure(title=title, height=460)
     style.add_band(
-        found,
+        figure,
         ends,
         ends - tolerance,
         ends + tolerance,
         colour=style.SOFT,
         name="within the tolerance",
     )
-    found.add_scatter(
+    figure.add_scatter(
         x=ends,
         y=ends,
         mode="lines",
@@ -49,49 +50,53 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
         hoverinfo="skip",
         showlegend=False,
     )
+    misleading = set(table.index[table["kind"] != HARMLESS])
+    named = misleading & set(table["error"].abs().nlargest(NAMED).index)
     intervals = ("", "") if table["error_low"].isna().all() else INTERVALS
-    worst = set(table["error"].abs().nlargest(NAMED).index) & set(
-        table.index[table["kind"] != "not shown to mislead"]
-    )
-    for kind, colour in COLOURS.items():
+    for kind in COLOURS:
         part = table[table["kind"] == kind]
-        if not len(part):
-            continue
-        found.add_scatter(
-            x=part["exact"],
-            y=part["estimate"],
-            mode="markers+text",
-            name=f"{kind} ({len(part)})",
-            text=[
-                style.escaped(c) if i in worst else ""
-                for i, c in zip(part.index, part["cell"], strict=True)
-            ],
-            textposition=np.where(
-                part["exact"] < (low + high) / 2, "middle right", "middle left"
-            ).tolist(),
-            textfont={"size": 10, "color": colour},
-            marker={
-                "size": 7,
-                "color": colour,
-                "opacity": 0.45 if kind == "not shown to mislead" else 0.9,
-            },
-            customdata=np.stack(
-                [
-                    [style.escaped(c) for c in part["cell"]],
-                    *(
-                        part[c]
-                        for c in ("exact_low", "exact_high", "error", "error_low", "error_high")
-                    ),
-                ],
-                -1,
-            ).tolist(),
-            hovertemplate=(
-                f"<b>%{{customdata[0]}}</b><br>exact %{{x:.3f}}{intervals[0]}<br>estimate %{{y:.3f}}<br>"
-                f"off by %{{customdata[3]:.3f}}{intervals[1]}<extra></extra>"
-            ),
-        )
-    found.update_xaxes(
+        if len(part):
+            figure.add_trace(_points(part, kind, named, (low + high) / 2, intervals))
+    figure.update_xaxes(
         title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True
     )
-    found.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
-    return found
+    figure.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
+    return figure
+
+
+def _points(
+    part: Any, kind: str, named: set[Any], middle: float, intervals: tuple[str, str]
+) -> go.Scatter:
+    """The points of one kind.
+
+    Args:
+        part: Their rows of the table.
+        kind: A key of `COLOURS`.
+        named: Indices of the rows to label.
+        middle: Points left of it have their label on the right, others on the left.
+        intervals: Hover text for the intervals of the exact value and of the error.
+    """
+    cells = [style.escaped(cell) for cell in part["cell"]]
+    columns = [
+        part[name] for name in ("exact_low", "exact_high", "error", "error_low", "error_high")
+    ]
+    return go.Scatter(
+        x=part["exact"],
+        y=part["estimate"],
+        mode="markers+text",
+        name=f"{kind} ({len(part)})",
+        text=[cell if i in named else "" for i, cell in zip(part.index, cells, strict=True)],
+        textposition=np.where(part["exact"] < middle, "middle right", "middle left").tolist(),
+        textfont={"size": 10, "color": COLOURS[kind]},
+        marker={
+            "size": 7,
+            "color": COLOURS[kind],
+            "opacity": 0.45 if kind == HARMLESS else 0.9,
+        },
+        customdata=np.stack([cells, *columns], -1).tolist(),
+        hovertemplate=(
+            f"<b>%{{customdata[0]}}</b><br>exact %{{x:.3f}}{intervals[0]}<br>"
+            "estimate %{y:.3f}<br>"
+            f"off by %{{customdata[3]:.3f}}{intervals[1]}<extra></extra>"
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The reliability figure: how often a model is right when it is so and so sure."""
+"""The reliability diagram: how often a model is right at each level of its confidence."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,7 @@ from workbench.figures import style
 
 
 def reliability(bins: Mapping[str, Any]) -> go.Figure:
-    """Accuracy over confidence, a line a model, 95 % intervals; on the diagonal a model knows how
-    often it is right.
+    """Accuracy over confidence, one line a model, with 95 % intervals; the diagonal is calibrated.
 
     Args:
         bins: By model, a frame with columns confidence, accuracy, low, high, n.
@@ -52,8 +51,6 @@ def reliability(bins: Mapping[str, Any]) -> go.Figure:
             )
         )
     figure.update_xaxes(title="Confidence in its choice", range=[0, 1.02], gridcolor=style.RULE)
-    figure.update_yaxes(
-        title="Share of those that are right", range=[-0.02, 1.05], gridcolor=style.RULE
-    )
+    figure.update_yaxes(title="Share that is right", range=[-0.02, 1.05], gridcolor=style.RULE)
     figure.update_layout(legend=dict(x=0, xanchor="left"), margin=dict(t=48))
     return figure

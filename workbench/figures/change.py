@@ -1,6 +1,4 @@
-"""What fine-tuning changed, drawn: lines over the layers, a map of the matrices, and maps over a
-run's checkpoints.
-"""
+"""Figures of what fine-tuning changed: lines over layers, and maps of heads, matrices and steps."""
 
 from collections.abc import Sequence
 
@@ -24,18 +22,18 @@ def stage_lines(
     height: int = 330,
     across: str = "after so many layers",
 ) -> go.Figure:
-    """Lines over the layers, or over a run's steps, with bands of their 95 % intervals.
+    """Lines over layers, or over a run's steps, with their 95 % intervals as bands.
 
     Args:
-        frame: Columns stage (0: the embedding, i: after layer i - 1; or a step), `line` (its name),
-            `value`, low, high, n.
-        line: The column that says which line a row belongs to.
-        value: The column that is drawn.
+        frame: Columns stage (0: the embedding, i: after layer i - 1; or a step), low, high, n, and
+            the columns named by `line` and `value`.
+        line: The column with the name of a row's line.
+        value: The column to draw.
         title: Of the y axis.
         limits: Of the y axis.
-        mark: A level to draw as a dotted line, such as guessing, and its name.
+        mark: (level, name) of a dotted line to draw, such as chance.
         height: In pixels.
-        across: What the stages are.
+        across: Title of the x axis.
     """
     figure = style.figure(height=height)
     for number, (name, rows) in enumerate(frame.groupby(line, sort=False)):
@@ -51,16 +49,25 @@ def stage_lines(
             line={"color": colour, "width": 2},
             marker={"size": 6},
             customdata=rows[["low", "high", "n"]].to_numpy(),
-            hovertemplate=f"{across}: %{{x}}<br><b>%{{y:.3f}}</b>, 95 % %{{customdata[0]:.3f}} to "
-            f"%{{customdata[1]:.3f}}, n = %{{customdata[2]}}<extra>{style.escaped(str(name))}</extra>",
+            hovertemplate=(
+                f"{across}: %{{x}}<br><b>%{{y:.3f}}</b>, 95 % %{{customdata[0]:.3f}} to "
+                "%{customdata[1]:.3f}, n = %{customdata[2]}"
+                f"<extra>{style.escaped(str(name))}</extra>"
+            ),
         )
     if mark is not None:
         figure.add_hline(y=mark[0], line={"color": style.SOFT, "width": 1, "dash": "dot"})
         figure.add_annotation(
-            x=0, xref="paper", xanchor="left", y=mark[0], yanchor="top", text=mark[1], showarrow=False,
+            text=mark[1],
+            x=0,
+            xref="paper",
+            xanchor="left",
+            y=mark[0],
+            yanchor="top",
+            showarrow=False,
             font={"size": 11, "color": style.SOFT},
-        )  # fmt: skip
-    most = int(frame["stage"].max())
+        )
+    most = int(frame["stage"].to_numpy().max())
     figure.update_xaxes(title=across, dtick=max(1, most // 10), range=[-0.2, most + 0.2])
     figure.update_yaxes(title=title, range=limits)
     figure.update_layout(legend={"x": 0, "xanchor": "left"}, margin={"t": 36})
@@ -75,32 +82,31 @@ def token_grid(
     per_row: int = 12,
     title: str = "",
 ) -> go.Figure:
-    """A text as it reads, `per_row` tokens a line, each coloured by its number; one without a
-    number stays grey.
+    """A text's tokens in reading order, each coloured by its number; grey if it has none.
 
-    Numbers from 0 up run from white to blue, others from red over white at 0 to blue.
+    Numbers from 0 up run from white to blue; signed ones from red over white at 0 to blue.
 
     Args:
         tokens: Of the text.
         values: One number a token; NaN for none.
         name: What the numbers are.
         per_row: Tokens a line.
-        title: Above the figure.
+        title: Of the figure.
     """
     rows = -(-len(tokens) // per_row)
     known = values[np.isfinite(values)]
     most = (float(np.abs(known).max()) if len(known) else 0.0) or 1.0
     signed = bool((known < 0).any())
-    z, text, said = np.full((rows, per_row), np.nan), np.full((rows, per_row), "", object), []
+    z = np.full((rows, per_row), np.nan)
+    text = np.full((rows, per_row), "", object)
+    hover = np.full((rows, per_row), "", object)
     for i, (token, value) in enumerate(zip(tokens, values, strict=True)):
         shown = style.visible(token)
-        z[divmod(i, per_row)] = value
-        text[divmod(i, per_row)] = style.escaped(shown if len(shown) <= 11 else f"{shown[:10]}…")
-        said.append(
-            f"{i}, {style.escaped(shown)}: "
-            + ("no prediction" if np.isnan(value) else f"<b>{value:+.3f}</b>")
-        )
-    hover = np.array([*said, *[""] * (rows * per_row - len(said))], object).reshape(rows, per_row)
+        cell = divmod(i, per_row)
+        z[cell] = value
+        text[cell] = style.escaped(shown if len(shown) <= 11 else f"{shown[:10]}…")
+        number = "no prediction" if np.isnan(value) else f"<b>{value:+.3f}</b>"
+        hover[cell] = f"{i}, {style.escaped(shown)}: {number}"
     heat = go.Heatmap(
         z=z,
         zmin=-most if signed else 0,
@@ -131,14 +137,15 @@ def matrix_map(
     name: str,
     spelt: str = ".3f",
 ) -> go.Figure:
-    """Layer by matrix; read off the weights, so there is no interval. Cells without a matrix stay
-    grey.
+    """A map of layer by weight matrix; grey where a layer lacks a matrix.
+
+    The numbers come from weights alone, so they have no interval.
 
     Args:
-        values: One number a matrix.
+        values: One number a matrix; NaN for none.
         names: Of the columns.
         name: What the numbers are.
-        spelt: How the hover spells a number.
+        spelt: Number format in the hover.
     """
     most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     heat = go.Heatmap(
@@ -171,14 +178,14 @@ def over_time(
     name: str,
     what: str,
 ) -> go.Figure:
-    """One measure of every head or layer over a run's checkpoints.
+    """A map of one measure: heads or layers down, a run's checkpoints across.
 
     Args:
-        values: One number a place and checkpoint.
-        places: Heads or layers, from top to bottom.
+        values: The measure at each place and checkpoint.
+        places: Names of the heads or layers, from top to bottom.
         steps: Of the checkpoints.
         name: What the numbers are.
-        what: What the rows are: head, layer.
+        what: What the rows are: head or layer.
     """
     most = float(np.nanmax(values)) if np.isfinite(values).any() else 0.0
     heat = go.Heatmap(
@@ -198,7 +205,7 @@ def over_time(
 
 
 FAINT = 0.1
-"""The scale reaches at least to here, so that a map of next to nothing looks like next to nothing.
+"""The colour scale reaches at least this far, so that a tiny change does not look like a large one.
 """
 
 Grid = Float[np.ndarray, "layer head"]
@@ -215,17 +222,17 @@ def head_map(
     name: str = "Jensen-Shannon distance",
     signed: bool = False,
 ) -> go.Figure:
-    """Layer x head heat map of how far each head changed; the interval is in the hover.
+    """A map, layer by head, of how much each head changed; intervals are in the hover.
 
     Args:
         mean: The change averaged over samples.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        n: Samples; 0 for what is read off the weights and has no interval.
+        n: Samples; 0 for numbers from weights alone, which have no interval.
         chosen: A (layer, head) to mark.
-        title: Above the map.
-        name: What is drawn.
-        signed: Whether it has a direction: drawn about 0, and not from 0 up.
+        title: Of the figure.
+        name: What the numbers are.
+        signed: Whether the numbers may be negative; colours are then centred at 0.
     """
     n_layers, n_heads = mean.shape
     most = max(float(np.nanmax(np.abs(mean))), FAINT)
@@ -240,7 +247,7 @@ def head_map(
         hoverinfo="skip",
     )
     height = max(260, min(720, 34 * n_layers + 130))
-    # Without a greatest distance a click anywhere in a cell finds the point in its middle.
+    # Without a maximum hover distance a click anywhere in a cell hits the point at its centre.
     figure = style.figure(
         [heat, _points(mean, low, high, n)],
         title=title,
@@ -272,7 +279,7 @@ def head_map(
 
 
 def _points(mean: Grid, low: Grid, high: Grid, n: int) -> go.Scatter:
-    """An invisible point a head, whose `customdata` is its name, so that a click can be told."""
+    """Invisible points whose `customdata` is the head's name, so that a click is recognised."""
     layer, head = (axis.ravel() for axis in np.indices(mean.shape))
     spans = [f"<br>95 % {bracketed(a, b)}<br>n = {n}" if n else "" for a, b in _ends(low, high)]
     return go.Scatter(

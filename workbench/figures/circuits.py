@@ -1,6 +1,4 @@
-"""Figures of circuits: how much a circuit of each size brings back, and its strongest edges as a
-graph.
-"""
+"""Figures of circuits: faithfulness by size, and the strongest edges as a graph."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,26 +9,28 @@ from workbench.figures import style
 
 
 def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
-    """Faithfulness against size, with 95 % intervals: the circuit, all edges but it, and random
-    edges.
+    """Faithfulness by size with 95 % intervals: the circuit, its complement, and random edges.
 
-    `curve` has records with `edges` and estimates `faithfulness`, `without`, `random`, `chosen_on`.
+    Args:
+        curve: Records with `edges` (a count) and the estimates `faithfulness`, `without`, `random`
+            and `chosen_on`.
+        chosen: The chosen size, marked by a dotted line.
     """
     lines = []
     for name, words, colour in (
         ("faithfulness", "only the circuit", style.BLUE),
         ("without", "all but the circuit", style.ORANGE),
-        ("random", "as many random edges", style.SOFT),
+        ("random", "random edges of equal number", style.SOFT),
         ("chosen_on", "the circuit, on the pairs that chose it", style.INK),
     ):
-        found = [getattr(size, name) for size in curve]
+        estimates = [getattr(size, name) for size in curve]
         lines.append(
             go.Scatter(
                 x=[size.edges for size in curve],
-                y=[e.value for e in found],
+                y=[e.value for e in estimates],
                 error_y={
-                    "array": [e.high - e.value for e in found],
-                    "arrayminus": [e.value - e.low for e in found],
+                    "array": [e.high - e.value for e in estimates],
+                    "arrayminus": [e.value - e.low for e in estimates],
                     "width": 3,
                     "thickness": 1,
                 },
@@ -40,24 +40,27 @@ def size_curve(curve: Sequence[Any], chosen: int) -> go.Figure:
                 hovertemplate="%{x} edges: <b>%{y:.3f}</b><extra>" + words + "</extra>",
             )
         )
-    found = style.figure(lines, title="How much of the clean run a circuit brings back", height=360)
+    figure = style.figure(lines, title="How much of the clean run a circuit restores", height=360)
     sizes = [size.edges for size in curve]
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="edges in the circuit",
         type="log",
         tickvals=sizes,
         ticktext=list(map(str, sizes)),
     )
-    found.update_layout(margin={"t": 72}, legend={"y": 1.0})
-    found.update_yaxes(title_text="0 corrupted run, 1 clean run")
-    found.add_hline(y=1, line={"color": style.RULE, "width": 1})
-    found.add_vline(x=chosen, line={"color": style.SOFT, "width": 1, "dash": "dot"})
-    return found
+    figure.update_layout(margin={"t": 72}, legend={"y": 1.0})
+    figure.update_yaxes(title_text="0 corrupted run, 1 clean run")
+    figure.add_hline(y=1, line={"color": style.RULE, "width": 1})
+    figure.add_vline(x=chosen, line={"color": style.SOFT, "width": 1, "dash": "dot"})
+    return figure
 
 
 def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Figure:
-    """Edges (sender, receiver, score) as lines between parts: layers go up, heads across; blue
-    supports the answer.
+    """Edges as lines between components: layers go up, heads across; blue supports the answer.
+
+    Args:
+        edges: (sender, receiver, score).
+        n_layers: Of the model.
     """
     width = max((abs(score) for *_, score in edges), default=1.0) or 1.0
     places: dict[str, tuple[float, float]] = {}
@@ -78,16 +81,16 @@ def edge_graph(edges: Sequence[tuple[str, str, float]], n_layers: int) -> go.Fig
         hoverinfo="text",
         showlegend=False,
     )
-    found = style.figure(
+    figure = style.figure(
         [*lines, nodes], title="The strongest edges", height=max(360, 24 * n_layers)
     )
     across = [x for x, _ in places.values()] or [0.0]
     span = max(across) - min(across) or 1.0
-    found.update_xaxes(
+    figure.update_xaxes(
         visible=False, range=[min(across) - 0.04 * span, max(across) + 0.16 * span]
     )  # room for names
-    found.update_yaxes(title_text="layer", showgrid=True, range=[-1.6, n_layers + 0.6])
-    return found
+    figure.update_yaxes(title_text="layer", showgrid=True, range=[-1.6, n_layers + 0.6])
+    return figure
 
 
 def _place(name: str, n_layers: int) -> tuple[float, float]:

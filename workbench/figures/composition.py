@@ -8,13 +8,14 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 KINDS = {"Q": style.BLUE, "K": style.ORANGE, "V": style.GREEN}
-"""Colour of each kind of composition: what the later head asks, what it is found by, what it moves.
-"""
+"""Colours: the earlier head feeds the later head's queries, keys or values."""
 
 SHALLOW = 12
-"""Layers that are all drawn, whether or not they have an edge."""
-POINTS, BEND = 17, 0.28
-"""Points of a line, and how far one up a column bends aside, in heads for a layer."""
+"""In a model of at most this many layers all are drawn, whether or not they have an edge."""
+POINTS = 17
+"""Points of a line."""
+BEND = 0.28
+"""Sideways bend of a vertical line, in head spacings, for a distance of one layer."""
 
 
 def composition_graph(
@@ -27,9 +28,15 @@ def composition_graph(
 ) -> go.Figure:
     """Heads as dots, layers upwards; a line from each earlier head to the later one that reads it.
 
-    `edges` are (earlier, later, kind, score) as `Composition.to_frame` gives them, wider lines for
-    higher scores; heads without an edge are small and grey. Of a deep model only layers with an
-    edge are drawn.
+    Heads without an edge are small and grey. Of a deep model only layers with an edge are drawn.
+
+    Args:
+        edges: (earlier, later, kind, score), as rows of `Composition.to_frame`; a higher score is
+            a wider line.
+        n_layers: Of the model.
+        n_heads: Heads a layer.
+        chance: Score of random matrices, for the hover.
+        title: Of the figure.
     """
     top = max((score for *_, score in edges), default=1.0)
     ends = {layer_of(name) for a, b, *_ in edges for name in (a, b)}
@@ -37,16 +44,16 @@ def composition_graph(
     rows = {layer: row for row, layer in enumerate(layers)}
 
     def place(name: str) -> tuple[int, int]:
-        """Where a head stands: its number across, its layer's row up."""
+        """Place (x, y) of a head: its number, and its layer's row."""
         return int(name.partition("H")[2]), rows[layer_of(name)]
 
-    found = style.figure(title=title, height=int(np.clip(58 * len(layers) + 120, 360, 860)))
+    figure = style.figure(title=title, height=int(np.clip(58 * len(layers) + 120, 360, 860)))
     named = set()
     for kind, colour in KINDS.items():
-        lines = [(place(a), place(b), a, b, score) for a, b, k, score in edges if k == kind]
-        for (x0, y0), (x1, y1), *_, score in lines:
-            x, y = bow((x0, y0), (x1, y1))
-            found.add_scatter(
+        of_kind = [(earlier, later, score) for earlier, later, k, score in edges if k == kind]
+        lines = [bow(place(earlier), place(later)) for earlier, later, _ in of_kind]
+        for (x, y), (*_, score) in zip(lines, of_kind, strict=True):
+            figure.add_scatter(
                 x=x,
                 y=y,
                 mode="lines",
@@ -54,19 +61,19 @@ def composition_graph(
                 hoverinfo="skip",
                 showlegend=False,
             )
-        if lines:
-            found.add_scatter(
-                x=[bow(a, b)[0][POINTS // 2] for a, b, *_ in lines],
-                y=[bow(a, b)[1][POINTS // 2] for a, b, *_ in lines],
+        if lines:  # a dot in the middle of each line, with the hover
+            figure.add_scatter(
+                x=[x[POINTS // 2] for x, _ in lines],
+                y=[y[POINTS // 2] for _, y in lines],
                 mode="markers",
                 marker={"color": colour, "size": 7},
                 name=f"{kind}-composition",
-                customdata=[[a, b, score] for *_, a, b, score in lines],
+                customdata=[list(edge) for edge in of_kind],
                 hovertemplate=f"<b>%{{customdata[0]}} → %{{customdata[1]}}</b>, {kind}<br>"
                 f"%{{customdata[2]:.3f}} (chance about {chance:.3f})<extra></extra>",
             )
-        named |= {name for line in lines for name in line[2:4]}
-    found.add_scatter(
+        named |= {name for earlier, later, _ in of_kind for name in (earlier, later)}
+    figure.add_scatter(
         **_heads([style.head_name(i, j) for i in layers for j in range(n_heads)], named, place)
     )
     for name in sorted(named):
@@ -77,8 +84,8 @@ def composition_graph(
             "borderpad": 1,
             "bgcolor": "rgba(255,255,255,0.8)",
         }
-        found.add_annotation(x=x, y=y, text=name, font={"size": 11, "color": style.INK}, **label)
-    found.update_xaxes(
+        figure.add_annotation(x=x, y=y, text=name, font={"size": 11, "color": style.INK}, **label)
+    figure.update_xaxes(
         title_text="head",
         dtick=1 if n_heads <= 16 else 4,
         range=[-0.6, n_heads - 0.4],
@@ -86,13 +93,14 @@ def composition_graph(
     )
     ticks = {"tickvals": list(rows.values()), "ticktext": [str(layer) for layer in layers]}
     words = "layer" if len(layers) == n_layers else "layer (others have no such pair)"
-    found.update_yaxes(title_text=words, range=[-0.6, len(layers) - 0.2], **ticks)
-    return found
+    figure.update_yaxes(title_text=words, range=[-0.6, len(layers) - 0.2], **ticks)
+    return figure
 
 
 def bow(start: tuple[int, int], end: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A line from head to head, bent the more the nearer they stand to one column, so that it
-    passes other heads by.
+    """Points (x, y) of a line between two heads, bent so that it does not cross those between.
+
+    The line bends more the closer the two are to being in one column.
     """
     t = np.linspace(0, 1, POINTS)
     aside = BEND * abs(end[1] - start[1]) ** 0.5 / (1 + abs(end[0] - start[0]))
@@ -101,7 +109,7 @@ def bow(start: tuple[int, int], end: tuple[int, int]) -> tuple[np.ndarray, np.nd
 
 
 def layer_of(name: str) -> int:
-    """3 of L3H1."""
+    """The layer in a head's name: 3 for "L3H1"."""
     return int(name.removeprefix("L").partition("H")[0])
 
 

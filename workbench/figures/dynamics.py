@@ -1,6 +1,4 @@
-"""Training dynamics: loss above, head scores and a benchmark below, over the same tokens on a
-logarithmic axis.
-"""
+"""Training dynamics: loss above, head scores and benchmarks below, over training tokens."""
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -17,18 +15,18 @@ NAMES = {
 def dynamics(
     frame: pd.DataFrame, *, rise: tuple[int, int] | None = None, height: int = 560
 ) -> go.Figure:
-    """Two panels over training tokens.
+    """Two panels over training tokens on a logarithmic axis.
 
     Args:
-        frame: Columns tokens, measure, value, low, high, head (a name or nothing);
-            `validation_loss` has no interval.
-        rise: Tokens between which to shade, such as where the induction score rose most.
+        frame: Columns tokens, measure, value, low, high, head (a name or nothing); the measure
+            `validation_loss` has no interval and goes to the upper panel.
+        rise: (from, to) in tokens, to shade: where the induction score rose most.
         height: In pixels.
     """
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.4, 0.6], vertical_spacing=0.06
     )
-    losses = frame[frame["measure"] == "validation_loss"].sort_values("tokens")
+    losses = frame.loc[frame["measure"] == "validation_loss"].sort_values("tokens")
     figure.add_scatter(
         x=losses["tokens"],
         y=losses["value"],
@@ -41,7 +39,7 @@ def dynamics(
     )
     others = [m for m in frame["measure"].unique() if m != "validation_loss"]
     for number, measure in enumerate(others, 1):
-        rows = frame[frame["measure"] == measure].sort_values("tokens")
+        rows = frame.loc[frame["measure"] == measure].sort_values("tokens")
         heads = rows["head"].fillna("") if "head" in rows else [""] * len(rows)
         figure.add_scatter(
             x=rows["tokens"],
@@ -56,7 +54,10 @@ def dynamics(
             mode="lines+markers",
             name=NAMES.get(measure, f"{measure}, accuracy"),
             line=dict(color=style.LINES[number % len(style.LINES)], width=2),
-            hovertemplate="%{customdata[0]} %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f}) at %{x:,} tokens",
+            hovertemplate=(
+                "%{customdata[0]} %{y:.3f} (%{customdata[1]:.3f} to %{customdata[2]:.3f}) "
+                "at %{x:,} tokens"
+            ),
             row=2,
             col=1,
         )

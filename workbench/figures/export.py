@@ -1,4 +1,4 @@
-"""Figures, tables and words as one self-contained HTML page: no network, no server."""
+"""Figures, tables and text as one self-contained HTML page: no network, no server."""
 
 import html
 import os
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
 
 CONFIG = {"displaylogo": False, "responsive": True, "toImageButtonOptions": {"format": "svg"}}
 STYLE = (
-    f"body{{font-family:{FONT};color:{INK};max-width:1100px;margin:2rem auto;padding:0 1rem;line-height:1.45}}"
+    f"body{{font-family:{FONT};color:{INK};max-width:1100px;margin:2rem auto;padding:0 1rem;"
+    "line-height:1.45}"
     f"p{{white-space:pre-wrap;max-width:52rem}}.soft{{color:{SOFT}}}h2{{margin-top:2.4rem}}"
     f"pre{{background:{PANEL};padding:.8rem 1rem;overflow-x:auto;font-size:13px}}"
     ".table{overflow-x:auto}table{border-collapse:collapse;font-size:13px;margin:.6rem 0}"
-    f"td,th{{padding:3px 9px;text-align:left;border-bottom:1px solid {RULE};overflow-wrap:break-word;max-width:24rem}}"
+    f"td,th{{padding:3px 9px;text-align:left;border-bottom:1px solid {RULE};"
+    "overflow-wrap:break-word;max-width:24rem}"
     f"caption{{text-align:left;color:{SOFT};padding-bottom:.3rem}}"
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table on a page, with what it shows in words."""
+    """A table on a page, with a caption."""
 
     frame: "pd.DataFrame"
     caption: str = ""
@@ -43,15 +45,22 @@ class Code:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it: paragraphs, figures, tables, commands."""
+    """A heading and what follows it: paragraphs, figures, tables, commands."""
 
     title: str
     parts: Sequence["str | go.Figure | Table | Code"] = field(default_factory=list)
 
 
 def page(sections: Sequence[Section], *, title: str, text: str = "") -> str:
-    """The page as a string, plotly.js once and inline; no text of it can be markup."""
-    body, drawn = [], False
+    """The page as HTML with plotly.js inline; all text is escaped.
+
+    Args:
+        sections: From top to bottom.
+        title: Of the page.
+        text: Below the title.
+    """
+    body = []
+    drawn = False  # whether plotly.js is in the page already
     for section in sections:
         if section.title:
             body.append(f"<h2>{html.escape(section.title)}</h2>")
@@ -67,9 +76,10 @@ def page(sections: Sequence[Section], *, title: str, text: str = "") -> str:
                 drawn = True
             else:
                 body.append(_words(part))
+    heading = html.escape(title)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{heading}</title>'
+        f"<style>{STYLE}</style></head><body><h1>{heading}</h1>"
         f'<p class="soft">{html.escape(text)}</p>{"".join(body)}</body></html>'
     )
 
@@ -88,19 +98,32 @@ def _words(part: str | Table | Code) -> str:
 
 
 def to_html(figures: Sequence[go.Figure], *, title: str, text: str = "") -> str:
-    """The page as a string: title, text, the figures below each other."""
+    """A page as HTML: title, text, and the figures below each other.
+
+    Args:
+        figures: From top to bottom.
+        title: Of the page.
+        text: Below the title.
+    """
     return page([Section("", list(figures))], title=title, text=text)
 
 
 def write_html(
     figures: Sequence[go.Figure], path: str | Path, *, title: str, text: str = ""
 ) -> Path:
-    """Write the page of `to_html`; the file appears whole or not at all."""
+    """Write the page of `to_html` and return the path; the file is written whole or not at all.
+
+    Args:
+        figures: From top to bottom.
+        path: Of the file.
+        title: Of the page.
+        text: Below the title.
+    """
     return write_page(to_html(figures, title=title, text=text), path)
 
 
 def write_page(text: str, path: str | Path) -> Path:
-    """Write a page; the file appears whole or not at all."""
+    """Write a page and return the path; the file is written whole or not at all."""
     path = Path(path).expanduser()
     with NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".html", delete=False

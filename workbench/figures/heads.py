@@ -1,6 +1,4 @@
-"""Figures of head statistics: one score for all heads, and the heads that have most of it, with
-intervals.
-"""
+"""Figures of head scores with intervals: a map of all heads, and the highest ones ranked."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,10 +18,17 @@ def score_map(
     unit: str = "",
     height: int = 380,
 ) -> go.Figure:
-    """One score, layer by head; the hover gives the 95 % interval over `n` sequences.
+    """A map of one score, layer by head; 95 % intervals are in the hover.
 
-    A score with a `unit` (bits, tokens) is drawn up to its largest value, a share up to 1, a signed
-    one from -1 to 1.
+    Args:
+        mean: The score, averaged over sequences.
+        low: Lower end of its interval.
+        high: Upper end.
+        name: Of the score.
+        n: Sequences.
+        unit: Such as bits or tokens; colours then reach to the largest value. A score without one
+            is a share from 0 to 1, or from -1 to 1 if any is negative.
+        height: In pixels.
     """
     n_layers, n_heads = mean.shape
     signed = float(np.nanmin(mean)) < 0
@@ -41,14 +46,14 @@ def score_map(
             f"<b>L%{{y}}H%{{x}}</b><br>{name} %{{z:.3f}}<br>{_interval(n)}<extra></extra>"
         ),
     )
-    found = style.figure(
+    figure = style.figure(
         [heat], title=f"{name[:1].upper()}{name[1:]} of every head, {_of(n)}", height=height
     )
-    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
-    found.update_yaxes(
+    figure.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 4, showgrid=False)
+    figure.update_yaxes(
         title_text="layer", autorange="reversed", dtick=1 if n_layers <= 12 else 4, showgrid=False
     )
-    return found
+    return figure
 
 
 def ranked(
@@ -62,7 +67,18 @@ def ranked(
     top: int = 12,
     height: int = 380,
 ) -> go.Figure:
-    """The `top` heads by one score, with 95 % intervals over `n` sequences."""
+    """The heads with the highest score, with 95 % intervals.
+
+    Args:
+        mean: The score, averaged over sequences.
+        low: Lower end of its interval.
+        high: Upper end.
+        name: Of the score.
+        n: Sequences.
+        unit: Such as bits or tokens; a score without one is a share.
+        top: How many heads.
+        height: In pixels.
+    """
     order = np.argsort(mean, axis=None)[::-1][:top]
     layer, head = np.unravel_index(order, mean.shape)
     value, below, above = (a.ravel()[order] for a in (mean, low, high))
@@ -81,18 +97,18 @@ def ranked(
         hovertemplate=(f"<b>%{{y}}</b><br>{name} %{{x:.3f}}<br>{_interval(n)}<extra></extra>"),
     )
     measured = "95 % interval, " if n >= FEWEST else ""
-    found = style.figure(
-        [dots], title=f"Heads with the most {name}, {measured}n = {n}", height=height
+    figure = style.figure(
+        [dots], title=f"Heads with the highest {name}, {measured}n = {n}", height=height
     )
-    found.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
+    figure.update_xaxes(title_text=f"{name}, {unit}" if unit else name)
     if not unit:
-        found.update_xaxes(range=[0, max([1.0, *above[np.isfinite(above)]])])
-    found.update_yaxes(autorange="reversed", type="category")
-    return found
+        figure.update_xaxes(range=[0, max([1.0, *above[np.isfinite(above)]])])
+    figure.update_yaxes(autorange="reversed", type="category")
+    return figure
 
 
 def _interval(n: int) -> str:
-    """The hover's words for the ends of an interval; one sequence has none."""
+    """Hover text for an interval; too few sequences have none."""
     ends = f"95 % interval %{{customdata[0]:.3f}} to %{{customdata[1]:.3f}}, n = {n}"
     return ends if n >= FEWEST else f"n = {n}: no interval"
 

@@ -1,6 +1,4 @@
-"""Figures of lenses and direct contributions: what each layer would say, and what each part adds to
-the answer.
-"""
+"""Figures of lenses (predictions after each layer) and of direct logit attribution."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +9,11 @@ from jaxtyping import Float
 from workbench.figures import style
 
 ROW = 21
-"""Pixels of a row of the lens's table."""
+"""Pixels of a row in the lens table."""
 
 
 def row_names(n_rows: int) -> list[str]:
-    """What the rows of a lens are called: the embedding, then the layer whose output is read."""
+    """Names of a lens's rows: the embedding, then the number of each layer."""
     return ["embed", *(str(i) for i in range(n_rows - 1))]
 
 
@@ -28,10 +26,15 @@ def lens_table(
     starts: int = 0,
     title: str = "",
 ) -> go.Figure:
-    """The likeliest next token after each layer (down) at each position (across); its probability
-    is the colour.
+    """The most likely next token after each layer (down) at each position (across).
 
-    `starts` is the position of the first column.
+    Args:
+        top: The token in each cell, by row.
+        prob: Its probability, which is the colour.
+        kl: KL divergence of the lens from the model, in nats.
+        tokens: Of the positions.
+        starts: Position of the first column.
+        title: Of the figure.
     """
     n_rows, n_columns = prob.shape
     longest = max(3, min(14, 150 // n_columns))
@@ -41,17 +44,10 @@ def lens_table(
         for row in texts
     ]
     names = row_names(n_rows)
-    said = [
-        [
-            [
-                style.escaped(text),
-                float(kl[i, j]),
-                names[i],
-                style.escaped(style.visible(tokens[j])),
-            ]
-            for j, text in row
-        ]
-        for i, row in enumerate(enumerate(r) for r in texts)
+    read = [style.escaped(style.visible(token)) for token in tokens]
+    hover = [
+        [[style.escaped(text), float(kl[i, j]), names[i], read[j]] for j, text in enumerate(row)]
+        for i, row in enumerate(texts)
     ]
     heat = go.Heatmap(
         z=prob.astype(np.float32),
@@ -62,36 +58,34 @@ def lens_table(
         text=shown,
         texttemplate="%{text}",
         textfont={"size": 11},
-        customdata=said,
+        customdata=hover,
         xgap=1,
         ygap=1,
         hovertemplate=(
-            "after layer <b>%{customdata[2]}</b>, at <b>%{customdata[3]}</b><br>says <b>%{customdata[0]}</b>, "
-            "probability <b>%{z:.3f}</b><br>%{customdata[1]:.2f} nats from the model<extra></extra>"
+            "after layer <b>%{customdata[2]}</b>, at <b>%{customdata[3]}</b><br>"
+            "predicts <b>%{customdata[0]}</b>, probability <b>%{z:.3f}</b><br>"
+            "%{customdata[1]:.2f} nats from the model<extra></extra>"
         ),
     )
-    found = style.figure([heat], title=title, height=110 + ROW * n_rows)
+    figure = style.figure([heat], title=title, height=110 + ROW * n_rows)
     plain = {"showgrid": False, "zeroline": False}
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="position: the token that is read",
         tickvals=list(range(n_columns)),
-        ticktext=[
-            f"{style.escaped(style.visible(t))} <sub>{starts + i}</sub>"
-            for i, t in enumerate(tokens)
-        ],
+        ticktext=[f"{token} <sub>{starts + i}</sub>" for i, token in enumerate(read)],
         tickangle=-50,
         **plain,
     )
     every = 1 if n_rows <= 20 else 2
     shown_rows = [0, *range(1, n_rows, every)]
-    found.update_yaxes(
+    figure.update_yaxes(
         title_text="after layer",
         tickvals=shown_rows,
         ticktext=[names[i] for i in shown_rows],
         range=[n_rows - 0.5, -0.5],
         **plain,
     )
-    return found
+    return figure
 
 
 def answer_lines(
@@ -101,8 +95,13 @@ def answer_lines(
     n_rows: int,
     dashed: Sequence[str] = (),
 ) -> go.Figure:
-    """Probability (`kind` "prob") or rank ("rank") of answers by layer; lines in `dashed` are the
-    other lens.
+    """Probability or rank of answers by layer, one line an answer.
+
+    Args:
+        values: By name, such as " Paris" or " Paris (tuned lens)"; ranks count from 0.
+        kind: "prob" or "rank".
+        n_rows: The embedding and all layers.
+        dashed: Names to draw dotted, such as those of a second lens.
     """
     lines = []
     colours = {}
@@ -122,38 +121,43 @@ def answer_lines(
             )
         )
     words = "probability of the answer" if kind == "prob" else "rank of the answer (1: first)"
-    found = style.figure(lines, height=330, hovermode="x unified")
+    figure = style.figure(lines, height=330, hovermode="x unified")
     every = max(1, n_rows // 16)
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="after layer",
         tickvals=list(range(0, n_rows, every)),
         ticktext=row_names(n_rows)[::every],
     )
-    found.update_yaxes(title_text=words)
+    figure.update_yaxes(title_text=words)
     if kind == "rank":
-        found.update_yaxes(type="log", autorange="reversed", dtick=1)
+        figure.update_yaxes(type="log", autorange="reversed", dtick=1)
     else:
-        found.update_yaxes(
+        figure.update_yaxes(
             range=[0, max(0.05, 1.08 * max(float(v.max()) for v in values.values()))]
         )
-    return found
+    return figure
 
 
 def lens_error(table: Mapping[str, Sequence[float]], n: int) -> go.Figure:
-    """Divergence of both lenses from the model by layer, with 95 % intervals over `n` held-out
-    texts.
+    """KL divergence of both lenses from the model by layer, with 95 % intervals.
 
-    The axis is logarithmic: after the last layer both are the model (0, and not drawn).
+    The axis is logarithmic; after the last layer both equal the model, so the 0 is not drawn.
+
+    Args:
+        table: Columns logit, logit_low, logit_high, tuned, tuned_low, tuned_high, one row a layer.
+        n: Held-out texts.
     """
-    found = style.figure(
+    figure = style.figure(
         height=330, title=f"How far each lens is from the model, {n} held-out texts"
     )
     rows = np.arange(len(table["logit"]) - 1)
     for name, colour in (("logit", style.ORANGE), ("tuned", style.BLUE)):
-        mean, low, high = (np.asarray(table[f"{name}{end}"])[:-1] for end in ("", "_low", "_high"))
+        mean = np.asarray(table[name])[:-1]
+        low = np.asarray(table[f"{name}_low"])[:-1]
+        high = np.asarray(table[f"{name}_high"])[:-1]
         words = f"{name} lens"
-        style.add_band(found, rows, low, high, colour=colour, name=words)
-        found.add_scatter(
+        style.add_band(figure, rows, low, high, colour=colour, name=words)
+        figure.add_scatter(
             x=rows,
             y=mean,
             mode="lines+markers",
@@ -167,15 +171,21 @@ def lens_error(table: Mapping[str, Sequence[float]], n: int) -> go.Figure:
             + "</extra>",
         )
     every = max(1, len(rows) // 16)
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="after layer", tickvals=rows[::every], ticktext=row_names(len(rows))[::every]
     )
-    found.update_yaxes(title_text="Kullback-Leibler divergence, nats a token", type="log")
-    return found
+    figure.update_yaxes(title_text="Kullback-Leibler divergence, nats a token", type="log")
+    return figure
 
 
 def waterfall(parts: Sequence[str], contributions: Sequence[float], total: float) -> go.Figure:
-    """Direct contributions in order, each beginning where the one before ended, and their sum."""
+    """Direct contributions as a waterfall, each starting where the one before ended, and their sum.
+
+    Args:
+        parts: Names, such as "attention 3" or "MLP 3".
+        contributions: Of the parts, in logits.
+        total: Their sum.
+    """
     names = [p.replace("attention ", "A").replace("MLP ", "M") for p in parts]
     bars = go.Waterfall(
         x=[*names, "sum"],
@@ -188,13 +198,13 @@ def waterfall(parts: Sequence[str], contributions: Sequence[float], total: float
         customdata=[*parts, "sum: the logit difference"],
         hovertemplate="%{customdata}: <b>%{delta:+.3f}</b>, sum so far %{y:.3f}<extra></extra>",
     )
-    found = style.figure([bars], title="What each layer adds to the logit difference", height=360)
-    found.update_xaxes(
+    figure = style.figure([bars], title="What each layer adds to the logit difference", height=360)
+    figure.update_xaxes(
         title_text="A: attention, M: MLP of a layer", tickangle=-90, tickfont={"size": 10}
     )
-    found.update_yaxes(title_text="logit difference so far")
-    found.add_hline(y=0, line={"color": style.SOFT, "width": 1})
-    return found
+    figure.update_yaxes(title_text="logit difference so far")
+    figure.add_hline(y=0, line={"color": style.SOFT, "width": 1})
+    return figure
 
 
 def head_contributions(heads: Float[np.ndarray, "layer head"]) -> go.Figure:
@@ -215,19 +225,26 @@ def head_contributions(heads: Float[np.ndarray, "layer head"]) -> go.Figure:
     )
     n_layers, n_heads = heads.shape
     height = int(min(760, 120 + max(14, min(30, 560 / n_layers)) * n_layers))
-    found = style.figure([heat], title="What each head adds", height=height)
+    figure = style.figure([heat], title="What each head adds", height=height)
     plain = {"showgrid": False, "zeroline": False}
-    found.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 2, **plain)
-    found.update_yaxes(
+    figure.update_xaxes(title_text="head", dtick=1 if n_heads <= 16 else 2, **plain)
+    figure.update_yaxes(
         title_text="layer", dtick=1 if n_layers <= 16 else 2, range=[n_layers - 0.5, -0.5], **plain
     )
-    return found
+    return figure
 
 
 def ranked_bars(
     names: Sequence[str], values: Sequence[float], *, title: str, unit: str
 ) -> go.Figure:
-    """Signed bars, the first on top; blue above 0, red below."""
+    """Horizontal bars, the first on top; blue above 0, red below.
+
+    Args:
+        names: Of the bars.
+        values: Of the bars.
+        title: Of the figure.
+        unit: Of the values.
+    """
     bars = go.Bar(
         y=list(names),
         x=list(values),
@@ -235,8 +252,8 @@ def ranked_bars(
         marker={"color": [style.BLUE if v > 0 else style.RED for v in values]},
         hovertemplate="%{y}: <b>%{x:+.3f}</b><extra></extra>",
     )
-    found = style.figure([bars], title=title, height=90 + 19 * len(names))
-    found.update_yaxes(autorange="reversed", tickfont={"size": 11})
-    found.update_xaxes(title_text=unit)
-    found.add_vline(x=0, line={"color": style.SOFT, "width": 1})
-    return found
+    figure = style.figure([bars], title=title, height=90 + 19 * len(names))
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 11})
+    figure.update_xaxes(title_text=unit)
+    figure.add_vline(x=0, line={"color": style.SOFT, "width": 1})
+    return figure

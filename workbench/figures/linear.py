@@ -1,6 +1,4 @@
-"""What linear probes read off each layer: accuracy beside its control and the majority, and the
-cost of a label.
-"""
+"""Figures of linear probes by layer: accuracy or bits a label, with the control task."""
 
 from collections.abc import Sequence
 
@@ -11,39 +9,46 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 LINES = {
-    "accuracy": (("accuracy", "probe", style.BLUE), ("control", "control task", style.ORANGE)),
-    "bits": (("bits", "probe", style.BLUE), ("control_bits", "control task", style.ORANGE)),
+    "accuracy": (
+        ("accuracy", "linear probe", style.BLUE),
+        ("control", "control task", style.ORANGE),
+    ),
+    "bits": (
+        ("bits", "linear probe", style.BLUE),
+        ("control_bits", "control task", style.ORANGE),
+    ),
 }
 TITLES = {
-    "accuracy": ("Accuracy on texts not seen in training", "share right"),
-    "bits": ("What a label costs once the layer is known", "bits a label"),
+    "accuracy": ("Accuracy on texts not seen in training", "accuracy"),
+    "bits": ("Bits to encode a label given the layer", "bits a label"),
 }
 
 
 def stage_name(stage: int) -> str:
-    """What the axis says: the embedding, then the layers."""
+    """Axis label of a stage: "embedding" for 0, then the number of the layer."""
     return "embedding" if stage == 0 else str(stage - 1)
 
 
 def by_layer(
     frame: pd.DataFrame, what: str = "accuracy", *, reference: float, words: str, n: str = ""
 ) -> go.Figure:
-    """A line for the probe and one for its control, with 95 % bands, and the reference as a dotted
-    line.
+    """A line for the linear probe and one for its control task, with 95 % bands.
 
     Args:
         frame: Of `LinearProbe.to_frame`.
-        what: accuracy or bits.
-        reference: The accuracy of the majority class, or the bits of a label without a probe.
+        what: "accuracy" or "bits".
+        reference: Drawn as a dotted line: the accuracy of the majority class, or the bits of a
+            label without a linear probe.
         words: What the reference is.
-        n: What the bands are over, for the title.
+        n: What the bands are over, appended to the title.
     """
     stages = frame["stage"].to_numpy()
-    found = style.figure(height=340)
+    figure = style.figure(height=340)
     for column, name, colour in LINES[what]:
-        low, high = (frame[f"{column}_{side}"].to_numpy() for side in ("low", "high"))
-        style.add_band(found, stages, low, high, colour=colour, name=name)
-        found.add_scatter(
+        low = frame[f"{column}_low"].to_numpy()
+        high = frame[f"{column}_high"].to_numpy()
+        style.add_band(figure, stages, low, high, colour=colour, name=name)
+        figure.add_scatter(
             x=stages,
             y=frame[column],
             customdata=np.stack([low, high], -1),
@@ -52,11 +57,13 @@ def by_layer(
             legendgroup=name,
             line={"color": colour},
             text=[stage_name(s) for s in stages],
-            hovertemplate="layer %{text}: <b>%{y:.3f}</b> [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
-            f"<extra>{name}</extra>",
+            hovertemplate=(
+                "layer %{text}: <b>%{y:.3f}</b> [%{customdata[0]:.3f}, %{customdata[1]:.3f}]"
+                f"<extra>{name}</extra>"
+            ),
         )
-    found.add_hline(y=reference, line={"color": style.SOFT, "width": 1, "dash": "dot"})
-    found.add_annotation(
+    figure.add_hline(y=reference, line={"color": style.SOFT, "width": 1, "dash": "dot"})
+    figure.add_annotation(
         text=f"{words} {reference:.2f}",
         x=1,
         xref="paper",
@@ -67,15 +74,15 @@ def by_layer(
         font={"size": 11, "color": style.SOFT},
     )
     title, unit = TITLES[what]
-    _finish(found, stages, f"{title}{n}", unit)
-    return found
+    _finish(figure, stages, f"{title}{n}", unit)
+    return figure
 
 
-def _finish(found: go.Figure, stages: Sequence[int] | np.ndarray, title: str, unit: str) -> None:
+def _finish(figure: go.Figure, stages: Sequence[int] | np.ndarray, title: str, unit: str) -> None:
     every = max(1, len(stages) // 16)
     shown = list(stages[::every])
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text="after layer", tickvals=shown, ticktext=[stage_name(s) for s in shown]
     )
-    found.update_yaxes(title_text=unit)
-    found.update_layout(title={"text": title}, margin={"t": 64}, legend={"y": 1.0})
+    figure.update_yaxes(title_text=unit)
+    figure.update_layout(title={"text": title}, margin={"t": 64}, legend={"y": 1.0})

@@ -8,7 +8,7 @@ from workbench.figures import style
 
 
 def parameters(counts: Mapping[str, int]) -> go.Figure:
-    """How many parameters each component has."""
+    """Bars: the number of parameters of each component."""
     total = sum(counts.values())
     names = list(counts)
     bars = go.Bar(
@@ -20,9 +20,9 @@ def parameters(counts: Mapping[str, int]) -> go.Figure:
         textposition="auto",
         hovertemplate="%{y}: %{x:,} parameters<extra></extra>",
     )
-    found = style.figure(
+    figure = style.figure(
         [bars], title=f"Where the {total:,} parameters are", height=70 + 42 * len(names)
     )
-    found.update_xaxes(visible=False)
-    found.update_yaxes(autorange="reversed", showgrid=False)
-    return found
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure

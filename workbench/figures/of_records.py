@@ -1,6 +1,4 @@
-"""The figure of each kind of record, as a notebook shows it; records are known by their class's
-name alone.
-"""
+"""The figure of each kind of record, as a notebook shows it; chosen by the name of its class."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,15 +24,11 @@ from workbench.figures import (
 )
 
 BARS = 15
-"""Parts, heads or tokens of a bar chart."""
-CURVES = 2
-"""Heads of a chart of curves: those that do most."""
+"""Most bars of a bar chart."""
 
 
 def figure_of(record: Any) -> go.Figure | None:
-    """The record drawn, in red where one of its checks failed; None for one that a table says
-    better.
-    """
+    """The figure of a record, in red if one of its checks failed; None for one without a figure."""
     draw = DRAWN.get(type(record).__name__)
     figure = None if draw is None else draw(record)
     return figure if figure is None else patching.distrusted(figure, record.failed_checks())
@@ -43,18 +37,22 @@ def figure_of(record: Any) -> go.Figure | None:
 def patch_map(
     record: Any, shown: np.ndarray | None = None, chosen: tuple[int, int] | None = None
 ) -> go.Figure | None:
-    """A map of patches: `shown` in place of its effects; None for a map that is not flat."""
+    """The map of a patching record; None if its effects do not have exactly two axes.
+
+    Args:
+        record: A `Patching` or `Probed`.
+        shown: Numbers to draw instead of its effects.
+        chosen: A (layer, column) to mark.
+    """
     shown = np.asarray(record.effect) if shown is None else shown
     if shown.ndim != 2:
         return None
     names, across, starts = _columns(record, shown.shape[1])
-    share = "brought back" if record.direction == "denoising" else "kept"
+    share = "restored" if record.direction == "denoising" else "kept"
     what = record.site + (f" and {record.also}" if record.also else "")
     what += f" of {record.window} layers" if record.window > 1 else ""
-    metric, many = (
-        record.metric_name.replace("_", " "),
-        f", mean of {record.n} pairs" if record.n > 1 else "",
-    )
+    metric = record.metric_name.replace("_", " ")
+    many = f", mean of {record.n} pairs" if record.n > 1 else ""
     return patching.effect_map(
         shown,
         np.asarray(record.metric),
@@ -68,7 +66,7 @@ def patch_map(
 
 
 def _columns(record: Any, n_columns: int) -> tuple[list[str], str, int]:
-    """Column names, the name of the axis, and the column at which the map starts."""
+    """Column names, the name of the axis, and the first column in which the prompts differ."""
     axis = record.axes[-1]
     if axis != "pos":
         return [f"{axis[0].upper()}{i}" for i in range(n_columns)], axis, 0
@@ -97,7 +95,7 @@ def _needed(record: Any) -> go.Figure:
         record.loss * record.intact.value,
         [f"H{i}" for i in range(record.loss.shape[1])],
         across="head",
-        title=f"Share of the {record.metric_name.replace('_', ' ')} that goes when one head is taken out",
+        title=f"Share of the {record.metric_name.replace('_', ' ')} lost when one head is ablated",
         label="share lost (1: all of it)",
     )
 
@@ -108,7 +106,7 @@ def _direct(record: Any) -> go.Figure:
 
 
 def _lens(record: Any) -> go.Figure:
-    title = f"What the stream says after each layer ({record.kind} lens)"
+    title = f"Most likely next token after each layer ({record.kind} lens)"
     return lens.lens_table(record.top, record.prob, record.kl, record.tokens, title=title)
 
 
@@ -166,7 +164,8 @@ def _composition(record: Any) -> go.Figure:
 
 def _gradient_attention(record: Any) -> go.Figure:
     first = record.to_frame().head(BARS)
-    title = f"Attention times gradient of {style.escaped(style.visible(record.target))}, the strongest heads"
+    target = style.escaped(style.visible(record.target))
+    title = f"Attention times gradient of {target}, the strongest heads"
     return lens.ranked_bars(
         list(first["name"]), list(first["gradient_attention"]), title=title, unit="logits"
     )
@@ -192,7 +191,10 @@ def _position_loss(record: Any) -> go.Figure:
     return positions_in_use.bands(
         {record.subject: (record.mean, record.low, record.high)},
         {record.subject: record.start},
-        title=f"Loss by position, bins of {record.width}, 95 % interval over {record.n} starts of the texts",
+        title=(
+            f"Loss by position, bins of {record.width}, "
+            f"95 % interval over {record.n} starts of the texts"
+        ),
         across="position",
         up="loss, nats a token",
     )
@@ -205,7 +207,10 @@ def _position_probe(record: Any) -> go.Figure:
             "position": (record.mean, record.low, record.high),
             "control": (record.control, flat, flat),
         },
-        title=f"Position read off the residual stream: R² on unseen sequences, 95 % interval over {record.n} folds",
+        title=(
+            "Position decoded from the residual stream: R² on unseen sequences, "
+            f"95 % interval over {record.n} folds"
+        ),
         across="before layer (the last: after all)",
         up="R²",
     )
@@ -225,7 +230,7 @@ def _encoding_study(record: Any) -> go.Figure:
 def _linear(record: Any) -> go.Figure:
     over = f", n = {record.n_held:,}"
     return linear.by_layer(
-        record.to_frame(), reference=record.majority.value, words="commonest class", n=over
+        record.to_frame(), reference=record.majority.value, words="most common class", n=over
     )
 
 
@@ -244,7 +249,7 @@ def _task_needs(record: Any) -> go.Figure:
 
 
 def _comparison(record: Any) -> go.Figure | None:
-    """The first part that there is, in the order in which a reader asks."""
+    """The figure of the comparison's first part, in the order of interest to a reader."""
     if len(record.table):
         tasks = (
             record.table
@@ -252,11 +257,11 @@ def _comparison(record: Any) -> go.Figure | None:
             else record.table.assign(higher_is_better=True)
         )
         return scores.differences(tasks, base=record.base, tuned=record.tuned)
-    parts = (record.heads, record.weights, record.layers, record.lenses, record.text)
-    return next(
-        (figure for part in parts if part is not None and (figure := figure_of(part)) is not None),
-        None,
-    )
+    for part in (record.heads, record.weights, record.layers, record.lenses, record.text):
+        figure = None if part is None else figure_of(part)
+        if figure is not None:
+            return figure
+    return None
 
 
 def _located(record: Any) -> go.Figure:
@@ -275,9 +280,9 @@ def _carried(record: Any) -> go.Figure:
 
 def _layer_shift(record: Any) -> go.Figure:
     frame = record.to_frame()
-    likeness = frame[frame["measure"] != "difference"]
+    similarities = frame[frame["measure"] != "difference"]
     return change.stage_lines(
-        likeness, line="measure", value="value", title="likeness", limits=(-0.02, 1.02)
+        similarities, line="measure", value="value", title="similarity", limits=(-0.02, 1.02)
     )
 
 
@@ -322,7 +327,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "LayerShift": _layer_shift,
     "Lens": _lens,
     "LensShift": lambda record: change.stage_lines(
-        record.lines(), line="model", value="value", title="KL to the model's own last word, nats"
+        record.lines(), line="model", value="value", title="KL to the model's output, nats"
     ),
     "LinearProbe": _linear,
     "Located": _located,
@@ -343,7 +348,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
         line="pair",
         value="accuracy",
         title="accuracy",
-        mark=(record.chance, "the commonest label"),
+        mark=(record.chance, "the most common label"),
     ),
     "TunedLens": _tuned_lens,
     "WeightShift": _weight_shift,

@@ -1,6 +1,7 @@
-"""The map of an activation-patching sweep: layer down, position or head across, effect in colour."""
+"""The map of an activation-patching sweep: layers down, positions or heads across."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from workbench.figures import style
 
 MOST_TICKS = 60
-"""Above this many columns only some carry their name; the hover has them all."""
+"""With more columns only some are labelled; the hover names them all."""
 
 
 def effect_map(
@@ -26,12 +27,22 @@ def effect_map(
 ) -> go.Figure:
     """Normalised effect of each patch: 0 is the corrupted run, 1 the clean run.
 
-    `names` is one axis label a column (`column_names`, or heads). Columns before `starts` are the
-    same in both runs; a line marks where they end. `metric` is in the unit of what is `measured`.
-    Each cell has an invisible point whose `customdata` begins with layer and column, so that a
-    click can be told.
+    Each cell has an invisible point whose `customdata` starts with layer and column, so that a
+    click on it is recognised.
+
+    Args:
+        effect: By layer and column.
+        metric: The same patches' metric in its own unit, for the hover.
+        names: Labels of the columns: `column_names`, or heads.
+        across: What the columns are.
+        starts: First column in which the runs differ; a dotted line marks it.
+        title: Of the figure.
+        chosen: A (layer, column) that gets a frame.
+        label: Of the colour bar.
+        measured: Name of the metric.
     """
-    values, logits = np.asarray(effect, dtype=float), np.asarray(metric, dtype=float)
+    values = np.asarray(effect, dtype=float)
+    logits = np.asarray(metric, dtype=float)
     n_layers, n_columns = values.shape
     limit = max(1.0, float(np.nanmax(np.abs(values))))
     heat = go.Heatmap(
@@ -45,30 +56,30 @@ def effect_map(
         hoverinfo="skip",
     )
     height = int(min(860, 130 + max(15, min(34, 620 / n_layers)) * n_layers))
-    found = style.figure(
+    figure = style.figure(
         [heat, _points(values, logits, names, across, measured)], title=title, height=height
     )
     every = max(1, n_columns // MOST_TICKS + (n_columns > MOST_TICKS))
     shown = list(range(0, n_columns, every))
     plain = {"showgrid": False, "zeroline": False}
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text=across,
         tickvals=shown,
         ticktext=[names[i] for i in shown],
         tickangle=-50 if across != "head" else 0,
         **plain,
     )
-    found.update_yaxes(title_text="layer", dtick=1 if n_layers <= 16 else 2, **plain)
-    found.update_xaxes(range=[-0.5, n_columns - 0.5])
-    found.update_yaxes(range=[n_layers - 0.5, -0.5])
-    found.update_layout(hoverdistance=-1, margin={"b": 90 if across != "head" else 48})
+    figure.update_yaxes(title_text="layer", dtick=1 if n_layers <= 16 else 2, **plain)
+    figure.update_xaxes(range=[-0.5, n_columns - 0.5])
+    figure.update_yaxes(range=[n_layers - 0.5, -0.5])
+    figure.update_layout(hoverdistance=-1, margin={"b": 90 if across != "head" else 48})
     if 0 < starts < n_columns:
-        found.add_vline(x=starts - 0.5, line={"color": style.SOFT, "width": 1.5, "dash": "dot"})
+        figure.add_vline(x=starts - 0.5, line={"color": style.SOFT, "width": 1.5, "dash": "dot"})
     if chosen is not None:
         y, x = chosen
         frame = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-        found.add_shape(type="rect", line={"color": style.ORANGE, "width": 3}, **frame)
-    return found
+        figure.add_shape(type="rect", line={"color": style.ORANGE, "width": 3}, **frame)
+    return figure
 
 
 def _points(
@@ -103,20 +114,18 @@ def _points(
     )
 
 
-def distrusted(found: go.Figure, failed: Sequence[str]) -> go.Figure:
-    """The map in red, saying which checks failed; without a failed one as it is."""
+def distrusted(figure: go.Figure, failed: Sequence[str]) -> go.Figure:
+    """The figure in red with the names of the failed checks; unchanged if none failed."""
     if failed:
         words = f"not to be believed: {'; '.join(failed)}"
-        title = {
-            "text": f"{found.layout.title.text}<br><b>{words}</b>",
-            "font": {"color": style.RED},
-        }
-        found.update_layout(paper_bgcolor="#fbdcdc", plot_bgcolor="#fbdcdc", title=title)
-    return found
+        layout: Any = figure.layout  # plotly's stubs do not know its attributes
+        title = {"text": f"{layout.title.text}<br><b>{words}</b>", "font": {"color": style.RED}}
+        figure.update_layout(paper_bgcolor="#fbdcdc", plot_bgcolor="#fbdcdc", title=title)
+    return figure
 
 
 def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
-    """One label a position; where the prompts differ, both tokens in colour: clean over corrupted."""
+    """One label a position; where the prompts differ, both tokens in colour, clean first."""
     names = []
     for i, (a, b) in enumerate(zip(style.labels(clean), style.labels(corrupted), strict=True)):
         if clean[i] == corrupted[i]:
@@ -130,7 +139,7 @@ def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
 
 
 def distribution(samples: Float[np.ndarray, " n"], mean: float) -> go.Figure:
-    """One patch's effect in every pair: a strip of points with their mean."""
+    """One patch's effect in every prompt pair, as a strip of points with their mean."""
     place = np.random.default_rng(0).uniform(-0.3, 0.3, len(samples))
     points = go.Scatter(
         x=samples,
@@ -140,8 +149,8 @@ def distribution(samples: Float[np.ndarray, " n"], mean: float) -> go.Figure:
         hovertemplate="effect <b>%{x:.3f}</b><extra></extra>",
         showlegend=False,
     )
-    found = style.figure([points], height=120, margin={"l": 8, "r": 8, "t": 8, "b": 36})
-    found.update_yaxes(visible=False, range=[-0.6, 0.6])
-    found.update_xaxes(title_text=f"effect in each of {len(samples)} pairs")
-    found.add_vline(x=float(mean), line={"color": style.ORANGE, "width": 2})
-    return found
+    figure = style.figure([points], height=120, margin={"l": 8, "r": 8, "t": 8, "b": 36})
+    figure.update_yaxes(visible=False, range=[-0.6, 0.6])
+    figure.update_xaxes(title_text=f"effect in each of {len(samples)} pairs")
+    figure.add_vline(x=float(mean), line={"color": style.ORANGE, "width": 2})
+    return figure

@@ -1,6 +1,4 @@
-"""Figures of what a model does with positions: frequencies, decay, variance, decoding, loss by
-position.
-"""
+"""Figures of how a model uses positions: frequencies, variance, decoding, loss by position."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,14 +10,12 @@ from plotly.subplots import make_subplots
 from workbench.figures import style
 
 Curve = tuple[Float[np.ndarray, " x"], Float[np.ndarray, " x"], Float[np.ndarray, " x"]]
-"""Mean and both ends of its interval."""
+"""Mean, and low and high end of its interval."""
 LayerHead = Float[np.ndarray, "layer head"]
 
 
 def fourier(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
-    """The power of each frequency in the position vectors, summed over dimensions, as a share of
-    the whole.
-    """
+    """Fourier spectrum of the position vectors, summed over dimensions, as shares of the power."""
     power = (np.abs(np.fft.rfft(vectors - vectors.mean(0), axis=0)) ** 2).sum(1)[1:]
     period = len(vectors) / np.arange(1, len(power) + 1)
     line = go.Scatter(
@@ -29,15 +25,15 @@ def fourier(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         marker={"size": 4},
         hovertemplate="a wave of %{x:.1f} positions<br>%{y:.4f} of the power<extra></extra>",
     )
-    found = style.figure([line], title="Fourier spectrum over positions", height=300)
+    figure = style.figure([line], title="Fourier spectrum over positions", height=300)
     powers = 2 ** np.arange(1, int(np.log2(len(vectors))) + 1)
-    found.update_xaxes(title_text="period, positions", type="log", tickvals=powers)
-    found.update_yaxes(title_text="share of the power", type="log")
-    return found
+    figure.update_xaxes(title_text="period, positions", type="log", tickvals=powers)
+    figure.update_yaxes(title_text="share of the power", type="log")
+    return figure
 
 
 def helix(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
-    """The first three principal components of the position vectors: slow waves make a helix."""
+    """The first three principal components of the position vectors; slow waves make a helix."""
     centred = vectors - vectors.mean(0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     x, y, z = (u * s).T[:3] if len(s) >= 3 else np.pad((u * s).T, ((0, 3 - len(s)), (0, 0)))
@@ -57,7 +53,7 @@ def helix(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         customdata=np.arange(len(x)),
         hovertemplate="position %{customdata}<extra></extra>",
     )
-    found = style.figure(
+    figure = style.figure(
         [line], title=f"First three components ({share:.0f} % of the variance)", height=420
     )
     axes = {
@@ -68,18 +64,23 @@ def helix(vectors: Float[np.ndarray, "pos d_model"]) -> go.Figure:
         for i, a in enumerate("xyz", 1)
     }
     view = {"eye": {"x": 1.5, "y": 1.5, "z": 1.05}, "center": {"x": 0, "y": 0, "z": -0.14}}
-    # A cube, since one long component would push the others' names out of sight.
-    found.update_layout(
+    # A cube, since a long component would push the other axes' titles out of sight.
+    figure.update_layout(
         scene={**axes, "camera": view, "aspectmode": "cube"},
         margin={"l": 0, "r": 0, "t": 40, "b": 0},
     )
-    return found
+    return figure
 
 
 def frequencies(
     used: Float[np.ndarray, "layer head pair"], wavelengths: Float[np.ndarray, "layer pair"]
 ) -> go.Figure:
-    """Which frequencies each head's queries and keys are long in; heads down, fast pairs left."""
+    """Share of |q||k| in each rotary pair of dimensions; heads down, pairs across, fast ones left.
+
+    Args:
+        used: The shares.
+        wavelengths: Of the pairs, in tokens.
+    """
     n_layers, n_heads, n_pairs = used.shape
     names = np.array([style.head_name(i, j) for i in range(n_layers) for j in range(n_heads)])
     turn = np.repeat(wavelengths[:, None], n_heads, 1).reshape(-1, n_pairs)
@@ -96,18 +97,18 @@ def frequencies(
         "share %{z:.3f}<extra></extra>",
     )
     height = int(np.clip(12 * len(names), 380, 820))
-    found = style.figure(
+    figure = style.figure(
         [heat], title="Frequencies used: share of |q||k| in each pair", height=height
     )
-    found.update_xaxes(title_text="pair of dimensions (fast to slow)", showgrid=False)
+    figure.update_xaxes(title_text="pair of dimensions (fast to slow)", showgrid=False)
     middles = [i * n_heads + (n_heads - 1) / 2 for i in range(n_layers)]
-    found.update_yaxes(
+    figure.update_yaxes(
         autorange="reversed",
         tickvals=middles,
         ticktext=[f"L{i}" for i in range(n_layers)],
         showgrid=False,
     )
-    return found
+    return figure
 
 
 def bands(
@@ -119,15 +120,22 @@ def bands(
     up: str,
     height: int = 380,
 ) -> go.Figure:
-    """One line with its 95 % band for each name; `x` gives a name's places where they are not 0, 1,
-    2, ...
+    """One line with its 95 % band for each name.
+
+    Args:
+        curves: By name: mean, low and high.
+        x: By name: places along x; 0, 1, 2, ... by default.
+        title: Of the figure.
+        across: Title of the x axis.
+        up: Title of the y axis.
+        height: In pixels.
     """
-    found = style.figure(title=title, height=height)
+    figure = style.figure(title=title, height=height)
     for (name, (mean, low, high)), colour in zip(curves.items(), style.LINES * 4, strict=False):
         places = np.arange(len(mean)) if x is None else x[name]
         if np.isfinite(low).all():
-            style.add_band(found, places, low, high, colour=colour, name=name)
-        found.add_scatter(
+            style.add_band(figure, places, low, high, colour=colour, name=name)
+        figure.add_scatter(
             x=places,
             y=mean,
             name=style.escaped(name),
@@ -139,27 +147,43 @@ def bands(
             "(%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra></extra>",
             legendgroup=name,
         )
-    found.update_xaxes(title_text=across)
-    found.update_yaxes(title_text=up)
-    # Below: titles here are long.
-    found.update_layout(
+    figure.update_xaxes(title_text=across)
+    figure.update_yaxes(title_text=up)
+    # The legend goes below the figure, as titles here are long.
+    figure.update_layout(
         showlegend=len(curves) > 1,
         legend={"orientation": "h", "x": 0, "xanchor": "left", "y": -0.2, "yanchor": "top"},
     )
-    return found
+    return figure
 
 
-def mark(found: go.Figure, at: float, words: str) -> go.Figure:
-    """The figure with a dotted line and words at a place along x, such as the end of the context."""
-    line, font = {"color": style.ORANGE, "dash": "dot"}, {"color": style.ORANGE, "size": 11}
-    place = {"annotation_position": "top right", "annotation_xshift": style.CLEAR}
-    found.add_vline(x=at, line=line, annotation_text=words, annotation_font=font, **place)
-    return found
+def mark(figure: go.Figure, at: float, words: str) -> go.Figure:
+    """The figure with a labelled dotted line, such as at the end of the context.
+
+    Args:
+        figure: To draw on.
+        at: Place along x.
+        words: The label.
+    """
+    figure.add_vline(
+        x=at,
+        line={"color": style.ORANGE, "dash": "dot"},
+        annotation_text=words,
+        annotation_font={"color": style.ORANGE, "size": 11},
+        annotation_position="top right",
+        annotation_xshift=style.CLEAR,
+    )
+    return figure
 
 
 def split_maps(mean: Mapping[str, Float[np.ndarray, "layer head"]], *, n: int) -> go.Figure:
-    """The shares of variance, a map each, layer by head; a head's three shares sum to 1."""
-    found = make_subplots(1, len(mean), subplot_titles=list(mean), horizontal_spacing=0.05)
+    """One map, layer by head, for each share of the scores' variance; a head's shares sum to 1.
+
+    Args:
+        mean: By part: its share of each head's variance.
+        n: Sets of tokens that the means are over.
+    """
+    figure = make_subplots(1, len(mean), subplot_titles=list(mean), horizontal_spacing=0.05)
     for column, (part, values) in enumerate(mean.items(), 1):
         heat = go.Heatmap(
             z=values.astype(np.float32),
@@ -172,26 +196,29 @@ def split_maps(mean: Mapping[str, Float[np.ndarray, "layer head"]], *, n: int) -
             ygap=1,
             hovertemplate=f"<b>L%{{y}}H%{{x}}</b><br>{part} %{{z:.2f}}<extra></extra>",
         )
-        found.add_trace(heat, 1, column)
+        figure.add_trace(heat, 1, column)
     n_layers = len(next(iter(mean.values())))
     base = style.figure(
         title=f"What explains the scores (means over {n} sets of tokens)",
         height=max(300, 12 * n_layers + 160),
     )
-    found.update_layout(base.layout)
-    found.update_layout(margin={"t": 70})
-    found.update_xaxes(showgrid=False, title_text="head")
-    found.update_yaxes(showgrid=False, autorange="reversed", title_text="layer", col=1)
-    found.update_yaxes(showgrid=False, autorange="reversed", col=2)
-    found.update_yaxes(showgrid=False, autorange="reversed", col=3)
-    return found
+    figure.update_layout(base.layout)
+    figure.update_layout(margin={"t": 70})
+    figure.update_xaxes(showgrid=False, title_text="head")
+    figure.update_yaxes(showgrid=False, autorange="reversed", title_text="layer", col=1)
+    figure.update_yaxes(showgrid=False, autorange="reversed", col=2)
+    figure.update_yaxes(showgrid=False, autorange="reversed", col=3)
+    return figure
 
 
 def mean_kernels(
     models: Sequence[tuple[str, Float[np.ndarray, "layer head distance"]]],
 ) -> go.Figure:
-    """Each model's mean attention by distance over all heads, with the middle half of its heads as
-    a band.
+    """Mean attention by distance over all heads, one line a model; half of its heads as a band.
+
+    Args:
+        models: (name, mean attention by distance); the band is from the 25th to the 75th
+            percentile of the heads.
     """
     curves = {}
     for name, mean in models:
@@ -201,21 +228,24 @@ def mean_kernels(
             np.percentile(flat, 25, axis=0),
             np.percentile(flat, 75, axis=0),
         )
-    found = bands(
+    figure = bands(
         curves,
         title="Attention by distance on random tokens: mean of heads, band of half of them",
         across="distance back, tokens",
         up="mean attention",
     )
-    found.update_yaxes(type="log", dtick="D2")
-    return found
+    figure.update_yaxes(type="log", dtick="D2")
+    return figure
 
 
 def catalogues(
     models: Mapping[str, Mapping[str, tuple[LayerHead, LayerHead, LayerHead]]], *, title: str = ""
 ) -> go.Figure:
-    """Scores of every head, a row a model and a block a score: mean, and low and high of its 95 %
-    interval on hover.
+    """Scores of every head, one row a model and one block a score; 95 % intervals on hover.
+
+    Args:
+        models: By model and score: mean, low and high.
+        title: Of the figure.
     """
     scores = list(next(iter(models.values())))
     widest = max(mean.size for row in models.values() for mean, _, _ in row.values())
@@ -243,15 +273,15 @@ def catalogues(
         hoverongaps=False,
         hovertemplate="%{y} %{customdata}<extra></extra>",
     )
-    found = style.figure([heat], title=title, height=70 + 44 * len(models) + 60)
+    figure = style.figure([heat], title=title, height=70 + 44 * len(models) + 60)
     middles = [i * (widest + 1) + (widest - 1) / 2 for i in range(len(scores))]
     words = [score.removesuffix("_score").replace("_", " ") for score in scores]
-    found.update_xaxes(
+    figure.update_xaxes(
         tickvals=middles,
         ticktext=words,
         showgrid=False,
         ticks="",
         title_text="heads, layer by layer",
     )
-    found.update_yaxes(autorange="reversed", showgrid=False)
-    return found
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    return figure

@@ -1,6 +1,4 @@
-"""Figures of the routes from the prompt to an output: one value a token by several methods, and
-rollout by layer.
-"""
+"""Figures of how much each prompt token matters: bars by several methods, and rollout by layer."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,10 +12,14 @@ from workbench.figures import style
 def token_bars(
     shares: Mapping[str, Float[np.ndarray, " key"]], tokens: Sequence[str], *, title: str = ""
 ) -> go.Figure:
-    """A bar a token for every method, each method's values brought to a sum of 1; the first token
-    is hatched.
+    """Bars for each token by several methods, each method's values scaled to sum to 1.
 
-    Many heads park attention on the first token, so its bar says little.
+    The first token's bars are hatched: many heads attend to it by default, so they mean little.
+
+    Args:
+        shares: Values by method.
+        tokens: Of the prompt.
+        title: Of the figure.
     """
     names = style.labels(tokens)
     bars = []
@@ -32,21 +34,27 @@ def token_bars(
                 hovertemplate=f"<b>%{{x}}</b><br>{method} %{{y:.3f}}<extra></extra>",
             )
         )
-    found = style.figure(bars, title=title, height=340, barmode="group")
-    found.update_xaxes(
+    figure = style.figure(bars, title=title, height=340, barmode="group")
+    figure.update_xaxes(
         type="category",
         tickangle=-60,
         showgrid=False,
         tickfont={"size": 11 if len(names) <= 40 else 9},
     )
-    found.update_yaxes(title_text="share")
-    return found
+    figure.update_yaxes(title_text="share")
+    return figure
 
 
 def rollout_map(
     shares: Float[np.ndarray, "layer key"], tokens: Sequence[str], *, title: str = ""
 ) -> go.Figure:
-    """Rollout by layer, upwards: where the position's stream stood before each layer."""
+    """Attention rollout: each token's share in the position's residual stream before each layer.
+
+    Args:
+        shares: Layers go upwards.
+        tokens: Of the prompt.
+        title: Of the figure.
+    """
     heat = go.Heatmap(
         z=shares.astype(np.float32),
         x=style.labels(tokens),
@@ -56,14 +64,16 @@ def rollout_map(
         colorbar=style.colour_bar("share", tickvals=style.SHARES),
         hovertemplate="before layer %{y}: <b>%{x}</b><br>share %{z:.3f}<extra></extra>",
     )
-    found = style.figure([heat], title=title, height=int(np.clip(16 * len(shares) + 130, 260, 620)))
-    found.update_xaxes(
+    figure = style.figure(
+        [heat], title=title, height=int(np.clip(16 * len(shares) + 130, 260, 620))
+    )
+    figure.update_xaxes(
         type="category",
         tickangle=-60,
         showgrid=False,
         tickfont={"size": 11 if len(tokens) <= 40 else 9},
     )
-    found.update_yaxes(
+    figure.update_yaxes(
         title_text="before layer", showgrid=False, dtick=1 if len(shares) <= 12 else 4
     )
-    return found
+    return figure

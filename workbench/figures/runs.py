@@ -1,8 +1,6 @@
-"""Training runs as curves on one axis: training loss faint and binned, validation loss with
-markers.
-"""
+"""Training curves of several runs: training loss faint and binned, validation loss with markers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,7 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 POINTS = 400
-"""Points a line is binned to; more are neither seen nor redrawn quickly."""
+"""Points that a line is binned to; more would not be visible, and slow to draw."""
 
 AXES = {"step": "Steps", "minutes": "Minutes", "tokens": "Tokens"}
 NAMES = {
@@ -20,7 +18,7 @@ NAMES = {
     "tokens_per_s": "tokens a second",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
-    "mfu": "share of the matrix rate",
+    "mfu": "share of the measured matrix rate",
     "memory_gb": "peak memory (GB)",
 }
 
@@ -80,15 +78,15 @@ def curves(
 
 
 def binned(rows: Any, points: int) -> Any:
-    """Rows averaged in bins of equal count, at most `points` of them; the order stays."""
+    """Rows averaged in at most `points` bins of equal count, in the same order."""
     if len(rows) <= points:
         return rows
     bins = np.arange(len(rows)) * points // len(rows)
     return rows[["step", "value", "time"]].groupby(bins).mean()
 
 
-def _scale(rows: pd.DataFrame, x: str, tokens: int | None):
-    """From rows to places on the axis; None where a run cannot be put there."""
+def _scale(rows: pd.DataFrame, x: str, tokens: int | None) -> Callable[[pd.DataFrame], Any] | None:
+    """A function from rows to places on the x axis; None where a run has no such places."""
     if x == "minutes":
         began = rows["time"].min()
         return lambda part: (part["time"] - began) / 60

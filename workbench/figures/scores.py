@@ -7,8 +7,12 @@ import plotly.graph_objects as go
 
 from workbench.figures import style
 
-ROW, BETWEEN, LEGEND = 44, 84, 48
-"""Heights in pixels: of a task, of what is between two panels, and of the legend."""
+ROW = 44
+"""Height of a task in pixels."""
+BETWEEN = 84
+"""Height between two panels in pixels."""
+LEGEND = 48
+"""Height of the legend in pixels."""
 
 
 def dots(scores: Any) -> go.Figure:
@@ -41,21 +45,20 @@ def dots(scores: Any) -> go.Figure:
         figure.update_xaxes(
             title=p, range=[-0.02, 1.02] if p == "accuracy" else None, row=row, col=1
         )
-    # The legend stands above the first panel, in room of its own.
+    # The legend is above the first panel, in extra space.
     legend = dict(x=0, xanchor="left", y=1, itemsizing="constant")
-    figure.update_layout(legend=legend, margin=dict(t=LEGEND), height=figure.layout.height + LEGEND)
+    height = _height([len(tasks[p]) for p in panels]) + LEGEND
+    figure.update_layout(legend=legend, margin=dict(t=LEGEND), height=height)
     return figure
 
 
 def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
-    """Paired differences with their 95 % intervals about zero, filled where the interval leaves
-    zero out.
+    """Paired differences with their 95 % intervals; dots are filled where zero is outside.
 
     Args:
-        table: A frame with columns task, metric, difference, low, high, p_adjusted, n,
-            higher_is_better.
-        base: What is subtracted.
-        tuned: What it is subtracted from.
+        table: Columns task, metric, difference, low, high, p_adjusted, n, higher_is_better.
+        base: Name of the model whose scores are subtracted.
+        tuned: Name of the model from whose scores they are subtracted.
     """
     kinds = [panel(metric) for metric in table["metric"]]
     panels = list(dict.fromkeys(kinds))
@@ -83,7 +86,8 @@ def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
             row,
             1,
         )
-        figure.add_vline(x=0, line=dict(color=style.SOFT, width=1), row=row, col=1)  # pyright: ignore[reportArgumentType]
+        place: dict[str, Any] = {"row": row, "col": 1}  # plotly's stub takes only names here
+        figure.add_vline(x=0, line=dict(color=style.SOFT, width=1), **place)
         figure.update_yaxes(
             tickvals=list(range(len(part))),
             ticktext=part["task"],
@@ -92,9 +96,8 @@ def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
             col=1,
         )
         better = f"{tuned} better →" if part["higher_is_better"].iloc[0] else f"← {tuned} better"
-        reach = (
-            1.1 * float(np.nanmax(np.abs(part[["low", "high", "difference"]].to_numpy(float)))) or 1
-        )
+        numbers = part[["low", "high", "difference"]].to_numpy(float)
+        reach = 1.1 * float(np.nanmax(np.abs(numbers))) or 1
         figure.update_xaxes(
             title=f"{p}: {tuned} − {base} ({better})", range=[-reach, reach], row=row, col=1
         )
@@ -102,13 +105,13 @@ def differences(table: Any, *, base: str, tuned: str) -> go.Figure:
 
 
 def panel(metric: str) -> str:
-    """The axis that a metric belongs on: accuracies share one, everything else has its own."""
+    """Name of the panel for a metric: accuracies share one, every other metric has its own."""
     return "accuracy" if metric.startswith(("acc", "exact_match")) else metric.replace("_", " ")
 
 
 def _panels(counts: list[int]) -> go.Figure:
-    """Panels one above the other, with room for so many tasks each."""
-    height = ROW * sum(counts) + BETWEEN * len(counts)
+    """An empty figure with panels below each other, one for each number of tasks."""
+    height = _height(counts)
     figure = style.figure(height=height)
     spacing = BETWEEN / height if len(counts) > 1 else 0
     figure.set_subplots(rows=len(counts), cols=1, row_heights=counts, vertical_spacing=spacing)
@@ -122,7 +125,13 @@ def _panels(counts: list[int]) -> go.Figure:
     return figure
 
 
+def _height(counts: list[int]) -> int:
+    """Height in pixels of panels with these numbers of tasks."""
+    return ROW * sum(counts) + BETWEEN * len(counts)
+
+
 def _offset(number: int, count: int) -> float:
+    """Vertical shift of model `number` of `count` within a task's row."""
     return (number - (count - 1) / 2) * min(0.22, 0.7 / count)
 
 
@@ -138,13 +147,16 @@ def _dots(part: Any, places: list[float], model: str, number: int, *, first: boo
         marker=dict(size=10, color=colour),
         error_x=_bars(part, "value", colour),
         customdata=part[["task", "metric", "low", "high", "n"]],
-        hovertemplate="%{customdata[0]} (%{customdata[1]}): %{x:.3f}<br>95 % [%{customdata[2]:.3f}, "
-        "%{customdata[3]:.3f}], n %{customdata[4]}<extra>" + model + "</extra>",
+        hovertemplate=(
+            "%{customdata[0]} (%{customdata[1]}): %{x:.3f}<br>"
+            "95 % [%{customdata[2]:.3f}, %{customdata[3]:.3f}], n %{customdata[4]}"
+            f"<extra>{model}</extra>"
+        ),
     )
 
 
 def _bars(part: Any, value: str, colour: str) -> dict:
-    """Interval bars; both lengths from the point, as intervals need not be symmetric."""
+    """Error bars of asymmetric intervals."""
     return dict(
         type="data",
         symmetric=False,

@@ -1,7 +1,7 @@
-"""The look that all figures share: colours, fonts, head names, and tokens made visible.
+"""The common style of all figures: colours, fonts, head names, and tokens made visible.
 
-Sources (keys) run along x, destinations (queries) and layers down y. Effects are drawn in RdBu
-centred at 0, attention in one hue from white; both are safe for the colour-blind.
+Keys (sources) run along x, queries (destinations) and layers down y. Effects are drawn in RdBu
+centred at 0, attention in one hue from white; both are safe for colour-blind readers.
 """
 
 import html
@@ -13,15 +13,21 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-INK, SOFT, RULE, PANEL = "#1c2733", "#5d6b7a", "#e3e8ee", "#f3f5f8"
-BLUE, ORANGE, GREEN, PURPLE, RED, SKY = (
-    "#2166ac",
-    "#d55e00",
-    "#00866a",
-    "#7b4fa3",
-    "#c0263c",
-    "#56b4e9",
-)
+INK = "#1c2733"
+"""Text."""
+SOFT = "#5d6b7a"
+"""Secondary text and reference lines."""
+RULE = "#e3e8ee"
+"""Grid lines."""
+PANEL = "#f3f5f8"
+"""Background of maps, and of cells without a number."""
+
+BLUE = "#2166ac"
+ORANGE = "#d55e00"
+GREEN = "#00866a"
+PURPLE = "#7b4fa3"
+RED = "#c0263c"
+SKY = "#56b4e9"
 LINES = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY)
 """Colours of lines, in order (after Okabe and Ito)."""
 
@@ -33,7 +39,7 @@ SEQUENTIAL = [
     [0.78, "#1d6cb1"],
     [1.0, "#08306b"],
 ]
-"""Shares and other numbers from 0 up: white is 0."""
+"""Colour scale of shares and other numbers from 0 up: white is 0."""
 
 ATTENTION = [
     [float(v), c]
@@ -43,19 +49,17 @@ ATTENTION = [
         strict=True,
     )
 ]
-"""Attention 0..1: colour grows with the square root, so that weak patterns show beside strong ones.
+"""Colour scale of attention from 0 to 1: by the square root, so that weak patterns are visible too.
 """
 
 SHARES = (0, 0.1, 0.25, 0.5, 1)
-"""Ticks of its bar, which no two figures come too near on."""
+"""Ticks of attention's colour bar, far enough apart on its square-root scale."""
 
 CLEAR = 8
-"""Pixels between a reference line and its words: a saved figure may get a wider font than the
-screen has.
-"""
+"""Pixels between a reference line and its label; a saved figure may have a wider font."""
 
 DIVERGING = "RdBu"
-"""Effects: red below 0, white at 0, blue above."""
+"""Colour scale of effects: red below 0, white at 0, blue above."""
 
 FONT = "'Source Sans 3', 'Source Sans Pro', 'Source Sans', Inter, system-ui, 'Segoe UI', sans-serif"
 
@@ -63,7 +67,7 @@ _SIGNS = {" ": "·", "\n": "⏎", "\r": "␍", "\t": "⇥", "\u00a0": "⍽"}
 
 
 def visible(token: str) -> str:
-    """A token with its spaces, line ends and unprintable characters made visible: " the" is "·the"."""
+    """A token with spaces, line ends and unprintable characters made visible: " the" is "·the"."""
     shown = "".join(_SIGNS.get(c) or _printable(c) for c in token)
     if shown and unicodedata.combining(shown[0]):
         return f"◌{shown}"  # a lone accent needs something to sit on
@@ -75,30 +79,33 @@ def _printable(character: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Text that Plotly shows as it is: no HTML, no LaTeX, and no direction taken from its
-    neighbours.
-    """
+    """Text that Plotly shows literally: no HTML, no LaTeX, and its text direction isolated."""
     return f"\u2068{html.escape(text).replace('$', '&#36;')}\u2069"
 
 
 def labels(tokens: Sequence[str], longest: int = 14) -> list[str]:
-    """One axis label a position, all different: the token cut to `longest` characters, and the
-    position.
-    """
+    """One axis label a position: the token, cut to `longest` characters, and the position."""
     shown = [visible(t) for t in tokens]
     cut = [t if len(t) <= longest else f"{t[: longest - 1]}…" for t in shown]
     return [f"{escaped(t)} <sub>{i}</sub>" for i, t in enumerate(cut)]
 
 
 def head_name(layer: int, head: int) -> str:
-    """How a head is called in text and plots: L3H1."""
+    """A head's name in text and figures, such as "L3H1"."""
     return f"L{layer}H{head}"
 
 
 def figure(
     traces: Iterable[Any] = (), *, title: str = "", height: int = 420, **layout: Any
 ) -> go.Figure:
-    """A figure in the common style."""
+    """A figure in the common style.
+
+    Args:
+        traces: Of the figure.
+        title: Of the figure.
+        height: In pixels.
+        **layout: Further entries of Plotly's layout, in place of the common ones.
+    """
     axis = {
         "title": {"font": {"size": 12, "color": SOFT}},
         "tickfont": {"size": 11},
@@ -130,13 +137,12 @@ def figure(
         "xaxis": axis,
         "yaxis": axis,
     }
-    return go.Figure(
-        list(traces), {**common, **layout}
-    )  # at once: Plotly checks every later change anew
+    # All at once, because Plotly validates the figure again at every later change.
+    return go.Figure(list(traces), {**common, **layout})
 
 
 def colour_bar(title: str, **more: Any) -> dict[str, Any]:
-    """A slim colour bar at the right, its title along it."""
+    """Settings of a slim colour bar at the right, with its title along it."""
     return {
         "title": {"text": title, "side": "right", "font": {"size": 11, "color": SOFT}},
         "thickness": 10,
@@ -149,8 +155,15 @@ def colour_bar(title: str, **more: Any) -> dict[str, Any]:
 def add_band(
     figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, *, colour: str, name: str
 ) -> None:
-    """Shade an interval along a line; the band shows and hides with the line of the same legend
-    group `name`.
+    """Shade an interval along a line, in place.
+
+    Args:
+        figure: To draw on.
+        x: Places along x.
+        low: Lower ends; NaN for none.
+        high: Upper ends.
+        colour: Of the line, as "#rrggbb".
+        name: Legend group of the line; the band shows and hides with it.
     """
     known = ~(np.isnan(np.asarray(low, dtype=float)) | np.isnan(np.asarray(high, dtype=float)))
     if not known.any():
@@ -170,6 +183,6 @@ def add_band(
 
 
 def translucent(colour: str, alpha: float) -> str:
-    """A hexadecimal colour with transparency, as Plotly spells it."""
+    """A "#rrggbb" colour with transparency, as Plotly's "rgba(...)"."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"

@@ -1,6 +1,4 @@
-"""Where a fine-tuning gain lives: shares of parts, of growing stacks of layers, of heads, of
-activations; the path.
-"""
+"""Figures of where a fine-tuning gain is: shares of parts, layers, heads and activations."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -15,8 +13,8 @@ from plotly.subplots import make_subplots
 from workbench.figures import style
 
 DIRECTIONS = {
-    "base": "brought into the base: what comes along",
-    "tuned": "put back in the tuned model: what goes",
+    "base": "tuned parts put into the base: share gained",
+    "tuned": "base parts put back in the tuned model: share lost",
 }
 LOOK = {
     "layer": ("layer", style.INK, "circle"),
@@ -25,20 +23,20 @@ LOOK = {
 }
 SHARE = "share of the gain"
 BELOW = {"orientation": "h", "x": 0, "xanchor": "left", "y": -0.07, "yanchor": "top"}
-"""A legend under the figure, where no title is in its way."""
+"""A legend below the figure, away from the titles."""
 
 
 def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
-    """Each layer's share with its 95 % interval, in both directions; dotted: random subsets of the
-    same size.
+    """Each layer's share with its 95 % interval, in both directions; dotted: random controls.
 
     Args:
         table: Columns kind, name, into, layer, share, low, high, value, n_params, random, n
-            (`Located.table`).
+            (`Located.table`). `random` is the share of random heads and neurons with as many
+            parameters.
         n_layers: Of the model.
-        title: Above the figure.
+        title: Of the figure.
     """
-    found = make_subplots(
+    figure = make_subplots(
         rows=2,
         cols=1,
         shared_xaxes=True,
@@ -53,50 +51,48 @@ def parts(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         *(name for name in outer if name not in before),
     ]
     for row, into in enumerate(DIRECTIONS, 1):
-        side = table[table["into"] == into]
+        side = table.loc[table["into"] == into]
         for number, (kind, (words, colour, symbol)) in enumerate(LOOK.items()):
-            one = side[side["kind"] == kind]
+            one = side.loc[side["kind"] == kind]
             if one.empty:
                 continue
             shift = (number - 1) * 0.22
             places = [names.index(f"L{int(layer)}") + shift for layer in one["layer"]]
-            found.add_trace(_dots(one, places, words, colour, symbol, first=row == 1), row, 1)
+            figure.add_trace(_dots(one, places, words, colour, symbol, first=row == 1), row, 1)
             chance = float(one["random"].iloc[0])
             if not np.isnan(chance):
-                found.add_trace(
+                figure.add_trace(
                     _chance(chance, len(names), colour, words, int(one["n_params"].iloc[0])), row, 1
                 )
-        one = side[side["kind"] == "outer"]
+        one = side.loc[side["kind"] == "outer"]
         places = [float(names.index(name)) for name in one["name"]]
-        found.add_trace(
+        figure.add_trace(
             _dots(one, places, "outside the layers", style.GREEN, "x", first=row == 1), row, 1
         )
-    found.update_layout(style.figure(title=title, height=620).layout)
+    figure.update_layout(style.figure(title=title, height=620).layout)
     shown = _readable(names, outer)
-    found.update_xaxes(
+    figure.update_xaxes(
         tickvals=shown,
         ticktext=[names[i] for i in shown],
         range=[-0.6, len(names) - 0.4],
         tickangle=0,
         showgrid=False,
     )
-    found.update_xaxes(tickfont={"size": 11}, gridcolor=style.RULE)
-    found.update_yaxes(
+    figure.update_xaxes(tickfont={"size": 11}, gridcolor=style.RULE)
+    figure.update_yaxes(
         title={"text": SHARE, "font": {"size": 12, "color": style.SOFT}},
         tickfont={"size": 11},
         gridcolor=style.RULE,
         zeroline=True,
         zerolinecolor=style.SOFT,
     )
-    found.update_annotations(font={"size": 13, "color": style.INK})
-    found.update_layout(legend=BELOW, margin={"t": 70 if title else 40, "b": 70})
-    return found
+    figure.update_annotations(font={"size": 13, "color": style.INK})
+    figure.update_layout(legend=BELOW, margin={"t": 70 if title else 40, "b": 70})
+    return figure
 
 
 def _readable(names: Sequence[str], outer: Sequence[str]) -> list[int]:
-    """Which of the names along an axis are written: of many layers every few, and none beside a
-    longer name.
-    """
+    """Indices of the names to write along an axis: of many layers every few, to avoid overlaps."""
     every = 1 + len(names) // 21
     if every == 1:
         return list(range(len(names)))
@@ -119,8 +115,10 @@ def _dots(
         error_y=_bars(rows, colour),
         customdata=rows[["name", "low", "high", "value", "n_params", "n"]],
         hovertemplate=(
-            "<b>%{customdata[0]}</b>: share %{y:.3f} [%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
-            "value %{customdata[3]:.3f}, %{customdata[4]:,} parameters, n = %{customdata[5]}<extra></extra>"
+            "<b>%{customdata[0]}</b>: share %{y:.3f} "
+            "[%{customdata[1]:.3f}, %{customdata[2]:.3f}]<br>"
+            "value %{customdata[3]:.3f}, %{customdata[4]:,} parameters, "
+            "n = %{customdata[5]}<extra></extra>"
         ),
     )
 
@@ -143,13 +141,20 @@ def _chance(share: float, width: int, colour: str, words: str, n_params: int) ->
         line={"color": colour, "width": 1.2, "dash": "dot"},
         legendgroup=words,
         showlegend=False,
-        hovertemplate=f"random heads and neurons, as many parameters ({n_params:,}): <b>{share:.3f}</b><extra></extra>",
+        hovertemplate=(
+            f"random heads and neurons, as many parameters ({n_params:,}): "
+            f"<b>{share:.3f}</b><extra></extra>"
+        ),
     )
 
 
 def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
-    """The share when ever more layers are brought into the base, from the bottom, from the top, or
-    at random.
+    """The share when more and more layers are put into the base: from bottom, top, or at random.
+
+    Args:
+        table: Columns kind, name, into, layer, share, low, high, draws, n (`Located.table`).
+        n_layers: Of the model.
+        title: Of the figure.
     """
     lines = style.figure(title=title, height=400)
     for kind, words, colour in (
@@ -171,14 +176,15 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
             legendgroup=words,
             line={"color": colour},
             customdata=rows[["name", "low", "high", "n"]],
-            hovertemplate="%{x} layers, to %{customdata[0]}: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
-            "%{customdata[2]:.3f}], n = %{customdata[3]}<extra></extra>",
+            hovertemplate=(
+                "%{x} layers, to %{customdata[0]}: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
+                "%{customdata[2]:.3f}], n = %{customdata[3]}<extra></extra>"
+            ),
         )
-    drawn = table[(table["kind"] == "random") & table["name"].str.endswith("layers")]
-    a_layer = table[
-        (table["kind"] == "random") & (table["name"] == "layer") & (table["into"] == "base")
-    ]
-    drawn = pd.concat([a_layer.assign(name="1 layers"), drawn])
+    random = table.loc[table["kind"] == "random"]
+    layers = random.loc[random["name"].str.endswith("layers")]
+    layer = random.loc[(random["name"] == "layer") & (random["into"] == "base")]
+    drawn = pd.concat([layer.assign(name="1 layers"), layers])
     lines.add_scatter(
         x=[int(name.split()[0]) for name in drawn["name"]],
         y=drawn["share"],
@@ -187,11 +193,13 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
         marker={"size": 9, "color": style.SOFT, "symbol": "diamond-open", "line": {"width": 2}},
         error_y=_bars(drawn, style.SOFT),
         customdata=drawn[["draws", "low", "high"]],
-        hovertemplate="%{x} layers' worth, mean of %{customdata[0]} draws: <b>%{y:.3f}</b> [%{customdata[1]:.3f}, "
-        "%{customdata[2]:.3f}]<extra></extra>",
+        hovertemplate=(
+            "%{x} layers' worth, mean of %{customdata[0]} draws: <b>%{y:.3f}</b> "
+            "[%{customdata[1]:.3f}, %{customdata[2]:.3f}]<extra></extra>"
+        ),
     )
     lines.update_xaxes(
-        title_text="layers brought in",
+        title_text="layers put into the base",
         dtick=max(1, n_layers // 10),
         range=[-0.02 * n_layers, 1.02 * n_layers],
     )
@@ -203,40 +211,46 @@ def series(table: pd.DataFrame, *, n_layers: int, title: str = "") -> go.Figure:
 
 
 def path(points: pd.DataFrame, *, metric: str, title: str = "") -> go.Figure:
-    """A metric along the line from base (alpha 0) to tuned (1) and beyond; columns alpha, value,
-    low, high, n.
+    """A metric along the line from the base's weights (alpha 0) to the tuned ones (1) and beyond.
+
+    Args:
+        points: Columns alpha, value, low, high, n.
+        metric: Name of the metric.
+        title: Of the figure.
     """
-    found = style.figure(
+    figure = style.figure(
         title=title, height=340, showlegend=False, margin={"l": 60, "r": 16, "t": 44, "b": 48}
     )
     x = points["alpha"].to_numpy(float)
     style.add_band(
-        found,
+        figure,
         x,
         points["low"].to_numpy(float),
         points["high"].to_numpy(float),
         colour=style.BLUE,
         name="interval",
     )
-    found.add_scatter(
+    figure.add_scatter(
         x=x,
         y=points["value"],
         mode="lines+markers",
         line={"color": style.BLUE},
         customdata=points[["low", "high", "n"]],
-        hovertemplate="alpha %{x}: <b>%{y:.3f}</b> [%{customdata[0]:.3f}, %{customdata[1]:.3f}], n = %{customdata[2]}"
-        "<extra></extra>",
+        hovertemplate=(
+            "alpha %{x}: <b>%{y:.3f}</b> [%{customdata[0]:.3f}, %{customdata[1]:.3f}], "
+            "n = %{customdata[2]}<extra></extra>"
+        ),
     )
     for at, words in ((0, "base"), (1, "tuned")):
-        found.add_vline(
+        figure.add_vline(
             x=at,
             line={"color": style.SOFT, "width": 1, "dash": "dot"},
             annotation_text=words,
             annotation_position="top",
         )
-    found.update_xaxes(title_text="alpha: base + alpha (tuned − base)", dtick=0.25)
-    found.update_yaxes(title_text="<br>".join(wrap(metric, 36)))
-    return found
+    figure.update_xaxes(title_text="alpha: base + alpha (tuned − base)", dtick=0.25)
+    figure.update_yaxes(title_text="<br>".join(wrap(metric, 36)))
+    return figure
 
 
 Grid = Float[np.ndarray, "row column"]
@@ -253,19 +267,23 @@ def share_map(
     n: int,
     title: str = "",
 ) -> go.Figure:
-    """A map of shares, such as layer x head or layer x position; 0 is white, the interval is in the
-    hover.
+    """A map of shares, layer by head or position; 0 is white, intervals are in the hover.
+
+    Args:
+        share: Of the gain; NaN for none.
+        low: Lower ends of the intervals.
+        high: Upper ends.
+        rows: Names of the rows.
+        columns: Names of the columns.
+        across: What the columns are.
+        n: Samples.
+        title: Of the figure.
     """
     limit = max(0.05, float(np.nanmax(np.abs(share)))) if np.isfinite(share).any() else 1.0
-    words = [
-        [
-            ""
-            if np.isnan(v)
-            else f"<b>{rows[i]}, {columns[j]}</b>: {v:.3f} [{low[i, j]:.3f}, {high[i, j]:.3f}]"
-            for j, v in enumerate(line)
-        ]
-        for i, line in enumerate(share)
-    ]
+    words = np.full(share.shape, "", object)
+    for i, j in zip(*np.nonzero(~np.isnan(share)), strict=True):
+        interval = f"[{low[i, j]:.3f}, {high[i, j]:.3f}]"
+        words[i, j] = f"<b>{rows[i]}, {columns[j]}</b>: {share[i, j]:.3f} {interval}"
     heat = go.Heatmap(
         z=share,
         zmin=-limit,
@@ -277,14 +295,14 @@ def share_map(
         hovertemplate=f"%{{text}}, n = {n}<extra></extra>",
         colorbar=style.colour_bar(SHARE),
     )
-    found = style.figure(
+    figure = style.figure(
         [heat],
         title=title,
         height=int(min(860, 140 + max(16, min(34, 620 / len(rows))) * len(rows))),
     )
     grid = {"showgrid": False, "zeroline": False}
     every = 1 if len(rows) <= 16 else 2
-    found.update_xaxes(
+    figure.update_xaxes(
         title_text=across,
         tickvals=list(range(len(columns))),
         ticktext=list(columns),
@@ -292,14 +310,14 @@ def share_map(
         **grid,
     )
     ticks = list(range(0, len(rows), every))
-    found.update_yaxes(
+    figure.update_yaxes(
         title_text="layer",
         tickvals=ticks,
         ticktext=[rows[i] for i in ticks],
         range=[len(rows) - 0.5, -0.5],
         **grid,
     )
-    return found
+    return figure
 
 
 def activation_maps(
@@ -312,12 +330,20 @@ def activation_maps(
     n: int,
     site: str,
 ) -> dict[str, go.Figure]:
-    """One layer x position map a direction, of shares by what the other model's activation was put
-    into.
+    """One map of shares, layer by position, for each direction of patching between the models.
+
+    Args:
+        share: By the model that the other's activation was put into, "base" or "tuned".
+        low: Lower ends of the intervals.
+        high: Upper ends.
+        layers: Names of the rows.
+        columns: Names of the positions.
+        n: Prompts.
+        site: Where activations were patched.
     """
     titles = {
-        "base": "Tuned activation in the base's run: what comes along",
-        "tuned": "Base's activation in the tuned run: what goes",
+        "base": "Tuned activation in the base's run: share gained",
+        "tuned": "Base's activation in the tuned run: share lost",
     }
     return {
         into: share_map(
@@ -335,14 +361,22 @@ def activation_maps(
 
 
 def head_map(table: pd.DataFrame, into: str, *, n_layers: int, title: str = "") -> go.Figure:
-    """Layer x head map of one direction; groups of shared keys and values stand beside the heads."""
-    side = table[(table["into"] == into) & table["kind"].isin(("head", "kv"))]
+    """A map of shares, layer by head and by group of shared keys and values, of one direction.
+
+    Args:
+        table: Columns kind, name, into, layer, share, low, high, n (`Located.table`).
+        into: The model that the other's weights were put into, "base" or "tuned".
+        n_layers: Of the model.
+        title: Of the figure.
+    """
+    side = table.loc[(table["into"] == into) & table["kind"].isin(("head", "kv"))]
     columns = list(dict.fromkeys(name.lstrip("L0123456789") for name in side["name"]))
     maps = {name: np.full((n_layers, len(columns)), np.nan) for name in ("share", "low", "high")}
     for row in side.to_dict("records"):
-        at = int(row["layer"]), columns.index(str(row["name"]).lstrip("L0123456789"))
+        layer = int(row["layer"])
+        column = columns.index(str(row["name"]).lstrip("L0123456789"))
         for name, grid in maps.items():
-            grid[at] = row[name]
+            grid[layer, column] = row[name]
     return share_map(
         maps["share"],
         maps["low"],

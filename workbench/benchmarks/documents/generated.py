@@ -1,6 +1,4 @@
-"""Documents of the `core` suite that are made here: the same ones on every machine, from a fixed
-seed.
-"""
+"""Generated documents of the `core` suite; a fixed seed makes them the same on every machine."""
 
 from pathlib import Path
 from random import Random
@@ -13,8 +11,8 @@ WORDS = """apple river stone window garden letter candle bridge winter table sil
 morning paper mountain castle dinner button island pocket market engine flower guitar hammer jacket
 kitchen ladder mirror needle orange pencil rabbit saddle teacher village wagon yellow basket camera
 doctor feather harbor""".split()
-NAMES = """Anna Peter Laura David Emma Robert Helen Frank Sarah Henry Alice George Julia Martin Susan Paul
-Rachel Simon Nancy Philip""".split()
+NAMES = """Anna Peter Laura David Emma Robert Helen Frank Sarah Henry Alice George Julia Martin
+Susan Paul Rachel Simon Nancy Philip""".split()
 
 # Singular and plural of nouns that do things, and of verbs.
 PEOPLE = [
@@ -64,35 +62,43 @@ SCENES = [
 
 
 def repeat() -> list[dict[str, Any]]:
-    """A row of random words, then the same row again up to one word; the choices all stood in the
-    row.
+    """Random words, then the same words again up to the one to predict.
+
+    All four choices occurred in the first copy, so knowing the words alone does not help.
     """
     rng = Random("repeat")
     docs = []
     for _ in range(COUNT):
         row = rng.sample(WORDS, rng.randint(8, 12))
-        asked = rng.randrange(2, len(row))
-        wrong = rng.sample([word for word in row if word != row[asked]], 3)
-        docs.append(_doc(" ".join(row + row[:asked]), row[asked], wrong, rng))
+        target = rng.randrange(2, len(row))
+        wrong = rng.sample([word for word in row if word != row[target]], 3)
+        docs.append(_doc(" ".join(row + row[:target]), row[target], wrong, rng))
     return docs
 
 
 def agreement() -> list[dict[str, Any]]:
-    """A subject, often with another noun of either number behind it, and the verb in both numbers."""
+    """Subject-verb agreement: a subject, often with a distractor noun after it, then the verb.
+
+    The two choices are the verb's singular and plural forms.
+    """
     rng = Random("agreement")
     docs: dict[str, dict[str, Any]] = {}
     while len(docs) < COUNT:
         number = len(docs) % 2
-        frame, verb = rng.choice(FRAMES), rng.choice(VERBS)
-        noun, thing = rng.choice(PEOPLE)[number], rng.choice(rng.choice(THINGS))
+        frame = rng.choice(FRAMES)
+        verb = rng.choice(VERBS)
+        noun = rng.choice(PEOPLE)[number]
+        thing = rng.choice(rng.choice(THINGS))
         query = frame.format(noun=noun, thing=thing)
         docs.setdefault(f"{query} {verb}", _doc(query, verb[number], [verb[1 - number]], rng))
     return list(docs.values())
 
 
 def ioi() -> list[dict[str, Any]]:
-    """Indirect objects (the task of Wang et al. 2022): two people, one gives; the other one
-    receives.
+    """Indirect object identification: of two people one gives, so the other receives.
+
+    Reference:
+        Wang et al. 2022, "Interpretability in the Wild".
     """
     rng = Random("ioi")
     docs = []
@@ -107,7 +113,7 @@ def ioi() -> list[dict[str, Any]]:
 
 
 def intents() -> list[dict[str, Any]]:
-    """Short requests and the intent behind each, among four."""
+    """Short requests, each with its intent among four choices."""
     rng = Random("intents")
     lines = (FOLDER / "intents.tsv").read_text(encoding="utf-8").splitlines()[1:]
     pairs = [line.split("\t") for line in lines]
@@ -124,7 +130,7 @@ def intents() -> list[dict[str, Any]]:
 
 
 def passage() -> list[dict[str, Any]]:
-    """Ten paragraphs of plain narrative prose written for this suite."""
+    """Ten paragraphs of plain narrative prose, written for this suite."""
     return [
         {"text": text}
         for text in (FOLDER / "passage.txt").read_text(encoding="utf-8").strip().split("\n\n")

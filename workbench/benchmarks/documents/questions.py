@@ -1,17 +1,16 @@
-"""Data sets of questions: knowledge, truthfulness, facts, sums, reasoning, reading, entities, and
-bias in answers.
-"""
+"""Question data sets: knowledge, truthfulness, facts, maths, reasoning, reading, entities, bias."""
 
 import re
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import NoReturn
 
 from workbench.benchmarks.documents.records import Doc, MissingDataError, Source, rank, records
 from workbench.data.entities import bio, listed, spans
 from workbench.paths import data_folder
 
 SHOTS = 3
-"""Examples before a question of BIG-Bench Hard, from its own task, as is usual."""
+"""Few-shot examples before a BIG-Bench Hard question, all from its own task, as is usual."""
 BBQ = (
     "Age",
     "Disability_status",
@@ -27,10 +26,11 @@ def _mmlu(row: Doc) -> Doc:
     lettered = "\n".join(
         f"{letter}. {choice}" for letter, choice in zip("ABCD", row["choices"], strict=True)
     )
+    question = row["question"].strip()
+    heading = f"The following are multiple choice questions (with answers) about {subject}."
     return {
-        "query": f"Question: {row['question'].strip()}\nAnswer:",
-        "lettered": f"The following are multiple choice questions (with answers) about {subject}.\n\n"
-        f"{row['question'].strip()}\n{lettered}\nAnswer:",
+        "query": f"Question: {question}\nAnswer:",
+        "lettered": f"{heading}\n\n{question}\n{lettered}\nAnswer:",
         "choices": [str(choice) for choice in row["choices"]],
         "gold": int(row["answer"]),
         "group": row["subject"],
@@ -72,19 +72,18 @@ def _fact(row: Doc) -> Doc:
 
 
 def _bbh(docs: list[Doc]) -> list[Doc]:
-    """Each question behind the first three of its task, which are not asked."""
+    """Each question with the first three of its task as examples, which are not scored."""
     by_task: dict[str, list[Doc]] = {}
     for doc in docs:
         by_task.setdefault(doc["task"], []).append(doc)
-    found = []
+    questions = []
     for task, items in by_task.items():
         examples = "".join(f"Q: {item['input']}\nA: {item['target']}\n\n" for item in items[:SHOTS])
         for item in items[SHOTS:]:
             query = f"{examples}Q: {item['input']}\nA:"
-            found.append(
-                {"query": query, "answer": item["target"].strip(), "group": task, "stratum": task}
-            )
-    return found
+            answer = item["target"].strip()
+            questions.append({"query": query, "answer": answer, "group": task, "stratum": task})
+    return questions
 
 
 def _reading(row: Doc) -> Doc:
@@ -109,7 +108,7 @@ def _bbq(row: Doc) -> Doc:
 
 
 def _winobias(docs: list[Doc]) -> list[Doc]:
-    """Pairs that differ in a pronoun; first the gender that the stereotype expects."""
+    """Sentence pairs that differ in one pronoun, the stereotypical gender first."""
     folder = (data_folder() or _absent()) / "winobias"
     pairs = []
     for kind in ("type1", "type2"):
@@ -118,13 +117,13 @@ def _winobias(docs: list[Doc]) -> list[Doc]:
         ]
         for number, (pro, anti) in enumerate(zip(*sides, strict=True)):
             if pro != anti:
-                # Two lines in turn are about the same two occupations.
+                # Consecutive lines come in pairs about the same two occupations.
                 pair = {"query": "", "choices": [pro, anti], "gold": 0, "group": kind}
                 pairs.append({**pair, "cluster": f"{kind} {number // 2}"})
     return pairs
 
 
-def _sentences(path: Any) -> list[str]:
+def _sentences(path: Path) -> list[str]:
     text = next(iter(records(path)))["text"]
     return [
         re.sub(r"[\[\]]", "", line.split(" ", 1)[1]).strip()
@@ -133,12 +132,12 @@ def _sentences(path: Any) -> list[str]:
     ]
 
 
-def _absent() -> Any:
+def _absent() -> NoReturn:
     raise MissingDataError("needs the folder 'winobias' in WORKBENCH_DATA.")
 
 
 def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[list[Doc]], list[Doc]]:
-    """The documents of the first file and of its neighbours, where those are there."""
+    """A `Source.whole` that adds the documents of the other files that exist in the folder."""
 
     def whole(docs: list[Doc]) -> list[Doc]:
         folder = (data_folder() or _absent()) / "bbq"
@@ -149,19 +148,22 @@ def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[lis
 
 
 def _entities(row: Doc) -> Doc:
-    words, tags = row["tokens"], row.get("ner_tags_name", row.get("tags"))
-    found = spans(tags)
-    tagged = bio(found, len(words))
+    words = row["tokens"]
+    tags = row["ner_tags_name"] if "ner_tags_name" in row else row["tags"]
+    entities = spans(tags)
+    tagged = bio(entities, len(words))
     query = f"Text: {' '.join(words)}\nEntities:"
-    return {"query": query, "answer": listed(words, found), "words": words, "tags": tagged}
+    return {"query": query, "answer": listed(words, entities), "words": words, "tags": tagged}
 
 
 def _instruction(row: Doc) -> Doc:
-    asked = "\n\n".join(part.strip() for part in (row["instruction"], row["input"]) if part.strip())
-    return {"query": f"User: {asked}\nAssistant:", "reply": " " + row["output"].strip()}
+    parts = (row["instruction"].strip(), row["input"].strip())
+    request = "\n\n".join(part for part in parts if part)
+    return {"query": f"User: {request}\nAssistant:", "reply": " " + row["output"].strip()}
 
 
-_TABLES = "leondz/wnut_17@refs/convert/parquet"  # the set's own files are a loading script, which nobody runs any more
+# The data set's own files are a loading script, which `datasets` no longer runs.
+_TABLES = "leondz/wnut_17@refs/convert/parquet"
 _WNUT_SHOTS = Source("wnut17/train.conll", _entities, (_TABLES, None, "train"))
 _GSM8K_SHOTS = Source("gsm8k/train.jsonl", hub=("openai/gsm8k", "main", "train"))
 QUESTIONS: dict[str, Source] = {

@@ -1,6 +1,4 @@
-"""What a data set is here: its file below `WORKBENCH_DATA`, its Hugging Face id, and how rows
-become documents.
-"""
+"""`Source`: a data set's local file, its Hugging Face id, and how its rows become documents."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -18,18 +16,20 @@ Doc = dict[str, Any]
 
 
 class MissingDataError(WorkbenchError):
-    """A task's data is neither in a folder of `WORKBENCH_DATA` nor to be had from Hugging Face."""
+    """A task's data is neither in `WORKBENCH_DATA` nor available from Hugging Face."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its file below `WORKBENCH_DATA`, its Hugging Face id, and how a row becomes a
-    document.
+    """A data set: where its rows are, and how each becomes a document.
 
-    `hub` is (id, configuration, split), the id with "@revision" where that is not the newest one.
-    `row` turns a record of the file into a document (None leaves it out), `hub_row` one of the
-    hub's where that differs; `whole` turns all documents into others at the end; `shots` is where
-    few-shot examples come from.
+    Attributes:
+        file: Path below `WORKBENCH_DATA`.
+        row: Turns a row of the file into a document; None leaves the row out.
+        hub: Hugging Face (id, configuration, split); the id may end in "@revision".
+        hub_row: Like `row`, for Hugging Face rows where their fields differ.
+        whole: Applied to the list of all documents at the end.
+        shots: Where few-shot examples come from.
     """
 
     file: str
@@ -41,23 +41,29 @@ class Source:
 
 
 def read(source: Source) -> list[Doc]:
-    """All documents of a source, from its file or from Hugging Face."""
+    """All documents of a source, from its local file if there is one, else from Hugging Face.
+
+    Raises:
+        MissingDataError: the data is in neither place.
+    """
+    path = _local_file(source)
+    if path is None:
+        documents = map(source.hub_row or source.row, _hub(source))
+    else:
+        documents = map(source.row, records(path))
+    return source.whole([document for document in documents if document is not None])
+
+
+def _local_file(source: Source) -> Path | None:
     folder = data_folder()
-    found = (
-        [p for p in (folder / source.file, folder / f"{source.file}.gz") if p.is_file()]
-        if folder
-        else []
-    )
-    rows = (
-        map(source.row, records(found[0]))
-        if found
-        else map(source.hub_row or source.row, _hub(source))
-    )
-    return source.whole([row for row in rows if row is not None])
+    if folder is None:
+        return None
+    paths = (folder / source.file, folder / f"{source.file}.gz")
+    return next((path for path in paths if path.is_file()), None)
 
 
 def records(path: Path) -> list[Doc]:
-    """The rows of a file, packed or not; of a plain text one row with all of it."""
+    """The rows of a file, compressed or not; a plain text file is one row, `{"text": ...}`."""
     if format_of(path):
         return files.read(path)
     with open_text(path) as stream:
@@ -71,7 +77,8 @@ def _hub(source: Source) -> Iterable[Doc]:
     import datasets
     from datasets.exceptions import DatasetsError
 
-    (name, _, revision), config, split = source.hub[0].partition("@"), *source.hub[1:]
+    address, config, split = source.hub
+    name, _, revision = address.partition("@")
     try:
         configs = datasets.get_dataset_config_names(name) if config == "*" else [config]
         parts = [
@@ -80,10 +87,11 @@ def _hub(source: Source) -> Iterable[Doc]:
         ]
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise MissingDataError(
-            f"needs the folder {folder!r} in WORKBENCH_DATA or, online, the Hugging Face data set {name}."
+            f"needs the folder {folder!r} in WORKBENCH_DATA or, online, "
+            f"the Hugging Face data set {name}."
         ) from error
     for part in parts:
-        # A list of classes has them one level down.
+        # A list of class labels has the names one level down.
         classes = {k: getattr(f, "feature", f) for k, f in part.features.items()}
         names = {k: f.names for k, f in classes.items() if isinstance(f, datasets.ClassLabel)}
         for row in part:
@@ -96,11 +104,19 @@ def _named(value: int | list[int], labels: list[str]) -> str | list[str]:
 
 
 def rank(*parts: object) -> str:
-    """A fixed pseudo-random order, the same on every machine."""
+    """A hash to sort by: a pseudo-random order that is the same on every machine."""
     return hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
 
 
 def among(query: str, right: str, wrong: Iterable[str]) -> Doc:
-    """A question with its choices in an order of their own."""
+    """A multiple-choice document {query, choices, gold} with its choices shuffled.
+
+    Args:
+        query: The prompt.
+        right: The correct choice.
+        wrong: The other choices.
+
+    The order is pseudo-random, but fixed by the query, so that it is the same on every machine.
+    """
     choices = sorted([right, *wrong], key=lambda choice: rank(query, choice, "order"))
     return {"query": query, "choices": choices, "gold": choices.index(right)}

@@ -1,6 +1,4 @@
-"""Templates of tasks are rendered in jinja2's sandbox: a text from a file may fill in a document
-and nothing else.
-"""
+"""Task templates are rendered in jinja2's sandbox: they may fill in a document, nothing else."""
 
 from typing import Any
 
@@ -9,19 +7,28 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 LONGEST = 10_000_000
-"""Characters or entries that one multiplication in a template may make."""
+"""Characters or entries that one multiplication in a template may produce."""
 GREATEST_POWER = 64
+"""Largest base and exponent that a template may use."""
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """No attribute that leads out of the document, nothing that changes it, and no product that
-    fills the memory.
-    """
+    """A jinja2 sandbox that also refuses products large enough to fill the memory."""
 
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """A product or power, where it stays small."""
+        """The product or power of two values, if it is small.
+
+        Args:
+            context: Jinja's rendering context.
+            operator: "*" or "**".
+            left: Left operand.
+            right: Right operand.
+
+        Raises:
+            SecurityError: the result would be too large.
+        """
         if operator == "**" and not (_small(left) and _small(right)):
             raise SecurityError(f"a template may not compute {left!r} ** {right!r}")
         if operator == "*" and _size(left, right) > LONGEST:
@@ -34,7 +41,7 @@ def _small(value: Any) -> bool:
 
 
 def _size(left: Any, right: Any) -> int:
-    """Entries of a repeated text or list; of two numbers none."""
+    """Length of a repeated text or list; 0 for two numbers."""
     for many, times in ((left, right), (right, left)):
         if hasattr(many, "__len__") and isinstance(times, int):
             return len(many) * max(times, 0)
@@ -42,7 +49,7 @@ def _size(left: Any, right: Any) -> int:
 
 
 def install() -> None:
-    """Let lm-eval render all its templates in the sandbox; once a process, and again harmless."""
+    """Make lm-eval render all its templates in the sandbox; calling it again does nothing."""
     from lm_eval import utils
 
     if isinstance(utils.env, Sandbox):

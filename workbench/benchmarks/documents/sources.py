@@ -1,9 +1,9 @@
-"""Where task documents come from: made here, a folder of `WORKBENCH_DATA`, or a Hugging Face data
-set.
+"""Where task documents come from: generated here, `WORKBENCH_DATA`, or a Hugging Face data set.
 
-Every multiple-choice document is {query, choices, gold}; in partial evaluation {choices,
-continuation, gold}; `group` names what it belongs to, `stratum` what a limit is balanced over,
-`cluster` what it shares, as a passage.
+A multiple-choice document is {query, choices, gold}; where the choices differ and the text after
+them is scored, as in Winogrande, {choices, continuation, gold}. Optional fields: `group` is the
+category it is reported under, `stratum` what `limit` is balanced over, and `cluster` what it
+shares with other documents, such as a passage (standard errors are clustered by it).
 """
 
 import re
@@ -31,21 +31,27 @@ INTENT_CHOICES = 10
 
 
 def load(source: str, **_: Any) -> dict[str, Any]:
-    """What lm-eval calls for a task's data: {"test": Dataset}, with "train" where few-shot examples
-    come from there.
+    """A task's data for lm-eval: {"test": Dataset}, and "train" if few-shot examples are separate.
 
-    Raises MissingDataError, which names what is needed.
+    Args:
+        source: A key of `MADE` or `SOURCES`.
+
+    Raises:
+        MissingDataError: names the folder or data set that is needed.
     """
     from datasets import Dataset
 
-    maker = MADE.get(source)
-    found = {"test": Dataset.from_list(maker() if maker else read(SOURCES[source]))}
-    shots = None if maker else SOURCES[source].shots
-    return found | ({"train": Dataset.from_list(read(shots))} if shots else {})
+    if source in MADE:
+        return {"test": Dataset.from_list(MADE[source]())}
+    splits = {"test": Dataset.from_list(read(SOURCES[source]))}
+    shots = SOURCES[source].shots
+    if shots:
+        splits["train"] = Dataset.from_list(read(shots))
+    return splits
 
 
 def _intents(docs: list[Doc]) -> list[Doc]:
-    """The right intent and nine others that the request's own hash draws."""
+    """Each request with its right intent and nine others, drawn by the hash of the request."""
     names = sorted({doc["intent"] for doc in docs})
     result = []
     for doc in docs:
@@ -58,15 +64,13 @@ def _intents(docs: list[Doc]) -> list[Doc]:
 
 
 def _intent(text: str, intent: str) -> Doc | None:
-    return (
-        None
-        if intent == "oos"
-        else {"text": text.strip(), "intent": intent.lower().replace("_", " ")}
-    )
+    if intent == "oos":  # out of scope: the request has none of the intents
+        return None
+    return {"text": text.strip(), "intent": intent.lower().replace("_", " ")}
 
 
 def _blimp(docs: list[Doc]) -> list[Doc]:
-    """The same few pairs of every paradigm, in a fixed order."""
+    """The first few sentence pairs of every paradigm, in a fixed pseudo-random order."""
     by_paradigm: dict[str, list[Doc]] = {}
     for doc in sorted(docs, key=lambda d: rank(d["UID"], d["sentence_good"])):
         by_paradigm.setdefault(doc["UID"], []).append(doc)
@@ -117,8 +121,9 @@ def _winogrande(row: Doc) -> Doc:
 
 
 def _pages(docs: list[Doc]) -> list[Doc]:
-    """Articles: a heading ` = Title = ` opens one, ` = = Section = = ` does not. The hub has
-    articles.
+    """WikiText's articles; Hugging Face's rows are articles already, the file is one text.
+
+    A heading ` = Title = ` starts an article, ` = = Section = = ` does not.
     """
     if docs and "page" in docs[0]:
         return [{"page": doc["page"]} for doc in docs]
@@ -131,9 +136,7 @@ def _pair(more: str, less: str, group: str) -> Doc:
 
 
 def _winogender(docs: list[Doc]) -> list[Doc]:
-    """Pairs that differ in an occupation's pronoun; first the gender of its majority (US
-    statistics).
-    """
+    """Sentence pairs that differ in an occupation's pronoun, its US majority gender first."""
     statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
     shares = {row["occupation"]: float(row["bls_pct_female"]) for row in records(statistics)}
     sentences = {doc["sentid"]: doc["sentence"] for doc in docs}

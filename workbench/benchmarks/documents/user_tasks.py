@@ -1,6 +1,4 @@
-"""Task files that people bring: what in them could run code is refused, and what cannot be asked is
-told.
-"""
+"""Checks on users' task files: refuse what could run code, and explain what cannot be scored."""
 
 import difflib
 from collections.abc import Iterator
@@ -15,19 +13,19 @@ from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 
 DEEPEST = 20
-"""Files that include one another."""
+"""Levels of files that include one another."""
 LOADERS = ("json", "csv", "parquet", "text", "arrow")
-"""Formats of `datasets` that a task file may name; others read pickles or connect to elsewhere."""
+"""Formats of `datasets` that a task file may name; others read pickles or use the network."""
 _TRUSTED: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 class TaskError(WorkbenchError):
-    """One task cannot be asked; a suite leaves it out, says why, and goes on."""
+    """One task cannot be scored; a suite skips it, says why, and goes on."""
 
 
 @contextmanager
 def trusting(trusted: bool = True) -> Iterator[None]:
-    """Within it, task files may run the Python that they name; only the command line asks for that."""
+    """Let task files run the Python that they name; only the command line offers this."""
     token = _TRUSTED.set(trusted)
     try:
         yield
@@ -36,7 +34,7 @@ def trusting(trusted: bool = True) -> Iterator[None]:
 
 
 class Function(str):
-    """What stood behind `!function`, as text; it is not imported."""
+    """The name after `!function`, as text; it is not imported."""
 
 
 class _TaskLoader(Loader):
@@ -47,10 +45,14 @@ _TaskLoader.add_constructor("!function", lambda loader, node: Function(getattr(n
 
 
 def read_task(path: Path, *, depth: int = 0) -> dict[str, Any]:
-    """The settings in a task file and in those that it includes, with nothing imported.
+    """The settings of a task file and of those it includes; no code is imported.
+
+    Args:
+        path: The YAML file.
+        depth: How many files include this one.
 
     Raises:
-        TaskError: there is no such file, it is too large, no YAML, or no mapping.
+        TaskError: the file does not exist, is too large, is not YAML or not a mapping.
     """
     if depth > DEEPEST:
         raise TaskError(f"{path}: more than {DEEPEST} files include one another.")
@@ -70,8 +72,7 @@ def read_task(path: Path, *, depth: int = 0) -> dict[str, Any]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a task file that could run code, and one with a setting, a metric or a format that
-    there is not.
+    """Refuse a task file that could run code, or names a setting or metric that does not exist.
 
     Raises:
         TaskError: names the file, what is wrong in it and what to change.
@@ -85,7 +86,7 @@ def check_file(path: Path) -> None:
 
 
 def _tables(values: Any, where: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
-    """Every mapping in the settings, and the key that it stands under."""
+    """Every mapping in the settings, with the key it is under."""
     if isinstance(values, dict):
         yield where, values
         for key, value in values.items():
@@ -114,8 +115,8 @@ def _check_code(path: Path, where: str, table: dict[Any, Any]) -> None:
         reasons.append(f"dataset_path: {data}")
     if reasons:
         raise TaskError(
-            f"{path} would run code of its own ({'; '.join(reasons)}). Only if you trust its author, run it with "
-            "workbench eval --trust-tasks."
+            f"{path} would run code of its own ({'; '.join(reasons)}). Only if you trust its "
+            "author, run it with workbench eval --trust-tasks."
         )
 
 
@@ -131,7 +132,7 @@ def _packaged() -> set[str]:
 
 
 def _check_words(path: Path, table: dict[Any, Any]) -> None:
-    """Settings, metrics, aggregations and output types against what lm-eval knows."""
+    """Check settings, metrics, aggregations and output types against those of lm-eval."""
     from lm_eval.api import metrics as _registers  # noqa: F401 (which registers them)
     from lm_eval.api.registry import aggregation_registry, metric_registry
     from lm_eval.config.task import TaskConfig
@@ -167,7 +168,13 @@ def _known(path: Path, what: str, word: str, known: list[str]) -> None:
 
 
 def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
-    """In a sentence why lm-eval could not make a task of its settings, or ask it."""
+    """One sentence on why lm-eval could not load or score a task.
+
+    Args:
+        name: The task, and where it is known the document.
+        values: The task's settings.
+        error: What lm-eval raised.
+    """
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300].rstrip(".")
     kind = type(error).__name__
     if kind == "UndefinedError":
@@ -180,8 +187,8 @@ def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
         return TaskError(f"{name}: a template cannot be read: {reason}.")
     if kind == "IndexError" and values.get("output_type") == "multiple_choice":
         return TaskError(
-            f"{name}: its answer is none of its choices; doc_to_target must give the number of the right choice, from "
-            "0, or its text."
+            f"{name}: its answer is none of its choices; doc_to_target must give the number of "
+            "the right choice, from 0, or its text."
         )
     splits = {key: values[key] for key in values if str(key).endswith("_split") and values[key]}
     if isinstance(error, KeyError) and error.args and error.args[0] in splits.values():
@@ -193,45 +200,40 @@ def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
 
 
 def check_documents(name: str, task: Any, indices: list[int] | None) -> None:
-    """Look whether every document that will be asked gives a question, and of choices the right
-    one.
+    """Check that every document to be scored gives a question and, of its choices, the right one.
 
     Args:
-        name: The task's, for the sentence.
+        name: The task's name, for the message.
         task: An lm-eval task.
-        indices: The documents that will be asked; None for all.
+        indices: The documents to be scored; None for all.
 
     Raises:
         TaskError: names the document and what it lacks.
     """
     documents = task.eval_docs
     for index in range(len(documents)) if indices is None else indices:
-        document = documents[index]
-        try:
-            question, answer = task.doc_to_text(document), task.doc_to_target(document)
-            for words in (task.config.description, task.config.gen_prefix):
-                task.resolve_field(document, words)
-            choices = (
-                task.doc_to_choice(document) if task.OUTPUT_TYPE == "multiple_choice" else None
-            )
-        except (
-            Exception
-        ) as error:  # whatever a template does, the sentence names the task and the document
-            raise why_not(f"{name}, document {index}", task.config.to_dict(), error) from error
-        if choices is None:
-            continue
-        if not isinstance(choices, list) or len(choices) < 2:
+        _check_document(f"{name}, document {index}", task, documents[index])
+
+
+def _check_document(where: str, task: Any, document: Any) -> None:
+    choices = None
+    try:
+        question = task.doc_to_text(document)
+        answer = task.doc_to_target(document)
+        for words in (task.config.description, task.config.gen_prefix):
+            task.resolve_field(document, words)
+        if task.OUTPUT_TYPE == "multiple_choice":
+            choices = task.doc_to_choice(document)
+    except Exception as error:  # a template may raise anything; the message names the document
+        raise why_not(where, task.config.to_dict(), error) from error
+    if choices is None:
+        return
+    if not isinstance(choices, list) or len(choices) < 2:
+        raise TaskError(f"{where}: a question needs a list of at least two choices.")
+    gold = question if task.multiple_input else answer
+    for right in gold if isinstance(gold, list) else [gold]:
+        if right not in (range(len(choices)) if isinstance(right, int) else choices):
             raise TaskError(
-                f"{name}, document {index}: a question needs a list of at least two choices."
+                f"{where}: the answer {right!r} is none of its choices {choices!r}; doc_to_target "
+                "must give the number of the right choice, from 0, or its text."
             )
-        for gold in _golds(question if task.multiple_input else answer):
-            right = gold in range(len(choices)) if isinstance(gold, int) else gold in choices
-            if not right:
-                raise TaskError(
-                    f"{name}, document {index}: the answer {gold!r} is none of its choices {choices!r}; doc_to_target "
-                    "must give the number of the right choice, from 0, or its text."
-                )
-
-
-def _golds(answer: Any) -> list[Any]:
-    return answer if isinstance(answer, list) else [answer]

@@ -1,6 +1,4 @@
-"""Which earlier answers belong to a Subject: the store's answers under a fingerprint of its weights
-and precision.
-"""
+"""Cached answers of a Subject, stored under a fingerprint of its weights and precision."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,42 +12,41 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 VERSION = 1
-"""Raise it when the same request to the same model would be answered otherwise."""
+"""Raise it when the same request to the same model would give another answer than before."""
 
 
 class Cache:
-    """Answers by request, where requests are tuples; without `answers` it knows and keeps nothing."""
+    """Answers by request (a tuple); without `answers` the cache is always empty."""
 
     def __init__(self, answers: Answers | None) -> None:
         self._answers = answers
 
     def get(self, requests: Sequence[Any]) -> dict[Any, tuple[Any, bool]]:
-        """(answer, whether this run gave it) of the requests that have been answered."""
+        """(answer, whether this run computed it) of the requests that have been answered."""
         if self._answers is None:
             return {}
-        keys = {self._answers.key(request): request for request in requests}
-        return {keys[key]: found for key, found in self._answers.get(list(keys)).items()}
+        by_key = {self._answers.key(request): request for request in requests}
+        return {by_key[key]: answer for key, answer in self._answers.get(list(by_key)).items()}
 
     def put(self, answers: Mapping[Any, Any]) -> None:
-        """Keep answers by request."""
+        """Store answers by request."""
         if self._answers is not None:
             self._answers.put(
                 (self._answers.key(request), answer) for request, answer in answers.items()
             )
 
     def close(self) -> None:
-        """Close the file behind it."""
+        """Close the database file."""
         if self._answers is not None:
             self._answers.close()
 
 
 def cache_of(subject: "Subject", origin: str) -> Cache:
-    """The cache of a Subject; an empty one for a model that hooks change, as no hash tells what
-    they do.
+    """The cache of a Subject; an empty one if hooks change the model, as no hash covers them.
 
     Args:
-        subject: Whose answers.
-        origin: The run that asks; taken up again it finds its own answers, and knows that they are.
+        subject: The model.
+        origin: The run that asks; when it is resumed, it can tell its own answers from others'.
     """
     from workbench.subjects.intervention import has_hooks  # late: it loads the model libraries
 
@@ -59,9 +56,7 @@ def cache_of(subject: "Subject", origin: str) -> Cache:
 
 
 def fingerprint(subject: "Subject") -> str:
-    """What a Subject's answers depend on: its hash, weights and configuration as they are now,
-    device, context.
-    """
+    """SHA-256 over all that answers depend on: current weights, configuration, device, context."""
     digest = hashlib.sha256(
         f"{VERSION} {subject.hash} {subject.n_ctx} {subject.device.type}".encode()
     )

@@ -1,9 +1,9 @@
-"""Token log-likelihoods of many requests: prefixes computed once, little padding, logits only where
-needed.
+"""Token log-likelihoods of many requests: shared prefixes computed once, little padding.
 
-Requests are laid out as a tree of tokens in one row: what they begin with in common stands there
-once, and a token sees its ancestors only. The result is exact for every model that takes a
-four-dimensional mask and position ids; whether one does is tried on plain calls first.
+Requests are packed into a row as a tree of tokens: a common prefix is in the row once, and each
+token attends to its ancestors only. The result is exact for every model that accepts a
+four-dimensional attention mask and position ids. Whether a model does is tested once, against
+plain calls; if not, requests are scored one a row. Logits are computed at scored tokens only.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,30 +18,31 @@ import torch
 
 from workbench.benchmarks.engine.onednn import Layout
 
-# Config entries with which a model changes its logits after the output embeddings.
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Config entries of models that change their logits after the output embeddings."""
 FLOATS_AT_ONCE = 1 << 23
-# Config entries that bound how far a token sees; the mask of a row knows no such bound.
+"""Logits in memory at once."""
 REACHES = ("sliding_window", "attention_chunk_size")
+"""Config entries that limit how far a token attends; a row's tree mask has no such limit."""
 LONGEST_ROW = 2048
-LONGEST_PROBE = 256
+"""Tokens a row at most, as the cost of its mask grows with the square."""
+LONGEST_TRIAL = 256
+"""Tokens of the row on which shortcuts are tested, if there is one as short."""
 ATTENTION_COST = 1.5
-"""Pairs of tokens, in units of d_model, whose attention takes as long as the rest of the model on
-one token.
+"""Attention to this many d_model pairs of tokens takes as long as all else does for one token.
 
-Counting FLOPs it is about 6 d_model; masked attention runs at about a quarter of a matrix product's
-speed.
+By FLOPs it would be about 6, but masked attention runs at a quarter of a matrix product's speed.
 """
 
 
 _WORKS: WeakKeyDictionary[Any, dict[str, bool]] = WeakKeyDictionary()
-"""What has been found out about a model: whether rows may branch ("packed"), hidden states suffice
-("hidden"), and its weights may be laid out ("laid out")."""
+"""Which shortcuts were tested to be right for a model: whether rows may branch ("packed"), hidden
+states with the output embeddings suffice ("hidden"), and weights may be reordered ("laid out")."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One sequence to score: the last `len(targets)` of the `inputs` should predict the `targets`."""
+    """One sequence to score: its last `len(targets)` inputs should predict the `targets`."""
 
     index: int
     inputs: tuple[int, ...]
@@ -50,17 +51,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Score:
-    """Log-likelihood of a request's targets in nats, and whether greedy decoding would have
-    produced them.
-    """
+    """Log-likelihood of a request's targets in nats, and whether greedy decoding gives them."""
 
     loglikelihood: float
     greedy: bool
 
 
 class Row:
-    """Requests, sorted by their inputs, as a tree of tokens: node i has a token, a parent and a
-    position.
+    """Requests, sorted by their inputs, packed into one row as a tree of tokens.
+
+    Attributes:
+        requests: The requests in the row.
+        tokens: Token id of each node.
+        parents: Index of each node's parent; -1 for a root.
+        positions: Position of each node in its own request.
+        paths: For each request, the nodes of its inputs.
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
@@ -79,20 +84,19 @@ class Row:
 
     @cached_property
     def branches(self) -> bool:
-        """Whether the row is not simply one sequence, so that it needs a mask."""
+        """Whether the row is more than one plain sequence, so that it needs a tree mask."""
         return any(parent != i - 1 for i, parent in enumerate(self.parents))
 
     def shared(self, request: Request) -> int:
-        """How many of a request's first tokens stand in the row; sorted, it shares most with the
-        last one.
-        """
+        """How many of a request's first tokens are in the row already."""
         if not self.requests:
             return 0
+        # Requests come sorted, so this one shares most with the last.
         pairs = zip(self.requests[-1].inputs, request.inputs, strict=False)
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
     def add(self, request: Request, shared: int) -> None:
-        """Lay a request out behind the tokens it shares."""
+        """Append a request after the first `shared` tokens, which are in the row already."""
         path = self.paths[-1][:shared] if shared else []
         for position in range(shared, len(request.inputs)):
             self.parents.append(path[-1] if path else -1)
@@ -103,7 +107,7 @@ class Row:
         self.paths.append(path)
 
     def seen(self) -> torch.Tensor:
-        """Which nodes each node sees, `[node, node]`: its ancestors and itself."""
+        """Attention mask `[query, key]` as booleans: each node sees its ancestors and itself."""
         seen = torch.zeros(self.length, self.length, dtype=torch.bool).numpy()
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -113,21 +117,23 @@ class Row:
 
 
 def plan(requests: Sequence[Request], limit: int, reach: int, worth: float) -> list[Row]:
-    """Rows of neighbours in lexicographic order.
+    """Requests packed into rows, neighbours in lexicographic order together.
 
     Args:
         requests: What is scored.
-        limit: No row is longer unless one request is.
-        reach: Requests longer than this stay alone.
-        worth: Pairs of tokens that may be attended in vain for every token that is not computed
-            twice.
+        limit: Tokens a row; only a row of one request may be longer.
+        reach: Requests of more tokens than this get a row of their own, because the model's
+            attention has a window that the tree mask would lift.
+        worth: Extra pairs of tokens to attend to that are worth it to save computing one token.
     """
     rows: list[Row] = []
     for request in sorted(requests, key=lambda r: (r.inputs, r.targets)):
-        row, count = rows[-1] if rows else Row([]), len(request.inputs)
+        row = rows[-1] if rows else Row([])
+        count = len(request.inputs)
         shared = row.shared(request) if count <= reach else 0
         grown = row.length + count - shared
-        if shared and grown <= limit and shared * worth >= grown**2 - row.length**2 - count**2:
+        extra_pairs = grown**2 - row.length**2 - count**2
+        if shared and grown <= limit and shared * worth >= extra_pairs:
             row.add(request, shared)
         else:
             rows.append(Row([request]))
@@ -135,11 +141,14 @@ def plan(requests: Sequence[Request], limit: int, reach: int, worth: float) -> l
 
 
 def batches(rows: Sequence[Row], budget: int) -> list[list[Row]]:
-    """Rows of similar length together, longest first, at most `budget` tokens a batch with its
-    padding.
+    """Rows of similar length batched together, longest first.
 
-    Rows that need a mask stay apart from those that do not: it would lift a sliding window from the
-    latter.
+    Args:
+        rows: The rows of a plan.
+        budget: Tokens a batch at most, with padding.
+
+    Rows that need a tree mask get batches of their own, as it would lift the others' sliding
+    window.
     """
     result: list[list[Row]] = []
     for row in sorted(rows, key=lambda r: (r.branches, -r.length)):
@@ -152,7 +161,7 @@ def batches(rows: Sequence[Row], budget: int) -> list[list[Row]]:
 
 
 class Scorer:
-    """Scores requests under one causal language model, by the fastest way that is right for it."""
+    """Scores requests under one causal language model, in the fastest way that is exact for it."""
 
     def __init__(self, model: Any, *, n_ctx: int, token_budget: int | None = None) -> None:
         self.model = model
@@ -176,7 +185,7 @@ class Scorer:
             self.works["hidden"] = False
 
     def score(self, requests: Sequence[Request], report: Callable[[int], None]) -> dict[int, Score]:
-        """Scores by request index; `report` is told the number of requests done after every batch."""
+        """Scores by request index; `report` gets the number of requests done after every batch."""
         scores: dict[int, Score] = {}
         for batch in self.plan(requests):
             scores |= self.run(batch)
@@ -184,17 +193,18 @@ class Scorer:
         return scores
 
     def plan(self, requests: Sequence[Request]) -> list[list[Row]]:
-        """Batches of rows, the same for the same requests; tries out what the model can do the
-        first time.
+        """Batches of rows, always the same for the same requests.
+
+        The first call for a model tests which shortcuts are exact for it.
         """
         rows = plan(requests, self.row_limit, self.reach, self.worth)
         branching = [row for row in rows if row.branches]
-        if branching and not self._holds("packed", _probe(branching)):
+        if branching and not self._holds("packed", _trial_row(branching)):
             rows = [Row([request]) for request in requests]
         if rows:
-            self._holds("hidden", _probe(rows))
+            self._holds("hidden", _trial_row(rows))
             if self.layout.possible:
-                self._holds("laid out", _probe(rows))
+                self._holds("laid out", _trial_row(rows))
         budget = self.token_budget
         if not self.works.get("hidden"):
             budget = min(budget, max(1, 4 * FLOATS_AT_ONCE // self.vocabulary))
@@ -209,8 +219,11 @@ class Scorer:
         return self.layout if wanted and self.layout.possible else nullcontext()
 
     def _holds(self, way: str, row: Row) -> bool:
-        """Whether a way ("packed", "hidden", "laid out") gives what plain calls give; tried once a
-        model, on `row`.
+        """Whether a shortcut gives the scores of plain calls; tested once a model, on `row`.
+
+        Args:
+            way: "packed", "hidden" or "laid out", as in `_WORKS`.
+            row: A short row to test on.
         """
         if way not in self.works:
             singles = [Row([r]) for r in row.requests]
@@ -220,24 +233,29 @@ class Scorer:
                 with self._laid_out(way == "laid out"):
                     tried = self._run([row] if way == "packed" else singles, hidden=way == "hidden")
             except (TypeError, ValueError, RuntimeError, IndexError, AttributeError):
-                # Models differ in how they refuse a mask or lack a base model; the plain way
-                # remains.
+                # Models differ in how they refuse a mask or lack a base model; plain calls remain.
                 self.works[way] = False
                 return False
-            apart = [
+            differences = [
                 abs(tried[index].loglikelihood - score.loglikelihood)
                 for index, score in plain.items()
             ]
-            self.works[way] = max(apart) < tolerance * len(row.requests)
+            self.works[way] = max(differences) < tolerance * len(row.requests)
         return self.works[way]
 
     @torch.no_grad()
     def _run(self, batch: Sequence[Row], *, hidden: bool) -> dict[int, Score]:
-        places: dict[tuple[int, int], int] = {}  # (row, node) of every token that predicts one
-        scored: dict[
-            tuple[int, int], int
-        ] = {}  # (place, target): what requests share is scored once
-        counts: list[tuple[int, list[int]]] = []
+        """The scores of one batch by request index.
+
+        Args:
+            batch: The rows.
+            hidden: Whether to compute logits at scored tokens only, from the hidden states.
+        """
+        # (row, node) of every token that predicts one -> its number
+        places: dict[tuple[int, int], int] = {}
+        # (place, target) -> its number; what requests have in common is scored once
+        scored: dict[tuple[int, int], int] = {}
+        numbers: dict[int, list[int]] = {}  # by request index: which of `scored` are its targets
         for number, row in enumerate(batch):
             for request, path in zip(row.requests, row.paths, strict=True):
                 nodes = path[len(path) - len(request.targets) :]
@@ -245,29 +263,32 @@ class Scorer:
                     (places.setdefault((number, node), len(places)), target)
                     for node, target in zip(nodes, request.targets, strict=True)
                 ]
-                counts.append(
-                    (request.index, [scored.setdefault(pair, len(scored)) for pair in pairs])
-                )
+                numbers[request.index] = [scored.setdefault(pair, len(scored)) for pair in pairs]
         rows, nodes = torch.tensor(list(places), device=self.device).T
         inputs = self._inputs(batch)
         if hidden:
             states: Any = self.model.base_model(**inputs, use_cache=False)[0][rows, nodes]
             head: Any = self.model.get_output_embeddings()
         else:
-            states, head = (
-                self.model(**inputs, use_cache=False).logits[rows, nodes],
-                torch.nn.Identity(),
-            )
+            states = self.model(**inputs, use_cache=False).logits[rows, nodes]
+            head = torch.nn.Identity()
         logprobs, hits = self._token_scores(states, head, list(scored))
-        return {
-            index: Score(sum(logprobs[i] for i in where), all(hits[i] for i in where))
-            for index, where in counts
-        }
+        scores: dict[int, Score] = {}
+        for index, places_of in numbers.items():
+            loglikelihood = sum(logprobs[i] for i in places_of)
+            scores[index] = Score(loglikelihood, all(hits[i] for i in places_of))
+        return scores
 
     def _token_scores(
         self, states: torch.Tensor, head: Any, scored: list[tuple[int, int]]
     ) -> tuple[list[float], list[bool]]:
-        """Log-probability and whether it is the greatest, of each (state, target)."""
+        """Log-probability in nats, and whether it is the highest, of each (state, target).
+
+        Args:
+            states: Hidden states or logits, `[place, d_model or vocabulary]`.
+            head: From `states` to logits.
+            scored: (place, target token) pairs.
+        """
         state, target = torch.tensor(scored, device=self.device).T
         logprobs = torch.empty(len(scored), dtype=torch.float64, device=self.device)
         hits = torch.empty(len(scored), dtype=torch.bool, device=self.device)
@@ -285,8 +306,9 @@ class Scorer:
         return logprobs.tolist(), hits.tolist()
 
     def _inputs(self, batch: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Token ids padded on the right and, where a row branches, position ids and the additive
-        mask.
+        """Token ids, padded on the right; where a row branches also position ids and additive mask.
+
+        Shapes: `[row, token]`, `[row, token]`, `[row, 1, query, key]`.
         """
         width = max(row.length for row in batch)
         ids = torch.zeros(len(batch), width, dtype=torch.long)
@@ -308,10 +330,8 @@ class Scorer:
         }
 
 
-def _probe(rows: Sequence[Row]) -> Row:
-    """A row that is cheap to try out: of those that branch a pair of requests that do, else one
-    request.
-    """
-    row = min(rows, key=lambda r: (r.length > LONGEST_PROBE, abs(r.length - LONGEST_PROBE)))
+def _trial_row(rows: Sequence[Row]) -> Row:
+    """A short row to test on: two requests that branch if there are such, else one request."""
+    row = min(rows, key=lambda r: (r.length > LONGEST_TRIAL, abs(r.length - LONGEST_TRIAL)))
     pairs = (Row(row.requests[i : i + 2]) for i in range(len(row.requests) - 1))
     return next((pair for pair in pairs if pair.branches), Row(row.requests[:1]))

@@ -1,9 +1,8 @@
-"""A model's dense layers with their weights laid out beforehand as oneDNN's matrix product wants
-them.
+"""Runs a model's linear layers with weights reordered once for oneDNN's matrix product.
 
-PyTorch's own float32 product reads the weights as they are stored and, on some processors, runs
-well below their rate; laid out once, the same product in the same precision is faster on every
-batch. It costs a second copy of them.
+PyTorch's own float32 product reads the weights as they are stored and, on some processors, is well
+below their peak rate. With reordered weights the same product in the same precision is faster on
+every batch; it costs a second copy of the weights.
 """
 
 from types import MethodType
@@ -12,15 +11,13 @@ from typing import Any
 import torch
 
 MOST_BYTES = 1 << 30
-"""No model whose dense weights take more is laid out, as they would be held twice."""
+"""Models whose linear weights take more are left alone, as the weights would be in memory twice."""
 ROWS = 256
-"""Tokens a product that the layout is made for; it is right for any number."""
+"""Tokens a product that the order is optimised for; the result is right for any number."""
 
 
 class Layout:
-    """While entered, the dense layers of `model` compute with laid out weights; hooks on them are
-    called as ever.
-    """
+    """Context in which a model's linear layers use reordered weights; hooks still run."""
 
     def __init__(self, model: Any) -> None:
         self._layers = [
@@ -30,9 +27,7 @@ class Layout:
 
     @property
     def possible(self) -> bool:
-        """Whether this machine has the product and the model has few enough weights for a second
-        copy.
-        """
+        """Whether this machine has oneDNN and a second copy of the weights is small enough."""
         n_bytes = sum(layer.weight.numel() * layer.weight.element_size() for layer in self._layers)
         return bool(self._layers) and n_bytes <= MOST_BYTES and torch.backends.mkldnn.is_available()
 
@@ -58,9 +53,7 @@ def _product(weight: torch.Tensor) -> Any:
 
 
 def _plain(layer: torch.nn.Linear) -> bool:
-    """Whether the layer is computed here as PyTorch does it: float32 on the CPU, its `forward` not
-    replaced.
-    """
+    """Whether the layer is an ordinary one: float32 on the CPU, its `forward` not replaced."""
     weight = layer.weight
     here = (
         weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
@@ -69,5 +62,5 @@ def _plain(layer: torch.nn.Linear) -> bool:
 
 
 def _stamp(layer: torch.nn.Linear) -> tuple[int, int]:
-    """Changes when the layer's weights do."""
+    """Address and version of the layer's weights; changes when they do."""
     return layer.weight.data_ptr(), layer.weight._version

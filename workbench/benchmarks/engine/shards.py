@@ -1,9 +1,8 @@
-"""Several processes, one evaluation: each computes its share of the batches, and all of them have
-all answers.
+"""One evaluation in several processes: each computes its share of batches, all get all answers.
 
 `torchrun --nproc-per-node 2 -m workbench eval MODEL` (or `accelerate launch`) starts the same
-command in each. All plan the same batches, so that a request is computed among the same others as
-in one process, with the same result.
+command in each. All plan the same batches, so that every request is in the same batch as in a
+single process, with the same result.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,39 +14,41 @@ T = TypeVar("T")
 
 
 class Shards:
-    """The processes that share the work; alone where no launcher started several.
+    """The processes that share an evaluation; a single one where no launcher started several.
 
     Attributes:
         rank: This process's number, from 0.
-        count: How many there are.
+        count: How many processes there are.
     """
 
     def __init__(self) -> None:
-        self.rank, self.count = 0, 1
+        self.rank = 0
+        self.count = 1
         if several():
             import torch
             from accelerate import PartialState
 
             state = PartialState(cpu=not torch.cuda.is_available())
-            self.rank, self.count = state.process_index, state.num_processes
+            self.rank = state.process_index
+            self.count = state.num_processes
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes things down."""
+        """Whether this is the first process, which writes files and the cache."""
         return self.rank == 0
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the first process, in all of them; the others do not call it."""
+        """What `make` returns in the first process, sent to all; the others do not call it."""
         if self.count == 1:
             return make()
         from accelerate.utils import broadcast_object_list
 
-        told: list[Any] = [make() if self.leads else None]
-        broadcast_object_list(told)
-        return told[0]
+        message: list[Any] = [make() if self.leads else None]
+        broadcast_object_list(message)  # in place
+        return message[0]
 
     def each(self, jobs: Sequence[T], work: Callable[[T], dict[Any, Any]]) -> dict[Any, Any]:
-        """What `work` finds for at most `count` jobs, one a process, together."""
+        """The merged results of `work` on at most `count` jobs, one a process."""
         mine = work(jobs[self.rank]) if self.rank < len(jobs) else {}
         if self.count == 1:
             return mine
@@ -56,5 +57,5 @@ class Shards:
         return {key: value for part in gather_object([mine]) for key, value in part.items()}
 
     def rounds(self, jobs: Sequence[T]) -> list[Sequence[T]]:
-        """The jobs as many at a time as there are processes."""
+        """The jobs in groups of `count`, one a process."""
         return [jobs[start : start + self.count] for start in range(0, len(jobs), self.count)]

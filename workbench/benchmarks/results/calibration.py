@@ -1,4 +1,4 @@
-"""Calibration of multiple choice: does a model that gives its choice 70 % get 70 % of them right?"""
+"""Calibration on multiple choice: are 70 % of the answers right that a model gives 70 %?"""
 
 import json
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Calibration:
-    """Expected calibration error over `n` samples, beside what a perfectly calibrated model would
-    show.
+    """Expected calibration error (ECE), with what a perfectly calibrated model would get.
 
-    - `ece`: as it is; few samples make it larger than it should be, so it has no interval
-    - `expected`, `expected_high`: mean and 95 % limit of the ECE that chance alone gives to a model
-      of these confidences that is right exactly as often as it is sure
-    - `p`: how often chance alone gives an ECE as large as this one
-
-    - `bins` has a row for every bin that holds samples: `confidence` and `accuracy` (means), `low`
-      and `high` (95 %, Blaker), `n`
+    Attributes:
+        ece: The error; biased upwards where samples are few, so it has no interval.
+        expected: Mean ECE of a perfectly calibrated model with these confidences, by simulation.
+        expected_high: 95 % quantile of the same.
+        p: How often such a model has an ECE at least as large as this one.
+        n: Samples.
+        bins: One row for every bin that has samples: `confidence` and `accuracy` (means), `low`
+            and `high` (95 % interval of the accuracy, Blaker), `n`.
     """
 
     ece: float
@@ -39,18 +39,20 @@ class Calibration:
 
 
 def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration:
-    """Calibration of a model's choices (Guo et al. 2017, ECE with ten bins of equal width).
+    """Calibration of a model's choices: ECE with ten bins of equal width.
 
-    Confidence is the share of the chosen one in the choices' probabilities (the softmax of their
-    log-likelihoods, not divided by length). ECE is biased upwards where samples are few: `expected`
-    says by how much.
+    The confidence is the chosen answer's share in the softmax of the choices' log-likelihoods (not
+    divided by length). ECE is biased upwards where samples are few: `expected` says by how much.
 
     Args:
         samples: `Results.samples`.
-        task: Of this task only; None for all multiple-choice samples together.
+        task: Only samples of this task; None for all multiple-choice samples together.
 
     Raises:
         WorkbenchError: no sample is multiple choice with a known answer.
+
+    Reference:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     import pandas as pd
 
@@ -80,8 +82,14 @@ def calibration(samples: "pd.DataFrame", task: str | None = None) -> Calibration
         [_ece(which, confidence, u < confidence) for u in rng.random((RESAMPLES, count))]
     )
     p = (1 + float((by_chance >= ece - 1e-12).sum())) / (1 + RESAMPLES)
-    expected, most = float(by_chance.mean()), float(np.quantile(by_chance, 0.95))
-    return Calibration(ece, expected, most, p, count, pd.DataFrame(rows))
+    return Calibration(
+        ece=ece,
+        expected=float(by_chance.mean()),
+        expected_high=float(np.quantile(by_chance, 0.95)),
+        p=p,
+        n=count,
+        bins=pd.DataFrame(rows),
+    )
 
 
 def _ece(which: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> float:
@@ -90,9 +98,7 @@ def _ece(which: np.ndarray, confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def _choices(samples: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Confidence in the choice and whether it is right, of every multiple-choice sample with a
-    known answer.
-    """
+    """(confidence, whether right) of every multiple-choice sample with a known answer."""
     known = samples[samples["target"].notna() & samples["prediction"].notna()]
     pairs = []
     for target, prediction, text in zip(

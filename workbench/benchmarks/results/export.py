@@ -1,6 +1,4 @@
-"""Results for other programs and people: lm-eval's JSON, Parquet, CSV, and one HTML page that needs
-no network.
-"""
+"""Results as lm-eval's JSON, as a table, and as one HTML page that needs no network."""
 
 import shlex
 from collections.abc import Mapping
@@ -16,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def harness_json(results: Results) -> dict[str, Any]:
-    """The results in the form of lm-eval's own `results_*.json`, which its viewers and tables read."""
-    found: dict[str, dict[str, Any]] = {}
+    """The results in the format of lm-eval's own `results_*.json`, which its viewers read."""
+    scores: dict[str, dict[str, Any]] = {}
     counts: dict[str, dict[str, int]] = {}
     for row in results.rows:
         metric, _, key = row.metric.partition(" (")
         key = key.removesuffix(")") or "none"
-        entry = found.setdefault(row.task, {"alias": row.task})
+        entry = scores.setdefault(row.task, {"alias": row.task})
         values = plain({"value": row.value, "stderr": row.stderr})
         entry[f"{metric},{key}"] = values["value"]
         entry[f"{metric}_stderr,{key}"] = "N/A" if values["stderr"] is None else values["stderr"]
@@ -32,10 +30,10 @@ def harness_json(results: Results) -> dict[str, Any]:
         better.setdefault(row.task, {})[row.metric.partition(" (")[0]] = row.higher_is_better
     config = results.config
     return {
-        "results": found,
-        "group_subtasks": {task: [] for task in found},
+        "results": scores,
+        "group_subtasks": {task: [] for task in scores},
         "versions": config.get("task_versions", {}),
-        "n-shot": dict.fromkeys(found, config.get("num_fewshot") or 0),
+        "n-shot": dict.fromkeys(scores, config.get("num_fewshot") or 0),
         "n-samples": counts,
         "higher_is_better": better,
         "config": {
@@ -53,17 +51,20 @@ def harness_json(results: Results) -> dict[str, Any]:
 
 
 def table(results: Mapping[str, Results]) -> "pd.DataFrame":
-    """Every metric of every model as one row."""
+    """One row for every metric of every model."""
     import pandas as pd
 
     return pd.DataFrame(
-        [{"model": name, **asdict(row)} for name, found in results.items() for row in found.rows]
+        [{"model": name, **asdict(row)} for name, scored in results.items() for row in scored.rows]
     )
 
 
 def report(results: Mapping[str, Results], *, title: str) -> str:
-    """One HTML page: what was measured and how, every score with its interval, paired differences,
-    figures.
+    """One HTML page: what was measured and how, scores with intervals, paired differences, figures.
+
+    Args:
+        results: By model name; the first is the base of the paired differences.
+        title: Of the page.
     """
     from workbench.figures import scores as draw
     from workbench.figures.export import Section, Table, page
@@ -95,37 +96,35 @@ def _method(results: Mapping[str, Results]) -> str:
         else f"{config['num_fewshot']} shots"
     )
     lines = [
-        f"Suite {first.suite}, version {config.get('suite_version')}; at most {config.get('limit') or 'all'} items a "
-        f"task, drawn with seed {config.get('seed')}; {shots}.",
-        *(["To measure it again: " + _command(results)] if first.suite != "custom" else []),
-        *(f"{name}: weights sha256 {found.subject_hash}" for name, found in results.items()),
-        "Versions: "
-        + ", ".join(f"{name} {version}" for name, version in config.get("versions", {}).items()),
-        *(
-            f"{name}: {task} skipped: {why}"
-            for name, found in results.items()
-            for task, why in found.skipped
-        ),
+        f"Suite {first.suite}, version {config.get('suite_version')}; at most "
+        f"{config.get('limit') or 'all'} items a task, drawn with seed {config.get('seed')}; "
+        f"{shots}."
     ]
+    if first.suite != "custom":
+        lines.append("To measure it again: " + _command(results))
+    for name, scored in results.items():
+        lines.append(f"{name}: weights sha256 {scored.subject_hash}")
+    versions = config.get("versions", {}).items()
+    lines.append("Versions: " + ", ".join(f"{name} {version}" for name, version in versions))
+    for name, scored in results.items():
+        lines += [f"{name}: {task} skipped: {why}" for task, why in scored.skipped]
     return "\n".join(lines)
 
 
 def _command(results: Mapping[str, Results]) -> str:
+    """The command line that runs the evaluation again."""
     first = next(iter(results.values()))
-    options = {
+    settings = {
         "suite": first.suite,
         "limit": first.config.get("limit"),
         "seed": first.config.get("seed"),
+        "shots": first.config.get("num_fewshot"),
     }
-    options["shots"] = first.config.get("num_fewshot")
-    given = [
-        word
-        for name, value in options.items()
-        if value is not None
-        for word in (f"--{name}", str(value))
-    ]
-    for variant in dict.fromkeys(
-        row.task.partition("@")[2] for row in first.rows if "@" in row.task
-    ):
-        given += ["--vary", variant]
-    return shlex.join(["workbench", "eval", *results, *given])
+    options: list[str] = []
+    for name, value in settings.items():
+        if value is not None:
+            options += [f"--{name}", str(value)]
+    variants = [row.task.partition("@")[2] for row in first.rows if "@" in row.task]
+    for variant in dict.fromkeys(variants):
+        options += ["--vary", variant]
+    return shlex.join(["workbench", "eval", *results, *options])

@@ -1,6 +1,4 @@
-"""Scores as files that other programs read, and such files read back: lm-eval's JSON, CSV, Parquet,
-HTML.
-"""
+"""Writes scores as lm-eval's JSON, CSV, Parquet or HTML, and reads such files back."""
 
 import json
 import math
@@ -18,34 +16,31 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".json", ".csv", ".parquet")
 COLUMNS = ("model", "task", "metric", "value", "stderr", "low", "high", "n")
-"""What every table that is read back has; intervals are NaN where a file holds none, as lm-eval's
-do.
-"""
+"""Columns of every table that is read back; low and high are NaN where a file has no intervals."""
 LARGEST = 50_000_000
-"""Bytes; a file of scores is no larger, one of samples may be."""
+"""Bytes; files of scores are smaller, files of samples may be larger."""
 
 
 def write_scores(
     results: Mapping[str, Results], path: str | Path, *, title: str = "Scores"
 ) -> Path:
-    """The path of the written file, in the form that its ending names.
+    """Write scores in the format that the path's suffix names, and return the path.
 
     Args:
-        results: By model's name.
-        path: `.json` in the form of lm-eval's `results_*.json` (several models: a list of them),
+        results: By model name.
+        path: `.json` in the format of lm-eval's `results_*.json` (several models: a list of them),
             `.csv` or `.parquet` with a row a metric, or `.html`, a report with figures.
         title: Of the report.
 
     Raises:
-        WorkbenchError: for another ending, and where the disk is full or the place may not be
-            written.
+        WorkbenchError: another suffix, a full disk, or a place that may not be written to.
     """
     path = check_suffix(path)
     with writing(path) as part:
         if path.suffix == ".html":
             part.write_text(report(results, title=title), encoding="utf-8")
         elif path.suffix == ".json":
-            records = [harness_json(found) for found in results.values()]
+            records = [harness_json(scored) for scored in results.values()]
             text = json.dumps(
                 records[0] if len(records) == 1 else records, indent=2, allow_nan=False
             )
@@ -58,7 +53,11 @@ def write_scores(
 
 
 def check_suffix(path: str | Path) -> Path:
-    """The path. Raises `WorkbenchError` where its ending is none of `SUFFIXES`."""
+    """The path, if its suffix is one of `SUFFIXES`.
+
+    Raises:
+        WorkbenchError: another suffix.
+    """
     path = path_of(path)
     if path.suffix not in SUFFIXES:
         raise WorkbenchError(
@@ -68,14 +67,14 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def read_scores(path: str | Path) -> "pd.DataFrame":
-    """A row a metric, with `COLUMNS`, from a file of scores: ours, or lm-eval's own
-    `results_*.json`.
+    """One row a metric, with at least `COLUMNS`, from a file of scores.
 
     Args:
-        path: A `.json`, `.csv` or `.parquet` file, as `write_scores` and lm-eval write them.
+        path: A `.json`, `.csv` or `.parquet` file by `write_scores`, or lm-eval's own
+            `results_*.json`.
 
     Raises:
-        WorkbenchError: When the file is not there, too large, or holds no such scores.
+        WorkbenchError: the file does not exist, is too large, or holds no such scores.
     """
     import pandas as pd
 
@@ -98,20 +97,18 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
                 for record in (read if isinstance(read, list) else [read])
                 for row in _harness_rows(record)
             ]
-            found = pd.DataFrame(rows, columns=list(COLUMNS))
+            scores = pd.DataFrame(rows, columns=list(COLUMNS))
         elif path.suffix == ".csv":
-            found = pd.read_csv(path)
+            scores = pd.read_csv(path)
         else:
-            found = pd.read_parquet(path)
-    if lacking := [column for column in COLUMNS if column not in found.columns]:
+            scores = pd.read_parquet(path)
+    if lacking := [column for column in COLUMNS if column not in scores.columns]:
         raise WorkbenchError(f"{path} holds no scores: it has no column {', '.join(lacking)}.")
-    return found
+    return scores
 
 
 def _harness_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of one of lm-eval's result records, whose keys are `metric,filter` and
-    `metric_stderr,filter`.
-    """
+    """Rows of an lm-eval result record, whose keys are `metric,filter`, `metric_stderr,filter`."""
     model = record.get("model_name") or record.get("config", {}).get("model_args") or "?"
     rows = []
     for task, entry in record["results"].items():

@@ -1,6 +1,4 @@
-"""Leaderboards over stored evaluations: results stand in one board only where the very same thing
-was measured.
-"""
+"""Leaderboards of stored evaluations; one board holds only results of the same measurement."""
 
 import hashlib
 import json
@@ -12,11 +10,18 @@ from workbench.benchmarks.results.record import Results, TaskScore
 
 @dataclass
 class Board:
-    """Models that were measured on one suite of one version, the same data, prompts, shots and
-    documents.
+    """Models measured on the same suite, version, data, prompts, shots and documents.
 
-    `models` maps a model's name and hash to its headline rows by task; of several evaluations the
-    newest counts.
+    Attributes:
+        suite: Name of the suite.
+        version: Its version.
+        data: First 8 hex digits of a hash over the tasks' data hashes and versions.
+        limit: Items a task at most; None for all.
+        seed: Of the items and of few-shot examples.
+        num_fewshot: Few-shot examples; None for each task's own number.
+        tasks: The tasks scored.
+        models: By model (name, hash): its headline rows by task, from its newest evaluation.
+        runs: By model: the run of that evaluation.
     """
 
     suite: str
@@ -31,31 +36,31 @@ class Board:
 
     @property
     def title(self) -> str:
-        """The board in words, such as "core, version 1, 50 items a task, seed 0, data 1f2e3d4c"."""
+        """The board as text, such as "core, version 1, 50 items a task, seed 0, data 1f2e3d4c"."""
         items = "all items" if self.limit is None else f"{self.limit} items a task"
         shots = "" if self.num_fewshot is None else f", {self.num_fewshot} shots"
-        return f"{self.suite}, version {self.version}, {items}, seed {self.seed}{shots}, data {self.data}"
+        which = f"{self.suite}, version {self.version}"
+        return f"{which}, {items}, seed {self.seed}{shots}, data {self.data}"
 
 
 def leaderboard(evaluations: Iterable[tuple[str, Results]]) -> list[Board]:
-    """Boards over (run, results) pairs, given newest first; the board with the newest evaluation is
-    first.
+    """Boards of evaluations, the board with the newest one first.
 
-    Results belong together where suite, its version, every task's data hash (which is over
-    documents, prompts and shots) and version, limit and seed are the same. Unfinished evaluations
-    are left out.
+    Results share a board if suite, suite version, limit, seed, and every task's version and data
+    hash (over documents, prompts and shots) are the same. Unfinished evaluations are left out.
+
+    Args:
+        evaluations: (run, results) pairs, newest first.
     """
     boards: dict[tuple[str, ...], Board] = {}
     for run, results in evaluations:
         config = results.config
-        if not results.rows or len(config.get("finished", [])) + len(results.skipped) < len(
-            config.get("tasks", [])
-        ):
+        n_done = len(config.get("finished", [])) + len(results.skipped)
+        if not results.rows or n_done < len(config.get("tasks", [])):
             continue
         measured = [config.get("data", {}), config.get("task_versions", {})]
-        data = hashlib.sha256(
-            json.dumps(measured, sort_keys=True, default=str).encode()
-        ).hexdigest()[:8]
+        text = json.dumps(measured, sort_keys=True, default=str)
+        data = hashlib.sha256(text.encode()).hexdigest()[:8]
         version = str(config.get("suite_version"))
         settings = config.get("limit"), config.get("seed") or 0, config.get("num_fewshot")
         key = (results.suite, version, data, *map(str, settings))
@@ -65,5 +70,6 @@ def leaderboard(evaluations: Iterable[tuple[str, Results]]) -> list[Board]:
         )
         model = results.subject, results.subject_hash
         if model not in board.models:
-            board.models[model], board.runs[model] = headlines, run
+            board.models[model] = headlines
+            board.runs[model] = run
     return list(boards.values())

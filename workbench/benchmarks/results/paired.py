@@ -1,4 +1,4 @@
-"""Two results on the same samples: is one model better, task by task?"""
+"""Paired comparison of two models' results on the same samples, task by task."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 
 
 def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
-    """Per task, on the samples both models were scored on: base, tuned, paired difference, interval
-    and p.
+    """One row a task, by its headline metric: base, tuned, paired difference, interval and p.
 
-    Where the samples give no interval it is NaN, and `reason` says why.
+    Args:
+        base: Results of one model.
+        tuned: Results of the other, on the same data and with the same shots.
 
-    Each task is compared by its headline metric. Raises WorkbenchError where the two were measured
-    on other data or with other shots, or have no task in common.
+    Returns:
+        Only samples on which both models were scored count. `p_adjusted` is corrected over tasks
+        (Benjamini-Hochberg). Where the samples give no interval it is NaN, and `reason` says why.
+
+    Raises:
+        WorkbenchError: the two were measured on different data or with different shots, or have no
+            task in common.
     """
     import pandas as pd
 
@@ -32,13 +38,15 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
     ]
     if not tasks:
         raise WorkbenchError(
-            f"{base.subject} and {tuned.subject} have no task in common; evaluate both on one suite."
+            f"{base.subject} and {tuned.subject} have no task in common; "
+            "evaluate both on one suite."
         )
     rows = []
     for task in tasks:
         _refuse_other_data(base, tuned, task)
-        one, other = _scored(base, task), _scored(tuned, task)
-        both = one.join(other, how="inner", lsuffix="_base", rsuffix="_tuned")
+        both = _scored(base, task).join(
+            _scored(tuned, task), how="inner", lsuffix="_base", rsuffix="_tuned"
+        )
         if both.empty:
             continue
         rows.append(
@@ -65,19 +73,17 @@ def compare_results(base: "Results", tuned: "Results") -> "pd.DataFrame":
 
 
 def _difference(both: Any) -> Difference:
-    """Of samples joined by document: of summed counts where the metric is made of those, else of
-    means.
-    """
+    """Paired difference over samples joined by document: of means, or of F1 over summed counts."""
     if both["metric_base"].iloc[0] == COUNTS:
-        counts = [
-            np.array([json.loads(s)[COUNTS] for s in both[f"scores_{side}"]])
-            for side in ("base", "tuned")
-        ]
-        return paired_counts(*counts, entity_f1)
-    a, b, weights = (both[name].to_numpy() for name in ("score_base", "score_tuned", "weight_base"))
+        base = np.array([json.loads(scores)[COUNTS] for scores in both["scores_base"]])
+        tuned = np.array([json.loads(scores)[COUNTS] for scores in both["scores_tuned"]])
+        return paired_counts(base, tuned, entity_f1)
     clusters = both["cluster_base"]
     return paired_difference(
-        a, b, weights=weights, clusters=None if clusters.isna().any() else list(clusters)
+        both["score_base"].to_numpy(),
+        both["score_tuned"].to_numpy(),
+        weights=both["weight_base"].to_numpy(),
+        clusters=None if clusters.isna().any() else list(clusters),
     )
 
 
@@ -91,6 +97,7 @@ def _refuse_other_data(base: "Results", tuned: "Results", task: str) -> None:
     one, other = (results.config.get("data", {}).get(task) for results in (base, tuned))
     if one != other:
         raise WorkbenchError(
-            f"{task}: {base.subject} was measured on data or prompts {str(one)[:12]}, {tuned.subject} on "
-            f"{str(other)[:12]}; evaluate both again with the same data, shots and version."
+            f"{task}: {base.subject} was measured on data or prompts {str(one)[:12]}, "
+            f"{tuned.subject} on {str(other)[:12]}; evaluate both again with the same data, shots "
+            "and version."
         )

@@ -1,6 +1,4 @@
-"""What an evaluation found: a row a metric with its uncertainty, a row a sample, and how to repeat
-it.
-"""
+"""`Results`: a row a metric with its uncertainty, a row a sample, and how to repeat it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -43,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     **dict.fromkeys(("data", "task_versions", "versions"), dict[str, Any]),
     "seconds": dict[str, float],
 }
-"""What the words of a result's `config` hold; others may hold anything."""
+"""Types of the entries in a result's `config`; entries that are not listed may be anything."""
 MEND = "evaluate again, or restore the folder"
 
 
@@ -51,11 +49,23 @@ MEND = "evaluate again, or restore the folder"
 class TaskScore:
     """One metric of one task.
 
-    `stderr`, `low`, `high` (95 %) are NaN where the samples give none, and `reason` says why;
-    `method` is how the interval is computed; `n` counts the samples scored, `n_unscored` those that
-    could not be; `n_clusters` what they belong to where some share a passage (then the uncertainty
-    is clustered); `chance` is what guessing scores; `headline` marks the metric that comparisons
-    use.
+    Attributes:
+        task: Name of the task.
+        metric: Name of the metric, with the filter in brackets where a task has several.
+        value: The score.
+        stderr: Standard error; NaN where the samples give none.
+        low: Lower end of the 95 % interval; NaN where the samples give none.
+        high: Upper end of it.
+        n: Samples scored.
+        n_unscored: Samples that could not be scored.
+        higher_is_better: Whether a larger value is a better one.
+        note: A remark, such as on requests that were cut.
+        headline: Whether comparisons and leaderboards use this metric of the task.
+        chance: What guessing scores, for multiple choice.
+        n_clusters: Clusters of samples, such as those about one passage, where there are any; the
+            uncertainty is then clustered.
+        method: How the interval is computed.
+        reason: Why there is no interval, where there is none.
     """
 
     task: str
@@ -79,10 +89,18 @@ class TaskScore:
 class Results(Record):
     """Scores of one Subject on one suite.
 
-    `samples` has the columns of SAMPLE_COLUMNS: `choices`, `loglikelihoods` and `scores` (every
-    metric) are JSON; `score` is the headline metric's and `weight` its weight in the mean; a NaN
-    could not be scored. `group` is what a sample is about, `cluster` what it shares with others,
-    such as a passage.
+    Attributes:
+        subject: Name of the model.
+        subject_hash: sha256 of its weights.
+        suite: Name of the suite.
+        rows: One `TaskScore` a metric.
+        samples: One row a sample, with the columns of `SAMPLE_COLUMNS`. `choices`,
+            `loglikelihoods` and `scores` (every metric) are JSON; `score` is the headline
+            metric's, NaN where it could not be scored, and `weight` its weight in the mean;
+            `group` is its category; samples with the same `cluster`, such as a passage, are not
+            independent.
+        config: Settings, versions, data hashes and timings.
+        skipped: (task, reason) of the tasks that could not run.
     """
 
     subject: str
@@ -96,7 +114,7 @@ class Results(Record):
     UNREADABLE = "it has no samples; save it to a folder and read that"
 
     def model_hashes(self) -> dict[str, str]:
-        """The sha256 of the model, by its name."""
+        """The model's sha256, by its name."""
         return {self.subject: self.subject_hash}
 
     def data_hashes(self) -> dict[str, str]:
@@ -104,7 +122,7 @@ class Results(Record):
         return {task: str(digest) for task, digest in self.config.get("data", {}).items()}
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The headline scores in one line."""
         shown = [row for row in self.rows if row.headline] or self.rows
         rows = [
             f"{r.task} {r.metric} {r.value:.3f} [{r.low:.3f}, {r.high:.3f}] (n = {r.n})"
@@ -113,7 +131,7 @@ class Results(Record):
         return f"{self.suite}: {'; '.join(rows) or 'no task was scored'}"
 
     def table(self) -> "pd.DataFrame":
-        """The rows as a frame, one a metric."""
+        """The rows as a frame, one row a metric."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -121,11 +139,11 @@ class Results(Record):
         )
 
     def to_frame(self) -> "pd.DataFrame":
-        """The rows as a frame, one a metric."""
+        """The rows as a frame, one row a metric."""
         return self.table()
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the samples, as JSON holds it (NaN becomes None)."""
+        """All but the samples, ready for JSON (NaN becomes None)."""
         return {
             "record": type(self).__name__,
             "subject": self.subject,
@@ -137,11 +155,12 @@ class Results(Record):
             "provenance": jsonable.plain(self.provenance),
         }
 
-    def save(self, folder: str | Path) -> Path:
-        """Write `samples.parquet`, then `results.json`: never half a file, never rows without
-        samples.
+    def save(self, path: str | Path) -> Path:
+        """Write `samples.parquet` and `results.json` to a folder, and return the folder.
+
+        Each file is written whole or not at all, samples first, so that no row lacks its samples.
         """
-        folder = Path(folder)
+        folder = Path(path)
         made_folder(folder)
         with writing(folder / "samples.parquet") as part:
             self.samples.to_parquet(part, index=False)
@@ -150,11 +169,15 @@ class Results(Record):
         return folder
 
     @classmethod
-    def read(cls, folder: str | Path) -> "Results":
-        """What `save` wrote."""
+    def read(cls, path: str | Path) -> "Results":
+        """The results that `save` wrote to a folder.
+
+        Raises:
+            WorkbenchError: the folder holds no readable results.
+        """
         import pandas as pd
 
-        folder = path_of(folder)
+        folder = path_of(path)
         with reading(folder, MEND, "holds no readable evaluation results"):
             record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
             samples: Any = pd.read_parquet(folder / "samples.parquet")
@@ -162,37 +185,44 @@ class Results(Record):
 
     @classmethod
     def _rebuilt(cls, record: dict[str, Any], samples: Any) -> "Results":
-        """The results of what the two files hold; raises whatever does not fit."""
+        """The results from the contents of the two files; raises whatever does not fit."""
         rows = rebuild(list[TaskScore], record.pop("rows"))
         # A run killed between the two files leaves samples of a task that has no rows yet.
         samples = samples[samples["task"].isin([row.task for row in rows])].reset_index(drop=True)
         skipped = rebuild(list[tuple[str, str]], record.pop("skipped"))
-        # Columns that came later are empty in results of an earlier version.
+        # Columns added since are empty in results of an earlier version.
         samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
-        made = rebuild(Provenance | None, record.pop("provenance", None))
-        words = {name: rebuild(str, record[name]) for name in ("subject", "subject_hash", "suite")}
+        provenance = rebuild(Provenance | None, record.pop("provenance", None))
         config = {
-            word: rebuild(SETTINGS.get(word, Any), value)
-            for word, value in record["config"].items()
+            name: rebuild(SETTINGS.get(name, Any), value)
+            for name, value in record["config"].items()
         }
-        found = cls(**words, rows=rows, samples=samples, config=config, skipped=skipped)
-        stamp(found, made)
-        return found
+        results = cls(
+            subject=rebuild(str, record["subject"]),
+            subject_hash=rebuild(str, record["subject_hash"]),
+            suite=rebuild(str, record["suite"]),
+            rows=rows,
+            samples=samples,
+            config=config,
+            skipped=skipped,
+        )
+        stamp(results, provenance)
+        return results
 
 
 def sample_frame(records: list[dict[str, Any]]) -> "pd.DataFrame":
-    """Sample records as a frame with the columns and types of SAMPLE_COLUMNS."""
+    """Sample records as a frame with the columns and types of `SAMPLE_COLUMNS`."""
     import pandas as pd
 
     return pd.DataFrame(records, columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
 
 
 def plain(record: dict[str, Any]) -> dict[str, Any]:
-    """The record with None for NaN and built-in numbers for numpy's."""
+    """The record with None for NaN, and Python numbers for numpy's."""
     values = {k: v.item() if hasattr(v, "item") else v for k, v in record.items()}
     return {k: None if isinstance(v, float) and v != v else v for k, v in values.items()}
 
 
 def interval(estimate: Estimate) -> dict[str, Any]:
-    """What a row takes of an estimate: value, interval, n, method and reason."""
+    """The fields of an estimate that a `TaskScore` has too: value, interval, n, method, reason."""
     return {name: value for name, value in vars(estimate).items() if name != "left_out"}

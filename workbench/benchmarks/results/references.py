@@ -1,4 +1,4 @@
-"""Published scores of models, to stand beside ours, with their source and why they may differ."""
+"""Published scores of models to compare ours with, their sources, and why they may differ."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ HARNESS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """A published score: of the mean of `metric` over `tasks`, in 0..1, by `engine`."""
+    """A published score: the mean of `metric` over `tasks`, between 0 and 1, run by `engine`."""
 
     model: str
     tasks: tuple[str, ...]
@@ -51,23 +51,23 @@ REFERENCES = [
 
 
 def references(results: "Results") -> "pd.DataFrame":
-    """Ours beside what was published for the model, and why the two may differ; empty where nothing
-    was.
+    """Our scores beside published ones of the same model; empty where there are none.
 
-    Columns: tasks, metric, ours, low, high, n, published, why, engine, source.
+    Returns:
+        Columns: tasks, metric, ours, low, high, n, published, why (they may differ), engine,
+        source.
     """
     import pandas as pd
 
     rows = []
     for reference in REFERENCES:
-        found = {row.task: row for row in results.rows if row.metric == reference.metric}
-        if not results.subject.startswith(reference.model) or not set(reference.tasks) <= set(
-            found
-        ):
+        by_task = {row.task: row for row in results.rows if row.metric == reference.metric}
+        same_model = results.subject.startswith(reference.model)
+        if not same_model or not set(reference.tasks) <= set(by_task):
             continue
-        ours = [found[task] for task in reference.tasks]
+        ours = [by_task[task] for task in reference.tasks]
         value = sum(row.value for row in ours) / len(ours)
-        # Newcombe's MOVER: the ends of a mean of independent scores, from the scores' own ends.
+        # Newcombe's MOVER: the interval of a mean of independent scores from their intervals.
         below = sum((row.value - row.low) ** 2 for row in ours) ** 0.5 / len(ours)
         above = sum((row.high - row.value) ** 2 for row in ours) ** 0.5 / len(ours)
         rows.append(

@@ -1,6 +1,4 @@
-"""From lm-eval's logged samples of one task to our rows (metrics with intervals) and sample
-records.
-"""
+"""Turns lm-eval's logged samples of a task into rows (metrics with intervals) and records."""
 
 import json
 import math
@@ -17,15 +15,20 @@ from workbench.statistics import Estimate, estimate_aggregate, estimate_mean
 
 Logged = dict[str, Any]
 COUNTS = entity_f1.__name__
-"""The metric, and its aggregation, whose items are counts (found, wrong, missed)."""
+"""Name of the metric, and of its aggregation, whose items are counts (found, wrong, missed)."""
 SHARES = ("acc", "acc_norm", "acc_mutual_info", "exact_match", "em", "f1", COUNTS)
-"""Metrics that lie between 0 and 1 whatever the answers are."""
+"""Metrics that are always between 0 and 1."""
 
 
 def rows_and_records(
     name: str, task: Any, logged: list[Logged]
 ) -> tuple[list[TaskScore], list[dict[str, Any]]]:
-    """Rows of every metric (and filter, where a task has several) and a record of every sample.
+    """A row for every metric (and filter, where a task has several) and a record of every sample.
+
+    Args:
+        name: Name of the task in the results.
+        task: The lm-eval task.
+        logged: lm-eval's samples of it, one for each document and filter.
 
     Samples whose log-likelihood is NaN (nothing to score, or longer than the context) count as
     unscored.
@@ -67,16 +70,20 @@ def _metrics(task: Any, logged: list[Logged], key: str) -> list[str]:
 
 
 def _items(logged: list[Logged], metric: str, key: str) -> tuple[list[Any], int, list[str] | None]:
-    """The metric's items, how many samples could not be scored, and the items' clusters where they
-    have some.
+    """The metric's items, the number of unscored samples, and the items' clusters if all have one.
+
+    Args:
+        logged: lm-eval's samples.
+        metric: Name of the metric.
+        key: Name of the filter.
     """
-    having = [s for s in logged if s["filter"] == key and metric in s]
-    scored = [sample for sample in having if not _unscored(sample)]
+    with_metric = [s for s in logged if s["filter"] == key and metric in s]
+    scored = [sample for sample in with_metric if not _unscored(sample)]
     clusters = [_of_doc(sample, "cluster") for sample in scored]
     known = [str(cluster) for cluster in clusters if cluster is not None]
     return (
         [sample[metric] for sample in scored],
-        len(having) - len(scored),
+        len(with_metric) - len(scored),
         known if len(known) == len(scored) else None,
     )
 
@@ -112,16 +119,13 @@ def _estimate(
 
 
 def _within_0_and_1(estimate: Estimate) -> Estimate:
-    """The interval without the part where no true value can be: what it held before, it still
-    holds.
-    """
-    low, high = estimate.low, estimate.high
-    if math.isnan(low) or (low >= 0 and high <= 1):
+    """The estimate with its interval cut to [0, 1], where the true value must be."""
+    if math.isnan(estimate.low) or (estimate.low >= 0 and estimate.high <= 1):
         return estimate
     return replace(
         estimate,
-        low=max(low, 0.0),
-        high=min(high, 1.0),
+        low=max(estimate.low, 0.0),
+        high=min(estimate.high, 1.0),
         method=f"{estimate.method}, cut to 0 and 1",
     )
 
@@ -132,9 +136,9 @@ def _chance(task: Any, logged: list[Logged]) -> float | None:
 
 
 def _score(item: Any, aggregate: str) -> tuple[float, float, str]:
-    """A sample's (score, weight, name) such that the weighted mean is the metric or its logarithm.
+    """A sample's (score, weight, name), whose weighted mean is the metric or its logarithm.
 
-    Of counts, which only their sums turn into the metric, the score is the sample's own F1.
+    The exception is entity F1, which is computed from summed counts: the score is the sample's F1.
     """
     if aggregate == "bits_per_byte":
         return -item[0] / item[1] / math.log(2), float(item[1]), "bits_per_byte"
@@ -146,7 +150,7 @@ def _score(item: Any, aggregate: str) -> tuple[float, float, str]:
         return float(entity_f1(np.array(item))) if sum(item) else 1.0, 1.0, ""
     if isinstance(item, (int, float)):
         return float(item), 1.0, ""
-    return math.nan, 1.0, ""  # F1 and the like belong to no single sample
+    return math.nan, 1.0, ""  # corpus-level metrics have no score for a single sample
 
 
 def _record(name: str, task: Any, sample: Logged, metric: str) -> dict[str, Any]:
@@ -171,10 +175,10 @@ def _record(name: str, task: Any, sample: Logged, metric: str) -> dict[str, Any]
 
 
 def _choice(task: Any, sample: Logged) -> dict[str, Any]:
-    asked = own_requests(task, sample["arguments"])
-    contexts = [arguments[0] for arguments in asked]
+    pairs = own_requests(task, sample["arguments"])  # (context, continuation)
+    contexts = [context for context, *_ in pairs]
     shared = len(set(contexts)) == 1
-    choices = [a[1] if shared else a[0] + a[1] for a in asked]
+    choices = [pair[1] if shared else pair[0] + pair[1] for pair in pairs]
     target = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
     if isinstance(target, str):
         texts = [choice.strip() for choice in choices]
@@ -183,14 +187,14 @@ def _choice(task: Any, sample: Logged) -> dict[str, Any]:
         v if not math.isnan(v) else -math.inf for v in own_requests(task, _loglikelihoods(sample))
     ]
     prediction = max(range(len(values)), key=values.__getitem__)
+    right = target if isinstance(target, int) else None
+    in_range = right is not None and 0 <= right < len(choices)
     return {
         "input": contexts[0] if shared else "",
         "choices": json.dumps(choices, ensure_ascii=False),
-        "target": target if isinstance(target, int) else None,
+        "target": right,
         "prediction": prediction,
-        "target_text": choices[target]
-        if isinstance(target, int) and 0 <= target < len(choices)
-        else str(target),
+        "target_text": choices[right] if right is not None and in_range else str(target),
         "prediction_text": choices[prediction],
     }
 

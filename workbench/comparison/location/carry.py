@@ -1,11 +1,10 @@
-"""Where in the computation does a fine-tuning gain come in? Activations of one model are put into
-the other's run.
+"""Where in the computation does a fine-tuning gain arise? Patches activations between two models.
 
-Both models read the same question with its right answer. One activation of the one, at one layer
-and some positions, replaces the other's, and what follows is computed by the other's weights; all
-such runs of a question travel in one packed pass. Questions differ in length, so positions are
-named: the first, the last ones counted from the question's end, the middle (all between, together),
-the answer's own tokens, and all at once.
+Both models read the same question with its right answer. An activation of one model, at one layer
+and some positions, replaces the other's, and the rest is computed with the other's weights. All
+patched runs of a question share one packed forward pass. Questions differ in length, so positions
+are named: the first, the last ones (counted from the question's end), the middle (all in between
+together), the answer's tokens, and all at once.
 """
 
 import time
@@ -33,20 +32,38 @@ from workbench.statistics import Difference, gain_shares, paired_difference
 from workbench.subjects import Subject, SubjectOrName, load
 
 SITES = {
-    "resid_pre": "the stream before a layer",
-    "attn_out": "what attention adds to the stream",
-    "mlp_out": "what the MLP adds to the stream",
+    "resid_pre": "the residual stream before a layer",
+    "attn_out": "what attention adds to the residual stream",
+    "mlp_out": "what the MLP adds to the residual stream",
 }
 
 
 @dataclass(frozen=True)
 class Carried(Record):
-    """What of the gain activations carry, over `n` questions; the metric is the right answer's
-    log-likelihood (nats).
+    """Share of the gain that activations carry from one model to the other.
 
-    - `layers`, `columns`: labels of the map's axes; `ends`: the two models' own values, `[n]`
-    - `values`: by what they were brought into ("base", "tuned"): `[n, layer, column]`
-    - `share`, `low`, `high`, `p`: likewise `[layer, column]`, as in `statistics.gain_shares`
+    The metric is the right answer's log-likelihood in nats; the gain is tuned minus base. In the
+    dictionaries the key is the model that was patched, "base" or "tuned".
+
+    Attributes:
+        base: Name of the model before.
+        tuned: Name of the model after.
+        base_sha256: Hash of its weights.
+        tuned_sha256: Hash of its weights.
+        measure: Name of the questions' measure.
+        site: What was patched, a key of `SITES`.
+        layers: Labels of the rows.
+        columns: Labels of the positions.
+        n: Questions.
+        seed: Of the questions and the bootstrap.
+        ends: The models' own values, `[n]`.
+        values: The patched values, `[n, layer, column]`.
+        share: Share of the gain, `[layer, column]`, as in `statistics.gain_shares`.
+        low: Lower ends of the shares' 95 % intervals.
+        high: Upper ends.
+        p: p of no change.
+        seconds: Time taken.
+        notes: Remarks.
     """
 
     base: str
@@ -69,14 +86,14 @@ class Carried(Record):
     notes: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The gain in one line."""
         gain = self.gain
         words = f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] nats"
-        return f"{self.measure}, {self.site}: tuned less base {words}"
+        return f"{self.measure}, {self.site}: tuned minus base {words}"
 
     @property
     def gain(self) -> Difference:
-        """Tuned less base, with the paired 95 % interval."""
+        """Tuned minus base, with the paired 95 % interval."""
         return paired_difference(self.ends["base"], self.ends["tuned"], seed=self.seed)
 
     def to_frame(self) -> pd.DataFrame:
@@ -86,7 +103,7 @@ class Carried(Record):
             maps = {name: getattr(self, name)[into] for name in ("share", "low", "high", "p")}
             value = self.values[into].mean(0)
             for (i, j), mean in np.ndenumerate(value):
-                cell = {name: float(found[i, j]) for name, found in maps.items()}
+                cell = {name: float(numbers[i, j]) for name, numbers in maps.items()}
                 rows.append(
                     {
                         "into": into,
@@ -99,7 +116,7 @@ class Carried(Record):
         return pd.DataFrame(rows).assign(n=self.n)
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-able record."""
+        """The record with its gain and cells, ready for JSON."""
         return {
             **super().to_dict(),
             "gain": vars(self.gain),
@@ -120,29 +137,29 @@ def locate_activations(
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Carried:
-    """Put activations of one model into the other's runs, both ways, at every layer and named
-    position.
+    """Share of the gain that each activation carries, patched both ways between two models.
 
     Args:
         base: The model before.
-        tuned: The model after: as many layers, as wide, the same tokenizer.
-        on: A benchmark task such as "clinc150", or "probe:NAME".
+        tuned: The model after, with the same shape and tokenizer.
+        on: A benchmark task such as "clinc150", "probe:NAME", or a `Measure` of your own.
         n: Questions.
-        site: One of `SITES`.
-        last: How many positions at the question's end stand alone.
+        site: What to patch, a key of `SITES`.
+        last: How many positions at the question's end have a column of their own.
         seed: Of the questions and the bootstrap.
-        progress: Called with the share done and a word about it.
+        progress: Called with the share done and a few words about it.
 
-    Raises `WorkbenchError` for models that do not fit each other or that the packed engine cannot
-    run.
+    Raises:
+        WorkbenchError: the models do not match, or the packed engine cannot run them.
     """
     if site not in SITES:
         raise WorkbenchError(f"The site is {site!r}; choose one of {', '.join(SITES)}.")
     if last < 1:
         raise WorkbenchError(f"last is {last}; at least the last position stands alone.")
     began = time.perf_counter()
-    subjects = dict(zip(SIDES, (load(base), load(tuned)), strict=True))
-    first, second = subjects.values()
+    first = load(base)
+    second = load(tuned)
+    subjects: dict[str, Subject] = dict(zip(SIDES, (first, second), strict=True))
     need(first, second, "layers")
     measure = on if isinstance(on, Measure) else measure_of(first, on, n=n, seed=seed)
     questions = measure.questions()
@@ -164,7 +181,7 @@ def locate_activations(
 
 @dataclass(frozen=True)
 class _Reader:
-    """A run that is patched, and how the answer is read from its last positions."""
+    """The run to patch, and how the answer's log-likelihood is read from its last positions."""
 
     packed: PackedEngine
     run: Recording
@@ -176,15 +193,21 @@ class _Reader:
         return float(self.of(self.run.resid[-1][0, -len(self.answer) :][None])[0])
 
     def of(self, stream: Float[Tensor, "n answer d_model"]) -> Float[np.ndarray, " n"]:
-        """The answer's log-likelihood from the last positions' stream, before the final norm."""
+        """The answer's log-likelihood from the residual stream before the final norm."""
         logs = self.packed.logits(stream.flatten(0, 1)).float().log_softmax(-1)
         targets = torch.tensor(self.answer, device=logs.device).repeat(len(stream))
-        found = logs.gather(-1, targets[:, None])[:, 0].double()
-        return found.unflatten(0, (len(stream), -1)).sum(-1).cpu().numpy()
+        chosen = logs.gather(-1, targets[:, None])[:, 0].double()
+        return chosen.unflatten(0, (len(stream), -1)).sum(-1).cpu().numpy()
 
 
 def _groups(n_prompt: int, n_pos: int, last: int) -> list[list[int]]:
-    """The positions of every column; an answer of one token has none of its own in the run."""
+    """The positions of every column; "answer" is empty if the answer has one token.
+
+    Args:
+        n_prompt: Tokens of the question.
+        n_pos: Tokens of the run, without the answer's last one.
+        last: Positions at the question's end with a column of their own.
+    """
     ends = [[n_prompt - i] for i in range(last, 0, -1)]
     return [
         [0],
@@ -202,11 +225,19 @@ def _columns(last: int) -> list[str]:
 def _map(
     read: _Reader, source: Recording, site: str, last: int
 ) -> Float[np.ndarray, "layer column"]:
-    """All cells of one question in as few packed passes as memory allows."""
-    run, n_layers = read.run, len(read.packed.layers)
+    """The answer's log-likelihood for every patch of one question.
+
+    Args:
+        read: The run to patch.
+        source: The other model's run.
+        site: What to patch.
+        last: Positions at the question's end with a column of their own.
+    """
+    run = read.run
+    n_layers = len(read.packed.layers)
     rows = n_layers + 1 if site == "resid_pre" else n_layers
     groups = _groups(len(read.prompt), run.resid[0].shape[1], last)
-    found = np.full((rows, len(groups)), read.own())
+    values = np.full((rows, len(groups)), read.own())
     branches = [
         _branch(run, source, site, layer, group, (layer, column))
         for layer in range(rows)
@@ -214,21 +245,31 @@ def _map(
         if group
     ]
     k = len(read.answer)
-    for chunk in split(branches, run, 1.0):
-        for branch, finals in read.packed.carry(run, 0, chunk, last=k):
-            kept = run.resid[-1][
-                :, run.resid[-1].shape[1] - k : branch.pos
-            ]  # before the patch nothing changes
-            found[branch.key] = read.of(
-                torch.cat([kept, finals], 1) if finals.shape[1] < k else finals
-            )[0]
-    return found
+    final = run.resid[-1]
+    for chunk in split(branches, run, 1.0):  # as many in one pass as memory allows
+        for branch, patched in read.packed.carry(run, 0, chunk, last=k):
+            if patched.shape[1] < k:  # positions before the patch are as in the unpatched run
+                unchanged = final[:, final.shape[1] - k : branch.pos]
+                patched = torch.cat([unchanged, patched], 1)
+            values[branch.key] = read.of(patched)[0]
+    return values
 
 
 def _branch(
     run: Recording, source: Recording, site: str, layer: int, group: list[int], key: Any
 ) -> Branches:
-    start, at = group[0], torch.tensor(group, device=run.resid[0].device)
+    """The patch of one cell, for the packed engine.
+
+    Args:
+        run: The run to patch.
+        source: The other model's run.
+        site: What to patch.
+        layer: At which layer.
+        group: At which positions.
+        key: The cell.
+    """
+    start = group[0]
+    at = torch.tensor(group, device=run.resid[0].device)
     if site != "resid_pre":
         edit = Edit(layer, site, at, getattr(source, site)[layer][:, at])
         return Branches(layer, start, 1, lambda: run.resid[layer][:, start:], key, [edit])
@@ -251,19 +292,24 @@ def _result(
     values: dict[str, list[np.ndarray]],
     seconds: float,
 ) -> Carried:
+    """The record, with shares of the gain from the values of all questions."""
     base, tuned = subjects.values()
-    own = {side: np.array(found) for side, found in ends.items()}
-    maps = {side: np.stack(found) for side, found in values.items()}
-    cells = {}
+    own = {side: np.array(numbers) for side, numbers in ends.items()}
+    maps = {side: np.stack(numbers) for side, numbers in values.items()}
+    share: dict[str, np.ndarray] = {}
+    low: dict[str, np.ndarray] = {}
+    high: dict[str, np.ndarray] = {}
+    p: dict[str, np.ndarray] = {}
     for into in SIDES:
         shape = maps[into].shape[1:]
-        found = gain_shares(
-            maps[into].reshape(len(own[into]), -1).T, own[into], own[other(into)], seed=seed
-        )
-        cells[into] = [x.reshape(shape) for x in (found.mean, found.low, found.high, found.p)]
-    n_rows = next(iter(maps.values())).shape[1]
+        cells = maps[into].reshape(len(own[into]), -1).T  # [cell, question]
+        shares = gain_shares(cells, own[into], own[other(into)], seed=seed)
+        share[into] = shares.mean.reshape(shape)
+        low[into] = shares.low.reshape(shape)
+        high[into] = shares.high.reshape(shape)
+        p[into] = shares.p.reshape(shape)
+    n_rows = maps["base"].shape[1]
     names = [f"L{i}" for i in range(base.card.n_layers)] + ["out"] * (n_rows > base.card.n_layers)
-    share, low, high, p = ({into: cells[into][i] for into in SIDES} for i in range(4))
     return Carried(
         base=base.name,
         tuned=tuned.name,

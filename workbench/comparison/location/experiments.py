@@ -1,6 +1,4 @@
-"""Which hybrids are scored to find where a change lives: parts, cumulative series, random subsets,
-interpolations.
-"""
+"""The hybrids of a study: single parts, growing stacks, random subsets, interpolations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +8,10 @@ import numpy as np
 from workbench.subjects.parts import Parts
 
 ALPHAS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
-"""How far from base (0) to tuned (1) the interpolated models lie."""
+"""Interpolated models: base + alpha (tuned - base)."""
 
 GRAINS = ("layers", "blocks", "heads")
-"""How fine the parts are: whole layers; also each attention and MLP; also each head."""
+"""Size of the parts: whole layers; also each attention and MLP; also each head."""
 
 KINDS = {
     "outer": "outside the layers",
@@ -27,16 +25,25 @@ KINDS = {
     "random": "random heads and neurons",
     "path": "all weights, by alpha",
 }
+"""Each kind of experiment in words."""
 BOTTOM = ("embed", "pos_embed")
+"""Parts before the first layer."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One hybrid: `parts` of the other model brought `into` base or tuned.
+    """One hybrid: parts of the other model put into base or tuned.
 
-    - `kind`: one of `KINDS`; `name`: the part's, or what a random subset is as large as
-    - `layer`, `index`: where on a map; `n_params`: numbers exchanged; `draw`: of a random subset;
-        `alpha`: how far
+    Attributes:
+        kind: A key of `KINDS`.
+        name: Of the part, or of the kind of part that a random subset is as large as.
+        into: The model that is changed, "base" or "tuned".
+        parts: Names of the other model's parts that are put in.
+        n_params: Parameters exchanged.
+        layer: Row of a map.
+        index: Column of a map.
+        draw: Number of the random draw.
+        alpha: How far the parts are moved towards the other model's, 1 for all the way.
     """
 
     kind: str
@@ -51,80 +58,90 @@ class Experiment:
 
 
 def plan(parts: Parts, *, grain: str, draws: int, seed: int, path: bool = True) -> list[Experiment]:
-    """All hybrids of a study, the telling ones first.
+    """All hybrids of a study, the most informative ones first.
 
-    A series from the bottom into the base is, read backwards, the series from the top into the
+    A series from the bottom put into the base is, in reverse, the series from the top put into the
     tuned model; so series go into the base only.
+
+    Args:
+        parts: Of the models.
+        grain: One of `GRAINS`.
+        draws: Random subsets of each size.
+        seed: Of the random subsets.
+        path: Whether to add interpolated models.
     """
     sides = ("base", "tuned")
-    found = [e for into in sides for e in _single(parts, "outer", list(parts.outer), into)]
-    found += [e for into in sides for e in _single(parts, "layer", parts.layers, into)]
-    found += list(_series(parts))
+    experiments = [e for into in sides for e in _single(parts, "outer", list(parts.outer), into)]
+    experiments += [e for into in sides for e in _single(parts, "layer", parts.layers, into)]
+    experiments += list(_series(parts))
     if path:
         n = parts.n_params(parts.all)
-        found += [
+        experiments += [
             Experiment("path", f"{a:g}", "base", tuple(parts.all), n, alpha=a) for a in ALPHAS
         ]
     if grain != "layers":
         for into in sides:
-            found += _single(parts, "attn", parts.blocks[::2], into) + _single(
-                parts, "mlp", parts.blocks[1::2], into
-            )
-    sizes = {"layer": "L0", "attn": "L0.attn", "mlp": "L0.mlp", "head": "L0H0"}
-    wanted = {"layers": ("layer",), "blocks": ("layer", "attn", "mlp"), "heads": tuple(sizes)}[
-        grain
-    ]
-    counts = {name: parts.n_params([sizes[name]]) for name in wanted}
-    n_layers = len(parts.layers)
-    for share in (0.25, 0.5, 0.75):
-        counts[f"{round(share * n_layers)} layers"] = round(share * n_layers) * parts.n_params(
-            ["L0"]
-        )
-    found += list(_random(parts, counts, draws, seed))
+            experiments += _single(parts, "attn", parts.blocks[::2], into)
+            experiments += _single(parts, "mlp", parts.blocks[1::2], into)
+    experiments += list(_random(parts, _sizes(parts, grain), draws, seed))
     if grain == "heads":
-        found += [e for into in sides for e in _single(parts, "head", parts.heads, into)]
-    return found
+        experiments += [e for into in sides for e in _single(parts, "head", parts.heads, into)]
+    return experiments
+
+
+def _sizes(parts: Parts, grain: str) -> dict[str, int]:
+    """Numbers of parameters that random subsets are to have, by name."""
+    examples = {"layer": "L0", "attn": "L0.attn", "mlp": "L0.mlp", "head": "L0H0"}
+    kinds = {"layers": ("layer",), "blocks": ("layer", "attn", "mlp"), "heads": tuple(examples)}
+    sizes = {kind: parts.n_params([examples[kind]]) for kind in kinds[grain]}
+    for share in (0.25, 0.5, 0.75):
+        count = round(share * len(parts.layers))
+        sizes[f"{count} layers"] = count * parts.n_params(["L0"])
+    return sizes
 
 
 def _single(parts: Parts, kind: str, names: Sequence[str], into: str) -> list[Experiment]:
-    found = []
+    """One experiment for each part."""
+    experiments = []
     for name in names:
-        layer = index = None
+        layer = None
+        index = None
         of = kind
         if kind != "outer":
-            head = name.removeprefix("L").partition(
-                "H" if "H" in name else "KV" if "KV" in name else "."
-            )
-            layer = int(head[0])
+            mark = "H" if "H" in name else "KV" if "KV" in name else "."
+            number, mark, rest = name.removeprefix("L").partition(mark)
+            layer = int(number)
             if kind == "head":
-                index, of = int(head[2]), "kv" if head[1] == "KV" else "head"
-        found.append(Experiment(of, name, into, (name,), parts.n_params([name]), layer, index))
-    return found
+                index = int(rest)
+                of = "kv" if mark == "KV" else "head"
+        n_params = parts.n_params([name])
+        experiments.append(Experiment(of, name, into, (name,), n_params, layer, index))
+    return experiments
 
 
 def _series(parts: Parts) -> Iterator[Experiment]:
+    """More and more layers, from the bottom and from the top."""
     bottom = [p for p in parts.outer if p in BOTTOM]
     top = [p for p in parts.outer if p not in BOTTOM]
-    for i in range(len(parts.layers) + 1):
-        taken = (*bottom, *parts.layers[:i])
-        yield Experiment(
-            "from_bottom",
-            f"L{i - 1}" if i else "embed",
-            "base",
-            taken,
-            parts.n_params(taken),
-            i - 1,
-        )
-        taken = (*parts.layers[len(parts.layers) - i :], *top)
-        at = len(parts.layers) - i
-        yield Experiment(
-            "from_top", f"L{at}" if i else "ln_final", "base", taken, parts.n_params(taken), at
-        )
+    n_layers = len(parts.layers)
+    for i in range(n_layers + 1):
+        lower = (*bottom, *parts.layers[:i])
+        name = f"L{i - 1}" if i else "embed"
+        yield Experiment("from_bottom", name, "base", lower, parts.n_params(lower), i - 1)
+        first = n_layers - i
+        upper = (*parts.layers[first:], *top)
+        name = f"L{first}" if i else "ln_final"
+        yield Experiment("from_top", name, "base", upper, parts.n_params(upper), first)
 
 
 def _random(parts: Parts, counts: dict[str, int], draws: int, seed: int) -> Iterator[Experiment]:
-    """Subsets of heads and neuron packets, drawn over all layers, with as many parameters as
-    `counts` says.
+    """Random subsets of heads and groups of neurons from all layers.
+
+    Args:
+        parts: Of the models.
+        counts: By name: how many parameters a subset is to have.
+        draws: Subsets of each size.
+        seed: Of the draws.
     """
     units = parts.units
     sizes = np.array([parts.n_params([unit]) for unit in units])

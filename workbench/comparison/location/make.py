@@ -1,4 +1,4 @@
-"""Making a transplant: an intervention that brings parts of one model's weights into another."""
+"""Makes a transplant: an intervention that puts parts of one model's weights into another."""
 
 from collections.abc import Sequence
 
@@ -20,46 +20,45 @@ def transplant(
     name: str = "",
     alpha: float = 1.0,
 ) -> Intervention:
-    """An intervention that puts these parts of `donor` into `base`; kept with `.save()`, it loads
-    as edit:NAME.
+    """An intervention that puts parts of `donor` into `base`; once saved it loads as edit:NAME.
 
     Args:
-        base: The model that receives; by name, so that the intervention can be loaded again.
-        donor: The model that gives, of the same shape.
+        base: The model to change; by name, so that the intervention can be loaded again.
+        donor: The model that the parts are taken from, of the same shape.
         parts: Names such as "L3", "L3.attn", "L3H1", "embed" (see `subjects.parts`), in a list or
-            with commas; "all" is the whole model.
-        name: What the edited model is called.
+            separated by commas; "all" is the whole model.
+        name: Of the edited model; by default made from the parts and the donor.
         alpha: How far the parts move from the base's weights (0) to the donor's (1).
 
-    Raises `WorkbenchError` for models that do not fit each other and for parts that they do not
-    have.
+    Raises:
+        WorkbenchError: the models do not match, or do not have such parts.
     """
-    first, second = load(base), load(donor)
+    first = load(base)
+    second = load(donor)
     check_alike(first, second)
     known = Parts(first)
-    words = parts.replace(",", " ").split() if isinstance(parts, str) else list(parts)
-    chosen = tuple(
-        dict.fromkeys(part for word in words for part in (known.all if word == "all" else [word]))
-    )
+    names = parts.replace(",", " ").split() if isinstance(parts, str) else list(parts)
+    if "all" in names:
+        at = names.index("all")
+        names = [*names[:at], *known.all, *(part for part in names[at:] if part != "all")]
+    chosen = tuple(dict.fromkeys(names))
     if not chosen:
         raise WorkbenchError(
             "No part was named; name some such as L3, L3.attn, L3H1 or embed, with commas between."
         )
     for part in chosen:
         known.slices(part)
-    sources = [
-        subject_or if isinstance(subject_or, str) else subject_or.name
-        for subject_or in (base, donor)
-    ]
-    host, giver = (resolve(source) for source in sources)
-    said = "everything" if chosen == tuple(known.all) else ", ".join(chosen)
+    host = resolve(base if isinstance(base, str) else first.name)
+    giver = resolve(donor if isinstance(donor, str) else second.name)
+    what = "everything" if chosen == tuple(known.all) else ", ".join(chosen)
     by = "" if alpha == 1 else f", moved by {alpha:g} of the way"
+    own_name = f"{what[:40]}-of-{second.name}"
+    own_name = own_name.replace(", ", "-").replace("/", "-").replace(":", "-")
     change = Intervention(
-        name
-        or f"{said[:40]}-of-{second.name}".replace(", ", "-").replace("/", "-").replace(":", "-"),
+        name or own_name,
         host,
         (),
-        f"{first.name} with {said} of {second.name}{by}",
+        f"{first.name} with {what} of {second.name}{by}",
         Transplant(giver, second.hash, first.hash, chosen, float(alpha)),
     )
     change.check()

@@ -1,6 +1,6 @@
-"""The sections of a report that say what changed: behaviour, predictions, representation, heads,
-weights.
-"""
+"""The sections of a report on what changed: behaviour, predictions, layers, heads, weights."""
+
+from typing import Any
 
 import pandas as pd
 
@@ -10,78 +10,81 @@ from workbench.comparison.report import words as words
 from workbench.comparison.report.words import paragraphs
 from workbench.comparison.text import LONGEST_WRITTEN, TokenShift, agreement, parting_table
 from workbench.figures import change as draw
-from workbench.figures import change as draw_heads
 from workbench.figures import scores as draw_scores
 from workbench.figures.export import Section, Table
 from workbench.statistics.words import bracketed
 
 SHOWN = 96
 """Tokens of a text that are drawn."""
+PER_HEAD = ("name", "distance", "distance_low", "distance_high", "weights")
+"""Columns of the table of heads."""
 
 
-def changes(found: Comparison) -> list[Section]:
-    """A section for every part that the two models share."""
-    made = [
-        _behaviour(found),
-        _predictions(found),
-        _representation(found),
-        _heads(found),
-        _weights(found),
+def changes(comparison: Comparison) -> list[Section]:
+    """A section for every part of the comparison that was measured."""
+    sections = [
+        _behaviour(comparison),
+        _predictions(comparison),
+        _layers(comparison),
+        _heads(comparison),
+        _weights(comparison),
     ]
-    return [section for section in made if section is not None]
+    return [section for section in sections if section is not None]
 
 
-def _behaviour(found: Comparison) -> Section | None:
-    if found.base_results is None:
+def _behaviour(comparison: Comparison) -> Section | None:
+    results = comparison.base_results
+    if results is None:
         return None
-    better = {row.task: row.higher_is_better for row in found.base_results.rows if row.headline}
-    drawn = found.table.assign(
-        higher_is_better=[better.get(task, True) for task in found.table["task"]]
-    )
+    table = comparison.table
+    better = {row.task: row.higher_is_better for row in results.rows if row.headline}
+    drawn = table.assign(higher_is_better=[better.get(task, True) for task in table["task"]])
+    caption = "Tuned minus base on the same items; 95 % paired intervals; p corrected over tasks"
     return Section(
         "Does it behave differently?",
         [
-            draw_scores.differences(drawn, base=found.base, tuned=found.tuned),
-            Table(
-                found.table,
-                "Tuned minus base on the same items; 95 % paired intervals; p corrected over tasks",
-            ),
-            Table(found.outcomes(), "Items by who got them right"),
+            draw_scores.differences(drawn, base=comparison.base, tuned=comparison.tuned),
+            Table(table, caption),
+            Table(comparison.outcomes(), "Items by who got them right"),
         ],
     )
 
 
-def _predictions(found: Comparison) -> Section | None:
-    if found.text is None:
+def _predictions(comparison: Comparison) -> Section | None:
+    text = comparison.text
+    if text is None:
         return None
-    caption = "Means over texts, nats a token, 95 % intervals; difference is tuned - base, kl is KL(tuned || base)"
-    parts: list = [Table(found.text.summary(), caption)]
-    parts += _one_text(max(found.text.texts, key=lambda text: float(text.kl.mean())))
-    if found.partings:
-        mean = agreement(found.partings)
+    caption = (
+        "Means over texts, nats a token, 95 % intervals; "
+        "difference is tuned - base, kl is KL(tuned || base)"
+    )
+    parts: list[Any] = [Table(text.summary(), caption)]
+    parts += _one_text(max(text.texts, key=lambda shift: float(shift.kl.mean())))
+    if comparison.partings:
+        mean = agreement(comparison.partings)
+        interval = bracketed(mean["low"], mean["high"], ".1f")
+        caption = "The first tokens that differ, each with its own model's probability"
         parts += [
-            f"Writing greedily from the same {mean['n']} prompts, both write {mean['agreed']:.1f} tokens alike before "
-            f"they part {bracketed(mean['low'], mean['high'], '.1f')}, up to {LONGEST_WRITTEN}; "
-            f"{mean['never_parted']} never part.",
-            Table(
-                parting_table(found.partings),
-                "The first tokens that differ, each with its own model's probability",
-            ),
+            f"Greedy continuations of the same {mean['n']} prompts agree on the first "
+            f"{mean['agreed']:.1f} tokens {interval} of at most {LONGEST_WRITTEN}; "
+            f"{mean['never_parted']} never differ.",
+            Table(parting_table(comparison.partings), caption),
         ]
     return Section("Does it predict other words?", parts)
 
 
-def _one_text(text: TokenShift) -> list:
-    """The text on which the predictions are farthest apart, token by token."""
+def _one_text(text: TokenShift) -> list[Any]:
+    """The text on which the predictions differ most, token by token."""
     frame = text.to_frame().head(SHOWN)
     change = (frame["loss_tuned"] - frame["loss_base"]).to_numpy(float)
     return [
-        f"The text whose predictions are farthest apart, its first {len(frame)} tokens; one text has no interval.",
+        f"The first {len(frame)} tokens of the text on which the predictions differ most; "
+        "a single text has no interval.",
         draw.token_grid(
             frame["token"].tolist(),
             change,
             name="nats",
-            title="Loss, tuned − base (red: the tuned model finds the token likelier)",
+            title="Loss, tuned − base (red: the tuned model finds the token more likely)",
         ),
         draw.token_grid(
             frame["token"].tolist(),
@@ -92,95 +95,110 @@ def _one_text(text: TokenShift) -> list:
     ]
 
 
-def _representation(found: Comparison) -> Section | None:
-    if found.layers is None:
+def _layers(comparison: Comparison) -> Section | None:
+    layers = comparison.layers
+    if layers is None:
         return None
-    frame = found.layers.to_frame()
-    frame["what"] = frame["measure"].map(MEASURES)
-    moved = frame["measure"] == "difference"
-    parts: list = [
-        *paragraphs(words.LAYERS, tokens=found.layers.tokens, n=found.layers.n),
+    frame = layers.to_frame()
+    frame["what"] = [MEASURES[measure] for measure in frame["measure"]]
+    is_difference = frame["measure"] == "difference"
+    parts: list[Any] = [
+        *paragraphs(words.LAYERS, tokens=layers.tokens, n=layers.n),
         draw.stage_lines(
-            frame[~moved], line="what", value="value", title="likeness", limits=(-0.02, 1.02)
+            frame.loc[~is_difference],
+            line="what",
+            value="value",
+            title="similarity",
+            limits=(-0.02, 1.02),
         ),
-        draw.stage_lines(frame[moved], line="what", value="value", title="|tuned − base| / |base|"),
+        draw.stage_lines(
+            frame.loc[is_difference], line="what", value="value", title="|tuned − base| / |base|"
+        ),
     ]
-    if found.lenses is not None:
+    lenses = comparison.lenses
+    if lenses is not None:
+        title = "KL to the model's output, nats"
         parts += [
-            *paragraphs(words.LENS, n=len(found.lenses.lenses)),
-            draw.stage_lines(
-                found.lenses.lines(),
-                line="model",
-                value="value",
-                title="KL to the model's own last word, nats",
-            ),
+            *paragraphs(words.LENS, n=len(lenses.lenses)),
+            draw.stage_lines(lenses.lines(), line="model", value="value", title=title),
         ]
-    for carried in found.transfer:
+    for transfer in comparison.transfer:
         parts += [
-            f"Linear probes of {carried.question}, trained on {carried.trained} texts and tested on others "
-            "(exact intervals): does a probe of the base still read the tuned model?",
+            f"Linear probes of {transfer.question}, trained on {transfer.trained} texts and tested "
+            "on others (exact intervals): does a linear probe of the base still work on the tuned "
+            "model?",
             draw.stage_lines(
-                carried.to_frame(),
+                transfer.to_frame(),
                 line="pair",
                 value="accuracy",
                 title="accuracy",
                 limits=(-0.02, 1.02),
-                mark=(carried.chance, "the commonest label"),
+                mark=(transfer.chance, "the most common label"),
             ),
         ]
     return Section("Which layers hold something else?", parts)
 
 
-def _heads(found: Comparison) -> Section | None:
-    if (heads := found.heads) is None:
+def _heads(comparison: Comparison) -> Section | None:
+    heads = comparison.heads
+    if heads is None:
         return None
-    frame, rows = found.head_table(), []
-    over = (
-        ""
-        if found.scores is None
-        else f"95 % intervals over {found.scores.n} sequences; copying has none"
-    )
-    shown = [
-        name
-        for name in ("name", "distance", "distance_low", "distance_high", "weights")
-        if name in frame
-    ]
-    for score in (name for name in frame if name not in shown and f"{name}_low" in frame):
-        most = max(frame.to_dict("records"), key=lambda row, score=score: abs(row[score]))
-        ends = {"low": most[f"{score}_low"], "high": most[f"{score}_high"]}
-        if ends["low"] == ends["high"]:  # read off the weights
-            ends = dict.fromkeys(ends, float("nan"))
-        rows.append({"score": score, "head": most["name"], "change": most[score], **ends})
+    frame = comparison.head_table()
+    scores = comparison.scores
+    over = ""
+    if scores is not None:
+        over = f"95 % intervals over {scores.n} sequences; copying has none"
+    shown = [name for name in PER_HEAD if name in frame]
     return Section(
         "Which heads look elsewhere?",
         [
             *paragraphs(words.HEADS, n=heads.n),
-            draw_heads.head_map(heads.mean, heads.low, heads.high, n=heads.n),
+            draw.head_map(heads.mean, heads.low, heads.high, n=heads.n),
             Table(
-                frame[shown].head(12),
-                f"The twelve heads whose attention moved most: distance, 95 % interval over {heads.n} texts, relative "
-                "change of the head's weights",
+                frame.loc[:, shown].head(12),
+                "The twelve heads whose attention moved most: distance, 95 % interval over "
+                f"{heads.n} texts, relative change of the head's weights",
             ),
             Table(
-                pd.DataFrame(rows), f"The greatest change of each head score, tuned − base, {over}"
+                _largest_changes(frame),
+                f"The largest change of each head score, tuned − base, {over}",
             ),
         ],
     )
 
 
-def _weights(found: Comparison) -> Section | None:
-    if found.weights is None:
+def _largest_changes(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each score, the head on which it changed most."""
+    rows = []
+    for score in frame:
+        if score in PER_HEAD or f"{score}_low" not in frame:
+            continue
+        sizes = frame[score].abs().fillna(-1.0).to_numpy(float)
+        most = frame.iloc[int(sizes.argmax())]
+        low = most[f"{score}_low"]
+        high = most[f"{score}_high"]
+        if low == high:  # computed from weights alone
+            low = high = float("nan")
+        rows.append(
+            {"score": score, "head": most["name"], "change": most[score], "low": low, "high": high}
+        )
+    return pd.DataFrame(rows)
+
+
+def _weights(comparison: Comparison) -> Section | None:
+    weights = comparison.weights
+    if weights is None:
         return None
-    parts: list = [*paragraphs(words.WEIGHTS)]
-    for name, said, spelt in (
+    parts: list[Any] = [*paragraphs(words.WEIGHTS)]
+    for column, title, spelt in (
         ("relative", "|update| / |base|", ".4f"),
         ("effective_rank", "effective rank", ".1f"),
     ):
-        values, names = found.weights.grid(name)
-        parts.append(draw.matrix_map(values, names, name=said, spelt=spelt))
-    if said := found.weights.lora():
-        parts.append(said)
-    table = found.weights.to_frame().head(12)
+        values, names = weights.grid(column)
+        parts.append(draw.matrix_map(values, names, name=title, spelt=spelt))
+    if adapter := weights.lora():
+        parts.append(adapter)
+    table = weights.to_frame().head(12)
     table["layer"] = [str(layer) if layer >= 0 else "–" for layer in table["layer"]]
     table = table.rename(
         columns={
