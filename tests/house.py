@@ -11,7 +11,10 @@ from html import escape
 from tests.test_layers import PAGES, ROOT, imports
 
 PICTURE = ROOT.parent / "docs" / "figures" / "house.svg"
-WIDTH, BOX, ROW, MARGIN = 1080, (176, 52), 104, 16
+WIDTH = 1080
+BOX = (176, 52)
+ROW = 104
+MARGIN = 16
 """Pixels: the picture's width, a room's box, the distance of two rows, and what is left free
 around.
 """
@@ -111,14 +114,17 @@ def lines_of(text: str, width: int = 29) -> list[str]:
 
 def picture() -> str:
     """The SVG."""
-    words, used = rooms(), used_rooms()
+    words = rooms()
+    used = used_rooms()
     height = heights(used)
     at = places(height, direct(used))
     parts = [HEAD.format(width=WIDTH, height=2 * MARGIN + BOX[1] + max(height.values()) * ROW)]
     for name, below in sorted(direct(used).items()):
         for other in sorted(below):
-            (x0, y0), (x1, y1) = at[name], at[other]
-            y0, y1 = y0 + BOX[1] / 2, y1 - BOX[1] / 2 - 2
+            (x0, y0) = at[name]
+            (x1, y1) = at[other]
+            y0 = y0 + BOX[1] / 2
+            y1 = y1 - BOX[1] / 2 - 2
             middle = (y0 + y1) / 2
             path = (
                 f"M{x0:.0f} {y0:.0f} C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
@@ -127,7 +133,8 @@ def picture() -> str:
                 f'<path d="{path}" fill="none" stroke="#b4c0d0" stroke-width="1.4" marker-end="url(#tip)"/>'
             )
     for name, (x, y) in at.items():
-        left, top = x - BOX[0] / 2, y - BOX[1] / 2
+        left = x - BOX[0] / 2
+        top = y - BOX[1] / 2
         parts.append(
             f'<rect x="{left:.0f}" y="{top:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="7" fill="#eef3fb" '
             'stroke="#5b7bb2"/>'

@@ -60,7 +60,8 @@ def packed(device: str) -> Any:
 
 def mixing(device: str) -> Any:
     """Devices that meet are an error; else all the rest would say nothing."""
-    there, here = torch.ones(3, device=pretend_accelerator.DEVICE), torch.ones(3)
+    there = torch.ones(3, device=pretend_accelerator.DEVICE)
+    here = torch.ones(3)
     assert (there + 1).cpu().tolist() == [2, 2, 2] and float(there.sum()) == 3
     assert there[torch.tensor([0, 2])].shape == (2,)
     for work in (
@@ -142,7 +143,8 @@ def resuming(device: str) -> Any:
         return tracker
 
     words = {"ema": 0.9, "optimizer": "muon", "seed": 3}
-    whole, store = wb.train(recipe(**words)), Store()
+    whole = wb.train(recipe(**words))
+    store = Store()
     run = start(recipe(**words), store)
     try:
         carry_out(run, store, shown)

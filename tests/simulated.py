@@ -191,7 +191,8 @@ def _gain_share(rng: Rng, n: int, repetitions: int) -> Ends:
     """The part's gain is half the whole's on average, with noise of its own."""
 
     def one() -> Any:
-        base, gain = rng.normal(0, 1, n), rng.normal(1, 0.8, n)
+        base = rng.normal(0, 1, n)
+        gain = rng.normal(1, 0.8, n)
         found = ours.gain_shares((base + gain / 2 + rng.normal(0, 0.3, n))[None], base, base + gain)
         return type("Ends", (), {"low": found.low[0], "high": found.high[0]})
 

@@ -116,7 +116,8 @@ def test_both_are_scored_on_the_same_random_sequences(pair):
 def test_a_transplant_brings_what_both_have(pair):
     for host, donor in (pair, pair[::-1]):
         edited = weights(apply(host, transplant(host, donor, "embed, L1H2"), donor))
-        own, given = weights(host), weights(donor)
+        own = weights(host)
+        given = weights(donor)
         name = "model.embed_tokens.weight"
         assert torch.equal(edited[name][:300], given[name][:300]) and torch.equal(
             edited[name][300:], own[name][300:]

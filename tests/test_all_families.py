@@ -132,7 +132,8 @@ def test_falcons_alibi_slopes_are_those_of_its_own_output():
     """
     model = widened(falcon(alibi=True))
     slopes = wb.position_encoding(subject_of(model)).slopes
-    attn, seen = model.transformer.h[0].self_attention, {}
+    attn = model.transformer.h[0].self_attention
+    seen = {}
     with torch.no_grad():
         attn.query_key_value.weight[
             :40
@@ -149,7 +150,8 @@ def test_falcons_alibi_slopes_are_those_of_its_own_output():
 @pytest.mark.parametrize("name", ["gpt2", "opt", "gpt_neo", "gpt_bigcode", "biogpt", "openai-gpt"])
 def test_a_learned_matrix_has_the_rows_that_the_model_reads(name, tmp_path):
     subject = zoo.subject(name, tmp_path)
-    n, read = subject.n_ctx, []
+    n = subject.n_ctx
+    read = []
     table = next(
         m
         for key, m in subject.model.named_modules()

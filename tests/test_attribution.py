@@ -21,7 +21,8 @@ from workbench.interp.prompts.pairs import pair
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 STEP = 1e-3
 
 
@@ -96,10 +97,8 @@ def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direc
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     settings = Settings(site=site, direction=direction, layer=1)
-    ours, theirs = (
-        estimate_sweep(subject, question, settings),
-        run_sweep(subject, question, settings),
-    )
+    ours = estimate_sweep(subject, question, settings)
+    theirs = run_sweep(subject, question, settings)
     assert float((theirs.values - theirs.values.flatten()[0]).abs().max()) > 1e-3
     torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
 

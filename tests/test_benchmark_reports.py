@@ -33,10 +33,8 @@ from workbench.statistics import estimate_mean, paired_difference
 @pytest.mark.quick
 def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
     once = [0.1, 0.4, 0.9, 0.3, 0.7, 0.5]
-    alone, copied = (
-        estimate_mean(once),
-        estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4)),
-    )
+    alone = estimate_mean(once)
+    copied = estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4))
     assert copied.value == pytest.approx(alone.value) and copied.stderr == pytest.approx(
         alone.stderr
     )
@@ -47,7 +45,8 @@ def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
 
 @pytest.mark.quick
 def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
-    base, tuned = [0.0] * 8, [1.0] * 8
+    base = [0.0] * 8
+    tuned = [1.0] * 8
     assert paired_difference(base, tuned).p < 0.01
     found = paired_difference(base, tuned, clusters=list("aaaabbbb"))
     assert (
@@ -143,7 +142,8 @@ def test_published_scores_stand_beside_ours_with_their_source_and_why_they_diffe
 
 
 def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> None:
-    base, tuned = results("a", 0.6), results("<b>", 0.4)
+    base = results("a", 0.6)
+    tuned = results("<b>", 0.4)
     record = json.loads(json.dumps(harness_json(base), allow_nan=False))
     assert record["results"]["piqa"]["acc_norm,none"] == 0.6
     assert record["results"]["piqa"]["acc_norm_stderr,none"] == 0.05

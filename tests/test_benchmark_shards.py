@@ -119,7 +119,8 @@ def test_a_task_of_many_requests_holds_no_logits(tokenizer):  # noqa: F811
     asked = [(text[:2], text[2:]) for text in texts]
     memory = psutil.Process().memory_info
     lm.loglikelihood(instances(asked[:64]))  # the program itself, and what is tried out first
-    before, seen = memory().rss, []
+    before = memory().rss
+    seen = []
     lm.progress = lambda share: seen.append(memory().rss)
     assert len(lm.loglikelihood(instances(asked))) == 4000
     assert len(seen) > 10 and max(seen) - before < 200e6

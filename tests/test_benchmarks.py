@@ -155,7 +155,9 @@ def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_tr
     from workbench.benchmarks.engine.onednn import Layout
 
     model = make("llama")
-    layout, ids, seen = Layout(model), torch.arange(24)[None], []
+    layout = Layout(model)
+    ids = torch.arange(24)[None]
+    seen = []
     plain = model(ids).logits
     assert layout.possible
     with torch.no_grad(), layout:
@@ -297,7 +299,8 @@ def test_core_runs_on_a_tiny_model_and_every_row_has_n_and_stderr(subject, capsy
     assert heard[0][1] == "tiny · repeat 1/5"
     sample = results.samples[results.samples["task"] == "intents"].iloc[0]
     assert sample["input"].startswith("Request: ") and sample["input"].endswith("\nIntent:")
-    choices, values = json.loads(sample["choices"]), json.loads(sample["loglikelihoods"])
+    choices = json.loads(sample["choices"])
+    values = json.loads(sample["loglikelihoods"])
     assert len(choices) == len(values) == 4 and choices[0].startswith(" ")
     assert sample["prediction"] == values.index(max(values))
     assert sample["correct"] == float(sample["prediction"] == sample["target"])
@@ -405,7 +408,9 @@ class Recorder:
     """A tracker that remembers messages and stops after so many reports."""
 
     def __init__(self, folder, stop_after=10**9):
-        self.folder, self.stop_after, self.messages = folder, stop_after, []
+        self.folder = folder
+        self.stop_after = stop_after
+        self.messages = []
 
     def progress(self, fraction, message=""):
         self.messages.append((fraction, message))
@@ -456,7 +461,8 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
 
     def scorer(origin):
         found = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))
-        run, found.runs = found.scorer.run, 0
+        run = found.scorer.run
+        found.runs = 0
 
         def counted(batch):
             found.runs += 1
@@ -473,7 +479,9 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
     first.progress = stop
     with pytest.raises(KeyboardInterrupt):
         first.loglikelihood(instances(PAIRS))
-    again, other, fresh = scorer("run-1"), scorer("run-2"), lm.SubjectLM(subject, token_budget=32)
+    again = scorer("run-1")
+    other = scorer("run-2")
+    fresh = lm.SubjectLM(subject, token_budget=32)
     expected = fresh.loglikelihood(instances(PAIRS))
     assert (
         again.loglikelihood(instances(PAIRS)) == expected == other.loglikelihood(instances(PAIRS))

@@ -161,12 +161,14 @@ def test_a_counterfactual_is_a_pair_that_patching_takes(base, text):
     before = base.ids(text)
     [written] = write(base, [Request(before, 4)])
     for n in range(len(written.ids)):
-        ids, token = [*before, *written.ids[:n]], written.ids[n]
+        ids = [*before, *written.ids[:n]]
+        token = written.ids[n]
         why = explained(base, [*ids, token], len(ids), Explain(tokens=1))["tokens"][0][
             "attribution"
         ]
         pair = counterfactual(base, ids, token, why)
-        clean, corrupted = base.ids(pair.clean), base.ids(pair.corrupted)
+        clean = base.ids(pair.clean)
+        corrupted = base.ids(pair.corrupted)
         assert clean == ids and [
             i for i, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b
         ] == [pair.position]

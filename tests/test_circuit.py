@@ -20,7 +20,8 @@ from workbench.interp.prompts.pairs import pair
 from workbench.statistics import largest_share
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 PLAIN = [name for name in FAMILIES if not name.startswith("gemma")]
 
 

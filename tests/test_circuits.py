@@ -14,7 +14,9 @@ from workbench.interp.patterns.heads import head_scores, text_scores
 from workbench.interp.patterns.position_split import position_split, variance_shares
 from workbench.interp.weights import embedding, layer_weights
 
-VOCABULARY, CONTEXT, SHARP = 30, 21, 200.0
+VOCABULARY = 30
+CONTEXT = 21
+SHARP = 200.0
 
 
 def induction_by_hand():
@@ -34,7 +36,8 @@ def induction_by_hand():
         d_head=VOCABULARY,
         positions="learned",
     )
-    token, position = slice(0, VOCABULARY), slice(VOCABULARY, VOCABULARY + CONTEXT)
+    token = slice(0, VOCABULARY)
+    position = slice(VOCABULARY, VOCABULARY + CONTEXT)
     before = slice(VOCABULARY + CONTEXT, width)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -95,14 +98,16 @@ def test_a_token_alone_leaves_in_the_first_layer_what_the_weights_say(family):
     for token in (3, 7):
         _, cache = subject.bridge.run_with_cache(torch.tensor([[token, 1]]))
         written.append(cache["blocks.0.attn.hook_out"][0, 0])
-    w, tokens = layer_weights(subject)[0], embedding(subject)
+    w = layer_weights(subject)[0]
+    tokens = embedding(subject)
     expected = torch.einsum("m,hmd,hdn->n", tokens[3] - tokens[7], w.v, w.o)
     # LayerNorm's bias falls out too; the norms' epsilon stays.
     torch.testing.assert_close(written[0] - written[1], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_strongest_pairs_are_the_largest_entries_of_the_whole_matrix(tiny):
-    w, tokens = layer_weights(tiny)[1], embedding(tiny)
+    w = layer_weights(tiny)[1]
+    tokens = embedding(tiny)
     scores = tokens @ w.q[2] @ w.k[2].T @ tokens.T / tiny.card.d_head**0.5
     found = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
     np.testing.assert_allclose(found["score"], scores.flatten().topk(5).values, rtol=1e-4)
@@ -113,7 +118,8 @@ def test_the_strongest_pairs_are_the_largest_entries_of_the_whole_matrix(tiny):
 
 
 def test_variance_goes_to_what_made_it():
-    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+    torch_rng = torch.Generator().manual_seed(0)
     order = torch.from_numpy(np.stack([rng.permutation(12) for _ in range(16)]))
     position = torch.randn(12, 12, generator=torch_rng).double().expand(16, -1, -1)
     content = torch.randn(12, 12, generator=torch_rng).double()[

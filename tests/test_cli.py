@@ -74,7 +74,8 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
 
 
 def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interval(tmp_path):
-    texts, shell = tmp_path / "my.txt", CliRunner()
+    texts = tmp_path / "my.txt"
+    shell = CliRunner()
     colours = ("Red", "Blue", "Green", "Black", "White", "Brown")
     rounds = [
         f"{a} and {b} and {a} and {b} and {a}."

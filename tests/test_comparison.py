@@ -100,7 +100,8 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
 def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     changed = with_one_head_changed()
     weights = weight_shift(tiny, changed)
-    heads, scores = head_shift(tiny, changed, TEXTS), score_shift(tiny, changed, n=3, length=10)
+    heads = head_shift(tiny, changed, TEXTS)
+    scores = score_shift(tiny, changed, n=3, length=10)
     table = head_table(heads, scores, weights.heads)
     assert (
         table["name"][0] == table.sort_values("weights", ascending=False)["name"].iloc[0] == "L1H2"
@@ -228,7 +229,8 @@ def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adap
     assert changed == {(layer, part) for layer in (1, 2) for part in ("W_Q", "W_V")}
     rows = found.table[found.table["lora_rank"] > 0]
     assert len(rows) == 4 and set(rows["rank"]) == {3} and (rows["effective_rank"] <= 3).all()
-    layer, part = int(rows.iloc[0]["layer"]), rows.iloc[0]["matrix"]
+    layer = int(rows.iloc[0]["layer"])
+    part = rows.iloc[0]["matrix"]
     name = f"model.layers.{layer}.attn.{part[-1].lower()}.weight"
     merged = dict(tuned.model.named_parameters())[name] - dict(base.model.named_parameters())[name]
     assert rows.iloc[0]["norm"] == pytest.approx(float(merged.norm()), rel=1e-4)
@@ -243,7 +245,8 @@ def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adap
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_shows_its_matrices_heads_and_stream(family):
-    base, model = subject_of(make(family), "base"), make(family)
+    base = subject_of(make(family), "base")
+    model = make(family)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
@@ -282,7 +285,8 @@ def test_an_edited_model_differs_in_what_it_does_and_not_in_its_weights(tiny):
 
 
 def test_one_record_holds_all_parts_and_goes_to_json():
-    seen, shares = [], []
+    seen = []
+    shares = []
     found = compare(
         "shelf-base",
         "shelf-base",

@@ -17,8 +17,10 @@ from workbench.interp.patching.pair_maps import DIRECTIONS, SITES, patch
 from workbench.interp.prompts.pairs import pair
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
-ANSWERS, WRONGS = ["7 12 3", "9"], ["8 4"]
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
+ANSWERS = ["7 12 3", "9"]
+WRONGS = ["8 4"]
 CELLS = {"z_by_pos": [(0, 1, 3), (1, 2, 8)], "neurons": [(0, 0), (0, 60)]}
 
 
@@ -45,10 +47,8 @@ def test_packed_equals_hooked_at_every_site(family):
         )
         if site in ("k", "v"):
             cells = [(0, 0), (1, 1)]
-        ours, theirs = (
-            run_sweep(subject, question, settings),
-            hooked(subject, question, settings, cells=cells),
-        )
+        ours = run_sweep(subject, question, settings)
+        theirs = hooked(subject, question, settings, cells=cells)
         assert ours.values.shape == theirs.values.shape and not ours.values.isnan().any()
         some = ~theirs.values.isnan()
         assert int(some.sum()) == len(cells)
@@ -62,8 +62,10 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
     subject = subject_of(tiny_gpt(n_layers=3).double())
     question = pair(subject, CLEAN, CORRUPTED, ["7 12 3"], WRONGS, spelt=True)
     found = run_sweep(subject, question, Settings("resid_mid"))
-    n, bridge = len(question.clean), subject.bridge
-    ends, cell = [], []
+    n = len(question.clean)
+    bridge = subject.bridge
+    ends = []
+    cell = []
     for tokens in ([7, 12, 3], [8, 4]):
         clean, corrupted = (
             torch.cat([ids, torch.tensor(tokens[:-1])])[None] for ids in question.prompts

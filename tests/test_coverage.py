@@ -19,7 +19,8 @@ from workbench.statistics import (
 )
 from workbench.statistics.tails import skewed_p
 
-LEAST, MOST = 0.93, 0.98
+LEAST = 0.93
+MOST = 0.98
 NAMES = [f"{case.kind}: {case.law}" for case in CASES]
 
 
@@ -48,9 +49,11 @@ def test_intervals_hold_the_truth(case, n):
 @pytest.mark.parametrize("n", [10, 20, 50])
 def test_promised_power_is_the_power_of_the_test_that_is_used(n):
     rng = np.random.default_rng(n)
-    p, correlation = 0.5, 0.5
+    p = 0.5
+    correlation = 0.5
     difference = minimal_detectable_difference(n, p=p, correlation=correlation)
-    first, second = p - difference / 2, p + difference / 2
+    first = p - difference / 2
+    second = p + difference / 2
     both = first * second + correlation * math.sqrt(first * (1 - first) * second * (1 - second))
     both = min(both, first)
     drawn = [
@@ -93,7 +96,8 @@ def test_a_map_of_nothing_seldom_shows_something(n, law):
     most.
     """
     rng = np.random.default_rng(n)
-    maps, cells = 100, 450
+    maps = 100
+    cells = 450
 
     def one() -> np.ndarray:
         if law == "normal":

@@ -42,7 +42,9 @@ def bio_spans(tags: list[str]) -> set[tuple[str, int, int]]:
 @pytest.mark.parametrize("name", ["wnut17/train", "wnut17/dev", "wnut17/test", "wikigold/wikigold"])
 def test_gold_answers_score_exactly_one_in_both_places(name):
     """The whole set: every sentence is all right, the tags come back, and the micro F1 is 1."""
-    rows, task, counts = labelled(name), make({"kind": "entities", "data": "own.conll"}), []
+    rows = labelled(name)
+    task = make({"kind": "entities", "data": "own.conll"})
+    counts = []
     for row in rows:
         item = task.item(row)
         text = task.completion(item)
@@ -62,12 +64,16 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
     An invented entity gets a place of its own behind the text, where nothing is right.
     """
     rng = np.random.default_rng(seed)
-    kinds, all_right, all_said, sums = ("person", "location"), [], [], np.zeros(3)
+    kinds = ("person", "location")
+    all_right = []
+    all_said = []
+    sums = np.zeros(3)
     for _ in range(150):
         words = [f"w{i}" for i in range(12)]
         sides = []
         for _ in range(2):
-            tags, at = ["O"] * 12, 0
+            tags = ["O"] * 12
+            at = 0
             while at < 12:
                 size = int(rng.integers(1, 4))
                 if rng.random() < 0.4 and at + size <= 12:
@@ -88,7 +94,8 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
         behind = [tag for _, kind in invented for tag in (f"B-{kind}", f"I-{kind}")]
         all_right.append(right + ["O"] * len(behind))
         all_said.append(said + behind)
-        one, other = bio_spans(right), bio_spans(said + behind)
+        one = bio_spans(right)
+        other = bio_spans(said + behind)
         assert seen.counts == (len(one & other), len(other - one), len(one - other))
         assert seen.unaligned == len(invented)
         sums += seen.counts

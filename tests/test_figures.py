@@ -112,7 +112,8 @@ def test_one_head_has_queries_down_and_keys_across_and_nothing_after_the_query()
 
 
 def test_the_effect_map_is_centred_at_zero_and_each_cell_can_be_told():
-    effect, metric = [[0.0, 1.5], [0.2, -0.5]], [[0.0, 3.0], [0.4, -1.0]]
+    effect = [[0.0, 1.5], [0.2, -0.5]]
+    metric = [[0.0, 3.0], [0.4, -1.0]]
     figure = patching.effect_map(effect, metric, ["a", "b"], starts=1, chosen=(0, 1))
     heat, points = figure.data
     assert (heat.zmin, heat.zmax) == (-1.5, 1.5)

@@ -199,7 +199,8 @@ def test_a_restricted_answer_is_one_of_the_answers(tiny):
 @pytest.mark.parametrize("stops", [(), (3, 40, 77)])
 @pytest.mark.parametrize("answers", [None, [[5, 6], [5, 7, 8, 0], [9]]])
 def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
-    ends, tree = [0, *stops], trie(answers or [])
+    ends = [0, *stops]
+    tree = trie(answers or [])
     tiny.tokenizer.pad_token = tiny.tokenizer.eos_token = "0"
     draw = torch.Generator().manual_seed(1)
     prompts = [torch.randint(1, 100, (n,), generator=draw).tolist() for n in (1, 2, 5, 5, 9, 30)]
@@ -255,7 +256,8 @@ def test_padding_does_not_change_an_answer(tiny):
 def test_macro_f1_is_scikit_learns():
     from sklearn.metrics import f1_score
 
-    right, said = list("aabbccca"), list("abbbccaz")
+    right = list("aabbccca")
+    said = list("abbbccaz")
     counts = class_counts(right, said, "abc")
     expected = f1_score(right, said, average="macro", labels=list("abc"), zero_division=0)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
@@ -481,10 +483,8 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
-    asked, subject = (
-        measure_of(untouched := wb.load(base), f"run:{run.id}", n=4),
-        wb.load(f"run:{run.id}"),
-    )
+    asked = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4)
+    subject = wb.load(f"run:{run.id}")
     assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
     said = [subject.tokenizer.decode(answer) for _, answer in asked.questions()]
     assert said == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
@@ -560,10 +560,8 @@ def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message
 
 
 def test_a_held_out_label_that_was_never_learned_is_named(base, tmp_path):
-    train, test = (
-        write(tmp_path / "a.jsonl", PETS),
-        write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}]),
-    )
+    train = write(tmp_path / "a.jsonl", PETS)
+    test = write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}])
     with pytest.raises(
         WorkbenchError,
         match=r"The label 'tiny' of the held-out examples .* 2 labels of the training",

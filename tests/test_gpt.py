@@ -56,10 +56,12 @@ def test_fast_and_explicit_attention_agree(encoding):
 def test_the_cache_changes_nothing(encoding):
     model = tiny_gpt(positions=encoding).double()
     whole = model(IDS).logits
-    past, parts = None, []
+    past = None
+    parts = []
     for part in IDS.split(7, dim=1):
         out = model(part, cache=past, use_cache=True)
-        past, parts = out.cache, [*parts, out.logits]
+        past = out.cache
+        parts = [*parts, out.logits]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-12, rtol=0)
 
 

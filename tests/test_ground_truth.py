@@ -32,12 +32,14 @@ def repeats():
     changed places.
     """
     subject, _ = toys.induction()
-    generator, items = torch.Generator().manual_seed(0), []
+    generator = torch.Generator().manual_seed(0)
+    items = []
     for _ in range(20):
         once = torch.randperm(127, generator=generator)[:16].tolist()
         other = [*once[:3], once[9], *once[4:9], once[3], *once[10:]]
         texts = [" ".join(map(str, [127, *first, *once[:4]])) for first in (once, other)]
-        answer, wrong = str(once[4]), str(once[10])
+        answer = str(once[4])
+        wrong = str(once[10])
         items.append(Item(*texts, (answer,), (wrong,), pair(subject, *texts, answer, wrong)))
     asked = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
     return subject, Items(asked, items, [str(i) for i in range(21)], {})
@@ -89,10 +91,8 @@ def addition():
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     ids = torch.cat([pairs, torch.full((len(pairs), 1), P)], 1)
     runs = [engine(subject).record(part) for part in ids.split(2000)]
-    post, logits = (
-        torch.cat([r.post[0][:, -1] for r in runs]),
-        torch.cat([r.logits[:, -1, :P] for r in runs]),
-    )
+    post = torch.cat([r.post[0][:, -1] for r in runs])
+    logits = torch.cat([r.logits[:, -1, :P] for r in runs])
     assert torch.equal(logits.argmax(-1), pairs.sum(1) % P)  # all 12,769 right
     return subject, ids, post, logits
 
@@ -112,7 +112,8 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
         set(power.topk(2).indices.tolist()) == set(KEY)
         and power.topk(3).values[2] < power.max() / 20
     )
-    waves, key = torch.fft.fft(centred, dim=2), torch.zeros(P)
+    waves = torch.fft.fft(centred, dim=2)
+    key = torch.zeros(P)
     key[[*KEY, *(P - k for k in KEY)]] = 1
     right = [
         float((torch.fft.ifft(waves * part).real.argmax(2) == 0).double().mean())

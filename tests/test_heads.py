@@ -168,7 +168,8 @@ def test_the_one_head_that_was_changed_is_on_top(tiny):
 
 
 def test_disjoint_rows_are_one_apart_and_equal_rows_none():
-    first, second = torch.eye(4)[None], torch.eye(4).roll(1, 0)[None]
+    first = torch.eye(4)[None]
+    second = torch.eye(4).roll(1, 0)[None]
     assert distance(first, second).item() == pytest.approx(1) and distance(first, first).item() == 0
 
 

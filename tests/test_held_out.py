@@ -14,7 +14,10 @@ from workbench.errors import WorkbenchError
 from workbench.interp import circuit, needed_heads
 from workbench.interp.prompts.held_out import n_choosing
 
-D_VOCAB, N_CTX, D_HEAD, N_HEADS = 40, 16, 48, 3
+D_VOCAB = 40
+N_CTX = 16
+D_HEAD = 48
+N_HEADS = 3
 SHARP = 14.0
 """Logits by which a planted key is above the others."""
 LOUD = 20.0
@@ -47,7 +50,8 @@ def planted():
         "positions": "learned",
     }
     model = tiny_gpt(**shape, **fixed)
-    words, places = torch.eye(D_VOCAB), torch.eye(N_CTX)
+    words = torch.eye(D_VOCAB)
+    places = torch.eye(N_CTX)
     size = (SHARP * D_HEAD**0.5) ** 0.5
     with torch.no_grad():
         for parameter in model.parameters():
@@ -58,7 +62,8 @@ def planted():
         model.model.pos.weight[:, place] = places
         model.lm_head.weight[:, answer] = words
         first, second = (layer.attn for layer in model.model.layers)
-        one, two = D_HEAD, 2 * D_HEAD
+        one = D_HEAD
+        two = 2 * D_HEAD
         first.q.weight[one : one + N_CTX, place] = size * places.roll(-1, 0)
         first.k.weight[one : one + N_CTX, place] = size * places
         first.v.weight[one : one + D_VOCAB, token] = words

@@ -11,7 +11,8 @@ from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.interp.lenses.inputs import BASELINES, input_attribution, integrate
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,8 @@ CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 def test_token_scores_add_up_to_the_difference_of_the_outputs(family):
     assert family in FAMILIES
     subject = subject_of(make(family), family)
-    model, most = subject.model, 4096 if family.startswith("gemma") else 1024
+    model = subject.model
+    most = 4096 if family.startswith("gemma") else 1024
     for baseline in BASELINES:
         given = {"answer": "7", "wrong": "8", "corrupted": CORRUPTED}
         found = input_attribution(subject, CLEAN, baseline=baseline, most=most, **given)
@@ -52,7 +54,8 @@ def test_an_integral_that_did_not_converge_says_so_with_what_is_missing():
     """
     from workbench.subjects import load
 
-    subject, prompt = load("shelf-base"), "She had a horse and a fire. He had a horse and a"
+    subject = load("shelf-base")
+    prompt = "She had a horse and a fire. He had a horse and a"
     few = input_attribution(
         subject, prompt, answer=" fire", wrong=" door", baseline="zero", most=40
     )

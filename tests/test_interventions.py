@@ -90,7 +90,8 @@ def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     subject = load("shelf-base")
     found = needed_heads(subject, "induction", n=20, replacement="zero")
     worst = found.to_frame().iloc[0]
-    layer, head = int(worst["layer"]), int(worst["index"])
+    layer = int(worst["layer"])
+    head = int(worst["index"])
     edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
     from workbench.interp.prompts.probes import generate, read_probe
 

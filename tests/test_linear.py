@@ -43,7 +43,8 @@ def test_activations_of_texts_of_different_lengths_are_those_of_each_text_alone(
 
 def test_a_planted_direction_is_found_and_noise_gives_nothing_away():
     rng = np.random.default_rng(0)
-    classes, group = rng.integers(0, 2, 400), np.arange(400) // 2
+    classes = rng.integers(0, 2, 400)
+    group = np.arange(400) // 2
     values = rng.normal(0, 1, (400, 20))
     values[:, 3] += 6 * classes
     held = group < 50

@@ -250,7 +250,10 @@ def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
     """A tiny Llama as GGUF, written tensor by tensor."""
     from gguf import GGUFWriter
 
-    d, d_mlp, vocab, kv = 32, 48, 60, 16
+    d = 32
+    d_mlp = 48
+    vocab = 60
+    kv = 16
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(d)

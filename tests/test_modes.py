@@ -20,7 +20,8 @@ from workbench import comparison, interp
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 
-PROMPT, OTHER = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+PROMPT = "5 9 31 44 7 62 18 77 23"
+OTHER = "5 9 31 12 7 80 18 77 23"
 PAIR = {"answer": "7", "wrong": "8"}
 TEXTS = [" ".join(str((7 * i + j) % 97) for j in range(40)) for i in range(4)]
 
@@ -113,7 +114,8 @@ DEAR: dict[str, Call] = {"locate": lambda a, b: wb.locate(a, b, "probe:induction
 @pytest.fixture(scope="module")
 def tiny_pair() -> tuple[Subject, Subject]:
     """GPT-2 with dropout, so that train mode shows in every number, and another with other weights."""
-    one, other = make("gpt2").float(), make("gpt2").float()
+    one = make("gpt2").float()
+    other = make("gpt2").float()
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.01)

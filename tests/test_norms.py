@@ -22,7 +22,8 @@ from workbench.interp.weights import embedding, layer_weights
 
 pytestmark = pytest.mark.quick
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 
 
 def drawn(norm):
@@ -77,7 +78,8 @@ def wide(model):
 
 @pytest.mark.parametrize("name", ["Olmo", "Cohere"])
 def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
-    kind, config = getattr(t, f"{name}ForCausalLM"), getattr(t, f"{name}Config")
+    kind = getattr(t, f"{name}ForCausalLM")
+    config = getattr(t, f"{name}Config")
     subject = subject_of(wide(kind(config(**GQA))), name)
     blocks = subject.model.model.layers
     centre = np.eye(32) - 1 / 32

@@ -33,7 +33,8 @@ from workbench.subjects.bridge import shared_clone
 from workbench.subjects.intervention import Edit, Intervention, apply
 from workbench.subjects.parts import Parts
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 QUICK = ("opt", "bloom", "falcon", "olmo2", "granite", "cohere", "mixtral", "gptoss", "deepseek3")
 """Families of the quick tests: each is built in a way of its own."""
 UNPACKED = ("gptneo", "bloom", "falcon", "mpt", "stablelm")
@@ -68,12 +69,10 @@ class Change:
     """The hooks of one block that pass a site's activation through `change`."""
 
     def __init__(self, how, site: str, change, n_heads: int = 4):
-        self.how, self.site, self.change, self.n_heads = (
-            how,
-            site.removesuffix("_by_pos"),
-            change,
-            n_heads,
-        )
+        self.how = how
+        self.site = site.removesuffix("_by_pos")
+        self.change = change
+        self.n_heads = n_heads
         self.stream, self.middle = torch.empty(0), torch.empty(0)
 
     def enter(self, module, args, kwargs):
@@ -130,12 +129,15 @@ class Hooks:
     """One family's model under plain hooks; sites are those of patching."""
 
     def __init__(self, family: str, model):
-        self.family, self.how, self.model = family, DECODERS[family], shared_clone(model)
+        self.family = family
+        self.how = DECODERS[family]
+        self.model = shared_clone(model)
         self.layers = self.model.get_submodule(self.how.layers)
 
     def run(self, ids, layer: int, site: str, change):
         """The logits at the end, with the activation of a site changed by `change`."""
-        block, one = self.layers[layer], Change(self.how, site, change)
+        block = self.layers[layer]
+        one = Change(self.how, site, change)
         handles = [
             block.register_forward_pre_hook(one.enter, with_kwargs=True),
             block.register_forward_hook(one.leave),
@@ -209,7 +211,8 @@ def swept(subject, question, settings):
 @torch.no_grad()
 def test_maps_of_streams_and_parts_equal_plain_hooks(family):
     subject = subject_of(make(family), family)
-    hooks, question = Hooks(family, subject.model), pair(subject, CLEAN, CORRUPTED, "7", "8")
+    hooks = Hooks(family, subject.model)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     for site in STREAM_SITES:
         settings = Settings(site, layer=1 if site == "neurons" else None)
         if (site == "neurons" and not hooks.how.down) or (
@@ -239,7 +242,8 @@ def plain_attention(
 ):
     """Attention by its formula; what is patched in is on the module."""
     groups = query.shape[1] // key.shape[1]
-    seen, patch = PLAIN["seen"], PLAIN["patch"].get(module.layer_idx)
+    seen = PLAIN["seen"]
+    patch = PLAIN["patch"].get(module.layer_idx)
     own = {"q": query, "k": key, "v": value}
     seen.setdefault(module.layer_idx, {}).update(own)
     if patch is not None and patch[0] in own:
@@ -299,7 +303,8 @@ def test_maps_of_queries_keys_values_and_patterns_equal_attention_by_its_formula
 @torch.no_grad()
 def test_lens_and_direct_contributions_are_those_of_the_model(family):
     subject = subject_of(make(family), family)
-    hooks, ids = Hooks(family, subject.model), subject.encode(CLEAN)
+    hooks = Hooks(family, subject.model)
+    ids = subject.encode(CLEAN)
     assert lens(subject, CLEAN).checks["lens"] < 1e-5
     found = direct(subject, CLEAN, answer="7", wrong="8")
     logits = subject.model(ids).logits[0, -1]
@@ -346,7 +351,8 @@ def slope(subject, hooks, final, part, cap):
 @torch.no_grad()
 def test_an_edit_writes_into_the_stream_what_it_says(family):
     subject = subject_of(make(family), family)
-    ids, value = subject.encode(CLEAN), torch.full((32,), 0.3, dtype=torch.float64)
+    ids = subject.encode(CLEAN)
+    value = torch.full((32,), 0.3, dtype=torch.float64)
     value[0] = 2
     for site, action in (
         ("attn_out", "set"),
@@ -390,7 +396,8 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
 @torch.no_grad()
 def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
     subject = subject_of(make(family), family)
-    question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    hooks = Hooks(family, subject.model)
     given = list(
         torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     )

@@ -18,7 +18,8 @@ from workbench.interp.patching.pair_maps import DIRECTIONS, METRICS, SITES, pair
 from workbench.interp.prompts.pairs import LengthError
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 CELLS = {
     **{
         site: [(0, 3), (1, 5), (1, 8), (2, 4), (2, 8)]
@@ -42,10 +43,8 @@ def test_packed_equals_hooked_for_every_site(family):
         if site == "resid_mid" and engine(subject).parallel:
             continue
         settings = Settings(site, DIRECTIONS[i % 2], layer=1 if site == "neurons" else None)
-        ours, theirs = (
-            run_sweep(subject, question, settings),
-            hooked(subject, question, settings, cells=CELLS.get(site)),
-        )
+        ours = run_sweep(subject, question, settings)
+        theirs = hooked(subject, question, settings, cells=CELLS.get(site))
         some = ~theirs.values.isnan()
         torch.testing.assert_close(ours.values[some], theirs.values[some], atol=tolerance, rtol=0)
         assert (ours.clean, ours.corrupted) == pytest.approx(
@@ -349,7 +348,8 @@ def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_w
 
 def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():
     subject = load("shelf-base")
-    short, long = "The old horse, and the king", "The old hippopotamus, and the king"
+    short = "The old horse, and the king"
+    long = "The old hippopotamus, and the king"
     with pytest.raises(LengthError, match="for 'hippopotamus' in the corrupted prompt") as caught:
         pair(subject, short, long, " was", " is")
     rows = caught.value.aligned

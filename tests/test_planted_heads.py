@@ -12,7 +12,9 @@ from workbench.interp import head_catalogue, position_split
 from workbench.interp.patterns.position_split import variance_shares
 from workbench.interp.patterns.standing_out import offset_profile, stands_out
 
-D_VOCAB, N_CTX, D_HEAD = 40, 32, 80
+D_VOCAB = 40
+N_CTX = 32
+D_HEAD = 80
 SHARP = 9.0
 """Logits by which the planted key is above the others."""
 

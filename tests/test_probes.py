@@ -68,7 +68,9 @@ def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
             for weight in (layer.attn.v.weight, layer.attn.o.weight):
                 torch.nn.init.eye_(weight)
             layer.mlp.fc_out.weight.zero_()
-    subject, file, partial = subject_of(model), tmp_path / "own.toml", []
+    subject = subject_of(model)
+    file = tmp_path / "own.toml"
+    partial = []
     file.write_text(OWN)
     found = probe(
         subject, str(file), n=12, anyway=True, site="z", partial=lambda f: partial.append(f.n)
@@ -159,7 +161,8 @@ def test_prompts_of_different_lengths_meet_at_named_positions_exactly_as_hooks_d
         subject, "5 9 31 44 7 62 18 77", "5 9 12 44 80 3 7 62 18 77", "7", "8", places=places
     )
     settings = Settings(site, direction)
-    ours, theirs = run_sweep(subject, question, settings), hooked(subject, question, settings)
+    ours = run_sweep(subject, question, settings)
+    theirs = hooked(subject, question, settings)
     assert ours.values.shape[-1] == 3 and not ours.values.isnan().any()
     torch.testing.assert_close(ours.values, theirs.values, atol=1e-10, rtol=0)
     if site == "resid_pre":  # one cell by hand, with nothing of ours but the numbers

@@ -20,7 +20,8 @@ from workbench.records import PLOTLY, Record
 from workbench.training.changes import Changes
 from workbench.training.recipe import Optimisation
 
-CLEAN, CORRUPTED = "3 1 4 1 5 9", "3 1 6 1 5 9"
+CLEAN = "3 1 4 1 5 9"
+CORRUPTED = "3 1 6 1 5 9"
 PAIR = (CLEAN, CORRUPTED, "7", "8")
 TEXTS = [
     "3 1 4 1 5 9 2 6 5 3 5 8 9 7 9 3 2 3 8 4 6 2 6 4 3 3 8 3 2 7 9 5 0 2 8 8 4 1 9 7 1 6",
@@ -160,7 +161,8 @@ def check_way_back(result: Record) -> None:
     assert again.to_json() == result.to_json() and again.provenance == result.provenance
     assert repr(again) == repr(result)
     for entry in fields(result):
-        mine, theirs = getattr(result, entry.name), getattr(again, entry.name)
+        mine = getattr(result, entry.name)
+        theirs = getattr(again, entry.name)
         if isinstance(mine, np.ndarray) and entry.name not in result.OMITTED:
             assert mine.shape == theirs.shape
             same = np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
@@ -173,7 +175,8 @@ def test_every_public_function_is_swept():
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_name_and_a_subject_give_the_same(name, folder, monkeypatch):
-    by_name, by_subject = CALLS[name](folder), CALLS[name](wb.load(folder))
+    by_name = CALLS[name](folder)
+    by_subject = CALLS[name](wb.load(folder))
     if name in ("ablation", "steering"):  # of a Subject they know the short name
         assert by_name.base == folder and by_name.edits == by_subject.edits
     else:

@@ -80,7 +80,8 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     one = wb.train(recipe(text, steps=20))
     result = on_two_processes(recipe(text, steps=20, sharded=sharded), tmp_path)
     assert result["processes"] == 2
-    here, there = losses(one.id), losses(result["run"])
+    here = losses(one.id)
+    there = losses(result["run"])
     assert here.keys() == there.keys() and max(abs(here[s] - there[s]) for s in here) < 1e-4
     assert result["validation_loss"] == pytest.approx(one.result["validation_loss"], abs=1e-4)
     mine, theirs = (wb.load(f"run:{run}") for run in (one.id, result["run"]))
@@ -109,7 +110,8 @@ def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(text):  # noqa: F811
-    store, limits = Store(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = Store()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     run = wb.train(recipe(text, steps=10))
     before = wb.load(f"run:{run.id}").hash
     from workbench.subjects.save import save
@@ -135,7 +137,9 @@ class Narrow(torch.nn.Module):
 
     def __init__(self, model, rows: int):
         super().__init__()
-        self.inner, self.rows, self.config = model, rows, model.config
+        self.inner = model
+        self.rows = rows
+        self.config = model.config
 
     def forward(self, ids, **more):
         if len(ids) > self.rows:
@@ -147,7 +151,8 @@ class Narrow(torch.nn.Module):
 
 def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
     ids = torch.randint(0, tiny.card.d_vocab, (8, 17), generator=torch.Generator().manual_seed(0))
-    batch, found = (ids[:, :-1], ids[:, 1:]), []
+    batch = (ids[:, :-1], ids[:, 1:])
+    found = []
     start = {k: v.clone() for k, v in tiny.model.state_dict().items()}
     for rows, parts in ((8, 1), (2, 0)):
         tiny.model.load_state_dict(start)

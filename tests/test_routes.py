@@ -44,7 +44,9 @@ def test_value_weighted_attention_is_the_length_of_what_moves(family):
     """
     subject = subject_of(make(family), family)
     found = attention(subject, "3 1 4")
-    output, layer, head = subject.bridge.W_O, 1, 2
+    output = subject.bridge.W_O
+    layer = 1
+    head = 2
     _, cache = subject.bridge.run_with_cache(torch.tensor([[3, 1, 4]]))
     z = cache[f"blocks.{layer}.attn.o.hook_in"][0].reshape(3, 4, 8)
     written = torch.linalg.norm(z[0, head] @ output[layer, head])
@@ -65,7 +67,8 @@ def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
     the final norm.
     """
     tiny.model.double()
-    ids, step = tiny.encode("3 1 4 1 5"), 1e-6
+    ids = tiny.encode("3 1 4 1 5")
+    step = 1e-6
 
     def logit(change: float) -> float:
         def nudge(pattern, hook):

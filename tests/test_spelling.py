@@ -164,7 +164,8 @@ def test_a_prompt_gets_its_first_tokens_once_and_no_last_one(kind):
 def test_an_answer_is_the_tokens_that_spell_it_after_the_prompt(kind, prompt, answer):
     tokenizer = TOKENIZERS[kind]()
     subject = llama(tokenizer)
-    head, ids = subject.ids(prompt), list(subject.answer_ids(answer, several=True, prompt=prompt))
+    head = subject.ids(prompt)
+    ids = list(subject.answer_ids(answer, several=True, prompt=prompt))
     text = [tokenizer.decode(x, skip_special_tokens=True) for x in (head, [*head, *ids])]
     if not (
         kind == "wordpiece" and "," in prompt + answer
@@ -225,7 +226,8 @@ def test_requests_are_tokenised_as_lm_evals_own_model_does(kind):
     from lm_eval.models.huggingface import HFLM
 
     subject = llama(TOKENIZERS[kind]())
-    theirs, ours = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer), SubjectLM(subject)
+    theirs = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)
+    ours = SubjectLM(subject)
     for context, answer in ((CLEAN, " Mary"), ("The cat ", "sat"), ("a", "t"), ("store", ", John")):
         assert ours._encode_pair(context, answer) == theirs._encode_pair(context, answer)
 

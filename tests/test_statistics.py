@@ -48,7 +48,9 @@ def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
 
 
 def test_wilson_s_interval_is_that_of_the_formula():
-    z, n, p = 1.959964, 10, 0.8
+    z = 1.959964
+    n = 10
+    p = 0.8
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert wilson(0.8, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
@@ -116,7 +118,8 @@ def test_the_interval_is_the_same_every_time_and_covers_a_real_difference():
     rng = np.random.default_rng(2)
     base = rng.normal(0, 1, 300)
     tuned = base + rng.normal(0.5, 0.2, 300)
-    one, two = paired_difference(base, tuned), paired_difference(base, tuned)
+    one = paired_difference(base, tuned)
+    two = paired_difference(base, tuned)
     assert one == two
     assert one.low < 0.5 < one.high and one.p < 0.001
     assert one.high - one.low == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(300), rel=0.1)
@@ -175,10 +178,8 @@ def test_tangos_interval_is_the_published_one_and_the_profile_likelihoods():
 
 
 def test_no_success_in_clusters_still_leaves_room():
-    apart, together = (
-        estimate_mean([0] * 40, range(40)),
-        estimate_mean([0] * 40, [i // 2 for i in range(40)]),
-    )
+    apart = estimate_mean([0] * 40, range(40))
+    together = estimate_mean([0] * 40, [i // 2 for i in range(40)])
     assert (
         apart.high == pytest.approx(0.0795, abs=1e-3)
         and together.low == 0.0 < apart.high < together.high < 0.2
@@ -204,7 +205,8 @@ def test_one_cluster_or_one_pair_of_answers_claims_nothing():
 
 
 def test_nan_scores_are_left_out_and_counted():
-    base, tuned = [1, 0, 1, 0, math.nan, 1, 0, 0, 1], [1, 1, 1, 1, 1, 1, 1, 1, math.nan]
+    base = [1, 0, 1, 0, math.nan, 1, 0, 0, 1]
+    tuned = [1, 1, 1, 1, 1, 1, 1, 1, math.nan]
     d = paired_difference(base, tuned)
     assert (d.n, d.left_out) == (7, 2) and d.p == pytest.approx(2 / 2**4)
     assert estimate_mean([0.5, math.nan, 0.25]).left_out == 1 and estimate_mean([math.nan]).n == 0
@@ -214,7 +216,8 @@ def test_nan_scores_are_left_out_and_counted():
 def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(6, 40))
-    base, shift = rng.normal(0, 1, n), rng.exponential(1, n) - rng.uniform(0, 1.5)
+    base = rng.normal(0, 1, n)
+    shift = rng.exponential(1, n) - rng.uniform(0, 1.5)
     right = (rng.random((2, n)) < [[0.4], [0.7]]).astype(float)
     clusters = rng.integers(0, max(6, n // 2), n).tolist()
     sums = rng.integers(0, 4, (2, n, 3)).astype(float)

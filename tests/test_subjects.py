@@ -102,7 +102,10 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
     by step.
     """
     torch.manual_seed(0)
-    d, n_head, vocab, ctx = 16, 2, 30, 8
+    d = 16
+    n_head = 2
+    vocab = 30
+    ctx = 8
     shapes = {"transformer.wte.weight": (vocab, d), "transformer.wpe.weight": (ctx, d)}
     block = {"ln_1": (d,), "attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "ln_2": (d,)}
     block |= {"mlp.c_fc": (4 * d, d), "mlp.c_proj": (d, 4 * d)}
@@ -194,7 +197,9 @@ def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
 
 def bad_inputs(tmp_path):
     """Name, file to write (or None), and what the sentence must say."""
-    empty, no_weights, broken = tmp_path / "empty", tmp_path / "no-weights", tmp_path / "broken"
+    empty = tmp_path / "empty"
+    no_weights = tmp_path / "no-weights"
+    broken = tmp_path / "broken"
     for folder in (empty, no_weights, broken):
         folder.mkdir()
     (empty / "readme.txt").write_text("nothing")

@@ -189,7 +189,8 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
 
 
 def test_the_bundled_pairs_cards_tell_where_they_come_from():
-    base, tuned = wb.load("shelf-base").card, wb.load("shelf-tuned").card
+    base = wb.load("shelf-base").card
+    tuned = wb.load("shelf-tuned").card
     for card in (base, tuned):
         assert card.licence and card.data and card.command and card.created and card.metrics
     assert tuned.parent == "shelf-base" and base.n_params < 6e6
@@ -243,7 +244,8 @@ def test_characters_round_trip():
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24), (24, 24)])
 def test_muon_agrees_with_torchs_up_to_its_bfloat16(shape):
     torch.manual_seed(0)
-    start, grads = torch.randn(shape), torch.randn(3, *shape)
+    start = torch.randn(shape)
+    grads = torch.randn(3, *shape)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
     optimisers = (
         Muon([ours], lr=0.1, weight_decay=0.1),

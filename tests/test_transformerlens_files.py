@@ -21,7 +21,13 @@ MODELS = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small/toy"
 needs_toys = pytest.mark.skipif(
     not MODELS.is_dir(), reason="needs small/toy below WORKBENCH_MODELS"
 )
-N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, D_VOCAB, N_CTX = 2, 3, 24, 6, 20, 30, 12
+N_LAYERS = 2
+N_HEADS = 3
+D_MODEL = 24
+D_HEAD = 6
+D_MLP = 20
+D_VOCAB = 30
+N_CTX = 12
 
 
 def toy(name, folder, settings=None):
@@ -65,7 +71,8 @@ def grokking_forward(w, ids, blocks):
 def test_the_published_toys_compute_what_they_compute_by_hand(name, blocks, settings, tmp_path):
     path, w = toy(name, tmp_path, settings)
     subject = load(path)
-    n_tokens, n_written = w["embed.W_E"].shape[1], w["unembed.W_U"].shape[1]
+    n_tokens = w["embed.W_E"].shape[1]
+    n_written = w["unembed.W_U"].shape[1]
     ids = torch.randint(0, n_tokens, (4, subject.n_ctx), generator=torch.Generator().manual_seed(0))
     expected = grokking_forward(w, ids, blocks)
     found = subject.model.double()(ids).logits

@@ -57,8 +57,10 @@ def z_of(subject, layer):
 def test_a_head_is_what_its_name_says_in_every_family(family):
     subject = subject_of(make(family), family)
     donor = changed(subject, lambda _, tensor: tensor + 0.1 * torch.randn_like(tensor))
-    parts, before = Parts(subject), z_of(subject, 1)
-    n_heads, n_groups = subject.card.n_heads, subject.card.n_kv_heads
+    parts = Parts(subject)
+    before = z_of(subject, 1)
+    n_heads = subject.card.n_heads
+    n_groups = subject.card.n_kv_heads
     joint = (
         family == "olmo2"
     )  # its norms read all heads' queries (and keys) at once, so one head's weights move all
@@ -141,7 +143,8 @@ def habits_of(subject, n=24):
 
 def test_a_change_in_one_head_is_found_in_that_head_and_nowhere_else():
     base = subject_of(tiny_gpt(n_layers=4), "base")
-    parts, noise = Parts(base), torch.Generator().manual_seed(0)
+    parts = Parts(base)
+    noise = torch.Generator().manual_seed(0)
     own = weights(base)
     drawn = {n: t + 3 * t.std() * torch.randn(t.shape, generator=noise) for n, t in own.items()}
     found = assemble(parts.slices("L3H2"), own, drawn)
@@ -187,7 +190,8 @@ def test_a_lora_on_layers_5_to_7_is_found_in_layers_5_to_7():
         }
 
     assert {layer for layer, share in shares("layer").items() if share} == {5, 6, 7}
-    bottom, top = shares("from_bottom"), shares("from_top")
+    bottom = shares("from_bottom")
+    top = shares("from_top")
     assert (
         {bottom[i] for i in range(-1, 5)} == {0}
         and {bottom[i] for i in range(7, 10)} == {1}
@@ -252,7 +256,8 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
 
 def test_shares_are_ratios_with_their_interval():
     rng = np.random.default_rng(0)
-    base, gain = rng.normal(size=40), 2 + 0.1 * rng.normal(size=40)
+    base = rng.normal(size=40)
+    gain = 2 + 0.1 * rng.normal(size=40)
     found = gain_shares(
         np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain
     )
@@ -294,7 +299,8 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     # of them.
     scores = [np.array([json.loads(row) for row in table["loglikelihoods"]]) for table in tables]
     np.testing.assert_allclose(scores[2], scores[0], atol=5e-5, rtol=0)
-    base, tuned = load("shelf-base"), load("shelf-tuned")
+    base = load("shelf-base")
+    tuned = load("shelf-tuned")
     hybrids = Hybrids(base, tuned, measure_of(base, "intents", n=12))
     slices = [piece for name in change.transplant.parts for piece in hybrids.parts.slices(name)]
     logs = [
@@ -311,7 +317,8 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
 
 
 def test_everything_of_the_donor_is_the_donor_and_nothing_is_the_base():
-    base, tuned = load("shelf-base"), load("shelf-tuned")
+    base = load("shelf-base")
+    tuned = load("shelf-tuned")
     ids = base.encode("Request: wake me up\nIntent:")
     for alpha, same in ((1.0, tuned), (0.0, base)):
         made = apply(base, transplant(base, tuned, "all", alpha=alpha, name="x"), tuned)

@@ -401,7 +401,8 @@ def _read_results(path: Path) -> None:
     import workbench as wb
     from workbench.benchmarks.results.record import Results
 
-    found, whole = Results.read(path.parent), Results.read(path.parent.parent / "whole")
+    found = Results.read(path.parent)
+    whole = Results.read(path.parent.parent / "whole")
     repr(found), found.headline(), found.table(), found.to_json()
     wb.compare_results(found, whole)
 

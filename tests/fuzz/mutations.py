@@ -202,7 +202,8 @@ def other_number(content: bytes, rng: random.Random) -> bytes:
 def lines(content: bytes, rng: random.Random) -> bytes:
     """Lines lost, doubled, swapped, indented or joined."""
     rows = content.split(b"\n")
-    i, j = rng.randrange(len(rows)), rng.randrange(len(rows))
+    i = rng.randrange(len(rows))
+    j = rng.randrange(len(rows))
     match rng.randrange(5):
         case 0:
             del rows[i]
@@ -243,7 +244,9 @@ def words(content: bytes, rng: random.Random) -> bytes:
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
     """Every container in a tree with each of its keys; one that stands several times counts once."""
-    found, waiting, seen = [], [tree], set()
+    found = []
+    waiting = [tree]
+    seen = set()
     while waiting:
         node = waiting.pop()
         if id(node) in seen:

@@ -93,7 +93,8 @@ def test_greedy_is_what_transformers_generates_alone_and_in_a_batch(name):
 
 @pytest.mark.parametrize("way", [ALONE, WHOLE])
 def test_ways_without_a_shared_pass_write_the_same(tiny, way):
-    batch, found = Batch(tiny), {}
+    batch = Batch(tiny)
+    found = {}
     batch.forward.way = way
     for index, prompt in enumerate(prompts()):
         batch.add(Request(prompt, 10), lambda c, index=index: found.update({index: c.ids}))
@@ -131,7 +132,8 @@ def test_a_gguf_model_writes_as_transformers_does(smollm):
 @pytest.mark.quick
 def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     subject = llama()
-    batch, found = Batch(subject, most_rows=3), {}
+    batch = Batch(subject, most_rows=3)
+    found = {}
     asked = [(p, 4 + 3 * i) for i, p in enumerate(prompts())]
     for step in range(200):
         if step % 2 == 0 and step // 2 < len(asked):
@@ -150,7 +152,8 @@ def test_known_beginnings_are_not_read_again_and_change_nothing():
     subject = llama()
     system = prompts(lengths=(24,))[0]
     asked = [[*system, *tail] for tail in prompts(lengths=(1, 4, 9, 14), seed=3)]
-    batch, found = Batch(subject), {}
+    batch = Batch(subject)
+    found = {}
     for index, prompt in enumerate(asked):
         batch.add(Request(prompt, 12), lambda c, index=index: found.update({index: c}))
     while batch.step():
@@ -259,7 +262,8 @@ def test_text_comes_in_whole_characters_and_holds_back_what_may_be_a_stop():
     pieces = [text.add(i) for i in ids]
     assert "".join(pieces) + text.rest() == tokenizer.decode(ids)
     assert not any("\ufffd" in piece for piece in pieces)
-    text, shown = Text(tokenizer, [], ("STOP",)), ""
+    text = Text(tokenizer, [], ("STOP",))
+    shown = ""
     for i in ids:
         shown += text.add(i)
         assert "S" not in shown
@@ -269,7 +273,8 @@ def test_text_comes_in_whole_characters_and_holds_back_what_may_be_a_stop():
 
 
 def test_the_engine_streams_to_many_threads_and_cancels(tiny):
-    engine, found = Engine(tiny, most_rows=4), {}
+    engine = Engine(tiny, most_rows=4)
+    found = {}
     wanted = [by_transformers(tiny, p, 15) for p in prompts()]
 
     def ask(index):

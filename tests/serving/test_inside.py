@@ -29,7 +29,8 @@ def test_captured_activations_are_the_models(live):
     subject = workbench.load("shelf-base")
     ids = torch.tensor([found["tokens"]])
     assert found["tokens"][:-4] == subject.ids(ASK["prompt"])
-    run, n = reader(subject).record(ids), len(found["tokens"])
+    run = reader(subject).record(ids)
+    n = len(found["tokens"])
     at = [0, 3, n - 1]
     assert found["positions"] == at and len(tensors) == 8
     for layer in (1, 5):
@@ -83,7 +84,9 @@ def test_attribution_is_the_slope_towards_the_prompt(live):
     subject = workbench.load("shelf-base")
     embed = subject.model.get_input_embeddings()
     at = embed(torch.tensor(subject.ids(ASK["prompt"]))).double()
-    mean, model, step = embed.weight.mean(0).double(), subject.model.double(), 1e-5
+    mean = embed.weight.mean(0).double()
+    model = subject.model.double()
+    step = 1e-5
 
     def value(x):
         with torch.no_grad():

@@ -122,7 +122,8 @@ def test_an_unknown_job_is_refused(live):
 
 
 def test_the_queue_is_bounded_and_old_answers_leave():
-    jobs, go = Jobs(), threading.Event()
+    jobs = Jobs()
+    go = threading.Event()
 
     def wait(job):
         go.wait(30)
