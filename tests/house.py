@@ -45,8 +45,8 @@ def used_rooms() -> dict[str, set[str]]:
     folders = {name: ROOT / name for name in names - {"pages"}} | {"pages": PAGES}
     used = {}
     for name, folder in folders.items():
-        found = set().union(*(imports(path) for path in folder.rglob("*.py")))
-        used[name] = (found & names) - {name}
+        imported = set().union(*(imports(path) for path in folder.rglob("*.py")))
+        used[name] = (imported & names) - {name}
     return used
 
 

@@ -150,9 +150,9 @@ def resuming(device: str) -> Any:
         carry_out(run, store, shown)
     except Cut:
         pass
-    found = [outcome(wb.resume(run.id), device), outcome(whole, device)]
-    assert found[0] == found[1]
-    return found
+    outcomes = [outcome(wb.resume(run.id), device), outcome(whole, device)]
+    assert outcomes[0] == outcomes[1]
+    return outcomes
 
 
 TRAINING = {
@@ -203,11 +203,11 @@ def comparable(result: Any) -> Any:
 
 def apart(name: str) -> float:
     """How far the numbers of the two runs are from each other, as a share of those above 1."""
-    found = []
+    sides = []
     for device in ("cpu", pretend_accelerator.DEVICE):
         _train_on(device)
-        found.append(np.array(list(numbers(comparable(ALL[name](device)))), dtype=float))
-    here, there = found
+        sides.append(np.array(list(numbers(comparable(ALL[name](device)))), dtype=float))
+    here, there = sides
     assert here.shape == there.shape, (here.shape, there.shape)
     assert np.array_equal(np.isnan(here), np.isnan(there))
     if not len(here):
@@ -231,10 +231,10 @@ def main(folder: str, *names: str) -> None:
     with (FOLDER / "results.jsonl").open("w") as file:
         for name in names:
             try:
-                said = {"name": name, "apart": apart(name)}
+                answer = {"name": name, "apart": apart(name)}
             except Exception:
-                said = {"name": name, "error": traceback.format_exc()[-3000:]}
-            file.write(json.dumps(said) + "\n")
+                answer = {"name": name, "error": traceback.format_exc()[-3000:]}
+            file.write(json.dumps(answer) + "\n")
             file.flush()
     os._exit(0)  # torch's threads for the device do not end by themselves
 

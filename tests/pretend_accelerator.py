@@ -46,7 +46,7 @@ class PretendTensor(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "PretendTensor":
-        made = Tensor._make_wrapper_subclass(
+        wrapper = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -54,8 +54,8 @@ class PretendTensor(Tensor):
             dtype=held.dtype,
             device=torch.device(DEVICE),
         )
-        made.held = held
-        return made
+        wrapper.held = held
+        return wrapper
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):

@@ -60,9 +60,9 @@ def coverage(case: Case, n: int, repetitions: int, seed: int = 0) -> Covered:
     return Covered(float(inside[printed].mean()) if count else math.nan, count / len(low), count)
 
 
-def ends(found: Iterable[Any]) -> Ends:
+def ends(intervals: Iterable[Any]) -> Ends:
     """The ends of many records."""
-    pairs = np.array([(one.low, one.high) for one in found], dtype=float)
+    pairs = np.array([(one.low, one.high) for one in intervals], dtype=float)
     return pairs[:, 0], pairs[:, 1]
 
 
@@ -93,8 +93,8 @@ def _means(law: str) -> Callable[[Rng, int, int], Ends]:
 
 def _cells(law: str) -> Callable[[Rng, int, int], Ends]:
     def run(rng: Rng, n: int, repetitions: int) -> Ends:
-        found = ours.cell_statistics(LAWS[law][0](rng, (n, repetitions)))
-        return found.low, found.high
+        statistics = ours.cell_statistics(LAWS[law][0](rng, (n, repetitions)))
+        return statistics.low, statistics.high
 
     return run
 
@@ -193,8 +193,10 @@ def _gain_share(rng: Rng, n: int, repetitions: int) -> Ends:
     def one() -> Any:
         base = rng.normal(0, 1, n)
         gain = rng.normal(1, 0.8, n)
-        found = ours.gain_shares((base + gain / 2 + rng.normal(0, 0.3, n))[None], base, base + gain)
-        return type("Ends", (), {"low": found.low[0], "high": found.high[0]})
+        shares = ours.gain_shares(
+            (base + gain / 2 + rng.normal(0, 0.3, n))[None], base, base + gain
+        )
+        return type("Ends", (), {"low": shares.low[0], "high": shares.high[0]})
 
     return ends(one() for _ in range(repetitions))
 
@@ -204,8 +206,8 @@ def _effect(share: float) -> Callable[[Rng, int, int], Ends]:
 
     def one(rng: Rng, n: int) -> Any:
         span = rng.gamma(4, 1, n)
-        found = ours.cell_statistics((share * span + rng.normal(0, 0.5, n))[:, None], per=span)
-        return type("Ends", (), {"low": found.low[0], "high": found.high[0]})
+        statistics = ours.cell_statistics((share * span + rng.normal(0, 0.5, n))[:, None], per=span)
+        return type("Ends", (), {"low": statistics.low[0], "high": statistics.high[0]})
 
     return lambda rng, n, repetitions: ends(one(rng, n) for _ in range(repetitions))
 
@@ -223,8 +225,10 @@ def counts(rng: Rng, n: int, right: float) -> np.ndarray:
     often misnamed.
     """
     there = rng.integers(1, 5, n)
-    found = rng.binomial(there, right)
-    return np.stack([found, rng.binomial(there - found, 0.7), there - found], axis=1).astype(float)
+    right_ones = rng.binomial(there, right)
+    return np.stack(
+        [right_ones, rng.binomial(there - right_ones, 0.7), there - right_ones], axis=1
+    ).astype(float)
 
 
 def f1(sums: np.ndarray) -> np.ndarray:
@@ -324,11 +328,11 @@ def lines(repetitions: int) -> list[str]:
         "|---|---|" + "---|" * len(sizes),
     ]
     for case in CASES:
-        found = [coverage(case, n, repetitions) for n in sizes]
-        cells = ["none" if not one.count else f"{one.covered:.3f}" for one in found]
+        coverages = [coverage(case, n, repetitions) for n in sizes]
+        cells = ["none" if not one.count else f"{one.covered:.3f}" for one in coverages]
         cells = [
             cell + (f" ({one.printed:.0%} printed)" if 0 < one.printed < 1 else "")
-            for cell, one in zip(cells, found, strict=True)
+            for cell, one in zip(cells, coverages, strict=True)
         ]
         rows.append(f"| {case.kind} | {case.law} | {' | '.join(cells)} |")
     return rows

@@ -52,9 +52,9 @@ def widened(model) -> torch.nn.Module:
 
 
 def check(name: str) -> None:
-    found = families.measure(name)
-    assert not found.loads.startswith("FAULT"), found.loads
-    faults = {what: why for what, why in found.faults.items() if what in READING}
+    measured = families.measure(name)
+    assert not measured.loads.startswith("FAULT"), measured.loads
+    faults = {what: why for what, why in measured.faults.items() if what in READING}
     assert not faults
 
 

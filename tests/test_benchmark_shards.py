@@ -116,13 +116,13 @@ def test_a_task_of_many_requests_holds_no_logits(tokenizer):  # noqa: F811
     draw = Random(0)
     texts = ["".join(draw.choices("abcdefghij", k=9)) for _ in range(4000)]
     assert len({text[:end] for text in texts for end in range(2, 9)}) > 20_000
-    asked = [(text[:2], text[2:]) for text in texts]
+    requests = [(text[:2], text[2:]) for text in texts]
     memory = psutil.Process().memory_info
-    lm.loglikelihood(instances(asked[:64]))  # the program itself, and what is tried out first
+    lm.loglikelihood(instances(requests[:64]))  # the program itself, and what is tried out first
     before = memory().rss
     seen = []
     lm.progress = lambda share: seen.append(memory().rss)
-    assert len(lm.loglikelihood(instances(asked))) == 4000
+    assert len(lm.loglikelihood(instances(requests))) == 4000
     assert len(seen) > 10 and max(seen) - before < 200e6
 
 

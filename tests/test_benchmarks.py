@@ -209,11 +209,11 @@ def test_generation_equals_lm_evals_own_model(tokenizer):
     from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make("llama")
-    asked = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
+    requests = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
     theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=96)
     ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
-    assert ours.generate_until(instances(asked)) == theirs.generate_until(
-        instances(asked), disable_tqdm=True
+    assert ours.generate_until(instances(requests)) == theirs.generate_until(
+        instances(requests), disable_tqdm=True
     )
 
 
@@ -391,10 +391,10 @@ def test_a_users_suite_is_listed_and_a_broken_one_does_not_hide_the_others(subje
     folder.mkdir(parents=True)
     (folder / "quick.yaml").write_text("name: quick\ndescription: two\ntasks: [repeat, ioi]\n")
     (folder / "bad.yaml").write_text("tasks: [\n")
-    found = suites()
-    assert found["quick"].tasks == ["repeat", "ioi"]
-    assert "bad.yaml, line" in found["bad"].problem
-    assert {"core", "language", "knowledge", "tasks", "responsible"} <= set(found)
+    listed = suites()
+    assert listed["quick"].tasks == ["repeat", "ioi"]
+    assert "bad.yaml, line" in listed["bad"].problem
+    assert {"core", "language", "knowledge", "tasks", "responsible"} <= set(listed)
     with pytest.raises(WorkbenchError, match=r"bad\.yaml"):
         find_suite("bad")
 
@@ -460,16 +460,16 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
     from workbench.benchmarks.engine.cache import cache_of
 
     def scorer(origin):
-        found = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))
-        run = found.scorer.run
-        found.runs = 0
+        counting = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))
+        run = counting.scorer.run
+        counting.runs = 0
 
         def counted(batch):
-            found.runs += 1
+            counting.runs += 1
             return run(batch)
 
-        monkeypatch.setattr(found.scorer, "run", counted)
-        return found
+        monkeypatch.setattr(counting.scorer, "run", counted)
+        return counting
 
     first = scorer("run-1")
 

@@ -62,11 +62,11 @@ def induction_by_hand():
 
 def test_a_circuit_written_by_hand_scores_one_and_predicts_the_next_token():
     subject = induction_by_hand()
-    found = head_scores(subject, length=10)
-    assert found.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
-    assert found.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
-    assert np.isnan(found.low["induction_score"][1, 1])  # samples that are all 1 show no spread
-    assert np.delete(found.mean["induction_score"].ravel(), 3).max() < 0.2
+    scores = head_scores(subject, length=10)
+    assert scores.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
+    assert scores.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
+    assert np.isnan(scores.low["induction_score"][1, 1])  # samples that are all 1 show no spread
+    assert np.delete(scores.mean["induction_score"].ravel(), 3).max() < 0.2
     ids = subject.encode("3 1 4 15 9 3 1 4 15")
     assert subject.model(ids).logits[0, 5:].argmax(-1).tolist() == [1, 4, 15, 9]
 
@@ -109,10 +109,10 @@ def test_the_strongest_pairs_are_the_largest_entries_of_the_whole_matrix(tiny):
     w = layer_weights(tiny)[1]
     tokens = embedding(tiny)
     scores = tokens @ w.q[2] @ w.k[2].T @ tokens.T / tiny.card.d_head**0.5
-    found = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
-    np.testing.assert_allclose(found["score"], scores.flatten().topk(5).values, rtol=1e-4)
+    pairs = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
+    np.testing.assert_allclose(pairs["score"], scores.flatten().topk(5).values, rtol=1e-4)
     first = divmod(int(scores.argmax()), len(tokens))
-    assert (found["query_token"][0], found["key_token"][0]) == tuple(str(i) for i in first)
+    assert (pairs["query_token"][0], pairs["key_token"][0]) == tuple(str(i) for i in first)
     with pytest.raises(WorkbenchError, match="has no L2H0"):
         strongest_pairs(tiny, 2, 0)
 
@@ -129,19 +129,19 @@ def test_variance_goes_to_what_made_it():
     shift = torch.randn(
         16, 1, 12, 1, generator=torch_rng
     ).double()  # softmax cannot see it, so it counts for nothing
-    made = (
+    patterns = (
         torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1)
         + shift
     )
-    found = {k: v.round(decimals=2).tolist() for k, v in variance_shares(made, order).items()}
-    assert found["position"][:3] == [1, 0, 0] and found["content"][:3] == [0, 1, 0]
-    assert found["interaction"][:3] == [0, 0, 1] and found["interaction"][4] == 1
-    assert found["position"][3] == pytest.approx(0.5, abs=0.07)
+    shares = {k: v.round(decimals=2).tolist() for k, v in variance_shares(patterns, order).items()}
+    assert shares["position"][:3] == [1, 0, 0] and shares["content"][:3] == [0, 1, 0]
+    assert shares["interaction"][:3] == [0, 0, 1] and shares["interaction"][4] == 1
+    assert shares["position"][3] == pytest.approx(0.5, abs=0.07)
 
 
 def test_a_head_that_sees_only_positions_is_all_position():
-    found = position_split(induction_by_hand(), n=2)
-    assert found.mean["position"][0, 0] > 0.99 and found.n == 2
+    split = position_split(induction_by_hand(), n=2)
+    assert split.mean["position"][0, 0] > 0.99 and split.n == 2
 
 
 def test_a_text_counts_every_earlier_copy_and_what_followed_it():
@@ -149,30 +149,32 @@ def test_a_text_counts_every_earlier_copy_and_what_followed_it():
     pattern = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0.2, 0.5, 0.3]])[
         None, None
     ]
-    found = text_scores(pattern, ids)
-    assert found["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
-    assert found["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
+    scores = text_scores(pattern, ids)
+    assert scores["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
+    assert scores["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
 
 
 def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
-    found = head_catalogue(induction_by_hand(), length=10)
-    assert "previous token" in found.labels(0, 0) and "induction" in found.labels(1, 1)
+    catalogue = head_catalogue(induction_by_hand(), length=10)
+    assert "previous token" in catalogue.labels(0, 0) and "induction" in catalogue.labels(1, 1)
     for rule in RULES:
-        given = [rule.label in found.labels(i, j) for i in range(2) for j in range(2)]
+        given = [rule.label in catalogue.labels(i, j) for i in range(2) for j in range(2)]
         low = np.where(
-            np.isnan(found.low[rule.score]), found.mean[rule.score], found.low[rule.score]
+            np.isnan(catalogue.low[rule.score]),
+            catalogue.mean[rule.score],
+            catalogue.low[rule.score],
         )
-        above = found.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
+        above = catalogue.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
         assert given == ((low >= rule.at_least) | above).ravel().tolist(), str(rule)
-    assert found.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
-    assert len(found.to_frame()) == 4 and found.best("induction_score")["name"][0] == "L1H1"
+    assert catalogue.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
+    assert len(catalogue.to_frame()) == 4 and catalogue.best("induction_score")["name"][0] == "L1H1"
     with pytest.raises(WorkbenchError, match="There is no score 'luck'"):
-        found.best("luck")
+        catalogue.best("luck")
 
 
 def test_one_text_gives_no_interval_and_so_no_label(tiny):
-    found = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
-    assert set(found.to_frame()["labels"]) <= {"", "copying"}
+    catalogue = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
+    assert set(catalogue.to_frame()["labels"]) <= {"", "copying"}
 
 
 def test_the_graph_joins_the_heads_that_feed_each_other():

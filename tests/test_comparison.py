@@ -124,10 +124,10 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
 @pytest.mark.quick
 def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
     other = with_one_head_changed()
-    found = text_shift(tiny, other, TEXTS[:1])
+    shift = text_shift(tiny, other, TEXTS[:1])
     ids = tiny.encode(TEXTS[0])
     p, q = (s.model(ids).logits[0, 3].double().softmax(-1) for s in (tiny, other))
-    token = found.texts[0].to_frame().iloc[4]
+    token = shift.texts[0].to_frame().iloc[4]
     assert token["token"] == "5" and token["loss_base"] == pytest.approx(
         -float(p[ids[0, 4]].log()), rel=1e-5
     )
@@ -136,7 +136,7 @@ def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
 
 def test_greedy_writing_parts_where_the_likeliest_tokens_first_differ(tiny):
     other = subject_of(tiny_gpt(seed=1), "other")
-    (_, found), *_ = partings(tiny, other, TEXTS[:1], n=5)
+    (_, parting), *_ = partings(tiny, other, TEXTS[:1], n=5)
     written = []
     for subject in (tiny, other):  # without a cache, the whole row each time
         ids = subject.encode(TEXTS[0])
@@ -144,9 +144,9 @@ def test_greedy_writing_parts_where_the_likeliest_tokens_first_differ(tiny):
             ids = torch.cat([ids, subject.model(ids).logits[:, -1:].argmax(-1)], 1)
         written.append(ids[0, -5:].tolist())
     at = next(i for i, (a, b) in enumerate(zip(*written, strict=True)) if a != b)
-    assert found.parted and found.agreed == at
-    assert (found.base_token, found.tuned_token) == (str(written[0][at]), str(written[1][at]))
-    assert 0 < found.p_base <= 1 and found.base_text.split() == [str(i) for i in written[0]]
+    assert parting.parted and parting.agreed == at
+    assert (parting.base_token, parting.tuned_token) == (str(written[0][at]), str(written[1][at]))
+    assert 0 < parting.p_base <= 1 and parting.base_text.split() == [str(i) for i in written[0]]
 
 
 @pytest.mark.quick
@@ -166,17 +166,17 @@ def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(ti
         turned.model.tok.weight[[7, 8]] = turned.model.tok.weight[
             [8, 7]
         ]  # each now says what the other said
-    found = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
-    first = {pair: right[0].mean() for pair, right in found.right.items()}
+    transfer = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
+    first = {pair: right[0].mean() for pair, right in transfer.right.items()}
     assert (
         first["base on base"] == first["tuned on tuned"] == 1
     )  # the last token gives the label away
     assert first["base on tuned"] == 0
-    first = found.loss().iloc[0]
+    first = transfer.loss().iloc[0]
     assert (
         first["difference"] == first["low"] == -1
         and first["p"] == 2**-11
-        and found.to_frame()["n"].eq(12).all()
+        and transfer.to_frame()["n"].eq(12).all()
     )
     assert first["high"] == pytest.approx(
         -(12 - Z2) / (12 + Z2)
@@ -223,11 +223,11 @@ def adapted(tmp_path):
 
 def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adapted):
     base, tuned = adapted
-    found = weight_shift(base, tuned)
-    grid, names = found.grid()
+    shift = weight_shift(base, tuned)
+    grid, names = shift.grid()
     changed = {(layer, names[i]) for layer, i in np.argwhere(grid > 0)}
     assert changed == {(layer, part) for layer in (1, 2) for part in ("W_Q", "W_V")}
-    rows = found.table[found.table["lora_rank"] > 0]
+    rows = shift.table[shift.table["lora_rank"] > 0]
     assert len(rows) == 4 and set(rows["rank"]) == {3} and (rows["effective_rank"] <= 3).all()
     layer = int(rows.iloc[0]["layer"])
     part = rows.iloc[0]["matrix"]
@@ -251,14 +251,14 @@ def test_every_family_shows_its_matrices_heads_and_stream(family):
         for parameter in model.parameters():
             parameter.mul_(1.5)
     tuned = subject_of(model, "tuned")
-    found = weight_shift(base, tuned)
-    matrices = found.table[found.table["most"] > 1][
+    shift = weight_shift(base, tuned)
+    matrices = shift.table[shift.table["most"] > 1][
         "relative"
     ]  # some vectors are 0 before and after
-    assert matrices.to_numpy() == pytest.approx(0.5) and found.heads == pytest.approx(0.5)
+    assert matrices.to_numpy() == pytest.approx(0.5) and shift.heads == pytest.approx(0.5)
     assert (
-        set(found.grid()[1]) >= {"W_O", "W_in", "W_out"}
-        and found.table["parameters"].sum() == base.card.n_params
+        set(shift.grid()[1]) >= {"W_O", "W_in", "W_out"}
+        and shift.table["parameters"].sum() == base.card.n_params
     )
     assert layer_shift(base, tuned, TEXTS[:2]).mean["difference"][-1] > 0
 
@@ -266,8 +266,8 @@ def test_every_family_shows_its_matrices_heads_and_stream(family):
 def test_what_cannot_be_compared_says_what_remains(tiny):
     deep = subject_of(tiny_gpt(n_layers=3), "deep")
     assert set(obstacles(tiny, deep)) == {"layers", "heads", "weights"}
-    said = what_remains(tiny, deep)
-    assert "2 layers of 4 heads" in said and said.endswith(
+    remark = what_remains(tiny, deep)
+    assert "2 layers of 4 heads" in remark and remark.endswith(
         "What remains: behaviour (benchmarks on the same items), text (every token of a text)."
     )
     other = load("shelf-base")
@@ -287,7 +287,7 @@ def test_an_edited_model_differs_in_what_it_does_and_not_in_its_weights(tiny):
 def test_one_record_holds_all_parts_and_goes_to_json():
     seen = []
     shares = []
-    found = compare(
+    comparison = compare(
         "shelf-base",
         "shelf-base",
         suite=["agreement"],
@@ -298,15 +298,15 @@ def test_one_record_holds_all_parts_and_goes_to_json():
     )
     assert seen == [("weights", False), ("heads", True), ("behaviour", True)]
     assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1
-    counts = found.outcomes().iloc[0]
+    counts = comparison.outcomes().iloc[0]
     assert (
         counts["only_base"] == counts["only_tuned"] == 0 and counts["both"] + counts["neither"] == 6
     )
-    record = json.loads(json.dumps(found.to_dict()))
+    record = json.loads(json.dumps(comparison.to_dict()))
     assert record["tasks"][0]["difference"] == 0 and record["layers"] is None
     assert max(row["relative"] for row in record["weights"]["matrices"]) == 0
     assert max(row["distance"] for row in record["heads"]) == 0
-    for asked, message in (
+    for wrong, message in (
         ({"parts": ["hairs"]}, "There is no part hairs"),
         (
             {"suite": ["agreement", "agrement"]},
@@ -315,18 +315,22 @@ def test_one_record_holds_all_parts_and_goes_to_json():
         ({"limit": 0}, "at least one item"),
     ):
         with pytest.raises(WorkbenchError, match=message):
-            compare("shelf-base", "shelf-base", **asked)
+            compare("shelf-base", "shelf-base", **wrong)
 
 
 def test_a_suite_that_fails_leaves_the_other_parts_standing(monkeypatch):
     monkeypatch.setenv("WORKBENCH_DATA", "/no/such/folder")
-    found = compare(
+    comparison = compare(
         "shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["weights", "behaviour"]
     )
-    assert found.weights is not None and found.table.empty and found.base_results is None
-    assert len(found.notes) == 1 and found.notes[0].startswith(
+    assert (
+        comparison.weights is not None
+        and comparison.table.empty
+        and comparison.base_results is None
+    )
+    assert len(comparison.notes) == 1 and comparison.notes[0].startswith(
         "behaviour: No task of 'custom' could run"
     )
-    assert tables("behaviour", found) == [] and found.to_dict()["tasks"] == []
+    assert tables("behaviour", comparison) == [] and comparison.to_dict()["tasks"] == []
     with pytest.raises(WorkbenchError, match="No task of"):
         compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["behaviour"])

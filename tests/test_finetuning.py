@@ -106,8 +106,8 @@ def test_only_the_assistants_turns_of_a_conversation_are_learned(base):
     ]
     task = make({"kind": "chat", "data": "instruct_1100"})
     row = task.row(tokenizer, {"messages": talk})
-    said = [i for i, on in zip(*row, strict=True) if on]
-    assert tokenizer.decode(said) == "red red.<|endoftext|>red.<|endoftext|>"
+    learned = [i for i, on in zip(*row, strict=True) if on]
+    assert tokenizer.decode(learned) == "red red.<|endoftext|>red.<|endoftext|>"
     assert tokenizer.decode(row.ids).startswith(
         "User: Say red\nAssistant: red red.<|endoftext|>\nUser: Say it\n"
     )
@@ -190,10 +190,10 @@ def test_conversations_come_in_many_spellings():
 def test_a_restricted_answer_is_one_of_the_answers(tiny):
     tiny.tokenizer.pad_token = "0"
     answers = [[5, 6], [5, 7, 8], [9]]
-    found = complete(
+    written = complete(
         tiny.model, tiny.tokenizer, [[1], [2, 3], [4, 4, 4]], most=3, answers=trie(answers)
     )
-    assert all(any(ids[: len(a)] == a for a in answers) for ids in found)
+    assert all(any(ids[: len(a)] == a for a in answers) for ids in written)
 
 
 @pytest.mark.parametrize("stops", [(), (3, 40, 77)])
@@ -225,7 +225,7 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
         expected.append(next((ids[:i] for i, token in enumerate(ids) if token in ends), ids))
     shares = []
     given = None if answers is None else tree
-    found = complete(
+    written = complete(
         tiny.model,
         tiny.tokenizer,
         prompts,
@@ -234,13 +234,13 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
         stops=stops,
         progress=shares.append,
     )
-    assert found == expected and shares == sorted(shares) and shares[-1] == 1.0
+    assert written == expected and shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_an_answer_takes_the_room_that_the_context_has_and_changes_nothing_of_the_model(tiny):
     tiny.model.requires_grad_(True)
-    found = complete(tiny.model, tiny.tokenizer, [[1] * 60, [1] * 64], most=20)
-    assert list(map(len, found)) == [5, 1]
+    written = complete(tiny.model, tiny.tokenizer, [[1] * 60, [1] * 64], most=20)
+    assert list(map(len, written)) == [5, 1]
     assert all(weight.requires_grad for weight in tiny.model.parameters())
     with pytest.raises(WorkbenchError, match="context"):
         complete(tiny.model, tiny.tokenizer, [[1] * 65], most=1)
@@ -257,9 +257,9 @@ def test_macro_f1_is_scikit_learns():
     from sklearn.metrics import f1_score
 
     right = list("aabbccca")
-    said = list("abbbccaz")
-    counts = class_counts(right, said, "abc")
-    expected = f1_score(right, said, average="macro", labels=list("abc"), zero_division=0)
+    predicted = list("abbbccaz")
+    counts = class_counts(right, predicted, "abc")
+    expected = f1_score(right, predicted, average="macro", labels=list("abc"), zero_division=0)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
     assert (
         macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
@@ -269,10 +269,10 @@ def test_macro_f1_is_scikit_learns():
 
 def test_entities_are_listed_and_found_again():
     words = "Anna met Anna Lind of New York in York .".split()
-    found = [("person", 0, 0), ("person", 2, 3), ("location", 5, 6), ("location", 8, 8)]
+    spans = [("person", 0, 0), ("person", 2, 3), ("location", 5, 6), ("location", 8, 8)]
     text = "Anna = person; Anna Lind = person; New York = location; York = location"
-    assert entities.listed(words, found) == text
-    assert entities.aligned(words, text) == (entities.bio(found, len(words)), 0)
+    assert entities.listed(words, spans) == text
+    assert entities.aligned(words, text) == (entities.bio(spans, len(words)), 0)
     assert entities.aligned(words, "none") == (["O"] * len(words), 0)
     tags, unaligned = entities.aligned(
         words, "Oslo = location; nonsense; New York = location; York = location"
@@ -284,21 +284,21 @@ def test_entity_f1_is_seqevals():
     from seqeval.metrics import f1_score
 
     right = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"], ["O", "O", "O"]]
-    said = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
+    predicted = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
     counts = [
         entities.span_counts(entities.spans(a), entities.spans(b))
-        for a, b in zip(right, said, strict=True)
+        for a, b in zip(right, predicted, strict=True)
     ]
     assert counts == [(1, 0, 0), (0, 1, 2), (0, 1, 0)]
     assert (
         entities.entity_f1(np.array(counts).sum(0))
-        == pytest.approx(f1_score(right, said))
+        == pytest.approx(f1_score(right, predicted))
         == pytest.approx(1 / 3)
     )
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "f1"),
+    ("predicted", "right", "f1"),
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0),
         (
@@ -311,8 +311,8 @@ def test_entity_f1_is_seqevals():
         ("the", "a", 1.0),  # both are empty once articles are gone, as in SQuAD's script
     ],
 )
-def test_token_f1_is_squads(said, right, f1):
-    assert questions.token_f1(said, right) == pytest.approx(f1)
+def test_token_f1_is_squads(predicted, right, f1):
+    assert questions.token_f1(predicted, right) == pytest.approx(f1)
 
 
 def test_paired_counts_by_hand():
@@ -352,10 +352,10 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
     model.eval()
     adapted = model(ids).logits
     folder = save(tmp_path / "adapter", model, subject.tokenizer)
-    kept = load_file(folder / "adapter_model.safetensors")
+    tensors = load_file(folder / "adapter_model.safetensors")
     assert (
-        kept
-        and all("lora_" in name for name in kept)
+        tensors
+        and all("lora_" in name for name in tensors)
         and not (folder / "model.safetensors").exists()
     )
     merged = wb.load(folder)
@@ -404,11 +404,11 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     accuracy, f1 = (evaluation.Change(**change) for change in result["changes"])
     assert (accuracy.metric, f1.metric) == ("accuracy", "macro_f1")
     assert accuracy.tuned > accuracy.base and accuracy.improved and accuracy.n == result["held_out"]
-    kept = {who: evaluation.answers(run.folder, who) for who in evaluation.MODELS}
-    assert [kept[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx(
+    answers = {who: evaluation.answers(run.folder, who) for who in evaluation.MODELS}
+    assert [answers[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx(
         [accuracy.base, accuracy.tuned]
     )
-    assert set(kept["tuned"]["prediction"]) <= {"small", "big"}
+    assert set(answers["tuned"]["prediction"]) <= {"small", "big"}
     subject = wb.load(f"run:{run.id}")
     assert (
         result["parent"] == subject.card.parent == base
@@ -416,19 +416,19 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     )
     priced = cost(recipe(base, data, lora={"r": 8}))
     assert priced.trained_parameters == result["trained_parameters"] < subject.card.n_params / 2
-    asked = measure_of(wb.load(base), f"run:{run.id}", n=8)
-    texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in asked.requests]
+    measure = measure_of(wb.load(base), f"run:{run.id}", n=8)
+    texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in measure.requests]
     assert texts == [
-        f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()
+        f"{row['input']} {row['target']}" for _, row in answers["base"].head(8).iterrows()
     ]
-    found = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
+    located = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
     assert (
-        found.gain().low > 0
-        and not any(found.checks.values())
-        and found.measure == fine_tune_of(f"run:{run.id}@60")
+        located.gain().low > 0
+        and not any(located.checks.values())
+        and located.measure == fine_tune_of(f"run:{run.id}@60")
     )
     over = behaviour_series(run.id, n=8).set_index(["step", "metric"])
-    own = found.gain()
+    own = located.gain()
     assert over.loc[0, "difference"].tolist() == [0, 0] and set(over.index.get_level_values(0)) == {
         0,
         30,
@@ -483,11 +483,11 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
-    asked = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4)
+    measure = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4)
     subject = wb.load(f"run:{run.id}")
     assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
-    said = [subject.tokenizer.decode(answer) for _, answer in asked.questions()]
-    assert said == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
+    targets = [subject.tokenizer.decode(answer) for _, answer in measure.questions()]
+    assert targets == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
     frame = evaluation.answers(run.folder, "base")
     assert np.average(frame["score"], weights=frame["tokens"]) == pytest.approx(loss.base)
 

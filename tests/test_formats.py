@@ -599,8 +599,10 @@ def outcome(case: Case, folder: Path) -> str:
         rows, notes = read_case(case, folder)
     except WorkbenchError as error:
         return f"refused: {error}".replace(str(folder) + "/", "")
-    said = " ".join(line.rstrip(".") + "." for line in notes.lines()).replace(str(folder) + "/", "")
-    return f"read ({len(rows)})" + (f"; said: {said}" if said else "")
+    remarks = " ".join(line.rstrip(".") + "." for line in notes.lines()).replace(
+        str(folder) + "/", ""
+    )
+    return f"read ({len(rows)})" + (f"; said: {remarks}" if remarks else "")
 
 
 def document() -> str:

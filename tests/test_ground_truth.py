@@ -41,23 +41,23 @@ def repeats():
         answer = str(once[4])
         wrong = str(once[10])
         items.append(Item(*texts, (answer,), (wrong,), pair(subject, *texts, answer, wrong)))
-    asked = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
-    return subject, Items(asked, items, [str(i) for i in range(21)], {})
+    probe = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
+    return subject, Items(probe, items, [str(i) for i in range(21)], {})
 
 
 def test_patching_finds_the_induction_circuit_and_no_other_head(repeats):
-    subject, made = repeats
-    found = sweep_items(subject, made, Settings("z"))
+    subject, pairs = repeats
+    swept = sweep_items(subject, pairs, Settings("z"))
     assert (
-        found.effect[0].argmax() == 2 and found.low[0, 2] > 0.5 and 0.9 < found.effect[0, 2] < 1.1
+        swept.effect[0].argmax() == 2 and swept.low[0, 2] > 0.5 and 0.9 < swept.effect[0, 2] < 1.1
     )
-    assert (found.low[1, 1:] > 0.1).all() and found.effect[1, 1:].sum() == pytest.approx(
+    assert (swept.low[1, 1:] > 0.1).all() and swept.effect[1, 1:].sum() == pytest.approx(
         1, abs=0.05
     )
     for layer, head in ((0, 0), (0, 1), (0, 3), (1, 0)):
-        assert abs(found.effect[layer, head]) < 0.05
-    assert max(found.checks.values()) < 1e-10
-    by_place = sweep_items(subject, made, Settings("z_by_pos")).effect
+        assert abs(swept.effect[layer, head]) < 0.05
+    assert max(swept.checks.values()) < 1e-10
+    by_place = sweep_items(subject, pairs, Settings("z_by_pos")).effect
     assert np.unravel_index(by_place.argmax(), by_place.shape) == (
         0,
         2,
@@ -67,9 +67,9 @@ def test_patching_finds_the_induction_circuit_and_no_other_head(repeats):
 
 def test_the_induction_heads_hear_of_the_previous_token_through_their_keys(repeats):
     """K-composition (Elhage et al. 2021), by path patching of every edge between the two layers."""
-    subject, made = repeats
+    subject, pairs = repeats
     packed = engine(subject)
-    questions = [question_of(packed, item.pair, "logit_difference") for item in made.items]
+    questions = [question_of(packed, item.pair, "logit_difference") for item in pairs.items]
     graph = graph_of(packed, questions[0].run)
     edges = [(r, graph.senders.index(f"L0H{h}")) for r in range(12, 24) for h in range(4)]
     lost = exact_losses(packed, graph, questions, edges).mean(0)
@@ -131,13 +131,13 @@ def test_ablating_the_neurons_of_the_key_frequencies_is_what_breaks_it(addition)
     own = 1 + torch.stack(share).argmax(0)
     key = torch.isin(own, torch.tensor(KEY))
     assert 0.8 < key.double().mean() < 0.95
-    asked = ids[::7]
+    sums = ids[::7]
 
     def accuracy(out):
         where = tuple(out.nonzero().flatten().tolist())
         cut = Intervention("cut", "", (Edit(0, "post", where, "set", post.mean(0)[out].tolist()),))
-        said = apply(subject, cut).model(asked).logits[:, -1].argmax(-1)
-        return float((said == asked[:, :2].sum(1) % P).double().mean())
+        answers = apply(subject, cut).model(sums).logits[:, -1].argmax(-1)
+        return float((answers == sums[:, :2].sum(1) % P).double().mean())
 
     assert accuracy(~key) > 0.99 and accuracy(key) < 0.02
     assert all(accuracy(own == k) < 0.5 for k in KEY)

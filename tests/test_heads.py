@@ -87,19 +87,19 @@ def test_the_bundled_model_has_induction_heads():
 
 
 def test_patterns_are_causal_and_sum_to_one(tiny):
-    found = attention(tiny, "1 2 3 4 5")
-    assert found.pattern.shape == (2, 4, 5, 5) and found.tokens == ["1", "2", "3", "4", "5"]
-    np.testing.assert_allclose(found.pattern.sum(-1), 1, atol=1e-6)
-    assert np.triu(found.pattern, 1).max() == 0
-    frame = found.to_frame(1, 2)
+    seen = attention(tiny, "1 2 3 4 5")
+    assert seen.pattern.shape == (2, 4, 5, 5) and seen.tokens == ["1", "2", "3", "4", "5"]
+    np.testing.assert_allclose(seen.pattern.sum(-1), 1, atol=1e-6)
+    assert np.triu(seen.pattern, 1).max() == 0
+    frame = seen.to_frame(1, 2)
     assert len(frame) == 15 and frame["attention"].sum() == pytest.approx(5)
     with pytest.raises(WorkbenchError, match="has no L2H0; it has L0H0 to L1H3"):
-        found.head(2, 0)
+        seen.head(2, 0)
 
 
 def test_the_attention_page_is_self_contained(tiny, tmp_path):
-    found = attention(tiny, "1 2 3")
-    page = found.to_html(tmp_path / "page.html").read_text()
+    seen = attention(tiny, "1 2 3")
+    page = seen.to_html(tmp_path / "page.html").read_text()
     assert "cdn" not in page.lower().split("plotly.js")[0] and "<script src=" not in page
     assert "L0H0" in page
 
@@ -199,14 +199,14 @@ def test_patterns_read_without_hooks_are_those_of_the_hooks(family):
 def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
     wanted = attention(tiny, "1 2 3 1 2")
     monkeypatch.setattr(type(tiny.model), "_supports_attention_backend", False)
-    found = attention(tiny, "1 2 3 1 2")
-    np.testing.assert_allclose(found.pattern, wanted.pattern, atol=1e-6)
-    np.testing.assert_allclose(found.value_norms, wanted.value_norms, atol=1e-5)
+    hooked = attention(tiny, "1 2 3 1 2")
+    np.testing.assert_allclose(hooked.pattern, wanted.pattern, atol=1e-6)
+    np.testing.assert_allclose(hooked.value_norms, wanted.value_norms, atol=1e-5)
 
 
 def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
-    found, scores = scored_attention(tiny, "1 2 3 1 2")
-    pattern = found.pattern
+    seen, scores = scored_attention(tiny, "1 2 3 1 2")
+    pattern = seen.pattern
     np.testing.assert_allclose(
         scores.previous_token, pattern[..., [1, 2, 3, 4], [0, 1, 2, 3]].mean(-1), atol=1e-6
     )

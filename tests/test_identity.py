@@ -102,9 +102,9 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
         from workbench.ui.parts.models import cached_load
 
         subject = cached_load(folder)
-        found = look(subject, "The cat sat on the mat. The cat").found
+        shown = look(subject, "The cat sat on the mat. The cat").found
         st.json(
-            {"hash": subject.hash, "object": id(subject), "map": found.pattern[5].sum(0).tolist()}
+            {"hash": subject.hash, "object": id(subject), "map": shown.pattern[5].sum(0).tolist()}
         )
 
     def seen():
@@ -155,7 +155,7 @@ def test_records_of_the_weights_hash_alone_still_mean_their_model(copy):
 def test_a_card_on_disk_keeps_no_hash_of_another_place(tmp_path):
     card = load("shelf-base").card
     write_card(tmp_path, replace(card, loaded="something").to_dict())
-    kept = json.loads((tmp_path / "card.json").read_text())
-    assert "identity" not in kept and "loaded" not in kept and kept["sha256"] == card.sha256
-    (tmp_path / "card.json").write_text(json.dumps({**kept, "identity": "x" * 64}))
+    saved = json.loads((tmp_path / "card.json").read_text())
+    assert "identity" not in saved and "loaded" not in saved and saved["sha256"] == card.sha256
+    (tmp_path / "card.json").write_text(json.dumps({**saved, "identity": "x" * 64}))
     assert "identity" not in read_card(tmp_path)

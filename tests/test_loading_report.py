@@ -116,10 +116,10 @@ def test_a_configuration_of_more_or_fewer_layers_than_the_file_is_refused(family
     saved(FAMILIES[family](), tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    for n, said in ((1, "no place for"), (3, "missing"), (None, "missing")):
+    for n, reason in ((1, "no place for"), (3, "missing"), (None, "missing")):
         changed = {**config, word: n} if n else {k: v for k, v in config.items() if k != word}
         path.write_text(json.dumps(changed | ({} if n else {word: 4})))
-        refused(tmp_path, said, "layers" if n == 3 else "")
+        refused(tmp_path, reason, "layers" if n == 3 else "")
 
 
 def test_models_without_a_language_models_head_are_refused(tmp_path):

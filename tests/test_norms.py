@@ -47,17 +47,17 @@ NORMS = {
 def test_a_norm_is_rebuilt_from_what_it_was_found_to_do(name, width):
     kind, centres = NORMS[name]
     norm = drawn(kind(width))
-    found = norm_of(norm, width, torch.zeros(1, dtype=torch.float64))
-    assert found.centres is centres and found.scales
+    rebuilt = norm_of(norm, width, torch.zeros(1, dtype=torch.float64))
+    assert rebuilt.centres is centres and rebuilt.scales
     x = (
         5 * torch.randn(4, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         + 2
     )
     inside = x - x.mean(-1, keepdim=True) if centres else x
-    ours = inside / inside.square().mean(-1, keepdim=True).sqrt() * found.gain + found.offset
+    ours = inside / inside.square().mean(-1, keepdim=True).sqrt() * rebuilt.gain + rebuilt.offset
     with torch.no_grad():
         torch.testing.assert_close(ours, norm(x), atol=1e-5, rtol=1e-5)  # but for the epsilon
-        held = found.direction(x) * found.held(x, norm(x)) + found.offset
+        held = rebuilt.direction(x) * rebuilt.held(x, norm(x)) + rebuilt.offset
         torch.testing.assert_close(held, norm(x), atol=1e-5, rtol=1e-5)
 
 
@@ -96,12 +96,12 @@ def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
             np.testing.assert_allclose(weights.q[head], of(i, "q", head), atol=1e-6)
             np.testing.assert_allclose(weights.v[head], of(i, "v", head, 2), atol=1e-6)
     assert abs(embedding(subject).mean(-1)).max() < 1e-12
-    found = composition(subject).scores["Q"]
+    scores = composition(subject).scores["Q"]
     out = of(0, "v", 0, 2) @ blocks[0].self_attn.o_proj.weight.numpy()[:, :8].T
     reads = of(1, "q", 1) @ of(1, "k", 1, 2).T
     by_hand = np.linalg.norm(out @ reads) / np.linalg.norm(out) / np.linalg.norm(reads)
-    assert np.nanmax(found) > 0.05
-    assert np.isclose(found, by_hand, atol=1e-5).any()
+    assert np.nanmax(scores) > 0.05
+    assert np.isclose(scores, by_hand, atol=1e-5).any()
 
 
 def test_a_norm_taken_for_another_kind_leaves_the_direct_sum_off(monkeypatch):

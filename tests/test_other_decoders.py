@@ -221,7 +221,7 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
             with pytest.raises(WorkbenchError, match=r"no single matrix of neurons|no resid_mid"):
                 swept(subject, question, settings)
             continue
-        found, how = swept(subject, question, settings)
+        result, how = swept(subject, question, settings)
         assert how == ("hooks" if family in UNPACKED else "packed")
         for cell in CELLS.get(site, [(0, 4), (1, 5), (2, 8)]):
             layer = 1 if site == "neurons" else cell[0]
@@ -229,12 +229,12 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
             logits = hooks.run(
                 question.corrupted[None], layer, site, put(theirs, index_of(site, cell))
             )
-            assert float(found.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+            assert float(result.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
                 site,
                 cell,
             )
     ends = [gap(subject.model(ids[None]).logits[0, -1]) for ids in question.prompts]
-    assert (found.clean, found.corrupted) == pytest.approx(tuple(ends), abs=FLOAT32_INSIDE)
+    assert (result.clean, result.corrupted) == pytest.approx(tuple(ends), abs=FLOAT32_INSIDE)
 
 
 def plain_attention(
@@ -289,10 +289,10 @@ def test_maps_of_queries_keys_values_and_patterns_equal_attention_by_its_formula
         gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE
     )
     for site in ("q", "k", "v", "pattern"):
-        found = run_sweep(subject, question, Settings(site)).values
-        for layer, head in ((0, found.shape[1] // 2), (1, 0), (2, found.shape[1] - 1)):
+        effects = run_sweep(subject, question, Settings(site)).values
+        for layer, head in ((0, effects.shape[1] // 2), (1, 0), (2, effects.shape[1] - 1)):
             logits, _ = run(question.corrupted, {layer: (site, head, theirs[layer])})
-            assert float(found[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+            assert float(effects[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
                 site,
                 layer,
                 head,
@@ -306,20 +306,20 @@ def test_lens_and_direct_contributions_are_those_of_the_model(family):
     hooks = Hooks(family, subject.model)
     ids = subject.encode(CLEAN)
     assert lens(subject, CLEAN).checks["lens"] < 1e-5
-    found = direct(subject, CLEAN, answer="7", wrong="8")
+    contributions = direct(subject, CLEAN, answer="7", wrong="8")
     logits = subject.model(ids).logits[0, -1]
     cap = reader(subject).softcap
     logits = logits if cap is None else cap * torch.atanh(logits / cap)
-    assert found.total == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
-    assert found.checks["direct_sum"] < 1e-5 and found.checks["neuron_sum"] < 1e-5
+    assert contributions.total == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
+    assert contributions.checks["direct_sum"] < 1e-5 and contributions.checks["neuron_sum"] < 1e-5
     # A part's contribution is the slope of the logits along what it writes, with the final norm's
     # size held.
     final = hooks.read(ids, 2, "resid_post")[0, -1]
     for layer in range(3):
         held = {site: hooks.read(ids, layer, site)[0, -1] for site in ("attn_out", "mlp_out")}
         ours = {
-            "attn_out": found.heads[layer].sum() + found.attention_rest[layer],
-            "mlp_out": found.mlps[layer],
+            "attn_out": contributions.heads[layer].sum() + contributions.attention_rest[layer],
+            "mlp_out": contributions.mlps[layer],
         }
         for site, value in held.items():
             assert ours[site] == pytest.approx(
@@ -377,7 +377,7 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     hooks = Hooks(family, subject.model)
     for site in ("attn_out", "mlp_out", "z", "resid_post"):
-        found = estimate_sweep(subject, question, Settings(site))
+        estimate = estimate_sweep(subject, question, Settings(site))
         for layer in (0, 2):
             theirs, own = (hooks.read(ids[None], layer, site) for ids in question.prompts)
             moved = torch.zeros_like(own, requires_grad=True)
@@ -388,7 +388,7 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
                 (slopes,) = torch.autograd.grad(logits[7] - logits[8], moved)
             change = (slopes * (theirs - own))[0]
             by_hand = change.sum((0, 2)) if site == "z" else change.sum(-1)
-            ours = found.values[layer] - found.corrupted
+            ours = estimate.values[layer] - estimate.corrupted
             torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-5)
 
 
@@ -438,8 +438,10 @@ def test_what_a_family_does_not_have_is_one_sentence():
             WorkbenchError, match=r"Lfm2ForCausalLM \(mixer\) layer 0 has no attention"
         ):
             ask()
-    found = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
-    assert found.engine.startswith("hooks (") and found.effect[-1][-1] == pytest.approx(1, abs=1e-4)
+    patching = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
+    assert patching.engine.startswith("hooks (") and patching.effect[-1][-1] == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_a_view_that_does_not_fit_is_one_sentence():

@@ -83,9 +83,9 @@ def opened(name: str, query: dict) -> AppTest:
 
 def its_python_runs(app: AppTest) -> None:
     assert not app.exception and not app.error, [*app.exception, *app.error]
-    found = [block.value for block in app.code if block.language == "python"]
-    assert found, "the page offers no Python"
-    for code in found:
+    offered = [block.value for block in app.code if block.language == "python"]
+    assert offered, "the page offers no Python"
+    for code in offered:
         exec(compile(code, "a page", "exec"), {})
 
 

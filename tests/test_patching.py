@@ -90,20 +90,22 @@ def test_attention_and_mlp_replaced_at_once_are_two_hooks_at_once(tiny):
         hooks = [(f"blocks.{layer}.hook_{site}", put) for site in ("attn_out", "mlp_out")]
         logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
         assert float(ours[layer, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
-    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="mlp_out", also="attn_out")
-    assert failed(found.checks) == [] and "hooked_cells" not in found.checks
+    patching = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="mlp_out", also="attn_out")
+    assert failed(patching.checks) == [] and "hooked_cells" not in patching.checks
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "resample"])
 def test_an_ablated_map_is_of_the_clean_run(tiny, replacement):
-    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement)
-    assert found.direction == "noising" and found.checks["identity_patch"] < 1e-5
+    patching = patch(
+        tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement
+    )
+    assert patching.direction == "noising" and patching.checks["identity_patch"] < 1e-5
     if replacement == "zero":  # one cell by hand
         logits = tiny.bridge.run_with_hooks(
             tiny.encode(CLEAN),
             fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))],
         )[0, -1]
-        assert found.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
+        assert patching.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
 
 
 def zero_head(z, head):
@@ -113,10 +115,10 @@ def zero_head(z, head):
 
 
 def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
-    found = patch(
+    patching = patch(
         tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_pre"
     )
-    assert found.effect[0][0] == 0 and found.clean_metric != found.corrupted_metric
+    assert patching.effect[0][0] == 0 and patching.clean_metric != patching.corrupted_metric
     whole = patch(
         tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_post"
     )
@@ -125,10 +127,10 @@ def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_read_off_the_same_runs(tiny, metric):
-    found = patch(
+    patching = patch(
         tiny, CLEAN, CORRUPTED, answer=["7", "9"], wrong="8", metric=metric, site="resid_post"
     )
-    assert max(found.checks.values()) < 1e-3 and found.metric_name == metric
+    assert max(patching.checks.values()) < 1e-3 and patching.metric_name == metric
     logits = tiny.model(tiny.encode(CLEAN)).logits[0, -1]
     by_hand = {
         "logit_difference": logits[[7, 9]].mean() - logits[8],
@@ -138,7 +140,7 @@ def test_every_metric_is_read_off_the_same_runs(tiny, metric):
         "rank": (logits > logits[[7, 9]].max()).sum(),
         "kl": torch.zeros(()),
     }
-    assert found.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
+    assert patching.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
 
 
 @pytest.mark.quick
@@ -274,7 +276,7 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
 @pytest.mark.parametrize("site", SITES)
 def test_every_map_carries_all_its_checks_and_all_hold(site):
     subject = subject_of(tiny_gpt())
-    found = patch(
+    patching = patch(
         subject,
         CLEAN,
         CORRUPTED,
@@ -292,8 +294,8 @@ def test_every_map_carries_all_its_checks_and_all_hold(site):
         "null_pair",
         "direct_sum",
     }
-    assert set(found.checks) == {*names, "not_fired"} and failed(found.checks) == []
-    assert found.checks["not_fired"] == 0 and not torch.tensor(found.effect).isnan().any()
+    assert set(patching.checks) == {*names, "not_fired"} and failed(patching.checks) == []
+    assert patching.checks["not_fired"] == 0 and not torch.tensor(patching.effect).isnan().any()
 
 
 FAULTS = {"carry": "not_fired", "block": "null_pair", "logits": "lens"}
@@ -323,10 +325,11 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
     subject = subject_of(tiny_gpt())
     engine(subject)
     broken(monkeypatch, part)
-    found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
-    assert found.engine == "packed" and WORDS[check] in failed(found.checks)
+    patching = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    assert patching.engine == "packed" and WORDS[check] in failed(patching.checks)
     picture = distrusted(
-        effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks)
+        effect_map(patching.effect, patching.metric, list("abcd"), across="head"),
+        failed(patching.checks),
     )
     assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
 
@@ -337,12 +340,12 @@ def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_w
 ):
     right = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     broken(monkeypatch, part)
-    found = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    patching = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     assert re.match(
-        r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", found.engine
+        r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", patching.engine
     )
     torch.testing.assert_close(
-        torch.tensor(found.metric), torch.tensor(right.metric), atol=1e-5, rtol=0
+        torch.tensor(patching.metric), torch.tensor(right.metric), atol=1e-5, rtol=0
     )
 
 

@@ -58,21 +58,25 @@ def planted(looks_for: str, positions: str):
 @pytest.mark.parametrize("positions", ["learned", "none"])
 def test_a_head_that_looks_for_its_own_token_is_all_content_and_not_positional(positions):
     subject = planted("token", positions)
-    found = head_catalogue(subject)
+    catalogue = head_catalogue(subject)
     split = position_split(subject)
     assert split.mean["content"][0, 0] > 0.99 and split.mean["position"][0, 0] < 0.01
-    assert "positional" not in found.labels(0, 0) and "duplicate token" in found.labels(0, 0)
+    assert "positional" not in catalogue.labels(0, 0) and "duplicate token" in catalogue.labels(
+        0, 0
+    )
 
 
 @pytest.mark.parametrize("looks_for", ["place", "before"])
 def test_a_head_that_looks_at_a_place_is_all_position(looks_for):
     subject = planted(looks_for, "learned")
-    found = head_catalogue(subject)
+    catalogue = head_catalogue(subject)
     split = position_split(subject)
     assert split.mean["position"][0, 0] > 0.99 and split.mean["content"][0, 0] < 0.01
-    assert "positional" in found.labels(0, 0)
-    assert ("previous token" in found.labels(0, 0)) == (looks_for == "before")
-    assert "duplicate token" not in found.labels(0, 0) and "induction" not in found.labels(0, 0)
+    assert "positional" in catalogue.labels(0, 0)
+    assert ("previous token" in catalogue.labels(0, 0)) == (looks_for == "before")
+    assert "duplicate token" not in catalogue.labels(0, 0) and "induction" not in catalogue.labels(
+        0, 0
+    )
 
 
 def test_rotary_positions_alone_are_all_position():
@@ -130,9 +134,9 @@ def test_a_mixture_of_own_token_and_own_place_is_split_as_least_squares_splits_i
     )
     alone = both - content, both - position
     expected = alone[0] + alone[0] / sum(alone) * (both - sum(alone))
-    found = variance_shares(torch.tensor(scores)[:, None], torch.tensor(order))
-    assert float(found["position"][0]) == pytest.approx(expected, abs=0.01)
-    assert float(found["content"][0]) == pytest.approx(both - expected, abs=0.01)
+    shares = variance_shares(torch.tensor(scores)[:, None], torch.tensor(order))
+    assert float(shares["position"][0]) == pytest.approx(expected, abs=0.01)
+    assert float(shares["content"][0]) == pytest.approx(both - expected, abs=0.01)
 
 
 def test_the_published_induction_heads_of_a_small_trained_model_get_their_label():
@@ -149,8 +153,8 @@ def test_random_models_give_no_label_by_offset():
     is far above.
     """
     for seed in range(6):
-        found = stands_out(subject_of(tiny_gpt(seed, initializer_range=0.4)), n=4, length=12)
-        assert not any(heads.any() for heads in found.values())
+        standing_out = stands_out(subject_of(tiny_gpt(seed, initializer_range=0.4)), n=4, length=12)
+        assert not any(heads.any() for heads in standing_out.values())
 
 
 def test_the_profile_is_the_mean_attention_by_offset(tiny):

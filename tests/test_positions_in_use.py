@@ -29,15 +29,15 @@ def test_the_decay_of_one_token_repeated_is_its_scores_by_distance(family):
     """In the first layer every query and key is the same then, so the average is each of them."""
     subject = subject_of(make(family), family)
     prompt = " ".join(["7"] * 6)
-    found = rotary_use(subject, [prompt, prompt], max_distance=4)
+    use = rotary_use(subject, [prompt, prompt], max_distance=4)
     _, cache = subject.bridge.run_with_cache(torch.full((1, 6), 7))
     scores = cache["blocks.0.attn.hook_attn_scores"][0].double().numpy()
     last = scores[:, 5, 5:0:-1]  # from the token itself to four back
     if family == "gemma3":
         last = last[:, :4]  # its first layer sees no farther
-    np.testing.assert_allclose(found.decay[0][:, : last.shape[1]], last, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.used.sum(-1), 1)
-    assert found.n == 2
+    np.testing.assert_allclose(use.decay[0][:, : last.shape[1]], last, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(use.used.sum(-1), 1)
+    assert use.n == 2
 
 
 def test_models_without_rotary_positions_say_so():
@@ -56,9 +56,9 @@ def test_a_probe_finds_learned_positions_in_the_embedding_and_nothing_where_noth
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi", "none"])
 def test_loss_is_read_beyond_the_context_where_the_encoding_goes_on(positions):
     subject = subject_of(tiny_gpt(positions=positions, n_ctx=48))
-    found = loss_by_position(subject, [TEXT, TEXT[3:], TEXT[6:]], width=8)
-    assert found.n == 3 and found.start[0] == 0
-    assert np.isnan(found.beyond()) == (positions == "learned")
+    losses = loss_by_position(subject, [TEXT, TEXT[3:], TEXT[6:]], width=8)
+    assert losses.n == 3 and losses.start[0] == 0
+    assert np.isnan(losses.beyond()) == (positions == "learned")
     ids = subject.encode(TEXT)[:, :9]
     expected = subject.model(ids, labels=ids).loss.item()
     if positions != "none":
@@ -215,8 +215,8 @@ def test_a_block_s_scores_are_the_model_s_where_neighbours_turn_together():
     block's formulas.
     """
     subject = subject_of(other_decoders.make("ernie45"), "ernie45")
-    found = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
-    assert "all agree" in found.headline()
+    worked = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
+    assert "all agree" in worked.headline()
 
 
 @pytest.mark.parametrize("name", ["gptj", "phi", "cohere", "olmo2"])

@@ -221,8 +221,8 @@ def test_an_edited_model_comes_from_names_alone():
 
 
 def test_settings_and_data_are_in_the_provenance(folder):
-    found = wb.patch(folder, CLEAN, CORRUPTED, **ENDS, seed=3)
-    where = found.provenance
+    result = wb.patch(folder, CLEAN, CORRUPTED, **ENDS, seed=3)
+    where = result.provenance
     assert (
         where.seed == 3
         and where.arguments["site"] == "resid_pre"
@@ -244,8 +244,8 @@ def test_a_probe_file_s_bytes_are_hashed(folder, tmp_path):
     own = tmp_path / "mine.toml"
     own.write_bytes(shelf.read_bytes() + b"# another\n")
     for name, file in (("induction", shelf), (str(own), own)):
-        found = wb.probe(folder, name, n=5, anyway=True, site="z")
-        assert found.provenance.data["probe"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        result = wb.probe(folder, name, n=5, anyway=True, site="z")
+        assert result.provenance.data["probe"] == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_signatures_are_spelt_out_and_say_the_same_words():
@@ -281,9 +281,9 @@ def test_a_missing_argument_is_said_in_python_s_own_words(folder):
 def test_a_failed_check_is_the_first_thing_to_be_seen(folder):
     from dataclasses import replace
 
-    found = wb.patch(folder, CLEAN, CORRUPTED, **ENDS)
-    wrong = replace(found, checks={"plain_model": 1.0})
-    assert "NOT TO BE BELIEVED" not in repr(found) and "NOT TO BE BELIEVED" in repr(wrong)
+    result = wb.patch(folder, CLEAN, CORRUPTED, **ENDS)
+    wrong = replace(result, checks={"plain_model": 1.0})
+    assert "NOT TO BE BELIEVED" not in repr(result) and "NOT TO BE BELIEVED" in repr(wrong)
     assert "not to be believed" in str(wrong.figure().layout.title.text)
 
 
@@ -298,9 +298,9 @@ def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
 
 
 def test_a_record_is_saved_and_read(folder, tmp_path):
-    found = wb.direct(folder, CLEAN, **ENDS)
-    path = found.save(tmp_path / "direct.json")
-    assert type(found).read(path).to_json() == found.to_json()
+    record = wb.direct(folder, CLEAN, **ENDS)
+    path = record.save(tmp_path / "direct.json")
+    assert type(record).read(path).to_json() == record.to_json()
     for text, words in (
         ("{", "not JSON"),
         ("[]", "no record"),
@@ -309,9 +309,9 @@ def test_a_record_is_saved_and_read(folder, tmp_path):
     ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(WorkbenchError, match=words):
-            type(found).read(path)
+            type(record).read(path)
     with pytest.raises(WorkbenchError, match="cannot be written"):
-        found.save(tmp_path / "nowhere" / "direct.json")
+        record.save(tmp_path / "nowhere" / "direct.json")
 
 
 def test_the_list_of_names_is_written_once():

@@ -70,7 +70,7 @@ def test_the_commands_of_the_docs_exist_with_their_options():
                     for given in command.params
                     for option in (*given.opts, *given.secondary_opts)
                 }
-                asked = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
-                assert asked <= known, f"{name}: {line}: {asked - known}"
+                options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+                assert options <= known, f"{name}: {line}: {options - known}"
                 seen.add(first)
     assert len(seen) > 20

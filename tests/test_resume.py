@@ -98,9 +98,9 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
 
 def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
     run = wb.train(recipe(text, steps=32, checkpoint_every=4, eval_every=4, keep=2, series=3))
-    found = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
+    steps = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
     losses_at = losses(run.id, "validation_loss")
-    assert set(found) >= {1, 6, 28, 32, min(losses_at, key=losses_at.get)} and len(found) <= 6
+    assert set(steps) >= {1, 6, 28, 32, min(losses_at, key=losses_at.get)} and len(steps) <= 6
     assert [p.parent.name for p in sorted(run.folder.rglob("training_state.pt"))] == [
         "step-0000028",
         "step-0000032",
@@ -152,7 +152,7 @@ class Narrow(torch.nn.Module):
 def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
     ids = torch.randint(0, tiny.card.d_vocab, (8, 17), generator=torch.Generator().manual_seed(0))
     batch = (ids[:, :-1], ids[:, 1:])
-    found = []
+    outcomes = []
     start = {k: v.clone() for k, v in tiny.model.state_dict().items()}
     for rows, parts in ((8, 1), (2, 0)):
         tiny.model.load_state_dict(start)
@@ -160,9 +160,9 @@ def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
         settings = Optimisation(accumulate=parts, precision="no", optimizer="adamw")
         stepper = Stepper(Trainee(Narrow(tiny.model, rows), tiny.tokenizer), settings)
         loss, norm = stepper.step(batch, 0)
-        found.append((float(loss), float(norm)))
+        outcomes.append((float(loss), float(norm)))
     tiny.model.load_state_dict(start)
-    assert stepper.parts == 4 and found[0] == pytest.approx(found[1], rel=1e-5)
+    assert stepper.parts == 4 and outcomes[0] == pytest.approx(outcomes[1], rel=1e-5)
     narrow = Stepper(
         Trainee(Narrow(tiny.model, 2), tiny.tokenizer),
         Optimisation(precision="no", optimizer="adamw"),
@@ -184,10 +184,17 @@ def test_a_dry_run_measures_and_leaves_no_run(text):  # noqa: F811
     from workbench.training.cost import cost
 
     runs = len(Store().list())
-    found = cost(recipe(text))
-    assert found.tokens == 30 * 8 * 32 and found.parameters == found.trained_parameters > 10_000
-    assert found.flops > 6 * 300 * 32 * found.tokens and 0 < found.mfu < 2 and found.memory_gb > 0.1
-    assert found.seconds >= 30 * found.seconds_a_step[0] and len(Store().list()) == runs
+    estimate = cost(recipe(text))
+    assert (
+        estimate.tokens == 30 * 8 * 32
+        and estimate.parameters == estimate.trained_parameters > 10_000
+    )
+    assert (
+        estimate.flops > 6 * 300 * 32 * estimate.tokens
+        and 0 < estimate.mfu < 2
+        and estimate.memory_gb > 0.1
+    )
+    assert estimate.seconds >= 30 * estimate.seconds_a_step[0] and len(Store().list()) == runs
 
 
 def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(text):  # noqa: F811

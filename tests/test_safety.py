@@ -208,11 +208,11 @@ def test_pages_show_errors_through_the_one_place_that_escapes_them():
 
     for folder in (paths.shelf("pages"), paths.PACKAGE / "ui"):
         for path in folder.glob("*.py"):
-            found = re.findall(
+            calls = re.findall(
                 r"st\.(?:error|warning|info|toast)\([^)]*\berror\b",
                 path.read_text(encoding="utf-8"),
             )
-            assert path.name in ("notices.py", "lens.py") or not found, (path, found)
+            assert path.name in ("notices.py", "lens.py") or not calls, (path, calls)
 
 
 def test_a_chat_template_does_not_get_out_either(tmp_path):

@@ -45,8 +45,10 @@ def t5(kind: str = "relu", **changes):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("kind", ["relu", "gated-gelu"])
 def test_every_step_of_every_attention_is_the_models(kind, part):
-    found = anatomy(t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30")
-    checked = {s.name: s.deviation for s in found.steps if s.deviation is not None}
+    worked = anatomy(
+        t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30"
+    )
+    checked = {s.name: s.deviation for s in worked.steps if s.deviation is not None}
     assert max(checked.values()) < 1e-5, (
         checked
     )  # T5's norm takes its variance in float32, whatever the weights
@@ -66,18 +68,18 @@ def test_every_step_of_every_attention_is_the_models(kind, part):
         "cross": {"Encoder output", "MLP", "Layer output", "Logits"},
     }[part]
     assert must <= checked.keys()
-    assert ("Mask" in {s.name for s in found.steps}) == (part == "decoder")
+    assert ("Mask" in {s.name for s in worked.steps}) == (part == "decoder")
 
 
 def test_cross_attention_has_a_row_a_written_token_and_a_column_a_read_one():
-    found = anatomy(t5(), "3 1 4", layer=2, head=0, target="7 7")
-    softmax = next(s for s in found.steps if s.name == "Softmax")
-    rows, columns = found.axes(softmax)
+    worked = anatomy(t5(), "3 1 4", layer=2, head=0, target="7 7")
+    softmax = next(s for s in worked.steps if s.name == "Softmax")
+    rows, columns = worked.axes(softmax)
     assert rows == ["0", "7", "7"] and columns == ["3", "1", "4"]
     assert softmax.values.shape == (3, 3)
     np.testing.assert_allclose(softmax.values.sum(-1), 1, atol=1e-6)
-    key = next(s for s in found.steps if s.name == "Key")
-    assert found.axes(key) == (["3", "1", "4"], None)
+    key = next(s for s in worked.steps if s.name == "Key")
+    assert worked.axes(key) == (["3", "1", "4"], None)
 
 
 def test_far_distances_share_buckets_as_worked_out_by_hand():
@@ -102,31 +104,31 @@ def test_a_head_that_looks_everywhere_alike_has_an_even_share_of_the_anti_diagon
     subject = load("shelf-reverse", seq2seq=True)
     for block in subject.model.decoder.block:
         block.layer[1].EncDecAttention.q.weight.zero_()
-    found = anti_diagonal(subject, ["abc", "wxyz"])
+    shares = anti_diagonal(subject, ["abc", "wxyz"])
     np.testing.assert_allclose(
-        found.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6
+        shares.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6
     )  # the end token is a key too
-    assert found.n == 2
+    assert shares.n == 2
 
 
 def test_the_bundled_model_reverses_strings_it_never_saw_and_looks_along_the_anti_diagonal():
     subject = load("shelf-reverse", seq2seq=True)
     held = strings(200, 7, held=True)
     assert np.mean(right(subject.model, subject.tokenizer, held)) > 0.95
-    found = anti_diagonal(subject, held[:40])
-    assert found.low[found.best] > SHARE
+    shares = anti_diagonal(subject, held[:40])
+    assert shares.low[shares.best] > SHARE
 
 
 def test_the_anatomy_reads_what_the_model_itself_writes():
-    found = anatomy(load("shelf-reverse", seq2seq=True), "abcd", layer=0, head=0)
-    assert found.tokens == ["<pad>", "d", "c", "b", "a"] and found.sources == [
+    worked = anatomy(load("shelf-reverse", seq2seq=True), "abcd", layer=0, head=0)
+    assert worked.tokens == ["<pad>", "d", "c", "b", "a"] and worked.sources == [
         "a",
         "b",
         "c",
         "d",
         "</s>",
     ]
-    assert found.next_tokens["token"][0] == "</s>" and found.deviation < 1e-5
+    assert worked.next_tokens["token"][0] == "</s>" and worked.deviation < 1e-5
 
 
 def test_only_the_anatomy_takes_encoder_decoder_models_and_all_else_says_so():

@@ -203,9 +203,11 @@ def test_answers_are_read_after_the_prompts_last_token():
     log_probs = subject.model(ids).logits[0, -1].log_softmax(-1)
     (mary,), (john,) = (plain_ids(tokenizer, word)[:1] for word in (" Mary", " John"))
     words = {"answer": tokenizer.decode([mary]), "wrong": tokenizer.decode([john])}
-    found = wb.patch(subject, CLEAN, CORRUPTED, **words, metric="log_prob")
-    assert found.clean_metric == pytest.approx(float(log_probs[mary]), abs=1e-6)
-    assert END not in found.clean_tokens and any("ends every text" in w for w in found.warnings)
+    patching = wb.patch(subject, CLEAN, CORRUPTED, **words, metric="log_prob")
+    assert patching.clean_metric == pytest.approx(float(log_probs[mary]), abs=1e-6)
+    assert END not in patching.clean_tokens and any(
+        "ends every text" in w for w in patching.warnings
+    )
     direct = wb.direct(subject, CLEAN, **words)
     assert direct.total == pytest.approx(float(log_probs[mary] - log_probs[john]), abs=1e-6)
     for result in (direct, wb.lens(subject, CLEAN), wb.attention(subject, CLEAN)):
@@ -214,8 +216,8 @@ def test_answers_are_read_after_the_prompts_last_token():
     whole = plain_ids(tokenizer, CLEAN + " Mary went")
     logs = subject.model(torch.tensor([whole])).logits[0].log_softmax(-1)
     right = sum(float(logs[i - 1, whole[i]]) for i in range(ids.shape[1], len(whole)))
-    asked = type("Asked", (), {"args": (CLEAN, " Mary went")})
-    [(value, _)] = SubjectLM(subject).loglikelihood([asked])
+    request = type("Asked", (), {"args": (CLEAN, " Mary went")})
+    [(value, _)] = SubjectLM(subject).loglikelihood([request])
     assert value == pytest.approx(right, abs=1e-5)
 
 
@@ -239,11 +241,11 @@ def test_ids_without_a_token_show_as_their_number_everywhere(tmp_path):
     with torch.no_grad():  # whatever it reads, it expects the last row, which has no token
         stream = subject.model.model(subject.encode(CLEAN)).last_hidden_state[0, -1]
         subject.model.lm_head.weight[383] = stream / stream.norm() * 50
-    found = wb.lens(subject, CLEAN)
-    assert found.top[-1][-1] == "[383]" and all(
-        isinstance(t, str) for row in found.top for t in row
+    readout = wb.lens(subject, CLEAN)
+    assert readout.top[-1][-1] == "[383]" and all(
+        isinstance(t, str) for row in readout.top for t in row
     )
-    assert lens_table(found.top, found.prob, found.kl, found.tokens)
+    assert lens_table(readout.top, readout.prob, readout.kl, readout.tokens)
     assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"][0] == "[383]"
     ids = subject.model.generate(subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
     assert subject.text(ids[0, -3:]).startswith("[383]")
@@ -281,11 +283,11 @@ def test_what_cannot_be_spelt_is_counted_and_said(tmp_path):
     for kind in ("bytes", "sentencepiece"):
         assert spelling.unspelt(TOKENIZERS[kind](), "The cät 語") == []
     lm = SubjectLM(subject)
-    asked = [
+    requests = [
         type("Asked", (), {"args": ("The cät", " sat")}),
         type("Asked", (), {"args": ("The cat", " sat")}),
     ]
-    lm.loglikelihood(asked)
+    lm.loglikelihood(requests)
     assert (lm.n_unspelt, lm.n_spoilt) == (1, 1)
 
 
@@ -355,8 +357,8 @@ def test_a_real_sentencepiece_model_is_read_as_it_was_trained(tmp_path):
     ids = subject.encode(prompt)
     logs = subject.model(ids).logits[0, -1].log_softmax(-1)
     word = subject.tokens(logs.argmax()[None])[0]
-    found = wb.lens(subject, prompt, answer=[word])
-    assert found.answer_prob[0, -1, -1] == pytest.approx(float(logs.max().exp()), abs=1e-5)
+    readout = wb.lens(subject, prompt, answer=[word])
+    assert readout.answer_prob[0, -1, -1] == pytest.approx(float(logs.max().exp()), abs=1e-5)
 
 
 def test_bare_ids_keep_their_labels_and_answers():

@@ -178,11 +178,11 @@ def test_tangos_interval_is_the_published_one_and_the_profile_likelihoods():
 
 
 def test_no_success_in_clusters_still_leaves_room():
-    apart = estimate_mean([0] * 40, range(40))
+    alone = estimate_mean([0] * 40, range(40))
     together = estimate_mean([0] * 40, [i // 2 for i in range(40)])
     assert (
-        apart.high == pytest.approx(0.0795, abs=1e-3)
-        and together.low == 0.0 < apart.high < together.high < 0.2
+        alone.high == pytest.approx(0.0795, abs=1e-3)
+        and together.low == 0.0 < alone.high < together.high < 0.2
     )
 
 
@@ -221,7 +221,7 @@ def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed)
     right = (rng.random((2, n)) < [[0.4], [0.7]]).astype(float)
     clusters = rng.integers(0, max(6, n // 2), n).tolist()
     sums = rng.integers(0, 4, (2, n, 3)).astype(float)
-    found = [
+    differences = [
         paired_difference(base, base + shift),
         paired_difference(base, base + shift, weights=rng.uniform(1, 5, n)),
         paired_difference(base, base + shift, clusters=clusters),
@@ -229,7 +229,7 @@ def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed)
         paired_difference(*right, clusters=clusters),
         paired_counts(*sums, lambda s: s[..., 0] / np.maximum(s.sum(-1), 1)),
     ]
-    for d in found:
+    for d in differences:
         assert math.isnan(d.low) or (d.low > 0 or d.high < 0) == (d.p < 0.05), d
     cells = cell_statistics(
         rng.exponential(1, (n, 30)) - rng.uniform(0, 2, 30), per=rng.gamma(9, 1, n)

@@ -247,7 +247,7 @@ def test_prompts_that_cannot_be_read_are_said_in_one_sentence(tiny):
 
 
 def test_bundled_models_are_listed_first():
-    names = [found.name for found in available()]
+    names = [listed.name for listed in available()]
     assert names[:2] == ["shelf-base", "shelf-tuned"]
 
 

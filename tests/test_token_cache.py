@@ -63,7 +63,7 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
             again = corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32)
             now = {path.name: path.read_bytes() for path in folder.iterdir()}
             assert now.keys() == whole.keys()
-            assert all(now[kept] == whole[kept] for kept in ("train.bin", "validation.bin")), (
+            assert all(now[file] == whole[file] for file in ("train.bin", "validation.bin")), (
                 name,
                 damage,
             )
@@ -93,8 +93,8 @@ def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(
     rules["model"]["merges"] = rules["model"]["merges"][:20]
     other._tokenizer = Tokenizer.from_str(json.dumps(rules))
     assert other.get_vocab() == trainee.tokenizer.get_vocab()
-    apart = corpus.prepare(recipe(text).corpus, other, 32)
-    assert apart.data_hash != tokens.data_hash and len(apart.train) > len(tokens.train)
+    retokenized = corpus.prepare(recipe(text).corpus, other, 32)
+    assert retokenized.data_hash != tokens.data_hash and len(retokenized.train) > len(tokens.train)
     trainee.tokenizer(
         "a b", truncation=True, max_length=1
     )  # what a call leaves behind changes no tokens

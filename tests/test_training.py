@@ -119,13 +119,13 @@ def test_batches_are_a_function_of_seed_and_step(text):
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    found = [
+    assigned = [
         pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))
     ]  # the second time duplicates
     docs = list(documents([str(text)]))
-    assert [d for _, d in found] == docs and len(docs) > 20
-    assert all((name == "validation") == held_out(d, 0.2) for name, d in found)
-    assert 0.05 < sum(name == "validation" for name, _ in found) / len(found) < 0.4
+    assert [d for _, d in assigned] == docs and len(docs) > 20
+    assert all((name == "validation") == held_out(d, 0.2) for name, d in assigned)
+    assert 0.05 < sum(name == "validation" for name, _ in assigned) / len(assigned) < 0.4
 
 
 def test_hard_wrapped_prose_is_unwrapped_and_verse_is_not():

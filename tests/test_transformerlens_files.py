@@ -75,15 +75,15 @@ def test_the_published_toys_compute_what_they_compute_by_hand(name, blocks, sett
     n_written = w["unembed.W_U"].shape[1]
     ids = torch.randint(0, n_tokens, (4, subject.n_ctx), generator=torch.Generator().manual_seed(0))
     expected = grokking_forward(w, ids, blocks)
-    found = subject.model.double()(ids).logits
+    logits = subject.model.double()(ids).logits
     torch.testing.assert_close(
-        found[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0
+        logits[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0
     )
-    assert (found[..., n_written:].softmax(-1).sum() > 0) == (n_written < n_tokens)
+    assert (logits[..., n_written:].softmax(-1).sum() > 0) == (n_written < n_tokens)
     assert (
-        found.softmax(-1)[..., n_written:] == 0
+        logits.softmax(-1)[..., n_written:] == 0
     ).all() and "read as a TransformerLens" in subject.card.loaded
-    torch.testing.assert_close(subject.bridge(ids), found, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(subject.bridge(ids), logits, atol=1e-6, rtol=1e-6)
 
 
 @needs_toys
@@ -94,8 +94,8 @@ def test_the_induction_heads_have_their_published_scores():
     assert [float(table[f"L1H{i}"]) for i in (1, 2, 3)] == pytest.approx([0.195] * 3, abs=0.01)
     assert max(float(x) for head, x in table.items() if head not in ("L1H1", "L1H2", "L1H3")) < 0.08
     assert "small/toy/induction_2l_attn_only.safetensors" in [a.name for a in available()]
-    found = wb.patch(subject, "1 2 3 4 1", "1 9 3 4 1", answer="2", wrong="9", audit=2)
-    assert max(found.checks.values()) < 1e-4
+    patching = wb.patch(subject, "1 2 3 4 1", "1 9 3 4 1", answer="2", wrong="9", audit=2)
+    assert max(patching.checks.values()) < 1e-4
     steps = wb.anatomy(subject, "1 2 3 1 2", layer=1, head=1).steps
     assert max(step.deviation for step in steps if step.deviation is not None) < 1e-5
 
@@ -105,7 +105,7 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
     path, _ = toy("mod_addition_no_wd", tmp_path)
     refused(path, "does not say its act_fn", "mod_addition_no_wd.config.json")
     settings = path.with_name(f"{path.stem}.config.json")
-    for said, words in (
+    for given, words in (
         ({"act_fn": "swish"}, ["act_fn = 'swish'", "relu"]),
         ({"act_fn": "relu", "n_heads": 8}, ["n_heads = 8", "tensors 4"]),
         ({"act_fn": "relu", "attention_dir": "bidirectional"}, ["attention_dir = 'bidirectional'"]),
@@ -115,7 +115,7 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
         ),
         ({"act_fn": "relu", "normalization_type": "LN"}, ["missing", "ln1"]),
     ):
-        settings.write_text(json.dumps(said))
+        settings.write_text(json.dumps(given))
         refused(path, *words)
     settings.write_text("[1]")
     refused(path, "an object of names and values")
@@ -126,8 +126,8 @@ def test_every_tensor_of_a_toy_is_needed(tmp_path):
     path, w = toy("mod_addition_no_wd", tmp_path, {"act_fn": "relu"})
     for name in w:
         save_file({k: v for k, v in w.items() if k != name}, path)
-        asked = {"pos_embed.W_pos": "positional_embedding_type"}
-        refused(path, asked.get(name, name))
+        shown = {"pos_embed.W_pos": "positional_embedding_type"}
+        refused(path, shown.get(name, name))
     save_file({**w, "blocks.0.mlp.extra": torch.ones(3)}, path)
     refused(path, "no place for (blocks.0.mlp.extra)")
     save_file({f"model.{k}": v.float() for k, v in w.items()}, path)

@@ -44,8 +44,10 @@ def changed(subject, change, name="changed"):
 def with_parts(subject, donor, *names):
     """The subject with these parts of a donor, by `assemble` alone."""
     parts = Parts(subject)
-    found = assemble([s for n in names for s in parts.slices(n)], weights(subject), weights(donor))
-    return changed(subject, lambda name, tensor: found.get(name, tensor))
+    tensors = assemble(
+        [s for n in names for s in parts.slices(n)], weights(subject), weights(donor)
+    )
+    return changed(subject, lambda name, tensor: tensors.get(name, tensor))
 
 
 def z_of(subject, layer):
@@ -97,19 +99,19 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
 def test_hybrids_are_exact_whatever_they_skip(family):
     subject = subject_of(make(family), family)
     donor = changed(subject, lambda _, tensor: tensor + 0.05 * torch.randn_like(tensor), "donor")
-    found = Hybrids(subject, donor, memory_of(subject))
+    hybrids = Hybrids(subject, donor, memory_of(subject))
     for name in ("embed", "L1.mlp", "L2H1", "ln_final"):
         for into, host, giver in (("base", subject, donor), ("tuned", donor, subject)):
-            piece = found.parts.slices(name)
-            value = found.score(piece, into)
-            np.testing.assert_array_equal(value, found.score(piece, into, whole=True))
+            piece = hybrids.parts.slices(name)
+            value = hybrids.score(piece, into)
+            np.testing.assert_array_equal(value, hybrids.score(piece, into, whole=True))
             alone = Hybrids(with_parts(host, giver, name), host, memory_of(subject)).ends["base"]
             np.testing.assert_array_equal(
                 value, alone
             )  # a model of its own scores the same to the bit
-    every = [piece for name in found.parts.all for piece in found.parts.slices(name)]
-    np.testing.assert_array_equal(found.score(every, "base", whole=True), found.ends["tuned"])
-    np.testing.assert_array_equal(found.score(every, "base", alpha=0), found.ends["base"])
+    every = [piece for name in hybrids.parts.all for piece in hybrids.parts.slices(name)]
+    np.testing.assert_array_equal(hybrids.score(every, "base", whole=True), hybrids.ends["tuned"])
+    np.testing.assert_array_equal(hybrids.score(every, "base", alpha=0), hybrids.ends["base"])
 
 
 def memory_of(subject, n=12, length=8, seed=3):
@@ -147,16 +149,16 @@ def test_a_change_in_one_head_is_found_in_that_head_and_nowhere_else():
     noise = torch.Generator().manual_seed(0)
     own = weights(base)
     drawn = {n: t + 3 * t.std() * torch.randn(t.shape, generator=noise) for n, t in own.items()}
-    found = assemble(parts.slices("L3H2"), own, drawn)
-    tuned = changed(base, lambda name, tensor: found.get(name, tensor), "one head")
+    planted = assemble(parts.slices("L3H2"), own, drawn)
+    tuned = changed(base, lambda name, tensor: planted.get(name, tensor), "one head")
     study = locate(base, tuned, habits_of(tuned), grain="heads", draws=1)
     assert not study.undefined() and max(study.checks.values()) == 0
     for into in ("base", "tuned"):
         for kind, place in (("head", "L3H2"), ("layer", "L3")):
-            found = study.best(kind, into).to_dict("records")
-            assert found[0]["name"] == place and found[0]["share"] == 1
-            assert {row["share"] for row in found[1:]} == {0}
-            assert found[0]["random"] < 1  # as many parameters elsewhere carry less
+            rows = study.best(kind, into).to_dict("records")
+            assert rows[0]["name"] == place and rows[0]["share"] == 1
+            assert {row["share"] for row in rows[1:]} == {0}
+            assert rows[0]["random"] < 1  # as many parameters elsewhere carry less
     assert study.n_changed == parts.n_params(["L3H2"])
 
 
@@ -216,9 +218,9 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
     tuned = changed(
         base, lambda n, t: t + 0.1 * torch.randn_like(t) if "layers" in n else t, "tuned"
     )
-    found = locate_activations(base, tuned, memory_of(base), site=site, last=2)
-    assert found.columns == ["first", "middle", "-2", "-1", "answer", "all"] and found.n == 12
-    assert found.layers == ["L0", "L1", "L2"] + ["out"] * (site == "resid_pre")
+    located = locate_activations(base, tuned, memory_of(base), site=site, last=2)
+    assert located.columns == ["first", "middle", "-2", "-1", "answer", "all"] and located.n == 12
+    assert located.layers == ["L0", "L1", "L2"] + ["out"] * (site == "resid_pre")
     measure = memory_of(base)
     prompt, answer = measure.questions()[0]
     ids = torch.tensor([[*prompt, *answer[:-1]]])
@@ -239,18 +241,18 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
 
         logs = base.bridge.run_with_hooks(ids, fwd_hooks=[(name, put)])[0, -4:].log_softmax(-1)
         expected = sum(float(logs[i, token]) for i, token in enumerate(answer))
-        assert found.values["base"][0, 1, found.columns.index(column)] == pytest.approx(
+        assert located.values["base"][0, 1, located.columns.index(column)] == pytest.approx(
             expected, abs=1e-4
         )
     np.testing.assert_allclose(
-        found.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
+        located.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
     )
     if site == "resid_pre":
         np.testing.assert_allclose(
-            found.values["base"][:, -1, -1], found.ends["tuned"], atol=1e-4
+            located.values["base"][:, -1, -1], located.ends["tuned"], atol=1e-4
         )  # at the end
         np.testing.assert_allclose(
-            found.values["base"][:, 0, -1], found.ends["base"], atol=1e-4
+            located.values["base"][:, 0, -1], located.ends["base"], atol=1e-4
         )  # same embeddings
 
 
@@ -258,14 +260,14 @@ def test_shares_are_ratios_with_their_interval():
     rng = np.random.default_rng(0)
     base = rng.normal(size=40)
     gain = 2 + 0.1 * rng.normal(size=40)
-    found = gain_shares(
+    shares = gain_shares(
         np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain
     )
-    np.testing.assert_allclose(found.mean, [0, 0.5, 1, -1], atol=1e-12)
+    np.testing.assert_allclose(shares.mean, [0, 0.5, 1, -1], atol=1e-12)
     assert (
-        np.isnan(found.low).all() or np.nanmax(found.high - found.low) < 1e-9
+        np.isnan(shares.low).all() or np.nanmax(shares.high - shares.low) < 1e-9
     )  # a constant share has no spread
-    assert found.p[0] == 1 and found.p[1] < 0.001
+    assert shares.p[0] == 1 and shares.p[1] < 0.001
     assert np.isnan(gain_shares(base[None], base, base + gain - gain.mean()).mean).all()  # no gain
 
 
@@ -321,8 +323,8 @@ def test_everything_of_the_donor_is_the_donor_and_nothing_is_the_base():
     tuned = load("shelf-tuned")
     ids = base.encode("Request: wake me up\nIntent:")
     for alpha, same in ((1.0, tuned), (0.0, base)):
-        made = apply(base, transplant(base, tuned, "all", alpha=alpha, name="x"), tuned)
-        assert torch.equal(made.model(ids).logits, same.model(ids).logits)
+        edited = apply(base, transplant(base, tuned, "all", alpha=alpha, name="x"), tuned)
+        assert torch.equal(edited.model(ids).logits, same.model(ids).logits)
     half = apply(base, transplant(base, tuned, "all", alpha=0.5, name="x"), tuned)
     middle = (weights(base)["model.ln_out.weight"] + weights(tuned)["model.ln_out.weight"]) / 2
     torch.testing.assert_close(weights(half)["model.ln_out.weight"], middle)
@@ -360,8 +362,8 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     from workbench.cli.app import app
 
     page = tmp_path / "page.html"
-    asked = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()
-    done = CliRunner().invoke(app, [*asked, str(page), "--json"])
+    command = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()
+    done = CliRunner().invoke(app, [*command, str(page), "--json"])
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")
     assert text.count("<h2>") == 14 and "Not measured" not in text
@@ -370,7 +372,7 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
         text.count("plotly.js v") == 1 and 'src="http' not in text
     )  # once, and nothing from the network
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
-    assert f"workbench {' '.join(asked[:-1])} --seed 0" in text
+    assert f"workbench {' '.join(command[:-1])} --seed 0" in text
     assert measure_of(load("shelf-base"), "intents", n=6).digest in text
 
 

@@ -277,7 +277,7 @@ def _transplant(folder: Path) -> Path:
 
     folder_of(folder, gpt())
     pin = load(folder, device="cpu").hash
-    made = Intervention(
+    intervention = Intervention(
         "small",
         str(folder),
         (),
@@ -286,7 +286,7 @@ def _transplant(folder: Path) -> Path:
     )
     path = paths.home() / "interventions" / "small.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(made.to_json())
+    path.write_text(intervention.to_json())
     return path
 
 
@@ -307,10 +307,10 @@ def _lens(folder: Path) -> Path:
     subject = load(folder, device="cpu")
     rows = [0.5, 0.25, 0.125]
     error = LensError(*[rows] * 9, n=4, tokens=60)
-    said = {"steps": 3, "tokens": 100, "source": "a test", "error": vars(error)}
+    metadata = {"steps": 3, "tokens": 100, "source": "a test", "error": vars(error)}
     tensors = {"weight": torch.zeros(2, 8, 8), "bias": torch.zeros(2, 8)}
     os.environ["FUZZ_MODEL"] = str(folder)
-    save_file(tensors, lens_file(subject.hash), {"lens": json.dumps(said)})
+    save_file(tensors, lens_file(subject.hash), {"lens": json.dumps(metadata)})
     return lens_file(subject.hash)
 
 
@@ -318,8 +318,8 @@ def _read_lens(path: Path) -> None:
     import workbench as wb
 
     subject = load(os.environ["FUZZ_MODEL"], device="cpu")
-    found = wb.tuned_lens(subject)
-    repr(found), found.to_frame(), found.to_json()
+    lens = wb.tuned_lens(subject)
+    repr(lens), lens.to_frame(), lens.to_json()
     wb.lens(subject, "The cat sat")
 
 
@@ -332,7 +332,7 @@ def _run(name: str, folder: Path) -> Path:
     run = store.create("train", "small", {"title": "small", "licence": "MIT"})
     for step in (10, 20):
         state = {"step": torch.tensor(step), "rng": torch.get_rng_state(), "words": {"a": [1.5]}}
-        found = checkpoints.write(
+        checkpoint = checkpoints.write(
             run.folder,
             step,
             gpt(),
@@ -343,7 +343,7 @@ def _run(name: str, folder: Path) -> Path:
         )
     store.finish(run.id, "done")
     os.environ["FUZZ_RUN"] = run.id
-    return found / name
+    return checkpoint / name
 
 
 def _read_run(path: Path) -> None:

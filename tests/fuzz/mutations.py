@@ -191,10 +191,10 @@ def emptied(content: bytes, rng: random.Random) -> bytes:
 
 def other_number(content: bytes, rng: random.Random) -> bytes:
     """A number written in the text takes another value."""
-    found = list(re.finditer(rb"-?\d+(\.\d+)?", content))
-    if not found:
+    numbers = list(re.finditer(rb"-?\d+(\.\d+)?", content))
+    if not numbers:
         return inserted(content, rng)
-    match = rng.choice(found)
+    match = rng.choice(numbers)
     value = rng.choice((*WHOLE, -1, 0.5, 10**30, "1e999", "NaN", "x", LONG, ""))
     return content[: match.start()] + str(value).encode() + content[match.end() :]
 
@@ -220,13 +220,13 @@ def lines(content: bytes, rng: random.Random) -> bytes:
 
 def words(content: bytes, rng: random.Random) -> bytes:
     """Two words swapped, or one replaced."""
-    found = list(re.finditer(rb"\w+", content))
-    if len(found) < 2:
+    matches = list(re.finditer(rb"\w+", content))
+    if len(matches) < 2:
         return inserted(content, rng)
-    one = rng.choice(found)
+    one = rng.choice(matches)
     other = rng.choice(
         (
-            rng.choice(found)[0],
+            rng.choice(matches)[0],
             b"null",
             b"true",
             LONG.encode(),
@@ -244,7 +244,7 @@ def words(content: bytes, rng: random.Random) -> bytes:
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
     """Every container in a tree with each of its keys; one that stands several times counts once."""
-    found = []
+    nodes = []
     waiting = [tree]
     seen = set()
     while waiting:
@@ -259,9 +259,9 @@ def _nodes(tree: Any) -> list[tuple[Any, Any]]:
             if isinstance(node, list)
             else []
         )
-        found += [(node, key) for key in keys]
+        nodes += [(node, key) for key in keys]
         waiting += [node[key] for key in keys]
-    return found
+    return nodes
 
 
 def _chosen(nodes: list[tuple[Any, Any]], rng: random.Random) -> tuple[Any, Any]:

@@ -57,21 +57,23 @@ def same(one, other):
 @pytest.mark.parametrize("model", ["shelf-base", "edit"])
 def test_an_answer_is_the_python_apis_own_record(live, path, body, call, model):
     name = live.edit if model == "edit" else model
-    found = post(live, path, model=name, wait=60, **body)
-    assert found.status_code == 200, found.text
+    answer = post(live, path, model=name, wait=60, **body)
+    assert answer.status_code == 200, answer.text
     subject = wb.load(name)
     record = call(subject)
-    read = type(record).from_dict(found.json())
-    assert type(read) is type(record) and found.json()["sha256"] == subject.hash
-    same(found.json(), record.to_dict() | {"provenance": None})
-    assert found.json()["provenance"]["models"] == record.provenance.models
+    read = type(record).from_dict(answer.json())
+    assert type(read) is type(record) and answer.json()["sha256"] == subject.hash
+    same(answer.json(), record.to_dict() | {"provenance": None})
+    assert answer.json()["provenance"]["models"] == record.provenance.models
 
 
 def test_what_is_not_there_in_time_is_a_job_to_poll(live):
-    found = post(live, "compare", base="shelf-base", tuned="shelf-base", parts=["weights"], wait=0)
-    assert found.status_code == 202 and found.headers["Location"] == found.json()["poll"]
+    accepted = post(
+        live, "compare", base="shelf-base", tuned="shelf-base", parts=["weights"], wait=0
+    )
+    assert accepted.status_code == 202 and accepted.headers["Location"] == accepted.json()["poll"]
     for _ in range(600):
-        answer = httpx.get(live.url + found.json()["poll"])
+        answer = httpx.get(live.url + accepted.json()["poll"])
         if answer.status_code != 202:
             break
         time.sleep(0.1)
@@ -112,8 +114,8 @@ def test_a_job_is_stopped_when_it_next_says_how_far_it_is(live):
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(live, path, body, status, param):
-    found = post(live, path, **body)
-    assert (found.status_code, found.json()["error"]["param"]) == (status, param), found.text
+    answer = post(live, path, **body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
 
 
 def test_an_unknown_job_is_refused(live):
