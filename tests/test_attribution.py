@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.settings import Settings
@@ -87,7 +87,7 @@ def part(sweep, step):
 def linear_model():
     """A model without norms whose last MLP writes nothing, so that its last layer is linear."""
     model = tiny_gpt(norm="none", initializer_range=0.4).double()
-    torch.nn.init.zeros_(model.model.layers[-1].mlp.fc_out.weight)
+    torch.nn.init.zeros_(blocks(model)[-1].mlp.fc_out.weight)
     return model
 
 

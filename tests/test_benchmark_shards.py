@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from random import Random
+from typing import cast
 
 import numpy as np
 import psutil
@@ -14,13 +15,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.test_benchmarks import TinySubject, instances, make, tokenizer  # noqa: F401
+from tests.test_benchmarks import instances, make, tiny_subject, tokenizer  # noqa: F401
 from workbench.benchmarks import Results
 from workbench.benchmarks.documents.user_tasks import trusting
 from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.benchmarks.run import run_job
 from workbench.store.answers import Answers
 from workbench.store.followers import Silent
+from workbench.store.tracker import Tracker
 
 FREE = """
 task: free
@@ -91,7 +93,7 @@ def test_two_processes_score_like_one(folder):
     torch.set_num_threads(1)  # as the two have: another number may round otherwise
     try:
         with trusting(True):  # the task that is made up here names our own loader
-            one = run_job(config, Silent(folder / "one"))["models"]["model"]
+            one = run_job(config, cast("Tracker", Silent(folder / "one")))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_equal(
@@ -112,7 +114,7 @@ def test_a_task_of_many_requests_holds_no_logits(tokenizer):  # noqa: F811
         bos_token_id=0,
         eos_token_id=0,
     )
-    lm = SubjectLM(TinySubject("tiny", GPT2LMHeadModel(config).eval(), tokenizer, 32))
+    lm = SubjectLM(tiny_subject("tiny", GPT2LMHeadModel(config).eval(), tokenizer, 32))
     draw = Random(0)
     texts = ["".join(draw.choices("abcdefghij", k=9)) for _ in range(4000)]
     assert len({text[:end] for text in texts for end in range(2, 9)}) > 20_000

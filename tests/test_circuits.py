@@ -1,10 +1,10 @@
-"""Weights, circuits and the catalogue on a circuit written by hand, and on every family of models."""
+"""Weights, circuits and the catalogue, on a circuit written by hand and on every family of models."""
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, traces, weight_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.figures import composition as draw
@@ -43,12 +43,11 @@ def induction_by_hand():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.zero_()
-        model.model.tok.weight[:, token] = torch.eye(VOCABULARY)
-        model.model.pos.weight[:, position] = torch.eye(CONTEXT)
-        first, second = (layer.attn for layer in model.model.layers)
-        first.q.weight[: CONTEXT - 1, position] = (
-            SHARP * torch.eye(CONTEXT)[1:]
-        )  # at p: asks for p - 1
+        weight_of(model.model.tok)[:, token] = torch.eye(VOCABULARY)
+        weight_of(model.model.pos)[:, position] = torch.eye(CONTEXT)
+        first, second = (layer.attn for layer in blocks(model))
+        # At p the query asks for p - 1.
+        first.q.weight[: CONTEXT - 1, position] = SHARP * torch.eye(CONTEXT)[1:]
         first.k.weight[:CONTEXT, position] = torch.eye(CONTEXT)
         first.v.weight[:VOCABULARY, token] = torch.eye(VOCABULARY)
         first.o.weight[before, :VOCABULARY] = torch.eye(VOCABULARY)
@@ -166,8 +165,9 @@ def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
         )
         above = catalogue.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
         assert given == ((low >= rule.at_least) | above).ravel().tolist(), str(rule)
-    assert catalogue.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
-    assert len(catalogue.to_frame()) == 4 and catalogue.best("induction_score")["name"][0] == "L1H1"
+    assert catalogue.similar(0, 1, n=1)["name"].tolist() == ["L1H0"]  # the two that do nothing
+    assert len(catalogue.to_frame()) == 4
+    assert catalogue.best("induction_score")["name"].tolist()[0] == "L1H1"
     with pytest.raises(WorkbenchError, match="There is no score 'luck'"):
         catalogue.best("luck")
 
@@ -180,12 +180,12 @@ def test_one_text_gives_no_interval_and_so_no_label(tiny):
 def test_the_graph_joins_the_heads_that_feed_each_other():
     edges = [("L0H0", "L1H1", "K", 0.4), ("L0H1", "L1H0", "Q", 0.2)]
     figure = draw.composition_graph(edges, n_layers=2, n_heads=2, chance=0.1)
-    middles = {trace.name: trace.y[0] for trace in figure.data if trace.name}
+    middles = {trace.name: trace.y[0] for trace in traces(figure) if trace.name}
     assert middles == {"Q-composition": 0.5, "K-composition": 0.5}
     assert {note.text for note in figure.layout.annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
     x, y = draw.bow((1, 0), (1, 4))
     assert (x[0], x[-1], y[0], y[-1]) == (1, 1, 0, 4)
     assert x[1:-1].min() > 1, "a line up a column passes the heads between by"
     deep = draw.composition_graph([("L2H0", "L17H1", "K", 0.4)], n_layers=30, n_heads=2, chance=0.1)
-    assert deep.layout.yaxis.ticktext == ("2", "17") and len(deep.data[-1].x) == 4
-    assert deep.data[0].y[-1] == 1, "layer 17 is the second that is drawn"
+    assert deep.layout.yaxis.ticktext == ("2", "17") and len(traces(deep)[-1].x) == 4
+    assert traces(deep)[0].y[-1] == 1, "layer 17 is the second that is drawn"

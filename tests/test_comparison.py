@@ -5,13 +5,14 @@ is one.
 import copy
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from tests.families import FAMILIES, make
 from workbench.cli.compare_tables import tables
 from workbench.comparison import (
@@ -48,13 +49,13 @@ def with_one_head_changed(layer: int = 1, head: int = 2):
     changed = tiny_gpt()
     rows = slice(8 * head, 8 * head + 8)
     with torch.no_grad():
-        changed.model.layers[layer].attn.q.weight[rows] *= -1
+        blocks(changed)[layer].attn.q.weight[rows] *= -1
     return subject_of(changed, "changed")
 
 
 def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     twin = subject_of(tiny_gpt(), "twin")
-    text = text_shift(tiny, twin, TEXTS).summary().set_index("measure")["value"]
+    text = text_shift(tiny, twin, TEXTS).summary().set_index("measure")["value"].to_dict()
     assert text["kl"] == text["difference"] == 0 and text["loss_base"] == text["loss_tuned"] > 0
     assert not any(p.parted for _, p in partings(tiny, twin, TEXTS, n=6))
     layers = layer_shift(tiny, twin, TEXTS)
@@ -69,7 +70,7 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     lost = transfer.loss()
     assert (
         not lost["difference"].to_numpy().any()
-        and (lost["p"] == 1).all()
+        and np.all(lost["p"] == 1)
         and transfer.chance == 0.5
     )
     none_differs = Z2 / (12 + Z2)  # Tango's ends where no text of 12 is read otherwise
@@ -106,7 +107,7 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     assert (
         table["name"][0] == table.sort_values("weights", ascending=False)["name"].iloc[0] == "L1H2"
     )
-    assert (table["distance"][1:] == 0).all() and (table["weights"][1:] == 0).all()
+    assert np.all(table["distance"][1:] == 0) and np.all(table["weights"][1:] == 0)
     assert (
         scores.mean["attention_entropy"][1, 2] != 0
         and np.count_nonzero(scores.mean["attention_entropy"]) == 1
@@ -163,24 +164,18 @@ def test_cka_sees_neither_rotation_nor_scale_and_little_in_noise():
 def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(tiny):
     turned = copy.deepcopy(tiny.model)
     with torch.no_grad():
-        turned.model.tok.weight[[7, 8]] = turned.model.tok.weight[
-            [8, 7]
-        ]  # each now says what the other said
+        embedding = weight_of(turned.get_input_embeddings())
+        embedding[[7, 8]] = embedding[[8, 7]]  # each now says what the other said
     transfer = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
-    first = {pair: right[0].mean() for pair, right in transfer.right.items()}
-    assert (
-        first["base on base"] == first["tuned on tuned"] == 1
-    )  # the last token gives the label away
-    assert first["base on tuned"] == 0
-    first = transfer.loss().iloc[0]
-    assert (
-        first["difference"] == first["low"] == -1
-        and first["p"] == 2**-11
-        and transfer.to_frame()["n"].eq(12).all()
-    )
-    assert first["high"] == pytest.approx(
-        -(12 - Z2) / (12 + Z2)
-    )  # Tango's end where all 12 texts are lost
+    shares = {pair: right[0].mean() for pair, right in transfer.right.items()}
+    # The last token gives the label away.
+    assert shares["base on base"] == shares["tuned on tuned"] == 1
+    assert shares["base on tuned"] == 0
+    lost = transfer.loss().iloc[0].to_dict()
+    assert lost["difference"] == lost["low"] == -1 and lost["p"] == 2**-11
+    assert np.all(transfer.to_frame()["n"] == 12)
+    # Tango's end where all 12 texts are lost.
+    assert lost["high"] == pytest.approx(-(12 - Z2) / (12 + Z2))
 
 
 @pytest.mark.quick
@@ -215,7 +210,7 @@ def adapted(tmp_path):
             torch.nn.init.normal_(
                 weights, 0, 0.1, generator=torch.Generator().manual_seed(len(name))
             )
-    model.base_subject = adapter.Base(str(tmp_path / "base"), base.hash)
+    cast("Any", model).base_subject = adapter.Base(str(tmp_path / "base"), base.hash)
     (tmp_path / "lora").mkdir()
     adapter.write(tmp_path / "lora", model)
     return base, load(tmp_path / "lora")
@@ -228,7 +223,7 @@ def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adap
     changed = {(layer, names[i]) for layer, i in np.argwhere(grid > 0)}
     assert changed == {(layer, part) for layer in (1, 2) for part in ("W_Q", "W_V")}
     rows = shift.table[shift.table["lora_rank"] > 0]
-    assert len(rows) == 4 and set(rows["rank"]) == {3} and (rows["effective_rank"] <= 3).all()
+    assert len(rows) == 4 and set(rows["rank"]) == {3} and np.all(rows["effective_rank"] <= 3)
     layer = int(rows.iloc[0]["layer"])
     part = rows.iloc[0]["matrix"]
     name = f"model.layers.{layer}.attn.{part[-1].lower()}.weight"
@@ -252,14 +247,10 @@ def test_every_family_shows_its_matrices_heads_and_stream(family):
             parameter.mul_(1.5)
     tuned = subject_of(model, "tuned")
     shift = weight_shift(base, tuned)
-    matrices = shift.table[shift.table["most"] > 1][
-        "relative"
-    ]  # some vectors are 0 before and after
+    matrices = shift.table.query("most > 1")["relative"]  # some vectors are 0 before and after
     assert matrices.to_numpy() == pytest.approx(0.5) and shift.heads == pytest.approx(0.5)
-    assert (
-        set(shift.grid()[1]) >= {"W_O", "W_in", "W_out"}
-        and shift.table["parameters"].sum() == base.card.n_params
-    )
+    assert set(shift.grid()[1]) >= {"W_O", "W_in", "W_out"}
+    assert sum(shift.table["parameters"]) == base.card.n_params
     assert layer_shift(base, tuned, TEXTS[:2]).mean["difference"][-1] > 0
 
 
@@ -279,9 +270,10 @@ def test_what_cannot_be_compared_says_what_remains(tiny):
 
 def test_an_edited_model_differs_in_what_it_does_and_not_in_its_weights(tiny):
     edited = apply(tiny, Intervention("cut", "tiny", (Edit(0, "z", (1,)),)))
-    assert not weight_shift(tiny, edited).table["relative"].any()
+    assert not np.any(weight_shift(tiny, edited).table["relative"])
     assert layer_shift(tiny, edited, TEXTS).mean["difference"][1] > 0
-    assert text_shift(tiny, edited, TEXTS).summary().set_index("measure")["value"]["kl"] > 0
+    text = text_shift(tiny, edited, TEXTS).summary().set_index("measure")["value"].to_dict()
+    assert text["kl"] > 0
 
 
 def test_one_record_holds_all_parts_and_goes_to_json():
@@ -306,14 +298,15 @@ def test_one_record_holds_all_parts_and_goes_to_json():
     assert record["tasks"][0]["difference"] == 0 and record["layers"] is None
     assert max(row["relative"] for row in record["weights"]["matrices"]) == 0
     assert max(row["distance"] for row in record["heads"]) == 0
-    for wrong, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"parts": ["hairs"]}, "There is no part hairs"),
         (
             {"suite": ["agreement", "agrement"]},
             "There is no task 'agrement'; did you mean agreement",
         ),
         ({"limit": 0}, "at least one item"),
-    ):
+    ]
+    for wrong, message in refused:
         with pytest.raises(WorkbenchError, match=message):
             compare("shelf-base", "shelf-base", **wrong)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import tiny_gpt
+from tests.conftest import blocks, tiny_gpt, written_by
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions
 from workbench.subjects.convert import to_gpt2, to_llama
@@ -93,7 +93,7 @@ def test_alibi_slopes_are_the_papers():
 
 def test_alibi_adds_slope_times_distance_to_the_scores():
     model = tiny_gpt(positions="alibi", n_layers=1)
-    for part in (model.model.layers[0].attn.q, model.model.layers[0].attn.k):
+    for part in (blocks(model)[0].attn.q, blocks(model)[0].attn.k):
         torch.nn.init.zeros_(part.weight)  # all scores are zero but for the bias
     model.set_attn_implementation("eager")
     pattern = model(IDS, output_attentions=True).attentions[0][0, :, -1]
@@ -128,7 +128,7 @@ def test_a_saved_model_loads_through_auto_classes(tmp_path):
 def test_zero_init_makes_every_block_the_identity_at_the_start():
     model = tiny_gpt(zero_init=True, positions="rotary")
     hidden = model(IDS, output_hidden_states=True).hidden_states
-    assert torch.equal(hidden[0], model.model.layers[0](hidden[0], position_embeddings=None))
+    assert torch.equal(hidden[0], blocks(model)[0](hidden[0], position_embeddings=None))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from workbench.benchmarks.needs import _choosing, task_needs
 from workbench.errors import WorkbenchError
 from workbench.interp import circuit, needed_heads
@@ -58,10 +58,10 @@ def planted():
             parameter.zero_()
         for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
             norm.weight.fill_(1e10)  # with that epsilon the identity
-        model.model.tok.weight[:, token] = words
-        model.model.pos.weight[:, place] = places
+        weight_of(model.model.tok)[:, token] = words
+        weight_of(model.model.pos)[:, place] = places
         model.lm_head.weight[:, answer] = words
-        first, second = (layer.attn for layer in model.model.layers)
+        first, second = (layer.attn for layer in blocks(model))
         one = D_HEAD
         two = 2 * D_HEAD
         first.q.weight[one : one + N_CTX, place] = size * places.roll(-1, 0)
@@ -98,7 +98,7 @@ def test_a_planted_circuit_is_found_whole_and_is_faithful_where_it_was_not_chose
     result = circuit(planted, "induction", n=6, steps=3, verify=5)
     best = result.curve[0]
     assert result.chosen == best.edges == 5  # the smallest size that is tried
-    edges = result.edges[result.edges["score"].abs() > 1e-3]
+    edges = result.edges.query("abs(score) > 1e-3")
     assert set(zip(edges["sender"], edges["receiver"], strict=True)) == {
         ("embed", "L1H2.v"),
         ("L1H2", "logits"),

@@ -81,12 +81,12 @@ def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
     kind = getattr(t, f"{name}ForCausalLM")
     config = getattr(t, f"{name}Config")
     subject = subject_of(wide(kind(config(**GQA))), name)
-    blocks = subject.model.model.layers
+    layers = list(subject.model.get_submodule("model.layers").children())
     centre = np.eye(32) - 1 / 32
 
     def of(layer, part, head, group=1):
-        weight = getattr(blocks[layer].self_attn, f"{part}_proj").weight.numpy()
-        norm = getattr(blocks[layer].input_layernorm, "weight", None)
+        weight = getattr(layers[layer].self_attn, f"{part}_proj").weight.numpy()
+        norm = getattr(layers[layer].input_layernorm, "weight", None)
         gain = np.ones(32) if norm is None else norm.numpy()
         rows = slice(head // group * 8, head // group * 8 + 8)
         return centre @ np.diag(gain) @ weight[rows].T
@@ -97,7 +97,8 @@ def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
             np.testing.assert_allclose(weights.v[head], of(i, "v", head, 2), atol=1e-6)
     assert abs(embedding(subject).mean(-1)).max() < 1e-12
     scores = composition(subject).scores["Q"]
-    out = of(0, "v", 0, 2) @ blocks[0].self_attn.o_proj.weight.numpy()[:, :8].T
+    into_stream = subject.model.get_parameter("model.layers.0.self_attn.o_proj.weight")
+    out = of(0, "v", 0, 2) @ into_stream.numpy()[:, :8].T
     reads = of(1, "q", 1) @ of(1, "k", 1, 2).T
     by_hand = np.linalg.norm(out @ reads) / np.linalg.norm(out) / np.linalg.norm(reads)
     assert np.nanmax(scores) > 0.05

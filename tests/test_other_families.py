@@ -18,8 +18,18 @@ from workbench import (
 from workbench.errors import WorkbenchError
 from workbench.interp.families import TESTED, any_family
 
-SIZE = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-WIDE = {**SIZE, "num_key_value_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}
+SIZE: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+WIDE: dict[str, Any] = {
+    **SIZE,
+    "num_key_value_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
 PROMPT = "3 1 2 3 1"
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import toys
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from workbench.interp import head_catalogue, position_split
 from workbench.interp.patterns.position_split import variance_shares
 from workbench.interp.patterns.standing_out import offset_profile, stands_out
@@ -41,14 +41,14 @@ def planted(looks_for: str, positions: str):
             parameter.zero_()
         for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
             norm.weight.fill_(1e10)  # with that epsilon the identity
-        model.model.tok.weight[:, :D_VOCAB] = torch.eye(D_VOCAB)
-        attn = model.model.layers[0].attn
+        weight_of(model.model.tok)[:, :D_VOCAB] = torch.eye(D_VOCAB)
+        attn = blocks(model)[0].attn
         size = (SHARP * D_HEAD**0.5) ** 0.5
         if looks_for == "token":
             for part in (attn.q, attn.k):
                 part.weight[:D_VOCAB, :D_VOCAB] = size * torch.eye(D_VOCAB)
         else:
-            model.model.pos.weight[:, D_VOCAB : D_VOCAB + N_CTX] = torch.eye(N_CTX)
+            weight_of(model.model.pos)[:, D_VOCAB : D_VOCAB + N_CTX] = torch.eye(N_CTX)
             wanted = torch.eye(N_CTX) if looks_for == "place" else torch.eye(N_CTX).roll(-1, 0)
             attn.q.weight[:N_CTX, D_VOCAB : D_VOCAB + N_CTX] = size * wanted
             attn.k.weight[:N_CTX, D_VOCAB : D_VOCAB + N_CTX] = size * torch.eye(N_CTX)
@@ -82,7 +82,7 @@ def test_a_head_that_looks_at_a_place_is_all_position(looks_for):
 def test_rotary_positions_alone_are_all_position():
     """Queries and keys that are one constant vector differ by their turn only."""
     subject = planted("token", "rotary")
-    attn = subject.model.model.layers[0].attn
+    attn = blocks(subject.model)[0].attn
     with torch.no_grad():
         for part in (attn.q, attn.k):
             part.weight.zero_()
@@ -99,11 +99,11 @@ def test_alibi_alone_is_all_position():
     assert alone.mean["content"][0, 0] > 0.5  # its own token above the slope
     flat = planted("token", "alibi")
     with torch.no_grad():
-        flat.model.model.layers[0].attn.q.weight.zero_()
+        blocks(flat.model)[0].attn.q.weight.zero_()
     assert position_split(flat).mean["position"][0, 0] > 0.99
     still = planted("token", "none")
     with torch.no_grad():
-        still.model.model.layers[0].attn.q.weight.zero_()
+        blocks(still.model)[0].attn.q.weight.zero_()
     assert (
         position_split(still).mean["interaction"][0, 0] == 1
     )  # even attention: nothing to explain

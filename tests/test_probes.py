@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.hooked import hooked
 from workbench.interp.engine.settings import Settings
@@ -67,7 +67,7 @@ def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
     with (
         torch.no_grad()
     ):  # it writes again what it has read, so that clean and corrupted runs differ beyond doubt
-        for layer in model.model.layers:
+        for layer in blocks(model):
             for weight in (layer.attn.v.weight, layer.attn.o.weight):
                 torch.nn.init.eye_(weight)
             layer.mlp.fc_out.weight.zero_()

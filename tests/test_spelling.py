@@ -20,7 +20,7 @@ from tokenizers import (
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench as wb
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import harness_model, subject_of, tiny_gpt, written_by
 from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.errors import WorkbenchError
 from workbench.figures.lens import lens_table
@@ -111,13 +111,14 @@ def llama(tokenizer, name="tiny", rows=0):
     more.
     """
     torch.manual_seed(0)
-    shape = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    config = LlamaConfig(vocab_size=rows or len(tokenizer), **shape, max_position_embeddings=128)
+    config = LlamaConfig(
+        vocab_size=rows or len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+    )
     model = LlamaForCausalLM(config).double().eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -225,10 +226,8 @@ def test_answers_are_read_after_the_prompts_last_token():
     "kind", ["bytes", "bytes with bos", "sentencepiece", "sentencepiece, legacy"]
 )
 def test_requests_are_tokenised_as_lm_evals_own_model_does(kind):
-    from lm_eval.models.huggingface import HFLM
-
     subject = llama(TOKENIZERS[kind]())
-    theirs = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)
+    theirs = harness_model(pretrained=subject.model, tokenizer=subject.tokenizer)
     ours = SubjectLM(subject)
     for context, answer in ((CLEAN, " Mary"), ("The cat ", "sat"), ("a", "t"), ("store", ", John")):
         assert ours._encode_pair(context, answer) == theirs._encode_pair(context, answer)
@@ -246,8 +245,8 @@ def test_ids_without_a_token_show_as_their_number_everywhere(tmp_path):
         isinstance(t, str) for row in readout.top for t in row
     )
     assert lens_table(readout.top, readout.prob, readout.kl, readout.tokens)
-    assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"][0] == "[383]"
-    ids = subject.model.generate(subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
+    assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"].tolist()[0] == "[383]"
+    ids = written_by(subject.model, subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
     assert subject.text(ids[0, -3:]).startswith("[383]")
 
 
@@ -271,11 +270,9 @@ def test_what_cannot_be_spelt_is_counted_and_said(tmp_path):
     assert "cannot spell 2 pieces of the prompt ('ä', 'ö')" in " ".join(
         wb.lens(subject, "The cät sat ön").warnings
     )
-    old = Tokenizer.from_str(
-        letters.backend_tokenizer.to_str().replace(
-            f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'
-        )
-    )
+    assert isinstance(letters, PreTrainedTokenizerFast)
+    written = letters.backend_tokenizer.to_str()
+    old = Tokenizer.from_str(written.replace(f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'))
     assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == [
         "ä"
     ]  # one made before it had a token for it
