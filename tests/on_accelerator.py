@@ -164,21 +164,25 @@ TRAINING = {
     "resume": resuming,
 }
 ITSELF = {"mixing": mixing, "logits": logits, "packed engine": packed, "generation": generation}
+
+
+def on_tiny(call: Callable[..., Any]) -> Callable[[str], Any]:
+    """A call of one subject, given a tiny one on the device that it is asked for."""
+    return lambda device: call(tiny(device))
+
+
+def on_bundled(call: Callable[..., Any], *names: str) -> Callable[[str], Any]:
+    """A call of as many subjects as there are names, given the bundled models of these names."""
+    return lambda device: call(*(wb.load(name, device=device) for name in names))
+
+
 ALL: dict[str, Callable[[str], Any]] = {
     **ITSELF,
     **TRAINING,
+    **{name: on_tiny(call) for name, call in test_public.CALLS.items()},
+    **{name: on_bundled(call, "shelf-base") for name, call in test_public.TRAINED.items()},
     **{
-        name: lambda device, call=call: call(tiny(device))
-        for name, call in test_public.CALLS.items()
-    },
-    **{
-        name: lambda device, call=call: call(wb.load("shelf-base", device=device))
-        for name, call in test_public.TRAINED.items()
-    },
-    **{
-        name: lambda device, call=call: call(
-            *(wb.load(n, device=device) for n in ("shelf-base", "shelf-tuned"))
-        )
+        name: on_bundled(call, "shelf-base", "shelf-tuned")
         for name, call in test_public.PAIRS.items()
     },
 }

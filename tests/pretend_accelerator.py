@@ -33,7 +33,17 @@ LOOKUPS = {
     ops._index_put_impl_.default,
 }
 """As on CUDA, whose tensors can be indexed by tensors of the CPU."""
-MAKERS = "empty_strided arange arange.start arange.start_step eye eye.m linspace randperm randperm.generator".split()
+MAKERS = (
+    "empty_strided",
+    "arange",
+    "arange.start",
+    "arange.start_step",
+    "eye",
+    "eye.m",
+    "linspace",
+    "randperm",
+    "randperm.generator",
+)
 """What makes a tensor of a size that torch would else settle later, which a wrapper cannot follow.
 """
 _LIBRARIES: list[Any] = []
@@ -83,7 +93,7 @@ class PretendTensor(Tensor):
 
 
 def carry_out(operation, *args, **kwargs):
-    """An operation's result: on the accelerator where an argument is there or `device` asks for it."""
+    """An operation's result, on the accelerator where an argument is or `device` asks for it."""
     device = kwargs.pop("device", None)
     kwargs.pop("pin_memory", None)
     tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]

@@ -66,8 +66,7 @@ def ends(intervals: Iterable[Any]) -> Ends:
     return pairs[:, 0], pairs[:, 1]
 
 
-# -- laws
-# -------------------------------------------------------------------------------------------------------
+# -- laws ------------------------------------------------------------------------------------------
 
 LAWS: dict[str, tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]] = {
     "normal": (lambda rng, size: rng.normal(1, 1, size), 1.0),

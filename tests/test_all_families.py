@@ -111,7 +111,7 @@ def bloom(n_head: int = 4):
     ids=["bloom", "bloom-6-heads", "mpt"],
 )
 def test_alibi_slopes_are_what_scores_fall_by_where_there_is_no_content(make):
-    """With all matrices of the layers zero, a row of the pattern is the softmax of the bias alone."""
+    """With all matrices of the layers zero, a row of the pattern is the softmax of the bias."""
     model = widened(make())
     subject = subject_of(model)
     slopes = wb.position_encoding(subject).slopes

@@ -75,7 +75,7 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
 
 
 def part(sweep, step):
-    """A source of activations that are a small step of the way from the run's own to the other's."""
+    """A source of activations a small step of the way from the run's own to the other's."""
 
     def source(field, layer):
         own = getattr(sweep.run, field)[layer][sweep.target]
@@ -103,7 +103,7 @@ def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direc
     torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
 
 
-def test_queries_patched_with_exact_attention_are_exact_in_a_last_linear_layer_and_plain_gradients_are_not():
+def test_queries_are_exact_in_a_last_linear_layer_with_exact_attention_and_not_without():
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     for site in ("q", "k"):
@@ -146,12 +146,11 @@ def test_a_probe_is_estimated_beside_its_exact_map_and_cells_that_mislead_are_na
         and "no interval" in result.correlation.reason
     )
     frame = result.to_frame()
-    assert len(frame) == 36 and frame["cell"][7] == "L1H1"
+    assert len(frame) == 36 and frame["cell"].tolist()[7] == "L1H1"
     np.testing.assert_allclose(frame["error"], frame["estimate"] - frame["exact"], atol=1e-12)
     off = (frame["error"].abs() > result.tolerance) & (frame["error_p"] < 0.05)
-    assert (frame["kind"][off] != "not shown to mislead").all() and result.misleading == (
-        frame["kind"] != "not shown to mislead"
-    ).sum()
+    misleads = frame["kind"].to_numpy() != "not shown to mislead"
+    assert misleads[off].all() and result.misleading == misleads.sum()
     assert max(exact_map.checks.values()) < 1e-3
     alone = attribution(subject, "induction", n=6, site="z", exact=False)
     np.testing.assert_allclose(alone.estimate.effect, result.estimate.effect)

@@ -31,7 +31,10 @@ from workbench.serving.passage import fetched, prompt_ids, span_tokens, spans
 from workbench.serving.talk import Reply, Talk
 from workbench.subjects.chat import chat_prompt
 
-CONTEXT = "The red house was built in 1842 by Anna Reed, of Leeds. The lamp of the red house was lit in March."
+CONTEXT = (
+    "The red house was built in 1842 by Anna Reed, of Leeds. "
+    "The lamp of the red house was lit in March."
+)
 
 
 @pytest.fixture(scope="module")

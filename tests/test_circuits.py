@@ -1,4 +1,4 @@
-"""Weights, circuits and the catalogue, on a circuit written by hand and on every family of models."""
+"""Weights, circuits and the catalogue: a circuit written by hand, and every family of models."""
 
 import numpy as np
 import pytest

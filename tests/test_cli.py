@@ -44,7 +44,8 @@ def test_every_command_has_help_and_stands_in_the_docs():
 def test_patch_prints_one_json_document(home):
     done = run(
         "patch", "shelf-base", "--clean", "The king saw the queen. The king",
-        "--corrupted", "The queen saw the king. The queen", "--answer", " saw", "--wrong", " and", "--json", home=home,
+        "--corrupted", "The queen saw the king. The queen",
+        "--answer", " saw", "--wrong", " and", "--json", home=home,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)

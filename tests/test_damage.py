@@ -58,7 +58,12 @@ def halves(text, tmp_path_factory):  # noqa: F811
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(text, halves, damage, caplog):  # noqa: F811
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    text,  # noqa: F811
+    halves,
+    damage,
+    caplog,
+):
     """Whatever is spoilt, the run goes on from a whole checkpoint and its losses are those of an
     undisturbed one.
     """

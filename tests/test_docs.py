@@ -17,7 +17,8 @@ PICTURES = ROOT / "docs" / "pictures"
 LARGEST = 150_000
 """Bytes of a picture."""
 FETCHED = re.compile(
-    r"""(?:<(?:script|img|iframe)[^>]*\ssrc|<link[^>]*rel="?(?:stylesheet|preload)"?[^>]*\shref)=["']?https?:"""
+    r"""(?:<(?:script|img|iframe)[^>]*\ssrc"""
+    r"""|<link[^>]*rel="?(?:stylesheet|preload)"?[^>]*\shref)=["']?https?:"""
 )
 """What a browser would fetch from elsewhere; a link that a person may follow is none of it."""
 

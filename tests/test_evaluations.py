@@ -53,7 +53,9 @@ def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
 
 def test_one_sample_gives_no_interval() -> None:
     lone = row(math.nan, math.nan)
-    lone.difference, lone.n, lone.reason = 1.0, 1, few(1)
+    lone.difference = 1.0
+    lone.n = 1
+    lone.reason = few(1)
     assert (
         verdict(lone, "base", "tuned", 5)
         == f"**intents** (acc): {signed(1.0)}, no interval: {few(1)}."

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import traces
 from workbench.figures import change, runs, scores
 
 pytestmark = pytest.mark.quick
@@ -114,7 +115,8 @@ def test_a_difference_says_which_side_is_better() -> None:
 def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None:
     mean = np.arange(6.0).reshape(2, 3) / 10
     figure = change.head_map(mean, mean - 0.05, mean + 0.05, n=8, chosen=(1, 2))
-    heat, points, mark = *figure.data, figure.layout.shapes[0]
+    heat, points = traces(figure)
+    mark = figure.layout.shapes[0]
     assert heat.z[1][2] == 0.5
     assert points.customdata[5] == "L1H2" and (points.x[5], points.y[5]) == (2, 1)
     assert tuple(figure.layout.yaxis.range) == (1.5, -0.5)

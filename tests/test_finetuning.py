@@ -83,8 +83,7 @@ def recipe(base: str, data: str, lora=None, task=None, **train) -> Recipe:
     )
 
 
-# -- rows
-# ----------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_on_what_is_learned_only(tiny):
@@ -139,8 +138,7 @@ def test_a_vocabulary_that_does_not_fit_is_named(base):
         check_vocabulary([Row([1, 4], [False, True])], letters, 4, "letters")
 
 
-# -- reading
-# -------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -183,8 +181,7 @@ def test_conversations_come_in_many_spellings():
         task.item({"messages": one[:1]})
 
 
-# -- answers and metrics
-# -------------------------------------------------------------------------------------
+# -- answers and metrics ---------------------------------------------------------------------------
 
 
 def test_a_restricted_answer_is_one_of_the_answers(tiny):
@@ -335,8 +332,7 @@ def test_chat_loss_is_the_mean_over_learned_tokens(tiny):
     assert chat.token_losses(tiny.model, rows) == pytest.approx(expected, rel=1e-5)
 
 
-# -- LoRA
-# ----------------------------------------------------------------------------------------------------
+# -- LoRA ------------------------------------------------------------------------------------------
 
 
 def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
@@ -392,8 +388,7 @@ def test_a_wrong_lora_table_names_the_word(base, values, message):
         adapt(wb.load(base), Lora.from_dict(values), base)
 
 
-# -- runs
-# ----------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
@@ -548,8 +543,9 @@ def test_an_empty_set_says_so(tmp_path, kind):
         (
             PETS,
             {"colour": 1},
-            r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, label, labels, "
-            r"max_length, messages, prompt, question, response, tags, test, text, tokens\.$",
+            r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, "
+            r"label, labels, max_length, messages, prompt, question, response, tags, test, text, "
+            r"tokens\.$",
         ),
         (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],

@@ -151,8 +151,8 @@ CASES = [
         "a.csv",
         "columns of unknown names",
         table("frase,tipo", ",").encode(),
-        'no column that is plainly the text; its columns are frase, tipo. Name them, perhaps text = "frase", label = '
-        '"tipo"',
+        "no column that is plainly the text; its columns are frase, tipo. "
+        'Name them, perhaps text = "frase", label = "tipo"',
     ),
     Case(
         "labelled",
@@ -609,11 +609,10 @@ def document() -> str:
     out = io.StringIO()
     print("# Files that are read, and how\n", file=out)
     print(
-        "Made by `python -m tests.test_formats`, from the cases that the tests check. *Read (n)*: n examples or",
-        file=out,
-    )
-    print(
-        "documents, exactly those meant; *said*: shown with the result; *refused*: the sentence that one gets.\n",
+        "Made by `python -m tests.test_formats`, from the cases that the tests check. "
+        "*Read (n)*: n examples or\n"
+        "documents, exactly those meant; *said*: shown with the result; "
+        "*refused*: the sentence that one gets.\n",
         file=out,
     )
     print("| used as | file | what is odd | what happens |\n|---|---|---|---|", file=out)

@@ -68,11 +68,11 @@ def test_the_cache_changes_nothing(encoding):
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_left_padding_does_not_change_what_is_generated(encoding):
     model = tiny_gpt(positions=encoding)
-    plain = model.generate(IDS[:1], max_new_tokens=8, do_sample=False)
+    plain = written_by(model, IDS[:1], max_new_tokens=8, do_sample=False)
     padded = torch.cat([torch.zeros(1, 5, dtype=torch.long), IDS[:1]], dim=1)
     mask = torch.ones_like(padded)
     mask[:, :5] = 0
-    again = model.generate(padded, attention_mask=mask, max_new_tokens=8, do_sample=False)
+    again = written_by(model, padded, attention_mask=mask, max_new_tokens=8, do_sample=False)
     assert again[0, 5:].tolist() == plain[0].tolist()
 
 
@@ -158,7 +158,7 @@ def test_continuous_batching_writes_what_generate_writes(positions):
     how = GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1, pad_token_id=0)
     small = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=64, use_cuda_graph=False)
     alone = [
-        model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist()
+        written_by(model, torch.tensor([p]), generation_config=how)[0, len(p) :].tolist()
         for p in prompts
     ]
     out = model.generate_batch(

@@ -93,7 +93,7 @@ def test_patterns_are_causal_and_sum_to_one(tiny):
     np.testing.assert_allclose(seen.pattern.sum(-1), 1, atol=1e-6)
     assert np.triu(seen.pattern, 1).max() == 0
     frame = seen.to_frame(1, 2)
-    assert len(frame) == 15 and frame["attention"].sum() == pytest.approx(5)
+    assert len(frame) == 15 and sum(frame["attention"]) == pytest.approx(5)
     with pytest.raises(WorkbenchError, match="has no L2H0; it has L0H0 to L1H3"):
         seen.head(2, 0)
 
@@ -112,7 +112,7 @@ def test_repeated_sequences_repeat_and_use_no_special_token(tiny):
 
 
 def test_distance_profile_of_alibi_is_its_slopes():
-    """With query and key weights at zero, ALiBi decides alone: attention falls by e^-slope a token."""
+    """With query and key weights at zero, attention falls by e^-slope a token: ALiBi alone."""
     model = tiny_gpt(positions="alibi", n_layers=1)
     attn = blocks(model)[0].attn
     for part in (attn.q, attn.k):

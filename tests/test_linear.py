@@ -87,10 +87,9 @@ def test_a_direction_moves_the_other_classes_to_where_its_class_is():
     label = trained.classes[5]
     edited = apply(subject, trained.steering(label, 0, strength=2.0))
     data = labelled(subject, "position", n=700)
-    sides = [
-        read_stages(s, [e.ids for e in data.examples], [e.at for e in data.examples], stages=[1])[0]
-        for s in (subject, edited)
-    ]
+    ids = [example.ids for example in data.examples]
+    at = [example.at for example in data.examples]
+    sides = [read_stages(side, ids, at, stages=[1])[0] for side in (subject, edited)]
     vector = trained.directions[1, 5]
     np.testing.assert_allclose(
         sides[1] - sides[0], np.broadcast_to(2 * vector, sides[0].shape), atol=1e-3
@@ -140,8 +139,11 @@ def test_files_of_ones_own_are_read_by_word_or_by_text(tmp_path):
     data = labelled(subject, str(words))
     assert data.level == "token" and data.n == 60 and data.classes == ("D", "N", "P", "V")
     tree = tmp_path / "tree.conllu"
-    line = "# text = it ran away\n1\tit\tit\tPRON\n1-2\tx\t_\t_\n2\tran\trun\tVERB\n3\taway\taway\tADV\n\n"
-    tree.write_text(line * 30)
+    sentence = (
+        "# text = it ran away\n1\tit\tit\tPRON\n1-2\tx\t_\t_\n"
+        "2\tran\trun\tVERB\n3\taway\taway\tADV\n\n"
+    )
+    tree.write_text(sentence * 30)
     assert labelled(subject, str(tree)).classes == ("ADV", "PRON", "VERB")
 
 

@@ -199,13 +199,13 @@ def test_a_report_names_the_first_and_counts_the_rest():
     )
     assert report.n_open == 7 and not report.is_clean
     assert report.words() == (
-        "5 tensors that the model needs, missing (m0 and 4 more) and 1 tensor that the model has no place for (a) "
+        "5 tensors that the model needs, missing (m0 and 4 more) "
+        "and 1 tensor that the model has no place for (a) "
         "and 1 tensor of another shape (z: [2] where the model has [3])"
     )
 
 
-# -- nanoGPT
-# ---------------------------------------------------------------------------------------------------
+# -- nanoGPT ---------------------------------------------------------------------------------------
 
 
 def nanogpt_weights(bias=True):
@@ -251,8 +251,7 @@ def test_a_nanogpt_checkpoint_accounts_for_every_tensor(tmp_path):
     refused(nanogpt_file(path, weights, bias=False), "no place for")
 
 
-# -- GGUF
-# ------------------------------------------------------------------------------------------------------
+# -- GGUF ------------------------------------------------------------------------------------------
 
 
 def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
@@ -347,8 +346,7 @@ def test_llama_3s_rotary_factors_of_a_gguf_file_reach_the_configuration(tmp_path
     refused(gguf_file(tmp_path / "other.gguf", extra=wrong), "not Llama 3's")
 
 
-# -- training
-# --------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -113,7 +113,7 @@ DEAR: dict[str, Call] = {"locate": lambda a, b: wb.locate(a, b, "probe:induction
 
 @pytest.fixture(scope="module")
 def tiny_pair() -> tuple[Subject, Subject]:
-    """GPT-2 with dropout, so that train mode shows in every number, and another with other weights."""
+    """GPT-2 with dropout, so that train mode shows in every number, and one of other weights."""
     one = make("gpt2").float()
     other = make("gpt2").float()
     with torch.no_grad():
@@ -160,7 +160,7 @@ def state(subjects: tuple[Subject, ...]) -> dict[str, Any]:
         "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": torch.get_rng_state().tolist(),
-        "numpy": np.random.get_state()[1].tolist(),  # pyright: ignore[reportArgumentType, reportIndexIssue]
+        "numpy": cast("Any", np.random.get_state())[1].tolist(),
         "python": random.getstate(),
         "training": [module.training for model in models for module in model.modules()],
         "learning": [

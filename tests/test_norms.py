@@ -109,7 +109,13 @@ def test_a_norm_taken_for_another_kind_leaves_the_direct_sum_off(monkeypatch):
     subject = subject_of(wide(t.OlmoForCausalLM(t.OlmoConfig(**GQA))), "olmo")
     assert direct(subject, CLEAN, answer="7", wrong="8", strict=True).checks["direct_sum"] < 1e-5
     own = Reader.final_norm.fget
-    wrong = property(lambda self: Norm(False, True, own(self).gain, own(self).offset))
+    assert own is not None
+
+    def without_centring(reader: Reader) -> Norm:
+        norm = own(reader)
+        return Norm(False, True, norm.gain, norm.offset)
+
+    wrong = property(without_centring)
     monkeypatch.setattr(Reader, "final_norm", wrong)
     assert direct(subject, CLEAN, answer="7", wrong="8").checks["direct_sum"] > 1e-2
     with pytest.raises(

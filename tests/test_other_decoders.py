@@ -5,6 +5,8 @@ The hooks are put where `tests.other_decoders` says by hand that a family writes
 queries, keys, values and patterns are held against an attention function of this file.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import transformers as t
@@ -73,7 +75,8 @@ class Change:
         self.site = site.removesuffix("_by_pos")
         self.change = change
         self.n_heads = n_heads
-        self.stream, self.middle = torch.empty(0), torch.empty(0)
+        self.stream = torch.empty(0)
+        self.middle = torch.empty(0)
 
     def enter(self, module, args, kwargs):
         x = args[0] if args else kwargs["hidden_states"]
@@ -382,9 +385,7 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
             theirs, own = (hooks.read(ids[None], layer, site) for ids in question.prompts)
             moved = torch.zeros_like(own, requires_grad=True)
             with torch.enable_grad():
-                logits = hooks.run(
-                    question.corrupted[None], layer, site, lambda x, moved=moved: x + moved
-                )
+                logits = hooks.run(question.corrupted[None], layer, site, partial(torch.add, moved))
                 (slopes,) = torch.autograd.grad(logits[7] - logits[8], moved)
             change = (slopes * (theirs - own))[0]
             by_hand = change.sum((0, 2)) if site == "z" else change.sum(-1)
@@ -462,7 +463,7 @@ def test_a_view_that_does_not_fit_is_one_sentence():
         lambda: Parts(falcon).slices("L0H0"),
         lambda: apply(falcon, Intervention("t", "x", (Edit(1, "attn_out", (), "set", 0.0),))),
         *(
-            lambda site=site: patch(falcon, CLEAN, CORRUPTED, answer="7", wrong="8", site=site)
+            partial(patch, falcon, CLEAN, CORRUPTED, answer="7", wrong="8", site=site)
             for site in ("z", "q", "pattern", "attn_out", "resid_post")
         ),
     ):

@@ -2,6 +2,8 @@
 why not.
 """
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as t

@@ -67,7 +67,7 @@ LONG = [
 
 @pytest.fixture(scope="module", autouse=True)
 def own_home(home, tmp_path_factory):
-    """A home without the runs of other tests: the page of a failed run says so in red, and rightly."""
+    """A home without the runs of other tests: the page of a failed run rightly says so in red."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("pages")))
         yield

@@ -1,6 +1,7 @@
 """The packed engine against TransformerLens's hooks, and facts that any patching must obey."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -59,16 +60,14 @@ def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     ours = run_sweep(subject, question, Settings("mlp_out", window=3)).values
     bridge = subject.bridge
     _, cache = bridge.run_with_cache(question.clean[None])
-    hooks = [
-        (n := f"blocks.{i}.hook_mlp_out", lambda x, hook, n=n: put(x, cache[n], 5))
-        for i in (1, 2, 3)
-    ]
 
-    def put(x, given, p):
+    def patched(name, x, hook):
         x = x.clone()
-        x[:, p] = given[:, p]
+        x[:, 5] = cache[name][:, 5]
         return x
 
+    names = [f"blocks.{i}.hook_mlp_out" for i in (1, 2, 3)]
+    hooks = [(name, partial(patched, name)) for name in names]
     logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
     assert float(ours[2, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
 
@@ -307,15 +306,18 @@ def broken(monkeypatch, part: str) -> None:
     off.
     """
     own = getattr(PackedEngine, part)
-    faults = {
-        "carry": lambda self, run, prompt, branches, **given: own(
-            self, run, prompt, branches, **given
-        )[:-1],
-        "block": lambda self, *args, **given: (
-            (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05
-        ),
-        "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
-    }
+
+    def carry(self, run, prompt, branches, **given):
+        return own(self, run, prompt, branches, **given)[:-1]
+
+    def block(self, *args, **given):
+        x = own(self, *args, **given)
+        return x + torch.arange(x.shape[-1]) * 0.05
+
+    def logits(self, resid, tokens=None):
+        return own(self, resid.roll(1, -1), tokens)
+
+    faults = {"carry": carry, "block": block, "logits": logits}
     monkeypatch.setattr(PackedEngine, part, faults[part])
 
 

@@ -1,4 +1,4 @@
-"""Probes: the shelf's files, token-aligned pairs, and maps over many pairs with their statistics."""
+"""Probes: the shelf's files, token-aligned pairs, and maps over many pairs with statistics."""
 
 import numpy as np
 import pytest
@@ -125,8 +125,8 @@ def test_a_model_that_cannot_do_a_probe_says_so_before_sweeping():
         ("title = 3", "cannot be read"),
         ("not toml", "cannot be read"),
         (
-            'title = "t"\nquestion = "?"\n[[templates]]\nclean = "{a}"\ncorrupted = "b"\nanswer = "c"\n'
-            'wrong = "d"\nslots = {}',
+            'title = "t"\nquestion = "?"\n[[templates]]\nclean = "{a}"\ncorrupted = "b"\n'
+            'answer = "c"\nwrong = "d"\nslots = {}',
             "KeyError: 'a'",
         ),
     ],
@@ -161,8 +161,15 @@ def test_every_probe_names_positions_that_both_prompts_have():
     assert read_probe("ioi").templates[0].named == ["IO", "S1", "place", "S2", "object", "last"]
 
 
-@pytest.mark.parametrize(("site", "direction"), [("resid_pre", "denoising"), ("resid_mid", "noising"),
-                                                 ("mlp_out", "denoising"), ("z_by_pos", "noising")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("site", "direction"),
+    [
+        ("resid_pre", "denoising"),
+        ("resid_mid", "noising"),
+        ("mlp_out", "denoising"),
+        ("z_by_pos", "noising"),
+    ],
+)
 def test_prompts_of_different_lengths_meet_at_named_positions_exactly_as_hooks_do(site, direction):
     subject = subject_of(tiny_gpt(n_layers=3).double())
     places = (("subject", 2, 4), ("verb", 5, 7), ("last", 7, 9))

@@ -324,7 +324,10 @@ def test_the_list_of_names_is_written_once():
 
 
 def test_records_and_names_cost_no_model_library():
-    code = "import sys, workbench, workbench.records, workbench.public; print('torch' in sys.modules, dir(workbench)[0])"
+    code = (
+        "import sys, workbench, workbench.records, workbench.public; "
+        "print('torch' in sys.modules, dir(workbench)[0])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "DIRECTIONS"]
 

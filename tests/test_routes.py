@@ -18,7 +18,7 @@ pytestmark = pytest.mark.quick
 
 
 def two_layers() -> Attention:
-    """Position 2 reads position 1 in the upper layer; position 1 reads position 0 in the lower one."""
+    """Position 2 reads position 1 in the upper layer; 1 reads 0 in the lower one."""
     pattern = np.tile(np.eye(3, dtype=np.float32), (2, 1, 1, 1))
     pattern[1, 0, 2] = [0, 1, 0]
     pattern[0, 0, 1] = [1, 0, 0]

@@ -33,15 +33,11 @@ def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
     assert estimate.stderr == pytest.approx(
         math.sqrt(0.16 / 9)
     )  # sample standard deviation over sqrt(n)
-    chances = {k: math.comb(10, k) for k in range(11)}
 
     def p_of(share: float) -> float:
-        law = {k: count * share**k * (1 - share) ** (10 - k) for k, count in chances.items()}
-        tail = {
-            k: min(sum(law[j] for j in law if j <= k), sum(law[j] for j in law if j >= k))
-            for k in law
-        }
-        return sum(law[k] for k in law if tail[k] <= tail[8] * (1 + 1e-9))
+        law = [math.comb(10, k) * share**k * (1 - share) ** (10 - k) for k in range(11)]
+        tails = [min(sum(law[: k + 1]), sum(law[k:])) for k in range(11)]
+        return sum(p for p, tail in zip(law, tails, strict=True) if tail <= tails[8] * (1 + 1e-9))
 
     inside = [share for share in np.linspace(0.0005, 0.9995, 2000) if p_of(share) > 0.05]
     assert (estimate.low, estimate.high) == pytest.approx((inside[0], inside[-1]), abs=1e-3)

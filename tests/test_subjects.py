@@ -252,5 +252,8 @@ def test_bundled_models_are_listed_first():
 
 
 def test_importing_the_package_imports_no_model_library():
-    code = "import workbench, sys; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
+    code = (
+        "import workbench, sys; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -155,7 +155,10 @@ def test_a_run_that_goes_on_with_a_damaged_cache_learns_the_same_and_says_so(tex
     assert "train.bin has" in result["remarks"][0] and "made anew" in result["remarks"][0]
 
 
-def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(text, tmp_path):  # noqa: F811
+def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(
+    text,  # noqa: F811
+    tmp_path,
+):
     lines = [json.dumps({"text": part}) for part in text.read_text().split("\n\n")[:800]]
     own = tmp_path / "own.jsonl"
     own.write_text("\n".join([*lines, '{"text": null}', '{"text": ""}', lines[0], lines[1]]))

@@ -95,7 +95,7 @@ def test_training_learns_writes_checkpoints_and_loads_as_a_subject(text):
 
 
 def test_a_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(text):
-    """Ten steps, then on to thirty from the checkpoint: the very same losses as thirty in one go."""
+    """Ten steps, then on to thirty from the checkpoint: the very losses of thirty in one go."""
     from workbench.training.pretrain import run_recipe
 
     whole = wb.train(recipe(text, decay=0.0))

@@ -140,8 +140,7 @@ def test_every_tensor_of_a_toy_is_needed(tmp_path):
     assert torch.equal(load(tmp_path / "toy.pt").model(ids).logits, load(path).model(ids).logits)
 
 
-# -- HookedTransformer's own layout
-# ----------------------------------------------------------------------------
+# -- HookedTransformer's own layout ----------------------------------------------------------------
 
 
 def hooked(norm, act, *, n_kv=N_HEADS, positions="standard", attn_only=False):

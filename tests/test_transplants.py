@@ -362,7 +362,8 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     from workbench.cli.app import app
 
     page = tmp_path / "page.html"
-    command = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()
+    command = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6".split()
+    command += ["--grain", "layers", "--out"]
     done = CliRunner().invoke(app, [*command, str(page), "--json"])
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")

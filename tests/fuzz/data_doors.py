@@ -17,7 +17,8 @@ ROWS = [
     for word, label in (("fine", "good"), ("grim", "bad"))
 ]
 CONLL = "".join(
-    f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\nPeter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n"
+    f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\n"
+    f"Peter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n"
     for i in range(4)
 )
 CONLLU = "".join(
@@ -130,7 +131,10 @@ def read_corpus(path: Path) -> None:
     """As documents, and as one text."""
     from workbench.training.texts import documents, pieces
 
-    every(lambda read=read: list(read([str(path)])) for read in (documents, pieces))
+    def read_all(read: Callable[[list[str]], Iterable[Any]]) -> None:
+        list(read([str(path)]))
+
+    every(partial(read_all, read) for read in (documents, pieces))
 
 
 def _parquet(rows: list[dict[str, Any]], folder: Path) -> Path:

@@ -80,6 +80,10 @@ def folder_of(folder: Path, model: Any, name: str = "config.json", **saving: Any
     return folder / name
 
 
+def _gpt_folder(name: str, folder: Path) -> Path:
+    return folder_of(folder, gpt(), name)
+
+
 def use(subject: Subject) -> None:
     """What every page does with a model: its card, a text as tokens and back, one pass."""
     repr(subject), subject.to_frame(), json.dumps(subject.card.to_dict())
@@ -418,10 +422,7 @@ def doors() -> list[Door]:
         ),
         Door("card", "json", lambda f: folder_of(f, gpt(), "card.json"), read_folder),
         Door("model index", "json", _shards, read_folder),
-        *(
-            Door(name, "json", lambda f, n=name: folder_of(f, gpt(), n), read_folder)
-            for name in tokenizer_files
-        ),
+        *(Door(name, "json", partial(_gpt_folder, name), read_folder) for name in tokenizer_files),
         *(
             Door(
                 name,

@@ -113,8 +113,7 @@ def mutant(content: bytes, form: str, seed: int, number: int) -> bytes:
     return damaged
 
 
-# -- bytes
-# ------------------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------
 
 
 def _place(content: bytes, rng: random.Random) -> int:
@@ -185,8 +184,7 @@ def emptied(content: bytes, rng: random.Random) -> bytes:
     )
 
 
-# -- text
-# -------------------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def other_number(content: bytes, rng: random.Random) -> bytes:
@@ -238,12 +236,11 @@ def words(content: bytes, rng: random.Random) -> bytes:
     return content[: one.start()] + other + content[one.end() :]
 
 
-# -- trees
-# ------------------------------------------------------------------------------------------------------
+# -- trees -----------------------------------------------------------------------------------------
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
-    """Every container in a tree with each of its keys; one that stands several times counts once."""
+    """Every container in a tree with each of its keys, each container once."""
     nodes = []
     waiting = [tree]
     seen = set()
@@ -265,7 +262,10 @@ def _nodes(tree: Any) -> list[tuple[Any, Any]]:
 
 
 def _chosen(nodes: list[tuple[Any, Any]], rng: random.Random) -> tuple[Any, Any]:
-    """One of the nodes; records count more than the entries of long lists, which are mostly alike."""
+    """One of the nodes.
+
+    Records are preferred to the entries of long lists, which are mostly alike.
+    """
     named = [node for node in nodes if isinstance(node[0], dict) and len(node[0]) < 100]
     return rng.choice(named if named and rng.random() < 0.8 else nodes)
 

@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -53,14 +54,15 @@ def edited():
     return apply(subject_of(tiny_gpt(positions="rotary")), change)
 
 
+def ours(positions):
+    return subject_of(tiny_gpt(positions=positions))
+
+
 SUBJECTS = {
     "llama": llama,
     "gpt2": gpt2,
     "edit": edited,
-    **{
-        p: (lambda p=p: subject_of(tiny_gpt(positions=p)))
-        for p in ("learned", "rotary", "alibi", "none")
-    },
+    **{p: partial(ours, p) for p in ("learned", "rotary", "alibi", "none")},
 }
 
 
@@ -94,13 +96,15 @@ def test_greedy_is_what_transformers_generates_alone_and_in_a_batch(name):
 @pytest.mark.parametrize("way", [ALONE, WHOLE])
 def test_ways_without_a_shared_pass_write_the_same(tiny, way):
     batch = Batch(tiny)
-    written = {}
+    completions = {}
     batch.forward.way = way
     for index, prompt in enumerate(prompts()):
-        batch.add(Request(prompt, 10), lambda c, index=index: written.update({index: c.ids}))
+        batch.add(Request(prompt, 10), partial(completions.__setitem__, index))
     while batch.step():
         pass
-    assert [written[i] for i in range(8)] == [by_transformers(tiny, p, 10) for p in prompts()]
+    assert [completions[i].ids for i in range(8)] == [
+        by_transformers(tiny, p, 10) for p in prompts()
+    ]
 
 
 def test_the_bundled_model_writes_as_transformers_does():
@@ -133,18 +137,18 @@ def test_a_gguf_model_writes_as_transformers_does(smollm):
 def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     subject = llama()
     batch = Batch(subject, most_rows=3)
-    written = {}
+    completions = {}
     requests = [(p, 4 + 3 * i) for i, p in enumerate(prompts())]
     for step in range(200):
         if step % 2 == 0 and step // 2 < len(requests):
             prompt, most = requests[step // 2]
-            batch.add(
-                Request(prompt, most), lambda c, index=step // 2: written.update({index: c.ids})
-            )
+            batch.add(Request(prompt, most), partial(completions.__setitem__, step // 2))
         if not batch.step() and step > 2 * len(requests):
             break
         assert batch.n_rows <= 3
-    assert [written[i] for i in range(8)] == [by_transformers(subject, p, n) for p, n in requests]
+    assert [completions[i].ids for i in range(8)] == [
+        by_transformers(subject, p, n) for p, n in requests
+    ]
 
 
 @pytest.mark.quick
@@ -155,7 +159,7 @@ def test_known_beginnings_are_not_read_again_and_change_nothing():
     batch = Batch(subject)
     completions = {}
     for index, prompt in enumerate(known):
-        batch.add(Request(prompt, 12), lambda c, index=index: completions.update({index: c}))
+        batch.add(Request(prompt, 12), partial(completions.__setitem__, index))
     while batch.step():
         pass
     assert [completions[i].ids for i in range(4)] == [
@@ -163,12 +167,11 @@ def test_known_beginnings_are_not_read_again_and_change_nothing():
     ]
     assert [completions[i].reused for i in range(4)] == [0, 24, 24, 24]
     turn = [*known[1], *completions[1].ids, 5, 6]
-    batch.add(Request(turn, 6), lambda c: completions.update({9: c}))
+    batch.add(Request(turn, 6), partial(completions.__setitem__, 9))
     while batch.step():
         pass
-    assert (
-        completions[9].reused == len(turn) - 3
-    )  # of the turn before all but its last token, which was written and not read
+    # Of the turn before all but its last token, which was written and not read.
+    assert completions[9].reused == len(turn) - 3
     assert completions[9].ids == by_transformers(subject, turn, 6)
 
 

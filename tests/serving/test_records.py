@@ -19,17 +19,31 @@ PAIR = {
     "answer": " fire",
     "wrong": " door",
 }
+WORDS = "One two three four five six seven eight nine."
 ASKED = [
-    ("attention", {"prompt": "The king said to the"}, lambda m: wb.attention(m, "The king said to the")),
-    ("heads", {"n": 2, "length": 12, "seed": 3}, lambda m: wb.head_scores(m, n=2, length=12, seed=3)),
-    ("heads", {"texts": ["One two three four five six seven eight nine."]},
-     lambda m: wb.head_scores(m, texts=["One two three four five six seven eight nine."])),
+    (
+        "attention",
+        {"prompt": "The king said to the"},
+        lambda m: wb.attention(m, "The king said to the"),
+    ),
+    (
+        "heads",
+        {"n": 2, "length": 12, "seed": 3},
+        lambda m: wb.head_scores(m, n=2, length=12, seed=3),
+    ),
+    ("heads", {"texts": [WORDS]}, lambda m: wb.head_scores(m, texts=[WORDS])),
     ("patch", {**PAIR, "site": "z"}, lambda m: wb.patch(m, **PAIR, site="z")),
-    ("patch", {**PAIR, "direction": "noising", "metric": "prob", "layer": 3},
-     lambda m: wb.patch(m, **PAIR, direction="noising", metric="prob", layer=3)),
-    ("lens", {"prompt": "The king said", "answer": [" to", " that"]},
-     lambda m: wb.lens(m, "The king said", answer=[" to", " that"])),
-]  # fmt: skip
+    (
+        "patch",
+        {**PAIR, "direction": "noising", "metric": "prob", "layer": 3},
+        lambda m: wb.patch(m, **PAIR, direction="noising", metric="prob", layer=3),
+    ),
+    (
+        "lens",
+        {"prompt": "The king said", "answer": [" to", " that"]},
+        lambda m: wb.lens(m, "The king said", answer=[" to", " that"]),
+    ),
+]
 
 
 def post(live, path, **body):
@@ -37,7 +51,7 @@ def post(live, path, **body):
 
 
 def same(one, other):
-    """Whether two records' JSON agree, but for when they were made, how long it took and rounding."""
+    """Whether two records' JSON agree but for rounding, their provenance and the time they took."""
     if isinstance(one, dict):
         leave = {"provenance", "seconds"}
         assert one.keys() == other.keys()

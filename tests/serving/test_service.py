@@ -28,7 +28,10 @@ def head(live, path="/v1/completions", length=1000):
     """A raw connection that has begun a request."""
     host, port = live.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
-    lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    lines = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
     client.sendall(lines.encode())
     return client
 
