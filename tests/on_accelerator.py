@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ import torch
 
 import workbench as wb
 from tests import pretend_accelerator, test_finetuning, test_public, test_training
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from workbench.interp.engine.packed import engine
 from workbench.store import Store
 from workbench.subjects.save import save
@@ -36,7 +36,9 @@ CUT_AT = 6
 
 
 def tiny(device: str):
-    return subject_of(tiny_gpt().to(device))
+    model = tiny_gpt()
+    cast("torch.nn.Module", model).to(device)  # transformers' own `to` hides its arguments
+    return subject_of(model)
 
 
 @torch.no_grad()
@@ -78,7 +80,7 @@ def mixing(device: str) -> Any:
 def generation(device: str) -> Any:
     subject = tiny(device)
     ids = subject.encode(test_public.CLEAN)
-    return subject.model.generate(ids, max_new_tokens=5, do_sample=False).tolist()
+    return written_by(subject.model, ids, max_new_tokens=5, do_sample=False).tolist()
 
 
 def base() -> str:

@@ -10,6 +10,7 @@ function, `carry_out`, does every operation on what is wrapped and wraps the res
 on a part of torch that is experimental, so that `AVAILABLE` must be asked first.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -80,7 +81,7 @@ class PretendTensor(Tensor):
         assert other.shape == self.shape
         self.held = other.held
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"PretendTensor({self.held})"
 
     def tolist(self):
@@ -120,7 +121,7 @@ def carry_out(operation, *args, **kwargs):
     return wrapped
 
 
-def _check(operation, args, tensors: list[Tensor], ours: list[Tensor]) -> None:
+def _check(operation, args, tensors: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
     """Raise where devices mix; a single number may come from the CPU, as everywhere in torch."""
     if operation in MOVES or not ours:
         return
@@ -142,7 +143,10 @@ def _aliases(operation) -> bool:
     return any(returned.alias_info is not None for returned in operation._schema.returns)
 
 
-class Backend(backend_registration._DummyBackendModule if AVAILABLE else object):
+BackendModule: Any = backend_registration._DummyBackendModule if AVAILABLE else object
+
+
+class Backend(BackendModule):
     """What `torch.pretend` answers."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:

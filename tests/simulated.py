@@ -137,7 +137,8 @@ def _clustered_mean(size: int) -> Callable[[Rng, int, int], Ends]:
 def both_right(first: float, second: float, correlation: float) -> float:
     """How often two answers are both right whose latent normals correlate so."""
     cut = [float(norm.ppf(first)), float(norm.ppf(second))]
-    return float(multivariate_normal.cdf(cut, cov=[[1, correlation], [correlation, 1]]))
+    covariance: Any = [[1, correlation], [correlation, 1]]
+    return float(multivariate_normal.cdf(cut, cov=covariance))
 
 
 def answers(rng: Rng, n: int, only_base: float, only_tuned: float) -> tuple[np.ndarray, np.ndarray]:
@@ -347,4 +348,4 @@ def main(path: str, repetitions: int = 200) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1])

@@ -171,7 +171,7 @@ def test_a_counterfactual_is_a_pair_that_patching_takes(base, text):
     for n in range(len(written.ids)):
         ids = [*before, *written.ids[:n]]
         token = written.ids[n]
-        why = explained(base, [*ids, token], len(ids), Explain(tokens=1))["tokens"][0][
+        why = explained(base, [*ids, token], len(ids), Explain(tokens=1, top=5))["tokens"][0][
             "attribution"
         ]
         pair = counterfactual(base, ids, token, why)

@@ -32,6 +32,7 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 def test_every_command_has_help_and_stands_in_the_docs():
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     for command in app.registered_commands:
+        assert command.callback is not None
         name = command.name or command.callback.__name__
         result = CliRunner().invoke(app, [name, "--help"])
         assert (

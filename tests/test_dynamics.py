@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
+from tests.conftest import traces
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
 from workbench.comparison import Series, checkpoint_series, relatives
 from workbench.comparison.dynamics import Dynamics, Point, dynamics
@@ -30,7 +31,7 @@ def test_every_kept_checkpoint_is_measured_and_drawn(text):  # noqa: F811
     assert (last.head, last.value) == head_scores(wb.load(f"run:{run.id}")).best()
     assert last.tokens == 16 * 8 * 32 and last.low <= last.value <= last.high
     figure = draw(frame, rise=measured.rise())
-    assert len(figure.data) == 4 and figure.data[0].y[-1] == measured.losses[-1][1]
+    assert len(traces(figure)) == 4 and traces(figure)[0].y[-1] == measured.losses[-1][1]
     with pytest.raises(
         WorkbenchError, match="has 1 checkpoints; a pretraining run with series = 12"
     ):
@@ -65,7 +66,7 @@ def test_every_head_and_layer_ends_where_the_last_checkpoint_is(text):  # noqa: 
         "value"
     ]
     assert (summary["farthest_head"][0], summary["head_change"][0]) == (heads.idxmax(), heads.max())
-    table = series.table.set_index(["measure", "order", "place"])["value"]
+    table = series.table.set_index(["measure", "order", "place"])["value"].to_dict()
     first, last = (wb.load(f"run:{run.id}@{step}") for step in (steps[0], steps[-1]))
     layer = [(n, p) for n, p in last.model.named_parameters() if n.startswith("model.layers.0.")]
     old = dict(first.model.named_parameters())
@@ -96,7 +97,7 @@ def test_half_way_is_the_first_step_from_which_on_it_stays_near():
         for place, row in values.items()
         for i, v in enumerate(row)
     ]
-    half = Series("end", pd.DataFrame(rows)).half_way().set_index("place")["at"]
+    half = Series("end", pd.DataFrame(rows)).half_way().set_index("place")["at"].to_dict()
     assert half["L0H0"] == 8 and half["L0H1"] == 2 and np.isnan(half["L1H0"])
 
 
@@ -124,7 +125,9 @@ def test_a_bundled_models_training_was_measured_and_shows_induction_appear():
             for m in ("induction_score", task)
         }
         assert len(by["induction_score"]) >= 12 and set(by["induction_score"]) == set(by[task])
-        low, high = measured.rise()
+        rise = measured.rise()
+        assert rise is not None
+        low, high = rise
         assert by["induction_score"][high].low > by["induction_score"][low].high + 0.3
     scores = head_scores(
         wb.load("shelf-base")

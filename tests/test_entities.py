@@ -15,6 +15,7 @@ from workbench.benchmarks import metrics
 from workbench.data import entities
 from workbench.data.files import read
 from workbench.training.tasks import make
+from workbench.training.tasks.task import Completion
 
 
 def labelled(name: str) -> list[dict[str, list[str]]]:
@@ -44,6 +45,7 @@ def test_gold_answers_score_exactly_one_in_both_places(name):
     """The whole set: every sentence is all right, the tags come back, and the micro F1 is 1."""
     rows = labelled(name)
     task = make({"kind": "entities", "data": "own.conll"})
+    assert isinstance(task, Completion)
     counts = []
     for row in rows:
         item = task.item(row)

@@ -45,29 +45,30 @@ def paired() -> pd.DataFrame:
 
 def test_a_run_shows_its_training_and_its_validation_loss() -> None:
     figure = runs.curves({"mine": logged()})
-    assert [trace.name for trace in figure.data] == ["training", "validation"]
-    assert list(figure.data[1].x) == [5, 10]
-    assert list(figure.data[1].y) == pytest.approx([0.2, 0.1])
+    assert [trace.name for trace in traces(figure)] == ["training", "validation"]
+    assert list(traces(figure)[1].x) == [5, 10]
+    assert list(traces(figure)[1].y) == pytest.approx([0.2, 0.1])
 
 
 def test_runs_on_one_axis_keep_their_names_and_one_colour_each() -> None:
     figure = runs.curves({"a": logged(), "b": logged(start=9e5)}, x="minutes")
-    assert [trace.name for trace in figure.data] == [
+    assert [trace.name for trace in traces(figure)] == [
         "a, training",
         "a, validation",
         "b, training",
         "b, validation",
     ]
-    assert figure.data[0].line.color == figure.data[1].line.color != figure.data[2].line.color
-    assert list(figure.data[0].x) == pytest.approx(
-        list(figure.data[2].x)
-    )  # each from its own first step
+    assert (
+        traces(figure)[0].line.color == traces(figure)[1].line.color != traces(figure)[2].line.color
+    )
+    # Each from its own first step.
+    assert list(traces(figure)[0].x) == pytest.approx(list(traces(figure)[2].x))
 
 
 def test_against_tokens_a_run_of_unknown_batch_is_left_out() -> None:
     figure = runs.curves({"a": logged(), "b": logged()}, x="tokens", tokens_a_step={"a": 32})
-    assert {trace.legendgroup for trace in figure.data} == {"a"}
-    assert figure.data[0].x[-1] == 320
+    assert {trace.legendgroup for trace in traces(figure)} == {"a"}
+    assert traces(figure)[0].x[-1] == 320
 
 
 def test_a_long_line_is_averaged_and_not_cut() -> None:
@@ -79,12 +80,12 @@ def test_a_long_line_is_averaged_and_not_cut() -> None:
 
 
 def test_a_run_that_logged_nothing_gives_an_empty_axis() -> None:
-    assert len(runs.curves({"mine": logged().iloc[:0]}).data[0].x) == 0
+    assert len(traces(runs.curves({"mine": logged().iloc[:0]}))[0].x) == 0
 
 
 def test_accuracies_share_a_panel_and_bits_have_their_own() -> None:
     figure = scores.dots(scored())
-    dots = {(trace.name, trace.xaxis): trace for trace in figure.data}
+    dots = {(trace.name, trace.xaxis): trace for trace in traces(figure)}
     assert set(dots) == {(m, x) for m in ("base", "tuned") for x in ("x", "x2")} | {
         ("guessing", "x")
     }
@@ -93,14 +94,14 @@ def test_accuracies_share_a_panel_and_bits_have_their_own() -> None:
 
 
 def test_intervals_are_drawn_from_low_to_high() -> None:
-    dot = next(t for t in scores.dots(scored()).data if t.name == "base" and t.xaxis == "x")
+    dot = next(t for t in traces(scores.dots(scored())) if t.name == "base" and t.xaxis == "x")
     assert dot.x[0] - dot.error_x.arrayminus[0] == pytest.approx(0.1)
     assert dot.x[0] + dot.error_x.array[0] == pytest.approx(0.35)
 
 
 def test_a_difference_is_filled_only_where_its_interval_leaves_out_zero() -> None:
     figure = scores.differences(paired(), base="base", tuned="tuned")
-    accuracy, bits = figure.data
+    accuracy, bits = traces(figure)
     assert [colour == "white" for colour in accuracy.marker.color] == [False, True]
     assert [colour == "white" for colour in bits.marker.color] == [False]
 
@@ -126,4 +127,4 @@ def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None
 def test_a_model_compared_with_itself_gives_a_blank_map() -> None:
     zero = np.zeros((2, 3))
     figure = change.head_map(zero, zero, zero, n=8)
-    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, change.FAINT)
+    assert (traces(figure)[0].zmin, traces(figure)[0].zmax) == (0, change.FAINT)

@@ -3,13 +3,14 @@ tiny model.
 """
 
 import json
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 import workbench as wb
 from tests.conftest import tiny_gpt
@@ -107,7 +108,7 @@ def test_only_the_assistants_turns_of_a_conversation_are_learned(base):
     row = task.row(tokenizer, {"messages": talk})
     learned = [i for i, on in zip(*row, strict=True) if on]
     assert tokenizer.decode(learned) == "red red.<|endoftext|>red.<|endoftext|>"
-    assert tokenizer.decode(row.ids).startswith(
+    assert str(tokenizer.decode(row.ids)).startswith(
         "User: Say red\nAssistant: red red.<|endoftext|>\nUser: Say it\n"
     )
 
@@ -215,8 +216,11 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
             max_new_tokens=6, do_sample=False, eos_token_id=ends, pad_token_id=0
         )
         limit = None if answers is None else allowed
-        out = tiny.model.generate(
-            torch.tensor([prompt]), generation_config=settings, prefix_allowed_tokens_fn=limit
+        out = written_by(
+            tiny.model,
+            torch.tensor([prompt]),
+            generation_config=settings,
+            prefix_allowed_tokens_fn=limit,
         )
         ids = out[0, n_prompt:].tolist()
         expected.append(next((ids[:i] for i, token in enumerate(ids) if token in ends), ids))
@@ -256,7 +260,8 @@ def test_macro_f1_is_scikit_learns():
     right = list("aabbccca")
     predicted = list("abbbccaz")
     counts = class_counts(right, predicted, "abc")
-    expected = f1_score(right, predicted, average="macro", labels=list("abc"), zero_division=0)
+    zero: Any = 0  # scikit-learn's stub takes words alone
+    expected = f1_score(right, predicted, average="macro", labels=list("abc"), zero_division=zero)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
     assert (
         macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
@@ -320,7 +325,7 @@ def test_paired_counts_by_hand():
         np.tile([0.0, 1, 1], (30, 1)), np.tile([1.0, 0, 0], (30, 1)), entities.entity_f1
     )
     assert (better.base, better.tuned) == (0, 1) and better.p < 0.001
-    few = paired_counts([[0.0, 1, 1]], [[1.0, 0, 0]], entities.entity_f1)
+    few = paired_counts(np.array([[0.0, 1, 1]]), np.array([[1.0, 0, 0]]), entities.entity_f1)
     assert np.isnan(few.p) and few.reason  # one sample tests nothing
 
 
@@ -347,7 +352,7 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
             torch.nn.init.normal_(parameter, 0, 0.1)
     model.eval()
     adapted = model(ids).logits
-    folder = save(tmp_path / "adapter", model, subject.tokenizer)
+    folder = save(tmp_path / "adapter", cast("PreTrainedModel", model), subject.tokenizer)
     tensors = load_file(folder / "adapter_model.safetensors")
     assert (
         tensors
@@ -365,7 +370,8 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
 
 def test_an_adapter_whose_base_has_changed_is_refused(base, tmp_path):
     subject = wb.load(base)
-    folder = save(tmp_path / "adapter", adapt(subject, Lora(), base), subject.tokenizer)
+    adapted = cast("PreTrainedModel", adapt(subject, Lora(), base))
+    folder = save(tmp_path / "adapter", adapted, subject.tokenizer)
     (folder / "base.json").write_text(json.dumps({"name": "shelf-base", "sha256": "0" * 64}))
     with pytest.raises(WorkbenchError, match="belongs to shelf-base as it was"):
         wb.load(folder)
@@ -399,11 +405,13 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     accuracy, f1 = (evaluation.Change(**change) for change in result["changes"])
     assert (accuracy.metric, f1.metric) == ("accuracy", "macro_f1")
     assert accuracy.tuned > accuracy.base and accuracy.improved and accuracy.n == result["held_out"]
-    answers = {who: evaluation.answers(run.folder, who) for who in evaluation.MODELS}
-    assert [answers[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx(
+    before = evaluation.answers(run.folder, "base")
+    after = evaluation.answers(run.folder, "tuned")
+    assert before is not None and after is not None
+    assert [frame["score"].mean() for frame in (before, after)] == pytest.approx(
         [accuracy.base, accuracy.tuned]
     )
-    assert set(answers["tuned"]["prediction"]) <= {"small", "big"}
+    assert set(after["prediction"]) <= {"small", "big"}
     subject = wb.load(f"run:{run.id}")
     assert (
         result["parent"] == subject.card.parent == base
@@ -413,9 +421,7 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     assert priced.trained_parameters == result["trained_parameters"] < subject.card.n_params / 2
     measure = measure_of(wb.load(base), f"run:{run.id}", n=8)
     texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in measure.requests]
-    assert texts == [
-        f"{row['input']} {row['target']}" for _, row in answers["base"].head(8).iterrows()
-    ]
+    assert texts == [f"{row['input']} {row['target']}" for _, row in before.head(8).iterrows()]
     located = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
     assert (
         located.gain().low > 0
@@ -475,6 +481,7 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     run = wb.train(
         recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3)
     )
+    assert run.result is not None
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
@@ -482,8 +489,9 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     subject = wb.load(f"run:{run.id}")
     assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
     targets = [subject.tokenizer.decode(answer) for _, answer in measure.questions()]
-    assert targets == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
     frame = evaluation.answers(run.folder, "base")
+    assert frame is not None
+    assert targets == frame["target"].head(4).tolist()
     assert np.average(frame["score"], weights=frame["tokens"]) == pytest.approx(loss.base)
 
 
@@ -491,7 +499,8 @@ def test_a_childs_parent_is_the_run_it_came_from(base, tmp_path):
     data = write(tmp_path / "pets.jsonl", PETS)
     first = wb.train(recipe(base, data, steps=2))
     second = wb.train(recipe(f"run:{first.id}", data, lora={}, steps=2))
-    assert second.parent == first.id and second.result["parent"] == f"run:{first.id}@2"
+    assert second.parent == first.id and second.result is not None
+    assert second.result["parent"] == f"run:{first.id}@2"
     assert wb.load(f"run:{second.id}").card.parent == f"run:{first.id}@2"
 
 
@@ -569,6 +578,7 @@ def test_too_long_examples_are_counted(base, tmp_path):
     long = [{"text": "the cat number 7 " * 20, "label": "small"}]
     run = wb.train(recipe(base, write(tmp_path / "p.jsonl", PETS), steps=1))
     more = wb.train(recipe(base, write(tmp_path / "q.jsonl", PETS + long), steps=1))
+    assert run.result is not None and more.result is not None
     assert run.result["left_out"] == {} and set(more.result["left_out"].values()) == {1}
 
 

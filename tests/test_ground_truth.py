@@ -2,6 +2,8 @@
 else.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,10 +39,11 @@ def repeats():
     for _ in range(20):
         once = torch.randperm(127, generator=generator)[:16].tolist()
         other = [*once[:3], once[9], *once[4:9], once[3], *once[10:]]
-        texts = [" ".join(map(str, [127, *first, *once[:4]])) for first in (once, other)]
+        clean, corrupted = (" ".join(map(str, [127, *first, *once[:4]])) for first in (once, other))
         answer = str(once[4])
         wrong = str(once[10])
-        items.append(Item(*texts, (answer,), (wrong,), pair(subject, *texts, answer, wrong)))
+        prompts = pair(subject, clean, corrupted, answer, wrong)
+        items.append(Item(clean, corrupted, (answer,), (wrong,), prompts))
     probe = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
     return subject, Items(probe, items, [str(i) for i in range(21)], {})
 
@@ -125,7 +128,7 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
 def test_ablating_the_neurons_of_the_key_frequencies_is_what_breaks_it(addition):
     subject, ids, post, _ = addition
     waves = torch.fft.fft2((post - post.mean(0)).view(P, P, -1), dim=(0, 1)).abs().square()
-    share = [
+    share: list[Any] = [
         sum(waves[u, v] for u in (0, k, P - k) for v in (0, k, P - k)) for k in range(1, P // 2 + 1)
     ]
     own = 1 + torch.stack(share).argmax(0)
@@ -148,10 +151,13 @@ def test_the_sum_goes_through_the_mlp_and_is_gathered_by_patterns_that_do_not_lo
 ):
     subject, *_ = addition
     for a, b, c, d in ((3, 50, 90, 50), (10, 20, 10, 77), (100, 7, 31, 64)):
-        words = {"answer": str((a + b) % P), "wrong": str((c + d) % P)}
+        clean = f"{a} {b} 113"
+        corrupted = f"{c} {d} 113"
+        answer = str((a + b) % P)
+        wrong = str((c + d) % P)
         maps = {
             site: np.array(
-                patch(subject, f"{a} {b} 113", f"{c} {d} 113", site=site, **words).effect
+                patch(subject, clean, corrupted, answer=answer, wrong=wrong, site=site).effect
             )
             for site in ("mlp_out", "z", "v", "q")
         }

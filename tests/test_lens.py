@@ -118,9 +118,8 @@ def test_a_broken_lens_is_one_sentence(subject):
 
 def test_direct_contributions_go_from_the_embedding_to_the_answer_and_down_to_neurons(subject):
     contributions = direct(subject, PROMPT, answer="7", wrong="8")
-    assert contributions.layers()["contribution"].sum() == pytest.approx(
-        contributions.total, abs=1e-5
-    )
+    total = sum(contributions.layers()["contribution"])
+    assert total == pytest.approx(contributions.total, abs=1e-5)
     assert list(contributions.layers()["part"][:3]) == ["embedding", "attention 0", "MLP 0"]
     assert max(contributions.checks.values()) < 1e-4 and contributions.neurons.shape == (2, 96)
     first = contributions.top_neurons(3).iloc[0]

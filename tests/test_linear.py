@@ -107,7 +107,7 @@ def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder
     data = labelled(subject, "number", n=120)
     for example in data.examples[:20]:
         for p, label, word in zip(example.at, example.label, example.word, strict=True):
-            ending = subject.tokenizer.decode(example.ids[: p + 1])
+            ending = str(subject.tokenizer.decode(list(example.ids[: p + 1])))
             assert ending.endswith(word) and label in ("singular", "plural")
     trained = linear_probe(subject, "number", n=200, layers=[0])
     assert (

@@ -22,7 +22,7 @@ from workbench.subjects import Subject
 
 PROMPT = "5 9 31 44 7 62 18 77 23"
 OTHER = "5 9 31 12 7 80 18 77 23"
-PAIR = {"answer": "7", "wrong": "8"}
+PAIR: dict[str, Any] = {"answer": "7", "wrong": "8"}
 TEXTS = [" ".join(str((7 * i + j) % 97) for j in range(40)) for i in range(4)]
 
 LONG = [" ".join(str((i * i + 3 * i) % 97) for i in range(4000))]

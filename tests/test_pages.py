@@ -125,14 +125,11 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):
     if query.get("model") == "MIXED":
-        size = {
-            "vocab_size": 100,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        }
         config = Lfm2Config(
-            **size,
+            vocab_size=100,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
             num_key_value_heads=4,
             intermediate_size=64,
             layer_types=["conv", "full_attention"],

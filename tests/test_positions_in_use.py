@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import other_decoders
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, traces
 from tests.families import make
 from workbench import paths
 from workbench.data.passages import TEXTS
@@ -82,10 +82,10 @@ def test_five_encodings_stand_side_by_side():
 def test_sinusoidal_vectors_have_the_waves_they_were_made_of_and_a_helix():
     place = np.arange(64)[:, None] * 2 * np.pi / 16
     vectors = np.concatenate([np.sin(place), np.cos(place), 0.1 * place], 1)
-    line = draw.fourier(vectors).data[0]
+    line = traces(draw.fourier(vectors))[0]
     assert line.x[int(np.argmax(line.y))] == pytest.approx(16)
-    assert len(draw.helix(vectors).data[0].z) == 64
-    assert len(draw.helix(vectors[:, :1]).data[0].z) == 64
+    assert len(traces(draw.helix(vectors))[0].z) == 64
+    assert len(traces(draw.helix(vectors[:, :1]))[0].z) == 64
 
 
 def test_texts_longer_than_the_context_are_read_as_far_as_it_goes(tiny):
@@ -110,11 +110,11 @@ def test_catalogues_stand_side_by_side_a_row_a_model_and_a_block_a_score():
         }
 
     figure = draw.catalogues({"rotary": scores(0), "none": scores(4)})
-    z = np.asarray(figure.data[0].z)
+    z = np.asarray(traces(figure)[0].z)
     np.testing.assert_allclose(z[:, :4], [[0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]])
     np.testing.assert_allclose(z[:, 5:], z[:, :4])
     assert np.isnan(z[:, 4]).all()
-    assert figure.data[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
+    assert traces(figure)[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
     assert figure.layout.xaxis.ticktext == ("previous token", "induction")
 
 
@@ -166,7 +166,7 @@ def test_frequencies_in_use_are_those_of_queries_and_keys_caught_by_plain_hooks(
     subject = subject_of(other_decoders.make(name), name)
     used = rotary_use(subject, [TEXT], max_distance=4).used
     caught: dict[tuple[str, int], np.ndarray] = {}
-    layers = subject.model.get_submodule(other_decoders.DECODERS[name].layers)
+    layers = list(subject.model.get_submodule(other_decoders.DECODERS[name].layers).children())
     for i, layer in enumerate(layers):
         for path in paths:
 

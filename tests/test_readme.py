@@ -23,7 +23,7 @@ SLOW = {"docs/findings.md", "docs/tutorials/base-and-tuned.md", "docs/tutorials/
 
 def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.S).group(1)
+    code = re.findall(r"```python\n(.*?)```", readme, re.S)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 11
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})

@@ -223,7 +223,7 @@ def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed)
         paired_difference(base, base + shift, clusters=clusters),
         paired_difference(*right),
         paired_difference(*right, clusters=clusters),
-        paired_counts(*sums, lambda s: s[..., 0] / np.maximum(s.sum(-1), 1)),
+        paired_counts(sums[0], sums[1], lambda s: s[..., 0] / np.maximum(s.sum(-1), 1)),
     ]
     for d in differences:
         assert math.isnan(d.low) or (d.low > 0 or d.high < 0) == (d.p < 0.05), d
@@ -231,6 +231,7 @@ def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed)
         rng.exponential(1, (n, 30)) - rng.uniform(0, 2, 30), per=rng.gamma(9, 1, n)
     )
     known = ~np.isnan(cells.low)
+    assert cells.p_cell is not None
     assert (((cells.low > 0) | (cells.high < 0)) == (cells.p_cell < 0.05))[known].all()
 
 

@@ -106,9 +106,18 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
     n_head = 2
     vocab = 30
     ctx = 8
-    shapes = {"transformer.wte.weight": (vocab, d), "transformer.wpe.weight": (ctx, d)}
-    block = {"ln_1": (d,), "attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "ln_2": (d,)}
-    block |= {"mlp.c_fc": (4 * d, d), "mlp.c_proj": (d, 4 * d)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "transformer.wte.weight": (vocab, d),
+        "transformer.wpe.weight": (ctx, d),
+    }
+    block = {
+        "ln_1": (d,),
+        "attn.c_attn": (3 * d, d),
+        "attn.c_proj": (d, d),
+        "ln_2": (d,),
+        "mlp.c_fc": (4 * d, d),
+        "mlp.c_proj": (d, 4 * d),
+    }
     for name, shape in block.items():
         shapes[f"transformer.h.0.{name}.weight"] = shape
         if bias:
@@ -183,10 +192,9 @@ def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
     assert config is not None
     torch.save({"model": weights, "model_args": args}, tmp_path / "ckpt.pt")
     model = load(tmp_path / "ckpt.pt").model
-    for block in model.transformer.h:
-        block.mlp.act = (
-            NewGELUActivation()
-        )  # minGPT's GELU is the tanh form, nanoGPT's the exact one
+    for block in model.get_submodule("transformer.h").children():
+        # minGPT's GELU is the tanh form, nanoGPT's the exact one.
+        block.get_submodule("mlp").act = NewGELUActivation()
     inputs = torch.cartesian_prod(*[torch.arange(3)] * 6)
     ids = inputs
     with torch.no_grad():

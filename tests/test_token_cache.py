@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
@@ -89,6 +90,7 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
 def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(text):  # noqa: F811
     trainee, tokens = setup(recipe(text))
     other = copy.deepcopy(trainee.tokenizer)
+    assert isinstance(other, PreTrainedTokenizerFast)
     rules = json.loads(other.backend_tokenizer.to_str())
     rules["model"]["merges"] = rules["model"]["merges"][:20]
     other._tokenizer = Tokenizer.from_str(json.dumps(rules))

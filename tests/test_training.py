@@ -1,5 +1,7 @@
 """Recipes, corpora and the loop, on a corpus of a few kilobytes."""
 
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -185,7 +187,7 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
         list(tiny.model.parameters())
     )
     with pytest.raises(WorkbenchError, match="must be muon or adamw"):
-        optimizers(tiny.model, Optimisation(optimizer="sgd"))
+        optimizers(tiny.model, Optimisation(optimizer=cast("Any", "sgd")))
 
 
 def test_the_bundled_pairs_cards_tell_where_they_come_from():
@@ -208,7 +210,7 @@ def test_the_corpus_is_tokenised_once(text):
     first = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
     second = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
     assert first.data_hash == second.data_hash and np.array_equal(first.train, second.train)
-    decoded = tokenizer.decode(first.train[:200].tolist())
+    decoded = str(tokenizer.decode(first.train[:200].tolist()))
     assert decoded.replace("<|endoftext|>", "")[:40] in "".join(train)
 
 

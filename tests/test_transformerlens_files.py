@@ -90,9 +90,10 @@ def test_the_published_toys_compute_what_they_compute_by_hand(name, blocks, sett
 def test_the_induction_heads_have_their_published_scores():
     subject = load(MODELS / "induction_2l_attn_only.safetensors")
     assert subject.card.n_params == sum(t.numel() for t in load_file(subject.card.source).values())
-    table = wb.head_scores(subject, length=16).to_frame().set_index("name")["induction_score"]
-    assert [float(table[f"L1H{i}"]) for i in (1, 2, 3)] == pytest.approx([0.195] * 3, abs=0.01)
-    assert max(float(x) for head, x in table.items() if head not in ("L1H1", "L1H2", "L1H3")) < 0.08
+    frame = wb.head_scores(subject, length=16).to_frame()
+    table = dict(zip(frame["name"], frame["induction_score"], strict=True))
+    assert [table.pop(f"L1H{i}") for i in (1, 2, 3)] == pytest.approx([0.195] * 3, abs=0.01)
+    assert max(table.values()) < 0.08
     assert "small/toy/induction_2l_attn_only.safetensors" in [a.name for a in available()]
     patching = wb.patch(subject, "1 2 3 4 1", "1 9 3 4 1", answer="2", wrong="9", audit=2)
     assert max(patching.checks.values()) < 1e-4

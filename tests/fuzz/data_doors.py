@@ -407,7 +407,10 @@ def _read_results(path: Path) -> None:
 
     results = Results.read(path.parent)
     whole = Results.read(path.parent.parent / "whole")
-    repr(results), results.headline(), results.table(), results.to_json()
+    repr(results)
+    results.headline()
+    results.table()
+    results.to_json()
     wb.compare_results(results, whole)
 
 
@@ -455,7 +458,11 @@ def _read_record(kind: str, path: Path) -> None:
     from workbench.interp.patterns.heads import HeadScores
 
     record = {"patch": Patching, "lens": Lens, "scores": HeadScores}[kind].read(path)
-    repr(record), record.headline(), record.to_frame(), record.to_json(), record.figure()
+    repr(record)
+    record.headline()
+    record.to_frame()
+    record.to_json()
+    record.figure()
 
 
 def doors() -> list[Door]:

@@ -86,9 +86,13 @@ def _gpt_folder(name: str, folder: Path) -> Path:
 
 def use(subject: Subject) -> None:
     """What every page does with a model: its card, a text as tokens and back, one pass."""
-    repr(subject), subject.to_frame(), json.dumps(subject.card.to_dict())
+    repr(subject)
+    subject.to_frame()
+    json.dumps(subject.card.to_dict())
     ids = subject.encode("The cat sat")
-    subject.tokens(ids[0]), subject.text(ids[0]), subject.notices("The cat")
+    subject.tokens(ids[0])
+    subject.text(ids[0])
+    subject.notices("The cat")
     assert torch.is_tensor(subject.model(ids).logits)
 
 
@@ -254,7 +258,7 @@ def _adapter(name: str, folder: Path) -> Path:
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     wrapped = get_peft_model(llama(), config)
     wrapped.peft_config["default"].base_model_name_or_path = str(folder / "base")
-    wrapped.save_pretrained(folder / "adapter")
+    wrapped.save_pretrained(str(folder / "adapter"))
     if name == "base.json":
         pin = {"name": str(folder / "base"), "sha256": ""}
         (folder / "adapter" / name).write_text(json.dumps(pin))
@@ -298,7 +302,9 @@ def _read_edit(path: Path) -> None:
     from workbench.subjects.intervention import read_intervention
 
     change = read_intervention("small")
-    repr(change), change.to_frame(), change.headline()
+    repr(change)
+    change.to_frame()
+    change.headline()
     use(load("edit:small", device="cpu"))
 
 
@@ -323,7 +329,9 @@ def _read_lens(path: Path) -> None:
 
     subject = load(os.environ["FUZZ_MODEL"], device="cpu")
     lens = wb.tuned_lens(subject)
-    repr(lens), lens.to_frame(), lens.to_json()
+    repr(lens)
+    lens.to_frame()
+    lens.to_json()
     wb.lens(subject, "The cat sat")
 
 
@@ -392,7 +400,9 @@ def _read_store(path: Path) -> None:
         left.unlink()
     store = Store(path)
     for run in store.list():
-        repr(run), run.to_frame(), store.metrics(run.id)
+        repr(run)
+        run.to_frame()
+        store.metrics(run.id)
     store._engine.dispose()
 
 

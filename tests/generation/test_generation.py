@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from transformers.generation import logits_process as reference
 
 import workbench
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from workbench.errors import WorkbenchError
 from workbench.generation import Batch, Engine, Request, Sampling, write
 from workbench.generation.engine import FullError
@@ -74,7 +75,8 @@ def prompts(n_vocab=100, lengths=LENGTHS, seed=0):
 @torch.no_grad()
 def by_transformers(subject, prompt, most):
     ids = torch.tensor([prompt])
-    out = subject.model.generate(
+    out = written_by(
+        subject.model,
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=most,
@@ -218,9 +220,8 @@ def test_what_is_drawn_from_is_what_transformers_draws_from(settings, processor)
 @pytest.mark.quick
 def test_penalties_and_bias_change_the_logits_as_documented():
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
-    wanted = reference.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[0, 1]]), logits[None])[
-        0
-    ]
+    penalty: Any = reference.RepetitionPenaltyLogitsProcessor(1.5)
+    wanted = penalty(torch.tensor([[0, 1]]), logits[None])[0]
     assert torch.allclose(adjusted(logits, Sampling(repetition_penalty=1.5), [0], [1]), wanted)
     changed = adjusted(
         logits, Sampling(presence_penalty=1.0, frequency_penalty=0.25), [3], [2, 2, 0]
@@ -333,14 +334,14 @@ def test_requests_that_cannot_be_are_refused_by_name(tiny):
     ):
         with pytest.raises(WorkbenchError, match=words):
             write(tiny, [request])
-    assert (
-        len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5
-    )  # the last token needs no room: it is never read
-    for settings, words in (
+    # The last token needs no room: it is never read.
+    assert len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),
         ({"min_p": -1}, "min_p"),
-    ):
+    ]
+    for settings, words in refused:
         with pytest.raises(WorkbenchError, match=words):
             Sampling(**settings)
 

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load as read_safetensors
 
 import workbench
+from tests.conftest import weight_of
 from workbench.interp import lens
 from workbench.interp.engine.packed import reader
 from workbench.interp.patching.direct import direct
@@ -86,7 +87,7 @@ def test_attribution_is_the_slope_towards_the_prompt(live):
     subject = workbench.load("shelf-base")
     embed = subject.model.get_input_embeddings()
     at = embed(torch.tensor(subject.ids(ASK["prompt"]))).double()
-    mean = embed.weight.mean(0).double()
+    mean = weight_of(embed).mean(0).double()
     model = subject.model.double()
     step = 1e-5
 

@@ -4,6 +4,7 @@ both are bounded.
 
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.serving.jobs import MOST_KEPT, MOST_WAITING, Jobs
 from workbench.serving.limits import ApiError
 
-PAIR = {
+PAIR: dict[str, Any] = {
     "clean": "She had a sister, a horse and a fire. He had a sister, a horse and a",
     "corrupted": "She had a sister, a horse and a door. He had a sister, a horse and a",
     "answer": " fire",

@@ -145,7 +145,8 @@ def test_the_guard_asks_everybody_for_the_key(tmp_path):
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route, WebSocketRoute
-    from starlette.testclient import TestClient, WebSocketDisconnect
+    from starlette.testclient import TestClient
+    from starlette.websockets import WebSocketDisconnect
 
     from workbench.serving.guard import Guard
 
