@@ -63,9 +63,8 @@ def test_what_is_new_is_named_and_nothing_is_refused(pair):
     )
     unlike = llama(train_tokenizer([TEXT[::-1]], "bpe", 302), "unlike")
     assert not same_tokenizer(base, unlike) and "split text" in obstacles(base, unlike)["text"]
-    grown = llama(
-        train_tokenizer([TEXT], "bpe", 310), "grown"
-    )  # a vocabulary that goes on is no added token
+    # A vocabulary that goes on is no added token.
+    grown = llama(train_tokenizer([TEXT], "bpe", 310), "grown")
     assert not same_tokenizer(base, grown)
 
 
@@ -79,9 +78,8 @@ def test_divergence_is_over_the_tokens_that_both_have(pair):
         torch.testing.assert_close(
             torch.tensor(shift.kl), expected, atol=1e-4, rtol=1e-4, check_dtype=False
         )
-        loss = nn.functional.cross_entropy(
-            q, ids[0, 1:], reduction="none"
-        )  # a model's loss is its own
+        # A model's loss is its own.
+        loss = nn.functional.cross_entropy(q, ids[0, 1:], reduction="none")
         torch.testing.assert_close(
             torch.tensor(shift.loss_tuned), loss, atol=1e-4, rtol=1e-4, check_dtype=False
         )

@@ -17,9 +17,8 @@ pytestmark = pytest.mark.quick
 def test_every_step_worked_out_by_its_formula_is_the_models(family):
     worked = anatomy(subject_of(make(family), family), "3 1 4 15 9 26 5", layer=1, head=2)
     checked = {s.name: s.deviation for s in worked.steps if s.deviation is not None}
-    assert max(checked.values()) < 1e-5, (
-        checked
-    )  # float64, but for rotary tables, which models keep in float32
+    # float64, but for rotary tables, which models keep in float32.
+    assert max(checked.values()) < 1e-5, checked
     must = {
         "Embedding",
         "Norm",

@@ -68,9 +68,8 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
             tolerance = 5e-3 * float(slope.abs().max())
             assert float(slope.abs().max()) > 1e-2, site
             assert float((mended - slope).abs().max()) < tolerance, (site, direction)
-            if (
-                site != "pattern"
-            ):  # its estimate runs the softmax, so only small steps are a derivative
+            # Its estimate runs the softmax, so only small steps are a derivative.
+            if site != "pattern":
                 assert float((plain - slope).abs().max()) < tolerance, (site, direction)
 
 

@@ -50,9 +50,8 @@ def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
     tuned = [1.0] * 8
     assert paired_difference(base, tuned).p < 0.01
     difference = paired_difference(base, tuned, clusters=list("aaaabbbb"))
-    assert (
-        difference.p == 0.5 and "clusters" in difference.test
-    )  # two clusters, four ways to flip them, two as extreme
+    # Two clusters, four ways to flip them, two as extreme.
+    assert difference.p == 0.5 and "clusters" in difference.test
     assert paired_difference(base, tuned, clusters=range(8)).test == "McNemar exact"
 
 
@@ -270,10 +269,11 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         "tags": ["B-person", "O", "B-location", "O", "B-location"],
     }
     scores = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
+    # Paris is not in the text: invented, so wrong.
     assert scores == {
         "entity_f1": [1, 2, 2],
         "all_right": 0.0,
-    }  # Paris is not in the text: invented, so wrong
+    }
     one = {"words": ["Anna", "slept"], "tags": ["B-person", "O"]}
     invented = metrics.entities(one, ["Anna = person; Kim = person; Oslo = location"])
     assert invented == {"entity_f1": [1, 2, 0], "all_right": 0.0}
@@ -294,10 +294,11 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         higher_is_better=lambda: {"entity_f1": True, "all_right": True},
     )
     runs = []
+    # Without any of them, F1 is the same.
     alike = (
         [[1, 1, 2], [0, 0, 0]] * 10,
         [[2, 0, 1], [0, 0, 0]] * 10,
-    )  # without any of them, F1 is the same
+    )
     unlike = [[2, 1, 1], [0, 1, 3], [0, 0, 0]] * 10, [[3, 0, 0], [1, 0, 2], [0, 0, 0]] * 10
     for counts in (*alike, *unlike):
         rows, records = rows_and_records("wnut17", task, logged(counts))

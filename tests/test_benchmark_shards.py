@@ -96,9 +96,8 @@ def test_two_processes_score_like_one(folder):
             one = run_job(config, cast("Tracker", Silent(folder / "one")))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_equal(
-        two["rows"], one["rows"]
-    )  # NaN, where there is no interval, on both sides
+    # NaN, where there is no interval, on both sides.
+    np.testing.assert_equal(two["rows"], one["rows"])
     assert {row["task"] for row in one["rows"]} == {"intents", "passage", "free"}
     assert Results.read(two["folder"]).samples.equals(Results.read(one["folder"]).samples)
 

@@ -338,9 +338,8 @@ def test_a_result_compared_with_itself_differs_by_exactly_zero_with_p_one(subjec
     assert list(table["task"]) == ["agreement", "passage"]
     assert np.all(table["difference"] == 0) and np.all(table[["p", "p_adjusted"]] == 1)
     shares, bits = (table.iloc[i] for i in range(2))
-    ends = 1.959964**2 / (
-        6 + 1.959964**2
-    )  # Tango's, where no pair of six differs: never of width 0
+    # Tango's, where no pair of six differs: never of width 0.
+    ends = 1.959964**2 / (6 + 1.959964**2)
     assert [shares["low"], shares["high"]] == pytest.approx([-ends, ends], abs=1e-6) and not shares[
         "reason"
     ]

@@ -150,9 +150,8 @@ def test_an_audit_of_all_edges_finds_every_one_that_matters_and_minimality_is_a_
     )
     inside = graph.possible()
     (one,) = minimality(packed, graph, questions, inside, [tuple(edges[3])])
-    assert one.value == pytest.approx(
-        lost[3], abs=1e-5
-    )  # out of the whole graph, that is the edge's own effect
+    # Out of the whole graph, that is the edge's own effect.
+    assert one.value == pytest.approx(lost[3], abs=1e-5)
     assert audit(packed, graph, questions, outside & False, n=5, seed=0) is None
 
 

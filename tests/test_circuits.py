@@ -125,9 +125,8 @@ def test_variance_goes_to_what_made_it():
         order[:, :, None], order[:, None, :]
     ]
     noise = torch.randn(16, 12, 12, generator=torch_rng).double()
-    shift = torch.randn(
-        16, 1, 12, 1, generator=torch_rng
-    ).double()  # softmax cannot see it, so it counts for nothing
+    # Softmax cannot see it, so it counts for nothing.
+    shift = torch.randn(16, 1, 12, 1, generator=torch_rng).double()
     patterns = (
         torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1)
         + shift

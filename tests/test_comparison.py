@@ -117,9 +117,8 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     row = weights.to_frame().iloc[0]
     assert row["rank"] == 8  # a head has 8 dimensions
     layers = layer_shift(tiny, changed, TEXTS)
-    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][
-        2
-    ] > 0  # nothing before layer 1
+    # Nothing before layer 1.
+    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][2] > 0
 
 
 @pytest.mark.quick

@@ -129,9 +129,8 @@ def test_a_bundled_models_training_was_measured_and_shows_induction_appear():
         assert rise is not None
         low, high = rise
         assert by["induction_score"][high].low > by["induction_score"][low].high + 0.3
-    scores = head_scores(
-        wb.load("shelf-base")
-    )  # the bundled weights are the last checkpoint, in half precision
+    # The bundled weights are the last checkpoint, in half precision.
+    scores = head_scores(wb.load("shelf-base"))
     last = by["induction_score"][max(by["induction_score"])]
     assert (last.head, pytest.approx(last.value, abs=0.01)) == scores.best()
     with pytest.raises(WorkbenchError, match="was measured on repeat, agreement"):

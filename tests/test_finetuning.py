@@ -263,9 +263,8 @@ def test_macro_f1_is_scikit_learns():
     zero: Any = 0  # scikit-learn's stub takes words alone
     expected = f1_score(right, predicted, average="macro", labels=list("abc"), zero_division=zero)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
-    assert (
-        macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
-    )  # one class always right, one never named
+    # One class always right, one never named.
+    assert macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
     assert macro_f1(np.array([1.0, 0, 0, 5, 0, 0])) == 1.0  # no item is of the second class
 
 

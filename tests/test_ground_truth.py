@@ -61,11 +61,12 @@ def test_patching_finds_the_induction_circuit_and_no_other_head(repeats):
         assert abs(swept.effect[layer, head]) < 0.05
     assert max(swept.checks.values()) < 1e-10
     by_place = sweep_items(subject, pairs, Settings("z_by_pos")).effect
+    # Where the wrong answer stood.
     assert np.unravel_index(by_place.argmax(), by_place.shape) == (
         0,
         2,
         11,
-    )  # where the wrong answer stood
+    )
 
 
 def test_the_induction_heads_hear_of_the_previous_token_through_their_keys(repeats):
@@ -105,9 +106,8 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
     _, _, _, logits = addition
     n = torch.arange(P)
     offset = (n[:, None, None] + n[None, :, None] + n) % P
-    centred = (
-        (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)
-    )  # [a, b, c - a - b]
+    # [a, b, c - a - b].
+    centred = (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)
     profile = centred.mean((0, 1))
     assert float(profile.square().sum() * P**2 / centred.square().sum()) > 0.9
     power = torch.fft.rfft(profile).abs()

@@ -63,9 +63,8 @@ def test_a_trained_induction_circuit_is_found_where_it_is_known_to_be():
     x = w["embed.W_E"].T[ids] + w["pos_embed.W_pos"][: ids.shape[1]]
     scores = []
     for layer in range(2):
-        q, k, v, o = (
-            w[f"attn_blocks.{layer}.attn.W_{n}"] for n in "QKVO"
-        )  # [head, d_head, d_model], o [d_model, head * d_head]
+        # [head, d_head, d_model], o [d_model, head * d_head].
+        q, k, v, o = (w[f"attn_blocks.{layer}.attn.W_{n}"] for n in "QKVO")
         project = [torch.einsum("bpm,hdm->bhpd", x, y) for y in (q, k, v)]
         raw = project[0] @ project[1].transpose(-1, -2) / q.shape[1] ** 0.5
         causal = torch.ones(raw.shape[-2:], dtype=torch.bool).tril()

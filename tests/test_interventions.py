@@ -39,9 +39,8 @@ def test_an_ablated_head_is_a_zeroed_hook_in_every_view_of_the_edited_subject(fa
     patching = patch(
         edited, PROMPT, "5 9 31 12 7 80 18 77 23", answer="7", wrong="8", site="z", audit=3
     )
-    assert (
-        max(patching.checks.values()) < 2e-5
-    )  # the packed engine carries the edit through every branch
+    # The packed engine carries the edit through every branch.
+    assert max(patching.checks.values()) < 2e-5
     assert patching.effect[1][2] == pytest.approx(0, abs=1e-6)
 
 

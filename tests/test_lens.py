@@ -56,9 +56,8 @@ def test_a_tuned_lens_is_nearer_to_the_model_and_the_model_itself_after_the_last
     assert len(tuned.to_frame()) == 3 * 9 and "rank of '8'" in tuned.to_frame()
     stored = stored_lens(subject)
     assert stored is not None and torch.equal(stored.weight, trained.weight)
-    assert json.dumps(vars(stored.error)) == json.dumps(
-        vars(trained.error)
-    )  # NaN, where there is no interval, included
+    # NaN, where there is no interval, included.
+    assert json.dumps(vars(stored.error)) == json.dumps(vars(trained.error))
     assert tuned_lens(subject, steps=5).steps == 20  # the one that is kept
 
 

@@ -70,9 +70,8 @@ def test_learned_positions_are_read_off_the_embedding_where_there_are_any():
     without = linear_probe(subject_of(tiny_gpt(positions="none")), "position", n=700, layers=[])
     first = with_positions.stages[0]
     assert [s.stage for s in with_positions.stages] == [0, 2]
-    assert (
-        first.accuracy.low > 0.4 and first.control.low > 0.3
-    )  # 100 word types can be learned by heart
+    # 100 word types can be learned by heart.
+    assert first.accuracy.low > 0.4 and first.control.low > 0.3
     assert first.bits.value < with_positions.uniform_bits == 3
     assert without.stages[0].accuracy.low < 0.3  # nothing there tells the eighths of the text apart
     assert with_positions.best.selectivity.difference == max(
@@ -97,9 +96,8 @@ def test_a_direction_moves_the_other_classes_to_where_its_class_is():
     own = np.array([tag == label for e in data.examples for tag in e.label])
     unit = vector / np.linalg.norm(vector)
     gap = (sides[0][own].mean(0) - sides[0][~own].mean(0)) @ unit
-    assert np.linalg.norm(vector) == pytest.approx(
-        gap, rel=0.25
-    )  # held-out texts are in this mean, not in that
+    # Held-out texts are in this mean, not in that.
+    assert np.linalg.norm(vector) == pytest.approx(gap, rel=0.25)
 
 
 def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder():

@@ -108,9 +108,8 @@ class Change:
             if self.site == "resid_mid":
                 value = self.change(self.stream + value) - self.stream
             self.middle = self.stream + value
-        value = (
-            ((value + before) / self.how.scale).view(raw.shape).clone()
-        )  # Falcon adds to it in place
+        # Falcon adds to it in place.
+        value = ((value + before) / self.how.scale).view(raw.shape).clone()
         return (value, *out[1:]) if isinstance(out, tuple) else value
 
     def heads(self, module, args):

@@ -90,9 +90,8 @@ def test_what_is_not_known_of_a_family_is_a_sentence_with_its_architecture():
 
 
 def test_steps_that_a_model_does_otherwise_are_told_from_those_that_hold():
-    worked = anatomy(
-        made("bloom"), PROMPT, layer=1, head=0
-    )  # BLOOM norms its embedding, which no formula here does
+    # BLOOM norms its embedding, which no formula here does.
+    worked = anatomy(made("bloom"), PROMPT, layer=1, head=0)
     assert worked.disagreeing[0].name == "Embedding" and worked.disagreeing[0].holds is False
     assert not anatomy(subject_of(tiny_gpt()), PROMPT, layer=1, head=0).disagreeing
 

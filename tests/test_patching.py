@@ -169,9 +169,8 @@ def test_patching_where_the_prompts_still_agree_is_exactly_the_target_run(tiny):
 def test_patching_the_last_residual_at_the_answer_restores_everything(tiny):
     result = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert result.effect[-1][-1] == pytest.approx(1, abs=1e-5)
-    assert (
-        result.effect[-1][:-1] == [0.0] * 8
-    )  # nothing moves between positions after the last block
+    # Nothing moves between positions after the last block.
+    assert result.effect[-1][:-1] == [0.0] * 8
 
 
 @pytest.mark.quick

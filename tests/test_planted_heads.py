@@ -104,9 +104,8 @@ def test_alibi_alone_is_all_position():
     still = planted("token", "none")
     with torch.no_grad():
         blocks(still.model)[0].attn.q.weight.zero_()
-    assert (
-        position_split(still).mean["interaction"][0, 0] == 1
-    )  # even attention: nothing to explain
+    # Even attention: nothing to explain.
+    assert position_split(still).mean["interaction"][0, 0] == 1
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])

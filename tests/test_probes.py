@@ -45,9 +45,8 @@ def test_every_probe_of_the_shelf_gives_aligned_pairs_for_a_real_tokenizer(smoll
         }
         assert lengths == {len(generated.names)}
         assert len({(item.clean, item.corrupted) for item in generated.items}) == 20
-        assert (
-            generate(subject, read_probe(name), n=20).items[3].clean == generated.items[3].clean
-        )  # the seed holds
+        # The seed holds.
+        assert generate(subject, read_probe(name), n=20).items[3].clean == generated.items[3].clean
     assert generate(subject, read_probe("ioi"), n=20).names[1] == "{IO}"
 
 
@@ -64,9 +63,8 @@ OWN = (
 
 def test_a_probe_of_ones_own_is_swept_and_each_pair_counts(tmp_path):
     model = tiny_gpt()
-    with (
-        torch.no_grad()
-    ):  # it writes again what it has read, so that clean and corrupted runs differ beyond doubt
+    # It writes again what it has read, so that clean and corrupted runs differ beyond doubt.
+    with torch.no_grad():
         for layer in blocks(model):
             for weight in (layer.attn.v.weight, layer.attn.o.weight):
                 torch.nn.init.eye_(weight)
@@ -208,9 +206,8 @@ def test_a_probe_aligned_by_name_keeps_pairs_of_all_lengths_and_its_axis_is_the_
     assert (
         result.names == ["long", "who", "last"] and result.effect.shape == (2, 3) and result.n == 12
     )
-    assert (
-        result.effect[:, 0] == 0
-    ).all() and result.first_difference == 1  # nothing differs at the phrase
+    # Nothing differs at the phrase.
+    assert (result.effect[:, 0] == 0).all() and result.first_difference == 1
     assert result.checks["hooked_cells"] < 1e-4 and "full_patch" not in result.checks
     assert max(result.checks.values()) < 1e-3
     with pytest.raises(WorkbenchError, match="Named positions go with sites by position"):

@@ -141,9 +141,8 @@ def check_record(name: str, result: Record) -> None:
     assert where is not None and where.function == f"workbench.{name}"
     assert {"torch", "transformers", "transformer-lens", "gpt-workbench"} <= set(where.versions)
     assert where.models and all(len(sha256) == 64 for sha256 in where.models.values())
-    if not isinstance(
-        result, wb.Intervention
-    ):  # its JSON is the file that says which edited model is meant
+    # Its JSON is the file that says which edited model is meant.
+    if not isinstance(result, wb.Intervention):
         written = strict(result.to_json())
         assert (
             written["record"] == type(result).__name__

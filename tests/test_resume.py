@@ -89,9 +89,8 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     assert result["validation_loss"] == pytest.approx(one.result["validation_loss"], abs=1e-4)
     mine, theirs = (wb.load(f"run:{run}") for run in (one.id, result["run"]))
     ids = mine.encode("The cat number 7 sat on mat number 8.")
-    assert torch.allclose(
-        mine.model(ids).logits, theirs.model(ids).logits, atol=1e-2
-    )  # read back whole from the checkpoint
+    # Read back whole from the checkpoint.
+    assert torch.allclose(mine.model(ids).logits, theirs.model(ids).logits, atol=1e-2)
     old, new = (
         checkpoints.state(Store().get(run).checkpoints[20]) for run in (one.id, result["run"])
     )

@@ -49,9 +49,8 @@ def test_every_step_of_every_attention_is_the_models(kind, part):
         t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30"
     )
     checked = {s.name: s.deviation for s in worked.steps if s.deviation is not None}
-    assert max(checked.values()) < 1e-5, (
-        checked
-    )  # T5's norm takes its variance in float32, whatever the weights
+    # T5's norm takes its variance in float32, whatever the weights.
+    assert max(checked.values()) < 1e-5, checked
     must = {
         "Embedding",
         "Norm",
@@ -84,6 +83,7 @@ def test_cross_attention_has_a_row_a_written_token_and_a_column_a_read_one():
 
 def test_far_distances_share_buckets_as_worked_out_by_hand():
     one_way = distance_buckets(9, both_ways=False, n_buckets=4, furthest=8)
+    # Distances 8 to 0; 4 is a half of the way in logarithm.
     assert one_way[8].tolist() == [
         3,
         3,
@@ -94,7 +94,7 @@ def test_far_distances_share_buckets_as_worked_out_by_hand():
         2,
         1,
         0,
-    ]  # distances 8 to 0; 4 is a half of the way in logarithm
+    ]
     assert one_way[0].tolist() == [0] * 9  # later keys are masked anyway
     both = distance_buckets(3, both_ways=True, n_buckets=8, furthest=8)
     assert both.tolist() == [[0, 5, 6], [1, 0, 5], [2, 1, 0]]
@@ -106,9 +106,8 @@ def test_a_head_that_looks_everywhere_alike_has_an_even_share_of_the_anti_diagon
         name = f"decoder.block.{i}.layer.1.EncDecAttention.q.weight"
         subject.model.get_parameter(name).zero_()
     shares = anti_diagonal(subject, ["abc", "wxyz"])
-    np.testing.assert_allclose(
-        shares.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6
-    )  # the end token is a key too
+    # The end token is a key too.
+    np.testing.assert_allclose(shares.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6)
     assert shares.n == 2
 
 

@@ -168,9 +168,8 @@ def test_an_answer_is_the_tokens_that_spell_it_after_the_prompt(kind, prompt, an
     head = subject.ids(prompt)
     ids = list(subject.answer_ids(answer, several=True, prompt=prompt))
     text = [tokenizer.decode(x, skip_special_tokens=True) for x in (head, [*head, *ids])]
-    if not (
-        kind == "wordpiece" and "," in prompt + answer
-    ):  # its decoder puts a space before a comma
+    # Its decoder puts a space before a comma.
+    if not (kind == "wordpiece" and "," in prompt + answer):
         assert text[1] == text[0] + answer
     whole = subject.ids(prompt + answer)
     merged = bool([n for n in subject.notices(prompt, answers=[answer]) if "together split" in n])
@@ -273,9 +272,8 @@ def test_what_cannot_be_spelt_is_counted_and_said(tmp_path):
     assert isinstance(letters, PreTrainedTokenizerFast)
     written = letters.backend_tokenizer.to_str()
     old = Tokenizer.from_str(written.replace(f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'))
-    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == [
-        "ä"
-    ]  # one made before it had a token for it
+    # One made before it had a token for it.
+    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == ["ä"]
     assert spelling.unspelt(wordpiece(), "The cät 語") == ["cät", "語"]
     for kind in ("bytes", "sentencepiece"):
         assert spelling.unspelt(TOKENIZERS[kind](), "The cät 語") == []

@@ -30,9 +30,8 @@ def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
     """
     estimate = estimate_mean([1] * 8 + [0] * 2)
     assert (estimate.value, estimate.n) == (0.8, 10)
-    assert estimate.stderr == pytest.approx(
-        math.sqrt(0.16 / 9)
-    )  # sample standard deviation over sqrt(n)
+    # Sample standard deviation over sqrt(n).
+    assert estimate.stderr == pytest.approx(math.sqrt(0.16 / 9))
 
     def p_of(share: float) -> float:
         law = [math.comb(10, k) * share**k * (1 - share) ** (10 - k) for k in range(11)]
@@ -81,11 +80,12 @@ def test_mcnemar_looks_only_at_the_samples_that_one_model_gets_right():
 
 def test_a_model_against_itself_differs_by_exactly_zero():
     same = paired_difference([1, 0, 1, 1], [1, 0, 1, 1])
+    # 0 of 4 differ: 1 may.
     assert (
         (same.difference, same.p) == (0.0, 1.0)
         and same.low == pytest.approx(-same.high)
         and same.low < 0
-    )  # 0 of 4 differ: 1 may
+    )
     same = paired_difference([0.3, -1.5, 2.25] * 3, [0.3, -1.5, 2.25] * 3)
     assert (
         (same.difference, same.p) == (0.0, 1.0)

@@ -166,9 +166,8 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
 
     subject = load(tmp_path / "ckpt.pt")
     torch.testing.assert_close(subject.model(ids).logits, expected, atol=1e-5, rtol=0)
-    assert subject.encode("3 1 2").tolist() == [
-        [3, 1, 2]
-    ]  # no tokenizer came with it: a text is its ids
+    # No tokenizer came with it: a text is its ids.
+    assert subject.encode("3 1 2").tolist() == [[3, 1, 2]]
 
 
 def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):

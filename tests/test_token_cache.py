@@ -97,9 +97,8 @@ def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(
     assert other.get_vocab() == trainee.tokenizer.get_vocab()
     retokenized = corpus.prepare(recipe(text).corpus, other, 32)
     assert retokenized.data_hash != tokens.data_hash and len(retokenized.train) > len(tokens.train)
-    trainee.tokenizer(
-        "a b", truncation=True, max_length=1
-    )  # what a call leaves behind changes no tokens
+    # What a call leaves behind changes no tokens.
+    trainee.tokenizer("a b", truncation=True, max_length=1)
     assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).data_hash == tokens.data_hash
 
 

@@ -121,9 +121,8 @@ def test_batches_are_a_function_of_seed_and_step(text):
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    assigned = [
-        pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))
-    ]  # the second time duplicates
+    # The second time duplicates.
+    assigned = [pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))]
     docs = list(documents([str(text)]))
     assert [d for _, d in assigned] == docs and len(docs) > 20
     assert all((name == "validation") == held_out(d, 0.2) for name, d in assigned)

@@ -65,9 +65,8 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
     before = z_of(subject, 1)
     n_heads = subject.card.n_heads
     n_groups = subject.card.n_kv_heads
-    joint = (
-        family == "olmo2"
-    )  # its norms read all heads' queries (and keys) at once, so one head's weights move all
+    # Its norms read all heads' queries (and keys) at once, so one head's weights move all.
+    joint = family == "olmo2"
     moved = (z_of(with_parts(subject, donor, "L1H2"), 1) != before).any(-1).any(0)
     # Its queries (and keys and values) and no other head's.
     assert moved.tolist() == [joint or h == 2 for h in range(n_heads)]
@@ -108,9 +107,8 @@ def test_hybrids_are_exact_whatever_they_skip(family):
             value = hybrids.score(piece, into)
             np.testing.assert_array_equal(value, hybrids.score(piece, into, whole=True))
             alone = Hybrids(with_parts(host, giver, name), host, memory_of(subject)).ends["base"]
-            np.testing.assert_array_equal(
-                value, alone
-            )  # a model of its own scores the same to the bit
+            # A model of its own scores the same to the bit.
+            np.testing.assert_array_equal(value, alone)
     every = [piece for name in hybrids.parts.all for piece in hybrids.parts.slices(name)]
     np.testing.assert_array_equal(hybrids.score(every, "base", whole=True), hybrids.ends["tuned"])
     np.testing.assert_array_equal(hybrids.score(every, "base", alpha=0), hybrids.ends["base"])
@@ -250,12 +248,14 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
         located.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
     )
     if site == "resid_pre":
+        # At the end.
         np.testing.assert_allclose(
             located.values["base"][:, -1, -1], located.ends["tuned"], atol=1e-4
-        )  # at the end
+        )
+        # Same embeddings.
         np.testing.assert_allclose(
             located.values["base"][:, 0, -1], located.ends["base"], atol=1e-4
-        )  # same embeddings
+        )
 
 
 def test_shares_are_ratios_with_their_interval():
@@ -266,9 +266,8 @@ def test_shares_are_ratios_with_their_interval():
         np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain
     )
     np.testing.assert_allclose(shares.mean, [0, 0.5, 1, -1], atol=1e-12)
-    assert (
-        np.isnan(shares.low).all() or np.nanmax(shares.high - shares.low) < 1e-9
-    )  # a constant share has no spread
+    # A constant share has no spread.
+    assert np.isnan(shares.low).all() or np.nanmax(shares.high - shares.low) < 1e-9
     assert shares.p[0] == 1 and shares.p[1] < 0.001
     assert np.isnan(gain_shares(base[None], base, base + gain - gain.mean()).mean).all()  # no gain
 
@@ -294,9 +293,8 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     tables = [
         evaluate(subject, "intents", limit=12, cache=False).samples for subject in (edited, *again)
     ]
-    assert (
-        tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()
-    )  # our own class: the same bits
+    # Our own class: the same bits.
+    assert tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()
     # Llama's class does the same sums in another order. A logit of up to 16 is then off by some of
     # its last bits (2e-6 each), a log-likelihood, a sum over an answer's few tokens, by some tens
     # of them.
@@ -311,9 +309,8 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
         json.loads(row)[target]
         for row, target in zip(tables[0]["loglikelihoods"], tables[0]["target"], strict=True)
     ]
-    np.testing.assert_array_equal(
-        hybrids.score(slices, "base")[0], logs
-    )  # the map's model is the kept model
+    # The map's model is the kept model.
+    np.testing.assert_array_equal(hybrids.score(slices, "base")[0], logs)
     assert torch.equal(
         weights(base)["model.layers.4.mlp.gate.weight"],
         weights(load("shelf-base"))["model.layers.4.mlp.gate.weight"],
@@ -371,9 +368,8 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.count("<h2>") == 14 and "Not measured" not in text
     assert html.escape(Recipe.read("shelf-tuned").to_toml()) in text  # how the tuned model was made
-    assert (
-        text.count("plotly.js v") == 1 and 'src="http' not in text
-    )  # once, and nothing from the network
+    # Once, and nothing from the network.
+    assert text.count("plotly.js v") == 1 and 'src="http' not in text
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
     assert f"workbench {' '.join(command[:-1])} --seed 0" in text
     assert measure_of(load("shelf-base"), "intents", n=6).digest in text

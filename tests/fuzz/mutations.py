@@ -338,9 +338,8 @@ def _yaml(content: bytes, rng: random.Random) -> bytes:
     class Plain(yaml.SafeDumper):
         """Writes texts that hold a function's name as they were."""
 
-    if (
-        b"&a0" in content
-    ):  # a billion entries, by `_aliases`: opened here they would take this process down
+    # A billion entries, by `_aliases`: opened here they would take this process down.
+    if b"&a0" in content:
         return lines(content, rng)
     try:
         tree = yaml.safe_load(content)
