@@ -78,9 +78,8 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
         _, own = bridge.run_with_cache(corrupted)
         added = stream - own["blocks.1.hook_resid_pre"]
 
-        def put(
-            x, hook, added=added
-        ):  # at one place of the prompt; what follows is computed from it
+        # At one place of the prompt; what follows is computed from it.
+        def put(x, hook, added=added):
             x = x.clone()
             x[:, 5] = added[:, 5]
             return x

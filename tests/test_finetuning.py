@@ -302,11 +302,8 @@ def test_entity_f1_is_seqevals():
     ("predicted", "right", "f1"),
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0),
-        (
-            "in Paris, France",
-            "Paris",
-            0.5,
-        ),  # one of three words right, the only one asked for: 2 * 1 / (3 + 1)
+        # One of three words right, the only one asked for: 2 * 1 / (3 + 1).
+        ("in Paris, France", "Paris", 0.5),
         ("red red", "red", 2 / 3),
         ("", "red", 0.0),
         ("the", "a", 1.0),  # both are empty once articles are gone, as in SQuAD's script
