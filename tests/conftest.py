@@ -129,6 +129,11 @@ def traces(figure: "Figure") -> list[Any]:
     return list(figure.data)
 
 
+def layout_of(figure: "Figure") -> Any:
+    """The layout of a figure; plotly makes its attributes as it runs."""
+    return cast("Any", figure.layout)
+
+
 def harness_model(**settings: Any) -> Any:
     """lm-eval's own model; a decorator hides its arguments from type checkers."""
     from lm_eval.models.huggingface import HFLM

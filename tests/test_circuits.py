@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import blocks, subject_of, tiny_gpt, traces, weight_of
+from tests.conftest import blocks, layout_of, subject_of, tiny_gpt, traces, weight_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.figures import composition as draw
@@ -181,10 +181,10 @@ def test_the_graph_joins_the_heads_that_feed_each_other():
     figure = draw.composition_graph(edges, n_layers=2, n_heads=2, chance=0.1)
     middles = {trace.name: trace.y[0] for trace in traces(figure) if trace.name}
     assert middles == {"Q-composition": 0.5, "K-composition": 0.5}
-    assert {note.text for note in figure.layout.annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
+    assert {note.text for note in layout_of(figure).annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
     x, y = draw.bow((1, 0), (1, 4))
     assert (x[0], x[-1], y[0], y[-1]) == (1, 1, 0, 4)
     assert x[1:-1].min() > 1, "a line up a column passes the heads between by"
     deep = draw.composition_graph([("L2H0", "L17H1", "K", 0.4)], n_layers=30, n_heads=2, chance=0.1)
-    assert deep.layout.yaxis.ticktext == ("2", "17") and len(traces(deep)[-1].x) == 4
+    assert layout_of(deep).yaxis.ticktext == ("2", "17") and len(traces(deep)[-1].x) == 4
     assert traces(deep)[0].y[-1] == 1, "layer 17 is the second that is drawn"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import traces
+from tests.conftest import layout_of, traces
 from workbench.figures import (
     attention,
     change,
@@ -109,7 +109,7 @@ def test_one_head_has_queries_down_and_keys_across_and_nothing_after_the_query()
     z = np.asarray(traces(figure)[0].z)
     assert z[2].tolist() == pytest.approx([1 / 3] * 3)
     assert np.isnan(z[0, 1:]).all()
-    assert figure.layout.yaxis.autorange == "reversed"
+    assert layout_of(figure).yaxis.autorange == "reversed"
 
 
 def test_the_effect_map_is_centred_at_zero_and_each_cell_can_be_told():
@@ -119,7 +119,7 @@ def test_the_effect_map_is_centred_at_zero_and_each_cell_can_be_told():
     heat, points = traces(figure)
     assert (heat.zmin, heat.zmax) == (-1.5, 1.5)
     assert list(points.customdata[3]) == [1, 1, "b", -0.5, -1.0]
-    assert [s.type for s in figure.layout.shapes] == ["line", "rect"]
+    assert [s.type for s in layout_of(figure).shapes] == ["line", "rect"]
 
 
 def test_columns_name_both_tokens_where_the_prompts_differ():
@@ -134,7 +134,7 @@ def test_ranked_heads_begin_with_the_best_and_carry_their_interval():
     dots = traces(figure)[0]
     assert list(dots.y) == ["L0H1", "L1H0"]
     assert np.allclose(dots.error_x.arrayminus, 0.05) and np.allclose(dots.error_x.array, 0.02)
-    assert "n = 8" in figure.layout.title.text
+    assert "n = 8" in layout_of(figure).title.text
 
 
 def test_a_score_map_has_layers_down_and_heads_across():
@@ -146,13 +146,13 @@ def test_a_score_map_has_layers_down_and_heads_across():
 def test_long_position_matrices_are_thinned_and_say_so():
     figure = positions.matrix(np.random.default_rng(0).normal(size=(1024, 768)))
     assert np.asarray(traces(figure)[0].z).shape == (256, 256)
-    assert "thinned" in figure.layout.title.text
+    assert "thinned" in layout_of(figure).title.text
 
 
 def test_the_context_length_stands_where_it_belongs_on_the_logarithmic_axis():
     figure = positions.wavelengths({"all layers": np.array([6.28, 628.0])}, 1000)
-    assert figure.layout.shapes[0].y0 == 1000
-    assert figure.layout.annotations[0].y == pytest.approx(3)
+    assert layout_of(figure).shapes[0].y0 == 1000
+    assert layout_of(figure).annotations[0].y == pytest.approx(3)
 
 
 def test_the_telling_heads_are_the_sharpest_and_the_farthest():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import traces
+from tests.conftest import layout_of, traces
 from workbench.figures import change, runs, scores
 
 pytestmark = pytest.mark.quick
@@ -89,8 +89,8 @@ def test_accuracies_share_a_panel_and_bits_have_their_own() -> None:
     assert set(dots) == {(m, x) for m in ("base", "tuned") for x in ("x", "x2")} | {
         ("guessing", "x")
     }
-    assert tuple(figure.layout.xaxis.range) == (-0.02, 1.02)
-    assert figure.layout.xaxis2.title.text == "bits per byte"
+    assert tuple(layout_of(figure).xaxis.range) == (-0.02, 1.02)
+    assert layout_of(figure).xaxis2.title.text == "bits per byte"
 
 
 def test_intervals_are_drawn_from_low_to_high() -> None:
@@ -107,7 +107,7 @@ def test_a_difference_is_filled_only_where_its_interval_leaves_out_zero() -> Non
 
 
 def test_a_difference_says_which_side_is_better() -> None:
-    layout = scores.differences(paired(), base="base", tuned="tuned").layout
+    layout = layout_of(scores.differences(paired(), base="base", tuned="tuned"))
     assert layout.xaxis.title.text.endswith("(tuned better →)")
     assert layout.xaxis2.title.text.endswith("(← tuned better)")
     assert layout.xaxis.range[0] == -layout.xaxis.range[1]
@@ -117,10 +117,10 @@ def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None
     mean = np.arange(6.0).reshape(2, 3) / 10
     figure = change.head_map(mean, mean - 0.05, mean + 0.05, n=8, chosen=(1, 2))
     heat, points = traces(figure)
-    mark = figure.layout.shapes[0]
+    mark = layout_of(figure).shapes[0]
     assert heat.z[1][2] == 0.5
     assert points.customdata[5] == "L1H2" and (points.x[5], points.y[5]) == (2, 1)
-    assert tuple(figure.layout.yaxis.range) == (1.5, -0.5)
+    assert tuple(layout_of(figure).yaxis.range) == (1.5, -0.5)
     assert (mark.x0, mark.x1, mark.y0, mark.y1) == (1.5, 2.5, 0.5, 1.5)
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedModel
 
 import workbench as wb
-from tests.conftest import tiny_gpt
+from tests.conftest import tiny_gpt, written_by
 from workbench.comparison import behaviour_series
 from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import measure_of

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import layout_of, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.figures.patching import distrusted, effect_map
@@ -332,7 +332,10 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
         effect_map(patching.effect, patching.metric, list("abcd"), across="head"),
         failed(patching.checks),
     )
-    assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
+    assert (
+        WORDS[check] in layout_of(picture).title.text
+        and layout_of(picture).plot_bgcolor == "#fbdcdc"
+    )
 
 
 @pytest.mark.parametrize("part", FAULTS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import other_decoders
-from tests.conftest import subject_of, tiny_gpt, traces
+from tests.conftest import layout_of, subject_of, tiny_gpt, traces
 from tests.families import make
 from workbench import paths
 from workbench.data.passages import TEXTS
@@ -115,7 +115,7 @@ def test_catalogues_stand_side_by_side_a_row_a_model_and_a_block_a_score():
     np.testing.assert_allclose(z[:, 5:], z[:, :4])
     assert np.isnan(z[:, 4]).all()
     assert traces(figure)[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
-    assert figure.layout.xaxis.ticktext == ("previous token", "induction")
+    assert layout_of(figure).xaxis.ticktext == ("previous token", "induction")
 
 
 def test_the_bundled_five_differ_in_nothing_but_their_encoding():

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 import workbench as wb
-from tests.conftest import tiny_gpt
+from tests.conftest import layout_of, tiny_gpt
 from workbench.errors import WorkbenchError
 from workbench.jsonable import plain, rebuild
 from workbench.records import PLOTLY, Record
@@ -288,7 +288,7 @@ def test_a_failed_check_is_the_first_thing_to_be_seen(folder):
     wrong = replace(result, checks={"plain_model": 1.0})
     assert "NOT TO BE BELIEVED" not in repr(result) and "NOT TO BE BELIEVED" in repr(wrong)
     figure = wrong.figure()
-    assert figure is not None and "not to be believed" in str(figure.layout.title.text)
+    assert figure is not None and "not to be believed" in str(layout_of(figure).title.text)
 
 
 def test_numbers_that_json_lacks_become_null_and_come_back_as_nan(tmp_path):
