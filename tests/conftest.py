@@ -5,12 +5,20 @@ own session.
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+    from transformers import PreTrainedModel
+
+    from workbench.subjects import Subject
+    from workbench.subjects.gpt import Block, WorkbenchGPTForCausalLM
 
 STARTED = time.monotonic()
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +69,7 @@ def smollm() -> str:
     return name
 
 
-def subject_of(model, name: str = "tiny"):
+def subject_of(model: "PreTrainedModel", name: str = "tiny") -> "Subject":
     """A Subject round a model whose text is its token ids, such as "3 1 2"."""
     from workbench.subjects import Subject
     from workbench.subjects.card import make_card
@@ -71,12 +79,15 @@ def subject_of(model, name: str = "tiny"):
     return Subject(name, model, id_tokenizer(card.d_vocab), card)
 
 
-def tiny_gpt(seed: int = 0, **changes):
-    """Our GPT with 2 layers, 4 heads, d_model 32, weights large enough that attention is not flat."""
+def tiny_gpt(seed: int = 0, **changes: Any) -> "WorkbenchGPTForCausalLM":
+    """Our GPT with 2 layers, 4 heads and d_model 32.
+
+    Its weights are large enough that attention is not flat.
+    """
     from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 
     torch.manual_seed(seed)
-    shape = {
+    shape: dict[str, Any] = {
         "d_vocab": 100,
         "n_ctx": 64,
         "n_layers": 2,
@@ -88,6 +99,43 @@ def tiny_gpt(seed: int = 0, **changes):
 
 
 @pytest.fixture
-def tiny():
+def tiny() -> "Subject":
     """A Subject of `tiny_gpt`."""
     return subject_of(tiny_gpt())
+
+
+def blocks(model: "PreTrainedModel") -> "list[Block]":
+    """The blocks of our GPT; torch promises no more than Modules."""
+    from workbench.subjects.gpt import WorkbenchGPTForCausalLM
+
+    assert isinstance(model, WorkbenchGPTForCausalLM)
+    return cast("list[Block]", list(model.model.layers))
+
+
+def weight_of(part: torch.nn.Module | torch.Tensor | None) -> torch.Tensor:
+    """The weight of a part; to a type checker an attribute of a Module may be anything."""
+    assert isinstance(part, torch.nn.Module)
+    assert isinstance(part.weight, torch.Tensor)
+    return part.weight
+
+
+def written_by(model: torch.nn.Module, ids: torch.Tensor, **settings: Any) -> torch.Tensor:
+    """The ids that transformers' own `generate` writes, those of the prompt first."""
+    return cast("Any", model).generate(ids, **settings)
+
+
+def traces(figure: "Figure") -> list[Any]:
+    """The traces of a figure; plotly makes their attributes as it runs."""
+    return list(figure.data)
+
+
+def layout_of(figure: "Figure") -> Any:
+    """The layout of a figure; plotly makes its attributes as it runs."""
+    return cast("Any", figure.layout)
+
+
+def harness_model(**settings: Any) -> Any:
+    """lm-eval's own model; a decorator hides its arguments from type checkers."""
+    from lm_eval.models.huggingface import HFLM
+
+    return cast("Any", HFLM)(**settings)

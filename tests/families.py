@@ -1,11 +1,15 @@
 """One tiny random model of every family that the loader promises, in float64."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 import transformers as t
 
 from tests.conftest import tiny_gpt
 
-HF = {
+HF: dict[str, Any] = {
     "vocab_size": 100,
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -16,8 +20,8 @@ HF = {
     "bos_token_id": None,
     "eos_token_id": None,
 }
-GQA = {**HF, "num_key_value_heads": 2}
-GPT2 = {
+GQA: dict[str, Any] = {**HF, "num_key_value_heads": 2}
+GPT2: dict[str, Any] = {
     "vocab_size": 100,
     "n_embd": 32,
     "n_layer": 3,
@@ -25,10 +29,10 @@ GPT2 = {
     "n_positions": 64,
     "bos_token_id": None,
 }
-SLIDING = {"head_dim": 8, "sliding_window": 4}
+SLIDING: dict[str, Any] = {"head_dim": 8, "sliding_window": 4}
 LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
 
-FAMILIES = {
+FAMILIES: dict[str, Callable[[], t.PreTrainedModel]] = {
     "gpt2": lambda: t.GPT2LMHeadModel(t.GPT2Config(**GPT2, eos_token_id=None)),
     "neox": lambda: t.GPTNeoXForCausalLM(t.GPTNeoXConfig(**HF)),
     "llama": lambda: t.LlamaForCausalLM(t.LlamaConfig(**GQA)),
@@ -40,20 +44,22 @@ FAMILIES = {
         t.Gemma3TextConfig(**GQA, **SLIDING, query_pre_attn_scalar=8, layer_types=LAYERS)
     ),
     **{
-        f"workbench-{p}": lambda p=p: tiny_gpt(
-            positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary"
+        f"workbench-{p}": partial(
+            tiny_gpt, positions=p, n_layers=3, n_kv_heads=2, qk_norm=p == "rotary"
         )
         for p in ("learned", "sinusoidal", "rotary", "alibi", "none")
     },
 }
 
-NORMED_TOGETHER = {"olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA))}
+NORMED_TOGETHER: dict[str, Callable[[], t.PreTrainedModel]] = {
+    "olmo2": lambda: t.Olmo2ForCausalLM(t.Olmo2Config(**GQA))
+}
 """One norm over the queries of all heads; what leaves a part is normed too, so circuits and the
 anatomy refuse them.
 """
 
 
-def make(family: str) -> torch.nn.Module:
+def make(family: str) -> t.PreTrainedModel:
     """The model, with matrices drawn wide enough that every head does something."""
     torch.manual_seed(0)
     model = (FAMILIES | NORMED_TOGETHER)[family]()

@@ -22,7 +22,8 @@ def rotated(x: Tensor, base: float) -> Tensor:
     angle = torch.arange(x.shape[2])[:, None] / base ** (
         torch.arange(half, dtype=torch.float64) * 2 / d_head
     )
-    a, b = x[..., :half], x[..., half:]
+    a = x[..., :half]
+    b = x[..., half:]
     return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
 
 
@@ -48,7 +49,8 @@ def hooked_forward(weights: dict, settings: dict, ids: Tensor) -> Tensor:
     mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     scale = d_head**0.5 if settings.get("use_attn_scale", True) else 1.0
     for i in range(n_layers):
-        at, parts = f"blocks.{i}.", []
+        at = f"blocks.{i}."
+        parts = []
         for part in "QKV":
             low = "_" if f"{at}attn._W_{part}" in w else ""
             y = torch.einsum("bpm,hmd->bhpd", norm(x, f"{at}ln1"), w[f"{at}attn.{low}W_{part}"])
@@ -57,11 +59,13 @@ def hooked_forward(weights: dict, settings: dict, ids: Tensor) -> Tensor:
         q, k, v = parts
         if settings["positional_embedding_type"] == "rotary":
             base = settings.get("rotary_base", 10000)
-            q, k = rotated(q, base), rotated(k, base)
+            q = rotated(q, base)
+            k = rotated(k, base)
         pattern = (q @ k.mT / scale).masked_fill(~mask, -torch.inf).softmax(-1)
         x = x + torch.einsum("bhpd,hdm->bpm", pattern @ v, w[f"{at}attn.W_O"]) + w[f"{at}attn.b_O"]
         if f"{at}mlp.W_in" in w:
-            y, act = norm(x, f"{at}ln2"), ACTS[settings["act_fn"]]
+            y = norm(x, f"{at}ln2")
+            act = ACTS[settings["act_fn"]]
             inner = y @ w[f"{at}mlp.W_in"]
             gate = w.get(f"{at}mlp.W_gate")
             inner = (

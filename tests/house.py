@@ -11,14 +11,21 @@ from html import escape
 from tests.test_layers import PAGES, ROOT, imports
 
 PICTURE = ROOT.parent / "docs" / "figures" / "house.svg"
-WIDTH, BOX, ROW, MARGIN = 1080, (176, 52), 104, 16
+WIDTH = 1080
+BOX = (176, 52)
+ROW = 104
+MARGIN = 16
 """Pixels: the picture's width, a room's box, the distance of two rows, and what is left free
 around.
 """
-HEAD = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif">
-<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
-<path d="M0 0 L8 4 L0 8 z" fill="#7a8aa0"/></marker></defs>
-<rect width="{width}" height="{height}" fill="#ffffff"/>"""
+HEAD = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+    'font-family="sans-serif">\n'
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
+    'orient="auto">\n'
+    '<path d="M0 0 L8 4 L0 8 z" fill="#7a8aa0"/></marker></defs>\n'
+    '<rect width="{width}" height="{height}" fill="#ffffff"/>'
+)
 
 
 def rooms() -> dict[str, str]:
@@ -42,8 +49,8 @@ def used_rooms() -> dict[str, set[str]]:
     folders = {name: ROOT / name for name in names - {"pages"}} | {"pages": PAGES}
     used = {}
     for name, folder in folders.items():
-        found = set().union(*(imports(path) for path in folder.rglob("*.py")))
-        used[name] = (found & names) - {name}
+        imported = set().union(*(imports(path) for path in folder.rglob("*.py")))
+        used[name] = (imported & names) - {name}
     return used
 
 
@@ -111,34 +118,40 @@ def lines_of(text: str, width: int = 29) -> list[str]:
 
 def picture() -> str:
     """The SVG."""
-    words, used = rooms(), used_rooms()
+    words = rooms()
+    used = used_rooms()
     height = heights(used)
     at = places(height, direct(used))
     parts = [HEAD.format(width=WIDTH, height=2 * MARGIN + BOX[1] + max(height.values()) * ROW)]
     for name, below in sorted(direct(used).items()):
         for other in sorted(below):
-            (x0, y0), (x1, y1) = at[name], at[other]
-            y0, y1 = y0 + BOX[1] / 2, y1 - BOX[1] / 2 - 2
+            x0, y0 = at[name]
+            x1, y1 = at[other]
+            y0 += BOX[1] / 2
+            y1 -= BOX[1] / 2 + 2
             middle = (y0 + y1) / 2
             path = (
                 f"M{x0:.0f} {y0:.0f} C{x0:.0f} {middle:.0f} {x1:.0f} {middle:.0f} {x1:.0f} {y1:.0f}"
             )
             parts.append(
-                f'<path d="{path}" fill="none" stroke="#b4c0d0" stroke-width="1.4" marker-end="url(#tip)"/>'
+                f'<path d="{path}" fill="none" stroke="#b4c0d0" stroke-width="1.4" '
+                'marker-end="url(#tip)"/>'
             )
     for name, (x, y) in at.items():
-        left, top = x - BOX[0] / 2, y - BOX[1] / 2
+        left = x - BOX[0] / 2
+        top = y - BOX[1] / 2
         parts.append(
-            f'<rect x="{left:.0f}" y="{top:.0f}" width="{BOX[0]}" height="{BOX[1]}" rx="7" fill="#eef3fb" '
-            'stroke="#5b7bb2"/>'
+            f'<rect x="{left:.0f}" y="{top:.0f}" width="{BOX[0]}" height="{BOX[1]}" '
+            'rx="7" fill="#eef3fb" stroke="#5b7bb2"/>'
         )
         parts.append(
-            f'<text x="{x:.0f}" y="{top + 17:.0f}" text-anchor="middle" font-weight="bold">{name}</text>'
+            f'<text x="{x:.0f}" y="{top + 17:.0f}" text-anchor="middle" '
+            f'font-weight="bold">{name}</text>'
         )
         for i, line in enumerate(lines_of(words[name])):
             parts.append(
-                f'<text x="{x:.0f}" y="{top + 31 + 12 * i:.0f}" text-anchor="middle" font-size="10.5" '
-                f'fill="#445">{escape(line)}</text>'
+                f'<text x="{x:.0f}" y="{top + 31 + 12 * i:.0f}" text-anchor="middle" '
+                f'font-size="10.5" fill="#445">{escape(line)}</text>'
             )
     return "\n".join([*parts, "</svg>", ""])
 

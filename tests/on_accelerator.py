@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ import torch
 
 import workbench as wb
 from tests import pretend_accelerator, test_finetuning, test_public, test_training
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from workbench.interp.engine.packed import engine
 from workbench.store import Store
 from workbench.subjects.save import save
@@ -36,7 +36,9 @@ CUT_AT = 6
 
 
 def tiny(device: str):
-    return subject_of(tiny_gpt().to(device))
+    model = tiny_gpt()
+    cast("torch.nn.Module", model).to(device)  # transformers' own `to` hides its arguments
+    return subject_of(model)
 
 
 @torch.no_grad()
@@ -60,7 +62,8 @@ def packed(device: str) -> Any:
 
 def mixing(device: str) -> Any:
     """Devices that meet are an error; else all the rest would say nothing."""
-    there, here = torch.ones(3, device=pretend_accelerator.DEVICE), torch.ones(3)
+    there = torch.ones(3, device=pretend_accelerator.DEVICE)
+    here = torch.ones(3)
     assert (there + 1).cpu().tolist() == [2, 2, 2] and float(there.sum()) == 3
     assert there[torch.tensor([0, 2])].shape == (2,)
     for work in (
@@ -77,7 +80,7 @@ def mixing(device: str) -> Any:
 def generation(device: str) -> Any:
     subject = tiny(device)
     ids = subject.encode(test_public.CLEAN)
-    return subject.model.generate(ids, max_new_tokens=5, do_sample=False).tolist()
+    return written_by(subject.model, ids, max_new_tokens=5, do_sample=False).tolist()
 
 
 def base() -> str:
@@ -142,15 +145,16 @@ def resuming(device: str) -> Any:
         return tracker
 
     words = {"ema": 0.9, "optimizer": "muon", "seed": 3}
-    whole, store = wb.train(recipe(**words)), Store()
+    whole = wb.train(recipe(**words))
+    store = Store()
     run = start(recipe(**words), store)
     try:
         carry_out(run, store, shown)
     except Cut:
         pass
-    found = [outcome(wb.resume(run.id), device), outcome(whole, device)]
-    assert found[0] == found[1]
-    return found
+    outcomes = [outcome(wb.resume(run.id), device), outcome(whole, device)]
+    assert outcomes[0] == outcomes[1]
+    return outcomes
 
 
 TRAINING = {
@@ -162,21 +166,25 @@ TRAINING = {
     "resume": resuming,
 }
 ITSELF = {"mixing": mixing, "logits": logits, "packed engine": packed, "generation": generation}
+
+
+def on_tiny(call: Callable[..., Any]) -> Callable[[str], Any]:
+    """A call of one subject, given a tiny one on the device that it is asked for."""
+    return lambda device: call(tiny(device))
+
+
+def on_bundled(call: Callable[..., Any], *names: str) -> Callable[[str], Any]:
+    """A call of as many subjects as there are names, given the bundled models of these names."""
+    return lambda device: call(*(wb.load(name, device=device) for name in names))
+
+
 ALL: dict[str, Callable[[str], Any]] = {
     **ITSELF,
     **TRAINING,
+    **{name: on_tiny(call) for name, call in test_public.CALLS.items()},
+    **{name: on_bundled(call, "shelf-base") for name, call in test_public.TRAINED.items()},
     **{
-        name: lambda device, call=call: call(tiny(device))
-        for name, call in test_public.CALLS.items()
-    },
-    **{
-        name: lambda device, call=call: call(wb.load("shelf-base", device=device))
-        for name, call in test_public.TRAINED.items()
-    },
-    **{
-        name: lambda device, call=call: call(
-            *(wb.load(n, device=device) for n in ("shelf-base", "shelf-tuned"))
-        )
+        name: on_bundled(call, "shelf-base", "shelf-tuned")
         for name, call in test_public.PAIRS.items()
     },
 }
@@ -201,11 +209,11 @@ def comparable(result: Any) -> Any:
 
 def apart(name: str) -> float:
     """How far the numbers of the two runs are from each other, as a share of those above 1."""
-    found = []
+    sides = []
     for device in ("cpu", pretend_accelerator.DEVICE):
         _train_on(device)
-        found.append(np.array(list(numbers(comparable(ALL[name](device)))), dtype=float))
-    here, there = found
+        sides.append(np.array(list(numbers(comparable(ALL[name](device)))), dtype=float))
+    here, there = sides
     assert here.shape == there.shape, (here.shape, there.shape)
     assert np.array_equal(np.isnan(here), np.isnan(there))
     if not len(here):
@@ -229,10 +237,10 @@ def main(folder: str, *names: str) -> None:
     with (FOLDER / "results.jsonl").open("w") as file:
         for name in names:
             try:
-                said = {"name": name, "apart": apart(name)}
+                answer = {"name": name, "apart": apart(name)}
             except Exception:
-                said = {"name": name, "error": traceback.format_exc()[-3000:]}
-            file.write(json.dumps(said) + "\n")
+                answer = {"name": name, "error": traceback.format_exc()[-3000:]}
+            file.write(json.dumps(answer) + "\n")
             file.flush()
     os._exit(0)  # torch's threads for the device do not end by themselves
 

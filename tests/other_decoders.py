@@ -14,8 +14,8 @@ import transformers as t
 
 from tests.families import GPT2, GQA, HF, SLIDING
 
-MOE = {**GQA, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
-DEEP = {
+MOE: dict[str, Any] = {**GQA, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+DEEP: dict[str, Any] = {
     **HF,
     "moe_intermediate_size": 16,
     "n_routed_experts": 4,
@@ -31,9 +31,19 @@ DEEP = {
     "topk_group": 1,
     "num_key_value_heads": 4,
 }
-SMALL = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-GPTJ = {**GPT2, "rotary_dim": 4, "eos_token_id": None}
-OPT = {**SMALL, "ffn_dim": 64, "word_embed_proj_dim": 32, "max_position_embeddings": 64}
+SMALL: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+}
+GPTJ: dict[str, Any] = {**GPT2, "rotary_dim": 4, "eos_token_id": None}
+OPT: dict[str, Any] = {
+    **SMALL,
+    "ffn_dim": 64,
+    "word_embed_proj_dim": 32,
+    "max_position_embeddings": 64,
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,8 @@ def _of(name: str, **config: Any) -> Callable[[], Any]:
     return make
 
 
-NORMED = {"attn": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
-GPT = {"layers": "transformer.h", "attn": "attn"}
+NORMED: dict[str, Any] = {"attn": "post_attention_layernorm", "mlp": "post_feedforward_layernorm"}
+GPT: dict[str, Any] = {"layers": "transformer.h", "attn": "attn"}
 DECODERS = {
     "opt": Decoder(
         _of("OPT", **OPT),

@@ -10,6 +10,7 @@ function, `carry_out`, does every operation on what is wrapped and wraps the res
 on a part of torch that is experimental, so that `AVAILABLE` must be asked first.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,17 @@ LOOKUPS = {
     ops._index_put_impl_.default,
 }
 """As on CUDA, whose tensors can be indexed by tensors of the CPU."""
-MAKERS = "empty_strided arange arange.start arange.start_step eye eye.m linspace randperm randperm.generator".split()
+MAKERS = (
+    "empty_strided",
+    "arange",
+    "arange.start",
+    "arange.start_step",
+    "eye",
+    "eye.m",
+    "linspace",
+    "randperm",
+    "randperm.generator",
+)
 """What makes a tensor of a size that torch would else settle later, which a wrapper cannot follow.
 """
 _LIBRARIES: list[Any] = []
@@ -46,7 +57,7 @@ class PretendTensor(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> "PretendTensor":
-        made = Tensor._make_wrapper_subclass(
+        wrapper = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -54,8 +65,8 @@ class PretendTensor(Tensor):
             dtype=held.dtype,
             device=torch.device(DEVICE),
         )
-        made.held = held
-        return made
+        wrapper.held = held
+        return wrapper
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
@@ -70,7 +81,7 @@ class PretendTensor(Tensor):
         assert other.shape == self.shape
         self.held = other.held
 
-    def __repr__(self) -> str:
+    def __repr__(self, *, tensor_contents: object = None) -> str:
         return f"PretendTensor({self.held})"
 
     def tolist(self):
@@ -83,7 +94,7 @@ class PretendTensor(Tensor):
 
 
 def carry_out(operation, *args, **kwargs):
-    """An operation's result: on the accelerator where an argument is there or `device` asks for it."""
+    """An operation's result, on the accelerator where an argument is or `device` asks for it."""
     device = kwargs.pop("device", None)
     kwargs.pop("pin_memory", None)
     tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
@@ -110,7 +121,7 @@ def carry_out(operation, *args, **kwargs):
     return wrapped
 
 
-def _check(operation, args, tensors: list[Tensor], ours: list[Tensor]) -> None:
+def _check(operation, args, tensors: Sequence[Tensor], ours: Sequence[Tensor]) -> None:
     """Raise where devices mix; a single number may come from the CPU, as everywhere in torch."""
     if operation in MOVES or not ours:
         return
@@ -132,7 +143,10 @@ def _aliases(operation) -> bool:
     return any(returned.alias_info is not None for returned in operation._schema.returns)
 
 
-class Backend(backend_registration._DummyBackendModule if AVAILABLE else object):
+BackendModule: Any = backend_registration._DummyBackendModule if AVAILABLE else object
+
+
+class Backend(BackendModule):
     """What `torch.pretend` answers."""
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:

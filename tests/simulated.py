@@ -60,14 +60,13 @@ def coverage(case: Case, n: int, repetitions: int, seed: int = 0) -> Covered:
     return Covered(float(inside[printed].mean()) if count else math.nan, count / len(low), count)
 
 
-def ends(found: Iterable[Any]) -> Ends:
+def ends(intervals: Iterable[Any]) -> Ends:
     """The ends of many records."""
-    pairs = np.array([(one.low, one.high) for one in found], dtype=float)
+    pairs = np.array([(one.low, one.high) for one in intervals], dtype=float)
     return pairs[:, 0], pairs[:, 1]
 
 
-# -- laws
-# -------------------------------------------------------------------------------------------------------
+# -- laws ------------------------------------------------------------------------------------------
 
 LAWS: dict[str, tuple[Callable[[Rng, tuple[int, ...]], np.ndarray], float]] = {
     "normal": (lambda rng, size: rng.normal(1, 1, size), 1.0),
@@ -93,8 +92,8 @@ def _means(law: str) -> Callable[[Rng, int, int], Ends]:
 
 def _cells(law: str) -> Callable[[Rng, int, int], Ends]:
     def run(rng: Rng, n: int, repetitions: int) -> Ends:
-        found = ours.cell_statistics(LAWS[law][0](rng, (n, repetitions)))
-        return found.low, found.high
+        statistics = ours.cell_statistics(LAWS[law][0](rng, (n, repetitions)))
+        return statistics.low, statistics.high
 
     return run
 
@@ -138,7 +137,8 @@ def _clustered_mean(size: int) -> Callable[[Rng, int, int], Ends]:
 def both_right(first: float, second: float, correlation: float) -> float:
     """How often two answers are both right whose latent normals correlate so."""
     cut = [float(norm.ppf(first)), float(norm.ppf(second))]
-    return float(multivariate_normal.cdf(cut, cov=[[1, correlation], [correlation, 1]]))
+    covariance: Any = [[1, correlation], [correlation, 1]]
+    return float(multivariate_normal.cdf(cut, cov=covariance))
 
 
 def answers(rng: Rng, n: int, only_base: float, only_tuned: float) -> tuple[np.ndarray, np.ndarray]:
@@ -191,9 +191,12 @@ def _gain_share(rng: Rng, n: int, repetitions: int) -> Ends:
     """The part's gain is half the whole's on average, with noise of its own."""
 
     def one() -> Any:
-        base, gain = rng.normal(0, 1, n), rng.normal(1, 0.8, n)
-        found = ours.gain_shares((base + gain / 2 + rng.normal(0, 0.3, n))[None], base, base + gain)
-        return type("Ends", (), {"low": found.low[0], "high": found.high[0]})
+        base = rng.normal(0, 1, n)
+        gain = rng.normal(1, 0.8, n)
+        shares = ours.gain_shares(
+            (base + gain / 2 + rng.normal(0, 0.3, n))[None], base, base + gain
+        )
+        return type("Ends", (), {"low": shares.low[0], "high": shares.high[0]})
 
     return ends(one() for _ in range(repetitions))
 
@@ -203,8 +206,8 @@ def _effect(share: float) -> Callable[[Rng, int, int], Ends]:
 
     def one(rng: Rng, n: int) -> Any:
         span = rng.gamma(4, 1, n)
-        found = ours.cell_statistics((share * span + rng.normal(0, 0.5, n))[:, None], per=span)
-        return type("Ends", (), {"low": found.low[0], "high": found.high[0]})
+        statistics = ours.cell_statistics((share * span + rng.normal(0, 0.5, n))[:, None], per=span)
+        return type("Ends", (), {"low": statistics.low[0], "high": statistics.high[0]})
 
     return lambda rng, n, repetitions: ends(one(rng, n) for _ in range(repetitions))
 
@@ -222,8 +225,10 @@ def counts(rng: Rng, n: int, right: float) -> np.ndarray:
     often misnamed.
     """
     there = rng.integers(1, 5, n)
-    found = rng.binomial(there, right)
-    return np.stack([found, rng.binomial(there - found, 0.7), there - found], axis=1).astype(float)
+    right_ones = rng.binomial(there, right)
+    return np.stack(
+        [right_ones, rng.binomial(there - right_ones, 0.7), there - right_ones], axis=1
+    ).astype(float)
 
 
 def f1(sums: np.ndarray) -> np.ndarray:
@@ -323,11 +328,11 @@ def lines(repetitions: int) -> list[str]:
         "|---|---|" + "---|" * len(sizes),
     ]
     for case in CASES:
-        found = [coverage(case, n, repetitions) for n in sizes]
-        cells = ["none" if not one.count else f"{one.covered:.3f}" for one in found]
+        coverages = [coverage(case, n, repetitions) for n in sizes]
+        cells = ["none" if not one.count else f"{one.covered:.3f}" for one in coverages]
         cells = [
             cell + (f" ({one.printed:.0%} printed)" if 0 < one.printed < 1 else "")
-            for cell, one in zip(cells, found, strict=True)
+            for cell, one in zip(cells, coverages, strict=True)
         ]
         rows.append(f"| {case.kind} | {case.law} | {' | '.join(cells)} |")
     return rows
@@ -343,4 +348,4 @@ def main(path: str, repetitions: int = 200) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1])

@@ -29,7 +29,7 @@ def results_of(names: list[str], folder) -> dict[str, dict]:
     )
     lines = (folder / "results.jsonl").read_text().splitlines()
     assert len(lines) == len(names), done.stderr[-2000:]
-    return {found["name"]: found for found in map(json.loads, lines)}
+    return {outcome["name"]: outcome for outcome in map(json.loads, lines)}
 
 
 @pytest.fixture(scope="module")

@@ -87,10 +87,12 @@ def test_new_tokens_that_the_adapter_does_not_bring_are_refused(tmp_path):
     refused(tmp_path / "lora", "62 tokens", "has 60", "save_embedding_layers")
 
 
-@pytest.mark.parametrize("said", ["../base", "base", "./base", "sub/../base"])
-def test_a_relative_base_is_looked_for_from_the_adapters_folder_too(said, tmp_path, monkeypatch):
+@pytest.mark.parametrize("base_name", ["../base", "base", "./base", "sub/../base"])
+def test_a_relative_base_is_looked_for_from_the_adapters_folder_too(
+    base_name, tmp_path, monkeypatch
+):
     base_model("llama").save_pretrained(tmp_path / "base")
-    ids, expected = trained("llama", tmp_path / "lora", tmp_path / "base", name=said)
+    ids, expected = trained("llama", tmp_path / "lora", tmp_path / "base", name=base_name)
     (tmp_path / "sub").mkdir()
     (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere" / "deep")

@@ -2,13 +2,15 @@
 sentence.
 """
 
+from typing import TypeVar
+
 import numpy as np
 import pytest
 import torch
 import transformers as t
 
 import workbench as wb
-from tests.conftest import subject_of
+from tests.conftest import subject_of, weight_of
 from workbench.errors import WorkbenchError
 from workbench.speed import families
 from workbench.subjects import zoo
@@ -43,7 +45,10 @@ LLAMA = {
 }
 
 
-def widened(model) -> torch.nn.Module:
+Model = TypeVar("Model", bound=t.PreTrainedModel)
+
+
+def widened(model: Model) -> Model:
     torch.manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -52,9 +57,9 @@ def widened(model) -> torch.nn.Module:
 
 
 def check(name: str) -> None:
-    found = families.measure(name)
-    assert not found.loads.startswith("FAULT"), found.loads
-    faults = {what: why for what, why in found.faults.items() if what in READING}
+    measured = families.measure(name)
+    assert not measured.loads.startswith("FAULT"), measured.loads
+    faults = {what: why for what, why in measured.faults.items() if what in READING}
     assert not faults
 
 
@@ -111,10 +116,11 @@ def bloom(n_head: int = 4):
     ids=["bloom", "bloom-6-heads", "mpt"],
 )
 def test_alibi_slopes_are_what_scores_fall_by_where_there_is_no_content(make):
-    """With all matrices of the layers zero, a row of the pattern is the softmax of the bias alone."""
+    """With all matrices of the layers zero, a row of the pattern is the softmax of the bias."""
     model = widened(make())
     subject = subject_of(model)
     slopes = wb.position_encoding(subject).slopes
+    assert slopes is not None
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "query_key_value" in name or "Wqkv" in name:
@@ -132,24 +138,25 @@ def test_falcons_alibi_slopes_are_those_of_its_own_output():
     """
     model = widened(falcon(alibi=True))
     slopes = wb.position_encoding(subject_of(model)).slopes
-    attn, seen = model.transformer.h[0].self_attention, {}
-    with torch.no_grad():
-        attn.query_key_value.weight[
-            :40
-        ].zero_()  # four heads of queries and one of keys, each of eight
-    attn.query_key_value.register_forward_hook(lambda m, i, o: seen.update(v=o[0, :, 40:]))
-    attn.dense.register_forward_hook(lambda m, i, o: seen.update(z=i[0][0, -1].view(4, 8)))
+    assert slopes is not None
+    fused = model.get_submodule("transformer.h.0.self_attention.query_key_value")
+    out = model.get_submodule("transformer.h.0.self_attention.dense")
+    seen = {}
+    with torch.no_grad():  # four heads of queries and one of keys, each of eight
+        weight_of(fused)[:40].zero_()
+    fused.register_forward_hook(lambda m, i, o: seen.update(v=o[0, :, 40:]))
+    out.register_forward_hook(lambda m, i, o: seen.update(z=i[0][0, -1].view(4, 8)))
     model(torch.arange(1, 9)[None], use_cache=False)
-    row = torch.linalg.solve(
-        seen["v"].T, seen["z"].T
-    ).T  # as many values as dimensions: [head, key]
+    # As many values as dimensions: [head, key].
+    row = torch.linalg.solve(seen["v"].T, seen["z"].T).T
     np.testing.assert_allclose(slopes, row.log().diff(dim=-1).mean(-1).detach(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "opt", "gpt_neo", "gpt_bigcode", "biogpt", "openai-gpt"])
 def test_a_learned_matrix_has_the_rows_that_the_model_reads(name, tmp_path):
     subject = zoo.subject(name, tmp_path)
-    n, read = subject.n_ctx, []
+    n = subject.n_ctx
+    read = []
     table = next(
         m
         for key, m in subject.model.named_modules()
@@ -255,10 +262,10 @@ def test_a_pattern_that_is_shown_gives_the_models_own_output(make):
         pattern = torch.from_numpy(wb.attention(subject, PROMPT).pattern).double()
     except WorkbenchError:
         return  # refused with a sentence: nothing wrong is shown
-    block = model.transformer.h[1]
-    attn = block.attn if hasattr(block, "attn") else block.self_attention
-    fused = attn.c_attn if hasattr(attn, "c_attn") else attn.query_key_value
-    out = attn.c_proj if hasattr(attn, "c_proj") else attn.dense
+    block = model.get_submodule("transformer.h.1")
+    attn = block.get_submodule("attn" if hasattr(block, "attn") else "self_attention")
+    fused = attn.get_submodule("c_attn" if hasattr(attn, "c_attn") else "query_key_value")
+    out = attn.get_submodule("c_proj" if hasattr(attn, "c_proj") else "dense")
     seen = {}
     fused.register_forward_hook(lambda m, i, o: seen.update(qkv=o))
     out.register_forward_hook(lambda m, i, o: seen.update(z=i[0]))
@@ -288,6 +295,7 @@ def test_rows_with_a_learned_sink_keep_what_goes_to_it_in_the_entropy(tmp_path):
     prompt = families.PROMPT
     pattern = wb.attention(subject, prompt).pattern.astype(float)
     theirs = families.eager_patterns(subject)
+    assert theirs is not None
     assert np.abs(pattern - theirs).max() < 1e-5 and pattern.sum(-1).max() < 0.999
     from workbench.interp.patterns.heads import text_scores
 

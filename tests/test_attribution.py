@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.settings import Settings
@@ -21,7 +21,8 @@ from workbench.interp.prompts.pairs import pair
 from workbench.statistics import map_correlation
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 STEP = 1e-3
 
 
@@ -67,14 +68,13 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
             tolerance = 5e-3 * float(slope.abs().max())
             assert float(slope.abs().max()) > 1e-2, site
             assert float((mended - slope).abs().max()) < tolerance, (site, direction)
-            if (
-                site != "pattern"
-            ):  # its estimate runs the softmax, so only small steps are a derivative
+            # Its estimate runs the softmax, so only small steps are a derivative.
+            if site != "pattern":
                 assert float((plain - slope).abs().max()) < tolerance, (site, direction)
 
 
 def part(sweep, step):
-    """A source of activations that are a small step of the way from the run's own to the other's."""
+    """A source of activations a small step of the way from the run's own to the other's."""
 
     def source(field, layer):
         own = getattr(sweep.run, field)[layer][sweep.target]
@@ -86,7 +86,7 @@ def part(sweep, step):
 def linear_model():
     """A model without norms whose last MLP writes nothing, so that its last layer is linear."""
     model = tiny_gpt(norm="none", initializer_range=0.4).double()
-    torch.nn.init.zeros_(model.model.layers[-1].mlp.fc_out.weight)
+    torch.nn.init.zeros_(blocks(model)[-1].mlp.fc_out.weight)
     return model
 
 
@@ -96,15 +96,13 @@ def test_the_estimate_equals_the_exact_map_where_the_model_is_linear(site, direc
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     settings = Settings(site=site, direction=direction, layer=1)
-    ours, theirs = (
-        estimate_sweep(subject, question, settings),
-        run_sweep(subject, question, settings),
-    )
+    ours = estimate_sweep(subject, question, settings)
+    theirs = run_sweep(subject, question, settings)
     assert float((theirs.values - theirs.values.flatten()[0]).abs().max()) > 1e-3
     torch.testing.assert_close(ours.values, theirs.values, rtol=0, atol=2e-6)
 
 
-def test_queries_patched_with_exact_attention_are_exact_in_a_last_linear_layer_and_plain_gradients_are_not():
+def test_queries_are_exact_in_a_last_linear_layer_with_exact_attention_and_not_without():
     subject = subject_of(linear_model())
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     for site in ("q", "k"):
@@ -124,35 +122,37 @@ def test_more_steps_come_nearer_to_what_the_whole_embedding_does():
     """
     subject = subject_of(make("llama"), "llama")
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
-    apart = []
+    errors = []
     for steps in (1, 8, 64):
-        found = estimate_sweep(subject, question, Settings(layer=0), Approximation(steps=steps))
-        apart.append(
-            abs(float((found.values - found.corrupted).sum()) - (found.clean - found.corrupted))
+        estimate = estimate_sweep(subject, question, Settings(layer=0), Approximation(steps=steps))
+        errors.append(
+            abs(
+                float((estimate.values - estimate.corrupted).sum())
+                - (estimate.clean - estimate.corrupted)
+            )
         )
-    assert apart[2] < 0.02 * apart[0] and apart[2] < apart[1]
+    assert errors[2] < 0.02 * errors[0] and errors[2] < errors[1]
 
 
 def test_a_probe_is_estimated_beside_its_exact_map_and_cells_that_mislead_are_named():
     subject = load("shelf-base")
-    found = attribution(subject, "induction", n=6, site="z")
-    exact_map = found.exact
-    assert exact_map is not None and found.correlation is not None and found.error is not None
-    assert 0.99 < found.correlation.value <= 1 and found.correlation.n == 6
+    result = attribution(subject, "induction", n=6, site="z")
+    exact_map = result.exact
+    assert exact_map is not None and result.correlation is not None and result.error is not None
+    assert 0.99 < result.correlation.value <= 1 and result.correlation.n == 6
     assert (
-        np.isnan([found.correlation.low, found.correlation.high]).all()
-        and "no interval" in found.correlation.reason
+        np.isnan([result.correlation.low, result.correlation.high]).all()
+        and "no interval" in result.correlation.reason
     )
-    frame = found.to_frame()
-    assert len(frame) == 36 and frame["cell"][7] == "L1H1"
+    frame = result.to_frame()
+    assert len(frame) == 36 and frame["cell"].tolist()[7] == "L1H1"
     np.testing.assert_allclose(frame["error"], frame["estimate"] - frame["exact"], atol=1e-12)
-    off = (frame["error"].abs() > found.tolerance) & (frame["error_p"] < 0.05)
-    assert (frame["kind"][off] != "not shown to mislead").all() and found.misleading == (
-        frame["kind"] != "not shown to mislead"
-    ).sum()
+    off = (frame["error"].abs() > result.tolerance) & (frame["error_p"] < 0.05)
+    misleads = frame["kind"].to_numpy() != "not shown to mislead"
+    assert misleads[off].all() and result.misleading == misleads.sum()
     assert max(exact_map.checks.values()) < 1e-3
     alone = attribution(subject, "induction", n=6, site="z", exact=False)
-    np.testing.assert_allclose(alone.estimate.effect, found.estimate.effect)
+    np.testing.assert_allclose(alone.estimate.effect, result.estimate.effect)
     assert alone.exact is None and "exact" not in alone.to_frame()
 
 
@@ -160,12 +160,14 @@ def test_the_correlation_of_maps_is_pearsons_and_leaves_out_cells_that_nothing_m
     rng = np.random.default_rng(0)
     a = rng.normal(size=(30, 4, 5)) + rng.normal(size=(4, 5))
     b = a + rng.normal(size=a.shape)
-    found = map_correlation(a, b)
-    assert found.value == pytest.approx(np.corrcoef(a.mean(0).ravel(), b.mean(0).ravel())[0, 1])
-    assert np.isnan(found.low) and "no interval" in found.reason
+    correlation = map_correlation(a, b)
+    assert correlation.value == pytest.approx(
+        np.corrcoef(a.mean(0).ravel(), b.mean(0).ravel())[0, 1]
+    )
+    assert np.isnan(correlation.low) and "no interval" in correlation.reason
     padded = [np.concatenate([side, np.zeros((30, 9, 5))], axis=1) for side in (a, b)]
     again = map_correlation(padded[0], padded[1])
-    assert again.value == pytest.approx(found.value)
+    assert again.value == pytest.approx(correlation.value)
 
 
 @pytest.mark.parametrize(
@@ -184,14 +186,16 @@ def test_what_cannot_be_estimated_is_refused_in_one_sentence(more, words):
 
 def test_one_s_own_pair_is_judged_by_the_tolerance_alone(tiny):
     texts = (CLEAN, CORRUPTED, "7", "8")
-    found = attribution(tiny, texts, site="resid_pre")
-    exact = found.exact
-    assert exact is not None and found.correlation is not None and found.kind is not None
-    assert found.estimate.n == 1 and np.isnan(found.correlation.low)
+    result = attribution(tiny, texts, site="resid_pre")
+    exact = result.exact
+    assert exact is not None and result.correlation is not None and result.kind is not None
+    assert result.estimate.n == 1 and np.isnan(result.correlation.low)
     alone = patch(tiny, *texts[:2], answer="7", wrong="8", site="resid_pre")
     np.testing.assert_allclose(exact.effect, alone.effect, atol=1e-6)
-    off = np.abs(found.estimate.effect - exact.effect) > found.tolerance
-    assert ((found.kind != "not shown to mislead") == off).all() and 0 < found.misleading < off.size
+    off = np.abs(result.estimate.effect - exact.effect) > result.tolerance
+    assert (
+        (result.kind != "not shown to mislead") == off
+    ).all() and 0 < result.misleading < off.size
     assert exact.names[3] == "44|12" and exact.names[4] == "7"
     with pytest.raises(WorkbenchError, match="is 4 texts"):
         attribution(tiny, texts[:2])

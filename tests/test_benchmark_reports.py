@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,10 +34,8 @@ from workbench.statistics import estimate_mean, paired_difference
 @pytest.mark.quick
 def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
     once = [0.1, 0.4, 0.9, 0.3, 0.7, 0.5]
-    alone, copied = (
-        estimate_mean(once),
-        estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4)),
-    )
+    alone = estimate_mean(once)
+    copied = estimate_mean(np.repeat(once, 4), np.repeat(list("abcdef"), 4).tolist())
     assert copied.value == pytest.approx(alone.value) and copied.stderr == pytest.approx(
         alone.stderr
     )
@@ -47,12 +46,12 @@ def test_copies_of_a_sample_add_no_evidence_when_they_are_one_cluster() -> None:
 
 @pytest.mark.quick
 def test_a_paired_difference_over_clusters_flips_whole_clusters() -> None:
-    base, tuned = [0.0] * 8, [1.0] * 8
+    base = [0.0] * 8
+    tuned = [1.0] * 8
     assert paired_difference(base, tuned).p < 0.01
-    found = paired_difference(base, tuned, clusters=list("aaaabbbb"))
-    assert (
-        found.p == 0.5 and "clusters" in found.test
-    )  # two clusters, four ways to flip them, two as extreme
+    difference = paired_difference(base, tuned, clusters=list("aaaabbbb"))
+    # Two clusters, four ways to flip them, two as extreme.
+    assert difference.p == 0.5 and "clusters" in difference.test
     assert paired_difference(base, tuned, clusters=range(8)).test == "McNemar exact"
 
 
@@ -66,7 +65,7 @@ def choice(number: int, values: list[float], target: int) -> dict:
         "scores": "{}",
         "weight": 1.0,
     }
-    found = {
+    sample = {
         "task": "t",
         "doc_id": number,
         "metric": "acc",
@@ -75,16 +74,16 @@ def choice(number: int, values: list[float], target: int) -> dict:
         **text,
     }
     right = float(prediction == target)
-    return {**found, "loglikelihoods": json.dumps(values), "correct": right, "score": right}
+    return {**sample, "loglikelihoods": json.dumps(values), "correct": right, "score": right}
 
 
 @pytest.mark.quick
 def test_a_model_that_is_right_as_often_as_it_says_is_calibrated() -> None:
     sure = [math.log(0.75), math.log(0.25)]
     calibrated = sample_frame([choice(i, sure, int(i % 4 == 3)) for i in range(40)])
-    found = calibration(calibrated)
-    assert found.ece == pytest.approx(0) and found.n == 40
-    assert found.bins.iloc[0][["confidence", "accuracy"]].tolist() == pytest.approx([0.75, 0.75])
+    curve = calibration(calibrated)
+    assert curve.ece == pytest.approx(0) and curve.n == 40
+    assert curve.bins.iloc[0][["confidence", "accuracy"]].tolist() == pytest.approx([0.75, 0.75])
     wrong = calibration(sample_frame([choice(i, sure, 1) for i in range(40)]), "t")
     assert (
         wrong.ece == pytest.approx(0.75)
@@ -115,7 +114,7 @@ def results(name: str, value: float, **changes) -> Results:
 
 
 def test_a_board_holds_only_what_is_comparable_and_each_model_once() -> None:
-    found = leaderboard(
+    boards = leaderboard(
         [
             ("3", results("a", 0.6)),
             ("2", results("a", 0.5)),
@@ -125,13 +124,15 @@ def test_a_board_holds_only_what_is_comparable_and_each_model_once() -> None:
             ("y", results("e", 0.9, finished=[])),
         ]
     )
-    assert [sorted(name for name, _ in board.models) for board in found] == [
+    assert [sorted(name for name, _ in board.models) for board in boards] == [
         ["a", "b"],
         ["c"],
         ["d"],
     ]
-    assert found[0].models["a", "a" * 8]["piqa"].value == 0.6 and found[0].runs["a", "a" * 8] == "3"
-    assert found[0].title.startswith("mine, version 1, 50 items a task, seed 0, data ")
+    assert (
+        boards[0].models["a", "a" * 8]["piqa"].value == 0.6 and boards[0].runs["a", "a" * 8] == "3"
+    )
+    assert boards[0].title.startswith("mine, version 1, 50 items a task, seed 0, data ")
 
 
 def test_published_scores_stand_beside_ours_with_their_source_and_why_they_differ() -> None:
@@ -143,7 +144,8 @@ def test_published_scores_stand_beside_ours_with_their_source_and_why_they_diffe
 
 
 def test_exports_are_what_lm_eval_writes_and_a_page_that_needs_no_network() -> None:
-    base, tuned = results("a", 0.6), results("<b>", 0.4)
+    base = results("a", 0.6)
+    tuned = results("<b>", 0.4)
     record = json.loads(json.dumps(harness_json(base), allow_nan=False))
     assert record["results"]["piqa"]["acc_norm,none"] == 0.6
     assert record["results"]["piqa"]["acc_norm_stderr,none"] == 0.05
@@ -184,14 +186,17 @@ def test_scores_of_lm_evals_own_writer_are_read(tmp_path: Path) -> None:
     }
     docs = [{"q": "x", "c": [" a", " b"], "a": i % 2} for i in range(10)]
     (tmp_path / "toy.jsonl").write_text("\n".join(map(json.dumps, docs)))
-    found = simple_evaluate(model="dummy", tasks=[task], random_seed=0, bootstrap_iters=10)
-    assert found is not None
-    kept = {key: value for key, value in found.items() if key in ("results", "n-samples", "config")}
-    (tmp_path / "results.json").write_text(json.dumps(kept, default=str))
+    harness = cast("Any", simple_evaluate)  # a decorator hides its arguments from type checkers
+    output = harness(model="dummy", tasks=[task], random_seed=0, bootstrap_iters=10)
+    assert output is not None
+    written = {
+        key: value for key, value in output.items() if key in ("results", "n-samples", "config")
+    }
+    (tmp_path / "results.json").write_text(json.dumps(written, default=str))
     table = wb.read_scores(tmp_path / "results.json").set_index("metric")
-    assert table.loc["acc", "value"] == found["results"]["toy"]["acc,none"]
+    assert table.loc["acc", "value"] == output["results"]["toy"]["acc,none"]
     assert (
-        table.loc["acc", "stderr"] == found["results"]["toy"]["acc_stderr,none"]
+        table.loc["acc", "stderr"] == output["results"]["toy"]["acc_stderr,none"]
         and table.loc["acc", "n"] == 10
     )
 
@@ -216,13 +221,13 @@ def test_the_metrics_of_our_tasks_are_those_worked_by_hand() -> None:
         "logit_difference": 1.5,
         "acc": 1.0,
     }
-    found = reading({"answers": ["the red house", "house"]}, ["A red barn."])
-    assert found == {"exact_match": 0.0, "f1": pytest.approx(0.5)}
+    scores = reading({"answers": ["the red house", "house"]}, ["A red barn."])
+    assert scores == {"exact_match": 0.0, "f1": pytest.approx(0.5)}
     assert reading({"answers": ["The red house"]}, ["red house!"])["exact_match"] == 1.0
 
 
 def test_no_task_glues_its_answer_to_the_last_word_of_its_question() -> None:
-    asked = []
+    questions = []
     for path in sorted(FOLDER.glob("*.yaml")):
         try:
             task = load_tasks(path.stem)[path.stem]
@@ -233,25 +238,29 @@ def test_no_task_glues_its_answer_to_the_last_word_of_its_question() -> None:
             requests = task.construct_requests(
                 doc=doc, ctx=task.fewshot_context(doc, 0), metadata=(path.stem, 0, 1)
             )
-            asked.append(
+            questions.append(
                 (path.stem, *(requests[0] if isinstance(requests, list) else requests).args[:2])
             )
-    assert {"ioi", "repeat", "agreement", "intents"} <= {name for name, *_ in asked}
+    assert {"ioi", "repeat", "agreement", "intents"} <= {name for name, *_ in questions}
     assert not [
-        name for name, context, answer in asked if context and " " not in context[-1] + answer[0]
+        name
+        for name, context, answer in questions
+        if context and " " not in context[-1] + answer[0]
     ]
 
 
 def test_the_inside_suite_measures_heads_on_other_sequences_than_it_chose_them_on() -> None:
-    found = evaluate(
+    inside = evaluate(
         subject_of(tiny_gpt()), ["induction_head", "previous_token_head"], limit=4, cache=False
     )
-    assert [row.metric for row in found.rows] == ["induction_score", "previous_token_score"]
-    assert all(row.n == 4 and math.isnan(row.low) and "too few" in row.reason for row in found.rows)
-    assert "chosen on 4 other sequences" in found.rows[0].note and len(found.samples) == 8
+    assert [row.metric for row in inside.rows] == ["induction_score", "previous_token_score"]
+    assert all(
+        row.n == 4 and math.isnan(row.low) and "too few" in row.reason for row in inside.rows
+    )
+    assert "chosen on 4 other sequences" in inside.rows[0].note and len(inside.samples) == 8
     again = evaluate(subject_of(tiny_gpt()), "induction_head", limit=4, cache=False)
-    assert_equal(asdict(again.rows[0]), asdict(found.rows[0]))  # which takes NaN for equal to NaN
-    assert again.config["data"].items() <= found.config["data"].items()
+    assert_equal(asdict(again.rows[0]), asdict(inside.rows[0]))  # which takes NaN for equal to NaN
+    assert again.config["data"].items() <= inside.config["data"].items()
 
 
 def test_named_entities_are_scored_by_their_summed_counts() -> None:
@@ -259,18 +268,19 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         "words": ["Anna", "left", "Oslo", "and", "Bergen"],
         "tags": ["B-person", "O", "B-location", "O", "B-location"],
     }
-    said = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
-    assert said == {
+    scores = metrics.entities(doc, [" Anna = person; Oslo = person; Paris = location"])
+    # Paris is not in the text: invented, so wrong.
+    assert scores == {
         "entity_f1": [1, 2, 2],
         "all_right": 0.0,
-    }  # Paris is not in the text: invented, so wrong
+    }
     one = {"words": ["Anna", "slept"], "tags": ["B-person", "O"]}
     invented = metrics.entities(one, ["Anna = person; Kim = person; Oslo = location"])
     assert invented == {"entity_f1": [1, 2, 0], "all_right": 0.0}
     assert metrics.entity_f1([invented["entity_f1"]]) == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
     right = metrics.entities(doc, ["Anna = person; Oslo = location; Bergen = location"])
     assert right == {"entity_f1": [3, 0, 0], "all_right": 1.0}
-    assert metrics.entity_f1([said["entity_f1"], right["entity_f1"]]) == pytest.approx(
+    assert metrics.entity_f1([scores["entity_f1"], right["entity_f1"]]) == pytest.approx(
         2 * 4 / (2 * 4 + 2 + 2)
     )
 
@@ -283,22 +293,23 @@ def test_named_entities_are_scored_by_their_summed_counts() -> None:
         aggregation=lambda: {"entity_f1": metrics.entity_f1, "all_right": mean},
         higher_is_better=lambda: {"entity_f1": True, "all_right": True},
     )
-    found = []
+    runs = []
+    # Without any of them, F1 is the same.
     alike = (
         [[1, 1, 2], [0, 0, 0]] * 10,
         [[2, 0, 1], [0, 0, 0]] * 10,
-    )  # without any of them, F1 is the same
+    )
     unlike = [[2, 1, 1], [0, 1, 3], [0, 0, 0]] * 10, [[3, 0, 0], [1, 0, 2], [0, 0, 0]] * 10
     for counts in (*alike, *unlike):
         rows, records = rows_and_records("wnut17", task, logged(counts))
         config = {"data": {"wnut17": "x"}}
-        found.append(Results("m", "0", "tasks", rows, sample_frame(records), config))
-    for results in (found[0], found[2]):
+        runs.append(Results("m", "0", "tasks", rows, sample_frame(records), config))
+    for results in (runs[0], runs[2]):
         headline = next(row for row in results.rows if row.headline)
         assert (headline.metric, headline.value) == ("entity_f1", pytest.approx(0.4))
-    assert list(found[0].samples["score"][:2]) == pytest.approx([0.4, 1.0])
-    assert list(found[2].samples["score"][:3]) == pytest.approx([2 / 3, 0.0, 1.0])
-    none, some = (compare_results(*pair).iloc[0] for pair in (found[:2], found[2:]))
+    assert list(runs[0].samples["score"][:2]) == pytest.approx([0.4, 1.0])
+    assert list(runs[2].samples["score"][:3]) == pytest.approx([2 / 3, 0.0, 1.0])
+    none, some = (compare_results(*pair).iloc[0] for pair in (runs[:2], runs[2:]))
     for compared in (none, some):
         assert (compared["base"], compared["tuned"]) == pytest.approx((0.4, 0.8))
     assert math.isnan(none["low"]) and math.isnan(none["high"]) and "too alike" in none["reason"]

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from random import Random
+from typing import cast
 
 import numpy as np
 import psutil
@@ -14,13 +15,14 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tests.test_benchmarks import TinySubject, instances, make, tokenizer  # noqa: F401
+from tests.test_benchmarks import instances, make, tiny_subject, tokenizer  # noqa: F401
 from workbench.benchmarks import Results
 from workbench.benchmarks.documents.user_tasks import trusting
 from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.benchmarks.run import run_job
 from workbench.store.answers import Answers
 from workbench.store.followers import Silent
+from workbench.store.tracker import Tracker
 
 FREE = """
 task: free
@@ -91,12 +93,11 @@ def test_two_processes_score_like_one(folder):
     torch.set_num_threads(1)  # as the two have: another number may round otherwise
     try:
         with trusting(True):  # the task that is made up here names our own loader
-            one = run_job(config, Silent(folder / "one"))["models"]["model"]
+            one = run_job(config, cast("Tracker", Silent(folder / "one")))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
-    np.testing.assert_equal(
-        two["rows"], one["rows"]
-    )  # NaN, where there is no interval, on both sides
+    # NaN, where there is no interval, on both sides.
+    np.testing.assert_equal(two["rows"], one["rows"])
     assert {row["task"] for row in one["rows"]} == {"intents", "passage", "free"}
     assert Results.read(two["folder"]).samples.equals(Results.read(one["folder"]).samples)
 
@@ -112,16 +113,17 @@ def test_a_task_of_many_requests_holds_no_logits(tokenizer):  # noqa: F811
         bos_token_id=0,
         eos_token_id=0,
     )
-    lm = SubjectLM(TinySubject("tiny", GPT2LMHeadModel(config).eval(), tokenizer, 32))
+    lm = SubjectLM(tiny_subject("tiny", GPT2LMHeadModel(config).eval(), tokenizer, 32))
     draw = Random(0)
     texts = ["".join(draw.choices("abcdefghij", k=9)) for _ in range(4000)]
     assert len({text[:end] for text in texts for end in range(2, 9)}) > 20_000
-    asked = [(text[:2], text[2:]) for text in texts]
+    requests = [(text[:2], text[2:]) for text in texts]
     memory = psutil.Process().memory_info
-    lm.loglikelihood(instances(asked[:64]))  # the program itself, and what is tried out first
-    before, seen = memory().rss, []
+    lm.loglikelihood(instances(requests[:64]))  # the program itself, and what is tried out first
+    before = memory().rss
+    seen = []
     lm.progress = lambda share: seen.append(memory().rss)
-    assert len(lm.loglikelihood(instances(asked))) == 4000
+    assert len(lm.loglikelihood(instances(requests))) == 4000
     assert len(seen) > 10 and max(seen) - before < 200e6
 
 

@@ -7,7 +7,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
@@ -23,13 +25,17 @@ from transformers import (
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
+from tests.conftest import harness_model, weight_of
 from workbench.benchmarks import Results, compare_results, evaluate, suites
 from workbench.benchmarks.results.record import sample_frame
 from workbench.benchmarks.suites import find_suite
 from workbench.errors import WorkbenchError
+from workbench.store.tracker import Tracker
+from workbench.subjects import Subject
 
 TEXT = (
     "the cat sat on the mat and the dogs are near the house while Mary and John went to the store"
@@ -39,8 +45,10 @@ STORIES = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small" / "stories260k"
 
 @dataclass
 class TinySubject:
+    """As much of a Subject as the harness asks for, round any model and tokenizer."""
+
     name: str
-    model: object
+    model: PreTrainedModel
     tokenizer: object
     n_ctx: int
     hash: str = "0" * 64
@@ -51,7 +59,12 @@ class TinySubject:
 
     @property
     def d_embed(self):
-        return self.model.get_input_embeddings().weight.shape[0]
+        return weight_of(self.model.get_input_embeddings()).shape[0]
+
+
+def tiny_subject(name: str, model: PreTrainedModel, tokenizer, n_ctx: int) -> Subject:
+    """A `TinySubject` in a Subject's place."""
+    return cast("Subject", TinySubject(name, model, tokenizer, n_ctx))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +82,7 @@ def tokenizer():
 
 def make(family: str, n_ctx: int = 96):
     torch.manual_seed(0)
-    llama = {
+    llama: dict[str, Any] = {
         "vocab_size": 512,
         "hidden_size": 32,
         "intermediate_size": 64,
@@ -106,7 +119,7 @@ def subject(tokenizer, monkeypatch, tmp_path):
     return TinySubject("tiny", make("gpt2", 256), tokenizer, 256)
 
 
-def instances(arguments):
+def instances(arguments) -> list[Any]:
     return [SimpleNamespace(args=args, request_type="", task_name="t") for args in arguments]
 
 
@@ -126,13 +139,11 @@ PAIRS = [
 
 @pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "gemma2"])
 def test_loglikelihoods_equal_those_of_lm_evals_own_model(family, tokenizer):
-    from lm_eval.models.huggingface import HFLM
-
     from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make(family)
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=96)
-    ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
+    theirs = harness_model(pretrained=model, tokenizer=tokenizer, batch_size=4, max_length=96)
+    ours = SubjectLM(tiny_subject("tiny", model, tokenizer, 96))
     expected = theirs.loglikelihood(instances(PAIRS), disable_tqdm=True)
     for (value, greedy), (reference, reference_greedy) in zip(
         ours.loglikelihood(instances(PAIRS)), expected, strict=True
@@ -155,7 +166,9 @@ def test_laid_out_weights_give_the_same_products_follow_a_change_and_leave_no_tr
     from workbench.benchmarks.engine.onednn import Layout
 
     model = make("llama")
-    layout, ids, seen = Layout(model), torch.arange(24)[None], []
+    layout = Layout(model)
+    ids = torch.arange(24)[None]
+    seen = []
     plain = model(ids).logits
     assert layout.possible
     with torch.no_grad(), layout:
@@ -176,7 +189,7 @@ def test_the_bench_says_where_the_time_went(tokenizer):
     from workbench.speed.evaluation import Spent
 
     # A set budget: by itself it grows with the machine's threads, and the padding with it.
-    lm = SubjectLM(TinySubject("tiny", make("llama"), tokenizer, 96), token_budget=256)
+    lm = SubjectLM(tiny_subject("tiny", make("llama"), tokenizer, 96), token_budget=256)
     with Spent(lm) as spent:
         began = time.perf_counter()
         values = lm.loglikelihood(instances(PAIRS))
@@ -202,23 +215,20 @@ def test_a_prefix_stands_in_a_row_once_and_a_token_sees_its_ancestors_only():
 
 
 def test_generation_equals_lm_evals_own_model(tokenizer):
-    from lm_eval.models.huggingface import HFLM
-
     from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make("llama")
-    asked = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
-    theirs = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=96)
-    ours = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
-    assert ours.generate_until(instances(asked)) == theirs.generate_until(
-        instances(asked), disable_tqdm=True
+    requests = [(TEXT[:n], {"until": [" the"], "max_gen_toks": 12}) for n in (20, 40, 30)]
+    theirs = harness_model(pretrained=model, tokenizer=tokenizer, batch_size=1, max_length=96)
+    ours = SubjectLM(tiny_subject("tiny", model, tokenizer, 96))
+    assert ours.generate_until(instances(requests)) == theirs.generate_until(
+        instances(requests), disable_tqdm=True
     )
 
 
 @pytest.mark.skipif(not STORIES.is_dir(), reason="needs WORKBENCH_MODELS/small/stories260k")
 def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_path):
     from lm_eval.evaluator import evaluate as harness
-    from lm_eval.models.huggingface import HFLM
 
     from workbench.benchmarks.engine.lm import SubjectLM
     from workbench.benchmarks.tasks import load_tasks
@@ -234,14 +244,15 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
     )
     model = LlamaForCausalLM.from_pretrained(STORIES).eval()
     lms = [
-        SubjectLM(TinySubject("stories", model, tokenizer, 512)),
-        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8),
+        SubjectLM(tiny_subject("stories", model, tokenizer, 512)),
+        harness_model(pretrained=model, tokenizer=tokenizer, batch_size=8),
     ]
     for name in ("repeat", "agreement", "ioi", "passage", "intents"):
         answers = []
         for lm in lms:
             samples = {name: list(range(8))}
             output = harness(lm, {"tasks": load_tasks(name)}, samples=samples, bootstrap_iters=0)
+            assert output is not None and "samples" in output
             answers.append(output["samples"][name])
         for ours, theirs in zip(*answers, strict=True):
             flat = [
@@ -254,18 +265,20 @@ def test_stories260k_equals_lm_evals_own_model_on_whole_tasks(monkeypatch, tmp_p
             ]
 
 
-def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
+def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer, monkeypatch):
     from workbench.benchmarks.engine.lm import SubjectLM
 
     model = make("gpt2")
     forward = model.forward
-    model.forward = lambda input_ids, use_cache=None: forward(
-        input_ids=input_ids, use_cache=use_cache
-    )
-    lm = SubjectLM(TinySubject("tiny", model, tokenizer, 96))
+
+    def without_positions(input_ids, use_cache=None):
+        return forward(input_ids=input_ids, use_cache=use_cache)
+
+    monkeypatch.setattr(model, "forward", without_positions)
+    lm = SubjectLM(tiny_subject("tiny", model, tokenizer, 96))
     values = [value for value, _ in lm.loglikelihood(instances(PAIRS))]
     assert lm.scorer.works["packed"] is False
-    reference = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96)).loglikelihood(
+    reference = SubjectLM(tiny_subject("tiny", make("gpt2"), tokenizer, 96)).loglikelihood(
         instances(PAIRS)
     )
     assert values == pytest.approx([value for value, _ in reference], abs=1e-3)
@@ -274,7 +287,7 @@ def test_a_model_that_ignores_positions_falls_back_to_plain_calls(tokenizer):
 def test_nothing_to_score_is_nan_and_not_zero(tokenizer):
     from workbench.benchmarks.engine.lm import SubjectLM
 
-    lm = SubjectLM(TinySubject("tiny", make("gpt2"), tokenizer, 96))
+    lm = SubjectLM(tiny_subject("tiny", make("gpt2"), tokenizer, 96))
     answers = lm.loglikelihood(
         instances([("the cat", ""), ("the cat", TEXT * 5), ("the cat", " sat")])
     )
@@ -297,7 +310,8 @@ def test_core_runs_on_a_tiny_model_and_every_row_has_n_and_stderr(subject, capsy
     assert heard[0][1] == "tiny · repeat 1/5"
     sample = results.samples[results.samples["task"] == "intents"].iloc[0]
     assert sample["input"].startswith("Request: ") and sample["input"].endswith("\nIntent:")
-    choices, values = json.loads(sample["choices"]), json.loads(sample["loglikelihoods"])
+    choices = json.loads(sample["choices"])
+    values = json.loads(sample["loglikelihoods"])
     assert len(choices) == len(values) == 4 and choices[0].startswith(" ")
     assert sample["prediction"] == values.index(max(values))
     assert sample["correct"] == float(sample["prediction"] == sample["target"])
@@ -322,11 +336,10 @@ def test_a_result_compared_with_itself_differs_by_exactly_zero_with_p_one(subjec
     results = evaluate(subject, ["agreement", "passage"], limit=6)
     table = compare_results(results, results)
     assert list(table["task"]) == ["agreement", "passage"]
-    assert (table["difference"] == 0).all() and (table[["p", "p_adjusted"]] == 1).all(axis=None)
+    assert np.all(table["difference"] == 0) and np.all(table[["p", "p_adjusted"]] == 1)
     shares, bits = (table.iloc[i] for i in range(2))
-    ends = 1.959964**2 / (
-        6 + 1.959964**2
-    )  # Tango's, where no pair of six differs: never of width 0
+    # Tango's, where no pair of six differs: never of width 0.
+    ends = 1.959964**2 / (6 + 1.959964**2)
     assert [shares["low"], shares["high"]] == pytest.approx([-ends, ends], abs=1e-6) and not shares[
         "reason"
     ]
@@ -388,10 +401,10 @@ def test_a_users_suite_is_listed_and_a_broken_one_does_not_hide_the_others(subje
     folder.mkdir(parents=True)
     (folder / "quick.yaml").write_text("name: quick\ndescription: two\ntasks: [repeat, ioi]\n")
     (folder / "bad.yaml").write_text("tasks: [\n")
-    found = suites()
-    assert found["quick"].tasks == ["repeat", "ioi"]
-    assert "bad.yaml, line" in found["bad"].problem
-    assert {"core", "language", "knowledge", "tasks", "responsible"} <= set(found)
+    listed = suites()
+    assert listed["quick"].tasks == ["repeat", "ioi"]
+    assert "bad.yaml, line" in str(listed["bad"].problem)
+    assert {"core", "language", "knowledge", "tasks", "responsible"} <= set(listed)
     with pytest.raises(WorkbenchError, match=r"bad\.yaml"):
         find_suite("bad")
 
@@ -401,11 +414,13 @@ def test_an_unknown_task_is_named_with_its_neighbours(subject):
         evaluate(subject, "agreemnt")
 
 
-class Recorder:
+class Recorder(Tracker):
     """A tracker that remembers messages and stops after so many reports."""
 
     def __init__(self, folder, stop_after=10**9):
-        self.folder, self.stop_after, self.messages = folder, stop_after, []
+        self.folder = folder
+        self.stop_after = stop_after
+        self.messages = []
 
     def progress(self, fraction, message=""):
         self.messages.append((fraction, message))
@@ -454,16 +469,21 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
     from workbench.benchmarks.engine import lm
     from workbench.benchmarks.engine.cache import cache_of
 
+    class Counting(lm.SubjectLM):
+        """Counts the batches that it runs."""
+
+        runs = 0
+
     def scorer(origin):
-        found = lm.SubjectLM(subject, token_budget=32, cache=cache_of(subject, origin))
-        run, found.runs = found.scorer.run, 0
+        counting = Counting(subject, token_budget=32, cache=cache_of(subject, origin))
+        run = counting.scorer.run
 
         def counted(batch):
-            found.runs += 1
+            counting.runs += 1
             return run(batch)
 
-        monkeypatch.setattr(found.scorer, "run", counted)
-        return found
+        monkeypatch.setattr(counting.scorer, "run", counted)
+        return counting
 
     first = scorer("run-1")
 
@@ -473,7 +493,9 @@ def test_batches_that_a_stopped_run_has_scored_are_not_scored_again(subject, tmp
     first.progress = stop
     with pytest.raises(KeyboardInterrupt):
         first.loglikelihood(instances(PAIRS))
-    again, other, fresh = scorer("run-1"), scorer("run-2"), lm.SubjectLM(subject, token_budget=32)
+    again = scorer("run-1")
+    other = scorer("run-2")
+    fresh = lm.SubjectLM(subject, token_budget=32)
     expected = fresh.loglikelihood(instances(PAIRS))
     assert (
         again.loglikelihood(instances(PAIRS)) == expected == other.loglikelihood(instances(PAIRS))
@@ -505,10 +527,8 @@ def test_a_task_is_asked_in_other_ways_as_tasks_of_their_own(subject):
         prompts["intents@prompt=instructed"]
         == "Answer as well as you can.\n\n" + prompts["intents"]
     )
-    lines = results.samples[results.samples["task"] == "intents@prompt=next line"]["choices"].iloc[
-        0
-    ]
-    assert all(choice.startswith("\n") for choice in json.loads(lines))
+    rows = results.samples.query("task == 'intents@prompt=next line'")
+    assert all(choice.startswith("\n") for choice in json.loads(rows["choices"].iloc[0]))
     assert dict(results.skipped)["passage@prompt=instructed"] == "passage has no prompt to change."
     assert len(set(results.config["data"].values())) == len(results.config["data"])
     with pytest.raises(WorkbenchError, match="is no way to ask"):
@@ -519,7 +539,7 @@ def test_a_task_is_asked_in_other_ways_as_tasks_of_their_own(subject):
 @pytest.mark.parametrize("name", ["reasoning", "responsible", "tasks"])
 def test_questions_from_a_folder_of_data_are_scored(tokenizer, monkeypatch, tmp_path, name):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path))
-    subject = TinySubject("tiny", make("gpt2", 256), tokenizer, 256)
+    subject = tiny_subject("tiny", make("gpt2", 256), tokenizer, 256)
     results = evaluate(subject, name, limit=2)
     assert not results.skipped and {row.task for row in results.rows} == set(suites()[name].tasks)
     assert all(row.n == 2 for row in results.rows)

@@ -31,7 +31,10 @@ from workbench.serving.passage import fetched, prompt_ids, span_tokens, spans
 from workbench.serving.talk import Reply, Talk
 from workbench.subjects.chat import chat_prompt
 
-CONTEXT = "The red house was built in 1842 by Anna Reed, of Leeds. The lamp of the red house was lit in March."
+CONTEXT = (
+    "The red house was built in 1842 by Anna Reed, of Leeds. "
+    "The lamp of the red house was lit in March."
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +51,10 @@ def answered(turn, model, text):
 
 def two_turns():
     talk = Talk(system="Be kind.")
-    for said in ("first", "second"):
-        turn = talk.say(said)
-        answered(turn, "one", f"{said}, answered")
-        answered(turn, "two", f"{said}, otherwise")
+    for question in ("first", "second"):
+        turn = talk.say(question)
+        answered(turn, "one", f"{question}, answered")
+        answered(turn, "two", f"{question}, otherwise")
     return talk
 
 
@@ -77,8 +80,13 @@ def test_a_model_reads_only_what_it_said_itself():
     talk = two_turns()
     del talk.turns[0].replies["two"]
     last = talk.say("and now?")
-    said = talk.messages("two", last)
-    assert [m["content"] for m in said] == ["Be kind.", "second", "second, otherwise", "and now?"]
+    messages = talk.messages("two", last)
+    assert [m["content"] for m in messages] == [
+        "Be kind.",
+        "second",
+        "second, otherwise",
+        "and now?",
+    ]
     assert [m["content"] for m in talk.messages("three", last)] == ["Be kind.", "and now?"]
     assert len(talk.messages("one", last)) == 6
 
@@ -161,20 +169,22 @@ def test_a_counterfactual_is_a_pair_that_patching_takes(base, text):
     before = base.ids(text)
     [written] = write(base, [Request(before, 4)])
     for n in range(len(written.ids)):
-        ids, token = [*before, *written.ids[:n]], written.ids[n]
-        why = explained(base, [*ids, token], len(ids), Explain(tokens=1))["tokens"][0][
+        ids = [*before, *written.ids[:n]]
+        token = written.ids[n]
+        why = explained(base, [*ids, token], len(ids), Explain(tokens=1, top=5))["tokens"][0][
             "attribution"
         ]
         pair = counterfactual(base, ids, token, why)
-        clean, corrupted = base.ids(pair.clean), base.ids(pair.corrupted)
+        clean = base.ids(pair.clean)
+        corrupted = base.ids(pair.corrupted)
         assert clean == ids and [
             i for i, (a, b) in enumerate(zip(clean, corrupted, strict=True)) if a != b
         ] == [pair.position]
-        found = wb.patch(
+        patching = wb.patch(
             base, pair.clean, pair.corrupted, answer=pair.answer, wrong=pair.wrong, site="resid_pre"
         )
-        assert found.clean_metric == pytest.approx(pair.clean_difference, abs=1e-3)
-        assert found.corrupted_metric == pytest.approx(pair.corrupted_difference, abs=1e-3)
+        assert patching.clean_metric == pytest.approx(pair.clean_difference, abs=1e-3)
+        assert patching.corrupted_metric == pytest.approx(pair.corrupted_difference, abs=1e-3)
         assert pair.clean_difference > pair.corrupted_difference
 
 
@@ -184,7 +194,7 @@ def test_a_text_without_a_word_to_replace_is_a_sentence(base):
 
 
 @pytest.mark.parametrize(
-    ("answer", "found"),
+    ("answer", "expected"),
     [
         ("Anna Reed", ["Anna Reed"]),
         (" anna  reed.", ["Anna Reed"]),
@@ -198,9 +208,9 @@ def test_a_text_without_a_word_to_replace_is_a_sentence(base):
         ("", []),
     ],
 )
-def test_an_answer_is_found_where_it_stands(answer, found):
+def test_an_answer_is_found_where_it_stands(answer, expected):
     places = spans(CONTEXT, answer, "Who built the red house?")
-    assert [CONTEXT[place.start : place.stop] for place in places] == found
+    assert [CONTEXT[place.start : place.stop] for place in places] == expected
 
 
 def test_heads_add_up_by_source_and_agree_with_the_cache(base):
@@ -218,8 +228,8 @@ def test_heads_add_up_by_source_and_agree_with_the_cache(base):
     logits, cache = base.bridge.run_with_cache(torch.tensor([prompt]))
     against = next(i for i in logits[0, -1].topk(2).indices.tolist() if i != answer.ids[0])
     words = [base.tokens(torch.tensor([i]), apart=True)[0] for i in (answer.ids[0], against)]
-    told = direct(base, base.text(torch.tensor(prompt)), answer=words[0], wrong=words[1])
-    assert one.total == pytest.approx(told.heads, abs=1e-4)
+    contributions = direct(base, base.text(torch.tensor(prompt)), answer=words[0], wrong=words[1])
+    assert one.total == pytest.approx(contributions.heads, abs=1e-4)
     final = base.bridge.ln_final
     column = base.bridge.W_U[:, answer.ids[0]] - base.bridge.W_U[:, against]
     direction = column * final.weight / cache["ln_final.hook_scale"][0, -1]
@@ -303,5 +313,5 @@ def test_a_token_that_is_clicked_says_why_it_came():
 @pytest.mark.parametrize("query", [{"models": "./no-such"}, {"chat": "../x", "mode": "Chat"}])
 def test_what_cannot_be_opened_is_a_sentence(query):
     app = opened(**query)
-    said = [error.value for error in app.error] + [str(e.message) for e in app.exception]
-    assert said and any("no" in words for words in said)
+    messages = [error.value for error in app.error] + [str(e.message) for e in app.exception]
+    assert messages and any("no" in words for words in messages)

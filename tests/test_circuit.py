@@ -20,7 +20,8 @@ from workbench.interp.prompts.pairs import pair
 from workbench.statistics import largest_share
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 PLAIN = [name for name in FAMILIES if not name.startswith("gemma")]
 
 
@@ -29,9 +30,9 @@ def test_direct_contributions_add_up_to_the_logit_difference_and_the_lens_ends_a
     family,
 ):
     subject = subject_of(make(family), family)
-    found = direct(subject, CLEAN, CORRUPTED, answer="7", wrong="8")
-    assert found.checks["direct_sum"] < 1e-4 and found.checks["neuron_sum"] < 1e-4
-    assert len(found.to_frame()) == 1 + 3 * 4 + 3
+    contributions = direct(subject, CLEAN, CORRUPTED, answer="7", wrong="8")
+    assert contributions.checks["direct_sum"] < 1e-4 and contributions.checks["neuron_sum"] < 1e-4
+    assert len(contributions.to_frame()) == 1 + 3 * 4 + 3
     seen = lens(subject, CLEAN)
     assert seen.checks["lens"] < 1e-4 and seen.kl[-1].max() < 1e-4 and (seen.rank[-1] == 0).all()
     assert len(seen.to_frame()) == 4 * 9
@@ -90,25 +91,25 @@ def test_edge_scores_are_the_exact_effect_where_an_edge_goes_straight_to_the_ans
 
 
 def test_a_circuit_of_induction_is_faithful_and_better_than_chance():
-    found = circuit(load("shelf-base"), "induction", n=3, steps=2, verify=5)
-    assert max(found.checks.values()) < 1e-3
-    best = next(size for size in found.curve if size.edges == found.chosen)
-    assert best.faithfulness.value > 0.7 > best.random.value and found.n_edges > 100
+    result = circuit(load("shelf-base"), "induction", n=3, steps=2, verify=5)
+    assert max(result.checks.values()) < 1e-3
+    best = next(size for size in result.curve if size.edges == result.chosen)
+    assert best.faithfulness.value > 0.7 > best.random.value and result.n_edges > 100
     assert best.chosen_on.value > 0.8 and (best.chosen_on.n, best.faithfulness.n) == (3, 3) == (
-        found.n,
-        found.n_held_out,
+        result.n,
+        result.n_held_out,
     )
-    assert len(found.edges) == found.chosen and found.edges["exact"].notna().sum() == 5
+    assert len(result.edges) == result.chosen and sum(result.edges["exact"].notna()) == 5
     assert (
-        found.audit is not None
-        and found.audit.edges == 60
-        and found.audit.most >= largest_share(0, 60)
+        result.audit is not None
+        and result.audit.edges == 60
+        and result.audit.most >= largest_share(0, 60)
     )
     assert (
-        found.audit.outside == found.n_edges - found.chosen
-        and found.edges["needed"].notna().sum() == 5
+        result.audit.outside == result.n_edges - result.chosen
+        and sum(result.edges["needed"].notna()) == 5
     )
-    assert found.heads and found.correlation == found.correlation
+    assert result.heads and result.correlation == result.correlation
 
 
 def test_edge_scores_are_the_same_where_gradients_are_switched_off_outside():
@@ -138,19 +139,19 @@ def test_an_audit_of_all_edges_finds_every_one_that_matters_and_minimality_is_a_
     outside[-1] = True  # all edges into the logits
     edges = outside.nonzero().tolist()
     lost = exact_losses(packed, graph, questions, [tuple(e) for e in edges])[0]
-    found = audit(packed, graph, questions, outside, n=1000, seed=0)
-    assert found is not None and found.edges == found.outside == len(edges)
-    assert found.missed == (abs(lost) >= MATTERS).sum() and abs(found.largest) == pytest.approx(
+    audited = audit(packed, graph, questions, outside, n=1000, seed=0)
+    assert audited is not None and audited.edges == audited.outside == len(edges)
+    assert audited.missed == (abs(lost) >= MATTERS).sum() and abs(audited.largest) == pytest.approx(
         abs(lost).max()
     )
     assert (
-        found.mean.value == pytest.approx(lost.mean()) and found.most >= found.missed / found.edges
+        audited.mean.value == pytest.approx(lost.mean())
+        and audited.most >= audited.missed / audited.edges
     )
     inside = graph.possible()
     (one,) = minimality(packed, graph, questions, inside, [tuple(edges[3])])
-    assert one.value == pytest.approx(
-        lost[3], abs=1e-5
-    )  # out of the whole graph, that is the edge's own effect
+    # Out of the whole graph, that is the edge's own effect.
+    assert one.value == pytest.approx(lost[3], abs=1e-5)
     assert audit(packed, graph, questions, outside & False, n=5, seed=0) is None
 
 

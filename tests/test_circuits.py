@@ -1,10 +1,10 @@
-"""Weights, circuits and the catalogue on a circuit written by hand, and on every family of models."""
+"""Weights, circuits and the catalogue: a circuit written by hand, and every family of models."""
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, layout_of, subject_of, tiny_gpt, traces, weight_of
 from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.figures import composition as draw
@@ -14,7 +14,9 @@ from workbench.interp.patterns.heads import head_scores, text_scores
 from workbench.interp.patterns.position_split import position_split, variance_shares
 from workbench.interp.weights import embedding, layer_weights
 
-VOCABULARY, CONTEXT, SHARP = 30, 21, 200.0
+VOCABULARY = 30
+CONTEXT = 21
+SHARP = 200.0
 
 
 def induction_by_hand():
@@ -34,18 +36,18 @@ def induction_by_hand():
         d_head=VOCABULARY,
         positions="learned",
     )
-    token, position = slice(0, VOCABULARY), slice(VOCABULARY, VOCABULARY + CONTEXT)
+    token = slice(0, VOCABULARY)
+    position = slice(VOCABULARY, VOCABULARY + CONTEXT)
     before = slice(VOCABULARY + CONTEXT, width)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.zero_()
-        model.model.tok.weight[:, token] = torch.eye(VOCABULARY)
-        model.model.pos.weight[:, position] = torch.eye(CONTEXT)
-        first, second = (layer.attn for layer in model.model.layers)
-        first.q.weight[: CONTEXT - 1, position] = (
-            SHARP * torch.eye(CONTEXT)[1:]
-        )  # at p: asks for p - 1
+        weight_of(model.model.tok)[:, token] = torch.eye(VOCABULARY)
+        weight_of(model.model.pos)[:, position] = torch.eye(CONTEXT)
+        first, second = (layer.attn for layer in blocks(model))
+        # At p the query asks for p - 1.
+        first.q.weight[: CONTEXT - 1, position] = SHARP * torch.eye(CONTEXT)[1:]
         first.k.weight[:CONTEXT, position] = torch.eye(CONTEXT)
         first.v.weight[:VOCABULARY, token] = torch.eye(VOCABULARY)
         first.o.weight[before, :VOCABULARY] = torch.eye(VOCABULARY)
@@ -59,11 +61,11 @@ def induction_by_hand():
 
 def test_a_circuit_written_by_hand_scores_one_and_predicts_the_next_token():
     subject = induction_by_hand()
-    found = head_scores(subject, length=10)
-    assert found.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
-    assert found.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
-    assert np.isnan(found.low["induction_score"][1, 1])  # samples that are all 1 show no spread
-    assert np.delete(found.mean["induction_score"].ravel(), 3).max() < 0.2
+    scores = head_scores(subject, length=10)
+    assert scores.mean["previous_token_score"][0, 0] == pytest.approx(1, abs=1e-6)
+    assert scores.mean["induction_score"][1, 1] == pytest.approx(1, abs=1e-6)
+    assert np.isnan(scores.low["induction_score"][1, 1])  # samples that are all 1 show no spread
+    assert np.delete(scores.mean["induction_score"].ravel(), 3).max() < 0.2
     ids = subject.encode("3 1 4 15 9 3 1 4 15")
     assert subject.model(ids).logits[0, 5:].argmax(-1).tolist() == [1, 4, 15, 9]
 
@@ -95,47 +97,49 @@ def test_a_token_alone_leaves_in_the_first_layer_what_the_weights_say(family):
     for token in (3, 7):
         _, cache = subject.bridge.run_with_cache(torch.tensor([[token, 1]]))
         written.append(cache["blocks.0.attn.hook_out"][0, 0])
-    w, tokens = layer_weights(subject)[0], embedding(subject)
+    w = layer_weights(subject)[0]
+    tokens = embedding(subject)
     expected = torch.einsum("m,hmd,hdn->n", tokens[3] - tokens[7], w.v, w.o)
     # LayerNorm's bias falls out too; the norms' epsilon stays.
     torch.testing.assert_close(written[0] - written[1], expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_strongest_pairs_are_the_largest_entries_of_the_whole_matrix(tiny):
-    w, tokens = layer_weights(tiny)[1], embedding(tiny)
+    w = layer_weights(tiny)[1]
+    tokens = embedding(tiny)
     scores = tokens @ w.q[2] @ w.k[2].T @ tokens.T / tiny.card.d_head**0.5
-    found = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
-    np.testing.assert_allclose(found["score"], scores.flatten().topk(5).values, rtol=1e-4)
+    pairs = strongest_pairs(tiny, 1, 2, circuit="QK", n=5)
+    np.testing.assert_allclose(pairs["score"], scores.flatten().topk(5).values, rtol=1e-4)
     first = divmod(int(scores.argmax()), len(tokens))
-    assert (found["query_token"][0], found["key_token"][0]) == tuple(str(i) for i in first)
+    assert (pairs["query_token"][0], pairs["key_token"][0]) == tuple(str(i) for i in first)
     with pytest.raises(WorkbenchError, match="has no L2H0"):
         strongest_pairs(tiny, 2, 0)
 
 
 def test_variance_goes_to_what_made_it():
-    rng, torch_rng = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+    torch_rng = torch.Generator().manual_seed(0)
     order = torch.from_numpy(np.stack([rng.permutation(12) for _ in range(16)]))
     position = torch.randn(12, 12, generator=torch_rng).double().expand(16, -1, -1)
     content = torch.randn(12, 12, generator=torch_rng).double()[
         order[:, :, None], order[:, None, :]
     ]
     noise = torch.randn(16, 12, 12, generator=torch_rng).double()
-    shift = torch.randn(
-        16, 1, 12, 1, generator=torch_rng
-    ).double()  # softmax cannot see it, so it counts for nothing
-    made = (
+    # Softmax cannot see it, so it counts for nothing.
+    shift = torch.randn(16, 1, 12, 1, generator=torch_rng).double()
+    patterns = (
         torch.stack([position, content, noise, position + noise, torch.zeros_like(noise)], 1)
         + shift
     )
-    found = {k: v.round(decimals=2).tolist() for k, v in variance_shares(made, order).items()}
-    assert found["position"][:3] == [1, 0, 0] and found["content"][:3] == [0, 1, 0]
-    assert found["interaction"][:3] == [0, 0, 1] and found["interaction"][4] == 1
-    assert found["position"][3] == pytest.approx(0.5, abs=0.07)
+    shares = {k: v.round(decimals=2).tolist() for k, v in variance_shares(patterns, order).items()}
+    assert shares["position"][:3] == [1, 0, 0] and shares["content"][:3] == [0, 1, 0]
+    assert shares["interaction"][:3] == [0, 0, 1] and shares["interaction"][4] == 1
+    assert shares["position"][3] == pytest.approx(0.5, abs=0.07)
 
 
 def test_a_head_that_sees_only_positions_is_all_position():
-    found = position_split(induction_by_hand(), n=2)
-    assert found.mean["position"][0, 0] > 0.99 and found.n == 2
+    split = position_split(induction_by_hand(), n=2)
+    assert split.mean["position"][0, 0] > 0.99 and split.n == 2
 
 
 def test_a_text_counts_every_earlier_copy_and_what_followed_it():
@@ -143,41 +147,44 @@ def test_a_text_counts_every_earlier_copy_and_what_followed_it():
     pattern = torch.tensor([[1, 0, 0, 0], [1, 0, 0, 0], [0.1, 0.9, 0, 0], [0, 0.2, 0.5, 0.3]])[
         None, None
     ]
-    found = text_scores(pattern, ids)
-    assert found["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
-    assert found["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
+    scores = text_scores(pattern, ids)
+    assert scores["duplicate_token_score"].item() == pytest.approx((0.1 + 0.2) / 2)
+    assert scores["induction_score"].item() == pytest.approx((0.9 + 0.5) / 2)
 
 
 def test_labels_follow_their_rules_and_heads_of_a_kind_are_found():
-    found = head_catalogue(induction_by_hand(), length=10)
-    assert "previous token" in found.labels(0, 0) and "induction" in found.labels(1, 1)
+    catalogue = head_catalogue(induction_by_hand(), length=10)
+    assert "previous token" in catalogue.labels(0, 0) and "induction" in catalogue.labels(1, 1)
     for rule in RULES:
-        given = [rule.label in found.labels(i, j) for i in range(2) for j in range(2)]
+        given = [rule.label in catalogue.labels(i, j) for i in range(2) for j in range(2)]
         low = np.where(
-            np.isnan(found.low[rule.score]), found.mean[rule.score], found.low[rule.score]
+            np.isnan(catalogue.low[rule.score]),
+            catalogue.mean[rule.score],
+            catalogue.low[rule.score],
         )
-        above = found.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
+        above = catalogue.stands_out.get(rule.score, np.zeros((2, 2), bool)) & rule.relative
         assert given == ((low >= rule.at_least) | above).ravel().tolist(), str(rule)
-    assert found.similar(0, 1, n=1)["name"][0] == "L1H0"  # the two that do nothing
-    assert len(found.to_frame()) == 4 and found.best("induction_score")["name"][0] == "L1H1"
+    assert catalogue.similar(0, 1, n=1)["name"].tolist() == ["L1H0"]  # the two that do nothing
+    assert len(catalogue.to_frame()) == 4
+    assert catalogue.best("induction_score")["name"].tolist()[0] == "L1H1"
     with pytest.raises(WorkbenchError, match="There is no score 'luck'"):
-        found.best("luck")
+        catalogue.best("luck")
 
 
 def test_one_text_gives_no_interval_and_so_no_label(tiny):
-    found = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
-    assert set(found.to_frame()["labels"]) <= {"", "copying"}
+    catalogue = head_catalogue(tiny, texts=["1 2 3 4 5 6 7 8 1 2 3 4"], n=1)
+    assert set(catalogue.to_frame()["labels"]) <= {"", "copying"}
 
 
 def test_the_graph_joins_the_heads_that_feed_each_other():
     edges = [("L0H0", "L1H1", "K", 0.4), ("L0H1", "L1H0", "Q", 0.2)]
     figure = draw.composition_graph(edges, n_layers=2, n_heads=2, chance=0.1)
-    middles = {trace.name: trace.y[0] for trace in figure.data if trace.name}
+    middles = {trace.name: trace.y[0] for trace in traces(figure) if trace.name}
     assert middles == {"Q-composition": 0.5, "K-composition": 0.5}
-    assert {note.text for note in figure.layout.annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
+    assert {note.text for note in layout_of(figure).annotations} == {"L0H0", "L1H1", "L0H1", "L1H0"}
     x, y = draw.bow((1, 0), (1, 4))
     assert (x[0], x[-1], y[0], y[-1]) == (1, 1, 0, 4)
     assert x[1:-1].min() > 1, "a line up a column passes the heads between by"
     deep = draw.composition_graph([("L2H0", "L17H1", "K", 0.4)], n_layers=30, n_heads=2, chance=0.1)
-    assert deep.layout.yaxis.ticktext == ("2", "17") and len(deep.data[-1].x) == 4
-    assert deep.data[0].y[-1] == 1, "layer 17 is the second that is drawn"
+    assert layout_of(deep).yaxis.ticktext == ("2", "17") and len(traces(deep)[-1].x) == 4
+    assert traces(deep)[0].y[-1] == 1, "layer 17 is the second that is drawn"

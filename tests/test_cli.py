@@ -32,6 +32,7 @@ def run(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 def test_every_command_has_help_and_stands_in_the_docs():
     page = (ROOT / "docs" / "reference" / "command-line.md").read_text(encoding="utf-8")
     for command in app.registered_commands:
+        assert command.callback is not None
         name = command.name or command.callback.__name__
         result = CliRunner().invoke(app, [name, "--help"])
         assert (
@@ -44,7 +45,8 @@ def test_every_command_has_help_and_stands_in_the_docs():
 def test_patch_prints_one_json_document(home):
     done = run(
         "patch", "shelf-base", "--clean", "The king saw the queen. The king",
-        "--corrupted", "The queen saw the king. The queen", "--answer", " saw", "--wrong", " and", "--json", home=home,
+        "--corrupted", "The queen saw the king. The queen",
+        "--answer", " saw", "--wrong", " and", "--json", home=home,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
@@ -74,7 +76,8 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
 
 
 def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interval(tmp_path):
-    texts, shell = tmp_path / "my.txt", CliRunner()
+    texts = tmp_path / "my.txt"
+    shell = CliRunner()
     colours = ("Red", "Blue", "Green", "Black", "White", "Brown")
     rounds = [
         f"{a} and {b} and {a} and {b} and {a}."

@@ -5,13 +5,14 @@ is one.
 import copy
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from tests.families import FAMILIES, make
 from workbench.cli.compare_tables import tables
 from workbench.comparison import (
@@ -48,13 +49,13 @@ def with_one_head_changed(layer: int = 1, head: int = 2):
     changed = tiny_gpt()
     rows = slice(8 * head, 8 * head + 8)
     with torch.no_grad():
-        changed.model.layers[layer].attn.q.weight[rows] *= -1
+        blocks(changed)[layer].attn.q.weight[rows] *= -1
     return subject_of(changed, "changed")
 
 
 def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     twin = subject_of(tiny_gpt(), "twin")
-    text = text_shift(tiny, twin, TEXTS).summary().set_index("measure")["value"]
+    text = text_shift(tiny, twin, TEXTS).summary().set_index("measure")["value"].to_dict()
     assert text["kl"] == text["difference"] == 0 and text["loss_base"] == text["loss_tuned"] > 0
     assert not any(p.parted for _, p in partings(tiny, twin, TEXTS, n=6))
     layers = layer_shift(tiny, twin, TEXTS)
@@ -69,7 +70,7 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
     lost = transfer.loss()
     assert (
         not lost["difference"].to_numpy().any()
-        and (lost["p"] == 1).all()
+        and np.all(lost["p"] == 1)
         and transfer.chance == 0.5
     )
     none_differs = Z2 / (12 + Z2)  # Tango's ends where no text of 12 is read otherwise
@@ -100,12 +101,13 @@ def test_every_view_of_a_model_and_itself_is_exactly_zero(tiny):
 def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     changed = with_one_head_changed()
     weights = weight_shift(tiny, changed)
-    heads, scores = head_shift(tiny, changed, TEXTS), score_shift(tiny, changed, n=3, length=10)
+    heads = head_shift(tiny, changed, TEXTS)
+    scores = score_shift(tiny, changed, n=3, length=10)
     table = head_table(heads, scores, weights.heads)
     assert (
         table["name"][0] == table.sort_values("weights", ascending=False)["name"].iloc[0] == "L1H2"
     )
-    assert (table["distance"][1:] == 0).all() and (table["weights"][1:] == 0).all()
+    assert np.all(table["distance"][1:] == 0) and np.all(table["weights"][1:] == 0)
     assert (
         scores.mean["attention_entropy"][1, 2] != 0
         and np.count_nonzero(scores.mean["attention_entropy"]) == 1
@@ -115,18 +117,17 @@ def test_the_one_head_whose_weights_changed_is_on_top_everywhere(tiny):
     row = weights.to_frame().iloc[0]
     assert row["rank"] == 8  # a head has 8 dimensions
     layers = layer_shift(tiny, changed, TEXTS)
-    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][
-        2
-    ] > 0  # nothing before layer 1
+    # Nothing before layer 1.
+    assert (layers.mean["difference"][:2] == 0).all() and layers.mean["difference"][2] > 0
 
 
 @pytest.mark.quick
 def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
     other = with_one_head_changed()
-    found = text_shift(tiny, other, TEXTS[:1])
+    shift = text_shift(tiny, other, TEXTS[:1])
     ids = tiny.encode(TEXTS[0])
     p, q = (s.model(ids).logits[0, 3].double().softmax(-1) for s in (tiny, other))
-    token = found.texts[0].to_frame().iloc[4]
+    token = shift.texts[0].to_frame().iloc[4]
     assert token["token"] == "5" and token["loss_base"] == pytest.approx(
         -float(p[ids[0, 4]].log()), rel=1e-5
     )
@@ -135,7 +136,7 @@ def test_loss_and_divergence_of_a_token_are_what_the_formulas_say(tiny):
 
 def test_greedy_writing_parts_where_the_likeliest_tokens_first_differ(tiny):
     other = subject_of(tiny_gpt(seed=1), "other")
-    (_, found), *_ = partings(tiny, other, TEXTS[:1], n=5)
+    (_, parting), *_ = partings(tiny, other, TEXTS[:1], n=5)
     written = []
     for subject in (tiny, other):  # without a cache, the whole row each time
         ids = subject.encode(TEXTS[0])
@@ -143,9 +144,9 @@ def test_greedy_writing_parts_where_the_likeliest_tokens_first_differ(tiny):
             ids = torch.cat([ids, subject.model(ids).logits[:, -1:].argmax(-1)], 1)
         written.append(ids[0, -5:].tolist())
     at = next(i for i, (a, b) in enumerate(zip(*written, strict=True)) if a != b)
-    assert found.parted and found.agreed == at
-    assert (found.base_token, found.tuned_token) == (str(written[0][at]), str(written[1][at]))
-    assert 0 < found.p_base <= 1 and found.base_text.split() == [str(i) for i in written[0]]
+    assert parting.parted and parting.agreed == at
+    assert (parting.base_token, parting.tuned_token) == (str(written[0][at]), str(written[1][at]))
+    assert 0 < parting.p_base <= 1 and parting.base_text.split() == [str(i) for i in written[0]]
 
 
 @pytest.mark.quick
@@ -162,24 +163,18 @@ def test_cka_sees_neither_rotation_nor_scale_and_little_in_noise():
 def test_a_linear_probe_carries_over_as_far_as_the_tokens_still_mean_the_same(tiny):
     turned = copy.deepcopy(tiny.model)
     with torch.no_grad():
-        turned.model.tok.weight[[7, 8]] = turned.model.tok.weight[
-            [8, 7]
-        ]  # each now says what the other said
-    found = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
-    first = {pair: right[0].mean() for pair, right in found.right.items()}
-    assert (
-        first["base on base"] == first["tuned on tuned"] == 1
-    )  # the last token gives the label away
-    assert first["base on tuned"] == 0
-    first = found.loss().iloc[0]
-    assert (
-        first["difference"] == first["low"] == -1
-        and first["p"] == 2**-11
-        and found.to_frame()["n"].eq(12).all()
-    )
-    assert first["high"] == pytest.approx(
-        -(12 - Z2) / (12 + Z2)
-    )  # Tango's end where all 12 texts are lost
+        embedding = weight_of(turned.get_input_embeddings())
+        embedding[[7, 8]] = embedding[[8, 7]]  # each now says what the other said
+    transfer = probe_transfer(tiny, subject_of(turned, "turned"), LABELLED)
+    shares = {pair: right[0].mean() for pair, right in transfer.right.items()}
+    # The last token gives the label away.
+    assert shares["base on base"] == shares["tuned on tuned"] == 1
+    assert shares["base on tuned"] == 0
+    lost = transfer.loss().iloc[0].to_dict()
+    assert lost["difference"] == lost["low"] == -1 and lost["p"] == 2**-11
+    assert np.all(transfer.to_frame()["n"] == 12)
+    # Tango's end where all 12 texts are lost.
+    assert lost["high"] == pytest.approx(-(12 - Z2) / (12 + Z2))
 
 
 @pytest.mark.quick
@@ -214,7 +209,7 @@ def adapted(tmp_path):
             torch.nn.init.normal_(
                 weights, 0, 0.1, generator=torch.Generator().manual_seed(len(name))
             )
-    model.base_subject = adapter.Base(str(tmp_path / "base"), base.hash)
+    cast("Any", model).base_subject = adapter.Base(str(tmp_path / "base"), base.hash)
     (tmp_path / "lora").mkdir()
     adapter.write(tmp_path / "lora", model)
     return base, load(tmp_path / "lora")
@@ -222,13 +217,14 @@ def adapted(tmp_path):
 
 def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adapted):
     base, tuned = adapted
-    found = weight_shift(base, tuned)
-    grid, names = found.grid()
+    shift = weight_shift(base, tuned)
+    grid, names = shift.grid()
     changed = {(layer, names[i]) for layer, i in np.argwhere(grid > 0)}
     assert changed == {(layer, part) for layer in (1, 2) for part in ("W_Q", "W_V")}
-    rows = found.table[found.table["lora_rank"] > 0]
-    assert len(rows) == 4 and set(rows["rank"]) == {3} and (rows["effective_rank"] <= 3).all()
-    layer, part = int(rows.iloc[0]["layer"]), rows.iloc[0]["matrix"]
+    rows = shift.table[shift.table["lora_rank"] > 0]
+    assert len(rows) == 4 and set(rows["rank"]) == {3} and np.all(rows["effective_rank"] <= 3)
+    layer = int(rows.iloc[0]["layer"])
+    part = rows.iloc[0]["matrix"]
     name = f"model.layers.{layer}.attn.{part[-1].lower()}.weight"
     merged = dict(tuned.model.named_parameters())[name] - dict(base.model.named_parameters())[name]
     assert rows.iloc[0]["norm"] == pytest.approx(float(merged.norm()), rel=1e-4)
@@ -243,28 +239,25 @@ def test_a_lora_shows_its_layers_its_rank_and_the_norm_of_the_merged_update(adap
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_shows_its_matrices_heads_and_stream(family):
-    base, model = subject_of(make(family), "base"), make(family)
+    base = subject_of(make(family), "base")
+    model = make(family)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
     tuned = subject_of(model, "tuned")
-    found = weight_shift(base, tuned)
-    matrices = found.table[found.table["most"] > 1][
-        "relative"
-    ]  # some vectors are 0 before and after
-    assert matrices.to_numpy() == pytest.approx(0.5) and found.heads == pytest.approx(0.5)
-    assert (
-        set(found.grid()[1]) >= {"W_O", "W_in", "W_out"}
-        and found.table["parameters"].sum() == base.card.n_params
-    )
+    shift = weight_shift(base, tuned)
+    matrices = shift.table.query("most > 1")["relative"]  # some vectors are 0 before and after
+    assert matrices.to_numpy() == pytest.approx(0.5) and shift.heads == pytest.approx(0.5)
+    assert set(shift.grid()[1]) >= {"W_O", "W_in", "W_out"}
+    assert sum(shift.table["parameters"]) == base.card.n_params
     assert layer_shift(base, tuned, TEXTS[:2]).mean["difference"][-1] > 0
 
 
 def test_what_cannot_be_compared_says_what_remains(tiny):
     deep = subject_of(tiny_gpt(n_layers=3), "deep")
     assert set(obstacles(tiny, deep)) == {"layers", "heads", "weights"}
-    said = what_remains(tiny, deep)
-    assert "2 layers of 4 heads" in said and said.endswith(
+    remark = what_remains(tiny, deep)
+    assert "2 layers of 4 heads" in remark and remark.endswith(
         "What remains: behaviour (benchmarks on the same items), text (every token of a text)."
     )
     other = load("shelf-base")
@@ -276,14 +269,16 @@ def test_what_cannot_be_compared_says_what_remains(tiny):
 
 def test_an_edited_model_differs_in_what_it_does_and_not_in_its_weights(tiny):
     edited = apply(tiny, Intervention("cut", "tiny", (Edit(0, "z", (1,)),)))
-    assert not weight_shift(tiny, edited).table["relative"].any()
+    assert not np.any(weight_shift(tiny, edited).table["relative"])
     assert layer_shift(tiny, edited, TEXTS).mean["difference"][1] > 0
-    assert text_shift(tiny, edited, TEXTS).summary().set_index("measure")["value"]["kl"] > 0
+    text = text_shift(tiny, edited, TEXTS).summary().set_index("measure")["value"].to_dict()
+    assert text["kl"] > 0
 
 
 def test_one_record_holds_all_parts_and_goes_to_json():
-    seen, shares = [], []
-    found = compare(
+    seen = []
+    shares = []
+    comparison = compare(
         "shelf-base",
         "shelf-base",
         suite=["agreement"],
@@ -294,35 +289,40 @@ def test_one_record_holds_all_parts_and_goes_to_json():
     )
     assert seen == [("weights", False), ("heads", True), ("behaviour", True)]
     assert shares == sorted(shares) and 0 <= shares[0] and shares[-1] <= 1
-    counts = found.outcomes().iloc[0]
+    counts = comparison.outcomes().iloc[0]
     assert (
         counts["only_base"] == counts["only_tuned"] == 0 and counts["both"] + counts["neither"] == 6
     )
-    record = json.loads(json.dumps(found.to_dict()))
+    record = json.loads(json.dumps(comparison.to_dict()))
     assert record["tasks"][0]["difference"] == 0 and record["layers"] is None
     assert max(row["relative"] for row in record["weights"]["matrices"]) == 0
     assert max(row["distance"] for row in record["heads"]) == 0
-    for asked, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"parts": ["hairs"]}, "There is no part hairs"),
         (
             {"suite": ["agreement", "agrement"]},
             "There is no task 'agrement'; did you mean agreement",
         ),
         ({"limit": 0}, "at least one item"),
-    ):
+    ]
+    for wrong, message in refused:
         with pytest.raises(WorkbenchError, match=message):
-            compare("shelf-base", "shelf-base", **asked)
+            compare("shelf-base", "shelf-base", **wrong)
 
 
 def test_a_suite_that_fails_leaves_the_other_parts_standing(monkeypatch):
     monkeypatch.setenv("WORKBENCH_DATA", "/no/such/folder")
-    found = compare(
+    comparison = compare(
         "shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["weights", "behaviour"]
     )
-    assert found.weights is not None and found.table.empty and found.base_results is None
-    assert len(found.notes) == 1 and found.notes[0].startswith(
+    assert (
+        comparison.weights is not None
+        and comparison.table.empty
+        and comparison.base_results is None
+    )
+    assert len(comparison.notes) == 1 and comparison.notes[0].startswith(
         "behaviour: No task of 'custom' could run"
     )
-    assert tables("behaviour", found) == [] and found.to_dict()["tasks"] == []
+    assert tables("behaviour", comparison) == [] and comparison.to_dict()["tasks"] == []
     with pytest.raises(WorkbenchError, match="No task of"):
         compare("shelf-base", "shelf-tuned", suite=["banking77"], limit=2, parts=["behaviour"])

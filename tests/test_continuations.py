@@ -17,8 +17,10 @@ from workbench.interp.patching.pair_maps import DIRECTIONS, SITES, patch
 from workbench.interp.prompts.pairs import pair
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
-ANSWERS, WRONGS = ["7 12 3", "9"], ["8 4"]
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
+ANSWERS = ["7 12 3", "9"]
+WRONGS = ["8 4"]
 CELLS = {"z_by_pos": [(0, 1, 3), (1, 2, 8)], "neurons": [(0, 0), (0, 60)]}
 
 
@@ -45,10 +47,8 @@ def test_packed_equals_hooked_at_every_site(family):
         )
         if site in ("k", "v"):
             cells = [(0, 0), (1, 1)]
-        ours, theirs = (
-            run_sweep(subject, question, settings),
-            hooked(subject, question, settings, cells=cells),
-        )
+        ours = run_sweep(subject, question, settings)
+        theirs = hooked(subject, question, settings, cells=cells)
         assert ours.values.shape == theirs.values.shape and not ours.values.isnan().any()
         some = ~theirs.values.isnan()
         assert int(some.sum()) == len(cells)
@@ -61,9 +61,11 @@ def test_packed_equals_hooked_at_every_site(family):
 def test_a_map_s_ends_and_cells_are_the_chain_rule():
     subject = subject_of(tiny_gpt(n_layers=3).double())
     question = pair(subject, CLEAN, CORRUPTED, ["7 12 3"], WRONGS, spelt=True)
-    found = run_sweep(subject, question, Settings("resid_mid"))
-    n, bridge = len(question.clean), subject.bridge
-    ends, cell = [], []
+    swept = run_sweep(subject, question, Settings("resid_mid"))
+    n = len(question.clean)
+    bridge = subject.bridge
+    ends = []
+    cell = []
     for tokens in ([7, 12, 3], [8, 4]):
         clean, corrupted = (
             torch.cat([ids, torch.tensor(tokens[:-1])])[None] for ids in question.prompts
@@ -76,18 +78,17 @@ def test_a_map_s_ends_and_cells_are_the_chain_rule():
         _, own = bridge.run_with_cache(corrupted)
         added = stream - own["blocks.1.hook_resid_pre"]
 
-        def put(
-            x, hook, added=added
-        ):  # at one place of the prompt; what follows is computed from it
+        # At one place of the prompt; what follows is computed from it.
+        def put(x, hook, added=added):
             x = x.clone()
             x[:, 5] = added[:, 5]
             return x
 
         logits = bridge.run_with_hooks(corrupted, fwd_hooks=[("blocks.1.hook_attn_out", put)])[0]
         cell.append(log_prob(logits, n, tokens))
-    assert found.clean == pytest.approx(ends[0] - ends[1], abs=1e-10)
-    assert float(found.values[1, 5]) == pytest.approx(cell[0] - cell[1], abs=1e-10)
-    assert found.values.shape == (3, n)
+    assert swept.clean == pytest.approx(ends[0] - ends[1], abs=1e-10)
+    assert float(swept.values[1, 5]) == pytest.approx(cell[0] - cell[1], abs=1e-10)
+    assert swept.values.shape == (3, n)
 
 
 def test_one_token_has_the_same_differences_either_way(tiny):
@@ -124,13 +125,13 @@ def test_one_token_has_the_same_differences_either_way(tiny):
     ],
 )
 def test_maps_of_continuations_carry_their_checks(tiny, more):
-    found = patch(tiny, CLEAN, CORRUPTED, answer=["7 12 3"], wrong="8 4", **more)
-    assert failed(found.checks) == [] and found.spelt == [["7", "12", "3"], ["8", "4"]]
+    patching = patch(tiny, CLEAN, CORRUPTED, answer=["7 12 3"], wrong="8 4", **more)
+    assert failed(patching.checks) == [] and patching.spelt == [["7", "12", "3"], ["8", "4"]]
     assert {"identity_patch", "full_patch", "null_pair", "not_fired", "direct_sum"} <= set(
-        found.checks
+        patching.checks
     )
-    if found.axes[-1] == "pos":
-        assert len(found.effect[0]) == len(found.clean_tokens) == 9
+    if patching.axes[-1] == "pos":
+        assert len(patching.effect[0]) == len(patching.clean_tokens) == 9
 
 
 def test_an_ablation_takes_the_same_mean_for_answers_of_different_lengths(tiny):
@@ -154,6 +155,6 @@ def test_an_ablation_takes_the_same_mean_for_answers_of_different_lengths(tiny):
 def test_an_answer_glued_to_the_prompt_by_mistake_is_warned_of():
     subject = load("shelf-base")
     words = ("The old horse and the king", "The old house and the king")
-    found = patch(subject, *words, answer="garden", wrong=" was", audit=0)
-    assert any("without its leading space" in warning for warning in found.warnings)
+    patching = patch(subject, *words, answer="garden", wrong=" was", audit=0)
+    assert any("without its leading space" in warning for warning in patching.warnings)
     assert patch(subject, *words, answer=" garden was", wrong=" was in", audit=0).warnings == []

@@ -107,7 +107,7 @@ def test_what_a_recipe_adds_works(name, tmp_path):
 
 def quick_tests() -> dict[Path, list[str]]:
     """The source of every quick test, by file."""
-    found = {}
+    by_file = {}
     for file in (ROOT / "tests").rglob("test_*.py"):
         text = file.read_text(encoding="utf-8")
         body = ast.parse(text).body if "mark.quick" in text else []
@@ -123,8 +123,8 @@ def quick_tests() -> dict[Path, list[str]]:
         marks = {node.name: " ".join(map(ast.unparse, node.decorator_list)) for node in tests}
         marked = [ast.unparse(node) for node in tests if whole or "mark.quick" in marks[node.name]]
         if marked and file != Path(__file__):
-            found[file] = marked
-    return found
+            by_file[file] = marked
+    return by_file
 
 
 @pytest.mark.quick

@@ -19,18 +19,19 @@ from workbench.statistics import (
 )
 from workbench.statistics.tails import skewed_p
 
-LEAST, MOST = 0.93, 0.98
+LEAST = 0.93
+MOST = 0.98
 NAMES = [f"{case.kind}: {case.law}" for case in CASES]
 
 
 def holds(case: Case, n: int, repetitions: int) -> None:
     """Coverage lies in the band, give or take three standard errors of the simulation itself."""
-    found = coverage(case, n, repetitions)
-    if not found.count:
+    result = coverage(case, n, repetitions)
+    if not result.count:
         return  # the product prints none
     most = 1.0 if case.conservative else MOST
-    slack = 3 * math.sqrt(0.05 * 0.95 / found.count)
-    assert LEAST - slack <= found.covered <= most + slack, (case.kind, case.law, n, found)
+    slack = 3 * math.sqrt(0.05 * 0.95 / result.count)
+    assert LEAST - slack <= result.covered <= most + slack, (case.kind, case.law, n, result)
 
 
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
@@ -48,9 +49,11 @@ def test_intervals_hold_the_truth(case, n):
 @pytest.mark.parametrize("n", [10, 20, 50])
 def test_promised_power_is_the_power_of_the_test_that_is_used(n):
     rng = np.random.default_rng(n)
-    p, correlation = 0.5, 0.5
+    p = 0.5
+    correlation = 0.5
     difference = minimal_detectable_difference(n, p=p, correlation=correlation)
-    first, second = p - difference / 2, p + difference / 2
+    first = p - difference / 2
+    second = p + difference / 2
     both = first * second + correlation * math.sqrt(first * (1 - first) * second * (1 - second))
     both = min(both, first)
     drawn = [
@@ -93,7 +96,8 @@ def test_a_map_of_nothing_seldom_shows_something(n, law):
     most.
     """
     rng = np.random.default_rng(n)
-    maps, cells = 100, 450
+    maps = 100
+    cells = 450
 
     def one() -> np.ndarray:
         if law == "normal":
@@ -110,14 +114,14 @@ def test_the_tail_of_skewed_statistics_is_theirs(n):
     rng = np.random.default_rng(n)
     x = rng.exponential(1, (n, 400_000))
     statistic = (x.mean(0) - 1) / x.std(0, ddof=1) * math.sqrt(n)
-    found = skewed_p(statistic, n)
+    values = skewed_p(statistic, n)
     for p in (0.01, 0.001):
-        assert np.mean((found > 0) & (found < p)) == pytest.approx(p, rel=0.2)
+        assert np.mean((values > 0) & (values < p)) == pytest.approx(p, rel=0.2)
 
 
 def test_effects_beyond_doubt_are_still_seen_in_a_map():
     rng = np.random.default_rng(0)
     samples = rng.normal(0, 1, (20, 450))
     samples[:, :10] += 4
-    found = cell_statistics(samples).p < 0.05
-    assert found[:10].all() and not found[10:].any()
+    significant = cell_statistics(samples).p < 0.05
+    assert significant[:10].all() and not significant[10:].any()

@@ -52,21 +52,26 @@ def halves(text, tmp_path_factory):  # noqa: F811
     store = Store()
     with store.record("train", "first half", {}) as tracker:
         run_recipe(recipe(text, decay=0.0, steps=20).to_dict(), tracker)
-    kept = tmp_path_factory.mktemp("kept") / "half"
-    shutil.copytree(store.get(tracker.run_id).folder, kept)
-    return losses(whole.id), kept
+    half = tmp_path_factory.mktemp("kept") / "half"
+    shutil.copytree(store.get(tracker.run_id).folder, half)
+    return losses(whole.id), half
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(text, halves, damage, caplog):  # noqa: F811
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(
+    text,  # noqa: F811
+    halves,
+    damage,
+    caplog,
+):
     """Whatever is spoilt, the run goes on from a whole checkpoint and its losses are those of an
     undisturbed one.
     """
-    whole, kept = halves
+    whole, half = halves
     store = Store()
     run = start(recipe(text, decay=0.0), store)
     store.finish(run.id, "interrupted")
-    shutil.copytree(kept, run.folder, dirs_exist_ok=True)
+    shutil.copytree(half, run.folder, dirs_exist_ok=True)
     DAMAGE[damage](run.folder / "checkpoints" / "step-0000020")
     done = wb.resume(run.id)
     assert done.status == "done"
@@ -77,11 +82,11 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(text, halves, 
 
 
 def test_a_run_without_a_whole_checkpoint_begins_anew(text, halves, caplog):  # noqa: F811
-    whole, kept = halves
+    whole, half = halves
     store = Store()
     run = start(recipe(text, decay=0.0), store)
     store.finish(run.id, "interrupted")
-    shutil.copytree(kept, run.folder, dirs_exist_ok=True)
+    shutil.copytree(half, run.folder, dirs_exist_ok=True)
     for folder in checkpoints.saved(run.folder):
         cut(folder / "model.safetensors")
     assert wb.resume(run.id).status == "done" and losses(run.id) == whole
@@ -171,7 +176,9 @@ def test_a_foreground_run_that_is_stopped_says_what_it_kept_and_how_to_go_on(
         assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
     process.send_signal(number)
-    _, said = process.communicate(timeout=300)
+    _, message = process.communicate(timeout=300)
     run = next((home / "runs").iterdir()).name
-    assert process.returncode == code and "Traceback" not in said, said
-    assert "Kept is the checkpoint of step" in said and f"workbench train --resume {run}" in said
+    assert process.returncode == code and "Traceback" not in message, message
+    assert (
+        "Kept is the checkpoint of step" in message and f"workbench train --resume {run}" in message
+    )

@@ -26,7 +26,7 @@ def normal(name: str) -> str:
 
 def imported() -> dict[str, Path]:
     """Every foreign top-level module that the package or a page imports, and one file that does."""
-    found = {}
+    importer = {}
     for path in [*(ROOT / "workbench").rglob("*.py"), *(ROOT / "pages").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -35,8 +35,8 @@ def imported() -> dict[str, Path]:
             for name in names:
                 top = name.split(".")[0]
                 if top not in sys.stdlib_module_names and top != "workbench":
-                    found[top] = path
-    return found
+                    importer[top] = path
+    return importer
 
 
 def test_every_import_is_declared_and_every_declaration_is_imported():

@@ -15,6 +15,7 @@ from workbench.benchmarks import metrics
 from workbench.data import entities
 from workbench.data.files import read
 from workbench.training.tasks import make
+from workbench.training.tasks.task import Completion
 
 
 def labelled(name: str) -> list[dict[str, list[str]]]:
@@ -29,29 +30,32 @@ def bio_spans(tags: list[str]) -> set[tuple[str, int, int]]:
     """Strict BIO spans, counted without any of the product's code: B opens, I of the same type goes
     on.
     """
-    found = set()
+    spans = set()
     for first, tag in enumerate(tags):
         if tag.startswith("B-"):
             last = first
             while last + 1 < len(tags) and tags[last + 1] == f"I-{tag[2:]}":
                 last += 1
-            found.add((tag[2:], first, last))
-    return found
+            spans.add((tag[2:], first, last))
+    return spans
 
 
 @pytest.mark.parametrize("name", ["wnut17/train", "wnut17/dev", "wnut17/test", "wikigold/wikigold"])
 def test_gold_answers_score_exactly_one_in_both_places(name):
     """The whole set: every sentence is all right, the tags come back, and the micro F1 is 1."""
-    rows, task, counts = labelled(name), make({"kind": "entities", "data": "own.conll"}), []
+    rows = labelled(name)
+    task = make({"kind": "entities", "data": "own.conll"})
+    assert isinstance(task, Completion)
+    counts = []
     for row in rows:
         item = task.item(row)
         text = task.completion(item)
         seen = entities.judged(item["words"], item["tags"], text)
         assert seen.tags == item["tags"] and seen.unaligned == 0
         assert seen.counts == (len(bio_spans(item["tags"])), 0, 0)
-        said = metrics.entities({"words": row["tokens"], "tags": row["tags"]}, [f" {text}"])
-        assert said["all_right"] == 1.0 and said["entity_f1"] == list(seen.counts)
-        counts.append(said["entity_f1"])
+        scores = metrics.entities({"words": row["tokens"], "tags": row["tags"]}, [f" {text}"])
+        assert scores["all_right"] == 1.0 and scores["entity_f1"] == list(seen.counts)
+        counts.append(scores["entity_f1"])
     assert metrics.entity_f1(counts) == 1.0 and sum(c[0] for c in counts) > 800
 
 
@@ -62,12 +66,16 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
     An invented entity gets a place of its own behind the text, where nothing is right.
     """
     rng = np.random.default_rng(seed)
-    kinds, all_right, all_said, sums = ("person", "location"), [], [], np.zeros(3)
+    kinds = ("person", "location")
+    all_right = []
+    all_written = []
+    sums = np.zeros(3)
     for _ in range(150):
         words = [f"w{i}" for i in range(12)]
         sides = []
         for _ in range(2):
-            tags, at = ["O"] * 12, 0
+            tags = ["O"] * 12
+            at = 0
             while at < 12:
                 size = int(rng.integers(1, 4))
                 if rng.random() < 0.4 and at + size <= 12:
@@ -75,27 +83,28 @@ def test_answers_with_errors_of_all_kinds_score_as_spans_would(seed):
                     tags[at : at + size] = [f"B-{kind}"] + [f"I-{kind}"] * (size - 1)
                 at += size
             sides.append(tags)
-        right, said = sides
+        right, written = sides
         if rng.random() < 0.5:
-            said = list(right)  # many answers are right but for what is invented
+            written = list(right)  # many answers are right but for what is invented
         invented = [(f"made{i} up", str(rng.choice(kinds))) for i in range(rng.integers(0, 3))]
         listed = [
             f"{' '.join(words[a : b + 1])} = {k}"
-            for k, a, b in sorted(bio_spans(said), key=lambda s: s[1])
+            for k, a, b in sorted(bio_spans(written), key=lambda s: s[1])
         ]
         listed += [f"{mention} = {kind}" for mention, kind in invented]
         seen = entities.judged(words, right, "; ".join(listed) or "none")
         behind = [tag for _, kind in invented for tag in (f"B-{kind}", f"I-{kind}")]
         all_right.append(right + ["O"] * len(behind))
-        all_said.append(said + behind)
-        one, other = bio_spans(right), bio_spans(said + behind)
+        all_written.append(written + behind)
+        one = bio_spans(right)
+        other = bio_spans(written + behind)
         assert seen.counts == (len(one & other), len(other - one), len(one - other))
         assert seen.unaligned == len(invented)
         sums += seen.counts
     hits, wrong, missed = sums
-    assert hits / (hits + wrong) == pytest.approx(precision_score(all_right, all_said))
-    assert hits / (hits + missed) == pytest.approx(recall_score(all_right, all_said))
-    assert entities.entity_f1(sums) == pytest.approx(f1_score(all_right, all_said))
+    assert hits / (hits + wrong) == pytest.approx(precision_score(all_right, all_written))
+    assert hits / (hits + missed) == pytest.approx(recall_score(all_right, all_written))
+    assert entities.entity_f1(sums) == pytest.approx(f1_score(all_right, all_written))
 
 
 def test_repeated_words_and_signs_in_words_are_found_as_multisets():
@@ -112,9 +121,11 @@ def test_repeated_words_and_signs_in_words_are_found_as_multisets():
         ("Oslo", "location"),
     ]
     for n in range(4):
-        for said in itertools.product(claims, repeat=n):
-            seen = entities.judged(words, right, "; ".join(" = ".join(c) for c in said) or "none")
-            hits = sum((bag & Counter(said)).values())
+        for claimed in itertools.product(claims, repeat=n):
+            seen = entities.judged(
+                words, right, "; ".join(" = ".join(c) for c in claimed) or "none"
+            )
+            hits = sum((bag & Counter(claimed)).values())
             assert seen.counts == (hits, n - hits, 2 - hits)
     odd = ["a", "=", "b", "Tom", "&quot;", "x", ";", "c"]
     tags = [

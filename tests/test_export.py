@@ -98,7 +98,8 @@ def test_a_gguf_file_computes_the_same(shape, half, tmp_path, home):
         logits(wb.load(path)), logits(ours), atol=2e-2 if half else 1e-5, rtol=0
     )
     fields = GGUFReader(path)
-    assert fields.get_field("general.license").contents() == "MIT"
+    licence = fields.get_field("general.license")
+    assert licence is not None and licence.contents() == "MIT"
     sizes = {tensor.tensor_type.name for tensor in fields.tensors if len(tensor.shape) > 1}
     assert sizes == ({"F16"} if half else {"F32"})
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.conftest import layout_of, traces
 from workbench.figures import (
     attention,
     change,
@@ -86,14 +87,14 @@ def test_the_atlas_stays_small_whatever_the_model_and_the_prompt(shape):
     noise = np.tril(rng.random((1, 1, shape[2], shape[2])))
     image = attention.atlas_image(np.broadcast_to(noise, (shape[0], shape[1], shape[2], shape[2])))
     assert len(image.uri) < 3e6
-    points = attention.atlas(image, chosen=(0, 0)).data[2]
+    points = traces(attention.atlas(image, chosen=(0, 0)))[2]
     assert len(points.customdata) == shape[0] * shape[1]
     assert list(points.selectedpoints) == [0]
 
 
 def test_the_points_of_the_atlas_lie_on_their_thumbnails():
     image = attention.atlas_image(pattern(2, 3, 8))
-    picture, _, points = attention.atlas(image).data
+    picture, _, points = traces(attention.atlas(image))
     i = list(points.customdata).index("L1H2")
     column = (points.x[i] - picture.x0) / picture.dx
     row = (points.y[i] - picture.y0) / picture.dy
@@ -105,19 +106,20 @@ def test_the_points_of_the_atlas_lie_on_their_thumbnails():
 def test_one_head_has_queries_down_and_keys_across_and_nothing_after_the_query():
     values = pattern(1, 1, 3)[0, 0]
     figure = attention.head(values, ["a", " b", " b"])
-    z = np.asarray(figure.data[0].z)
+    z = np.asarray(traces(figure)[0].z)
     assert z[2].tolist() == pytest.approx([1 / 3] * 3)
     assert np.isnan(z[0, 1:]).all()
-    assert figure.layout.yaxis.autorange == "reversed"
+    assert layout_of(figure).yaxis.autorange == "reversed"
 
 
 def test_the_effect_map_is_centred_at_zero_and_each_cell_can_be_told():
-    effect, metric = [[0.0, 1.5], [0.2, -0.5]], [[0.0, 3.0], [0.4, -1.0]]
+    effect = [[0.0, 1.5], [0.2, -0.5]]
+    metric = [[0.0, 3.0], [0.4, -1.0]]
     figure = patching.effect_map(effect, metric, ["a", "b"], starts=1, chosen=(0, 1))
-    heat, points = figure.data
+    heat, points = traces(figure)
     assert (heat.zmin, heat.zmax) == (-1.5, 1.5)
     assert list(points.customdata[3]) == [1, 1, "b", -0.5, -1.0]
-    assert [s.type for s in figure.layout.shapes] == ["line", "rect"]
+    assert [s.type for s in layout_of(figure).shapes] == ["line", "rect"]
 
 
 def test_columns_name_both_tokens_where_the_prompts_differ():
@@ -129,28 +131,28 @@ def test_columns_name_both_tokens_where_the_prompts_differ():
 def test_ranked_heads_begin_with_the_best_and_carry_their_interval():
     mean = np.array([[0.1, 0.9], [0.5, 0.2]])
     figure = heads.ranked(mean, mean - 0.05, mean + 0.02, name="induction score", n=8, top=2)
-    dots = figure.data[0]
+    dots = traces(figure)[0]
     assert list(dots.y) == ["L0H1", "L1H0"]
     assert np.allclose(dots.error_x.arrayminus, 0.05) and np.allclose(dots.error_x.array, 0.02)
-    assert "n = 8" in figure.layout.title.text
+    assert "n = 8" in layout_of(figure).title.text
 
 
 def test_a_score_map_has_layers_down_and_heads_across():
     mean = np.arange(6.0).reshape(2, 3) / 6
     figure = heads.score_map(mean, mean, mean, name="induction score", n=8)
-    assert np.asarray(figure.data[0].z).tolist() == mean.tolist()
+    assert np.asarray(traces(figure)[0].z).tolist() == mean.tolist()
 
 
 def test_long_position_matrices_are_thinned_and_say_so():
     figure = positions.matrix(np.random.default_rng(0).normal(size=(1024, 768)))
-    assert np.asarray(figure.data[0].z).shape == (256, 256)
-    assert "thinned" in figure.layout.title.text
+    assert np.asarray(traces(figure)[0].z).shape == (256, 256)
+    assert "thinned" in layout_of(figure).title.text
 
 
 def test_the_context_length_stands_where_it_belongs_on_the_logarithmic_axis():
     figure = positions.wavelengths({"all layers": np.array([6.28, 628.0])}, 1000)
-    assert figure.layout.shapes[0].y0 == 1000
-    assert figure.layout.annotations[0].y == pytest.approx(3)
+    assert layout_of(figure).shapes[0].y0 == 1000
+    assert layout_of(figure).annotations[0].y == pytest.approx(3)
 
 
 def test_the_telling_heads_are_the_sharpest_and_the_farthest():
@@ -163,28 +165,30 @@ def test_the_telling_heads_are_the_sharpest_and_the_farthest():
 def test_lines_of_one_head_share_a_colour_and_random_tokens_are_dashed():
     curve = (np.ones(4), np.ones(4), np.ones(4))
     figure = positions.distance_lines({"L0H0, random tokens": curve, "L0H0, text": curve})
-    random, text = (line for line in figure.data if line.mode == "lines+markers")
+    random, text = (line for line in traces(figure) if line.mode == "lines+markers")
     assert random.line.color == text.line.color
     assert (random.line.dash, text.line.dash) == ("dash", "solid")
 
 
 def test_the_distance_table_has_a_row_for_every_number():
-    three = (np.zeros((2, 3, 4)),) * 3
+    zeros = np.zeros((2, 3, 4))
+    three = (zeros, zeros, zeros)
     assert len(positions.distance_frame({"random tokens": three, "text": three})) == 2 * 2 * 3 * 4
 
 
 def test_parameters_are_named_with_their_share():
-    bars = models.parameters({"embedding": 25, "MLP": 75}).data[0]
+    bars = traces(models.parameters({"embedding": 25, "MLP": 75}))[0]
     assert list(bars.text) == ["25 (25%)", "75 (75%)"]
 
 
 def test_a_coloured_text_reads_in_lines_and_the_first_token_has_no_number():
     values = np.array([np.nan, 0.5, -2.0, 1.0, 0.0])
-    heat = change.token_grid(["a", " <i>", "c", "d", "e"], values, name="nats", per_row=3).data[0]
+    figure = change.token_grid(["a", " <i>", "c", "d", "e"], values, name="nats", per_row=3)
+    heat = traces(figure)[0]
     np.testing.assert_array_equal(heat.z, [[np.nan, 0.5, -2], [1, 0, np.nan]])
     assert "<i>" not in heat.text[0][1] and "·" in heat.text[0][1] and heat.text[1][2] == ""
     assert (heat.zmin, heat.zmax) == (-2, 2) and "no prediction" in heat.customdata[0][0]
-    only_up = change.token_grid(["a", "b"], np.array([np.nan, 3.0]), name="nats").data[0]
+    only_up = traces(change.token_grid(["a", "b"], np.array([np.nan, 3.0]), name="nats"))[0]
     assert (only_up.zmin, only_up.zmax) == (0, 3)
 
 

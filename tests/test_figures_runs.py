@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.conftest import layout_of, traces
 from workbench.figures import change, runs, scores
 
 pytestmark = pytest.mark.quick
@@ -44,29 +45,30 @@ def paired() -> pd.DataFrame:
 
 def test_a_run_shows_its_training_and_its_validation_loss() -> None:
     figure = runs.curves({"mine": logged()})
-    assert [trace.name for trace in figure.data] == ["training", "validation"]
-    assert list(figure.data[1].x) == [5, 10]
-    assert list(figure.data[1].y) == pytest.approx([0.2, 0.1])
+    assert [trace.name for trace in traces(figure)] == ["training", "validation"]
+    assert list(traces(figure)[1].x) == [5, 10]
+    assert list(traces(figure)[1].y) == pytest.approx([0.2, 0.1])
 
 
 def test_runs_on_one_axis_keep_their_names_and_one_colour_each() -> None:
     figure = runs.curves({"a": logged(), "b": logged(start=9e5)}, x="minutes")
-    assert [trace.name for trace in figure.data] == [
+    assert [trace.name for trace in traces(figure)] == [
         "a, training",
         "a, validation",
         "b, training",
         "b, validation",
     ]
-    assert figure.data[0].line.color == figure.data[1].line.color != figure.data[2].line.color
-    assert list(figure.data[0].x) == pytest.approx(
-        list(figure.data[2].x)
-    )  # each from its own first step
+    assert (
+        traces(figure)[0].line.color == traces(figure)[1].line.color != traces(figure)[2].line.color
+    )
+    # Each from its own first step.
+    assert list(traces(figure)[0].x) == pytest.approx(list(traces(figure)[2].x))
 
 
 def test_against_tokens_a_run_of_unknown_batch_is_left_out() -> None:
     figure = runs.curves({"a": logged(), "b": logged()}, x="tokens", tokens_a_step={"a": 32})
-    assert {trace.legendgroup for trace in figure.data} == {"a"}
-    assert figure.data[0].x[-1] == 320
+    assert {trace.legendgroup for trace in traces(figure)} == {"a"}
+    assert traces(figure)[0].x[-1] == 320
 
 
 def test_a_long_line_is_averaged_and_not_cut() -> None:
@@ -78,34 +80,34 @@ def test_a_long_line_is_averaged_and_not_cut() -> None:
 
 
 def test_a_run_that_logged_nothing_gives_an_empty_axis() -> None:
-    assert len(runs.curves({"mine": logged().iloc[:0]}).data[0].x) == 0
+    assert len(traces(runs.curves({"mine": logged().iloc[:0]}))[0].x) == 0
 
 
 def test_accuracies_share_a_panel_and_bits_have_their_own() -> None:
     figure = scores.dots(scored())
-    dots = {(trace.name, trace.xaxis): trace for trace in figure.data}
+    dots = {(trace.name, trace.xaxis): trace for trace in traces(figure)}
     assert set(dots) == {(m, x) for m in ("base", "tuned") for x in ("x", "x2")} | {
         ("guessing", "x")
     }
-    assert tuple(figure.layout.xaxis.range) == (-0.02, 1.02)
-    assert figure.layout.xaxis2.title.text == "bits per byte"
+    assert tuple(layout_of(figure).xaxis.range) == (-0.02, 1.02)
+    assert layout_of(figure).xaxis2.title.text == "bits per byte"
 
 
 def test_intervals_are_drawn_from_low_to_high() -> None:
-    dot = next(t for t in scores.dots(scored()).data if t.name == "base" and t.xaxis == "x")
+    dot = next(t for t in traces(scores.dots(scored())) if t.name == "base" and t.xaxis == "x")
     assert dot.x[0] - dot.error_x.arrayminus[0] == pytest.approx(0.1)
     assert dot.x[0] + dot.error_x.array[0] == pytest.approx(0.35)
 
 
 def test_a_difference_is_filled_only_where_its_interval_leaves_out_zero() -> None:
     figure = scores.differences(paired(), base="base", tuned="tuned")
-    accuracy, bits = figure.data
+    accuracy, bits = traces(figure)
     assert [colour == "white" for colour in accuracy.marker.color] == [False, True]
     assert [colour == "white" for colour in bits.marker.color] == [False]
 
 
 def test_a_difference_says_which_side_is_better() -> None:
-    layout = scores.differences(paired(), base="base", tuned="tuned").layout
+    layout = layout_of(scores.differences(paired(), base="base", tuned="tuned"))
     assert layout.xaxis.title.text.endswith("(tuned better →)")
     assert layout.xaxis2.title.text.endswith("(← tuned better)")
     assert layout.xaxis.range[0] == -layout.xaxis.range[1]
@@ -114,14 +116,15 @@ def test_a_difference_says_which_side_is_better() -> None:
 def test_the_head_map_puts_layer_zero_on_top_and_marks_the_chosen_head() -> None:
     mean = np.arange(6.0).reshape(2, 3) / 10
     figure = change.head_map(mean, mean - 0.05, mean + 0.05, n=8, chosen=(1, 2))
-    heat, points, mark = *figure.data, figure.layout.shapes[0]
+    heat, points = traces(figure)
+    mark = layout_of(figure).shapes[0]
     assert heat.z[1][2] == 0.5
     assert points.customdata[5] == "L1H2" and (points.x[5], points.y[5]) == (2, 1)
-    assert tuple(figure.layout.yaxis.range) == (1.5, -0.5)
+    assert tuple(layout_of(figure).yaxis.range) == (1.5, -0.5)
     assert (mark.x0, mark.x1, mark.y0, mark.y1) == (1.5, 2.5, 0.5, 1.5)
 
 
 def test_a_model_compared_with_itself_gives_a_blank_map() -> None:
     zero = np.zeros((2, 3))
     figure = change.head_map(zero, zero, zero, n=8)
-    assert (figure.data[0].zmin, figure.data[0].zmax) == (0, change.FAINT)
+    assert (traces(figure)[0].zmin, traces(figure)[0].zmax) == (0, change.FAINT)

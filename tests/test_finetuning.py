@@ -3,16 +3,17 @@ tiny model.
 """
 
 import json
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 import workbench as wb
-from tests.conftest import tiny_gpt
+from tests.conftest import tiny_gpt, written_by
 from workbench.comparison import behaviour_series
 from workbench.comparison.lineage import fine_tune_of
 from workbench.comparison.measures import measure_of
@@ -83,8 +84,7 @@ def recipe(base: str, data: str, lora=None, task=None, **train) -> Recipe:
     )
 
 
-# -- rows
-# ----------------------------------------------------------------------------------------------------
+# -- rows ------------------------------------------------------------------------------------------
 
 
 def test_the_loss_is_on_what_is_learned_only(tiny):
@@ -106,9 +106,9 @@ def test_only_the_assistants_turns_of_a_conversation_are_learned(base):
     ]
     task = make({"kind": "chat", "data": "instruct_1100"})
     row = task.row(tokenizer, {"messages": talk})
-    said = [i for i, on in zip(*row, strict=True) if on]
-    assert tokenizer.decode(said) == "red red.<|endoftext|>red.<|endoftext|>"
-    assert tokenizer.decode(row.ids).startswith(
+    learned = [i for i, on in zip(*row, strict=True) if on]
+    assert tokenizer.decode(learned) == "red red.<|endoftext|>red.<|endoftext|>"
+    assert str(tokenizer.decode(row.ids)).startswith(
         "User: Say red\nAssistant: red red.<|endoftext|>\nUser: Say it\n"
     )
 
@@ -139,8 +139,7 @@ def test_a_vocabulary_that_does_not_fit_is_named(base):
         check_vocabulary([Row([1, 4], [False, True])], letters, 4, "letters")
 
 
-# -- reading
-# -------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -183,23 +182,23 @@ def test_conversations_come_in_many_spellings():
         task.item({"messages": one[:1]})
 
 
-# -- answers and metrics
-# -------------------------------------------------------------------------------------
+# -- answers and metrics ---------------------------------------------------------------------------
 
 
 def test_a_restricted_answer_is_one_of_the_answers(tiny):
     tiny.tokenizer.pad_token = "0"
     answers = [[5, 6], [5, 7, 8], [9]]
-    found = complete(
+    written = complete(
         tiny.model, tiny.tokenizer, [[1], [2, 3], [4, 4, 4]], most=3, answers=trie(answers)
     )
-    assert all(any(ids[: len(a)] == a for a in answers) for ids in found)
+    assert all(any(ids[: len(a)] == a for a in answers) for ids in written)
 
 
 @pytest.mark.parametrize("stops", [(), (3, 40, 77)])
 @pytest.mark.parametrize("answers", [None, [[5, 6], [5, 7, 8, 0], [9]]])
 def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
-    ends, tree = [0, *stops], trie(answers or [])
+    ends = [0, *stops]
+    tree = trie(answers or [])
     tiny.tokenizer.pad_token = tiny.tokenizer.eos_token = "0"
     draw = torch.Generator().manual_seed(1)
     prompts = [torch.randint(1, 100, (n,), generator=draw).tolist() for n in (1, 2, 5, 5, 9, 30)]
@@ -217,14 +216,17 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
             max_new_tokens=6, do_sample=False, eos_token_id=ends, pad_token_id=0
         )
         limit = None if answers is None else allowed
-        out = tiny.model.generate(
-            torch.tensor([prompt]), generation_config=settings, prefix_allowed_tokens_fn=limit
+        out = written_by(
+            tiny.model,
+            torch.tensor([prompt]),
+            generation_config=settings,
+            prefix_allowed_tokens_fn=limit,
         )
         ids = out[0, n_prompt:].tolist()
         expected.append(next((ids[:i] for i, token in enumerate(ids) if token in ends), ids))
     shares = []
     given = None if answers is None else tree
-    found = complete(
+    written = complete(
         tiny.model,
         tiny.tokenizer,
         prompts,
@@ -233,13 +235,13 @@ def test_answers_are_what_transformers_generates_greedily(tiny, stops, answers):
         stops=stops,
         progress=shares.append,
     )
-    assert found == expected and shares == sorted(shares) and shares[-1] == 1.0
+    assert written == expected and shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_an_answer_takes_the_room_that_the_context_has_and_changes_nothing_of_the_model(tiny):
     tiny.model.requires_grad_(True)
-    found = complete(tiny.model, tiny.tokenizer, [[1] * 60, [1] * 64], most=20)
-    assert list(map(len, found)) == [5, 1]
+    written = complete(tiny.model, tiny.tokenizer, [[1] * 60, [1] * 64], most=20)
+    assert list(map(len, written)) == [5, 1]
     assert all(weight.requires_grad for weight in tiny.model.parameters())
     with pytest.raises(WorkbenchError, match="context"):
         complete(tiny.model, tiny.tokenizer, [[1] * 65], most=1)
@@ -255,22 +257,23 @@ def test_padding_does_not_change_an_answer(tiny):
 def test_macro_f1_is_scikit_learns():
     from sklearn.metrics import f1_score
 
-    right, said = list("aabbccca"), list("abbbccaz")
-    counts = class_counts(right, said, "abc")
-    expected = f1_score(right, said, average="macro", labels=list("abc"), zero_division=0)
+    right = list("aabbccca")
+    predicted = list("abbbccaz")
+    counts = class_counts(right, predicted, "abc")
+    zero: Any = 0  # scikit-learn's stub takes words alone
+    expected = f1_score(right, predicted, average="macro", labels=list("abc"), zero_division=zero)
     assert macro_f1(counts.sum(0)) == pytest.approx(expected)
-    assert (
-        macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
-    )  # one class always right, one never named
+    # One class always right, one never named.
+    assert macro_f1(np.array([1.0, 0, 0, 0, 0, 3])) == 0.5
     assert macro_f1(np.array([1.0, 0, 0, 5, 0, 0])) == 1.0  # no item is of the second class
 
 
 def test_entities_are_listed_and_found_again():
     words = "Anna met Anna Lind of New York in York .".split()
-    found = [("person", 0, 0), ("person", 2, 3), ("location", 5, 6), ("location", 8, 8)]
+    spans = [("person", 0, 0), ("person", 2, 3), ("location", 5, 6), ("location", 8, 8)]
     text = "Anna = person; Anna Lind = person; New York = location; York = location"
-    assert entities.listed(words, found) == text
-    assert entities.aligned(words, text) == (entities.bio(found, len(words)), 0)
+    assert entities.listed(words, spans) == text
+    assert entities.aligned(words, text) == (entities.bio(spans, len(words)), 0)
     assert entities.aligned(words, "none") == (["O"] * len(words), 0)
     tags, unaligned = entities.aligned(
         words, "Oslo = location; nonsense; New York = location; York = location"
@@ -282,35 +285,32 @@ def test_entity_f1_is_seqevals():
     from seqeval.metrics import f1_score
 
     right = [["B-LOC", "I-LOC", "O"], ["B-PER", "O", "B-LOC"], ["O", "O", "O"]]
-    said = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
+    predicted = [["B-LOC", "I-LOC", "O"], ["B-LOC", "O", "O"], ["O", "B-PER", "O"]]
     counts = [
         entities.span_counts(entities.spans(a), entities.spans(b))
-        for a, b in zip(right, said, strict=True)
+        for a, b in zip(right, predicted, strict=True)
     ]
     assert counts == [(1, 0, 0), (0, 1, 2), (0, 1, 0)]
     assert (
         entities.entity_f1(np.array(counts).sum(0))
-        == pytest.approx(f1_score(right, said))
+        == pytest.approx(f1_score(right, predicted))
         == pytest.approx(1 / 3)
     )
 
 
 @pytest.mark.parametrize(
-    ("said", "right", "f1"),
+    ("predicted", "right", "f1"),
     [
         ("The Eiffel Tower!", "eiffel tower", 1.0),
-        (
-            "in Paris, France",
-            "Paris",
-            0.5,
-        ),  # one of three words right, the only one asked for: 2 * 1 / (3 + 1)
+        # One of three words right, the only one asked for: 2 * 1 / (3 + 1).
+        ("in Paris, France", "Paris", 0.5),
         ("red red", "red", 2 / 3),
         ("", "red", 0.0),
         ("the", "a", 1.0),  # both are empty once articles are gone, as in SQuAD's script
     ],
 )
-def test_token_f1_is_squads(said, right, f1):
-    assert questions.token_f1(said, right) == pytest.approx(f1)
+def test_token_f1_is_squads(predicted, right, f1):
+    assert questions.token_f1(predicted, right) == pytest.approx(f1)
 
 
 def test_paired_counts_by_hand():
@@ -321,7 +321,7 @@ def test_paired_counts_by_hand():
         np.tile([0.0, 1, 1], (30, 1)), np.tile([1.0, 0, 0], (30, 1)), entities.entity_f1
     )
     assert (better.base, better.tuned) == (0, 1) and better.p < 0.001
-    few = paired_counts([[0.0, 1, 1]], [[1.0, 0, 0]], entities.entity_f1)
+    few = paired_counts(np.array([[0.0, 1, 1]]), np.array([[1.0, 0, 0]]), entities.entity_f1)
     assert np.isnan(few.p) and few.reason  # one sample tests nothing
 
 
@@ -333,8 +333,7 @@ def test_chat_loss_is_the_mean_over_learned_tokens(tiny):
     assert chat.token_losses(tiny.model, rows) == pytest.approx(expected, rel=1e-5)
 
 
-# -- LoRA
-# ----------------------------------------------------------------------------------------------------
+# -- LoRA ------------------------------------------------------------------------------------------
 
 
 def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
@@ -349,11 +348,11 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
             torch.nn.init.normal_(parameter, 0, 0.1)
     model.eval()
     adapted = model(ids).logits
-    folder = save(tmp_path / "adapter", model, subject.tokenizer)
-    kept = load_file(folder / "adapter_model.safetensors")
+    folder = save(tmp_path / "adapter", cast("PreTrainedModel", model), subject.tokenizer)
+    tensors = load_file(folder / "adapter_model.safetensors")
     assert (
-        kept
-        and all("lora_" in name for name in kept)
+        tensors
+        and all("lora_" in name for name in tensors)
         and not (folder / "model.safetensors").exists()
     )
     merged = wb.load(folder)
@@ -367,7 +366,8 @@ def test_a_merged_adapter_computes_what_the_adapter_computed(base, tmp_path):
 
 def test_an_adapter_whose_base_has_changed_is_refused(base, tmp_path):
     subject = wb.load(base)
-    folder = save(tmp_path / "adapter", adapt(subject, Lora(), base), subject.tokenizer)
+    adapted = cast("PreTrainedModel", adapt(subject, Lora(), base))
+    folder = save(tmp_path / "adapter", adapted, subject.tokenizer)
     (folder / "base.json").write_text(json.dumps({"name": "shelf-base", "sha256": "0" * 64}))
     with pytest.raises(WorkbenchError, match="belongs to shelf-base as it was"):
         wb.load(folder)
@@ -390,8 +390,7 @@ def test_a_wrong_lora_table_names_the_word(base, values, message):
         adapt(wb.load(base), Lora.from_dict(values), base)
 
 
-# -- runs
-# ----------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
@@ -402,11 +401,13 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     accuracy, f1 = (evaluation.Change(**change) for change in result["changes"])
     assert (accuracy.metric, f1.metric) == ("accuracy", "macro_f1")
     assert accuracy.tuned > accuracy.base and accuracy.improved and accuracy.n == result["held_out"]
-    kept = {who: evaluation.answers(run.folder, who) for who in evaluation.MODELS}
-    assert [kept[w]["score"].mean() for w in ("base", "tuned")] == pytest.approx(
+    before = evaluation.answers(run.folder, "base")
+    after = evaluation.answers(run.folder, "tuned")
+    assert before is not None and after is not None
+    assert [frame["score"].mean() for frame in (before, after)] == pytest.approx(
         [accuracy.base, accuracy.tuned]
     )
-    assert set(kept["tuned"]["prediction"]) <= {"small", "big"}
+    assert set(after["prediction"]) <= {"small", "big"}
     subject = wb.load(f"run:{run.id}")
     assert (
         result["parent"] == subject.card.parent == base
@@ -414,19 +415,17 @@ def test_a_lora_run_improves_and_every_room_can_load_it(base, tmp_path):
     )
     priced = cost(recipe(base, data, lora={"r": 8}))
     assert priced.trained_parameters == result["trained_parameters"] < subject.card.n_params / 2
-    asked = measure_of(wb.load(base), f"run:{run.id}", n=8)
-    texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in asked.requests]
-    assert texts == [
-        f"{row['input']} {row['target']}" for _, row in kept["base"].head(8).iterrows()
-    ]
-    found = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
+    measure = measure_of(wb.load(base), f"run:{run.id}", n=8)
+    texts = [subject.tokenizer.decode([*r.inputs, r.targets[-1]]) for r in measure.requests]
+    assert texts == [f"{row['input']} {row['target']}" for _, row in before.head(8).iterrows()]
+    located = wb.locate(base, subject, f"run:{run.id}", n=8, grain="layers", draws=1)
     assert (
-        found.gain().low > 0
-        and not any(found.checks.values())
-        and found.measure == fine_tune_of(f"run:{run.id}@60")
+        located.gain().low > 0
+        and not any(located.checks.values())
+        and located.measure == fine_tune_of(f"run:{run.id}@60")
     )
     over = behaviour_series(run.id, n=8).set_index(["step", "metric"])
-    own = found.gain()
+    own = located.gain()
     assert over.loc[0, "difference"].tolist() == [0, 0] and set(over.index.get_level_values(0)) == {
         0,
         30,
@@ -478,17 +477,17 @@ def test_a_chat_run_gives_a_base_without_a_template_one(base, tmp_path):
     run = wb.train(
         recipe(base, write(tmp_path / "talk.jsonl", TALK), task={"kind": "chat"}, lr=3e-3)
     )
+    assert run.result is not None
     loss = evaluation.Change(**run.result["changes"][0])
     assert loss.metric == "loss" and loss.tuned < loss.base and not loss.higher_is_better
     assert "Assistant: " in wb.load(f"run:{run.id}").tokenizer.chat_template
-    asked, subject = (
-        measure_of(untouched := wb.load(base), f"run:{run.id}", n=4),
-        wb.load(f"run:{run.id}"),
-    )
+    measure = measure_of(untouched := wb.load(base), f"run:{run.id}", n=4)
+    subject = wb.load(f"run:{run.id}")
     assert untouched.tokenizer.chat_template is None  # a measure changes no model's tokenizer
-    said = [subject.tokenizer.decode(answer) for _, answer in asked.questions()]
-    assert said == evaluation.answers(run.folder, "base")["target"].head(4).tolist()
+    targets = [subject.tokenizer.decode(answer) for _, answer in measure.questions()]
     frame = evaluation.answers(run.folder, "base")
+    assert frame is not None
+    assert targets == frame["target"].head(4).tolist()
     assert np.average(frame["score"], weights=frame["tokens"]) == pytest.approx(loss.base)
 
 
@@ -496,7 +495,8 @@ def test_a_childs_parent_is_the_run_it_came_from(base, tmp_path):
     data = write(tmp_path / "pets.jsonl", PETS)
     first = wb.train(recipe(base, data, steps=2))
     second = wb.train(recipe(f"run:{first.id}", data, lora={}, steps=2))
-    assert second.parent == first.id and second.result["parent"] == f"run:{first.id}@2"
+    assert second.parent == first.id and second.result is not None
+    assert second.result["parent"] == f"run:{first.id}@2"
     assert wb.load(f"run:{second.id}").card.parent == f"run:{first.id}@2"
 
 
@@ -548,8 +548,9 @@ def test_an_empty_set_says_so(tmp_path, kind):
         (
             PETS,
             {"colour": 1},
-            r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, label, labels, "
-            r"max_length, messages, prompt, question, response, tags, test, text, tokens\.$",
+            r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, "
+            r"label, labels, max_length, messages, prompt, question, response, tags, test, text, "
+            r"tokens\.$",
         ),
         (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],
@@ -560,10 +561,8 @@ def test_a_task_that_cannot_be_done_says_why(base, tmp_path, rows, task, message
 
 
 def test_a_held_out_label_that_was_never_learned_is_named(base, tmp_path):
-    train, test = (
-        write(tmp_path / "a.jsonl", PETS),
-        write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}]),
-    )
+    train = write(tmp_path / "a.jsonl", PETS)
+    test = write(tmp_path / "b.jsonl", [{"text": "ant", "label": "tiny"}])
     with pytest.raises(
         WorkbenchError,
         match=r"The label 'tiny' of the held-out examples .* 2 labels of the training",
@@ -575,6 +574,7 @@ def test_too_long_examples_are_counted(base, tmp_path):
     long = [{"text": "the cat number 7 " * 20, "label": "small"}]
     run = wb.train(recipe(base, write(tmp_path / "p.jsonl", PETS), steps=1))
     more = wb.train(recipe(base, write(tmp_path / "q.jsonl", PETS + long), steps=1))
+    assert run.result is not None and more.result is not None
     assert run.result["left_out"] == {} and set(more.result["left_out"].values()) == {1}
 
 

@@ -151,8 +151,8 @@ CASES = [
         "a.csv",
         "columns of unknown names",
         table("frase,tipo", ",").encode(),
-        'no column that is plainly the text; its columns are frase, tipo. Name them, perhaps text = "frase", label = '
-        '"tipo"',
+        "no column that is plainly the text; its columns are frase, tipo. "
+        'Name them, perhaps text = "frase", label = "tipo"',
     ),
     Case(
         "labelled",
@@ -599,19 +599,20 @@ def outcome(case: Case, folder: Path) -> str:
         rows, notes = read_case(case, folder)
     except WorkbenchError as error:
         return f"refused: {error}".replace(str(folder) + "/", "")
-    said = " ".join(line.rstrip(".") + "." for line in notes.lines()).replace(str(folder) + "/", "")
-    return f"read ({len(rows)})" + (f"; said: {said}" if said else "")
+    remarks = " ".join(line.rstrip(".") + "." for line in notes.lines()).replace(
+        str(folder) + "/", ""
+    )
+    return f"read ({len(rows)})" + (f"; said: {remarks}" if remarks else "")
 
 
 def document() -> str:
     out = io.StringIO()
     print("# Files that are read, and how\n", file=out)
     print(
-        "Made by `python -m tests.test_formats`, from the cases that the tests check. *Read (n)*: n examples or",
-        file=out,
-    )
-    print(
-        "documents, exactly those meant; *said*: shown with the result; *refused*: the sentence that one gets.\n",
+        "Made by `python -m tests.test_formats`, from the cases that the tests check. "
+        "*Read (n)*: n examples or\n"
+        "documents, exactly those meant; *said*: shown with the result; "
+        "*refused*: the sentence that one gets.\n",
         file=out,
     )
     print("| used as | file | what is odd | what happens |\n|---|---|---|---|", file=out)

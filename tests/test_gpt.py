@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tests.conftest import tiny_gpt
+from tests.conftest import blocks, tiny_gpt, written_by
 from workbench.errors import WorkbenchError
 from workbench.subjects import positions
 from workbench.subjects.convert import to_gpt2, to_llama
@@ -56,21 +56,23 @@ def test_fast_and_explicit_attention_agree(encoding):
 def test_the_cache_changes_nothing(encoding):
     model = tiny_gpt(positions=encoding).double()
     whole = model(IDS).logits
-    past, parts = None, []
+    past = None
+    parts = []
     for part in IDS.split(7, dim=1):
         out = model(part, cache=past, use_cache=True)
-        past, parts = out.cache, [*parts, out.logits]
+        past = out.cache
+        parts = [*parts, out.logits]
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_left_padding_does_not_change_what_is_generated(encoding):
     model = tiny_gpt(positions=encoding)
-    plain = model.generate(IDS[:1], max_new_tokens=8, do_sample=False)
+    plain = written_by(model, IDS[:1], max_new_tokens=8, do_sample=False)
     padded = torch.cat([torch.zeros(1, 5, dtype=torch.long), IDS[:1]], dim=1)
     mask = torch.ones_like(padded)
     mask[:, :5] = 0
-    again = model.generate(padded, attention_mask=mask, max_new_tokens=8, do_sample=False)
+    again = written_by(model, padded, attention_mask=mask, max_new_tokens=8, do_sample=False)
     assert again[0, 5:].tolist() == plain[0].tolist()
 
 
@@ -91,7 +93,7 @@ def test_alibi_slopes_are_the_papers():
 
 def test_alibi_adds_slope_times_distance_to_the_scores():
     model = tiny_gpt(positions="alibi", n_layers=1)
-    for part in (model.model.layers[0].attn.q, model.model.layers[0].attn.k):
+    for part in (blocks(model)[0].attn.q, blocks(model)[0].attn.k):
         torch.nn.init.zeros_(part.weight)  # all scores are zero but for the bias
     model.set_attn_implementation("eager")
     pattern = model(IDS, output_attentions=True).attentions[0][0, :, -1]
@@ -126,7 +128,7 @@ def test_a_saved_model_loads_through_auto_classes(tmp_path):
 def test_zero_init_makes_every_block_the_identity_at_the_start():
     model = tiny_gpt(zero_init=True, positions="rotary")
     hidden = model(IDS, output_hidden_states=True).hidden_states
-    assert torch.equal(hidden[0], model.model.layers[0](hidden[0], position_embeddings=None))
+    assert torch.equal(hidden[0], blocks(model)[0](hidden[0], position_embeddings=None))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_continuous_batching_writes_what_generate_writes(positions):
     how = GenerationConfig(max_new_tokens=8, do_sample=False, eos_token_id=-1, pad_token_id=0)
     small = ContinuousBatchingConfig(num_blocks=4, max_batch_tokens=64, use_cuda_graph=False)
     alone = [
-        model.generate(torch.tensor([p]), generation_config=how)[0, len(p) :].tolist()
+        written_by(model, torch.tensor([p]), generation_config=how)[0, len(p) :].tolist()
         for p in prompts
     ]
     out = model.generate_batch(

@@ -2,6 +2,8 @@
 else.
 """
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,42 +34,46 @@ def repeats():
     changed places.
     """
     subject, _ = toys.induction()
-    generator, items = torch.Generator().manual_seed(0), []
+    generator = torch.Generator().manual_seed(0)
+    items = []
     for _ in range(20):
         once = torch.randperm(127, generator=generator)[:16].tolist()
         other = [*once[:3], once[9], *once[4:9], once[3], *once[10:]]
-        texts = [" ".join(map(str, [127, *first, *once[:4]])) for first in (once, other)]
-        answer, wrong = str(once[4]), str(once[10])
-        items.append(Item(*texts, (answer,), (wrong,), pair(subject, *texts, answer, wrong)))
-    asked = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
-    return subject, Items(asked, items, [str(i) for i in range(21)], {})
+        clean, corrupted = (" ".join(map(str, [127, *first, *once[:4]])) for first in (once, other))
+        answer = str(once[4])
+        wrong = str(once[10])
+        prompts = pair(subject, clean, corrupted, answer, wrong)
+        items.append(Item(clean, corrupted, (answer,), (wrong,), prompts))
+    probe = Probe("repeats", "Repeats", "", "", "logit_difference", (), {}, {})
+    return subject, Items(probe, items, [str(i) for i in range(21)], {})
 
 
 def test_patching_finds_the_induction_circuit_and_no_other_head(repeats):
-    subject, made = repeats
-    found = sweep_items(subject, made, Settings("z"))
+    subject, pairs = repeats
+    swept = sweep_items(subject, pairs, Settings("z"))
     assert (
-        found.effect[0].argmax() == 2 and found.low[0, 2] > 0.5 and 0.9 < found.effect[0, 2] < 1.1
+        swept.effect[0].argmax() == 2 and swept.low[0, 2] > 0.5 and 0.9 < swept.effect[0, 2] < 1.1
     )
-    assert (found.low[1, 1:] > 0.1).all() and found.effect[1, 1:].sum() == pytest.approx(
+    assert (swept.low[1, 1:] > 0.1).all() and swept.effect[1, 1:].sum() == pytest.approx(
         1, abs=0.05
     )
     for layer, head in ((0, 0), (0, 1), (0, 3), (1, 0)):
-        assert abs(found.effect[layer, head]) < 0.05
-    assert max(found.checks.values()) < 1e-10
-    by_place = sweep_items(subject, made, Settings("z_by_pos")).effect
+        assert abs(swept.effect[layer, head]) < 0.05
+    assert max(swept.checks.values()) < 1e-10
+    by_place = sweep_items(subject, pairs, Settings("z_by_pos")).effect
+    # Where the wrong answer stood.
     assert np.unravel_index(by_place.argmax(), by_place.shape) == (
         0,
         2,
         11,
-    )  # where the wrong answer stood
+    )
 
 
 def test_the_induction_heads_hear_of_the_previous_token_through_their_keys(repeats):
     """K-composition (Elhage et al. 2021), by path patching of every edge between the two layers."""
-    subject, made = repeats
+    subject, pairs = repeats
     packed = engine(subject)
-    questions = [question_of(packed, item.pair, "logit_difference") for item in made.items]
+    questions = [question_of(packed, item.pair, "logit_difference") for item in pairs.items]
     graph = graph_of(packed, questions[0].run)
     edges = [(r, graph.senders.index(f"L0H{h}")) for r in range(12, 24) for h in range(4)]
     lost = exact_losses(packed, graph, questions, edges).mean(0)
@@ -89,10 +95,8 @@ def addition():
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     ids = torch.cat([pairs, torch.full((len(pairs), 1), P)], 1)
     runs = [engine(subject).record(part) for part in ids.split(2000)]
-    post, logits = (
-        torch.cat([r.post[0][:, -1] for r in runs]),
-        torch.cat([r.logits[:, -1, :P] for r in runs]),
-    )
+    post = torch.cat([r.post[0][:, -1] for r in runs])
+    logits = torch.cat([r.logits[:, -1, :P] for r in runs])
     assert torch.equal(logits.argmax(-1), pairs.sum(1) % P)  # all 12,769 right
     return subject, ids, post, logits
 
@@ -102,9 +106,8 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
     _, _, _, logits = addition
     n = torch.arange(P)
     offset = (n[:, None, None] + n[None, :, None] + n) % P
-    centred = (
-        (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)
-    )  # [a, b, c - a - b]
+    # [a, b, c - a - b].
+    centred = (logits - logits.mean(1, keepdim=True)).view(P, P, P).gather(2, offset)
     profile = centred.mean((0, 1))
     assert float(profile.square().sum() * P**2 / centred.square().sum()) > 0.9
     power = torch.fft.rfft(profile).abs()
@@ -112,7 +115,8 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
         set(power.topk(2).indices.tolist()) == set(KEY)
         and power.topk(3).values[2] < power.max() / 20
     )
-    waves, key = torch.fft.fft(centred, dim=2), torch.zeros(P)
+    waves = torch.fft.fft(centred, dim=2)
+    key = torch.zeros(P)
     key[[*KEY, *(P - k for k in KEY)]] = 1
     right = [
         float((torch.fft.ifft(waves * part).real.argmax(2) == 0).double().mean())
@@ -124,19 +128,19 @@ def test_modular_addition_is_done_in_two_frequencies(addition):
 def test_ablating_the_neurons_of_the_key_frequencies_is_what_breaks_it(addition):
     subject, ids, post, _ = addition
     waves = torch.fft.fft2((post - post.mean(0)).view(P, P, -1), dim=(0, 1)).abs().square()
-    share = [
+    share: list[Any] = [
         sum(waves[u, v] for u in (0, k, P - k) for v in (0, k, P - k)) for k in range(1, P // 2 + 1)
     ]
     own = 1 + torch.stack(share).argmax(0)
     key = torch.isin(own, torch.tensor(KEY))
     assert 0.8 < key.double().mean() < 0.95
-    asked = ids[::7]
+    sums = ids[::7]
 
     def accuracy(out):
         where = tuple(out.nonzero().flatten().tolist())
         cut = Intervention("cut", "", (Edit(0, "post", where, "set", post.mean(0)[out].tolist()),))
-        said = apply(subject, cut).model(asked).logits[:, -1].argmax(-1)
-        return float((said == asked[:, :2].sum(1) % P).double().mean())
+        answers = apply(subject, cut).model(sums).logits[:, -1].argmax(-1)
+        return float((answers == sums[:, :2].sum(1) % P).double().mean())
 
     assert accuracy(~key) > 0.99 and accuracy(key) < 0.02
     assert all(accuracy(own == k) < 0.5 for k in KEY)
@@ -147,10 +151,13 @@ def test_the_sum_goes_through_the_mlp_and_is_gathered_by_patterns_that_do_not_lo
 ):
     subject, *_ = addition
     for a, b, c, d in ((3, 50, 90, 50), (10, 20, 10, 77), (100, 7, 31, 64)):
-        words = {"answer": str((a + b) % P), "wrong": str((c + d) % P)}
+        clean = f"{a} {b} 113"
+        corrupted = f"{c} {d} 113"
+        answer = str((a + b) % P)
+        wrong = str((c + d) % P)
         maps = {
             site: np.array(
-                patch(subject, f"{a} {b} 113", f"{c} {d} 113", site=site, **words).effect
+                patch(subject, clean, corrupted, answer=answer, wrong=wrong, site=site).effect
             )
             for site in ("mlp_out", "z", "v", "q")
         }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from tests.families import FAMILIES, make
 from workbench.comparison import head_shift
 from workbench.comparison.heads import distance
@@ -31,7 +31,8 @@ def looking_back(n_pos: int, back: int) -> torch.Tensor:
 
 
 def test_hand_made_patterns_have_the_scores_they_were_made_for():
-    length, n_pos = 5, 11  # a first token, then five tokens twice
+    length = 5
+    n_pos = 1 + 2 * length  # a first token, then five tokens twice
     induction = pattern_scores(looking_back(n_pos, length - 1), length)
     assert (
         induction["induction_score"].item() == 1 and induction["duplicate_token_score"].item() == 0
@@ -62,9 +63,8 @@ def test_a_trained_induction_circuit_is_found_where_it_is_known_to_be():
     x = w["embed.W_E"].T[ids] + w["pos_embed.W_pos"][: ids.shape[1]]
     scores = []
     for layer in range(2):
-        q, k, v, o = (
-            w[f"attn_blocks.{layer}.attn.W_{n}"] for n in "QKVO"
-        )  # [head, d_head, d_model], o [d_model, head * d_head]
+        # [head, d_head, d_model], o [d_model, head * d_head].
+        q, k, v, o = (w[f"attn_blocks.{layer}.attn.W_{n}"] for n in "QKVO")
         project = [torch.einsum("bpm,hdm->bhpd", x, y) for y in (q, k, v)]
         raw = project[0] @ project[1].transpose(-1, -2) / q.shape[1] ** 0.5
         causal = torch.ones(raw.shape[-2:], dtype=torch.bool).tril()
@@ -87,19 +87,19 @@ def test_the_bundled_model_has_induction_heads():
 
 
 def test_patterns_are_causal_and_sum_to_one(tiny):
-    found = attention(tiny, "1 2 3 4 5")
-    assert found.pattern.shape == (2, 4, 5, 5) and found.tokens == ["1", "2", "3", "4", "5"]
-    np.testing.assert_allclose(found.pattern.sum(-1), 1, atol=1e-6)
-    assert np.triu(found.pattern, 1).max() == 0
-    frame = found.to_frame(1, 2)
-    assert len(frame) == 15 and frame["attention"].sum() == pytest.approx(5)
+    seen = attention(tiny, "1 2 3 4 5")
+    assert seen.pattern.shape == (2, 4, 5, 5) and seen.tokens == ["1", "2", "3", "4", "5"]
+    np.testing.assert_allclose(seen.pattern.sum(-1), 1, atol=1e-6)
+    assert np.triu(seen.pattern, 1).max() == 0
+    frame = seen.to_frame(1, 2)
+    assert len(frame) == 15 and sum(frame["attention"]) == pytest.approx(5)
     with pytest.raises(WorkbenchError, match="has no L2H0; it has L0H0 to L1H3"):
-        found.head(2, 0)
+        seen.head(2, 0)
 
 
 def test_the_attention_page_is_self_contained(tiny, tmp_path):
-    found = attention(tiny, "1 2 3")
-    page = found.to_html(tmp_path / "page.html").read_text()
+    seen = attention(tiny, "1 2 3")
+    page = seen.to_html(tmp_path / "page.html").read_text()
     assert "cdn" not in page.lower().split("plotly.js")[0] and "<script src=" not in page
     assert "L0H0" in page
 
@@ -111,9 +111,10 @@ def test_repeated_sequences_repeat_and_use_no_special_token(tiny):
 
 
 def test_distance_profile_of_alibi_is_its_slopes():
-    """With query and key weights at zero, ALiBi alone decides: attention falls by e^-slope a token."""
+    """With query and key weights at zero, attention falls by e^-slope a token: ALiBi alone."""
     model = tiny_gpt(positions="alibi", n_layers=1)
-    for part in (model.model.layers[0].attn.q, model.model.layers[0].attn.k):
+    attn = blocks(model)[0].attn
+    for part in (attn.q, attn.k):
         torch.nn.init.zeros_(part.weight)
     profile = attention_by_distance(subject_of(model), n=2, length=40, max_distance=3)
     steepest = profile.mean[0, 0]
@@ -124,19 +125,17 @@ def test_distance_profile_of_alibi_is_its_slopes():
 def test_encodings_are_read_as_they_are():
     rotary = position_encoding(subject_of(tiny_gpt()))
     assert rotary.wavelengths["all layers"][0] == pytest.approx(2 * np.pi)
-    learned = subject_of(tiny_gpt(positions="learned"))
-    assert np.array_equal(position_encoding(learned).matrix, learned.model.model.pos.weight.numpy())
+    learned = tiny_gpt(positions="learned")
+    matrix = position_encoding(subject_of(learned)).matrix
+    assert matrix is not None and np.array_equal(matrix, weight_of(learned.model.pos).numpy())
     sinusoidal = position_encoding(subject_of(tiny_gpt(positions="sinusoidal")))
     similarity = sinusoidal.similarity
+    assert similarity is not None
     # Closed form: the cosine of two sinusoidal vectors depends on their distance alone.
     frequency = 10000.0 ** (-np.arange(0, 32, 2) / 32)
     assert similarity[10, 17] == pytest.approx(np.cos(7 * frequency).mean(), abs=1e-5)
-    assert position_encoding(subject_of(tiny_gpt(positions="alibi"))).slopes.tolist() == [
-        0.25,
-        0.0625,
-        2**-6,
-        2**-8,
-    ]
+    slopes = position_encoding(subject_of(tiny_gpt(positions="alibi"))).slopes
+    assert slopes is not None and slopes.tolist() == [0.25, 0.0625, 2**-6, 2**-8]
     assert position_encoding(subject_of(tiny_gpt(positions="none"))).matrix is None
 
 
@@ -160,7 +159,7 @@ def test_a_model_compared_with_itself_has_not_moved(tiny):
 def test_the_one_head_that_was_changed_is_on_top(tiny):
     changed = tiny_gpt()
     with torch.no_grad():
-        changed.model.layers[1].attn.q.weight[16:24] *= -1  # head 2 of layer 1
+        blocks(changed)[1].attn.q.weight[16:24] *= -1  # head 2 of layer 1
     shift = head_shift(tiny, subject_of(changed), ["1 2 3 4 5 6", "9 8 7 6 5 4"])
     top = shift.to_frame().iloc[0]
     assert top["name"] == "L1H2" and top["distance"] > 0.05
@@ -168,7 +167,8 @@ def test_the_one_head_that_was_changed_is_on_top(tiny):
 
 
 def test_disjoint_rows_are_one_apart_and_equal_rows_none():
-    first, second = torch.eye(4)[None], torch.eye(4).roll(1, 0)[None]
+    first = torch.eye(4)[None]
+    second = torch.eye(4).roll(1, 0)[None]
     assert distance(first, second).item() == pytest.approx(1) and distance(first, first).item() == 0
 
 
@@ -182,11 +182,12 @@ def test_patterns_read_without_hooks_are_those_of_the_hooks(family):
     subject = subject_of(make(family), family)
     ids = subject.encode("3 1 4 15 9 26 5")
     seen, hooked = ([{}, {}] for _ in range(2))
-    look_through(
-        subject,
-        ids,
-        lambda i, pattern, values: (seen[0].update({i: pattern}), seen[1].update({i: values})),
-    )
+
+    def look(layer, pattern, values):
+        seen[0][layer] = pattern
+        seen[1][layer] = values
+
+    look_through(subject, ids, look)
     _hooked_patterns(subject, ids, hooked[0].__setitem__, hooked[1].__setitem__)
     for layer in range(subject.card.n_layers):
         torch.testing.assert_close(seen[0][layer].float(), hooked[0][layer], atol=1e-6, rtol=0)
@@ -198,14 +199,16 @@ def test_patterns_read_without_hooks_are_those_of_the_hooks(family):
 def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
     wanted = attention(tiny, "1 2 3 1 2")
     monkeypatch.setattr(type(tiny.model), "_supports_attention_backend", False)
-    found = attention(tiny, "1 2 3 1 2")
-    np.testing.assert_allclose(found.pattern, wanted.pattern, atol=1e-6)
-    np.testing.assert_allclose(found.value_norms, wanted.value_norms, atol=1e-5)
+    hooked = attention(tiny, "1 2 3 1 2")
+    np.testing.assert_allclose(hooked.pattern, wanted.pattern, atol=1e-6)
+    assert hooked.value_norms is not None and wanted.value_norms is not None
+    np.testing.assert_allclose(hooked.value_norms, wanted.value_norms, atol=1e-5)
 
 
 def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
-    found, scores = scored_attention(tiny, "1 2 3 1 2")
-    pattern = found.pattern
+    seen, scores = scored_attention(tiny, "1 2 3 1 2")
+    pattern = seen.pattern
+    assert scores.duplicate is not None and scores.induction is not None
     np.testing.assert_allclose(
         scores.previous_token, pattern[..., [1, 2, 3, 4], [0, 1, 2, 3]].mean(-1), atol=1e-6
     )

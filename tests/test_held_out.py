@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from workbench.benchmarks.needs import _choosing, task_needs
 from workbench.errors import WorkbenchError
 from workbench.interp import circuit, needed_heads
 from workbench.interp.prompts.held_out import n_choosing
 
-D_VOCAB, N_CTX, D_HEAD, N_HEADS = 40, 16, 48, 3
+D_VOCAB = 40
+N_CTX = 16
+D_HEAD = 48
+N_HEADS = 3
 SHARP = 14.0
 """Logits by which a planted key is above the others."""
 LOUD = 20.0
@@ -47,18 +50,20 @@ def planted():
         "positions": "learned",
     }
     model = tiny_gpt(**shape, **fixed)
-    words, places = torch.eye(D_VOCAB), torch.eye(N_CTX)
+    words = torch.eye(D_VOCAB)
+    places = torch.eye(N_CTX)
     size = (SHARP * D_HEAD**0.5) ** 0.5
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
             norm.weight.fill_(1e10)  # with that epsilon the identity
-        model.model.tok.weight[:, token] = words
-        model.model.pos.weight[:, place] = places
+        weight_of(model.model.tok)[:, token] = words
+        weight_of(model.model.pos)[:, place] = places
         model.lm_head.weight[:, answer] = words
-        first, second = (layer.attn for layer in model.model.layers)
-        one, two = D_HEAD, 2 * D_HEAD
+        first, second = (layer.attn for layer in blocks(model))
+        one = D_HEAD
+        two = 2 * D_HEAD
         first.q.weight[one : one + N_CTX, place] = size * places.roll(-1, 0)
         first.k.weight[one : one + N_CTX, place] = size * places
         first.v.weight[one : one + D_VOCAB, token] = words
@@ -71,29 +76,29 @@ def planted():
 
 
 def test_the_heads_that_were_planted_are_the_ones_that_are_needed(planted):
-    found = needed_heads(planted, "induction", n=6, replacement="zero")
-    needed = {tuple(head) for head in np.argwhere(found.loss > 0.5)}
+    needs = needed_heads(planted, "induction", n=6, replacement="zero")
+    needed = {tuple(head) for head in np.argwhere(needs.loss > 0.5)}
     assert (
-        needed == {(0, 1), (1, 2)} == {tuple(head) for head in np.argwhere(found.chosen_on > 0.5)}
+        needed == {(0, 1), (1, 2)} == {tuple(head) for head in np.argwhere(needs.chosen_on > 0.5)}
     )
-    assert (found.n, found.n_held_out, found.intact.n) == (6, 6, 6)
+    assert (needs.n, needs.n_held_out, needs.intact.n) == (6, 6, 6)
     others = np.ones((2, N_HEADS), dtype=bool)
     others[0, 1] = others[1, 2] = False
     assert (
-        np.abs(found.loss[others]).max() < 1e-6
-        and np.nanmax(np.abs(found.chosen_on[others])) < 1e-6
+        np.abs(needs.loss[others]).max() < 1e-6
+        and np.nanmax(np.abs(needs.chosen_on[others])) < 1e-6
     )
-    assert set(found.to_frame()["head"].head(2)) == {"L0H1", "L1H2"}
+    assert set(needs.to_frame()["head"].head(2)) == {"L0H1", "L1H2"}
 
 
 def test_a_planted_circuit_is_found_whole_and_is_faithful_where_it_was_not_chosen(planted):
     """Between the prompts two later words change places: only what L1H2 copies differs, and where
     it writes.
     """
-    found = circuit(planted, "induction", n=6, steps=3, verify=5)
-    best = found.curve[0]
-    assert found.chosen == best.edges == 5  # the smallest size that is tried
-    edges = found.edges[found.edges["score"].abs() > 1e-3]
+    result = circuit(planted, "induction", n=6, steps=3, verify=5)
+    best = result.curve[0]
+    assert result.chosen == best.edges == 5  # the smallest size that is tried
+    edges = result.edges.query("abs(score) > 1e-3")
     assert set(zip(edges["sender"], edges["receiver"], strict=True)) == {
         ("embed", "L1H2.v"),
         ("L1H2", "logits"),
@@ -103,7 +108,7 @@ def test_a_planted_circuit_is_found_whole_and_is_faithful_where_it_was_not_chose
     assert best.without.value == pytest.approx(0, abs=1e-3)
     for name in ("exact", "needed", "needed_chosen_on"):
         assert edges[name].to_numpy() == pytest.approx([1, 1], abs=1e-3)
-    assert found.audit is not None and found.audit.missed == 0
+    assert result.audit is not None and result.audit.missed == 0
 
 
 def a_task_of_chance(folder, n: int) -> str:
@@ -140,16 +145,16 @@ def test_heads_that_do_nothing_for_a_task_seem_needed_only_where_they_were_chose
     beyond.
     """
     subject = subject_of(tiny_gpt(n_layers=layers, n_heads=8))
-    found = task_needs(
+    needs = task_needs(
         subject, a_task_of_chance(tmp_path, 80), limit=80, replacement="zero", greedy=greedy
     )
-    assert (found.n, found.n_held_out) == (40, 40) == (found.n, found.intact.n)
-    order = [cut.chosen_on.difference for cut in found.cuts]
+    assert (needs.n, needs.n_held_out) == (40, 40) == (needs.n, needs.intact.n)
+    order = [cut.chosen_on.difference for cut in needs.cuts]
     assert order == sorted(order)
-    for cut in (found.cuts[0], *found.greedy):
+    for cut in (needs.cuts[0], *needs.greedy):
         assert cut.chosen_on.difference < 0 and cut.chosen_on.difference < cut.margin.difference
         assert cut.margin.low <= 0 <= cut.margin.high and cut.margin.n == cut.chosen_on.n == 40
-    for cut in found.greedy[-1:]:
+    for cut in needs.greedy[-1:]:
         assert cut.chosen_on.high < 0  # chosen by its sign, it seems beyond doubt there
 
 
@@ -159,14 +164,14 @@ def test_items_of_one_passage_choose_or_judge_together():
 
 
 @pytest.mark.parametrize(
-    ("made", "n", "held_out", "expected"),
+    ("available", "n", "held_out", "expected"),
     [(12, 6, 6, 6), (3, 6, 6, 2), (2, 20, 1, 1), (2, 1, 20, 1), (30, 20, 10, 20)],
 )
-def test_where_there_are_fewer_pairs_each_side_has_its_share(made, n, held_out, expected):
-    assert n_choosing(made, n, held_out, "It") == expected
+def test_where_there_are_fewer_pairs_each_side_has_its_share(available, n, held_out, expected):
+    assert n_choosing(available, n, held_out, "It") == expected
 
 
-@pytest.mark.parametrize(("made", "n", "held_out"), [(12, 0, 6), (12, 6, 0), (1, 6, 6)])
-def test_a_side_without_pairs_is_refused(made, n, held_out):
+@pytest.mark.parametrize(("available", "n", "held_out"), [(12, 0, 6), (12, 6, 0), (1, 6, 6)])
+def test_a_side_without_pairs_is_refused(available, n, held_out):
     with pytest.raises(WorkbenchError, match="one to judge on"):
-        n_choosing(made, n, held_out, "It")
+        n_choosing(available, n, held_out, "It")

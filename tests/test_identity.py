@@ -80,7 +80,8 @@ def test_precision_and_edits_are_in_the_hash():
 def test_a_copy_with_another_rotary_base_has_its_own_scores_and_maps(copy, tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     change(copy / "config.json", rotary_base=100.0)
-    first, other = load("shelf-base"), load(copy)
+    first = load("shelf-base")
+    other = load(copy)
     assert first.card.sha256 == other.card.sha256
     scores = {s.name: wb.evaluate(s, "repeat", limit=10).rows[0].value for s in (first, other)}
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "fresh"))  # nothing is cached here
@@ -101,9 +102,9 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
         from workbench.ui.parts.models import cached_load
 
         subject = cached_load(folder)
-        found = look(subject, "The cat sat on the mat. The cat").found
+        shown = look(subject, "The cat sat on the mat. The cat").found
         st.json(
-            {"hash": subject.hash, "object": id(subject), "map": found.pattern[5].sum(0).tolist()}
+            {"hash": subject.hash, "object": id(subject), "map": shown.pattern[5].sum(0).tolist()}
         )
 
     def seen():
@@ -111,7 +112,8 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
         assert not app.exception
         return json.loads(app.json[0].value)
 
-    first, again = seen(), seen()
+    first = seen()
+    again = seen()
     assert first["object"] == again["object"], "what did not change is kept"
     change(copy / "config.json", rotary_base=100.0)
     changed = seen()
@@ -133,7 +135,8 @@ def test_a_stamp_follows_files_adapters_bases_and_edits(copy, tmp_path, monkeypa
 
 
 def test_records_of_the_weights_hash_alone_still_mean_their_model(copy):
-    base, tuned = load("shelf-base"), load("shelf-tuned")
+    base = load("shelf-base")
+    tuned = load("shelf-tuned")
     assert identity.matches(base, base.hash) and identity.matches(base, base.card.sha256)
     assert not identity.matches(tuned, base.hash) and not identity.matches(base, "0" * 64)
     old = Transplant("shelf-tuned", tuned.card.sha256, base.card.sha256, ("L0",))
@@ -152,7 +155,7 @@ def test_records_of_the_weights_hash_alone_still_mean_their_model(copy):
 def test_a_card_on_disk_keeps_no_hash_of_another_place(tmp_path):
     card = load("shelf-base").card
     write_card(tmp_path, replace(card, loaded="something").to_dict())
-    kept = json.loads((tmp_path / "card.json").read_text())
-    assert "identity" not in kept and "loaded" not in kept and kept["sha256"] == card.sha256
-    (tmp_path / "card.json").write_text(json.dumps({**kept, "identity": "x" * 64}))
+    saved = json.loads((tmp_path / "card.json").read_text())
+    assert "identity" not in saved and "loaded" not in saved and saved["sha256"] == card.sha256
+    (tmp_path / "card.json").write_text(json.dumps({**saved, "identity": "x" * 64}))
     assert "identity" not in read_card(tmp_path)

@@ -11,7 +11,8 @@ from tests.families import FAMILIES, make
 from workbench.errors import WorkbenchError
 from workbench.interp.lenses.inputs import BASELINES, input_attribution, integrate
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 
 
 @pytest.mark.parametrize(
@@ -20,30 +21,34 @@ CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
 def test_token_scores_add_up_to_the_difference_of_the_outputs(family):
     assert family in FAMILIES
     subject = subject_of(make(family), family)
-    model, most = subject.model, 4096 if family.startswith("gemma") else 1024
+    model = subject.model
+    most = 4096 if family.startswith("gemma") else 1024
     for baseline in BASELINES:
         given = {"answer": "7", "wrong": "8", "corrupted": CORRUPTED}
-        found = input_attribution(subject, CLEAN, baseline=baseline, most=most, **given)
-        assert found.checks["completeness"] <= 1e-3, (baseline, found.gradients)
+        attribution = input_attribution(subject, CLEAN, baseline=baseline, most=most, **given)
+        assert attribution.checks["completeness"] <= 1e-3, (baseline, attribution.gradients)
         logits = model(subject.encode(CLEAN)).logits[0, -1]
-        assert found.value == pytest.approx(float(logits[7] - logits[8]), abs=1e-5)
-        assert found.scores.sum() == pytest.approx(found.value - found.start, abs=1e-3)
+        assert attribution.value == pytest.approx(float(logits[7] - logits[8]), abs=1e-5)
+        assert attribution.scores.sum() == pytest.approx(
+            attribution.value - attribution.start, abs=1e-3
+        )
         if baseline == "corrupted":
             same = np.array([a == b for a, b in zip(CLEAN.split(), CORRUPTED.split(), strict=True)])
             assert (
-                np.abs(found.scores[same]).max() == 0 and np.abs(found.scores[~same]).max() > 1e-2
+                np.abs(attribution.scores[same]).max() == 0
+                and np.abs(attribution.scores[~same]).max() > 1e-2
             )
             other = model(subject.encode(CORRUPTED)).logits[0, -1]
-            assert found.start == pytest.approx(float(other[7] - other[8]), abs=1e-5)
+            assert attribution.start == pytest.approx(float(other[7] - other[8]), abs=1e-5)
 
 
 def test_without_a_wrong_answer_the_log_probability_is_split(tiny):
-    found = input_attribution(tiny, CLEAN, answer="7")
+    attribution = input_attribution(tiny, CLEAN, answer="7")
     expected = tiny.model(tiny.encode(CLEAN)).logits[0, -1].log_softmax(-1)[7]
-    assert found.metric_name == "log_prob" and found.value == pytest.approx(
+    assert attribution.metric_name == "log_prob" and attribution.value == pytest.approx(
         float(expected), abs=1e-4
     )
-    assert found.checks["completeness"] <= 1e-3 and len(found.to_frame()) == 9
+    assert attribution.checks["completeness"] <= 1e-3 and len(attribution.to_frame()) == 9
 
 
 def test_an_integral_that_did_not_converge_says_so_with_what_is_missing():
@@ -52,7 +57,8 @@ def test_an_integral_that_did_not_converge_says_so_with_what_is_missing():
     """
     from workbench.subjects import load
 
-    subject, prompt = load("shelf-base"), "She had a horse and a fire. He had a horse and a"
+    subject = load("shelf-base")
+    prompt = "She had a horse and a fire. He had a horse and a"
     few = input_attribution(
         subject, prompt, answer=" fire", wrong=" door", baseline="zero", most=40
     )

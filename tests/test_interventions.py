@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from tests.families import make
 from workbench.errors import WorkbenchError
 from workbench.interp.interventions.ablation import ablation, parse_heads
@@ -36,13 +36,12 @@ def test_an_ablated_head_is_a_zeroed_hook_in_every_view_of_the_edited_subject(fa
     torch.testing.assert_close(edited.model(ids).logits, by_hand, atol=2e-5, rtol=0)
     assert torch.equal(subject.model(ids).logits, before)  # the parent stays as it is
     torch.testing.assert_close(edited.bridge(ids), by_hand, atol=2e-5, rtol=0)
-    found = patch(
+    patching = patch(
         edited, PROMPT, "5 9 31 12 7 80 18 77 23", answer="7", wrong="8", site="z", audit=3
     )
-    assert (
-        max(found.checks.values()) < 2e-5
-    )  # the packed engine carries the edit through every branch
-    assert found.effect[1][2] == pytest.approx(0, abs=1e-6)
+    # The packed engine carries the edit through every branch.
+    assert max(patching.checks.values()) < 2e-5
+    assert patching.effect[1][2] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_intervention_survives_json_and_is_loaded_by_name(tiny):
@@ -63,9 +62,8 @@ def test_an_intervention_survives_json_and_is_loaded_by_name(tiny):
         and edited.hash == load(name).hash
     )
     ids = edited.encode("Once upon a time there was")
-    assert (
-        edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
-    )
+    longer = written_by(edited.model, ids, max_new_tokens=3, do_sample=False)
+    assert longer.shape[1] == ids.shape[1] + 3
     whole = edited.model(ids).logits
     cached = edited.model(ids[:, :-1], use_cache=True)
     last = edited.model(ids[:, -1:], cache=cached.cache).logits
@@ -88,22 +86,23 @@ def test_steering_adds_the_difference_of_two_prompts_to_the_stream(tiny):
 
 def test_the_heads_that_a_probe_needs_are_those_whose_ablation_hurts():
     subject = load("shelf-base")
-    found = needed_heads(subject, "induction", n=20, replacement="zero")
-    worst = found.to_frame().iloc[0]
-    layer, head = int(worst["layer"]), int(worst["index"])
+    needs = needed_heads(subject, "induction", n=20, replacement="zero")
+    worst = needs.to_frame().iloc[0]
+    layer = int(worst["layer"])
+    head = int(worst["index"])
     edited = apply(subject, ablation(subject, [(layer, head)], replacement="zero"))
     from workbench.interp.prompts.probes import generate, read_probe
 
-    made = generate(subject, read_probe("induction"), 40)
+    generated = generate(subject, read_probe("induction"), 40)
     lost = []
-    for item in made.items[20:]:
+    for item in generated.items[20:]:
         ends = [s.model(item.pair.clean[None]).logits[0, -1] for s in (subject, edited)]
         ends = [float(x[item.pair.answer] - x[item.pair.wrong]) for x in ends]
         lost.append(ends[0] - ends[1])
-    assert found.loss[layer, head] == pytest.approx(np.mean(lost) / found.intact.value, abs=1e-3)
+    assert needs.loss[layer, head] == pytest.approx(np.mean(lost) / needs.intact.value, abs=1e-3)
     assert (
-        found.low[layer, head] <= found.loss[layer, head] <= found.high[layer, head]
-        and found.n == found.n_held_out == 20
+        needs.low[layer, head] <= needs.loss[layer, head] <= needs.high[layer, head]
+        and needs.n == needs.n_held_out == 20
     )
 
 

@@ -25,7 +25,7 @@ SEQUENCES = [[5, 9, 31, 44, 7], [3, 8], [62, 18, 77, 23, 1, 4, 9]]
 def test_activations_of_texts_of_different_lengths_are_those_of_each_text_alone(site):
     subject = subject_of(tiny_gpt())
     at = [[0, 4], [1], [2, 3, 6]]
-    found = read_stages(subject, SEQUENCES, at, site=site, stages=stages_of(subject, site))
+    activations = read_stages(subject, SEQUENCES, at, site=site, stages=stages_of(subject, site))
     names = {
         "resid_post": "hook_out",
         "attn_out": "hook_attn_out",
@@ -35,26 +35,27 @@ def test_activations_of_texts_of_different_lengths_are_those_of_each_text_alone(
     rows = []
     for ids, places in zip(SEQUENCES, at, strict=True):
         _, cache = subject.bridge.run_with_cache(torch.tensor([ids]))
-        kept = [cache["blocks.0.hook_in"]] if site == "resid_post" else []
-        kept += [cache[f"blocks.{i}.{names[site]}"] for i in range(2)]
-        rows.append(torch.stack([x[0, places].flatten(1) for x in kept]))
-    np.testing.assert_allclose(found, torch.cat(rows, 1).numpy(), atol=1e-5)
+        stages = [cache["blocks.0.hook_in"]] if site == "resid_post" else []
+        stages += [cache[f"blocks.{i}.{names[site]}"] for i in range(2)]
+        rows.append(torch.stack([x[0, places].flatten(1) for x in stages]))
+    np.testing.assert_allclose(activations, torch.cat(rows, 1).numpy(), atol=1e-5)
 
 
 def test_a_planted_direction_is_found_and_noise_gives_nothing_away():
     rng = np.random.default_rng(0)
-    classes, group = rng.integers(0, 2, 400), np.arange(400) // 2
+    classes = rng.integers(0, 2, 400)
+    group = np.arange(400) // 2
     values = rng.normal(0, 1, (400, 20))
     values[:, 3] += 6 * classes
     held = group < 50
-    found = fit(values, classes, group, held, 2)
+    fitted = fit(values, classes, group, held, 2)
     assert (
-        found.right.mean() > 0.98
-        and np.abs(found.weights[1]).argmax() == 3
-        and found.weights[1, 3] > 0
+        fitted.right.mean() > 0.98
+        and np.abs(fitted.weights[1]).argmax() == 3
+        and fitted.weights[1, 3] > 0
     )
-    np.testing.assert_allclose(found.weights[0], -found.weights[1])
-    bits = code_lengths(values, classes, group, 2, found.strength)
+    np.testing.assert_allclose(fitted.weights[0], -fitted.weights[1])
+    bits = code_lengths(values, classes, group, 2, fitted.strength)
     assert bits[group < 12].mean() == 1  # the first block is sent without a probe
     assert bits.mean() < 0.5  # half of what the labels cost without a probe
     noise = rng.normal(0, 1, (400, 20))
@@ -69,9 +70,8 @@ def test_learned_positions_are_read_off_the_embedding_where_there_are_any():
     without = linear_probe(subject_of(tiny_gpt(positions="none")), "position", n=700, layers=[])
     first = with_positions.stages[0]
     assert [s.stage for s in with_positions.stages] == [0, 2]
-    assert (
-        first.accuracy.low > 0.4 and first.control.low > 0.3
-    )  # 100 word types can be learned by heart
+    # 100 word types can be learned by heart.
+    assert first.accuracy.low > 0.4 and first.control.low > 0.3
     assert first.bits.value < with_positions.uniform_bits == 3
     assert without.stages[0].accuracy.low < 0.3  # nothing there tells the eighths of the text apart
     assert with_positions.best.selectivity.difference == max(
@@ -82,24 +82,22 @@ def test_learned_positions_are_read_off_the_embedding_where_there_are_any():
 
 def test_a_direction_moves_the_other_classes_to_where_its_class_is():
     subject = subject_of(tiny_gpt(positions="learned"))
-    found = linear_probe(subject, "position", n=700, layers=[0])
-    label = found.classes[5]
-    edited = apply(subject, found.steering(label, 0, strength=2.0))
+    trained = linear_probe(subject, "position", n=700, layers=[0])
+    label = trained.classes[5]
+    edited = apply(subject, trained.steering(label, 0, strength=2.0))
     data = labelled(subject, "position", n=700)
-    sides = [
-        read_stages(s, [e.ids for e in data.examples], [e.at for e in data.examples], stages=[1])[0]
-        for s in (subject, edited)
-    ]
-    vector = found.directions[1, 5]
+    ids = [example.ids for example in data.examples]
+    at = [example.at for example in data.examples]
+    sides = [read_stages(side, ids, at, stages=[1])[0] for side in (subject, edited)]
+    vector = trained.directions[1, 5]
     np.testing.assert_allclose(
         sides[1] - sides[0], np.broadcast_to(2 * vector, sides[0].shape), atol=1e-3
     )
     own = np.array([tag == label for e in data.examples for tag in e.label])
     unit = vector / np.linalg.norm(vector)
     gap = (sides[0][own].mean(0) - sides[0][~own].mean(0)) @ unit
-    assert np.linalg.norm(vector) == pytest.approx(
-        gap, rel=0.25
-    )  # held-out texts are in this mean, not in that
+    # Held-out texts are in this mean, not in that.
+    assert np.linalg.norm(vector) == pytest.approx(gap, rel=0.25)
 
 
 def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder():
@@ -107,12 +105,12 @@ def test_words_are_read_at_their_last_token_and_noun_number_needs_no_data_folder
     data = labelled(subject, "number", n=120)
     for example in data.examples[:20]:
         for p, label, word in zip(example.at, example.label, example.word, strict=True):
-            ending = subject.tokenizer.decode(example.ids[: p + 1])
+            ending = str(subject.tokenizer.decode(list(example.ids[: p + 1])))
             assert ending.endswith(word) and label in ("singular", "plural")
-    found = linear_probe(subject, "number", n=200, layers=[0])
+    trained = linear_probe(subject, "number", n=200, layers=[0])
     assert (
-        found.stages[-1].accuracy.value > 0.9 > 0.7 > found.majority.value
-        and found.level == "token"
+        trained.stages[-1].accuracy.value > 0.9 > 0.7 > trained.majority.value
+        and trained.level == "token"
     )
 
 
@@ -139,8 +137,11 @@ def test_files_of_ones_own_are_read_by_word_or_by_text(tmp_path):
     data = labelled(subject, str(words))
     assert data.level == "token" and data.n == 60 and data.classes == ("D", "N", "P", "V")
     tree = tmp_path / "tree.conllu"
-    line = "# text = it ran away\n1\tit\tit\tPRON\n1-2\tx\t_\t_\n2\tran\trun\tVERB\n3\taway\taway\tADV\n\n"
-    tree.write_text(line * 30)
+    sentence = (
+        "# text = it ran away\n1\tit\tit\tPRON\n1-2\tx\t_\t_\n"
+        "2\tran\trun\tVERB\n3\taway\taway\tADV\n\n"
+    )
+    tree.write_text(sentence * 30)
     assert labelled(subject, str(tree)).classes == ("ADV", "PRON", "VERB")
 
 
@@ -172,11 +173,11 @@ def written(folder, text: str) -> str:
 
 
 def test_steering_by_a_probe_needs_its_class_its_layer_and_the_stream(tiny):
-    found = linear_probe(tiny, "position", n=600, layers=[1])
+    trained = linear_probe(tiny, "position", n=600, layers=[1])
     with pytest.raises(WorkbenchError, match="no class 'x'"):
-        found.steering("x", 1)
+        trained.steering("x", 1)
     with pytest.raises(WorkbenchError, match="Layer 0 was not probed; there are layers 1"):
-        found.steering("1 of 8", 0)
+        trained.steering("1 of 8", 0)
     heads = linear_probe(tiny, "position", site="z", n=600, layers=[1])
     assert [s.stage for s in heads.stages] == [2]
     with pytest.raises(WorkbenchError, match="Only directions of the stream"):
@@ -184,5 +185,5 @@ def test_steering_by_a_probe_needs_its_class_its_layer_and_the_stream(tiny):
 
 
 def test_position_by_ridge_still_reads_what_is_planted():
-    found = position_probe(subject_of(tiny_gpt(positions="learned")), n=16, length=32)
-    assert found.low[0] > 0.1 > found.control[0]
+    ridge = position_probe(subject_of(tiny_gpt(positions="learned")), n=16, length=32)
+    assert ridge.low[0] > 0.1 > ridge.control[0]

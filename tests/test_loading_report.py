@@ -5,6 +5,7 @@ is refused.
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from workbench.subjects.gguf_file import LLAMA3
 from workbench.subjects.loading_report import HARMLESS, LoadingReport, check_finite, is_needed
 from workbench.training.resources import n_planned
 
-LLAMA = {
+LLAMA: dict[str, Any] = {
     "vocab_size": 60,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -37,7 +38,13 @@ LLAMA = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
-GPT2 = {"vocab_size": 60, "n_positions": 32, "n_embd": 32, "n_layer": 2, "n_head": 2}
+GPT2: dict[str, Any] = {
+    "vocab_size": 60,
+    "n_positions": 32,
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 2,
+}
 IDS = torch.arange(10)[None]
 FAMILIES = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**LLAMA)),
@@ -46,13 +53,15 @@ FAMILIES = {
 }
 
 
-def saved(model, folder):
-    """The folder of a model, its tensors by name, and the logits that it must give."""
+def saved(model, folder) -> tuple[dict[str, torch.Tensor], torch.Tensor | None]:
+    """The tensors of a model by name as saved in a folder, and the logits that it must give.
+
+    None in place of logits for a model without a head.
+    """
     model.eval().save_pretrained(folder)
     with torch.no_grad():
-        return load_file(folder / "model.safetensors"), model(IDS).logits if hasattr(
-            model, "lm_head"
-        ) else None
+        logits = model(IDS).logits if hasattr(model, "lm_head") else None
+    return load_file(folder / "model.safetensors"), logits
 
 
 def write(folder, weights):
@@ -79,7 +88,7 @@ def refused(source, *words):
 def test_a_model_without_any_one_of_its_tensors_is_refused(family, tmp_path):
     weights, logits = saved(FAMILIES[family](), tmp_path)
     with torch.no_grad():
-        assert torch.equal(load(tmp_path).model(IDS).logits, logits)
+        assert logits is not None and torch.equal(load(tmp_path).model(IDS).logits, logits)
     assert len(weights) > 15
     for name in weights:
         write(tmp_path, {key: tensor for key, tensor in weights.items() if key != name})
@@ -96,7 +105,7 @@ def test_a_mere_prefix_is_left_out_and_said(family, prefix, tmp_path):
     write(tmp_path, {prefix + name: tensor for name, tensor in weights.items()})
     subject = load(tmp_path)
     with torch.no_grad():
-        assert torch.equal(subject.model(IDS).logits, logits)
+        assert logits is not None and torch.equal(subject.model(IDS).logits, logits)
     assert (
         "left out of the names" in subject.card.loaded
         and prefix.split(".")[0] in subject.card.loaded
@@ -116,10 +125,10 @@ def test_a_configuration_of_more_or_fewer_layers_than_the_file_is_refused(family
     saved(FAMILIES[family](), tmp_path)
     path = tmp_path / "config.json"
     config = json.loads(path.read_text())
-    for n, said in ((1, "no place for"), (3, "missing"), (None, "missing")):
+    for n, reason in ((1, "no place for"), (3, "missing"), (None, "missing")):
         changed = {**config, word: n} if n else {k: v for k, v in config.items() if k != word}
         path.write_text(json.dumps(changed | ({} if n else {word: 4})))
-        refused(tmp_path, said, "layers" if n == 3 else "")
+        refused(tmp_path, reason, "layers" if n == 3 else "")
 
 
 def test_models_without_a_language_models_head_are_refused(tmp_path):
@@ -168,7 +177,7 @@ def test_masks_and_angles_of_older_files_are_harmless(tmp_path):
     masks = {f"transformer.h.{i}.attn.bias": torch.ones(1, 1, 32, 32).tril() for i in range(2)}
     write(tmp_path, {**weights, **masks})
     with torch.no_grad():
-        assert torch.equal(load(tmp_path).model(IDS).logits, logits)
+        assert logits is not None and torch.equal(load(tmp_path).model(IDS).logits, logits)
     needed = (
         "h.0.attn.c_attn.bias",
         "layers.0.self_attn.q_proj.bias",
@@ -190,13 +199,13 @@ def test_a_report_names_the_first_and_counts_the_rest():
     )
     assert report.n_open == 7 and not report.is_clean
     assert report.words() == (
-        "5 tensors that the model needs, missing (m0 and 4 more) and 1 tensor that the model has no place for (a) "
+        "5 tensors that the model needs, missing (m0 and 4 more) "
+        "and 1 tensor that the model has no place for (a) "
         "and 1 tensor of another shape (z: [2] where the model has [3])"
     )
 
 
-# -- nanoGPT
-# ---------------------------------------------------------------------------------------------------
+# -- nanoGPT ---------------------------------------------------------------------------------------
 
 
 def nanogpt_weights(bias=True):
@@ -242,15 +251,17 @@ def test_a_nanogpt_checkpoint_accounts_for_every_tensor(tmp_path):
     refused(nanogpt_file(path, weights, bias=False), "no place for")
 
 
-# -- GGUF
-# ------------------------------------------------------------------------------------------------------
+# -- GGUF ------------------------------------------------------------------------------------------
 
 
 def gguf_file(path, *, without="", extra=None, n_layers=2, split=1):
     """A tiny Llama as GGUF, written tensor by tensor."""
     from gguf import GGUFWriter
 
-    d, d_mlp, vocab, kv = 32, 48, 60, 16
+    d = 32
+    d_mlp = 48
+    vocab = 60
+    kv = 16
     writer = GGUFWriter(path, "llama")
     writer.add_context_length(64)
     writer.add_embedding_length(d)
@@ -335,13 +346,13 @@ def test_llama_3s_rotary_factors_of_a_gguf_file_reach_the_configuration(tmp_path
     refused(gguf_file(tmp_path / "other.gguf", extra=wrong), "not Llama 3's")
 
 
-# -- training
-# --------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
     from types import SimpleNamespace
 
+    from workbench.store import Tracker
     from workbench.subjects.tokenizer import id_tokenizer
     from workbench.training import checkpoints
     from workbench.training.loop import resumed
@@ -350,8 +361,9 @@ def test_a_checkpoint_that_lost_a_tensor_is_not_trained_on(tmp_path):
     weights, _ = saved(FAMILIES["ours"](), folder)
     id_tokenizer(60).save_pretrained(folder)
     torch.save({}, folder / checkpoints.STATE)
-    tracker = SimpleNamespace(folder=tmp_path)
-    assert resumed(tracker).first == 10
+    tracker = cast("Tracker", SimpleNamespace(folder=tmp_path))
+    trainee = resumed(tracker)
+    assert trainee is not None and trainee.first == 10
     write(folder, {k: v for k, v in weights.items() if k != "model.layers.0.attn.q.weight"})
     with pytest.raises(WorkbenchError, match=r"missing \(model.layers.0.attn.q.weight\)"):
         resumed(tracker)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,9 @@ from workbench import comparison, interp
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
 
-PROMPT, OTHER = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
-PAIR = {"answer": "7", "wrong": "8"}
+PROMPT = "5 9 31 44 7 62 18 77 23"
+OTHER = "5 9 31 12 7 80 18 77 23"
+PAIR: dict[str, Any] = {"answer": "7", "wrong": "8"}
 TEXTS = [" ".join(str((7 * i + j) % 97) for j in range(40)) for i in range(4)]
 
 LONG = [" ".join(str((i * i + 3 * i) % 97) for i in range(4000))]
@@ -112,8 +113,9 @@ DEAR: dict[str, Call] = {"locate": lambda a, b: wb.locate(a, b, "probe:induction
 
 @pytest.fixture(scope="module")
 def tiny_pair() -> tuple[Subject, Subject]:
-    """GPT-2 with dropout, so that train mode shows in every number, and another with other weights."""
-    one, other = make("gpt2").float(), make("gpt2").float()
+    """GPT-2 with dropout, so that train mode shows in every number, and one of other weights."""
+    one = make("gpt2").float()
+    other = make("gpt2").float()
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.mul_(1.01)
@@ -158,7 +160,7 @@ def state(subjects: tuple[Subject, ...]) -> dict[str, Any]:
         "autocast": torch.is_autocast_enabled("cpu"),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "torch": torch.get_rng_state().tolist(),
-        "numpy": np.random.get_state()[1].tolist(),  # pyright: ignore[reportArgumentType, reportIndexIssue]
+        "numpy": cast("Any", np.random.get_state())[1].tolist(),
         "python": random.getstate(),
         "training": [module.training for model in models for module in model.modules()],
         "learning": [

@@ -18,29 +18,29 @@ from workbench.subjects.intervention import apply
 
 def test_each_cut_is_the_ablated_model_s_own_evaluation_and_greedy_sets_grow():
     subject = load("shelf-base")
-    found = task_needs(
+    result = task_needs(
         subject, "repeat", heads=[(0, 0), (1, 1), (2, 0)], limit=12, replacement="zero", greedy=2
     )
-    assert found.tested == 3 and found.of == subject.card.n_layers * subject.card.n_heads
-    losses = [cut.chosen_on.difference for cut in found.cuts]
-    assert losses == sorted(losses) and found.intact.n == found.n == found.n_held_out == 6
-    first = found.cuts[0]
+    assert result.tested == 3 and result.of == subject.card.n_layers * subject.card.n_heads
+    losses = [cut.chosen_on.difference for cut in result.cuts]
+    assert losses == sorted(losses) and result.intact.n == result.n == result.n_held_out == 6
+    first = result.cuts[0]
     edited = apply(subject, ablation(subject, first.heads, replacement="zero"))
     by_hand = evaluate(edited, ["repeat"], limit=12, cache=False)
     judged = by_hand.samples.sort_values("doc_id")["score"].to_numpy()[1::2]
     assert first.score.tuned == pytest.approx(judged.mean())
-    assert [len(cut.heads) for cut in found.greedy] == [1, 2]
-    assert found.greedy[0].heads == first.heads and set(first.heads) < set(found.greedy[1].heads)
-    assert list(found.to_frame()["heads"]) == [cut.name for cut in found.cuts]
+    assert [len(cut.heads) for cut in result.greedy] == [1, 2]
+    assert result.greedy[0].heads == first.heads and set(first.heads) < set(result.greedy[1].heads)
+    assert list(result.to_frame()["heads"]) == [cut.name for cut in result.cuts]
 
 
 def test_a_deep_model_is_looked_at_by_layers_first(monkeypatch):
     subject = load("shelf-base")
     monkeypatch.setattr(needs, "FEW", 1)
     monkeypatch.setattr(needs, "LAYERS", 1)
-    found = task_needs(subject, "repeat", limit=6)
-    assert len(found.layers) == subject.card.n_layers and found.tested == subject.card.n_heads
-    assert {cut.heads[0][0] for cut in found.cuts} == {found.layers[0].heads[0][0]}
+    result = task_needs(subject, "repeat", limit=6)
+    assert len(result.layers) == subject.card.n_layers and result.tested == subject.card.n_heads
+    assert {cut.heads[0][0] for cut in result.cuts} == {result.layers[0].heads[0][0]}
 
 
 def test_a_task_without_choices_is_refused_in_one_sentence():

@@ -22,7 +22,8 @@ from workbench.interp.weights import embedding, layer_weights
 
 pytestmark = pytest.mark.quick
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 
 
 def drawn(norm):
@@ -46,17 +47,17 @@ NORMS = {
 def test_a_norm_is_rebuilt_from_what_it_was_found_to_do(name, width):
     kind, centres = NORMS[name]
     norm = drawn(kind(width))
-    found = norm_of(norm, width, torch.zeros(1, dtype=torch.float64))
-    assert found.centres is centres and found.scales
+    rebuilt = norm_of(norm, width, torch.zeros(1, dtype=torch.float64))
+    assert rebuilt.centres is centres and rebuilt.scales
     x = (
         5 * torch.randn(4, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         + 2
     )
     inside = x - x.mean(-1, keepdim=True) if centres else x
-    ours = inside / inside.square().mean(-1, keepdim=True).sqrt() * found.gain + found.offset
+    ours = inside / inside.square().mean(-1, keepdim=True).sqrt() * rebuilt.gain + rebuilt.offset
     with torch.no_grad():
         torch.testing.assert_close(ours, norm(x), atol=1e-5, rtol=1e-5)  # but for the epsilon
-        held = found.direction(x) * found.held(x, norm(x)) + found.offset
+        held = rebuilt.direction(x) * rebuilt.held(x, norm(x)) + rebuilt.offset
         torch.testing.assert_close(held, norm(x), atol=1e-5, rtol=1e-5)
 
 
@@ -77,14 +78,15 @@ def wide(model):
 
 @pytest.mark.parametrize("name", ["Olmo", "Cohere"])
 def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
-    kind, config = getattr(t, f"{name}ForCausalLM"), getattr(t, f"{name}Config")
+    kind = getattr(t, f"{name}ForCausalLM")
+    config = getattr(t, f"{name}Config")
     subject = subject_of(wide(kind(config(**GQA))), name)
-    blocks = subject.model.model.layers
+    layers = list(subject.model.get_submodule("model.layers").children())
     centre = np.eye(32) - 1 / 32
 
     def of(layer, part, head, group=1):
-        weight = getattr(blocks[layer].self_attn, f"{part}_proj").weight.numpy()
-        norm = getattr(blocks[layer].input_layernorm, "weight", None)
+        weight = getattr(layers[layer].self_attn, f"{part}_proj").weight.numpy()
+        norm = getattr(layers[layer].input_layernorm, "weight", None)
         gain = np.ones(32) if norm is None else norm.numpy()
         rows = slice(head // group * 8, head // group * 8 + 8)
         return centre @ np.diag(gain) @ weight[rows].T
@@ -94,19 +96,26 @@ def test_heads_compose_behind_norms_that_centre_as_worked_out_by_hand(name):
             np.testing.assert_allclose(weights.q[head], of(i, "q", head), atol=1e-6)
             np.testing.assert_allclose(weights.v[head], of(i, "v", head, 2), atol=1e-6)
     assert abs(embedding(subject).mean(-1)).max() < 1e-12
-    found = composition(subject).scores["Q"]
-    out = of(0, "v", 0, 2) @ blocks[0].self_attn.o_proj.weight.numpy()[:, :8].T
+    scores = composition(subject).scores["Q"]
+    into_stream = subject.model.get_parameter("model.layers.0.self_attn.o_proj.weight")
+    out = of(0, "v", 0, 2) @ into_stream.numpy()[:, :8].T
     reads = of(1, "q", 1) @ of(1, "k", 1, 2).T
     by_hand = np.linalg.norm(out @ reads) / np.linalg.norm(out) / np.linalg.norm(reads)
-    assert np.nanmax(found) > 0.05
-    assert np.isclose(found, by_hand, atol=1e-5).any()
+    assert np.nanmax(scores) > 0.05
+    assert np.isclose(scores, by_hand, atol=1e-5).any()
 
 
 def test_a_norm_taken_for_another_kind_leaves_the_direct_sum_off(monkeypatch):
     subject = subject_of(wide(t.OlmoForCausalLM(t.OlmoConfig(**GQA))), "olmo")
     assert direct(subject, CLEAN, answer="7", wrong="8", strict=True).checks["direct_sum"] < 1e-5
     own = Reader.final_norm.fget
-    wrong = property(lambda self: Norm(False, True, own(self).gain, own(self).offset))
+    assert own is not None
+
+    def without_centring(reader: Reader) -> Norm:
+        norm = own(reader)
+        return Norm(False, True, norm.gain, norm.offset)
+
+    wrong = property(without_centring)
     monkeypatch.setattr(Reader, "final_norm", wrong)
     assert direct(subject, CLEAN, answer="7", wrong="8").checks["direct_sum"] > 1e-2
     with pytest.raises(

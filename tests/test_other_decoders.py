@@ -5,6 +5,8 @@ The hooks are put where `tests.other_decoders` says by hand that a family writes
 queries, keys, values and patterns are held against an attention function of this file.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import transformers as t
@@ -33,7 +35,8 @@ from workbench.subjects.bridge import shared_clone
 from workbench.subjects.intervention import Edit, Intervention, apply
 from workbench.subjects.parts import Parts
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 QUICK = ("opt", "bloom", "falcon", "olmo2", "granite", "cohere", "mixtral", "gptoss", "deepseek3")
 """Families of the quick tests: each is built in a way of its own."""
 UNPACKED = ("gptneo", "bloom", "falcon", "mpt", "stablelm")
@@ -68,13 +71,12 @@ class Change:
     """The hooks of one block that pass a site's activation through `change`."""
 
     def __init__(self, how, site: str, change, n_heads: int = 4):
-        self.how, self.site, self.change, self.n_heads = (
-            how,
-            site.removesuffix("_by_pos"),
-            change,
-            n_heads,
-        )
-        self.stream, self.middle = torch.empty(0), torch.empty(0)
+        self.how = how
+        self.site = site.removesuffix("_by_pos")
+        self.change = change
+        self.n_heads = n_heads
+        self.stream = torch.empty(0)
+        self.middle = torch.empty(0)
 
     def enter(self, module, args, kwargs):
         x = args[0] if args else kwargs["hidden_states"]
@@ -106,9 +108,8 @@ class Change:
             if self.site == "resid_mid":
                 value = self.change(self.stream + value) - self.stream
             self.middle = self.stream + value
-        value = (
-            ((value + before) / self.how.scale).view(raw.shape).clone()
-        )  # Falcon adds to it in place
+        # Falcon adds to it in place.
+        value = ((value + before) / self.how.scale).view(raw.shape).clone()
         return (value, *out[1:]) if isinstance(out, tuple) else value
 
     def heads(self, module, args):
@@ -130,12 +131,15 @@ class Hooks:
     """One family's model under plain hooks; sites are those of patching."""
 
     def __init__(self, family: str, model):
-        self.family, self.how, self.model = family, DECODERS[family], shared_clone(model)
-        self.layers = self.model.get_submodule(self.how.layers)
+        self.family = family
+        self.how = DECODERS[family]
+        self.model = shared_clone(model)
+        self.layers = list(self.model.get_submodule(self.how.layers).children())
 
     def run(self, ids, layer: int, site: str, change):
         """The logits at the end, with the activation of a site changed by `change`."""
-        block, one = self.layers[layer], Change(self.how, site, change)
+        block = self.layers[layer]
+        one = Change(self.how, site, change)
         handles = [
             block.register_forward_pre_hook(one.enter, with_kwargs=True),
             block.register_forward_hook(one.leave),
@@ -209,7 +213,9 @@ def swept(subject, question, settings):
 @torch.no_grad()
 def test_maps_of_streams_and_parts_equal_plain_hooks(family):
     subject = subject_of(make(family), family)
-    hooks, question = Hooks(family, subject.model), pair(subject, CLEAN, CORRUPTED, "7", "8")
+    hooks = Hooks(family, subject.model)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    results = []
     for site in STREAM_SITES:
         settings = Settings(site, layer=1 if site == "neurons" else None)
         if (site == "neurons" and not hooks.how.down) or (
@@ -218,7 +224,8 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
             with pytest.raises(WorkbenchError, match=r"no single matrix of neurons|no resid_mid"):
                 swept(subject, question, settings)
             continue
-        found, how = swept(subject, question, settings)
+        result, how = swept(subject, question, settings)
+        results.append(result)
         assert how == ("hooks" if family in UNPACKED else "packed")
         for cell in CELLS.get(site, [(0, 4), (1, 5), (2, 8)]):
             layer = 1 if site == "neurons" else cell[0]
@@ -226,12 +233,13 @@ def test_maps_of_streams_and_parts_equal_plain_hooks(family):
             logits = hooks.run(
                 question.corrupted[None], layer, site, put(theirs, index_of(site, cell))
             )
-            assert float(found.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+            assert float(result.values[cell]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
                 site,
                 cell,
             )
     ends = [gap(subject.model(ids[None]).logits[0, -1]) for ids in question.prompts]
-    assert (found.clean, found.corrupted) == pytest.approx(tuple(ends), abs=FLOAT32_INSIDE)
+    last = results[-1]
+    assert (last.clean, last.corrupted) == pytest.approx(tuple(ends), abs=FLOAT32_INSIDE)
 
 
 def plain_attention(
@@ -239,7 +247,8 @@ def plain_attention(
 ):
     """Attention by its formula; what is patched in is on the module."""
     groups = query.shape[1] // key.shape[1]
-    seen, patch = PLAIN["seen"], PLAIN["patch"].get(module.layer_idx)
+    seen = PLAIN["seen"]
+    patch = PLAIN["patch"].get(module.layer_idx)
     own = {"q": query, "k": key, "v": value}
     seen.setdefault(module.layer_idx, {}).update(own)
     if patch is not None and patch[0] in own:
@@ -285,10 +294,10 @@ def test_maps_of_queries_keys_values_and_patterns_equal_attention_by_its_formula
         gap(subject.model(question.clean[None]).logits[0, -1]), abs=FLOAT32_INSIDE
     )
     for site in ("q", "k", "v", "pattern"):
-        found = run_sweep(subject, question, Settings(site)).values
-        for layer, head in ((0, found.shape[1] // 2), (1, 0), (2, found.shape[1] - 1)):
+        effects = run_sweep(subject, question, Settings(site)).values
+        for layer, head in ((0, effects.shape[1] // 2), (1, 0), (2, effects.shape[1] - 1)):
             logits, _ = run(question.corrupted, {layer: (site, head, theirs[layer])})
-            assert float(found[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
+            assert float(effects[layer, head]) == pytest.approx(gap(logits), abs=FLOAT32_INSIDE), (
                 site,
                 layer,
                 head,
@@ -299,22 +308,23 @@ def test_maps_of_queries_keys_values_and_patterns_equal_attention_by_its_formula
 @torch.no_grad()
 def test_lens_and_direct_contributions_are_those_of_the_model(family):
     subject = subject_of(make(family), family)
-    hooks, ids = Hooks(family, subject.model), subject.encode(CLEAN)
+    hooks = Hooks(family, subject.model)
+    ids = subject.encode(CLEAN)
     assert lens(subject, CLEAN).checks["lens"] < 1e-5
-    found = direct(subject, CLEAN, answer="7", wrong="8")
+    contributions = direct(subject, CLEAN, answer="7", wrong="8")
     logits = subject.model(ids).logits[0, -1]
     cap = reader(subject).softcap
     logits = logits if cap is None else cap * torch.atanh(logits / cap)
-    assert found.total == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
-    assert found.checks["direct_sum"] < 1e-5 and found.checks["neuron_sum"] < 1e-5
+    assert contributions.total == pytest.approx(gap(logits), abs=FLOAT32_INSIDE)
+    assert contributions.checks["direct_sum"] < 1e-5 and contributions.checks["neuron_sum"] < 1e-5
     # A part's contribution is the slope of the logits along what it writes, with the final norm's
     # size held.
     final = hooks.read(ids, 2, "resid_post")[0, -1]
     for layer in range(3):
         held = {site: hooks.read(ids, layer, site)[0, -1] for site in ("attn_out", "mlp_out")}
         ours = {
-            "attn_out": found.heads[layer].sum() + found.attention_rest[layer],
-            "mlp_out": found.mlps[layer],
+            "attn_out": contributions.heads[layer].sum() + contributions.attention_rest[layer],
+            "mlp_out": contributions.mlps[layer],
         }
         for site, value in held.items():
             assert ours[site] == pytest.approx(
@@ -346,7 +356,8 @@ def slope(subject, hooks, final, part, cap):
 @torch.no_grad()
 def test_an_edit_writes_into_the_stream_what_it_says(family):
     subject = subject_of(make(family), family)
-    ids, value = subject.encode(CLEAN), torch.full((32,), 0.3, dtype=torch.float64)
+    ids = subject.encode(CLEAN)
+    value = torch.full((32,), 0.3, dtype=torch.float64)
     value[0] = 2
     for site, action in (
         ("attn_out", "set"),
@@ -371,18 +382,16 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
     hooks = Hooks(family, subject.model)
     for site in ("attn_out", "mlp_out", "z", "resid_post"):
-        found = estimate_sweep(subject, question, Settings(site))
+        estimate = estimate_sweep(subject, question, Settings(site))
         for layer in (0, 2):
             theirs, own = (hooks.read(ids[None], layer, site) for ids in question.prompts)
             moved = torch.zeros_like(own, requires_grad=True)
             with torch.enable_grad():
-                logits = hooks.run(
-                    question.corrupted[None], layer, site, lambda x, moved=moved: x + moved
-                )
+                logits = hooks.run(question.corrupted[None], layer, site, partial(torch.add, moved))
                 (slopes,) = torch.autograd.grad(logits[7] - logits[8], moved)
             change = (slopes * (theirs - own))[0]
             by_hand = change.sum((0, 2)) if site == "z" else change.sum(-1)
-            ours = found.values[layer] - found.corrupted
+            ours = estimate.values[layer] - estimate.corrupted
             torch.testing.assert_close(ours, by_hand, atol=1e-5, rtol=1e-5)
 
 
@@ -390,7 +399,8 @@ def test_estimates_are_the_gradients_of_plain_hooks(family):
 @torch.no_grad()
 def test_heads_taken_out_one_by_one_equal_plain_hooks_by_either_way(family):
     subject = subject_of(make(family), family)
-    question, hooks = pair(subject, CLEAN, CORRUPTED, "7", "8"), Hooks(family, subject.model)
+    question = pair(subject, CLEAN, CORRUPTED, "7", "8")
+    hooks = Hooks(family, subject.model)
     given = list(
         torch.randn(3, 4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     )
@@ -431,8 +441,10 @@ def test_what_a_family_does_not_have_is_one_sentence():
             WorkbenchError, match=r"Lfm2ForCausalLM \(mixer\) layer 0 has no attention"
         ):
             ask()
-    found = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
-    assert found.engine.startswith("hooks (") and found.effect[-1][-1] == pytest.approx(1, abs=1e-4)
+    patching = patch(mixer, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
+    assert patching.engine.startswith("hooks (") and patching.effect[-1][-1] == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_a_view_that_does_not_fit_is_one_sentence():
@@ -453,7 +465,7 @@ def test_a_view_that_does_not_fit_is_one_sentence():
         lambda: Parts(falcon).slices("L0H0"),
         lambda: apply(falcon, Intervention("t", "x", (Edit(1, "attn_out", (), "set", 0.0),))),
         *(
-            lambda site=site: patch(falcon, CLEAN, CORRUPTED, answer="7", wrong="8", site=site)
+            partial(patch, falcon, CLEAN, CORRUPTED, answer="7", wrong="8", site=site)
             for site in ("z", "q", "pattern", "attn_out", "resid_post")
         ),
     ):

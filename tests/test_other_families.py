@@ -2,6 +2,8 @@
 why not.
 """
 
+from typing import Any
+
 import pytest
 import torch
 import transformers as t
@@ -18,8 +20,18 @@ from workbench import (
 from workbench.errors import WorkbenchError
 from workbench.interp.families import TESTED, any_family
 
-SIZE = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-WIDE = {**SIZE, "num_key_value_heads": 4, "intermediate_size": 64, "max_position_embeddings": 64}
+SIZE: dict[str, Any] = {
+    "vocab_size": 100,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}
+WIDE: dict[str, Any] = {
+    **SIZE,
+    "num_key_value_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+}
 PROMPT = "3 1 2 3 1"
 
 
@@ -78,16 +90,15 @@ def test_what_is_not_known_of_a_family_is_a_sentence_with_its_architecture():
 
 
 def test_steps_that_a_model_does_otherwise_are_told_from_those_that_hold():
-    found = anatomy(
-        made("bloom"), PROMPT, layer=1, head=0
-    )  # BLOOM norms its embedding, which no formula here does
-    assert found.disagreeing[0].name == "Embedding" and found.disagreeing[0].holds is False
+    # BLOOM norms its embedding, which no formula here does.
+    worked = anatomy(made("bloom"), PROMPT, layer=1, head=0)
+    assert worked.disagreeing[0].name == "Embedding" and worked.disagreeing[0].holds is False
     assert not anatomy(subject_of(tiny_gpt()), PROMPT, layer=1, head=0).disagreeing
 
 
 def test_loss_ends_with_the_context_where_turns_are_kept_in_a_table():
-    found = loss_by_position(made("gptj"), [" ".join(str(i) for i in range(100))] * 2)
-    assert found.start.tolist() == [0, 16]
+    losses = loss_by_position(made("gptj"), [" ".join(str(i) for i in range(100))] * 2)
+    assert losses.start.tolist() == [0, 16]
 
 
 def test_an_error_in_a_tested_family_stays_an_error():

@@ -69,7 +69,7 @@ LONG = [
 
 @pytest.fixture(scope="module", autouse=True)
 def own_home(home, tmp_path_factory):
-    """A home without the runs of other tests: the page of a failed run says so in red, and rightly."""
+    """A home without the runs of other tests: the page of a failed run rightly says so in red."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_HOME", str(tmp_path_factory.mktemp("pages")))
         yield
@@ -85,9 +85,9 @@ def opened(name: str, query: dict) -> AppTest:
 
 def its_python_runs(app: AppTest) -> None:
     assert not app.exception and not app.error, [*app.exception, *app.error]
-    found = [block.value for block in app.code if block.language == "python"]
-    assert found, "the page offers no Python"
-    for code in found:
+    offered = [block.value for block in app.code if block.language == "python"]
+    assert offered, "the page offers no Python"
+    for code in offered:
         exec(compile(code, "a page", "exec"), {})
 
 
@@ -129,14 +129,11 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):
     if query.get("model") == "MIXED":
-        size = {
-            "vocab_size": 100,
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-        }
         config = Lfm2Config(
-            **size,
+            vocab_size=100,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
             num_key_value_heads=4,
             intermediate_size=64,
             layer_types=["conv", "full_attention"],

@@ -1,11 +1,12 @@
 """The packed engine against TransformerLens's hooks, and facts that any patching must obey."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import layout_of, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
 from workbench.figures.patching import distrusted, effect_map
@@ -18,7 +19,8 @@ from workbench.interp.patching.pair_maps import DIRECTIONS, METRICS, SITES, pair
 from workbench.interp.prompts.pairs import LengthError
 from workbench.subjects import load
 
-CLEAN, CORRUPTED = "5 9 31 44 7 62 18 77 23", "5 9 31 12 7 80 18 77 23"
+CLEAN = "5 9 31 44 7 62 18 77 23"
+CORRUPTED = "5 9 31 12 7 80 18 77 23"
 CELLS = {
     **{
         site: [(0, 3), (1, 5), (1, 8), (2, 4), (2, 8)]
@@ -42,10 +44,8 @@ def test_packed_equals_hooked_for_every_site(family):
         if site == "resid_mid" and engine(subject).parallel:
             continue
         settings = Settings(site, DIRECTIONS[i % 2], layer=1 if site == "neurons" else None)
-        ours, theirs = (
-            run_sweep(subject, question, settings),
-            hooked(subject, question, settings, cells=CELLS.get(site)),
-        )
+        ours = run_sweep(subject, question, settings)
+        theirs = hooked(subject, question, settings, cells=CELLS.get(site))
         some = ~theirs.values.isnan()
         torch.testing.assert_close(ours.values[some], theirs.values[some], atol=tolerance, rtol=0)
         assert (ours.clean, ours.corrupted) == pytest.approx(
@@ -60,16 +60,14 @@ def test_a_window_of_layers_is_as_if_each_of_its_layers_were_hooked(tiny):
     ours = run_sweep(subject, question, Settings("mlp_out", window=3)).values
     bridge = subject.bridge
     _, cache = bridge.run_with_cache(question.clean[None])
-    hooks = [
-        (n := f"blocks.{i}.hook_mlp_out", lambda x, hook, n=n: put(x, cache[n], 5))
-        for i in (1, 2, 3)
-    ]
 
-    def put(x, given, p):
+    def patched(name, x, hook):
         x = x.clone()
-        x[:, p] = given[:, p]
+        x[:, 5] = cache[name][:, 5]
         return x
 
+    names = [f"blocks.{i}.hook_mlp_out" for i in (1, 2, 3)]
+    hooks = [(name, partial(patched, name)) for name in names]
     logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
     assert float(ours[2, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
 
@@ -91,20 +89,22 @@ def test_attention_and_mlp_replaced_at_once_are_two_hooks_at_once(tiny):
         hooks = [(f"blocks.{layer}.hook_{site}", put) for site in ("attn_out", "mlp_out")]
         logits = bridge.run_with_hooks(question.corrupted[None], fwd_hooks=hooks)[0, -1]
         assert float(ours[layer, 5]) == pytest.approx(float(logits[7] - logits[8]), abs=1e-10)
-    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="mlp_out", also="attn_out")
-    assert failed(found.checks) == [] and "hooked_cells" not in found.checks
+    patching = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="mlp_out", also="attn_out")
+    assert failed(patching.checks) == [] and "hooked_cells" not in patching.checks
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean", "resample"])
 def test_an_ablated_map_is_of_the_clean_run(tiny, replacement):
-    found = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement)
-    assert found.direction == "noising" and found.checks["identity_patch"] < 1e-5
+    patching = patch(
+        tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z", replacement=replacement
+    )
+    assert patching.direction == "noising" and patching.checks["identity_patch"] < 1e-5
     if replacement == "zero":  # one cell by hand
         logits = tiny.bridge.run_with_hooks(
             tiny.encode(CLEAN),
             fwd_hooks=[("blocks.1.attn.hook_z", lambda z, hook: zero_head(z, 2))],
         )[0, -1]
-        assert found.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
+        assert patching.metric[1][2] == pytest.approx(float(logits[7] - logits[8]), abs=1e-4)
 
 
 def zero_head(z, head):
@@ -114,10 +114,10 @@ def zero_head(z, head):
 
 
 def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
-    found = patch(
+    patching = patch(
         tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_pre"
     )
-    assert found.effect[0][0] == 0 and found.clean_metric != found.corrupted_metric
+    assert patching.effect[0][0] == 0 and patching.clean_metric != patching.corrupted_metric
     whole = patch(
         tiny, CLEAN, CORRUPTED, answer="7", wrong="8", replacement="noise", site="resid_post"
     )
@@ -126,10 +126,10 @@ def test_noise_on_the_embeddings_stands_for_a_corrupted_prompt(tiny):
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_every_metric_is_read_off_the_same_runs(tiny, metric):
-    found = patch(
+    patching = patch(
         tiny, CLEAN, CORRUPTED, answer=["7", "9"], wrong="8", metric=metric, site="resid_post"
     )
-    assert max(found.checks.values()) < 1e-3 and found.metric_name == metric
+    assert max(patching.checks.values()) < 1e-3 and patching.metric_name == metric
     logits = tiny.model(tiny.encode(CLEAN)).logits[0, -1]
     by_hand = {
         "logit_difference": logits[[7, 9]].mean() - logits[8],
@@ -139,7 +139,7 @@ def test_every_metric_is_read_off_the_same_runs(tiny, metric):
         "rank": (logits > logits[[7, 9]].max()).sum(),
         "kl": torch.zeros(()),
     }
-    assert found.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
+    assert patching.clean_metric == pytest.approx(float(by_hand[metric]), abs=1e-5)
 
 
 @pytest.mark.quick
@@ -169,9 +169,8 @@ def test_patching_where_the_prompts_still_agree_is_exactly_the_target_run(tiny):
 def test_patching_the_last_residual_at_the_answer_restores_everything(tiny):
     result = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="resid_post")
     assert result.effect[-1][-1] == pytest.approx(1, abs=1e-5)
-    assert (
-        result.effect[-1][:-1] == [0.0] * 8
-    )  # nothing moves between positions after the last block
+    # Nothing moves between positions after the last block.
+    assert result.effect[-1][:-1] == [0.0] * 8
 
 
 @pytest.mark.quick
@@ -275,7 +274,7 @@ def test_smollm_moves_the_name_from_its_second_mention_to_the_end(smollm):
 @pytest.mark.parametrize("site", SITES)
 def test_every_map_carries_all_its_checks_and_all_hold(site):
     subject = subject_of(tiny_gpt())
-    found = patch(
+    patching = patch(
         subject,
         CLEAN,
         CORRUPTED,
@@ -293,8 +292,8 @@ def test_every_map_carries_all_its_checks_and_all_hold(site):
         "null_pair",
         "direct_sum",
     }
-    assert set(found.checks) == {*names, "not_fired"} and failed(found.checks) == []
-    assert found.checks["not_fired"] == 0 and not torch.tensor(found.effect).isnan().any()
+    assert set(patching.checks) == {*names, "not_fired"} and failed(patching.checks) == []
+    assert patching.checks["not_fired"] == 0 and not torch.tensor(patching.effect).isnan().any()
 
 
 FAULTS = {"carry": "not_fired", "block": "null_pair", "logits": "lens"}
@@ -306,15 +305,18 @@ def broken(monkeypatch, part: str) -> None:
     off.
     """
     own = getattr(PackedEngine, part)
-    faults = {
-        "carry": lambda self, run, prompt, branches, **given: own(
-            self, run, prompt, branches, **given
-        )[:-1],
-        "block": lambda self, *args, **given: (
-            (x := own(self, *args, **given)) + torch.arange(x.shape[-1]) * 0.05
-        ),
-        "logits": lambda self, resid, tokens=None: own(self, resid.roll(1, -1), tokens),
-    }
+
+    def carry(self, run, prompt, branches, **given):
+        return own(self, run, prompt, branches, **given)[:-1]
+
+    def block(self, *args, **given):
+        x = own(self, *args, **given)
+        return x + torch.arange(x.shape[-1]) * 0.05
+
+    def logits(self, resid, tokens=None):
+        return own(self, resid.roll(1, -1), tokens)
+
+    faults = {"carry": carry, "block": block, "logits": logits}
     monkeypatch.setattr(PackedEngine, part, faults[part])
 
 
@@ -324,12 +326,16 @@ def test_a_fault_in_the_engine_is_found_by_the_map_s_own_checks(monkeypatch, par
     subject = subject_of(tiny_gpt())
     engine(subject)
     broken(monkeypatch, part)
-    found = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
-    assert found.engine == "packed" and WORDS[check] in failed(found.checks)
+    patching = patch(subject, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    assert patching.engine == "packed" and WORDS[check] in failed(patching.checks)
     picture = distrusted(
-        effect_map(found.effect, found.metric, list("abcd"), across="head"), failed(found.checks)
+        effect_map(patching.effect, patching.metric, list("abcd"), across="head"),
+        failed(patching.checks),
     )
-    assert WORDS[check] in picture.layout.title.text and picture.layout.plot_bgcolor == "#fbdcdc"
+    assert (
+        WORDS[check] in layout_of(picture).title.text
+        and layout_of(picture).plot_bgcolor == "#fbdcdc"
+    )
 
 
 @pytest.mark.parametrize("part", FAULTS)
@@ -338,18 +344,19 @@ def test_an_engine_that_is_faulty_when_it_is_made_is_not_used_and_the_map_says_w
 ):
     right = patch(tiny, CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     broken(monkeypatch, part)
-    found = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
+    patching = patch(subject_of(tiny_gpt()), CLEAN, CORRUPTED, answer="7", wrong="8", site="z")
     assert re.match(
-        r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", found.engine
+        r"hooks \(Packed runs of .* (differ from ordinary ones by|are lost)", patching.engine
     )
     torch.testing.assert_close(
-        torch.tensor(found.metric), torch.tensor(right.metric), atol=1e-5, rtol=0
+        torch.tensor(patching.metric), torch.tensor(right.metric), atol=1e-5, rtol=0
     )
 
 
 def test_prompts_of_unequal_length_are_aligned_and_words_of_the_right_length_offered():
     subject = load("shelf-base")
-    short, long = "The old horse, and the king", "The old hippopotamus, and the king"
+    short = "The old horse, and the king"
+    long = "The old hippopotamus, and the king"
     with pytest.raises(LengthError, match="for 'hippopotamus' in the corrupted prompt") as caught:
         pair(subject, short, long, " was", " is")
     rows = caught.value.aligned

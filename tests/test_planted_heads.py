@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from tests import toys
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
 from workbench.interp import head_catalogue, position_split
 from workbench.interp.patterns.position_split import variance_shares
 from workbench.interp.patterns.standing_out import offset_profile, stands_out
 
-D_VOCAB, N_CTX, D_HEAD = 40, 32, 80
+D_VOCAB = 40
+N_CTX = 32
+D_HEAD = 80
 SHARP = 9.0
 """Logits by which the planted key is above the others."""
 
@@ -39,14 +41,14 @@ def planted(looks_for: str, positions: str):
             parameter.zero_()
         for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
             norm.weight.fill_(1e10)  # with that epsilon the identity
-        model.model.tok.weight[:, :D_VOCAB] = torch.eye(D_VOCAB)
-        attn = model.model.layers[0].attn
+        weight_of(model.model.tok)[:, :D_VOCAB] = torch.eye(D_VOCAB)
+        attn = blocks(model)[0].attn
         size = (SHARP * D_HEAD**0.5) ** 0.5
         if looks_for == "token":
             for part in (attn.q, attn.k):
                 part.weight[:D_VOCAB, :D_VOCAB] = size * torch.eye(D_VOCAB)
         else:
-            model.model.pos.weight[:, D_VOCAB : D_VOCAB + N_CTX] = torch.eye(N_CTX)
+            weight_of(model.model.pos)[:, D_VOCAB : D_VOCAB + N_CTX] = torch.eye(N_CTX)
             wanted = torch.eye(N_CTX) if looks_for == "place" else torch.eye(N_CTX).roll(-1, 0)
             attn.q.weight[:N_CTX, D_VOCAB : D_VOCAB + N_CTX] = size * wanted
             attn.k.weight[:N_CTX, D_VOCAB : D_VOCAB + N_CTX] = size * torch.eye(N_CTX)
@@ -56,27 +58,31 @@ def planted(looks_for: str, positions: str):
 @pytest.mark.parametrize("positions", ["learned", "none"])
 def test_a_head_that_looks_for_its_own_token_is_all_content_and_not_positional(positions):
     subject = planted("token", positions)
-    found = head_catalogue(subject)
+    catalogue = head_catalogue(subject)
     split = position_split(subject)
     assert split.mean["content"][0, 0] > 0.99 and split.mean["position"][0, 0] < 0.01
-    assert "positional" not in found.labels(0, 0) and "duplicate token" in found.labels(0, 0)
+    assert "positional" not in catalogue.labels(0, 0) and "duplicate token" in catalogue.labels(
+        0, 0
+    )
 
 
 @pytest.mark.parametrize("looks_for", ["place", "before"])
 def test_a_head_that_looks_at_a_place_is_all_position(looks_for):
     subject = planted(looks_for, "learned")
-    found = head_catalogue(subject)
+    catalogue = head_catalogue(subject)
     split = position_split(subject)
     assert split.mean["position"][0, 0] > 0.99 and split.mean["content"][0, 0] < 0.01
-    assert "positional" in found.labels(0, 0)
-    assert ("previous token" in found.labels(0, 0)) == (looks_for == "before")
-    assert "duplicate token" not in found.labels(0, 0) and "induction" not in found.labels(0, 0)
+    assert "positional" in catalogue.labels(0, 0)
+    assert ("previous token" in catalogue.labels(0, 0)) == (looks_for == "before")
+    assert "duplicate token" not in catalogue.labels(0, 0) and "induction" not in catalogue.labels(
+        0, 0
+    )
 
 
 def test_rotary_positions_alone_are_all_position():
     """Queries and keys that are one constant vector differ by their turn only."""
     subject = planted("token", "rotary")
-    attn = subject.model.model.layers[0].attn
+    attn = blocks(subject.model)[0].attn
     with torch.no_grad():
         for part in (attn.q, attn.k):
             part.weight.zero_()
@@ -93,14 +99,13 @@ def test_alibi_alone_is_all_position():
     assert alone.mean["content"][0, 0] > 0.5  # its own token above the slope
     flat = planted("token", "alibi")
     with torch.no_grad():
-        flat.model.model.layers[0].attn.q.weight.zero_()
+        blocks(flat.model)[0].attn.q.weight.zero_()
     assert position_split(flat).mean["position"][0, 0] > 0.99
     still = planted("token", "none")
     with torch.no_grad():
-        still.model.model.layers[0].attn.q.weight.zero_()
-    assert (
-        position_split(still).mean["interaction"][0, 0] == 1
-    )  # even attention: nothing to explain
+        blocks(still.model)[0].attn.q.weight.zero_()
+    # Even attention: nothing to explain.
+    assert position_split(still).mean["interaction"][0, 0] == 1
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
@@ -128,9 +133,9 @@ def test_a_mixture_of_own_token_and_own_place_is_split_as_least_squares_splits_i
     )
     alone = both - content, both - position
     expected = alone[0] + alone[0] / sum(alone) * (both - sum(alone))
-    found = variance_shares(torch.tensor(scores)[:, None], torch.tensor(order))
-    assert float(found["position"][0]) == pytest.approx(expected, abs=0.01)
-    assert float(found["content"][0]) == pytest.approx(both - expected, abs=0.01)
+    shares = variance_shares(torch.tensor(scores)[:, None], torch.tensor(order))
+    assert float(shares["position"][0]) == pytest.approx(expected, abs=0.01)
+    assert float(shares["content"][0]) == pytest.approx(both - expected, abs=0.01)
 
 
 def test_the_published_induction_heads_of_a_small_trained_model_get_their_label():
@@ -147,8 +152,8 @@ def test_random_models_give_no_label_by_offset():
     is far above.
     """
     for seed in range(6):
-        found = stands_out(subject_of(tiny_gpt(seed, initializer_range=0.4)), n=4, length=12)
-        assert not any(heads.any() for heads in found.values())
+        standing_out = stands_out(subject_of(tiny_gpt(seed, initializer_range=0.4)), n=4, length=12)
+        assert not any(heads.any() for heads in standing_out.values())
 
 
 def test_the_profile_is_the_mean_attention_by_offset(tiny):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests import other_decoders
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import layout_of, subject_of, tiny_gpt, traces
 from tests.families import make
 from workbench import paths
 from workbench.data.passages import TEXTS
@@ -29,15 +29,15 @@ def test_the_decay_of_one_token_repeated_is_its_scores_by_distance(family):
     """In the first layer every query and key is the same then, so the average is each of them."""
     subject = subject_of(make(family), family)
     prompt = " ".join(["7"] * 6)
-    found = rotary_use(subject, [prompt, prompt], max_distance=4)
+    use = rotary_use(subject, [prompt, prompt], max_distance=4)
     _, cache = subject.bridge.run_with_cache(torch.full((1, 6), 7))
     scores = cache["blocks.0.attn.hook_attn_scores"][0].double().numpy()
     last = scores[:, 5, 5:0:-1]  # from the token itself to four back
     if family == "gemma3":
         last = last[:, :4]  # its first layer sees no farther
-    np.testing.assert_allclose(found.decay[0][:, : last.shape[1]], last, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(found.used.sum(-1), 1)
-    assert found.n == 2
+    np.testing.assert_allclose(use.decay[0][:, : last.shape[1]], last, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(use.used.sum(-1), 1)
+    assert use.n == 2
 
 
 def test_models_without_rotary_positions_say_so():
@@ -56,9 +56,9 @@ def test_a_probe_finds_learned_positions_in_the_embedding_and_nothing_where_noth
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", "alibi", "none"])
 def test_loss_is_read_beyond_the_context_where_the_encoding_goes_on(positions):
     subject = subject_of(tiny_gpt(positions=positions, n_ctx=48))
-    found = loss_by_position(subject, [TEXT, TEXT[3:], TEXT[6:]], width=8)
-    assert found.n == 3 and found.start[0] == 0
-    assert np.isnan(found.beyond()) == (positions == "learned")
+    losses = loss_by_position(subject, [TEXT, TEXT[3:], TEXT[6:]], width=8)
+    assert losses.n == 3 and losses.start[0] == 0
+    assert np.isnan(losses.beyond()) == (positions == "learned")
     ids = subject.encode(TEXT)[:, :9]
     expected = subject.model(ids, labels=ids).loss.item()
     if positions != "none":
@@ -82,10 +82,10 @@ def test_five_encodings_stand_side_by_side():
 def test_sinusoidal_vectors_have_the_waves_they_were_made_of_and_a_helix():
     place = np.arange(64)[:, None] * 2 * np.pi / 16
     vectors = np.concatenate([np.sin(place), np.cos(place), 0.1 * place], 1)
-    line = draw.fourier(vectors).data[0]
+    line = traces(draw.fourier(vectors))[0]
     assert line.x[int(np.argmax(line.y))] == pytest.approx(16)
-    assert len(draw.helix(vectors).data[0].z) == 64
-    assert len(draw.helix(vectors[:, :1]).data[0].z) == 64
+    assert len(traces(draw.helix(vectors))[0].z) == 64
+    assert len(traces(draw.helix(vectors[:, :1]))[0].z) == 64
 
 
 def test_texts_longer_than_the_context_are_read_as_far_as_it_goes(tiny):
@@ -110,12 +110,12 @@ def test_catalogues_stand_side_by_side_a_row_a_model_and_a_block_a_score():
         }
 
     figure = draw.catalogues({"rotary": scores(0), "none": scores(4)})
-    z = np.asarray(figure.data[0].z)
+    z = np.asarray(traces(figure)[0].z)
     np.testing.assert_allclose(z[:, :4], [[0, 0.1, 0.2, 0.3], [0.4, 0.5, 0.6, 0.7]])
     np.testing.assert_allclose(z[:, 5:], z[:, :4])
     assert np.isnan(z[:, 4]).all()
-    assert figure.data[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
-    assert figure.layout.xaxis.ticktext == ("previous token", "induction")
+    assert traces(figure)[0].customdata[1, 3] == "<b>L1H1</b> 0.700, 95 % interval 0.650 to 0.750"
+    assert layout_of(figure).xaxis.ticktext == ("previous token", "induction")
 
 
 def test_the_bundled_five_differ_in_nothing_but_their_encoding():
@@ -166,7 +166,7 @@ def test_frequencies_in_use_are_those_of_queries_and_keys_caught_by_plain_hooks(
     subject = subject_of(other_decoders.make(name), name)
     used = rotary_use(subject, [TEXT], max_distance=4).used
     caught: dict[tuple[str, int], np.ndarray] = {}
-    layers = subject.model.get_submodule(other_decoders.DECODERS[name].layers)
+    layers = list(subject.model.get_submodule(other_decoders.DECODERS[name].layers).children())
     for i, layer in enumerate(layers):
         for path in paths:
 
@@ -215,8 +215,8 @@ def test_a_block_s_scores_are_the_model_s_where_neighbours_turn_together():
     block's formulas.
     """
     subject = subject_of(other_decoders.make("ernie45"), "ernie45")
-    found = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
-    assert "all agree" in found.headline()
+    worked = anatomy(subject, "3 1 4 1 5 9 2 6", layer=1, head=1)
+    assert "all agree" in worked.headline()
 
 
 @pytest.mark.parametrize("name", ["gptj", "phi", "cohere", "olmo2"])

@@ -136,10 +136,10 @@ def test_a_missing_file_is_told_before_a_run_is_recorded(tmp_path):
 
 def test_the_schemas_defaults_are_those_of_the_code():
     config = WorkbenchGPTConfig()
-    told = {key: getattr(Shape, key) for key in schema.properties(Shape)}
+    defaults = {key: getattr(Shape, key) for key in schema.properties(Shape)}
     derived = {"n_kv_heads", "d_head", "d_mlp"}
-    assert {k: v for k, v in told.items() if k not in derived} == {
-        k: getattr(config, k) for k in told.keys() - derived
+    assert {k: v for k, v in defaults.items() if k not in derived} == {
+        k: getattr(config, k) for k in defaults.keys() - derived
     }
     words = {word for kind in KINDS.values() for word in (*COMMON, *kind.words, *kind.parts)}
     assert words == set(schema.properties(schema.TABLES["task"]))

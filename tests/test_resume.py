@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+from typing import cast
 
 import psutil
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
@@ -80,14 +82,15 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     one = wb.train(recipe(text, steps=20))
     result = on_two_processes(recipe(text, steps=20, sharded=sharded), tmp_path)
     assert result["processes"] == 2
-    here, there = losses(one.id), losses(result["run"])
+    here = losses(one.id)
+    there = losses(result["run"])
     assert here.keys() == there.keys() and max(abs(here[s] - there[s]) for s in here) < 1e-4
+    assert one.result is not None
     assert result["validation_loss"] == pytest.approx(one.result["validation_loss"], abs=1e-4)
     mine, theirs = (wb.load(f"run:{run}") for run in (one.id, result["run"]))
     ids = mine.encode("The cat number 7 sat on mat number 8.")
-    assert torch.allclose(
-        mine.model(ids).logits, theirs.model(ids).logits, atol=1e-2
-    )  # read back whole from the checkpoint
+    # Read back whole from the checkpoint.
+    assert torch.allclose(mine.model(ids).logits, theirs.model(ids).logits, atol=1e-2)
     old, new = (
         checkpoints.state(Store().get(run).checkpoints[20]) for run in (one.id, result["run"])
     )
@@ -97,9 +100,10 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
 
 def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
     run = wb.train(recipe(text, steps=32, checkpoint_every=4, eval_every=4, keep=2, series=3))
-    found = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
+    steps = [checkpoints.step_of(p) for p in checkpoints.saved(run.folder)]
     losses_at = losses(run.id, "validation_loss")
-    assert set(found) >= {1, 6, 28, 32, min(losses_at, key=losses_at.get)} and len(found) <= 6
+    best = min(losses_at, key=losses_at.__getitem__)
+    assert set(steps) >= {1, 6, 28, 32, best} and len(steps) <= 6
     assert [p.parent.name for p in sorted(run.folder.rglob("training_state.pt"))] == [
         "step-0000028",
         "step-0000032",
@@ -109,7 +113,8 @@ def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(text):  # noqa: F811
-    store, limits = Store(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = Store()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     run = wb.train(recipe(text, steps=10))
     before = wb.load(f"run:{run.id}").hash
     from workbench.subjects.save import save
@@ -135,7 +140,9 @@ class Narrow(torch.nn.Module):
 
     def __init__(self, model, rows: int):
         super().__init__()
-        self.inner, self.rows, self.config = model, rows, model.config
+        self.inner = model
+        self.rows = rows
+        self.config = model.config
 
     def forward(self, ids, **more):
         if len(ids) > self.rows:
@@ -145,44 +152,57 @@ class Narrow(torch.nn.Module):
         return self.inner(ids, **more)
 
 
+def narrow(model, rows: int) -> PreTrainedModel:
+    """A `Narrow` in its model's place."""
+    return cast("PreTrainedModel", Narrow(model, rows))
+
+
 def test_too_little_memory_is_met_by_smaller_parts_with_the_same_result(tiny):
     ids = torch.randint(0, tiny.card.d_vocab, (8, 17), generator=torch.Generator().manual_seed(0))
-    batch, found = (ids[:, :-1], ids[:, 1:]), []
+    batch = (ids[:, :-1], ids[:, 1:])
+    outcomes = []
     start = {k: v.clone() for k, v in tiny.model.state_dict().items()}
     for rows, parts in ((8, 1), (2, 0)):
         tiny.model.load_state_dict(start)
         tiny.model.requires_grad_(True)
         settings = Optimisation(accumulate=parts, precision="no", optimizer="adamw")
-        stepper = Stepper(Trainee(Narrow(tiny.model, rows), tiny.tokenizer), settings)
+        stepper = Stepper(Trainee(narrow(tiny.model, rows), tiny.tokenizer), settings)
         loss, norm = stepper.step(batch, 0)
-        found.append((float(loss), float(norm)))
+        outcomes.append((float(loss), float(norm)))
     tiny.model.load_state_dict(start)
-    assert stepper.parts == 4 and found[0] == pytest.approx(found[1], rel=1e-5)
-    narrow = Stepper(
-        Trainee(Narrow(tiny.model, 2), tiny.tokenizer),
+    assert stepper.parts == 4 and outcomes[0] == pytest.approx(outcomes[1], rel=1e-5)
+    stepper = Stepper(
+        Trainee(narrow(tiny.model, 2), tiny.tokenizer),
         Optimisation(precision="no", optimizer="adamw"),
     )
     with pytest.raises(
         WorkbenchError, match=r"Out of memory with 8 rows at a time; set accumulate = 2"
     ):
-        narrow.step(batch, 0)
+        stepper.step(batch, 0)
 
 
 def test_a_diverging_run_stops_and_names_the_step(text):  # noqa: F811
     with pytest.raises(WorkbenchError, match=r"The loss became (nan|inf) at step \d+; lower lr"):
         wb.train(recipe(text, lr=1e30, optimizer="adamw", steps=40, clip=1e30))
     run = Store().list()[0]
-    assert run.status == "failed" and "lower lr" in run.error
+    assert run.status == "failed" and "lower lr" in str(run.error)
 
 
 def test_a_dry_run_measures_and_leaves_no_run(text):  # noqa: F811
     from workbench.training.cost import cost
 
     runs = len(Store().list())
-    found = cost(recipe(text))
-    assert found.tokens == 30 * 8 * 32 and found.parameters == found.trained_parameters > 10_000
-    assert found.flops > 6 * 300 * 32 * found.tokens and 0 < found.mfu < 2 and found.memory_gb > 0.1
-    assert found.seconds >= 30 * found.seconds_a_step[0] and len(Store().list()) == runs
+    estimate = cost(recipe(text))
+    assert (
+        estimate.tokens == 30 * 8 * 32
+        and estimate.parameters == estimate.trained_parameters > 10_000
+    )
+    assert (
+        estimate.flops > 6 * 300 * 32 * estimate.tokens
+        and 0 < estimate.mfu < 2
+        and estimate.memory_gb > 0.1
+    )
+    assert estimate.seconds >= 30 * estimate.seconds_a_step[0] and len(Store().list()) == runs
 
 
 def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(text):  # noqa: F811
@@ -190,9 +210,9 @@ def test_a_study_changes_nothing_but_the_encoding_and_goes_on_where_it_was_cut(t
     from workbench.training.study import run_recipe
 
     whole = wb.train_encodings(recipe(text), steps=3, eval_every=3)
-    assert set(whole.result["runs"]) == set(ENCODINGS) and set(
-        whole.result["validation_loss"]
-    ) == set(ENCODINGS)
+    assert whole.result is not None
+    assert set(whole.result["runs"]) == set(ENCODINGS)
+    assert set(whole.result["validation_loss"]) == set(ENCODINGS)
     subjects = {name: wb.load(f"run:{i}") for name, i in whole.result["runs"].items()}
     assert all(s.card.positions == name and s.card.n_layers == 2 for name, s in subjects.items())
     store = Store()

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.quick
 
 
 def two_layers() -> Attention:
-    """Position 2 reads position 1 in the upper layer; position 1 reads position 0 in the lower one."""
+    """Position 2 reads position 1 in the upper layer; 1 reads 0 in the lower one."""
     pattern = np.tile(np.eye(3, dtype=np.float32), (2, 1, 1, 1))
     pattern[1, 0, 2] = [0, 1, 0]
     pattern[0, 0, 1] = [1, 0, 0]
@@ -26,15 +26,15 @@ def two_layers() -> Attention:
 
 
 def test_rollout_multiplies_what_passes_and_flow_is_the_widest_pipe():
-    found = two_layers()
-    shares = rollout(found, 2)
+    pattern = two_layers()
+    shares = rollout(pattern, 2)
     assert shares[1].tolist() == [0, 0.5, 0.5]
     assert shares[0].tolist() == [0.25, 0.25, 0.5]
     # Into position 1 run 0.5 from above; half of it may go on to 0 and half stay, and each pipe
     # alone is 0.5 wide.
-    np.testing.assert_allclose(flow(found, 2), [0.5, 0.5, 0.5], atol=1e-5)
+    np.testing.assert_allclose(flow(pattern, 2), [0.5, 0.5, 0.5], atol=1e-5)
     with pytest.raises(WorkbenchError, match="positions 0 to 2, not 3"):
-        rollout(found, 3)
+        rollout(pattern, 3)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "neox", "llama", "gemma2", "workbench-alibi"])
@@ -43,21 +43,23 @@ def test_value_weighted_attention_is_the_length_of_what_moves(family):
     of the output.
     """
     subject = subject_of(make(family), family)
-    found = attention(subject, "3 1 4")
-    output, layer, head = subject.bridge.W_O, 1, 2
+    seen = attention(subject, "3 1 4")
+    output = subject.bridge.W_O
+    layer = 1
+    head = 2
     _, cache = subject.bridge.run_with_cache(torch.tensor([[3, 1, 4]]))
     z = cache[f"blocks.{layer}.attn.o.hook_in"][0].reshape(3, 4, 8)
     written = torch.linalg.norm(z[0, head] @ output[layer, head])
-    assert found.value_weighted(layer, head)[0, 0] == pytest.approx(float(written), rel=1e-4)
-    assert found.value_weighted(layer, head)[0, 1] == 0
+    assert seen.value_weighted(layer, head)[0, 0] == pytest.approx(float(written), rel=1e-4)
+    assert seen.value_weighted(layer, head)[0, 1] == 0
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_pass_through_the_pattern_of_every_family(family):
     subject = subject_of(make(family), family)
-    found = gradient_attention(subject, "3 1 4 1 5", answer=7)
-    assert found.target == "7" and found.relevance.shape == (5,) and found.relevance.min() >= 0
-    assert (found.heads.sum(1) > 0).all()
+    result = gradient_attention(subject, "3 1 4 1 5", answer=7)
+    assert result.target == "7" and result.relevance.shape == (5,) and result.relevance.min() >= 0
+    assert (result.heads.sum(1) > 0).all()
 
 
 def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
@@ -65,7 +67,8 @@ def test_the_gradient_by_one_entry_is_what_a_small_change_of_it_does(tiny):
     the final norm.
     """
     tiny.model.double()
-    ids, step = tiny.encode("3 1 4 1 5"), 1e-6
+    ids = tiny.encode("3 1 4 1 5")
+    step = 1e-6
 
     def logit(change: float) -> float:
         def nudge(pattern, hook):

@@ -144,10 +144,11 @@ def test_one_bad_task_is_left_out_with_its_reason_and_the_rest_runs(subject, wri
     rows = {row.metric: row for row in results.rows}
     assert {row.task for row in results.rows} == {"good"}
     assert rows["acc"].chance == rows["acc_mutual_info"].chance == 0.25
-    for sample in results.samples.itertuples():
-        assert json.loads(sample.choices) == [" 3", " 4", " 5", " 6"] and sample.prediction < 4
-        values = json.loads(sample.loglikelihoods)
-        assert len(values) == 4 and sample.prediction == values.index(max(values))
+    for sample in results.samples.to_dict("records"):
+        assert json.loads(sample["choices"]) == [" 3", " 4", " 5", " 6"]
+        assert sample["prediction"] < 4
+        values = json.loads(sample["loglikelihoods"])
+        assert len(values) == 4 and sample["prediction"] == values.index(max(values))
 
 
 def test_a_task_file_is_a_suite_of_one_and_a_suite_finds_the_tasks_beside_it(
@@ -208,11 +209,11 @@ def test_pages_show_errors_through_the_one_place_that_escapes_them():
 
     for folder in (paths.shelf("pages"), paths.PACKAGE / "ui"):
         for path in folder.glob("*.py"):
-            found = re.findall(
+            calls = re.findall(
                 r"st\.(?:error|warning|info|toast)\([^)]*\berror\b",
                 path.read_text(encoding="utf-8"),
             )
-            assert path.name in ("notices.py", "lens.py") or not found, (path, found)
+            assert path.name in ("notices.py", "lens.py") or not calls, (path, calls)
 
 
 def test_a_chat_template_does_not_get_out_either(tmp_path):

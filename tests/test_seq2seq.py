@@ -45,11 +45,12 @@ def t5(kind: str = "relu", **changes):
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("kind", ["relu", "gated-gelu"])
 def test_every_step_of_every_attention_is_the_models(kind, part):
-    found = anatomy(t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30")
-    checked = {s.name: s.deviation for s in found.steps if s.deviation is not None}
-    assert max(checked.values()) < 1e-5, (
-        checked
-    )  # T5's norm takes its variance in float32, whatever the weights
+    worked = anatomy(
+        t5(kind), "3 1 4 15 9 26 5 35 8", layer=1, head=2, part=part, target="7 7 2 30"
+    )
+    checked = {s.name: s.deviation for s in worked.steps if s.deviation is not None}
+    # T5's norm takes its variance in float32, whatever the weights.
+    assert max(checked.values()) < 1e-5, checked
     must = {
         "Embedding",
         "Norm",
@@ -66,22 +67,23 @@ def test_every_step_of_every_attention_is_the_models(kind, part):
         "cross": {"Encoder output", "MLP", "Layer output", "Logits"},
     }[part]
     assert must <= checked.keys()
-    assert ("Mask" in {s.name for s in found.steps}) == (part == "decoder")
+    assert ("Mask" in {s.name for s in worked.steps}) == (part == "decoder")
 
 
 def test_cross_attention_has_a_row_a_written_token_and_a_column_a_read_one():
-    found = anatomy(t5(), "3 1 4", layer=2, head=0, target="7 7")
-    softmax = next(s for s in found.steps if s.name == "Softmax")
-    rows, columns = found.axes(softmax)
+    worked = anatomy(t5(), "3 1 4", layer=2, head=0, target="7 7")
+    softmax = next(s for s in worked.steps if s.name == "Softmax")
+    rows, columns = worked.axes(softmax)
     assert rows == ["0", "7", "7"] and columns == ["3", "1", "4"]
     assert softmax.values.shape == (3, 3)
     np.testing.assert_allclose(softmax.values.sum(-1), 1, atol=1e-6)
-    key = next(s for s in found.steps if s.name == "Key")
-    assert found.axes(key) == (["3", "1", "4"], None)
+    key = next(s for s in worked.steps if s.name == "Key")
+    assert worked.axes(key) == (["3", "1", "4"], None)
 
 
 def test_far_distances_share_buckets_as_worked_out_by_hand():
     one_way = distance_buckets(9, both_ways=False, n_buckets=4, furthest=8)
+    # Distances 8 to 0; 4 is a half of the way in logarithm.
     assert one_way[8].tolist() == [
         3,
         3,
@@ -92,7 +94,7 @@ def test_far_distances_share_buckets_as_worked_out_by_hand():
         2,
         1,
         0,
-    ]  # distances 8 to 0; 4 is a half of the way in logarithm
+    ]
     assert one_way[0].tolist() == [0] * 9  # later keys are masked anyway
     both = distance_buckets(3, both_ways=True, n_buckets=8, furthest=8)
     assert both.tolist() == [[0, 5, 6], [1, 0, 5], [2, 1, 0]]
@@ -100,33 +102,34 @@ def test_far_distances_share_buckets_as_worked_out_by_hand():
 
 def test_a_head_that_looks_everywhere_alike_has_an_even_share_of_the_anti_diagonal():
     subject = load("shelf-reverse", seq2seq=True)
-    for block in subject.model.decoder.block:
-        block.layer[1].EncDecAttention.q.weight.zero_()
-    found = anti_diagonal(subject, ["abc", "wxyz"])
-    np.testing.assert_allclose(
-        found.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6
-    )  # the end token is a key too
-    assert found.n == 2
+    for i in range(subject.card.n_layers):
+        name = f"decoder.block.{i}.layer.1.EncDecAttention.q.weight"
+        subject.model.get_parameter(name).zero_()
+    shares = anti_diagonal(subject, ["abc", "wxyz"])
+    # The end token is a key too.
+    np.testing.assert_allclose(shares.mean, (1 / 4 + 1 / 5) / 2, atol=1e-6)
+    assert shares.n == 2
 
 
 def test_the_bundled_model_reverses_strings_it_never_saw_and_looks_along_the_anti_diagonal():
     subject = load("shelf-reverse", seq2seq=True)
     held = strings(200, 7, held=True)
+    assert isinstance(subject.model, T5ForConditionalGeneration)
     assert np.mean(right(subject.model, subject.tokenizer, held)) > 0.95
-    found = anti_diagonal(subject, held[:40])
-    assert found.low[found.best] > SHARE
+    shares = anti_diagonal(subject, held[:40])
+    assert shares.low[shares.best] > SHARE
 
 
 def test_the_anatomy_reads_what_the_model_itself_writes():
-    found = anatomy(load("shelf-reverse", seq2seq=True), "abcd", layer=0, head=0)
-    assert found.tokens == ["<pad>", "d", "c", "b", "a"] and found.sources == [
+    worked = anatomy(load("shelf-reverse", seq2seq=True), "abcd", layer=0, head=0)
+    assert worked.tokens == ["<pad>", "d", "c", "b", "a"] and worked.sources == [
         "a",
         "b",
         "c",
         "d",
         "</s>",
     ]
-    assert found.next_tokens["token"][0] == "</s>" and found.deviation < 1e-5
+    assert worked.next_tokens["token"].tolist()[0] == "</s>" and worked.deviation < 1e-5
 
 
 def test_only_the_anatomy_takes_encoder_decoder_models_and_all_else_says_so():
@@ -146,7 +149,13 @@ def test_a_decoder_has_no_part_to_choose(tiny):
 
 
 def test_an_encoder_is_refused_with_the_reason(tmp_path):
-    shape = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    BertForMaskedLM(BertConfig(**shape, intermediate_size=8)).save_pretrained(tmp_path / "bert")
+    config = BertConfig(
+        vocab_size=20,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
     with pytest.raises(WorkbenchError, match="encoder-only model: it fills gaps"):
         load(tmp_path / "bert")

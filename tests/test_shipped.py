@@ -31,6 +31,7 @@ def test_an_empty_store_is_given_the_shipped_run_once(tmp_path, monkeypatch):
         shipped.ensure()
     (run,) = Store().list("eval")
     assert run.status == "done" and (run.folder / "shelf-tuned" / "samples.parquet").is_file()
+    assert run.result is not None
     assert "shipped" in run.title and run.result["comparison"]
 
 

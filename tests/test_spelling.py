@@ -20,7 +20,7 @@ from tokenizers import (
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import workbench as wb
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import harness_model, subject_of, tiny_gpt, written_by
 from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.errors import WorkbenchError
 from workbench.figures.lens import lens_table
@@ -111,13 +111,14 @@ def llama(tokenizer, name="tiny", rows=0):
     more.
     """
     torch.manual_seed(0)
-    shape = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    config = LlamaConfig(vocab_size=rows or len(tokenizer), **shape, max_position_embeddings=128)
+    config = LlamaConfig(
+        vocab_size=rows or len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+    )
     model = LlamaForCausalLM(config).double().eval()
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -164,11 +165,11 @@ def test_a_prompt_gets_its_first_tokens_once_and_no_last_one(kind):
 def test_an_answer_is_the_tokens_that_spell_it_after_the_prompt(kind, prompt, answer):
     tokenizer = TOKENIZERS[kind]()
     subject = llama(tokenizer)
-    head, ids = subject.ids(prompt), list(subject.answer_ids(answer, several=True, prompt=prompt))
+    head = subject.ids(prompt)
+    ids = list(subject.answer_ids(answer, several=True, prompt=prompt))
     text = [tokenizer.decode(x, skip_special_tokens=True) for x in (head, [*head, *ids])]
-    if not (
-        kind == "wordpiece" and "," in prompt + answer
-    ):  # its decoder puts a space before a comma
+    # Its decoder puts a space before a comma.
+    if not (kind == "wordpiece" and "," in prompt + answer):
         assert text[1] == text[0] + answer
     whole = subject.ids(prompt + answer)
     merged = bool([n for n in subject.notices(prompt, answers=[answer]) if "together split" in n])
@@ -202,9 +203,11 @@ def test_answers_are_read_after_the_prompts_last_token():
     log_probs = subject.model(ids).logits[0, -1].log_softmax(-1)
     (mary,), (john,) = (plain_ids(tokenizer, word)[:1] for word in (" Mary", " John"))
     words = {"answer": tokenizer.decode([mary]), "wrong": tokenizer.decode([john])}
-    found = wb.patch(subject, CLEAN, CORRUPTED, **words, metric="log_prob")
-    assert found.clean_metric == pytest.approx(float(log_probs[mary]), abs=1e-6)
-    assert END not in found.clean_tokens and any("ends every text" in w for w in found.warnings)
+    patching = wb.patch(subject, CLEAN, CORRUPTED, **words, metric="log_prob")
+    assert patching.clean_metric == pytest.approx(float(log_probs[mary]), abs=1e-6)
+    assert END not in patching.clean_tokens and any(
+        "ends every text" in w for w in patching.warnings
+    )
     direct = wb.direct(subject, CLEAN, **words)
     assert direct.total == pytest.approx(float(log_probs[mary] - log_probs[john]), abs=1e-6)
     for result in (direct, wb.lens(subject, CLEAN), wb.attention(subject, CLEAN)):
@@ -213,8 +216,8 @@ def test_answers_are_read_after_the_prompts_last_token():
     whole = plain_ids(tokenizer, CLEAN + " Mary went")
     logs = subject.model(torch.tensor([whole])).logits[0].log_softmax(-1)
     right = sum(float(logs[i - 1, whole[i]]) for i in range(ids.shape[1], len(whole)))
-    asked = type("Asked", (), {"args": (CLEAN, " Mary went")})
-    [(value, _)] = SubjectLM(subject).loglikelihood([asked])
+    request = type("Asked", (), {"args": (CLEAN, " Mary went")})
+    [(value, _)] = SubjectLM(subject).loglikelihood([request])
     assert value == pytest.approx(right, abs=1e-5)
 
 
@@ -222,10 +225,9 @@ def test_answers_are_read_after_the_prompts_last_token():
     "kind", ["bytes", "bytes with bos", "sentencepiece", "sentencepiece, legacy"]
 )
 def test_requests_are_tokenised_as_lm_evals_own_model_does(kind):
-    from lm_eval.models.huggingface import HFLM
-
     subject = llama(TOKENIZERS[kind]())
-    theirs, ours = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer), SubjectLM(subject)
+    theirs = harness_model(pretrained=subject.model, tokenizer=subject.tokenizer)
+    ours = SubjectLM(subject)
     for context, answer in ((CLEAN, " Mary"), ("The cat ", "sat"), ("a", "t"), ("store", ", John")):
         assert ours._encode_pair(context, answer) == theirs._encode_pair(context, answer)
 
@@ -237,13 +239,13 @@ def test_ids_without_a_token_show_as_their_number_everywhere(tmp_path):
     with torch.no_grad():  # whatever it reads, it expects the last row, which has no token
         stream = subject.model.model(subject.encode(CLEAN)).last_hidden_state[0, -1]
         subject.model.lm_head.weight[383] = stream / stream.norm() * 50
-    found = wb.lens(subject, CLEAN)
-    assert found.top[-1][-1] == "[383]" and all(
-        isinstance(t, str) for row in found.top for t in row
+    readout = wb.lens(subject, CLEAN)
+    assert readout.top[-1][-1] == "[383]" and all(
+        isinstance(t, str) for row in readout.top for t in row
     )
-    assert lens_table(found.top, found.prob, found.kl, found.tokens)
-    assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"][0] == "[383]"
-    ids = subject.model.generate(subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
+    assert lens_table(readout.top, readout.prob, readout.kl, readout.tokens)
+    assert wb.anatomy(subject, CLEAN, layer=1, head=0).next_tokens["token"].tolist()[0] == "[383]"
+    ids = written_by(subject.model, subject.encode(CLEAN), max_new_tokens=3, do_sample=False)
     assert subject.text(ids[0, -3:]).startswith("[383]")
 
 
@@ -267,23 +269,20 @@ def test_what_cannot_be_spelt_is_counted_and_said(tmp_path):
     assert "cannot spell 2 pieces of the prompt ('ä', 'ö')" in " ".join(
         wb.lens(subject, "The cät sat ön").warnings
     )
-    old = Tokenizer.from_str(
-        letters.backend_tokenizer.to_str().replace(
-            f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'
-        )
-    )
-    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == [
-        "ä"
-    ]  # one made before it had a token for it
+    assert isinstance(letters, PreTrainedTokenizerFast)
+    written = letters.backend_tokenizer.to_str()
+    old = Tokenizer.from_str(written.replace(f'"unk_token":"{UNKNOWN}"', f'"unk_token":"{END}"'))
+    # One made before it had a token for it.
+    assert spelling.unspelt(fast(old, eos_token=END), "cät" + END) == ["ä"]
     assert spelling.unspelt(wordpiece(), "The cät 語") == ["cät", "語"]
     for kind in ("bytes", "sentencepiece"):
         assert spelling.unspelt(TOKENIZERS[kind](), "The cät 語") == []
     lm = SubjectLM(subject)
-    asked = [
+    requests = [
         type("Asked", (), {"args": ("The cät", " sat")}),
         type("Asked", (), {"args": ("The cat", " sat")}),
     ]
-    lm.loglikelihood(asked)
+    lm.loglikelihood(requests)
     assert (lm.n_unspelt, lm.n_spoilt) == (1, 1)
 
 
@@ -353,8 +352,8 @@ def test_a_real_sentencepiece_model_is_read_as_it_was_trained(tmp_path):
     ids = subject.encode(prompt)
     logs = subject.model(ids).logits[0, -1].log_softmax(-1)
     word = subject.tokens(logs.argmax()[None])[0]
-    found = wb.lens(subject, prompt, answer=[word])
-    assert found.answer_prob[0, -1, -1] == pytest.approx(float(logs.max().exp()), abs=1e-5)
+    readout = wb.lens(subject, prompt, answer=[word])
+    assert readout.answer_prob[0, -1, -1] == pytest.approx(float(logs.max().exp()), abs=1e-5)
 
 
 def test_bare_ids_keep_their_labels_and_answers():

@@ -30,25 +30,22 @@ def test_eight_of_ten_has_the_shares_that_the_exact_test_does_not_reject():
     """
     estimate = estimate_mean([1] * 8 + [0] * 2)
     assert (estimate.value, estimate.n) == (0.8, 10)
-    assert estimate.stderr == pytest.approx(
-        math.sqrt(0.16 / 9)
-    )  # sample standard deviation over sqrt(n)
-    chances = {k: math.comb(10, k) for k in range(11)}
+    # Sample standard deviation over sqrt(n).
+    assert estimate.stderr == pytest.approx(math.sqrt(0.16 / 9))
 
     def p_of(share: float) -> float:
-        law = {k: count * share**k * (1 - share) ** (10 - k) for k, count in chances.items()}
-        tail = {
-            k: min(sum(law[j] for j in law if j <= k), sum(law[j] for j in law if j >= k))
-            for k in law
-        }
-        return sum(law[k] for k in law if tail[k] <= tail[8] * (1 + 1e-9))
+        law = [math.comb(10, k) * share**k * (1 - share) ** (10 - k) for k in range(11)]
+        tails = [min(sum(law[: k + 1]), sum(law[k:])) for k in range(11)]
+        return sum(p for p, tail in zip(law, tails, strict=True) if tail <= tails[8] * (1 + 1e-9))
 
     inside = [share for share in np.linspace(0.0005, 0.9995, 2000) if p_of(share) > 0.05]
     assert (estimate.low, estimate.high) == pytest.approx((inside[0], inside[-1]), abs=1e-3)
 
 
 def test_wilson_s_interval_is_that_of_the_formula():
-    z, n, p = 1.959964, 10, 0.8
+    z = 1.959964
+    n = 10
+    p = 0.8
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     assert wilson(0.8, 10) == pytest.approx((centre - half, centre + half), abs=1e-6)
@@ -83,11 +80,12 @@ def test_mcnemar_looks_only_at_the_samples_that_one_model_gets_right():
 
 def test_a_model_against_itself_differs_by_exactly_zero():
     same = paired_difference([1, 0, 1, 1], [1, 0, 1, 1])
+    # 0 of 4 differ: 1 may.
     assert (
         (same.difference, same.p) == (0.0, 1.0)
         and same.low == pytest.approx(-same.high)
         and same.low < 0
-    )  # 0 of 4 differ: 1 may
+    )
     same = paired_difference([0.3, -1.5, 2.25] * 3, [0.3, -1.5, 2.25] * 3)
     assert (
         (same.difference, same.p) == (0.0, 1.0)
@@ -116,7 +114,8 @@ def test_the_interval_is_the_same_every_time_and_covers_a_real_difference():
     rng = np.random.default_rng(2)
     base = rng.normal(0, 1, 300)
     tuned = base + rng.normal(0.5, 0.2, 300)
-    one, two = paired_difference(base, tuned), paired_difference(base, tuned)
+    one = paired_difference(base, tuned)
+    two = paired_difference(base, tuned)
     assert one == two
     assert one.low < 0.5 < one.high and one.p < 0.001
     assert one.high - one.low == pytest.approx(2 * 1.96 * 0.2 / math.sqrt(300), rel=0.1)
@@ -175,13 +174,11 @@ def test_tangos_interval_is_the_published_one_and_the_profile_likelihoods():
 
 
 def test_no_success_in_clusters_still_leaves_room():
-    apart, together = (
-        estimate_mean([0] * 40, range(40)),
-        estimate_mean([0] * 40, [i // 2 for i in range(40)]),
-    )
+    alone = estimate_mean([0] * 40, range(40))
+    together = estimate_mean([0] * 40, [i // 2 for i in range(40)])
     assert (
-        apart.high == pytest.approx(0.0795, abs=1e-3)
-        and together.low == 0.0 < apart.high < together.high < 0.2
+        alone.high == pytest.approx(0.0795, abs=1e-3)
+        and together.low == 0.0 < alone.high < together.high < 0.2
     )
 
 
@@ -204,7 +201,8 @@ def test_one_cluster_or_one_pair_of_answers_claims_nothing():
 
 
 def test_nan_scores_are_left_out_and_counted():
-    base, tuned = [1, 0, 1, 0, math.nan, 1, 0, 0, 1], [1, 1, 1, 1, 1, 1, 1, 1, math.nan]
+    base = [1, 0, 1, 0, math.nan, 1, 0, 0, 1]
+    tuned = [1, 1, 1, 1, 1, 1, 1, 1, math.nan]
     d = paired_difference(base, tuned)
     assert (d.n, d.left_out) == (7, 2) and d.p == pytest.approx(2 / 2**4)
     assert estimate_mean([0.5, math.nan, 0.25]).left_out == 1 and estimate_mean([math.nan]).n == 0
@@ -214,24 +212,26 @@ def test_nan_scores_are_left_out_and_counted():
 def test_an_interval_leaves_zero_out_exactly_where_p_is_below_five_percent(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(6, 40))
-    base, shift = rng.normal(0, 1, n), rng.exponential(1, n) - rng.uniform(0, 1.5)
+    base = rng.normal(0, 1, n)
+    shift = rng.exponential(1, n) - rng.uniform(0, 1.5)
     right = (rng.random((2, n)) < [[0.4], [0.7]]).astype(float)
     clusters = rng.integers(0, max(6, n // 2), n).tolist()
     sums = rng.integers(0, 4, (2, n, 3)).astype(float)
-    found = [
+    differences = [
         paired_difference(base, base + shift),
         paired_difference(base, base + shift, weights=rng.uniform(1, 5, n)),
         paired_difference(base, base + shift, clusters=clusters),
         paired_difference(*right),
         paired_difference(*right, clusters=clusters),
-        paired_counts(*sums, lambda s: s[..., 0] / np.maximum(s.sum(-1), 1)),
+        paired_counts(sums[0], sums[1], lambda s: s[..., 0] / np.maximum(s.sum(-1), 1)),
     ]
-    for d in found:
+    for d in differences:
         assert math.isnan(d.low) or (d.low > 0 or d.high < 0) == (d.p < 0.05), d
     cells = cell_statistics(
         rng.exponential(1, (n, 30)) - rng.uniform(0, 2, 30), per=rng.gamma(9, 1, n)
     )
     known = ~np.isnan(cells.low)
+    assert cells.p_cell is not None
     assert (((cells.low > 0) | (cells.high < 0)) == (cells.p_cell < 0.05))[known].all()
 
 

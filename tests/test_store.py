@@ -222,9 +222,8 @@ def test_a_home_that_cannot_be_written_to_is_named_with_the_mend(tmp_path, monke
     "url", ["{}/none/store.sqlite", "{}/text", "nonsense://x", "sqlite://", "a:b://"]
 )
 def test_an_unusable_database_is_refused_in_one_sentence(tmp_path, url, monkeypatch):
-    monkeypatch.setenv(
-        "WORKBENCH_HOME", str(tmp_path / "home")
-    )  # without runs, which would be listed
+    # Without runs, which would be listed.
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     (tmp_path / "text").write_text("this is no database, " * 100)
     with pytest.raises(WorkbenchError, match="run store") as error:
         Store(url.format(tmp_path))

@@ -102,10 +102,22 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
     by step.
     """
     torch.manual_seed(0)
-    d, n_head, vocab, ctx = 16, 2, 30, 8
-    shapes = {"transformer.wte.weight": (vocab, d), "transformer.wpe.weight": (ctx, d)}
-    block = {"ln_1": (d,), "attn.c_attn": (3 * d, d), "attn.c_proj": (d, d), "ln_2": (d,)}
-    block |= {"mlp.c_fc": (4 * d, d), "mlp.c_proj": (d, 4 * d)}
+    d = 16
+    n_head = 2
+    vocab = 30
+    ctx = 8
+    shapes: dict[str, tuple[int, ...]] = {
+        "transformer.wte.weight": (vocab, d),
+        "transformer.wpe.weight": (ctx, d),
+    }
+    block = {
+        "ln_1": (d,),
+        "attn.c_attn": (3 * d, d),
+        "attn.c_proj": (d, d),
+        "ln_2": (d,),
+        "mlp.c_fc": (4 * d, d),
+        "mlp.c_proj": (d, 4 * d),
+    }
     for name, shape in block.items():
         shapes[f"transformer.h.0.{name}.weight"] = shape
         if bias:
@@ -154,9 +166,8 @@ def test_a_nanogpt_checkpoint_is_the_same_function(tmp_path, bias):
 
     subject = load(tmp_path / "ckpt.pt")
     torch.testing.assert_close(subject.model(ids).logits, expected, atol=1e-5, rtol=0)
-    assert subject.encode("3 1 2").tolist() == [
-        [3, 1, 2]
-    ]  # no tokenizer came with it: a text is its ids
+    # No tokenizer came with it: a text is its ids.
+    assert subject.encode("3 1 2").tolist() == [[3, 1, 2]]
 
 
 def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
@@ -180,10 +191,9 @@ def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
     assert config is not None
     torch.save({"model": weights, "model_args": args}, tmp_path / "ckpt.pt")
     model = load(tmp_path / "ckpt.pt").model
-    for block in model.transformer.h:
-        block.mlp.act = (
-            NewGELUActivation()
-        )  # minGPT's GELU is the tanh form, nanoGPT's the exact one
+    for block in model.get_submodule("transformer.h").children():
+        # minGPT's GELU is the tanh form, nanoGPT's the exact one.
+        block.get_submodule("mlp").act = NewGELUActivation()
     inputs = torch.cartesian_prod(*[torch.arange(3)] * 6)
     ids = inputs
     with torch.no_grad():
@@ -194,7 +204,9 @@ def test_the_sorting_model_with_a_published_answer_sorts(tmp_path, smollm):
 
 def bad_inputs(tmp_path):
     """Name, file to write (or None), and what the sentence must say."""
-    empty, no_weights, broken = tmp_path / "empty", tmp_path / "no-weights", tmp_path / "broken"
+    empty = tmp_path / "empty"
+    no_weights = tmp_path / "no-weights"
+    broken = tmp_path / "broken"
     for folder in (empty, no_weights, broken):
         folder.mkdir()
     (empty / "readme.txt").write_text("nothing")
@@ -242,10 +254,13 @@ def test_prompts_that_cannot_be_read_are_said_in_one_sentence(tiny):
 
 
 def test_bundled_models_are_listed_first():
-    names = [found.name for found in available()]
+    names = [listed.name for listed in available()]
     assert names[:2] == ["shelf-base", "shelf-tuned"]
 
 
 def test_importing_the_package_imports_no_model_library():
-    code = "import workbench, sys; sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
+    code = (
+        "import workbench, sys; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'streamlit')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 import workbench as wb
 from tests.test_training import recipe, text  # noqa: F401 (a fixture)
@@ -63,7 +64,7 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
             again = corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32)
             now = {path.name: path.read_bytes() for path in folder.iterdir()}
             assert now.keys() == whole.keys()
-            assert all(now[kept] == whole[kept] for kept in ("train.bin", "validation.bin")), (
+            assert all(now[file] == whole[file] for file in ("train.bin", "validation.bin")), (
                 name,
                 damage,
             )
@@ -89,15 +90,15 @@ def test_damaged_tokens_are_made_anew(text):  # noqa: F811
 def test_tokenizers_of_one_vocabulary_and_other_merges_have_tokens_of_their_own(text):  # noqa: F811
     trainee, tokens = setup(recipe(text))
     other = copy.deepcopy(trainee.tokenizer)
+    assert isinstance(other, PreTrainedTokenizerFast)
     rules = json.loads(other.backend_tokenizer.to_str())
     rules["model"]["merges"] = rules["model"]["merges"][:20]
     other._tokenizer = Tokenizer.from_str(json.dumps(rules))
     assert other.get_vocab() == trainee.tokenizer.get_vocab()
-    apart = corpus.prepare(recipe(text).corpus, other, 32)
-    assert apart.data_hash != tokens.data_hash and len(apart.train) > len(tokens.train)
-    trainee.tokenizer(
-        "a b", truncation=True, max_length=1
-    )  # what a call leaves behind changes no tokens
+    retokenized = corpus.prepare(recipe(text).corpus, other, 32)
+    assert retokenized.data_hash != tokens.data_hash and len(retokenized.train) > len(tokens.train)
+    # What a call leaves behind changes no tokens.
+    trainee.tokenizer("a b", truncation=True, max_length=1)
     assert corpus.prepare(recipe(text).corpus, trainee.tokenizer, 32).data_hash == tokens.data_hash
 
 
@@ -155,7 +156,10 @@ def test_a_run_that_goes_on_with_a_damaged_cache_learns_the_same_and_says_so(tex
     assert "train.bin has" in result["remarks"][0] and "made anew" in result["remarks"][0]
 
 
-def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(text, tmp_path):  # noqa: F811
+def test_what_a_corpus_left_out_is_in_the_runs_result_and_on_the_train_page(
+    text,  # noqa: F811
+    tmp_path,
+):
     lines = [json.dumps({"text": part}) for part in text.read_text().split("\n\n")[:800]]
     own = tmp_path / "own.jsonl"
     own.write_text("\n".join([*lines, '{"text": null}', '{"text": ""}', lines[0], lines[1]]))

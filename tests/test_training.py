@@ -1,5 +1,7 @@
 """Recipes, corpora and the loop, on a corpus of a few kilobytes."""
 
+from typing import Any, cast
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -95,7 +97,7 @@ def test_training_learns_writes_checkpoints_and_loads_as_a_subject(text):
 
 
 def test_a_run_that_is_taken_up_again_ends_as_if_it_had_never_stopped(text):
-    """Ten steps, then on to thirty from the checkpoint: the very same losses as thirty in one go."""
+    """Ten steps, then on to thirty from the checkpoint: the very losses of thirty in one go."""
     from workbench.training.pretrain import run_recipe
 
     whole = wb.train(recipe(text, decay=0.0))
@@ -119,13 +121,12 @@ def test_batches_are_a_function_of_seed_and_step(text):
 
 
 def test_a_document_is_in_one_split_only_and_stays_there(text):
-    found = [
-        pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))
-    ]  # the second time duplicates
+    # The second time duplicates.
+    assigned = [pair[:2] for pair in split(Corpus([str(text), str(text)], validation=0.2))]
     docs = list(documents([str(text)]))
-    assert [d for _, d in found] == docs and len(docs) > 20
-    assert all((name == "validation") == held_out(d, 0.2) for name, d in found)
-    assert 0.05 < sum(name == "validation" for name, _ in found) / len(found) < 0.4
+    assert [d for _, d in assigned] == docs and len(docs) > 20
+    assert all((name == "validation") == held_out(d, 0.2) for name, d in assigned)
+    assert 0.05 < sum(name == "validation" for name, _ in assigned) / len(assigned) < 0.4
 
 
 def test_hard_wrapped_prose_is_unwrapped_and_verse_is_not():
@@ -185,11 +186,12 @@ def test_muon_gets_the_blocks_matrices_and_adamw_the_rest(tiny):
         list(tiny.model.parameters())
     )
     with pytest.raises(WorkbenchError, match="must be muon or adamw"):
-        optimizers(tiny.model, Optimisation(optimizer="sgd"))
+        optimizers(tiny.model, Optimisation(optimizer=cast("Any", "sgd")))
 
 
 def test_the_bundled_pairs_cards_tell_where_they_come_from():
-    base, tuned = wb.load("shelf-base").card, wb.load("shelf-tuned").card
+    base = wb.load("shelf-base").card
+    tuned = wb.load("shelf-tuned").card
     for card in (base, tuned):
         assert card.licence and card.data and card.command and card.created and card.metrics
     assert tuned.parent == "shelf-base" and base.n_params < 6e6
@@ -207,7 +209,7 @@ def test_the_corpus_is_tokenised_once(text):
     first = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
     second = prepare(Corpus([str(text)], 0.2), tokenizer, 32)
     assert first.data_hash == second.data_hash and np.array_equal(first.train, second.train)
-    decoded = tokenizer.decode(first.train[:200].tolist())
+    decoded = str(tokenizer.decode(first.train[:200].tolist()))
     assert decoded.replace("<|endoftext|>", "")[:40] in "".join(train)
 
 
@@ -243,7 +245,8 @@ def test_characters_round_trip():
 @pytest.mark.parametrize("shape", [(24, 40), (40, 24), (24, 24)])
 def test_muon_agrees_with_torchs_up_to_its_bfloat16(shape):
     torch.manual_seed(0)
-    start, grads = torch.randn(shape), torch.randn(3, *shape)
+    start = torch.randn(shape)
+    grads = torch.randn(3, *shape)
     ours, theirs = (torch.nn.Parameter(start.clone()) for _ in range(2))
     optimisers = (
         Muon([ours], lr=0.1, weight_decay=0.1),

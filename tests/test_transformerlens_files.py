@@ -21,7 +21,13 @@ MODELS = Path(os.environ.get("WORKBENCH_MODELS", "")) / "small/toy"
 needs_toys = pytest.mark.skipif(
     not MODELS.is_dir(), reason="needs small/toy below WORKBENCH_MODELS"
 )
-N_LAYERS, N_HEADS, D_MODEL, D_HEAD, D_MLP, D_VOCAB, N_CTX = 2, 3, 24, 6, 20, 30, 12
+N_LAYERS = 2
+N_HEADS = 3
+D_MODEL = 24
+D_HEAD = 6
+D_MLP = 20
+D_VOCAB = 30
+N_CTX = 12
 
 
 def toy(name, folder, settings=None):
@@ -65,30 +71,32 @@ def grokking_forward(w, ids, blocks):
 def test_the_published_toys_compute_what_they_compute_by_hand(name, blocks, settings, tmp_path):
     path, w = toy(name, tmp_path, settings)
     subject = load(path)
-    n_tokens, n_written = w["embed.W_E"].shape[1], w["unembed.W_U"].shape[1]
+    n_tokens = w["embed.W_E"].shape[1]
+    n_written = w["unembed.W_U"].shape[1]
     ids = torch.randint(0, n_tokens, (4, subject.n_ctx), generator=torch.Generator().manual_seed(0))
     expected = grokking_forward(w, ids, blocks)
-    found = subject.model.double()(ids).logits
+    logits = subject.model.double()(ids).logits
     torch.testing.assert_close(
-        found[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0
+        logits[..., :n_written], expected, atol=1e-9 * float(expected.abs().max()), rtol=0
     )
-    assert (found[..., n_written:].softmax(-1).sum() > 0) == (n_written < n_tokens)
+    assert (logits[..., n_written:].softmax(-1).sum() > 0) == (n_written < n_tokens)
     assert (
-        found.softmax(-1)[..., n_written:] == 0
+        logits.softmax(-1)[..., n_written:] == 0
     ).all() and "read as a TransformerLens" in subject.card.loaded
-    torch.testing.assert_close(subject.bridge(ids), found, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(subject.bridge(ids), logits, atol=1e-6, rtol=1e-6)
 
 
 @needs_toys
 def test_the_induction_heads_have_their_published_scores():
     subject = load(MODELS / "induction_2l_attn_only.safetensors")
     assert subject.card.n_params == sum(t.numel() for t in load_file(subject.card.source).values())
-    table = wb.head_scores(subject, length=16).to_frame().set_index("name")["induction_score"]
-    assert [float(table[f"L1H{i}"]) for i in (1, 2, 3)] == pytest.approx([0.195] * 3, abs=0.01)
-    assert max(float(x) for head, x in table.items() if head not in ("L1H1", "L1H2", "L1H3")) < 0.08
+    frame = wb.head_scores(subject, length=16).to_frame()
+    table = dict(zip(frame["name"], frame["induction_score"], strict=True))
+    assert [table.pop(f"L1H{i}") for i in (1, 2, 3)] == pytest.approx([0.195] * 3, abs=0.01)
+    assert max(table.values()) < 0.08
     assert "small/toy/induction_2l_attn_only.safetensors" in [a.name for a in available()]
-    found = wb.patch(subject, "1 2 3 4 1", "1 9 3 4 1", answer="2", wrong="9", audit=2)
-    assert max(found.checks.values()) < 1e-4
+    patching = wb.patch(subject, "1 2 3 4 1", "1 9 3 4 1", answer="2", wrong="9", audit=2)
+    assert max(patching.checks.values()) < 1e-4
     steps = wb.anatomy(subject, "1 2 3 1 2", layer=1, head=1).steps
     assert max(step.deviation for step in steps if step.deviation is not None) < 1e-5
 
@@ -98,7 +106,7 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
     path, _ = toy("mod_addition_no_wd", tmp_path)
     refused(path, "does not say its act_fn", "mod_addition_no_wd.config.json")
     settings = path.with_name(f"{path.stem}.config.json")
-    for said, words in (
+    for given, words in (
         ({"act_fn": "swish"}, ["act_fn = 'swish'", "relu"]),
         ({"act_fn": "relu", "n_heads": 8}, ["n_heads = 8", "tensors 4"]),
         ({"act_fn": "relu", "attention_dir": "bidirectional"}, ["attention_dir = 'bidirectional'"]),
@@ -108,7 +116,7 @@ def test_what_shapes_do_not_say_is_asked_for(tmp_path):
         ),
         ({"act_fn": "relu", "normalization_type": "LN"}, ["missing", "ln1"]),
     ):
-        settings.write_text(json.dumps(said))
+        settings.write_text(json.dumps(given))
         refused(path, *words)
     settings.write_text("[1]")
     refused(path, "an object of names and values")
@@ -119,8 +127,8 @@ def test_every_tensor_of_a_toy_is_needed(tmp_path):
     path, w = toy("mod_addition_no_wd", tmp_path, {"act_fn": "relu"})
     for name in w:
         save_file({k: v for k, v in w.items() if k != name}, path)
-        asked = {"pos_embed.W_pos": "positional_embedding_type"}
-        refused(path, asked.get(name, name))
+        shown = {"pos_embed.W_pos": "positional_embedding_type"}
+        refused(path, shown.get(name, name))
     save_file({**w, "blocks.0.mlp.extra": torch.ones(3)}, path)
     refused(path, "no place for (blocks.0.mlp.extra)")
     save_file({f"model.{k}": v.float() for k, v in w.items()}, path)
@@ -133,8 +141,7 @@ def test_every_tensor_of_a_toy_is_needed(tmp_path):
     assert torch.equal(load(tmp_path / "toy.pt").model(ids).logits, load(path).model(ids).logits)
 
 
-# -- HookedTransformer's own layout
-# ----------------------------------------------------------------------------
+# -- HookedTransformer's own layout ----------------------------------------------------------------
 
 
 def hooked(norm, act, *, n_kv=N_HEADS, positions="standard", attn_only=False):

@@ -5,12 +5,14 @@ exports keep them.
 import html
 import json
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.benchmarks import evaluate
 from workbench.benchmarks.engine.loglikelihood import Request
@@ -44,8 +46,10 @@ def changed(subject, change, name="changed"):
 def with_parts(subject, donor, *names):
     """The subject with these parts of a donor, by `assemble` alone."""
     parts = Parts(subject)
-    found = assemble([s for n in names for s in parts.slices(n)], weights(subject), weights(donor))
-    return changed(subject, lambda name, tensor: found.get(name, tensor))
+    tensors = assemble(
+        [s for n in names for s in parts.slices(n)], weights(subject), weights(donor)
+    )
+    return changed(subject, lambda name, tensor: tensors.get(name, tensor))
 
 
 def z_of(subject, layer):
@@ -57,11 +61,12 @@ def z_of(subject, layer):
 def test_a_head_is_what_its_name_says_in_every_family(family):
     subject = subject_of(make(family), family)
     donor = changed(subject, lambda _, tensor: tensor + 0.1 * torch.randn_like(tensor))
-    parts, before = Parts(subject), z_of(subject, 1)
-    n_heads, n_groups = subject.card.n_heads, subject.card.n_kv_heads
-    joint = (
-        family == "olmo2"
-    )  # its norms read all heads' queries (and keys) at once, so one head's weights move all
+    parts = Parts(subject)
+    before = z_of(subject, 1)
+    n_heads = subject.card.n_heads
+    n_groups = subject.card.n_kv_heads
+    # Its norms read all heads' queries (and keys) at once, so one head's weights move all.
+    joint = family == "olmo2"
     moved = (z_of(with_parts(subject, donor, "L1H2"), 1) != before).any(-1).any(0)
     # Its queries (and keys and values) and no other head's.
     assert moved.tolist() == [joint or h == 2 for h in range(n_heads)]
@@ -95,19 +100,18 @@ def test_a_head_is_what_its_name_says_in_every_family(family):
 def test_hybrids_are_exact_whatever_they_skip(family):
     subject = subject_of(make(family), family)
     donor = changed(subject, lambda _, tensor: tensor + 0.05 * torch.randn_like(tensor), "donor")
-    found = Hybrids(subject, donor, memory_of(subject))
+    hybrids = Hybrids(subject, donor, memory_of(subject))
     for name in ("embed", "L1.mlp", "L2H1", "ln_final"):
         for into, host, giver in (("base", subject, donor), ("tuned", donor, subject)):
-            piece = found.parts.slices(name)
-            value = found.score(piece, into)
-            np.testing.assert_array_equal(value, found.score(piece, into, whole=True))
+            piece = hybrids.parts.slices(name)
+            value = hybrids.score(piece, into)
+            np.testing.assert_array_equal(value, hybrids.score(piece, into, whole=True))
             alone = Hybrids(with_parts(host, giver, name), host, memory_of(subject)).ends["base"]
-            np.testing.assert_array_equal(
-                value, alone
-            )  # a model of its own scores the same to the bit
-    every = [piece for name in found.parts.all for piece in found.parts.slices(name)]
-    np.testing.assert_array_equal(found.score(every, "base", whole=True), found.ends["tuned"])
-    np.testing.assert_array_equal(found.score(every, "base", alpha=0), found.ends["base"])
+            # A model of its own scores the same to the bit.
+            np.testing.assert_array_equal(value, alone)
+    every = [piece for name in hybrids.parts.all for piece in hybrids.parts.slices(name)]
+    np.testing.assert_array_equal(hybrids.score(every, "base", whole=True), hybrids.ends["tuned"])
+    np.testing.assert_array_equal(hybrids.score(every, "base", alpha=0), hybrids.ends["base"])
 
 
 def memory_of(subject, n=12, length=8, seed=3):
@@ -141,19 +145,20 @@ def habits_of(subject, n=24):
 
 def test_a_change_in_one_head_is_found_in_that_head_and_nowhere_else():
     base = subject_of(tiny_gpt(n_layers=4), "base")
-    parts, noise = Parts(base), torch.Generator().manual_seed(0)
+    parts = Parts(base)
+    noise = torch.Generator().manual_seed(0)
     own = weights(base)
     drawn = {n: t + 3 * t.std() * torch.randn(t.shape, generator=noise) for n, t in own.items()}
-    found = assemble(parts.slices("L3H2"), own, drawn)
-    tuned = changed(base, lambda name, tensor: found.get(name, tensor), "one head")
+    planted = assemble(parts.slices("L3H2"), own, drawn)
+    tuned = changed(base, lambda name, tensor: planted.get(name, tensor), "one head")
     study = locate(base, tuned, habits_of(tuned), grain="heads", draws=1)
     assert not study.undefined() and max(study.checks.values()) == 0
     for into in ("base", "tuned"):
         for kind, place in (("head", "L3H2"), ("layer", "L3")):
-            found = study.best(kind, into).to_dict("records")
-            assert found[0]["name"] == place and found[0]["share"] == 1
-            assert {row["share"] for row in found[1:]} == {0}
-            assert found[0]["random"] < 1  # as many parameters elsewhere carry less
+            rows = study.best(kind, into).to_dict("records")
+            assert rows[0]["name"] == place and rows[0]["share"] == 1
+            assert {row["share"] for row in rows[1:]} == {0}
+            assert rows[0]["random"] < 1  # as many parameters elsewhere carry less
     assert study.n_changed == parts.n_params(["L3H2"])
 
 
@@ -176,7 +181,7 @@ def test_a_lora_on_layers_5_to_7_is_found_in_layers_5_to_7():
         optimiser.zero_grad()
         adapted(input_ids=rows, labels=rows).loss.backward()
         optimiser.step()
-    tuned = subject_of(adapted.merge_and_unload().eval(), "adapted")
+    tuned = subject_of(cast("PreTrainedModel", adapted.merge_and_unload().eval()), "adapted")
     study = locate(base, tuned, measure, grain="blocks", draws=2)
     assert study.gain().low > 1  # it has learnt something
     rows = study.table().to_dict("records")
@@ -187,7 +192,8 @@ def test_a_lora_on_layers_5_to_7_is_found_in_layers_5_to_7():
         }
 
     assert {layer for layer, share in shares("layer").items() if share} == {5, 6, 7}
-    bottom, top = shares("from_bottom"), shares("from_top")
+    bottom = shares("from_bottom")
+    top = shares("from_top")
     assert (
         {bottom[i] for i in range(-1, 5)} == {0}
         and {bottom[i] for i in range(7, 10)} == {1}
@@ -212,9 +218,9 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
     tuned = changed(
         base, lambda n, t: t + 0.1 * torch.randn_like(t) if "layers" in n else t, "tuned"
     )
-    found = locate_activations(base, tuned, memory_of(base), site=site, last=2)
-    assert found.columns == ["first", "middle", "-2", "-1", "answer", "all"] and found.n == 12
-    assert found.layers == ["L0", "L1", "L2"] + ["out"] * (site == "resid_pre")
+    located = locate_activations(base, tuned, memory_of(base), site=site, last=2)
+    assert located.columns == ["first", "middle", "-2", "-1", "answer", "all"] and located.n == 12
+    assert located.layers == ["L0", "L1", "L2"] + ["out"] * (site == "resid_pre")
     measure = memory_of(base)
     prompt, answer = measure.questions()[0]
     ids = torch.tensor([[*prompt, *answer[:-1]]])
@@ -235,32 +241,34 @@ def test_activations_of_one_model_in_the_other_equal_hooks_by_hand(site):
 
         logs = base.bridge.run_with_hooks(ids, fwd_hooks=[(name, put)])[0, -4:].log_softmax(-1)
         expected = sum(float(logs[i, token]) for i, token in enumerate(answer))
-        assert found.values["base"][0, 1, found.columns.index(column)] == pytest.approx(
+        assert located.values["base"][0, 1, located.columns.index(column)] == pytest.approx(
             expected, abs=1e-4
         )
     np.testing.assert_allclose(
-        found.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
+        located.ends["base"], Hybrids(base, tuned, measure).ends["base"][0], atol=1e-4
     )
     if site == "resid_pre":
+        # At the end.
         np.testing.assert_allclose(
-            found.values["base"][:, -1, -1], found.ends["tuned"], atol=1e-4
-        )  # at the end
+            located.values["base"][:, -1, -1], located.ends["tuned"], atol=1e-4
+        )
+        # Same embeddings.
         np.testing.assert_allclose(
-            found.values["base"][:, 0, -1], found.ends["base"], atol=1e-4
-        )  # same embeddings
+            located.values["base"][:, 0, -1], located.ends["base"], atol=1e-4
+        )
 
 
 def test_shares_are_ratios_with_their_interval():
     rng = np.random.default_rng(0)
-    base, gain = rng.normal(size=40), 2 + 0.1 * rng.normal(size=40)
-    found = gain_shares(
+    base = rng.normal(size=40)
+    gain = 2 + 0.1 * rng.normal(size=40)
+    shares = gain_shares(
         np.stack([base, base + gain / 2, base + gain, base - gain]), base, base + gain
     )
-    np.testing.assert_allclose(found.mean, [0, 0.5, 1, -1], atol=1e-12)
-    assert (
-        np.isnan(found.low).all() or np.nanmax(found.high - found.low) < 1e-9
-    )  # a constant share has no spread
-    assert found.p[0] == 1 and found.p[1] < 0.001
+    np.testing.assert_allclose(shares.mean, [0, 0.5, 1, -1], atol=1e-12)
+    # A constant share has no spread.
+    assert np.isnan(shares.low).all() or np.nanmax(shares.high - shares.low) < 1e-9
+    assert shares.p[0] == 1 and shares.p[1] < 0.001
     assert np.isnan(gain_shares(base[None], base, base + gain - gain.mean()).mean).all()  # no gain
 
 
@@ -274,9 +282,8 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     edited = load(change.save())
     assert edited.card.parent == "shelf-base" and "L5.mlp, L2H1 of shelf-tuned" in edited.card.notes
     ids = edited.encode("Once upon a time there was")
-    assert (
-        edited.model.generate(ids, max_new_tokens=3, do_sample=False).shape[1] == ids.shape[1] + 3
-    )
+    longer = written_by(edited.model, ids, max_new_tokens=3, do_sample=False)
+    assert longer.shape[1] == ids.shape[1] + 3
     for form in ("workbench", "transformers"):
         done = CliRunner().invoke(
             app, ["export", "edit:grafted", str(tmp_path / form), "--form", form]
@@ -286,24 +293,24 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
     tables = [
         evaluate(subject, "intents", limit=12, cache=False).samples for subject in (edited, *again)
     ]
-    assert (
-        tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()
-    )  # our own class: the same bits
+    # Our own class: the same bits.
+    assert tables[0]["loglikelihoods"].tolist() == tables[1]["loglikelihoods"].tolist()
     # Llama's class does the same sums in another order. A logit of up to 16 is then off by some of
     # its last bits (2e-6 each), a log-likelihood, a sum over an answer's few tokens, by some tens
     # of them.
     scores = [np.array([json.loads(row) for row in table["loglikelihoods"]]) for table in tables]
     np.testing.assert_allclose(scores[2], scores[0], atol=5e-5, rtol=0)
-    base, tuned = load("shelf-base"), load("shelf-tuned")
+    base = load("shelf-base")
+    tuned = load("shelf-tuned")
     hybrids = Hybrids(base, tuned, measure_of(base, "intents", n=12))
+    assert change.transplant is not None
     slices = [piece for name in change.transplant.parts for piece in hybrids.parts.slices(name)]
     logs = [
         json.loads(row)[target]
         for row, target in zip(tables[0]["loglikelihoods"], tables[0]["target"], strict=True)
     ]
-    np.testing.assert_array_equal(
-        hybrids.score(slices, "base")[0], logs
-    )  # the map's model is the kept model
+    # The map's model is the kept model.
+    np.testing.assert_array_equal(hybrids.score(slices, "base")[0], logs)
     assert torch.equal(
         weights(base)["model.layers.4.mlp.gate.weight"],
         weights(load("shelf-base"))["model.layers.4.mlp.gate.weight"],
@@ -311,11 +318,12 @@ def test_a_transplant_scores_the_same_kept_exported_and_loaded_again(tmp_path):
 
 
 def test_everything_of_the_donor_is_the_donor_and_nothing_is_the_base():
-    base, tuned = load("shelf-base"), load("shelf-tuned")
+    base = load("shelf-base")
+    tuned = load("shelf-tuned")
     ids = base.encode("Request: wake me up\nIntent:")
     for alpha, same in ((1.0, tuned), (0.0, base)):
-        made = apply(base, transplant(base, tuned, "all", alpha=alpha, name="x"), tuned)
-        assert torch.equal(made.model(ids).logits, same.model(ids).logits)
+        edited = apply(base, transplant(base, tuned, "all", alpha=alpha, name="x"), tuned)
+        assert torch.equal(edited.model(ids).logits, same.model(ids).logits)
     half = apply(base, transplant(base, tuned, "all", alpha=0.5, name="x"), tuned)
     middle = (weights(base)["model.ln_out.weight"] + weights(tuned)["model.ln_out.weight"]) / 2
     torch.testing.assert_close(weights(half)["model.ln_out.weight"], middle)
@@ -353,17 +361,17 @@ def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     from workbench.cli.app import app
 
     page = tmp_path / "page.html"
-    asked = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6 --grain layers --out".split()
-    done = CliRunner().invoke(app, [*asked, str(page), "--json"])
+    command = "report shelf-base shelf-tuned --suite intents --limit 6 --on intents -n 6".split()
+    command += ["--grain", "layers", "--out"]
+    done = CliRunner().invoke(app, [*command, str(page), "--json"])
     assert done.exit_code == 0, done.output
     text = page.read_text(encoding="utf-8")
     assert text.count("<h2>") == 14 and "Not measured" not in text
     assert html.escape(Recipe.read("shelf-tuned").to_toml()) in text  # how the tuned model was made
-    assert (
-        text.count("plotly.js v") == 1 and 'src="http' not in text
-    )  # once, and nothing from the network
+    # Once, and nothing from the network.
+    assert text.count("plotly.js v") == 1 and 'src="http' not in text
     assert all(load(name).hash in text for name in ("shelf-base", "shelf-tuned"))
-    assert f"workbench {' '.join(asked[:-1])} --seed 0" in text
+    assert f"workbench {' '.join(command[:-1])} --seed 0" in text
     assert measure_of(load("shelf-base"), "intents", n=6).digest in text
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt
 from workbench.subjects.stream import stream_of
 
 
@@ -11,7 +11,7 @@ from workbench.subjects.stream import stream_of
 def test_an_mlp_that_writes_nothing_is_not_taken_for_a_parallel_one(zero):
     subject = subject_of(tiny_gpt())
     if zero:
-        for layer in subject.model.model.layers:
+        for layer in blocks(subject.model):
             torch.nn.init.zeros_(layer.mlp.fc_out.weight)
     mapping = subject.bridge.adapter.component_mapping
     assert not stream_of(subject.model, mapping).parallel

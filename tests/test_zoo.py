@@ -24,7 +24,8 @@ TELLING = (
 
 @pytest.mark.parametrize("family", TELLING)
 def test_a_tiny_model_is_small_and_the_same_each_time(family):
-    first, second = zoo.build(family), zoo.build(family)
+    first = zoo.build(family)
+    second = zoo.build(family)
     ids = torch.arange(1, 11)[None]
     with torch.no_grad():
         assert torch.equal(first(ids).logits, second(ids).logits)

@@ -7,11 +7,13 @@ rounding: that is how they are held. What they lack besides (an MLP, some biases
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import blocks, subject_of, tiny_gpt, weight_of
+from workbench.subjects import Subject
 
 EPSILON = 1e20
 SHARPER = 1e6
@@ -20,9 +22,13 @@ shrunk again.
 """
 
 
-def toy(name: str, prefix: str, **changes):
-    """A Subject of one of the toys below WORKBENCH_MODELS, in float64; the weights' own names begin
-    with `prefix`.
+def toy(name: str, prefix: str, **changes: Any) -> tuple[Subject, dict[str, torch.Tensor]]:
+    """A Subject of one of the toys below WORKBENCH_MODELS in float64, and the weights as published.
+
+    Args:
+        name: The file's name below `small/toy`.
+        prefix: What the names of a block's weights begin with in that file.
+        changes: Settings of our GPT that the file does not show.
     """
     from safetensors.torch import load_file
 
@@ -38,7 +44,7 @@ def toy(name: str, prefix: str, **changes):
         "n_ctx": len(w["pos_embed.W_pos"]),
         "n_heads": n_heads,
     }
-    fixed = {
+    fixed: dict[str, Any] = {
         "positions": "learned",
         "norm": "rmsnorm",
         "norm_eps": EPSILON,
@@ -51,10 +57,10 @@ def toy(name: str, prefix: str, **changes):
             parameter.zero_()
         for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
             norm.weight.fill_(EPSILON**0.5)
-        model.model.tok.weight.copy_(w["embed.W_E"].T)
-        model.model.pos.weight.copy_(w["pos_embed.W_pos"])
+        weight_of(model.model.tok).copy_(w["embed.W_E"].T)
+        weight_of(model.model.pos).copy_(w["pos_embed.W_pos"])
         model.lm_head.weight.copy_(w["unembed.W_U"].T)
-        for i, block in enumerate(model.model.layers):
+        for i, block in enumerate(blocks(model)):
             for part, letter in ((block.attn.q, "Q"), (block.attn.k, "K"), (block.attn.v, "V")):
                 part.weight.copy_(w[f"{prefix}.{i}.attn.W_{letter}"].flatten(0, 1))
             block.attn.o.weight.copy_(w[f"{prefix}.{i}.attn.W_O"])

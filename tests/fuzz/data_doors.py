@@ -17,7 +17,8 @@ ROWS = [
     for word, label in (("fine", "good"), ("grim", "bad"))
 ]
 CONLL = "".join(
-    f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\nPeter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n"
+    f"Anna\tB-PER\nLind\tI-PER\nsang\tO\n{i}\tO\n\n"
+    f"Peter\tB-PER\nran\tO\nin\tO\nRome\tB-LOC\n{i}\tO\n\n"
     for i in range(4)
 )
 CONLLU = "".join(
@@ -130,7 +131,10 @@ def read_corpus(path: Path) -> None:
     """As documents, and as one text."""
     from workbench.training.texts import documents, pieces
 
-    every(lambda read=read: list(read([str(path)])) for read in (documents, pieces))
+    def read_all(read: Callable[[list[str]], Iterable[Any]]) -> None:
+        list(read([str(path)]))
+
+    every(partial(read_all, read) for read in (documents, pieces))
 
 
 def _parquet(rows: list[dict[str, Any]], folder: Path) -> Path:
@@ -152,7 +156,7 @@ def labelled() -> list[Door]:
         ("conll", "text", "entities", CONLL.encode()),
         ("conllu", "text", "entities", CONLLU.encode()),
     ]
-    found = [
+    entries = [
         Door(
             f"labelled {end}",
             form,
@@ -166,7 +170,7 @@ def labelled() -> list[Door]:
         ("chat", "chat", json.dumps(CHATS).encode()),
         ("sharegpt", "chat", json.dumps(SHARE).encode()),
     ):
-        found.append(
+        entries.append(
             Door(
                 f"labelled {name}",
                 "json",
@@ -174,7 +178,7 @@ def labelled() -> list[Door]:
                 partial(read_labelled, kind),
             )
         )
-    found.append(
+    entries.append(
         Door(
             "labelled parquet",
             "binary",
@@ -182,7 +186,7 @@ def labelled() -> list[Door]:
             partial(read_labelled, "classification"),
         )
     )
-    return found
+    return entries
 
 
 def corpora() -> list[Door]:
@@ -200,11 +204,11 @@ def corpora() -> list[Door]:
             table_of([{**row, "text": row["text"].replace("\n", " ")} for row in rows], ","),
         ),
     ]
-    found = [
+    entries = [
         Door(f"corpus {end}", form, partial(written, f"c.{end}", content), read_corpus)
         for end, form, content in kinds
     ]
-    return [*found, Door("corpus parquet", "binary", partial(_parquet, rows), read_corpus)]
+    return [*entries, Door("corpus parquet", "binary", partial(_parquet, rows), read_corpus)]
 
 
 RECIPE = b"""title = "small"
@@ -259,9 +263,9 @@ def _read_probe(path: Path) -> None:
     from tests.conftest import subject_of, tiny_gpt
     from workbench.interp.prompts.probes import generate, read_probe
 
-    found = read_probe(str(path))
+    probe = read_probe(str(path))
     subject = subject_of(tiny_gpt(n_layers=1, n_heads=1, d_model=8))
-    every(partial(generate, subject, found, 3, by_name=by_name) for by_name in (True, False))
+    every(partial(generate, subject, probe, 3, by_name=by_name) for by_name in (True, False))
 
 
 TASK = """task: small
@@ -383,7 +387,7 @@ def _results(name: str, folder: Path) -> Path:
         "finished": ["sums"],
         "versions": {},
     }
-    made = Results(
+    results = Results(
         "small",
         "1" * 64,
         "sums",
@@ -392,8 +396,8 @@ def _results(name: str, folder: Path) -> Path:
         config,
         [("other", "it has no data")],
     )
-    made.save(folder / "results")
-    made.save(folder / "whole")
+    results.save(folder / "results")
+    results.save(folder / "whole")
     return folder / "results" / name
 
 
@@ -401,9 +405,13 @@ def _read_results(path: Path) -> None:
     import workbench as wb
     from workbench.benchmarks.results.record import Results
 
-    found, whole = Results.read(path.parent), Results.read(path.parent.parent / "whole")
-    repr(found), found.headline(), found.table(), found.to_json()
-    wb.compare_results(found, whole)
+    results = Results.read(path.parent)
+    whole = Results.read(path.parent.parent / "whole")
+    repr(results)
+    results.headline()
+    results.table()
+    results.to_json()
+    wb.compare_results(results, whole)
 
 
 def _scores_file(end: str, folder: Path) -> Path:
@@ -449,8 +457,12 @@ def _read_record(kind: str, path: Path) -> None:
     from workbench.interp.patching.pair_maps import Patching
     from workbench.interp.patterns.heads import HeadScores
 
-    found = {"patch": Patching, "lens": Lens, "scores": HeadScores}[kind].read(path)
-    repr(found), found.headline(), found.to_frame(), found.to_json(), found.figure()
+    record = {"patch": Patching, "lens": Lens, "scores": HeadScores}[kind].read(path)
+    repr(record)
+    record.headline()
+    record.to_frame()
+    record.to_json()
+    record.figure()
 
 
 def doors() -> list[Door]:

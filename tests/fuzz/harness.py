@@ -134,8 +134,11 @@ def _work(door: Door, target: Path, content: bytes, numbers: range, seed: int, s
                 content if number == GOOD else mutant(content, door.form, seed, number)
             )
             kind, words = _read(door, target)
-            if _peak() > most:
-                kind, words, most = "memory", f"{_peak():,} bytes ({kind})", _peak()
+            peak = _peak()
+            if peak > most:
+                words = f"{peak:,} bytes ({kind})"
+                kind = "memory"
+                most = peak
             sender.send((number, kind, words))
         code = 0
     finally:

@@ -80,11 +80,19 @@ def folder_of(folder: Path, model: Any, name: str = "config.json", **saving: Any
     return folder / name
 
 
+def _gpt_folder(name: str, folder: Path) -> Path:
+    return folder_of(folder, gpt(), name)
+
+
 def use(subject: Subject) -> None:
     """What every page does with a model: its card, a text as tokens and back, one pass."""
-    repr(subject), subject.to_frame(), json.dumps(subject.card.to_dict())
+    repr(subject)
+    subject.to_frame()
+    json.dumps(subject.card.to_dict())
     ids = subject.encode("The cat sat")
-    subject.tokens(ids[0]), subject.text(ids[0]), subject.notices("The cat")
+    subject.tokens(ids[0])
+    subject.text(ids[0])
+    subject.notices("The cat")
     assert torch.is_tensor(subject.model(ids).logits)
 
 
@@ -250,7 +258,7 @@ def _adapter(name: str, folder: Path) -> Path:
     config = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     wrapped = get_peft_model(llama(), config)
     wrapped.peft_config["default"].base_model_name_or_path = str(folder / "base")
-    wrapped.save_pretrained(folder / "adapter")
+    wrapped.save_pretrained(str(folder / "adapter"))
     if name == "base.json":
         pin = {"name": str(folder / "base"), "sha256": ""}
         (folder / "adapter" / name).write_text(json.dumps(pin))
@@ -277,7 +285,7 @@ def _transplant(folder: Path) -> Path:
 
     folder_of(folder, gpt())
     pin = load(folder, device="cpu").hash
-    made = Intervention(
+    intervention = Intervention(
         "small",
         str(folder),
         (),
@@ -286,7 +294,7 @@ def _transplant(folder: Path) -> Path:
     )
     path = paths.home() / "interventions" / "small.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(made.to_json())
+    path.write_text(intervention.to_json())
     return path
 
 
@@ -294,7 +302,9 @@ def _read_edit(path: Path) -> None:
     from workbench.subjects.intervention import read_intervention
 
     change = read_intervention("small")
-    repr(change), change.to_frame(), change.headline()
+    repr(change)
+    change.to_frame()
+    change.headline()
     use(load("edit:small", device="cpu"))
 
 
@@ -307,10 +317,10 @@ def _lens(folder: Path) -> Path:
     subject = load(folder, device="cpu")
     rows = [0.5, 0.25, 0.125]
     error = LensError(*[rows] * 9, n=4, tokens=60)
-    said = {"steps": 3, "tokens": 100, "source": "a test", "error": vars(error)}
+    metadata = {"steps": 3, "tokens": 100, "source": "a test", "error": vars(error)}
     tensors = {"weight": torch.zeros(2, 8, 8), "bias": torch.zeros(2, 8)}
     os.environ["FUZZ_MODEL"] = str(folder)
-    save_file(tensors, lens_file(subject.hash), {"lens": json.dumps(said)})
+    save_file(tensors, lens_file(subject.hash), {"lens": json.dumps(metadata)})
     return lens_file(subject.hash)
 
 
@@ -318,8 +328,10 @@ def _read_lens(path: Path) -> None:
     import workbench as wb
 
     subject = load(os.environ["FUZZ_MODEL"], device="cpu")
-    found = wb.tuned_lens(subject)
-    repr(found), found.to_frame(), found.to_json()
+    lens = wb.tuned_lens(subject)
+    repr(lens)
+    lens.to_frame()
+    lens.to_json()
     wb.lens(subject, "The cat sat")
 
 
@@ -332,7 +344,7 @@ def _run(name: str, folder: Path) -> Path:
     run = store.create("train", "small", {"title": "small", "licence": "MIT"})
     for step in (10, 20):
         state = {"step": torch.tensor(step), "rng": torch.get_rng_state(), "words": {"a": [1.5]}}
-        found = checkpoints.write(
+        checkpoint = checkpoints.write(
             run.folder,
             step,
             gpt(),
@@ -343,7 +355,7 @@ def _run(name: str, folder: Path) -> Path:
         )
     store.finish(run.id, "done")
     os.environ["FUZZ_RUN"] = run.id
-    return found / name
+    return checkpoint / name
 
 
 def _read_run(path: Path) -> None:
@@ -388,7 +400,9 @@ def _read_store(path: Path) -> None:
         left.unlink()
     store = Store(path)
     for run in store.list():
-        repr(run), run.to_frame(), store.metrics(run.id)
+        repr(run)
+        run.to_frame()
+        store.metrics(run.id)
     store._engine.dispose()
 
 
@@ -418,10 +432,7 @@ def doors() -> list[Door]:
         ),
         Door("card", "json", lambda f: folder_of(f, gpt(), "card.json"), read_folder),
         Door("model index", "json", _shards, read_folder),
-        *(
-            Door(name, "json", lambda f, n=name: folder_of(f, gpt(), n), read_folder)
-            for name in tokenizer_files
-        ),
+        *(Door(name, "json", partial(_gpt_folder, name), read_folder) for name in tokenizer_files),
         *(
             Door(
                 name,

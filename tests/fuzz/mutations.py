@@ -113,8 +113,7 @@ def mutant(content: bytes, form: str, seed: int, number: int) -> bytes:
     return damaged
 
 
-# -- bytes
-# ------------------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------
 
 
 def _place(content: bytes, rng: random.Random) -> int:
@@ -185,16 +184,15 @@ def emptied(content: bytes, rng: random.Random) -> bytes:
     )
 
 
-# -- text
-# -------------------------------------------------------------------------------------------------------
+# -- text ------------------------------------------------------------------------------------------
 
 
 def other_number(content: bytes, rng: random.Random) -> bytes:
     """A number written in the text takes another value."""
-    found = list(re.finditer(rb"-?\d+(\.\d+)?", content))
-    if not found:
+    numbers = list(re.finditer(rb"-?\d+(\.\d+)?", content))
+    if not numbers:
         return inserted(content, rng)
-    match = rng.choice(found)
+    match = rng.choice(numbers)
     value = rng.choice((*WHOLE, -1, 0.5, 10**30, "1e999", "NaN", "x", LONG, ""))
     return content[: match.start()] + str(value).encode() + content[match.end() :]
 
@@ -202,7 +200,8 @@ def other_number(content: bytes, rng: random.Random) -> bytes:
 def lines(content: bytes, rng: random.Random) -> bytes:
     """Lines lost, doubled, swapped, indented or joined."""
     rows = content.split(b"\n")
-    i, j = rng.randrange(len(rows)), rng.randrange(len(rows))
+    i = rng.randrange(len(rows))
+    j = rng.randrange(len(rows))
     match rng.randrange(5):
         case 0:
             del rows[i]
@@ -219,13 +218,13 @@ def lines(content: bytes, rng: random.Random) -> bytes:
 
 def words(content: bytes, rng: random.Random) -> bytes:
     """Two words swapped, or one replaced."""
-    found = list(re.finditer(rb"\w+", content))
-    if len(found) < 2:
+    matches = list(re.finditer(rb"\w+", content))
+    if len(matches) < 2:
         return inserted(content, rng)
-    one = rng.choice(found)
+    one = rng.choice(matches)
     other = rng.choice(
         (
-            rng.choice(found)[0],
+            rng.choice(matches)[0],
             b"null",
             b"true",
             LONG.encode(),
@@ -237,13 +236,14 @@ def words(content: bytes, rng: random.Random) -> bytes:
     return content[: one.start()] + other + content[one.end() :]
 
 
-# -- trees
-# ------------------------------------------------------------------------------------------------------
+# -- trees -----------------------------------------------------------------------------------------
 
 
 def _nodes(tree: Any) -> list[tuple[Any, Any]]:
-    """Every container in a tree with each of its keys; one that stands several times counts once."""
-    found, waiting, seen = [], [tree], set()
+    """Every container in a tree with each of its keys, each container once."""
+    nodes = []
+    waiting = [tree]
+    seen = set()
     while waiting:
         node = waiting.pop()
         if id(node) in seen:
@@ -256,13 +256,16 @@ def _nodes(tree: Any) -> list[tuple[Any, Any]]:
             if isinstance(node, list)
             else []
         )
-        found += [(node, key) for key in keys]
+        nodes += [(node, key) for key in keys]
         waiting += [node[key] for key in keys]
-    return found
+    return nodes
 
 
 def _chosen(nodes: list[tuple[Any, Any]], rng: random.Random) -> tuple[Any, Any]:
-    """One of the nodes; records count more than the entries of long lists, which are mostly alike."""
+    """One of the nodes.
+
+    Records are preferred to the entries of long lists, which are mostly alike.
+    """
     named = [node for node in nodes if isinstance(node[0], dict) and len(node[0]) < 100]
     return rng.choice(named if named and rng.random() < 0.8 else nodes)
 
@@ -335,9 +338,8 @@ def _yaml(content: bytes, rng: random.Random) -> bytes:
     class Plain(yaml.SafeDumper):
         """Writes texts that hold a function's name as they were."""
 
-    if (
-        b"&a0" in content
-    ):  # a billion entries, by `_aliases`: opened here they would take this process down
+    # A billion entries, by `_aliases`: opened here they would take this process down.
+    if b"&a0" in content:
         return lines(content, rng)
     try:
         tree = yaml.safe_load(content)

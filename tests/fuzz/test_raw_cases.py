@@ -105,7 +105,7 @@ def test_a_store_that_another_program_keeps_locked_is_said(tmp_path, monkeypatch
             with pytest.raises(WorkbenchError, match=r"small.sqlite.*locked.*try again"):
                 call()
     store.finish(run.id, "done")
-    assert [found.title for found in store.list()] == ["small"]
+    assert [entry.title for entry in store.list()] == ["small"]
 
 
 def test_cached_answers_that_another_program_keeps_locked_are_said(tmp_path, monkeypatch):
@@ -133,19 +133,19 @@ def limited(command: list[str], largest: int) -> str:
         finally:
             os._exit(0)
     sender.close()
-    said = receiver.recv()
+    message = receiver.recv()
     os.waitpid(child, 0)
-    return said
+    return message
 
 
 def test_a_full_disk_in_ablate_is_said_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
     folder_of(tmp_path / "model", gpt())
-    said = limited(
+    message = limited(
         ["ablate", str(tmp_path / "model"), "L0H1", "--name", "small", "--kind", "zero"], 64
     )
-    assert said.startswith("WorkbenchError: "), said
-    assert "small.json cannot be written (File too large); free some space" in said
+    assert message.startswith("WorkbenchError: "), message
+    assert "small.json cannot be written (File too large); free some space" in message
     assert not list((tmp_path / "home" / "interventions").iterdir())
 
 

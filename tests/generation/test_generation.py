@@ -4,6 +4,8 @@ import gc
 import threading
 import time
 import weakref
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from transformers.generation import logits_process as reference
 
 import workbench
-from tests.conftest import subject_of, tiny_gpt
+from tests.conftest import subject_of, tiny_gpt, written_by
 from workbench.errors import WorkbenchError
 from workbench.generation import Batch, Engine, Request, Sampling, write
 from workbench.generation.engine import FullError
@@ -53,14 +55,15 @@ def edited():
     return apply(subject_of(tiny_gpt(positions="rotary")), change)
 
 
+def ours(positions):
+    return subject_of(tiny_gpt(positions=positions))
+
+
 SUBJECTS = {
     "llama": llama,
     "gpt2": gpt2,
     "edit": edited,
-    **{
-        p: (lambda p=p: subject_of(tiny_gpt(positions=p)))
-        for p in ("learned", "rotary", "alibi", "none")
-    },
+    **{p: partial(ours, p) for p in ("learned", "rotary", "alibi", "none")},
 }
 
 
@@ -72,7 +75,8 @@ def prompts(n_vocab=100, lengths=LENGTHS, seed=0):
 @torch.no_grad()
 def by_transformers(subject, prompt, most):
     ids = torch.tensor([prompt])
-    out = subject.model.generate(
+    out = written_by(
+        subject.model,
         ids,
         attention_mask=torch.ones_like(ids),
         max_new_tokens=most,
@@ -93,13 +97,16 @@ def test_greedy_is_what_transformers_generates_alone_and_in_a_batch(name):
 
 @pytest.mark.parametrize("way", [ALONE, WHOLE])
 def test_ways_without_a_shared_pass_write_the_same(tiny, way):
-    batch, found = Batch(tiny), {}
+    batch = Batch(tiny)
+    completions = {}
     batch.forward.way = way
     for index, prompt in enumerate(prompts()):
-        batch.add(Request(prompt, 10), lambda c, index=index: found.update({index: c.ids}))
+        batch.add(Request(prompt, 10), partial(completions.__setitem__, index))
     while batch.step():
         pass
-    assert [found[i] for i in range(8)] == [by_transformers(tiny, p, 10) for p in prompts()]
+    assert [completions[i].ids for i in range(8)] == [
+        by_transformers(tiny, p, 10) for p in prompts()
+    ]
 
 
 def test_the_bundled_model_writes_as_transformers_does():
@@ -131,40 +138,43 @@ def test_a_gguf_model_writes_as_transformers_does(smollm):
 @pytest.mark.quick
 def test_requests_join_and_leave_between_steps_and_disturb_nobody():
     subject = llama()
-    batch, found = Batch(subject, most_rows=3), {}
-    asked = [(p, 4 + 3 * i) for i, p in enumerate(prompts())]
+    batch = Batch(subject, most_rows=3)
+    completions = {}
+    requests = [(p, 4 + 3 * i) for i, p in enumerate(prompts())]
     for step in range(200):
-        if step % 2 == 0 and step // 2 < len(asked):
-            prompt, most = asked[step // 2]
-            batch.add(
-                Request(prompt, most), lambda c, index=step // 2: found.update({index: c.ids})
-            )
-        if not batch.step() and step > 2 * len(asked):
+        if step % 2 == 0 and step // 2 < len(requests):
+            prompt, most = requests[step // 2]
+            batch.add(Request(prompt, most), partial(completions.__setitem__, step // 2))
+        if not batch.step() and step > 2 * len(requests):
             break
         assert batch.n_rows <= 3
-    assert [found[i] for i in range(8)] == [by_transformers(subject, p, n) for p, n in asked]
+    assert [completions[i].ids for i in range(8)] == [
+        by_transformers(subject, p, n) for p, n in requests
+    ]
 
 
 @pytest.mark.quick
 def test_known_beginnings_are_not_read_again_and_change_nothing():
     subject = llama()
     system = prompts(lengths=(24,))[0]
-    asked = [[*system, *tail] for tail in prompts(lengths=(1, 4, 9, 14), seed=3)]
-    batch, found = Batch(subject), {}
-    for index, prompt in enumerate(asked):
-        batch.add(Request(prompt, 12), lambda c, index=index: found.update({index: c}))
+    known = [[*system, *tail] for tail in prompts(lengths=(1, 4, 9, 14), seed=3)]
+    batch = Batch(subject)
+    completions = {}
+    for index, prompt in enumerate(known):
+        batch.add(Request(prompt, 12), partial(completions.__setitem__, index))
     while batch.step():
         pass
-    assert [found[i].ids for i in range(4)] == [by_transformers(subject, p, 12) for p in asked]
-    assert [found[i].reused for i in range(4)] == [0, 24, 24, 24]
-    turn = [*asked[1], *found[1].ids, 5, 6]
-    batch.add(Request(turn, 6), lambda c: found.update({9: c}))
+    assert [completions[i].ids for i in range(4)] == [
+        by_transformers(subject, p, 12) for p in known
+    ]
+    assert [completions[i].reused for i in range(4)] == [0, 24, 24, 24]
+    turn = [*known[1], *completions[1].ids, 5, 6]
+    batch.add(Request(turn, 6), partial(completions.__setitem__, 9))
     while batch.step():
         pass
-    assert (
-        found[9].reused == len(turn) - 3
-    )  # of the turn before all but its last token, which was written and not read
-    assert found[9].ids == by_transformers(subject, turn, 6)
+    # Of the turn before all but its last token, which was written and not read.
+    assert completions[9].reused == len(turn) - 3
+    assert completions[9].ids == by_transformers(subject, turn, 6)
 
 
 def test_what_is_kept_stays_within_its_budget():
@@ -180,11 +190,11 @@ def test_what_is_kept_stays_within_its_budget():
 @torch.no_grad()
 def test_scores_are_the_log_probabilities_of_a_plain_pass():
     subject = gpt2()
-    asked = [Request(p, 5, top=3, score_prompt=True) for p in prompts()]
-    for request, found in zip(asked, write(subject, asked), strict=True):
-        whole = [*request.prompt, *found.ids]
+    requests = [Request(p, 5, top=3, score_prompt=True) for p in prompts()]
+    for request, completion in zip(requests, write(subject, requests), strict=True):
+        whole = [*request.prompt, *completion.ids]
         logs = subject.model(torch.tensor([whole])).logits[0].log_softmax(-1)
-        scores = [*found.prompt_scores, *found.scores]
+        scores = [*completion.prompt_scores, *completion.scores]
         assert [s.token for s in scores] == whole[1:]
         for at, score in enumerate(scores):
             assert score.logprob == pytest.approx(float(logs[at, score.token]), abs=1e-5)
@@ -210,12 +220,13 @@ def test_what_is_drawn_from_is_what_transformers_draws_from(settings, processor)
 @pytest.mark.quick
 def test_penalties_and_bias_change_the_logits_as_documented():
     logits = torch.tensor([2.0, -1.0, 0.5, 3.0])
-    wanted = reference.RepetitionPenaltyLogitsProcessor(1.5)(torch.tensor([[0, 1]]), logits[None])[
-        0
-    ]
+    penalty: Any = reference.RepetitionPenaltyLogitsProcessor(1.5)
+    wanted = penalty(torch.tensor([[0, 1]]), logits[None])[0]
     assert torch.allclose(adjusted(logits, Sampling(repetition_penalty=1.5), [0], [1]), wanted)
-    found = adjusted(logits, Sampling(presence_penalty=1.0, frequency_penalty=0.25), [3], [2, 2, 0])
-    assert found.tolist() == pytest.approx([0.75, -1.0, -1.0, 3.0])
+    changed = adjusted(
+        logits, Sampling(presence_penalty=1.0, frequency_penalty=0.25), [3], [2, 2, 0]
+    )
+    assert changed.tolist() == pytest.approx([0.75, -1.0, -1.0, 3.0])
     assert adjusted(logits, Sampling(logit_bias={1: 50}), [], []).argmax() == 1
 
 
@@ -259,7 +270,8 @@ def test_text_comes_in_whole_characters_and_holds_back_what_may_be_a_stop():
     pieces = [text.add(i) for i in ids]
     assert "".join(pieces) + text.rest() == tokenizer.decode(ids)
     assert not any("\ufffd" in piece for piece in pieces)
-    text, shown = Text(tokenizer, [], ("STOP",)), ""
+    text = Text(tokenizer, [], ("STOP",))
+    shown = ""
     for i in ids:
         shown += text.add(i)
         assert "S" not in shown
@@ -269,20 +281,21 @@ def test_text_comes_in_whole_characters_and_holds_back_what_may_be_a_stop():
 
 
 def test_the_engine_streams_to_many_threads_and_cancels(tiny):
-    engine, found = Engine(tiny, most_rows=4), {}
+    engine = Engine(tiny, most_rows=4)
+    written = {}
     wanted = [by_transformers(tiny, p, 15) for p in prompts()]
 
     def ask(index):
         generation = engine.submit(Request(prompts()[index], 15))
         streamed = tuple(token.id for token in generation)
-        found[index] = (streamed, generation.result().ids)
+        written[index] = (streamed, generation.result().ids)
 
     threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [found[i] for i in range(8)] == [(w, w) for w in wanted]
+    assert [written[i] for i in range(8)] == [(w, w) for w in wanted]
     long = engine.submit(Request([1], 60))
     next(iter(long))
     long.cancel()
@@ -321,14 +334,14 @@ def test_requests_that_cannot_be_are_refused_by_name(tiny):
     ):
         with pytest.raises(WorkbenchError, match=words):
             write(tiny, [request])
-    assert (
-        len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5
-    )  # the last token needs no room: it is never read
-    for settings, words in (
+    # The last token needs no room: it is never read.
+    assert len(write(tiny, [Request([1] * 60, 5)])[0].ids) == 5
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"temperature": -1}, "temperature"),
         ({"top_p": 2}, "top_p"),
         ({"min_p": -1}, "min_p"),
-    ):
+    ]
+    for settings, words in refused:
         with pytest.raises(WorkbenchError, match=words):
             Sampling(**settings)
 

@@ -56,9 +56,9 @@ def test_models_are_listed_with_what_they_are(client, live, subjects):
     listed = {m.id: m for m in client.models.list().data}
     assert set(listed) == {"shelf-base", live.edit}
     assert (listed[live.edit].owned_by, listed["shelf-base"].owned_by) == ("edit", "bundled")
-    found = client.models.retrieve(live.edit)
-    assert found.workbench["sha256"] == subjects[live.edit].hash
-    assert (found.workbench["n_ctx"], found.workbench["parent"]) == (256, "shelf-base")
+    model = client.models.retrieve(live.edit)
+    assert model.workbench["sha256"] == subjects[live.edit].hash
+    assert (model.workbench["n_ctx"], model.workbench["parent"]) == (256, "shelf-base")
 
 
 def test_batches_of_texts_and_ids_have_n_answers_each(client, subjects):
@@ -95,27 +95,27 @@ def test_seeds_are_kept_and_the_best_is_the_likeliest(client):
 @torch.no_grad()
 def test_echo_with_no_new_token_scores_the_prompt(client, subjects):
     for name, subject in subjects.items():
-        found = client.completions.create(
+        choice = client.completions.create(
             model=name, prompt=PROMPT, max_tokens=0, echo=True, logprobs=2
         ).choices[0]
         ids = torch.tensor([subject.ids(PROMPT)])
         logs = subject.model(ids).logits[0].log_softmax(-1)
         wanted = [float(logs[at, token]) for at, token in enumerate(ids[0, 1:].tolist())]
-        assert found.text == PROMPT and found.finish_reason == "length"
-        assert found.logprobs.token_logprobs[0] is None
-        assert found.logprobs.token_logprobs[1:] == pytest.approx(wanted, abs=1e-5)
-        assert "".join(found.logprobs.tokens) == PROMPT
-        assert [PROMPT[at:] for at in found.logprobs.text_offset][-1] == found.logprobs.tokens[-1]
-        assert all(len(top) in (2, 3) for top in found.logprobs.top_logprobs[1:])
+        assert choice.text == PROMPT and choice.finish_reason == "length"
+        assert choice.logprobs.token_logprobs[0] is None
+        assert choice.logprobs.token_logprobs[1:] == pytest.approx(wanted, abs=1e-5)
+        assert "".join(choice.logprobs.tokens) == PROMPT
+        assert [PROMPT[at:] for at in choice.logprobs.text_offset][-1] == choice.logprobs.tokens[-1]
+        assert all(len(top) in (2, 3) for top in choice.logprobs.top_logprobs[1:])
 
 
 def test_stop_strings_end_a_text_before_them(client, subjects):
     text = here(subjects["shelf-base"]).text
     stop = text[10:14]
-    found = client.completions.create(
+    answer = client.completions.create(
         model="shelf-base", prompt=PROMPT, max_tokens=12, temperature=0, stop=[stop]
     )
-    assert (found.choices[0].text, found.choices[0].finish_reason) == (
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == (
         text[: text.index(stop)],
         "stop",
     )
@@ -127,10 +127,10 @@ def test_stop_strings_end_a_text_before_them(client, subjects):
 
 def test_logit_bias_and_penalties_reach_the_sampling(client, subjects):
     token = subjects["shelf-base"].answer_id(" king")
-    found = client.completions.create(
+    answer = client.completions.create(
         model="shelf-base", prompt=PROMPT, max_tokens=3, temperature=0, logit_bias={str(token): 100}
     )
-    assert found.choices[0].text == " king king king"
+    assert answer.choices[0].text == " king king king"
     punished = client.completions.create(
         model="shelf-base",
         prompt=PROMPT,
@@ -149,18 +149,18 @@ def test_a_model_without_a_template_chats_in_the_plain_one(client, subjects):
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Who is the king?"},
     ]
-    asked = {"model": "shelf-base", "messages": messages, "max_tokens": 10, "temperature": 0}
-    found = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2)
+    request = {"model": "shelf-base", "messages": messages, "max_tokens": 10, "temperature": 0}
+    answer = client.chat.completions.create(**request, logprobs=True, top_logprobs=2)
     plain = "System: Be brief.\nUser: Who is the king?\nAssistant: "
-    assert found.choices[0].message.content == here(subject, plain, 10).text
-    assert found.workbench["template"] == "plain" and found.workbench["sha256"] == subject.hash
-    assert len(found.choices[0].logprobs.content) == found.usage.completion_tokens
-    assert len(found.choices[0].logprobs.content[0].top_logprobs) == 2
-    chunks = list(client.chat.completions.create(**asked, stream=True))
+    assert answer.choices[0].message.content == here(subject, plain, 10).text
+    assert answer.workbench["template"] == "plain" and answer.workbench["sha256"] == subject.hash
+    assert len(answer.choices[0].logprobs.content) == answer.usage.completion_tokens
+    assert len(answer.choices[0].logprobs.content[0].top_logprobs) == 2
+    chunks = list(client.chat.completions.create(**request, stream=True))
     assert chunks[0].choices[0].delta.role == "assistant"
     assert (
         "".join(c.choices[0].delta.content or "" for c in chunks)
-        == found.choices[0].message.content
+        == answer.choices[0].message.content
     )
 
 
@@ -169,42 +169,42 @@ def test_embeddings_are_the_mean_of_a_layer(client, subjects):
     subject = subjects["shelf-base"]
     for layer in (None, 2):
         extra = {} if layer is None else {"layer": layer}
-        found = client.embeddings.create(
+        answer = client.embeddings.create(
             model="shelf-base", input=[PROMPT, "The"], extra_body=extra
         )
         out = subject.model(
             torch.tensor([subject.ids(PROMPT)]), output_hidden_states=True
         ).hidden_states
         if layer is not None:  # the library's last state is normed
-            assert found.data[0].embedding == pytest.approx(
+            assert answer.data[0].embedding == pytest.approx(
                 out[layer + 1][0].mean(0).tolist(), abs=1e-4
             )
         run = reader(subject).record(torch.tensor([subject.ids("The")]))
-        assert found.data[1].embedding == pytest.approx(
+        assert answer.data[1].embedding == pytest.approx(
             run.resid[(layer or 5) + 1][0].mean(0).tolist(), abs=1e-4
         )
 
 
 def test_texts_become_tokens_and_texts_again(live, subjects):
-    found = live.post("/tokenize", model="shelf-base", prompt=PROMPT).json()
-    assert found["tokens"] == subjects["shelf-base"].ids(PROMPT) and found["count"] == len(
-        found["tokens"]
+    answer = live.post("/tokenize", model="shelf-base", prompt=PROMPT).json()
+    assert answer["tokens"] == subjects["shelf-base"].ids(PROMPT) and answer["count"] == len(
+        answer["tokens"]
     )
     assert (
-        live.post("/detokenize", model="shelf-base", tokens=found["tokens"]).json()["prompt"]
+        live.post("/detokenize", model="shelf-base", tokens=answer["tokens"]).json()["prompt"]
         == PROMPT
     )
 
 
 def test_an_intervention_works_for_its_request_alone(live, subjects):
-    asked = {"model": "shelf-base", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
-    before = live.post("/completions", **asked).json()
+    request = {"model": "shelf-base", "prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+    before = live.post("/completions", **request).json()
     change = {"edits": [{"layer": 3, "site": "z", "index": [1, 2]}]}
     change["edits"].append(
         {"layer": 4, "site": "resid_post", "action": "add", "value": [0.2] * 192}
     )
-    edited = live.post("/completions", **asked, workbench={"intervention": change}).json()
-    after = live.post("/completions", **asked).json()
+    edited = live.post("/completions", **request, workbench={"intervention": change}).json()
+    after = live.post("/completions", **request).json()
     assert edited["choices"][0]["text"] == here(subjects[live.edit]).text
     assert before["choices"] == after["choices"] != edited["choices"]
     assert edited["workbench"]["sha256"] not in (
@@ -266,9 +266,9 @@ def test_what_is_not_supported_is_refused_by_name(live, path, body, status, para
         "/chat/completions": {"messages": [{"role": "user", "content": "a"}]},
         "/embeddings": {},
     }
-    found = live.post(path, **{"model": "shelf-base", **start[path], **body})
-    error = found.json()["error"]
-    assert (found.status_code, set(error)) == (status, {"message", "type", "param", "code"})
+    answer = live.post(path, **{"model": "shelf-base", **start[path], **body})
+    error = answer.json()["error"]
+    assert (answer.status_code, set(error)) == (status, {"message", "type", "param", "code"})
     if param is not None:
         assert error["param"] == param, error
     else:
@@ -291,10 +291,10 @@ def test_bodies_that_are_none_are_refused(live):
 
 
 def test_pages_of_other_sites_reach_nothing(live):
-    found = httpx.post(
+    answer = httpx.post(
         f"{live.v1}/completions", json={}, headers={"Origin": "https://evil.example"}
     )
-    assert not [name for name in found.headers if name.startswith("access-control")]
+    assert not [name for name in answer.headers if name.startswith("access-control")]
     assert httpx.get(f"{live.v1}/models", headers={"Host": "evil.example:80"}).status_code == 403
     assert httpx.options(f"{live.v1}/completions").status_code == 405
 

@@ -31,8 +31,8 @@ def test_pages_and_api_share_a_port_and_a_key(app):
     }
     assert {"shelf-base", "shelf-tuned"} <= names and "shelf-reverse" not in names
     body = {"model": "shelf-base", "prompt": "Once upon a time", "max_tokens": 3, "temperature": 0}
-    found = httpx.post(f"{url}/v1/completions", headers=bearer, json=body, timeout=120)
-    assert found.json()["usage"]["completion_tokens"] == 3
+    answer = httpx.post(f"{url}/v1/completions", headers=bearer, json=body, timeout=120)
+    assert answer.json()["usage"]["completion_tokens"] == 3
 
 
 def test_the_key_opens_the_pages_in_a_browser(app):

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load as read_safetensors
 
 import workbench
+from tests.conftest import weight_of
 from workbench.interp import lens
 from workbench.interp.engine.packed import reader
 from workbench.interp.patching.direct import direct
@@ -15,23 +16,24 @@ ASK = {"model": "shelf-base", "prompt": "The king said to the", "max_tokens": 4,
 
 
 def asked(live, **inside):
-    found = live.post("/completions", **ASK, workbench=inside)
-    assert found.status_code == 200, found.text
-    return found.json()["workbench"]
+    answer = live.post("/completions", **ASK, workbench=inside)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["workbench"]
 
 
 def test_captured_activations_are_the_models(live):
     sites = ["resid_post", "z", "post", "pattern"]
-    found = asked(live, capture={"sites": sites, "layers": [1, 5], "positions": [0, 3, -1]})[
+    captured = asked(live, capture={"sites": sites, "layers": [1, 5], "positions": [0, 3, -1]})[
         "capture"
     ]
-    tensors = read_safetensors(base64.b64decode(found["data"]))
+    tensors = read_safetensors(base64.b64decode(captured["data"]))
     subject = workbench.load("shelf-base")
-    ids = torch.tensor([found["tokens"]])
-    assert found["tokens"][:-4] == subject.ids(ASK["prompt"])
-    run, n = reader(subject).record(ids), len(found["tokens"])
+    ids = torch.tensor([captured["tokens"]])
+    assert captured["tokens"][:-4] == subject.ids(ASK["prompt"])
+    run = reader(subject).record(ids)
+    n = len(captured["tokens"])
     at = [0, 3, n - 1]
-    assert found["positions"] == at and len(tensors) == 8
+    assert captured["positions"] == at and len(tensors) == 8
     for layer in (1, 5):
         places = {
             "hook_resid_post": run.resid[layer + 1],
@@ -48,18 +50,18 @@ def test_captured_activations_are_the_models(live):
 
 def test_captured_activations_of_an_intervention_are_the_edited_models(live):
     change = {"edits": [{"layer": 2, "site": "resid_post", "action": "set", "value": 0.25}]}
-    found = asked(live, intervention=change, capture={"sites": ["resid_post"], "layers": [2]})[
+    captured = asked(live, intervention=change, capture={"sites": ["resid_post"], "layers": [2]})[
         "capture"
     ]
-    (tensor,) = read_safetensors(base64.b64decode(found["data"])).values()
+    (tensor,) = read_safetensors(base64.b64decode(captured["data"])).values()
     assert torch.allclose(tensor, torch.full_like(tensor, 0.25))
 
 
 def test_each_token_is_explained_as_the_readings_explain_it(live):
-    found = asked(live, explain={"tokens": 2, "top": 3})["explain"]
+    explained = asked(live, explain={"tokens": 2, "top": 3})["explain"]
     subject = workbench.load("shelf-base")
-    first = found["tokens"][0]
-    assert (len(found["tokens"]), found["left_out"]) == (2, 2)
+    first = explained["tokens"][0]
+    assert (len(explained["tokens"]), explained["left_out"]) == (2, 2)
     assert (
         first["top"][0]["text"] == first["text"] and len(first["attribution"]) == first["position"]
     )
@@ -67,32 +69,38 @@ def test_each_token_is_explained_as_the_readings_explain_it(live):
     assert [row["probability"] for row in first["lens"]] == pytest.approx(
         read.answer_prob[0, :, -1].tolist(), abs=1e-5
     )
-    told = direct(subject, ASK["prompt"], answer=first["text"], wrong=first["against"])
+    contributions = direct(subject, ASK["prompt"], answer=first["text"], wrong=first["against"])
     layer, head = (int(n) for n in first["heads"][0]["head"][1:].split("H"))
     assert first["heads"][0]["contribution"] == pytest.approx(
-        float(told.heads[layer, head]), abs=1e-4
+        float(contributions.heads[layer, head]), abs=1e-4
     )
-    assert abs(told.heads).max() == pytest.approx(abs(first["heads"][0]["contribution"]), abs=1e-4)
+    assert abs(contributions.heads).max() == pytest.approx(
+        abs(first["heads"][0]["contribution"]), abs=1e-4
+    )
 
 
 def test_attribution_is_the_slope_towards_the_prompt(live):
     """A small step of one embedding from its place to the mean loses as much as its attribution
     says.
     """
-    found = asked(live, explain={"tokens": 1})["explain"]["tokens"][0]
+    explained = asked(live, explain={"tokens": 1})["explain"]["tokens"][0]
     subject = workbench.load("shelf-base")
     embed = subject.model.get_input_embeddings()
     at = embed(torch.tensor(subject.ids(ASK["prompt"]))).double()
-    mean, model, step = embed.weight.mean(0).double(), subject.model.double(), 1e-5
+    mean = weight_of(embed).mean(0).double()
+    model = subject.model.double()
+    step = 1e-5
 
     def value(x):
         with torch.no_grad():
-            return float(model(inputs_embeds=x[None]).logits[0, -1].log_softmax(-1)[found["token"]])
+            return float(
+                model(inputs_embeds=x[None]).logits[0, -1].log_softmax(-1)[explained["token"]]
+            )
 
-    for pos, said in enumerate(found["attribution"]):
+    for pos, attributed in enumerate(explained["attribution"]):
         moved = at.clone()
         moved[pos] += step * (mean - at[pos])
-        assert (value(at) - value(moved)) / step == pytest.approx(said, abs=1e-3)
+        assert (value(at) - value(moved)) / step == pytest.approx(attributed, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -114,5 +122,5 @@ def test_attribution_is_the_slope_towards_the_prompt(live):
     ],
 )
 def test_what_cannot_be_looked_into_is_refused_by_name(live, body, param):
-    found = live.post("/completions", **{**ASK, **body})
-    assert (found.status_code, found.json()["error"]["param"]) == (400, param), found.text
+    answer = live.post("/completions", **{**ASK, **body})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text

@@ -1,6 +1,6 @@
 """lm-eval's own API model over the live server gives the log-likelihoods of `workbench eval`."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_lm_eval_over_the_api_agrees(live, which):
 
     quiet()
     name = live.edit if which == "edit" else which
-    remote = LocalCompletionsAPI(
+    remote = cast("Any", LocalCompletionsAPI)(
         model=name,
         base_url=f"{live.v1}/completions",
         tokenizer_backend="huggingface",

@@ -4,6 +4,7 @@ both are bounded.
 
 import threading
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -13,23 +14,37 @@ from workbench.errors import WorkbenchError
 from workbench.serving.jobs import MOST_KEPT, MOST_WAITING, Jobs
 from workbench.serving.limits import ApiError
 
-PAIR = {
+PAIR: dict[str, Any] = {
     "clean": "She had a sister, a horse and a fire. He had a sister, a horse and a",
     "corrupted": "She had a sister, a horse and a door. He had a sister, a horse and a",
     "answer": " fire",
     "wrong": " door",
 }
+WORDS = "One two three four five six seven eight nine."
 ASKED = [
-    ("attention", {"prompt": "The king said to the"}, lambda m: wb.attention(m, "The king said to the")),
-    ("heads", {"n": 2, "length": 12, "seed": 3}, lambda m: wb.head_scores(m, n=2, length=12, seed=3)),
-    ("heads", {"texts": ["One two three four five six seven eight nine."]},
-     lambda m: wb.head_scores(m, texts=["One two three four five six seven eight nine."])),
+    (
+        "attention",
+        {"prompt": "The king said to the"},
+        lambda m: wb.attention(m, "The king said to the"),
+    ),
+    (
+        "heads",
+        {"n": 2, "length": 12, "seed": 3},
+        lambda m: wb.head_scores(m, n=2, length=12, seed=3),
+    ),
+    ("heads", {"texts": [WORDS]}, lambda m: wb.head_scores(m, texts=[WORDS])),
     ("patch", {**PAIR, "site": "z"}, lambda m: wb.patch(m, **PAIR, site="z")),
-    ("patch", {**PAIR, "direction": "noising", "metric": "prob", "layer": 3},
-     lambda m: wb.patch(m, **PAIR, direction="noising", metric="prob", layer=3)),
-    ("lens", {"prompt": "The king said", "answer": [" to", " that"]},
-     lambda m: wb.lens(m, "The king said", answer=[" to", " that"])),
-]  # fmt: skip
+    (
+        "patch",
+        {**PAIR, "direction": "noising", "metric": "prob", "layer": 3},
+        lambda m: wb.patch(m, **PAIR, direction="noising", metric="prob", layer=3),
+    ),
+    (
+        "lens",
+        {"prompt": "The king said", "answer": [" to", " that"]},
+        lambda m: wb.lens(m, "The king said", answer=[" to", " that"]),
+    ),
+]
 
 
 def post(live, path, **body):
@@ -37,7 +52,7 @@ def post(live, path, **body):
 
 
 def same(one, other):
-    """Whether two records' JSON agree, but for when they were made, how long it took and rounding."""
+    """Whether two records' JSON agree but for rounding, their provenance and the time they took."""
     if isinstance(one, dict):
         leave = {"provenance", "seconds"}
         assert one.keys() == other.keys()
@@ -57,21 +72,24 @@ def same(one, other):
 @pytest.mark.parametrize("model", ["shelf-base", "edit"])
 def test_an_answer_is_the_python_apis_own_record(live, path, body, call, model):
     name = live.edit if model == "edit" else model
-    found = post(live, path, model=name, wait=60, **body)
-    assert found.status_code == 200, found.text
+    answer = post(live, path, model=name, wait=60, **body)
+    assert answer.status_code == 200, answer.text
     subject = wb.load(name)
     record = call(subject)
-    read = type(record).from_dict(found.json())
-    assert type(read) is type(record) and found.json()["sha256"] == subject.hash
-    same(found.json(), record.to_dict() | {"provenance": None})
-    assert found.json()["provenance"]["models"] == record.provenance.models
+    read = type(record).from_dict(answer.json())
+    assert type(read) is type(record) and answer.json()["sha256"] == subject.hash
+    same(answer.json(), record.to_dict() | {"provenance": None})
+    assert answer.json()["provenance"]["models"] == record.provenance.models
 
 
 def test_what_is_not_there_in_time_is_a_job_to_poll(live):
-    found = post(live, "compare", base="shelf-base", tuned="shelf-base", parts=["weights"], wait=0)
-    assert found.status_code == 202 and found.headers["Location"] == found.json()["poll"]
+    accepted = post(
+        live, "compare", base="shelf-base", tuned="shelf-base", parts=["weights"], wait=0
+    )
+    assert accepted.status_code == 202 and accepted.headers["Location"] == accepted.json()["poll"]
+    answer = accepted
     for _ in range(600):
-        answer = httpx.get(live.url + found.json()["poll"])
+        answer = httpx.get(live.url + accepted.json()["poll"])
         if answer.status_code != 202:
             break
         time.sleep(0.1)
@@ -112,8 +130,8 @@ def test_a_job_is_stopped_when_it_next_says_how_far_it_is(live):
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(live, path, body, status, param):
-    found = post(live, path, **body)
-    assert (found.status_code, found.json()["error"]["param"]) == (status, param), found.text
+    answer = post(live, path, **body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (status, param), answer.text
 
 
 def test_an_unknown_job_is_refused(live):
@@ -122,7 +140,8 @@ def test_an_unknown_job_is_refused(live):
 
 
 def test_the_queue_is_bounded_and_old_answers_leave():
-    jobs, go = Jobs(), threading.Event()
+    jobs = Jobs()
+    go = threading.Event()
 
     def wait(job):
         go.wait(30)
@@ -161,4 +180,5 @@ def test_a_job_that_fails_says_why_and_the_next_one_is_carried_out():
     ]
     fine = jobs.submit(lambda job: b"fine")
     assert fine.ended.wait(10) and fine.record == b"fine"
-    assert [(job.status, job.error.status) for job in ended] == [("failed", 400), ("failed", 500)]
+    for job, status in zip(ended, (400, 500), strict=True):
+        assert job.status == "failed" and job.error is not None and job.error.status == status

@@ -28,7 +28,10 @@ def head(live, path="/v1/completions", length=1000):
     """A raw connection that has begun a request."""
     host, port = live.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)))
-    lines = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    lines = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    )
     client.sendall(lines.encode())
     return client
 
@@ -142,7 +145,8 @@ def test_the_guard_asks_everybody_for_the_key(tmp_path):
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route, WebSocketRoute
-    from starlette.testclient import TestClient, WebSocketDisconnect
+    from starlette.testclient import TestClient
+    from starlette.websockets import WebSocketDisconnect
 
     from workbench.serving.guard import Guard
 
