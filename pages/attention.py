@@ -59,7 +59,7 @@ def explore(found: Attention, here: PromptScores, chosen: tuple[int, int]) -> No
             mime="text/html",
             on_click="ignore",
             width="stretch",
-            help=f"Every head in one file; it opens with {name}. The shown numbers and the picture: CSV and PNG above.",
+            help=f"Every head in one file; it opens with {name}.",
         )
 
 

@@ -121,6 +121,9 @@ export class AtlasView {
 
   draw(view, theme, ratio) {
     this.fill(view, theme);
+    const key = JSON.stringify([this.filled, this.width, this.cell, ratio]);
+    if (this.drawn === key) return;
+    this.drawn = key;
     const { canvas, side, cell } = this;
     const context = sized(canvas, this.width, this.height, ratio);
     this.words(context, theme);
@@ -170,7 +173,7 @@ export class AtlasView {
     };
     if (hovered) box(hovered, theme.soft, 1.5);
     over.forEach((head, i) => box(head, theme.overlays[i], 2.5));
-    if (chosen) box(chosen, over.length ? theme.ink : theme.mark, 2.5);
+    if (chosen && !over.length) box(chosen, theme.mark, 2.5);
   }
 }
 

@@ -41,6 +41,7 @@ export function themeOf(root) {
   const style = getComputedStyle(root);
   const word = (name) => style.getPropertyValue(`--x-${name}`).trim();
   const theme = { dark, font: style.fontFamily, overlays: dark ? OVERLAYS_DARK : OVERLAYS };
+  theme.hues = theme.overlays.map(bytesOf);
   for (const name of ["ink", "soft", "rule", "panel", "paper", "blank", "mark"]) theme[name] = word(name);
   return theme;
 }
@@ -73,23 +74,27 @@ export function paint(pixels, width, x0, y0, matrix, { top, signed, least, theme
   }
 }
 
-// Several triangles in one picture: colours multiply on white paper, and add up on dark.
+// Shares of several heads as one colour: hues multiply on white paper, and add up on dark.
+export function blend(theme, shares) {
+  const colour = bytesOf(theme.dark ? "#161b22" : "#ffffff");
+  shares.forEach((share, m) => {
+    if (share <= 0) return;
+    const strength = Math.sqrt(Math.min(1, share)), hue = theme.hues[m];
+    for (let c = 0; c < 3; c++) {
+      colour[c] = theme.dark ? Math.min(255, colour[c] + strength * hue[c]) : colour[c] * (1 - strength * (1 - hue[c] / 255));
+    }
+  });
+  return colour;
+}
+
+// Several triangles in one picture.
 export function paintOver(pixels, width, matrices, { tops, least, theme }) {
   const n = matrices[0].n;
-  const hues = matrices.map((_, i) => bytesOf(theme.overlays[i]));
-  const ground = bytesOf(theme.dark ? "#161b22" : "#ffffff");
   for (let query = 0, at = 0; query < n; query++) {
     for (let key = 0; key <= query; key++, at++) {
-      const colour = [...ground];
-      for (let m = 0; m < matrices.length; m++) {
-        const value = matrices[m].values[at];
-        if (value < least || value <= 0) continue;
-        const share = Math.sqrt(Math.min(1, value / tops[m]));
-        for (let c = 0; c < 3; c++) {
-          colour[c] = theme.dark ? Math.min(255, colour[c] + share * hues[m][c]) : colour[c] * (1 - share * (1 - hues[m][c] / 255));
-        }
-      }
-      pixels[query * width + key] = (255 << 24) | (colour[2] << 16) | (colour[1] << 8) | colour[0];
+      const shares = matrices.map(({ values }, m) => (values[at] < least ? 0 : values[at] / tops[m]));
+      const [red, green, blue] = blend(theme, shares);
+      pixels[query * width + key] = (255 << 24) | (blue << 16) | (green << 8) | red;
     }
   }
 }

@@ -19,6 +19,9 @@ MODULES = (
     "text",
     "address",
     "bar",
+    "save",
+    "words",
+    "hands",
     "main",
 )
 """The ES modules, each after those that it imports."""

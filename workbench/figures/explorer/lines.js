@@ -1,7 +1,6 @@
 // One head, or several in colours, as lines from the tokens that look (left) to the tokens looked at (right).
 
 import { rowAt } from "./block.js";
-import { largest } from "./store.js";
 import { sized } from "./atlas.js";
 import { short } from "./map.js";
 
@@ -20,8 +19,8 @@ export class LinesView {
     this.width = width;
     this.top = 62;
     this.height = this.top + count * this.row + 8;
-    this.left = width * 0.33;
-    this.right = width * 0.67;
+    this.left = width * 0.3;
+    this.right = width * 0.7;
   }
 
   y(i) { return this.top + (i - this.first + 0.5) * this.row; }
@@ -35,7 +34,7 @@ export class LinesView {
 
   draw(shown, ratio) {
     this.shown = shown;
-    this.tops = shown.matrices.map((m) => (shown.absolute ? 1 : largest(m)));
+    this.tops = shown.tops;
     const context = sized(this.canvas, this.width, this.height, ratio);
     const { theme, title, subtitle } = shown;
     context.fillStyle = theme.ink;
@@ -45,12 +44,26 @@ export class LinesView {
     context.fillStyle = theme.soft;
     const part = this.last - this.first < shown.tokens.length ? `; tokens ${this.first} to ${this.last - 1} of ${shown.tokens.length}` : "";
     context.fillText(subtitle + part, 8, 34);
+    this.keys(context, shown);
     context.textAlign = "right";
     context.fillText("looks", this.left - 8, 54);
     context.textAlign = "left";
     context.fillText("is looked at", this.right + 8, 54);
     this.lines(context, null, 0.55);
     this.words(context, null);
+  }
+
+  keys(context, { heads, theme }) {
+    context.font = `600 12px ${theme.font}`;
+    context.textAlign = "right";
+    let x = this.width - 8;
+    heads.toReversed().forEach((name, i) => {
+      context.fillStyle = theme.overlays[heads.length - 1 - i];
+      context.fillText(name, x, 16);
+      x -= context.measureText(name).width + 14;
+    });
+    context.font = `12px ${theme.font}`;
+    context.fillStyle = theme.soft;
   }
 
   lines(context, focus, strength) {
@@ -105,7 +118,7 @@ export class LinesView {
       const share = Math.min(1, Math.abs(matrix.values[rowAt(query) + key]) / this.tops[m]);
       context.globalAlpha = 0.3;
       context.fillStyle = theme.overlays[m];
-      const across = share * (this.width * 0.3);
+      const across = share * (this.width * 0.26);
       context.fillRect(side ? x - 3 : x + 3 - across, this.y(i) - this.row / 2 + 1 + m * height, across, height);
     });
   }

@@ -1,15 +1,18 @@
 // The attention explorer: all heads, one head in full, the tokens; each answers to the others, in the browser alone.
 
-import { unzip, rowAt } from "./block.js";
+import { rowAt, unzip } from "./block.js";
 import { themeOf } from "./colours.js";
 import { Store, blockOf, largest } from "./store.js";
 import { AtlasView, nameOf } from "./atlas.js";
 import { MapView } from "./map.js";
 import { LinesView } from "./lines.js";
 import { PathView, follow } from "./path.js";
-import { TextView, element, pairs, strongest } from "./text.js";
+import { TextView, element } from "./text.js";
 import { headOf, readAddress, writeAddress } from "./address.js";
 import { Bar, press } from "./bar.js";
+import { saveCsv, savePng } from "./save.js";
+import { drawPairs, say } from "./words.js";
+import { listen } from "./hands.js";
 
 const HIGHEST = 720; // pixels that a picture may be high
 const FRESH = { shown: "map", flip: false, by: "attention", mean: "", less: null, over: [], laying: false, least: 0, seek: "", edges: 1, skipFirst: true, pinned: null, first: false };
@@ -31,7 +34,6 @@ class Explorer {
     const { root } = this;
     root.tabIndex = -1;
     this.bar = element("div", "bar");
-    this.chips = element("div", "chips");
     const panels = element("div", "panels");
     const atlas = element("figure", "atlas"), head = element("figure", "head");
     this.caption = element("figcaption");
@@ -54,14 +56,14 @@ class Explorer {
     this.text.dir = "auto";
     this.list = element("details", "pairs");
     this.list.append(element("summary", "", "Strongest pairs"), element("div", "table"));
-    this.list.ontoggle = () => this.drawPairs();
+    this.list.ontoggle = () => drawPairs(this);
     atlas.append(this.caption, this.heads);
     const holder = element("div", "holder");
     holder.append(this.one, this.zooms);
     head.append(holder, this.note);
     panels.append(atlas, head);
-    root.replaceChildren(this.bar, this.chips, panels, this.says, this.text, this.list);
-    this.listen();
+    root.replaceChildren(this.bar, panels, this.says, this.text, this.list);
+    listen(this);
   }
 
   // Another payload: what the reader set stays while it means the same, the rest is chosen anew.
@@ -79,6 +81,7 @@ class Explorer {
     if (state.less === "other" ? !other : state.less && (state.less[0] >= main.layers || state.less[1] >= main.heads)) state.less = null;
     if (other && (!before || !before.other || before.other.name !== other.name)) state.less = "other";
     if (!main.hasValues) state.by = "attention";
+    if (state.over.length > 1) state.laying = true;
     this.state = state;
     this.address = address;
     this.focus = this.hovered = null;
@@ -152,6 +155,12 @@ class Explorer {
     this.mark();
   }
 
+  pan(dx, dy) {
+    this.map.pan(dx, dy);
+    this.drawHead();
+    this.mark();
+  }
+
   nextFound() {
     const found = [...this.sought];
     if (!found.length) return;
@@ -166,6 +175,7 @@ class Explorer {
     this.ratio = Math.min(3, window.devicePixelRatio || 1);
     this.width = this.root.clientWidth;
     this.atlas.layOut(this.heads.parentElement.clientWidth, this.width < 640 ? 1.5 : 1.02);
+    this.heads.dataset.plot = [...this.atlas.place(0, 0), this.atlas.cell].join(" ");
     this.refresh();
   }
 
@@ -193,12 +203,12 @@ class Explorer {
     this.matrix = matrices[matrices.length - 1];
     this.signed = Boolean(this.matrix.signed);
     this.absolute = state.by === "attention" && !this.signed;
-    this.top = this.absolute ? 1 : largest(this.matrix);
+    this.tops = matrices.map((matrix) => (this.absolute ? 1 : largest(matrix)));
     this.atlas.draw({ by: state.by, less: state.less, least: 0 }, theme, ratio);
     this.drawHead();
     this.mark();
-    this.words();
-    this.drawPairs();
+    say(this);
+    drawPairs(this);
     if (this.address) writeAddress(state);
     this.fetch(wanted);
   }
@@ -250,7 +260,7 @@ class Explorer {
     const width = this.one.parentElement.clientWidth;
     const { tokens } = store.main;
     const names = this.titles();
-    const shown = { matrices: this.matrices, theme, signed: this.signed, absolute: this.absolute, least: state.least, sought: this.matrix.pooled ? new Set() : this.seeking, tokens, ...names, ticks: this.ticks.bind(this) };
+    const shown = { matrices: this.matrices, tops: this.tops, theme, signed: this.signed, least: state.least, sought: this.matrix.pooled ? new Set() : this.seeking, tokens, ...names, ticks: this.ticks.bind(this) };
     this.one.dataset.shown = state.shown;
     this.zooms.hidden = state.shown !== "map" || this.matrix.n < 9;
     this.note.textContent = "";
@@ -264,6 +274,7 @@ class Explorer {
       this.one.classList.toggle("zoomed", this.map.zoomed);
       if (this.matrix.pooled) this.note.textContent = this.pooledNote();
     }
+    if (this.picture === this.map) this.one.dataset.plot = [this.map.x0, this.map.y0, this.map.side, this.map.window.size].join(" ");
     this.one.style.height = `${this.picture.height}px`;
   }
 
@@ -304,8 +315,8 @@ class Explorer {
     const onMap = matrix.pooled ? this.pool(pinned, focus) : { pinned, focus };
     this.picture.mark({ ...onMap, flip: state.flip, theme }, ratio);
     const cursor = this.cursor();
-    this.tokens.colour({ matrix, cursor, pinned, flip: state.flip, top: this.top, signed: this.signed, least: state.least, sought: this.seeking, theme });
-    this.words();
+    this.tokens.colour({ matrix, matrices: this.matrices, tops: this.tops, cursor, pinned, flip: state.flip, signed: this.signed, least: state.least, sought: this.seeking, theme });
+    say(this);
   }
 
   cursor() {
@@ -328,224 +339,18 @@ class Explorer {
     return 0;
   }
 
-  weight(query, key) {
-    const { matrix } = this;
+  weight(query, key, matrix = this.matrix) {
     const [q, k] = matrix.pooled ? [this.dotOf(query), this.dotOf(key)] : [query, key];
     return matrix.values[rowAt(q) + k];
   }
 
-  words() {
-    const { state, focus, matrix, store, says } = this;
-    const { tokens } = store.main;
-    const name = this.titles().title;
-    says.replaceChildren();
-    const token = (i) => says.append(element("b", "", tokens[i]), ` (${i}) `);
-    const value = (v) => says.append(element("span", "value", format(v)));
-    if (this.hovered) { this.sayHead(this.hovered); return; }
-    says.append(element("span", "name", name), " ");
-    if (focus && focus[0] !== null && focus[1] !== null && state.shown !== "path") {
-      token(focus[0]);
-      says.append("looks at ");
-      token(focus[1]);
-      value(this.weight(...focus));
-      if (matrix.pooled) says.append(" (pooled)");
-      return;
-    }
-    const cursor = this.cursor();
-    token(cursor);
-    says.append(state.flip ? "is looked at most by " : "looks most at ");
-    const at = matrix.pooled ? this.dotOf(cursor) : cursor;
-    for (const [v, i] of strongest(matrix, at, state.flip, 5)) {
-      token(matrix.pooled ? blockOf(i, matrix.n, tokens.length)[0] : i);
-      value(v);
-    }
-  }
-
-  sayHead([layer, head]) {
-    const { says, store } = this;
-    says.append(element("span", "name", nameOf(layer, head)), " on this prompt: ");
-    for (const [word, table] of Object.entries(store.main.scores)) {
-      says.append(`${word} `, element("span", "value", format(table[layer][head])));
-    }
-  }
-
-  drawPairs() {
-    if (!this.list.open || this.matrix.pooled) { this.list.hidden = this.matrix.pooled; return; }
-    this.list.hidden = false;
-    const { tokens } = this.store.main;
-    const table = element("table");
-    table.innerHTML = "<thead><tr><th>query</th><th></th><th>key</th><th></th><th>weight</th></tr></thead>";
-    const body = element("tbody");
-    for (const [value, query, key] of pairs(this.matrix, { first: this.state.first, least: this.state.least, count: 50 })) {
-      const row = element("tr");
-      row.append(element("td", "", tokens[query]), element("td", "place", String(query)), element("td", "", tokens[key]), element("td", "place", String(key)), element("td", "value", format(value)));
-      row.onclick = () => this.set({ pinned: this.state.flip ? key : query });
-      body.append(row);
-    }
-    table.append(body);
-    const sink = element("label", "check"), box = element("input");
-    Object.assign(box, { type: "checkbox", checked: this.state.first });
-    box.onchange = () => this.set({ first: box.checked });
-    sink.append(box, element("span", "", "with the first token, where many heads park attention"));
-    this.list.lastChild.replaceChildren(sink, table);
-  }
-
-  // ---- mouse, finger, keys
-
-  listen() {
-    this.listenAtlas();
-    this.listenHead();
-    const keys = (event) => this.key(event);
-    this.heads.onkeydown = this.one.onkeydown = keys;
-    this.root.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.state?.pinned !== null) this.set({ pinned: null });
-    });
-  }
-
-  listenAtlas() {
-    const at = (event) => {
-      const box = this.heads.getBoundingClientRect();
-      return this.atlas.at(event.clientX - box.left, event.clientY - box.top);
-    };
-    this.heads.onpointermove = (event) => {
-      if (event.pointerType === "touch") return;
-      const found = at(event);
-      if (String(found) === String(this.hovered)) return;
-      this.hovered = found;
-      this.heads.style.cursor = found ? "pointer" : "";
-      this.mark();
-    };
-    this.heads.onpointerleave = () => { this.hovered = null; if (this.store) this.mark(); };
-    this.heads.onclick = (event) => {
-      const found = at(event);
-      if (!found) return;
-      if (event.shiftKey || event.ctrlKey || event.metaKey || this.state.laying) this.lay(found);
-      else this.open(found);
-    };
-  }
-
-  listenHead() {
-    const box = this.one, points = new Map();
-    let moved = 0, spread = 0;
-    const place = (event) => {
-      const { left, top } = box.getBoundingClientRect();
-      return [event.clientX - left, event.clientY - top];
-    };
-    box.onpointerdown = (event) => {
-      points.set(event.pointerId, place(event));
-      moved = 0;
-      spread = 0;
-    };
-    box.onpointermove = (event) => {
-      const now = place(event), before = points.get(event.pointerId);
-      if (before && this.state.shown === "map") {
-        moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
-        points.set(event.pointerId, now);
-        if (points.size === 2) return void (spread = this.pinch([...points.values()], spread));
-        if (this.map.zoomed && moved > 4) {
-          box.setPointerCapture(event.pointerId);
-          this.map.pan(now[0] - before[0], now[1] - before[1]);
-          this.drawHead();
-          return void this.mark();
-        }
-      }
-      if (event.pointerType !== "touch") this.hover(now);
-    };
-    const up = (event) => points.delete(event.pointerId);
-    box.onpointerup = box.onpointercancel = up;
-    box.onpointerleave = (event) => { up(event); if (event.pointerType !== "touch") this.hover(null); };
-    box.onclick = (event) => { if (moved <= 4) this.tap(place(event), event); };
-    box.ondblclick = () => this.zoom(Infinity);
-    box.addEventListener("wheel", (event) => {
-      if (!(event.ctrlKey || event.metaKey) || this.state.shown !== "map") return;
-      event.preventDefault();
-      this.zoom(Math.exp(event.deltaY * 0.004), ...place(event));
-    }, { passive: false });
-  }
-
-  pinch([a, b], before) {
-    const spread = Math.hypot(a[0] - b[0], a[1] - b[1]);
-    if (before) this.zoom(before / spread, (a[0] + b[0]) / 2, (a[1] + b[1]) / 2);
-    return spread;
-  }
-
-  // The tokens under a point of the picture, whichever it is.
-  under(point) {
-    const found = point && this.picture.at(...point);
-    if (!found || !this.matrix.pooled || this.picture !== this.map) return found || null;
-    return found.map((dot) => blockOf(dot, this.matrix.n, this.store.main.n)[0]);
-  }
-
-  hover(point) {
-    const found = this.under(point);
-    if (String(found) === String(this.focus)) return;
-    this.focus = found;
-    this.mark();
-  }
-
-  tap(point, event) {
-    const found = this.under(point);
-    if (!found) return;
-    this.focus = found;
-    const i = this.state.shown === "lines" ? found[0] ?? found[1] : this.state.flip ? found[1] ?? found[0] : found[0];
-    if (this.state.shown === "lines") this.state.flip = found[0] === null;
-    this.pin(i);
-    if (event.pointerType === "touch") this.mark();
-  }
-
-  key(event) {
-    if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-    if (steps[event.key]) this.step(...steps[event.key]);
-    else if (event.key === "f") this.set({ flip: !this.state.flip });
-    else if (event.key === "+" || event.key === "=") this.zoom(0.7);
-    else if (event.key === "-") this.zoom(1 / 0.7);
-    else if (event.key === "0") this.zoom(Infinity);
-    else return;
-    event.preventDefault();
-  }
-
-  // ---- taking it home
-
-  png() {
-    const { canvas } = this.picture;
-    const whole = document.createElement("canvas");
-    [whole.width, whole.height] = [canvas.width, canvas.height];
-    const context = whole.getContext("2d");
-    context.fillStyle = this.theme.paper;
-    context.fillRect(0, 0, whole.width, whole.height);
-    context.drawImage(canvas, 0, 0);
-    whole.toBlob((blob) => this.save(blob, "png"));
-  }
-
-  csv() {
-    const { matrix, store } = this;
-    const { tokens } = store.main;
-    const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
-    const lines = ["query,key,query_token,key_token,weight"];
-    for (let query = 0, at = 0; query < matrix.n; query++) {
-      for (let key = 0; key <= query; key++, at++) {
-        const [q, k] = matrix.pooled ? [query, key].map((dot) => blockOf(dot, matrix.n, tokens.length)[0]) : [query, key];
-        lines.push(`${q},${k},${quoted(tokens[q])},${quoted(tokens[k])},${Number(matrix.values[at].toPrecision(6))}`);
-      }
-    }
-    this.save(new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }), "csv");
-  }
-
-  save(blob, ending) {
-    const link = element("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = `attention-${this.store.main.name}-${this.titles().title}.${ending}`.replace(/[^\w.-]+/g, "-");
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  }
+  png() { savePng(this); }
+  csv() { saveCsv(this); }
 
   destroy() {
     this.watch.disconnect();
   }
 }
-
-const format = (value) => value.toFixed(Math.abs(value) >= 10 ? 2 : 4);
 
 const KNOWN = new WeakMap(); // one explorer an element: Streamlit calls again at every rerun of the page
 

@@ -1,6 +1,6 @@
 // One head in full: queries (destinations) down, keys (sources) across, tokens on both sides.
 
-import { blockOf, largest } from "./store.js";
+import { blockOf } from "./store.js";
 import { cssOf, lookUp, paint, paintOver, pixelsOf } from "./colours.js";
 import { sized } from "./atlas.js";
 
@@ -71,20 +71,20 @@ export class MapView {
     window.query = within(window.query - dy / this.cell);
   }
 
-  fill(matrices, { signed, least, theme }) {
+  fill(matrices, { signed, least, theme, tops }) {
     const { n } = matrices[0];
     [this.picture.width, this.picture.height] = [n, n];
     const context = this.picture.getContext("2d");
     const image = context.createImageData(n, n);
     const pixels = new Uint32Array(image.data.buffer).fill(pixelsOf(theme.blank));
     if (matrices.length === 1) paint(pixels, n, 0, 0, matrices[0], { top: this.top, signed, least, theme });
-    else paintOver(pixels, n, matrices, { tops: matrices.map((m) => (this.top === 1 ? 1 : largest(m))), least, theme });
+    else paintOver(pixels, n, matrices, { tops, least, theme });
     context.putImageData(image, 0, 0);
   }
 
   draw(shown, ratio) {
-    const { matrices, theme, signed, absolute } = shown;
-    this.top = absolute ? 1 : Math.max(...matrices.map(largest));
+    const { matrices, theme, signed, tops } = shown;
+    this.top = tops[tops.length - 1];
     this.fill(matrices, shown);
     const context = sized(this.canvas, this.width, this.height, ratio);
     const { x0, y0, side, window, cell } = this;
@@ -169,7 +169,8 @@ export class MapView {
     context.fillText(title, this.x0, 16);
     context.font = `12px ${theme.font}`;
     context.fillStyle = theme.soft;
-    context.fillText(subtitle, this.x0, 34);
+    const narrow = context.measureText(subtitle).width > this.width - this.x0;
+    context.fillText(narrow ? "rows look at columns" : subtitle, this.x0, 34);
     if (this.n < 4) return;
     const length = Math.min(190, this.side * 0.34), thick = 9;
     const x = this.x0 + this.side - length - 14, y = this.y0 + 18;

@@ -1,7 +1,7 @@
 // The prompt itself, token by token, coloured by what the focused token looks at; and the strongest pairs.
 
 import { rowAt } from "./block.js";
-import { cssOf, shade } from "./colours.js";
+import { blend, cssOf, shade } from "./colours.js";
 import { blockOf } from "./store.js";
 
 export function element(tag, className = "", text = "") {
@@ -26,12 +26,12 @@ export class TextView {
     });
     const parts = this.spans.flatMap((span, i) => (broken.has(i) ? [span, element("br")] : [span]));
     root.replaceChildren(...parts);
-    const place = (event) => event.target.dataset?.place;
-    root.onpointerover = (event) => event.pointerType !== "touch" && place(event) !== undefined && onFocus(Number(place(event)));
+    const spot = (event) => event.target.dataset?.place;
+    root.onpointerover = (event) => event.pointerType !== "touch" && spot(event) !== undefined && onFocus(Number(spot(event)));
     root.onpointerleave = () => onFocus(null);
-    root.onfocusin = (event) => place(event) !== undefined && event.target.matches(":focus-visible") && onFocus(Number(place(event)));
+    root.onfocusin = (event) => spot(event) !== undefined && event.target.matches(":focus-visible") && onFocus(Number(spot(event)));
     root.onfocusout = () => onFocus(null);
-    root.onclick = (event) => place(event) !== undefined && onPin(Number(place(event)));
+    root.onclick = (event) => spot(event) !== undefined && onPin(Number(spot(event)));
     root.onkeydown = (event) => this.key(event, onPin);
   }
 
@@ -52,22 +52,40 @@ export class TextView {
     return this.spans[i];
   }
 
-  colour({ matrix, cursor, pinned, flip, top, signed, least, sought, theme }) {
-    const n = this.spans.length;
-    const cell = placesOf(matrix, n);
+  colour(shown) {
+    const { matrix, cursor, pinned, flip, sought } = shown;
+    const cell = placesOf(matrix, this.spans.length);
     this.spans.forEach((span, i) => {
-      const value = weight(matrix, cell, flip ? i : cursor, flip ? cursor : i);
-      const shown = value !== null && Math.abs(value) >= least;
-      const strength = shown ? Math.min(1, Math.abs(value) / top) : 0;
-      const ground = shown ? cssOf(theme, value, top, signed) : "transparent";
-      const level = shown ? shade(value, top, signed) : 0;
-      const strong = signed ? Math.abs(level - 127.5) > 75 : level > (theme.dark ? 190 : 150);
-      const className = `token${i === cursor ? " cursor" : ""}${i === pinned ? " held" : ""}${value === null ? " off" : ""}${sought.has(i) ? " sought" : ""}${strong && strength ? " strong" : ""}`;
+      const at = place(cell, flip ? i : cursor, flip ? cursor : i);
+      const [ground, strong] = at === null ? ["transparent", false] : groundOf(shown, at);
+      const words = ["token"];
+      if (i === cursor) words.push("cursor");
+      if (i === pinned) words.push("held");
+      if (at === null) words.push("off");
+      if (sought.has(i)) words.push("sought");
+      if (strong) words.push("strong");
+      const className = words.join(" ");
       if (span.className !== className) span.className = className;
       if (span.kept !== ground) span.style.backgroundColor = span.kept = ground;
-      if ((i === pinned) !== (span.getAttribute("aria-pressed") === "true")) span.setAttribute("aria-pressed", String(i === pinned));
+      const held = String(i === pinned);
+      if (span.getAttribute("aria-pressed") !== held) span.setAttribute("aria-pressed", held);
     });
   }
+}
+
+// A token's background, and whether it asks for letters of the other kind.
+function groundOf({ matrices, tops, signed, least, theme }, at) {
+  if (matrices.length > 1) {
+    const shares = matrices.map(({ values }, m) => (values[at] < least ? 0 : values[at] / tops[m]));
+    const colour = blend(theme, shares).map(Math.round);
+    const sum = colour[0] + colour[1] + colour[2];
+    return [`rgb(${colour})`, theme.dark ? sum > 380 : sum < 380];
+  }
+  const value = matrices[0].values[at];
+  if (Math.abs(value) < least) return ["transparent", false];
+  const level = shade(value, tops[0], signed);
+  const strong = signed ? Math.abs(level - 127.5) > 75 : level > (theme.dark ? 190 : 150);
+  return [cssOf(theme, value, tops[0], signed), strong];
 }
 
 // The dot of every token: its own place, or its block's where the matrix is pooled.
@@ -81,10 +99,9 @@ function placesOf(matrix, n) {
   return found;
 }
 
-function weight(matrix, cell, query, key) {
+function place(cell, query, key) {
   if (key > query) return null;
-  const [q, k] = cell ? [cell[query], cell[key]] : [query, key];
-  return matrix.values[rowAt(q) + k];
+  return cell ? rowAt(cell[query]) + cell[key] : rowAt(query) + key;
 }
 
 export function strongest(matrix, cursor, flip, count) {
