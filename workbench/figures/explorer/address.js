@@ -26,7 +26,10 @@ export function readAddress(main, hasOther) {
   const less = query.get("minus");
   if (less === "other" && hasOther) found.less = "other";
   else if (headOf(less, main)) found.less = headOf(less, main);
-  const over = (query.get("over") ?? "").split(" ").map((name) => headOf(name, main)).filter(Boolean);
+  const over = (query.get("over") ?? "")
+    .split(" ")
+    .map((name) => headOf(name, main))
+    .filter(Boolean);
   if (over.length) found.over = over.slice(0, 6);
   const least = Number(query.get("least"));
   if (least > 0 && least < 1) found.least = least;
@@ -36,7 +39,8 @@ export function readAddress(main, hasOther) {
 
 export function writeAddress(state) {
   const url = new URL(location.href);
-  const set = (name, value) => (value ? url.searchParams.set(name, value) : url.searchParams.delete(name));
+  const set = (name, value) =>
+    value ? url.searchParams.set(name, value) : url.searchParams.delete(name);
   set("head", spell([state.layer, state.head]));
   set("pin", state.pinned === null ? "" : String(state.pinned));
   set("flip", state.flip ? "1" : "");

@@ -37,7 +37,9 @@ export class AtlasView {
   // Blocks so that the whole comes as near to the wished height as whole layers allow.
   layOut(width, aspect) {
     const { layers, heads } = this.store.main;
-    const edge = 26, gap = 14, top = 18;
+    const edge = 26,
+      gap = 14,
+      top = 18;
     let best = null;
     for (let blocks = 1; blocks <= layers; blocks++) {
       const rows = Math.ceil(layers / blocks);
@@ -54,7 +56,10 @@ export class AtlasView {
 
   place(layer, head) {
     const block = Math.floor(layer / this.rows);
-    const x = this.edge + block * (this.edge + this.gap + this.store.main.heads * this.cell) + head * this.cell;
+    const x =
+      this.edge +
+      block * (this.edge + this.gap + this.store.main.heads * this.cell) +
+      head * this.cell;
     return [x, this.top + (layer % this.rows) * this.cell];
   }
 
@@ -66,7 +71,8 @@ export class AtlasView {
     const head = Math.floor((x - block * step - this.edge) / this.cell);
     const row = Math.floor((y - this.top) / this.cell);
     const layer = block * this.rows + row;
-    const inside = head >= 0 && head < heads && row >= 0 && row < this.rows && layer >= 0 && layer < layers;
+    const inside =
+      head >= 0 && head < heads && row >= 0 && row < this.rows && layer >= 0 && layer < layers;
     return inside ? [layer, head] : null;
   }
 
@@ -76,7 +82,8 @@ export class AtlasView {
     const key = JSON.stringify([view.by, view.less, view.least, theme.dark]);
     if (this.filled === key) return;
     this.filled = key;
-    const { side, sheet } = this, pitch = side + APART;
+    const { side, sheet } = this,
+      pitch = side + APART;
     [sheet.width, sheet.height] = [heads * pitch, layers * pitch];
     const context = sheet.getContext("2d");
     const image = context.createImageData(sheet.width, sheet.height);
@@ -88,7 +95,12 @@ export class AtlasView {
     const top = view.by === "weighted" || view.less ? Math.max(...found.map(largest)) : 1;
     found.forEach((matrix, i) => {
       const [x, y] = [(i % heads) * pitch, Math.floor(i / heads) * pitch];
-      paint(pixels, sheet.width, x, y, matrix, { top, signed: Boolean(view.less), least: 0, theme });
+      paint(pixels, sheet.width, x, y, matrix, {
+        top,
+        signed: Boolean(view.less),
+        least: 0,
+        theme,
+      });
     });
     context.putImageData(image, 0, 0);
     this.times = 0;
@@ -130,7 +142,8 @@ export class AtlasView {
     const times = Math.max(1, Math.min(6, Math.ceil((cell * ratio) / side)));
     this.enlarge(times);
     context.imageSmoothingQuality = "high";
-    const from = side * times, pitch = (side + APART) * times;
+    const from = side * times,
+      pitch = (side + APART) * times;
     const inner = cell - Math.max(1, cell * 0.06);
     const { layers, heads } = this.store.main;
     for (let layer = 0; layer < layers; layer++) {

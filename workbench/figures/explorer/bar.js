@@ -28,7 +28,8 @@ function segments(label, options, onChange) {
     group.append(button);
     return button;
   });
-  const show = (value) => buttons.forEach((b, i) => b.setAttribute("aria-pressed", String(options[i][0] === value)));
+  const show = (value) =>
+    buttons.forEach((b, i) => b.setAttribute("aria-pressed", String(options[i][0] === value)));
   return [group, show];
 }
 
@@ -42,7 +43,9 @@ export function press(words, hint, onClick, className = "") {
 }
 
 const allHeads = ({ layers, heads }) =>
-  Array.from({ length: layers * heads }, (_, i) => nameOf(Math.floor(i / heads), i % heads)).map((name) => [name, name]);
+  Array.from({ length: layers * heads }, (_, i) => nameOf(Math.floor(i / heads), i % heads)).map(
+    (name) => [name, name],
+  );
 
 export class Bar {
   constructor(root, store, act) {
@@ -50,27 +53,90 @@ export class Bar {
     const names = allHeads(main);
     const [headBox, head] = choice("Head", names, (name) => act.open(name));
     const step = element("span", "step");
-    step.append(press("‹", "The head before (left arrow)", () => act.step(0, -1)), headBox, press("›", "The next head (right arrow)", () => act.step(0, 1)));
-    const [shown, showShown] = segments("Picture", [["map", "Map", "Every query and key"], ["lines", "Lines", "Tokens on both sides"], ["path", "Path", "Attention followed back through the layers"]], (v) => act.set({ shown: v }));
-    const [flip, showFlip] = segments("Direction", [[false, "looks at", "What a token looks at (f)"], [true, "is looked at by", "What looks at a token (f)"]], (v) => act.set({ flip: v }));
-    const measures = [["attention", "attention"], ...(main.hasValues ? [["weighted", "attention × |v W_O|"]] : [])];
+    step.append(
+      press("‹", "The head before (left arrow)", () => act.step(0, -1)),
+      headBox,
+      press("›", "The next head (right arrow)", () => act.step(0, 1)),
+    );
+    const [shown, showShown] = segments(
+      "Picture",
+      [
+        ["map", "Map", "Every query and key"],
+        ["lines", "Lines", "Tokens on both sides"],
+        ["path", "Path", "Attention followed back through the layers"],
+      ],
+      (v) => act.set({ shown: v }),
+    );
+    const [flip, showFlip] = segments(
+      "Direction",
+      [
+        [false, "looks at", "What a token looks at (f)"],
+        [true, "is looked at by", "What looks at a token (f)"],
+      ],
+      (v) => act.set({ flip: v }),
+    );
+    const measures = [
+      ["attention", "attention"],
+      ...(main.hasValues ? [["weighted", "attention × |v W_O|"]] : []),
+    ];
     const [byBox, by] = choice("Weight", measures, (value) => act.set({ by: value }));
-    const [meanBox, mean] = choice("Over", [["", "this head"], ["layer", "mean of its layer"], ["all", "mean of all heads"]], (value) => act.set({ mean: value, over: [] }));
+    const [meanBox, mean] = choice(
+      "Over",
+      [
+        ["", "this head"],
+        ["layer", "mean of its layer"],
+        ["all", "mean of all heads"],
+      ],
+      (value) => act.set({ mean: value, over: [], laying: false }),
+    );
     const minus = [["", "nothing"], ...(other ? [["other", other.name]] : []), ...names];
     const [lessBox, less] = choice("Minus", minus, (value) => act.minus(value));
-    const lay = press("Lay over", "Choose several heads, each in a colour (or Shift and click)", () => act.set({ laying: !this.state.laying }));
+    const lay = press(
+      "Lay over",
+      "Choose several heads, each in a colour (or Shift and click)",
+      () => act.set({ laying: !this.state.laying }),
+    );
     const [leastBox, least] = this.slider(act);
     const [seekBox, seek] = this.search(act);
-    const [widthBox, width] = choice("Edges a layer", [["1", "strongest"], ["2", "2"], ["3", "3"], ["5", "5"]], (value) => act.set({ edges: Number(value) }));
+    const [widthBox, width] = choice(
+      "Edges a layer",
+      [
+        ["1", "strongest"],
+        ["2", "2"],
+        ["3", "3"],
+        ["5", "5"],
+      ],
+      (value) => act.set({ edges: Number(value) }),
+    );
     const sink = element("label", "check");
     const box = element("input");
     box.type = "checkbox";
     box.onchange = () => act.set({ skipFirst: box.checked });
     sink.append(box, element("span", "", "without the first token"));
     const saves = element("span", "saves");
-    saves.append(press("CSV", "Save the shown weights as a table", () => act.csv()), press("PNG", "Save the picture", () => act.png()));
-    Object.assign(this, { head, by, mean, less, lay, least, seek, width, box, showShown, showFlip, widthBox, sink, lessBox, meanBox });
-    const first = element("div", "line"), second = element("div", "line");
+    saves.append(
+      press("CSV", "Save the shown weights as a table", () => act.csv()),
+      press("PNG", "Save the picture", () => act.png()),
+    );
+    Object.assign(this, {
+      head,
+      by,
+      mean,
+      less,
+      lay,
+      least,
+      seek,
+      width,
+      box,
+      showShown,
+      showFlip,
+      widthBox,
+      sink,
+      lessBox,
+      meanBox,
+    });
+    const first = element("div", "line"),
+      second = element("div", "line");
     first.append(step, shown, flip, lay, saves);
     second.append(byBox, meanBox, lessBox, widthBox, sink, leastBox, seekBox);
     root.replaceChildren(first, second);

@@ -13,6 +13,7 @@ MODULES = (
     "colours",
     "store",
     "atlas",
+    "legend",
     "map",
     "lines",
     "path",
@@ -22,6 +23,8 @@ MODULES = (
     "save",
     "words",
     "hands",
+    "drawing",
+    "frame",
     "main",
 )
 """The ES modules, each after those that it imports."""

@@ -31,20 +31,23 @@ function listenAtlas(explorer, box) {
   box.onclick = (event) => {
     const found = at(event);
     if (!found) return;
-    if (event.shiftKey || event.ctrlKey || event.metaKey || explorer.state.laying) explorer.lay(found);
+    if (event.shiftKey || event.ctrlKey || event.metaKey || explorer.state.laying)
+      explorer.lay(found);
     else explorer.open(found);
   };
 }
 
 function listenHead(explorer, box) {
   const points = new Map();
-  let moved = 0, spread = 0;
+  let moved = 0,
+    spread = 0;
   box.onpointerdown = (event) => {
     points.set(event.pointerId, placeIn(box, event));
     [moved, spread] = [0, 0];
   };
   box.onpointermove = (event) => {
-    const now = placeIn(box, event), before = points.get(event.pointerId);
+    const now = placeIn(box, event),
+      before = points.get(event.pointerId);
     if (before && explorer.state.shown === "map") {
       moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
       points.set(event.pointerId, now);
@@ -96,11 +99,12 @@ function hover(explorer, point) {
 }
 
 function tap(explorer, point) {
-  const found = under(explorer, point), { state } = explorer;
+  const found = under(explorer, point),
+    { state } = explorer;
   if (!found) return;
   explorer.focus = found;
   if (state.shown === "lines") state.flip = found[0] === null;
-  explorer.pin(state.flip ? found[1] ?? found[0] : found[0] ?? found[1]);
+  explorer.pin(state.flip ? (found[1] ?? found[0]) : (found[0] ?? found[1]));
 }
 
 function key(explorer, event) {

@@ -4,7 +4,8 @@ import { rowAt } from "./block.js";
 import { sized } from "./atlas.js";
 import { short } from "./map.js";
 
-const MOST = 72, FAINT = 0.02; // tokens side by side; weights that are not drawn
+const MOST = 72,
+  FAINT = 0.02; // tokens side by side; weights that are not drawn
 
 export class LinesView {
   constructor(canvas, over) {
@@ -23,7 +24,9 @@ export class LinesView {
     this.right = width * 0.7;
   }
 
-  y(i) { return this.top + (i - this.first + 0.5) * this.row; }
+  y(i) {
+    return this.top + (i - this.first + 0.5) * this.row;
+  }
 
   // The token under a point, and on which side.
   at(px, py) {
@@ -42,7 +45,10 @@ export class LinesView {
     context.fillText(title, 8, 16);
     context.font = `12px ${theme.font}`;
     context.fillStyle = theme.soft;
-    const part = this.last - this.first < shown.tokens.length ? `; tokens ${this.first} to ${this.last - 1} of ${shown.tokens.length}` : "";
+    const part =
+      this.last - this.first < shown.tokens.length
+        ? `; tokens ${this.first} to ${this.last - 1} of ${shown.tokens.length}`
+        : "";
     context.fillText(subtitle + part, 8, 34);
     this.keys(context, shown);
     context.textAlign = "right";
@@ -76,13 +82,21 @@ export class LinesView {
           const value = matrix.values[rowAt(query) + key];
           const share = Math.min(1, Math.abs(value) / this.tops[m]);
           if (share < FAINT || Math.abs(value) < least) continue;
-          context.strokeStyle = signed && value < 0 ? theme.overlays[1] : theme.overlays[matrices.length > 1 ? m : 0];
+          context.strokeStyle =
+            signed && value < 0 ? theme.overlays[1] : theme.overlays[matrices.length > 1 ? m : 0];
           context.globalAlpha = strength * Math.min(1, 0.06 + share);
           context.lineWidth = 0.8 + 2.4 * share;
           context.beginPath();
           const middle = (this.left + this.right) / 2;
           context.moveTo(this.left, this.y(query));
-          context.bezierCurveTo(middle, this.y(query), middle, this.y(key), this.right, this.y(key));
+          context.bezierCurveTo(
+            middle,
+            this.y(query),
+            middle,
+            this.y(key),
+            this.right,
+            this.y(key),
+          );
           context.stroke();
         }
       }
@@ -100,7 +114,8 @@ export class LinesView {
         context.globalAlpha = 1;
         context.textAlign = side ? "left" : "right";
         const x = side ? this.right + 8 : this.left - 8;
-        if (focus && focus[1 - side] !== null && !own) this.bars(context, focus, side, i, x, matrices, theme);
+        if (focus && focus[1 - side] !== null && !own)
+          this.bars(context, focus, side, i, x, matrices, theme);
         context.globalAlpha = 1;
         context.fillStyle = own || sought.has(i) ? theme.mark : theme.ink;
         context.fillText(`${short(tokens[i], 18)}`, x, this.y(i));
@@ -119,7 +134,12 @@ export class LinesView {
       context.globalAlpha = 0.3;
       context.fillStyle = theme.overlays[m];
       const across = share * (this.width * 0.26);
-      context.fillRect(side ? x - 3 : x + 3 - across, this.y(i) - this.row / 2 + 1 + m * height, across, height);
+      context.fillRect(
+        side ? x - 3 : x + 3 - across,
+        this.y(i) - this.row / 2 + 1 + m * height,
+        across,
+        height,
+      );
     });
   }
 

@@ -1,10 +1,12 @@
 // One head in full: queries (destinations) down, keys (sources) across, tokens on both sides.
 
 import { blockOf } from "./store.js";
-import { cssOf, lookUp, paint, paintOver, pixelsOf } from "./colours.js";
+import { paint, paintOver, pixelsOf } from "./colours.js";
 import { sized } from "./atlas.js";
+import { drawLegend } from "./legend.js";
 
-const HEADER = 46, CROWDED = 13; // pixels above the map; pixels that a label needs
+const HEADER = 46,
+  CROWDED = 13; // pixels above the map; pixels that a label needs
 
 export class MapView {
   constructor(canvas, over) {
@@ -25,7 +27,9 @@ export class MapView {
     this.names = this.labels(matrix, tokens);
     this.font = matrix.n <= 30 ? 12 : 10.5;
     context.font = `${this.font}px ${theme.font}`;
-    const widest = Math.max(...this.names.slice(0, 400).map(([t, i]) => context.measureText(`${t} ${i}`).width));
+    const widest = Math.max(
+      ...this.names.slice(0, 400).map(([t, i]) => context.measureText(`${t} ${i}`).width),
+    );
     const label = Math.min(width < 480 ? 74 : 112, widest + 8);
     this.left = label + 16;
     this.bottom = Math.min(92, label * 0.86 + 4) + 18;
@@ -37,22 +41,32 @@ export class MapView {
     this.width = width;
     this.height = Math.ceil(HEADER + this.side + this.bottom);
     this.n = matrix.n;
-    if (!this.window || this.window.of !== matrix.n) this.window = { of: matrix.n, query: 0, key: 0, size: matrix.n };
+    if (!this.window || this.window.of !== matrix.n)
+      this.window = { of: matrix.n, query: 0, key: 0, size: matrix.n };
   }
 
-  get cell() { return this.side / this.window.size; }
-  x(key) { return this.x0 + (key - this.window.key) * this.cell; }
-  y(query) { return this.y0 + (query - this.window.query) * this.cell; }
+  get cell() {
+    return this.side / this.window.size;
+  }
+  x(key) {
+    return this.x0 + (key - this.window.key) * this.cell;
+  }
+  y(query) {
+    return this.y0 + (query - this.window.query) * this.cell;
+  }
 
   // The query and key under a point, or null.
   at(px, py) {
     const key = Math.floor((px - this.x0) / this.cell + this.window.key);
     const query = Math.floor((py - this.y0) / this.cell + this.window.query);
-    const inside = px >= this.x0 && py >= this.y0 && px < this.x0 + this.side && py < this.y0 + this.side;
+    const inside =
+      px >= this.x0 && py >= this.y0 && px < this.x0 + this.side && py < this.y0 + this.side;
     return inside && key >= 0 && query < this.n && key <= query ? [query, key] : null;
   }
 
-  get zoomed() { return this.window !== null && this.window.size < this.window.of; }
+  get zoomed() {
+    return this.window !== null && this.window.size < this.window.of;
+  }
 
   zoom(factor, px = this.x0 + this.side / 2, py = this.y0 + this.side / 2) {
     const { window, n } = this;
@@ -77,13 +91,14 @@ export class MapView {
     const context = this.picture.getContext("2d");
     const image = context.createImageData(n, n);
     const pixels = new Uint32Array(image.data.buffer).fill(pixelsOf(theme.blank));
-    if (matrices.length === 1) paint(pixels, n, 0, 0, matrices[0], { top: this.top, signed, least, theme });
+    if (matrices.length === 1)
+      paint(pixels, n, 0, 0, matrices[0], { top: this.top, signed, least, theme });
     else paintOver(pixels, n, matrices, { tops, least, theme });
     context.putImageData(image, 0, 0);
   }
 
   draw(shown, ratio) {
-    const { matrices, theme, signed, tops } = shown;
+    const { matrices, theme, tops } = shown;
     this.top = tops[tops.length - 1];
     this.fill(matrices, shown);
     const context = sized(this.canvas, this.width, this.height, ratio);
@@ -93,34 +108,49 @@ export class MapView {
     context.rect(x0, y0, side, side);
     context.clip();
     context.imageSmoothingEnabled = cell * ratio < 1;
-    context.drawImage(this.picture, window.key, window.query, window.size, window.size, x0, y0, side, side);
+    context.drawImage(
+      this.picture,
+      window.key,
+      window.query,
+      window.size,
+      window.size,
+      x0,
+      y0,
+      side,
+      side,
+    );
     if (cell >= 9) this.grid(context, theme);
     context.restore();
     context.strokeStyle = theme.rule;
     context.lineWidth = 1;
     context.strokeRect(x0 - 0.5, y0 - 0.5, side + 1, side + 1);
     this.axes(context, shown);
-    this.head(context, shown, signed);
+    drawLegend(context, this, shown);
   }
 
   grid(context, theme) {
     const { window, side, x0, y0 } = this;
     context.fillStyle = theme.blank;
-    for (let i = Math.ceil(window.key); i <= window.key + window.size; i++) context.fillRect(this.x(i) - 0.5, y0, 1, side);
-    for (let i = Math.ceil(window.query); i <= window.query + window.size; i++) context.fillRect(x0, this.y(i) - 0.5, side, 1);
+    for (let i = Math.ceil(window.key); i <= window.key + window.size; i++)
+      context.fillRect(this.x(i) - 0.5, y0, 1, side);
+    for (let i = Math.ceil(window.query); i <= window.query + window.size; i++)
+      context.fillRect(x0, this.y(i) - 0.5, side, 1);
   }
 
   axes(context, { theme, sought }) {
     const { window } = this;
     const step = Math.max(1, Math.ceil(CROWDED / this.cell));
     const shown = (start) => {
-      const first = Math.ceil(start - 0.49), last = Math.min(this.n - 1, Math.floor(start + window.size - 0.51));
+      const first = Math.ceil(start - 0.49),
+        last = Math.min(this.n - 1, Math.floor(start + window.size - 0.51));
       const found = [];
       for (let i = first; i <= last; i++) if (i % step === 0 || sought.has(i)) found.push(i);
       return found;
     };
-    for (const i of shown(window.query)) this.label(context, "query", i, sought.has(i) ? theme.mark : theme.ink, theme, sought.has(i));
-    for (const i of shown(window.key)) this.label(context, "key", i, sought.has(i) ? theme.mark : theme.ink, theme, sought.has(i));
+    for (const i of shown(window.query))
+      this.label(context, "query", i, sought.has(i) ? theme.mark : theme.ink, theme, sought.has(i));
+    for (const i of shown(window.key))
+      this.label(context, "key", i, sought.has(i) ? theme.mark : theme.ink, theme, sought.has(i));
     context.fillStyle = theme.soft;
     context.font = `11px ${theme.font}`;
     context.textAlign = "center";
@@ -147,10 +177,16 @@ export class MapView {
     const small = `400 ${this.font * 0.78}px ${theme.font}`;
     const whole = context.measureText(text).width;
     context.font = small;
-    const number = ` ${place}`, across = context.measureText(number).width;
+    const number = ` ${place}`,
+      across = context.measureText(number).width;
     if (ground) {
       context.fillStyle = ground;
-      context.fillRect(-whole - across - 3, -this.font * 0.68, whole + across + 6, this.font * 1.36);
+      context.fillRect(
+        -whole - across - 3,
+        -this.font * 0.68,
+        whole + across + 6,
+        this.font * 1.36,
+      );
     }
     context.fillStyle = bold ? colour : theme.soft;
     context.fillText(number, 0, this.font * 0.14);
@@ -160,58 +196,14 @@ export class MapView {
     context.restore();
   }
 
-  // What the map shows, in words, and the bar of its colours; both are part of a saved picture.
-  head(context, { theme, title, subtitle, signed, ticks, heads }) {
-    context.textAlign = "left";
-    context.textBaseline = "alphabetic";
-    context.font = `600 15px ${theme.font}`;
-    context.fillStyle = theme.ink;
-    context.fillText(title, this.x0, 16);
-    context.font = `12px ${theme.font}`;
-    context.fillStyle = theme.soft;
-    const narrow = context.measureText(subtitle).width > this.width - this.x0;
-    context.fillText(narrow ? "rows look at columns" : subtitle, this.x0, 34);
-    if (this.n < 4) return;
-    const length = Math.min(190, this.side * 0.34), thick = 9;
-    const x = this.x0 + this.side - length - 14, y = this.y0 + 18;
-    if (this.zoomed) return;
-    if (heads.length > 1) { this.keys(context, heads, theme); return; }
-    const slices = 96;
-    for (let i = 0; i < slices; i++) {
-      const at = i / (slices - 1);
-      const value = signed ? (2 * at - 1) * Math.abs(2 * at - 1) : at * at;
-      context.fillStyle = cssOf(theme, value, 1, signed);
-      context.fillRect(x + (i * length) / slices, y, length / slices + 0.6, thick);
-    }
-    context.strokeStyle = theme.rule;
-    context.strokeRect(x - 0.5, y - 0.5, length + 1, thick + 1);
-    context.font = `10.5px ${theme.font}`;
-    context.fillStyle = theme.soft;
-    context.textAlign = "center";
-    for (const value of ticks(this.top)) {
-      const share = signed ? (1 + Math.sign(value) * Math.sqrt(Math.abs(value) / this.top)) / 2 : Math.sqrt(value / this.top);
-      context.fillText(tick(value), x + share * length, y + thick + 12);
-    }
-  }
-
-  keys(context, heads, theme) {
-    context.font = `600 12px ${theme.font}`;
-    context.textAlign = "right";
-    heads.forEach((name, i) => {
-      const y = this.y0 + 22 + 18 * i;
-      context.fillStyle = theme.ink;
-      context.fillText(name, this.x0 + this.side - 30, y);
-      context.fillStyle = theme.overlays[i];
-      context.fillRect(this.x0 + this.side - 24, y - 10, 12, 12);
-    });
-  }
-
   // Row and column under the mouse, and of the pinned token.
   mark({ focus, pinned, flip, theme }, ratio) {
     const context = sized(this.over, this.width, this.height, ratio);
     const { x0, y0, side } = this;
-    const row = (i, colour, fill) => this.band(context, x0, this.y(i), side, this.cell, colour, fill, true);
-    const column = (i, colour, fill) => this.band(context, this.x(i), y0, this.cell, side, colour, fill, false);
+    const row = (i, colour, fill) =>
+      this.band(context, x0, this.y(i), side, this.cell, colour, fill, true);
+    const column = (i, colour, fill) =>
+      this.band(context, this.x(i), y0, this.cell, side, colour, fill, false);
     context.save();
     context.beginPath();
     context.rect(x0, y0, side, side);
@@ -225,10 +217,14 @@ export class MapView {
     const inside = (i, start) => i >= start - 0.5 && i < start + this.window.size;
     const name = (axis, i, colour) => {
       const start = axis === "query" ? this.window.query : this.window.key;
-      if (i !== null && i < this.n && inside(i, start)) this.label(context, axis, i, colour, theme, true, theme.paper);
+      if (i !== null && i < this.n && inside(i, start))
+        this.label(context, axis, i, colour, theme, true, theme.paper);
     };
     if (pinned !== null) name(flip ? "key" : "query", pinned, theme.mark);
-    if (focus) { name("query", focus[0], theme.ink); name("key", focus[1], theme.ink); }
+    if (focus) {
+      name("query", focus[0], theme.ink);
+      name("key", focus[1], theme.ink);
+    }
   }
 
   band(context, x, y, width, height, colour, fill, flat) {
@@ -236,10 +232,23 @@ export class MapView {
     context.lineWidth = 1.2;
     context.globalAlpha = 0.85;
     context.beginPath();
-    if (flat) { context.moveTo(x, y); context.lineTo(x + width, y); context.moveTo(x, y + height); context.lineTo(x + width, y + height); }
-    else { context.moveTo(x, y); context.lineTo(x, y + height); context.moveTo(x + width, y); context.lineTo(x + width, y + height); }
+    if (flat) {
+      context.moveTo(x, y);
+      context.lineTo(x + width, y);
+      context.moveTo(x, y + height);
+      context.lineTo(x + width, y + height);
+    } else {
+      context.moveTo(x, y);
+      context.lineTo(x, y + height);
+      context.moveTo(x + width, y);
+      context.lineTo(x + width, y + height);
+    }
     context.stroke();
-    if (fill) { context.globalAlpha = 0.1; context.fillStyle = colour; context.fillRect(x, y, width, height); }
+    if (fill) {
+      context.globalAlpha = 0.1;
+      context.fillStyle = colour;
+      context.fillRect(x, y, width, height);
+    }
     context.globalAlpha = 1;
   }
 }
@@ -248,5 +257,3 @@ export function short(text, longest = 14) {
   const letters = [...text];
   return letters.length <= longest ? text : `${letters.slice(0, longest - 1).join("")}…`;
 }
-
-export const tick = (value) => (value === 0 ? "0" : String(Number(value.toPrecision(2))));

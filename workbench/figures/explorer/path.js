@@ -6,16 +6,18 @@ import { short } from "./map.js";
 export const LEAST = 0.05; // an edge below this is not followed: the token's own stream goes on
 
 // The strongest edges of every layer, from the last one down, each followed on from its key.
-// Returns one list a layer; null where a layer's heads are not here yet.
-export function follow(store, start, { width, skipFirst, by }) {
+// Returns one step a layer; where rows are not here yet it stops, and `missing` says which they are.
+export function follow(store, start, { width, skipFirst, by }, missing = []) {
   const { main } = store;
   let frontier = new Map([[start, 1]]);
   const steps = [];
   for (let layer = main.layers - 1; layer >= 0; layer--) {
     const edges = [];
+    const absent = [...frontier.keys()].filter((query) => store.rows(layer, query) === null);
+    missing.push(...absent.map((query) => `row/${layer}/${query}`));
+    if (absent.length) break;
     for (const [query, share] of frontier) {
       const rows = store.rows(layer, query);
-      if (rows === null) return null;
       rows.forEach((row, head) => {
         const norms = by === "weighted" ? main.norms(layer, head) : null;
         let total = 1;
@@ -24,7 +26,8 @@ export function follow(store, start, { width, skipFirst, by }) {
         }
         for (let key = skipFirst ? 1 : 0; key <= query; key++) {
           const weight = norms ? (row[key] * norms[key]) / total : row[key];
-          if (weight >= LEAST && key !== query) edges.push({ layer, head, query, key, weight, share: share * weight });
+          if (weight >= LEAST && key !== query)
+            edges.push({ layer, head, query, key, weight, share: share * weight });
         }
       });
     }
@@ -33,7 +36,8 @@ export function follow(store, start, { width, skipFirst, by }) {
     const next = new Map();
     for (const { key, share } of best) next.set(key, Math.max(next.get(key) ?? 0, share));
     for (const [query, share] of frontier) {
-      if (next.size < width && !best.some((edge) => edge.query === query)) next.set(query, Math.max(next.get(query) ?? 0, share));
+      if (next.size < width && !best.some((edge) => edge.query === query))
+        next.set(query, Math.max(next.get(query) ?? 0, share));
     }
     steps.push({ layer, edges: best, stays: [...frontier.keys()].filter((q) => next.has(q)) });
     frontier = next;
@@ -48,13 +52,17 @@ export class PathView {
 
   layOut(width, layers, n) {
     Object.assign(this, { width, n, layers, left: 34, right: 16, top: 52 });
-    this.row = Math.max(16, Math.min(46, 420 / layers));
+    this.row = Math.max(16, Math.min(60, 480 / layers));
     this.step = (width - this.left - this.right) / n;
     this.height = Math.ceil(this.top + layers * this.row + 96);
   }
 
-  x(i) { return this.left + (i + 0.5) * this.step; }
-  y(level) { return this.top + (this.layers - level) * this.row; }
+  x(i) {
+    return this.left + (i + 0.5) * this.step;
+  }
+  y(level) {
+    return this.top + (this.layers - level) * this.row;
+  }
 
   at(px, py) {
     const i = Math.floor((px - this.left) / this.step);
@@ -71,6 +79,7 @@ export class PathView {
     context.fillText(subtitle, 8, 34);
     this.ground(context, theme);
     this.edges = [];
+    this.named = [];
     const touched = new Set([start]);
     for (const { layer, edges, stays } of steps ?? []) {
       for (const at of stays) this.line(context, at, layer + 1, at, layer, theme.soft, 1.2, [2, 3]);
@@ -78,7 +87,16 @@ export class PathView {
         touched.add(edge.key);
         this.edges.push(edge);
         context.globalAlpha = Math.min(1, 0.25 + edge.weight);
-        this.line(context, edge.query, layer + 1, edge.key, layer, theme.overlays[0], 1 + 4 * edge.weight, []);
+        this.line(
+          context,
+          edge.query,
+          layer + 1,
+          edge.key,
+          layer,
+          theme.overlays[0],
+          1 + 4 * edge.weight,
+          [],
+        );
         context.globalAlpha = 1;
       }
     }
@@ -115,27 +133,38 @@ export class PathView {
     context.stroke();
     context.setLineDash([]);
     context.fillStyle = colour;
-    for (const [i, level] of [[from, high], [to, low]]) {
+    for (const [i, level] of [
+      [from, high],
+      [to, low],
+    ]) {
       context.beginPath();
       context.arc(this.x(i), this.y(level), 2.6, 0, 7);
       context.fill();
     }
   }
 
+  // A label where it meets no other: in the middle of its edge, or nearer to an end.
   name(context, { head, query, key, layer, weight }, theme) {
     const text = `H${head} ${weight.toFixed(2)}`;
     context.font = `10.5px ${theme.font}`;
-    context.textAlign = "center";
-    const across = context.measureText(text).width;
-    const x = Math.min(this.width - across / 2 - 4, Math.max(across / 2 + 4, (this.x(query) + this.x(key)) / 2));
-    const y = this.y(layer + 0.5);
+    const across = context.measureText(text).width + 4;
+    const places = [0.5, 0.22, 0.78].map((share) => {
+      const x = this.x(query) + share * (this.x(key) - this.x(query));
+      const level = layer + 1 - (share === 0.5 ? 0.5 : share < 0.5 ? 0.3 : 0.7);
+      return [Math.min(this.width - across, Math.max(0, x - across / 2)), this.y(level)];
+    });
+    const free = ([x, y]) =>
+      this.named.every(([u, v, w]) => x + across < u || u + w < x || Math.abs(y - v) > 12);
+    const place = places.find(free);
+    if (!place) return;
+    const [x, y] = place;
+    this.named.push([x, y, across]);
     context.fillStyle = theme.paper;
     context.globalAlpha = 0.85;
-    context.fillRect(x - across / 2 - 2, y - 7, across + 4, 14);
+    context.fillRect(x, y - 7, across, 14);
     context.globalAlpha = 1;
     context.fillStyle = theme.ink;
-    context.fillText(text, x, y + 4);
-    context.textAlign = "left";
+    context.fillText(text, x + 2, y + 4);
   }
 
   tokens(context, tokens, touched, start, theme) {

@@ -21,8 +21,12 @@ export function saveCsv(explorer) {
   const lines = ["query,key,query_token,key_token,weight"];
   for (let query = 0, at = 0; query < matrix.n; query++) {
     for (let key = 0; key <= query; key++, at++) {
-      const [q, k] = matrix.pooled ? [query, key].map((dot) => blockOf(dot, matrix.n, tokens.length)[0]) : [query, key];
-      lines.push(`${q},${k},${quoted(tokens[q])},${quoted(tokens[k])},${Number(matrix.values[at].toPrecision(6))}`);
+      const [q, k] = matrix.pooled
+        ? [query, key].map((dot) => blockOf(dot, matrix.n, tokens.length)[0])
+        : [query, key];
+      lines.push(
+        `${q},${k},${quoted(tokens[q])},${quoted(tokens[k])},${Number(matrix.values[at].toPrecision(6))}`,
+      );
     }
   }
   save(explorer, new Blob([`${lines.join("\n")}\n`], { type: "text/csv" }), "csv");

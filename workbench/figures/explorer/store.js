@@ -3,6 +3,7 @@
 import { cells, openBlock, rowAt, weights } from "./block.js";
 
 const KEPT = 48; // triangles kept unpacked; at 512 tokens half a megabyte each
+const MOST_FETCHED = 300; // answers of the server kept: triangles, means, rows
 
 class Source {
   constructor(block, header, prefix) {
@@ -41,7 +42,8 @@ class Source {
 
   takeChosen([layer, head]) {
     const levels = this.part("one_levels");
-    if (levels) this.fetched.set(`${layer}/${head}`, weights(levels, this.part("one_scale"), this.n));
+    if (levels)
+      this.fetched.set(`${layer}/${head}`, weights(levels, this.part("one_scale"), this.n));
   }
 
   norms(layer, head) {
@@ -49,7 +51,28 @@ class Source {
     if (!levels) return null;
     const place = layer * this.heads + head;
     const unit = this.part("norm_scale")[place] / (levels.BYTES_PER_ELEMENT === 2 ? 65535 : 255);
-    return Float32Array.from(levels.subarray(place * this.n, (place + 1) * this.n), (v) => v * unit);
+    return Float32Array.from(
+      levels.subarray(place * this.n, (place + 1) * this.n),
+      (v) => v * unit,
+    );
+  }
+
+  triangleOf(buffer) {
+    const scale = new Float32Array(buffer, 0, this.n);
+    return weights(new Uint16Array(buffer, 4 * this.n), scale, this.n);
+  }
+
+  // One row of every head of a layer.
+  rowsOf(buffer) {
+    const scale = new Float32Array(buffer, 0, this.heads);
+    const levels = new Uint16Array(buffer, 4 * this.heads);
+    const length = levels.length / this.heads;
+    return Array.from(scale, (unit, head) =>
+      Float32Array.from(
+        levels.subarray(head * length, (head + 1) * length),
+        (v) => (v * unit) / 65535,
+      ),
+    );
   }
 
   // Asks the server for a triangle by HTTP; what is asked twice is fetched once.
@@ -58,11 +81,16 @@ class Source {
     if (!this.url) return Promise.resolve(false);
     if (!this.waiting.has(name)) {
       const asked = fetch(new URL(`${this.url}/${name}`, document.baseURI))
-        .then((answer) => (answer.ok ? answer.arrayBuffer() : Promise.reject(new Error(answer.status))))
+        .then((answer) =>
+          answer.ok ? answer.arrayBuffer() : Promise.reject(new Error(answer.status)),
+        )
         .then((buffer) => {
-          const scale = new Float32Array(buffer, 0, this.n);
-          this.fetched.set(name, weights(new Uint16Array(buffer, 4 * this.n), scale, this.n));
-          if (this.fetched.size > 2 * KEPT) this.fetched.delete(this.fetched.keys().next().value);
+          this.fetched.set(
+            name,
+            name.startsWith("row/") ? this.rowsOf(buffer) : this.triangleOf(buffer),
+          );
+          if (this.fetched.size > MOST_FETCHED)
+            this.fetched.delete(this.fetched.keys().next().value);
           return true;
         })
         .catch(() => false)
@@ -92,13 +120,20 @@ export class Store {
     const before = wanted.length;
     let shown = this.plain(this.main, view, wanted);
     if (view.less) {
-      const less = view.less === "other" ? { ...view, source: this.other } : { ...view, mean: "", layer: view.less[0], head: view.less[1] };
+      const less =
+        view.less === "other"
+          ? { ...view, source: this.other }
+          : { ...view, mean: "", layer: view.less[0], head: view.less[1] };
       let taken = this.plain(less.source ?? this.main, less, wanted);
       if (taken.pooled !== shown.pooled) {
         shown = this.plain(this.main, view, [], true);
         taken = this.plain(less.source ?? this.main, less, [], true);
       }
-      shown = { ...shown, values: shown.values.map((value, i) => value - taken.values[i]), signed: true };
+      shown = {
+        ...shown,
+        values: shown.values.map((value, i) => value - taken.values[i]),
+        signed: true,
+      };
     }
     if (wanted.length === before) {
       this.made.set(name, shown);
@@ -110,9 +145,14 @@ export class Store {
   plain(source, { layer, head, by, mean }, wanted, pooled = false) {
     if (mean) return this.mean(source, { layer, by, mean }, wanted, pooled);
     const values = pooled ? null : source.triangle(layer, head);
-    if (values) return this.weighted(source, layer, head, by, { n: source.n, values, pooled: false });
+    if (values)
+      return this.weighted(source, layer, head, by, { n: source.n, values, pooled: false });
     if (!pooled && source.url) wanted.push([source, `${layer}/${head}`]);
-    return this.weighted(source, layer, head, by, { n: source.side, values: source.tile(layer, head), pooled: !source.whole });
+    return this.weighted(source, layer, head, by, {
+      n: source.side,
+      values: source.tile(layer, head),
+      pooled: !source.whole,
+    });
   }
 
   mean(source, { layer, by, mean }, wanted, pooled) {
@@ -150,13 +190,11 @@ export class Store {
 
   // What all heads of a layer give from one query: a row a head, or null where that has to be fetched.
   rows(layer, query) {
-    const found = [];
-    for (let head = 0; head < this.main.heads; head++) {
-      const values = this.main.triangle(layer, head);
-      if (!values) return null;
-      found.push(values.subarray(rowAt(query), rowAt(query) + query + 1));
-    }
-    return found;
+    const { main } = this;
+    if (!main.whole) return main.fetched.get(`row/${layer}/${query}`) ?? null;
+    return Array.from({ length: main.heads }, (_, head) =>
+      main.triangle(layer, head).subarray(rowAt(query), rowAt(query) + query + 1),
+    );
   }
 }
 
@@ -164,7 +202,10 @@ const blockStart = (i, side, n) => Math.floor((i * n) / side);
 
 function blocks(numbers, side) {
   return Float32Array.from({ length: side }, (_, i) => {
-    const part = numbers.subarray(blockStart(i, side, numbers.length), blockStart(i + 1, side, numbers.length));
+    const part = numbers.subarray(
+      blockStart(i, side, numbers.length),
+      blockStart(i + 1, side, numbers.length),
+    );
     return part.reduce((sum, v) => sum + v, 0) / part.length;
   });
 }

@@ -27,9 +27,13 @@ export class TextView {
     const parts = this.spans.flatMap((span, i) => (broken.has(i) ? [span, element("br")] : [span]));
     root.replaceChildren(...parts);
     const spot = (event) => event.target.dataset?.place;
-    root.onpointerover = (event) => event.pointerType !== "touch" && spot(event) !== undefined && onFocus(Number(spot(event)));
+    root.onpointerover = (event) =>
+      event.pointerType !== "touch" && spot(event) !== undefined && onFocus(Number(spot(event)));
     root.onpointerleave = () => onFocus(null);
-    root.onfocusin = (event) => spot(event) !== undefined && event.target.matches(":focus-visible") && onFocus(Number(spot(event)));
+    root.onfocusin = (event) =>
+      spot(event) !== undefined &&
+      event.target.matches(":focus-visible") &&
+      onFocus(Number(spot(event)));
     root.onfocusout = () => onFocus(null);
     root.onclick = (event) => spot(event) !== undefined && onPin(Number(spot(event)));
     root.onkeydown = (event) => this.key(event, onPin);
@@ -38,7 +42,9 @@ export class TextView {
   key(event, onPin) {
     const at = Number(event.target.dataset?.place);
     if (Number.isNaN(at)) return;
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: this.spans.length - 1 }[event.key];
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: this.spans.length - 1 }[
+      event.key
+    ];
     if (event.key === "Enter" || event.key === " ") onPin(at);
     else if (to === undefined || !this.spans[to]) return;
     else this.reach(to).focus();
@@ -119,7 +125,8 @@ export function pairs(matrix, { first, least, count }) {
   for (let query = 0, at = 0; query < matrix.n; query++) {
     for (let key = 0; key <= query; key++, at++) {
       const size = Math.abs(matrix.values[at]);
-      if (size > 0 && size >= least && (first || key > 0)) found.push([matrix.values[at], query, key]);
+      if (size > 0 && size >= least && (first || key > 0))
+        found.push([matrix.values[at], query, key]);
     }
   }
   return found.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0])).slice(0, count);

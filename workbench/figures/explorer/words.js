@@ -10,7 +10,8 @@ export function say(explorer) {
   const { state, focus, hovered, says } = explorer;
   says.replaceChildren();
   if (hovered) sayHead(explorer, hovered);
-  else if (focus && focus[0] !== null && focus[1] !== null && state.shown !== "path") sayPair(explorer);
+  else if (focus && focus[0] !== null && focus[1] !== null && state.shown !== "path")
+    sayPair(explorer);
   else sayToken(explorer);
 }
 
@@ -70,11 +71,21 @@ export function drawPairs(explorer) {
   list.hidden = matrix.pooled;
   if (!list.open || matrix.pooled) return;
   const { tokens } = store.main;
-  const table = element("table"), body = element("tbody"), top = element("tr");
+  const table = element("table"),
+    body = element("tbody"),
+    top = element("tr");
   for (const word of ["query", "", "key", "", "weight"]) top.append(element("th", "", word));
-  for (const [v, query, key] of pairs(matrix, { first: state.first, least: state.least, count: 50 })) {
+  for (const [v, query, key] of pairs(matrix, {
+    first: state.first,
+    least: state.least,
+    count: 50,
+  })) {
     const row = element("tr");
-    row.append(element("td", "", tokens[query]), element("td", "place", String(query)), element("td", "", tokens[key]));
+    row.append(
+      element("td", "", tokens[query]),
+      element("td", "place", String(query)),
+      element("td", "", tokens[key]),
+    );
     row.append(element("td", "place", String(key)), element("td", "value", format(v)));
     row.onclick = () => explorer.set({ pinned: state.flip ? key : query });
     body.append(row);
@@ -82,7 +93,8 @@ export function drawPairs(explorer) {
   const head = element("thead");
   head.append(top);
   table.append(head, body);
-  const sink = element("label", "check"), box = element("input");
+  const sink = element("label", "check"),
+    box = element("input");
   Object.assign(box, { type: "checkbox", checked: state.first });
   box.onchange = () => explorer.set({ first: box.checked });
   sink.append(box, element("span", "", "with the first token, where many heads park attention"));

@@ -116,11 +116,12 @@ def _words(scores: "PromptScores") -> Mapping[str, Float[np.ndarray, "layer head
 
 
 def triangle(name: str, what: str) -> bytes | None:
-    """A head in 16 bits, or a mean over heads: each row's scale, then the levels; None if unknown.
+    """A head in 16 bits, a mean over heads, or rows: scales, then levels; None if unknown.
 
     Args:
         name: What `offered` gave.
-        what: "3/1" for L3H1, "mean/3/attention" for the mean of layer 3, "mean/all/weighted".
+        what: "3/1" for L3H1; "mean/3/attention" for the mean of layer 3, "mean/all/weighted" for that
+            of all heads; "row/3/17" for what all heads of layer 3 give from position 17.
     """
     found = _SHOWN.get(name)
     if found is None:
@@ -134,10 +135,22 @@ def triangle(name: str, what: str) -> bytes | None:
         ) and (by == "attention" or found.value_norms is not None):
             layers = range(n_layers) if layer == "all" else [int(layer)]
             rows = _mean(found, layers, by)
+        case ["row", layer, query] if _within(layer, n_layers) and _within(
+            query, len(found.tokens)
+        ):
+            return _row(found, int(layer), int(query))
         case _:
             return None
     levels, scale = quantise(rows, 16)
     return scale.tobytes() + levels.tobytes()
+
+
+def _row(found: "Attention", layer: int, query: int) -> bytes:
+    """One query's weights in every head of a layer: the heads' scales, then a row of levels each."""
+    rows = np.asarray(found.pattern[layer, :, query, : query + 1], np.float32)
+    scale = rows.max(-1)
+    levels = np.rint(rows / np.where(scale > 0, scale, 1)[:, None] * 65535)
+    return scale.astype("<f4").tobytes() + levels.astype("<u2").tobytes()
 
 
 def _within(text: str, size: int) -> bool:
