@@ -229,7 +229,7 @@ export class MapView {
 
   band(context, x, y, width, height, colour, fill, flat) {
     context.strokeStyle = colour;
-    context.lineWidth = 1.2;
+    context.lineWidth = this.cell < 4 ? 0.6 : 1.2;
     context.globalAlpha = 0.85;
     context.beginPath();
     if (flat) {

@@ -15,8 +15,13 @@ export function say(explorer) {
   else sayToken(explorer);
 }
 
+// A token and its place; the block that it stands in, where the map is pooled.
 function token(explorer, i) {
-  explorer.says.append(element("b", "", explorer.store.main.tokens[i]), ` (${i}) `);
+  const { matrix, store, says } = explorer;
+  const { tokens, n } = store.main;
+  const [first, last] = matrix.pooled ? blockOf(explorer.dotOf(i), matrix.n, n) : [i, i];
+  const more = first === last ? `${first}` : `${first}–${last}`;
+  says.append(element("b", "", tokens[first]), ` (${more}) `);
 }
 
 const value = (explorer, v) => explorer.says.append(element("span", "value", format(v)));
