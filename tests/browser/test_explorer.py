@@ -73,7 +73,7 @@ def test_clicks_keys_and_hovers_show_the_weights_of_python(open_page, settle, se
         tokens, values = said(page)
         assert [i for _, i in tokens] == [query, key]
         assert values[0] == pytest.approx(found.head(3, 2)[query, key], abs=6e-5)
-    assert "head=L3H2" in page.url
+    expect(page).to_have_url(re.compile("head=L3H2"))
     assert len(sent) == before, "the server was asked"
 
 
@@ -93,10 +93,10 @@ def test_a_token_tells_what_it_looks_at_and_what_looks_at_it(open_page, found):
     column = found.head(5, 4)[:, 20]
     assert tokens[1][1] == int(column.argmax())
     assert values[0] == pytest.approx(column.max(), abs=6e-5)
-    assert "pin=20" in page.url and "flip=1" in page.url
+    expect(page).to_have_url(re.compile("pin=20&flip=1"))
     page.keyboard.press("Escape")
     expect(token).to_have_attribute("aria-pressed", "false")
-    assert "pin=" not in page.url
+    expect(page).not_to_have_url(re.compile("pin="))
 
 
 def test_a_link_shows_the_same_view_and_a_rerun_keeps_it(open_page, settle):
@@ -112,7 +112,7 @@ def test_a_link_shows_the_same_view_and_a_rerun_keeps_it(open_page, settle):
     settle()
     page.wait_for_timeout(500)
     expect(page.locator(".explorer .step select")).to_have_value("L4H2")
-    assert "head=L4H2" in page.url and "pin=7" in page.url
+    expect(page).to_have_url(re.compile("head=L4H2.*pin=7"))
     page.reload()
     expect(page.locator(".explorer .step select")).to_have_value("L4H2")
 
@@ -146,7 +146,8 @@ def test_several_heads_lines_and_paths_are_drawn_and_saved(open_page, tmp_path):
     page.locator(".explorer .token").first.wait_for()
     page.get_by_role("button", name="Choose several heads").click()
     page.mouse.click(*head_at(page, 2, 1))
-    assert "over=L5H4+L2H1" in page.url
+    page.mouse.move(0, 0)
+    expect(page).to_have_url(re.compile(r"over=L5H4\+L2H1"))
     expect(page.locator(".explorer .says .name")).to_have_count(2)
     for name in ("Lines", "Path", "Map"):
         page.locator(".explorer").get_by_role("button", name=name, exact=True).click()

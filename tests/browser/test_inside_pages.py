@@ -156,7 +156,7 @@ def test_the_strongest_pairs_of_a_head_are_listed(open_page):
     rows = page.locator(".explorer .pairs tbody tr")
     expect(rows).to_have_count(50)
     rows.first.click()
-    assert "pin=" in page.url
+    expect(page).to_have_url(re.compile("pin="))
 
 
 def test_heads_are_scored_labelled_and_their_circuits_drawn_as_the_url_says(open_page):

@@ -11,6 +11,7 @@ function choice(label, options, onChange) {
     option.value = value;
     select.append(option);
   }
+  select.setAttribute("aria-label", label);
   select.onchange = () => onChange(select.value);
   box.append(element("span", "word", label), select);
   return [box, select];

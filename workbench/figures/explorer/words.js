@@ -24,7 +24,7 @@ function token(explorer, i) {
   says.append(element("b", "", tokens[first]), ` (${more}) `);
 }
 
-const value = (explorer, v) => explorer.says.append(element("span", "value", format(v)));
+const value = (explorer, v) => explorer.says.append(element("span", "value", format(v)), " ");
 
 // The name of what is shown; of several heads each has its own, in its colour.
 function name(explorer, i = 0) {
