@@ -82,9 +82,10 @@ def routes(
 def show_routes(subject: Subject, found: Attention) -> None:
     st.subheader("Which tokens does an output rest on?")
     st.caption(
-        "Attention followed back through all layers, three ways: rollout multiplies the heads' mean, flow asks how "
-        "much could pass at most (Abnar & Zuidema 2020), gradient-weighted attention counts what raises the chosen "
-        "logit (Chefer et al. 2021). Readings, not causes; Patching finds causes."
+        "Attention followed back through all layers, three ways: rollout multiplies the heads' mean, "
+        "flow asks how much could pass at most (Abnar & Zuidema 2020), gradient-weighted attention "
+        "counts what raises the chosen logit (Chefer et al. 2021). Readings, not causes; Patching "
+        "finds causes."
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
@@ -113,7 +114,8 @@ def show_routes(subject: Subject, found: Attention) -> None:
         methods["flow"] = widest
     else:
         st.caption(f"Flow is worked out up to position {LONGEST_FLOW}.")
-    title = f"Where {visible(gradient.target)} after {visible(found.tokens[gradient.position])} comes from"
+    after = visible(found.tokens[gradient.position])
+    title = f"Where {visible(gradient.target)} after {after} comes from"
     figures = [
         draw_routes.token_bars(methods, found.tokens, title=escaped(title)),
         draw_routes.rollout_map(shares, found.tokens, title="Rollout by layer"),

@@ -1,4 +1,4 @@
-"""The explorer's payload against the attention itself, and what is made of it: the page, the frame."""
+"""The explorer's payload against the attention itself; the page and the frame made of it."""
 
 import gzip
 import re

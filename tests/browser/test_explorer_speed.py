@@ -1,12 +1,13 @@
-"""How fast the explorer answers: redraws at 64 and 512 tokens of SmolLM2, bytes, time to first sight.
+"""How fast the explorer answers, in milliseconds and bytes, with SmolLM2 at 64 and 512 tokens.
 
-Run with `pytest -m slow -s tests/browser/test_explorer_speed.py`; it prints a table. Times are
-taken inside the page, from the key to the frame that shows the other head, and hovers likewise.
+`pytest -m slow -s tests/browser/test_explorer_speed.py` prints a line a length. Times are taken
+inside the page: from a key to the frame that shows the other head, and for hovers likewise.
 """
 
 import time
 
 import pytest
+from playwright.sync_api import expect
 
 import workbench as wb
 from workbench.data.passages import TEXTS
@@ -14,22 +15,23 @@ from workbench.figures.explorer.payload import Heads, payload, striking
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LIMITS = {64: 50, 512: 100}
-"""Milliseconds from a key to the next head's picture."""
-MEASURE = """async ([selector, kind, count]) => {
-  const explorer = document.querySelector(selector).shadowRoot?.querySelector(".explorer")
-    ?? document.querySelector(".explorer");
+"""Milliseconds from a key to the next head's picture that are aimed at."""
+PATIENCE = 120_000
+MEASURE = """async (explorer, [kind, count]) => {
   const box = explorer.querySelector(".stack." + (kind === "key" ? "heads" : "one"));
   const at = explorer.querySelector(".stack.one").getBoundingClientRect();
   const frame = () => new Promise((done) => requestAnimationFrame(() => done()));
+  const event = (i) => kind === "key"
+    ? new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true })
+    : new PointerEvent("pointermove", {
+        clientX: at.x + 130 + 3 * i, clientY: at.y + 300 + 5 * i,
+        pointerType: "mouse", bubbles: true,
+      });
   const took = [];
   for (let i = 0; i < count; i++) {
     await frame();
     const start = performance.now();
-    if (kind === "key") box.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
-    else {
-      const place = { clientX: at.x + 130 + 3 * i, clientY: at.y + 300 + 5 * i };
-      box.dispatchEvent(new PointerEvent("pointermove", { ...place, pointerType: "mouse", bubbles: true }));
-    }
+    box.dispatchEvent(event(i));
     const handler = performance.now() - start;
     await frame();
     took.push([handler, performance.now() - start]);
@@ -54,37 +56,24 @@ def test_redraws_and_first_sight(open_page, smollm, length, capsys):
     block = payload(shown, chosen=striking(found.pattern))
     packed = time.perf_counter() - start
     page = open_page("attention", model=smollm)  # warm: the model is loaded, its clone checked
-    before = page.locator(".explorer").get_attribute("data-id")
+    explorer = page.locator(".explorer")
+    before = explorer.get_attribute("data-id", timeout=PATIENCE)
     page.get_by_label("Prompt").fill(prompt)
     start = time.perf_counter()
     page.get_by_label("Prompt").press("Control+Enter")
-    page.wait_for_function(
-        """([id]) => {
-          const all = [...document.querySelectorAll("*")].flatMap((e) => e.shadowRoot ? [...e.shadowRoot.querySelectorAll(".explorer")] : []);
-          return all.some((e) => e.dataset.id && e.dataset.id !== id);
-        }""",
-        arg=[before],
-    )
+    expect(explorer).not_to_have_attribute("data-id", str(before), timeout=PATIENCE)
     first = time.perf_counter() - start
     page.wait_for_timeout(2000)
-    host = ".st-key-explorer div:has(> template), .st-key-explorer *"
-    selector = page.evaluate(
-        """(host) => {
-          const found = [...document.querySelectorAll(host)].find((e) => e.shadowRoot);
-          found.id = "explorer-host";
-          return "#explorer-host";
-        }""",
-        host,
-    )
-    keys = page.evaluate(MEASURE, [selector, "key", 12])
-    hovers = page.evaluate(MEASURE, [selector, "hover", 20])
-    head = median([total for _, total in keys])
+    explorer.locator(".stack.one").scroll_into_view_if_needed()
+    keys = explorer.evaluate(MEASURE, ["key", 12])
+    hovers = explorer.evaluate(MEASURE, ["hover", 20])
+    head, hover = (median([total for _, total in took]) for took in (keys, hovers))
     with capsys.disabled():
         print(
             f"\n{len(found.tokens)} tokens, {found.pattern[:, :, 0, 0].size} heads: "
-            f"{len(block) / 1e6:.2f} MB made in {packed:.2f} s; first sight {first:.2f} s; head "
-            f"{median([h for h, _ in keys]):.0f} ms in the handler, {head:.0f} ms to the frame; hover "
-            f"{median([h for h, _ in hovers]):.1f} ms in the handler"
+            f"{len(block) / 1e6:.2f} MB made in {packed:.2f} s; first sight {first:.2f} s;\n"
+            f"  next head {median([own for own, _ in keys]):.0f} ms in the handler, {head:.0f} ms "
+            f"to the frame; hover {median([own for own, _ in hovers]):.1f} and {hover:.0f} ms"
         )
     assert len(block) <= 3_000_000
-    assert head <= 3 * LIMITS[length]  # the aim is LIMITS; machines are noisy
+    assert head <= 3 * LIMITS[length]  # machines are noisy

@@ -1,4 +1,4 @@
-"""The explorer's own files, put together: one script, one style sheet, one page without a network."""
+"""The explorer's own files, put together: a script, a style sheet, a page without a network."""
 
 import base64
 import gzip
@@ -73,7 +73,7 @@ def page(block: bytes, *, title: str, text: str = "") -> str:
 
 
 def frame(block: bytes, *, title: str) -> str:
-    """The page in a frame, as a notebook shows it: nothing of it meets the notebook's own styles."""
+    """The page in a frame, as a notebook shows it, out of reach of the notebook's own styles."""
     inside = html.escape(page(block, title=""), quote=True)
     return (
         f'<iframe title="{html.escape(title, quote=True)}" srcdoc="{inside}" '

@@ -85,7 +85,7 @@ def restore(
 def pooled(
     pattern: Float[np.ndarray, "head query key"], side: int
 ) -> Float[np.ndarray, "head {side} {side}"]:
-    """Attention of blocks of queries to blocks of keys: the sum over keys, averaged over queries."""
+    """Attention of blocks of queries to blocks of keys: summed over keys, averaged over queries."""
     n = pattern.shape[-1]
     starts = np.arange(side) * n // side
     sizes = np.diff(np.append(starts, n))
@@ -169,7 +169,7 @@ def _source(
 
 
 def striking(pattern: Float[np.ndarray, "layer head query key"]) -> tuple[int, int]:
-    """The head worth opening first: it looks most at single tokens other than the first and its own."""
+    """The head worth opening first: it looks most at single tokens, the first and its own aside."""
     best, found = -1.0, (0, 0)
     for layer, heads in enumerate(pattern):
         elsewhere = np.tril(np.asarray(heads, np.float32), -1)

@@ -120,8 +120,8 @@ def triangle(name: str, what: str) -> bytes | None:
 
     Args:
         name: What `offered` gave.
-        what: "3/1" for L3H1; "mean/3/attention" for the mean of layer 3, "mean/all/weighted" for that
-            of all heads; "row/3/17" for what all heads of layer 3 give from position 17.
+        what: "3/1" for L3H1; "mean/3/attention" for the mean of layer 3, "mean/all/weighted" for
+            that of all heads; "row/3/17" for what all heads of layer 3 give from position 17.
     """
     found = _SHOWN.get(name)
     if found is None:
@@ -146,7 +146,7 @@ def triangle(name: str, what: str) -> bytes | None:
 
 
 def _row(found: "Attention", layer: int, query: int) -> bytes:
-    """One query's weights in every head of a layer: the heads' scales, then a row of levels each."""
+    """One query's weights in every head of a layer: the heads' scales, then their levels."""
     rows = np.asarray(found.pattern[layer, :, query, : query + 1], np.float32)
     scale = rows.max(-1)
     levels = np.rint(rows / np.where(scale > 0, scale, 1)[:, None] * 65535)

@@ -1,4 +1,4 @@
-"""Text, token by token: coloured by a number that each token has, and told to the page when clicked.
+"""Text, token by token, coloured by a number that each has; a click on one is told to the page.
 
 Streamlit has no text that answers the mouse. Tokens reach the browser as data and are put on the
 page as text, never as HTML.

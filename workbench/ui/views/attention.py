@@ -1,4 +1,4 @@
-"""What the Attention page may subtract from a prompt's attention: another model's, or on another prompt."""
+"""What the Attention page may subtract: another model's attention, or that on another prompt."""
 
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ def subtracted(found: "Attention") -> "tuple[Attention, str] | None":
     if other.pattern.shape != found.pattern.shape:
         sides = [" layers of ".join(map(str, part.pattern.shape[:2])) for part in (found, other)]
         raise WorkbenchError(
-            f"A difference needs the same heads on both sides: {sides[0]} heads here, {sides[1]} with {label}."
+            f"A difference needs the same heads on both sides: {sides[0]} heads here, "
+            f"{sides[1]} with {label}."
         )
     return other, label
