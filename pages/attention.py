@@ -83,9 +83,9 @@ def show_routes(subject: Subject, found: Attention) -> None:
     st.subheader("Which tokens does an output rest on?")
     st.caption(
         "Attention followed back through all layers, three ways: rollout multiplies the heads' "
-        "mean, flow asks how much could pass at most (Abnar & Zuidema 2020), gradient-weighted attention "
-        "counts what raises the chosen logit (Chefer et al. 2021). Readings, not causes; Patching "
-        "finds causes."
+        "mean, flow asks how much could pass at most (Abnar & Zuidema 2020), gradient-weighted "
+        "attention counts what raises the chosen logit (Chefer et al. 2021). Readings, not causes; "
+        "Patching finds causes."
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
