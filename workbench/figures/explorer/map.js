@@ -35,6 +35,7 @@ export class MapView {
     this.bottom = Math.min(92, label * 0.86 + 4) + 18;
     const right = 12 + Math.min(24, label * 0.2);
     this.side = Math.max(120, Math.min(width - this.left - right, highest - HEADER - this.bottom));
+    this.side = Math.min(this.side, Math.max(240, matrix.n * 64)); // a few tokens need no wall of colour
     const room = width - this.left - right;
     this.x0 = this.left + Math.max(0, (room - this.side) / 2);
     this.y0 = HEADER;
