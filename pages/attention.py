@@ -44,22 +44,27 @@ def opened(here: PromptScores) -> tuple[int, int]:
 
 @fragment
 def explore(found: Attention, here: PromptScores, chosen: tuple[int, int]) -> None:
+    pictures = st.container()  # above the controls that say what is subtracted
+    below, home = st.columns([4, 1], vertical_alignment="bottom")
+    other = None
     try:
-        other = subtracted(found)
+        with below:
+            other = subtracted(found)
     except WorkbenchError as error:
         fault(error)
-        other = None
-    explorer(found, here, chosen=chosen, key="explorer", other=other)
-    with st.popover("Download", icon=":material/download:"):
+    with pictures:
+        explorer(found, here, chosen=chosen, key="explorer", other=other)
+    with home:
         name = head_name(*chosen)
         st.download_button(
-            "This explorer as a page (HTML, needs no network)",
+            "As a page (HTML)",
             lambda: found.page(*chosen),
             file_name=f"attention-{found.subject}.html",
             mime="text/html",
             on_click="ignore",
+            icon=":material/download:",
             width="stretch",
-            help=f"Every head in one file; it opens with {name}.",
+            help=f"Every head in one file that needs no network; it opens with {name}.",
         )
 
 
