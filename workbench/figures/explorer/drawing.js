@@ -111,8 +111,8 @@ export class Drawing {
 
   blockWords() {
     const { n } = this.store.main;
-    const size = n / this.matrix.n;
-    return `about ${Number(size.toFixed(1))} × ${Number(size.toFixed(1))} tokens`;
+    const size = Number((n / this.matrix.n).toFixed(1));
+    return `about ${size} × ${size} tokens`;
   }
 
   drawHead() {

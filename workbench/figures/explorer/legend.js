@@ -2,6 +2,8 @@
 
 import { cssOf } from "./colours.js";
 
+const BUTTONS = 104; // pixels at the right that the zoom buttons take
+
 // What the map shows, in words, and the bar of its colours; both are part of a saved picture.
 export function drawLegend(context, map, { theme, title, subtitle, signed, ticks, heads }) {
   context.textAlign = "left";
@@ -11,7 +13,7 @@ export function drawLegend(context, map, { theme, title, subtitle, signed, ticks
   context.fillText(title, map.x0, 16);
   context.font = `12px ${theme.font}`;
   context.fillStyle = theme.soft;
-  const narrow = context.measureText(subtitle).width > map.width - map.x0;
+  const narrow = context.measureText(subtitle).width > map.width - map.x0 - BUTTONS;
   context.fillText(narrow ? "rows look at columns" : subtitle, map.x0, 34);
   if (map.n < 4) return;
   const length = Math.min(190, map.side * 0.34),
