@@ -41,7 +41,8 @@ export function writeAddress(state) {
   const url = new URL(location.href);
   const set = (name, value) =>
     value ? url.searchParams.set(name, value) : url.searchParams.delete(name);
-  set("head", spell([state.layer, state.head]));
+  // Only a head that was chosen: one that the page chose is chosen anew for another model or prompt.
+  set("head", state.own ? spell([state.layer, state.head]) : "");
   set("pin", state.pinned === null ? "" : String(state.pinned));
   set("flip", state.flip ? "1" : "");
   set("shown", state.shown === "map" ? "" : state.shown);
