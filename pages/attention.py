@@ -6,7 +6,6 @@ import streamlit as st
 
 import workbench as wb
 from workbench.errors import WorkbenchError
-from workbench.figures import attention as draw
 from workbench.figures import routes as draw_routes
 from workbench.figures.style import escaped, head_name, visible
 from workbench.interp.interventions.ablation import parse_heads
@@ -16,111 +15,57 @@ from workbench.interp.patterns.routes import LONGEST_FLOW, flow, rollout
 from workbench.subjects import Subject
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cut import cut
+from workbench.ui.parts.explorer import explorer
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.look import PROMPT, look
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import fault, notices
 from workbench.ui.parts.snippets import same_in_python
-from workbench.ui.parts.token_view import token_view
-from workbench.ui.views.attention import VIEWS, show_view
+from workbench.ui.views.attention import subtracted
 
 MOST = (
     1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
 )
 
 
-def hover_texts(here: PromptScores) -> list[str]:
+def opened(here: PromptScores) -> tuple[int, int]:
+    """The head that the URL names, or the one worth opening first.
+
+    The explorer opens heads in the browser and writes them into the URL, so no script runs for it.
+    """
     n_layers, n_heads = here.entropy.shape
-    parts = {
-        "to the token before": here.previous_token,
-        "to the first token": here.first_token,
-        "to what followed an earlier copy": here.induction,
-    }
-    texts = []
-    for layer in range(n_layers):
-        for head in range(n_heads):
-            lines = [f"{w} {v[layer, head]:.2f}" for w, v in parts.items() if v is not None]
-            lines.append(f"entropy {here.entropy[layer, head]:.1f} bits")
-            texts.append(f"<b>{head_name(layer, head)}</b> on this prompt<br>" + "<br>".join(lines))
-    return texts
-
-
-def choose(name: str | None) -> None:
-    if name:
-        st.session_state["head"] = name
-    st.session_state["framed"] = name
-
-
-def frame(name: str) -> tuple[str, int]:
-    """The head that the atlas is drawn with, and how often it was drawn anew.
-
-    A click frames its head in the browser; the chart stays as it is then, quick and ready for the
-    next click.
-    """
-    drawn, times = st.session_state.get("drawn", (name, 0))
-    if st.session_state.get("framed") != name:
-        drawn, times = name, times + 1
-    st.session_state["framed"], st.session_state["drawn"] = name, (drawn, times)
-    return drawn, times
-
-
-def atlas_of(image: draw.Atlas, here: PromptScores, chosen: tuple[int, int], times: int):
-    """The atlas as it was drawn last, if nothing in it changed: another head then costs no second
-    drawing.
-    """
-    key = (image.uri, chosen, times)
-    if st.session_state.get("atlas_drawn", (None,))[0] != key:
-        figure = draw.atlas(image, chosen=chosen, hover=hover_texts(here))
-        figure.update_layout(meta=times)
-        st.session_state["atlas_drawn"] = key, figure
-    return st.session_state["atlas_drawn"][1]
+    try:
+        [(layer, head)] = parse_heads(st.query_params.get("head", ""))
+    except (WorkbenchError, ValueError):
+        return here.best()
+    return (layer, head) if layer < n_layers and head < n_heads else here.best()
 
 
 @fragment
-def explore(found: Attention, here: PromptScores, image: draw.Atlas) -> None:
-    n_layers, n_heads = here.entropy.shape
-    names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    if st.session_state.get("head") not in names:
-        st.session_state.pop("head", None)  # the head of another, larger model
-    left, right = st.columns(2, gap="medium")
-    with right:
-        pick, show = st.columns([1, 3], vertical_alignment="bottom")
-        best = here.best()
-        name = pick.selectbox(
-            "Head", names, names.index(head_name(*best)), key="head", bind="query-params"
+def explore(found: Attention, here: PromptScores, chosen: tuple[int, int]) -> None:
+    pictures = st.container()  # above the controls that say what is subtracted
+    below, home = st.columns([4, 1], vertical_alignment="bottom")
+    other = None
+    try:
+        with below:
+            other = subtracted(found)
+    except WorkbenchError as error:
+        fault(error)
+    with pictures:
+        explorer(found, here, chosen=chosen, key="explorer", other=other)
+    with home:
+        name = head_name(*chosen)
+        st.download_button(
+            "As a page (HTML)",
+            lambda: found.page(*chosen),
+            file_name=f"attention-{found.subject}.html",
+            mime="text/html",
+            on_click="ignore",
+            icon=":material/download:",
+            width="stretch",
+            help=f"Every head in one file that needs no network; it opens with {name}.",
         )
-        layer, head = divmod(names.index(name), n_heads)
-        view = show.segmented_control(
-            "View", VIEWS, default="Map", key="view", bind="query-params", required=True
-        )
-        try:
-            show_view(str(view), found, layer, head, names)
-        except WorkbenchError as error:
-            fault(error)
-    with left:
-        st.markdown(f"**All {len(names)} heads**")
-        st.caption(
-            "Click one to open it. Rows of a picture attend to its columns; darker is more attention."
-        )
-        drawn, times = frame(name)
-        figure = atlas_of(image, here, divmod(names.index(drawn), n_heads), times)
-        chart(
-            figure,
-            key="atlas",
-            name=f"{found.subject}-heads",
-            on_click=choose,
-            alt="Attention of all heads",
-        )
-    st.markdown(f"**{name}, token by token**")
-    token_view(found.head(layer, head), found.tokens, name=name, key="tokens")
-    downloads(
-        lambda: draw.for_export(image, (layer, head), found.head(layer, head), found.tokens),
-        lambda: found.to_frame(layer, head),
-        name=f"attention-{found.subject}-{name}",
-        title=f"Attention of {found.subject}, {name}",
-        text=found.prompt,
-    )
 
 
 @st.cache_resource(max_entries=16, show_spinner="Following attention back to the prompt")
@@ -142,9 +87,10 @@ def routes(
 def show_routes(subject: Subject, found: Attention) -> None:
     st.subheader("Which tokens does an output rest on?")
     st.caption(
-        "Attention followed back through all layers, three ways: rollout multiplies the heads' mean, flow asks how "
-        "much could pass at most (Abnar & Zuidema 2020), gradient-weighted attention counts what raises the chosen "
-        "logit (Chefer et al. 2021). Readings, not causes; Patching finds causes."
+        "Attention followed back through all layers, three ways: rollout multiplies the heads' "
+        "mean, flow asks how much could pass at most (Abnar & Zuidema 2020), gradient-weighted "
+        "attention counts what raises the chosen logit (Chefer et al. 2021). Readings, not causes; "
+        "Patching finds causes."
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(found.tokens) - 1
@@ -173,7 +119,8 @@ def show_routes(subject: Subject, found: Attention) -> None:
         methods["flow"] = widest
     else:
         st.caption(f"Flow is worked out up to position {LONGEST_FLOW}.")
-    title = f"Where {visible(gradient.target)} after {visible(found.tokens[gradient.position])} comes from"
+    after = visible(found.tokens[gradient.position])
+    title = f"Where {visible(gradient.target)} after {after} comes from"
     figures = [
         draw_routes.token_bars(methods, found.tokens, title=escaped(title)),
         draw_routes.rollout_map(shares, found.tokens, title="Rollout by layer"),
@@ -214,10 +161,10 @@ with box:
     prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
 subject = cached_load(model)
 prompt = cut(subject, prompt, MOST)
-st.session_state.pop("framed", None)  # the whole page is drawn anew, and so is the atlas
 seen = look(subject, prompt)
 notices(seen.found.warnings)
-explore(*seen)
+layer, head = opened(seen.scores)
+explore(seen.found, seen.scores, (layer, head))
 show_routes(subject, seen.found)
 page_link(
     "heads",
@@ -225,7 +172,6 @@ page_link(
     icon=":material/category:",
     model=model,
 )
-[(layer, head)] = parse_heads(st.session_state["head"])
 same_in_python(f"""\
 import workbench as wb
 

@@ -28,7 +28,7 @@ PATIENCE = 240_000
 STORY = "She had a sister, a horse and a fire. He had a sister, a horse and a"
 SHOTS = {
     "home": ("", {}, 900, "home_atlas"),
-    "attention": ("attention", {"head": "L5H4", "prompt": STORY}, 870, "head_map"),
+    "attention": ("attention", {"head": "L5H4", "prompt": STORY}, 870, ".explorer .token"),
     "heads": ("heads", {"head": "L5H4"}, 1200, None),
     "patching": ("patching", {}, 1180, None),
     "patching-heads": ("patching", {"site": "z"}, 1180, None),
@@ -41,8 +41,8 @@ SHOTS = {
     "transplant": ("transplant", {"n": "8", "on": "intents"}, 1200, "parts"),
     "positions": ("positions", {"model": "shelf-positions/sinusoidal"}, 1000, None),
 }
-"""A picture's name, the page, what its URL asks for, the height in pixels, the figure (its key)
-that is waited for.
+"""A picture's name, the page, what its URL asks for, the height in pixels, the figure (its key,
+or a selector) that is waited for.
 """
 WIDTH, SIDEBAR = 1440, 300
 FRONT = {"attention": (235, 870), "patching-heads": (525, 1160), "differences": (515, 1150)}
@@ -82,7 +82,11 @@ def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str
     page.locator("h1").first.wait_for()
     if key != "":
         figures = page.locator(
-            ".js-plotly-plot .main-svg" if key is None else f".st-key-{key} .main-svg"
+            ".js-plotly-plot .main-svg"
+            if key is None
+            else key
+            if key.startswith(".")
+            else f".st-key-{key} .main-svg"
         )
         figures.first.wait_for(timeout=PATIENCE)
     done = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')

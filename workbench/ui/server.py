@@ -8,6 +8,7 @@ from workbench.serving.guard import Guard
 from workbench.serving.keys import Keys
 from workbench.serving.routes import routes
 from workbench.serving.server import check_port, keys_for, run, shared_service
+from workbench.ui.parts import explorer_route
 
 ENTRY = Path(__file__).with_name("app.py")
 SETTINGS = {
@@ -25,7 +26,7 @@ def make_app(keys: Keys) -> Any:
     """The ASGI app: the pages and the API, both behind the guard."""
     import streamlit as st
 
-    return Guard(st.App(ENTRY, routes=routes(shared_service())), keys)
+    return Guard(st.App(ENTRY, routes=[*routes(shared_service()), *explorer_route.routes()]), keys)
 
 
 def serve(host: str, port: int, key_file: Path | None = None) -> None:

@@ -113,20 +113,41 @@ class Attention(Record):
         )
 
     def to_html(self, path: str | Path, *, layer: int = 0, head: int = 0) -> Path:
-        """Write a self-contained page with the atlas of all heads and one head in full.
+        """Write one self-contained page: every head, to be explored in any browser, and one opened.
 
         Args:
             path: The file to write.
             layer: Layer of the head shown in full.
             head: The head shown in full.
         """
-        from workbench.figures import attention as draw
-        from workbench.figures.export import write_html
+        from workbench.figures.export import write_page
 
-        figures = draw.for_export(self.pattern, (layer, head), self.head(layer, head), self.tokens)
-        return write_html(
-            figures, path, title=f"Attention of {self.subject}, L{layer}H{head}", text=self.prompt
-        )
+        return write_page(self.page(layer, head), path)
+
+    def page(self, layer: int = 0, head: int = 0) -> str:
+        """The page of `to_html` as a string."""
+        from workbench.figures.explorer import files, payload
+
+        self.head(layer, head)  # says which heads there are, if not this one
+        block = self._block((layer, head), payload.FILE_BUDGET)
+        return files.page(block, title=f"Attention of {self.subject}", text=self.prompt)
+
+    def _repr_html_(self) -> str:
+        """The explorer in a frame, as a notebook shows it; long prompts come pooled, to stay small."""
+        from workbench.figures.explorer import files, payload
+
+        block = self._block(payload.striking(self.pattern), payload.BUDGET)
+        return files.frame(block, title=f"Attention of {self.subject}")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        """What a notebook shows: the explorer."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+    def _block(self, chosen: tuple[int, int], budget: int) -> bytes:
+        from workbench.figures.explorer.payload import Heads, payload
+
+        shown = Heads(self.pattern, self.tokens, self.subject, self.value_norms)
+        return payload(shown, chosen=chosen, budget=budget)
 
 
 @public("subject")

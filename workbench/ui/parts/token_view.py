@@ -1,19 +1,14 @@
-"""Text, token by token: coloured by a head's attention under the cursor, or by a number a token, to
-be clicked.
+"""Text, token by token, coloured by a number that each has; a click on one is told to the page.
 
-The one component written by hand: Streamlit has no text that answers the mouse. Tokens reach the
-    browser as
-data and are put on the page as text, never as HTML.
+Streamlit has no text that answers the mouse. Tokens reach the browser as data and are put on the
+page as text, never as HTML.
 """
 
-import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import streamlit as st
-from jaxtyping import Float
 from streamlit.components.v2 import component
 
 from workbench.figures.style import visible
@@ -25,22 +20,6 @@ _component = component(
     css=(_HERE / "token_view.css").read_text(encoding="utf-8"),
     js=(_HERE / "token_view.js").read_text(encoding="utf-8"),
 )
-
-
-def token_view(
-    pattern: Float[np.ndarray, "query key"], tokens: Sequence[str], *, name: str, key: str
-) -> None:
-    """Show the tokens; hovering one colours the others by the head's attention, a click holds it."""
-    levels = np.round(pattern.clip(0, 1) * 65535).astype(
-        "<u2"
-    )  # 16 bits: a long prompt stays a small message
-    data = {
-        "name": name,
-        "tokens": [visible(t) for t in tokens],
-        "breaks": [i for i, t in enumerate(tokens) if "\n" in t],
-        "pattern": base64.b64encode(levels.tobytes()).decode(),
-    }
-    _component(data=data, key=key)
 
 
 class Coloured(NamedTuple):

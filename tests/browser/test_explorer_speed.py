@@ -1,0 +1,79 @@
+"""How fast the explorer answers, in milliseconds and bytes, with SmolLM2 at 64 and 512 tokens.
+
+`pytest -m slow -s tests/browser/test_explorer_speed.py` prints a line a length. Times are taken
+inside the page: from a key to the frame that shows the other head, and for hovers likewise.
+"""
+
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+import workbench as wb
+from workbench.data.passages import TEXTS
+from workbench.figures.explorer.payload import Heads, payload, striking
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+LIMITS = {64: 50, 512: 100}
+"""Milliseconds from a key to the next head's picture that are aimed at."""
+PATIENCE = 120_000
+MEASURE = """async (explorer, [kind, count]) => {
+  const box = explorer.querySelector(".stack." + (kind === "key" ? "heads" : "one"));
+  const at = explorer.querySelector(".stack.one").getBoundingClientRect();
+  const frame = () => new Promise((done) => requestAnimationFrame(() => done()));
+  const event = (i) => kind === "key"
+    ? new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true })
+    : new PointerEvent("pointermove", {
+        clientX: at.x + 130 + 3 * i, clientY: at.y + 300 + 5 * i,
+        pointerType: "mouse", bubbles: true,
+      });
+  const took = [];
+  for (let i = 0; i < count; i++) {
+    await frame();
+    const start = performance.now();
+    box.dispatchEvent(event(i));
+    const handler = performance.now() - start;
+    await frame();
+    took.push([handler, performance.now() - start]);
+    await new Promise((done) => setTimeout(done, 120));
+  }
+  return took;
+}"""
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+@pytest.mark.parametrize("length", LIMITS)
+def test_redraws_and_first_sight(open_page, smollm, length, capsys):
+    subject = wb.load(smollm)
+    ids = subject.ids("\n\n".join(TEXTS))
+    prompt = subject.tokenizer.decode(ids[:length])
+    found = wb.attention(subject, prompt)
+    shown = Heads(found.pattern, found.tokens, found.subject, found.value_norms)
+    start = time.perf_counter()
+    block = payload(shown, chosen=striking(found.pattern))
+    packed = time.perf_counter() - start
+    page = open_page("attention", model=smollm)  # warm: the model is loaded, its clone checked
+    explorer = page.locator(".explorer")
+    before = explorer.get_attribute("data-id", timeout=PATIENCE)
+    page.get_by_label("Prompt").fill(prompt)
+    start = time.perf_counter()
+    page.get_by_label("Prompt").press("Control+Enter")
+    expect(explorer).not_to_have_attribute("data-id", str(before), timeout=PATIENCE)
+    first = time.perf_counter() - start
+    page.wait_for_timeout(2000)
+    explorer.locator(".stack.one").scroll_into_view_if_needed()
+    keys = explorer.evaluate(MEASURE, ["key", 12])
+    hovers = explorer.evaluate(MEASURE, ["hover", 20])
+    head, hover = (median([total for _, total in took]) for took in (keys, hovers))
+    with capsys.disabled():
+        print(
+            f"\n{len(found.tokens)} tokens, {found.pattern[:, :, 0, 0].size} heads: "
+            f"{len(block) / 1e6:.2f} MB made in {packed:.2f} s; first sight {first:.2f} s;\n"
+            f"  next head {median([own for own, _ in keys]):.0f} ms in the handler, {head:.0f} ms "
+            f"to the frame; hover {median([own for own, _ in hovers]):.1f} and {hover:.0f} ms"
+        )
+    assert len(block) <= 3_000_000
+    assert head <= 3 * LIMITS[length]  # machines are noisy
