@@ -37,8 +37,8 @@ def test_an_interval_about_zero_is_no_difference() -> None:
 
 
 def test_an_interval_above_zero_names_the_winner() -> None:
-    words = verdict(row(0.2, 0.4), "base", "tuned", 5)
-    assert "**tuned** is better than base by 0.300 (95 % interval [+0.200, +0.400]" in words
+    sentence = verdict(row(0.2, 0.4), "base", "tuned", 5)
+    assert "**tuned** is better than base by 0.300 (95 % interval [+0.200, +0.400]" in sentence
 
 
 def test_where_less_is_better_the_other_one_wins() -> None:
@@ -53,7 +53,9 @@ def test_a_difference_that_the_correction_takes_away_is_a_hint() -> None:
 
 def test_one_sample_gives_no_interval() -> None:
     lone = row(math.nan, math.nan)
-    lone.difference, lone.n, lone.reason = 1.0, 1, few(1)
+    lone.difference = 1.0
+    lone.n = 1
+    lone.reason = few(1)
     assert (
         verdict(lone, "base", "tuned", 5)
         == f"**intents** (acc): {signed(1.0)}, no interval: {few(1)}."
@@ -77,15 +79,15 @@ def test_a_table_has_a_row_a_task_and_a_column_a_model() -> None:
         ("a", "ioi", "acc", 0.5, 0.3, 0.7, 20, 1, 0.5, True),
         ("b", "ioi", "acc", 0.7, math.nan, math.nan, 19, 2, 0.5, True),
     ]
-    found = score_table(pd.DataFrame(rows, columns=columns)).iloc[0]
-    assert (found["a"], found["b"]) == ("0.500 [0.300, 0.700]", "0.700")
-    assert (found["n"], found["Unscored"], found["Guessing"]) == ("20 / 19", 3, "0.500")
+    shown = score_table(pd.DataFrame(rows, columns=columns)).iloc[0]
+    assert (shown["a"], shown["b"]) == ("0.500 [0.300, 0.700]", "0.700")
+    assert (shown["n"], shown["Unscored"], shown["Guessing"]) == ("20 / 19", 3, "0.500")
 
 
 def test_samples_are_sorted_by_who_was_right() -> None:
     table = pd.DataFrame({"correct a": [1.0, 1.0, 0.0], "correct b": [1.0, 0.0, 0.0]})
-    found = benchmarks_samples.filters(table, ["a", "b"], "a", "b")
-    counts = {words: int(mask.sum()) for words, mask in found.items()}
+    masks = benchmarks_samples.filters(table, ["a", "b"], "a", "b")
+    counts = {words: int(mask.sum()) for words, mask in masks.items()}
     assert counts == {
         "all": 3,
         "only a right": 1,
@@ -96,9 +98,9 @@ def test_samples_are_sorted_by_who_was_right() -> None:
 
 
 def sample_row(number: int, prompt: str, choices: list[str], target: int) -> dict:
-    asked = {"doc_id": number, "input": prompt, "choices": json.dumps(choices), "target": target}
+    question = {"doc_id": number, "input": prompt, "choices": json.dumps(choices), "target": target}
     taken = {"prediction a": 1 - target, "loglikelihoods a": "[-1.0, -2.0]"}
-    return {**asked, "target_text": choices[target], **taken}
+    return {**question, "target_text": choices[target], **taken}
 
 
 def test_a_sample_becomes_a_prompt_pair_whose_answer_is_another() -> None:
@@ -124,10 +126,8 @@ def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
         ("m", "ioi@shots=2", "acc", 0.7),
         ("m", "passage", "acc", 0.1),
     ]
-    found = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
-    assert len(found) == 1 and tuple(
-        found.iloc[0][["Default prompt", "Lowest", "Highest", "Prompts"]]
-    ) == (
+    table = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
+    assert len(table) == 1 and tuple(table.iloc[0][["Default prompt", "Lowest", "Highest", "Prompts"]]) == (
         0.5,
         0.5,
         0.7,
@@ -136,7 +136,7 @@ def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [
         (0.4, "0 s"),
         (59, "59 s"),
@@ -146,8 +146,8 @@ def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
         (400_000, "4 days"),
     ],
 )
-def test_a_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
-    assert words.duration(seconds) == said
+def test_a_time_is_said_as_people_say_it(seconds: float, expected: str) -> None:
+    assert words.duration(seconds) == expected
 
 
 def test_paths_are_called_by_their_last_part_unless_two_share_it() -> None:
@@ -167,7 +167,7 @@ def test_text_of_a_model_is_not_read_as_markdown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"train": {"steps": 0}}, "steps is 0"),
         ({"train": {"batch_size": "x"}}, "batch_size is 'x'"),
@@ -176,8 +176,10 @@ def test_text_of_a_model_is_not_read_as_markdown() -> None:
         ({"model": {"positions": "spiral"}}, "positions is 'spiral'"),
     ],
 )
-def test_a_recipe_that_makes_no_sense_is_refused_before_it_starts(changes: dict, said: str) -> None:
-    with pytest.raises(WorkbenchError, match=said):
+def test_a_recipe_that_makes_no_sense_is_refused_before_it_starts(
+    changes: dict, message: str
+) -> None:
+    with pytest.raises(WorkbenchError, match=message):
         checked(Recipe.from_dict({"title": "x", "corpus": {"sources": ["generated"]}, **changes}))
 
 

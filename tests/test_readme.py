@@ -23,7 +23,7 @@ SLOW = {"docs/findings.md", "docs/tutorials/base-and-tuned.md", "docs/tutorials/
 
 def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", readme, re.S).group(1)
+    code = re.findall(r"```python\n(.*?)```", readme, re.S)[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})
@@ -70,7 +70,7 @@ def test_the_commands_of_the_docs_exist_with_their_options():
                     for given in command.params
                     for option in (*given.opts, *given.secondary_opts)
                 }
-                asked = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
-                assert asked <= known, f"{name}: {line}: {asked - known}"
+                options = {word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+                assert options <= known, f"{name}: {line}: {options - known}"
                 seen.add(first)
     assert len(seen) > 20
