@@ -6,7 +6,7 @@ PORT ?= 8501
 WORKERS ?= 2
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: setup app quick test test-all check format docs pictures wheel clean
+.PHONY: setup app quick test types unit browser test-all check format docs pictures wheel clean
 
 setup: $(VENV)/.done
 
@@ -34,11 +34,20 @@ quick: setup
 	if [ -n "$$files" ]; then echo "$(BIN)/pyright" $$files; $(BIN)/pyright $$files; fi
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m quick -n $(WORKERS) $$(grep -rl --include='test_*.py' 'mark\.quick' tests)
 
+# The type checker runs beside the tests: it uses one core, and they wait for files and processes.
 test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(MAKE) --jobs 2 types unit
+	$(MAKE) browser
+
+types: setup
 	$(BIN)/pyright
+
+unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow and not browser" -n $(WORKERS) --dist loadfile
+
+browser: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "browser and not slow" -n $(WORKERS) --dist loadfile
 
 test-all: setup
