@@ -98,7 +98,7 @@ def patch(
     if "pos" in rows:
         rows = rows.assign(token=[result.corrupted_tokens[i] for i in rows["pos"]])
     warn(result.warnings)
-    rows = rows.reindex(rows["effect"].abs().sort_values(ascending=False).index).head(15)
+    rows = rows.sort_values("effect", key=abs, ascending=False).head(15)
     show(rows.to_dict("records"), False, title="Largest effects (0 = corrupted run, 1 = clean run)")
     say_failed(result.checks)
 
@@ -153,8 +153,12 @@ def probe(
     rows = result.to_frame()
     if "pos" in rows:
         rows = rows.assign(token=[result.names[i] for i in rows["pos"]])
-    change = rows["effect"] if result.direction == "denoising" else 1 - rows["effect"]
-    rows = rows.reindex(change.abs().sort_values(ascending=False).index).head(15)
+
+    def change(effects: Any) -> Any:
+        """How far each cell moves the run: towards clean from 0, or away from it from 1."""
+        return abs(effects if result.direction == "denoising" else 1 - effects)
+
+    rows = rows.sort_values("effect", key=change, ascending=False).head(15)
     show(
         rows.to_dict("records"),
         False,

@@ -29,7 +29,7 @@ def tables(part: str, comparison: Comparison) -> list[Table]:
 def _behaviour(comparison: Comparison) -> list[Table]:
     if comparison.tuned_results is None:
         return []
-    rows = comparison.table[list(PAIRED)].to_dict("records")
+    rows = _records(comparison.table[list(PAIRED)])
     return [
         (f"{comparison.tuned} against {comparison.base}, same items", rows),
         ("Items by who got them right", comparison.outcomes().to_dict("records")),
@@ -85,7 +85,7 @@ def _heads(comparison: Comparison) -> list[Table]:
     title = (
         "Heads whose attention moved most (Jensen-Shannon distance), and the change of their scores"
     )
-    return [(title, table[keep].to_dict("records"))]
+    return [(title, _records(table[keep]))]
 
 
 def _weights(comparison: Comparison) -> list[Table]:
@@ -95,6 +95,11 @@ def _weights(comparison: Comparison) -> list[Table]:
     return [
         (
             "Matrices that changed most",
-            comparison.weights.to_frame()[columns].head(10).to_dict("records"),
+            _records(comparison.weights.to_frame()[columns].head(10)),
         )
     ]
+
+
+def _records(frame: Any) -> list[dict[str, Any]]:
+    """The rows of a frame; pandas' own types do not tell a choice of columns from a single one."""
+    return frame.to_dict("records")

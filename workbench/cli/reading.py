@@ -1,13 +1,16 @@
 """Commands that read a model without patching: lenses, attribution, attention and head scores."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from workbench.cli.causal import Site, say_failed, with_failed
 from workbench.cli.terminal import Json, Model, bar, check_out, out, print_json, show, warn
 from workbench.cli.terminal import warn as _warn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def lens(
@@ -53,10 +56,10 @@ def lens(
         return
     warn(reading.warnings)
     say_failed(reading.checks)
-    rows = reading.to_frame()
-    rows = rows[rows["pos"] == len(reading.tokens) - 1].rename(columns={"row": "after layers"})
-    rows = rows.drop(columns=["pos", "token"]).to_dict("records")
-    show(rows, False, title=f"{reading.kind} lens: {prompt}")
+    frame = reading.to_frame()
+    last = cast("pd.DataFrame", frame[frame["pos"] == len(reading.tokens) - 1])
+    last = last.rename(columns={"row": "after layers"}).drop(columns=["pos", "token"])
+    show(last.to_dict("records"), False, title=f"{reading.kind} lens: {prompt}")
 
 
 def attribution(
@@ -107,7 +110,7 @@ def attribution(
             f"{comparison.misleading} mislead; {comparison.estimate.seconds:.1f} s estimated, "
             f"{comparison.exact.seconds:.1f} s exact"
         )
-        rows = rows.reindex(rows["error"].abs().sort_values(ascending=False).index)
+        rows = rows.sort_values("error", key=abs, ascending=False)
         columns = (
             "cell",
             "estimate",
@@ -125,7 +128,7 @@ def attribution(
             columns=columns,
         )
         return
-    rows = rows.reindex(rows["estimate"].abs().sort_values(ascending=False).index)
+    rows = rows.sort_values("estimate", key=abs, ascending=False)
     title = (
         f"Largest estimated effects, {comparison.estimate.n} pairs, "
         f"{comparison.estimate.seconds:.1f} s"

@@ -10,9 +10,20 @@ from workbench.generation.sampling import Sampling
 class Causal(Protocol):
     """What generation needs of a model; a Subject has it."""
 
-    name: str
-    model: Any
-    tokenizer: Any
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    @property
+    def model(self) -> Any:
+        """A causal model of transformers."""
+        ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        ...
 
     @property
     def n_ctx(self) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from workbench.errors import WorkbenchError
 from workbench.generation import Completion, Generation, Request, Sampling, Token
@@ -15,7 +15,8 @@ from workbench.serving.models import Served
 Event = tuple[int, Token | Completion]
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """New text of one of a request's texts; the last piece has `ended`, the whole completion."""
 
     index: int

@@ -152,7 +152,7 @@ class Models:
             idle = [other for other, s in self._served.items() if s.temporary and not s.users]
             for other in idle[: len(idle) + 1 - MOST_MADE]:
                 self._drop(other)
-            return self._keep(key, apply(self._get(name).subject, change), "", idle=True)
+            return self._keep(key, apply(self._get(name).subject, change), "", temporary=True)
         self._served.move_to_end(key)
         return self._served[key]
 

@@ -121,13 +121,13 @@ def _field(path: tuple[int | str, ...], fields: Any, *, missing: bool) -> str:
     """The path of an invalid field in a body, without pydantic's names for members of a union."""
     names = []
     for at, part in enumerate(path):
-        if (isinstance(fields, dict) and part in fields) or (
-            isinstance(fields, list) and isinstance(part, int) and part < len(fields)
-        ):
+        if isinstance(fields, dict) and part in fields:
             fields = fields[part]
-            names.append(str(part))
-        elif missing and at == len(path) - 1:
-            names.append(str(part))
+        elif isinstance(fields, list) and isinstance(part, int) and part < len(fields):
+            fields = fields[part]
+        elif not (missing and at == len(path) - 1):
+            continue
+        names.append(str(part))
     return ".".join(names)
 
 

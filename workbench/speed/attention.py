@@ -27,7 +27,7 @@ def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
 
 def _prompt(subject: Subject, length: int) -> str:
     ids = subject.ids("\n\n".join(TEXTS))
-    return subject.tokenizer.decode(ids[: min(length, subject.n_ctx)])
+    return str(subject.tokenizer.decode(ids[: min(length, subject.n_ctx)]))
 
 
 def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
@@ -59,6 +59,6 @@ def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
         ),
         **times,
         "max_abs_diff": float(max(differences)),
-        "atlas_kb": len(draw.atlas(image).to_json()) / 1e3,
-        "head_kb": len(head.to_json()) / 1e3,
+        "atlas_kb": len(str(draw.atlas(image).to_json())) / 1e3,
+        "head_kb": len(str(head.to_json())) / 1e3,
     }

@@ -60,7 +60,8 @@ def bench_eval(
     subject: Any = load(model)
     before = psutil.Process().memory_info().rss
     lm = SubjectLM(subject)
-    for side in (lm, HFLM(pretrained=subject.model, tokenizer=subject.tokenizer)):
+    shared: Any = {"pretrained": subject.model, "tokenizer": subject.tokenizer}
+    for side in (lm, HFLM(**shared)):
         _timed(side, "agreement", [0, 1])  # warm up; ours tests the model's abilities once
     rows = []
     for name, count in TASKS.items():
@@ -79,12 +80,7 @@ def bench_eval(
         memory = psutil.Process().memory_info().rss - before
         best: tuple[float, int, Any] | None = None
         for size in BATCH_SIZES:
-            settings: Any = {
-                "pretrained": subject.model,
-                "tokenizer": subject.tokenizer,
-                "batch_size": size,
-            }
-            seconds, samples = _timed(HFLM(**settings), name, documents)
+            seconds, samples = _timed(HFLM(**shared, batch_size=size), name, documents)
             if best is None or seconds < best[0]:
                 best = seconds, size, samples
         assert best is not None

@@ -17,7 +17,7 @@ from workbench.subjects import Subject, zoo
 
 PROMPT = " John and Mary went to the store, John gave a drink to"
 OTHER = " John and Mary went to the store, Mary gave a drink to"
-PAIR = {"answer": " Mary", "wrong": " John"}
+PAIR: dict[str, Any] = {"answer": " Mary", "wrong": " John"}
 TEXTS = [zoo.TEXT * 3, zoo.TEXT[40:] * 3]
 CLOSE = 1e-4
 """Allowed difference between our attention patterns and transformers' own."""

@@ -91,7 +91,9 @@ def _loop(
     with torch.no_grad():
         _, cache = bridge.run_with_cache(question.clean[None])
         began = time.perf_counter()
-        effects: Any = reference.generic_activation_patch(
+        # `frame` fits no overload: pandas' types take a choice of columns for a single one too
+        run: Any = reference.generic_activation_patch
+        effects = run(
             bridge,
             question.corrupted[None],
             cache,

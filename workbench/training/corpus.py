@@ -247,7 +247,7 @@ def _tokenise(
             (part / "train.bin").open("wb") as train,
             (part / "validation.bin").open("wb") as validation,
         ):
-            out = {"train": train, "validation": validation}
+            out: dict[str, BinaryIO] = {"train": train, "validation": validation}
             done = 0
             for batch in _batches(split(corpus)):
                 _append(out, batch, tokenizer, dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -69,8 +69,9 @@ def complete(
         WorkbenchError: For a prompt that is empty or longer than the context.
     """
     writer = Written(str(model.config.name_or_path) or type(model).__name__, model, tokenizer)
-    eos = tokenizer.eos_token_id
-    after = next((t for t in (tokenizer.pad_token_id, eos) if t is not None), 0)
+    eos = cast(int | None, tokenizer.eos_token_id)
+    pad = cast(int | None, tokenizer.pad_token_id)
+    after = next((t for t in (pad, eos) if t is not None), 0)
     ends = frozenset(t for t in (eos, *stops) if t is not None and 0 <= t < writer.d_embed)
     allowed = None if answers is None else lambda written: _next(answers, written, after)
     # Longest first, so that prompts of similar length share a batch.

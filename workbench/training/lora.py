@@ -1,7 +1,7 @@
 """Low-rank adaptation of a Subject through PEFT (Hu et al. 2021): only small matrices train."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -27,7 +27,7 @@ def adapt(subject: Subject, settings: Lora, name: str) -> PeftModel:
     """
     config = LoraConfig(
         r=settings.r,
-        lora_alpha=settings.alpha,
+        lora_alpha=cast(Any, settings.alpha),  # peft declares int and computes with floats
         lora_dropout=settings.dropout,
         target_modules=settings.targets,
     )

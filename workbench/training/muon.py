@@ -7,7 +7,7 @@ products per step.
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -86,9 +86,10 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in shapes.items():
                 ahead = []  # Nesterov: the gradient blended with the updated momentum
                 for p in parameters:
+                    gradient = cast(Tensor, p.grad)
                     moment = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    moment.lerp_(p.grad, 1 - group["momentum"])
-                    ahead.append(whole(torch.lerp(p.grad, moment, group["momentum"])))
+                    moment.lerp_(gradient, 1 - group["momentum"])
+                    ahead.append(whole(torch.lerp(gradient, moment, group["momentum"])))
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 updates = orthogonal(torch.stack(ahead))  # [matrix, row, column]
                 for p, update in zip(parameters, updates, strict=True):

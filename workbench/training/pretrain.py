@@ -117,7 +117,10 @@ def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:
 def _fresh(recipe: Recipe) -> Trainee:
     """A new model with random weights, and its tokenizer."""
     tokenizer = _tokenizer(recipe)
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ends: dict[str, Any] = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     try:
         shape = WorkbenchGPTConfig(**recipe.model, d_vocab=len(tokenizer), **ends)
     except TypeError as error:

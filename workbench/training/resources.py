@@ -53,11 +53,12 @@ def flops_per_token(model: nn.Module, n_ctx: int) -> float:
     Reference:
         Chowdhery et al. 2022, "PaLM", appendix B.
     """
-    config = model.config.get_text_config()
+    causal: Any = model  # nn.Module's type takes every attribute for a tensor
+    config = causal.config.get_text_config()
     tables = {
         id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, nn.Embedding)
     }
-    head = model.get_output_embeddings()
+    head = causal.get_output_embeddings()
     if head is not None:
         tables.pop(id(head.weight), None)  # tied: looked up and multiplied
     multiplied = n_parameters(model) - sum(tables.values())

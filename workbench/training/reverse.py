@@ -86,6 +86,8 @@ def letters_tokenizer() -> PreTrainedTokenizerBase:
 def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
     """The untrained model, its weights drawn by `seed`."""
     torch.manual_seed(seed)
+    # Fields that transformers keeps, though its signature does not name them.
+    unnamed: dict[str, Any] = {"decoder_start_token_id": 0, "n_positions": 32}
     shape = T5Config(
         vocab_size=d_vocab,
         d_model=64,
@@ -98,8 +100,7 @@ def fresh(d_vocab: int, seed: int = 0) -> T5ForConditionalGeneration:
         dropout_rate=0.0,
         pad_token_id=0,
         eos_token_id=1,
-        decoder_start_token_id=0,
-        n_positions=32,
+        **unnamed,
     )
     return T5ForConditionalGeneration(shape)
 
@@ -112,10 +113,11 @@ def rows(
     reversed_texts = [text[::-1] for text in texts]
     target = tokenizer(reversed_texts, padding=True, return_tensors="pt")
     labels = cast(Tensor, target["input_ids"])
+    padding = labels.eq(cast(int, tokenizer.pad_token_id))
     return {
         "input_ids": cast(Tensor, source["input_ids"]),
         "attention_mask": cast(Tensor, source["attention_mask"]),
-        "labels": labels.masked_fill(labels == tokenizer.pad_token_id, -100),  # not scored
+        "labels": labels.masked_fill(padding, -100),  # not scored
     }
 
 

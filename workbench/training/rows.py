@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -60,7 +60,7 @@ def encode(
         ids += part
         learned += [segment.learned] * len(part)
     if end and tokenizer.eos_token_id is not None:
-        ids.append(tokenizer.eos_token_id)
+        ids.append(cast(int, tokenizer.eos_token_id))
         learned.append(True)
     if learned:
         learned[0] = False

@@ -2,7 +2,7 @@
 
 import difflib
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -235,7 +235,7 @@ def _tokenizer_conflicts(table: Any) -> list[str]:
     return faults
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -1,6 +1,6 @@
 """Sharded models (FSDP2): each process holds a slice of every weight, to save memory."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -43,9 +43,8 @@ def like(tensor: Tensor, parameter: Tensor) -> Tensor:
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """The full weights on the CPU of the first process, {} on the others; call on all processes."""
-    return get_model_state_dict(
-        model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
-    )
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
 
 def gathered(state: dict[str, Any]) -> dict[str, Any]:

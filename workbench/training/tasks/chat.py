@@ -92,7 +92,7 @@ class Chat(Task):
         replies = complete(
             model, tokenizer, ids, most=REPLY, progress=lambda done: progress(0.8 + 0.2 * done)
         )
-        texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in replies]
+        texts = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in replies]
         texts += [""] * (len(items) - len(texts))
         return [
             {

@@ -140,10 +140,11 @@ class Classification(Completion):
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
         """Accuracy (paired as in McNemar's test) and macro-F1."""
         classes = sorted(set(base["target"]))
-        counts = [class_counts(f["target"], f["prediction"], classes) for f in (base, tuned)]
+        before = class_counts(base["target"], base["prediction"], classes)
+        after = class_counts(tuned["target"], tuned["prediction"], classes)
         return {
             "accuracy": paired_difference(base["score"], tuned["score"]),
-            "macro_f1": paired_counts(*counts, macro_f1),
+            "macro_f1": paired_counts(before, after, macro_f1),
         }
 
 

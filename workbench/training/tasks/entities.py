@@ -100,7 +100,7 @@ class Entities(Completion):
         written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
         answers = []
         for item, ids in zip(items, written, strict=True):
-            text = tokenizer.decode(ids, skip_special_tokens=True).strip()
+            text = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
             seen = judged(item["words"], item["tags"], text)
             counts = seen.counts
             answers.append(
@@ -120,10 +120,12 @@ class Entities(Completion):
 
     def differences(self, base: Any, tuned: Any) -> dict[str, Difference]:
         """Micro entity F1, and the share of texts with all entities right."""
-        counts = [frame[["hits", "wrong", "missed"]].to_numpy(float) for frame in (base, tuned)]
+        columns = ["hits", "wrong", "missed"]
+        before = base[columns].to_numpy(float)
+        after = tuned[columns].to_numpy(float)
         whole = [((frame["wrong"] + frame["missed"]) == 0).astype(float) for frame in (base, tuned)]
         return {
-            "entity_f1": paired_counts(*counts, entity_f1),
+            "entity_f1": paired_counts(before, after, entity_f1),
             "all_right": paired_difference(*whole),
         }
 

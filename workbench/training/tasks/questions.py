@@ -74,7 +74,7 @@ class Questions(Completion):
         prompts = [self.row(tokenizer, item).prompt for item in items]
         stops = line_breaks(tokenizer)
         written = complete(model, tokenizer, prompts, most=LONGEST, stops=stops, progress=progress)
-        texts = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+        texts = [str(tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in written]
         return [
             {
                 "input": self.prompt(item),
