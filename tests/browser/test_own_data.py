@@ -127,4 +127,4 @@ def test_own_data_goes_from_an_upload_to_a_measured_model(
     if recipe == "tiny":
         expect(page.get_by_text(re.compile("Held-out")).first).to_be_visible()
     else:
-        expect(page.get_by_text(re.compile(r"\[-?\d\.\d+, -?\d\.\d+\]")).first).to_be_visible()
+        expect(page.get_by_text(re.compile(r"\[[−+]\d\.\d+, [−+]\d\.\d+\]")).first).to_be_visible()
