@@ -127,7 +127,9 @@ def test_the_spread_over_ways_of_asking_is_the_least_and_the_most() -> None:
         ("m", "passage", "acc", 0.1),
     ]
     table = spread(pd.DataFrame(rows, columns=["model", "task", "metric", "value"]))
-    assert len(table) == 1 and tuple(table.iloc[0][["Default prompt", "Lowest", "Highest", "Prompts"]]) == (
+    assert len(table) == 1 and tuple(
+        table.iloc[0][["Default prompt", "Lowest", "Highest", "Prompts"]]
+    ) == (
         0.5,
         0.5,
         0.7,
