@@ -80,7 +80,7 @@ def bench_eval(
         memory = psutil.Process().memory_info().rss - before
         best: tuple[float, int, Any] | None = None
         for size in BATCH_SIZES:
-            seconds, samples = _timed(HFLM(**shared, batch_size=size), name, documents)
+            seconds, samples = _timed(HFLM(**{**shared, "batch_size": size}), name, documents)
             if best is None or seconds < best[0]:
                 best = seconds, size, samples
         assert best is not None
