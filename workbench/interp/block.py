@@ -346,9 +346,8 @@ class Block:
         return out if norm_after is None else normed(out, norm_after)
 
     def _act(self, x: Tensor) -> Tensor:
-        if hasattr(self.mlp, "act") and callable(self.mlp.act):
-            return self.mlp.act(x)
-        activation: Any = ACT2FN[self._activation()]
+        own = callable(getattr(self.mlp, "act", None))
+        activation: Any = self.mlp.act if own else ACT2FN[self._activation()]
         return activation(x)
 
     def _activation(self) -> str:
