@@ -58,12 +58,12 @@ def test_redraws_and_first_sight(page, app_url, smollm, length, capsys):
     packed = time.perf_counter() - start
     page.goto(f"{app_url}/attention?{urlencode({'model': smollm})}")  # loads, and checks its clone
     explorer = page.locator(".explorer")
-    before = explorer.get_attribute("data-id", timeout=PATIENCE)
+    explorer.locator(".token").first.wait_for(timeout=PATIENCE)
     page.wait_for_timeout(3000)
     page.get_by_label("Prompt").fill(prompt)
     start = time.perf_counter()
     page.get_by_label("Prompt").press("Control+Enter")
-    expect(explorer).not_to_have_attribute("data-id", str(before), timeout=PATIENCE)
+    expect(explorer.locator(".token")).to_have_count(len(found.tokens), timeout=PATIENCE)
     first = time.perf_counter() - start
     page.wait_for_timeout(2000)
     explorer.locator(".stack.one").scroll_into_view_if_needed()
