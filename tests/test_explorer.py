@@ -47,7 +47,7 @@ def test_every_weight_of_every_family_comes_back(family):
         largest = found.pattern.max(-1, keepdims=True)
         for budget, levels in (
             (2_000_000, 65535),
-            (found.pattern[..., 0].size * (length + 1), 255),
+            (found.pattern[..., 0].size * (length + 1) // 2, 255),
         ):
             block = payload(heads_of(found), chosen=(0, 0), budget=budget)
             _, parts = unpack(block)

@@ -101,7 +101,7 @@ def test_the_attention_page_is_self_contained(tiny, tmp_path):
     seen = attention(tiny, "1 2 3")
     page = seen.to_html(tmp_path / "page.html").read_text()
     assert "cdn" not in page.lower().split("plotly.js")[0] and "<script src=" not in page
-    assert "L0H0" in page
+    assert "Attention of tiny" in page
 
 
 def test_repeated_sequences_repeat_and_use_no_special_token(tiny):

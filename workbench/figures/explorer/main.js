@@ -88,7 +88,7 @@ class Explorer extends Drawing {
       : ` Of a prompt this long each is pooled: a dot is about ${(main.n / main.side).toFixed(1)} tokens.`;
     this.caption.replaceChildren(
       element("b", "", `All ${main.layers * main.heads} heads`),
-      `Click one, or use the arrow keys. Rows look at columns; darker is more.${size}`,
+      `Click one, or use the arrow keys. Rows look at columns; a stronger colour is more.${size}`,
     );
     this.root.dataset.id = header.id;
     this.redraw();
