@@ -1,4 +1,4 @@
-"""What mkdocs does beside its plugins: formulas become MathML, the API page is made from the list of public names."""
+"""What mkdocs does beside its plugins: formulas become MathML; public names make the API page."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ ROOMS = {
     "privacy": "Privacy",
     "errors": "Errors",
 }
-"""The headings of the API page; a public name that lives in no room here has no place, and the build fails."""
+"""Headings of the API page by room; a public name of no room here fails the build."""
 FORMULA = re.compile(r"^```math\n(.*?)^```$", re.M | re.S)
 INCLUDED = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
@@ -47,7 +47,7 @@ def api() -> str:
 
 
 def defined_in(home: str, name: str) -> str:
-    """The module that defines a name that a package gives on; some packages hold a module of the same name."""
+    """The module that defines a name which a package re-exports."""
     package = ROOT / home.replace(".", "/") / "__init__.py"
     tree = (
         ast.parse(package.read_text(encoding="utf-8")) if package.is_file() else ast.Module([], [])

@@ -8,22 +8,19 @@ import pandas as pd
 import streamlit as st
 
 from workbench.benchmarks import Results, suites
-from workbench.benchmarks.results.calibration import calibration
 from workbench.benchmarks.results.export import harness_json, report
 from workbench.benchmarks.results.leaderboard import leaderboard
-from workbench.benchmarks.results.references import references
 from workbench.errors import WorkbenchError
 from workbench.figures import scores as draw
-from workbench.figures.calibration import reliability as draw_reliability
 from workbench.store import Run
 from workbench.ui.parts import runs as ui
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.models import choices
 from workbench.ui.parts.notices import plain, warn
 from workbench.ui.parts.snippets import same_in_python
-from workbench.ui.parts.words import duration, escaped, interval_text, p_text, short_names
+from workbench.ui.parts.words import duration, interval_text, short_names
 from workbench.ui.views import benchmarks as ev
-from workbench.ui.views import benchmarks_samples
+from workbench.ui.views import benchmarks_samples, benchmarks_trust
 
 
 @st.cache_data(max_entries=64, show_spinner="Comparing the models on the same samples")
@@ -174,7 +171,7 @@ def scores(run: Run, results: dict[str, Results]) -> None:
     if len(moved):
         st.markdown("**How much does the score depend on the prompt?**")
         st.dataframe(moved, hide_index=True, column_config=ev.decimals(moved))
-    published(results)
+    benchmarks_trust.published(results)
     every = ev.rows(results, headlines=False)
     with st.container(horizontal=True):
         downloads(
@@ -203,47 +200,6 @@ def scores(run: Run, results: dict[str, Results]) -> None:
             icon=":material/download:",
             on_click="ignore",
         )
-
-
-def published(results: dict[str, Results]) -> None:
-    """Published scores of these models beside ours."""
-    for name, result in results.items():
-        table = references(result)
-        if len(table):
-            st.markdown(
-                f"**Published scores of {escaped(short_names(results)[name])} beside ours**"
-            )
-            widths = {"why": st.column_config.TextColumn(width="large")}
-            st.dataframe(table, hide_index=True, column_config=ev.decimals(table) | widths)
-            st.caption(
-                "Ours comes with its 95 % interval and n; *why* lists known differences in the "
-                "setup."
-            )
-
-
-def reliability(run: Run, results: dict[str, Results]) -> None:
-    """Calibration: accuracy over confidence, and the expected calibration error of each model."""
-    names = short_names(results)
-    tasks = list(dict.fromkeys(task for one in results.values() for task in one.samples["task"]))
-    task = st.selectbox("Task", ["all multiple choice", *tasks], key="reliability task")
-    chosen = None if task == "all multiple choice" else str(task)
-    calibrations = {names[name]: calibration(one.samples, chosen) for name, one in results.items()}
-    figure = draw_reliability({name: one.bins for name, one in calibrations.items()})
-    chart(figure, key="reliability", name=f"reliability-{run.id}", alt="Accuracy over confidence")
-    for name, one in calibrations.items():
-        st.markdown(
-            f"**{escaped(name)}**: expected calibration error **{one.ece:.3f}** (n = {one.n}; "
-            f"{p_text(one.p)} against perfect calibration). A perfectly calibrated model would "
-            f"show {one.expected:.3f} on this many items, and at most {one.expected_high:.3f} in "
-            "95 % of cases."
-        )
-    bins = pd.concat([one.bins.assign(model=name) for name, one in calibrations.items()])
-    downloads(
-        lambda: [figure],
-        lambda: bins,
-        name=f"reliability-{run.id}",
-        title=f"Reliability, {run.title}",
-    )
 
 
 def differences(run: Run, results: dict[str, Results]) -> None:
@@ -363,7 +319,7 @@ def show(run: Run) -> None:
     views = {
         "Scores": scores,
         "Differences": differences,
-        "Reliability": reliability,
+        "Reliability": benchmarks_trust.reliability,
         "Samples": browse,
     }
     if len(results) < 2:

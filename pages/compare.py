@@ -28,7 +28,7 @@ from workbench.ui.parts.notices import warn
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import plain_name, short_names
 from workbench.ui.views import benchmarks as ev
-from workbench.ui.views import benchmarks_samples
+from workbench.ui.views import benchmarks_samples, compare_several
 from workbench.ui.views import compare as views
 from workbench.ui.views.compare import TEXT, measured
 
@@ -300,7 +300,7 @@ else:
         "Layers": views.layers,
         "Heads": heads,
         "Weights": views.weights,
-        "Several": views.several,
+        "Several": compare_several.several,
     }
     # A click on a head redraws this view alone.
     draw_view = st.fragment(views.guarded) if view == "Heads" else views.guarded

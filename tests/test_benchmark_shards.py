@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from random import Random
-from typing import cast
 
 import numpy as np
 import psutil
@@ -22,7 +21,6 @@ from workbench.benchmarks.engine.lm import SubjectLM
 from workbench.benchmarks.run import run_job
 from workbench.store.answers import Answers
 from workbench.store.followers import Silent
-from workbench.store.tracker import Tracker
 
 FREE = """
 task: free
@@ -93,7 +91,7 @@ def test_two_processes_score_like_one(folder):
     torch.set_num_threads(1)  # as the two have: another number may round otherwise
     try:
         with trusting(True):  # the task that is made up here names our own loader
-            one = run_job(config, cast("Tracker", Silent(folder / "one")))["models"]["model"]
+            one = run_job(config, Silent(folder / "one"))["models"]["model"]
     finally:
         torch.set_num_threads(threads)
     # NaN, where there is no interval, on both sides.

@@ -227,7 +227,7 @@ def test_heads_add_up_by_source_and_agree_with_the_cache(base):
     one = fetched(base, prompt, answer.ids[:1], sources)
     logits, cache = base.bridge.run_with_cache(torch.tensor([prompt]))
     against = next(i for i in logits[0, -1].topk(2).indices.tolist() if i != answer.ids[0])
-    words = [base.tokens(torch.tensor([i]), apart=True)[0] for i in (answer.ids[0], against)]
+    words = [base.tokens(torch.tensor([i]), unrelated=True)[0] for i in (answer.ids[0], against)]
     contributions = direct(base, base.text(torch.tensor(prompt)), answer=words[0], wrong=words[1])
     assert one.total == pytest.approx(contributions.heads, abs=1e-4)
     final = base.bridge.ln_final

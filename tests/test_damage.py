@@ -157,6 +157,11 @@ def test_an_evaluation_is_resumed_from_the_command_line_and_what_it_scored_is_no
     assert store.get(run.id).status == "done"
 
 
+def hears_ctrl_c() -> None:
+    """Listen to SIGINT even where the tests run in a shell's background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_foreground_run_that_is_stopped_says_what_it_kept_and_how_to_go_on(
     text,  # noqa: F811
@@ -169,14 +174,22 @@ def test_a_foreground_run_that_is_stopped_says_what_it_kept_and_how_to_go_on(
     command = [sys.executable, "-m", "workbench", "train", str(tmp_path / "long.toml")]
     environment = {**os.environ, "WORKBENCH_HOME": str(home)}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=hears_ctrl_c,
     )
     end = time.monotonic() + 120
-    while not list(home.glob("runs/*/checkpoints/step-*/checksums.json")):
-        assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, message = process.communicate(timeout=300)
+    try:
+        while not list(home.glob("runs/*/checkpoints/step-*/checksums.json")):
+            assert time.monotonic() < end and process.poll() is None, process.communicate()[1]
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=300)
+    finally:
+        process.kill()
     run = next((home / "runs").iterdir()).name
     assert process.returncode == code and "Traceback" not in message, message
     assert (

@@ -26,7 +26,7 @@ ALLOWED = {
     "benchmarks": {  # heads as tasks; results write their own report
         *("subjects", "store", "interp", "figures", "generation"),
     },
-    "comparison": {  # what a fine-tune was trained for is a measure; a comparison writes its own report
+    "comparison": {  # what a fine-tune was trained for is a measure; writes its own report
         *("subjects", "training", "interp", "benchmarks", "store", "figures", "generation"),
     },
     "serving": {"subjects", "generation", "interp", "comparison", "benchmarks", "store"},
@@ -73,10 +73,8 @@ COMMON = {
 
 @cache
 def imports(path: Path) -> frozenset[str]:
-    """The first part below `workbench` of everything a file imports, and the top of everything
-    else.
-    """
-    found = set()
+    """What a file imports: of ours the first part below `workbench`, of the rest the top."""
+    names_imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
@@ -89,8 +87,10 @@ def imports(path: Path) -> frozenset[str]:
             )
         for name in names:
             parts = name.split(".")
-            found.add(parts[1] if parts[0] == "workbench" and len(parts) > 1 else f"/{parts[0]}")
-    return frozenset(found)
+            names_imported.add(
+                parts[1] if parts[0] == "workbench" and len(parts) > 1 else f"/{parts[0]}"
+            )
+    return frozenset(names_imported)
 
 
 @pytest.mark.parametrize("folder", ALLOWED)
@@ -162,11 +162,13 @@ def test_nothing_imports_the_command_line_or_the_pages():
 
 def test_no_file_is_longer_than_four_hundred_lines():
     for path in [*ROOT.rglob("*.py"), *PAGES.glob("*.py")]:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 460, path
+        # The model is read as a whole, and a good part of its file is what teaches.
+        most = 500 if path == ROOT / "subjects" / "gpt.py" else 400
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= most, path
 
 
 def test_public_names_are_sorted_and_all_there():
     assert workbench.__all__ == sorted(workbench.__all__)
     for name in workbench.__all__:
-        found = getattr(workbench, name)
-        assert callable(found) or (name.isupper() and isinstance(found, dict | tuple)), name
+        value = getattr(workbench, name)
+        assert callable(value) or (name.isupper() and isinstance(value, dict | tuple)), name

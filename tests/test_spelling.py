@@ -234,7 +234,7 @@ def test_requests_are_tokenised_as_lm_evals_own_model_does(kind):
 
 def test_ids_without_a_token_show_as_their_number_everywhere(tmp_path):
     subject = kept(llama(train_tokenizer([TEXT], "bpe", 300), rows=384), tmp_path)
-    assert subject.tokens(torch.tensor([383, 5]), apart=True)[0] == "[383]"
+    assert subject.tokens(torch.tensor([383, 5]), unrelated=True)[0] == "[383]"
     assert subject.tokens(torch.tensor([383, 5]))[0] == "[383]"
     with torch.no_grad():  # whatever it reads, it expects the last row, which has no token
         stream = subject.model.model(subject.encode(CLEAN)).last_hidden_state[0, -1]

@@ -72,7 +72,7 @@ def test_bytes_of_one_character_show_it_with_their_place():
     ids = subject.encode("a 語ש")
     assert subject.tokens(ids) == ["a", " ", "語⟨1/3⟩", "語⟨2/3⟩", "語⟨3/3⟩", "ש⟨1/2⟩", "ש⟨2/2⟩"]
     assert "語⟨1/3⟩" not in subject.tokens(ids[:, :4]), "a character that is cut is not whole"
-    assert subject.tokens(ids[:, 2:5], apart=True) == subject.tokenizer.convert_ids_to_tokens(
+    assert subject.tokens(ids[:, 2:5], unrelated=True) == subject.tokenizer.convert_ids_to_tokens(
         ids[0, 2:5].tolist()
     )
 

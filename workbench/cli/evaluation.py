@@ -1,7 +1,7 @@
 """The command `eval`: benchmark suites from the command line."""
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +47,7 @@ def evaluate(
     from workbench.benchmarks.results.files import check_suffix, write_scores
     from workbench.benchmarks.run import run_job
     from workbench.statistics import too_few
-    from workbench.store import Store, Tracker, followers
+    from workbench.store import Store, followers
 
     model = model or []
     if bool(model) == (resume is not None):
@@ -63,7 +63,7 @@ def evaluate(
     config["variants"] = vary or []
     if followers.follower():
         with trusting(trust_tasks):
-            silent = cast(Tracker, followers.Silent())
+            silent = followers.Silent()
             run_job(config if resume is None else Store().get(resume).config, silent)
         return
     store = Store()

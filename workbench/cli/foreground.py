@@ -2,16 +2,29 @@
 
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-from workbench.cli.terminal import Shown, err, plain
+from workbench.cli.terminal import err, plain
 from workbench.store import Run, Stopped, Store, Tracker
 from workbench.store.signals import sigterm_ends
-from workbench.store.tracker import Terminated
+from workbench.store.tracker import Terminated, Wrapped
 
 SIGINT_CODE = 130
 SIGTERM_CODE = 143
 """Exit codes that shells expect after Ctrl-C and after SIGTERM."""
+
+
+class Shown(Wrapped):
+    """A run's tracker that also moves a progress bar."""
+
+    def __init__(self, tracker: Tracker, report: Callable[[float, str], None]) -> None:
+        super().__init__(tracker)
+        self._report = report
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Reports progress to the run and to the bar."""
+        self._report(fraction, message)
+        super().progress(fraction, message)
 
 
 def in_foreground(
@@ -27,7 +40,7 @@ def in_foreground(
     """
     try:
         with store.running(store.begin(run.id)) as tracker, sigterm_ends(tracker):
-            tracker.result = work(cast(Tracker, Shown(tracker, report)))
+            tracker.result = work(Shown(tracker, report))
     except (KeyboardInterrupt, Stopped) as error:
         _stopped(store.get(run.id), error)
     return store.get(run.id)

@@ -30,22 +30,6 @@ Model = Annotated[
 ]
 
 
-class Shown:
-    """A run's tracker that also moves a progress bar."""
-
-    def __init__(self, tracker: Any, report: Any):
-        self._tracker = tracker
-        self._report = report
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracker, name)
-
-    def progress(self, fraction: float, message: str = "") -> None:
-        """Report progress to the run and to the bar."""
-        self._report(fraction, message)
-        self._tracker.progress(fraction, message)
-
-
 def check_out(path: Path | None) -> None:
     """Check before any work that the file of `--out` can be written.
 

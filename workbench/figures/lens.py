@@ -89,7 +89,7 @@ def lens_table(
 
 
 def answer_lines(
-    values: Mapping[str, Float[np.ndarray, " row"]],
+    values: Mapping[str, Float[np.ndarray, " _row"]],
     *,
     kind: str,
     n_rows: int,

@@ -141,4 +141,4 @@ def chat_logprobs(
 
 def label(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """The text of a single token, or the tokenizer's spelling if it is no whole character."""
-    return labels(tokenizer, [token], apart=True)[0]
+    return labels(tokenizer, [token], unrelated=True)[0]

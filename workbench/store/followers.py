@@ -6,7 +6,8 @@ each process.
 
 import os
 from pathlib import Path
-from typing import Any
+
+from workbench.store.tracker import Tracker
 
 
 def follower() -> bool:
@@ -19,11 +20,28 @@ def several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-class Silent:
-    """A tracker that writes nothing."""
+class Silent(Tracker):
+    """A tracker that writes nothing and is never asked to stop."""
 
     def __init__(self, folder: Path = Path()) -> None:
+        self.run_id = ""
         self.folder = folder
 
-    def __getattr__(self, _name: str) -> Any:
-        return lambda *_args, **_words: False
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Does nothing."""
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Does nothing."""
+
+    def flush(self) -> None:
+        """Does nothing."""
+
+    def forget(self, after: int) -> None:
+        """Does nothing."""
+
+    def should_stop(self) -> bool:
+        """False."""
+        return False
+
+    def close(self) -> None:
+        """Does nothing."""

@@ -145,3 +145,35 @@ class Tracker:
             raise
         if values:
             self._written = time.monotonic()
+
+
+class Wrapped(Tracker):
+    """A tracker that hands everything to another one; subclasses change what they need."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.run_id = tracker.run_id
+        self.folder = tracker.folder
+        self.tracker = tracker
+
+    def progress(self, fraction: float, message: str = "") -> None:
+        """Reports progress, 0 to 1; raises `Stopped` where the run was asked to stop."""
+        self.tracker.progress(fraction, message)
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Logs metrics of one step."""
+        self.tracker.log(step, **metrics)
+
+    def flush(self) -> None:
+        """Writes the buffer now."""
+        self.tracker.flush()
+
+    def forget(self, after: int) -> None:
+        """Deletes the metrics of later steps."""
+        self.tracker.forget(after)
+
+    def should_stop(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self.tracker.should_stop()
+
+    def close(self) -> None:
+        """Does nothing: whoever opened the wrapped tracker closes it."""

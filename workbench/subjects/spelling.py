@@ -183,7 +183,7 @@ def decoded(
 
 
 def labels(
-    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, apart: bool = False
+    tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], *, unrelated: bool = False
 ) -> list[str]:
     """The text of each token.
 
@@ -193,7 +193,7 @@ def labels(
     Args:
         tokenizer: The model's tokenizer.
         ids: Token ids.
-        apart: Whether the ids are unrelated, not a running text; characters are then not joined.
+        unrelated: Whether the ids are no running text; characters are then not joined.
     """
     ids = list(ids)
     spelt = _spelt(tokenizer, ids)
@@ -204,7 +204,7 @@ def labels(
         token = spelt[at]
         if token is not None and BROKEN in shown[at]:
             character = ""
-            if not apart:
+            if not unrelated:
                 stop = at + LONGEST
                 character, n = _character(tokenizer, ids[at:stop], spelt[at:stop])
             if character:

@@ -165,14 +165,15 @@ class Subject:
             )
         return torch.tensor([ids], device=self.device)
 
-    def tokens(self, ids: Int[Tensor, "*pos"], *, apart: bool = False) -> list[str]:
+    def tokens(self, ids: Int[Tensor, "*pos"], *, unrelated: bool = False) -> list[str]:
         """The text of each token (see `spelling.labels`).
 
         Args:
             ids: Token ids of any shape, flattened.
-            apart: Whether the ids are unrelated, not a running text.
+            unrelated: Whether the ids are no running text; characters of several tokens are then
+                not joined.
         """
-        return spelling.labels(self.tokenizer, ids.flatten().tolist(), apart=apart)
+        return spelling.labels(self.tokenizer, ids.flatten().tolist(), unrelated=unrelated)
 
     def text(self, ids: Int[Tensor, "*pos"], *, skip_special: bool = False) -> str:
         """The text of ids; an id without a token shows as `[383]`.

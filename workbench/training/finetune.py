@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from accelerate import PartialState
@@ -11,6 +11,7 @@ from accelerate.utils import set_seed
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
+from workbench.store.tracker import Wrapped
 from workbench.subjects import Subject, load
 from workbench.training import checkpoints, evaluation, lora
 from workbench.training.loop import Batch, Trainee, fit, resumed
@@ -57,8 +58,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
     batch = _batches(recipe, rows.train)
     validation = _capped(rows.validation, recipe.train.eval_tokens)
-    stage = cast(Tracker, _Stage(tracker, "training"))
-    result = fit(trainee, recipe.train, batch, validation, stage)
+    result = fit(trainee, recipe.train, batch, validation, _Stage(tracker, "training"))
     tuned = load(result["checkpoint"])  # from disk, so that what was saved is what is measured
     after = _ask(task, tuned, rows.held_out, tracker, "tuned")
     return {
@@ -268,15 +268,12 @@ def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
     ]
 
 
-class _Stage:
+class _Stage(Wrapped):
     """A run's tracker whose progress fills one part of the progress bar."""
 
-    def __init__(self, tracker: Any, stage: str) -> None:
-        self._tracker = tracker
+    def __init__(self, tracker: Tracker, stage: str) -> None:
+        super().__init__(tracker)
         self._low, self._high = SHARES[stage]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._tracker, name)
-
     def progress(self, fraction: float, message: str = "") -> None:
-        self._tracker.progress(self._low + fraction * (self._high - self._low), message)
+        super().progress(self._low + fraction * (self._high - self._low), message)

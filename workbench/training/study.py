@@ -17,6 +17,7 @@ from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.store import Run, Store, Tracker
+from workbench.store.tracker import Wrapped
 from workbench.subjects import load
 from workbench.subjects.card import hash_files, write_card
 from workbench.subjects.positions import ENCODINGS
@@ -79,21 +80,18 @@ def _variant(recipe: Recipe, encoding: str) -> Recipe:
     )
 
 
-class _Part:
+class _Part(Wrapped):
     """A child run's tracker that also moves the study's progress, and stops when the study does."""
 
     def __init__(self, child: Tracker, study: Tracker, low: float, size: float, name: str) -> None:
-        self._child = child
+        super().__init__(child)
         self._study = study
         self._low = low
         self._size = size
         self._name = name
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._child, name)
-
     def progress(self, fraction: float, message: str = "") -> None:
-        self._child.progress(fraction, message)
+        super().progress(fraction, message)
         self._study.progress(self._low + fraction * self._size, f"{self._name}: {message}")
 
 

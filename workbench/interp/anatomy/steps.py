@@ -102,7 +102,7 @@ def next_tokens(
     """
     probability, token = logits.softmax(-1).topk(min(most, len(logits)))
     return pd.DataFrame(
-        {"token": subject.tokens(token, apart=True), "probability": probability.tolist()}
+        {"token": subject.tokens(token, unrelated=True), "probability": probability.tolist()}
     )
 
 

@@ -227,7 +227,7 @@ class PackedEngine(Reader):
             yield
 
     @contextmanager
-    def _edited(self, layer: int, edits: list[tuple[Int[Tensor, " row"], Edit]]) -> Iterator[None]:
+    def _edited(self, layer: int, edits: list[tuple[Int[Tensor, " _row"], Edit]]) -> Iterator[None]:
         """The edits of the branches under way in this layer, each at its rows of the packed row."""
         # One hook a site, however many branches edit there.
         by_site: dict[str, list[tuple[Tensor, Edit]]] = {}

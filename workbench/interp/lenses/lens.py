@@ -129,7 +129,7 @@ def lens(
         off = float((logits - final).abs().max())  # of the last row, in the end
         logs = logits.log_softmax(-1)
         best = logs.max(-1)
-        top.append(subject.tokens(best.indices, apart=True))
+        top.append(subject.tokens(best.indices, unrelated=True))
         prob.append(best.values.exp())
         kl.append((log_final.exp() * (log_final - logs)).sum(-1))
         own = logs.gather(-1, followed)

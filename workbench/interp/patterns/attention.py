@@ -133,7 +133,7 @@ class Attention(Record):
         return files.page(block, title=f"Attention of {self.subject}", text=self.prompt)
 
     def _repr_html_(self) -> str:
-        """The explorer in a frame, as a notebook shows it; long prompts come pooled, to stay small."""
+        """The explorer in a frame, for a notebook; long prompts are pooled, to stay small."""
         from workbench.figures.explorer import files, payload
 
         block = self._block(payload.striking(self.pattern), payload.BUDGET)

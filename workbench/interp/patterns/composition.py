@@ -86,8 +86,8 @@ def strongest_pairs(
         right = unembedding(subject)[:COMMON] @ w.o[head].T
     first, second, value = _largest(left, right, n)
     columns = (
-        subject.tokens(first, apart=True),
-        subject.tokens(second, apart=True),
+        subject.tokens(first, unrelated=True),
+        subject.tokens(second, unrelated=True),
         value.tolist(),
     )
     return pd.DataFrame(dict(zip(names, columns, strict=True)))

@@ -80,14 +80,14 @@ def counterfactual(
     clean_gap = at_clean[token] - at_clean[wrongs]
     gap = ends[:, token] - ends.gather(1, wrongs[:, None])[:, 0]
     order = (clean_gap - gap).argsort(descending=True).tolist()
-    names = subject.tokens(wrongs, apart=True)
+    names = subject.tokens(wrongs, unrelated=True)
     # A wrong answer of the answer's own kind first, if there is one; the sort is stable.
     order.sort(key=lambda at: not _alike(names[at], answer))
     for best in order:
         place, new = tried[best]
         wrong = _answer_or_none(subject, clean, ids, int(wrongs[best]))
         if wrong is not None:
-            old_text, new_text = subject.tokens(torch.tensor([ids[place], new]), apart=True)
+            old_text, new_text = subject.tokens(torch.tensor([ids[place], new]), unrelated=True)
             return Counterfactual(
                 clean=clean,
                 corrupted=_text(subject, rows[best].tolist()),
@@ -145,7 +145,7 @@ def _candidates(
     subject: Subject, ids: list[int], logits: Tensor, weights: Sequence[float]
 ) -> list[tuple[int, int]]:
     """(position, token) of replacements worth a trial, the strongest positions first."""
-    labels = subject.tokens(torch.tensor(ids), apart=True)
+    labels = subject.tokens(torch.tensor(ids), unrelated=True)
     most = int(WORK / (subject.card.n_params * len(ids)))
     most = max(2, min(PLACES * EACH, most))
     # The last token is left: another word there asks for another grammar, and says little about
@@ -170,7 +170,7 @@ def _instead(subject: Subject, ids: list[int], at: int, label: str, logits: Tens
     """Tokens that the model expected in a word's place, spelt alike and read as one token there."""
     likeliest = logits.topk(min(RIVALS, len(logits))).indices.tolist()
     rivals = [token for token in likeliest if token != ids[at]]
-    texts = subject.tokens(torch.tensor(rivals), apart=True)
+    texts = subject.tokens(torch.tensor(rivals), unrelated=True)
     replacements = []
     for token, text in zip(rivals, texts, strict=True):
         if not _alike(text, label):

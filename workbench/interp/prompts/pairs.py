@@ -254,7 +254,7 @@ def _nearest(subject: Subject, word: str, at: int, taken: set[str]) -> tuple[str
     order = F.cosine_similarity(embed.weight, own[None]).argsort(descending=True)[:2000].tolist()
     nearest: list[str] = []
     for i in order:
-        (text,) = subject.tokens(torch.tensor([i]), apart=True)
+        (text,) = subject.tokens(torch.tensor([i]), unrelated=True)
         other = text.strip()
         fits = (
             other.isalpha()

@@ -64,7 +64,7 @@ def usable_words(subject: Subject, probe: Probe, name: str) -> list:
         return list(probe.lists[name])
     words = []
     vocabulary = subject.tokenizer.get_vocab()
-    texts = subject.tokens(torch.tensor(list(vocabulary.values())), apart=True)
+    texts = subject.tokens(torch.tensor(list(vocabulary.values())), unrelated=True)
     for token, text in zip(vocabulary, texts, strict=True):
         word = text.strip()
         plain = word.isascii() and word.isalpha() and word.islower()
