@@ -237,6 +237,7 @@ HERE = {
         "checkpoint_series",
         "behaviour_series",
         "task_needs",
+        "audit",
     ),
     "effect_of",
 }
@@ -244,6 +245,7 @@ HERE = {
 WITHOUT = {
     *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
     *("apply", "compare_results", "read_intervention", "read_scores", "suites", "write_scores"),
+    *("redact", "scan"),
 }
 """Functions that run no model."""
 TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}

@@ -17,7 +17,7 @@ from typing import Any
 _HOMES = {
     "Canary": "workbench.privacy.exposure",
     "DIRECTIONS": "workbench.interp.engine.settings",
-    "Edit": "workbench.subjects.intervention",
+    "Edit": "workbench.subjects.edits",
     "Intervention": "workbench.subjects.intervention",
     "METRICS": "workbench.interp.engine.metrics",
     "REPLACEMENTS": "workbench.interp.engine.sites",

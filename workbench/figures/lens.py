@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from workbench.figures import style
 
@@ -89,7 +89,7 @@ def lens_table(
 
 
 def answer_lines(
-    values: Mapping[str, Float[np.ndarray, " _row"]],
+    values: Mapping[str, Real[np.ndarray, " _row"]],
     *,
     kind: str,
     n_rows: int,
