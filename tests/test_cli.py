@@ -71,7 +71,7 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
         home=home,
     )
     record = json.loads(done.stdout)
-    assert Path(record["file"]) == page and "<canvas" in page.read_text("utf-8")
+    assert Path(record["file"]) == page and "openPage(" in page.read_text("utf-8")
     assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
 
 
