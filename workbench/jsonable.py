@@ -78,10 +78,10 @@ def rebuild(kind: Any, value: Any) -> Any:
         if value is None and NoneType in inner:
             return None
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
-    if value is None and kind is str:
-        raise TypeError("there is nothing where a text belongs")
-    if value is None:
-        return float("nan") if kind is float else None
+    if value is None and kind is float:
+        return float("nan")
+    if value is None and kind not in (Any, object, NoneType):
+        raise TypeError(f"there is nothing where a {getattr(kind, '__name__', kind)} belongs")
     _check_type(origin or kind, value)
     if origin in (list, tuple, dict):
         return _collection(origin, inner, value)

@@ -132,9 +132,10 @@ class Record:
         return record
 
     def _try(self) -> None:
-        """Make the repr and the table, which raises where fields do not fit together."""
+        """Make the repr, the table and the figure: they raise where fields do not fit together."""
         self.__repr__()
         self.to_frame()
+        self.figure()
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -31,6 +31,7 @@ from workbench.training.checks import check
 from workbench.training.tasks import make
 from workbench.training.texts import documents
 
+PROBES = Path(__file__).parents[2] / "probes"
 READERS = {
     "a model": wb.load,
     "a model of a run": lambda name: wb.load(f"run:{name}"),
@@ -221,6 +222,41 @@ def test_a_damaged_task_in_the_home_folder_leaves_the_other_tasks_alone(home):
         assert len(wb.evaluate("shelf-base", "repeat", limit=2).rows)
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_task_of_a_format_without_files_is_refused(tmp_path):
+    """`datasets` would read every file of the format below the current folder."""
+    task = tmp_path / "mine.yaml"
+    settings = "task: mine\ndoc_to_text: a\ndoc_to_target: b\ntest_split: test\n"
+    for form in ("json", "csv", "text"):
+        task.write_text(f"{settings}dataset_path: {form}\ndataset_kwargs: {{}}\n")
+        with pytest.raises(WorkbenchError, match=rf"dataset_path: {form} names a format and no"):
+            wb.evaluate("shelf-base", str(task), limit=1)
+
+
+def test_a_probe_whose_slot_names_no_list_is_refused(tmp_path):
+    file = tmp_path / "mine.toml"
+    whole = (PROBES / "successor.toml").read_text("utf-8")
+    head, _, rest = whole.partition("slots = {")
+    file.write_text(f"{head}slots = {{ Z = 1, {rest}")
+    with pytest.raises(WorkbenchError, match="the slot Z is filled from 1, which is no list"):
+        read_probe(str(file))
+
+
+def test_a_record_whose_parts_contradict_each_other_is_refused(tmp_path):
+    record = wb.patch("shelf-base", "The cat sat", "The dog sat", " on", " in")
+    whole = json.loads(record.to_json())
+    assert Patching.from_dict(whole).figure() is not None
+    for name, value in (("clean_tokens", ["The", " cat"]), ("effect", [[0.5]]), ("site", None)):
+        with pytest.raises(WorkbenchError, match="is no whole Patching"):
+            Patching.from_dict({**whole, name: value})
+
+
+def test_results_without_their_list_of_skipped_tasks_are_refused(tmp_path):
+    file = wb.evaluate("shelf-base", "repeat", limit=2).save(tmp_path / "kept") / "results.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "skipped": None}))
+    with pytest.raises(WorkbenchError, match="there is nothing where a list belongs"):
+        Results.read(file.parent)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def check_file(path: Path) -> None:
         raise TaskError(f"{path}: it has no name; add a line such as task: {path.stem}.")
     for where, table in _tables(values):
         _check_code(path, where, table)
+        _check_data(path, table)
         _check_words(path, table)
 
 
@@ -117,6 +118,18 @@ def _check_code(path: Path, where: str, table: dict[Any, Any]) -> None:
         raise TaskError(
             f"{path} would run code of its own ({'; '.join(reasons)}). Only if you trust its "
             "author, run it with workbench eval --trust-tasks."
+        )
+
+
+def _check_data(path: Path, table: dict[Any, Any]) -> None:
+    """Refuse a format without files, for which `datasets` reads all below the current folder."""
+    data = table.get("dataset_path")
+    given = table.get("dataset_kwargs")
+    named = isinstance(given, dict) and (given.get("data_files") or given.get("data_dir"))
+    if data in LOADERS and not named and "custom_dataset" not in table:
+        raise TaskError(
+            f"{path}: dataset_path: {data} names a format and no file; add the files below "
+            "dataset_kwargs: data_files:."
         )
 
 

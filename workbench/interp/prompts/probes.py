@@ -143,6 +143,9 @@ def _check_types(probe: Probe) -> None:
 
 
 def _check_template(template: Template, probe: Probe) -> None:
+    for slot, name in template.slots.items():
+        if name != "vocabulary" and name not in probe.lists:
+            raise KeyError(f"the slot {slot} is filled from {name!r}, which is no list")
     for text in (getattr(template, name) for name in FIELDS):
         for slot, column, _ in SLOT.findall(text):
             name = template.slots[slot]
