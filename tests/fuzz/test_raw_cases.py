@@ -244,7 +244,7 @@ def test_a_probe_whose_slot_names_no_list_is_refused(tmp_path):
 
 
 def test_a_record_whose_parts_contradict_each_other_is_refused(tmp_path):
-    record = wb.patch("shelf-base", "The cat sat", "The dog sat", " on", " in")
+    record = wb.patch("shelf-base", "The cat sat", "The dog sat", answer=" on", wrong=" in")
     whole = json.loads(record.to_json())
     assert Patching.from_dict(whole).figure() is not None
     for name, value in (("clean_tokens", ["The", " cat"]), ("effect", [[0.5]]), ("site", None)):
