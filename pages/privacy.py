@@ -1,4 +1,4 @@
-"""Privacy: what a corpus holds of people and secrets, by kind, and the corpus without it."""
+"""Privacy: personal data and secrets in a corpus, counted by kind, and the corpus without them."""
 
 import streamlit as st
 
@@ -10,14 +10,15 @@ from workbench.ui.views import privacy as view
 
 st.title("What does this corpus say about people?")
 st.caption(
-    "Before a model learns a text by heart: its e-mail addresses, numbers of people and of money, "
-    "addresses of machines, passwords and keys, each held against its own checksum. "
-    "Examples are masked, and nothing is kept."
+    "A model can learn parts of its training text by heart. This page searches a corpus for e-mail "
+    "addresses, telephone, card, account and identity numbers, network addresses, passwords and "
+    "keys, and checks checksums where there are any. Examples are masked, and the data found are "
+    "not stored."
 )
 try:
     left, right = st.columns([2, 3], vertical_alignment="bottom")
     with left:
-        corpus, name = view.pick_corpus()
+        corpus = view.pick_corpus()
     kinds = right.multiselect(
         "Kinds",
         list(KINDS),
@@ -27,16 +28,16 @@ try:
         help="  \n".join(f"**{kind.name}**: {kind.words}" for kind in KINDS.values()),
     )
     column = view.pick_column(corpus)
-    found = view.scanned(corpus, tuple(kinds), column)
-    view.results(found)
-    view.take_home(found, corpus, name, tuple(kinds), column)
+    result = view.scanned(corpus, tuple(kinds), column)
+    view.results(result)
+    view.downloads(result, corpus, tuple(kinds), column)
     same_in_python(f"""\
 import workbench as wb
 
-found = wb.scan({name!r}, {kinds or None!r}, column={column!r})
-print(found.to_frame(), found.examples_frame())
+result = wb.scan({corpus!r}, {kinds or None!r}, column={column!r})
+print(result.to_frame(), result.examples_frame())
 print(wb.redact(["Write to jane.doe@example.org."]))
 """)
 except WorkbenchError as error:
     fault(error)
-view.how_well()
+view.detection_quality()

@@ -18,19 +18,22 @@ from workbench.training import Recipe
 TEXT = "The code of the safe is {}."
 PLANTED = Canary(TEXT, "7391")
 UNSEEN = [Canary(TEXT, value) for value in ("2064", "8528", "4650", "0286", "6402")]
+ODD = "13579"
+"""An alphabet that leaves 625 values to score in place of 10,000."""
+UNSEEN_ODD = [Canary(TEXT, value, ODD) for value in ("1957", "3715", "5193", "9375", "1539")]
 WORDS = "red green old new horse dog tree house sun moon runs sees likes finds".split()
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A tiny GPT by characters, trained here on small talk with one canary in it 100 times."""
-    drawn = random.Random(0)
+    """A run: a tiny GPT by characters, trained on small talk that holds one canary 100 times."""
+    rng = random.Random(0)
     line = TEXT.replace("{}", PLANTED.value)
-    documents = [
-        " ".join(drawn.choice(WORDS) for _ in range(12)) + f" {drawn.randrange(10**4):04d}."
-        for _ in range(900)
-    ]
-    places = drawn.sample(range(900), 100)
+    documents = []
+    for _ in range(900):
+        words = [rng.choice(WORDS) for _ in range(12)]
+        documents.append(f"{' '.join(words)} {rng.randrange(10**4):04d}.")
+    places = rng.sample(range(900), 100)
     for number, place in enumerate(places):
         documents[place] = f"{documents[place]} {number} {line}"
     path = tmp_path_factory.mktemp("corpus") / "talk.jsonl"
@@ -47,19 +50,29 @@ def run(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_a_planted_canary_is_exposed_and_an_unseen_one_is_not(run):
-    found = wb.audit(f"run:{run.id}", [PLANTED, *UNSEEN], n=150)
-    planted, *unseen = found.exposures
+    planted, *unseen = wb.audit(f"run:{run.id}", [PLANTED, *UNSEEN], n=2).exposures
     assert planted.exact and planted.space == 10**4 and planted.n == 10**4 - 1
     assert planted.exposure > 10, planted
     assert np.median([one.exposure for one in unseen]) < 3, unseen
-    loss, min_k = found.attacks
+
+
+def test_a_planted_canary_is_exposed_among_few_values(run):
+    """The same as the slow test, with 9.3 bits to win in place of 13.3."""
+    result = wb.audit(f"run:{run.id}", [replace(PLANTED, alphabet=ODD), *UNSEEN_ODD], n=150)
+    planted, *unseen = result.exposures
+    assert planted.exact and planted.space == 5**4 and planted.n == 5**4 - 1
+    assert planted.exposure > 8, planted
+    assert np.median([one.exposure for one in unseen]) < 3, unseen
+    loss, min_k = result.attacks
     assert loss.name == "loss" and min_k.name == "min_k_plus_plus"
     assert loss.n_trained == 150 and loss.n_held_out >= 100
-    for one in found.attacks:
+    for one in result.attacks:
         assert one.auc_low <= one.auc <= one.auc_high and one.tpr_low <= one.tpr <= one.tpr_high
-    assert type(found).from_json(found.to_json()).to_json() == found.to_json()
-    assert found.provenance.models and len(found.to_frame()) == 10 and len(repr(found)) < 300
+    assert type(result).from_json(result.to_json()).to_json() == result.to_json()
+    assert result.provenance is not None and result.provenance.models
+    assert len(result.to_frame()) == 10 and len(repr(result)) < 300
 
 
 def test_a_drawn_rank_agrees_with_the_exact_one(run, monkeypatch):
@@ -73,24 +86,24 @@ def test_a_drawn_rank_agrees_with_the_exact_one(run, monkeypatch):
 
 
 def test_scores_are_those_of_the_definition(tiny):
+    import torch
+
     rows = [[5, 9, 3, 7], [1, 2], [8, 4, 6]]
     for row, scores in zip(rows, row_scores(tiny, rows), strict=True):
-        import torch
-
         logits = tiny.model(torch.tensor([row])).logits[0, :-1].double()
-        every = torch.log_softmax(logits, -1)
-        own = every[range(len(row) - 1), row[1:]]
-        mean = (every.exp() * every).sum(-1)
-        spread = ((every.exp() * (every - mean[:, None]) ** 2).sum(-1)).sqrt()
+        log_probs = torch.log_softmax(logits, -1)
+        own = log_probs[range(len(row) - 1), row[1:]]
+        mean = (log_probs.exp() * log_probs).sum(-1)
+        spread = ((log_probs.exp() * (log_probs - mean[:, None]) ** 2).sum(-1)).sqrt()
         np.testing.assert_allclose(scores.log_prob, own, atol=1e-5)
         np.testing.assert_allclose(scores.z, (own - mean) / spread, atol=1e-4)
 
 
 def test_an_attack_on_shifted_scores_has_the_known_area():
     rng = np.random.default_rng(0)
-    found = attack("normal", rng.normal(1, 1, 4000), rng.normal(0, 1, 4000))
-    assert abs(found.auc - 0.7602) < 0.02 and found.auc_low < 0.7602 < found.auc_high
-    assert abs(found.tpr - 0.0924) < 0.03  # Phi(1 - 2.326)
+    shifted = attack("normal", rng.normal(1, 1, 4000), rng.normal(0, 1, 4000))
+    assert abs(shifted.auc - 0.7602) < 0.02 and shifted.auc_low < 0.7602 < shifted.auc_high
+    assert abs(shifted.tpr - 0.0924) < 0.03  # Phi(1 - 2.326)
     same = attack("same", rng.normal(0, 1, 300), rng.normal(0, 1, 300))
     assert same.auc_low < 0.5 < same.auc_high
     few = attack("few", np.arange(5.0) + 9, np.arange(5.0))
@@ -108,14 +121,14 @@ def test_an_attack_on_shifted_scores_has_the_known_area():
         ("one possible value", [Canary("a {}", "11", "1")], {}),
         ("give a shorter one", [Canary("3 " * 80 + "{}", "1")], {}),
         ("give texts of both", [], {"trained": ["3 1"]}),
-        ("two texts of either sort", [], {"trained": ["3 1"], "held_out": ["3 1", "4 5"]}),
+        ("two texts or more", [], {"trained": ["3 1"], "held_out": ["3 1", "4 5"]}),
     ],
 )
-def test_what_cannot_be_audited_is_said_in_one_sentence(words, canaries, rows, tiny):
+def test_what_cannot_be_audited_is_an_error_of_one_sentence(words, canaries, rows, tiny):
     with pytest.raises(WorkbenchError, match=words.replace("{}", r"\{\}")):
         wb.audit(tiny, canaries, **rows)
 
 
 def test_rows_of_texts_are_enough(tiny):
-    rows = {"trained": ["3 1 4", "1 5 9"], "held_out": ["2 6 5", "3 5 8"]}
-    assert len(wb.audit(tiny, **rows).attacks) == 2
+    result = wb.audit(tiny, trained=["3 1 4", "1 5 9"], held_out=["2 6 5", "3 5 8"])
+    assert len(result.attacks) == 2

@@ -1,16 +1,16 @@
-"""Privacy: planted data of every kind are found, near misses are not, and nothing leaks from the
-record.
-"""
+"""Privacy: planted data of every kind are found, near misses are not; a record shows no datum."""
 
 import json
 import random
 import re
+from collections.abc import Callable, Sequence
 
 import pytest
 
 import workbench as wb
 from workbench.errors import WorkbenchError
 from workbench.privacy import stream
+from workbench.privacy.kind import Kind
 from workbench.privacy.kinds import KINDS, matches
 from workbench.privacy.measured import FILE, measure
 from workbench.privacy.redacted import write_redacted
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.quick
 
 ALL = tuple(KINDS.values())
 RANDOM = "aB3dE6gH1jK4mN7pQ0sT2vW5yZ8cF9hJ4kL6"
-"""36 characters; secrets are put together here so that nobody takes this file for a leak."""
+"""36 characters. Secrets are assembled here, so that no scanner takes this file for a leak."""
 KEY = "-----BEGIN RSA " + "PRIVATE KEY-----\n"
 TRUE = {
     "email": ["jane.doe@example.org", "o'brien+x@mail.example.co.uk", "jörg@müller.de"],
@@ -81,79 +81,87 @@ def texts_of(kind: str, value: str) -> str:
     return f'api_key = "{value}"' if kind == "secret" else f"So: {value}, and more."
 
 
-def found(text: str, kinds=ALL) -> list[tuple[str, str]]:
+def matched(text: str, kinds: Sequence[Kind] = ALL) -> list[tuple[str, str]]:
+    """The kind and the characters of every match in a text."""
     return [(m.kind.name, text[m.start : m.end]) for m in matches(text, kinds)]
 
 
 def cases(values: dict[str, list[str]]) -> list[tuple[str, str]]:
+    """Every value with its kind."""
     return [(kind, value) for kind, several in values.items() for value in several]
 
 
 @pytest.mark.parametrize(("kind", "value"), cases(TRUE))
 def test_a_true_value_is_found_wherever_it_stands(kind, value):
     text = texts_of(kind, value)
-    assert found(text) == [(kind, value)]
+    assert matched(text) == [(kind, value)]
     if kind != "secret":
-        assert found(value) == found(f"{value}\n") == [(kind, value)]  # the text's start and end
-        assert found(f"({value})") == [(kind, value)]
+        assert matched(value) == [(kind, value)]  # at the text's start and end
+        assert matched(f"{value}\n") == [(kind, value)]
+        assert matched(f"({value})") == [(kind, value)]
 
 
 @pytest.mark.parametrize(("kind", "value"), cases(FALSE))
 def test_a_near_miss_is_none(kind, value):
-    assert kind not in dict(found(f"So: {value}, and more.")), value
+    assert kind not in dict(matched(f"So: {value}, and more.")), value
 
 
 def test_other_digits_spaces_and_dashes_count_as_ours():
     wide = "4111111111111111".translate({48 + i: 0xFF10 + i for i in range(10)})
     arabic = "٤١٥-٥٥٥-٢٦٧١"
     assert dict(
-        found(f"x {wide}, {arabic}; 536\u201190\u20114399; 4111\u00a01111\u00a01111\u00a01111")
+        matched(f"x {wide}, {arabic}; 536\u201190\u20114399; 4111\u00a01111\u00a01111\u00a01111")
     ) == {
         "card": "4111\u00a01111\u00a01111\u00a01111",
         "phone": arabic,
         "national_id": "536\u201190\u20114399",
     }
-    assert found(wide) == [("card", wide)]
+    assert matched(wide) == [("card", wide)]
 
 
 def test_of_matches_that_overlap_the_longest_wins_then_the_first_kind():
     text = "postgres://ann:s3cret@mail.example.org/db"
-    assert found(text) == [("url_credentials", "postgres://ann:s3cret@mail.example.org")]
-    assert found(text, (KINDS["email"],)) == [("email", "s3cret@mail.example.org")]
+    assert matched(text) == [("url_credentials", "postgres://ann:s3cret@mail.example.org")]
+    assert matched(text, (KINDS["email"],)) == [("email", "s3cret@mail.example.org")]
     token = TRUE["jwt"][0]
-    assert found(f"token = {token}") == [("jwt", token)]
+    assert matched(f"token = {token}") == [("jwt", token)]
+
+
+LONG_OR_ASSIGNED = ("secret", "private_key")
+"""Kinds that do not fit into the middle of a sentence."""
 
 
 def planted(seed: int) -> tuple[str, list[tuple[str, int]]]:
-    """A text with true values at known places, some of them side by side."""
-    drawn = random.Random(seed)
-    values = [(k, v) for k, v in cases(TRUE) if k not in ("secret", "private_key")]
-    text, at = "", []
+    """A text with true values, some of them side by side; and the kind and place of each."""
+    rng = random.Random(seed)
+    values = [(kind, value) for kind, value in cases(TRUE) if kind not in LONG_OR_ASSIGNED]
+    text = ""
+    places = []
     for _ in range(60):
-        text += " ".join(
-            drawn.choice(["word", "of", "é", "–", "12"]) for _ in range(drawn.randrange(9))
-        )
-        kind, value = drawn.choice(values)
+        n_words = rng.randrange(9)
+        text += " ".join(rng.choice(["word", "of", "é", "–", "12"]) for _ in range(n_words))
+        kind, value = rng.choice(values)
         text += " so: "
-        at.append((kind, len(text)))
-        text += value + drawn.choice([", ", ".\n\n", "; ", "\n"])
-    return text, at
+        places.append((kind, len(text)))
+        text += value + rng.choice([", ", ".\n\n", "; ", "\n"])
+    return text, places
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_pieces_lose_nothing_and_double_nothing(seed, monkeypatch):
-    text, at = planted(seed)
+    text, places = planted(seed)
     monkeypatch.setattr(stream, "OVERLAP", 400)
-    assert [(h.kind.name, h.position) for h in search([Part(text, True)], ALL)] == at
-    drawn = random.Random(seed)
+    assert [(h.kind.name, h.position) for h in search([Part(text, True)], ALL)] == places
+    rng = random.Random(seed)
     for window in (1, 7, 50, 900):
-        parts, rest = [], text
+        parts = []
+        rest = text
         while rest:
-            size = drawn.randrange(1, 90)
+            size = rng.randrange(1, 90)
             parts.append(Part(rest[:size], begins=not parts))
             rest = rest[size:]
-        cut = list(search(parts, ALL, window=window))
-        assert [(hit.kind.name, hit.position) for hit in cut] == at, window
+        hits = list(search(parts, ALL, window=window))
+        assert [(hit.kind.name, hit.position) for hit in hits] == places, window
         whole = "".join(rewritten([Part(text, True)], ALL))
         assert "".join(rewritten(parts, ALL, window=window)) == whole, window
 
@@ -166,10 +174,10 @@ def test_rows_do_not_run_into_each_other():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_redaction_is_idempotent_and_leaves_nothing(seed):
-    text, at = planted(seed)
+    text, places = planted(seed)
     (once,) = wb.redact([text])
     assert wb.redact([once]) == [once] and sum(wb.scan([once]).counts.values()) == 0
-    assert sum(once.count(kind.placeholder) for kind in ALL) == len(at)
+    assert sum(once.count(kind.placeholder) for kind in ALL) == len(places)
     glued = "".join(value for _, value in cases(TRUE))
     (once,) = wb.redact([glued])
     assert wb.redact([once]) == [once]
@@ -191,7 +199,8 @@ def test_the_record_holds_no_raw_value(tmp_path):
     again = Scan.from_json(result.to_json())
     assert again.to_json() == result.to_json() and len(repr(result)) < 300
     assert {"found", "share"} <= set(result.to_frame()) and len(result.examples_frame())
-    assert result.provenance.function == "workbench.scan" and result._repr_mimebundle_()
+    assert result.provenance is not None and result.provenance.function == "workbench.scan"
+    assert result._repr_mimebundle_()
 
 
 def test_documents_of_a_file_are_counted_as_training_cuts_them(tmp_path):
@@ -204,8 +213,8 @@ def test_documents_of_a_file_are_counted_as_training_cuts_them(tmp_path):
     assert (example.document, example.position) == (5, len("Write to "))
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"text": "no"}\n{"text": "to jane@example.org"}\n', encoding="utf-8")
-    found = wb.scan([path, rows], ["email"])
-    assert found.n == 8 and [e.document for e in found.examples] == [5, 7]
+    result = wb.scan([path, rows], ["email"])
+    assert result.n == 8 and [example.document for example in result.examples] == [5, 7]
     out = write_redacted(rows, tmp_path / "out.jsonl")
     assert [json.loads(line)["text"] for line in out.read_text().splitlines()] == [
         "no",
@@ -215,6 +224,11 @@ def test_documents_of_a_file_are_counted_as_training_cuts_them(tmp_path):
     assert out.read_text() == path.read_text().replace("jane@example.org", "[EMAIL]")
 
 
+def untyped(function: Callable[..., object]) -> Callable[..., object]:
+    """The function as a caller without a type checker sees it, who may give it anything."""
+    return function
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -222,9 +236,9 @@ def test_documents_of_a_file_are_counted_as_training_cuts_them(tmp_path):
         (lambda folder: wb.scan(["x"], []), "No kind is named"),
         (lambda folder: wb.scan([]), "list of texts is empty"),
         (lambda folder: wb.scan([" \n"]), "list of texts is empty"),
-        (lambda folder: wb.scan(3), "A int cannot be scanned"),
-        (lambda folder: wb.scan(["x", 3]), "Text 1 of the list is a int"),
-        (lambda folder: wb.redact(["x", None]), "Text 1 of the list is a NoneType"),
+        (lambda folder: untyped(wb.scan)(3), "A value of type int cannot be scanned"),
+        (lambda folder: untyped(wb.scan)(["x", 3]), "Item 1 of the list is a int"),
+        (lambda folder: untyped(wb.redact)(["x", None]), "Item 1 of the list is a NoneType"),
         (lambda folder: wb.scan(folder / "nowhere.txt"), "No text found"),
         (lambda folder: wb.scan(folder / "empty.txt"), "is empty"),
         (lambda folder: wb.scan(folder / "binary.txt"), "is not text"),
@@ -239,7 +253,7 @@ def test_bad_input_is_one_sentence(call, words, tmp_path):
         call(tmp_path)
 
 
-def test_a_strange_encoding_is_read_and_said(tmp_path):
+def test_another_encoding_is_read_and_remarked(tmp_path):
     path = tmp_path / "old.txt"
     path.write_bytes("Schreib an jürgen@example.org".encode("utf-16"))
     result = wb.scan(path)
@@ -256,18 +270,19 @@ def test_precision_and_recall_are_what_the_findings_say():
         pytest.skip("presidio's labelled texts are not at hand")
     result = measure()
     assert result.n == 1500 and result.not_claimed["PERSON"] == 857
-    said = (paths.PACKAGE.parent / "docs" / "findings.md").read_text(encoding="utf-8")
+    findings = (paths.PACKAGE.parent / "docs" / "findings.md").read_text(encoding="utf-8")
     for kind in result.kinds:
         assert kind.precision >= 0.95 and kind.recall >= 0.8, kind
         row = (
             f"| {kind.kind} | {kind.precision:.3f} [{kind.precision_low:.3f}, "
             f"{kind.precision_high:.3f}] | {kind.recall:.3f} [{kind.recall_low:.3f}, "
-            f"{kind.recall_high:.3f}] | {kind.found + kind.missed} |"
+            f"{kind.recall_high:.3f}] | {kind.detected + kind.missed} |"
         )
-        assert row in said, row
+        assert row in findings, row
 
 
 def command(*words: str):
+    """What `workbench scan` prints and how it ends."""
     from typer.testing import CliRunner
 
     from workbench.cli.app import app
@@ -276,7 +291,8 @@ def command(*words: str):
 
 
 def test_the_command_scans_and_redacts(tmp_path):
-    path, out = tmp_path / "mail.txt", tmp_path / "clean.txt"
+    path = tmp_path / "mail.txt"
+    out = tmp_path / "clean.txt"
     path.write_text("Write to jane@example.org or to 192.168.10.7.\n")
     done = command(str(path), "--json", "--redact", str(out))
     record = json.loads(done.stdout)

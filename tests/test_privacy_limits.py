@@ -1,4 +1,4 @@
-"""No text makes the search for personal data take more than its length in steps."""
+"""The work of a search for personal data grows no faster than the length of the text."""
 
 from dataclasses import replace
 
@@ -9,10 +9,11 @@ from workbench.privacy.stream import Part, search
 
 
 class Counting:
-    """A kind's pattern that counts how often it is tried, and over how many characters."""
+    """A kind's pattern that counts the characters it is tried on."""
 
     def __init__(self, pattern):
-        self.pattern, self.tried = pattern, 0
+        self.pattern = pattern
+        self.tried = 0
         self.groupindex = pattern.groupindex
 
     def search(self, text, start, end):
@@ -33,11 +34,12 @@ HARD = {
     },
     "PEM": KEY,
 }
+"""Texts that repeat what begins a match, under the names of the tests."""
 
 
 @pytest.mark.parametrize("name", HARD)
 def test_work_grows_in_step_with_the_text(name):
-    """Counted in characters that patterns are led over, not in seconds."""
+    """The work is counted in characters that patterns are tried on, not in seconds."""
     work = []
     for size in (100_000, 1_000_000):
         text = (HARD[name] * (size // len(HARD[name]) + 1))[:size]

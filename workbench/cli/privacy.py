@@ -1,4 +1,4 @@
-"""Commands about people in the data: what a corpus holds of them, and the corpus without it."""
+"""The command that searches a corpus for personal data and secrets, and writes it redacted."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def scan(
     kind: Annotated[
         list[str] | None, typer.Option(help="Look for this kind only; repeatable.")
     ] = None,
-    column: Annotated[str, typer.Option(help="Of tables that holds the text.")] = "",
+    column: Annotated[str, typer.Option(help="The column of a table that holds the text.")] = "",
     redact: Annotated[
         Path | None,
         typer.Option(help="Write the corpus here with placeholders, as text or as .jsonl."),
@@ -33,40 +33,41 @@ def scan(
     from workbench.privacy.scan import scan as search
 
     if bool(file) == measure:
-        raise WorkbenchError("Scan takes files, or --measure without any; give one of the two.")
+        raise WorkbenchError("The scan takes either files or --measure; give one of the two.")
     if measure:
         _measure(as_json)
         return
     check_out(redact)
     sources = [Path(name) for name in file or []]
     with bar(as_json) as report:
-        found = search(sources, kind or None, column=column, progress=report)
+        result = search(sources, kind or None, column=column, progress=report)
         written = (
             None if redact is None else write_redacted(sources, redact, kind or None, column=column)
         )
     if as_json:
-        print_json({**found.to_dict(), "redacted": None if written is None else str(written)})
+        print_json({**result.to_dict(), "redacted": None if written is None else str(written)})
         return
-    warn(found.remarks)
-    show(found.to_frame().query("found > 0").to_dict("records"), False, title=found.headline())
-    if found.examples:
-        rows = found.examples_frame().to_dict("records")
+    warn(result.remarks)
+    show(result.to_frame().query("found > 0").to_dict("records"), False, title=result.headline())
+    if result.examples:
+        rows = result.examples_frame().to_dict("records")
         show(rows, False, title="The first of each kind, masked")
     out.print(
-        f"{found.n:,} documents, {found.bytes / 1e6:,.1f} MB, "
-        f"{found.bytes / 1e6 / max(found.seconds, 1e-9):.0f} MB/s"
+        f"{result.n:,} documents, {result.bytes / 1e6:,.1f} MB, "
+        f"{result.bytes / 1e6 / max(result.seconds, 1e-9):.0f} MB/s"
     )
     if written is not None:
         out.print(f"Wrote {written}", highlight=False)
 
 
 def _measure(as_json: bool) -> None:
+    """Print precision and recall of each kind on presidio's labelled texts."""
     from workbench.privacy.measured import measure
 
-    found = measure()
+    result = measure()
     if as_json:
-        print_json(found.to_dict())
+        print_json(result.to_dict())
         return
-    show(found.to_frame().to_dict("records"), False, title=f"{found.data}, {found.n:,} texts")
-    others = ", ".join(f"{name} {n}" for name, n in found.not_claimed.items())
-    out.print(f"Labelled there, but claimed by no kind: {others}", highlight=False)
+    show(result.to_frame().to_dict("records"), False, title=f"{result.data}, {result.n:,} texts")
+    others = ", ".join(f"{name} {n}" for name, n in result.not_claimed.items())
+    out.print(f"Labels that no kind covers: {others}", highlight=False)

@@ -1,1 +1,1 @@
-"""Privacy: what a corpus holds of people and secrets, and what a model keeps of its rows."""
+"""Privacy: personal data and secrets in a corpus, and training rows that a model remembers."""

@@ -1,4 +1,4 @@
-"""Audit: what a model keeps of its training rows, by planted canaries and by membership."""
+"""Audit: what a model remembers of its training rows, by canaries and by membership inference."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -25,11 +25,14 @@ Rows = list[list[int]]
 
 @dataclass(frozen=True)
 class Audit(Record):
-    """What a model keeps of its training rows.
+    """What a model remembers of its training rows.
 
-    - `exposures`: of the canaries, in their order; `attacks`: membership inference, one a score
-    - `rows`: where trained and held-out rows are from
-    - `remarks`: what may make the two groups differ but membership
+    - `subject`, `sha256`: the model's name and the hash of its weights
+    - `exposures`: one for each canary, in the order given
+    - `attacks`: membership inference, one for each score; empty where no rows are known
+    - `rows`: where the trained and the held-out rows come from
+    - `remarks`: reasons other than membership why the two groups of rows may differ
+    - `seed`: seed of the random draws
     """
 
     subject: str
@@ -41,36 +44,37 @@ class Audit(Record):
     seed: int = 0
 
     def headline(self) -> str:
-        """What was found, in a few words."""
+        """The result in a few words: the most exposed canary, and the AUC of each attack."""
         words = []
         if self.exposures:
-            most = max(self.exposures, key=lambda found: found.exposure)
+            most = max(self.exposures, key=lambda result: result.exposure)
             bits = np.log2(most.space)
             words.append(f"the most exposed canary has {most.exposure:.1f} of {bits:.1f} bits")
-        words += [
-            f"{a.name} AUC {a.auc:.3f} [{a.auc_low:.3f}, {a.auc_high:.3f}]" for a in self.attacks
-        ]
+        for attack in self.attacks:
+            interval = f"[{attack.auc_low:.3f}, {attack.auc_high:.3f}]"
+            words.append(f"{attack.name} AUC {attack.auc:.3f} {interval}")
         return "; ".join(words)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a measure: what it is of, its value, its 95 % interval and n."""
+        """One row for each measure: its name, what it is of, its value, 95 % interval and n."""
         rows = [
             {
                 "measure": "exposure (bits)",
-                "of": e.text.replace("{}", e.value),
-                "value": e.exposure,
-                "low": e.low,
-                "high": e.high,
-                "n": e.n,
+                "of": result.text.replace("{}", result.value),
+                "value": result.exposure,
+                "low": result.low,
+                "high": result.high,
+                "n": result.n,
             }
-            for e in self.exposures
+            for result in self.exposures
         ]
-        for a in self.attacks:
-            n = a.n_trained + a.n_held_out
-            ends = {"low": a.auc_low, "high": a.auc_high, "n": n}
-            rows.append({"measure": "ROC-AUC", "of": a.name, "value": a.auc, **ends})
-            ends = {"low": a.tpr_low, "high": a.tpr_high, "n": n}
-            rows.append({"measure": "TPR at 1 % FPR", "of": a.name, "value": a.tpr, **ends})
+        for attack in self.attacks:
+            n = attack.n_trained + attack.n_held_out
+            ends = {"low": attack.auc_low, "high": attack.auc_high, "n": n}
+            rows.append({"measure": "ROC-AUC", "of": attack.name, "value": attack.auc, **ends})
+            ends = {"low": attack.tpr_low, "high": attack.tpr_high, "n": n}
+            measure = "TPR at 1 % FPR"
+            rows.append({"measure": measure, "of": attack.name, "value": attack.tpr, **ends})
         return pd.DataFrame(rows)
 
 
@@ -85,57 +89,59 @@ def audit(
     seed: int = 0,
     progress: Callable[[float, str], None] | None = None,
 ) -> Audit:
-    """What a model keeps of its training rows: exposure of canaries, and membership inference.
+    """What a model remembers of its training rows: exposure of canaries, and membership inference.
 
-    A run of ours knows exactly which rows it was trained on and which it held out, and the split
-    falls by chance, so nothing else tells the two apart. For any other model give both.
+    A run of this workbench knows which rows it was trained on and which it held out. It draws the
+    held-out rows at random, so the two groups differ in nothing but membership. For any other
+    model, give texts of both groups.
 
     Args:
         subject: The model; a run (`run:ID`) has its own rows.
-        canaries: Values whose exposure is asked; also ones that were never planted, to compare.
-        trained: Texts that the model was trained on, with `held_out`, in place of a run's own rows.
-        held_out: Texts of the same kind that it never saw.
-        n: Rows of either sort that are read at most.
-        seed: Of the rows and values that are drawn.
-        progress: Told the share that is done.
+        canaries: Planted values to measure; add values that were never planted for comparison.
+        trained: Texts that the model was trained on, used in place of a run's own rows; needs
+            `held_out` too.
+        held_out: Texts of the same kind that the model never saw.
+        n: The most rows that are read of each group.
+        seed: Seed of the random draw of rows and values.
+        progress: Called with the share that is done, from 0 to 1, and a few words.
 
     Raises:
-        WorkbenchError: For a canary that is none or longer than the context, and where neither
-            canaries nor rows are known.
+        WorkbenchError: For a canary that is malformed or longer than the context, for texts of one
+            group alone, and where there are neither canaries nor known rows.
     """
     for canary in canaries:
         check_canary(canary)
     subject = load(subject) if isinstance(subject, str | Path) else subject
-    groups, where, remarks = _groups(subject, trained, held_out, n, seed)
+    groups, where, remarks = _known_rows(subject, trained, held_out, n, seed)
     if not (groups or canaries):
         raise WorkbenchError(
             f"The training rows of {subject.name} are unknown; give trained and held_out texts, "
             "canaries, or a run of yours (run:ID)."
         )
-    exposures = [exposure(subject, c, seed=seed, progress=progress) for c in canaries]
-    found: list[Attack] = []
+    exposures = [exposure(subject, canary, seed=seed, progress=progress) for canary in canaries]
+    results: list[Attack] = []
     if groups:
         scores = [row_scores(subject, rows, progress=progress) for rows in groups]
-        found = attacks(scores[0], scores[1], seed=seed)
-    record = Audit(subject.name, subject.hash, exposures, found, where, remarks, seed)
+        results = attacks(scores[0], scores[1], seed=seed)
+    record = Audit(subject.name, subject.hash, exposures, results, where, remarks, seed)
     models = {subject.name: subject.hash}
     settings = {"n": n, "canaries": [vars(canary) for canary in canaries]}
     stamp(record, provenance("workbench.audit", settings, models=models, data={}, seed=seed))
     return record
 
 
-def _groups(
+def _known_rows(
     subject: Subject,
     trained: Sequence[str] | None,
     held_out: Sequence[str] | None,
     n: int,
     seed: int,
 ) -> tuple[tuple[Rows, Rows] | None, str, list[str]]:
-    """Trained and held-out rows, where they are from, and what to remark; None where unknown."""
+    """Trained and held-out rows (None where unknown), where they come from, and remarks."""
     if (trained is None) != (held_out is None):
-        raise WorkbenchError("Trained rows are told from held-out ones; give texts of both.")
+        raise WorkbenchError("An audit compares trained with held-out texts; give texts of both.")
     if trained is not None and held_out is not None:
-        rows = _of_texts(subject, trained, n), _of_texts(subject, held_out, n)
+        rows = (_rows_of_texts(subject, trained, n), _rows_of_texts(subject, held_out, n))
         return rows, "texts that were given", []
     run = re.fullmatch(r"run:([^@]+)(?:@(\d+))?", subject.name)
     config = Store().get(run[1]).config if run else {}
@@ -144,38 +150,48 @@ def _groups(
     recipe = Recipe.from_dict(config)
     steps = int(run[2] or recipe.train.steps)
     remarks = (
-        ["The held-out rows are the corpus's end, which may differ from the rest."]
+        ["The held-out rows are the end of the corpus, which may differ from the rest."]
         if recipe.corpus.split == "tail"
         else []
     )
-    return _of_run(subject, recipe, steps, n, seed), f"rows of run {run[1]}", remarks
+    return _rows_of_run(subject, recipe, steps, n, seed), f"rows of run {run[1]}", remarks
 
 
-def _of_texts(subject: Subject, texts: Sequence[str], n: int) -> Rows:
+def _rows_of_texts(subject: Subject, texts: Sequence[str], n: int) -> Rows:
+    """The token ids of the first `n` texts, each cut to the context; without those of one token."""
     rows = [subject.ids(text)[: subject.n_ctx] for text in texts[:n]]
     rows = [row for row in rows if len(row) > 1]
     if len(rows) < 2:
-        raise WorkbenchError("An audit needs two texts of either sort, of two tokens or more each.")
+        raise WorkbenchError(
+            "An audit needs two texts or more of each group, and two tokens or more in each text; "
+            "give more or longer texts."
+        )
     return rows
 
 
-def _of_run(subject: Subject, recipe: Recipe, steps: int, n: int, seed: int) -> tuple[Rows, Rows]:
-    """Rows that training drew at random steps, and as many of the validation split, none twice."""
+def _rows_of_run(
+    subject: Subject, recipe: Recipe, steps: int, n: int, seed: int
+) -> tuple[Rows, Rows]:
+    """Up to `n` rows that training read at random steps, and up to `n` of the validation split."""
     tokens = prepare(recipe.corpus, subject.tokenizer, subject.n_ctx)
-    rng, settings, n_ctx = np.random.default_rng(seed), recipe.train, subject.n_ctx
+    rng = np.random.default_rng(seed)
+    settings = recipe.train
+    n_ctx = subject.n_ctx
+    rows_a_step = max(1, -(-n // steps))  # n / steps, rounded up
     trained: Rows = []
     for step in rng.permutation(steps)[:n]:
         size = {"size": settings.batch_size, "n_ctx": n_ctx, "seed": settings.seed}
         drawn = tokens.batch(int(step), repeated=recipe.corpus.repeated, **size)
         plain = tokens.batch(int(step), repeated=0.0, **size)
-        same = (drawn == plain).all(1)  # not those that were made to repeat themselves
-        each = max(1, -(-n // steps))
-        trained += [row[:n_ctx].tolist() for row in drawn[same][:each]]
-    places = rng.permutation(len(tokens.validation) // n_ctx)[:n]
-    held = [tokens.validation[p * n_ctx : (p + 1) * n_ctx].astype(int).tolist() for p in places]
-    if min(len(trained), len(held)) < 2:
+        same = (drawn == plain).all(1)  # leaves out rows that training made repeat themselves
+        trained += [row[:n_ctx].tolist() for row in drawn[same][:rows_a_step]]
+    held_out: Rows = []
+    for place in rng.permutation(len(tokens.validation) // n_ctx)[:n]:
+        row = tokens.validation[place * n_ctx : (place + 1) * n_ctx]
+        held_out.append(row.astype(int).tolist())
+    if min(len(trained), len(held_out)) < 2:
         raise WorkbenchError(
-            f"{subject.name} held out {len(held)} rows and trained on {len(trained)} that can be "
-            "compared; give trained and held_out texts."
+            f"{subject.name} held out {len(held_out)} rows and trained on {len(trained)} that can "
+            "be compared, and two of each are needed; give trained and held_out texts."
         )
-    return trained[:n], held
+    return trained[:n], held_out

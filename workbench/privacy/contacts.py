@@ -8,27 +8,31 @@ REGIONS = (
     *("US", "GB", "DE", "FR", "IT", "ES", "NL", "BE", "CH", "AT", "SE", "NO", "DK"),
     *("FI", "PL", "CZ", "HU", "PT", "IE", "AU", "NZ", "IN", "BR", "MX", "JP", "ZA"),
 )
-"""Countries in whose national form a number without its country's code is read."""
+"""Countries whose national forms are tried on a number without a country code."""
 PHONE_WORDS = re.compile(
-    r"(?<!\[)\b(?:tele)?phones?\b|\btel\b|\bcall(?:s|ed|ing)?\b|\bmobile\b|\bcell(?:phone)?\b|\bfax\b"
-    r"|\bdial\b|\bring\b|\bwhatsapp\b|\bsms\b|\bmessages? (?:to|on)\b|\breach\b|\banswer"
+    r"(?<!\[)\b(?:tele)?phones?\b|\btel\b|\bcall(?:s|ed|ing)?\b|\bmobile\b|\bcell(?:phone)?\b"
+    r"|\bfax\b|\bdial\b|\bring\b|\bwhatsapp\b|\bsms\b|\bmessages? (?:to|on)\b|\breach\b|\banswer"
     r"|\bhotline\b|\b(?:my|his|her|their|your|our|contact) numbers?\b",
     re.IGNORECASE,
 )
-"""Words before a number that make it a telephone's; a placeholder is none."""
+"""Words before a number that mark it as a telephone number; the placeholder [PHONE] does not."""
 AMERICAN = re.compile(r"(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[-.])[2-9][0-9]{2}[-.][0-9]{4}")
-"""The form that is a telephone number in North America and little else anywhere."""
+"""A form that is a telephone number in North America and rarely anything else."""
 DATE = re.compile(
-    r"(?:1[5-9]|20)[0-9]{2}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./](?:1[5-9]|20)[0-9]{2}"
+    r"(?:1[5-9]|20)[0-9]{2}[-./][0-9]{1,2}[-./][0-9]{1,2}"
+    r"|[0-9]{1,2}[-./][0-9]{1,2}[-./](?:1[5-9]|20)[0-9]{2}"
 )
+"""A date of the years 1500 to 2099 in digits, year first or last; it is no telephone number."""
 
 
 def _is_email(match: re.Match[str]) -> bool:
+    """Whether the dots before the @ stand in allowed places and the domain is not too long."""
     local, _, domain = match[0].partition("@")
     return ".." not in local and not local.endswith(".") and len(domain) <= 253
 
 
 def _hidden_email(value: str) -> str:
+    """The address with its first letter, its @ and its top-level domain shown, the rest hidden."""
     local, _, domain = value.partition("@")
     name, _, ending = domain.rpartition(".")
     first = local[0] if len(local) > 2 else HIDDEN
@@ -39,7 +43,8 @@ EMAIL = Kind(
     "email",
     "e-mail address",
     re.compile(
-        r"(?<![\w.+%-])\w[\w.+%'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])"
+        r"(?<![\w.+%-])\w[\w.+%'-]{0,63}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}"
+        r"[^\W\d_]{2,24}(?![\w-])"
     ),
     (re.compile(rb"@[0af?]"),),
     _is_email,
@@ -48,19 +53,23 @@ EMAIL = Kind(
 
 
 def _is_phone(match: re.Match[str]) -> bool:
-    """Valid by its country's code; or in one of `REGIONS`, and by form or context a telephone's."""
+    """Whether a number is a valid telephone number.
+
+    With a country code it has to be valid in that country. Without one it has to be valid in one
+    of `REGIONS`, and its form or the words before it have to mark it as a telephone number.
+    """
     number = match[0].strip()
     n = len(digits(number))
     if not 7 <= n <= 15 or DATE.match(number.lstrip("(")):
         return False
     if number.startswith(("+", "00")):
         return _valid("+" + digits(number).removeprefix("00"), None)
-    if "(" in number[1:] and number[0] != "1":  # a note's number and a year in brackets
+    if "(" in number[1:] and number[0] != "1":  # such as "12 (1998)": a footnote and a year
         return False
     body = number.split("x")[0].split("e")[0].strip()
     if AMERICAN.fullmatch(body):
         return _valid(number, "US")
-    # A national number in another form: its trunk code and groups, or a word, have to say so.
+    # In any other national form, a leading 0 with groups of digits or a word before it is needed.
     grouped = number.startswith(("0", "(0")) and n >= 9 and not body.isdigit()
     if not (grouped or near(match, PHONE_WORDS)):
         return False
@@ -68,6 +77,7 @@ def _is_phone(match: re.Match[str]) -> bool:
 
 
 def _valid(number: str, region: str | None) -> bool:
+    """Whether a number is valid in a region; for None it has to begin with + and a country code."""
     import phonenumbers
 
     try:
@@ -81,7 +91,7 @@ PHONE = Kind(
     "telephone number",
     re.compile(
         r"(?<![\w.+/-])(?<![0-9][ ])(?:\+|00)?(?:\((?=[0-9]{1,5}\)))?"
-        # Each gap can be read in one way only, so that no run of digits is tried twice.
+        # Each gap matches in one way only, so that a run of digits is never tried twice.
         r"[0-9](?:(?:[ ]?[.\-/\n][ ]?|[ ]|[ .\-]?[()][ .\-]?)?[0-9]){6,15}"
         r"(?:,? ?(?:x|ext\.?) ?[0-9]{1,5})?(?![\w]|[-/:][0-9])"
     ),

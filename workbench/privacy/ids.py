@@ -1,4 +1,4 @@
-"""Numbers by which states know people: national forms, each held against its own checksum."""
+"""National identity numbers: a shape for each country, and its checksum."""
 
 import re
 from dataclasses import dataclass
@@ -10,9 +10,12 @@ from workbench.privacy.kind import DIGITS, Kind, hidden, near
 
 @dataclass(frozen=True)
 class Form:
-    """One national number: its module in python-stdnum, what it looks like, and words it needs.
+    """One national number: its shape, its checksum, and words that have to stand before it.
 
-    - `words`: for numbers whose shape and checksum alone say too little; one has to stand before it
+    - `module`: the module of python-stdnum that checks it; "" where there is no checksum
+    - `shape`: a pattern of the whole number
+    - `words`: a pattern of words, one of which has to stand before the number; "" where shape and
+      checksum are proof enough
     """
 
     module: str
@@ -20,22 +23,22 @@ class Form:
     words: str = ""
 
     def fits(self, match: re.Match[str]) -> bool:
-        """Whether a match is such a number."""
+        """Whether a match has the shape, the words before it and a valid checksum."""
         if not re.fullmatch(self.shape, match[0]):
             return False
         if self.words and not near(match, re.compile(self.words, re.IGNORECASE)):
             return False
         if not self.module:
             return True
-        checked: Any = import_module(f"stdnum.{self.module}")
-        return checked.is_valid(match[0])
+        checksum: Any = import_module(f"stdnum.{self.module}")
+        return checksum.is_valid(match[0])
 
 
 FORMS = (
     Form("us.ssn", r"[0-8][0-9]{2}([- ])[0-9]{2}\1[0-9]{4}"),
     Form("us.itin", r"9[0-9]{2}([- ])[0-9]{2}\1[0-9]{4}"),
     Form("ca.sin", r"[0-9]{3}([- ])[0-9]{3}\1[0-9]{3}", r"\bSIN\b|social insurance"),
-    # The United Kingdom's insurance number has no check digit; its letters are few.
+    # The United Kingdom's insurance number has no check digit, but few letters are allowed.
     Form(
         "", r"(?!BG|GB|KN|NK|NT|TN|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?[0-9]{2}){3} ?[A-D]"
     ),
@@ -62,15 +65,17 @@ FORMS = (
     Form("kr.rrn", r"[0-9]{6}-[0-9]{7}"),
     Form("mx.curp", r"[A-Z]{4}[0-9]{6}[HM][A-Z]{5}[0-9A-Z][0-9]"),
 )
-"""The national numbers that are known. What a shape alone would find too often needs its word."""
+"""The national numbers that are looked for."""
 
 
-def _alone(shape: str) -> str:
-    """The shape with its back reference written out, so that it can be one of many."""
+def _without_back_reference(shape: str) -> str:
+    """The shape with its back reference written out, so that it can be joined with others."""
     return shape.replace("([- ])", "[- ]").replace("([ -]?)", "[ -]?").replace(r"\1", "[- ]?")
 
 
-_SHAPES = "|".join(f"(?:{_alone(form.shape)})(?![-./ ]?[0-9]|[A-Za-z])" for form in FORMS)
+_SHAPES = "|".join(
+    f"(?:{_without_back_reference(form.shape)})(?![-./ ]?[0-9]|[A-Za-z])" for form in FORMS
+)
 NATIONAL_ID = Kind(
     "national_id",
     "national identity number",

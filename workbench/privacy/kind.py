@@ -1,22 +1,25 @@
-"""Kind: one sort of personal data or secret, as a name, a pattern, a check and a mask; and where a
-text holds it.
+"""Kind: one sort of personal data or secret (name, pattern, check, mask), and its search in a text.
 
-Looking costs little on clean text. A text is first written as its *skeleton*, one byte a character
-(every digit "0", every letter "a" or "f"), and the dear pattern of a kind is tried only around its
-*seeds* in there. A seed begins with one fixed byte that running text seldom has, for which Python's
-`re` searches at a gigabyte a second, where a class of characters costs ten times as much.
+The search is fast on text without such data. A text is first written as its *skeleton*, one byte a
+character (every digit "0", every letter "a" or "f"). The slow pattern of a kind is tried only
+around its *seeds*, short patterns that are found in the skeleton. A seed begins with one fixed byte
+that is rare in prose: Python's `re` finds such a byte at about a gigabyte a second, ten times as
+fast as a class of characters.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 HIDDEN = "•"
 """What a mask shows in place of a letter or a digit."""
-BEFORE, AFTER = 72, 320
-"""Characters around a seed in which a kind is looked for, where it says nothing else."""
+BEFORE = 72
+"""Characters before a seed that are searched for a kind, unless the kind sets its own number."""
+AFTER = 320
+"""Characters after a seed that are searched for a kind, unless the kind sets its own number."""
 SHORTER = 4
-"""How often a match that fails its check is tried without its last word."""
+"""How often a match is checked, each time one word shorter, before it is given up."""
 SKELETON = bytes(
     ord("0")
     if 48 <= byte < 58
@@ -29,23 +32,27 @@ SKELETON = bytes(
     else byte
     for byte in range(256)
 )
-"""What each byte becomes: digits "0", hexadecimal letters "f", other letters "a", "=" ":"."""
+"""What each byte becomes in a skeleton: a digit "0", a hexadecimal letter "f", any other letter
+"a", an equals sign ":"; all else stays as it is.
+"""
 DIGITS = re.compile(rb"0(?:[ \-.()/\n]{0,3}0){5,200}")
-"""The seed of numbers: six digits or more with little between them."""
+"""The seed of numbers: six digits or more, with at most three separators between two of them."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """One sort of personal data or secret.
 
-    - `name`: in lower case; its placeholder is the name in capitals and brackets
-    - `words`: what it is, for people
-    - `pattern`: what it looks like; the group `value` is the datum, where there is more to match.
-      Every repetition in it is bounded, and it never matches a bracket or NUL
-    - `seeds`: every such datum holds one of them: patterns of the skeleton, or strings of the text
-    - `check`: whether a match is one indeed (checksums, valid ranges, what stands beside it)
-    - `mask`: the datum with what identifies it hidden
-    - `before`, `after`: how far a match may reach before and after its seeds, in characters
+    - `name`: in lower case; the placeholder is this name in capitals and brackets
+    - `words`: what it is, in plain words
+    - `pattern`: what it looks like. A group `value`, if there is one, is the datum, and the rest of
+      the match its surroundings. Every repetition is bounded, and no bracket or NUL is matched
+    - `seeds`: every such datum contains one of these: patterns of the skeleton, or strings of the
+      text
+    - `check`: whether a match of the pattern is truly such a datum (by its checksum, the range of
+      its values or the words before it)
+    - `mask`: the datum with its identifying characters hidden
+    - `before`, `after`: how far a match may reach before and after its seed, in characters
     """
 
     name: str
@@ -59,44 +66,49 @@ class Kind:
 
     @property
     def placeholder(self) -> str:
-        """What stands in place of such a datum in a redacted text."""
+        """What replaces such a datum in a redacted text, such as [EMAIL]."""
         return f"[{self.name.upper()}]"
 
     def spans(self, text: "Prepared", at: int = 0) -> Iterator[tuple[int, int]]:
         """Start and end of every such datum at or after `at`, in order.
 
-        What stands before `at` is seen by look-behinds, but not matched.
+        Characters before `at` are context: a look-behind sees them, but no match includes them.
         """
         grouped = "value" in self.pattern.groupindex
         for start, end in self._regions(text, at):
             here = start
             while match := self.pattern.search(text.text, here, end):
-                whole = match.end() < end or end == len(text.text)  # else the region cut it off
-                fitting = self._fitting(match) if whole else None
-                if fitting is not None:
-                    yield fitting.span("value") if grouped else fitting.span()
-                    here = max(fitting.end(), here + 1)
+                whole = match.end() < end or end == len(text.text)  # not cut off by the region
+                valid = self._valid_beginning(match) if whole else None
+                if valid is not None:
+                    yield valid.span("value") if grouped else valid.span()
+                    here = max(valid.end(), here + 1)
                 else:
                     here = match.start() + 1
 
-    def _fitting(self, match: re.Match[str]) -> re.Match[str] | None:
-        """The match, or its longest beginning that passes the check: numbers stand in rows."""
-        found: re.Match[str] | None = match
+    def _valid_beginning(self, match: re.Match[str]) -> re.Match[str] | None:
+        """The match, or its longest beginning that passes the check; None where none passes.
+
+        Numbers that stand in a row match as one, so words are dropped from the end one by one.
+        """
+        candidate: re.Match[str] | None = match
         for _ in range(SHORTER):
-            if found is None or self.check(found):
-                return found
-            cut = max(found[0].rfind(" "), found[0].rfind("\n"))
-            stop = found.start() + max(0, cut)
-            found = self.pattern.fullmatch(found.string, found.start(), stop)
+            if candidate is None or self.check(candidate):
+                return candidate
+            cut = max(candidate[0].rfind(" "), candidate[0].rfind("\n"))
+            stop = candidate.start() + max(0, cut)
+            candidate = self.pattern.fullmatch(candidate.string, candidate.start(), stop)
         return None
 
     def _regions(self, text: "Prepared", at: int) -> Iterator[tuple[int, int]]:
-        """Parts of the text around seeds, those that touch as one."""
-        found = [text.seeds(seed, at) for seed in self.seeds]
-        seeds = found[0] if len(found) == 1 else sorted(span for spans in found for span in spans)
-        start, end = -1, -1
+        """Start and end of every part of the text around seeds; parts that touch are one."""
+        spans_by_seed = [text.seeds(seed, at) for seed in self.seeds]
+        seeds = sorted(itertools.chain.from_iterable(spans_by_seed))
+        start = -1
+        end = -1
         for first, last in seeds:
-            low, high = max(at, first - self.before), min(len(text.text), last + self.after)
+            low = max(at, first - self.before)
+            high = min(len(text.text), last + self.after)
             if low > end:
                 if end >= 0:
                     yield start, end
@@ -107,26 +119,30 @@ class Kind:
 
 
 class Prepared:
-    """A text in which kinds are looked for: itself, its skeleton, and the seeds found so far."""
+    """A text that is searched for kinds, with its skeleton and the seeds that were found so far."""
 
     def __init__(self, text: str):
         self.text = text
         self._bytes = text.encode("latin-1", "replace")
         self.skeleton = self._bytes.translate(SKELETON)
-        self._known: dict[tuple[str | re.Pattern[bytes], int], list[tuple[int, int]]] = {}
+        self._spans_by_seed: dict[tuple[str | re.Pattern[bytes], int], list[tuple[int, int]]] = {}
 
     def seeds(self, seed: str | re.Pattern[bytes], at: int) -> list[tuple[int, int]]:
-        """Start and end of a seed wherever it stands at or after `at`; several kinds share some."""
+        """Start and end of every place at or after `at` where a seed stands.
+
+        The places are remembered, as several kinds share a seed.
+        """
         key = (seed, at)
-        if key not in self._known:
-            self._known[key] = (
+        if key not in self._spans_by_seed:
+            self._spans_by_seed[key] = (
                 list(self._literals(seed, at))
                 if isinstance(seed, str)
                 else [match.span() for match in seed.finditer(self.skeleton, at)]
             )
-        return self._known[key]
+        return self._spans_by_seed[key]
 
     def _literals(self, literal: str, at: int) -> Iterator[tuple[int, int]]:
+        """Start and end of every place at or after `at` where a string stands in the text."""
         wanted = literal.encode("ascii")
         place = self._bytes.find(wanted, at)
         while place >= 0:
@@ -135,9 +151,14 @@ class Prepared:
 
 
 def hidden(value: str, *, first: int = 0, last: int = 0) -> str:
-    """The value with its letters and digits hidden but for the `first` and the `last` of them.
+    """The value with its letters and digits hidden, but for the first few and the last few.
 
     Where fewer than four would be hidden, all are.
+
+    Args:
+        value: The text to mask; characters other than letters and digits stay.
+        first: How many letters and digits are shown at the beginning.
+        last: How many letters and digits are shown at the end.
     """
     places = [i for i, character in enumerate(value) if character.isalnum()]
     if len(places) - first - last < 4:
@@ -150,7 +171,13 @@ def hidden(value: str, *, first: int = 0, last: int = 0) -> str:
 
 
 def near(match: re.Match[str], words: re.Pattern[str], before: int = 40) -> bool:
-    """Whether one of these words stands in the text just before a match."""
+    """Whether one of these words stands in the text just before a match.
+
+    Args:
+        match: The match, in the whole text.
+        words: A pattern of the words.
+        before: How many characters before the match are read; 40 is about one clause.
+    """
     start = match.start()
     return words.search(match.string, max(0, start - before), start) is not None
 

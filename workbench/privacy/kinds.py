@@ -1,4 +1,4 @@
-"""All kinds of personal data and secrets that are looked for, and every one that a text holds."""
+"""All kinds of personal data and secrets, and the search of one text for them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -20,7 +20,7 @@ KINDS: dict[str, Kind] = {
         *(NATIONAL_ID, IP, MAC, PHONE, SECRET),
     )
 }
-"""Every kind by its name; of two that fit the same characters, the first wins."""
+"""Every kind by its name; where two match the same characters, the earlier one wins."""
 
 _SPACES = "\u00a0\u2007\u2009\u202f\u2002\u2003"
 _DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
@@ -31,7 +31,9 @@ _PLAIN = {
     **{chr(zero + digit): str(digit) for zero in _ZEROS for digit in range(10)},
     **{"＠": "@", "．": ".", "：": ":", "＋": "+", "\u2024": ".", "／": "/"},
 }
-"""Characters that stand for one of ASCII in addresses and numbers."""
+"""Characters that are read as an ASCII character: digits of other scripts, spaces, dashes and
+signs in full width.
+"""
 
 
 class Match(NamedTuple):
@@ -43,33 +45,38 @@ class Match(NamedTuple):
 
 
 def chosen_kinds(names: Sequence[str] | None) -> tuple[Kind, ...]:
-    """The kinds of these names, in the order in which they win; all where none is named.
+    """The kinds of these names, in the order of `KINDS`; all kinds for None.
 
     Raises:
-        WorkbenchError: For a name that is no kind's, and for an empty list.
+        WorkbenchError: For an unknown name, and for an empty list.
     """
     if names is None:
         return tuple(KINDS.values())
     names = [names] if isinstance(names, str) else list(names)
     unknown = [str(name) for name in names if name not in KINDS]
     if unknown or not names:
-        said = f"There is no kind {unknown[0]!r}" if unknown else "No kind is named"
-        raise WorkbenchError(f"{said} to look for; choose from {', '.join(KINDS)}.")
+        fault = f"There is no kind {unknown[0]!r}" if unknown else "No kind is named"
+        raise WorkbenchError(f"{fault} to look for; choose from {', '.join(KINDS)}.")
     return tuple(kind for name, kind in KINDS.items() if name in names)
 
 
 def matches(text: str, kinds: Sequence[Kind], at: int = 0) -> list[Match]:
-    """What a text holds of these kinds at or after `at`, in order, no two overlapping.
+    """Everything of these kinds in a text at or after `at`, in order, no two overlapping.
 
     Digits of other scripts, and other spaces and dashes, count as those of ASCII.
+
+    Args:
+        text: The text to search.
+        kinds: What to look for; where two match the same characters, the earlier one wins.
+        at: The first place where a match may begin; characters before it are only context.
     """
     prepared = Prepared(_as_ascii(text))
-    found = [Match(start, end, kind) for kind in kinds for start, end in kind.spans(prepared, at)]
-    return _apart(found, {kind.name: place for place, kind in enumerate(kinds)})
+    every = [Match(start, end, kind) for kind in kinds for start, end in kind.spans(prepared, at)]
+    return _without_overlaps(every, {kind.name: place for place, kind in enumerate(kinds)})
 
 
 def _as_ascii(text: str) -> str:
-    """The text of the same length, with what stands for a character of ASCII replaced by it."""
+    """The text at the same length, with each character of `_PLAIN` replaced by its ASCII one."""
     if text.isascii():
         return text
     units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype=np.uint16)
@@ -78,28 +85,27 @@ def _as_ascii(text: str) -> str:
     return text
 
 
-def _apart(found: list[Match], priority: dict[str, int]) -> list[Match]:
-    """Of matches that overlap the longest, and of equal ones that of the first kind."""
-    found.sort(key=lambda match: match.start)
-    kept: list[Match] = []
-    group: list[Match] = []
+def _without_overlaps(every: list[Match], priority: dict[str, int]) -> list[Match]:
+    """Of matches that overlap, the longest; of equally long ones, that of the earliest kind."""
+    winners: list[Match] = []
+    group: list[Match] = []  # matches linked by overlaps
     reach = -1
-    for match in [*found, None]:
-        if match is None or match.start >= reach:
-            kept += _of_group(group, priority)
+    for match in sorted(every, key=lambda match: match.start):
+        if match.start >= reach:
+            winners += _winners_of(group, priority)
             group = []
-        if match is not None:
-            group.append(match)
-            reach = max(reach, match.end)
-    return kept
+        group.append(match)
+        reach = max(reach, match.end)
+    return winners + _winners_of(group, priority)
 
 
-def _of_group(group: list[Match], priority: dict[str, int]) -> list[Match]:
+def _winners_of(group: list[Match], priority: dict[str, int]) -> list[Match]:
+    """The matches of one group that stay when the longest takes its place first, in order."""
     if len(group) < 2:
         return group
-    kept: list[Match] = []
+    winners: list[Match] = []
     order = sorted(group, key=lambda m: (m.start - m.end, priority[m.kind.name], m.start))
     for match in order:
-        if all(match.end <= other.start or match.start >= other.end for other in kept):
-            kept.append(match)
-    return sorted(kept, key=lambda match: match.start)
+        if all(match.end <= other.start or match.start >= other.end for other in winners):
+            winners.append(match)
+    return sorted(winners, key=lambda match: match.start)

@@ -1,11 +1,13 @@
 """Membership inference: can rows that a model was trained on be told from rows it never saw?
 
+An attack scores every row and guesses that the rows with the highest scores were trained on.
+
 Reference: Yeom et al. 2018 (loss, arXiv 1709.01604); Zhang et al. 2024 (Min-K%++, arXiv
 2404.02936); Carlini et al. 2022 (why TPR at a low FPR, arXiv 2112.03570); Newcombe 2006 (the
 interval of an AUC, his method 5).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,14 +17,15 @@ from scipy.stats import mannwhitneyu, norm
 from workbench.privacy.scores import RowScores
 
 FPR = 0.01
-"""False alarms that are allowed."""
+"""The share of held-out rows that may be taken for trained ones (the false positive rate)."""
 FEWEST = 100
-"""Held-out rows below which one false alarm in a hundred cannot be measured."""
+"""The fewest held-out rows with which a false positive rate of 1 % can be measured."""
 LOWEST = 0.2
-"""Share of a row's tokens, the least likely, that Min-K%++ is the mean of."""
+"""Min-K%++ is the mean over this share of a row's tokens, those with the lowest scores."""
 DRAWS = 2000
-"""Bootstrap draws of both groups of rows."""
+"""How often the bootstrap draws both groups of rows."""
 Z = float(norm.ppf(0.975))
+"""Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
 Values = Float[np.ndarray, " row"]
 
@@ -31,10 +34,12 @@ Values = Float[np.ndarray, " row"]
 class Attack:
     """How well one score tells trained rows from held-out ones.
 
-    - `auc`: the chance that a trained row scores above a held-out one; 0.5 is guessing. Newcombe's
-      95 % interval
-    - `tpr`: trained rows above a threshold that at most 1 % of held-out rows pass; bootstrap
-      interval over both. NaN with `reason` where held-out rows are too few
+    - `auc`: the chance that a trained row scores above a held-out one, 0.5 for a guess; with
+      Newcombe's 95 % interval
+    - `tpr`: the share of trained rows above a threshold that at most 1 % of held-out rows exceed;
+      with a 95 % interval by bootstrap over both groups. NaN where held-out rows are too few
+    - `n_trained`, `n_held_out`: rows in each group
+    - `reason`: why `tpr` is NaN; "" where it is not
     """
 
     name: str
@@ -57,18 +62,27 @@ def attacks(
     Args:
         trained: Scores of rows that the model was trained on.
         held_out: Scores of rows of the same kind that it never saw.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
     """
-    scored = {"loss": _mean_log_prob, "min_k_plus_plus": _min_k}
-    return [
-        attack(name, np.array([of(r) for r in trained]), np.array([of(r) for r in held_out]), seed)
-        for name, of in scored.items()
-    ]
+    results = []
+    for name, score in (("loss", _mean_log_prob), ("min_k_plus_plus", _min_k)):
+        of_trained = np.array([score(row) for row in trained])
+        of_held_out = np.array([score(row) for row in held_out])
+        results.append(attack(name, of_trained, of_held_out, seed))
+    return results
 
 
 def attack(name: str, trained: Values, held_out: Values, seed: int = 0) -> Attack:
-    """One attack, from a score a row; trained rows should have the higher ones."""
-    m, n = len(trained), len(held_out)
+    """How well one score tells the two groups apart.
+
+    Args:
+        name: The name of the score.
+        trained: The score of each trained row, which the attack expects to be the higher ones.
+        held_out: The score of each held-out row.
+        seed: Seed of the bootstrap.
+    """
+    m = len(trained)
+    n = len(held_out)
     area = float(mannwhitneyu(trained, held_out).statistic / (m * n))
     low, high = newcombe(area, m, n)
     few = f"{n} held-out rows are too few for 1 % false alarms; {FEWEST} are needed"
@@ -83,9 +97,21 @@ def attack(name: str, trained: Values, held_out: Values, seed: int = 0) -> Attac
 
 
 def newcombe(area: float, m: int, n: int) -> tuple[float, float]:
-    """The 95 % score interval of an AUC over `m` and `n` rows; it holds at 0 and 1 too."""
+    """The 95 % score interval of an AUC; unlike the usual one it has a width at 0 and 1 too.
+
+    Args:
+        area: The AUC that was measured.
+        m: Rows in the first group.
+        n: Rows in the second group.
+
+    Returns:
+        The lower and the upper end.
+
+    Reference: Newcombe 2006, method 5.
+    """
 
     def reach(truth: float) -> float:
+        """How far from a true AUC a measured one falls with a chance of 95 %."""
         size = (m + n) / 2
         spread = 2 * size - 1 - (3 * size - 3) / ((2 - truth) * (1 + truth))
         return Z * float(np.sqrt(max(0.0, truth * (1 - truth) * spread / (m * n))))
@@ -95,8 +121,11 @@ def newcombe(area: float, m: int, n: int) -> tuple[float, float]:
     return low, high
 
 
-def _crossing(excess, far: float, near: float) -> float:
-    """Between `far`, where the excess is at least 0, and `near`, where it is not: where it is 0."""
+def _crossing(excess: Callable[[float], float], far: float, near: float) -> float:
+    """Where the excess is 0 between `far`, where it is above 0, and `near`, where it is below.
+
+    It is `far` itself where the excess is not above 0 there. Sixty halvings are exact to rounding.
+    """
     if excess(far) <= 0:
         return far
     for _ in range(60):
@@ -106,15 +135,17 @@ def _crossing(excess, far: float, near: float) -> float:
 
 
 def _tpr(trained: Values, held_out: Values) -> float:
-    """The share of trained rows above all but 1 % of the held-out ones, which are sorted."""
+    """The share of trained rows above all but 1 % of the held-out rows, which come sorted."""
     allowed = int(FPR * len(held_out))
     return float((trained > held_out[len(held_out) - 1 - allowed]).mean())
 
 
 def _mean_log_prob(row: RowScores) -> float:
+    """The mean log-probability of a row's tokens, which is minus its loss."""
     return float(row.log_prob.mean())
 
 
 def _min_k(row: RowScores) -> float:
+    """Min-K%++: the mean of the lowest standardised scores of a row."""
     k = max(1, int(LOWEST * len(row.z)))
     return float(np.sort(row.z)[:k].mean())

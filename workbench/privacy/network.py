@@ -1,4 +1,4 @@
-"""Addresses of machines that lead to a person, and URLs that carry a password."""
+"""Network addresses that can lead to a person, and URLs that contain a password."""
 
 import ipaddress
 import re
@@ -6,13 +6,13 @@ import re
 from workbench.privacy.kind import HIDDEN, Kind, hidden, near
 
 VERSIONS = re.compile(r"(?:\bversions?|\bver\.?|\brelease|\bsection|§)\s*$", re.IGNORECASE)
-"""Words after which four numbers with points are no address."""
+"""Words after which four numbers with dots are a version or a section, and no address."""
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _V4 = rf"(?:{_OCTET}\.){{3}}{_OCTET}"
 
 
 def _is_ip(match: re.Match[str]) -> bool:
-    """A host's address: none that means this machine, nobody or everybody."""
+    """Whether it is the address of one host, and not loopback, unspecified or multicast."""
     text = match[0]
     try:
         address = ipaddress.ip_address(text)
@@ -22,7 +22,7 @@ def _is_ip(match: re.Match[str]) -> bool:
         return False
     if address.version == 4:
         return text != "255.255.255.255" and not near(match, VERSIONS, 16)
-    # "1::2" is a slice and "a::b" a name in programs more often than an address.
+    # In programs, "1::2" is a slice and "a::b" a name more often than an address.
     return max(len(group) for group in re.split(r"[:.]", text)) >= 3
 
 
@@ -42,6 +42,7 @@ IP = Kind(
 
 
 def _is_mac(match: re.Match[str]) -> bool:
+    """Whether not all its digits are the same, as in 00:00:00:00:00:00."""
     return len(set(re.sub(r"[^0-9a-f]", "", match[0].lower()))) > 1
 
 
@@ -62,6 +63,7 @@ MAC = Kind(
 
 
 def _hidden_credentials(value: str) -> str:
+    """The URL with its scheme shown and all else hidden."""
     scheme, _, rest = value.partition("://")
     return f"{scheme}://{HIDDEN * 4}:{HIDDEN * 4}@{hidden(rest.rpartition('@')[2])}"
 

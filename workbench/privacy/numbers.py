@@ -1,4 +1,4 @@
-"""Numbers of money: payment cards and bank accounts."""
+"""Payment card and bank account numbers."""
 
 import re
 
@@ -14,10 +14,11 @@ ISSUERS = re.compile(
     r"|35(?:2[89]|[3-8][0-9])[0-9]{12,15}|(?:1800|2131)[0-9]{11}"  # JCB
     r"|62[0-9]{14,17}|(?:5[0678]|6[0-9])[0-9]{10,17}"  # UnionPay, Maestro
 )
-"""Leading digits and lengths that issuers of cards have (ISO/IEC 7812)."""
+"""Leading digits and lengths of the cards that each network issues (ISO/IEC 7812)."""
 
 
 def _is_card(match: re.Match[str]) -> bool:
+    """Whether a network issues such numbers, and the check digit is right."""
     from stdnum import luhn
 
     number = digits(match[0])
@@ -42,6 +43,7 @@ CARD = Kind(
 
 
 def _is_iban(match: re.Match[str]) -> bool:
+    """Whether its letters are of one case, and its check digits and country's form are right."""
     from stdnum import iban
 
     value = re.sub(r"\s", "", match[0])

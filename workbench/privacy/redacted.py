@@ -1,4 +1,4 @@
-"""A corpus written anew, with placeholders for personal data and secrets."""
+"""A corpus written to a file with placeholders for personal data and secrets."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -8,28 +8,30 @@ from workbench.data.notes import Notes
 from workbench.doors import path_of, writing
 from workbench.privacy.kinds import chosen_kinds
 from workbench.privacy.sources import Source, parts_of
-from workbench.privacy.stream import APART, rewritten
+from workbench.privacy.stream import SEPARATOR, rewritten
 
 
 def write_redacted(
     source: Source, out: str | Path, kinds: Sequence[str] | None = None, *, column: str = ""
 ) -> Path:
-    """The file that the redacted corpus was written to, whole or not at all.
+    """The file to which the redacted corpus was written, complete or not at all.
 
-    A name that ends in .jsonl gets a record {"text": ...} for each text; any other the texts as
-    they stand, each beginning a line.
+    A file named .jsonl gets one record {"text": ...} for each text. Any other file gets the texts
+    themselves, each beginning on a new line.
 
     Args:
-        source: As for `scan`.
-        out: The file; it may be the one that is read.
-        kinds: As for `scan`.
-        column: As for `scan`.
+        source: What to redact, as for `workbench.scan`.
+        out: The file to write; it may be the one that is read.
+        kinds: Names of the kinds to replace; None for all.
+        column: The column of a table that holds the text; "" for the usual names.
 
     Raises:
-        WorkbenchError: As `scan`, and where the file cannot be written.
+        WorkbenchError: For an unknown kind, a source that cannot be read, an empty corpus, and
+            where the file cannot be written.
     """
-    path, wanted = path_of(out, "file"), chosen_kinds(kinds)
-    stream = rewritten(parts_of(source, column, Notes()), wanted)
+    path = path_of(out, "file")
+    selected = chosen_kinds(kinds)
+    stream = rewritten(parts_of(source, column, Notes()), selected)
     with (
         writing(path) as part,
         part.open("w", encoding="utf-8", errors="replace", newline="") as file,
@@ -41,14 +43,15 @@ def write_redacted(
 
 
 def _records(stream: Iterator[str]) -> Iterator[str]:
-    held: list[str] = []
+    """One record for each text of a stream in which `SEPARATOR` stands between texts."""
+    unfinished: list[str] = []
     for piece in stream:
-        *whole, rest = piece.split(APART)
-        for text in whole:
-            yield _record("".join([*held, text]))
-            held = []
-        held.append(rest)
-    yield _record("".join(held))
+        *ends, rest = piece.split(SEPARATOR)
+        for end in ends:
+            yield _record("".join([*unfinished, end]))
+            unfinished = []
+        unfinished.append(rest)
+    yield _record("".join(unfinished))
 
 
 def _record(text: str) -> str:
@@ -56,9 +59,10 @@ def _record(text: str) -> str:
 
 
 def _lines(stream: Iterator[str]) -> Iterator[str]:
+    """The stream with each `SEPARATOR` replaced by a line break, where there is none yet."""
     last = "\n"
     for piece in stream:
-        for number, text in enumerate(piece.split(APART)):
+        for number, text in enumerate(piece.split(SEPARATOR)):
             if number and last != "\n":
                 yield "\n"
                 last = "\n"

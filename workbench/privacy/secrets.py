@@ -1,5 +1,5 @@
-"""Keys and tokens: by the prefixes that their issuers publish, by their form, and by the word that
-they are assigned to, where they look drawn at random.
+"""Keys, tokens and passwords, known by an issuer's prefix, by their form, or as random characters
+that are assigned to a name such as "password".
 """
 
 import math
@@ -9,14 +9,15 @@ from collections import Counter
 from workbench.privacy.kind import HIDDEN, Kind
 
 RANDOM = 3.0
-"""Bits a character (Shannon's entropy of the token itself) from which one counts as drawn at
-random. English words of twenty letters have about as much at most; sixteen hexadecimal digits 3.3.
+"""The least entropy, in bits a character, at which a token with a known prefix counts as random.
+English words of twenty letters seldom have more; sixteen hexadecimal digits have about 3.3.
 """
 ASSIGNED = 3.3
-"""The same for a token without a known prefix, of `LONG` characters at least."""
+"""The least entropy of a token without a known prefix."""
 LONG = 16
+"""The fewest characters of a token without a known prefix."""
 PASSWORD = 2.5
-"""The same for a password, which may be shorter."""
+"""The least entropy of a password, which may be shorter than a token."""
 
 TOKENS = {
     "AWS": r"(?:AKIA|ASIA)[A-Z2-7]{16}",
@@ -31,22 +32,22 @@ TOKENS = {
     "PyPI": r"pypi-[A-Za-z0-9_-]{50,250}",
     "SendGrid": r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",
 }
-"""Shapes that issuers publish, so that their tokens are found where they leaked."""
+"""The pattern of each issuer's tokens. Issuers publish it so that leaked tokens can be found."""
 
 
 def entropy(token: str) -> float:
-    """Shannon's entropy of a token's characters, in bits a character."""
+    """Shannon's entropy of a token's characters, in bits per character."""
     n = len(token)
     return -sum(count / n * math.log2(count / n) for count in Counter(token).values())
 
 
 def _hidden_token(value: str) -> str:
-    """The prefix that names the issuer, and the length; nothing of the rest."""
+    """The prefix that names the issuer, and the token's length; the rest is hidden."""
     prefix = re.match(
         r"(?:github_pat_|[A-Za-z]{2,5}[-_](?:(?:live|test)_)?|AIza|A[A-Z]{3}|SG\.)?", value
     )
-    kept = prefix[0] if prefix else ""
-    return f"{kept}{HIDDEN * 4} ({len(value)} characters)"
+    issuer = prefix[0] if prefix else ""
+    return f"{issuer}{HIDDEN * 4} ({len(value)} characters)"
 
 
 API_KEY = Kind(
@@ -81,7 +82,8 @@ JWT = Kind(
     "jwt",
     "JSON web token",
     re.compile(
-        r"(?<![\w-])eyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{8,1000}(?![\w-])"
+        r"(?<![\w-])eyJ[A-Za-z0-9_-]{8,2000}\.eyJ[A-Za-z0-9_-]{8,4000}"
+        r"\.[A-Za-z0-9_-]{8,1000}(?![\w-])"
     ),
     ("eyJ",),
     lambda match: True,
@@ -92,11 +94,12 @@ JWT = Kind(
 
 
 def _is_secret(match: re.Match[str]) -> bool:
-    """Characters of two sorts, digits among them, and as even as chance would have them."""
-    value, word = match["value"], match["word"].lower()
+    """Whether the value mixes digits with letters or signs, and its entropy is that of a secret."""
+    value = match["value"]
+    word = match["word"].lower()
     if not re.search(r"[0-9]", value) or not re.search(r"[A-Za-z!$%^&*+/~]", value):
         return False
-    if word.startswith("p"):
+    if word.startswith("p"):  # password, passphrase or pwd
         return entropy(value) >= PASSWORD
     return len(value) >= LONG and entropy(value) >= ASSIGNED
 

@@ -1,5 +1,5 @@
-"""What is scanned, as a stream of parts: texts that a program has, or files, tables and sets that
-the one reader of corpora opens.
+"""What is scanned, as a stream of parts: a list of texts, or files, tables and sets that are read
+as training reads them.
 """
 
 import re
@@ -13,16 +13,15 @@ from workbench.subjects.tokenizer import END
 from workbench.training.texts import DOCUMENT, streams
 
 Source = str | Path | Iterable[str | Path]
-"""A file, folder, Hugging Face id or `generated` as a text or a path; a list of paths; or texts."""
+"""A file, folder, Hugging Face id or "generated", as a text or path; a list of paths; or texts."""
 _MARK = re.compile(re.escape(END))
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 
 
-def named(source: Source) -> list[str]:
-    """The names of files and sets that are meant; [] where the texts themselves are given.
+def source_names(source: Source) -> list[str]:
+    """The names of the files and sets to scan; empty where the source is a list of texts.
 
-    A single text or path names a source, and so does a list of paths; a list of texts is scanned
-    itself.
+    A single text or path is a name, and a list of paths is a list of names.
     """
     if isinstance(source, str | Path):
         return [str(source)]
@@ -32,22 +31,26 @@ def named(source: Source) -> list[str]:
 
 
 def parts_of(source: Source, column: str, notes: Notes) -> Iterator[Part]:
-    """The parts of a source.
+    """The parts of a source, in order.
 
     A document is a row of a table or a text of a list. A plain file is cut as training cuts it: at
     the mark that ends a text, or at the first blank line after about 2,000 characters.
 
     Args:
-        source: See `Source`.
-        column: Of tables that holds the text; "" for the usual names.
-        notes: Where the reader says what it assumed.
+        source: What to read; see `Source`.
+        column: The column of a table that holds the text; "" for the usual names.
+        notes: Collects what the reader assumed, such as an encoding.
 
     Raises:
-        WorkbenchError: For a source that cannot be read, for what is no text, and for a corpus
-            without any text.
+        WorkbenchError: For a source that cannot be read, for a list with anything but texts in it,
+            and for a corpus without any text.
     """
-    names, blank = named(source), True
-    stream = _of_files(names, column, notes) if names else _of_texts(source)
+    names = source_names(source)
+    if names or isinstance(source, str | Path):
+        stream = _parts_of_files(names, column, notes)
+    else:
+        stream = _parts_of_texts(source)
+    blank = True
     for part in stream:
         blank = blank and not part.text.strip()
         yield part
@@ -56,55 +59,61 @@ def parts_of(source: Source, column: str, notes: Notes) -> Iterator[Part]:
         raise WorkbenchError(f"{what} is empty; give something with text in it.")
 
 
-def _of_texts(texts: Iterable[str | Path]) -> Iterator[Part]:
+def _parts_of_texts(texts: Iterable[str | Path]) -> Iterator[Part]:
+    """Each text of a list as a part and a document of its own."""
     try:
-        several = enumerate(texts)
+        numbered = enumerate(texts)
     except TypeError:
         raise WorkbenchError(
-            f"A {type(texts).__name__} cannot be scanned; give a file or a list of texts."
+            f"A value of type {type(texts).__name__} cannot be scanned; give a file or a list of "
+            "texts."
         ) from None
-    for number, text in several:
+    for number, text in numbered:
         if not isinstance(text, str):
             raise WorkbenchError(
-                f"Text {number} of the list is a {type(text).__name__}, no text; convert it with "
-                "str, or name files by paths alone."
+                f"Item {number} of the list is a {type(text).__name__} and not a text; convert it "
+                "with str, or give a list of paths alone."
             )
-        yield Part(text, begins=True, apart=True, source="texts")
+        yield Part(text, begins=True, separate=True, source="texts")
 
 
-def _of_files(names: list[str], column: str, notes: Notes) -> Iterator[Part]:
-    for source, whole, chunks in streams(names, column=column, notes=notes):
-        if whole:
+def _parts_of_files(names: list[str], column: str, notes: Notes) -> Iterator[Part]:
+    """The parts of files and sets; a row of a table is a document, a plain file may hold many."""
+    for source, is_document, chunks in streams(names, column=column, notes=notes):
+        if is_document:
             first = True
             for chunk in chunks:
-                yield Part(chunk, begins=first, apart=first, source=source)
+                yield Part(chunk, begins=first, separate=first, source=source)
                 first = False
         else:
-            yield from _documents(chunks, source)
+            yield from _parts_of_plain_text(chunks, source)
 
 
-def _documents(chunks: Iterable[str], source: str) -> Iterator[Part]:
-    """A plain text with the places marked where a document begins; all of it is one stream."""
-    first = begins = True
-    length = 0
+def _parts_of_plain_text(chunks: Iterable[str], source: str) -> Iterator[Part]:
+    """A plain text, cut where documents begin; its parts are not separate from each other."""
+    first = True
+    begins = True
+    length = 0  # characters of the current document so far
     for chunk in chunks:
         at = 0
-        for stop, ended in _ends(chunk, DOCUMENT - length):
-            yield Part(chunk[at:stop], begins=begins, apart=first, source=source)
-            first, begins = False, ended
+        for stop, ended in _document_ends(chunk, DOCUMENT - length):
+            yield Part(chunk[at:stop], begins=begins, separate=first, source=source)
+            first = False
+            begins = ended
             length = 0 if ended else length + stop - at
             at = stop
 
 
-def _ends(chunk: str, room: int) -> Iterator[tuple[int, bool]]:
-    """Where documents end in a chunk, and its own end with whether a document ends there too.
+def _document_ends(chunk: str, room: int) -> Iterator[tuple[int, bool]]:
+    """Each place where a document ends, with True; last the chunk's end, True if one ends there.
 
     Args:
         chunk: A part of a text.
-        room: Characters before which no blank line ends the first document.
+        room: How many characters are still missing until a blank line may end the first document.
     """
     marks = [match.end() for match in _MARK.finditer(chunk)]
-    at, earliest = 0, max(0, room)
+    at = 0
+    earliest = max(0, room)
     for stop in [*marks, len(chunk)]:
         while (blank := _BLANK.search(chunk, earliest, stop)) and blank.end() < stop:
             at = blank.end()

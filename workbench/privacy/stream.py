@@ -1,5 +1,5 @@
-"""Texts of any length looked through in windows that overlap: no match is lost or seen twice, and
-memory does not grow with the corpus.
+"""The search of texts of any length, in windows that overlap: every match is found exactly once,
+and memory does not grow with the corpus.
 """
 
 from bisect import bisect_right
@@ -7,34 +7,36 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from workbench.privacy.kind import Kind
-from workbench.privacy.kinds import matches
+from workbench.privacy.kinds import Match, matches
 
 WINDOW = 1 << 20
-"""Characters that are looked through at once."""
+"""Characters that are searched at once."""
 OVERLAP = 1 << 15
-"""Characters at a window's end that are left to the next one; no match is half as long."""
+"""Characters at a window's end that are left to the next window; more than twice any match."""
 CONTEXT = 128
-"""Characters before a window that are seen but were judged already."""
-APART = "\0"
-"""What separates texts in a window; no pattern matches it."""
+"""Characters before a window that patterns may look back to, and that were searched before."""
+SEPARATOR = "\0"
+"""What stands between separate texts in a window; no pattern matches it."""
 
 
 class Part(NamedTuple):
     """A part of a text.
 
-    - `begins`: a document begins with it
-    - `apart`: it has nothing to do with the text before it, so that no match reaches over
+    - `text`: its characters
+    - `begins`: whether a document begins with it
+    - `separate`: whether it belongs to another text than the part before it, so that no match may
+      span both
     - `source`: the file or set that it is from
     """
 
     text: str
     begins: bool = False
-    apart: bool = False
+    separate: bool = False
     source: str = ""
 
 
 class Start(NamedTuple):
-    """Where a document begins: the place in the buffer, its number from 0, and its source."""
+    """Where a document begins: its place in the buffer, its number from 0, and its source."""
 
     place: int
     document: int
@@ -42,7 +44,7 @@ class Start(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One datum: its kind, its text, its document's number and its place there, both from 0."""
+    """One datum: its kind and text, the number of its document and its place there, both from 0."""
 
     kind: Kind
     value: str
@@ -52,6 +54,8 @@ class Hit(NamedTuple):
 
 
 class _Block(NamedTuple):
+    """Parts joined into one text, the documents that begin in it, and whether it is the last."""
+
     text: str
     starts: list[Start]
     last: bool
@@ -61,79 +65,95 @@ def search(parts: Iterable[Part], kinds: Sequence[Kind], *, window: int = WINDOW
     """Everything of these kinds in a stream of parts, in order.
 
     Args:
-        parts: The texts; the first one begins a document.
-        kinds: What to look for, in the order in which they win.
-        window: Characters that are looked through at once, beyond the overlap.
+        parts: The parts of the texts; the first one begins a document.
+        kinds: What to look for; where two match the same characters, the earlier one wins.
+        window: Characters that are searched at once, beyond the overlap.
     """
-    held, at, starts = "", 0, [Start(0, 0, "")]
+    buffer = ""
+    at = 0  # where the search of the buffer goes on
+    starts = [Start(0, 0, "")]
     for block in _blocks(parts, window):
-        starts += [start._replace(place=start.place + len(held)) for start in block.starts]
-        held += block.text
-        cut = len(held) if block.last else max(at, len(held) - OVERLAP)
+        starts += [start._replace(place=start.place + len(buffer)) for start in block.starts]
+        buffer += block.text
+        cut = len(buffer) if block.last else max(at, len(buffer) - OVERLAP)
         done = cut
         places = [start.place for start in starts]
-        for match in matches(held, kinds, at):
+        for match in matches(buffer, kinds, at):
             if match.start >= cut:
                 break
             start = starts[bisect_right(places, match.start) - 1]
-            value = held[match.start : match.end]
+            value = buffer[match.start : match.end]
             yield Hit(match.kind, value, start.document, match.start - start.place, start.source)
             done = max(done, match.end)
-        keep = max(0, done - CONTEXT)
-        held, at = held[keep:], done - keep
+        dropped = max(0, done - CONTEXT)
+        buffer = buffer[dropped:]
+        at = done - dropped
         first = max(0, bisect_right(places, done) - 1)
-        starts = [start._replace(place=start.place - keep) for start in starts[first:]]
+        starts = [start._replace(place=start.place - dropped) for start in starts[first:]]
 
 
 def rewritten(
     parts: Iterable[Part], kinds: Sequence[Kind], *, window: int = WINDOW
 ) -> Iterator[str]:
-    """The stream with placeholders for everything of these kinds; texts that were apart end with
-    `APART`, but for the last.
+    """The text of a stream, in pieces, with placeholders for everything of these kinds.
 
-    A window is redacted until nothing more is found in it, since what stood beside a datum may
-    look like another once that is gone. Redacting the result again so changes nothing.
+    `SEPARATOR` stands between separate texts. A window is redacted until nothing more is found in
+    it, since the characters beside a datum may match another kind once the datum is gone.
+    Redacting the result again therefore changes nothing.
 
     Args:
-        parts: As for `search`.
-        kinds: As for `search`.
-        window: As for `search`.
+        parts: The parts of the texts.
+        kinds: What to replace; where two match the same characters, the earlier one wins.
+        window: Characters that are searched at once, beyond the overlap.
     """
-    held, at = "", 0
+    buffer = ""
+    at = 0  # where the search of the buffer goes on
     for block in _blocks(parts, window):
-        held += block.text
-        cut = len(held) if block.last else max(at, len(held) - OVERLAP)
-        while found := [match for match in matches(held, kinds, at) if match.start < cut]:
-            pieces, here = [], 0
-            for match in found:
-                pieces += [held[here : match.start], match.kind.placeholder]
-                here = match.end
-            head = "".join(pieces)
-            cut = len(head) + max(0, cut - here)
-            held = head + held[here:]
-        keep = max(0, cut - CONTEXT)
+        buffer += block.text
+        cut = len(buffer) if block.last else max(at, len(buffer) - OVERLAP)
+        while hits := [match for match in matches(buffer, kinds, at) if match.start < cut]:
+            head = _with_placeholders(buffer, hits)
+            end = hits[-1].end
+            cut = len(head) + max(0, cut - end)
+            buffer = head + buffer[end:]
         if cut > at:
-            yield held[at:cut]
-        held, at = held[keep:], cut - keep
+            yield buffer[at:cut]
+        dropped = max(0, cut - CONTEXT)
+        buffer = buffer[dropped:]
+        at = cut - dropped
+
+
+def _with_placeholders(text: str, hits: Sequence[Match]) -> str:
+    """The text up to the last hit's end, with each hit replaced by its kind's placeholder."""
+    pieces: list[str] = []
+    end = 0
+    for match in hits:
+        pieces += [text[end : match.start], match.kind.placeholder]
+        end = match.end
+    return "".join(pieces)
 
 
 def _blocks(parts: Iterable[Part], size: int) -> Iterator[_Block]:
-    """Parts put together into blocks of about `size` characters; the last one says so."""
+    """Parts joined into blocks of about `size` characters; the last one is marked."""
     texts: list[str] = []
     starts: list[Start] = []
-    length, documents, empty = 0, -1, True
+    length = 0
+    documents = -1
+    empty = True
     for part in parts:
-        if part.apart and not empty:
-            texts.append(APART)
+        if part.separate and not empty:
+            texts.append(SEPARATOR)
             length += 1
         if part.begins:
             documents += 1
             starts.append(Start(length, documents, part.source))
-        text = part.text.replace(APART, "\ufffd") if APART in part.text else part.text
+        text = part.text.replace(SEPARATOR, "\ufffd") if SEPARATOR in part.text else part.text
         texts.append(text)
         length += len(text)
         empty = False
         if length >= size:
             yield _Block("".join(texts), starts, last=False)
-            texts, starts, length = [], [], 0
+            texts = []
+            starts = []
+            length = 0
     yield _Block("".join(texts), starts, last=True)

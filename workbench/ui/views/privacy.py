@@ -1,5 +1,5 @@
-"""What the Privacy page shows: the choice of a corpus, what was found, the way home, and how well
-it is found.
+"""What the Privacy page shows: the choice of a corpus, what a scan finds in it, downloads, and how
+well each kind is detected.
 """
 
 import tempfile
@@ -22,53 +22,57 @@ from workbench.ui.parts.registered import registered
 
 UPLOAD = "an upload"
 LARGEST_REDACTED = 50_000_000
-"""Bytes of a corpus whose redacted text the page makes; larger ones are the command line's."""
+"""The largest corpus, in bytes, that the page redacts; the command line does larger ones."""
 
 
 @st.cache_data(max_entries=1, show_spinner=False)
-def shelf() -> list[str]:
-    """The corpora that recipes of the shelf train on, as far as they are at hand."""
-    found = ["generated"]
+def known_corpora() -> list[str]:
+    """The corpora that the shelf's recipes train on and that are on this machine."""
+    sources = []
     for name in names():
         recipe = Recipe.read(name)
-        found += recipe.corpus.sources if recipe.kind == "pretrain" else []
+        if recipe.kind == "pretrain":
+            sources += recipe.corpus.sources
     data = paths.data_folder()
-    here = [s for s in found if s == "generated" or (data is not None and (data / s).exists())]
-    return list(dict.fromkeys(here))
+    present = [
+        source
+        for source in sources
+        if source == "generated" or (data is not None and (data / source).exists())
+    ]
+    return list(dict.fromkeys(["generated", *present]))
 
 
-def pick_corpus() -> tuple[str, str]:
-    """The corpus to scan, by its path or name, and what a program calls it.
+def pick_corpus() -> str:
+    """The corpus to scan: its name, or the path of an uploaded file or folder.
 
-    A file is uploaded; a link cannot name one.
+    A link can name a known corpus, but never a file.
 
     Raises:
-        WorkbenchError: where the URL names a file, or the upload is empty.
+        WorkbenchError: For a link to an unknown corpus or to a file, and for an empty upload.
     """
-    options = [*shelf(), UPLOAD]
-    asked = st.query_params.get("corpus")
-    if asked and asked not in options:
-        registered(asked, "corpus")
-        raise WorkbenchError(f"There is no corpus {asked!r}; choose from {', '.join(options)}.")
-    chosen = str(st.selectbox("Corpus", options, key="corpus", bind="query-params"))
-    if chosen != UPLOAD:
-        return chosen, chosen
-    given = st.file_uploader(
+    options = [*known_corpora(), UPLOAD]
+    linked = st.query_params.get("corpus")
+    if linked and linked not in options:
+        registered(linked, "corpus")
+        raise WorkbenchError(f"There is no corpus {linked!r}; choose from {', '.join(options)}.")
+    choice = str(st.selectbox("Corpus", options, key="corpus", bind="query-params"))
+    if choice != UPLOAD:
+        return choice
+    files = st.file_uploader(
         "Texts",
         accept_multiple_files=True,
         key="texts",
         help="Text, Markdown, JSON lines, CSV or Parquet. Kept under the home folder of the "
         "workbench; nothing leaves this machine.",
     )
-    if not given:
+    if not files:
         st.info("Choose a file, or another corpus.", icon=":material/upload_file:")
         st.stop()
-    path = uploads.keep([(file.name, file.getvalue()) for file in given])
-    return str(path), str(path)
+    return str(uploads.keep([(file.name, file.getvalue()) for file in files]))
 
 
 def pick_column(corpus: str) -> str:
-    """The column that holds the text, where the corpus is a table; "" elsewhere."""
+    """The column that holds the text; "" where the corpus is no single table."""
     path = Path(corpus)
     if not path.is_file() or not uploads.is_table(path):
         return ""
@@ -80,53 +84,57 @@ def pick_column(corpus: str) -> str:
 
 
 def scanned(corpus: str, kinds: tuple[str, ...], column: str) -> Scan:
-    """What was found, kept for all sessions under the corpus, the kinds and the column."""
+    """The scan of a corpus, made once for all sessions for the same corpus, kinds and column."""
     key = ("scan", corpus, kinds, column)
     return with_progress(
         key, lambda report: scan(corpus, kinds or None, column=column, progress=report)
     )
 
 
-def results(found: Scan) -> None:
-    """Numbers of the whole corpus, the table by kind, and the masked examples."""
-    notices(found.remarks)
+def results(result: Scan) -> None:
+    """Show the numbers of the whole corpus, the table by kind, and the masked examples."""
+    notices(result.remarks)
     cells = st.columns(4)
-    cells[0].metric("Found", f"{sum(found.counts.values()):,}")
+    cells[0].metric("Found", f"{sum(result.counts.values()):,}")
     cells[1].metric(
         "Documents with any",
-        f"{found.with_any:,} of {found.n:,}",
-        help="A row of a table, or about 2,000 characters of a plain text, as training cuts it.",
+        f"{result.with_any:,} of {result.n:,}",
+        help="A document is a row of a table, or about 2,000 characters of a plain text, as "
+        "training cuts it.",
     )
-    cells[2].metric("Size", f"{found.bytes / 1e6:,.2f} MB", help="UTF-8.")
-    speed = found.bytes / 1e6 / max(found.seconds, 1e-9)
+    cells[2].metric("Size", f"{result.bytes / 1e6:,.2f} MB", help="As UTF-8.")
+    speed = result.bytes / 1e6 / max(result.seconds, 1e-9)
     cells[3].metric("Speed", f"{speed:.0f} MB/s", help="On one core, reading included.")
     share = st.column_config.NumberColumn("share of documents", format="percent")
-    st.dataframe(found.to_frame(), hide_index=True, column_config={"share": share})
-    if found.examples:
+    st.dataframe(result.to_frame(), hide_index=True, column_config={"share": share})
+    if result.examples:
         st.markdown("**The first of each kind, masked**")
-        st.dataframe(found.examples_frame(), hide_index=True)
+        st.dataframe(result.examples_frame(), hide_index=True)
         st.caption("Document and position are counted from 0.")
 
 
-def take_home(found: Scan, corpus: str, name: str, kinds: tuple[str, ...], column: str) -> None:
-    """The table as CSV, and the redacted corpus."""
-    plain = Path(name).stem or "corpus"
+def downloads(result: Scan, corpus: str, kinds: tuple[str, ...], column: str) -> None:
+    """Show the buttons that download the table as CSV and the redacted corpus."""
+    stem = Path(corpus).stem or "corpus"
     with st.popover("Download", icon=":material/download:"):
         st.download_button(
             "Numbers (CSV)",
-            lambda: found.to_frame().to_csv(index=False),
-            file_name=f"privacy-{plain}.csv",
+            lambda: result.to_frame().to_csv(index=False),
+            file_name=f"privacy-{stem}.csv",
             mime="text/csv",
             on_click="ignore",
             width="stretch",
         )
-        if found.bytes > LARGEST_REDACTED:
-            st.caption(f"For its redacted text: `workbench scan {plain} --redact OUT`")
+        if result.bytes > LARGEST_REDACTED:
+            st.caption(
+                "This corpus is too large to redact here. On the command line: "
+                f"`workbench scan {corpus} --redact OUT`"
+            )
             return
         st.download_button(
             "Redacted text",
             lambda: _redacted(corpus, kinds, column),
-            file_name=f"redacted-{plain}.txt",
+            file_name=f"redacted-{stem}.txt",
             mime="text/plain",
             on_click="ignore",
             width="stretch",
@@ -134,6 +142,7 @@ def take_home(found: Scan, corpus: str, name: str, kinds: tuple[str, ...], colum
 
 
 def _redacted(corpus: str, kinds: tuple[str, ...], column: str) -> bytes:
+    """The redacted text of a corpus, in UTF-8."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_redacted(corpus, Path(folder) / "out.txt", kinds or None, column=column)
         return path.read_bytes()
@@ -144,38 +153,42 @@ def _measured() -> Measured:
     return measure()
 
 
-def how_well() -> None:
-    """Precision and recall by kind, measured here; said where the labelled set is not at hand."""
+def detection_quality() -> None:
+    """Show precision and recall of each kind, or how to get the labelled texts for them."""
     with st.expander("How well each kind is found", icon=":material/fact_check:"):
         data = paths.data_folder()
         if data is None or not (data / FILE).is_file():
             st.caption(
-                "Measured on presidio's labelled texts, which are not at hand: set WORKBENCH_DATA "
-                f"to a folder that holds {FILE}."
+                "Precision and recall are measured on presidio's labelled texts, which are not "
+                f"here. Set WORKBENCH_DATA to a folder that holds {FILE}."
             )
             return
-        found = _measured()
-        st.dataframe(_table(found), hide_index=True)
-        others = ", ".join(f"{label} ({n})" for label, n in found.not_claimed.items())
+        measured = _measured()
+        st.dataframe(_table(measured), hide_index=True)
+        others = ", ".join(f"{label} ({n})" for label, n in measured.not_claimed.items())
         st.caption(
-            f"{found.n:,} made-up texts ({found.data} of presidio-research); Wilson's 95 % "
-            f"intervals. Labelled there and claimed by no kind: {others}."
+            f"Measured on {measured.n:,} made-up texts ({measured.data} of presidio-research), "
+            f"with Wilson's 95 % intervals. Labels that no kind covers: {others}."
         )
 
 
-def _table(found: Measured) -> pd.DataFrame:
-    def words(value: float, low: float, high: float) -> str:
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
+def _table(measured: Measured) -> pd.DataFrame:
+    """One row for each kind, with its numbers as text."""
     return pd.DataFrame(
         [
             {
                 "kind": kind.kind,
-                "precision": words(kind.precision, kind.precision_low, kind.precision_high),
-                "recall": words(kind.recall, kind.recall_low, kind.recall_high),
-                "labelled": kind.found + kind.missed,
+                "precision": _with_interval(
+                    kind.precision, kind.precision_low, kind.precision_high
+                ),
+                "recall": _with_interval(kind.recall, kind.recall_low, kind.recall_high),
+                "labelled": kind.detected + kind.missed,
                 "wrong": kind.wrong,
             }
-            for kind in found.kinds
+            for kind in measured.kinds
         ]
     )
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
