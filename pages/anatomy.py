@@ -20,7 +20,7 @@ PROMPT = (
 )
 WORD = "interpretable"
 MOST = 64
-"""Tokens at which a row of a matrix is still readable; longer prompts are cut."""
+"""Tokens of the longest prompt whose matrices can still be read; longer prompts are cut."""
 
 
 @st.cache_resource(max_entries=16, show_spinner="Computing every step")
@@ -31,7 +31,7 @@ def worked_out(sha256: str, prompt: str, settings: tuple, _subject: wb.Subject) 
 
 
 def show_step(number: int, step: Step, anatomy: Anatomy, position: int) -> None:
-    """One step: formula, explanation and check on the left, its matrix on the right."""
+    """Show one step: formula, explanation and check on the left, its matrix on the right."""
     words, picture = st.columns([2, 3], gap="medium", vertical_alignment="center")
     with words:
         st.markdown(f"**{number}. {step.name}** {escaped(step.shape)}")
@@ -59,7 +59,7 @@ def show_step(number: int, step: Step, anatomy: Anatomy, position: int) -> None:
 
 
 def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
-    """The head that is chosen in a select box: its name, layer and number."""
+    """The name, layer and number of the head that a select box chooses."""
     n_heads = subject.card.n_heads
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
     if st.session_state.get("head") not in names:
@@ -71,7 +71,7 @@ def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
 
 
 def show_next(anatomy: Anatomy) -> None:
-    """The most likely next tokens with their probabilities."""
+    """Show the most likely next tokens with their probabilities."""
     writer = "The decoder's next token" if anatomy.part == "encoder" else "Next token"
     st.markdown(f"**{writer}**")
     expected = anatomy.next_tokens.assign(token=anatomy.next_tokens["token"].map(visible))
@@ -82,14 +82,14 @@ def show_next(anatomy: Anatomy) -> None:
 st.title("How does attention work, number by number?")
 st.caption(
     "One head on your prompt, step by step: each step is computed from its formula and compared "
-    "with the model's own tensor. Encoder-decoder models (such as shelf-reverse) have three "
-    "attentions."
+    "with the model's own tensor. Encoder-decoder models, such as shelf-reverse, have three kinds "
+    "of attention."
 )
 choice, box = st.columns([1, 3])
 with choice:
     model = pick_name(seq2seq=True)
 subject = cached_load(model, seq2seq=True)
-more: dict = {}
+more: dict[str, str | int] = {}
 if subject.model.config.is_encoder_decoder:
     from workbench.interp.anatomy.seq2seq import PARTS, n_layers
 
@@ -135,8 +135,9 @@ with box:
     )
 if wrong := anatomy.disagreeing:
     st.warning(
-        f"{len(wrong)} steps (first: **{wrong[0].name}**) differ from what {escaped(subject.name)} "
-        f"({subject.card.architecture}) computes: it has parts that these formulas do not cover.",
+        f"{len(wrong)} steps (the first is **{wrong[0].name}**) differ from what "
+        f"{escaped(subject.name)} ({subject.card.architecture}) computes: it has parts that these "
+        "formulas do not cover.",
         icon=":material/warning:",
     )
 n_compared = sum(step.deviation is not None for step in anatomy.steps)
@@ -148,7 +149,7 @@ st.badge(
     color="red" if wrong else "green",
 )
 st.caption(
-    "Steps without a check mark are read from the model, or have no tensor in it to compare with."
+    "Steps without a check mark are read from the model, or it has no tensor to compare them with."
 )
 for number, step in enumerate(anatomy.steps, 1):
     show_step(number, step, anatomy, int(position or 0))
@@ -156,9 +157,12 @@ show_next(anatomy)
 downloads(
     lambda: [
         draw.step_matrix(
-            s.values, anatomy.axes(s)[0], keys=anatomy.axes(s)[1], title=f"{i}. {s.name} {s.shape}"
+            step.values,
+            anatomy.axes(step)[0],
+            keys=anatomy.axes(step)[1],
+            title=f"{number}. {step.name} {step.shape}",
         )
-        for i, s in enumerate(anatomy.steps, 1)
+        for number, step in enumerate(anatomy.steps, 1)
     ],
     anatomy.numbers,
     name=f"anatomy-{anatomy.subject}-{name}",

@@ -11,7 +11,7 @@ from workbench.figures.style import escaped, head_name, visible
 from workbench.interp.interventions.ablation import parse_heads
 from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.prompt_scores import PromptScores
-from workbench.interp.patterns.routes import LONGEST_FLOW, flow, rollout
+from workbench.interp.patterns.routes import LONGEST_FLOW, GradientAttention, flow, rollout
 from workbench.subjects import Subject
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cut import cut
@@ -24,47 +24,47 @@ from workbench.ui.parts.notices import fault, notices
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.views.attention import subtracted
 
-MOST = (
-    1024  # positions of a prompt; longer ones are cut (a string here would be written on the page)
-)
+# Tokens of a prompt; longer ones are cut. (Streamlit would write a string here on the page.)
+MOST = 1024
 
 
-def opened(here: PromptScores) -> tuple[int, int]:
-    """The head that the URL names, or the one worth opening first.
+def opened(scores: PromptScores) -> tuple[int, int]:
+    """The layer and number of the head that the URL names, or of the one worth opening first.
 
-    The explorer opens heads in the browser and writes them into the URL, so no script runs for it.
+    The explorer opens heads in the browser and writes them into the URL; no script runs for that.
     """
-    n_layers, n_heads = here.entropy.shape
+    n_layers, n_heads = scores.entropy.shape
     try:
         [(layer, head)] = parse_heads(st.query_params.get("head", ""))
     except (WorkbenchError, ValueError):
-        return here.best()
-    return (layer, head) if layer < n_layers and head < n_heads else here.best()
+        return scores.best()
+    return (layer, head) if layer < n_layers and head < n_heads else scores.best()
 
 
 @fragment
-def explore(found: Attention, here: PromptScores, chosen: tuple[int, int]) -> None:
+def explore(attention: Attention, scores: PromptScores, chosen: tuple[int, int]) -> None:
+    """Show the explorer, the choice of what to subtract, and the page to download."""
     pictures = st.container()  # above the controls that say what is subtracted
     below, home = st.columns([4, 1], vertical_alignment="bottom")
     other = None
     try:
         with below:
-            other = subtracted(found)
+            other = subtracted(attention)
     except WorkbenchError as error:
         fault(error)
     with pictures:
-        explorer(found, here, chosen=chosen, key="explorer", other=other)
+        explorer(attention, scores, chosen=chosen, key="explorer", other=other)
     with home:
         name = head_name(*chosen)
         st.download_button(
             "As a page (HTML)",
-            lambda: found.page(*chosen),
-            file_name=f"attention-{found.subject}.html",
+            lambda: attention.page(*chosen),
+            file_name=f"attention-{attention.subject}.html",
             mime="text/html",
             on_click="ignore",
             icon=":material/download:",
             width="stretch",
-            help=f"Every head in one file that needs no network; it opens with {name}.",
+            help=f"All heads in one file that needs no network; {name} is open in it at first.",
         )
 
 
@@ -75,34 +75,38 @@ def routes(
     position: int,
     target: int | None,
     _subject: Subject,
-    _found: Attention,
-):
+    _attention: Attention,
+) -> tuple[GradientAttention, np.ndarray, np.ndarray | None]:
+    """What an output rests on: gradient-weighted attention, rollout by layer, and flow.
+
+    Flow is None from position `LONGEST_FLOW` on.
+    """
     with alone(sha256):
         gradient = wb.gradient_attention(_subject, prompt, position=position, answer=target)
-    widest = flow(_found, position) if position < LONGEST_FLOW else None
-    return gradient, rollout(_found, position), widest
+    widest = flow(_attention, position) if position < LONGEST_FLOW else None
+    return gradient, rollout(_attention, position), widest
 
 
 @fragment
-def show_routes(subject: Subject, found: Attention) -> None:
+def show_routes(subject: Subject, attention: Attention) -> None:
+    """Show which tokens an output rests on, by three methods, once Follow is switched on."""
     st.subheader("Which tokens does an output rest on?")
     st.caption(
-        "Attention followed back through all layers, three ways: rollout multiplies the heads' "
-        "mean, flow asks how much could pass at most (Abnar & Zuidema 2020), gradient-weighted "
-        "attention counts what raises the chosen logit (Chefer et al. 2021). Readings, not causes; "
-        "Patching finds causes."
+        "Three ways to follow attention back through all layers: rollout multiplies the layers' "
+        "mean patterns, flow is the most that could pass (both Abnar & Zuidema 2020), and "
+        "gradient-weighted attention counts what raises the chosen logit (Chefer et al. 2021). "
+        "They describe the model's attention; to find causes, use Patching."
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
-    last = len(found.tokens) - 1
+    last = len(attention.tokens) - 1
     if st.session_state.get("at", last) not in range(last + 1):
-        st.session_state["at"] = (
-            last  # it held a position of another prompt, or the words that named it there
-        )
+        # It held a position of another prompt, or the label of one.
+        st.session_state["at"] = last
     position = where.selectbox(
         "Output at",
         range(last + 1),
         0 if "at" in st.session_state else last,
-        format_func=lambda i: f"{visible(found.tokens[i])} ({i})",
+        format_func=lambda i: f"{visible(attention.tokens[i])} ({i})",
         key="at",
     )
     token = what.text_input(
@@ -112,21 +116,21 @@ def show_routes(subject: Subject, found: Attention) -> None:
         return
     target = subject.answer_id(token, "next token", prompt=prompt) if token else None
     gradient, shares, widest = routes(
-        subject.hash, found.prompt, int(position or 0), target, subject, found
+        subject.hash, attention.prompt, int(position or 0), target, subject, attention
     )
     methods = {"gradient-weighted": gradient.relevance, "rollout": shares[0]}
     if widest is not None:
         methods["flow"] = widest
     else:
-        st.caption(f"Flow is worked out up to position {LONGEST_FLOW}.")
-    after = visible(found.tokens[gradient.position])
+        st.caption(f"Flow is computed for positions below {LONGEST_FLOW} only.")
+    after = visible(attention.tokens[gradient.position])
     title = f"Where {visible(gradient.target)} after {after} comes from"
     figures = [
-        draw_routes.token_bars(methods, found.tokens, title=escaped(title)),
-        draw_routes.rollout_map(shares, found.tokens, title="Rollout by layer"),
+        draw_routes.token_bars(methods, attention.tokens, title=escaped(title)),
+        draw_routes.rollout_map(shares, attention.tokens, title="Rollout by layer"),
     ]
     for figure, name in zip(figures, ("routes", "rollout"), strict=True):
-        chart(figure, key=f"figure_{name}", name=f"{found.subject}-{name}", alt=name)
+        chart(figure, key=f"figure_{name}", name=f"{attention.subject}-{name}", alt=name)
     st.markdown("**The heads with the most gradient-weighted attention**")
     columns = {
         "name": "head",
@@ -138,22 +142,24 @@ def show_routes(subject: Subject, found: Attention) -> None:
     downloads(
         lambda: figures,
         lambda: pd.DataFrame(
-            {"token": found.tokens, **{m: pad(v, last + 1) for m, v in methods.items()}}
+            {
+                "token": attention.tokens,
+                **{method: pad(values, last + 1) for method, values in methods.items()},
+            }
         ),
-        name=f"routes-{found.subject}",
-        title=f"Where an output of {found.subject} comes from",
-        text=found.prompt,
+        name=f"routes-{attention.subject}",
+        title=f"Where an output of {attention.subject} comes from",
+        text=attention.prompt,
     )
 
 
 def pad(values: np.ndarray, length: int) -> np.ndarray:
+    """The values followed by zeros, up to a length."""
     return np.pad(values, (0, length - len(values)))
 
 
 st.title("What does each head look at?")
-st.caption(
-    "Every head's attention pattern on your prompt: all of them at a glance, then one in full."
-)
+st.caption("Every head's attention pattern on your prompt: all heads at a glance, and one in full.")
 choice, box = st.columns([1, 3])
 with choice:
     model = pick_name()
@@ -162,10 +168,10 @@ with box:
 subject = cached_load(model)
 prompt = cut(subject, prompt, MOST)
 seen = look(subject, prompt)
-notices(seen.found.warnings)
+notices(seen.attention.warnings)
 layer, head = opened(seen.scores)
-explore(seen.found, seen.scores, (layer, head))
-show_routes(subject, seen.found)
+explore(seen.attention, seen.scores, (layer, head))
+show_routes(subject, seen.attention)
 page_link(
     "heads",
     "What each head does in general: scores, labels, circuits",
@@ -176,9 +182,9 @@ same_in_python(f"""\
 import workbench as wb
 
 subject = wb.load({model!r})
-found = wb.attention(subject, {prompt!r})
-print(found.pattern.shape)  # [layer, head, query, key]
-print(found.value_weighted({layer}, {head}).shape)  # attention times the length of what it moves
-found.to_html("attention.html", layer={layer}, head={head})
+attention = wb.attention(subject, {prompt!r})
+print(attention.pattern.shape)  # [layer, head, query, key]
+print(attention.value_weighted({layer}, {head}).shape)  # attention times the length of values
+attention.to_html("attention.html", layer={layer}, head={head})
 print(wb.gradient_attention(subject, {prompt!r}).to_frame().head(3))
 """)

@@ -7,6 +7,7 @@ from base64 import b64decode
 import numpy as np
 import pytest
 
+import workbench as wb
 from tests.conftest import subject_of, tiny_gpt
 from tests.families import FAMILIES, make
 from workbench.figures.explorer import files
@@ -20,21 +21,23 @@ from workbench.figures.explorer.payload import (
     striking,
     unpack,
 )
-from workbench.interp import attention
+from workbench.interp.patterns.attention import Attention
 
 LENGTHS = (1, 2, 7, 64)
 
 
-def heads_of(found) -> Heads:
-    return Heads(found.pattern, found.tokens, "tiny", found.value_norms)
+def heads_of(attention: Attention) -> Heads:
+    return Heads(attention.pattern, attention.tokens, "tiny", attention.value_norms)
 
 
 def text(length: int, seed: int = 0) -> str:
-    drawn = np.random.default_rng(seed).integers(3, 99, length)
-    return " ".join(map(str, drawn))
+    """A prompt of random tokens, which are numbers."""
+    ids = np.random.default_rng(seed).integers(3, 99, length)
+    return " ".join(map(str, ids))
 
 
 def weights_of(block: bytes) -> np.ndarray:
+    """The weights of all heads, as the browser restores them from a payload."""
     _, parts = unpack(block)
     return restore(parts["levels"], parts["scale"])
 
@@ -43,48 +46,51 @@ def weights_of(block: bytes) -> np.ndarray:
 def test_every_weight_of_every_family_comes_back(family):
     subject = subject_of(make(family), family)
     for length in LENGTHS:
-        found = attention(subject, text(length))
-        largest = found.pattern.max(-1, keepdims=True)
+        attention = wb.attention(subject, text(length))
+        largest = attention.pattern.max(-1, keepdims=True)
         for budget, levels in (
             (2_000_000, 65535),
-            (found.pattern[..., 0].size * (length + 1) // 2, 255),
+            (attention.pattern[..., 0].size * (length + 1) // 2, 255),
         ):
-            block = payload(heads_of(found), chosen=(0, 0), budget=budget)
+            block = payload(heads_of(attention), chosen=(0, 0), budget=budget)
             _, parts = unpack(block)
             if length > 2:
                 assert np.iinfo(parts["levels"].dtype).max == levels
-            apart = np.abs(weights_of(block) - found.pattern)
-            assert (apart <= largest * (0.5 / levels) + 1e-7).all(), (family, length)
-        assert (weights_of(block)[found.pattern == 0] == 0).all()  # a window's zeros stay zeros
+            errors = np.abs(weights_of(block) - attention.pattern)
+            assert (errors <= largest * (0.5 / levels) + 1e-7).all(), (family, length)
+        assert (weights_of(block)[attention.pattern == 0] == 0).all()  # a window's zeros stay zeros
 
 
 def test_value_lengths_come_back():
-    found = attention(subject_of(tiny_gpt()), text(20))
-    _, parts = unpack(payload(heads_of(found), chosen=(0, 0)))
+    attention = wb.attention(subject_of(tiny_gpt()), text(20))
+    _, parts = unpack(payload(heads_of(attention), chosen=(0, 0)))
     restored = parts["norm_levels"] / np.float32(65535) * parts["norm_scale"][..., None]
-    np.testing.assert_allclose(restored, found.value_norms, atol=found.value_norms.max() / 1e5)
+    norms = attention.value_norms
+    assert norms is not None
+    np.testing.assert_allclose(restored, norms, atol=norms.max() / 1e5)
 
 
 def test_a_pooled_dot_is_the_attention_of_a_block_of_queries_to_a_block_of_keys():
     weights = np.tril(np.random.default_rng(0).random((3, 10, 10), np.float32))
     weights /= weights.sum(-1, keepdims=True)
-    found = pooled(weights, 4)  # blocks start at 0, 2, 5, 7
-    np.testing.assert_allclose(found[:, 1, 0], weights[:, 2:5, 0:2].sum(-1).mean(-1), rtol=1e-6)
-    np.testing.assert_allclose(found[:, 3, 2], weights[:, 7:10, 5:7].sum(-1).mean(-1), rtol=1e-6)
-    np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+    dots = pooled(weights, 4)  # blocks start at 0, 2, 5, 7
+    np.testing.assert_allclose(dots[:, 1, 0], weights[:, 2:5, 0:2].sum(-1).mean(-1), rtol=1e-6)
+    np.testing.assert_allclose(dots[:, 3, 2], weights[:, 7:10, 5:7].sum(-1).mean(-1), rtol=1e-6)
+    np.testing.assert_allclose(dots.sum(-1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("n_pos", [64, 121, 128, 512, 1024])
 def test_first_sight_of_270_heads_stays_below_three_megabytes(n_pos):
-    one = np.zeros((n_pos, n_pos), np.float16)
-    one[:, 0] = 1
-    pattern = np.broadcast_to(one, (30, 9, n_pos, n_pos))
+    weights = np.zeros((n_pos, n_pos), np.float16)
+    weights[:, 0] = 1
+    pattern = np.broadcast_to(weights, (30, 9, n_pos, n_pos))
     norms = np.ones((30, 9, n_pos), np.float32)
     block = payload(Heads(pattern, ["·"] * n_pos, "wide", norms), chosen=(3, 1))
     header, parts = unpack(block)
     assert len(block) <= 3_000_000
     if header["side"] < n_pos:
-        assert (restore(parts["one_levels"], parts["one_scale"]) == one).all()
+        open_head = restore(parts["one_levels"], parts["one_scale"])
+        assert (open_head == weights).all()
 
 
 def test_resolution_is_the_finest_that_fits():
@@ -101,21 +107,24 @@ def test_quantise_leaves_rows_of_zeros_alone():
 
 
 def test_the_page_holds_every_head_and_asks_no_network(tmp_path):
-    found = attention(subject_of(tiny_gpt()), "1 2 3 4")
-    page = found.to_html(tmp_path / "page.html", layer=1, head=2).read_text(encoding="utf-8")
+    attention = wb.attention(subject_of(tiny_gpt()), "1 2 3 4")
+    page = attention.to_html(tmp_path / "page.html", layer=1, head=2).read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=[\"']?https?:", page) and "import(" not in page
     packed = re.search(r'id="data">([^<]+)<', page)
+    assert packed is not None
     block = gzip.decompress(b64decode(packed[1]))
     header, _ = unpack(block)
     assert header["chosen"] == [1, 2] and header["side"] == header["n"] == 4
-    np.testing.assert_allclose(weights_of(block), found.pattern, atol=1e-5)
+    np.testing.assert_allclose(weights_of(block), attention.pattern, atol=1e-5)
 
 
 def test_a_notebook_shows_the_explorer_in_a_frame_of_its_own():
-    found = attention(subject_of(tiny_gpt()), "1 2 3")
-    shown = found._repr_mimebundle_()
-    assert shown["text/html"].startswith("<iframe") and shown["text/html"] == found._repr_html_()
-    assert shown["text/plain"] == repr(found)
+    attention = wb.attention(subject_of(tiny_gpt()), "1 2 3")
+    shown = attention._repr_mimebundle_()
+    assert (
+        shown["text/html"].startswith("<iframe") and shown["text/html"] == attention._repr_html_()
+    )
+    assert shown["text/plain"] == repr(attention)
 
 
 def test_what_a_prompt_says_cannot_become_markup():
@@ -134,17 +143,18 @@ def test_the_head_opened_first_looks_elsewhere():
 def test_the_route_gives_a_head_or_a_mean_and_nothing_else():
     from workbench.ui.parts.explorer import offered, triangle
 
-    found = attention(subject_of(tiny_gpt()), text(9))
-    name = offered(found)
+    attention = wb.attention(subject_of(tiny_gpt()), text(9))
+    name = offered(attention)
 
     def rows(what: str) -> np.ndarray:
         body = triangle(name, what)
+        assert body is not None
         scale = np.frombuffer(body, "<f4", 9)
         return restore(np.frombuffer(body, "<u2", offset=36), scale)
 
-    np.testing.assert_allclose(rows("1/2"), found.pattern[1, 2], atol=1e-5)
-    np.testing.assert_allclose(rows("mean/1/attention"), found.pattern[1].mean(0), atol=1e-5)
-    heads = [found.value_weighted(i, j) for i in range(2) for j in range(4)]
+    np.testing.assert_allclose(rows("1/2"), attention.pattern[1, 2], atol=1e-5)
+    np.testing.assert_allclose(rows("mean/1/attention"), attention.pattern[1].mean(0), atol=1e-5)
+    heads = [attention.value_weighted(i, j) for i in range(2) for j in range(4)]
     np.testing.assert_allclose(rows("mean/all/weighted"), np.mean(heads, axis=0), rtol=1e-3)
     for what in ("2/0", "0/4", "-1/0", "0", "0/0/0", "mean/x/attention", "mean/0/other", "¹/0"):
         assert triangle(name, what) is None, what

@@ -102,7 +102,7 @@ def test_pages_read_a_folder_anew_when_its_files_changed(copy):
         from workbench.ui.parts.models import cached_load
 
         subject = cached_load(folder)
-        shown = look(subject, "The cat sat on the mat. The cat").found
+        shown = look(subject, "The cat sat on the mat. The cat").attention
         st.json(
             {"hash": subject.hash, "object": id(subject), "map": shown.pattern[5].sum(0).tolist()}
         )

@@ -1,10 +1,12 @@
-"""The real app in a process of its own and a real Chromium that looks at it.
+"""The real app in a process of its own, and a real Chromium that looks at it.
 
-Fixtures: `app_url`; `page`, which fails the test when a page showed an exception or the browser an
-    error;
-`open_page(path, **query)`, which goes to a page of the app and waits until its script has run;
-`settle()`, which waits for a rerun to end. What a test leaves on the screen is kept in
-`WORKBENCH_SCREENSHOTS`, if set.
+Fixtures:
+- `app_url`: the address of the app
+- `page`: a window; the test fails if a page showed an exception or the browser reported an error
+- `open_page(path, **query)`: goes to a page of the app and waits until its script has run
+- `settle()`: waits until a rerun has ended
+
+If `WORKBENCH_SCREENSHOTS` names a folder, every test's last screen is saved there.
 """
 
 import os
@@ -34,13 +36,12 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 60_000
-"""Milliseconds a page may take: the first one of a fresh machine imports torch and reads a model.
-"""
+"""Milliseconds that a page may take: the first page imports torch and reads a model."""
 FAULTS = '[data-testid="stException"], [data-testid="stAlert"]:has-text("a fault of the workbench")'
 
 
 def command(port: int) -> list[str]:
-    """What starts the app; the one place that says so."""
+    """The command that starts the app at a port."""
     return [sys.executable, "-m", "workbench", "app", "--port", str(port)]
 
 
@@ -52,8 +53,8 @@ def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     home = tmp_path_factory.mktemp("home")
     log = (home / "app.log").open("w")
-    # What an installed wheel has by itself: runs start `python -m workbench.store.worker` in any
-    # folder.
+    # Runs start `python -m workbench.store.worker` in another folder. An installed wheel is found
+    # there; this checkout needs PYTHONPATH.
     environment = {
         **os.environ,
         "WORKBENCH_HOME": str(home),
@@ -87,7 +88,7 @@ def _wait_until_healthy(url: str, app: subprocess.Popen, log: Path) -> None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests. A machine without it skips, except in CI."""
+    """One Chromium for all tests; a machine without it skips them, except in CI."""
     chromium = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")
@@ -105,9 +106,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """A fresh window of 1440 x 900; at the end no exception may stand on the page and none in the
-    browser.
-    """
+    """A new window of 1440 by 900 pixels; a fault on the page or in the browser is a failure."""
     context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(PATIENCE)
@@ -125,7 +124,7 @@ def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
 
 @pytest.fixture
 def settle(page: Page) -> Callable[[], None]:
-    """Wait until the script of the page has run to its end and nothing on it is stale."""
+    """A function that waits until the page's script has ended and nothing on the page is stale."""
 
     def wait() -> None:
         app = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
@@ -137,7 +136,7 @@ def settle(page: Page) -> Callable[[], None]:
 
 @pytest.fixture
 def open_page(page: Page, app_url: str, settle: Callable[[], None]) -> Callable[..., Page]:
-    """Open `path` of the app ("" is Home) with the query parameters given, and wait for it."""
+    """A function that opens a page by its path ("" is Home) and query, and waits for its script."""
 
     def open_(path: str = "", **query: str) -> Page:
         page.goto(f"{app_url}/{path}" + (f"?{urlencode(query)}" if query else ""))

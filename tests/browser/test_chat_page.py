@@ -1,6 +1,4 @@
-"""The Chat page in a real browser: two models side by side, a token clicked through to its causes,
-a way onwards.
-"""
+"""The Chat page in a real browser: a token's causes, two models side by side, links onwards."""
 
 import re
 import time
@@ -21,9 +19,8 @@ def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(
     began = time.perf_counter()
     box.press("Enter")
     page.locator(".piece").first.wait_for()
-    record_property(
-        "first_token_s", time.perf_counter() - began
-    )  # on record, not judged: machines are noisy
+    # Recorded but not judged: machines are noisy.
+    record_property("first_token_s", time.perf_counter() - began)
     expect(page.get_by_test_id("stText")).to_have_text("The king said to the")
     expect(page.get_by_role("button", name="Stop")).to_have_count(0)
     settle()

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import workbench as wb
+from workbench.interp.patterns.attention import Attention
 from workbench.ui.parts.look import PROMPT
 
 pytestmark = pytest.mark.browser
@@ -15,19 +16,22 @@ SIZES = {"wide": (1440, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def found():
+def attention() -> Attention:
+    """The attention that the page shows by default, as Python reads it."""
     return wb.attention(wb.load("shelf-base"), PROMPT)
 
 
 @pytest.fixture
 def sent(page: Page) -> list[int]:
-    """The messages that the page sends to the server, as they go."""
-    frames: list[int] = []
-    page.on("websocket", lambda ws: ws.on("framesent", lambda data: frames.append(len(data or ""))))
-    return frames
+    """The lengths of the messages that the page has sent to the server so far."""
+    lengths: list[int] = []
+    page.on(
+        "websocket", lambda ws: ws.on("framesent", lambda data: lengths.append(len(data or "")))
+    )
+    return lengths
 
 
-def said(page: Page) -> tuple[list[tuple[str, int]], list[float]]:
+def line_below(page: Page) -> tuple[list[tuple[str, int]], list[float]]:
     """The tokens and the numbers of the line below the pictures."""
     line = page.locator(".explorer .says").inner_text()
     values = [float(v) for v in page.locator(".explorer .says .value").all_inner_texts()]
@@ -35,7 +39,7 @@ def said(page: Page) -> tuple[list[tuple[str, int]], list[float]]:
 
 
 def cell(page: Page, query: int, key: int) -> tuple[float, float]:
-    """Where a weight stands on the screen: the map's axes are read off its own drawing."""
+    """Where a weight is on the screen, by the place of the map's axes that its drawing gives."""
     box = page.locator(".explorer .stack.one")
     box.scroll_into_view_if_needed()
     at = box.bounding_box()
@@ -56,7 +60,9 @@ def head_at(page: Page, layer: int, head: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_clicks_keys_and_hovers_show_the_weights_of_python(open_page, settle, sent, found, size):
+def test_clicks_keys_and_hovers_show_the_weights_of_python(
+    open_page, settle, sent, attention, size
+):
     page = open_page("attention", head="L3H2")
     page.set_viewport_size(dict(zip(("width", "height"), SIZES[size], strict=True)))
     page.locator(".explorer .token").first.wait_for()
@@ -70,27 +76,27 @@ def test_clicks_keys_and_hovers_show_the_weights_of_python(open_page, settle, se
     expect(page.locator(".explorer .step select")).to_have_value("L3H2")
     for query, key in ((5, 3), (33, 0), (20, 20), (12, 9)):
         page.mouse.move(*cell(page, query, key))
-        tokens, values = said(page)
+        tokens, values = line_below(page)
         assert [i for _, i in tokens] == [query, key]
-        assert values[0] == pytest.approx(found.head(3, 2)[query, key], abs=6e-5)
+        assert values[0] == pytest.approx(attention.head(3, 2)[query, key], abs=6e-5)
     expect(page).to_have_url(re.compile("head=L3H2"))
     assert len(sent) == before, "the server was asked"
 
 
-def test_a_token_tells_what_it_looks_at_and_what_looks_at_it(open_page, found):
+def test_a_token_tells_what_it_looks_at_and_what_looks_at_it(open_page, attention):
     page = open_page("attention", head="L5H4")
     token = page.locator(".explorer .token").nth(20)
     token.click()
     page.mouse.move(0, 0)
     expect(token).to_have_attribute("aria-pressed", "true")
-    row = found.head(5, 4)[20]
-    tokens, values = said(page)
+    row = attention.head(5, 4)[20]
+    tokens, values = line_below(page)
     best = int(row.argmax())
     assert tokens[0][1] == 20 and tokens[1][1] == best
     assert values[0] == pytest.approx(row[best], abs=6e-5)
     page.get_by_role("button", name="is looked at by").click()
-    tokens, values = said(page)
-    column = found.head(5, 4)[:, 20]
+    tokens, values = line_below(page)
+    column = attention.head(5, 4)[:, 20]
     assert tokens[1][1] == int(column.argmax())
     assert values[0] == pytest.approx(column.max(), abs=6e-5)
     expect(page).to_have_url(re.compile("pin=20&flip=1"))
@@ -117,12 +123,12 @@ def test_a_link_shows_the_same_view_and_a_rerun_keeps_it(open_page, settle):
     expect(page.locator(".explorer .step select")).to_have_value("L4H2")
 
 
-def test_weighting_difference_and_mean_are_those_of_python(open_page, found):
+def test_weighting_difference_and_mean_are_those_of_python(open_page, attention):
     page = open_page("attention", head="L5H4", pin="33")
     rows = {
-        "by": found.value_weighted(5, 4)[33],
-        "minus": found.head(5, 4)[33] - found.head(3, 0)[33],
-        "mean": found.pattern[5].mean(0)[33],
+        "by": attention.value_weighted(5, 4)[33],
+        "minus": attention.head(5, 4)[33] - attention.head(3, 0)[33],
+        "mean": attention.pattern[5].mean(0)[33],
     }
     for label, option, name in (
         ("Weight", "weighted", "by"),
@@ -131,7 +137,7 @@ def test_weighting_difference_and_mean_are_those_of_python(open_page, found):
     ):
         page.locator(".explorer").get_by_label(label, exact=True).select_option(option)
         page.mouse.move(0, 0)
-        tokens, values = said(page)
+        tokens, values = line_below(page)
         row = rows[name]
         best = int(abs(row).argmax())
         assert tokens[1][1] == best, name
@@ -168,9 +174,17 @@ def test_several_heads_lines_and_paths_are_drawn_and_saved(open_page, tmp_path):
 def long_context(tmp_path_factory):
     """A folder with a tiny model of 64 heads, whose tokens are its ids."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    size = {"vocab_size": 100, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 4}
-    more = {"num_attention_heads": 16, "num_key_value_heads": 16, "max_position_embeddings": 512}
-    LlamaForCausalLM(LlamaConfig(**size, **more, initializer_range=0.3)).save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=100,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=4,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
     return str(folder)
 
 
@@ -187,7 +201,7 @@ def test_a_long_prompt_is_pooled_and_an_opened_head_is_fetched(open_page, sent, 
     expect(page.locator(".explorer .step select")).to_have_value("L2H5")
     row = exact.head(2, 5)[299]
     page.mouse.move(0, 0)
-    tokens, values = said(page)
+    tokens, values = line_below(page)
     assert tokens[0][1] == 299 and tokens[1][1] == int(row.argmax())
     assert values[0] == pytest.approx(row.max(), abs=6e-5)
     assert len(sent) == before, "the page's script ran"
@@ -207,18 +221,18 @@ def test_a_finger_opens_heads_and_pins_tokens(browser, app_url):
     page.touchscreen.tap(*head_at(page, 4, 3))
     expect(page.locator(".explorer .step select")).to_have_value("L4H3")
     page.touchscreen.tap(*cell(page, 25, 4))
-    assert [i for _, i in said(page)[0]] == [25, 4]
+    assert [i for _, i in line_below(page)[0]] == [25, 4]
     expect(page.locator(".explorer .token").nth(25)).to_have_attribute("aria-pressed", "true")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     context.close()
 
 
-def test_the_file_works_without_a_server(page, found, tmp_path):
-    path = found.to_html(tmp_path / "page.html", layer=5, head=4)
+def test_the_file_works_without_a_server(page, attention, tmp_path):
+    path = attention.to_html(tmp_path / "page.html", layer=5, head=4)
     page.goto(f"file://{path}?pin=33")
     page.locator(".explorer .token").first.wait_for()
-    tokens, values = said(page)
-    row = found.head(5, 4)[33]
+    tokens, values = line_below(page)
+    row = attention.head(5, 4)[33]
     assert tokens[0][1] == 33 and tokens[1][1] == int(row.argmax())
     assert values[0] == pytest.approx(row.max(), abs=6e-5)
     page.locator(".explorer .stack.heads").press("ArrowLeft")

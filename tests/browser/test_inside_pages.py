@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Page, expect
 from transformers import BertConfig, BertForMaskedLM
 
 pytestmark = pytest.mark.browser
@@ -16,13 +16,15 @@ CENTRE = """(plot, place) => {
 }"""
 
 
-def plot(page, key):
-    found = page.locator(f".st-key-{key} .js-plotly-plot")
-    found.locator(".main-svg").first.wait_for()
-    return found
+def plot(page: Page, key: str) -> Locator:
+    """A figure of the page, drawn."""
+    figure = page.locator(f".st-key-{key} .js-plotly-plot")
+    figure.locator(".main-svg").first.wait_for()
+    return figure
 
 
-def click(page, key, x, y):
+def click(page: Page, key: str, x: float, y: float) -> None:
+    """Click a figure at a place of its axes."""
     page.mouse.click(*plot(page, key).evaluate(CENTRE, [x, y]))
 
 
@@ -98,8 +100,14 @@ def test_fifty_thousand_characters_are_cut_and_the_page_says_so(
 def encoder(tmp_path_factory):
     """A folder with a tiny BERT, whose tokens are its ids."""
     folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    size = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
-    BertForMaskedLM(BertConfig(**size, intermediate_size=64)).save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
     return str(folder)
 
 
@@ -278,10 +286,8 @@ def test_estimates_stand_beside_the_exact_map_with_their_correlation(open_page):
 
 
 def test_prompts_of_unequal_length_are_shown_aligned_and_a_click_mends_them(open_page, settle):
-    clean, corrupted = (
-        "The red horse, the old dog. The red",
-        "The red hippopotamus, the old horse. The red",
-    )
+    clean = "The red horse, the old dog. The red"
+    corrupted = "The red hippopotamus, the old horse. The red"
     page = open_page("patching", clean=clean, corrupted=corrupted)
     expect(page.get_by_text("they must be equal")).to_be_visible()
     expect(page.locator(".pair td", has_text="ipp").first).to_be_visible()

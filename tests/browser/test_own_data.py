@@ -1,6 +1,4 @@
-"""People's own data, in forms that nobody prepared: from an upload on the Train page to a measured
-model.
-"""
+"""People's own data in common formats: from an upload on the Train page to a measured model."""
 
 import json
 import re
@@ -37,12 +35,11 @@ def chats(folder: Path) -> list[Path]:
             "id": f"{town}{n}",
             "conversations": [
                 {"from": "human", "value": f"Tell me {n} things about {town}."},
-                answer,
+                {"from": "gpt", "value": f"{town} is a town with {n} old streets."},
             ],
         }
         for town in TOWNS
         for n in range(2, 12)
-        for answer in [{"from": "gpt", "value": f"{town} is a town with {n} old streets."}]
     ]
     path = folder / "sharegpt.json"
     path.write_text(json.dumps(talks))

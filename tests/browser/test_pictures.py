@@ -1,9 +1,7 @@
-"""The pictures of the docs, taken from the real pages: `make pictures` makes them anew, the slow
-tests compare them.
+"""The pictures of the docs, taken from the real pages.
 
-What is compared is a coarse copy: fonts and a pixel here or there may differ from machine to
-    machine, a page that shows
-something else may not.
+`make pictures` takes them anew. The slow tests compare a coarse copy of each with the page: fonts
+and single pixels may differ between machines; what the page shows may not.
 """
 
 import io
@@ -21,8 +19,9 @@ FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 LARGEST = 150_000
 """Bytes of a picture."""
 COARSE = (32, 20)
-APART = 12.0
-"""Of 255: how far a coarse copy may be from the picture that is kept, on average."""
+"""Squares across and down in a coarse copy."""
+LARGEST_DIFFERENCE = 12.0
+"""Of 255: how far a coarse copy may be from that of the stored picture, on average."""
 PATIENCE = 240_000
 
 STORY = "She had a sister, a horse and a fire. He had a sister, a horse and a"
@@ -41,37 +40,48 @@ SHOTS = {
     "transplant": ("transplant", {"n": "8", "on": "intents"}, 1200, "parts"),
     "positions": ("positions", {"model": "shelf-positions/sinusoidal"}, 1000, None),
 }
-"""A picture's name, the page, what its URL asks for, the height in pixels, the figure (its key,
-or a selector) that is waited for.
+"""By a picture's name: its page, the query of its URL, its height in pixels, and what to wait for.
+
+The test waits for the figure of this key, the element of this selector (from "."), any figure
+(None) or nothing ("").
 """
-WIDTH, SIDEBAR = 1440, 300
+WIDTH = 1440
+"""Pixels of the window."""
+SIDEBAR = 300
+"""Pixels that the sidebar takes at the left; all pictures but Home's are without it."""
 FRONT = {"attention": (235, 870), "patching-heads": (525, 1160), "differences": (515, 1150)}
-"""Pictures of which a part stands in the README, as `front-NAME.png`: from which row of pixels to
-which.
-"""
+"""Pictures of which the README shows a part, `front-NAME.png`: its top and bottom in pixels."""
 
 
 def small(png: bytes) -> bytes:
-    """The picture packed well; in 256 colours only where it would be too large."""
+    """The picture as a small PNG, in 256 colours only where it would be too large."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     for form in (image, image.quantize(256, dither=Image.Dither.NONE)):
-        out = io.BytesIO()
-        form.save(out, "PNG", optimize=True)
-        if out.tell() <= LARGEST:
+        stream = io.BytesIO()
+        form.save(stream, "PNG", optimize=True)
+        if stream.tell() <= LARGEST:
             break
-    return out.getvalue()
+    return stream.getvalue()
 
 
 def part(png: bytes, top: int, bottom: int) -> bytes:
     """Some rows of a picture."""
-    image, out = Image.open(io.BytesIO(png)), io.BytesIO()
-    image.crop((0, top, image.width, bottom)).save(out, "PNG", optimize=True)
-    return out.getvalue()
+    image = Image.open(io.BytesIO(png))
+    stream = io.BytesIO()
+    image.crop((0, top, image.width, bottom)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def coarse(png: bytes) -> np.ndarray:
     """The picture as a few grey squares."""
     return np.asarray(Image.open(io.BytesIO(png)).convert("L").resize(COARSE), dtype=float)
+
+
+def selector(key: str | None) -> str:
+    """The CSS selector of what a picture waits for; None stands for any figure."""
+    if key is None:
+        return ".js-plotly-plot .main-svg"
+    return key if key.startswith(".") else f".st-key-{key} .main-svg"
 
 
 @pytest.mark.parametrize("name", SHOTS)
@@ -81,14 +91,7 @@ def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str
     page.goto(f"{app_url}/{path}?{urlencode(query)}")
     page.locator("h1").first.wait_for()
     if key != "":
-        figures = page.locator(
-            ".js-plotly-plot .main-svg"
-            if key is None
-            else key
-            if key.startswith(".")
-            else f".st-key-{key} .main-svg"
-        )
-        figures.first.wait_for(timeout=PATIENCE)
+        page.locator(selector(key)).first.wait_for(timeout=PATIENCE)
     done = page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
     expect(done).to_have_count(1, timeout=PATIENCE)
     page.mouse.move(0, 0)
@@ -101,7 +104,8 @@ def test_a_picture_shows_what_its_page_shows(name: str, page: Page, app_url: str
         if name in FRONT:
             (FOLDER / f"front-{name}.png").write_bytes(part(png, *FRONT[name]))
         return
-    kept = (FOLDER / f"{name}.png").read_bytes()
-    assert np.abs(coarse(png) - coarse(kept)).mean() <= APART, (
-        f"make pictures: {name}.png is no longer so"
+    stored = (FOLDER / f"{name}.png").read_bytes()
+    difference = np.abs(coarse(png) - coarse(stored)).mean()
+    assert difference <= LARGEST_DIFFERENCE, (
+        f"the page no longer looks like {name}.png; run `make pictures`"
     )

@@ -1,6 +1,4 @@
-"""Transplant in a real browser: the maps of the bundled pair, a transplant that is kept, a report
-that comes down.
-"""
+"""The Transplant page in a real browser: maps of the bundled pair, a saved model, a report."""
 
 import pytest
 from playwright.sync_api import expect
@@ -22,7 +20,7 @@ def test_a_model_against_itself_says_that_there_is_nothing_to_share(open_page):
     expect(page.get_by_text("no gain to have a share of")).to_be_visible()
 
 
-def test_a_transplant_is_kept_and_chosen_like_any_model(open_page, settle):
+def test_a_transplant_is_saved_and_chosen_like_any_model(open_page, settle):
     page = open_page("transplant", view="Make one")
     page.get_by_role("textbox", name="Parts").fill("L1.mlp, L2H0")
     page.get_by_role("textbox", name="Name").fill("by-hand")
@@ -33,7 +31,7 @@ def test_a_transplant_is_kept_and_chosen_like_any_model(open_page, settle):
     expect(page.get_by_text("shelf-base with L1.mlp, L2H0 of shelf-tuned").first).to_be_visible()
 
 
-def test_the_report_comes_down_as_one_page(open_page, settle, tmp_path):
+def test_the_report_is_downloaded_as_one_page(open_page, settle, tmp_path):
     page = open_page("transplant", view="Report", n="4", on="intents", suite="core", limit="4")
     page.get_by_role("button", name="Write the report").click()
     page.get_by_role("button", name="Download the report").wait_for(timeout=180_000)

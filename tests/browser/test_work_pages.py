@@ -1,6 +1,4 @@
-"""The pages that start work: runs go on by themselves, are watched, stopped, and read when they are
-done.
-"""
+"""The pages that start runs: a run goes on by itself, is watched, stopped and read at its end."""
 
 import re
 import time
@@ -49,6 +47,7 @@ checkpoint_every = {steps}
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text file of 900 paragraphs."""
     path = tmp_path_factory.mktemp("corpus") / "harbour.txt"
     lines = [f"{number}. {' '.join(SENTENCES[number % 4 :])}" for number in range(900)]
     path.write_text("\n\n".join(lines))
@@ -57,7 +56,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Two GPT-2 folders of one shape and one tokenizer, with other random weights."""
+    """The folders of two GPT-2 models of one shape and tokenizer, with different random weights."""
     import torch
 
     folder = tmp_path_factory.mktemp("models")
@@ -86,10 +85,12 @@ def type_recipe(page: Page, toml: str) -> None:
 
 
 def status(page: Page, title: str) -> Locator:
+    """The title of a run above its state."""
     return page.locator("strong", has_text=re.compile(f"^{re.escape(title)}$"))
 
 
 def badge(page: Page, word: str) -> Locator:
+    """The first badge that ends with a word, such as a run's state."""
     return page.locator(".stMarkdownBadge").filter(has_text=re.compile(f"{word}$")).first
 
 
@@ -177,9 +178,8 @@ def test_models_are_evaluated_and_two_of_them_compared(
     page.keyboard.press("Escape")
     settle()
     page.get_by_role("button", name="Start").click()
-    expect(status(page, "core: shelf-base, first, second")).to_be_visible(
-        timeout=LONG
-    )  # not the shipped run any more
+    # The run that comes with the package is no longer shown.
+    expect(status(page, "core: shelf-base, first, second")).to_be_visible(timeout=LONG)
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     settle()
     table = page.get_by_role("table")
@@ -208,9 +208,8 @@ def test_compare_shows_the_difference_and_a_head_map(
         page.get_by_role("button", name="Measure", exact=True).click()
     expect(badge(page, "done")).to_be_visible(timeout=LONG)
     expect(page.get_by_role("listitem").filter(has_text="95 % interval")).to_have_count(5)
-    expect(
-        page.locator("a[href*='attention'][href*='prompt']").first
-    ).to_be_visible()  # the samples behind it
+    samples = page.locator("a[href*='attention'][href*='prompt']")
+    expect(samples.first).to_be_visible()
     page.get_by_test_id("stMain").get_by_text("Heads", exact=True).click()
     heads = page.get_by_test_id("stPlotlyChart").filter(has_text="Jensen-Shannon distance")
     expect(heads).to_be_visible(timeout=LONG)
@@ -233,9 +232,9 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
     )
     save(tmp_path / "flat", GPT2LMHeadModel(shape), tokenizer)
     page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"), view="Heads")
-    said = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
-    expect(said).to_be_visible()
-    expect(said).to_contain_text("What remains: behaviour")
+    alert = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
+    expect(alert).to_be_visible()
+    expect(alert).to_contain_text("What remains: behaviour")
 
 
 @pytest.mark.parametrize(
@@ -253,10 +252,10 @@ def test_every_view_of_a_comparison_draws(
     expect(page.get_by_text(shown).first).to_be_visible(timeout=LONG)
 
 
-def test_a_run_that_nobody_knows_is_a_sentence(open_page: Callable[..., Page]) -> None:
+def test_an_unknown_run_is_a_sentence(open_page: Callable[..., Page]) -> None:
     page = open_page("benchmarks", run="19990101-000000-dead")
-    said = page.get_by_test_id("stAlert").filter(has_text="there is no run '19990101-000000-dead'")
-    expect(said).to_be_visible()
+    alert = page.get_by_test_id("stAlert").filter(has_text="there is no run '19990101-000000-dead'")
+    expect(alert).to_be_visible()
 
 
 def test_the_page_answers_while_a_run_is_going(

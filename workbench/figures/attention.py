@@ -327,24 +327,3 @@ def _add_stripe(figure: go.Figure, position: int, *, along: str) -> None:
     }
     fill = style.translucent(style.ORANGE, 0.12)
     figure.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **ends)
-
-
-def for_export(
-    patterns: Float[np.ndarray, "layer head query key"] | Atlas,
-    chosen: tuple[int, int],
-    pattern: Float[np.ndarray, "query key"],
-    tokens: Sequence[str],
-) -> list[go.Figure]:
-    """Two figures for an exported page: all heads with one framed, and that one in detail.
-
-    Args:
-        patterns: Attention of all heads, or an atlas made from it.
-        chosen: The (layer, head) to frame.
-        pattern: Attention of that head.
-        tokens: Of the positions.
-    """
-    name = style.head_name(*chosen)
-    one = head(
-        pattern, tokens, title=f"{name}: what each token (row) attends to (column)", height=760
-    )
-    return [atlas(patterns, title="All heads", chosen=chosen), one.update_layout(width=780)]

@@ -1,4 +1,4 @@
-"""`workbench bench attention`: reading, scoring and drawing all heads, against TransformerLens."""
+"""`workbench bench attention`: from a prompt to the explorer's payload, against TransformerLens."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,38 +7,50 @@ import numpy as np
 import torch
 
 from workbench.data.passages import TEXTS
-from workbench.figures import attention as draw
+from workbench.figures.attention import AtlasPainter
+from workbench.figures.explorer.payload import Heads, payload
+from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.prompt_scores import scored_attention
 from workbench.speed.timing import in_turn
 from workbench.subjects import Subject, load
 
 LENGTHS = (64, 512)
+"""Tokens of the prompts."""
 
 
 def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
-    """One row per prompt length: seconds of both, largest difference, kB sent to the browser."""
+    """One row for each prompt length: seconds of both, largest difference, size of the payload.
+
+    Args:
+        progress: Called with what is being measured.
+        model: The name of the model.
+    """
     subject = load(model)
     rows = []
     for length in LENGTHS:
         progress(f"{subject.name}: {length} tokens")
-        rows.append(_row(subject, _prompt(subject, length), length))
+        rows.append(bench_prompt(subject, _prompt(subject, length)))
     return rows
 
 
-def _prompt(subject: Subject, length: int) -> str:
-    ids = subject.ids("\n\n".join(TEXTS))
-    return str(subject.tokenizer.decode(ids[: min(length, subject.n_ctx)]))
+def bench_prompt(subject: Subject, prompt: str) -> dict[str, Any]:
+    """Both sides' seconds on one prompt, their largest difference and the payload's kilobytes.
 
+    Our side is what the Attention page does before it shows anything: it reads and scores every
+    head, paints the small pictures of all heads and packs the explorer's payload. TransformerLens
+    caches the patterns, and nothing more.
+    """
 
-def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
-    def ours() -> tuple[Any, Any, draw.Atlas]:
+    def ours() -> tuple[Attention, bytes]:
         card = subject.card
         n_pos = subject.encode(prompt).shape[1]
-        painter = draw.AtlasPainter(card.n_layers, card.n_heads, n_pos)
-        patterns, scores = scored_attention(
-            subject, prompt, also=lambda i, pattern: painter.add(i, pattern.cpu().numpy())
+        painter = AtlasPainter(card.n_layers, card.n_heads, n_pos)
+        attention, scores = scored_attention(
+            subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
         )
-        return patterns, scores, painter.finish()
+        painter.finish()
+        shown = Heads(attention.pattern, attention.tokens, attention.subject, attention.value_norms)
+        return attention, payload(shown, chosen=scores.best())
 
     def reference() -> list[np.ndarray]:
         with torch.no_grad():
@@ -47,18 +59,21 @@ def _row(subject: Subject, prompt: str, length: int) -> dict[str, Any]:
             )
         return [cache["pattern", i][0].float().cpu().numpy() for i in range(subject.card.n_layers)]
 
-    ours()  # warm up both sides: clones and bridges are made once
-    reading, theirs, times = in_turn(ours, reference)
-    patterns, _, image = reading
-    head = draw.head(patterns.head(0, 0), patterns.tokens)
-    differences = [np.abs(patterns.pattern[i] - layer).max() for i, layer in enumerate(theirs)]
+    ours()  # not timed: it makes the model's copy that both sides run
+    (attention, block), cached, times = in_turn(ours, reference)
+    differences = [
+        np.abs(layer - cached_layer).max()
+        for layer, cached_layer in zip(attention.pattern, cached, strict=True)
+    ]
+    n_heads = subject.card.n_layers * subject.card.n_heads
     return {
-        "case": (
-            f"{subject.name}, {len(patterns.tokens)} of {length} tokens, "
-            f"{patterns.pattern[:, :, 0, 0].size} heads"
-        ),
+        "case": f"{subject.name}, {len(attention.tokens)} tokens, {n_heads} heads",
         **times,
         "max_abs_diff": float(max(differences)),
-        "atlas_kb": len(str(draw.atlas(image).to_json())) / 1e3,
-        "head_kb": len(str(head.to_json())) / 1e3,
+        "payload_kb": len(block) / 1e3,
     }
+
+
+def _prompt(subject: Subject, length: int) -> str:
+    ids = subject.ids("\n\n".join(TEXTS))
+    return str(subject.tokenizer.decode(ids[: min(length, subject.n_ctx)]))

@@ -1,13 +1,15 @@
-"""What the explorer is given: the triangles of all heads, quantised, in one block of bytes.
+"""The block of bytes that the explorer is given: the quantised triangles of all heads.
 
-The block is a header and numbers: four bytes with the header's length, the header as JSON, and the
-parts that the header names, each with its place, type and shape. All numbers are little-endian.
+The block holds the length of its header in four bytes, the header as JSON, and arrays one after
+another. The header gives each array's place, type and shape. All numbers are little-endian.
 
-A row of a triangle is whole numbers from 0 to 255 or 65,535 and one scale, its largest weight; so
-a weight is off by at most 1/510 of its row's largest in 8 bits, 1/131,070 in 16. Where all heads
-do not fit the budget they are pooled: a dot stands for a block of queries and a block of keys, and
-is the attention that these queries give to all of these keys, averaged over the queries. So rows
-still sum to 1, and a thin diagonal stays as dark as it was.
+A row of a triangle is sent as whole numbers from 0 to 255 (8 bits) or to 65,535 (16 bits) and as
+one scale, the row's largest weight. So a weight is off by at most 1/510 of the row's largest in 8
+bits and by at most 1/131,070 in 16.
+
+Heads that do not fit the budget are pooled. A dot then stands for a block of queries and a block of
+keys: the attention that these queries give to all of these keys together, averaged over the
+queries. So rows still sum to 1, and a thin diagonal stays as dark as it was.
 """
 
 import hashlib
@@ -22,13 +24,13 @@ from jaxtyping import Float, Integer
 from workbench.figures.style import visible
 
 BUDGET = 2_000_000
-"""Bytes of all heads at first sight; the head in view and the lengths of values come on top."""
+"""Bytes that all heads may take on a page; the open head and the value lengths come on top."""
 FILE_BUDGET = 64_000_000
-"""Bytes of all heads in a file, before it is packed: 512 tokens of 270 heads fit, 1,024 do not."""
+"""Bytes that all heads may take in a file, uncompressed: 270 heads fit whole at 512 tokens."""
 SIDES = (128, 96, 64, 48, 32, 24, 16, 12, 8)
-"""Dots along a pooled head, the most that fit."""
-NORMS = 600_000
-"""Bytes of value lengths above which they are sent in 8 bits."""
+"""Dots along a side of a pooled head; the largest number that fits the budget is taken."""
+NORMS_BUDGET = 600_000
+"""Bytes that value lengths may take in 16 bits; where they take more they are sent in 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Heads:
 
     Args:
         pattern: `[layer, head, query, key]`; no query sees a later key.
-        tokens: One string a position.
-        name: What it is called on the screen, such as the model's name.
-        value_norms: `|v W_O|` of every key by head; None where they are not known.
-        scores: Numbers of every head, by what they say, such as "to the token before".
-        url: Where the browser may ask for whole triangles; "" where it cannot.
+        tokens: One string for each position.
+        name: What the attention is called on the screen, such as the model's name.
+        value_norms: The length of every key's contribution, `|v W_O|`, by head; None where it is
+            not known.
+        scores: One number for every head, under the words that describe it, such as "to the token
+            before".
+        url: The address that the browser asks for whole triangles; "" where there is no server.
     """
 
     pattern: Float[np.ndarray, "layer head query key"]
@@ -55,17 +59,17 @@ class Heads:
 def quantise(
     rows: Float[np.ndarray, "... query key"], bits: int
 ) -> tuple[Integer[np.ndarray, "... triangle"], Float[np.ndarray, "... query"]]:
-    """The lower triangle in whole numbers, row after row, and each row's scale, its largest weight.
+    """The lower triangle as whole numbers, row by row, and each row's scale, its largest weight.
 
     Args:
-        rows: Weights of at least 0; what is above the diagonal is left out.
-        bits: 8 or 16.
+        rows: Weights of 0 or more; what is above the diagonal is left out.
+        bits: Bits of a whole number, 8 or 16.
     """
     rows = np.tril(np.asarray(rows, np.float32))
     scale = rows.max(-1)
     top = 2**bits - 1
-    safe = np.where(scale > 0, scale, 1).astype(np.float32)
-    levels = np.rint(rows / safe[..., None] * top).astype("<u2" if bits == 16 else "u1")
+    divisor = np.where(scale > 0, scale, 1).astype(np.float32)  # a row of zeros stays zeros
+    levels = np.rint(rows / divisor[..., None] * top).astype("<u2" if bits == 16 else "u1")
     query, key = np.tril_indices(rows.shape[-1])
     return levels[..., query, key], scale.astype("<f4")
 
@@ -73,11 +77,11 @@ def quantise(
 def restore(
     levels: Integer[np.ndarray, "... triangle"], scale: Float[np.ndarray, "... query"]
 ) -> Float[np.ndarray, "... query key"]:
-    """The rows that `quantise` was given, as near as the levels are."""
-    n = scale.shape[-1]
-    query, key = np.tril_indices(n)
+    """The rows that `quantise` was given, up to its rounding; 0 above the diagonal."""
+    n_pos = scale.shape[-1]
+    query, key = np.tril_indices(n_pos)
     top = np.float32(np.iinfo(levels.dtype).max)
-    rows = np.zeros((*levels.shape[:-1], n, n), np.float32)
+    rows = np.zeros((*levels.shape[:-1], n_pos, n_pos), np.float32)
     rows[..., query, key] = levels / top * scale[..., query]
     return rows
 
@@ -86,15 +90,21 @@ def pooled(
     pattern: Float[np.ndarray, "head query key"], side: int
 ) -> Float[np.ndarray, "head {side} {side}"]:
     """Attention of blocks of queries to blocks of keys: summed over keys, averaged over queries."""
-    n = pattern.shape[-1]
-    starts = np.arange(side) * n // side
-    sizes = np.diff(np.append(starts, n))
+    n_pos = pattern.shape[-1]
+    starts = np.arange(side) * n_pos // side
+    sizes = np.diff(np.append(starts, n_pos))
     over_queries = np.add.reduceat(np.asarray(pattern, np.float32), starts, axis=1)
     return np.add.reduceat(over_queries, starts, axis=2) / sizes[:, None]
 
 
 def resolution(n_heads: int, n_pos: int, budget: int) -> tuple[int, int]:
-    """The dots along a head and the bits of a weight with which so many heads fit the budget."""
+    """The dots along a side of each head and the bits of a weight, the finest that fit the budget.
+
+    Args:
+        n_heads: Heads of all layers together.
+        n_pos: Tokens of the prompt.
+        budget: Bytes that all heads may take; the coarsest resolution may take more.
+    """
     for bits in (16, 8):
         if n_heads * n_pos * (n_pos + 1) // 2 * bits // 8 <= budget:
             return n_pos, bits
@@ -110,51 +120,50 @@ def payload(
     chosen: tuple[int, int],
     other: Heads | None = None,
     budget: int = BUDGET,
-    words: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Everything that the explorer shows at first sight.
+    """The block of bytes with everything that the explorer shows before it asks for more.
 
     Args:
-        shown: The attention.
-        chosen: The head that is open; it comes whole, in 16 bits, also where the others are pooled.
-        other: Attention over as many tokens by as many heads, to be subtracted: another model's, or
-            on another prompt.
-        budget: Bytes that all heads may take.
-        words: More for the header, such as a title.
+        shown: The attention to show.
+        chosen: The layer and number of the head that is open; it comes whole, in 16 bits, even
+            where the others are pooled.
+        other: Attention to subtract, of another model or on another prompt; it has the same numbers
+            of layers, heads and tokens.
+        budget: Bytes that all heads may take, those of `other` included.
     """
+    share = budget if other is None else budget // 2
     parts: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {
         "chosen": list(chosen),
-        **_source(shown, parts, "", chosen, budget // (1 if other is None else 2)),
-        **(words or {}),
+        **_source(shown, parts, "", chosen, share),
     }
     if other is not None:
-        header["other"] = _source(other, parts, "other_", chosen, budget // 2)
+        header["other"] = _source(other, parts, "other_", chosen, share)
     return pack(header, parts)
 
 
 def _source(
     heads: Heads, parts: dict[str, np.ndarray], prefix: str, chosen: tuple[int, int], budget: int
 ) -> dict[str, Any]:
-    """Add the numbers of one attention to the parts, and say in words what they are."""
+    """One attention's entries of the header; its arrays are added to `parts`."""
     n_layers, n_heads, n_pos = heads.pattern.shape[:3]
     side, bits = resolution(n_layers * n_heads, n_pos, budget)
-    found = [
+    quantised = [
         quantise(layer if side == n_pos else pooled(layer, side), bits) for layer in heads.pattern
     ]
-    parts[f"{prefix}levels"] = np.stack([levels for levels, _ in found])
-    parts[f"{prefix}scale"] = np.stack([scale for _, scale in found])
+    parts[f"{prefix}levels"] = np.stack([levels for levels, _ in quantised])
+    parts[f"{prefix}scale"] = np.stack([scale for _, scale in quantised])
     if side < n_pos:
-        one = np.asarray(heads.pattern[chosen], np.float32)
-        parts[f"{prefix}one_levels"], parts[f"{prefix}one_scale"] = quantise(one, 16)
+        open_head = np.asarray(heads.pattern[chosen], np.float32)
+        parts[f"{prefix}one_levels"], parts[f"{prefix}one_scale"] = quantise(open_head, 16)
     if heads.value_norms is not None:
         norms = heads.value_norms
-        top = 65535 if norms.size * 2 <= NORMS else 255
+        top = 65535 if norms.size * 2 <= NORMS_BUDGET else 255
         scale = np.maximum(norms.max(-1), np.float32(1e-30))
         levels = np.rint(norms / scale[..., None] * top)
         parts[f"{prefix}norm_levels"] = levels.astype("<u2" if top == 65535 else "u1")
         parts[f"{prefix}norm_scale"] = scale.astype("<f4")
-    scores = {word: np.round(values, 3).tolist() for word, values in (heads.scores or {}).items()}
+    scores = {words: np.round(values, 3).tolist() for words, values in (heads.scores or {}).items()}
     return {
         "name": heads.name,
         "layers": n_layers,
@@ -170,41 +179,45 @@ def _source(
 
 def striking(pattern: Float[np.ndarray, "layer head query key"]) -> tuple[int, int]:
     """The head worth opening first: it looks most at single tokens, the first and its own aside."""
-    best, found = -1.0, (0, 0)
+    largest_share = -1.0
+    head_to_open = (0, 0)
     for layer, heads in enumerate(pattern):
         elsewhere = np.tril(np.asarray(heads, np.float32), -1)
         elsewhere[:, :, 0] = 0
         shares = elsewhere.max(-1).mean(-1)
-        if shares.max() > best:
-            best, found = float(shares.max()), (layer, int(shares.argmax()))
-    return found
+        if shares.max() > largest_share:
+            largest_share = float(shares.max())
+            head_to_open = (layer, int(shares.argmax()))
+    return head_to_open
 
 
 def pack(header: Mapping[str, Any], parts: Mapping[str, np.ndarray]) -> bytes:
-    """The header and the parts in one block; each part starts at a multiple of four."""
-    places, pieces, at = {}, [], 0
+    """The header and the arrays in one block of bytes; each array starts at a multiple of four."""
+    places: dict[str, dict[str, Any]] = {}
+    pieces: list[bytes] = []
+    start = 0
     for name, values in parts.items():
-        data = values.tobytes()
-        data += bytes(-len(data) % 4)
-        places[name] = {"at": at, "type": values.dtype.str[-2:], "shape": list(values.shape)}
-        pieces.append(data)
-        at += len(data)
+        piece = values.tobytes()
+        piece += bytes(-len(piece) % 4)
+        places[name] = {"at": start, "type": values.dtype.str[-2:], "shape": list(values.shape)}
+        pieces.append(piece)
+        start += len(piece)
     body = b"".join(pieces)
-    whole = {**header, "id": hashlib.sha256(body).hexdigest()[:16], "parts": places}
-    words = json.dumps(whole, ensure_ascii=False, allow_nan=False).encode()
-    words += b" " * (-len(words) % 4)
-    return len(words).to_bytes(4, "little") + words + body
+    full_header = {**header, "id": hashlib.sha256(body).hexdigest()[:16], "parts": places}
+    encoded = json.dumps(full_header, ensure_ascii=False, allow_nan=False).encode()
+    encoded += b" " * (-len(encoded) % 4)
+    return len(encoded).to_bytes(4, "little") + encoded + body
 
 
 def unpack(block: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The header and the parts that `pack` was given, as the browser reads them."""
+    """The header and the arrays that `pack` was given, read as the browser reads them."""
     length = int.from_bytes(block[:4], "little")
     header = json.loads(block[4 : 4 + length])
     body = memoryview(block)[4 + length :]
     parts = {}
     for name, place in header["parts"].items():
-        kind = np.dtype("<" + place["type"])
+        dtype = np.dtype("<" + place["type"])
         count = int(np.prod(place["shape"]))
-        values = np.frombuffer(body, kind, count, place["at"])
+        values = np.frombuffer(body, dtype, count, place["at"])
         parts[name] = values.reshape(place["shape"])
     return header, parts

@@ -1,13 +1,13 @@
-"""The attention explorer on a page: one element, whose every answer is worked out in the browser.
+"""The attention explorer on a page: one element that answers clicks and keys in the browser.
 
-A prompt of many tokens comes with its heads pooled; the browser then asks `ROUTE` for the whole
-triangle of a head that is opened. It does so by HTTP, so that no script of a page runs for it.
+The heads of a long prompt are sent pooled; when one is opened, the browser asks the app for its
+whole triangle at `ROUTE`. This is an HTTP request, so the page's script does not run again.
 """
 
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from workbench.interp.patterns.prompt_scores import PromptScores
 
 _SECRET = secrets.token_bytes(16)
-_SHOWN: "WeakValueDictionary[str, Attention]" = WeakValueDictionary()
-"""What the browser may ask for, by names that cannot be guessed; gone with the last page of it."""
+_OFFERED: "WeakValueDictionary[str, Attention]" = WeakValueDictionary()
+"""The attention that browsers may ask for, under names that cannot be guessed.
+
+An entry disappears when no page and no cache holds its attention any more.
+"""
 _component = component(
     "workbench_explorer",
     html='<div class="explorer"></div>',
@@ -36,7 +39,7 @@ _component = component(
 
 
 def explorer(
-    found: "Attention",
+    attention: "Attention",
     scores: "PromptScores",
     *,
     chosen: tuple[int, int],
@@ -46,23 +49,27 @@ def explorer(
     """Show every head of a prompt.
 
     Args:
-        found: The attention.
-        scores: Its scores on the prompt, said when the mouse is over a head.
-        chosen: The head that is open at first; what the reader opens later is known to the browser
-            and the URL alone.
+        attention: The attention of the prompt.
+        scores: The heads' scores on the prompt, shown when the mouse is over a head.
+        chosen: The layer and number of the head that is open at first; which head the reader opens
+            later is known only to the browser and the URL.
         key: The element's name on the page.
-        other: Attention to be subtracted, and what it is called.
+        other: Attention to subtract, and what it is called.
     """
-    names = tuple(offered(part) for part in (found, other[0] if other else None) if part)
-    block = _block(names, chosen, other[1] if other else "", found, scores, other)
+    names = [offered(attention)]
+    label = ""
+    if other is not None:
+        names.append(offered(other[0]))
+        label = other[1]
+    block = _block(tuple(names), chosen, label, attention, scores, other)
     _component(data=block, key=key)
 
 
-def offered(found: "Attention") -> str:
-    """The name by which the browser may ask for its triangles."""
-    said = f"{found.sha256}\0{found.prompt}".encode()
-    name = hashlib.blake2b(said, key=_SECRET, digest_size=16).hexdigest()
-    _SHOWN[name] = found
+def offered(attention: "Attention") -> str:
+    """The name under which the browser may ask for this attention's triangles from now on."""
+    contents = f"{attention.sha256}\0{attention.prompt}".encode()
+    name = hashlib.blake2b(contents, key=_SECRET, digest_size=16).hexdigest()
+    _OFFERED[name] = attention
     return name
 
 
@@ -71,98 +78,117 @@ def _block(
     names: tuple[str, ...],
     chosen: tuple[int, int],
     label: str,
-    _found: "Attention",
+    _attention: "Attention",
     _scores: "PromptScores",
     _other: "tuple[Attention, str] | None",
 ) -> bytes:
-    """The payload; made once for a prompt, a head and what is subtracted."""
+    """The payload, made once for each prompt, open head and attention to subtract."""
     url = f"{ROUTE}/{names[0]}"
     if _other is None:
-        return payload(heads_of(_found, scores=_scores, url=url), chosen=chosen)
-    tokens = _side_by_side(_found.tokens, _other[0].tokens)
-    main = heads_of(_found, scores=_scores, url=url, tokens=tokens)
-    other = heads_of(_other[0], name=label, url=f"{ROUTE}/{names[1]}")
-    return payload(main, chosen=chosen, other=other)
+        return payload(heads_of(_attention, scores=_scores, url=url), chosen=chosen)
+    tokens = _side_by_side(_attention.tokens, _other[0].tokens)
+    ours = heads_of(_attention, scores=_scores, url=url, tokens=tokens)
+    theirs = heads_of(_other[0], name=label, url=f"{ROUTE}/{names[1]}")
+    return payload(ours, chosen=chosen, other=theirs)
 
 
 def heads_of(
-    found: "Attention",
+    attention: "Attention",
     *,
     scores: "PromptScores | None" = None,
     name: str = "",
     url: str = "",
     tokens: Sequence[str] = (),
 ) -> Heads:
-    """The attention as the explorer takes it; `tokens` in place of its own where they are given."""
-    said = {} if scores is None else _words(scores)
-    shown = tokens or found.tokens
-    return Heads(found.pattern, shown, name or found.subject, found.value_norms, said, url)
+    """An attention in the form that the explorer's payload is made from.
+
+    Args:
+        attention: The attention of a prompt.
+        scores: The heads' scores on the prompt; None leaves them out.
+        name: What the attention is called on the screen; "" for the model's name.
+        url: The address that the browser asks for whole triangles; "" where there is no server.
+        tokens: One string for each position; empty for the attention's own tokens.
+    """
+    return Heads(
+        pattern=attention.pattern,
+        tokens=tokens or attention.tokens,
+        name=name or attention.subject,
+        value_norms=attention.value_norms,
+        scores={} if scores is None else _described(scores),
+        url=url,
+    )
 
 
 def _side_by_side(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
-    """Tokens of two prompts as one: both where they differ."""
+    """One string for each position of two prompts: both tokens, "one|other", where they differ."""
     pairs = zip(ours, theirs, strict=True)
     return [a if a == b else f"{visible(a)}|{visible(b)}" for a, b in pairs]
 
 
-def _words(scores: "PromptScores") -> Mapping[str, Float[np.ndarray, "layer head"]]:
-    known = {
+def _described(scores: "PromptScores") -> Mapping[str, Float[np.ndarray, "layer head"]]:
+    """The scores that the prompt has, under the words that the explorer shows for them."""
+    described = {
         "to the token before": scores.previous_token,
         "to the first token": scores.first_token,
         "to what followed an earlier copy": scores.induction,
         "entropy in bits": scores.entropy,
     }
-    return {words: values for words, values in known.items() if values is not None}
+    return {words: values for words, values in described.items() if values is not None}
 
 
 def triangle(name: str, what: str) -> bytes | None:
-    """A head in 16 bits, a mean over heads, or rows: scales, then levels; None if unknown.
+    """A head, a mean over heads or a row of a layer's heads in 16 bits; None if there is no such.
 
     Args:
-        name: What `offered` gave.
-        what: "3/1" for L3H1; "mean/3/attention" for the mean of layer 3, "mean/all/weighted" for
-            that of all heads; "row/3/17" for what all heads of layer 3 give from position 17.
+        name: The name that `offered` returned.
+        what: "3/1" is L3H1, "mean/3/attention" the mean over layer 3, "mean/all/weighted" the mean
+            over all heads, weighted by the length of values, and "row/3/17" what position 17
+            attends to in every head of layer 3.
+
+    Returns:
+        The rows' scales as 32-bit numbers, then their weights as whole numbers of 16 bits.
     """
-    found = _SHOWN.get(name)
-    if found is None:
+    attention = _OFFERED.get(name)
+    if attention is None:
         return None
-    n_layers, n_heads = found.pattern.shape[:2]
+    n_layers, n_heads = attention.pattern.shape[:2]
     match what.split("/"):
         case [layer, head] if _within(layer, n_layers) and _within(head, n_heads):
-            rows = found.head(int(layer), int(head))
+            rows = attention.head(int(layer), int(head))
         case ["mean", layer, "attention" | "weighted" as by] if (
             layer == "all" or _within(layer, n_layers)
-        ) and (by == "attention" or found.value_norms is not None):
+        ) and (by == "attention" or attention.value_norms is not None):
             layers = range(n_layers) if layer == "all" else [int(layer)]
-            rows = _mean(found, layers, by)
+            rows = _mean(attention, layers, by)
         case ["row", layer, query] if _within(layer, n_layers) and _within(
-            query, len(found.tokens)
+            query, len(attention.tokens)
         ):
-            return _row(found, int(layer), int(query))
+            return _row(attention, int(layer), int(query))
         case _:
             return None
     levels, scale = quantise(rows, 16)
     return scale.tobytes() + levels.tobytes()
 
 
-def _row(found: "Attention", layer: int, query: int) -> bytes:
-    """One query's weights in every head of a layer: the heads' scales, then their levels."""
-    rows = np.asarray(found.pattern[layer, :, query, : query + 1], np.float32)
+def _row(attention: "Attention", layer: int, query: int) -> bytes:
+    """One query's weights in every head of a layer: the heads' scales, then the whole numbers."""
+    rows = np.asarray(attention.pattern[layer, :, query, : query + 1], np.float32)
     scale = rows.max(-1)
     levels = np.rint(rows / np.where(scale > 0, scale, 1)[:, None] * 65535)
     return scale.astype("<f4").tobytes() + levels.astype("<u2").tobytes()
 
 
 def _within(text: str, size: int) -> bool:
+    """Whether a piece of an address is a whole number below `size`."""
     return text.isascii() and text.isdigit() and int(text[:9]) < size
 
 
-def _mean(found: "Attention", layers: Any, by: str) -> Float[np.ndarray, "query key"]:
-    """The mean over all heads of some layers, a layer at a time."""
-    total = np.zeros(found.pattern.shape[2:], np.float32)
+def _mean(attention: "Attention", layers: Sequence[int], by: str) -> Float[np.ndarray, "query key"]:
+    """The mean over all heads of some layers; one layer at a time is read, to save memory."""
+    total = np.zeros(attention.pattern.shape[2:], np.float32)
     for layer in layers:
-        rows = np.asarray(found.pattern[layer], np.float32)
-        if by == "weighted" and found.value_norms is not None:
-            rows = rows * found.value_norms[layer][:, None]
+        rows = np.asarray(attention.pattern[layer], np.float32)
+        if by == "weighted" and attention.value_norms is not None:
+            rows = rows * attention.value_norms[layer][:, None]
         total += rows.mean(0)
     return total / len(layers)

@@ -1,4 +1,4 @@
-"""Attention read once for all sessions: shared by the Attention page, Home and the warm-up."""
+"""A prompt's attention, read once for all sessions, the Attention page, Home and the warm-up."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,21 +16,19 @@ PROMPT = (
     "When Mary and John went to the store, John gave a drink to Mary. "
     "When Mary and John went to the store, John gave a drink to"
 )
-"""The default: everything in it happens twice, so heads that look for repetition have something to
-find.
-"""
+"""The default prompt: all of it is said twice, so heads that look for repetition find some."""
 
 
 class Look(NamedTuple):
-    """A prompt's attention, its scores, and the picture of all heads."""
+    """A prompt's attention, the heads' scores on it, and the picture of all heads."""
 
-    found: "Attention"
+    attention: "Attention"
     scores: "PromptScores"
     image: "Atlas"
 
 
 def look(subject: "Subject", prompt: str) -> Look:
-    """The attention of every head; at most one prompt at a time for each Subject."""
+    """The attention of every head; a Subject reads one prompt at a time."""
     return _look(subject.hash, prompt, subject)
 
 
@@ -42,7 +40,7 @@ def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
     n_pos = _subject.encode(prompt).shape[1]
     painter = AtlasPainter(_subject.card.n_layers, _subject.card.n_heads, n_pos)
     with alone(sha256):
-        found, scores = scored_attention(
+        attention, scores = scored_attention(
             _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
         )
-    return Look(found, scores, painter.finish())
+    return Look(attention, scores, painter.finish())

@@ -1,4 +1,4 @@
-"""Text, token by token, coloured by a number that each has; a click on one is told to the page.
+"""A running text whose tokens are coloured by a number and can be clicked.
 
 Streamlit has no text that answers the mouse. Tokens reach the browser as data and are put on the
 page as text, never as HTML.
@@ -6,7 +6,7 @@ page as text, never as HTML.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import streamlit as st
 from streamlit.components.v2 import component
@@ -23,15 +23,18 @@ _component = component(
 
 
 class Coloured(NamedTuple):
-    """One token of a running text: its text, its background ("" for none), and what hovering over
-    it says.
+    """One token of a running text.
+
+    - `text`: the token
+    - `colour`: its background, as CSS; "" for none
+    - `title`: what is shown while the mouse is over it
+    - `dark`: whether the background needs white letters
     """
 
     text: str
     colour: str
     title: str
     dark: bool = False
-    """Whether the background asks for white letters."""
 
 
 def coloured_view(
@@ -41,7 +44,14 @@ def coloured_view(
     on_pick: Callable[[int], None],
     chosen: int | None = None,
 ) -> None:
-    """Show a running text; a click on a token calls `on_pick` with its place, and frames it."""
+    """Show a running text whose tokens can be clicked.
+
+    Args:
+        tokens: The tokens in reading order.
+        key: The element's name on the page.
+        on_pick: Called with the place of a token that is clicked.
+        chosen: The place of the token with a frame; None for no frame.
+    """
     data = {
         "tokens": [token.text for token in tokens],
         "shown": [_running(token.text) for token in tokens],
@@ -52,18 +62,19 @@ def coloured_view(
     }
 
     def picked() -> None:
-        told: Any = st.session_state[key]
-        if told.picked is not None:
-            on_pick(int(told.picked))
+        place = st.session_state[key].picked
+        if place is not None:
+            on_pick(int(place))
 
     _component(data=data, key=key, on_picked_change=picked)
 
 
 def _running(token: str) -> str:
-    """A token as part of a text to be read: line ends are seen and break the line, odd characters
-    are made visible.
-    """
-    return "".join(
-        f"⏎{c}" if c == "\n" else c if c == " " else visible(c) if not c.isprintable() else c
-        for c in token
-    )
+    """A token as it stands in a text to read: line ends and unprintable characters are visible."""
+    return "".join(_running_character(character) for character in token)
+
+
+def _running_character(character: str) -> str:
+    if character == "\n":
+        return "⏎\n"  # the sign is seen, and the line breaks
+    return character if character.isprintable() else visible(character)
