@@ -55,7 +55,9 @@ class Hybrids:
     def __init__(self, base: Subject, tuned: Subject, measure: Measure) -> None:
         check_alike(base, tuned)
         need(base, tuned, "text")
-        base, tuned = over_shared_rows(base, tuned)
+        base, tuned = over_shared_rows(
+            base, tuned
+        )  # a grown vocabulary is cut to the shared tokens
         self.measure = measure
         self.parts = Parts(base)
         self.weights = {
@@ -70,18 +72,24 @@ class Hybrids:
         self.n_changed = sum(
             int((self.weights["base"][n] != self.weights["tuned"][n]).sum()) for n in self.differ
         )
+        # A module tree of its own, whose parameters are pointed at either model's tensors: scoring
+        # a hybrid copies no weight, and the two Subjects stay as they are.
         self._model = own_clone(base.model)
         self._own = dict(self._model.named_parameters())
         mapping: Any = base.bridge.adapter.component_mapping
         self._layers: Any = self._model.get_submodule(mapping["blocks"].name)
+        # Where a parameter acts decides from which layer on a hybrid has to be computed.
         self._embeds = {n for part in BOTTOM for n in self.parts.outer.get(part, ())}
         self._stage = {name: self._stage_of(name) for name in self._own}
+        # One plan for all hybrids: batch i holds the same rows, in the same order, every time.
         self._scorer = Scorer(self._model, n_ctx=base.n_ctx)
         self._batches = self._scorer.plan(measure.requests)
         self.ends = {
             side: measure.of(s, self._batches) for side, s in zip(SIDES, (base, tuned), strict=True)
         }
-        self._tuples = False
+        self._tuples = False  # whether this family's layers return a tuple; seen while recording
+        # By side, batch and layer: the residual stream [row, pos, d_model] that enters the layer;
+        # the last one is what leaves the last layer.
         self._streams: dict[str, list[list[Tensor]]] = {}
         if self._stream_bytes(base.card.d_model) <= MOST_RECORDED:
             self._streams = {
@@ -97,6 +105,7 @@ class Hybrids:
 
     def _stream_bytes(self, d_model: int) -> int:
         """Memory of both models' residual streams before every layer and after the last."""
+        # A batch is padded to its longest row.
         tokens = sum(len(batch) * max(row.length for row in batch) for batch in self._batches)
         n_streams = len(SIDES) * (len(self._layers) + 1)
         return n_streams * tokens * d_model * next(iter(self._own.values())).element_size()
@@ -118,6 +127,7 @@ class Hybrids:
         changed = {
             name: tensor for name, tensor in mixed.items() if not torch.equal(tensor, host[name])
         }
+        # Weights that agree change nothing: the hybrid is the host, whose values are known.
         if not changed and not whole:
             return self.ends[into]
         side, start = (into, 0) if whole else self._start(changed, into)
@@ -133,6 +143,7 @@ class Hybrids:
         names = {s.parameter for s in slices if s.parameter in self.differ}
         if not names:
             return 0.0
+        # Mixed or whole, a parameter acts in the same layer: the donor's tensors stand for it.
         changed = {n: self.weights[other(into)][n] for n in names}
         return 1 - self._start(changed, into)[1] / len(self._layers)
 
@@ -147,7 +158,10 @@ class Hybrids:
             return into, 0
         last = len(self._layers)
         donor = self.weights[other(into)]
+        # A parameter that is the donor's own tensor, and not a mixture, agrees with the donor.
         from_donor = {n for n, tensor in changed.items() if tensor is donor[n]}
+        # Below the first changed layer the hybrid is the host; below the first layer that kept a
+        # weight of the host where the two differ, it is the donor. The longer stretch is skipped.
         host_until = min((self._stage[n] for n in changed), default=last)
         donor_until = min((self._stage[n] for n in self.differ - from_donor), default=last)
         if donor_until > host_until:
@@ -159,7 +173,7 @@ class Hybrids:
         """Give the module tree these weights, and the base's again afterwards."""
         try:
             for name, parameter in self._own.items():
-                parameter.data = weights[name]
+                parameter.data = weights[name]  # points at the tensor; nothing is copied
             yield
         finally:
             for name, parameter in self._own.items():
@@ -177,7 +191,9 @@ class Hybrids:
         skipped = self._layers[:start]
         try:
             for i, layer in enumerate(skipped):
+                # Only the last skipped layer's output is read, so the others pass their input on.
                 recorded = self._streams[side][batch][start] if i == start - 1 else None
+                # An attribute of the instance hides the class's method until it is deleted below.
                 layer.forward = self._identity(recorded)
             yield
         finally:
@@ -188,6 +204,7 @@ class Hybrids:
         """A layer's `forward` that returns its input, or `stream` if that is given."""
 
         def forward(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            # [row, pos, d_model]
             out = hidden_states if stream is None else stream
             return (out,) if self._tuples else out
 
@@ -198,12 +215,14 @@ class Hybrids:
         streams: list[Tensor] = []
 
         def enter(_module: Any, args: tuple, kwargs: dict) -> None:
+            # Families differ in whether they pass the stream by position or by name.
             streams.append(args[0] if args else kwargs["hidden_states"])
 
         def leave(_module: Any, _args: tuple, out: Any) -> None:
             self._tuples = isinstance(out, tuple)
             streams.append(out[0] if self._tuples else out)
 
+        # What enters each layer, and once what leaves the last: n_layers + 1 streams.
         handles = [
             layer.register_forward_pre_hook(enter, with_kwargs=True) for layer in self._layers
         ]
