@@ -13,6 +13,7 @@ from workbench.interp.prompts.able import UnableError
 from workbench.interp.prompts.pairs import LengthError
 from workbench.interp.prompts.probes import available_probes, generate, read_probe
 from workbench.ui.parts.alignment import alignment
+from workbench.ui.parts.charts import themed
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices, warn
@@ -167,7 +168,7 @@ def many_pairs(model: str, name: str, n: int, given: dict[str, Any]) -> None:
 
     def show_so_far(partial: Probed) -> None:
         map_so_far = picture(partial, partial.effect)
-        growing.plotly_chart(map_so_far, theme=None, key=f"growing{partial.n}")
+        growing.plotly_chart(themed(map_so_far), theme=None, key=f"growing{partial.n}")
 
     by_name = SITES[given["site"]][-1] == "pos" and st.toggle(
         "Align by position names",

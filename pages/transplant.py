@@ -11,6 +11,7 @@ from workbench.comparison.measures import METRICS
 from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.interp.prompts.probes import available_probes
+from workbench.ui.parts.charts import themed
 from workbench.ui.parts.models import both_alone, cached_load, pick_two
 from workbench.ui.parts.notices import fault, warn
 from workbench.ui.parts.progress import known, with_progress
@@ -93,7 +94,7 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
     def seen(part: Located) -> None:
         if not part.undefined():
             figure = draw.parts(part.table(), n_layers=part.n_layers, title="So far")
-            growing.plotly_chart(figure, theme=None, key=f"growing{len(part.values)}")
+            growing.plotly_chart(themed(figure), theme=None, key=f"growing{len(part.values)}")
 
     with both_alone(first, second):
         study = with_progress(

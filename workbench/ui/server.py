@@ -14,11 +14,13 @@ ENTRY = Path(__file__).with_name("app.py")
 SETTINGS = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
-    "client.toolbarMode": "minimal",
+    "client.toolbarMode": "viewer",
     "server.fileWatcherType": "none",
     "server.headless": True,
-    "theme.base": "light",
-    "theme.primaryColor": "#2166ac",
+    # Light or dark as the reader's system is, until the menu says otherwise.
+    "theme.light.primaryColor": "#2166ac",
+    "theme.dark.primaryColor": "#56a8f5",
+    "theme.dark.backgroundColor": "#0e1117",
 }
 
 

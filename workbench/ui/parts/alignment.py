@@ -11,11 +11,12 @@ from workbench.figures.style import BLUE, RED, visible
 _STYLE = """<style>
 .pair { overflow-x: auto; padding-bottom: 6px; }
 .pair table { border-collapse: collapse; font-size: 13px; line-height: 1.5; }
-.pair th { text-align: left; font-weight: 400; color: #5d6b7a; padding-right: 10px;
-  white-space: nowrap; position: sticky; left: 0; background: white; }
-.pair td { padding: 1px 4px; white-space: pre; unicode-bidi: isolate; border: 1px solid #e3e8ee;
+.pair th { text-align: left; font-weight: 400; opacity: 0.7; padding-right: 10px;
+  white-space: nowrap; }
+.pair td { padding: 1px 4px; white-space: pre; unicode-bidi: isolate;
+  border: 1px solid color-mix(in srgb, currentColor 15%, transparent);
   text-align: center; }
-.pair tr.at td { border: 0; font-size: 10px; color: #8794a3; padding: 0; }
+.pair tr.at td { border: 0; font-size: 10px; opacity: 0.6; padding: 0; }
 </style>"""
 
 

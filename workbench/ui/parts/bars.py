@@ -14,13 +14,14 @@ _STYLE = """<style>
 .bars .name { white-space: pre; overflow: hidden; text-overflow: ellipsis; max-width: 12rem;
   unicode-bidi: isolate; }
 .bars .name.strong { font-weight: 700; }
-.bars .value { text-align: right; font-variant-numeric: tabular-nums; color: #5d6b7a;
+.bars .value { text-align: right; font-variant-numeric: tabular-nums; opacity: 0.7;
   font-size: 13px; white-space: pre; }
 .bars .track { position: relative; min-width: 3rem; }
 .bars .track i { display: block; height: 8px; border-radius: 2px; margin: 1px 0; min-width: 1px; }
 .bars .track.signed { border-left: 0;
-  background: linear-gradient(#cbd4de, #cbd4de) center / 1px 100% no-repeat; }
-.key { font-size: 13px; color: #5d6b7a; margin: 0 0 6px; }
+  --line: color-mix(in srgb, currentColor 25%, transparent);
+  background: linear-gradient(var(--line), var(--line)) center / 1px 100% no-repeat; }
+.key { font-size: 13px; opacity: 0.7; margin: 0 0 6px; }
 .key i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 4px 0 0; }
 .key span { margin-right: 14px; }
 </style>"""

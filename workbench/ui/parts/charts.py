@@ -30,6 +30,7 @@ def chart(
         on_click: Called with the `customdata` of a clicked point, or None when it is deselected.
         alt: Description for screen readers.
     """
+    figure = themed(figure)
     config = {
         "displaylogo": False,
         "toImageButtonOptions": {"format": _image(), "filename": name, "scale": 2},
@@ -49,6 +50,15 @@ def chart(
         st.plotly_chart(figure, width="stretch", **more)
     finally:
         figure.layout.width = None
+
+
+def themed(figure: "go.Figure") -> "go.Figure":
+    """The figure as it is, or its dark counterpart where the page is dark."""
+    if st.context.theme.type != "dark":
+        return figure
+    from workbench.figures.dark import darkened
+
+    return darkened(figure)
 
 
 def _clicked(key: str, on_click: Callable[[Any], None]) -> None:

@@ -5,9 +5,9 @@ from html import escape
 
 import numpy as np
 import streamlit as st
-from plotly.colors import sample_colorscale
 
-from workbench.figures.style import DIVERGING, visible
+from workbench.figures.style import visible
+from workbench.ui.parts.wash import signed
 
 _STYLE = """<style>
 .coloured { line-height: 2.1; font-size: 15px; }
@@ -22,11 +22,9 @@ def coloured_text(tokens: Sequence[str], scores: Sequence[float]) -> None:
     """Show tokens on a scale from red (below 0) to blue (above 0), each with its score below."""
     values = np.asarray(scores, dtype=float)
     limit = float(np.abs(values).max()) or 1.0
-    colours = sample_colorscale(DIVERGING, (0.5 + 0.5 * values / limit).clip(0, 1).tolist())
-    inks = ["white" if abs(value) > 0.6 * limit else "#1c2733" for value in values]
     spans = [
-        f'<span style="background:{colour};color:{ink}">'
+        f'<span style="background:{signed(value / limit)}">'
         f"{escape(visible(token))}<sub>{value:+.2f}</sub></span>"
-        for token, value, colour, ink in zip(tokens, values, colours, inks, strict=True)
+        for token, value in zip(tokens, values, strict=True)
     ]
     st.html(f'{_STYLE}<div class="coloured">{"".join(spans)}</div>')

@@ -13,7 +13,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   coloured(root, data, setTriggerValue);
 }
 
-function coloured(root, { tokens, shown, colours, dark, titles, chosen }, setTriggerValue) {
+function coloured(root, { tokens, shown, colours, titles, chosen }, setTriggerValue) {
   const text = element("div", "running", "");
   text.dir = "auto";
   const spans = tokens.map((token, i) => {
@@ -21,7 +21,6 @@ function coloured(root, { tokens, shown, colours, dark, titles, chosen }, setTri
     span.tabIndex = 0;
     span.setAttribute("role", "button");
     span.style.backgroundColor = colours[i] ?? "";
-    span.style.color = dark[i] ? "white" : "";
     span.title = titles[i];
     span.onclick = () => {
       spans.forEach((other) => other.classList.toggle("chosen", other === span));

@@ -28,13 +28,11 @@ class Coloured(NamedTuple):
     - `text`: the token
     - `colour`: its background, as CSS; "" for none
     - `title`: what is shown while the mouse is over it
-    - `dark`: whether the background needs white letters
     """
 
     text: str
     colour: str
     title: str
-    dark: bool = False
 
 
 def coloured_view(
@@ -56,7 +54,6 @@ def coloured_view(
         "tokens": [token.text for token in tokens],
         "shown": [_running(token.text) for token in tokens],
         "colours": [token.colour or None for token in tokens],
-        "dark": [token.dark for token in tokens],
         "titles": [token.title for token in tokens],
         "chosen": chosen,
     }

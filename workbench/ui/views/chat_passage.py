@@ -39,8 +39,9 @@ SHOWN = 8
 """Heads shown."""
 _STYLE = """<style>
 .passage { font-size: 15px; line-height: 1.6; white-space: pre-wrap; overflow-wrap: anywhere; }
-.passage mark { background: #ffe08a; border-radius: 3px; padding: 1px 2px; }
-.passage mark.part { background: #fff3cf; }
+.passage mark { background: rgba(255, 193, 7, 0.5); color: inherit; border-radius: 3px;
+  padding: 1px 2px; }
+.passage mark.part { background: rgba(255, 193, 7, 0.22); }
 </style>"""
 
 

@@ -3,14 +3,11 @@
 import math
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 
-import numpy as np
 import streamlit as st
-from plotly.colors import sample_colorscale
 
 from workbench.errors import WorkbenchError
-from workbench.figures.style import DIVERGING, visible
+from workbench.figures.style import visible
 from workbench.generation import Growing, Scored
 from workbench.serving.server import shared_service
 from workbench.serving.talk import Reply
@@ -18,6 +15,7 @@ from workbench.subjects.spelling import labels
 from workbench.ui.parts.engines import held, score
 from workbench.ui.parts.notices import warn
 from workbench.ui.parts.token_view import Coloured, coloured_view
+from workbench.ui.parts.wash import signed, warm
 from workbench.ui.parts.words import escaped
 from workbench.ui.views.chat_settings import DIFFERENCE, PLAIN, SURE, SURPRISE, Settings
 
@@ -25,21 +23,18 @@ DEEPEST = 8.0
 """Bits of surprise with the deepest colour."""
 WIDEST = 8.0
 """Bits of difference with the deepest colour."""
-PALE = 0.36
-"""Distance of the deepest colour from the middle of the scale; text stays readable on it."""
-UNSURE: list[list[float | str]] = [
-    [0.0, "#ffffff"],
-    [0.25, "#fdebd3"],
-    [0.6, "#fdbf7a"],
-    [1.0, "#e8791d"],
-]
-SHADES = 65
 PATIENCE = 20.0
 """Seconds to wait for the other model's scores."""
 KEPT = 32
 """Scorings by the other model that are kept in a session."""
+_STYLE = """<style>
+.legend { display: flex; gap: 8px; align-items: center; flex-wrap: wrap; font-size: 13px; }
+.legend span { opacity: 0.7; }
+.legend i { width: 110px; height: 10px; border-radius: 3px;
+  border: 1px solid color-mix(in srgb, currentColor 25%, transparent); }
+.legend b { margin-left: 16px; font-weight: 600; }
+</style>"""
 REASONS = {"length": "the maximum", "cancelled": "stopped"}
-Scale = str | list[list[float | str]]
 
 
 def name_plate(model: str) -> None:
@@ -125,11 +120,9 @@ def _coloured(text: str, own: Scored, other: Scored | None, colour: str) -> Colo
         return Coloured(text, "", title)
     if colour == DIFFERENCE and other is not None:
         bits = (own.logprob - other.logprob) / math.log(2)
-        share = 0.5 + PALE * float(np.clip(bits / WIDEST, -1, 1))
-        return Coloured(text, _shade(DIVERGING, share), title, abs(share - 0.5) > 0.3)
+        return Coloured(text, signed(bits / WIDEST), title)
     logprob = other.logprob if colour == SURPRISE and other is not None else own.logprob
-    share = min(1.0, -logprob / math.log(2) / DEEPEST)
-    return Coloured(text, _shade("unsure", share), title)
+    return Coloured(text, warm(-logprob / math.log(2) / DEEPEST), title)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -147,21 +140,6 @@ def get_ready(model: str, sha256: str) -> threading.Thread:
     return thread
 
 
-@cache
-def _shades(scale: str) -> list[str]:
-    return _colours(UNSURE if scale == "unsure" else scale, np.linspace(0, 1, SHADES))
-
-
-def _colours(scale: Scale, shares: np.ndarray) -> list[str]:
-    """The colours at some places, 0 to 1, of a scale."""
-    return [str(colour) for colour in sample_colorscale(scale, shares.tolist())]
-
-
-def _shade(scale: str, share: float) -> str:
-    """A colour of a scale, from a cached list, since a page has hundreds of tokens."""
-    return _shades(scale)[round(share * (SHADES - 1))]
-
-
 def percent_of(logprob: float) -> str:
     """A log-probability as a percentage, such as `12 %` or `< 0.1 %`."""
     share = 100 * math.exp(logprob)
@@ -170,24 +148,21 @@ def percent_of(logprob: float) -> str:
 
 def legend(colour: str) -> None:
     """Show what the colours mean."""
+    to_orange = (warm(0), warm(1))
+    both_ways = (signed(-1), signed(0), signed(1))
     ends = {
-        SURE: ("certain", "unlikely (1 in 256)", UNSURE),
-        SURPRISE: ("expected by the other model", "unlikely to the other model", UNSURE),
-        DIFFERENCE: ("more likely to the other", "more likely to this model", DIVERGING),
+        SURE: ("certain", "unlikely (1 in 256)", to_orange),
+        SURPRISE: ("expected by the other model", "unlikely to the other model", to_orange),
+        DIFFERENCE: ("more likely to the other", "more likely to this model", both_ways),
     }.get(colour)
     if ends is None:
         st.caption("Click a token to see why it was written.")
         return
-    left, right, scale = ends
-    first, last = (0.5 - PALE, 0.5 + PALE) if scale == DIVERGING else (0.0, 1.0)
-    stops = ", ".join(_colours(scale, np.linspace(first, last, 5)))
+    left, right, colours = ends
     st.html(
-        '<div style="display:flex;gap:8px;align-items:center;flex-wrap:wrap;font-size:13px;'
-        f'color:#5d6b7a">{left}'
-        '<span style="width:110px;height:10px;border-radius:3px;border:1px solid #cbd4de;'
-        f'background:linear-gradient(90deg,{stops})"></span>{right}'
-        "<b style='margin-left:16px;font-weight:600;color:#1c2733'>"
-        "Click a token to see why it was written.</b></div>"
+        f'{_STYLE}<div class="legend"><span>{left}</span>'
+        f'<i style="background:linear-gradient(90deg,{", ".join(colours)})"></i>'
+        f"<span>{right}</span><b>Click a token to see why it was written.</b></div>"
     )
 
 
