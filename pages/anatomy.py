@@ -19,8 +19,8 @@ PROMPT = (
     "The red house, the green tree, the old"
 )
 WORD = "interpretable"
+# Tokens of the longest prompt whose matrices can still be read; longer prompts are cut.
 MOST = 64
-"""Tokens of the longest prompt whose matrices can still be read; longer prompts are cut."""
 
 
 @st.cache_resource(max_entries=16, show_spinner="Computing every step")

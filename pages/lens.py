@@ -24,8 +24,8 @@ VIEW_HELP = """
 - **By part**: how much the embedding and every layer, head and neuron adds to the answer's logit
 - **By token**: how much each token of the prompt contributes to the answer (integrated gradients)
 """
+# Positions shown at most.
 SHOWN = 24
-"""Positions shown at most."""
 PROMPT = "She had a sister, a horse and a fire. He had a sister, a horse and a"
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 

@@ -16,8 +16,8 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import p_text, plain_name
 from workbench.ui.views.steering import steered
 
+# Layers probed by default; of a deeper model every second, third, ... layer.
 FEW = 10
-"""Layers probed by default; of a deeper model every second, third, ... layer."""
 
 
 def numbers(linear_probe: LinearProbe) -> None:

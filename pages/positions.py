@@ -17,8 +17,9 @@ from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.views.positions import FIRST, VIEWS, in_python
 
 SEQUENCES = 8
+# Tokens of a random sequence.
 LENGTH = 64
-"""Tokens of a random sequence."""
+# Each kind of encoding in words; the sentence begins with the model's name.
 WORDS = {
     "learned": "uses **learned** positions: one trained vector per position, added to the token "
     "embedding",
@@ -31,7 +32,6 @@ WORDS = {
     "none": "has **no** position encoding; a causal model can still infer order from what each "
     "position attends to",
 }
-"""Each kind of encoding in words; the sentence begins with the model's name."""
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the position encoding")

@@ -154,6 +154,14 @@ def test_what_only_lists_or_starts_work_does_not_wait_for_torch(module):
     assert subprocess.run([sys.executable, "-c", lines], check=False).returncode == 0
 
 
+def test_a_page_shows_no_string_by_accident():
+    """Streamlit writes a bare string onto the page, such as one that explains a constant."""
+    for path in PAGES.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body[1:]:
+            bare = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            assert not bare, (path, node.lineno)
+
+
 def test_nothing_imports_the_command_line_or_the_pages():
     for path in ROOT.rglob("*.py"):
         if path.name != "__main__.py" and path.parent.name != "cli":

@@ -90,4 +90,7 @@ def _colour(text: str) -> str:
         solid = "#" + "".join(f"{int(float(value)):02x}" for value in rgb)
         if solid in ON_DARK:
             return style.translucent(ON_DARK[solid], float(alpha))
+    if "color:#" in text:  # a tick label with colours of its own
+        for light, changed in ON_DARK.items():
+            text = text.replace(f"color:{light}", f"color:{changed}")
     return text

@@ -230,7 +230,7 @@ def mean_kernels(
         )
     figure = bands(
         curves,
-        title="Attention by distance on random tokens: mean of heads, band of half of them",
+        title="Attention by distance: mean over heads, band of half of them",
         across="distance back, tokens",
         up="mean attention",
     )

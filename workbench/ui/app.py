@@ -38,6 +38,7 @@ STYLE = """<style>
 .stMainBlockContainer { padding: 3.4rem 3rem 3rem; max-width: 1500px; }
 h1 { font-size: 2rem !important; padding: 0 0 0.2rem !important; }
 h3 { font-size: 1.25rem !important; }
+.stMain [data-testid="stPageLink-NavLink"] p { white-space: normal; }
 </style>"""
 
 

@@ -15,12 +15,15 @@ SETTINGS = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",
     "client.toolbarMode": "viewer",
+    "runner.magicEnabled": False,  # a string that explains a constant is not to be shown
     "server.fileWatcherType": "none",
     "server.headless": True,
     # Light or dark as the reader's system is, until the menu says otherwise.
     "theme.light.primaryColor": "#2166ac",
     "theme.dark.primaryColor": "#56a8f5",
     "theme.dark.backgroundColor": "#0e1117",
+    "theme.dark.secondaryBackgroundColor": "#1b222b",
+    "theme.dark.sidebar.backgroundColor": "#151a21",
 }
 
 
