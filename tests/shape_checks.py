@@ -26,8 +26,9 @@ def checked(thing: Any) -> Any:
     """A function or dataclass, with every call checked if it names shapes; else as it is."""
     annotations = getattr(thing, "__annotations__", {}).values()
     named = any(shape in str(annotation) for annotation in annotations for shape in SHAPES)
-    if named and (is_dataclass(thing) or not isinstance(thing, type)):
-        return jaxtyped(typechecker=beartype(conf=CONF))(thing)
+    if named and (not isinstance(thing, type) or is_dataclass(thing)):
+        wrap: Any = jaxtyped(typechecker=beartype(conf=CONF))
+        return wrap(thing)
     return thing
 
 

@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.colors import unlabel_rgb
 
+from tests.conftest import layout_of, traces
 from workbench.figures import dark, patching, style
 from workbench.figures.lens import answer_lines
 from workbench.ui.parts import wash
@@ -38,11 +39,11 @@ def test_a_dark_map_keeps_its_numbers_and_names_and_changes_its_paper_ink_and_sc
     before = light.to_json()
     figure = dark.darkened(light)
     assert light.to_json() == before
-    maps = [next(t for t in f.data if t.type == "heatmap") for f in (light, figure)]
+    maps = [next(t for t in traces(f) if t.type == "heatmap") for f in (light, figure)]
     assert np.array_equal(maps[0].z, maps[1].z)
-    assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == dark.PAPER
-    assert figure.layout.title.text == light.layout.title.text
-    assert contrast(figure.layout.title.font.color, dark.PAPER) > 7
+    assert layout_of(figure).paper_bgcolor == layout_of(figure).plot_bgcolor == dark.PAPER
+    assert layout_of(figure).title.text == layout_of(light).title.text
+    assert contrast(layout_of(figure).title.font.color, dark.PAPER) > 7
     middle = dict(maps[1].colorscale)[0.5]
     assert contrast(middle, dark.PAPER) < 1.2  # no effect is hardly seen
     for end in (maps[1].colorscale[0][1], maps[1].colorscale[-1][1]):
@@ -52,9 +53,11 @@ def test_a_dark_map_keeps_its_numbers_and_names_and_changes_its_paper_ink_and_sc
 @pytest.mark.parametrize("scale", [style.SEQUENTIAL, style.ATTENTION, style.DIVERGING])
 def test_every_common_scale_has_a_dark_one_at_the_same_places(scale):
     light = go.Figure(go.Heatmap(z=[[0, 1]], colorscale=scale))
-    places = [at for at, _ in light.data[0].colorscale]
-    changed = dark.darkened(light).data[0].colorscale
-    assert [colour for _, colour in changed] != [colour for _, colour in light.data[0].colorscale]
+    places = [at for at, _ in traces(light)[0].colorscale]
+    changed = traces(dark.darkened(light))[0].colorscale
+    assert [colour for _, colour in changed] != [
+        colour for _, colour in traces(light)[0].colorscale
+    ]
     if scale != style.DIVERGING:
         assert [at for at, _ in changed] == places
 
@@ -67,9 +70,9 @@ def test_lines_and_bands_stand_out_on_dark_paper():
     figure = dark.darkened(figure)
     for colour in dark.ON_DARK.values():
         assert colour.startswith("#")
-    lines = [trace.line.color for trace in figure.data if trace.line.color]
+    lines = [trace.line.color for trace in traces(figure) if trace.line.color]
     assert lines and all(contrast(colour, dark.PAPER) > 4.5 for colour in lines)
-    band = figure.data[-1].fillcolor
+    band = traces(figure)[-1].fillcolor
     assert unlabel_rgb("rgb" + band[4:].rpartition(",")[0] + ")") == (0x56, 0xA8, 0xF5)
 
 

@@ -80,7 +80,9 @@ def rebuild(kind: Any, value: Any) -> Any:
         return rebuild(next(arm for arm in inner if arm is not NoneType), value)
     if value is None and kind is float:
         return float("nan")
-    if value is None and kind not in (Any, object, NoneType):
+    if value is None and kind in (Any, object, NoneType):
+        return None
+    if value is None:
         raise TypeError(f"there is nothing where a {getattr(kind, '__name__', kind)} belongs")
     _check_type(origin or kind, value)
     if origin in (list, tuple, dict):

@@ -38,8 +38,9 @@ def darkened(figure: go.Figure) -> go.Figure:
     Args:
         figure: In the common style; it stays as it is.
     """
-    traces = [_recoloured(trace.to_plotly_json()) for trace in figure.data]
-    layout = _recoloured(figure.layout.to_plotly_json())
+    parts: Any = figure  # plotly's stubs do not know what it holds
+    traces = [_recoloured(trace.to_plotly_json()) for trace in parts.data]
+    layout = _recoloured(parts.layout.to_plotly_json())
     return go.Figure(traces, {**layout, "template": "plotly_dark"})
 
 
