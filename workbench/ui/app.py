@@ -39,6 +39,11 @@ STYLE = """<style>
 h1 { font-size: 2rem !important; padding: 0 0 0.2rem !important; }
 h3 { font-size: 1.25rem !important; }
 .stMain [data-testid="stPageLink-NavLink"] p { white-space: normal; }
+/* Columns that would be squeezed go below each other instead. */
+.stMain [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
+.stMain [data-testid="stColumn"] { min-width: min(100%, 8.5rem); }
+.stMain [data-testid="stColumn"]:has(.stPlotlyChart) { min-width: min(100%, 20rem); }
+@media (max-width: 40rem) { .stMainBlockContainer { padding: 3.4rem 1rem 2rem; } }
 </style>"""
 
 

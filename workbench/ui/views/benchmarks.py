@@ -287,7 +287,12 @@ def verdict(row: Any, base: str, tuned: str, n_tasks: int) -> str:
         return f"{head}no significant difference ({signed(row.difference)}, {interval})."
     tuned_wins = (row.difference > 0) == bool(row.higher_is_better)
     winner, loser = (tuned, base) if tuned_wins else (base, tuned)
-    text = f"{head}**{winner}** is better than {loser} by {abs(row.difference):.3f} ({interval}"
+    # The interval of "by how much", as the amount itself: without the direction's sign.
+    size = bracketed(*sorted((abs(row.low), abs(row.high))))
+    text = (
+        f"{head}**{winner}** is better than {loser} by {abs(row.difference):.3f} "
+        f"(95 % interval {size}, n = {row.n}"
+    )
     corrected = f"{p_text(row.p_adjusted)} after correction for {n_tasks} tasks"
     if row.p_adjusted < 0.05:
         return f"{text}; {corrected})."
