@@ -15,14 +15,6 @@ QUICK = [
     ("chat", {"mode": "Passage"}),
     ("attention", {"head": "L3H2"}),
     ("heads", {}),
-    ("heads", {"source": "real text", "head": "L5H4"}),
-    (
-        "heads",
-        {
-            "source": "your own text",
-            "own": "One two three one two three one two.\n\nA b c d a b c d a b c d.",
-        },
-    ),
     ("heads", {"source": "your own text", "own": "Once upon a time there was, once upon a time."}),
     ("anatomy", {}),
     ("anatomy", {"model": "shelf-reverse"}),
@@ -59,12 +51,20 @@ QUICK = [
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
+    ("heads", {"source": "real text", "head": "L5H4"}),
+    (
+        "heads",
+        {
+            "source": "your own text",
+            "own": "One two three one two three one two.\n\nA b c d a b c d a b c d.",
+        },
+    ),
     ("circuits", {}),
     ("compare", {"view": "Behaviour"}),
     *(("transplant", {"view": view}) for view in ("Weights", "Make one", "Report")),
     ("train", {}),
 ]
-"""These train or benchmark for up to a minute each."""
+"""These score, train or benchmark for up to a minute each."""
 
 
 @pytest.fixture(scope="module", autouse=True)
