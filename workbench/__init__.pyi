@@ -54,7 +54,7 @@ from workbench.privacy.scan import scan as scan
 from workbench.subjects import Subject as Subject
 from workbench.subjects import available as available
 from workbench.subjects import load as load
-from workbench.subjects.intervention import Edit as Edit
+from workbench.subjects.edits import Edit as Edit
 from workbench.subjects.intervention import Intervention as Intervention
 from workbench.subjects.intervention import apply as apply
 from workbench.subjects.intervention import read_intervention as read_intervention
