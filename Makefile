@@ -29,8 +29,8 @@ app: setup
 quick: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@files=$$( (git diff --name-only --diff-filter=d $$(git merge-base HEAD main 2>/dev/null || echo HEAD) -- workbench; \
-	  git ls-files --others --exclude-standard -- workbench) | grep '\.py$$'); \
+	@files=$$( (git diff --name-only --diff-filter=d $$(git merge-base HEAD main 2>/dev/null || echo HEAD) -- workbench pages tests; \
+	  git ls-files --others --exclude-standard -- workbench pages tests) | grep '\.py$$'); \
 	if [ -n "$$files" ]; then echo "$(BIN)/pyright" $$files; $(BIN)/pyright $$files; fi
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m quick -n $(WORKERS) $$(grep -rl --include='test_*.py' 'mark\.quick' tests)
 

@@ -11,6 +11,7 @@ from workbench.figures import attribution as draw
 from workbench.figures.patching import effect_map
 from workbench.figures.style import labels
 from workbench.interp.patching.attribution import KINDS, TOLERANCE, Attribution
+from workbench.interp.patching.gradients import ESTIMATED
 from workbench.interp.patching.pair_maps import DIRECTIONS, SITES
 from workbench.interp.prompts.pairs import LengthError, warnings
 from workbench.interp.prompts.probes import available_probes, read_probe
@@ -23,7 +24,7 @@ from workbench.ui.parts.progress import with_progress
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.trust import trust
 
-FLAT = [site for site, axes in SITES.items() if axes in (("layer", "pos"), ("layer", "head"))]
+FLAT = [site for site in ESTIMATED if SITES[site] in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
 METHOD_HELP = """
 - **one gradient**: the gradient in the patched run times the difference in activation (attribution

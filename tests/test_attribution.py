@@ -15,7 +15,12 @@ from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
 from workbench.interp.engine.sweep import prepare, run_sweep
 from workbench.interp.patching.attribution import attribution
-from workbench.interp.patching.gradients import Approximation, estimate_sweep, estimates
+from workbench.interp.patching.gradients import (
+    ESTIMATED,
+    Approximation,
+    estimate_sweep,
+    estimates,
+)
 from workbench.interp.patching.pair_maps import patch
 from workbench.interp.prompts.pairs import pair
 from workbench.statistics import map_correlation
@@ -43,7 +48,7 @@ def test_the_estimate_is_the_derivative_of_the_exact_map_at_every_site(family):
     """
     subject = subject_of(make(family), family)
     question = pair(subject, CLEAN, CORRUPTED, "7", "8")
-    for site in SITES:
+    for site in ESTIMATED:
         parallel = family == "neox" and site == "resid_mid"
         for direction in ("denoising",) if site != "z" else ("denoising", "noising"):
             settings = Settings(
@@ -199,3 +204,11 @@ def test_one_s_own_pair_is_judged_by_the_tolerance_alone(tiny):
     assert exact.names[3] == "44|12" and exact.names[4] == "7"
     with pytest.raises(WorkbenchError, match="is 4 texts"):
         attribution(tiny, texts[:2])
+
+
+def test_a_site_without_gradients_is_refused_by_name():
+    for site in ESTIMATED:
+        Approximation().check(Settings(site))
+    assert set(ESTIMATED) <= set(SITES)
+    with pytest.raises(WorkbenchError, match="pattern_by_pos cannot be estimated from gradients"):
+        Approximation().check(Settings("pattern_by_pos"))

@@ -75,6 +75,15 @@ def test_attention_writes_a_page_and_json(home, tmp_path):
     assert len(record["pattern"]) == len(record["tokens"]) == record["query"]
 
 
+def test_the_help_of_patch_names_every_site():
+    from workbench.cli import causal
+    from workbench.interp.engine.sites import SITES
+
+    words = str(causal.Site.__metadata__[0].help)
+    named = words.rstrip(".").replace(",", " ").replace("@", " ").split()
+    assert set(SITES) <= set(named)
+
+
 def test_heads_are_scored_on_texts_of_ones_own_and_fewer_than_six_have_no_interval(tmp_path):
     texts = tmp_path / "my.txt"
     shell = CliRunner()

@@ -13,7 +13,6 @@ from tests import shape_checks
 from workbench.statistics.means import skew_term
 from workbench.subjects import Subject
 
-pytestmark = pytest.mark.quick
 MODULE = '''
 """A module."""
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ class Kept:
 '''
 
 
+@pytest.mark.quick
 def test_shapes_must_agree_across_arguments_results_fields_and_methods():
     module: dict[str, Any] = {}
     exec(compile(shape_checks.with_checks(ast.parse(MODULE)), "module", "exec"), module)

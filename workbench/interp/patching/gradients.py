@@ -40,6 +40,8 @@ READ = {
     "v": "values",
 }
 """The field of a recording that a site patches; `pattern` is patched through `attended`."""
+ESTIMATED = (*READ, "pattern")
+"""Sites whose map can be estimated from gradients."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class Approximation:
 
     def check(self, settings: Settings) -> None:
         """Raise `WorkbenchError` for what cannot be estimated."""
+        if settings.site not in ESTIMATED:
+            raise WorkbenchError(
+                f"{settings.site} cannot be estimated from gradients, only patched; choose one of "
+                f"{', '.join(ESTIMATED)}."
+            )
         if self.steps < 1:
             raise WorkbenchError(f"A gradient is taken at one input at least, not {self.steps}.")
         if settings.several:
