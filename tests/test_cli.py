@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -79,7 +80,7 @@ def test_the_help_of_patch_names_every_site():
     from workbench.cli import causal
     from workbench.interp.engine.sites import SITES
 
-    words = str(causal.Site.__metadata__[0].help)
+    words = str(get_args(causal.Site)[1].help)
     named = words.rstrip(".").replace(",", " ").replace("@", " ").split()
     assert set(SITES) <= set(named)
 
