@@ -20,8 +20,6 @@ QUICK = [
     ("anatomy", {"model": "shelf-reverse"}),
     ("positions", {"more": "Loss by position"}),
     ("positions", {"more": "Position or content"}),
-    ("positions", {"more": "Position in the stream"}),
-    ("positions", {"more": "Real queries and keys"}),
     ("positions", {"models": ["shelf-positions/rotary", "shelf-positions/alibi"]}),
     ("patching", {}),
     ("patching", {"probe": "induction", "pairs": "10"}),
@@ -51,6 +49,8 @@ QUICK = [
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
+    ("positions", {"more": "Position in the stream"}),
+    ("positions", {"more": "Real queries and keys"}),
     ("heads", {"source": "real text", "head": "L5H4"}),
     (
         "heads",

@@ -315,6 +315,7 @@ def test_contrasting_prompts_steer_a_model_and_the_page_says_what_it_costs(open_
     settle()
 
 
+@pytest.mark.slow  # the task is scored twice, with and without the heads
 def test_a_benchmark_task_is_asked_again_without_named_heads(open_page, settle):
     page = open_page("circuits")
     page.get_by_text("a benchmark task").first.click()
