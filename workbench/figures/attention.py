@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -143,7 +142,6 @@ def atlas(
     *,
     title: str = "",
     chosen: tuple[int, int] | None = None,
-    hover: Sequence[str] | None = None,
 ) -> go.Figure:
     """All heads as thumbnails.
 
@@ -154,7 +152,6 @@ def atlas(
         pattern: Attention of all heads, or an atlas made from it.
         title: Of the figure.
         chosen: A (layer, head) that gets a frame.
-        hover: One text a head, layer by layer; the heads' names by default.
     """
     image = pattern if isinstance(pattern, Atlas) else atlas_image(pattern)
     step = 1 / image.cell
@@ -183,7 +180,7 @@ def atlas(
         unselected={"marker": {"opacity": 0}},
         selectedpoints=None if chosen is None else [heads.index(chosen)],
         customdata=names,
-        hovertext=list(hover) if hover is not None else names,
+        hovertext=names,
         hovertemplate="%{hovertext}<extra></extra>",
         showlegend=False,
     )
@@ -230,48 +227,40 @@ def _names(image: Atlas) -> go.Scatter:
     )
 
 
-SCALES = {
-    "attention": (style.ATTENTION, style.SHARES),
-    "attention x |v W_O|": (style.SEQUENTIAL, None),
-    "difference": (style.DIVERGING, None),
-}
-"""For each quantity that a head's map can show: its colour scale and the colour bar's ticks."""
-
-
 def head(
     pattern: Float[np.ndarray, "query key"],
     tokens: Sequence[str],
     *,
     title: str = "",
     height: int = 570,
-    kind: str = "attention",
-    sought: Sequence[int] = (),
 ) -> go.Figure:
     """One head's map: queries (destinations) down, keys (sources) across; later keys stay grey.
 
     Args:
-        pattern: The head's numbers.
+        pattern: The head's attention.
         tokens: Of the positions.
         title: Of the figure.
         height: In pixels.
-        kind: What the numbers are, one of `SCALES`.
-        sought: Positions to mark along both axes.
     """
     names = style.labels(tokens)
     n_pos = len(names)
     shown = np.where(np.tri(n_pos, dtype=bool), pattern, np.nan).astype(np.float32)
-    scale, ticks = SCALES[kind]
-    top = 1.0 if kind == "attention" else float(np.nanmax(np.abs(shown))) or 1.0
     heat = go.Heatmap(
         z=shown,
         x=names,
         y=names,
-        zmin=-top if kind == "difference" else 0,
-        zmax=top,
-        colorscale=scale,
+        zmin=0,
+        zmax=1,
+        colorscale=style.ATTENTION,
         # Inside, at the top right: no query attends to later keys, so nothing is ever drawn there.
         colorbar=style.colour_bar(
-            kind, len=0.4, x=0.99, xanchor="right", y=0.99, yanchor="top", tickvals=ticks
+            "attention",
+            len=0.4,
+            x=0.99,
+            xanchor="right",
+            y=0.99,
+            yanchor="top",
+            tickvals=style.SHARES,
         ),
         showscale=n_pos > 3,
         hoverongaps=False,
@@ -279,19 +268,10 @@ def head(
         ygap=1 if n_pos <= 48 else 0,
         hovertemplate=(
             "from query <b>%{y}</b><br>to key <b>%{x}</b><br>"
-            f"{kind} <b>%{{z:.3f}}</b><extra></extra>"
+            "attention <b>%{z:.3f}</b><extra></extra>"
         ),
     )
-    traces: list = [heat]
-    if sought:
-        marks = [names[i] for i in sought]
-        marker = {"color": style.ORANGE, "size": 9, "symbol": "diamond"}
-        traces.append(
-            go.Scatter(
-                x=marks, y=marks, mode="markers", marker=marker, hoverinfo="skip", showlegend=False
-            )
-        )
-    figure = style.figure(traces, title=title, height=height, plot_bgcolor=style.PANEL)
+    figure = style.figure([heat], title=title, height=height, plot_bgcolor=style.PANEL)
     every = {"dtick": 1} if n_pos <= 40 else {}
     axis = {
         "tickfont": {"size": 11 if n_pos <= 30 else 9},
@@ -308,22 +288,4 @@ def head(
         constraintoward="top",
         **axis,
     )
-    for i in sought:
-        _add_stripe(figure, i, along="x")
-        _add_stripe(figure, i, along="y")
     return figure
-
-
-def _add_stripe(figure: go.Figure, position: int, *, along: str) -> None:
-    """Shade a position's column (`along` "x") or row ("y")."""
-    across = "y" if along == "x" else "x"
-    ends: dict[str, Any] = {
-        f"{along}0": position - 0.5,
-        f"{along}1": position + 0.5,
-        f"{along}ref": along,
-        f"{across}0": 0,
-        f"{across}1": 1,
-        f"{across}ref": "paper",
-    }
-    fill = style.translucent(style.ORANGE, 0.12)
-    figure.add_shape(type="rect", line={"width": 0}, fillcolor=fill, layer="above", **ends)

@@ -21,7 +21,7 @@ ON_DARK = {
     style.GREEN: "#2fc79e",
     style.PURPLE: "#c49bef",
     style.RED: "#ff7285",
-    "#fbdcdc": "#4a1d24",
+    style.ALARM: "#4a1d24",
 }
 """What stands on a dark page for each colour of the common style."""
 SEQUENTIAL = ["#161b22", "#19304a", "#1f5689", "#3a86c4", "#8cc4ee", "#f3faff"]
@@ -68,18 +68,19 @@ SCALES = _scales()
 
 def _recoloured(part: Any) -> Any:
     if isinstance(part, dict):
-        return {
-            name: value
-            if name in AS_GIVEN
-            else SCALES.get(_colours(value), value)
-            if name == "colorscale"
-            else _recoloured(value)
-            for name, value in part.items()
-            if name != "template"
-        }
+        return {name: _entry(name, value) for name, value in part.items() if name != "template"}
     if isinstance(part, list | tuple):
         return [_recoloured(entry) for entry in part]
     return _colour(part) if isinstance(part, str) else part
+
+
+def _entry(name: str, value: Any) -> Any:
+    """A named part of a figure with its colours changed."""
+    if name in AS_GIVEN:
+        return value
+    if name == "colorscale":
+        return SCALES.get(_colours(value), value)
+    return _recoloured(value)
 
 
 def _colour(text: str) -> str:

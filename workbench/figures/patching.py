@@ -120,7 +120,7 @@ def distrusted(figure: go.Figure, failed: Sequence[str]) -> go.Figure:
         words = f"not to be believed: {'; '.join(failed)}"
         layout: Any = figure.layout  # plotly's stubs do not know its attributes
         title = {"text": f"{layout.title.text}<br><b>{words}</b>", "font": {"color": style.RED}}
-        figure.update_layout(paper_bgcolor="#fbdcdc", plot_bgcolor="#fbdcdc", title=title)
+        figure.update_layout(paper_bgcolor=style.ALARM, plot_bgcolor=style.ALARM, title=title)
     return figure
 
 

@@ -22,6 +22,9 @@ RULE = "#e3e8ee"
 PANEL = "#f3f5f8"
 """Background of maps, and of cells without a number."""
 
+ALARM = "#fbdcdc"
+"""Background of a figure that is not to be believed."""
+
 BLUE = "#2166ac"
 ORANGE = "#d55e00"
 GREEN = "#00866a"
