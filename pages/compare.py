@@ -209,10 +209,11 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
         titles = {c: c.removesuffix("_score").replace("_", " ") for c in scores.mean}
         titles |= {"name": "head", f"{column}_low": "low", f"{column}_high": "high"}
         shown.columns = [titles.get(str(name), str(name)) for name in shown.columns]
+        layout: Any = figure.layout  # plotly's stubs do not know its attributes
         st.dataframe(
             shown,
             hide_index=True,
-            height=figure.layout.height,
+            height=layout.height,
             column_config=ev.decimals(shown),
             on_select=choose_row,
             selection_mode="single-row",
