@@ -251,7 +251,9 @@ def opened(**query):
 
 def finished(app):
     for _ in range(50):
-        if not any(button.key == "stop writing" for button in app.button):
+        # A reply may end between the drawing of the turns and that of the button.
+        writing = "writings" in app.session_state and app.session_state["writings"]
+        if not writing and not any(button.key == "stop writing" for button in app.button):
             return app
         app.run()
     raise AssertionError("it never ends")

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import urlopen
@@ -43,6 +43,19 @@ FAULTS = '[data-testid="stException"], [data-testid="stAlert"]:has-text("a fault
 def command(port: int) -> list[str]:
     """The command that starts the app at a port."""
     return [sys.executable, "-m", "workbench", "app", "--port", str(port)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add what the page showed to the report of a failed test: CI keeps no screenshots."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and page is not None and not page.is_closed():
+        words = page.locator("body").inner_text()[:3000]
+        report.sections.append(("the page", f"{page.url}\n{words}"))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,7 @@ def test_a_token_is_clicked_through_to_its_causes_and_on_to_patching(
 def test_base_and_tuned_go_on_side_by_side_and_the_url_keeps_the_question(open_page, settle):
     page = open_page("chat", prompt="Once upon a time", n="8")
     expect(page.get_by_text("greedy decoding")).to_have_count(1)
+    settle()
     page.get_by_role("combobox", name="Models, side by side").click()
     page.get_by_role("option", name="shelf-tuned", exact=True).click()
     expect(page.get_by_text("greedy decoding")).to_have_count(2)
