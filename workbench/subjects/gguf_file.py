@@ -13,6 +13,7 @@ from workbench.doors import reading
 from workbench.errors import WorkbenchError
 from workbench.subjects.claims import held_in
 from workbench.subjects.gguf_header import MEND, check_header
+from workbench.subjects.gguf_reader import parsed_once
 from workbench.subjects.pretrained import read_model
 from workbench.subjects.save import save
 from workbench.subjects.tokenizer_files import read_tokenizer
@@ -38,7 +39,8 @@ def converted(path: Path, digest: str) -> Path:
     """
     folder = paths.home() / "cache" / f"gguf{VERSION}-{digest[:16]}"
     if not (folder / "config.json").is_file():
-        _convert(path, folder)
+        with parsed_once():
+            _convert(path, folder)
     return folder
 
 
@@ -62,10 +64,10 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _reader(path: Path) -> Any:
-    from gguf import GGUFReader
+    import gguf
 
     with reading(path, MEND):
-        return GGUFReader(path)
+        return gguf.GGUFReader(path)  # by its module's name: `parsed_once` replaces it there
 
 
 def _value(reader: Any, key: str) -> Any:
