@@ -79,7 +79,7 @@ def test_a_pooled_dot_is_the_attention_of_a_block_of_queries_to_a_block_of_keys(
     np.testing.assert_allclose(dots.sum(-1), 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("n_pos", [64, 121, 128, 512, 1024])
+@pytest.mark.parametrize("n_pos", [64, 121, 128, 512, pytest.param(1024, marks=pytest.mark.slow)])
 def test_first_sight_of_270_heads_stays_below_three_megabytes(n_pos):
     weights = np.zeros((n_pos, n_pos), np.float16)
     weights[:, 0] = 1

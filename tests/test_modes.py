@@ -96,8 +96,6 @@ TINY: dict[str, Call] = {
 """One call of every function that does with any model, on two of them."""
 TRAINED: dict[str, Call] = {
     "ablation": lambda a, b: interp.ablation(a, [(1, 1)]),
-    "attribution": lambda a, b: wb.attribution(a, "induction", n=2),
-    "circuit": lambda a, b: wb.circuit(a, "induction", n=1, steps=1, verify=3, audit=3),
     "evaluate": lambda a, b: wb.evaluate(a, ["passage"], limit=4, cache=False),
     "linear_probe": lambda a, b: wb.linear_probe(a, n=60, layers=[1]),
     "locate_activations": lambda a, b: wb.locate_activations(a, b, "probe:induction", n=2, last=2),
@@ -107,8 +105,12 @@ TRAINED: dict[str, Call] = {
 }
 """The same for those that ask for words, or for a model that can do a probe."""
 
-DEAR: dict[str, Call] = {"locate": lambda a, b: wb.locate(a, b, "probe:induction", n=2, draws=1)}
-"""The same for those that cost half a minute."""
+DEAR: dict[str, Call] = {
+    "attribution": lambda a, b: wb.attribution(a, "induction", n=2),
+    "circuit": lambda a, b: wb.circuit(a, "induction", n=1, steps=1, verify=3, audit=3),
+    "locate": lambda a, b: wb.locate(a, b, "probe:induction", n=2, draws=1),
+}
+"""The same for those that cost many seconds."""
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,11 @@ QUICK = [
     ("chat", {"mode": "Chat", "n": "8"}),
     ("chat", {"mode": "Passage"}),
     ("attention", {"head": "L3H2"}),
-    ("heads", {}),
     ("heads", {"source": "your own text", "own": "Once upon a time there was, once upon a time."}),
     ("anatomy", {}),
     ("anatomy", {"model": "shelf-reverse"}),
-    ("positions", {"more": "Loss by position"}),
     ("positions", {"more": "Position or content"}),
-    ("positions", {"models": ["shelf-positions/rotary", "shelf-positions/alibi"]}),
     ("patching", {}),
-    ("patching", {"probe": "induction", "pairs": "10"}),
     (
         "patching",
         {
@@ -33,7 +29,6 @@ QUICK = [
         },
     ),
     ("patching", {"site": "attn_out", "window": "3", "together": "mlp_out", "replacement": "mean"}),
-    ("attribution", {"pairs": "10"}),
     ("attribution", {"probe": "My own prompts", "site": "resid_pre"}),
     ("lens", {}),
     ("lens", {"view": "By part"}),
@@ -41,7 +36,7 @@ QUICK = [
     ("linear", {"n": "300"}),
     ("steering", {}),
     ("benchmarks", {"suite": "inside", "limit": "2"}),
-    *(("compare", {"view": view}) for view in ("Text", "Layers", "Heads", "Weights", "Several")),
+    *(("compare", {"view": view}) for view in ("Text", "Weights")),
     ("transplant", {"view": "Activations", "n": "4"}),
     ("dynamics", {}),
     ("privacy", {}),
@@ -49,6 +44,12 @@ QUICK = [
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
+    ("heads", {}),
+    ("positions", {"more": "Loss by position"}),
+    ("positions", {"models": ["shelf-positions/rotary", "shelf-positions/alibi"]}),
+    ("patching", {"probe": "induction", "pairs": "10"}),
+    ("attribution", {"pairs": "10"}),
+    *(("compare", {"view": view}) for view in ("Layers", "Heads", "Several")),
     ("positions", {"more": "Position in the stream"}),
     ("positions", {"more": "Real queries and keys"}),
     ("heads", {"source": "real text", "head": "L5H4"}),

@@ -6,6 +6,7 @@ import inspect
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
 
@@ -92,6 +93,7 @@ NO_MODEL = {
 ELSEWHERE = {"apply", "audit", "load", "resume", "train", "train_encodings"}
 """Of a model, but tested where it is trained, loaded or edited; `apply` gives a Subject, below."""
 TIMES = ("seconds", "seconds_screen", "seconds_estimate", "seconds_exact", "created", "engine")
+LONG = {"circuit", "encoding_study", "locate", "needed_heads", "report"}
 
 
 def functions() -> list[str]:
@@ -176,7 +178,12 @@ def test_every_public_function_is_swept():
     assert {*CALLS, *TRAINED, *PAIRS} | NO_MODEL | ELSEWHERE == set(functions())
 
 
-@pytest.mark.parametrize("name", CALLS)
+def each(names: Iterable[str]) -> list[Any]:
+    """Parameters of a test for each function; those of `LONG` are slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in names]
+
+
+@pytest.mark.parametrize("name", each(CALLS))
 def test_a_name_and_a_subject_give_the_same(name, folder, monkeypatch):
     by_name = CALLS[name](folder)
     by_subject = CALLS[name](wb.load(folder))
@@ -192,7 +199,7 @@ def test_a_name_and_a_subject_give_the_same(name, folder, monkeypatch):
         assert by_name.attrs["provenance"]["function"] == f"workbench.{name}"
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", each(TRAINED))
 def test_functions_of_trained_models_too(name):
     result = TRAINED[name]("shelf-base")
     check_record(name, result)
@@ -202,10 +209,7 @@ def test_functions_of_trained_models_too(name):
         assert comparable(result) == comparable(TRAINED[name](wb.load("shelf-base")))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name == "report" else []) for name in PAIRS],
-)
+@pytest.mark.parametrize("name", each(PAIRS))
 def test_functions_of_two_models_too(name):
     result = PAIRS[name]("shelf-base", "shelf-tuned")
     check_record(name, result)

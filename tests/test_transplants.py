@@ -355,6 +355,7 @@ def test_bad_transplants_get_one_sentence(tiny, tmp_path):
             make_it()
 
 
+@pytest.mark.slow
 def test_a_report_says_what_was_measured_how_and_how_to_do_it_again(tmp_path):
     from typer.testing import CliRunner
 

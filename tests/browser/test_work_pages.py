@@ -258,6 +258,7 @@ def test_an_unknown_run_is_a_sentence(open_page: Callable[..., Page]) -> None:
     expect(alert).to_be_visible()
 
 
+@pytest.mark.slow
 def test_the_page_answers_while_a_run_is_going(
     open_page: Callable[..., Page], settle: Callable[[], None], corpus: Path
 ) -> None:

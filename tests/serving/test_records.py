@@ -69,7 +69,7 @@ def same(one, other):
 
 
 @pytest.mark.parametrize(("path", "body", "call"), ASKED)
-@pytest.mark.parametrize("model", ["shelf-base", "edit"])
+@pytest.mark.parametrize("model", ["shelf-base", pytest.param("edit", marks=pytest.mark.slow)])
 def test_an_answer_is_the_python_apis_own_record(live, path, body, call, model):
     name = live.edit if model == "edit" else model
     answer = post(live, path, model=name, wait=60, **body)
