@@ -218,6 +218,7 @@ def test_a_link_takes_the_model_along(open_page, settle):
     expect(page.get_by_role("combobox", name="Model")).to_have_value("shelf-tuned")
 
 
+@pytest.mark.slow
 def test_a_whole_phrase_can_be_the_answer(open_page, settle):
     page = open_page("patching", site="z")
     page.get_by_role("button", name="Whole phrase").click()
@@ -270,6 +271,7 @@ def test_the_lens_page_reads_every_layer_splits_the_answer_and_weighs_the_tokens
     expect(page.get_by_text("What each token adds to the log prob")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_tuned_lens_is_trained_on_the_page_and_kept(open_page, settle):
     page = open_page("lens", model="shelf-base", lens="tuned")
     page.get_by_role("button", name="Train the tuned lens").click()
