@@ -16,11 +16,12 @@ from workbench.interp.patching.pair_maps import DIRECTIONS, SITES
 from workbench.interp.prompts.pairs import LengthError, warnings
 from workbench.interp.prompts.probes import available_probes, read_probe
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.cost import PROMPT, is_small, time_of
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices, warn
 from workbench.ui.parts.own_prompts import FIELDS, OWN, prompts, unequal
-from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.trust import trust
 
@@ -200,10 +201,18 @@ if probe == OWN:
 else:
     definition = read_probe(probe)
     st.caption(f"{definition.question} {definition.source}.")
+key = ("attribution", subject.hash, question, *given.values())
+cells = subject.card.n_layers * (subject.card.n_heads if "head" in SITES[given["site"]] else PROMPT)
+cost = (
+    f"The exact map of {subject.name} that the estimate is compared with takes "
+    f"{time_of(subject, cells * given.get('n', 1))}."
+)
+if not wanted(key, cost, quick=is_small(subject)):
+    st.stop()
 try:
     with alone(subject.hash):
         attribution = with_progress(
-            ("attribution", subject.hash, question, *given.values()),
+            key,
             lambda report: wb.attribution(subject, question, progress=report, **given),
         )
 except LengthError as error:

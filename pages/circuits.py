@@ -16,10 +16,11 @@ from workbench.interp.prompts.probes import available_probes
 from workbench.statistics.words import bracketed
 from workbench.subjects.intervention import apply
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.cost import is_small, time_of
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import warn
-from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import p_text, percent, plain_name, signed
 from workbench.ui.views.circuits import task_heads
@@ -73,6 +74,12 @@ def search_circuit(model: str, probe: str) -> None:
         help="Scores every edge between two components by gradient, then patches the best ones "
         "exactly. About a minute for a model of 30 layers.",
     ):
+        return
+    cost = (
+        f"The edges of {subject.name} are scored by gradients, and the best are patched exactly: "
+        "some minutes for a model of 135 M parameters."
+    )
+    if not wanted(key, cost, quick=is_small(subject)):
         return
     with alone(subject.hash):
         circuit = with_progress(key, lambda report: wb.circuit(subject, probe, progress=report))
@@ -241,10 +248,18 @@ probe = str(
     right.selectbox("Question", probes, probes.index("induction"), key="probe", bind="query-params")
 )
 subject = cached_load(model)
+key = ("needed", subject.hash, probe)
+n_heads = subject.card.n_layers * subject.card.n_heads
+cost = (
+    f"Each of the {n_heads} heads of {subject.name} is ablated on {PAIRS} prompts: "
+    f"{time_of(subject, n_heads * PAIRS)}."
+)
+if not wanted(key, cost, quick=is_small(subject)):
+    st.stop()
 try:
     with alone(subject.hash):
         needs = with_progress(
-            ("needed", subject.hash, probe),
+            key,
             lambda report: wb.needed_heads(subject, probe, n=PAIRS, progress=report),
         )
 except WorkbenchError as error:

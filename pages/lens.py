@@ -15,7 +15,7 @@ from workbench.ui.parts.coloured_text import coloured_text
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices
-from workbench.ui.parts.progress import with_progress
+from workbench.ui.parts.progress import forget, wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
 
 VIEWS = ("By layer", "By part", "By token")
@@ -153,17 +153,16 @@ def trajectories(lenses: dict[str, Lens], kind: str) -> list:
 def train(model: str) -> None:
     """A button that trains a tuned lens and then draws the page anew."""
     subject = cached_load(model)
-    st.info(
+    key = ("tuned", subject.hash)
+    cost = (
         "This model has no tuned lens yet. Training takes seconds for a bundled model and minutes "
         "for SmolLM2. The result is stored, and an interrupted training continues where it "
-        "stopped.",
-        icon=":material/tune:",
+        "stopped."
     )
-    if st.button("Train the tuned lens", type="primary"):
+    if wanted(key, cost, quick=False, button="Train the tuned lens"):
         with alone(subject.hash):
-            with_progress(
-                ("tuned", subject.hash), lambda report: wb.tuned_lens(subject, progress=report)
-            )
+            with_progress(key, lambda report: wb.tuned_lens(subject, progress=report))
+        forget(key)  # the store has it
         st.rerun()
 
 

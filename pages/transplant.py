@@ -12,9 +12,10 @@ from workbench.errors import WorkbenchError
 from workbench.figures import transplants as draw
 from workbench.interp.prompts.probes import available_probes
 from workbench.ui.parts.charts import themed
+from workbench.ui.parts.cost import is_small
 from workbench.ui.parts.models import both_alone, cached_load, pick_two
 from workbench.ui.parts.notices import fault, warn
-from workbench.ui.parts.progress import known, with_progress
+from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.parts.registered import registered
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.views import transplant as view
@@ -47,10 +48,8 @@ def controls() -> tuple[str, str, str, int]:
     return base, tuned, registered(str(on)), int(n or 24)
 
 
-def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
+def measured(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
     """Whether to measure now: at once where it is quick, otherwise after a button was pressed.
-
-    A link cannot press the button, so no link starts a long computation.
 
     Args:
         key: Of the result in `with_progress`.
@@ -59,17 +58,12 @@ def wanted(key: tuple, subject: wb.Subject, on: str, *, quick: bool) -> bool:
         quick: Whether the measurement is quick on a small model.
     """
     usual = on in TASKS or on == "text" or on.startswith(("probe:", "run:"))
-    small = subject.card.n_params < 20_000_000
-    if known(key) or (quick and usual and small) or st.session_state.get("wanted") == key:
-        return True
-    st.info(
+    cost = (
         "Each part of one model is copied into the other, in both directions, and the behaviour "
         f"is measured again: {subject.card.n_layers} layers. A model of 135 M parameters takes "
-        "minutes; partial results are shown meanwhile.",
-        icon=":material/content_cut:",
+        "minutes; partial results are shown meanwhile."
     )
-    st.button("Measure", type="primary", on_click=lambda: st.session_state.update(wanted=key))
-    return False
+    return wanted(key, cost, quick=quick and usual and is_small(subject), button="Measure")
 
 
 def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | None:
@@ -87,7 +81,7 @@ def located(base: str, tuned: str, on: str, n: int, grain: str) -> Located | Non
     first = cached_load(base)
     second = cached_load(tuned)
     key = view.located_key(first, second, on, n, grain)
-    if not wanted(key, first, on, quick=grain != "heads"):
+    if not measured(key, first, on, quick=grain != "heads"):
         return None
     growing = st.empty()
 
@@ -167,7 +161,7 @@ def activations(base: str, tuned: str, on: str, n: int) -> None:
     first = cached_load(base)
     second = cached_load(tuned)
     key = view.carried_key(first, second, on, n, site)
-    if not wanted(key, first, on, quick=True):
+    if not measured(key, first, on, quick=True):
         return
     with both_alone(first, second):
         carried = with_progress(

@@ -9,11 +9,14 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from workbench.errors import WorkbenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LONGEST_SHOWN = 200
 """Most characters of a name or a reason in a message."""
@@ -177,6 +180,21 @@ def read_toml(
     """
     with reading(path, mend, fault):
         return tomllib.loads(_bounded_text(path, mend, largest))
+
+
+def read_frame(path: Path) -> "pd.DataFrame":
+    """The table of a Parquet file, once all its bytes are known to be what its columns claim.
+
+    pandas alone lets text that is not UTF-8 in, and fails where the text is used.
+
+    Raises:
+        ValueError: The file is damaged; call it inside `reading`.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    table.validate(full=True)
+    return table.to_pandas()
 
 
 def read_object(

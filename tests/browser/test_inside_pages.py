@@ -218,6 +218,20 @@ def test_a_link_takes_the_model_along(open_page, settle):
     expect(page.get_by_role("combobox", name="Model")).to_have_value("shelf-tuned")
 
 
+def test_long_work_is_stopped_and_started_again(open_page, settle):
+    page = open_page("lens", lens="tuned", model="shelf-tuned")
+    main = page.get_by_test_id("stMain")
+    main.get_by_role("button", name="Train the tuned lens").click()
+    # Streamlit's own Stop, at the top, ends the script without a word.
+    main.get_by_role("button", name="Stop").click()
+    settle()
+    expect(main.get_by_role("button", name="Stop")).to_have_count(0)
+    main.get_by_role("button", name="Train the tuned lens").click()
+    expect(page.get_by_test_id("stProgress").filter(has_text="left")).to_be_visible()
+    main.get_by_role("button", name="Stop").click()
+    settle()
+
+
 @pytest.mark.slow
 def test_a_whole_phrase_can_be_the_answer(open_page, settle):
     page = open_page("patching", site="z")

@@ -276,3 +276,20 @@ def test_a_file_of_a_model_that_no_reader_expects_is_refused(tmp_path, file, cha
     path.write_text(change(path.read_text()))
     with pytest.raises(WorkbenchError, match=sentence):
         wb.load(config.parent)
+
+
+def test_stored_answers_that_are_not_utf8_are_refused(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from workbench.doors import UnreadableError, read_frame, reading
+
+    broken = pa.array([b"fine", b"\xff\xfe"]).view(pa.utf8())
+    pq.write_table(pa.table({"prediction": broken}), tmp_path / "answers.parquet")
+    with (
+        pytest.raises(UnreadableError, match=r"answers\.parquet cannot be read"),
+        reading(tmp_path / "answers.parquet", "delete it"),
+    ):
+        read_frame(tmp_path / "answers.parquet")
+    pq.write_table(pa.table({"prediction": ["fine", None]}), tmp_path / "answers.parquet")
+    assert read_frame(tmp_path / "answers.parquet")["prediction"].isna().tolist() == [False, True]

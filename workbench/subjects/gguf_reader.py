@@ -36,7 +36,6 @@ def parsed_once() -> Iterator[None]:
     for the table of tensor names once a module. The replacements are visible to other threads, so
     the lock of loading is held.
     """
-
     parsed = cache(PlainReader)
 
     def reader(path: Any) -> PlainReader:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from workbench.doors import made_folder, writing
+from workbench.doors import made_folder, read_frame, reading, writing
 from workbench.statistics import Difference
 from workbench.training.tasks import Item, Task
 from workbench.training.tasks.task import Progress
@@ -44,10 +44,11 @@ def file(run_folder: Path, model: str) -> Path:
 
 def answers(run_folder: Path, model: str) -> "pd.DataFrame | None":
     """A run's stored answers (input, target, prediction, score; one row per item), or None."""
-    import pandas as pd
-
     path = file(run_folder, model)
-    return pd.read_parquet(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with reading(path, "delete it to have the examples answered again"):
+        return read_frame(path)
 
 
 def ask(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.benchmarks.results.export import harness_json, report, table
 from workbench.benchmarks.results.record import Results
-from workbench.doors import path_of, reading, writing
+from workbench.doors import path_of, read_frame, reading, writing
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def read_scores(path: str | Path) -> "pd.DataFrame":
         elif path.suffix == ".csv":
             scores = pd.read_csv(path)
         else:
-            scores = pd.read_parquet(path)
+            scores = read_frame(path)
     if lacking := [column for column in COLUMNS if column not in scores.columns]:
         raise WorkbenchError(f"{path} holds no scores: it has no column {', '.join(lacking)}.")
     return scores

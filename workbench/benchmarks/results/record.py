@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workbench import jsonable
-from workbench.doors import made_folder, path_of, reading, writing
+from workbench.doors import made_folder, path_of, read_frame, reading, writing
 from workbench.jsonable import rebuild
 from workbench.provenance import Provenance
 from workbench.records import Record, stamp
@@ -175,12 +175,10 @@ class Results(Record):
         Raises:
             WorkbenchError: the folder holds no readable results.
         """
-        import pandas as pd
-
         folder = path_of(path)
         with reading(folder, MEND, "holds no readable evaluation results"):
             record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            samples: Any = pd.read_parquet(folder / "samples.parquet")
+            samples: Any = read_frame(folder / "samples.parquet")
             return cls._rebuilt(record, samples)
 
     @classmethod

@@ -13,7 +13,7 @@ from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import both_alone, cached_load
 from workbench.ui.parts.notices import warn
-from workbench.ui.parts.progress import kept, known, with_progress
+from workbench.ui.parts.progress import kept, known, start, started, with_progress
 from workbench.ui.parts.words import p_text, plain_name, signed
 
 COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random")
@@ -254,15 +254,20 @@ def report(base: str, tuned: str, on: str, n: int) -> None:
     first = cached_load(base)
     second = cached_load(tuned)
     key = ("report", first.hash, second.hash, base, tuned, suite, limit, on, n)
-    pressed = button.button(
-        "Write the report", type="primary", width="stretch", disabled=known(key)
+    button.button(
+        "Write the report",
+        type="primary",
+        width="stretch",
+        disabled=known(key),
+        on_click=start,
+        args=(key,),
     )
     st.caption(
         "One self-contained HTML page: behaviour, swapped heads, weights and activations, and the "
         "line between the two models, with intervals, methods, limitations, hashes, versions and "
         "the commands to reproduce it."
     )
-    if not (pressed or known(key)):
+    if not started(key):
         return
 
     def write(progress) -> str:
