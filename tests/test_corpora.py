@@ -1,13 +1,15 @@
 """Corpora: cut without losing a character, in bounded memory, whatever their shape."""
 
+import json
 import random
 import subprocess
 import sys
 
 import pytest
 
+from workbench.data.notes import Notes
 from workbench.subjects.tokenizer import train_tokenizer
-from workbench.training.corpus import split
+from workbench.training.corpus import held_out, split
 from workbench.training.recipe import Corpus
 from workbench.training.texts import CHUNK, LONGEST, documents, pieces
 
@@ -67,6 +69,26 @@ def test_a_text_on_one_line_has_documents_of_both_splits(tmp_path, mark):
     cut = list(documents(corpus.sources))
     assert max(map(len, cut)) <= 2 * LONGEST
     assert "".join("".join(cut).split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 13, 40])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.1, 0.5, 0.99])
+def test_few_documents_are_divided_too(tmp_path, n, share):
+    for trial in range(5):
+        texts = [f"text {i} of trial {trial}, {n} in all\n" for i in range(n)]
+        path = tmp_path / f"{trial}.jsonl"
+        path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+        notes = Notes()
+        parts = list(split(Corpus([str(path)], validation=share), notes))
+        held = {part.text for part in parts if part.split == "validation"}
+        assert [part.text for part in parts] == texts
+        assert 0 < len(held) < n
+        by_hash = {text for text in texts if held_out(text, share)}
+        usual = 0 < len(by_hash) < n
+        assert (held == by_hash) == usual
+        assert any("few" in remark for remark in notes.remarks) != usual
+        if not usual:
+            assert len(held) == min(max(1, round(share * n)), n - 1)
 
 
 def test_hidden_files_of_a_folder_are_left_out_and_markdown_is_read(tmp_path):

@@ -37,7 +37,12 @@ def held_out(document: str, share: float) -> bool:
         document: The whole text.
         share: Expected share of documents that are held out, 0 to 1.
     """
-    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big") < share * 2**32
+    return _place(document) < share * 2**32
+
+
+def _place(document: str) -> int:
+    """A number from 0 to 2^32 - 1 that depends on the document's text alone."""
+    return int.from_bytes(hashlib.sha256(document.encode()).digest()[:4], "big")
 
 
 class Text(NamedTuple):
@@ -61,11 +66,39 @@ def split(corpus: Corpus, notes: Notes | None = None) -> Iterator[Text]:
     if corpus.split == "tail":
         yield from _tail(corpus, notes)
     elif corpus.split == "document":
-        texts = documents(corpus.sources, column=corpus.column, unwrap=corpus.unwrap, notes=notes)
-        for text in texts:
-            yield Text(SPLITS[held_out(text, corpus.validation)], text)
+        share = _share(corpus, notes)
+        for text in _documents(corpus, notes):
+            yield Text(SPLITS[held_out(text, share)], text)
     else:
         raise WorkbenchError(f"[corpus] split is {corpus.split!r}; it must be document or tail.")
+
+
+def _documents(corpus: Corpus, notes: Notes | None = None) -> Iterator[str]:
+    return documents(corpus.sources, column=corpus.column, unwrap=corpus.unwrap, notes=notes)
+
+
+def _share(corpus: Corpus, notes: Notes | None) -> float:
+    """The share for `held_out`: the recipe's, unless that leaves a split without a document.
+
+    Of few documents the hash may hold out none. Then those that come first by their hash are held
+    out, as many as the recipe's share and at least one. Of many documents it reads the first few.
+    """
+    places = []
+    seen = set()
+    for text in _documents(corpus):
+        places.append(_place(text))
+        seen.add(held_out(text, corpus.validation))
+        if len(seen) == 2:
+            return corpus.validation
+    if len(places) == 1:
+        return corpus.validation  # `prepare` says that one document cannot be divided
+    n = min(max(1, round(corpus.validation * len(places))), len(places) - 1)
+    if notes is not None:
+        notes.remark(
+            f"The corpus has {len(places)} documents, so few that their hashes would leave a split "
+            f"empty; {n} {'is' if n == 1 else 'are'} held out."
+        )
+    return (sorted(places)[n - 1] + 1) / 2**32
 
 
 def _tail(corpus: Corpus, notes: Notes | None) -> Iterator[Text]:
@@ -182,10 +215,16 @@ def prepare(
     for name in SPLITS:
         path = folder / f"{name}.bin"
         n_tokens = path.stat().st_size // dtype.itemsize
+        if n_tokens == 0 and corpus.split == "document":
+            raise WorkbenchError(
+                f"The {name} split is empty, because the corpus is one document; give more text, "
+                'or set split = "tail" to hold out the end of the text.'
+            )
         if n_tokens <= n_ctx + 1:
             raise WorkbenchError(
                 f"The {name} split has {n_tokens} tokens, fewer than one row of the context "
-                f"{n_ctx}; add text or shorten n_ctx."
+                f"{n_ctx}; add text, shorten n_ctx, or change the share that is held out "
+                f"(validation = {corpus.validation:g})."
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
     return Tokens(arrays[0], arrays[1], key.hexdigest(), notes)
