@@ -4,10 +4,13 @@
 inside the page: from a key to the frame that shows the other head, and for hovers likewise.
 """
 
+import os
 import time
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import torch
 from playwright.sync_api import expect
 
 import workbench as wb
@@ -83,3 +86,66 @@ def test_redraws_and_first_sight(page, app_url, smollm, length, capsys):
         )
     assert len(block) <= 3_000_000
     assert head_ms <= 3 * LIMITS[length]  # machines are noisy
+
+
+SCRIPTS = {"require": "require.min.js", "d3": "d3.min.js", "jquery": "jquery.min.js"}
+"""What BertViz's page loads from a server of its own choice, by a word of the address."""
+TWO_FRAMES = """() => new Promise((done) => requestAnimationFrame(
+  () => requestAnimationFrame(() => done(performance.now()))))"""
+OURS = (
+    "() => document.querySelectorAll('.explorer .token').length > 0",
+    """(i) => document.querySelector(".explorer .stack.heads").dispatchEvent(
+      new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }))""",
+)
+BERTVIZ = (
+    "() => document.querySelectorAll('#vis line').length > 0",
+    """(i) => document.getElementById(`attn_background_${i}_${i % 3}`).parentNode
+      .lastElementChild.dispatchEvent(new MouseEvent("click", { bubbles: true }))""",
+)
+"""When the first picture is there, and how the next head is opened, in either page."""
+
+
+@pytest.mark.parametrize("length", [64, 128])
+def test_beside_bertvizs_model_view(page, smollm, length, tmp_path, capsys):
+    """File size, time to the first picture and to the next head, of one prompt in one browser."""
+    bertviz = pytest.importorskip("bertviz", reason="the other side is BertViz (pip install)")
+    scripts = Path(os.environ.get("WORKBENCH_BERTVIZ_SCRIPTS", ""))
+    if not (scripts / SCRIPTS["d3"]).is_file():
+        pytest.skip("WORKBENCH_BERTVIZ_SCRIPTS must name a folder with BertViz's three scripts")
+    subject = wb.load(smollm)
+    prompt = str(subject.tokenizer.decode(subject.ids("\n\n".join(TEXTS))[:length]))
+    attention = wb.attention(subject, prompt)
+    ours = attention.to_html(tmp_path / "ours.html")
+    layers = [torch.as_tensor(layer)[None] for layer in attention.pattern]
+    theirs = tmp_path / "theirs.html"
+    theirs.write_text(bertviz.model_view(layers, list(attention.tokens), html_action="return").data)
+    page.route("**/*.js", lambda route: route.fulfill(path=scripts / script_of(route.request.url)))
+    lines = []
+    for name, file, (there, open_next) in (
+        ("ours", ours, OURS),
+        ("BertViz", theirs, BERTVIZ),
+    ):
+        page.goto(file.as_uri(), timeout=PATIENCE, wait_until="commit")
+        page.wait_for_function(there, timeout=PATIENCE)
+        first_ms = page.evaluate(TWO_FRAMES)
+        page.wait_for_timeout(3000)
+        took = []
+        for i in range(9):
+            before = page.evaluate("() => performance.now()")
+            page.evaluate(open_next, i)
+            took.append(page.evaluate(TWO_FRAMES) - before)
+            page.wait_for_timeout(200)
+        lines.append((name, file.stat().st_size, first_ms, median(took)))
+    with capsys.disabled():
+        for name, size, first_ms, next_ms in lines:
+            print(
+                f"\n{len(attention.tokens)} tokens, {name}: {size / 1e6:.2f} MB, first picture "
+                f"{first_ms / 1000:.2f} s, next head {next_ms:.0f} ms",
+                end="",
+            )
+    assert all(mine < other for mine, other in zip(lines[0][1:], lines[1][1:], strict=True))
+
+
+def script_of(address: str) -> str:
+    """The file for the address of a script."""
+    return next(file for word, file in SCRIPTS.items() if word in address)
