@@ -1,6 +1,8 @@
 """The attention explorer in a real browser: what it shows against Python, without the server."""
 
+import base64
 import re
+from xml.etree import ElementTree
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -166,8 +168,50 @@ def test_several_heads_lines_and_paths_are_drawn_and_saved(open_page, tmp_path):
     rows = (tmp_path / "head.csv").read_text().splitlines()
     assert rows[0] == "query,key,query_token,key_token,weight"
     with page.expect_download() as saved:
-        page.get_by_role("button", name="Save the picture").click()
+        page.get_by_role("button", name="Save the picture as pixels").click()
     assert saved.value.suggested_filename.endswith(".png")
+
+
+DIFFERENCE = """async (drawn, address) => {
+  const picture = new Image();
+  picture.src = address;
+  await picture.decode();
+  const pixels = (source, x, y) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [drawn.width, drawn.height];
+    const context = canvas.getContext("2d");
+    context.fillStyle = "white";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(source, 0, 0, canvas.width, canvas.height);
+    return context.getImageData(0, 0, canvas.width, canvas.height).data;
+  };
+  const [one, other] = [pixels(drawn), pixels(picture)];
+  let far = 0, inked = 0;
+  for (let i = 0; i < one.length; i += 4) {
+    // Weights are blue; letters are not, and an SVG has no web fonts.
+    if (one[i + 2] - one[i] < 60) continue;
+    inked++;
+    if (Math.abs(one[i] - other[i]) + Math.abs(one[i + 1] - other[i + 1]) > 60) far++;
+  }
+  return [picture.naturalWidth, inked, far];
+}"""
+"""An SVG's width, how many pixels of the canvas are blue, and how many of them differ in it."""
+
+
+@pytest.mark.parametrize("shown", ["map", "lines", "path"])
+def test_the_picture_as_shapes_is_the_picture_on_the_screen(open_page, tmp_path, shown):
+    page = open_page("attention", head="L3H2", prompt=SHORT, shown=shown)
+    page.locator(".explorer .token").first.wait_for()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save the picture as shapes").click()
+    saved.value.save_as(tmp_path / "head.svg")
+    written = (tmp_path / "head.svg").read_text()
+    root = ElementTree.fromstring(written)
+    assert root.tag.endswith("svg") and "<image" not in written
+    address = "data:image/svg+xml;base64," + base64.b64encode(written.encode()).decode()
+    width, inked, far = page.locator(".explorer .stack.one .under").evaluate(DIFFERENCE, address)
+    assert width == int(root.attrib["width"]) > 200
+    assert inked > 500 and far < 0.05 * inked, (inked, far)
 
 
 @pytest.fixture(scope="module")

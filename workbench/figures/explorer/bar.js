@@ -117,7 +117,8 @@ export class Bar {
     const saves = element("span", "saves");
     saves.append(
       press("CSV", "Save the shown weights as a table", () => act.csv()),
-      press("PNG", "Save the picture", () => act.png()),
+      press("PNG", "Save the picture as pixels", () => act.png()),
+      press("SVG", "Save the picture as shapes, for a paper", () => act.svg()),
     );
     Object.assign(this, {
       head,

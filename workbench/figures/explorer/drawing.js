@@ -115,8 +115,8 @@ export class Drawing {
     return `about ${size} × ${size} tokens`;
   }
 
-  drawHead() {
-    const { state, theme, ratio, store } = this;
+  drawHead(ratio = this.ratio) {
+    const { state, theme, store } = this;
     const width = this.one.parentElement.clientWidth;
     const { tokens } = store.main;
     const names = this.titles();
@@ -134,7 +134,7 @@ export class Drawing {
     this.one.dataset.shown = state.shown;
     this.zooms.hidden = state.shown !== "map" || this.matrix.n < 9;
     this.note.textContent = "";
-    if (state.shown === "path") this.drawPath(width);
+    if (state.shown === "path") this.drawPath(width, ratio);
     else if (state.shown === "lines" && !this.matrix.pooled) {
       this.lines.layOut(width, tokens.length, state.pinned);
       this.lines.draw(
@@ -170,8 +170,8 @@ export class Drawing {
     return `Pooled: a dot is the attention of a block of tokens to all tokens of another, averaged over the queries. ${fetching}`;
   }
 
-  drawPath(width) {
-    const { state, store, theme, ratio } = this;
+  drawPath(width, ratio) {
+    const { state, store, theme } = this;
     const { main } = store;
     const start = state.pinned ?? main.n - 1;
     const missing = [];
@@ -180,7 +180,7 @@ export class Drawing {
     this.path.layOut(width, main.layers, main.n);
     const what =
       state.by === "weighted" ? "attention × |v W_O|, as a share of its row" : "attention";
-    const subtitle = `the strongest ${what} of each layer, of all heads, followed back; dotted: the token's own stream`;
+    const subtitle = `the strongest ${what} of each layer, followed back; dotted: own stream`;
     this.path.draw(
       {
         steps,

@@ -20,6 +20,7 @@ MODULES = (
     "text",
     "address",
     "bar",
+    "svg",
     "save",
     "words",
     "hands",

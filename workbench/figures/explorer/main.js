@@ -9,7 +9,7 @@ import { PathView } from "./path.js";
 import { TextView, element } from "./text.js";
 import { headOf, readAddress } from "./address.js";
 import { Bar } from "./bar.js";
-import { saveCsv, savePng } from "./save.js";
+import { saveCsv, savePng, saveSvg } from "./save.js";
 import { Drawing } from "./drawing.js";
 import { build } from "./frame.js";
 
@@ -173,6 +173,9 @@ class Explorer extends Drawing {
 
   png() {
     savePng(this);
+  }
+  svg() {
+    saveSvg(this);
   }
   csv() {
     saveCsv(this);

@@ -1,6 +1,7 @@
-// What is shown, taken home: the picture as PNG, the numbers as CSV.
+// What is shown, taken home: the picture as PNG or SVG, the numbers as CSV.
 
 import { blockOf } from "./store.js";
+import { SvgSheet } from "./svg.js";
 import { element } from "./text.js";
 
 export function savePng(explorer) {
@@ -12,6 +13,20 @@ export function savePng(explorer) {
   context.fillRect(0, 0, whole.width, whole.height);
   context.drawImage(canvas, 0, 0);
   whole.toBlob((blob) => save(explorer, blob, "png"));
+}
+
+// The picture is drawn once more, on a sheet in place of its canvas.
+export function saveSvg(explorer) {
+  const { picture, theme } = explorer;
+  const { canvas } = picture;
+  const sheet = new SvgSheet(theme.paper);
+  picture.canvas = sheet;
+  try {
+    explorer.drawHead(1);
+  } finally {
+    picture.canvas = canvas;
+  }
+  save(explorer, new Blob([sheet.text()], { type: "image/svg+xml" }), "svg");
 }
 
 export function saveCsv(explorer) {
