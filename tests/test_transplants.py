@@ -341,7 +341,8 @@ def test_bad_transplants_get_one_sentence(tiny, tmp_path):
         (lambda: transplant(tiny, tiny, "L0KV0"), "no shared keys"),
         (lambda: transplant(tiny, tiny, "L0N5:5"), "no neurons 5:5"),
         (lambda: transplant(tiny, tiny, " , "), "No part was named"),
-        (lambda: transplant(tiny, tiny, "L0", alpha=float("nan")), "finite alpha"),
+        (lambda: transplant(tiny, tiny, "L0", alpha=float("nan")), "an alpha from -1000 to"),
+        (lambda: transplant(tiny, tiny, "L0", alpha=1e300), "an alpha from -1000 to"),
         (
             lambda: apply(load("shelf-base"), Intervention("x", "", (), transplant=stale)),
             "another donor",

@@ -399,11 +399,13 @@ def _read_store(path: Path) -> None:
     for left in path.parent.glob(f"{path.name}-*"):
         left.unlink()
     store = Store(path)
-    for run in store.list():
-        repr(run)
-        run.to_frame()
-        store.metrics(run.id)
-    store._engine.dispose()
+    try:
+        for run in store.list():
+            repr(run)
+            run.to_frame()
+            store.metrics(run.id)
+    finally:
+        store._engine.dispose()  # a lock that it holds would be in the next mutant's way
 
 
 def doors() -> list[Door]:

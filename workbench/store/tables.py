@@ -99,7 +99,11 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(
             engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown)
         )
-        version = _schema_of(engine) or _make_tables(engine)
+        try:
+            version = _schema_of(engine) or _make_tables(engine)
+        except BaseException:
+            engine.dispose()  # its connection may hold a lock
+            raise
         # Only now, because making the tables retries while the database is busy.
         event.listen(
             engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown)
@@ -186,7 +190,8 @@ def _schema_of(engine: sa.Engine) -> int:
 
 def _make_tables(engine: sa.Engine) -> int:
     """Makes missing tables; several processes may do so at once, so a lost race is tried again."""
-    for attempt in range(50):
+    end = time.monotonic() + PATIENCE
+    while True:
         try:
             with engine.begin() as connection:
                 if _is_sqlite(engine.url):
@@ -200,9 +205,9 @@ def _make_tables(engine: sa.Engine) -> int:
         except (IntegrityError, OperationalError) as error:
             if version := _schema_of(engine):
                 return version
-            if attempt == 49 or "locked" not in str(error):
+            # SQLite itself has waited for the lock by now, mostly in vain only for an instant.
+            if time.monotonic() > end or "locked" not in str(error):
                 raise
             time.sleep(0.02)
         else:
             return SCHEMA
-    return SCHEMA

@@ -8,7 +8,6 @@ another model; both models are named and pinned by their hashes.
 
 import hashlib
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -31,6 +30,8 @@ from workbench.subjects.parts import Parts, assemble
 from workbench.subjects.stream import stream_of
 from workbench.subjects.subject import Subject, SubjectOrName
 
+FURTHEST = 1000
+"""Largest alpha: how many times the way to the donor's weights a transplant may go."""
 MOST_BYTES = 50_000_000
 """Largest intervention file."""
 NAME = re.compile(r"[\w.+-]{1,80}")
@@ -146,7 +147,8 @@ class Intervention(Record):
                 )
         if self.transplant is not None and not _is_valid(self.transplant):
             raise WorkbenchError(
-                "A transplant names its donor, two hashes, its parts and a finite alpha."
+                "A transplant names its donor, two hashes, its parts and an alpha from "
+                f"-{FURTHEST} to {FURTHEST}."
             )
 
     def save(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -188,7 +190,7 @@ def _is_valid(transplant: Transplant) -> bool:
     return (
         all(isinstance(text, str) for text in texts)
         and isinstance(alpha, int | float)
-        and math.isfinite(alpha)
+        and abs(alpha) <= FURTHEST
     )
 
 
