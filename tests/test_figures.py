@@ -206,3 +206,24 @@ def test_an_exported_page_holds_everything_and_escapes_its_text(tmp_path):
     assert "<h1>&lt;T&gt;</h1>" in page and "&lt;script&gt;" in page
     assert 'src="http' not in page
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_long_titles_take_two_lines_and_make_room_for_them():
+    from workbench.ui.parts.charts import LINE, in_two_lines
+
+    short = style.figure(title="Loss")
+    before = layout_of(short).to_plotly_json()
+    in_two_lines(short)
+    assert layout_of(short).to_plotly_json() == before
+    words = "denoising resid_pre: share of the logit difference restored (1 = clean run)"
+    long = style.figure(title=words)
+    top = layout_of(long).margin.t
+    bottom = layout_of(long).margin.b
+    long.update_xaxes(title_text="accuracy: shelf-tuned less shelf-base, right is better")
+    for _ in range(2):  # a figure that is shown again does not grow
+        in_two_lines(long)
+    layout = layout_of(long)
+    assert layout.title.text.replace("<br>", " ") == words
+    assert max(len(line) for line in layout.title.text.split("<br>")) < 45
+    assert layout.xaxis.title.text.count("<br>") == 1
+    assert (layout.margin.t, layout.margin.b) == (top + LINE, bottom + LINE)

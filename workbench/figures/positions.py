@@ -198,7 +198,7 @@ def distance_map(
         hovertemplate="<b>%{customdata}</b>, %{x} back<br>mean attention %{z:.4f}<extra></extra>",
     )
     figure = style.figure([heat], title=title, height=int(max(380, min(820, 12 * len(names)))))
-    figure.update_xaxes(title_text="distance back, tokens (0 is the token itself)", showgrid=False)
+    figure.update_xaxes(title_text="distance back, tokens (0: the token itself)", showgrid=False)
     middles = [i * n_heads + (n_heads - 1) / 2 for i in range(n_layers)]
     figure.update_yaxes(
         autorange="reversed",
@@ -288,8 +288,10 @@ def distance_lines(
             "(%{customdata[0]:.4f} to %{customdata[1]:.4f})<extra></extra>",
             legendgroup=name,
         )
-    figure.update_xaxes(title_text="distance back, tokens (0 is the token itself)")
+    figure.update_xaxes(title_text="distance back, tokens (0: the token itself)")
     figure.update_yaxes(title_text="mean attention", rangemode="tozero")
+    below = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0}
+    figure.update_layout(legend={**below, "yanchor": "bottom"}, margin={"b": 96})
     return figure
 
 

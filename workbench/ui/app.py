@@ -43,7 +43,14 @@ h3 { font-size: 1.25rem !important; }
 .stMain [data-testid="stHorizontalBlock"] { flex-wrap: wrap; }
 .stMain [data-testid="stColumn"] { min-width: min(100%, 8.5rem); }
 .stMain [data-testid="stColumn"]:has(.stPlotlyChart) { min-width: min(100%, 20rem); }
-@media (max-width: 40rem) { .stMainBlockContainer { padding: 3.4rem 1rem 2rem; } }
+@media (max-width: 40rem) {
+  .stMainBlockContainer { padding: 3.4rem 1rem 2rem; }
+  .stMain [data-testid="stColumn"]:has([data-testid="stButtonGroup"]) { min-width: 100%; }
+}
+/* Without a mouse they would cover titles and legends all the time. */
+@media (hover: none) {
+  .stMain .modebar-container, .stMain [data-testid="stElementToolbar"] { display: none; }
+}
 </style>"""
 
 

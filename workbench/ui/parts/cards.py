@@ -35,7 +35,7 @@ _WORDS = {
 _STYLE = """<style>
 .facts { border-collapse: collapse; font-size: 14px; width: 100%; }
 .facts th { text-align: left; font-weight: 400; opacity: 0.7; padding: 3px 14px 3px 0;
-  white-space: nowrap; vertical-align: top; width: 1%; }
+  vertical-align: top; width: 36%; }
 .facts td { padding: 3px 0; overflow-wrap: anywhere; }
 </style>"""
 

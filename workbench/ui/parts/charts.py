@@ -11,6 +11,12 @@ if TYPE_CHECKING:  # Home draws nothing and must not wait for Plotly
 
 FIRST_WIDTH = 540
 """Pixels across a chart before it is fitted to its place."""
+LONGEST_TITLE = 54
+"""Characters of a title that fit on a phone; a longer one takes two lines."""
+LONGEST_AXIS = 43
+"""The same for the title of an axis, which is centred below the plot alone."""
+LINE = 17
+"""Pixels of a line of a title."""
 
 
 def chart(
@@ -31,6 +37,7 @@ def chart(
         alt: Description for screen readers.
     """
     figure = themed(figure)
+    in_two_lines(figure)
     config = {
         "displaylogo": False,
         "toImageButtonOptions": {"format": _image(), "filename": name, "scale": 2},
@@ -50,6 +57,31 @@ def chart(
         st.plotly_chart(figure, width="stretch", **more)
     finally:
         figure.layout.width = None
+
+
+def in_two_lines(figure: "go.Figure") -> None:
+    """Break the figure's title and those of its horizontal axes where they are long, in place."""
+    layout: Any = figure.layout
+    title = layout.title.text
+    if (broken := _broken(title, LONGEST_TITLE)) != title:
+        layout.title.text = broken
+        layout.margin.t = (layout.margin.t or 0) + LINE
+    axes: list[Any] = list(figure.select_xaxes())
+    titles = [axis.title for axis in axes]
+    long = [title for title in titles if _broken(title.text, LONGEST_AXIS) != title.text]
+    for title in long:
+        title.text = _broken(title.text, LONGEST_AXIS)
+    if long:
+        layout.margin.b = (layout.margin.b or 0) + LINE
+
+
+def _broken(text: str | None, longest: int) -> str | None:
+    """A text with a line break at the space nearest its middle, if it is longer than `longest`."""
+    if not text or len(text) <= longest or "<" in text or " " not in text:
+        return text
+    spaces = [i for i, letter in enumerate(text) if letter == " "]
+    middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
+    return f"{text[:middle]}<br>{text[middle + 1 :]}"
 
 
 def themed(figure: "go.Figure") -> "go.Figure":
