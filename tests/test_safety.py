@@ -128,6 +128,15 @@ def test_one_bad_task_is_left_out_with_its_reason_and_the_rest_runs(subject, wri
         ): "test_split is 'tset', and the data has no split of that name",
         write("answer", doc_to_target="seven"): "the answer 'seven' is none of its choices",
         write("number", doc_to_target="7"): "its answer is none of its choices",
+        write(
+            "expression",
+            output_type="generate_until",
+            doc_to_choice=None,
+            metric_list=[{"metric": "exact_match"}],
+            filter_list=[
+                {"name": "cut", "filter": [{"function": "regex", "regex_pattern": "\\u"}]}
+            ],
+        ): "it has a regular expression that cannot be read",
         write("nameless", task=None): "it has no name; add a line such as task: nameless",
         write(
             "setting", doc_to_txt="{{q}}"

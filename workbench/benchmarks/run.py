@@ -236,6 +236,7 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
         AttributeError,
         AssertionError,
         TemplateError,
+        re.error,
     ) as error:
         if not users:
             raise

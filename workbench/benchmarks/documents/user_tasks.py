@@ -1,6 +1,7 @@
 """Checks on users' task files: refuse what could run code, and explain what cannot be scored."""
 
 import difflib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -198,6 +199,8 @@ def why_not(name: str, values: dict[str, Any], error: Exception) -> TaskError:
         return TaskError(f"{name}: a template does what templates may not do: {reason}.")
     if kind.startswith("Template"):
         return TaskError(f"{name}: a template cannot be read: {reason}.")
+    if isinstance(error, re.error):
+        return TaskError(f"{name}: it has a regular expression that cannot be read: {reason}.")
     if kind == "IndexError" and values.get("output_type") == "multiple_choice":
         return TaskError(
             f"{name}: its answer is none of its choices; doc_to_target must give the number of "
