@@ -1,16 +1,23 @@
 """The form of answers: OpenAI's objects, each with the hash of the weights."""
 
+import re
 import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from workbench.generation import Completion, Scored
 from workbench.generation.text import Text
 from workbench.subjects import Subject
-from workbench.subjects.spelling import labels
+from workbench.subjects.spelling import BROKEN, labels
+
+BYTES = {letter: byte for byte, letter in bytes_to_unicode().items()}
+"""The byte that a letter stands for in the tokens of byte-level tokenizers (GPT-2's)."""
+FALLBACK = re.compile(r"<0x([0-9A-F]{2})>")
+"""How SentencePiece spells a token that is one byte."""
 
 REASONS = {"stop": "stop", "length": "length", "cancelled": "length"}
 
@@ -127,8 +134,11 @@ def chat_logprobs(
     """
 
     def entry(token: int, logprob: float) -> dict[str, Any]:
-        text = label(tokenizer, token)
-        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+        return {
+            "token": label(tokenizer, token),
+            "logprob": logprob,
+            "bytes": bytes_of(tokenizer, token),
+        }
 
     return {
         "content": [
@@ -142,3 +152,17 @@ def chat_logprobs(
 def label(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
     """The text of a single token, or the tokenizer's spelling if it is no whole character."""
     return labels(tokenizer, [token], unrelated=True)[0]
+
+
+def bytes_of(tokenizer: PreTrainedTokenizerBase, token: int) -> list[int] | None:
+    """The bytes of a token, also of one that is a part of a character; None if they are unknown.
+
+    A client joins them to read characters that several tokens spell.
+    """
+    if BROKEN not in str(tokenizer.decode([token])):
+        return list(label(tokenizer, token).encode())
+    piece = str(tokenizer.convert_ids_to_tokens(token))
+    if byte := FALLBACK.fullmatch(piece):
+        return [int(byte[1], 16)]
+    spelt = [BYTES.get(letter) for letter in piece]
+    return None if None in spelt else [byte for byte in spelt if byte is not None]
