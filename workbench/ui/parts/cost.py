@@ -27,16 +27,17 @@ def is_small(subject: "Subject") -> bool:
 
 
 def time_of(subject: "Subject", passes: int, tokens: int = PROMPT) -> str:
-    """The most that so many forward passes take here, such as "at most about 3 min".
+    """The most that so many patched runs take here, such as "at most about 3 min".
 
-    Packed patching shares what the runs have in common, so it often takes less.
+    A packed run starts at its layer, so on the mean it computes half of the layers. It also shares
+    the positions before the patched one, and then takes less.
 
     Args:
         subject: The model.
-        passes: Forward passes of one text each.
+        passes: Patched runs of one text each, spread evenly over the layers.
         tokens: Tokens of a text.
     """
-    seconds = passes * tokens * seconds_a_token(subject.hash, subject)
+    seconds = passes / 2 * tokens * seconds_a_token(subject.hash, subject)
     return f"at most about {duration(seconds)}"
 
 
