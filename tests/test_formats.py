@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from workbench.data import files
 from workbench.data.notes import Notes
 from workbench.errors import WorkbenchError
 from workbench.training.tasks import make
@@ -638,6 +639,17 @@ def test_a_file_is_read_rightly_or_refused_in_a_sentence(case, tmp_path):
 
 def test_the_table_in_the_docs_is_that_of_these_cases():
     assert DOCS.read_text(encoding="utf-8") == document()
+
+
+def test_a_json_document_is_read_in_parts_and_a_vast_one_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "set.json"
+    records = [{"text": f"a text with number {i}"} for i in range(20)]
+    path.write_text(json.dumps(records))
+    monkeypatch.setattr(files, "PART", 7)
+    assert list(files.rows(path)) == records
+    monkeypatch.setattr(files, "LARGEST_JSON", 100)
+    with pytest.raises(WorkbenchError, match=r"set\.json is too large for one JSON document"):
+        list(files.rows(path))
 
 
 if __name__ == "__main__":

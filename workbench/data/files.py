@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from workbench.data.conll import conll, conllu
 from workbench.data.delimited import delimited
@@ -24,6 +24,8 @@ LARGEST = 2_000_000_000
 """Largest file, in bytes on disk, that `read` holds in memory."""
 LARGEST_JSON = 1_000_000_000
 """Most characters of a .json file, which has to be read whole."""
+PART = 1 << 20
+"""Characters of a JSON file read at a time."""
 NOT_TEXT = "rows dropped: not a record"
 
 
@@ -78,7 +80,7 @@ def rows(path: Path, notes: Notes | None = None, names: Sequence[str] = ()) -> I
         return
     with open_text(path, notes) as stream:
         if kind == "json":
-            yield from _json(stream.read(LARGEST_JSON + 1), path, notes)
+            yield from _json(_whole(stream, path), path, notes)
         elif kind in ("csv", "tsv"):
             lines = lines_of(stream, path)
             yield from delimited(lines, path, tab=kind == "tsv", notes=notes, names=names)
@@ -117,10 +119,20 @@ def _record(value: Any, where: str, path: Path) -> Record:
     return value
 
 
+def _whole(stream: IO[str], path: Path) -> str:
+    """The whole text of a JSON file, in parts: `read(n)` sets aside memory for n characters."""
+    parts = []
+    size = 0
+    while part := stream.read(PART):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST_JSON:
+            raise WorkbenchError(f"{path} is too large for one JSON document; save it as .jsonl.")
+    return "".join(parts)
+
+
 def _json(text: str, path: Path, notes: Notes) -> Iterator[Record]:
     """Rows of a list of records, SQuAD's nested form, columns, or JSON lines named .json."""
-    if len(text) > LARGEST_JSON:
-        raise WorkbenchError(f"{path} is too large for one JSON document; save it as .jsonl.")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
