@@ -293,3 +293,15 @@ def test_stored_answers_that_are_not_utf8_are_refused(tmp_path):
         read_frame(tmp_path / "answers.parquet")
     pq.write_table(pa.table({"prediction": ["fine", None]}), tmp_path / "answers.parquet")
     assert read_frame(tmp_path / "answers.parquet")["prediction"].isna().tolist() == [False, True]
+
+
+def test_a_store_whose_fault_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "store.sqlite"
+    Store(path)._engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
+    damaged = path.read_bytes().replace(b"CREATE TABLE meta", b"CREATE TABLE \xff\xff(a")
+    assert damaged != path.read_bytes()
+    path.write_bytes(damaged)
+    with pytest.raises(WorkbenchError, match=r"store\.sqlite is damaged"):
+        Store(path).list()

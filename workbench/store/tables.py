@@ -108,6 +108,8 @@ def open_engine(url: str) -> sa.Engine:
         event.listen(
             engine, "handle_error", lambda context: _if_unusable(context.original_exception, shown)
         )
+    except UnicodeDecodeError as error:  # SQLite's own message quotes bytes of the file
+        raise _damaged(error, shown) from error
     except (SQLAlchemyError, ImportError) as error:
         _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -126,12 +128,15 @@ def open_engine(url: str) -> sa.Engine:
 
 def _if_damaged(error: BaseException, shown: str) -> None:
     """Raise `WorkbenchError` where the database file is damaged, listing what run folders hold."""
-    if not any(words in str(error) for words in DAMAGED):
-        return
-    raise WorkbenchError(
+    if any(words in str(error) for words in DAMAGED):
+        raise _damaged(error, shown) from error
+
+
+def _damaged(error: BaseException, shown: str) -> WorkbenchError:
+    return WorkbenchError(
         f"the run store {shown} is damaged ({error}). {_what_is_left()} Move the file aside (a new "
         "one is made at the next start), or put a copy of yours in its place"
-    ) from error
+    )
 
 
 def _if_unusable(error: BaseException, shown: str) -> None:
