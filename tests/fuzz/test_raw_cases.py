@@ -300,7 +300,7 @@ def test_a_store_whose_fault_is_no_text_is_refused(tmp_path):
     Store(path)._engine.dispose()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
-    damaged = path.read_bytes().replace(b"CREATE TABLE meta", b"CREATE TABLE \xff\xff(a")
+    damaged = path.read_bytes().replace(b"CREATE TABLE metrics", b"CR\xffATE TABLE metrics")
     assert damaged != path.read_bytes()
     path.write_bytes(damaged)
     with pytest.raises(WorkbenchError, match=r"store\.sqlite is damaged"):
