@@ -3,11 +3,13 @@ vast shapes.
 """
 
 import json
+import math
 import multiprocessing
 import os
 import resource
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -259,6 +261,11 @@ def test_results_without_their_list_of_skipped_tasks_are_refused(tmp_path):
         Results.read(file.parent)
 
 
+def changed(words: str, key: str, value: float) -> str:
+    """A JSON file with another value."""
+    return json.dumps({**json.loads(words), key: value})
+
+
 @pytest.mark.parametrize(
     ("file", "change", "sentence"),
     [
@@ -268,6 +275,10 @@ def test_results_without_their_list_of_skipped_tasks_are_refused(tmp_path):
             lambda words: json.dumps({**json.loads(words), "pad_token_id": -(10**30)}),
             "pad_token_id is",
         ),
+        ("config.json", partial(changed, key="attn_pdrop", value=math.nan), "attn_pdrop is nan"),
+        ("config.json", partial(changed, key="attn_pdrop", value=1.5), "attn_pdrop is 1.5"),
+        ("config.json", partial(changed, key="resid_pdrop", value=-0.5), "resid_pdrop is -0.5"),
+        ("config.json", partial(changed, key="layer_norm_epsilon", value=math.nan), "is nan"),
     ],
 )
 def test_a_file_of_a_model_that_no_reader_expects_is_refused(tmp_path, file, change, sentence):

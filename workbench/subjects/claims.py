@@ -84,7 +84,7 @@ def _indexed(folder: Path) -> list[Path]:
 
 
 def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
-    """Refuse a configuration whose model would be far larger than its files.
+    """Refuse a configuration whose model would be far larger than its files, or not computable.
 
     Args:
         config: Configuration of the model.
@@ -100,6 +100,11 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
             raise WorkbenchError(
                 f"{name} says that its {word} is {short(value, 30)}, which no model's is; {MEND}."
             )
+        # Only a forward pass would complain about a dropout, and nothing about another NaN.
+        if isinstance(value, float) and (
+            math.isnan(value) or ("drop" in word and not 0 <= value <= 1)
+        ):
+            raise WorkbenchError(f"{name} says that its {word} is {value}; {MEND}.")
     layers = getattr(config.get_text_config(), LAYERS, None)
     if isinstance(layers, int) and layers > held.tensors:
         raise WorkbenchError(
