@@ -316,3 +316,12 @@ def test_a_store_whose_fault_is_no_text_is_refused(tmp_path):
     path.write_bytes(damaged)
     with pytest.raises(WorkbenchError, match=r"store\.sqlite is damaged"):
         Store(path).list()
+
+
+def test_a_run_whose_stored_settings_are_no_json_is_refused(tmp_path):
+    store = Store(tmp_path / "store.sqlite")
+    run = store.create("train", "small", {"title": "small"})
+    with store._engine.begin() as connection:
+        connection.execute(tables.runs.update().values(config='{"title"'))
+    with pytest.raises(WorkbenchError, match=f"the config of run {run.id} is not JSON"):
+        store.list()

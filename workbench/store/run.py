@@ -95,10 +95,20 @@ def checkpoints_in(run_folder: Path) -> dict[int, Path]:
 
 
 def read_run(row: Any) -> Run:
-    """The run of one row of the table."""
+    """The run of one row of the table.
+
+    Raises:
+        WorkbenchError: A text of the row that should be JSON is not.
+    """
     values = {field.name: row[field.name] for field in fields(Run)}
     for name in ("config", "result", "versions"):
-        values[name] = None if values[name] is None else json.loads(values[name])
+        try:
+            values[name] = None if values[name] is None else json.loads(values[name])
+        except (ValueError, TypeError, RecursionError) as error:
+            raise WorkbenchError(
+                f"the run store is damaged: the {name} of run {values['id']} is not JSON; put a "
+                "copy of the store in its place, or move it aside (a new one is made)"
+            ) from error
     return Run(**values)
 
 
