@@ -203,10 +203,17 @@ else:
     st.caption(f"{definition.question} {definition.source}.")
 key = ("attribution", subject.hash, question, *given.values())
 cells = subject.card.n_layers * (subject.card.n_heads if "head" in SITES[given["site"]] else PROMPT)
-cost = (
-    f"The exact map of {subject.name} that the estimate is compared with takes "
-    f"{time_of(subject, cells * given.get('n', 1))}."
-)
+
+
+def cost() -> str:
+    """What takes long here, and the most that it takes."""
+    runs = cells * given.get("n", 1)
+    return (
+        f"The exact map of {subject.name} that the estimate is compared with takes "
+        f"{time_of(subject, runs)}."
+    )
+
+
 if not wanted(key, cost, quick=is_small(subject)):
     st.stop()
 try:

@@ -250,10 +250,16 @@ probe = str(
 subject = cached_load(model)
 key = ("needed", subject.hash, probe)
 n_heads = subject.card.n_layers * subject.card.n_heads
-cost = (
-    f"Each of the {n_heads} heads of {subject.name} is ablated on {PAIRS} prompts: "
-    f"{time_of(subject, n_heads * PAIRS)}."
-)
+
+
+def cost() -> str:
+    """What takes long here, and the most that it takes."""
+    return (
+        f"Each of the {n_heads} heads of {subject.name} is ablated on {PAIRS} prompts: "
+        f"{time_of(subject, n_heads * PAIRS)}."
+    )
+
+
 if not wanted(key, cost, quick=is_small(subject)):
     st.stop()
 try:

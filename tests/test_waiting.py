@@ -8,7 +8,8 @@ import workbench as wb
 from tests.conftest import tiny_gpt
 from workbench import paths
 from workbench.subjects.save import save
-from workbench.ui.parts.progress import duration, time_left
+from workbench.ui.parts.progress import time_left
+from workbench.ui.parts.words import roughly
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from workbench.ui.parts.progress import duration, time_left
     ],
 )
 def test_seconds_in_words(seconds, words):
-    assert duration(seconds) == words
+    assert roughly(seconds) == words
 
 
 @pytest.mark.parametrize(

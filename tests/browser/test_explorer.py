@@ -176,7 +176,7 @@ DIFFERENCE = """async (drawn, address) => {
   const picture = new Image();
   picture.src = address;
   await picture.decode();
-  const pixels = (source, x, y) => {
+  const pixels = (source) => {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [drawn.width, drawn.height];
     const context = canvas.getContext("2d");

@@ -50,11 +50,15 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+def prompt_of(subject: wb.Subject, length: int) -> str:
+    """A prompt of so many tokens."""
+    return str(subject.tokenizer.decode(subject.ids("\n\n".join(TEXTS))[:length]))
+
+
 @pytest.mark.parametrize("length", LIMITS)
 def test_redraws_and_first_sight(page, app_url, smollm, length, capsys):
     subject = wb.load(smollm)
-    ids = subject.ids("\n\n".join(TEXTS))
-    prompt = str(subject.tokenizer.decode(ids[:length]))
+    prompt = prompt_of(subject, length)
     attention = wb.attention(subject, prompt)
     shown = Heads(attention.pattern, attention.tokens, attention.subject, attention.value_norms)
     start = time.perf_counter()
@@ -113,7 +117,7 @@ def test_beside_bertvizs_model_view(page, smollm, length, tmp_path, capsys):
     if not (scripts / SCRIPTS["d3"]).is_file():
         pytest.skip("WORKBENCH_BERTVIZ_SCRIPTS must name a folder with BertViz's three scripts")
     subject = wb.load(smollm)
-    prompt = str(subject.tokenizer.decode(subject.ids("\n\n".join(TEXTS))[:length]))
+    prompt = prompt_of(subject, length)
     attention = wb.attention(subject, prompt)
     ours = attention.to_html(tmp_path / "ours.html")
     layers = [torch.as_tensor(layer)[None] for layer in attention.pattern]

@@ -61,8 +61,7 @@ def scatter(table: Any, tolerance: float, *, title: str = "") -> go.Figure:
         title_text="exact effect (0 corrupted run, 1 clean run)", range=ends.tolist(), showgrid=True
     )
     figure.update_yaxes(title_text="estimate by gradient", range=ends.tolist())
-    below = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0}
-    figure.update_layout(legend={**below, "yanchor": "bottom"}, margin={"b": 80})
+    figure.update_layout(legend=style.LEGEND_AT_BOTTOM, margin={"b": 80})
     return figure
 
 

@@ -290,8 +290,7 @@ def distance_lines(
         )
     figure.update_xaxes(title_text="distance back, tokens (0: the token itself)")
     figure.update_yaxes(title_text="mean attention", rangemode="tozero")
-    below = {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0}
-    figure.update_layout(legend={**below, "yanchor": "bottom"}, margin={"b": 96})
+    figure.update_layout(legend=style.LEGEND_AT_BOTTOM, margin={"b": 96})
     return figure
 
 

@@ -25,6 +25,16 @@ PANEL = "#f3f5f8"
 ALARM = "#fbdcdc"
 """Background of a figure that is not to be believed."""
 
+LEGEND_AT_BOTTOM = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "yref": "container",
+    "y": 0,
+    "yanchor": "bottom",
+}
+"""A legend at the lower edge of the figure, which long titles do not reach at any width."""
+
 BLUE = "#2166ac"
 ORANGE = "#d55e00"
 GREEN = "#00866a"

@@ -13,7 +13,6 @@ from workbench.doors import reading
 from workbench.errors import WorkbenchError
 from workbench.subjects.claims import held_in
 from workbench.subjects.gguf_header import MEND, check_header
-from workbench.subjects.gguf_reader import parsed_once
 from workbench.subjects.pretrained import read_model
 from workbench.subjects.save import save
 from workbench.subjects.tokenizer_files import read_tokenizer
@@ -39,6 +38,8 @@ def converted(path: Path, digest: str) -> Path:
     """
     folder = paths.home() / "cache" / f"gguf{VERSION}-{digest[:16]}"
     if not (folder / "config.json").is_file():
+        from workbench.subjects.gguf_reader import parsed_once  # imports gguf, which few need
+
         with parsed_once():
             _convert(path, folder)
     return folder

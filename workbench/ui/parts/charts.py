@@ -62,26 +62,26 @@ def chart(
 def in_two_lines(figure: "go.Figure") -> None:
     """Break the figure's title and those of its horizontal axes where they are long, in place."""
     layout: Any = figure.layout
-    title = layout.title.text
-    if (broken := _broken(title, LONGEST_TITLE)) != title:
-        layout.title.text = broken
+    if _break(layout.title, LONGEST_TITLE):
         layout.margin.t = (layout.margin.t or 0) + LINE
     axes: list[Any] = list(figure.select_xaxes())
-    titles = [axis.title for axis in axes]
-    long = [title for title in titles if _broken(title.text, LONGEST_AXIS) != title.text]
-    for title in long:
-        title.text = _broken(title.text, LONGEST_AXIS)
-    if long:
+    broken = [_break(axis.title, LONGEST_AXIS) for axis in axes]
+    if any(broken):
         layout.margin.b = (layout.margin.b or 0) + LINE
 
 
-def _broken(text: str | None, longest: int) -> str | None:
-    """A text with a line break at the space nearest its middle, if it is longer than `longest`."""
+def _break(title: Any, longest: int) -> bool:
+    """Whether a title is longer than `longest`; then it is broken at the space nearest its middle.
+
+    A title with marks of its own, such as a break from an earlier time, is left alone.
+    """
+    text = title.text
     if not text or len(text) <= longest or "<" in text or " " not in text:
-        return text
+        return False
     spaces = [i for i, letter in enumerate(text) if letter == " "]
     middle = min(spaces, key=lambda i: abs(i - len(text) / 2))
-    return f"{text[:middle]}<br>{text[middle + 1 :]}"
+    title.text = f"{text[:middle]}<br>{text[middle + 1 :]}"
+    return True
 
 
 def themed(figure: "go.Figure") -> "go.Figure":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from workbench.ui.parts.models import alone
-from workbench.ui.parts.progress import duration
+from workbench.ui.parts.words import roughly
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
@@ -38,7 +38,7 @@ def time_of(subject: "Subject", passes: int, tokens: int = PROMPT) -> str:
         tokens: Tokens of a text.
     """
     seconds = passes / 2 * tokens * seconds_a_token(subject.hash, subject)
-    return f"at most about {duration(seconds)}"
+    return f"at most about {roughly(seconds)}"
 
 
 @st.cache_data(show_spinner=False, max_entries=64)

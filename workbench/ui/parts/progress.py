@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from workbench.ui.parts.words import roughly
+
 T = TypeVar("T")
 KEPT = 64
 """Results in the cache at most."""
@@ -41,18 +43,21 @@ def kept(key: Hashable) -> Any:
     return _kept().results.get(key)
 
 
-def wanted(key: Hashable, cost: str, *, quick: bool, button: str = "Start") -> bool:
+def wanted(
+    key: Hashable, cost: str | Callable[[], str], *, quick: bool, button: str = "Start"
+) -> bool:
     """Whether to compute now: at once where it is quick, otherwise after a button was pressed.
 
     Args:
         key: Of the result in `with_progress`.
-        cost: What is computed and how long it takes, shown above the button.
+        cost: What is computed and how long it takes, shown above the button. A function, which may
+            measure, is called only where the button is shown.
         quick: Whether it takes a few seconds at most.
         button: Label of the button.
     """
     if quick or started(key):
         return True
-    st.info(cost, icon=":material/hourglass_empty:")
+    st.info(cost if isinstance(cost, str) else cost(), icon=":material/hourglass_empty:")
     st.button(button, type="primary", key=f"start {hash(key)}", on_click=start, args=(key,))
     return False
 
@@ -138,16 +143,7 @@ def time_left(fraction: float, passed: float) -> str:
     """
     if passed < PATIENCE or not SURE <= fraction < 1:
         return ""
-    return f", about {duration(passed * (1 - fraction) / fraction)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words to one or two figures: 8 s, 45 s, 3 min, 2 h."""
-    if seconds < 10:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90:
-        return f"{5 * round(seconds / 5)} s"
-    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{round(seconds / 3600)} h"
+    return f", about {roughly(passed * (1 - fraction) / fraction)} left"
 
 
 def _keys(kind: str) -> set[Hashable]:

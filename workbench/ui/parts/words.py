@@ -26,6 +26,15 @@ def duration(seconds: float) -> str:
     return f"{seconds // 86400} days"
 
 
+def roughly(seconds: float) -> str:
+    """An estimated time span, to one or two figures: 8 s, 45 s, 3 min, 2 h."""
+    if seconds < 10:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90:
+        return f"{5 * round(seconds / 5)} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{round(seconds / 3600)} h"
+
+
 def ago(then: float) -> str:
     """How long ago a moment (in Unix seconds) was, in words."""
     passed = time.time() - then
