@@ -157,7 +157,20 @@ def read_json(
         WorkbenchError: The file is missing, larger, or not JSON.
     """
     with reading(path, mend, fault):
-        return json.loads(_bounded_text(path, mend, largest))
+        return parsed_json(_bounded_text(path, mend, largest))
+
+
+def parsed_json(text: str) -> Any:
+    r"""The value of a JSON text, in which every text can be written as UTF-8.
+
+    Raises:
+        ValueError: It is not JSON, or writes half a character, such as `\ud83d` alone, which no
+            file, table or page can hold.
+    """
+    value = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def read_toml(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, get_type_hints
 
 import numpy as np
 
-from workbench.doors import path_of, reading, writing
+from workbench.doors import parsed_json, path_of, reading, short, writing
 from workbench.errors import WorkbenchError
 from workbench.jsonable import plain, rebuild
 from workbench.provenance import Provenance
@@ -117,7 +117,7 @@ class Record:
             raise WorkbenchError(f"A {cls.__name__} is not made from its JSON: {cls.UNREADABLE}.")
         class_name = values.get("record", cls.__name__) if isinstance(values, dict) else None
         if class_name != cls.__name__:
-            what = f"a {class_name}" if class_name else "no record"
+            what = f"a {short(class_name, 60)}" if class_name else "no record"
             raise WorkbenchError(f"This is {what}, not a {cls.__name__}.")
         hints = get_type_hints(cls)
         with reading("The record", MEND, f"is no whole {cls.__name__}"):
@@ -145,7 +145,7 @@ class Record:
             WorkbenchError: For anything but a record of this class.
         """
         with reading("The record", MEND, "is not JSON"):
-            values = json.loads(text)
+            values = parsed_json(text)
         return cls.from_dict(values)
 
     @classmethod

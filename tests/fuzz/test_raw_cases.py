@@ -12,6 +12,7 @@ import sqlite3
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 
 import workbench as wb
 from tests.fuzz.model_doors import folder_of, gpt, gpt2
+from workbench import paths
 from workbench.benchmarks.results.record import Results
 from workbench.benchmarks.suites import find_suite
 from workbench.cli import doctor
@@ -278,6 +280,8 @@ def changed(words: str, key: str, value: float) -> str:
         ("config.json", partial(changed, key="attn_pdrop", value=math.nan), "attn_pdrop is nan"),
         ("config.json", partial(changed, key="attn_pdrop", value=1.5), "attn_pdrop is 1.5"),
         ("config.json", partial(changed, key="resid_pdrop", value=-0.5), "resid_pdrop is -0.5"),
+        ("config.json", partial(changed, key="n_head", value=-4), "n_head is -4"),
+        ("card.json", lambda words: '{"licence": "half \\ude00"}', "cannot be read"),
         ("config.json", partial(changed, key="layer_norm_epsilon", value=math.nan), "is nan"),
     ],
 )
@@ -325,3 +329,34 @@ def test_a_run_whose_stored_settings_are_no_json_is_refused(tmp_path):
         connection.execute(tables.runs.update().values(config='{"title"'))
     with pytest.raises(WorkbenchError, match=f"the config of run {run.id} is not JSON"):
         store.list()
+
+
+def test_a_record_under_a_vast_name_is_refused_in_a_short_sentence():
+    with pytest.raises(WorkbenchError, match="This is a ") as caught:
+        Patching.from_dict({"record": ["x" * 10**6]})
+    assert len(str(caught.value)) < 200
+
+
+def test_samples_without_a_metric_are_refused(tmp_path):
+    shipped = paths.shelf("models") / "shelf-evaluation" / "shelf-base"
+    shutil.copytree(shipped, tmp_path / "results")
+    path = tmp_path / "results" / "samples.parquet"
+    samples = pd.read_parquet(path)
+    samples.loc[3, "metric"] = None
+    samples.to_parquet(path)
+    with pytest.raises(WorkbenchError, match="by which metric"):
+        Results.read(tmp_path / "results")
+
+
+def test_a_task_that_wants_endless_text_is_left_out_in_a_sentence(tmp_path):
+    (tmp_path / "endless.jsonl").write_text('{"q": "One", "a": "two"}\n' * 3)
+    task = tmp_path / "endless.yaml"
+    task.write_text(
+        f"task: endless\ndataset_path: json\ndataset_kwargs: {{data_files: "
+        f"{tmp_path}/endless.jsonl}}\ntest_split: train\noutput_type: generate_until\n"
+        "doc_to_text: '{{q}}'\ndoc_to_target: '{{a}}'\n"
+        "generation_kwargs: {until: ['.'], max_gen_toks: .inf}\n"
+        "metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]\n"
+    )
+    with pytest.raises(WorkbenchError, match="generation_kwargs cannot be used"):
+        wb.evaluate("shelf-base", str(task), limit=2)

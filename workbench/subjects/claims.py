@@ -27,6 +27,8 @@ MOST_TIMES = 4
 LARGEST = 2**63
 """Integers of a configuration must be below this, as tensors hold no larger ones."""
 LAYERS = "num_hidden_layers"
+COUNTS = ("n_", "num_")
+"""How settings begin that count something, and so are never negative."""
 MEND = "correct its config.json, or download or save the model again"
 
 
@@ -100,6 +102,8 @@ def check_claims(config: Any, kind: Any, held: Held, name: str) -> None:
             raise WorkbenchError(
                 f"{name} says that its {word} is {short(value, 30)}, which no model's is; {MEND}."
             )
+        if isinstance(value, int) and value < 0 and word.startswith(COUNTS):
+            raise WorkbenchError(f"{name} says that its {word} is {value}; {MEND}.")
         # Only a forward pass would complain about a dropout, and nothing about another NaN.
         if isinstance(value, float) and (
             math.isnan(value) or ("drop" in word and not 0 <= value <= 1)

@@ -22,6 +22,7 @@ from lm_eval.models.utils import (
 from workbench.benchmarks.engine.cache import Cache
 from workbench.benchmarks.engine.loglikelihood import Request, Row, Scorer
 from workbench.benchmarks.engine.shards import Shards
+from workbench.doors import reading
 from workbench.errors import WorkbenchError
 from workbench.generation import Request as Text
 from workbench.generation import Sampling, end_tokens, write
@@ -35,6 +36,7 @@ T = TypeVar("T")
 Key = tuple[tuple[int, ...], tuple[int, ...]]
 TOKEN_BUDGET: int | None = None
 """Tokens a batch when scoring; None lets the scorer choose."""
+GENERATION = "A task's generation_kwargs"
 GENERATION_BUDGET = 4096
 """Tokens a batch when generating; decoding is bound by reading the weights, so rows are cheap."""
 
@@ -314,7 +316,8 @@ class SubjectLM(TemplateLM):
         plan = []
         for (which, _), members in groups.items():
             members.sort(key=lambda key: (-len(key[0]), key[0]))
-            gen = normalize_gen_kwargs(settings[which], 256)
+            with reading(GENERATION, "give them as lm-eval's task guide does", "cannot be used"):
+                gen = normalize_gen_kwargs(settings[which], 256)
             # A model with a short context still needs room for the prompt.
             room = min(gen.pop("max_gen_toks"), self.max_length // 2)
             budget = max(self.scorer.token_budget, GENERATION_BUDGET)

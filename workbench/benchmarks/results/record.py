@@ -190,6 +190,8 @@ class Results(Record):
         skipped = rebuild(list[tuple[str, str]], record.pop("skipped"))
         # Columns added since are empty in results of an earlier version.
         samples = samples.reindex(columns=list(SAMPLE_COLUMNS)).astype(SAMPLE_COLUMNS)
+        if samples["metric"].isna().any():
+            raise ValueError("a sample does not say by which metric it was scored")
         provenance = rebuild(Provenance | None, record.pop("provenance", None))
         config = {
             name: rebuild(SETTINGS.get(name, Any), value)
