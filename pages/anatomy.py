@@ -12,7 +12,7 @@ from workbench.ui.parts.cut import cut
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices
 from workbench.ui.parts.snippets import same_in_python
-from workbench.ui.parts.words import escaped
+from workbench.ui.parts.words import called, escaped
 
 PROMPT = (
     "The red house, the green tree, the old horse, the black dog. "
@@ -136,7 +136,7 @@ with box:
 if wrong := anatomy.disagreeing:
     st.warning(
         f"{len(wrong)} steps (the first is **{wrong[0].name}**) differ from what "
-        f"{escaped(subject.name)} ({subject.card.architecture}) computes: it has parts that these "
+        f"{called(subject.name)} ({subject.card.architecture}) computes: it has parts that these "
         "formulas do not cover.",
         icon=":material/warning:",
     )

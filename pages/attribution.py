@@ -24,6 +24,7 @@ from workbench.ui.parts.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.trust import trust
+from workbench.ui.parts.words import called
 
 FLAT = [site for site in ESTIMATED if SITES[site] in (("layer", "pos"), ("layer", "head"))]
 METHODS = {"one gradient": (1, False), "5 gradients": (5, False), "exact attention": (1, True)}
@@ -209,7 +210,7 @@ def cost() -> str:
     """What takes long here, and the most that it takes."""
     runs = cells * given.get("n", 1)
     return (
-        f"The exact map of {subject.name} that the estimate is compared with takes "
+        f"The exact map of {called(subject.name)} that the estimate is compared with takes "
         f"{time_of(subject, runs)}."
     )
 

@@ -18,6 +18,7 @@ from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.models import choices
 from workbench.ui.parts.notices import plain, warn
 from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.titles import bare, option, titled
 from workbench.ui.parts.words import duration, interval_text, short_names
 from workbench.ui.views import benchmarks as ev
 from workbench.ui.views import benchmarks_samples, benchmarks_trust
@@ -41,6 +42,7 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
         "Models",
         options,
         default,
+        format_func=option,
         key="models",
         bind="query-params",
         accept_new_options=True,
@@ -78,7 +80,7 @@ def controls() -> tuple[list[str], str, int, dict[str, Any]]:
     )
     more = {"seed": int(seed or 0), "shots": int(shots) if shots.isdigit() else None}
     return (
-        list(models),
+        list(map(bare, models)),
         suite,
         int(limit or 50),
         {**more, "variants": list(ev.VARIANTS) if vary else []},
@@ -299,7 +301,7 @@ def boards() -> None:
                 for task in board.tasks
                 if task in scored
             }
-            rows.append({"Model": model, "Weights": sha[:8], **cells})
+            rows.append({"Model": titled(model), "Weights": sha[:8], **cells})
         st.dataframe(pd.DataFrame(rows), hide_index=True)
         st.caption(
             "Each task's main metric with its 95 % interval. A group shares the suite version, "

@@ -22,7 +22,7 @@ from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import warn
 from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
-from workbench.ui.parts.words import p_text, percent, plain_name, signed
+from workbench.ui.parts.words import called, p_text, percent, plain_name, signed
 from workbench.ui.views.circuits import task_heads
 
 PAIRS = 20
@@ -76,8 +76,8 @@ def search_circuit(model: str, probe: str) -> None:
     ):
         return
     cost = (
-        f"The edges of {subject.name} are scored by gradients, and the best are patched exactly: "
-        "some minutes for a model of 135 M parameters."
+        f"The edges of {called(subject.name)} are scored by gradients, and the best are patched "
+        "exactly: some minutes for a model of 135 M parameters."
     )
     if not wanted(key, cost, quick=is_small(subject)):
         return
@@ -255,7 +255,7 @@ n_heads = subject.card.n_layers * subject.card.n_heads
 def cost() -> str:
     """What takes long here, and the most that it takes."""
     return (
-        f"Each of the {n_heads} heads of {subject.name} is ablated on {PAIRS} prompts: "
+        f"Each of the {n_heads} heads of {called(subject.name)} is ablated on {PAIRS} prompts: "
         f"{time_of(subject, n_heads * PAIRS)}."
     )
 

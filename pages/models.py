@@ -14,6 +14,8 @@ from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import cached_load, pick_name
 from workbench.ui.parts.notices import fault
 from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.titles import titled
+from workbench.ui.parts.words import called
 
 KINDS = {
     "bundled": "bundled",
@@ -52,7 +54,7 @@ def shelf() -> None:
     available = wb.available()
     table = pd.DataFrame(
         {
-            "model": [a.name for a in available],
+            "model": [titled(a.name) for a in available],
             "kind": [KINDS.get(a.kind, a.kind) for a in available],
             "where": [str(a.path) for a in available],
         }
@@ -62,7 +64,7 @@ def shelf() -> None:
         hide_index=True,
         height=min(320, 38 + 35 * max(1, len(table))),
         key="shelf",
-        on_select=lambda: open_row(list(table["model"])),
+        on_select=lambda: open_row([a.name for a in available]),
         selection_mode="single-row",
         column_config={"model": st.column_config.TextColumn(width="medium")},
     )
@@ -71,7 +73,7 @@ def shelf() -> None:
 def card(subject: wb.Subject) -> None:
     """The model card, and the metrics measured when the model was trained."""
     facts = subject.card.to_dict()
-    st.subheader(subject.name)
+    st.subheader(called(subject.name))
     cards.table(cards.rows(facts))
     if metrics := facts["metrics"]:
         st.markdown("**Measured after training**")

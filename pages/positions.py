@@ -14,6 +14,7 @@ from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import note
 from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import called
 from workbench.ui.views.positions import FIRST, VIEWS, in_python
 
 SEQUENCES = 8
@@ -52,7 +53,7 @@ def distances(sha256: str, on_text: bool, _subject: wb.Subject) -> Distances:
 def show_encoding(subject: wb.Subject, scheme: Encoding) -> None:
     """The encoding in words and in figures."""
     words = WORDS.get(scheme.kind, "uses a position encoding that is not described here")
-    st.markdown(f"{subject.name} {words}.")
+    st.markdown(f"{called(subject.name)} {words}.")
     figures = {}
     if (
         scheme.matrix is not None

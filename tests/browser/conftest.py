@@ -59,12 +59,18 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def app_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def app_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of the app."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def app_url(app_home: Path) -> Iterator[str]:
     """The address of an app with a home folder of its own."""
+    home = app_home
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
     log = (home / "app.log").open("w")
     # Runs start `python -m workbench.store.worker` in another folder. An installed wheel is found
     # there; this checkout needs PYTHONPATH.

@@ -65,22 +65,43 @@ def export(
 
 def runs(
     kind: Annotated[str | None, typer.Option(help="train, finetune or eval.")] = None,
+    search: Annotated[
+        str, typer.Option(help="Only runs with this text in their title, id or settings.")
+    ] = "",
+    tag: Annotated[str, typer.Option(help="Only runs with this tag.")] = "",
+    rename: Annotated[
+        tuple[str, str] | None, typer.Option(help="Give a run another title: ID TITLE.")
+    ] = None,
+    tags: Annotated[
+        tuple[str, str] | None,
+        typer.Option(help="Give a run these tags: ID and tags between commas."),
+    ] = None,
     cancel: Annotated[str | None, typer.Option(help="Cancel this run.")] = None,
+    delete: Annotated[
+        str | None, typer.Option(help="Delete this run and its checkpoints for good.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, newest first, or cancel one."""
+    """List runs, newest first; name, tag, cancel or delete one."""
     from dataclasses import asdict
 
     from workbench.store import Store, jobs
 
+    store = Store()
     if cancel is not None:
         jobs.cancel(cancel)
-    rows = [asdict(run) for run in Store().list(kind)]
+    if rename is not None:
+        store.rename(*rename)
+    if tags is not None:
+        store.tag(tags[0], [word for word in tags[1].split(",") if word.strip()])
+    if delete is not None:
+        store.delete(delete)
+    rows = [asdict(run) for run in store.list(kind, search=search, tag=tag)]
     show(
         rows,
         as_json,
         title="Runs",
-        columns=("id", "kind", "title", "status", "progress", "message"),
+        columns=("id", "kind", "title", "tags", "status", "progress", "message"),
     )
 
 

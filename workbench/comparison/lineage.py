@@ -65,6 +65,31 @@ def relatives(name: str) -> list[Relative]:
     return list({r.name: r for r in related}.values())
 
 
+def dependants(name: str) -> list[str]:
+    """Names of the models that do not load without this one: made from it, or from parts of it."""
+    key = _key(name)
+    found = []
+    for other in available():
+        if _key(other.name) == key or other.kind not in ("run", "edit"):
+            continue
+        if key in {_key(source) for source in _sources(other.name) if source}:
+            found.append(other.name)
+    return found
+
+
+def _sources(name: str) -> tuple[str, ...]:
+    """The models that one is made from; a run's checkpoints stand on their own but for LoRA."""
+    if name.startswith("edit:"):
+        try:
+            change = read_intervention(name.removeprefix("edit:"))
+        except WorkbenchError:
+            return ()
+        return (change.base, change.transplant.donor if change.transplant else "")
+    checkpoints = Store().get(_run(name)).checkpoints
+    newest = checkpoints[max(checkpoints)]
+    return (adapter.base_of(newest).name,) if adapter.is_adapter(newest) else ()
+
+
 def lineage_pair(name: str) -> tuple[str, str]:
     """(base, tuned) to compare first: parent and model, else the model and one made from it."""
     if source := parent(name):

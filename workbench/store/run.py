@@ -1,7 +1,9 @@
 """The record of one run, and how it is read from and written to a row of the store."""
 
+import calendar
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,7 @@ class Run(Record):
     - `status`: queued, running, done, failed, cancelled or interrupted
     - `progress`: 0 to 1
     - `created`, `started`, `ended`: unix seconds
+    - `tags`: words that a person has given it, in alphabetical order
     """
 
     id: str
@@ -42,6 +45,7 @@ class Run(Record):
     host: str
     commit: str | None
     versions: dict[str, str]
+    tags: tuple[str, ...] = ()
 
     def headline(self) -> str:
         """Id, title, status, progress and error in one line."""
@@ -65,7 +69,8 @@ class Run(Record):
             "ended",
             "commit",
         )
-        rows = {name: getattr(self, name) for name in facts} | {"folder": self.folder}
+        rows = {name: getattr(self, name) for name in facts}
+        rows |= {"tags": ", ".join(self.tags), "folder": self.folder}
         known = {name: value for name, value in rows.items() if value not in (None, "")}
         return pd.DataFrame(
             {"fact": list(known), "value": [str(value) for value in known.values()]}
@@ -94,13 +99,17 @@ def checkpoints_in(run_folder: Path) -> dict[int, Path]:
     return {int(step): steps[step] for step in sorted(step for step in steps if step.isdecimal())}
 
 
-def read_run(row: Any) -> Run:
+def read_run(row: Any, tags: Sequence[str] = ()) -> Run:
     """The run of one row of the table.
+
+    Args:
+        row: The row, by column.
+        tags: The run's tags.
 
     Raises:
         WorkbenchError: A text of the row that should be JSON is not.
     """
-    values = {field.name: row[field.name] for field in fields(Run)}
+    values = {field.name: row[field.name] for field in fields(Run) if field.name != "tags"}
     for name in ("config", "result", "versions"):
         try:
             values[name] = None if values[name] is None else json.loads(values[name])
@@ -109,7 +118,7 @@ def read_run(row: Any) -> Run:
                 f"the run store is damaged: the {name} of run {values['id']} is not JSON; put a "
                 "copy of the store in its place, or move it aside (a new one is made)"
             ) from error
-    return Run(**values)
+    return Run(**values, tags=tuple(sorted(tags)))
 
 
 def to_json(value: Any) -> str:
@@ -149,6 +158,12 @@ def make_folder() -> tuple[Path, float]:
         except OSError as error:
             raise _not_writable(error) from error
         return folder, now
+
+
+def day_of(run_id: str) -> str:
+    """The local day and time in a run's id, such as `26 Nov 21:19:03`."""
+    began = calendar.timegm(time.strptime(run_id[:15], "%Y%m%d-%H%M%S"))
+    return time.strftime("%d %b %H:%M:%S", time.localtime(began))
 
 
 def one_line(error: BaseException) -> str:

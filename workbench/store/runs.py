@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from workbench.errors import WorkbenchError
 from workbench.provenance import commit, versions
 from workbench.store import processes
+from workbench.store.labels import Labels
 from workbench.store.run import ACTIVE, Run, make_folder, one_line, read_run, runs_folder, to_json
 from workbench.store.tables import metrics, open_engine, runs
+from workbench.store.tables import tags as tag_table
 from workbench.store.tracker import Stopped, Terminated, Tracker
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ LOST = 600.0
 """Seconds without heartbeat after which a run on another host counts as dead."""
 
 
-class Store:
+class Store(Labels):
     """The database of runs; cheap to open, safe to share between threads, processes and pages.
 
     Args:
@@ -106,11 +108,31 @@ class Store:
         hint = f"the newest are {some}" if some else "the store holds no runs yet"
         raise WorkbenchError(f"there is no run {run_id!r}; {hint}")
 
-    def list(self, kind: str | None = None, limit: int = 50) -> Runs:
-        """Runs of one kind, or of all kinds, newest first."""
+    def list(
+        self, kind: str | None = None, limit: int = 50, *, search: str = "", tag: str = ""
+    ) -> Runs:
+        """Runs, newest first.
+
+        Args:
+            kind: Only those of this kind.
+            limit: At most so many.
+            search: Only those with this text in their title, id or settings, in any case.
+            tag: Only those with this tag.
+        """
         self.reconcile()
         query = select(runs).order_by(runs.c.created.desc(), runs.c.id.desc()).limit(limit)
-        return self._select(query.where(runs.c.kind == kind) if kind else query)
+        if kind:
+            query = query.where(runs.c.kind == kind)
+        if search.strip():
+            columns = (runs.c.title, runs.c.id, runs.c.config)
+            query = query.where(
+                or_(*(c.icontains(search.strip(), autoescape=True) for c in columns))
+            )
+        if tag:
+            query = query.where(
+                runs.c.id.in_(select(tag_table.c.run_id).where(tag_table.c.tag == tag))
+            )
+        return self._select(query)
 
     def metrics(self, run_id: str) -> "pd.DataFrame":
         """Everything the run logged, in order: columns step, name, value, time (unix seconds)."""
@@ -186,6 +208,7 @@ class Store:
             shutil.rmtree(run.folder)
         with self._engine.begin() as connection:
             connection.execute(delete(metrics).where(metrics.c.run_id == run.id))
+            connection.execute(delete(tag_table).where(tag_table.c.run_id == run.id))
             connection.execute(delete(runs).where(runs.c.id == run.id))
 
     def tracker(self, run_id: str) -> Tracker:
@@ -325,7 +348,12 @@ class Store:
 
     def _select(self, query: Any) -> Runs:
         with self._engine.connect() as connection:
-            return [read_run(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+            wanted = select(tag_table).where(tag_table.c.run_id.in_([row["id"] for row in rows]))
+            tags_of: dict[str, list[str]] = {}
+            for run_id, tag in connection.execute(wanted):
+                tags_of.setdefault(run_id, []).append(tag)
+        return [read_run(row, tags_of.get(row["id"], ())) for row in rows]
 
 
 def _here() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from workbench.errors import WorkbenchError
 from workbench.store.run import checkpoints_in, runs_folder
 
-SCHEMA = 1
+SCHEMA = 2
 """Schema version: raise it with every change of the tables; stores of a higher one are refused."""
 
 PATIENCE = 30
@@ -82,6 +82,13 @@ metrics = sa.Table(
     sa.Column("time", sa.Double, nullable=False),
 )
 
+tags = sa.Table(
+    "tags",
+    _metadata,
+    sa.Column("run_id", sa.String(32), primary_key=True),
+    sa.Column("tag", sa.String(64), primary_key=True),
+)
+
 
 def open_engine(url: str) -> sa.Engine:
     """Connects to the store at a SQLAlchemy URL and makes its tables when they are missing.
@@ -100,7 +107,9 @@ def open_engine(url: str) -> sa.Engine:
             engine, "handle_error", lambda context: _if_damaged(context.original_exception, shown)
         )
         try:
-            version = _schema_of(engine) or _make_tables(engine)
+            version = _schema_of(engine)
+            if version < SCHEMA:
+                version = _make_tables(engine)
         except BaseException:
             engine.dispose()  # its connection may hold a lock
             raise
@@ -194,7 +203,10 @@ def _schema_of(engine: sa.Engine) -> int:
 
 
 def _make_tables(engine: sa.Engine) -> int:
-    """Makes missing tables; several processes may do so at once, so a lost race is tried again."""
+    """Makes missing tables, also those that an older workbench did not know.
+
+    Several processes may do so at once, so a lost race is tried again.
+    """
     end = time.monotonic() + PATIENCE
     while True:
         try:
@@ -206,9 +218,12 @@ def _make_tables(engine: sa.Engine) -> int:
                     connection.execute(CreateTable(table, if_not_exists=True))
                     for index in table.indexes:
                         connection.execute(CreateIndex(index, if_not_exists=True))
-                connection.execute(sa.insert(meta).values(key="schema", value=str(SCHEMA)))
+                schema = {"key": "schema", "value": str(SCHEMA)}
+                older = sa.update(meta).where(meta.c.key == "schema").values(schema)
+                if not connection.execute(older).rowcount:
+                    connection.execute(sa.insert(meta).values(schema))
         except (IntegrityError, OperationalError) as error:
-            if version := _schema_of(engine):
+            if (version := _schema_of(engine)) >= SCHEMA:
                 return version
             # SQLite itself has waited for the lock by now, mostly in vain only for an instant.
             if time.monotonic() > end or "locked" not in str(error):

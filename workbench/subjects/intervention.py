@@ -18,7 +18,7 @@ import torch
 from transformers import PreTrainedModel
 
 from workbench import paths
-from workbench.doors import made_folder, path_of, reading, writing
+from workbench.doors import made_folder, parsed_json, path_of, reading, writing
 from workbench.errors import WorkbenchError
 from workbench.jsonable import rebuild
 from workbench.public import public
@@ -120,7 +120,7 @@ class Intervention(Record):
         with reading(
             "This", "give the JSON that an intervention was saved as", "is not an intervention"
         ):
-            values = json.loads(text)
+            values = parsed_json(text)
             _check_words(values)
             hints = get_type_hints(cls)
             change = cls(**{word: rebuild(hints[word], value) for word, value in values.items()})
@@ -226,6 +226,43 @@ def read_intervention(name: str) -> Intervention:
     with reading(path, "save the intervention again"):
         text = path.read_text(encoding="utf-8")
     return Intervention.from_json(text)
+
+
+def rename_intervention(name: str, new: str) -> str:
+    """The name under which `load` finds a saved intervention from now on.
+
+    Args:
+        name: Its name, with or without `edit:`.
+        new: Its new name.
+
+    Raises:
+        WorkbenchError: There is none, or the new name is taken or is no name.
+    """
+    change = read_intervention(name.removeprefix("edit:"))
+    if change.name != new:
+        renamed = replace(change, name=new)
+        if any(path.stem == new for path in saved()):
+            raise WorkbenchError(f"An intervention {new} exists already; choose another name.")
+        renamed.save()
+        delete_intervention(change.name)
+    return f"edit:{new}"
+
+
+def delete_intervention(name: str) -> None:
+    """Deletes a saved intervention.
+
+    Args:
+        name: Its name, with or without `edit:`.
+
+    Raises:
+        WorkbenchError: There is none.
+    """
+    bare = name.removeprefix("edit:")
+    path = next((path for path in saved() if path.stem == bare), None)
+    if path is None:
+        names = ", ".join(p.stem for p in saved()) or "none yet"
+        raise WorkbenchError(f"There is no intervention {bare!r}; kept are: {names}.")
+    path.unlink()
 
 
 @public("subject", "donor")

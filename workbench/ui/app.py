@@ -31,6 +31,7 @@ PAGES = (
     ("transplant", "Transplant", ":material/content_cut:", "Measure"),
     ("privacy", "Privacy", ":material/shield_person:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
+    ("runs", "Runs", ":material/lists:", "Make"),
     ("dynamics", "Dynamics", ":material/show_chart:", "Make"),
 )
 

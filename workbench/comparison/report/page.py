@@ -22,6 +22,7 @@ from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics.words import bracketed
+from workbench.store import Store
 from workbench.subjects import Subject, SubjectOrName, load
 
 
@@ -94,7 +95,7 @@ class Report(Record):
             rerun.again(subjects, self.settings, self.comparison, self.located),
         ]
         title = f"What changed from {self.base.name} to {self.tuned.name}, and where"
-        return page(sections, title=title, text=self._lead())
+        return page(sections, title=Store().titled(title), text=self._lead())
 
     def _lead(self) -> str:
         s = self.settings

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from workbench.ui.parts.titles import title_figure, titled
+
 if TYPE_CHECKING:  # Home draws nothing and must not wait for Plotly
     import pandas as pd
     import plotly.graph_objects as go
@@ -36,7 +38,7 @@ def chart(
         on_click: Called with the `customdata` of a clicked point, or None when it is deselected.
         alt: Description for screen readers.
     """
-    figure = themed(figure)
+    figure = themed(title_figure(figure))
     in_two_lines(figure)
     config = {
         "displaylogo": False,
@@ -144,7 +146,9 @@ def downloads(
         )
         st.download_button(
             "Interactive page (HTML, needs no network)",
-            lambda: to_html(figures(), title=title, text=text),
+            lambda: to_html(
+                [title_figure(figure) for figure in figures()], title=titled(title), text=text
+            ),
             file_name=f"{name}.html",
             mime="text/html",
             on_click="ignore",

@@ -19,6 +19,7 @@ from workbench.figures.explorer import files
 from workbench.figures.explorer.payload import Heads, payload, quantise
 from workbench.figures.style import visible
 from workbench.ui.parts.explorer_route import ROUTE
+from workbench.ui.parts.titles import titled
 
 if TYPE_CHECKING:
     from workbench.interp.patterns.attention import Attention
@@ -112,7 +113,7 @@ def heads_of(
     return Heads(
         pattern=attention.pattern,
         tokens=tokens or attention.tokens,
-        name=name or attention.subject,
+        name=titled(name or attention.subject),
         value_norms=attention.value_norms,
         scores={} if scores is None else _described(scores),
         url=url,

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from workbench.ui.parts.notices import note
+from workbench.ui.parts.titles import bare, option, titled
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
@@ -102,19 +103,22 @@ def pick_name(
         seq2seq: Whether encoder-decoder models are offered.
     """
     options = choices(seq2seq=seq2seq)
-    current = st.session_state.get(key) or st.query_params.get(key)
+    current = bare(st.session_state.get(key) or st.query_params.get(key) or "")
     options = [*(name for name in (current, default) if name and name not in options), *options]
+    if key in st.query_params:  # a link names the run alone, and the box its title as well
+        st.query_params[key] = option(current)
     name = st.selectbox(
         label,
         options,
         index=options.index(default) if default in options else 0,
+        format_func=option,
         key=key,
         bind="query-params",
         accept_new_options=True,
         help="A bundled model, a file below WORKBENCH_MODELS or a run; or type a folder, a .gguf "
         "file or a Hugging Face id.",
     )
-    return str(name)
+    return bare(str(name))
 
 
 def pick_two() -> tuple[str, str]:
@@ -134,7 +138,7 @@ def pick_two() -> tuple[str, str]:
         base = pick_name("Base", key="base", default="shelf-base")
     with right:
         tuned = pick_name("Tuned", key="tuned", default="shelf-tuned")
-    known = {f"{r.name} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
+    known = {f"{titled(r.name)} ({r.how})": r.name for r in relatives(base) if r.name != tuned}
     if known:
         st.pills(
             "Relatives of the base",

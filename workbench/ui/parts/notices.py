@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import streamlit as st
 
+from workbench.ui.parts.titles import titled
 from workbench.ui.parts.words import escaped
 
 
@@ -29,5 +30,5 @@ def notices(warnings: Iterable[str]) -> None:
 
 
 def plain(text: object) -> str:
-    """The text as Markdown that shows it unchanged, line by line."""
-    return "  \n".join(escaped(line) for line in str(text).splitlines())
+    """The text as Markdown that shows it unchanged, line by line, but for titles of runs."""
+    return "  \n".join(escaped(line) for line in titled(str(text)).splitlines())

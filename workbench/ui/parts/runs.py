@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from workbench import paths
 from workbench.errors import WorkbenchError
-from workbench.store import Run, Store, jobs
+from workbench.store import Run, jobs
 from workbench.ui.parts.notices import fault, warn
+from workbench.ui.parts.titles import store as store
 from workbench.ui.parts.words import ago, duration, escaped
 
 LOOKS: dict[str, tuple[str, Any]] = {
@@ -34,16 +34,6 @@ _LOCK = threading.Lock()
 
 LINES = 30
 """Lines of a log that are shown."""
-
-
-def store() -> Store:
-    """The run store, opened once per process."""
-    return _store(str(paths.home()))
-
-
-@st.cache_resource(show_spinner=False)
-def _store(_home: str) -> Store:
-    return Store()
 
 
 # -- words --

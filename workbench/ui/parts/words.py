@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from workbench.statistics.words import bracketed
+from workbench.ui.parts.titles import titled
 
 
 def duration(seconds: float) -> str:
@@ -83,9 +84,20 @@ def escaped(text: str) -> str:
     return "".join(f"\\{c}" if c in r"\`*_[]<>$#:~|" else c for c in text)
 
 
+def called(name: str) -> str:
+    """What a model is called in a sentence, as Markdown."""
+    return escaped(titled(name))
+
+
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Short names for models in tables and figures: the last part of a path, where unambiguous."""
+    """Short names for models in tables and figures, where unambiguous.
+
+    They are the title of a run, and the last part of a path.
+    """
     names = list(names)
-    last = {name: Path(name).name if name.startswith(("/", ".", "~")) else name for name in names}
+    last = {
+        name: Path(name).name if name.startswith(("/", ".", "~")) else titled(name)
+        for name in names
+    }
     twice = {short for short, count in Counter(last.values()).items() if count > 1}
     return {name: name if short in twice else short for name, short in last.items()}

@@ -6,6 +6,7 @@ import streamlit as st
 
 from workbench.comparison.lineage import parent
 from workbench.ui.parts.models import choices
+from workbench.ui.parts.titles import bare, option
 
 MODES = ("Chat", "Continue", "Passage")
 MODE_HELP = """
@@ -86,6 +87,7 @@ def pick_models(known: list[str]) -> list[str]:
         "Models, side by side",
         options,
         [DEFAULT] if DEFAULT in options else options[:1],
+        format_func=option,
         key="models",
         bind="query-params",
         max_selections=MOST_MODELS,
@@ -95,7 +97,7 @@ def pick_models(known: list[str]) -> list[str]:
         help="For example a base model and its fine-tuned or edited version. You can also type a "
         "folder, a .gguf file or a Hugging Face id.",
     )
-    return [str(name) for name in models]
+    return list(dict.fromkeys(map(bare, models)))
 
 
 def pick_other(models: list[str], known: list[str]) -> str:
@@ -103,11 +105,12 @@ def pick_other(models: list[str], known: list[str]) -> str:
     relatives = [base for name in models if (base := parent(name)) and base not in models]
     options = list(dict.fromkeys([*models[1:], *relatives, *known]))
     likely = options.index(relatives[0]) if len(models) == 1 and relatives else 0
-    return str(
+    return bare(
         st.selectbox(
             "The other model",
             options,
             likely if len(models) > 1 or relatives else None,
+            format_func=option,
             key="other",
             bind="query-params",
             width=230,

@@ -16,7 +16,7 @@ from workbench.ui.parts.engines import held, score
 from workbench.ui.parts.notices import warn
 from workbench.ui.parts.token_view import Coloured, coloured_view
 from workbench.ui.parts.wash import signed, warm
-from workbench.ui.parts.words import escaped
+from workbench.ui.parts.words import called
 from workbench.ui.views.chat_settings import DIFFERENCE, PLAIN, SURE, SURPRISE, Settings
 
 DEEPEST = 8.0
@@ -53,9 +53,9 @@ def name_plate(model: str) -> None:
     if kind:
         details += f" · {kind}"
     if subject.card.parent:
-        details += f" · derived from {escaped(subject.card.parent)}"
+        details += f" · derived from {called(subject.card.parent)}"
     st.markdown(
-        f"**{escaped(model)}** :gray[{details}]",
+        f"**{called(model)}** :gray[{details}]",
         help=f"sha256 of weights, configuration, tokenizer and edits: {subject.hash}",
     )
 

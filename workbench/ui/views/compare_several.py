@@ -11,7 +11,8 @@ from workbench.subjects import Subject, resolve
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.models import alone, choices
 from workbench.ui.parts.progress import with_progress
-from workbench.ui.parts.words import escaped
+from workbench.ui.parts.titles import bare, option, titled
+from workbench.ui.parts.words import called
 from workbench.ui.views.benchmarks import decimals
 
 
@@ -20,9 +21,15 @@ def several(base: Subject, tuned: Subject) -> None:
     options = choices()
     known = [name for name in options if name in st.query_params.get_all("also")]
     also = st.multiselect(
-        "More models", options, known, key="also", bind="query-params", accept_new_options=True
+        "More models",
+        options,
+        known,
+        format_func=option,
+        key="also",
+        bind="query-params",
+        accept_new_options=True,
     )
-    names = list(dict.fromkeys([str(st.session_state["tuned"]), *also]))
+    names = list(dict.fromkeys(map(bare, [str(st.session_state["tuned"]), *also])))
     exact = tuple(resolve(name) for name in names)
 
     def work(report: Callable[[float, str], None]) -> Series:
@@ -37,10 +44,11 @@ def several(base: Subject, tuned: Subject) -> None:
         )
         return
     table = changes.summary()
+    table = table.map(lambda cell: titled(cell) if isinstance(cell, str) else cell)
     table.columns = [str(c).replace("_", " ") for c in table.columns]
     st.dataframe(table, hide_index=True, column_config=decimals(table))
     st.caption(
-        f"Each model compared with {escaped(base.name)} over {table['n'].max()} texts (95 % "
+        f"Each model compared with {called(base.name)} over {table['n'].max()} texts (95 % "
         "intervals): KL(tuned ‖ base) and the difference in loss, nats per token; the head whose "
         "attention changed most (Jensen-Shannon distance) and the layer whose weights did "
         "(relative Frobenius norm)."

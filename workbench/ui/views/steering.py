@@ -9,7 +9,7 @@ from workbench.subjects.intervention import Intervention, apply
 from workbench.ui.parts.generation import continuation
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone
-from workbench.ui.parts.words import escaped, p_text, signed
+from workbench.ui.parts.words import called, escaped, p_text, signed
 
 TOKENS = 40
 """New tokens that each model writes."""
@@ -29,7 +29,7 @@ def steered(base: Subject, change: Intervention, prompt: str, *, keep: bool = Tr
         texts = [continuation(s, prompt, n=TOKENS, temperature=0.0, seed=0) for s in (base, edited)]
         cost = cost_of(base, edited)
     for column, name, text in zip(st.columns(2), (base.name, edited.name), texts, strict=True):
-        column.caption(name)
+        column.caption(called(name))
         marked = "  \n".join(
             f"**{escaped(line.strip())}**" for line in text.splitlines() if line.strip()
         )
