@@ -7,8 +7,10 @@ from workbench.figures import anatomy as draw
 from workbench.figures.style import head_name, visible
 from workbench.interp.anatomy.decoder import Step
 from workbench.interp.anatomy.record import Anatomy
+from workbench.ui.parts.both_heads import all_heads
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cut import cut
+from workbench.ui.parts.history import first_index
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices
 from workbench.ui.parts.snippets import same_in_python
@@ -62,10 +64,13 @@ def pick_head(subject: wb.Subject, n_layers: int) -> tuple[str, int, int]:
     """The name, layer and number of the head that a select box chooses."""
     n_heads = subject.card.n_heads
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    if st.session_state.get("head") not in names:
-        st.session_state.pop("head", None)
+    start = names[min(len(names) - 1, n_heads)]
     name = st.selectbox(
-        "Layer and head", names, min(len(names) - 1, n_heads), key="head", bind="query-params"
+        "Layer and head",
+        names,
+        first_index("head", (n_layers, n_heads), names, start),
+        key="head",
+        bind="query-params",
     )
     return name, *divmod(names.index(name), n_heads)
 
@@ -122,13 +127,10 @@ notices(anatomy.warnings)
 last = len(anatomy.tokens) - 1
 with box:
     places = list(range(last + 1))
-    if st.session_state.get("position", last) not in places:
-        # It held a position of another prompt, or the label of one.
-        st.session_state["position"] = last
     position = st.selectbox(
         "Token (framed in every picture)",
         places,
-        0 if "position" in st.session_state else last,
+        first_index("position", tuple(anatomy.tokens), places, last),
         format_func=lambda i: f"{visible(anatomy.tokens[i])} ({i})",
         key="position",
         bind="query-params",
@@ -154,6 +156,8 @@ st.caption(
 for number, step in enumerate(anatomy.steps, 1):
     show_step(number, step, anatomy, int(position or 0))
 show_next(anatomy)
+if not anatomy.part:
+    all_heads((model,), prompt, key="all_heads", head=(layer, head))
 downloads(
     lambda: [
         draw.step_matrix(

@@ -17,6 +17,7 @@ from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cut import cut
 from workbench.ui.parts.explorer import explorer
 from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.history import changed, first_index
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.look import PROMPT, look
 from workbench.ui.parts.models import alone, cached_load, pick_name
@@ -34,6 +35,8 @@ def opened(scores: PromptScores) -> tuple[int, int]:
     The explorer opens heads in the browser and writes them into the URL; no script runs for that.
     """
     n_layers, n_heads = scores.entropy.shape
+    if changed("head", (n_layers, n_heads)):
+        st.query_params.pop("head", None)
     try:
         [(layer, head)] = parse_heads(st.query_params.get("head", ""))
     except (WorkbenchError, ValueError):
@@ -99,13 +102,10 @@ def show_routes(subject: Subject, attention: Attention) -> None:
     )
     where, what, go = st.columns([2, 2, 1], vertical_alignment="bottom")
     last = len(attention.tokens) - 1
-    if st.session_state.get("at", last) not in range(last + 1):
-        # It held a position of another prompt, or the label of one.
-        st.session_state["at"] = last
     position = where.selectbox(
         "Output at",
         range(last + 1),
-        0 if "at" in st.session_state else last,
+        first_index("at", tuple(attention.tokens), range(last + 1), last),
         format_func=lambda i: f"{visible(attention.tokens[i])} ({i})",
         key="at",
     )

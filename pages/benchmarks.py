@@ -330,7 +330,7 @@ def show(run: Run) -> None:
         "View",
         list(views),
         default="Scores",
-        key="view",
+        key="benchmarks_view",
         bind="query-params",
         required=True,
         label_visibility="collapsed",
@@ -347,7 +347,7 @@ st.caption(
     "read the samples behind it."
 )
 models, suite, limit, more = controls()
-words, button = st.columns([8, 1], vertical_alignment="center", gap="large")
+words, button = st.columns([6, 1], vertical_alignment="center", gap="medium")
 with words:
     plan(models, suite, limit, more["variants"])
 look = {"type": "primary", "icon": ":material/play_arrow:", "width": "stretch"}

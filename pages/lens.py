@@ -13,10 +13,12 @@ from workbench.interp.patching.checks import TOLERANCE
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.coloured_text import coloured_text
 from workbench.ui.parts.links import page_link
+from workbench.ui.parts.look import likeliest
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices
 from workbench.ui.parts.progress import forget, wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.words import escaped
 
 VIEWS = ("By layer", "By part", "By token")
 VIEW_HELP = """
@@ -27,6 +29,7 @@ VIEW_HELP = """
 # Positions shown at most.
 SHOWN = 24
 PROMPT = "She had a sister, a horse and a fire. He had a sister, a horse and a"
+ANSWERS = (" fire", " door")
 LENS_HELP = "; ".join(f"**{name}**: {words}" for name, words in LENSES.items())
 
 
@@ -39,7 +42,7 @@ def controls() -> tuple[str, str, str, str, str]:
         "View",
         VIEWS,
         default=VIEWS[0],
-        key="view",
+        key="lens_view",
         bind="query-params",
         required=True,
         help=VIEW_HELP,
@@ -48,15 +51,32 @@ def controls() -> tuple[str, str, str, str, str]:
     prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
     answer = first.text_input(
         "Answer",
-        " fire",
         key="answer",
         bind="query-params",
-        help="One token, including its leading space.",
+        placeholder="likeliest",
+        help="One token, including its leading space. Empty: the most likely next token.",
     )
     wrong = second.text_input(
-        "Wrong answer", " door", key="wrong", bind="query-params", help="A token to compare with."
+        "Wrong answer",
+        key="wrong",
+        bind="query-params",
+        placeholder="second",
+        help="A token to compare with. Both empty: the second most likely next token.",
     )
     return model, str(view), prompt or "", answer or "", wrong or ""
+
+
+def answers_of(model: str, prompt: str, answer: str, wrong: str) -> tuple[str, str]:
+    """Answer and wrong answer: those that were typed, or the model's two most likely tokens."""
+    if answer or wrong or not prompt:
+        return answer, wrong
+    if prompt == PROMPT:
+        return ANSWERS
+    subject = cached_load(model)
+    answer, wrong = likeliest(subject.hash, prompt, subject)
+    words = f"Answer {visible(answer)}, compared with {visible(wrong)}"
+    st.caption(f"{escaped(words)}: the two most likely next tokens. Type others above.")
+    return answer, wrong
 
 
 def by_layer(model: str, prompt: str, answers: list[str]) -> None:
@@ -343,6 +363,7 @@ st.caption(
     "and find the tokens that matter."
 )
 model, view, prompt, answer, wrong = controls()
+answer, wrong = answers_of(model, prompt, answer, wrong)
 if view == "By layer":
     by_layer(model, prompt, [word for word in dict.fromkeys((answer, wrong)) if word])
 elif view == "By part":

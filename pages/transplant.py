@@ -195,7 +195,7 @@ shown = st.segmented_control(
     "View",
     VIEWS,
     default=VIEWS[0],
-    key="view",
+    key="transplant_view",
     bind="query-params",
     required=True,
     label_visibility="collapsed",

@@ -11,7 +11,7 @@ def test_the_page_shows_where_the_change_lives_and_both_directions(open_page):
     page.locator(".st-key-parts .js-plotly-plot .main-svg").first.wait_for()
     expect(page.locator(".st-key-parts")).to_contain_text("put back in the tuned model")
     expect(page.get_by_text("to the last bit")).to_be_visible()
-    page = open_page("transplant", n="8", on="intents", view="Activations")
+    page = open_page("transplant", n="8", on="intents", transplant_view="Activations")
     page.locator(".st-key-activations_tuned .js-plotly-plot .main-svg").first.wait_for()
 
 
@@ -21,7 +21,7 @@ def test_a_model_against_itself_says_that_there_is_nothing_to_share(open_page):
 
 
 def test_a_transplant_is_saved_and_chosen_like_any_model(open_page, settle):
-    page = open_page("transplant", view="Make one")
+    page = open_page("transplant", transplant_view="Make one")
     page.get_by_role("textbox", name="Parts").fill("L1.mlp, L2H0")
     page.get_by_role("textbox", name="Name").fill("by-hand")
     page.get_by_role("button", name="Save it").click()
@@ -32,7 +32,9 @@ def test_a_transplant_is_saved_and_chosen_like_any_model(open_page, settle):
 
 
 def test_the_report_is_downloaded_as_one_page(open_page, settle, tmp_path):
-    page = open_page("transplant", view="Report", n="4", on="intents", suite="core", limit="4")
+    page = open_page(
+        "transplant", transplant_view="Report", n="4", on="intents", suite="core", limit="4"
+    )
     page.get_by_role("button", name="Write the report").click()
     page.get_by_role("button", name="Download the report").wait_for(timeout=180_000)
     with page.expect_download() as download:

@@ -231,7 +231,9 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
         n_layer=1, n_head=2, n_embd=16, n_positions=256, vocab_size=len(tokenizer), bos_token_id=0
     )
     save(tmp_path / "flat", GPT2LMHeadModel(shape), tokenizer)
-    page = open_page("compare", base=two_models[0], tuned=str(tmp_path / "flat"), view="Heads")
+    page = open_page(
+        "compare", base=two_models[0], tuned=str(tmp_path / "flat"), compare_view="Heads"
+    )
     alert = page.get_by_test_id("stAlert").filter(has_text="parts cannot be compared one to one")
     expect(alert).to_be_visible()
     expect(alert).to_contain_text("What remains: behaviour")
@@ -248,7 +250,7 @@ def test_models_of_other_shapes_keep_their_benchmark_view(
 def test_every_view_of_a_comparison_draws(
     open_page: Callable[..., Page], two_models: tuple[str, str], view: str, shown: str
 ) -> None:
-    page = open_page("compare", base=two_models[0], tuned=two_models[1], view=view)
+    page = open_page("compare", base=two_models[0], tuned=two_models[1], compare_view=view)
     expect(page.get_by_text(shown).first).to_be_visible(timeout=LONG)
 
 

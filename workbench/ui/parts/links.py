@@ -11,6 +11,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 
 from workbench import paths
+from workbench.ui.parts.history import arrived
 
 SHOWN = "show"
 """The only parameter of a link; it is removed from the URL when the page opens."""
@@ -51,6 +52,7 @@ def arrive() -> None:
         return
     del st.query_params[SHOWN]
     for key, value in carried(text).items():
+        arrived(key)
         st.query_params[key] = value
         st.session_state[key] = value == "true" if value in ("true", "false") else value
 

@@ -17,6 +17,8 @@ PROMPT = (
     "When Mary and John went to the store, John gave a drink to"
 )
 """The default prompt: all of it is said twice, so heads that look for repetition find some."""
+CANDIDATES = 20
+"""Most likely tokens among which those are found that can be typed."""
 
 
 class Look(NamedTuple):
@@ -44,3 +46,28 @@ def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
             _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
         )
     return Look(attention, scores, painter.finish())
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def likeliest(sha256: str, prompt: str, _subject: "Subject") -> tuple[str, str]:
+    """The two most likely next tokens that can be typed as an answer; "" where there are fewer.
+
+    Args:
+        sha256: The model's hash, the key of the cache.
+        prompt: The text.
+    """
+    import torch  # Home must not wait for it
+
+    from workbench.errors import WorkbenchError
+
+    with alone(sha256), torch.inference_mode():
+        logits = _subject.model(_subject.encode(prompt)).logits[0, -1]
+    found = []
+    for token in logits.topk(min(CANDIDATES, len(logits))).indices:
+        text = _subject.text(token)
+        try:
+            if _subject.answer_id(text, prompt=prompt) == int(token):
+                found.append(text)
+        except WorkbenchError:  # part of a character, or a text that is spelt otherwise here
+            continue
+    return (*found, "", "")[0], (*found, "", "")[1]

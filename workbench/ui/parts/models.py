@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from workbench.ui.parts.notices import note
@@ -103,14 +104,19 @@ def pick_name(
         seq2seq: Whether encoder-decoder models are offered.
     """
     options = choices(seq2seq=seq2seq)
-    current = bare(st.session_state.get(key) or st.query_params.get(key) or "")
+    asked = st.session_state.get(key) or st.query_params.get(key)
+    current = bare(asked or st.session_state.get(f"last {key}") or "")
     options = [*(name for name in (current, default) if name and name not in options), *options]
-    if key in st.query_params:  # a link names the run alone, and the box its title as well
-        st.query_params[key] = option(current)
+    if key not in st.session_state and asked and current.startswith("run:"):
+        st.query_params[key] = option(current)  # a link names the run alone
+    elif key not in st.query_params and current and current != default:
+        st.session_state[key] = current  # chosen on another page
+        with suppress(StreamlitAPIException):  # the box writes it itself once it is drawn
+            st.query_params[key] = option(current)
     name = st.selectbox(
         label,
         options,
-        index=options.index(default) if default in options else 0,
+        index=options.index(default) if default in options and key not in st.session_state else 0,
         format_func=option,
         key=key,
         bind="query-params",
@@ -118,6 +124,7 @@ def pick_name(
         help="A bundled model, a file below WORKBENCH_MODELS or a run; or type a folder, a .gguf "
         "file or a Hugging Face id.",
     )
+    st.session_state[f"last {key}"] = bare(str(name))
     return bare(str(name))
 
 

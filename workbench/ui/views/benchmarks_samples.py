@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from workbench.benchmarks import Results
+from workbench.ui.parts.both_heads import all_heads
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.words import escaped, short_names
@@ -30,11 +31,17 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
     task = str(st.selectbox("Task", tasks, key="task", bind="query-params", width=340))
     table = whole = side_by_side(results, task)
     options = filters(table, list(results), base, tuned)
-    counted = {f"{words} ({int(mask.sum())})": mask for words, mask in options.items()}
+    asked = st.query_params.get("answers", "")
     chosen = st.segmented_control(
-        "Show", list(counted), default=next(iter(counted)), key=f"show {task}", required=True
+        "Show",
+        list(options),
+        default=asked if asked in options else next(iter(options)),
+        format_func=lambda words: f"{words} ({int(options[words].sum())})",
+        key=f"show {task}",
+        required=True,
     )
-    table = table[counted[chosen or next(iter(counted))]].head(SHOWN).reset_index(drop=True)
+    _keep("answers", "" if chosen == next(iter(options)) else str(chosen))
+    table = table[options[str(chosen)]].head(SHOWN).reset_index(drop=True)
     if table.empty:
         st.caption("No such samples.")
         return
@@ -44,12 +51,27 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
         height=min(38 + 35 * len(table), 300),
         on_select="rerun",
         selection_mode="single-row",
-        selection_default={"selection": {"rows": [0]}},
+        selection_default={"selection": {"rows": [_row_of(table)]}},
         key=f"samples {task} {chosen}",
     )
     number = (picked.selection.rows or [0])[0]  # pyright: ignore[reportAttributeAccessIssue]
     row = table.iloc[min(number, len(table) - 1)]
+    _keep("sample", str(row["doc_id"]) if number else "")
     sample(row, list(results), pair(row, whole, list(results)))
+
+
+def _row_of(table: Any) -> int:
+    """The row of the sample that the URL names; the first where it names none."""
+    rows = table.index[table["doc_id"].astype(str) == st.query_params.get("sample", "")]
+    return int(rows[0]) if len(rows) else 0
+
+
+def _keep(name: str, value: str) -> None:
+    """Keep a choice in the URL, which has no parameter for what is shown at first."""
+    if value:
+        st.query_params[name] = value
+    else:
+        st.query_params.pop(name, None)
 
 
 def side_by_side(results: dict[str, Results], task: str) -> Any:
@@ -134,6 +156,7 @@ def sample(row: Any, models: list[str], patched: dict[str, str] | None = None) -
                     model=name,
                     prompt=prompt,
                 )
+        all_heads(tuple(models[::-1]), prompt, key="sample_heads")
         if patched:
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.markdown("**Where does its answer come from?** Patch", width="content")
