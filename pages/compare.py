@@ -22,7 +22,9 @@ from workbench.interp.patterns.heads import UNITS
 from workbench.store import Run
 from workbench.subjects import resolve
 from workbench.ui.parts import runs as ui
+from workbench.ui.parts.both_heads import all_heads
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.history import first_index
 from workbench.ui.parts.models import alone, cached_load, pick_two
 from workbench.ui.parts.notices import warn
 from workbench.ui.parts.snippets import same_in_python
@@ -165,16 +167,11 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
     names = [
         head_name(i, j) for i in range(shift.mean.shape[0]) for j in range(shift.mean.shape[1])
     ]
-    if st.session_state.get("head") not in names:
-        st.session_state.pop("head", None)  # the head of another, larger model
+    index = first_index("head", shift.mean.shape, names, str(table["name"].iloc[0]))
     kinds = {DISTANCE: "distance", **({WEIGHTS: "weights"} if weights is not None else {})}
     kinds |= {name.removesuffix("_score").replace("_", " "): name for name in scores.mean}
     pick, sort, box = st.columns([1, 2, 3])
-    name = str(
-        pick.selectbox(
-            "Head", names, names.index(str(table["name"].iloc[0])), key="head", bind="query-params"
-        )
-    )
+    name = str(pick.selectbox("Head", names, index, key="head", bind="query-params"))
     kind = str(sort.selectbox("Change of", list(kinds), key="change", bind="query-params"))
     text = box.text_area("Text", TEXT, height=70, key="text", bind="query-params")
     place = divmod(names.index(name), shift.mean.shape[1])
@@ -226,6 +223,8 @@ def heads(base: wb.Subject, tuned: wb.Subject) -> None:
         "cell or a row to see both attention patterns."
     )
     patterns(base, tuned, name, place, text or "")
+    pair = (str(st.session_state["tuned"]), str(st.session_state["base"]))
+    all_heads(pair, text or "", key="both", head=(place[0], place[1]))
     downloads(
         lambda: [figure],
         lambda: table,
@@ -288,7 +287,7 @@ if resolve(base) == resolve(tuned):
     )
 view = str(
     st.segmented_control(
-        "View", VIEWS, default=VIEWS[0], key="view", bind="query-params", required=True
+        "View", VIEWS, default=VIEWS[0], key="compare_view", bind="query-params", required=True
     )
 )
 if view == "Behaviour":

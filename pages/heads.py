@@ -1,6 +1,7 @@
 """Heads: a score for every head, heads of the same kind, and the circuits in their weights."""
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -15,8 +16,10 @@ from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.patterns.composition import COMMON, Composition
 from workbench.interp.patterns.heads import UNITS
 from workbench.statistics.words import bracketed
+from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
+from workbench.ui.parts.history import first_index
 from workbench.ui.parts.look import PROMPT
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.snippets import same_in_python
@@ -135,6 +138,7 @@ def show_table(scored: HeadCatalogue) -> None:
                 name=f"{subject.name}-{score}-{what}",
                 alt=f"{words}, {what}",
             )
+    read_map(subject, scored, score)
     downloads(
         lambda: figures,
         scored.to_frame,
@@ -144,15 +148,35 @@ def show_table(scored: HeadCatalogue) -> None:
     )
 
 
+def read_map(subject: wb.Subject, scored: HeadCatalogue, score: str) -> None:
+    """The scores and labels of the head under the mouse, or of the clicked one."""
+    n_layers, n_heads = scored.mean[score].shape
+    mean, low, high = scored.mean[score], scored.low[score], scored.high[score]
+    labels = [[", ".join(scored.labels(i, j)) for j in range(n_heads)] for i in range(n_layers)]
+    name = "L{row}H{column}"
+    address = urlencode({"model": subject.name, "head": name}, safe="{}")
+    cells = Cells(
+        rows=[f"Layer {i}" for i in range(n_layers)],
+        columns=[f"head {j}" for j in range(n_heads)],
+        numbers={
+            score.replace("_", " "): cell_texts(mean, write="{:.3f}".format),
+            "95 % interval": cell_texts(low, high, write=bracketed),
+            "labels": labels,
+        },
+        links={f"Attention of {name}": f"attention?{address}"},
+    )
+    hint = "Move over the map to read a head; click one to keep it."
+    cell_panel(cells, chart="score_map", about=subject.hash, key="read_map", hint=hint)
+
+
 def show_head(subject: wb.Subject, scored: HeadCatalogue) -> None:
     """One head: its labels, the heads most like it, and its QK and OV circuits."""
     n_heads = subject.card.n_heads
     names = scored.to_frame()["name"].tolist()
-    if st.session_state.get("head") not in names:
-        st.session_state.pop("head", None)
     best, _ = scored.scores.best("induction_score")
+    index = first_index("head", (subject.card.n_layers, n_heads), names, best)
     with st.columns([1, 3])[0]:
-        name = st.selectbox("Head", names, names.index(best), key="head", bind="query-params")
+        name = st.selectbox("Head", names, index, key="head", bind="query-params")
     layer, head = divmod(names.index(name), n_heads)
     given = scored.labels(layer, head)
     st.markdown(f"**{name}**: {', '.join(given) if given else 'no label'}")

@@ -73,6 +73,8 @@ QUESTIONS = (
         "A small GPT from a recipe, on your own text, with live curves, in the background.",
     ),
 )
+# Pixels that the picture takes, also while it is not there yet.
+PICTURE = 690
 PAGE_OF = {"train": "train", "finetune": "train", "eval": "benchmarks", "compare": "compare"}
 
 
@@ -101,18 +103,15 @@ def model() -> None:
 
 
 @st.fragment(run_every=None if warm.done() else 1.0)
-def pictures(waited: bool) -> None:
-    """The default model's attention and training history, once the model is loaded."""
-    if not warm.done():
-        st.caption("Its attention and its training history appear here once the model is loaded.")
-        return
-    if waited:
-        st.rerun()
-    left, right = st.columns(2, gap="medium")
-    with left:
+def picture(waited: bool) -> None:
+    """The default model's attention, once the model is loaded."""
+    with st.container(height=PICTURE, border=False):
+        if not warm.done():
+            st.caption(f"The {warm.DEFAULT} model is being loaded; its heads appear here.")
+            return
+        if waited:
+            st.rerun()
         heads()
-    with right:
-        history()
 
 
 def heads() -> None:
@@ -124,8 +123,10 @@ def heads() -> None:
 
     subject = cached_load(warm.DEFAULT)
     looked_at = look(subject, PROMPT)
-    st.markdown(f"**Its {subject.card.n_layers * subject.card.n_heads} heads**")
-    st.caption(f"The attention of each head on: {PROMPT}")
+    n_heads = subject.card.n_layers * subject.card.n_heads
+    st.markdown(f"**What the {n_heads} heads of {warm.DEFAULT} look at**")
+    st.caption(f"Each square is a head. Rows are the tokens of: {PROMPT}")
+    page_link("attention", "Open every head, on your own text", icon=":material/arrow_forward:")
     chart(atlas(looked_at.image), key="home_atlas", name="heads", alt="Attention of every head")
 
 
@@ -139,7 +140,7 @@ def history() -> None:
         return
     training = dynamics(warm.DEFAULT)
     st.markdown("**When it learned to repeat**")
-    figure = draw(training.to_frame(), rise=training.rise(), height=400)
+    figure = draw(training.to_frame(), rise=training.rise(), height=330)
     st.caption(
         "Previous-token heads form first; then, suddenly, induction heads. Bars: 95 % intervals."
     )
@@ -154,10 +155,11 @@ def history() -> None:
 def recent() -> None:
     """The newest runs with their status."""
     newest = runs.store().list(limit=6)
-    st.markdown("##### Recent runs")
+    st.markdown("##### Continue")
     if not newest:
         st.caption(
-            "None yet. Training runs and benchmarks run in the background and are listed here."
+            "Training runs and benchmarks run in the background and are listed here; there are "
+            "none yet."
         )
 
     @st.fragment(run_every=2.0 if any(run.active for run in newest) else None)
@@ -166,6 +168,7 @@ def recent() -> None:
             line(run)
 
     listed()
+    page_link("runs", "All runs", icon=":material/lists:")
 
 
 def line(run: Run) -> None:
@@ -184,10 +187,12 @@ st.caption(
     "Train or load a small GPT, measure what it can do, look inside, change it, and measure the "
     "effect."
 )
-questions()
-left, right = st.columns([3, 1], gap="medium")
+left, right = st.columns([3, 2], gap="large")
 with left:
-    model()
-    pictures(not warm.done())
+    picture(not warm.done())
 with right:
     recent()
+    model()
+    if warm.done():
+        history()
+questions()

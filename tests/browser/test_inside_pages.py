@@ -32,7 +32,7 @@ def click(page: Page, key: str, x: float, y: float) -> None:
 
 def test_home_answers_what_can_be_asked_and_every_question_leads_to_a_page(open_page, settle):
     page = open_page("")
-    expect(page.get_by_text("Recent runs")).to_be_visible()
+    expect(page.get_by_text("Continue", exact=True)).to_be_visible()
     cards = page.locator('[data-testid="stMain"] [data-testid="stPageLink"]')
     expect(cards.nth(5)).to_be_visible()
     page.get_by_text("Where does the answer come from?").click()
@@ -193,6 +193,54 @@ def test_patching_runs_its_default_example_and_a_click_gives_the_numbers(open_pa
     settle()
 
 
+def test_a_map_answers_the_mouse_and_the_keys_without_the_server(open_page, settle):
+    page = open_page("patching")
+    plot(page, "effects").wait_for()
+    settle()
+    page.evaluate("window.stale = 0")
+    page.evaluate(
+        "new MutationObserver(() => window.stale++).observe("
+        "document.querySelector('[data-test-script-state]'),"
+        "{attributeFilter: ['data-test-script-state']})"
+    )
+    click(page, "effects", 9, 2)
+    panel = page.get_by_role("group", name=re.compile("The chosen cell"))
+    expect(panel).to_contain_text("Layer 2, position 9")
+    expect(panel).to_contain_text("clean ·fire, corrupted ·door")
+    assert "cell=2%2C9" in page.url
+    panel.press("ArrowDown")
+    panel.press("ArrowLeft")
+    expect(panel).to_contain_text("Layer 3, position 8")
+    expect(panel).to_contain_text("·a in both prompts")
+    assert page.evaluate("window.stale") == 0, "a script of the page ran"
+    shown = panel.locator("dd").first.inner_text()
+    page = open_page("patching", cell="3,8")
+    panel = page.get_by_role("group", name=re.compile("The chosen cell"))
+    expect(panel.locator("dd").first).to_have_text(shown)
+    page.get_by_role("button", name="Subject and verb").click()
+    expect(panel).to_contain_text("Move over the map")
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("anatomy", {}),
+        ("benchmarks", {"benchmarks_view": "Samples"}),
+        ("compare", {"compare_view": "Heads"}),
+    ],
+)
+def test_other_pages_open_every_head_on_their_text(open_page, settle, path, query):
+    page = open_page(path, **query)
+    switch = page.get_by_text("All heads on this text")
+    expect(switch).to_be_visible(timeout=180_000)
+    switch.click()
+    expect(page.get_by_text("All 36 heads")).to_be_visible()
+    less = page.get_by_role("combobox", name="Minus", exact=True)
+    if path != "anatomy":
+        expect(less).to_have_value("other")
+    settle()
+
+
 def test_a_probe_leads_from_the_heads_it_needs_to_a_model_without_them(open_page, settle):
     page = open_page("circuits", model="shelf-base", probe="induction")
     expect(page.get_by_text("Most needed heads")).to_be_visible()
@@ -274,13 +322,13 @@ def test_the_lens_page_reads_every_layer_splits_the_answer_and_weighs_the_tokens
     page = open_page("lens", model="shelf-base")
     assert plot(page, "table").is_visible() and plot(page, "answers_rank").is_visible()
     expect(page.get_by_text("the lens gives the model's own logits")).to_be_visible()
-    page = open_page("lens", model="shelf-base", view="By part")
+    page = open_page("lens", model="shelf-base", lens_view="By part")
     assert plot(page, "waterfall").is_visible() and plot(page, "neurons").is_visible()
-    page = open_page("lens", model="shelf-base", view="By token", baseline="mean")
+    page = open_page("lens", model="shelf-base", lens_view="By token", baseline="mean")
     assert page.locator(".coloured span").count() == 20  # the tokens of the prompt
-    assert "view=By+token" in page.url.replace("%20", "+")
-    page.get_by_role("textbox", name="Wrong answer").fill("")
-    page.get_by_role("textbox", name="Wrong answer").press("Enter")
+    assert "lens_view=By+token" in page.url.replace("%20", "+")
+    page.get_by_role("textbox", name="Answer", exact=True).fill(" fire")
+    page.get_by_role("textbox", name="Answer", exact=True).press("Enter")
     settle()
     expect(page.get_by_text("What each token adds to the log prob")).to_be_visible()
 

@@ -10,6 +10,8 @@ from workbench.figures import style
 
 ROW = 21
 """Pixels of a row in the lens table."""
+MOST_TICKS = 16
+"""Parts that a waterfall labels; the hover names them all."""
 
 
 def row_names(n_rows: int) -> list[str]:
@@ -199,9 +201,10 @@ def waterfall(parts: Sequence[str], contributions: Sequence[float], total: float
         hovertemplate="%{customdata}: <b>%{delta:+.3f}</b>, sum so far %{y:.3f}<extra></extra>",
     )
     figure = style.figure([bars], title="What each layer adds to the logit difference", height=360)
-    figure.update_xaxes(
-        title_text="A: attention, M: MLP of a layer", tickangle=-90, tickfont={"size": 10}
-    )
+    every = -(-len(names) // MOST_TICKS)
+    shown = [name for i, name in enumerate(names[: len(names) - every // 2]) if i % every == 0]
+    shown.append("sum")
+    figure.update_xaxes(title_text="A: attention, M: MLP of a layer", tickvals=shown, tickangle=0)
     figure.update_yaxes(title_text="logit difference so far")
     figure.add_hline(y=0, line={"color": style.SOFT, "width": 1})
     return figure

@@ -136,21 +136,3 @@ def column_names(clean: Sequence[str], corrupted: Sequence[str]) -> list[str]:
                 f'<b style="color:{style.BLUE}">{bare}</b> | <b style="color:{style.RED}">{b}</b>'
             )
     return names
-
-
-def distribution(samples: Float[np.ndarray, " n"], mean: float) -> go.Figure:
-    """One patch's effect in every prompt pair, as a strip of points with their mean."""
-    place = np.random.default_rng(0).uniform(-0.3, 0.3, len(samples))
-    points = go.Scatter(
-        x=samples,
-        y=place,
-        mode="markers",
-        marker={"size": 7, "color": style.BLUE, "opacity": 0.55},
-        hovertemplate="effect <b>%{x:.3f}</b><extra></extra>",
-        showlegend=False,
-    )
-    figure = style.figure([points], height=120, margin={"l": 8, "r": 8, "t": 8, "b": 36})
-    figure.update_yaxes(visible=False, range=[-0.6, 0.6])
-    figure.update_xaxes(title_text=f"effect in each of {len(samples)} pairs")
-    figure.add_vline(x=float(mean), line={"color": style.ORANGE, "width": 2})
-    return figure

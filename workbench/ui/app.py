@@ -7,7 +7,7 @@ import streamlit as st
 from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.ui import shipped, warm
-from workbench.ui.parts import links
+from workbench.ui.parts import history, links
 from workbench.ui.parts.charts import choose_image_format
 from workbench.ui.parts.notices import fault
 
@@ -48,6 +48,12 @@ h3 { font-size: 1.25rem !important; }
   .stMainBlockContainer { padding: 3.4rem 1rem 2rem; }
   .stMain [data-testid="stColumn"]:has([data-testid="stButtonGroup"]) { min-width: 100%; }
 }
+/* The pages' names fit in a window of 900 pixels. */
+[data-testid="stSidebarNavLink"] { padding-block: 0; margin-block: 0; line-height: 1.7rem; }
+[data-testid="stNavSectionHeader"] { padding-block: 0; margin-block: 0.3rem 0; }
+[data-testid="stSidebarNavItems"] { gap: 0; }
+/* Below the figure they cover no title. */
+.stMain .modebar-container { top: auto !important; bottom: 0; }
 /* Without a mouse they would cover titles and legends all the time. */
 @media (hover: none) {
   .stMain .modebar-container, .stMain [data-testid="stElementToolbar"] { display: none; }
@@ -59,6 +65,7 @@ def main() -> None:
     """Show the page that the URL names."""
     st.set_page_config(page_title="Workbench", page_icon="🔬", layout="wide")
     st.html(STYLE)
+    history.one_entry_a_page(links.KEYS)
     sections: dict[str, list] = {}
     for name, title, icon, section in PAGES:
         page = st.Page(

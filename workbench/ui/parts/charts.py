@@ -48,17 +48,18 @@ def chart(
     if on_click is not None:
         more = {"on_select": lambda: _clicked(key, on_click), "selection_mode": "points"}
     more |= {"theme": None, "key": key, "config": config, "alt": alt or None}
-    if figure.layout.width:
+    layout: Any = figure.layout
+    if layout.width:
         st.plotly_chart(figure, width="content", **more)
         return
     # A chart without a width stays hidden until the browser has measured its place, which a busy
     # browser may miss. The figure itself is sent, not a dictionary of it: that would be validated
     # again, which takes longer than everything else.
-    figure.layout.width = FIRST_WIDTH
+    layout.width = FIRST_WIDTH
     try:
         st.plotly_chart(figure, width="stretch", **more)
     finally:
-        figure.layout.width = None
+        layout.width = None
 
 
 def in_two_lines(figure: "go.Figure") -> None:

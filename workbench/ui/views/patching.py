@@ -1,5 +1,7 @@
 """Patching maps on a page: the figure, the details of a clicked cell, and the numbers above."""
 
+from urllib.parse import urlencode
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,10 +15,9 @@ from workbench.interp.patching.checks import failed
 from workbench.interp.patching.pair_maps import Patching
 from workbench.interp.patching.probe_maps import Probed
 from workbench.statistics.words import bracketed
+from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
-from workbench.ui.parts.links import page_link
-from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import p_text
 
 SMALL = 0.5
@@ -92,22 +93,14 @@ def probed_numbers(probed: Probed) -> None:
     )
 
 
-def _choose(point: list | None) -> None:
-    if point:
-        st.session_state["cell"] = (point[0], point[1])
-
-
-def picture(
-    patching: Patching | Probed, shown: np.ndarray, cell: tuple[int, int] | None = None
-) -> go.Figure:
-    """The map, with the chosen cell marked; crossed out in red if one of its checks failed.
+def picture(patching: Patching | Probed, shown: np.ndarray) -> go.Figure:
+    """The map; crossed out in red if one of its checks failed.
 
     Args:
         patching: The result.
         shown: The values to draw, `[layer, position or head]`.
-        cell: Row and column of the chosen cell.
     """
-    drawn = patch_map(patching, shown, cell)
+    drawn = patch_map(patching, shown)
     assert drawn is not None  # the page offers flat maps only
     return draw.distrusted(drawn, failed(patching.checks))
 
@@ -128,17 +121,13 @@ def explore(model: str, patching: Patching | Probed) -> None:
             shown = np.where(
                 patching.significant, shown, 0.0 if patching.direction == "denoising" else 1.0
             )
-    cell = st.session_state.get("cell")
-    if cell is None or cell[0] >= shown.shape[0] or cell[1] >= shown.shape[1]:
-        cell = None
-    figure = picture(patching, shown, cell)
+    figure = picture(patching, shown)
     left, right = st.columns([5, 2], gap="medium")
     with left:
         chart(
             figure,
             key="effects",
             name=f"patching-{patching.site}",
-            on_click=_choose,
             alt="Effect of every patch",
         )
         if (
@@ -152,7 +141,8 @@ def explore(model: str, patching: Patching | Probed) -> None:
                 f"activations of a causal model: those cells are exactly {nothing}."
             )
     with right:
-        _details(model, patching, cell)
+        _panel(model, patching)
+        _strongest(patching)
     downloads(
         lambda: [figure],
         patching.to_frame,
@@ -172,55 +162,52 @@ def _description(patching: Patching | Probed) -> str:
     )
 
 
-def _details(model: str, patching: Patching | Probed, cell: tuple[int, int] | None) -> None:
+def _panel(model: str, patching: Patching | Probed) -> None:
+    """The numbers of the cell under the mouse, or of the clicked one."""
+    one = isinstance(patching, Patching)
+    n_layers, n_columns = np.asarray(patching.effect).shape
+    by_position = patching.axes[-1] == "pos"
+    numbers = {"effect": cell_texts(np.asarray(patching.effect), write="{:.3f}".format)}
+    words: list[str] = []
+    if one:
+        name = patching.metric_name.replace("_", " ")
+        numbers[name] = cell_texts(np.asarray(patching.metric), write="{:+.3f}".format)
+    else:
+        numbers["95 % interval"] = cell_texts(patching.low, patching.high, write=bracketed)
+        numbers["p, uncorrected"] = cell_texts(patching.p, write=p_text)
+        numbers["pairs"] = [[str(patching.n)] * n_columns] * n_layers
+    if by_position and one:
+        pairs = zip(patching.clean_tokens, patching.corrupted_tokens, strict=False)
+        words = [_tokens_at(a, b) for a, b in pairs]
+    elif by_position and isinstance(patching, Probed):
+        words = [visible(name) for name in patching.names]
+    prompt = patching.clean if one else patching.items[0]["clean"]
+    address = urlencode({"model": model, "prompt": prompt, "head": "L{row}H{column}"}, safe="{}")
+    cells = Cells(
+        rows=[f"Layer {i}" for i in range(n_layers)],
+        columns=[f"{'position' if by_position else 'head'} {j}" for j in range(n_columns)],
+        numbers=numbers,
+        words=words,
+        samples=None if one else patching.samples,
+        links={} if by_position else {"Attention of L{row}H{column}": f"attention?{address}"},
+        python=_cell_in_python(model, patching),
+    )
+    about = (model, patching.site, patching.axes, prompt, patching.metric_name)
+    hint = "Move over the map to read a cell; click one to keep it."
+    cell_panel(cells, chart="effects", about=about, key="cell", hint=hint)
+
+
+def _tokens_at(clean: str, corrupted: str) -> str:
+    """The tokens of both prompts at a position, in words."""
+    if clean == corrupted:
+        return f"{visible(clean)} in both prompts"
+    return f"clean {visible(clean)}, corrupted {visible(corrupted)}"
+
+
+def _strongest(patching: Patching | Probed) -> None:
+    """A table of the cells with the largest effects."""
     tokens = patching.names if isinstance(patching, Probed) else patching.clean_tokens
     by_position = patching.axes[-1] == "pos"
-    if cell is None:
-        st.markdown("**Click a cell** to see its numbers.")
-    else:
-        layer, column = cell
-        where = (
-            f"position {column}, token {visible(tokens[column])}"
-            if by_position
-            else f"head {column}"
-        )
-        st.markdown(f"**Layer {layer}, {where}**")
-        effect = np.asarray(patching.effect)[cell]
-        if isinstance(patching, Probed):
-            st.metric(
-                "Effect",
-                f"{effect:.3f}",
-                help=f"Below: 95 % interval over {patching.n} pairs, including the uncertainty of "
-                "the normalisation.",
-            )
-            st.caption(
-                f"{bracketed(patching.low[cell], patching.high[cell])}, "
-                f"{p_text(float(patching.p[cell]))}, n = {patching.n}"
-            )
-            spread = draw.distribution(
-                patching.samples[(slice(None), *cell)], patching.effect[cell]
-            )
-            chart(
-                spread,
-                key="spread",
-                name="distribution",
-                alt="The effect of this patch in every pair",
-            )
-        else:
-            st.metric(
-                "Effect",
-                f"{effect:.3f}",
-                help="0: as in the corrupted run, 1: as in the clean run.",
-            )
-            st.metric(
-                patching.metric_name.replace("_", " ").capitalize(),
-                f"{np.asarray(patching.metric)[cell]:+.3f}",
-            )
-        prompt = patching.items[0]["clean"] if isinstance(patching, Probed) else patching.clean
-        if not by_position:
-            head = f"L{layer}H{column}"
-            page_link("attention", f"Attention of {head}", model=model, prompt=prompt, head=head)
-        _cell_in_python(model, patching, layer, column)
     frame = patching.to_frame()
     change = frame["effect"] if patching.direction == "denoising" else 1 - frame["effect"]
     frame = frame.assign(change=change.abs()).nlargest(12, "change")
@@ -249,8 +236,9 @@ def _details(model: str, patching: Patching | Probed, cell: tuple[int, int] | No
     )
 
 
-def _cell_in_python(model: str, patching: Patching | Probed, layer: int, column: int) -> None:
-    cell_query = f"layer == {layer} and {patching.axes[-1]} == {column}"
+def _cell_in_python(model: str, patching: Patching | Probed) -> str:
+    """The code that prints a cell's numbers, with `{row}` and `{column}` for its place."""
+    cell_query = f"layer == {{row}} and {patching.axes[-1]} == {{column}}"
     how = (
         f"site={patching.site!r}, direction={patching.direction!r}, metric={patching.metric_name!r}"
     )
@@ -265,9 +253,7 @@ def _cell_in_python(model: str, patching: Patching | Probed, layer: int, column:
         answers = f"answer={patching.answer!r}, wrong={patching.wrong!r}"
         words = f"{patching.clean!r}, {patching.corrupted!r}, {answers}"
         call = f"wb.patch(wb.load({model!r}), {words}, {how})"
-    same_in_python(
-        "import workbench as wb\n\n"
-        f"patching = {call}\n"
-        f"print(patching.to_frame().query({cell_query!r}))",
-        "This cell",
+    return (
+        f"import workbench as wb\n\npatching = {call}\n"
+        f"print(patching.to_frame().query({cell_query!r}))"
     )
