@@ -3,11 +3,11 @@
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from plotly.colors import unlabel_rgb
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from tests.conftest import layout_of, traces
 from workbench.figures import dark, patching, style
-from workbench.figures.lens import answer_lines
+from workbench.figures.lens import answer_lines, lens_table
 from workbench.ui.parts import wash
 
 pytestmark = pytest.mark.quick
@@ -81,3 +81,20 @@ def test_text_is_readable_on_the_deepest_wash_of_either_page(paper, ink):
     for colour in (wash.signed(-1), wash.signed(1), wash.warm(1)):
         assert contrast(over(colour, paper), ink) >= 4.5
     assert over(wash.signed(0), paper) == over(wash.warm(0), paper) == paper
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_words_in_a_lens_can_be_read_at_every_probability(theme):
+    prob = np.linspace(0, 1, 101)[None]
+    words = [["word"] * 101]
+    figure = lens_table(words, prob, prob * 0, ["token"] * 101)
+    if theme == "dark":
+        figure = dark.darkened(figure)
+    heat, texts = traces(figure)
+    assert list(texts.x) == list(range(101)) and set(texts.y) == {0}
+    cells = sample_colorscale([[at, colour] for at, colour in heat.colorscale], prob[0])
+    ratios = []
+    for cell, ink in zip(cells, texts.textfont.color, strict=True):
+        rgb = "#" + "".join(f"{round(value):02x}" for value in unlabel_rgb(cell))
+        ratios.append(contrast(rgb, ink))
+    assert min(ratios) > 3.4

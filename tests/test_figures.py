@@ -115,11 +115,11 @@ def test_one_head_has_queries_down_and_keys_across_and_nothing_after_the_query()
 def test_the_effect_map_is_centred_at_zero_and_each_cell_can_be_told():
     effect = [[0.0, 1.5], [0.2, -0.5]]
     metric = [[0.0, 3.0], [0.4, -1.0]]
-    figure = patching.effect_map(effect, metric, ["a", "b"], starts=1, chosen=(0, 1))
+    figure = patching.effect_map(effect, metric, ["a", "b"], starts=1)
     heat, points = traces(figure)
     assert (heat.zmin, heat.zmax) == (-1.5, 1.5)
     assert list(points.customdata[3]) == [1, 1, "b", -0.5, -1.0]
-    assert [s.type for s in layout_of(figure).shapes] == ["line", "rect"]
+    assert [s.type for s in layout_of(figure).shapes] == ["line"]
 
 
 def test_columns_name_both_tokens_where_the_prompts_differ():

@@ -24,7 +24,7 @@ ON_DARK = {
     style.ALARM: "#4a1d24",
 }
 """What stands on a dark page for each colour of the common style."""
-SEQUENTIAL = ["#161b22", "#19304a", "#1f5689", "#2f74b0", "#8cc4ee", "#f3faff"]
+SEQUENTIAL = ["#161b22", "#19304a", "#1f5689", "#2a6cab", "#5fa5dc", "#f3faff"]
 """From nothing to much, at the places of `style.SEQUENTIAL`."""
 DIVERGING = ["#ffb3a6", "#d6604d", "#4a2326", "#161b22", "#19304a", "#3a86c4", "#d6ecff"]
 """Red below 0, nearly the paper at 0, blue above; evenly spaced."""

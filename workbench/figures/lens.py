@@ -10,6 +10,8 @@ from workbench.figures import style
 
 ROW = 21
 """Pixels of a row in the lens table."""
+DARK_FROM = 0.64
+"""Probability from which a cell's colour is dark (on a dark page: light)."""
 MOST_TICKS = 16
 """Parts that a waterfall labels; the hover names them all."""
 
@@ -57,9 +59,6 @@ def lens_table(
         zmax=1,
         colorscale=style.SEQUENTIAL,
         colorbar=style.colour_bar("probability of the token in the cell"),
-        text=shown,
-        texttemplate="%{text}",
-        textfont={"size": 11},
         customdata=hover,
         xgap=1,
         ygap=1,
@@ -69,7 +68,7 @@ def lens_table(
             "%{customdata[1]:.2f} nats from the model<extra></extra>"
         ),
     )
-    figure = style.figure([heat], title=title, height=110 + ROW * n_rows)
+    figure = style.figure([heat, _cell_texts(shown, prob)], title=title, height=110 + ROW * n_rows)
     plain = {"showgrid": False, "zeroline": False}
     figure.update_xaxes(
         title_text="position: the token that is read",
@@ -88,6 +87,26 @@ def lens_table(
         **plain,
     )
     return figure
+
+
+def _cell_texts(texts: Sequence[Sequence[str]], prob: Float[np.ndarray, "row pos"]) -> go.Scatter:
+    """The words in the cells, light on dark colours and dark on light ones.
+
+    A heat map's own words have the grey that Plotly chooses, too faint on medium colours.
+    """
+    row, column = np.indices(prob.shape)
+    return go.Scatter(
+        x=column.ravel(),
+        y=row.ravel(),
+        mode="text",
+        text=[text for line in texts for text in line],
+        textfont={
+            "size": 11,
+            "color": np.where(prob.ravel() < DARK_FROM, style.INK, "#ffffff").tolist(),
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def answer_lines(

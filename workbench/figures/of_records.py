@@ -34,15 +34,12 @@ def figure_of(record: Any) -> go.Figure | None:
     return figure if figure is None else patching.distrusted(figure, record.failed_checks())
 
 
-def patch_map(
-    record: Any, shown: np.ndarray | None = None, chosen: tuple[int, int] | None = None
-) -> go.Figure | None:
+def patch_map(record: Any, shown: np.ndarray | None = None) -> go.Figure | None:
     """The map of a patching record; None if its effects do not have exactly two axes.
 
     Args:
         record: A `Patching` or `Probed`.
         shown: Numbers to draw instead of its effects.
-        chosen: A (layer, column) to mark.
     """
     shown = np.asarray(record.effect) if shown is None else shown
     if shown.ndim != 2:
@@ -60,7 +57,6 @@ def patch_map(
         across=across,
         starts=starts if record.replacement in ("other", "noise") else 0,
         title=f"{record.direction} {what}: share of the {metric} {share} (1 = clean run){many}",
-        chosen=chosen,
         measured=metric,
     )
 

@@ -21,7 +21,6 @@ def effect_map(
     across: str = "position",
     starts: int = 0,
     title: str = "",
-    chosen: tuple[int, int] | None = None,
     label: str = "effect (0 corrupted run, 1 clean run)",
     measured: str = "logit difference",
 ) -> go.Figure:
@@ -37,7 +36,6 @@ def effect_map(
         across: What the columns are.
         starts: First column in which the runs differ; a dotted line marks it.
         title: Of the figure.
-        chosen: A (layer, column) that gets a frame.
         label: Of the colour bar.
         measured: Name of the metric.
     """
@@ -75,10 +73,6 @@ def effect_map(
     figure.update_layout(hoverdistance=-1, margin={"b": 90 if across != "head" else 48})
     if 0 < starts < n_columns:
         figure.add_vline(x=starts - 0.5, line={"color": style.SOFT, "width": 1.5, "dash": "dot"})
-    if chosen is not None:
-        y, x = chosen
-        frame = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-        figure.add_shape(type="rect", line={"color": style.ORANGE, "width": 3}, **frame)
     return figure
 
 

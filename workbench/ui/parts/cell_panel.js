@@ -59,10 +59,11 @@ class Reader {
 
   // The cell under the mouse. The points of a quick click are still those of the move before.
   under({ event }) {
+    const at = event.changedTouches?.[0] ?? event;
     const { xaxis: x, yaxis: y } = this.plot._fullLayout;
     const box = this.plot.getBoundingClientRect();
-    const column = Math.round(x.p2l(event.clientX - box.left - x._offset));
-    const row = Math.round(y.p2l(event.clientY - box.top - y._offset));
+    const column = Math.round(x.p2l(at.clientX - box.left - x._offset));
+    const row = Math.round(y.p2l(at.clientY - box.top - y._offset));
     return this.fits([row, column]) ? [row, column] : null;
   }
 
