@@ -116,12 +116,13 @@ def by_layer(model: str, prompt: str, answers: list[str]) -> None:
         starts=first,
         title=f"Prediction after each layer ({kind} lens)",
     )
-    chart(
-        table,
-        key="table",
-        name=f"{kind}-lens",
-        alt="The most likely next token by layer and position",
-    )
+    with st.container(key="scrolled"):
+        chart(
+            table,
+            key="table",
+            name=f"{kind}-lens",
+            alt="The most likely next token by layer and position",
+        )
     figures = [table, *(trajectories(others, kind) if answers else [])]
     if trained is not None:
         lens_quality(trained)

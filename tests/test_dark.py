@@ -1,12 +1,17 @@
 """Figures on a dark page: the same data, other colours, and the figure itself untouched."""
 
+import base64
+import io
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 
 from tests.conftest import layout_of, traces
 from workbench.figures import dark, patching, style
+from workbench.figures.attention import atlas
 from workbench.figures.lens import answer_lines, lens_table
 from workbench.ui.parts import wash
 
@@ -98,3 +103,15 @@ def test_the_words_in_a_lens_can_be_read_at_every_probability(theme):
         rgb = "#" + "".join(f"{round(value):02x}" for value in unlabel_rgb(cell))
         ratios.append(contrast(rgb, ink))
     assert min(ratios) > 3.4
+
+
+def test_the_picture_of_all_heads_is_dark_on_a_dark_page_and_shows_the_same():
+    pattern = np.tril(np.random.default_rng(0).random((2, 3, 5, 5)))
+    light = atlas(pattern)
+    source = traces(light)[0].source
+    changed = traces(dark.darkened(light))[0].source
+    assert traces(light)[0].source == source != changed
+    before, after = (Image.open(io.BytesIO(base64.b64decode(u[22:]))) for u in (source, changed))
+    assert np.array_equal(np.array(before), np.array(after)), "the values are the same"
+    grey = [np.array(picture.convert("RGB")).mean() for picture in (before, after)]
+    assert grey[1] < grey[0] - 80

@@ -52,7 +52,7 @@ def pytest_runtest_makereport(
     """Add what the page showed to the report of a failed test: CI keeps no screenshots."""
     report = yield
     page = getattr(item, "funcargs", {}).get("page")
-    if report.when == "call" and report.failed and page is not None and not page.is_closed():
+    if report.when == "call" and report.failed and isinstance(page, Page) and not page.is_closed():
         words = page.locator("body").inner_text()[:3000]
         report.sections.append(("the page", f"{page.url}\n{words}"))
     return report

@@ -19,7 +19,7 @@ FAULTS = """() => {
   const whole = "button, textarea, h1, h2, h3, label, .gtitle, .xtitle";
   for (const part of main.querySelectorAll(whole)) {
     const box = part.getBoundingClientRect();
-    if (!seen(part) || part.closest(".modebar-container")) continue;
+    if (!seen(part) || part.closest(".modebar-container, .st-key-scrolled")) continue;
     if (box.right > innerWidth + 2) faults.push(`beyond the edge: ${words(part)}`);
   }
   for (const box of main.querySelectorAll('[data-baseweb="select"]'))

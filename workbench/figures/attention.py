@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -126,15 +127,35 @@ def _shrink(
 
 def _png(image: UInt8[np.ndarray, "y x"]) -> str:
     """The palette image as a data URI, attention in the colours of `style.SEQUENTIAL`."""
-    shades = sample_colorscale(style.SEQUENTIAL, np.linspace(0, 1, LEVELS + 1).tolist())
-    palette = np.full((256, 3), 255, np.uint8)
+    return _uri(Image.fromarray(image), style.SEQUENTIAL, style.PANEL, "#ffffff")
+
+
+def repainted(uri: str, scale: Sequence[Sequence[Any]], panel: str, paper: str) -> str:
+    """An atlas's image in other colours.
+
+    Args:
+        uri: Of the `Atlas`.
+        scale: Plotly's colour scale of attention from 0 to 1.
+        panel: Colour of the keys after a query, as "#rrggbb".
+        paper: Colour between the heads.
+    """
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    return _uri(picture, scale, panel, paper)
+
+
+def _uri(picture: Image.Image, scale: Sequence[Sequence[Any]], panel: str, paper: str) -> str:
+    shades = sample_colorscale(scale, np.linspace(0, 1, LEVELS + 1).tolist())
+    palette = np.tile(np.array(_rgb(paper), np.uint8), (256, 1))
     palette[: LEVELS + 1] = [unlabel_rgb(shade) for shade in shades]
-    palette[FUTURE] = [int(style.PANEL[i : i + 2], 16) for i in (1, 3, 5)]
-    picture = Image.fromarray(image)
+    palette[FUTURE] = _rgb(panel)
     picture.putpalette(palette.tobytes())
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
 def atlas(

@@ -6,6 +6,7 @@ import plotly.graph_objects as go
 from plotly.colors import get_colorscale, sample_colorscale
 
 from workbench.figures import style
+from workbench.figures.attention import repainted
 
 PAPER = "#0e1117"
 """The background of a dark page."""
@@ -39,9 +40,18 @@ def darkened(figure: go.Figure) -> go.Figure:
         figure: In the common style; it stays as it is.
     """
     parts: Any = figure  # plotly's stubs do not know what it holds
-    traces = [_recoloured(trace.to_plotly_json()) for trace in parts.data]
+    traces = [_trace(trace.to_plotly_json()) for trace in parts.data]
     layout = _recoloured(parts.layout.to_plotly_json())
     return go.Figure(traces, {**layout, "template": "plotly_dark"})
+
+
+def _trace(trace: dict[str, Any]) -> Any:
+    changed = _recoloured(trace)
+    if trace["type"] == "image" and trace.get("source"):
+        scale = SCALES[_colours(style.SEQUENTIAL)]
+        panel = ON_DARK[style.PANEL]
+        changed["source"] = repainted(trace["source"], scale, panel, PAPER)
+    return changed
 
 
 def _scales() -> dict[tuple[str, ...], list[list[Any]]]:

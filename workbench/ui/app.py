@@ -48,6 +48,9 @@ h3 { font-size: 1.25rem !important; }
   .stMainBlockContainer { padding: 3.4rem 1rem 2rem; }
   .stMain [data-testid="stColumn"]:has([data-testid="stButtonGroup"]) { min-width: 100%; }
 }
+/* Words in cells need their width: a phone scrolls the lens. */
+.stMain .st-key-scrolled { overflow-x: auto; }
+.stMain .st-key-table { min-width: 50rem; }
 /* The pages' names fit in a window of 900 pixels. */
 [data-testid="stSidebarNavLink"] { padding-block: 0; margin-block: 0; line-height: 1.7rem; }
 [data-testid="stNavSectionHeader"] { padding-block: 0; margin-block: 0.3rem 0; }
