@@ -155,3 +155,14 @@ def test_edited_models_are_renamed_and_deleted_and_say_what_is_made_from_them(st
     assert [path.stem for path in saved()] == ["third"]
     with pytest.raises(WorkbenchError, match="no intervention 'first'"):
         delete_intervention("first")
+
+
+def test_a_store_that_cannot_be_read_leaves_the_names(store, tmp_path):
+    name = f"run:{made(store, 'Mine')}"
+    assert titles.titled(f"of {name}") == "of Mine"
+    titles.renamed()
+    titles._store.clear()
+    store._engine.dispose()
+    for path in tmp_path.glob("store.sqlite*"):
+        path.write_bytes(b"no database" * 100)
+    assert titles.titled(f"of {name}") == f"of {name}"

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from workbench import paths
+from workbench.errors import WorkbenchError
 from workbench.store import Store
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+FRESH = 5
+"""Seconds for which a title that was looked up is kept: a box may list hundreds of runs."""
 BETWEEN = " · "
 """Between a run's title and its name, in boxes."""
 TEXTS = ("name", "x", "y", "text", "hovertext", "labels")
@@ -23,13 +26,26 @@ def store() -> Store:
 
 
 @st.cache_resource(show_spinner=False)
-def _store(_home: str) -> Store:
+def _store(home: str) -> Store:
     return Store()
 
 
 def titled(text: str) -> str:
     """A text with the titles of runs in place of `run:ID` and `run:ID@STEP`."""
-    return store().titled(text) if "run:" in text else text
+    return _titled(text, str(paths.home())) if "run:" in text else text
+
+
+@st.cache_data(max_entries=2000, ttl=FRESH, show_spinner=False)
+def _titled(text: str, home: str) -> str:
+    try:
+        return _store(home).titled(text)
+    except WorkbenchError:  # a store that cannot be read; other pages say so
+        return text
+
+
+def renamed() -> None:
+    """Note that a run has another title now."""
+    _titled.clear()
 
 
 def option(name: str) -> str:

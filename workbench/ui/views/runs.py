@@ -19,6 +19,7 @@ from workbench.subjects.intervention import (
 from workbench.ui.parts import runs as ui
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.notices import fault, note
+from workbench.ui.parts.titles import renamed
 from workbench.ui.parts.words import called, duration
 
 MOST = 200
@@ -257,4 +258,5 @@ def _do(change: Any) -> None:
     except WorkbenchError as error:
         fault(error)
     else:
+        renamed()
         st.rerun()
