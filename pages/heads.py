@@ -150,8 +150,8 @@ def show_table(scored: HeadCatalogue) -> None:
 
 def read_map(subject: wb.Subject, scored: HeadCatalogue, score: str) -> None:
     """The scores and labels of the head under the mouse, or of the clicked one."""
-    n_layers, n_heads = scored.mean[score].shape
-    mean, low, high = scored.mean[score], scored.low[score], scored.high[score]
+    mean = scored.mean[score]
+    n_layers, n_heads = mean.shape
     labels = [[", ".join(scored.labels(i, j)) for j in range(n_heads)] for i in range(n_layers)]
     name = "L{row}H{column}"
     address = urlencode({"model": subject.name, "head": name}, safe="{}")
@@ -160,7 +160,7 @@ def read_map(subject: wb.Subject, scored: HeadCatalogue, score: str) -> None:
         columns=[f"head {j}" for j in range(n_heads)],
         numbers={
             score.replace("_", " "): cell_texts(mean, write="{:.3f}".format),
-            "95 % interval": cell_texts(low, high, write=bracketed),
+            "95 % interval": cell_texts(scored.low[score], scored.high[score], write=bracketed),
             "labels": labels,
         },
         links={f"Attention of {name}": f"attention?{address}"},

@@ -21,6 +21,9 @@ from workbench.ui.parts import titles
 
 pytestmark = pytest.mark.quick
 
+BASE = "shelf-base"
+"""A bundled model, of which only the name is used."""
+
 
 @pytest.fixture
 def store(tmp_path, monkeypatch):
@@ -36,7 +39,8 @@ def made(store, title, config=None, kind="train", result=None) -> str:
 
 
 def test_a_run_is_renamed_and_tagged_and_found_by_both(store):
-    first, second = made(store, "rank 4", {"lora": {"r": 4}}), made(store, "100% of it")
+    first = made(store, "rank 4", {"lora": {"r": 4}})
+    second = made(store, "100% of it")
     store.rename(first, "  Sentiment ")
     run = store.tag(first, ["paper", "figure 2", "paper"])
     assert (run.title, run.tags) == ("Sentiment", ("figure 2", "paper"))
@@ -76,7 +80,9 @@ def test_a_store_of_an_older_workbench_keeps_its_runs_and_gains_tags(store, tmp_
 
 
 def test_texts_name_runs_by_their_titles_and_steps(store):
-    run_id, twin, twin2 = made(store, "Mine"), made(store, "Same"), made(store, "Same")
+    run_id = made(store, "Mine")
+    twin = made(store, "Same")
+    twin2 = made(store, "Same")
     for step in (10, 1500):
         (store.get(run_id).folder / "checkpoints" / f"step-{step:07d}").mkdir(parents=True)
     assert store.titled(f"run:{run_id}") == "Mine"
@@ -93,8 +99,8 @@ def test_figures_and_boxes_show_titles_and_their_values_stay_names(store):
     name = f"run:{run_id}"
     figure = go.Figure(
         [
-            go.Bar(name=name, y=[name, "shelf-base"], x=[1, 2], orientation="h"),
-            go.Bar(name="shelf-base", y=pd.Series([name, "other"]), x=[3, 4]),
+            go.Bar(name=name, y=[name, "plain-model"], x=[1, 2], orientation="h"),
+            go.Bar(name="plain-model", y=pd.Series([name, "other"]), x=[3, 4]),
         ]
     )
     figure.update_layout(title=f"{name} against others", yaxis={"categoryarray": [name]})
@@ -102,7 +108,7 @@ def test_figures_and_boxes_show_titles_and_their_values_stay_names(store):
     shown = titles.title_figure(figure)
     assert "run:" not in str(shown.to_dict())
     traces = shown.to_dict()["data"]
-    assert [trace["name"] for trace in traces] == ["Mine", "shelf-base"]
+    assert [trace["name"] for trace in traces] == ["Mine", "plain-model"]
     assert list(traces[1]["x"]) == [3, 4]
     assert figure.to_dict()["data"][0]["name"] == name
     plain = go.Figure(go.Heatmap(z=[[1.0]]))
@@ -110,7 +116,7 @@ def test_figures_and_boxes_show_titles_and_their_values_stay_names(store):
     assert titles.option(name) == f"Mine · {name}"
     assert titles.bare(titles.option(name)) == name
     assert titles.bare("a · folder") == "a · folder"
-    assert titles.option("shelf-base") == "shelf-base"
+    assert titles.option("plain-model") == "plain-model"
 
 
 def test_runs_tell_in_which_settings_they_differ(store):
@@ -141,11 +147,11 @@ def test_what_a_run_came_to_is_told_in_a_few_words(store):
 
 def test_edited_models_are_renamed_and_deleted_and_say_what_is_made_from_them(store):
     edit = Edit(0, "z", (1,))
-    first = Intervention("first", "shelf-base", (edit,))
+    first = Intervention("first", BASE, (edit,))
     first.save()
     Intervention("second", "edit:first", (edit,)).save()
     assert dependants("edit:first") == ["edit:second"]
-    assert set(dependants("shelf-base")) == {"edit:first"}
+    assert set(dependants(BASE)) == {"edit:first"}
     with pytest.raises(WorkbenchError, match="exists already"):
         rename_intervention("edit:first", "second")
     with pytest.raises(WorkbenchError, match="letters, digits"):

@@ -16,6 +16,7 @@ QUICK = [
     ("attention", {"head": "L3H2"}),
     ("heads", {"source": "your own text", "own": "Once upon a time there was, once upon a time."}),
     ("anatomy", {}),
+    ("runs", {}),
     ("anatomy", {"model": "shelf-reverse"}),
     ("positions", {"more": "Position or content"}),
     ("patching", {}),

@@ -68,13 +68,13 @@ def relatives(name: str) -> list[Relative]:
 def dependants(name: str) -> list[str]:
     """Names of the models that do not load without this one: made from it, or from parts of it."""
     key = _key(name)
-    found = []
+    names = []
     for other in available():
         if _key(other.name) == key or other.kind not in ("run", "edit"):
             continue
         if key in {_key(source) for source in _sources(other.name) if source}:
-            found.append(other.name)
-    return found
+            names.append(other.name)
+    return names
 
 
 def _sources(name: str) -> tuple[str, ...]:

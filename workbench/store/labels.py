@@ -83,15 +83,15 @@ class Labels:
         """
         if "run:" not in text:
             return text
-        titles = self.titles({found[1] for found in MODEL_OF_RUN.finditer(text)})
-        return MODEL_OF_RUN.sub(lambda found: _called(found, titles), text)
+        titles = self.titles({match[1] for match in MODEL_OF_RUN.finditer(text)})
+        return MODEL_OF_RUN.sub(lambda match: _called(match, titles), text)
 
 
-def _called(found: "re.Match[str]", titles: dict[str, str]) -> str:
-    run_id, step = found.groups()
+def _called(match: "re.Match[str]", titles: dict[str, str]) -> str:
+    run_id, step = match.groups()
     title = titles.get(run_id)
     if title is None or step is None:
-        return title or found[0]
+        return title or match[0]
     newest = max(checkpoints_in(runs_folder() / run_id), default=None)
     return title if int(step) == newest else f"{title}, step {int(step):,}"
 

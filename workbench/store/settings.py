@@ -24,8 +24,8 @@ def differing(runs: Sequence[Run]) -> list[str]:
         name: {repr(table.get(name)) for table in tables}
         for name in dict.fromkeys(name for table in tables for name in table)
     }
-    found = [name for name, seen in values.items() if len(seen) > 1 and name not in UNTOLD]
-    return sorted(found, key=lambda name: -len(values[name]))
+    differ = [name for name, seen in values.items() if len(seen) > 1 and name not in UNTOLD]
+    return sorted(differ, key=lambda name: -len(values[name]))
 
 
 def outcome(run: Run) -> str:

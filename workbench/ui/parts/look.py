@@ -62,12 +62,13 @@ def likeliest(sha256: str, prompt: str, _subject: "Subject") -> tuple[str, str]:
 
     with alone(sha256), torch.inference_mode():
         logits = _subject.model(_subject.encode(prompt)).logits[0, -1]
-    found = []
+    texts = []
     for token in logits.topk(min(CANDIDATES, len(logits))).indices:
         text = _subject.text(token)
         try:
             if _subject.answer_id(text, prompt=prompt) == int(token):
-                found.append(text)
+                texts.append(text)
         except WorkbenchError:  # part of a character, or a text that is spelt otherwise here
             continue
-    return (*found, "", "")[0], (*found, "", "")[1]
+    texts += ["", ""]
+    return texts[0], texts[1]

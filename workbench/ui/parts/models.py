@@ -104,10 +104,10 @@ def pick_name(
         seq2seq: Whether encoder-decoder models are offered.
     """
     options = choices(seq2seq=seq2seq)
-    asked = st.session_state.get(key) or st.query_params.get(key)
-    current = bare(asked or st.session_state.get(f"last {key}") or "")
+    chosen = st.session_state.get(key) or st.query_params.get(key)
+    current = bare(chosen or st.session_state.get(f"last {key}") or "")
     options = [*(name for name in (current, default) if name and name not in options), *options]
-    if key not in st.session_state and asked and current.startswith("run:"):
+    if key not in st.session_state and chosen and current.startswith("run:"):
         st.query_params[key] = option(current)  # a link names the run alone
     elif key not in st.query_params and current and current != default:
         st.session_state[key] = current  # chosen on another page

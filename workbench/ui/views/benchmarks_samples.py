@@ -31,11 +31,11 @@ def browse(results: dict[str, Results], base: str | None = None, tuned: str | No
     task = str(st.selectbox("Task", tasks, key="task", bind="query-params", width=340))
     table = whole = side_by_side(results, task)
     options = filters(table, list(results), base, tuned)
-    asked = st.query_params.get("answers", "")
+    wanted = st.query_params.get("answers", "")
     chosen = st.segmented_control(
         "Show",
         list(options),
-        default=asked if asked in options else next(iter(options)),
+        default=wanted if wanted in options else next(iter(options)),
         format_func=lambda words: f"{words} ({int(options[words].sum())})",
         key=f"show {task}",
         required=True,

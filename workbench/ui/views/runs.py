@@ -86,8 +86,8 @@ def table(listed: list[Run]) -> list[Run]:
 def _telling(listed: list[Run]) -> list[str]:
     """The settings in which runs of the same kind differ."""
     kinds = sorted({run.kind for run in listed})
-    found = [n for kind in kinds for n in differing([r for r in listed if r.kind == kind])]
-    return list(dict.fromkeys(found))
+    names = [n for kind in kinds for n in differing([r for r in listed if r.kind == kind])]
+    return list(dict.fromkeys(names))
 
 
 def _row(run: Run, shown: list[str]) -> dict[str, Any]:
