@@ -16,6 +16,10 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
 import workbench as wb
@@ -30,6 +34,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.patching.pair_maps import Patching
 from workbench.interp.prompts.probes import read_probe
 from workbench.store import Store, answers, tables
+from workbench.subjects import spelling
 from workbench.training import Recipe
 from workbench.training.checks import check
 from workbench.training.tasks import make
@@ -360,3 +365,14 @@ def test_a_task_that_wants_endless_text_is_left_out_in_a_sentence(tmp_path):
     )
     with pytest.raises(WorkbenchError, match="generation_kwargs cannot be used"):
         wb.evaluate("shelf-base", str(task), limit=2)
+
+
+def test_a_tokenizer_without_its_own_unknown_token_is_refused():
+    backend = Tokenizer(WordLevel({"one": 0, "two": 1}, unk_token=""))
+    backend.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert spelling.bare(tokenizer, "two one") == [1, 0]
+    with pytest.raises(WorkbenchError, match="The tokenizer cannot read a text"):
+        spelling.bare(tokenizer, "three")
+    with pytest.raises(WorkbenchError, match="The tokenizer cannot read a text"):
+        spelling.misses(tokenizer)

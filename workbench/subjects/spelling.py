@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import PreTrainedTokenizerBase
 
+from workbench.doors import reading
 from workbench.errors import WorkbenchError
 
 BROKEN = "\ufffd"
@@ -63,7 +64,17 @@ def bare(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The ids of a text, without special tokens put around it."""
     if not text:
         return []
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    return list(_encoded(tokenizer, text, add_special_tokens=False)["input_ids"])
+
+
+def _encoded(tokenizer: PreTrainedTokenizerBase, text: str, **how: Any) -> Any:
+    """What a tokenizer reads a text as.
+
+    Raises:
+        WorkbenchError: It cannot read it, such as one whose unknown token is not in its vocabulary.
+    """
+    with reading("The tokenizer", "download or save it again", "cannot read a text"):
+        return tokenizer(text, verbose=False, **how)
 
 
 def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
@@ -78,7 +89,7 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
 def _frame(tokenizer: PreTrainedTokenizerBase) -> Frame:
     for sample in SAMPLES:
         inner = bare(tokenizer, sample)
-        whole = list(tokenizer(sample, verbose=False)["input_ids"])
+        whole = list(_encoded(tokenizer, sample)["input_ids"])
         if inner == whole:
             break
         for start in range(len(whole) - len(inner) + 1):
@@ -110,7 +121,7 @@ def begins(ids: Sequence[int], before: tuple[int, ...]) -> bool:
 
 def offsets(tokenizer: PreTrainedTokenizerBase, text: str) -> list[tuple[int, int]]:
     """Character range [start, stop) of each token of `read`; (0, 0) for added special tokens."""
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    encoded = _encoded(tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
     before = frame(tokenizer).before
     first = [] if begins(encoded["input_ids"], before) else [(0, 0)] * len(before)
     return [*first, *(tuple(pair) for pair in encoded["offset_mapping"])]
@@ -287,7 +298,7 @@ def _unspelt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
     unknown = unknown_ids(tokenizer)
     if not tokenizer.is_fast:
         return [str(tokenizer.unk_token)] * sum(i in unknown for i in bare(tokenizer, text))
-    read_as = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    read_as = _encoded(tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
     names = set(tokenizer.convert_ids_to_tokens(sorted(unknown)))
     places = zip(read_as["input_ids"], read_as["offset_mapping"], strict=True)
     pieces = [text[start:stop].strip() for i, (start, stop) in places if i in unknown]

@@ -32,7 +32,7 @@ class Corpus:
     """Rows of tokens to train on, and texts held out; `source` says where they are from."""
 
     rows: Int[Tensor, "row pos"]
-    held_out: Int[Tensor, "text pos"]
+    held_out: Int[Tensor, "text shorter"]
     source: str
 
     @property
