@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
+
+from workbench.store import Store
 
 pytestmark = pytest.mark.browser
 ROW = 35
@@ -32,11 +35,16 @@ def aside(page: Page, name: str) -> None:
 
 
 def test_back_from_a_samples_mechanism_shows_the_sample_again(
-    open_page: Callable[..., Page], settle: Callable[[], None]
+    open_page: Callable[..., Page],
+    settle: Callable[[], None],
+    app_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    page = open_page(
-        "benchmarks", benchmarks_view="Samples", models="shelf-tuned", task="agreement", limit="70"
-    )
+    open_page()  # the app brings its shipped evaluation
+    monkeypatch.setenv("WORKBENCH_HOME", str(app_home))
+    (shipped,) = Store().list("eval", search="(shipped)")
+    shown = {"benchmarks_view": "Samples", "task": "agreement", "run": shipped.id}
+    page = open_page("benchmarks", models="shelf-tuned", limit="70", **shown)
     main = page.get_by_test_id("stMain")
     main.get_by_text("both right").first.click()
     settle()
