@@ -1,7 +1,6 @@
 """Heads: a score for every head, heads of the same kind, and the circuits in their weights."""
 
 from typing import Any
-from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -16,7 +15,7 @@ from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.patterns.composition import COMMON, Composition
 from workbench.interp.patterns.heads import UNITS
 from workbench.statistics.words import bracketed
-from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts
+from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts, head_link
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.history import first_index
@@ -153,8 +152,6 @@ def read_map(subject: wb.Subject, scored: HeadCatalogue, score: str) -> None:
     mean = scored.mean[score]
     n_layers, n_heads = mean.shape
     labels = [[", ".join(scored.labels(i, j)) for j in range(n_heads)] for i in range(n_layers)]
-    name = "L{row}H{column}"
-    address = urlencode({"model": subject.name, "head": name}, safe="{}")
     cells = Cells(
         rows=[f"Layer {i}" for i in range(n_layers)],
         columns=[f"head {j}" for j in range(n_heads)],
@@ -163,7 +160,7 @@ def read_map(subject: wb.Subject, scored: HeadCatalogue, score: str) -> None:
             "95 % interval": cell_texts(scored.low[score], scored.high[score], write=bracketed),
             "labels": labels,
         },
-        links={f"Attention of {name}": f"attention?{address}"},
+        links=head_link(model=subject.name),
     )
     hint = "Move over the map to read a head; click one to keep it."
     cell_panel(cells, chart="score_map", about=subject.hash, key="read_map", hint=hint)

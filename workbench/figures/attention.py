@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 from jaxtyping import Float, UInt8
 from PIL import Image
-from plotly.colors import sample_colorscale, unlabel_rgb
+from plotly.colors import hex_to_rgb, sample_colorscale, unlabel_rgb
 
 from workbench.figures import style
 
@@ -145,17 +145,13 @@ def repainted(uri: str, scale: Sequence[Sequence[Any]], panel: str, paper: str) 
 
 def _uri(picture: Image.Image, scale: Sequence[Sequence[Any]], panel: str, paper: str) -> str:
     shades = sample_colorscale(scale, np.linspace(0, 1, LEVELS + 1).tolist())
-    palette = np.tile(np.array(_rgb(paper), np.uint8), (256, 1))
+    palette = np.tile(np.array(hex_to_rgb(paper), np.uint8), (256, 1))
     palette[: LEVELS + 1] = [unlabel_rgb(shade) for shade in shades]
-    palette[FUTURE] = _rgb(panel)
+    palette[FUTURE] = hex_to_rgb(panel)
     picture.putpalette(palette.tobytes())
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
 
 
 def atlas(

@@ -217,8 +217,7 @@ def read_intervention(name: str) -> Intervention:
     if not name.endswith(".json"):
         path = path_of(paths.home() / "interventions" / f"{path.name}.json")
     if not path.is_file():
-        names = ", ".join(p.stem for p in saved()) or "none yet"
-        raise WorkbenchError(f"There is no intervention {name!r}; kept are: {names}.")
+        raise _missing(name)
     if path.stat().st_size > MOST_BYTES:
         raise WorkbenchError(
             f"{path} is larger than {MOST_BYTES // 10**6} MB, which no intervention is."
@@ -260,9 +259,14 @@ def delete_intervention(name: str) -> None:
     bare = name.removeprefix("edit:")
     path = next((path for path in saved() if path.stem == bare), None)
     if path is None:
-        names = ", ".join(p.stem for p in saved()) or "none yet"
-        raise WorkbenchError(f"There is no intervention {bare!r}; kept are: {names}.")
+        raise _missing(bare)
     path.unlink()
+
+
+def _missing(name: str) -> WorkbenchError:
+    """The error for a name under which no intervention is kept."""
+    names = ", ".join(path.stem for path in saved()) or "none yet"
+    return WorkbenchError(f"There is no intervention {name!r}; kept are: {names}.")
 
 
 @public("subject", "donor")

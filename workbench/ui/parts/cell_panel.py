@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 from streamlit.components.v2 import component
@@ -68,6 +69,17 @@ def cell_panel(cells: Cells, *, chart: str, about: Hashable, key: str, hint: str
         "python": cells.python,
     }
     _component(data=data, key=key)
+
+
+def head_link(**query: str) -> dict[str, str]:
+    """The `links` of a map of heads: each cell's head on the Attention page.
+
+    Args:
+        query: What else the page shows, such as the model and the prompt.
+    """
+    name = "L{row}H{column}"
+    address = urlencode({**query, "head": name}, safe="{}")
+    return {f"Attention of {name}": f"attention?{address}"}
 
 
 def cell_texts(*tables: np.ndarray, write: Any) -> list[list[str]]:

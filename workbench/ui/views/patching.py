@@ -1,7 +1,5 @@
 """Patching maps on a page: the figure, the details of a clicked cell, and the numbers above."""
 
-from urllib.parse import urlencode
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -15,7 +13,7 @@ from workbench.interp.patching.checks import failed
 from workbench.interp.patching.pair_maps import Patching
 from workbench.interp.patching.probe_maps import Probed
 from workbench.statistics.words import bracketed
-from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts
+from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts, head_link
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.words import p_text
@@ -182,14 +180,13 @@ def _panel(model: str, patching: Patching | Probed) -> None:
     elif by_position and isinstance(patching, Probed):
         words = [visible(name) for name in patching.names]
     prompt = patching.clean if one else patching.items[0]["clean"]
-    address = urlencode({"model": model, "prompt": prompt, "head": "L{row}H{column}"}, safe="{}")
     cells = Cells(
         rows=[f"Layer {i}" for i in range(n_layers)],
         columns=[f"{'position' if by_position else 'head'} {j}" for j in range(n_columns)],
         numbers=numbers,
         words=words,
         samples=None if one else patching.samples,
-        links={} if by_position else {"Attention of L{row}H{column}": f"attention?{address}"},
+        links={} if by_position else head_link(model=model, prompt=prompt),
         python=_cell_in_python(model, patching),
     )
     about = (model, patching.site, patching.axes, prompt, patching.metric_name)

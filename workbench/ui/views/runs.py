@@ -44,10 +44,12 @@ def find() -> list[Run]:
         bind="query-params",
         placeholder="Title, id or any setting, such as lora",
     )
-    every = ui.store().list(limit=MOST)
+    every = ui.store().list(limit=MOST)  # also the answer where nothing is searched for
     kinds = sorted({run.kind for run in every})
     kind = kind_box.selectbox("Kind", [ALL, *kinds], key="kind", bind="query-params")
     tag = tag_box.selectbox("Tag", [ALL, *ui.store().tags()], key="tag", bind="query-params")
+    if not text and kind == ALL and tag == ALL:
+        return every
     return ui.store().list(
         None if kind == ALL else kind,
         limit=MOST,
