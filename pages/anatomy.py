@@ -144,14 +144,14 @@ if wrong := anatomy.disagreeing:
     )
 n_compared = sum(step.deviation is not None for step in anatomy.steps)
 st.badge(
-    f"{n_compared} of {len(anatomy.steps)} steps compared with the model's own tensors: "
-    f"{'they differ by up to' if wrong else 'equal to within'} {anatomy.deviation:.0e} "
-    "of the largest entry",
+    f"{n_compared} of {len(anatomy.steps)} steps "
+    f"{'differ by up to' if wrong else 'match the model to'} {anatomy.deviation:.0e}",
     icon=":material/close:" if wrong else ":material/check:",
     color="red" if wrong else "green",
 )
 st.caption(
-    "Steps without a check mark are read from the model, or it has no tensor to compare them with."
+    "A step is compared with the model's own tensor, and the difference is a share of its largest "
+    "entry. Steps without a check mark are read from the model, or it has no tensor for them."
 )
 for number, step in enumerate(anatomy.steps, 1):
     show_step(number, step, anatomy, int(position or 0))

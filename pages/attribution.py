@@ -47,7 +47,7 @@ def controls() -> tuple[str, str, dict]:
     start = probes.index("induction")
     probe = second.selectbox("Question", [*probes, OWN], start, key="probe", bind="query-params")
     site = third.selectbox(
-        "What is patched", FLAT, FLAT.index("z"), key="site", bind="query-params"
+        "What is patched", FLAT, FLAT.index("resid_pre"), key="site", bind="query-params"
     )
     direction = fourth.segmented_control(
         "Direction",
@@ -72,7 +72,7 @@ def controls() -> tuple[str, str, dict]:
     if probe != OWN:
         more["n"] = int(
             right.select_slider(
-                "Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"
+                "Prompt pairs", [10, 20, 50, 100], 50, key="pairs", bind="query-params"
             )
         )
     return model, str(probe), more

@@ -17,6 +17,7 @@ from workbench.statistics.words import bracketed
 from workbench.subjects.intervention import apply
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cost import is_small, time_of
+from workbench.ui.parts.estimates import Estimated, estimates
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import warn
@@ -30,7 +31,7 @@ PAIRS = 20
 
 def needed(needs: Needed) -> None:
     """How much of the metric is lost when each head is ablated: a map and a table."""
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.columns([4, 5], gap="medium")
     with left:
         figure = maps.effect_map(
             needs.loss,
@@ -48,15 +49,15 @@ def needed(needs: Needed) -> None:
         st.markdown(
             f"Most needed heads on {needs.n_held_out} held-out prompts, with 95 % intervals"
         )
-        numbers = ["loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
-        st.dataframe(
-            table[["head", *numbers]].head(12),
-            hide_index=True,
-            column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
-        )
+        shown = [
+            Estimated("loss", "low", "high", "share lost"),
+            Estimated("chosen_on", "chosen_low", "chosen_high", "when ranked"),
+        ]
+        numbers = ["head", "loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
+        estimates(table[numbers].head(12), shown)
         st.caption(
-            f"*chosen_on*: the same on the {needs.n} other prompts that the heads were ranked on, "
-            "so it is biased upwards."
+            f"*When ranked*: the same on the {needs.n} other prompts that the heads were ranked "
+            "on, so it is biased upwards."
         )
         downloads(
             lambda: [figure], lambda: table, name="needed-heads", title="Heads that the probe needs"
@@ -131,16 +132,15 @@ def search_circuit(model: str, probe: str) -> None:
         f"{circuit.correlation:.2f})"
     )
     exact = circuit.edges.dropna(subset=["exact"])
-    numbers = [name for name in exact.columns if name not in ("sender", "receiver")]
-    st.dataframe(
-        exact,
-        hide_index=True,
-        height=min(260, 40 + 36 * len(exact)),
-        column_config={n: st.column_config.NumberColumn(format="%.3f") for n in numbers},
-    )
+    shown = [
+        Estimated("exact", "low", "high"),
+        Estimated("needed", "needed_low", "needed_high"),
+        Estimated("needed_chosen_on", "needed_chosen_low", "needed_chosen_high", "when chosen"),
+    ]
+    estimates(exact.round({"score": 3}), shown, {"score": "by gradient"}, rows=6)
     st.caption(
-        "*needed*: the faithfulness lost without this edge (minimality), on held-out pairs; "
-        "*needed_chosen_on*: the same on the pairs that the edge was chosen on."
+        "*Needed*: the faithfulness lost without this edge (minimality), on held-out pairs; "
+        "*when chosen*: the same on the pairs that the edge was chosen on."
     )
     missed(circuit)
     worst = max(circuit.checks.values())

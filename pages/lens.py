@@ -47,7 +47,7 @@ def controls() -> tuple[str, str, str, str, str]:
         required=True,
         help=VIEW_HELP,
     )
-    words, first, second = st.columns([6, 1, 1])
+    words, first, second = st.columns([4, 1, 1])
     prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
     answer = first.text_input(
         "Answer",

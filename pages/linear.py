@@ -135,6 +135,7 @@ with columns[0]:
 labels = columns[1].selectbox(
     "Label to decode",
     list(LABELS),
+    list(LABELS).index("position"),
     key="labels",
     bind="query-params",
     accept_new_options=True,

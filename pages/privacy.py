@@ -29,12 +29,13 @@ try:
     )
     column = view.pick_column(corpus)
     result = view.scanned(corpus, tuple(kinds), column)
-    view.results(result)
+    view.results(result, corpus)
     view.downloads(result, corpus, tuple(kinds), column)
     same_in_python(f"""\
 import workbench as wb
+from workbench.privacy.letters import letters  # the example
 
-result = wb.scan({corpus!r}, {kinds or None!r}, column={column!r})
+result = wb.scan({view.in_python(corpus)}, {kinds or None!r}, column={column!r})
 print(result.to_frame(), result.examples_frame())
 print(wb.redact(["Write to jane.doe@example.org."]))
 """)

@@ -122,7 +122,7 @@ def test_a_model_that_fills_gaps_gets_a_sentence_on_every_page(open_page, encode
 
 def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_page):
     page = open_page("anatomy", head="L3H1", prompt="One two one two")
-    expect(page.get_by_text("steps compared with the model's own tensors")).to_be_visible()
+    expect(page.get_by_text("steps match the model to")).to_be_visible()
     expect(page.get_by_text("Softmax")).to_be_visible()
     assert plot(page, "step_1").is_visible()
 
@@ -143,7 +143,7 @@ def test_the_framed_token_is_in_the_url(open_page, settle):
 )
 def test_anatomy_shows_each_attention_of_an_encoder_decoder_model(open_page, part, step):
     page = open_page("anatomy", model="shelf-reverse", part=part, text="stressed")
-    expect(page.get_by_text("steps compared with the model's own tensors")).to_be_visible()
+    expect(page.get_by_text("steps match the model to")).to_be_visible()
     expect(page.get_by_text(step, exact=False).first).to_be_visible()
 
 

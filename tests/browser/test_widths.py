@@ -27,8 +27,64 @@ FAULTS = """() => {
   for (const cell of main.querySelectorAll("td, p"))
     if (seen(cell) && cell.getBoundingClientRect().width < 24 && cell.innerText.length > 4)
       faults.push(`a letter a line: ${words(cell)}`);
-  return faults;
+  return [...faults, ...faint(main), ...piled(main)];
 }"""
+FAINT = """const channels = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
+const light = (colour) => {
+  const [r, g, b] = channels(colour).slice(0, 3).map((c) => {
+    const share = c / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = (part) => {
+  for (let at = part; at; at = at.parentElement) {
+    const style = getComputedStyle(at);
+    if (style.backgroundImage !== "none") return null;  // a gradient has no one colour
+    const colour = style.backgroundColor;
+    const alpha = channels(colour)[3] ?? 1;
+    if (alpha > 0.95) return colour;
+    if (alpha > 0.05) return null;  // mixed with what lies below
+  }
+  return "rgb(255, 255, 255)";
+};
+const contrast = (ink, paper) => {
+  const [low, high] = [light(ink), light(paper)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+const faint = (main) => {
+  const paper = getComputedStyle(document.querySelector('[data-testid="stApp"]')).backgroundColor;
+  const faults = new Set();
+  const look = (part, ink, ground) => {
+    const box = part.getBoundingClientRect();
+    if (!ground || box.width < 2 || !(part.textContent || "").trim()) return;
+    if ((channels(ink)[3] ?? 1) < 0.99) return;
+    const ratio = contrast(ink, ground);
+    if (ratio < 3) faults.add(`${ratio.toFixed(1)} to 1: ${part.textContent.trim().slice(0, 40)}`);
+  };
+  for (const part of main.querySelectorAll("p, h1, h2, h3, h4, h5, label, button, td, th, span"))
+    if ([...part.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
+        && !part.closest("[disabled], .katex, [data-testid=stIconMaterial], .token, [data-testid=stSlider]"))
+      look(part, getComputedStyle(part).color, behind(part));
+  for (const part of main.querySelectorAll(".xtick text, .ytick text, .gtitle, .legendtext"))
+    look(part, getComputedStyle(part).fill, paper);
+  return [...faults];
+};"""
+PILED = """const piled = (main) => {
+  const faults = [];
+  for (const axis of main.querySelectorAll(".xaxislayer-above, .yaxislayer-above")) {
+    const ticks = [...axis.querySelectorAll(".xtick text, .ytick text")];
+    if (!ticks.length || ticks.some((t) => /rotate\\((?!0[,)])/.test(t.getAttribute("transform"))))
+      continue;  // turned words: their boxes overlap, their letters do not
+    const boxes = ticks.map((t) => t.getBoundingClientRect()).filter((b) => b.width > 0);
+    const meet = (a, b) => a.left + 1 < b.right && b.left + 1 < a.right
+      && a.top + 3 < b.bottom && b.top + 3 < a.bottom;
+    const over = boxes.some((a, i) => boxes.slice(i + 1).some((b) => meet(a, b)));
+    if (over) faults.push(`ticks over each other: ${ticks.slice(0, 4).map((t) => t.textContent)}`);
+  }
+  return faults;
+};"""
+EVERY = f"() => {{ {FAINT}\n{PILED}\nreturn ({FAULTS})(); }}"
 
 
 def faults(browser: Browser, app_url: str, page: str, width: int, theme: str) -> list[str]:
@@ -47,7 +103,7 @@ def faults(browser: Browser, app_url: str, page: str, width: int, theme: str) ->
         ended = window.locator('[data-testid="stApp"][data-test-script-state="notRunning"]')
         expect(ended).to_have_count(1, timeout=120_000)
         window.wait_for_timeout(800)  # charts are fitted to their places
-        return [f"{page} at {width} px: {fault}" for fault in window.evaluate(FAULTS)]
+        return [f"{page} at {width} px: {fault}" for fault in window.evaluate(EVERY)]
     finally:
         context.close()
 

@@ -25,7 +25,7 @@ from workbench.training import Recipe
 
 METRICS = {
     "loglikelihood": "log-likelihood of the right answer, nats",
-    "choice_loglikelihood": "log-probability of the right choice among the choices, nats",
+    "choice_loglikelihood": "log-probability of the right choice, nats",
     "acc": "accuracy",
     "logit_difference": "logit of the answer minus logit of the wrong answer",
     "loss": "loss, nats a token",

@@ -68,6 +68,8 @@ def dynamics(
     figure.update_yaxes(title="nats a token", row=1, col=1)
     figure.update_yaxes(title="score or accuracy", range=[0, 1.02], row=2, col=1)
     base = style.figure(height=height)
+    figure.update_xaxes(base.layout.xaxis)
+    figure.update_yaxes(base.layout.yaxis)
     figure.update_layout(
         base.layout,
         height=height,

@@ -20,7 +20,7 @@ SETTINGS = {
     "server.headless": True,
     # Light or dark as the reader's system is, until the menu says otherwise.
     "theme.light.primaryColor": "#2166ac",
-    "theme.dark.primaryColor": "#56a8f5",
+    "theme.dark.primaryColor": "#3a80d9",
     "theme.dark.backgroundColor": "#0e1117",
     "theme.dark.secondaryBackgroundColor": "#1b222b",
     "theme.dark.sidebar.backgroundColor": "#151a21",

@@ -11,13 +11,13 @@ from workbench.ui.parts.notices import fault
 
 OWN = "My own prompts"
 EXAMPLES = {
+    "Subject and verb": ("The plants of the garden", "The plant of the garden", " are", " is"),
     "Induction": (
         "She had a sister, a horse and a fire. He had a sister, a horse and a",
         "She had a sister, a horse and a door. He had a sister, a horse and a",
         " fire",
         " door",
     ),
-    "Subject and verb": ("The plants of the garden", "The plant of the garden", " are", " is"),
     "Indirect object": (
         "When Mary and John went to the store, John gave a drink to",
         "When Mary and John went to the store, Mary gave a drink to",

@@ -6,15 +6,17 @@ from workbench.benchmarks.needs import TaskNeeds, task_needs
 from workbench.interp.interventions.ablation import KINDS, parse_heads
 from workbench.statistics.words import bracketed
 from workbench.ui.parts.charts import downloads
+from workbench.ui.parts.estimates import Estimated, estimates
 from workbench.ui.parts.models import alone, cached_load
 from workbench.ui.parts.progress import with_progress
 from workbench.ui.parts.registered import registered
 from workbench.ui.parts.snippets import same_in_python
 
 TASKS = ["repeat", "agreement", "ioi", "sst2", "subject_verb", "arc_easy", "piqa", "copa"]
-NUMBERS = (
-    *("score", "change", "low", "high", "margin_change", "margin_low", "margin_high", "p"),
-    *("chosen_on", "chosen_low", "chosen_high"),
+ESTIMATED = (
+    Estimated("change", "low", "high"),
+    Estimated("margin_change", "margin_low", "margin_high", "margin's change"),
+    Estimated("chosen_on", "chosen_low", "chosen_high", "margin's, when ranked"),
 )
 
 
@@ -80,11 +82,10 @@ def _shown(needs: TaskNeeds) -> None:
     st.markdown(
         f"Intact {needs.metric} {intact.value:.3f} {bracketed(intact.low, intact.high)}, n = "
         f"{intact.n} held out; {needs.tested} of {needs.of} heads tested. *Margin*: log-likelihood "
-        "of the right choice minus that of the best wrong one, in nats. *chosen_on*: the margin's "
-        f"change on the {needs.n} other items that the heads were ranked on, which is biased "
-        "upwards."
+        "of the right choice minus that of the best wrong one, in nats. *When ranked*: the "
+        f"margin's change on the {needs.n} other items that the heads were ranked on, which is "
+        "biased upwards."
     )
-    columns = {name: st.column_config.NumberColumn(format="%.3f") for name in NUMBERS}
     for title, cuts in (
         ("Whole layers", needs.layers),
         ("One head at a time", needs.cuts),
@@ -92,10 +93,7 @@ def _shown(needs: TaskNeeds) -> None:
     ):
         if cuts:
             st.caption(title)
-            height = min(280, 40 + 36 * len(cuts))
-            st.dataframe(
-                needs.to_frame(cuts), hide_index=True, height=height, column_config=columns
-            )
+            estimates(needs.to_frame(cuts).round({"score": 3}), ESTIMATED, rows=6)
     downloads(
         list, needs.to_frame, name=f"needs-{needs.task}", title=f"Heads that {needs.task} needs"
     )

@@ -11,9 +11,11 @@ import streamlit as st
 from workbench import paths
 from workbench.data import uploads
 from workbench.errors import WorkbenchError
+from workbench.privacy.letters import letters
 from workbench.privacy.measured import FILE, Measured, measure
 from workbench.privacy.redacted import write_redacted
 from workbench.privacy.scan import Scan, scan
+from workbench.privacy.sources import Source
 from workbench.training import Recipe
 from workbench.training.recipe import names
 from workbench.ui.parts.notices import notices
@@ -21,6 +23,7 @@ from workbench.ui.parts.progress import with_progress
 from workbench.ui.parts.registered import registered
 
 UPLOAD = "an upload"
+EXAMPLE = "example letters"
 LARGEST_REDACTED = 50_000_000
 """The largest corpus, in bytes, that the page redacts; the command line does larger ones."""
 
@@ -39,7 +42,7 @@ def known_corpora() -> list[str]:
         for source in sources
         if source == "generated" or (data is not None and (data / source).exists())
     ]
-    return list(dict.fromkeys(["generated", *present]))
+    return list(dict.fromkeys([EXAMPLE, "generated", *present]))
 
 
 def pick_corpus() -> str:
@@ -87,13 +90,31 @@ def scanned(corpus: str, kinds: tuple[str, ...], column: str) -> Scan:
     """The scan of a corpus, made once for all sessions for the same corpus, kinds and column."""
     key = ("scan", corpus, kinds, column)
     return with_progress(
-        key, lambda report: scan(corpus, kinds or None, column=column, progress=report)
+        key, lambda report: scan(_source(corpus), kinds or None, column=column, progress=report)
     )
 
 
-def results(result: Scan) -> None:
+def _source(corpus: str) -> Source:
+    """What to scan: the texts of the example, or the corpus of this name."""
+    return letters().texts if corpus == EXAMPLE else corpus
+
+
+def in_python(corpus: str) -> str:
+    """The corpus as an argument in Python."""
+    return "letters().texts" if corpus == EXAMPLE else repr(corpus)
+
+
+def results(result: Scan, corpus: str) -> None:
     """Show the numbers of the whole corpus, the table by kind, and the masked examples."""
     notices(result.remarks)
+    table = result.to_frame()
+    if corpus == EXAMPLE:
+        planted = letters().planted
+        table.insert(2, "planted", [planted[kind] for kind in table["kind"]])
+        st.caption(
+            f"{result.n} short letters that the workbench makes up, with {planted.total()} data at "
+            "known places. Choose another corpus, or upload your own."
+        )
     cells = st.columns(4)
     cells[0].metric("Found", f"{sum(result.counts.values()):,}")
     cells[1].metric(
@@ -106,7 +127,8 @@ def results(result: Scan) -> None:
     speed = result.bytes / 1e6 / max(result.seconds, 1e-9)
     cells[3].metric("Speed", f"{speed:.0f} MB/s", help="On one core, reading included.")
     share = st.column_config.NumberColumn("share of documents", format="percent")
-    st.dataframe(result.to_frame(), hide_index=True, column_config={"share": share})
+    height = 36 * (len(table) + 1) + 4
+    st.dataframe(table, hide_index=True, height=height, column_config={"share": share})
     if result.examples:
         st.markdown("**The first of each kind, masked**")
         st.dataframe(result.examples_frame(), hide_index=True)
@@ -144,7 +166,9 @@ def downloads(result: Scan, corpus: str, kinds: tuple[str, ...], column: str) ->
 def _redacted(corpus: str, kinds: tuple[str, ...], column: str) -> bytes:
     """The redacted text of a corpus, in UTF-8."""
     with tempfile.TemporaryDirectory() as folder:
-        path = write_redacted(corpus, Path(folder) / "out.txt", kinds or None, column=column)
+        path = write_redacted(
+            _source(corpus), Path(folder) / "out.txt", kinds or None, column=column
+        )
         return path.read_bytes()
 
 
