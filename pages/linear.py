@@ -151,7 +151,7 @@ site = columns[2].selectbox(
     help="; ".join(f"{k}: {v}" for k, v in SITES.items()),
 )
 n = columns[3].select_slider(
-    "Examples", [300, 600, 1000, 1500, 3000], 600, key="n", bind="query-params"
+    "Examples", [300, 600, 1000, 1500, 3000], 1000, key="n", bind="query-params"
 )
 subject = cached_load(model)
 n_layers = subject.card.n_layers

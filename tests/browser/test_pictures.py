@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from workbench.ui.parts.own_prompts import EXAMPLES, FIELDS
+
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 LARGEST = 150_000
@@ -25,12 +27,13 @@ LARGEST_DIFFERENCE = 12.0
 PATIENCE = 240_000
 
 STORY = "She had a sister, a horse and a fire. He had a sister, a horse and a"
+INDUCTION = dict(zip(FIELDS, EXAMPLES["Induction"], strict=True))
 SHOTS = {
     "home": ("", {}, 900, "home_atlas"),
     "attention": ("attention", {"head": "L5H4", "prompt": STORY}, 870, ".explorer .token"),
     "heads": ("heads", {"head": "L5H4"}, 1200, None),
     "patching": ("patching", {}, 1180, None),
-    "patching-heads": ("patching", {"site": "z"}, 1180, None),
+    "patching-heads": ("patching", {"site": "z", **INDUCTION}, 1180, None),
     "benchmarks": ("benchmarks", {}, 1150, None),
     "differences": ("benchmarks", {"benchmarks_view": "Differences"}, 1150, None),
     "samples": ("benchmarks", {"benchmarks_view": "Samples"}, 1150, ""),

@@ -64,7 +64,8 @@ const faint = (main) => {
   };
   for (const part of main.querySelectorAll("p, h1, h2, h3, h4, h5, label, button, td, th, span"))
     if ([...part.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())
-        && !part.closest("[disabled], .katex, [data-testid=stIconMaterial], .token, [data-testid=stSlider]"))
+        && !part.closest("[disabled], .katex, .token")
+        && !part.closest("[data-testid=stIconMaterial], [data-testid=stSlider]"))
       look(part, getComputedStyle(part).color, behind(part));
   for (const part of main.querySelectorAll(".xtick text, .ytick text, .gtitle, .legendtext"))
     look(part, getComputedStyle(part).fill, paper);

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from workbench.data import sets
 from workbench.data.columns import as_text, column_for, resolve
@@ -95,10 +96,14 @@ def _number(subject: Subject, rng: random.Random) -> Iterator[sets.Record]:
 
 def _position(subject: Subject, rng: random.Random) -> Iterator[sets.Record]:
     length = min(LONGEST, subject.n_ctx)
-    tags = ["", *(f"{8 * pos // length + 1} of 8" for pos in range(1, length))]
-    for number in range(4000 // length):
+    ends = [max(1, length * eighth // 8) for eighth in range(9)]
+    for number in range(500):
         ids = repeated_tokens(subject, 1, length, rng.randrange(2**31) + number)
-        yield {"ids": ids[0, :length].tolist(), "tags": list(tags)}
+        tags = [""] * length  # one reading an eighth: intervals are over texts
+        for eighth, (start, end) in enumerate(pairwise(ends), 1):
+            if start < end:  # a context of fewer than 9 tokens has no reading in some eighths
+                tags[rng.randrange(start, end)] = f"{eighth} of 8"
+        yield {"ids": ids[0, :length].tolist(), "tags": tags}
 
 
 @dataclass(frozen=True)
