@@ -54,7 +54,7 @@ def needed(needs: Needed) -> None:
             Estimated("chosen_on", "chosen_low", "chosen_high", "when ranked"),
         ]
         numbers = ["head", "loss", "low", "high", "p", "chosen_on", "chosen_low", "chosen_high"]
-        estimates(table[numbers].head(12), shown)
+        estimates(table.head(12).loc[:, numbers], shown)
         st.caption(
             f"*When ranked*: the same on the {needs.n} other prompts that the heads were ranked "
             "on, so it is biased upwards."

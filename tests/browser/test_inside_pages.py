@@ -26,7 +26,10 @@ def plot(page: Page, key: str) -> Locator:
 
 
 def click(page: Page, key: str, x: float, y: float) -> None:
-    """Click a figure at a place of its axes."""
+    """Click a figure at a place of its axes, once the panel beside it listens, if it has one."""
+    panel = page.locator(".panel")
+    if panel.count():
+        expect(panel.and_(page.locator("[data-listens]")).first).to_be_attached()
     page.mouse.click(*plot(page, key).evaluate(CENTRE, [x, y]))
 
 
@@ -188,8 +191,8 @@ def test_patching_runs_its_default_example_and_a_click_gives_the_numbers(open_pa
     expect(page.get_by_text("Can this be trusted?")).to_be_visible()
     expect(page.get_by_text("random cells against hooks")).to_be_visible()
     expect(page.get_by_text("Do not believe this map")).to_have_count(0)
-    click(page, "effects", 10, 0)
-    expect(page.get_by_text("Layer 0, position 10")).to_be_visible()
+    click(page, "effects", 4, 0)
+    expect(page.get_by_text("Layer 0, position 4")).to_be_visible()
     settle()
 
 
@@ -203,21 +206,21 @@ def test_a_map_answers_the_mouse_and_the_keys_without_the_server(open_page, sett
         "document.querySelector('[data-test-script-state]'),"
         "{attributeFilter: ['data-test-script-state']})"
     )
-    click(page, "effects", 9, 2)
+    click(page, "effects", 1, 2)
     panel = page.get_by_role("group", name=re.compile("The chosen cell"))
-    expect(panel).to_contain_text("Layer 2, position 9")
-    expect(panel).to_contain_text("clean ·fire, corrupted ·door")
-    assert "cell=2%2C9" in page.url
+    expect(panel).to_contain_text("Layer 2, position 1")
+    expect(panel).to_contain_text("clean ·plants, corrupted ·plant")
+    assert "cell=2%2C1" in page.url
     panel.press("ArrowDown")
-    panel.press("ArrowLeft")
-    expect(panel).to_contain_text("Layer 3, position 8")
-    expect(panel).to_contain_text("·a in both prompts")
+    panel.press("ArrowRight")
+    expect(panel).to_contain_text("Layer 3, position 2")
+    expect(panel).to_contain_text("·of in both prompts")
     assert page.evaluate("window.stale") == 0, "a script of the page ran"
     shown = panel.locator("dd").first.inner_text()
-    page = open_page("patching", cell="3,8")
+    page = open_page("patching", cell="3,2")
     panel = page.get_by_role("group", name=re.compile("The chosen cell"))
     expect(panel.locator("dd").first).to_have_text(shown)
-    page.get_by_role("button", name="Subject and verb").click()
+    page.get_by_role("button", name="Induction").click()
     expect(panel).to_contain_text("Move over the map")
 
 

@@ -3,6 +3,9 @@
 // Text goes in by textContent only.
 
 const LOOK = 250; // milliseconds between two looks whether the chart has been drawn anew
+// By chart and cell, what the map was about when the cell was chosen: the page may put a new panel
+// in the place of this one, and the address still names the cell of the map before.
+const chosenFor = new Map();
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".panel");
@@ -28,8 +31,8 @@ class Reader {
     const other = this.data && this.data.about !== data.about;
     this.data = data;
     const asked = new URLSearchParams(location.search).get("cell");
-    if (other) this.choose(null);
-    else if (!this.chosen && asked) this.chosen = asked.split(",").map(Number);
+    if (other || (!this.chosen && asked && this.stale(asked))) this.choose(null);
+    else if (!this.chosen && asked) this.choose(asked.split(",").map(Number));
     if (!this.fits(this.chosen)) this.chosen = null;
     this.draw(this.chosen);
     this.listen();
@@ -38,6 +41,12 @@ class Reader {
   fits(cell) {
     const { rows, columns } = this.data;
     return Boolean(cell) && cell[0] in rows && cell[1] in columns;
+  }
+
+  // Whether a cell was chosen on other maps only; one that nobody chose comes from a link.
+  stale(cell) {
+    const maps = chosenFor.get(`${this.data.chart} ${cell}`);
+    return Boolean(maps) && !maps.has(this.data.about);
   }
 
   // -- the chart --
@@ -54,6 +63,7 @@ class Reader {
       heard("plotly_afterplot", () => this.mark());
     }
     this.plot = plot;
+    this.root.dataset.listens = "true";
     this.mark();
   }
 
@@ -91,8 +101,12 @@ class Reader {
   choose(cell) {
     this.chosen = this.fits(cell) ? cell : null;
     const url = new URL(location.href);
-    if (this.chosen) url.searchParams.set("cell", this.chosen.join(","));
-    else url.searchParams.delete("cell");
+    if (this.chosen) {
+      const place = `${this.data.chart} ${this.chosen}`;
+      if (!chosenFor.has(place)) chosenFor.set(place, new Set());
+      chosenFor.get(place).add(this.data.about);
+      url.searchParams.set("cell", this.chosen.join(","));
+    } else url.searchParams.delete("cell");
     history.replaceState(history.state, "", url);
     this.draw(this.chosen);
     this.mark();
