@@ -118,6 +118,11 @@ class Engine:
         return len(self._open)
 
     @property
+    def n_bytes(self) -> int:
+        """The memory of what it copied of the weights to be faster."""
+        return self._batch.forward.shortcut.n_bytes
+
+    @property
     def n_waiting(self) -> int:
         """The number of requests that have not started."""
         return max(0, self.n_open - self._batch.most_rows)

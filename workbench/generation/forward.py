@@ -6,6 +6,7 @@ batched with another text, must give the logits of a plain forward pass.
 
 import inspect
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from workbench.generation.kv import KV, Place, together, with_prefixes
+from workbench.generation.shortcut import shortcut
 
 TOGETHER = "together"
 ALONE = "alone"
@@ -37,6 +39,7 @@ class Forward:
         self._takes_positions = "position_ids" in names
         self._takes_keep = "logits_to_keep" in names
         self._cache = "past_key_values" if "past_key_values" in names else "cache"
+        self.shortcut = shortcut(model)
         if model not in _WAYS:
             _WAYS[model] = self._try_out()
         self.way = _WAYS[model]
@@ -64,7 +67,12 @@ class Forward:
             [text[c - start] if start <= c else 0 for c in range(begin, stop)]
             for text, start in zip(texts, kv.starts, strict=True)
         ]
-        return self._run(kv, torch.tensor(ids, device=device), stop, every=every)
+        plain = partial(self._run, kv, torch.tensor(ids, device=device), stop, every=every)
+        # All texts have begun, none has a cached beginning left to pass, and the cache is in use.
+        running = begin >= max(1, *kv.starts, *kv.known)
+        if every or stop - begin > 1 or not running:
+            return plain()
+        return self.shortcut.logits([row[0] for row in ids], kv, plain, self.model)
 
     def _run(self, kv: KV, ids: Tensor, stop: int, *, every: bool) -> Tensor:
         begin = kv.end

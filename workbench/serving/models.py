@@ -201,13 +201,15 @@ class Models:
                 served.engine.close(wait=False)
 
     def memory(self) -> int:
-        """Bytes of all weights in memory; shared ones count once."""
+        """Bytes of all weights in memory, with the engines' copies; shared ones count once."""
         seen: dict[Any, int] = {}
+        copies = 0
         for served in self.loaded().values():
+            copies += served.engine.n_bytes
             for tensor in served.subject.model.state_dict().values():
                 storage = tensor.untyped_storage()
                 seen[storage.data_ptr()] = storage.nbytes()
-        return sum(seen.values())
+        return sum(seen.values()) + copies
 
 
 def _key(name: str, change: Intervention) -> str:
