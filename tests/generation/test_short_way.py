@@ -12,6 +12,7 @@ from workbench.generation.kv import with_prefixes
 from workbench.generation.short_ways import short_way
 from workbench.generation.shortcut import AFTER, shortcut
 from workbench.subjects.intervention import Edit, Intervention, apply
+from workbench.subjects.modules import moved
 
 SHAPES = [
     {"positions": p, "n_kv_heads": 2, "bias": p in ("learned", "none"), "qk_norm": p == "rotary"}
@@ -58,8 +59,8 @@ def replaced(model):
     """The model with a projection that is not a plain linear layer."""
 
     class Doubled(torch.nn.Linear):
-        def forward(self, x):
-            return 2 * super().forward(x)
+        def forward(self, input):
+            return 2 * super().forward(input)
 
     old = model.model.layers[1].mlp.down_proj
     model.model.layers[1].mlp.down_proj = Doubled(
@@ -116,7 +117,7 @@ def test_other_models_have_none_and_run_themselves(name):
 
 def test_a_model_on_another_device_or_in_half_precision_has_none():
     assert short_way(tiny_gpt().bfloat16()) is None
-    assert short_way(tiny_gpt().to("meta")) is None
+    assert short_way(moved(tiny_gpt(), torch.device("meta"))) is None
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from workbench.generation.kv import KV, Place, together, with_prefixes
 from workbench.generation.prefixes import SHORTEST, Prefixes, common, cut
 from workbench.generation.request import Causal, Completion, Request
 from workbench.generation.row import Row, all_scored
+from workbench.generation.shortcut import LARGEST
 
 READ_AT_ONCE = 512
 """Prompt tokens read per step; small, so that running texts need not wait long for a new one."""
@@ -39,6 +40,7 @@ class Batch:
             alone.
         prefix_bytes: Memory for the cached keys and values of prompt beginnings.
         read_at_once: Prompt tokens read per step.
+        copy_bytes: Size up to which a model's weights may be copied into a faster order.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Batch:
         most_tokens: int = 1 << 16,
         prefix_bytes: int = 1 << 28,
         read_at_once: int = READ_AT_ONCE,
+        copy_bytes: int = LARGEST,
     ) -> None:
         self.subject = subject
         self.forward = Forward(subject.model)
+        self.forward.shortcut.largest = copy_bytes
         self.most_rows = most_rows
         self.most_tokens = most_tokens
         self.read_at_once = read_at_once

@@ -13,6 +13,7 @@ from workbench.errors import WorkbenchError
 from workbench.generation.batch import Batch, check
 from workbench.generation.request import Completion, Request, Token
 from workbench.generation.row import Row
+from workbench.generation.shortcut import LARGEST
 from workbench.subjects import Subject
 from workbench.subjects.bridge import shared_clone
 
@@ -84,6 +85,7 @@ class Engine:
         most_waiting: Maximum of requests that wait besides; a further one is refused.
         most_tokens: Maximum of tokens in the shared cache, new ones included.
         prefix_bytes: Memory for the cached beginnings of prompts.
+        copy_bytes: Size up to which a model's weights may be copied into a faster order.
     """
 
     def __init__(
@@ -94,13 +96,18 @@ class Engine:
         most_waiting: int = 64,
         most_tokens: int = 1 << 16,
         prefix_bytes: int = 1 << 28,
+        copy_bytes: int = LARGEST,
     ) -> None:
         own = Subject(subject.name, shared_clone(subject.model), subject.tokenizer, subject.card)
         self.subject = subject
         self.counts = Counts()
         self.most_waiting = most_waiting
         self._new_batch = lambda: Batch(
-            own, most_rows=most_rows, most_tokens=most_tokens, prefix_bytes=prefix_bytes
+            own,
+            most_rows=most_rows,
+            most_tokens=most_tokens,
+            prefix_bytes=prefix_bytes,
+            copy_bytes=copy_bytes,
         )
         self._batch = self._new_batch()
         self._inbox: deque[Generation] = deque()

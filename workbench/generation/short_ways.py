@@ -11,8 +11,6 @@ from workbench.generation.short_way import Layer, Matrix, ShortWay, Sizes, Table
 from workbench.subjects import positions as encoding
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 
-LARGEST = 2 << 30
-"""Bytes of weights up to which a copy is made."""
 LLAMAS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 """Classes of transformers whose layers are Llama's, with or without biases and QK-norm."""
 FIXED = ("default", "linear", "llama3", "yarn")
@@ -23,14 +21,15 @@ class _UnlikeError(Exception):
     """A part of the model is not what its class has."""
 
 
-def short_way(model: Any) -> ShortWay | None:
+def short_way(model: Any, most: int = 1 << 62) -> ShortWay | None:
     """The model as a `ShortWay`; None where it is too large, elsewhere than on the CPU or another.
 
     Args:
         model: A causal model.
+        most: Bytes that its weights may have.
     """
     weights = list(model.parameters())
-    fits = sum(w.numel() * w.element_size() for w in weights) <= LARGEST
+    fits = sum(w.numel() * w.element_size() for w in weights) <= most
     plain = all(
         w.dtype in (torch.float32, torch.float64) and w.device.type == "cpu" for w in weights
     )

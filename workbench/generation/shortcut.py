@@ -13,6 +13,8 @@ from workbench.generation.short_ways import short_way
 
 AFTER = 16
 """Steps after which the copies of the weights are made."""
+LARGEST = 1 << 31
+"""Bytes of weights up to which copies are made, unless the user of the model says otherwise."""
 MOST_ROWS = 16
 """Texts at once; with more, what counts is no longer how fast the matrices are read."""
 _SHORTCUTS: "WeakKeyDictionary[Any, Shortcut]" = WeakKeyDictionary()
@@ -27,6 +29,7 @@ class Shortcut:
 
     def __init__(self, model: nn.Module) -> None:
         self._state: list[tuple[int, float]] = []
+        self.largest = LARGEST
         self._steps = 0
         self._short: ShortWay | None = None
         # A model with hooks, such as one with heads ablated, has to run itself.
@@ -61,7 +64,7 @@ class Shortcut:
         self._steps += 1
         if self._steps == AFTER:
             self._state = _state_of(model)
-            return self._checked(tokens, kv, plain, short_way(model))
+            return self._checked(tokens, kv, plain, short_way(model, self.largest))
         if self._short is None:
             return plain()
         logits = self._short(tokens, kv)

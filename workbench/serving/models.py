@@ -165,6 +165,7 @@ class Models:
             most_waiting=limits.waiting,
             most_tokens=limits.tokens,
             prefix_bytes=limits.prefixes,
+            copy_bytes=limits.memory // 2,  # with the weights themselves it has to fit
         )
         self._served[key] = Served(subject, engine, at, temporary)
         self._grown = True
