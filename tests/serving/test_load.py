@@ -72,7 +72,8 @@ class Client(threading.Thread):
         body["messages"] = [{"role": "user", "content": self.body()["prompt"]}]
         began = time.time()
         with http.stream("POST", f"{self.live.v1}/chat/completions", json=body) as answer:
-            first, last = None, ""
+            first = None
+            last = ""
             for line in answer.iter_lines():
                 if first is None and '"content": "' in line and '"content": ""' not in line:
                     first = time.time() - began
@@ -138,7 +139,8 @@ def test_clients_for_minutes_get_answers_or_429_within_bounded_memory(model, hom
             print(f"  {name}: n {len(times)}, p50 {shares[0]:.2f}, p95 {shares[1]:.2f}, ", end="")
             print(f"longest {shares[2]:.2f} s")
         third = len(memory) // 3 or 1
-        early, late = max(memory[:third]), max(memory[-third:])
+        early = max(memory[:third])
+        late = max(memory[-third:])
         print(f"  memory: {early:.0f} MiB at most in the first third, {late:.0f} in the last")
     assert health.status_code == 200
     assert not faults

@@ -10,13 +10,16 @@ import time
 
 import httpx
 import pytest
+import torch
 
 from tests.serving.conftest import start
 from workbench.errors import WorkbenchError
-from workbench.serving import Limits
+from workbench.generation import Request
+from workbench.serving import Limits, make_service
 from workbench.serving.guard import is_local
 from workbench.serving.keys import new_key, read_keys
 from workbench.serving.limits import ApiError
+from workbench.serving.listing import entry
 from workbench.serving.models import Models
 from workbench.serving.server import keys_for
 
@@ -194,6 +197,29 @@ def test_models_leave_when_memory_is_short_but_not_while_they_are_used(home):
     with models.use("shelf-tuned") as again:
         assert models.loads == 3 and again.users == 1
     models.close()
+
+
+def test_weights_are_rounded_only_where_asked_and_say_so(home, live):
+    with pytest.raises(WorkbenchError, match="float32 or bfloat16, not 'int8'"):
+        make_service([], dtype="int8")
+    rounded = make_service(["shelf-base", live.edit], dtype="bfloat16").models
+    plain = make_service(["shelf-base", live.edit]).models
+    for name in ("shelf-base", live.edit):
+        with rounded.use(name) as half, plain.use(name) as whole:
+            assert entry(name, half)["workbench"]["dtype"] == "bfloat16"
+            assert entry(name, whole)["workbench"]["dtype"] == "float32"
+            assert half.subject.hash != whole.subject.hash
+            ids = whole.subject.tokenizer("Once upon a time there was a king.")["input_ids"]
+            logits = [s.subject.model(torch.tensor([ids])).logits.float() for s in (half, whole)]
+            worst = float((logits[0].log_softmax(-1) - logits[1].log_softmax(-1)).abs().max())
+            assert 0 < worst < 0.5
+            score = Request(ids, 0, score_prompt=True)
+            answers = [s.engine.submit(score).result().prompt_scores for s in (half, whole)]
+            pairs = [(a.logprob, b.logprob) for a, b in zip(*answers, strict=True) if a and b]
+            assert max(abs(a - b) for a, b in pairs) <= worst + 1e-3
+    assert rounded.memory() < 0.55 * plain.memory()
+    rounded.close()
+    plain.close()
 
 
 def test_an_edit_shares_its_bases_weights(home, live):

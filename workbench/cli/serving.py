@@ -27,6 +27,10 @@ def serve(
     memory: Annotated[
         float, typer.Option(help="GiB of weights to keep loaded; least recently used go first.")
     ] = 4.0,
+    dtype: Annotated[
+        str,
+        typer.Option(help="Of the weights: bfloat16 takes half the memory, and rounds."),
+    ] = "float32",
 ) -> None:
     """Serve models by an OpenAI-compatible API, without the pages."""
     from workbench.serving import Limits
@@ -35,7 +39,7 @@ def serve(
     err.print(
         f"The API at [bold]http://{host}:{port}/v1[/], its fields at /v1/docs  (stop with Ctrl-C)"
     )
-    run(model or [], host, port, key_file, Limits(memory=int(memory * 2**30)))
+    run(model or [], host, port, key_file, Limits(memory=int(memory * 2**30)), dtype)
 
 
 def key(

@@ -7,7 +7,7 @@ from workbench.subjects import Available
 
 
 def entry(listed: Available | str, served: Served | None) -> dict[str, Any]:
-    """A model's entry as JSON values; hash, context and parent are null unless it is loaded.
+    """A model's entry as JSON values; hash, dtype, context and parent are null unless it is loaded.
 
     Args:
         listed: From `available`, or the name of a run's checkpoint.
@@ -27,6 +27,7 @@ def entry(listed: Available | str, served: Served | None) -> dict[str, Any]:
         "workbench": {
             "loaded": subject is not None,
             "sha256": subject.hash if subject else None,
+            "dtype": str(subject.model.dtype).removeprefix("torch.") if subject else None,
             "n_ctx": subject.n_ctx if subject else None,
             "parent": (subject.card.parent or None) if subject else None,
             "chat_template": bool(subject.tokenizer.chat_template) if subject else None,

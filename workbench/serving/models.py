@@ -9,11 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from workbench.errors import WorkbenchError
 from workbench.generation import Engine
 from workbench.serving.limits import ApiError, Limits
 from workbench.subjects import Available, Subject, available, load, stamp
 from workbench.subjects.intervention import Intervention, apply, read_intervention
+from workbench.subjects.modules import moved
 
 CHECKPOINT = re.compile(r"(run:[\w.-]+)@\d+")
 MOST_MADE = 4
@@ -48,11 +51,15 @@ class Models:
     Args:
         limits: The memory budget, and the limits of engines.
         names: Serve only these; without any, all that can be loaded offline.
+        dtype: Of the weights; one other than float32 has another hash.
     """
 
-    def __init__(self, limits: Limits, names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, limits: Limits, names: Sequence[str] = (), dtype: torch.dtype = torch.float32
+    ) -> None:
         self.limits = limits
         self.names = list(names)
+        self.dtype = dtype
         self.loads = 0
         self._served: OrderedDict[str, Served] = OrderedDict()
         self._grown = False
@@ -144,7 +151,10 @@ class Models:
             change = read_intervention(name.removeprefix("edit:"))
             if change.base != name and change.base in {a.name for a in self.available()}:
                 return apply(self._get(change.base).subject, change)
-        return load(name)
+        subject = load(name)
+        if self.dtype != torch.float32:  # which all models are loaded in
+            moved(subject.model, self.dtype)
+        return subject
 
     def _changed(self, name: str, change: Intervention) -> Served:
         key = _key(name, change)

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from workbench.errors import WorkbenchError
 from workbench.serving.guard import Guard, is_local
 from workbench.serving.keys import Keys, read_keys
@@ -17,16 +19,27 @@ from workbench.serving.models import Models
 from workbench.serving.routes import routes
 from workbench.serving.service import Service
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""Names of the dtypes that a service can hold weights in."""
 
-def make_service(names: Sequence[str] = (), limits: Limits | None = None) -> Service:
+
+def make_service(
+    names: Sequence[str] = (), limits: Limits | None = None, dtype: str = "float32"
+) -> Service:
     """A service of models.
 
     Args:
         names: Of the models; without any, all that can be loaded offline.
         limits: Of the service; None for the defaults.
+        dtype: Of the weights: `float32` or `bfloat16`.
+
+    Raises:
+        WorkbenchError: For another dtype.
     """
+    if dtype not in DTYPES:
+        raise WorkbenchError(f"Weights can be {' or '.join(DTYPES)}, not {dtype!r}.")
     limits = limits or Limits()
-    return Service(Models(limits, names), limits)
+    return Service(Models(limits, names, DTYPES[dtype]), limits)
 
 
 @cache
@@ -98,7 +111,12 @@ def run(app: Any, host: str, port: int, limits: Limits | None = None) -> None:
 
 
 def serve(
-    names: Sequence[str], host: str, port: int, key_file: Path | None, limits: Limits | None = None
+    names: Sequence[str],
+    host: str,
+    port: int,
+    key_file: Path | None,
+    limits: Limits | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Serve the API without the pages until interrupted.
 
@@ -108,14 +126,16 @@ def serve(
         port: Port to listen on.
         key_file: With the hashes of API keys; needed if other machines can reach the address.
         limits: Of the service; None for the defaults.
+        dtype: Of the weights: `float32` or `bfloat16`.
 
     Raises:
-        WorkbenchError: For a missing key, a port in use, or a model that cannot be loaded.
+        WorkbenchError: For a missing key, another dtype, a port in use, or a model that cannot be
+            loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keys = keys_for(host, key_file)
     check_port(host, port)
-    service = make_service(names, limits)
+    service = make_service(names, limits, dtype)
     for name in names:
         with service.models.use(name):
             pass
