@@ -134,15 +134,18 @@ def test_texts_that_join_and_leave_are_those_of_plain_passes(family):
     subject = subject_of(make(family).float())
     batch = Batch(subject)
     written = {}
+
+    def add(number):
+        batch.add(requests[number], lambda completion: written.update({number: completion.ids}))
+
     requests = [
         Request(prompt, most)
         for prompt, most in zip(texts((5, 20, 1, 9)), (40, 30, 25, 8), strict=True)
     ]
+    begins = [0, 2, AFTER + 1, AFTER + 3]
     for step in range(100):
-        if step in (0, 2, AFTER + 1, AFTER + 3):
-            request = requests[len(written)]
-            written[len(written)] = None
-            batch.add(request, lambda c, i=len(written) - 1: written.update({i: c.ids}))
+        if step in begins:
+            add(begins.index(step))
         if not batch.step():
             break
     assert shortcut(subject.model).n_bytes > 0
