@@ -122,12 +122,12 @@ def heads() -> None:
     from workbench.ui.parts.models import cached_load
 
     subject = cached_load(warm.DEFAULT)
-    looked_at = look(subject, PROMPT)
+    pattern = look(subject, PROMPT).attention.pattern
     n_heads = subject.card.n_layers * subject.card.n_heads
     st.markdown(f"**What the {n_heads} heads of {warm.DEFAULT} look at**")
     st.caption(f"Each square is a head. Rows are the tokens of: {PROMPT}")
     page_link("attention", "Open every head, on your own text", icon=":material/arrow_forward:")
-    chart(atlas(looked_at.image), key="home_atlas", name="heads", alt="Attention of every head")
+    chart(atlas(pattern), key="home_atlas", name="heads", alt="Attention of every head")
 
 
 def history() -> None:

@@ -1,4 +1,4 @@
-"""How fast the explorer answers, in milliseconds and bytes, with SmolLM2 at 64 and 512 tokens.
+"""How fast the explorer answers, in milliseconds and bytes, with SmolLM2 at 64 to 1,024 tokens.
 
 `pytest -m slow -s tests/browser/test_explorer_speed.py` prints a line a length. Times are taken
 inside the page: from a key to the frame that shows the other head, and for hovers likewise.
@@ -18,7 +18,7 @@ from workbench.data.passages import TEXTS
 from workbench.figures.explorer.payload import Heads, payload, striking
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-LIMITS = {64: 50, 512: 100}
+LIMITS = {64: 50, 512: 100, 1024: 200}
 """By tokens of the prompt: the aim for the milliseconds from a key to the next head's picture."""
 PATIENCE = 240_000
 MEASURE = """async (explorer, [kind, count]) => {
@@ -52,7 +52,7 @@ def median(values: list[float]) -> float:
 
 def prompt_of(subject: wb.Subject, length: int) -> str:
     """A prompt of so many tokens."""
-    return str(subject.tokenizer.decode(subject.ids("\n\n".join(TEXTS))[:length]))
+    return str(subject.tokenizer.decode(subject.ids("\n\n".join(TEXTS + TEXTS))[:length]))
 
 
 @pytest.mark.parametrize("length", LIMITS)

@@ -62,47 +62,34 @@ class Atlas:
         return block * (self.n_heads + 1) + head, row
 
 
-class AtlasPainter:
-    """Draws an atlas layer by layer, so that patterns need not all be in memory.
+def atlas_image(pattern: Float[np.ndarray, "layer head query key"]) -> Atlas:
+    """The atlas of all heads.
 
     Long prompts are shrunk by taking maxima, so that single strong keys remain visible.
     """
-
-    def __init__(self, n_layers: int, n_heads: int, n_pos: int):
-        rows = _rows(n_layers, n_heads)
-        most = max(12, min(160, WIDTH // Atlas("", n_layers, n_heads, rows, 0, 0, 0).columns))
-        side = min(n_pos, most)
-        unit = side * max(1, most // side)
-        self.gap = max(2, unit // 16)
-        self.atlas = Atlas("", n_layers, n_heads, rows, unit, unit + self.gap, side)
-        size = (rows * self.atlas.cell + self.gap, self.atlas.columns * self.atlas.cell + self.gap)
-        self.image = np.full(size, BLANK, np.uint8)
-        self.future = np.triu(np.ones((side, side), bool), 1)
-
-    def add(self, layer: int, pattern: Float[np.ndarray, "head query key"]) -> None:
-        """Draw one layer's heads."""
-        unit = self.atlas.unit
-        cell = self.atlas.cell
-        side = self.atlas.side
-        levels = (np.sqrt(_shrink(pattern, side).clip(0, 1)) * LEVELS).round().astype(np.uint8)
-        levels[:, self.future] = FUTURE
-        levels = levels.repeat(unit // side, 1).repeat(unit // side, 2)
-        for head, thumbnail in enumerate(levels):
-            x, y = (self.gap + cell * i for i in self.atlas.place(layer, head))
-            self.image[y : y + unit, x : x + unit] = thumbnail
-
-    def finish(self) -> Atlas:
-        """The atlas with the image of all layers."""
-        return replace(self.atlas, uri=_png(self.image))
-
-
-def atlas_image(pattern: Float[np.ndarray, "layer head query key"]) -> Atlas:
-    """The atlas of all heads; long prompts are shrunk by taking maxima."""
     n_layers, n_heads, n_pos, _ = pattern.shape
-    painter = AtlasPainter(n_layers, n_heads, n_pos)
+    rows = _rows(n_layers, n_heads)
+    most = max(12, min(160, WIDTH // Atlas("", n_layers, n_heads, rows, 0, 0, 0).columns))
+    side = min(n_pos, most)
+    unit = side * max(1, most // side)
+    gap = max(2, unit // 16)
+    blank = Atlas("", n_layers, n_heads, rows, unit, unit + gap, side)
+    size = (rows * blank.cell + gap, blank.columns * blank.cell + gap)
+    image = np.full(size, BLANK, np.uint8)
     for layer, heads in enumerate(pattern):
-        painter.add(layer, heads)
-    return painter.finish()
+        for head, thumbnail in enumerate(_thumbnails(heads, side, unit)):
+            x, y = (gap + blank.cell * i for i in blank.place(layer, head))
+            image[y : y + unit, x : x + unit] = thumbnail
+    return replace(blank, uri=_png(image))
+
+
+def _thumbnails(
+    pattern: Float[np.ndarray, "head query key"], side: int, unit: int
+) -> UInt8[np.ndarray, "head {unit} {unit}"]:
+    """One layer's heads as palette entries."""
+    levels = (np.sqrt(_shrink(pattern, side).clip(0, 1)) * LEVELS).round().astype(np.uint8)
+    levels[:, np.triu(np.ones((side, side), bool), 1)] = FUTURE
+    return levels.repeat(unit // side, 1).repeat(unit // side, 2)
 
 
 def _rows(n_layers: int, n_heads: int) -> int:

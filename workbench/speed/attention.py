@@ -7,14 +7,13 @@ import numpy as np
 import torch
 
 from workbench.data.passages import TEXTS
-from workbench.figures.attention import AtlasPainter
 from workbench.figures.explorer.payload import Heads, payload
 from workbench.interp.patterns.attention import Attention
 from workbench.interp.patterns.prompt_scores import scored_attention
 from workbench.speed.timing import in_turn
 from workbench.subjects import Subject, load
 
-LENGTHS = (64, 512)
+LENGTHS = (64, 512, 1024)
 """Tokens of the prompts."""
 
 
@@ -37,18 +36,12 @@ def bench_prompt(subject: Subject, prompt: str) -> dict[str, Any]:
     """Both sides' seconds on one prompt, their largest difference and the payload's kilobytes.
 
     Our side is what the Attention page does before it shows anything: it reads and scores every
-    head, paints the small pictures of all heads and packs the explorer's payload. TransformerLens
+    head and packs the explorer's payload. TransformerLens
     caches the patterns, and nothing more.
     """
 
     def ours() -> tuple[Attention, bytes]:
-        card = subject.card
-        n_pos = subject.encode(prompt).shape[1]
-        painter = AtlasPainter(card.n_layers, card.n_heads, n_pos)
-        attention, scores = scored_attention(
-            subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
-        )
-        painter.finish()
+        attention, scores = scored_attention(subject, prompt)
         shown = Heads(attention.pattern, attention.tokens, attention.subject, attention.value_norms)
         return attention, payload(shown, chosen=scores.best())
 
@@ -75,5 +68,5 @@ def bench_prompt(subject: Subject, prompt: str) -> dict[str, Any]:
 
 
 def _prompt(subject: Subject, length: int) -> str:
-    ids = subject.ids("\n\n".join(TEXTS))
+    ids = subject.ids("\n\n".join(TEXTS + TEXTS))
     return str(subject.tokenizer.decode(ids[: min(length, subject.n_ctx)]))

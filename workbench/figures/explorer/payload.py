@@ -29,6 +29,8 @@ FILE_BUDGET = 64_000_000
 """Bytes that all heads may take in a file, uncompressed: 270 heads fit whole at 512 tokens."""
 SIDES = (128, 96, 64, 48, 32, 24, 16, 12, 8)
 """Dots along a side of a pooled head; the largest number that fits the budget is taken."""
+ROWS = 128
+"""Queries that are pooled at once: they stay in the processor's cache."""
 NORMS_BUDGET = 600_000
 """Bytes that value lengths may take in 16 bits; where they take more they are sent in 8 bits."""
 
@@ -90,11 +92,17 @@ def pooled(
     pattern: Float[np.ndarray, "head query key"], side: int
 ) -> Float[np.ndarray, "head {side} {side}"]:
     """Attention of blocks of queries to blocks of keys: summed over keys, averaged over queries."""
+    import torch  # it converts half precision ten times as fast as numpy
+
     n_pos = pattern.shape[-1]
-    starts = np.arange(side) * n_pos // side
-    sizes = np.diff(np.append(starts, n_pos))
-    over_queries = np.add.reduceat(np.asarray(pattern, np.float32), starts, axis=1)
-    return np.add.reduceat(over_queries, starts, axis=2) / sizes[:, None]
+    starts = torch.arange(side) * n_pos // side
+    block = torch.searchsorted(starts, torch.arange(n_pos), right=True) - 1
+    member = torch.nn.functional.one_hot(block, side).float()  # [position, block]
+    by_key_block = torch.empty(len(pattern), n_pos, side)
+    for i in range(0, n_pos, ROWS):  # no query sees a later key
+        rows = torch.from_numpy(pattern[:, i : i + ROWS, : i + ROWS])
+        by_key_block[:, i : i + ROWS] = rows.float() @ member[: i + ROWS]
+    return (member.T @ by_key_block / member.sum(0)[:, None]).numpy()
 
 
 def resolution(n_heads: int, n_pos: int, budget: int) -> tuple[int, int]:

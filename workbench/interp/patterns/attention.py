@@ -172,13 +172,13 @@ def attention(
     n_layers = subject.card.n_layers
     n_heads = subject.card.n_heads
     patterns = _room((n_layers, n_heads, n_pos, n_pos))
-    dtype = torch.float16 if patterns.dtype == np.float16 else torch.float32
+    room = torch.from_numpy(patterns)
     lengths = _value_lengths(subject)
     value_norms = np.zeros((n_layers, n_heads, n_pos), np.float32)
     measured: set[int] = set()
 
     def keep(layer: int, pattern: Tensor) -> None:
-        patterns[layer] = pattern[0].to(dtype).cpu().numpy()
+        room[layer].copy_(pattern[0])
         if each_layer is not None:
             each_layer(layer, pattern[0])
 

@@ -20,6 +20,8 @@ from workbench.subjects import Subject
 from workbench.subjects.bridge import CHECKED, HALF_TOLERANCE, TOLERANCE, shared_clone
 
 NAME = "workbench_looking"
+BLOCK = 128
+"""Queries at once on the CPU: their scores stay in its cache, and later keys are left out."""
 UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
 """Additions to attention that are not written out here; TransformerLens's hooks read those."""
 
@@ -90,19 +92,47 @@ def written_out(
         scaling: Factor of the scores; None for `d_head ** -0.5`.
         softcap: Bound of the scores, kept by a tanh; None for none.
     """
-    batch, n_heads, n_queries, d_head = query.shape
-    groups = n_heads // key.shape[1]
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    n_queries = query.shape[2]
     n_keys = key.shape[2]
-    query = query * (d_head**-0.5 if scaling is None else scaling)
-    scores = query.reshape(batch, -1, groups * n_queries, d_head) @ key.transpose(-2, -1)
-    scores = scores.view(batch, n_heads, n_queries, n_keys)
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
         mask = torch.ones(n_queries, n_keys, dtype=torch.bool, device=query.device).tril(
             n_keys - n_queries
         )
     mask = mask[..., :n_keys]
+    if n_queries <= BLOCK or query.device.type != "cpu":
+        return _rows(query, key, mask, softcap)
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    pattern = torch.zeros(*query.shape[:3], n_keys, dtype=dtype)
+    for start in range(0, n_queries, BLOCK):
+        rows = slice(start, start + BLOCK)
+        seen = _reach(mask[..., rows, :])
+        part = _rows(query[:, :, rows], key[:, :, :seen], mask[..., rows, :seen], softcap)
+        pattern[:, :, rows, :seen] = part
+    return pattern
+
+
+def _reach(mask: Tensor) -> int:
+    """The number of keys up to the last one that any of a mask's queries may look at."""
+    if mask.dtype != torch.bool:
+        return mask.shape[-1]
+    looked_at = mask.flatten(0, -2).any(0).nonzero()
+    return int(looked_at[-1]) + 1 if len(looked_at) else mask.shape[-1]
+
+
+def _rows(
+    query: Float[Tensor, "batch head query d_head"],
+    key: Float[Tensor, "batch kv_head key d_head"],
+    mask: Tensor,
+    softcap: float | None,
+) -> Float[Tensor, "batch head query key"]:
+    """The pattern of scaled queries."""
+    batch, n_heads, n_queries, d_head = query.shape
+    n_keys = key.shape[2]
+    grouped = query.reshape(batch, key.shape[1], -1, d_head)
+    scores = (grouped @ key.transpose(-2, -1)).view(batch, n_heads, n_queries, n_keys)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 

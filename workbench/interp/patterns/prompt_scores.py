@@ -4,7 +4,6 @@ One prompt is an example and not a measurement, so nothing here has an interval;
 to measure.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +41,7 @@ NAMES = {
 }
 
 
-def scored_attention(
-    subject: Subject, prompt: str, *, also: Callable[[int, Tensor], None] | None = None
-) -> tuple[Attention, PromptScores]:
+def scored_attention(subject: Subject, prompt: str) -> tuple[Attention, PromptScores]:
     """The attention patterns of a prompt and every head's scores on it, in one run.
 
     Scores are means over the queries for which they are defined (0 if there are none); the entropy
@@ -53,7 +50,6 @@ def scored_attention(
     Args:
         subject: The model.
         prompt: The prompt.
-        also: As `each_layer` of `attention`.
 
     Raises:
         WorkbenchError: As `attention` does.
@@ -65,8 +61,6 @@ def scored_attention(
         scores = text_scores(pattern[None], ids)
         for name, word in NAMES.items():
             maps[name][layer] = np.nan_to_num(scores[word][0].cpu().numpy())
-        if also is not None:
-            also(layer, pattern)
 
     patterns = attention(subject, prompt, each_layer=score)
     repeats = len(set(ids[0].tolist())) < ids.shape[1]

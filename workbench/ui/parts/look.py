@@ -7,7 +7,6 @@ import streamlit as st
 from workbench.ui.parts.models import alone
 
 if TYPE_CHECKING:
-    from workbench.figures.attention import Atlas
     from workbench.interp.patterns.attention import Attention
     from workbench.interp.patterns.prompt_scores import PromptScores
     from workbench.subjects import Subject
@@ -22,11 +21,10 @@ CANDIDATES = 20
 
 
 class Look(NamedTuple):
-    """A prompt's attention, the heads' scores on it, and the picture of all heads."""
+    """A prompt's attention, and the heads' scores on it."""
 
     attention: "Attention"
     scores: "PromptScores"
-    image: "Atlas"
 
 
 def look(subject: "Subject", prompt: str) -> Look:
@@ -36,16 +34,10 @@ def look(subject: "Subject", prompt: str) -> Look:
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
 def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
-    from workbench.figures.attention import AtlasPainter
     from workbench.interp.patterns.prompt_scores import scored_attention
 
-    n_pos = _subject.encode(prompt).shape[1]
-    painter = AtlasPainter(_subject.card.n_layers, _subject.card.n_heads, n_pos)
     with alone(sha256):
-        attention, scores = scored_attention(
-            _subject, prompt, also=lambda layer, pattern: painter.add(layer, pattern.cpu().numpy())
-        )
-    return Look(attention, scores, painter.finish())
+        return Look(*scored_attention(_subject, prompt))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
