@@ -15,6 +15,7 @@ from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import called, escaped
+from workbench.ui.views.anatomy import LAST, open_stage
 
 PROMPT = (
     "The red house, the green tree, the old horse, the black dog. "
@@ -153,9 +154,11 @@ st.caption(
     "A step is compared with the model's own tensor, and the difference is a share of its largest "
     "entry. Steps without a check mark are read from the model, or it has no tensor for them."
 )
-for number, step in enumerate(anatomy.steps, 1):
+stage, shown_steps = open_stage(anatomy.steps)
+for number, step in shown_steps:
     show_step(number, step, anatomy, int(position or 0))
-show_next(anatomy)
+if stage == LAST:
+    show_next(anatomy)
 if not anatomy.part:
     all_heads((model,), prompt, key="all_heads", head=(layer, head))
 downloads(

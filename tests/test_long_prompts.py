@@ -8,11 +8,12 @@ import torch
 
 from tests.conftest import subject_of
 from tests.families import FAMILIES, make
-from workbench.figures.explorer.payload import pooled
+from workbench.figures.explorer import payload
 from workbench.interp.patterns import looking
 from workbench.interp.patterns.attention import _hooked_patterns
 from workbench.interp.patterns.heads import text_scores
 from workbench.interp.patterns.looking import BLOCK, look_through, written_out
+from workbench.interp.patterns.pooling import pooled
 
 N_POS = 2 * BLOCK + 44
 
@@ -91,6 +92,7 @@ def test_a_long_patterns_scores_are_those_of_its_rows(causal):
 @pytest.mark.parametrize(("n_pos", "side"), [(N_POS, 96), (BLOCK + 1, 128), (129, 8), (257, 24)])
 def test_pooled_heads_are_block_sums(dtype, n_pos, side):
     weights = np.tril(np.random.default_rng(1).random((2, n_pos, n_pos))).astype(dtype)
+    theirs = payload.pooled(weights, side)
     edges = [*(i * n_pos // side for i in range(side)), n_pos]
     dots = pooled(weights, side)
     for i in range(side):
@@ -98,3 +100,4 @@ def test_pooled_heads_are_block_sums(dtype, n_pos, side):
         for j in range(side):
             wanted = block[..., edges[j] : edges[j + 1]].sum((1, 2)) / block.shape[1]
             np.testing.assert_allclose(dots[:, i, j], wanted, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(theirs[:, i, j], wanted, rtol=1e-5, atol=1e-6)

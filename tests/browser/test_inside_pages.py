@@ -86,7 +86,7 @@ def test_a_character_of_several_tokens_can_be_read_in_each(open_page):
     ("path", "most", "picture", "prompt"),
     [
         ("attention", 256, ".explorer .stack.one .under", "👩‍👩‍👧" * 10_000),
-        ("anatomy", 64, ".st-key-step_1 .main-svg >> nth=0", "word " * 10_000),
+        ("anatomy", 64, ".st-key-step_9 .main-svg >> nth=0", "word " * 10_000),
     ],
     ids=["attention", "anatomy"],
 )
@@ -126,8 +126,16 @@ def test_a_model_that_fills_gaps_gets_a_sentence_on_every_page(open_page, encode
 def test_anatomy_works_every_step_out_and_says_how_near_it_is_to_the_model(open_page):
     page = open_page("anatomy", head="L3H1", prompt="One two one two")
     expect(page.get_by_text("steps match the model to")).to_be_visible()
-    expect(page.get_by_text("Softmax")).to_be_visible()
+    small = page.locator(".steps")
+    assert small.locator("li img").count() == 18
+    expect(small.locator("section.open")).to_contain_text("Softmax")
+    assert plot(page, "step_11").is_visible()
+    page.get_by_text("Into the layer").last.click()
     assert plot(page, "step_1").is_visible()
+    expect(small.locator("section.open")).to_contain_text("1. Embedding")
+    page.wait_for_url("**stage=Into+the+layer*")
+    page.get_by_text("Back into the stream").last.click()
+    expect(page.get_by_text("Next token", exact=True)).to_be_visible()
 
 
 def test_the_framed_token_is_in_the_url(open_page, settle):

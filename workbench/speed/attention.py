@@ -9,6 +9,7 @@ import torch
 from workbench.data.passages import TEXTS
 from workbench.figures.explorer.payload import Heads, payload
 from workbench.interp.patterns.attention import Attention
+from workbench.interp.patterns.pooling import pooled
 from workbench.interp.patterns.prompt_scores import scored_attention
 from workbench.speed.timing import in_turn
 from workbench.subjects import Subject, load
@@ -42,7 +43,13 @@ def bench_prompt(subject: Subject, prompt: str) -> dict[str, Any]:
 
     def ours() -> tuple[Attention, bytes]:
         attention, scores = scored_attention(subject, prompt)
-        shown = Heads(attention.pattern, attention.tokens, attention.subject, attention.value_norms)
+        shown = Heads(
+            attention.pattern,
+            attention.tokens,
+            attention.subject,
+            attention.value_norms,
+            pool=pooled,
+        )
         return attention, payload(shown, chosen=scores.best())
 
     def reference() -> list[np.ndarray]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
 from workbench.interp.patterns.looking import UnreadableError, look_through
+from workbench.interp.patterns.pooling import pooled
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -146,7 +147,7 @@ class Attention(Record):
     def _block(self, chosen: tuple[int, int], budget: int) -> bytes:
         from workbench.figures.explorer.payload import Heads, payload
 
-        shown = Heads(self.pattern, self.tokens, self.subject, self.value_norms)
+        shown = Heads(self.pattern, self.tokens, self.subject, self.value_norms, pool=pooled)
         return payload(shown, chosen=chosen, budget=budget)
 
 

@@ -110,6 +110,8 @@ def heads_of(
         url: The address that the browser asks for whole triangles; "" where there is no server.
         tokens: One string for each position; empty for the attention's own tokens.
     """
+    from workbench.interp.patterns.pooling import pooled  # the first page need not wait for torch
+
     return Heads(
         pattern=attention.pattern,
         tokens=tokens or attention.tokens,
@@ -117,6 +119,7 @@ def heads_of(
         value_norms=attention.value_norms,
         scores={} if scores is None else _described(scores),
         url=url,
+        pool=pooled,
     )
 
 
