@@ -208,6 +208,16 @@ def test_an_exported_page_holds_everything_and_escapes_its_text(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_a_written_page_can_be_read_by_whom_any_new_file_can(tmp_path):
+    page = export.write_page("<p>", tmp_path / "page.html")
+    other = tmp_path / "other"
+    other.write_text("")
+    assert page.stat().st_mode == other.stat().st_mode and page.read_text() == "<p>"
+    with pytest.raises(UnicodeEncodeError):
+        export.write_page("\ud800", page)
+    assert page.read_text() == "<p>" and len(list(tmp_path.iterdir())) == 2
+
+
 def test_long_titles_take_two_lines_and_make_room_for_them():
     from workbench.ui.parts.charts import LINE, in_two_lines
 

@@ -2,10 +2,10 @@
 
 import html
 import os
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
@@ -125,15 +125,14 @@ def write_html(
 def write_page(text: str, path: str | Path) -> Path:
     """Write a page and return the path; the file is written whole or not at all."""
     path = Path(path).expanduser()
-    with NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=".", suffix=".html", delete=False
-    ) as stream:
-        try:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        # Not a temporary file, which no one else could read.
+        with part.open("x", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-            Path(stream.name).replace(path)
-        except BaseException:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return path
