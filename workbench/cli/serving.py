@@ -1,11 +1,14 @@
 """`workbench serve` and `workbench key`: models as a service."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from workbench.cli.terminal import err, out
+from workbench.errors import WorkbenchError
 
 Host = Annotated[
     str,
@@ -31,11 +34,23 @@ def serve(
         str,
         typer.Option(help="Of the weights: bfloat16 takes half the memory, and rounds."),
     ] = "float32",
+    engine: Annotated[
+        str,
+        typer.Option(help="workbench, or vllm: hands an export of one model to an installed vLLM."),
+    ] = "workbench",
 ) -> None:
     """Serve models by an OpenAI-compatible API, without the pages."""
     from workbench.serving import Limits
     from workbench.serving import serve as run
 
+    if engine not in ("workbench", "vllm"):
+        raise WorkbenchError(f"The engine is {engine!r}; choose workbench or vllm.")
+    if engine == "vllm":
+        from workbench.serving.vllm import command
+
+        whole = command(model or [], host, port, key_file, dtype)
+        err.print(shlex.join(whole), soft_wrap=True, highlight=False)
+        os.execv(whole[0], whole)
     err.print(
         f"The API at [bold]http://{host}:{port}/v1[/], its fields at /v1/docs  (stop with Ctrl-C)"
     )
