@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 from typer.testing import CliRunner
 
-from workbench.cli.app import app, main
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 
 ROOT = Path(__file__).parents[1]
@@ -27,23 +27,6 @@ def in_a_process(*arguments: str, home: Path) -> "subprocess.CompletedProcess[st
         env={**os.environ, "WORKBENCH_HOME": str(home)},
         timeout=300,
     )
-
-
-@pytest.fixture
-def run(capfd, monkeypatch):
-    """A function that runs a command line in this process, which saves five seconds of imports."""
-
-    def run_(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        monkeypatch.setattr(sys, "argv", ["workbench", *arguments])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        code = ended.value.code
-        assert code is None or isinstance(code, int)
-        return subprocess.CompletedProcess(arguments, code or 0, printed.out, printed.err)
-
-    return run_
 
 
 @pytest.mark.quick

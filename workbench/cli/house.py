@@ -156,14 +156,32 @@ def families(
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="attention, patching, eval, serve or training")],
+    name: Annotated[
+        str, typer.Argument(help="attention, patching, eval, serve, training, or all of them.")
+    ],
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="What an older --json printed: say what got slower; then exit code 1."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure our speed against a reference in one process: time ratio and exactness."""
+    from workbench.speed.compare import compared, read
     from workbench.speed.run import run
 
+    old = None if compare is None else read(compare.expanduser())
     result = run(name, progress=lambda message: err.print(plain(message)))
+    changes = [] if old is None else compared(old, result)
     if as_json:
-        print_json(result)
-    else:
+        print_json(result if old is None else {**result, "compared": changes})
+    elif name != "all":
         show(result["rows"], False, title=f"{name}, {result['machine']}")
+    else:
+        for bench in dict.fromkeys(row["bench"] for row in result["rows"]):
+            rows = [row for row in result["rows"] if row["bench"] == bench]
+            show(rows, False, title=f"{bench}, {result['machine']}")
+    if old is not None and not as_json:
+        show(changes, False, title=f"Against {compare}")
+    if slower := [row["case"] for row in changes if row["verdict"] == "slower"]:
+        err.print(plain(f"Slower than before: {'; '.join(slower)}."))
+        raise typer.Exit(1)

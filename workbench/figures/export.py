@@ -1,8 +1,6 @@
 """Figures, tables and text as one self-contained HTML page: no network, no server."""
 
 import html
-import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from workbench.doors import writing
 from workbench.figures.style import FONT, INK, PANEL, RULE, SOFT
 
 if TYPE_CHECKING:
@@ -125,14 +124,6 @@ def write_html(
 def write_page(text: str, path: str | Path) -> Path:
     """Write a page and return the path; the file is written whole or not at all."""
     path = Path(path).expanduser()
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        # Not a temporary file, which no one else could read.
-        with part.open("x", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with writing(path) as part:
+        part.write_text(text, encoding="utf-8")
     return path

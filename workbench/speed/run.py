@@ -55,12 +55,19 @@ def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
     """The record of one benchmark: name, machine and rows.
 
     Args:
-        name: One of `BENCHES`.
+        name: One of `BENCHES`, or `all`; the rows of all say which bench they are of.
         progress: Called with what is being measured.
 
     Raises:
         WorkbenchError: For an unknown name.
     """
+    if name == "all":
+        rows = [
+            {"bench": bench, **row}
+            for bench, measure in BENCHES.items()
+            for row in measure(progress)
+        ]
+        return {"bench": name, "machine": machine(), "rows": rows}
     if name not in BENCHES:
-        raise WorkbenchError(f"No bench {name!r}; there are {', '.join(BENCHES)}.")
+        raise WorkbenchError(f"No bench {name!r}; there are {', '.join(BENCHES)} and all.")
     return {"bench": name, "machine": machine(), "rows": BENCHES[name](progress)}

@@ -37,7 +37,8 @@ def in_turn(
         n: Runs of each; only one if a run takes more than a minute.
 
     Returns:
-        The last results of both, and a row with median seconds, their ratio, and n.
+        The last results of both, and a row with median seconds, their ratio, n, and the ratio's
+        `spread`: the range of the ratios of single runs, as a share of the ratio; None for one run.
     """
     times: tuple[list[float], list[float]] = ([], [])
     results: list[Any] = [None, None]
@@ -49,10 +50,13 @@ def in_turn(
             results[side] = run()
             times[side].append(time.perf_counter() - began)
     ours_s, reference_s = (statistics.median(t) for t in times)
+    ratio = reference_s / ours_s
+    singles = [theirs / own for own, theirs in zip(*times, strict=False)]
     row = {
         "ours_s": ours_s,
         "reference_s": reference_s,
-        "ratio": reference_s / ours_s,
+        "ratio": ratio,
         "n": len(times[0]),
+        "spread": (max(singles) - min(singles)) / ratio if len(singles) > 1 else None,
     }
     return results[0], results[1], row
