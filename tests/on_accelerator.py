@@ -24,6 +24,7 @@ import torch
 import workbench as wb
 from tests import pretend_accelerator, test_finetuning, test_public, test_training
 from tests.conftest import subject_of, tiny_gpt, written_by
+from workbench.generation import Batch, Request, Sampling
 from workbench.interp.engine.packed import engine
 from workbench.store import Store
 from workbench.subjects.save import save
@@ -81,6 +82,32 @@ def generation(device: str) -> Any:
     subject = tiny(device)
     ids = subject.encode(test_public.CLEAN)
     return written_by(subject.model, ids, max_new_tokens=5, do_sample=False).tolist()
+
+
+def serving(device: str) -> Any:
+    """A batch as the service runs it: texts join and leave, share beginnings, and are scored."""
+    subject = tiny(device)
+    batch = Batch(subject)
+    completions: list[Any] = []
+    begin = [3, 1, 4, 1, 5, 9, 2, 6, 5, 3]
+    how = Sampling(
+        temperature=0.7, top_p=0.9, min_p=0.01, repetition_penalty=1.2, logit_bias={7: 2.0}, seed=5
+    )
+    for request in (
+        Request(begin, 24),
+        Request([*begin, 8], 6, how, top=3),
+        Request([2, 7], 0, score_prompt=True),
+        Request([*begin, 8, 9], 20, Sampling(frequency_penalty=0.5, presence_penalty=0.1)),
+    ):
+        batch.add(request, completions.append)
+        batch.step()
+    while batch.step():
+        pass
+    assert len(completions) == 4
+    return [
+        [list(done.ids), [s.logprob for s in (*done.scores, *done.prompt_scores) if s is not None]]
+        for done in completions
+    ]
 
 
 def base() -> str:
@@ -165,7 +192,13 @@ TRAINING = {
     "fine-tune by LoRA": tuning(LORA),
     "resume": resuming,
 }
-ITSELF = {"mixing": mixing, "logits": logits, "packed engine": packed, "generation": generation}
+ITSELF = {
+    "mixing": mixing,
+    "logits": logits,
+    "packed engine": packed,
+    "generation": generation,
+    "serving": serving,
+}
 
 
 def on_tiny(call: Callable[..., Any]) -> Callable[[str], Any]:

@@ -15,7 +15,16 @@ from tests import on_accelerator, pretend_accelerator
 pytestmark = pytest.mark.skipif(
     not pretend_accelerator.AVAILABLE, reason="this torch has no backends in Python"
 )
-QUICK = ["mixing", "logits", "packed engine", "generation", "patch", "train", "fine-tune by LoRA"]
+QUICK = [
+    "mixing",
+    "logits",
+    "packed engine",
+    "generation",
+    "serving",
+    "patch",
+    "train",
+    "fine-tune by LoRA",
+]
 SLOW = [name for name in on_accelerator.ALL if name not in QUICK]
 CLOSE = 1e-3
 """Sums on the pretend device are those of the CPU; a view may be added up in another order."""
