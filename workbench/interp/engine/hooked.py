@@ -16,7 +16,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.branches import Recording
 from workbench.interp.engine.metrics import metric_of
-from workbench.interp.engine.reader import plain_reader
+from workbench.interp.engine.reader import Reader, plain_reader
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
 from workbench.interp.engine.sweep import Swept, together
@@ -140,25 +140,36 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
     if site == "neurons":
         for layer in settings.layers(subject):
             plain.need_neurons(layer)
-    recorded: list[Recording] = [plain.record(ids[None]) for ids in question.prompts]
+    recorded = _recorded(plain, question)
     field = PLAIN[site]
     after = int(site == "resid_post")
     hook = {"z_by_pos": "z", "neurons": "post"}.get(site, site)
 
     def activations(side: int, layer: int) -> Tensor:
-        return getattr(recorded[side], field)[layer + after][0]
+        run, row = recorded[side]
+        return getattr(run, field)[layer + after][row]
 
     def patched(side: int, layer: int, change: Callable[[Tensor], Tensor]) -> Tensor:
         ids = question.prompts[side][None]
         if site == "resid_mid":
             # The stream also goes past the MLP, so attention's output is changed to make it so.
-            before = recorded[side].resid[layer]
+            run, row = recorded[side]
+            before = run.resid[layer][row : row + 1]
             with plain.changed("attn_out", layer, lambda added: change(before + added) - before):
                 return plain.run(ids)
         with plain.changed(hook, layer, change):
             return plain.run(ids)
 
-    return _Runs((recorded[0].logits, recorded[1].logits), activations, patched)
+    clean, corrupted = (run.logits[row : row + 1] for run, row in recorded)
+    return _Runs((clean, corrupted), activations, patched)
+
+
+def _recorded(plain: Reader, question: Pair) -> list[tuple[Recording, int]]:
+    """Each prompt's recording and its row in it; prompts of equal length share a run."""
+    if len(question.clean) == len(question.corrupted):
+        run = plain.record(torch.stack(list(question.prompts)))
+        return [(run, 0), (run, 1)]
+    return [(plain.record(ids[None]), 0) for ids in question.prompts]
 
 
 @torch.no_grad()

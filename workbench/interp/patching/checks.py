@@ -5,9 +5,10 @@ from itertools import islice
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from workbench.interp.engine.branches import Branches
+from workbench.interp.engine.branches import Branches, Recording
 from workbench.interp.engine.hooked import hooked
 from workbench.interp.engine.map import Map
 from workbench.interp.engine.packed import engine
@@ -24,31 +25,43 @@ __all__ = ["TOLERANCE", "WORDS", "failed", "run_checks"]
 
 
 @torch.no_grad()
-def plain_model(subject: Subject, question: Pair, swept: Swept) -> float:
+def plain_logits(subject: Subject, question: Pair) -> list[Float[Tensor, "1 _ vocab"]]:
+    """The plain model's logits on the clean and the corrupted prompt."""
+    return [subject.model(ids[None]).logits for ids in question.prompts]
+
+
+def plain_model(plain: list[Float[Tensor, "1 _ vocab"]], swept: Swept) -> float:
     """The largest difference between the map's two unpatched runs and the plain model's.
 
     Args:
-        subject: The model.
-        question: The prompts.
+        plain: From `plain_logits`.
         swept: The map.
     """
-    plain = [float(swept.metric(subject.model(ids[None]).logits)[0]) for ids in question.prompts]
-    return max(abs(plain[0] - swept.clean), abs(plain[1] - swept.corrupted))
+    clean, corrupted = (float(swept.metric(logits)[0]) for logits in plain)
+    return max(abs(clean - swept.clean), abs(corrupted - swept.corrupted))
+
+
+def both_runs(subject: Subject, question: Pair) -> Recording:
+    """The clean and the corrupted run, or the corrupted one twice where lengths differ."""
+    other = question.clean if _same_length(question) else question.corrupted
+    return engine(subject).record(torch.stack([other, question.corrupted]))
+
+
+def _same_length(question: Pair) -> bool:
+    return len(question.clean) == len(question.corrupted)
 
 
 @torch.no_grad()
-def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, float]:
+def identities(subject: Subject, question: Pair, swept: Swept, run: Recording) -> dict[str, float]:
     """The checks `identity_patch`, `full_patch` and `lens`, by the engine that made the map.
 
     Args:
         subject: The model.
         question: The prompts.
         swept: The map.
+        run: From `both_runs`.
     """
     packed = engine(subject)
-    same_length = len(question.clean) == len(question.corrupted)
-    other = question.clean if same_length else question.corrupted
-    run = packed.record(torch.stack([other, question.corrupted]))
     first = min(question.first_difference, len(question.corrupted) - 1)
     half = len(packed.layers) // 2
     clean_end, corrupted_end = swept.metric(run.logits).tolist()
@@ -64,13 +77,15 @@ def identities(subject: Subject, question: Pair, swept: Swept) -> dict[str, floa
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
         off[branch.key] = max(off[branch.key], abs(value - expected))
     lens = packed.logits(run.resid[-1][:, -1])
-    if not same_length:
+    if not _same_length(question):
         del off["full_patch"]  # the positions of the two prompts do not correspond
     return {**off, "lens": float((lens - run.logits[:, -1]).abs().max())}
 
 
 @torch.no_grad()
-def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept) -> float:
+def null_pair(
+    subject: Subject, question: Pair, settings: Settings, swept: Swept, run: Recording
+) -> float:
     """The largest change by patches of a prompt with itself, which should change nothing.
 
     A few patches of the middle layer (or of the one that is swept) show any error in the site's own
@@ -81,16 +96,16 @@ def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept
         question: The prompts, of which the corrupted one is used.
         settings: What is swept.
         swept: The map.
+        run: From `both_runs`.
     """
     packed = engine(subject)
-    run = packed.record(torch.stack([question.corrupted, question.corrupted]))
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
     same = Map(
         packed,
         run,
         1,
-        source_of_run(run, 0),
+        source_of_run(run, 1),
         settings.site,
         first,
         layers,
@@ -107,9 +122,21 @@ def null_pair(subject: Subject, question: Pair, settings: Settings, swept: Swept
     return off
 
 
-def direct_sum(subject: Subject, question: Pair) -> float:
-    """How far the sum of all direct contributions is from the model's logit difference."""
-    return attribute(subject, question).checks["direct_sum"]
+def direct_sum(
+    subject: Subject,
+    question: Pair,
+    run: Recording | None = None,
+    logits: Float[Tensor, "1 pos vocab"] | None = None,
+) -> float:
+    """How far the sum of all direct contributions is from the model's logit difference.
+
+    Args:
+        subject: The model.
+        question: The prompts.
+        run: From `both_runs`, of prompts of equal length; None records the clean one.
+        logits: The model's own on the clean prompt; None computes them.
+    """
+    return attribute(subject, question, run, logits).checks["direct_sum"]
 
 
 def hooked_cells(
@@ -163,13 +190,16 @@ def run_checks(
         worst = {name: float(np.max([checks[name] for checks in each])) for name in each[0]}
         return {**worst, "direct_sum": direct_sum(subject, question)} if packed else worst
     checks = {"not_fired": float(torch.isnan(swept.values).sum())}
+    plain = plain_logits(subject, question)
     if settings.replacement != "noise":
-        checks["plain_model"] = plain_model(subject, question, swept)
+        checks["plain_model"] = plain_model(plain, swept)
     if packed:
-        checks |= identities(subject, question, swept)
-        checks["null_pair"] = null_pair(subject, question, settings, swept)
+        run = both_runs(subject, question)
+        checks |= identities(subject, question, swept, run)
+        checks["null_pair"] = null_pair(subject, question, settings, swept, run)
         if question.wrongs:
-            checks["direct_sum"] = direct_sum(subject, question)
+            clean_run = run if _same_length(question) else None
+            checks["direct_sum"] = direct_sum(subject, question, clean_run, plain[0])
         if audit and not settings.several and settings.replacement in ("other", "zero"):
             checks["hooked_cells"] = hooked_cells(
                 subject, question, settings, swept.values, swept.first, audit

@@ -5,14 +5,15 @@ direction, with the final norm's scale held at its value in this run: the parts 
 """
 
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.branches import Recording
@@ -204,10 +205,27 @@ def neuron_writes(
         held = norm.held(write(post[None])[0], added / writer.scale)
         offset = float(norm.offset @ along)
         along = norm.back(along) * held
-    # Each neuron's output weights along the direction, 512 at a time to spare memory.
-    one_neuron_each = torch.eye(len(post)).to(post)
-    weights = torch.cat([(write(rows) - bias) @ along for rows in one_neuron_each.split(512)])
-    return post * weights, float(bias @ along) + offset
+    return post * _along(write, bias, along, len(post)), float(bias @ along) + offset
+
+
+def _along(
+    write: Any, bias: Float[Tensor, " d_model"], along: Float[Tensor, " d_model"], n: int
+) -> Float[Tensor, " neuron"]:
+    """Each neuron's output weights along a direction.
+
+    Args:
+        write: The module that writes the neurons.
+        bias: What it writes without any.
+        along: The direction.
+        n: Neurons.
+    """
+    if not (write._forward_hooks or write._forward_pre_hooks):  # these may change what it writes
+        if type(write) is nn.Linear:
+            return along @ write.weight
+        if type(write) is Conv1D:
+            return write.weight @ along
+    one_neuron_each = torch.eye(n).to(bias)  # 512 at a time to spare memory
+    return torch.cat([(write(rows) - bias) @ along for rows in one_neuron_each.split(512)])
 
 
 def answer_direction(
@@ -276,11 +294,23 @@ def direct(
 
 
 @torch.no_grad()
-def attribute(subject: Subject, question: Pair) -> Direct:
-    """Like `direct`, for prompts that are tokenized already; leaves prompt and answers empty."""
+def attribute(
+    subject: Subject,
+    question: Pair,
+    run: Recording | None = None,
+    logits: Float[Tensor, "1 pos vocab"] | None = None,
+) -> Direct:
+    """Like `direct`, for prompts that are tokenized already; leaves prompt and answers empty.
+
+    Args:
+        subject: The model.
+        question: The prompts and answers.
+        run: The reader's recording whose first prompt is the clean one; None records it.
+        logits: The model's own logits on the clean prompt; None computes them.
+    """
     packed = reader(subject)
     packed.need_end()
-    run = packed.record(question.clean[None])
+    run = run or packed.record(question.clean[None])
     direction, constant = answer_direction(packed, run.resid[-1][0, -1], question)
     heads: list[Tensor] = []
     rest: list[Tensor] = []
@@ -302,12 +332,14 @@ def attribute(subject: Subject, question: Pair) -> Direct:
     # Layers of different widths (experts have no neurons) share an array, NaN where there is none.
     width = max(len(layer) for layer in neurons)
     padded = [F.pad(layer, (0, width - len(layer)), value=float("nan")) for layer in neurons]
-    if packed.softcap is None:
-        logits = subject.model(question.clean[None]).logits[0, -1]
-    else:  # contributions add up to what the cap is put on
-        uncapped = packed.unembed(packed.norm(run.resid[-1][:, -1:]))[0, 0]
-        logits = uncapped * packed.stream.logit_scale
-    wanted = float(logits[list(question.answers)].mean() - logits[list(question.wrongs)].mean())
+    if packed.softcap is not None:  # contributions add up to what the cap is put on
+        uncapped = packed.unembed(packed.norm(run.resid[-1][:1, -1:]))[0, 0]
+        ends = uncapped * packed.stream.logit_scale
+    elif logits is None:
+        ends = subject.model(question.clean[None]).logits[0, -1]
+    else:
+        ends = logits[0, -1]
+    wanted = float(ends[list(question.answers)].mean() - ends[list(question.wrongs)].mean())
     return Direct(
         subject=subject.name,
         sha256=subject.hash,
