@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 from workbench.privacy import exposure as of_exposure
 from workbench.privacy.exposure import Canary, exposure
@@ -72,7 +74,9 @@ def test_a_planted_canary_is_exposed_among_few_values(run):
         assert one.auc_low <= one.auc <= one.auc_high and one.tpr_low <= one.tpr <= one.tpr_high
     assert type(result).from_json(result.to_json()).to_json() == result.to_json()
     assert result.provenance is not None and result.provenance.models
-    assert len(result.to_frame()) == 10 and len(repr(result)) < 300
+    assert result.extraction is not None and result.extraction.left_out == 0
+    assert result.extraction.prefix == result.extraction.continuation == 32
+    assert len(result.to_frame()) == 15 and len(repr(result)) < 300
 
 
 def test_a_drawn_rank_agrees_with_the_exact_one(run, monkeypatch):
@@ -104,6 +108,8 @@ def test_an_attack_on_shifted_scores_has_the_known_area():
     shifted = attack("normal", rng.normal(1, 1, 4000), rng.normal(0, 1, 4000))
     assert abs(shifted.auc - 0.7602) < 0.02 and shifted.auc_low < 0.7602 < shifted.auc_high
     assert abs(shifted.tpr - 0.0924) < 0.03  # Phi(1 - 2.326)
+    area = np.trapezoid(shifted.hits, shifted.false_alarms)
+    assert area == pytest.approx(shifted.auc) and shifted.hits[-1] == 1
     same = attack("same", rng.normal(0, 1, 300), rng.normal(0, 1, 300))
     assert same.auc_low < 0.5 < same.auc_high
     few = attack("few", np.arange(5.0) + 9, np.arange(5.0))
@@ -132,3 +138,56 @@ def test_what_cannot_be_audited_is_an_error_of_one_sentence(words, canaries, row
 def test_rows_of_texts_are_enough(tiny):
     result = wb.audit(tiny, trained=["3 1 4", "1 5 9"], held_out=["2 6 5", "3 5 8"])
     assert len(result.attacks) == 2
+
+
+def test_the_heads_that_hold_a_planted_canary_cost_it_more_bits_than_random_heads(run):
+    """Also the run's own held-out rows, and exposure over few values."""
+    result = wb.holders(f"run:{run.id}", replace(PLANTED, alphabet=ODD), sizes=(1, 2, 4))
+    assert f"held-out rows of run {run.id}" in result.rows and result.exposure.exposure > 8
+    assert result.log_prob - result.neighbour.high > 1
+    ranked = [one.exposure.exposure for one in result.removals if one.ranked]
+    random_ones = [one.exposure.exposure for one in result.removals if not one.ranked]
+    assert len(ranked) == len(random_ones) == 3 and min(ranked) < min(random_ones), result
+    assert all(one.loss.n >= 40 for one in result.removals)
+
+
+def test_the_command_line_says_the_same(run):
+    command = ["audit", f"run:{run.id}", "--canary", f"{TEXT}=31", "-n", "20", "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    by_hand = wb.audit(f"run:{run.id}", [Canary(TEXT, "31")], n=20)
+    assert result["exposures"][0]["exposure"] == by_hand.exposures[0].exposure
+    assert by_hand.extraction is not None
+    assert result["extraction"]["trained"]["value"] == by_hand.extraction.trained.value
+    assert result["holders"] == []
+
+
+def test_the_command_line_finds_the_heads_and_reads_texts(tmp_path):
+    shell = CliRunner()
+    for name, words in (("seen", "king"), ("new", "horse")):
+        lines = [f"The {words} saw the queen and the dog, {i} times." for i in range(8)]
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"text": line}) + "\n" for line in lines)
+        )
+    rows = ["--trained", str(tmp_path / "seen.jsonl"), "--held-out", str(tmp_path / "new.jsonl")]
+    command = ["audit", "shelf-base", "--canary", "The code is {}=31", *rows]
+    done = shell.invoke(app, [*command, "--heads", "--json"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert result["rows"] == "texts that were given" and len(result["holders"][0]["drop"]) == 6
+    shown = shell.invoke(app, ["audit", "shelf-base", "--canary", "The code is {}=31", "--heads"])
+    assert "exposure (bits)" in shown.output and "Without these heads" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        ("names no value", ["--canary", "the code is {}"]),
+        ("give one with --canary", ["--heads"]),
+        ("give texts of both", ["--trained", "generated", "--canary", "a {}=1"]),
+    ],
+)
+def test_what_a_command_lacks_is_said(words, arguments):
+    done = CliRunner().invoke(app, ["audit", "shelf-base", *arguments])
+    assert isinstance(done.exception, WorkbenchError) and words in str(done.exception)

@@ -30,7 +30,9 @@ ALLOWED = {
         *("subjects", "training", "interp", "benchmarks", "store", "figures", "generation"),
     },
     "serving": {"subjects", "generation", "interp", "comparison", "benchmarks", "store"},
-    "privacy": {"subjects", "training", "store", "generation"},  # scans what training reads
+    "privacy": {  # scans what training reads; finds the heads that hold what was learned by heart
+        *("subjects", "training", "store", "generation", "interp"),
+    },
     "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them

@@ -77,6 +77,7 @@ TINY: dict[str, Call] = {
         a, PROMPT, answer="7", wrong="8", most=64
     ),
     "layer_shift": lambda a, b: comparison.layer_shift(a, b, TEXTS),
+    "holders": lambda a, b: wb.holders(a, wb.Canary("3 1 4 {}", "5"), n=6, sizes=(1,), controls=0),
     "lens": lambda a, b: wb.lens(a, PROMPT),
     "lens_shift": lambda a, b: comparison.lens_shift(a, b, TEXTS),
     "loss_by_position": lambda a, b: wb.loss_by_position(a, TEXTS),

@@ -45,6 +45,7 @@ CALLS = {
     "gradient_attention": lambda m: wb.gradient_attention(m, CLEAN, answer="7"),
     "head_catalogue": lambda m: wb.head_catalogue(m, n=2, length=8),
     "head_scores": lambda m: wb.head_scores(m, n=2, length=8),
+    "holders": lambda m: wb.holders(m, wb.Canary("3 1 4 {}", "5"), n=12, sizes=(1,), controls=1),
     "input_attribution": lambda m: wb.input_attribution(m, CLEAN, **ENDS),
     "lens": lambda m: wb.lens(m, CLEAN, answer="7"),
     "loss_by_position": lambda m: wb.loss_by_position(m, TEXTS[:1] * 2, width=8),

@@ -47,6 +47,7 @@ _HOMES = {
     "gradient_attention": "workbench.interp",
     "head_catalogue": "workbench.interp",
     "head_scores": "workbench.interp",
+    "holders": "workbench.privacy.holders",
     "input_attribution": "workbench.interp",
     "lens": "workbench.interp",
     "linear_probe": "workbench.interp",

@@ -49,6 +49,7 @@ from workbench.interp.engine.sites import SITES as SITES
 from workbench.interp.interventions.effect import effect_of as effect_of
 from workbench.privacy.audit import audit as audit
 from workbench.privacy.exposure import Canary as Canary
+from workbench.privacy.holders import holders as holders
 from workbench.privacy.scan import redact as redact
 from workbench.privacy.scan import scan as scan
 from workbench.subjects import Subject as Subject
@@ -96,6 +97,7 @@ __all__ = [
     "gradient_attention",
     "head_catalogue",
     "head_scores",
+    "holders",
     "input_attribution",
     "lens",
     "linear_probe",

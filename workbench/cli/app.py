@@ -63,6 +63,7 @@ for command in (
     changes.transplant,
     changes.report,
     privacy.scan,
+    privacy.audit,
 ):
     app.command()(command)
 app.command("app")(house.serve_app)

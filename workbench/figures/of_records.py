@@ -18,6 +18,7 @@ from workbench.figures import (
     patching,
     positions,
     positions_in_use,
+    privacy,
     scores,
     style,
     transplants,
@@ -75,6 +76,13 @@ def _columns(record: Any, n_columns: int) -> tuple[list[str], str, int]:
     else:
         names = patching.column_names(record.clean_tokens, record.corrupted_tokens)
     return names, "position", record.first_difference
+
+
+def _audit(record: Any) -> go.Figure | None:
+    """The exposures, or the ROC curves where there are no canaries."""
+    if record.exposures:
+        return privacy.exposures(record.exposures)
+    return privacy.roc(record.attacks) if record.attacks else None
 
 
 def _attribution(record: Any) -> go.Figure | None:
@@ -307,6 +315,7 @@ def _score_shift(record: Any) -> go.Figure:
 DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "Attention": _attention,
     "Attribution": _attribution,
+    "Audit": _audit,
     "Carried": _carried,
     "Circuit": lambda record: circuits.size_curve(record.curve, record.chosen),
     "Comparison": _comparison,
@@ -319,6 +328,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "HeadCatalogue": _catalogue,
     "HeadScores": _head_scores,
     "HeadShift": lambda record: change.head_map(record.mean, record.low, record.high, n=record.n),
+    "Holders": lambda record: privacy.holder_map(record.drop, record.log_prob, record.n),
     "InputAttribution": _inputs,
     "LayerShift": _layer_shift,
     "Lens": _lens,

@@ -8,11 +8,12 @@ interval of an AUC, his method 5).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import mannwhitneyu, norm
+from sklearn.metrics import roc_curve
 
 from workbench.privacy.scores import RowScores
 
@@ -40,6 +41,8 @@ class Attack:
       with a 95 % interval by bootstrap over both groups. NaN where held-out rows are too few
     - `n_trained`, `n_held_out`: rows in each group
     - `reason`: why `tpr` is NaN; "" where it is not
+    - `false_alarms`, `hits`: the corners of the ROC curve, as the shares of held-out and of trained
+      rows above each threshold, from the highest threshold on
     """
 
     name: str
@@ -52,6 +55,8 @@ class Attack:
     n_trained: int
     n_held_out: int
     reason: str = ""
+    false_alarms: list[float] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
 
 
 def attacks(
@@ -85,15 +90,17 @@ def attack(name: str, trained: Values, held_out: Values, seed: int = 0) -> Attac
     n = len(held_out)
     area = float(mannwhitneyu(trained, held_out).statistic / (m * n))
     low, high = newcombe(area, m, n)
+    curve = _curve(trained, held_out)
     few = f"{n} held-out rows are too few for 1 % false alarms; {FEWEST} are needed"
     if n < FEWEST:
         nan = float("nan")
-        return Attack(name, area, low, high, nan, nan, nan, m, n, few)
+        return Attack(name, area, low, high, nan, nan, nan, m, n, few, *curve)
     rng = np.random.default_rng(seed)
     draws = [_tpr(rng.choice(trained, m), np.sort(rng.choice(held_out, n))) for _ in range(DRAWS)]
     ends = np.quantile(draws, [0.025, 0.975])
     rate = _tpr(trained, np.sort(held_out))
-    return Attack(name, area, low, high, rate, float(ends[0]), float(ends[1]), m, n)
+    tpr_low, tpr_high = map(float, ends)
+    return Attack(name, area, low, high, rate, tpr_low, tpr_high, m, n, "", *curve)
 
 
 def newcombe(area: float, m: int, n: int) -> tuple[float, float]:
@@ -138,6 +145,13 @@ def _tpr(trained: Values, held_out: Values) -> float:
     """The share of trained rows above all but 1 % of the held-out rows, which come sorted."""
     allowed = int(FPR * len(held_out))
     return float((trained > held_out[len(held_out) - 1 - allowed]).mean())
+
+
+def _curve(trained: Values, held_out: Values) -> tuple[list[float], list[float]]:
+    """The corners of the ROC curve: shares of held-out and of trained rows above each threshold."""
+    truth = np.repeat([1, 0], [len(trained), len(held_out)])
+    false_alarms, hits, _ = roc_curve(truth, np.concatenate([trained, held_out]))
+    return false_alarms.tolist(), hits.tolist()
 
 
 def _mean_log_prob(row: RowScores) -> float:

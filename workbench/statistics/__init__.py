@@ -16,6 +16,7 @@ from workbench.statistics.paired import paired_counts, paired_difference
 from workbench.statistics.power import detection_power, minimal_detectable_difference, too_few
 from workbench.statistics.proportions import blaker, largest_share, mcnemar, tango, wilson
 from workbench.statistics.records import FEWEST, Cells, Difference, Estimate
+from workbench.statistics.unpaired import unpaired_shares
 
 __all__ = [
     "FEWEST",
@@ -40,5 +41,6 @@ __all__ = [
     "paired_difference",
     "tango",
     "too_few",
+    "unpaired_shares",
     "wilson",
 ]
