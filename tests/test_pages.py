@@ -42,6 +42,7 @@ QUICK = [
     ("dynamics", {}),
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
+    ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
@@ -127,6 +128,7 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
         ("positions", {"model": "MIXED"}, "patterns in 1 of 2 layers"),
         ("privacy", {"corpus": "/etc/passwd"}, "a page takes only names"),
         ("privacy", {"corpus": "nothing"}, "no corpus 'nothing'"),
+        ("privacy", {"privacy_view": "A model", "canaries": "code {} 31"}, "names no value"),
     ],
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):

@@ -261,6 +261,16 @@ def test_a_probe_leads_from_the_heads_it_needs_to_a_model_without_them(open_page
     settle()
 
 
+def test_what_a_model_knows_by_heart_and_which_heads_hold_it(open_page, settle):
+    page = open_page("privacy", privacy_view="A model", canaries="The code of Anna is {}=31")
+    assert plot(page, "exposures").is_visible()
+    expect(page.get_by_text("was trained on are unknown here")).to_be_visible()
+    page.get_by_role("button", name="Find the heads").click()
+    assert plot(page, "holders").is_visible()
+    expect(page.get_by_text("What removing them costs")).to_be_visible(timeout=LONG)
+    settle()
+
+
 def test_an_example_fills_the_prompts(open_page, settle):
     page = open_page("patching")
     page.get_by_role("button", name="Subject and verb").click()

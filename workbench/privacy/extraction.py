@@ -100,8 +100,8 @@ def extraction(
     rows = [row for row in [*trained, *held_out] if len(row) >= n_read + n_written]
     if not rows:
         raise WorkbenchError(
-            f"No row has {n_read} + {n_written} tokens to begin with and to continue; give a shorter "
-            "prefix or continuation."
+            f"No row has {n_read} + {n_written} tokens to begin with and to continue; give a "
+            "shorter prefix or continuation."
         )
     requests = [Request(row[:n_read], n_written) for row in rows]
 
