@@ -24,7 +24,7 @@ def roc(attacks: Sequence[Any]) -> go.Figure:
     """
     figure = style.figure(title="Trained rows told from held-out ones", height=360)
     for attack, colour in zip(attacks, style.LINES, strict=False):
-        name = attack.name.replace("_", " ").replace("min k plus plus", "Min-K%++")
+        name = score_name(attack.name)
         figure.add_scatter(
             x=attack.false_alarms,
             y=attack.hits,
@@ -45,6 +45,11 @@ def roc(attacks: Sequence[Any]) -> go.Figure:
     figure.update_yaxes(title_text="trained rows found", range=[-0.01, 1.01])
     figure.update_layout(legend=style.LEGEND_AT_BOTTOM)
     return figure
+
+
+def score_name(name: str) -> str:
+    """What the score of an attack is called in text: `min_k_plus_plus` is Min-K%++."""
+    return {"min_k_plus_plus": "Min-K%++"}.get(name, name.replace("_", " "))
 
 
 def exposures(results: Sequence[Any]) -> go.Figure:
