@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Texts = Annotated[list[str] | None, typer.Option(help="Files, folders or sets; repeatable.")]
 _CHANGED = (
-    *("heads", "chosen", "exposure", "bits_removed"),
+    *("heads", "chosen", "exposure", "bits_removed", "log_prob"),
     *("loss_before", "loss_change", "loss_low", "loss_high", "n"),
 )
 
@@ -132,8 +132,9 @@ def audit(
     if as_json:
         print_json({**result.to_dict(), "holders": [one.to_dict() for one in of_each]})
         return
-    warn(result.remarks)
-    show(result.to_frame().to_dict("records"), False, title=f"{subject.name}, {result.rows}")
+    warn([*result.remarks, *sorted({one.reason for one in result.attacks if one.reason})])
+    title = f"{subject.name}, {result.rows or 'training rows unknown'}"
+    show(result.to_frame().to_dict("records"), False, title=title)
     for text in [] if result.extraction is None else result.extraction.examples:
         out.print(f"reproduced: {text!r}", highlight=False, markup=False)
     for one in of_each:

@@ -106,9 +106,17 @@ def removed(result: Holders) -> None:
     if not result.exposure.exact:  # where all values were scored, there is no sampling error
         ends = ["exposure_low", "exposure_high"]
         shown.append(Estimated("exposure", "exposure_low", "exposure_high", "exposure, bits"))
-    numbers = ["heads", "chosen", "exposure", *ends, "loss_change", "loss_low", "loss_high", "n"]
-    exact = {"exposure": "exposure, bits (exact)"} if result.exposure.exact else {}
-    estimates(table.loc[:, numbers].round({"exposure": 3}), shown, exact)
+    numbers = ["heads", "chosen", "exposure", *ends, "log_prob"]
+    numbers += ["loss_change", "loss_low", "loss_high", "n"]
+    titles = {"log_prob": "log-probability, nats"}
+    if result.exposure.exact:
+        titles["exposure"] = "exposure, bits (exact)"
+    estimates(table.loc[:, numbers].round({"exposure": 3, "log_prob": 2}), shown, titles)
+    st.caption(
+        f"The log-probability of the value is {result.log_prob:.2f} nats in the whole model. It "
+        "falls before the exposure does: a value that is still likelier than all others keeps "
+        "every bit."
+    )
     downloads(
         lambda: [draw.holder_map(result.drop, result.log_prob, result.n)],
         lambda: pd.concat([result.to_frame(), table]),
