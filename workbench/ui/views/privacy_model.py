@@ -161,9 +161,15 @@ def _attack_words(result: Audit) -> str:
         else f"At 1 % false alarms {draw.score_name(best.name)} finds "
         f"{interval_text(best.tpr, best.tpr_low, best.tpr_high)} of the trained rows."
     )
+    alike = (
+        ""
+        if result.remarks
+        else "Training divides a run's documents at random, so the groups differ in membership "
+        "alone. "
+    )
     return (
-        f"{best.n_trained} trained and {best.n_held_out} held-out rows: {result.rows}. Training "
-        f"divides a run's documents at random, so the groups differ in membership alone. {rate}"
+        f"{best.n_trained} trained and {best.n_held_out} held-out rows: {result.rows}. "
+        f"{alike}{rate}"
     )
 
 
