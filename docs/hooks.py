@@ -14,6 +14,8 @@ ROOMS = {
     "comparison": "Comparing two models",
     "training": "Training",
     "privacy": "Privacy",
+    "pictures": "Pictures",
+    "data": "Data",
     "errors": "Errors",
 }
 """Headings of the API page by room; a public name of no room here fails the build."""

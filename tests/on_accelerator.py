@@ -216,6 +216,7 @@ ALL: dict[str, Callable[[str], Any]] = {
     **TRAINING,
     **{name: on_tiny(call) for name, call in test_public.CALLS.items()},
     **{name: on_bundled(call, "shelf-base") for name, call in test_public.TRAINED.items()},
+    **{name: on_bundled(call, "shelf-digits") for name, call in test_public.PICTURES.items()},
     **{
         name: on_bundled(call, "shelf-base", "shelf-tuned")
         for name, call in test_public.PAIRS.items()

@@ -40,6 +40,9 @@ QUICK = [
     *(("compare", {"compare_view": view}) for view in ("Text", "Weights")),
     ("transplant", {"transplant_view": "Activations", "n": "4"}),
     ("dynamics", {}),
+    ("pictures", {"pixel": "35"}),
+    ("pictures", {"pictures_view": "Complete", "rows": "5"}),
+    ("pictures", {"pictures_view": "Positions"}),
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
@@ -65,6 +68,7 @@ LONG = [
     ("circuits", {}),
     ("compare", {"compare_view": "Behaviour"}),
     *(("transplant", {"transplant_view": view}) for view in ("Weights", "Make one", "Report")),
+    *(("pictures", {"pictures_view": view}) for view in ("Classify", "Draw")),
     ("train", {}),
 ]
 """These score, train or benchmark for up to a minute each."""
@@ -126,6 +130,7 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
     [
         ("attention", {"routes": "true", "next": " extraordinarily"}, "give a single token"),
         ("positions", {"model": "MIXED"}, "patterns in 1 of 2 layers"),
+        ("pictures", {"picture_model": "shelf-base"}, "no model of pictures"),
         ("privacy", {"corpus": "/etc/passwd"}, "a page takes only names"),
         ("privacy", {"corpus": "nothing"}, "no corpus 'nothing'"),
         ("privacy", {"privacy_view": "A model", "canaries": "code {} 31"}, "names no value"),

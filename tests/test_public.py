@@ -77,12 +77,29 @@ PAIRS = {
     ),
     "transplant": lambda a, b: wb.transplant(a, b, "L3H1", name="grafted"),
 }
+
+
+def digit() -> np.ndarray:
+    """A picture that no model here trained on."""
+    return wb.digits("test").images[0]
+
+
+PICTURES = {
+    "classify_pictures": lambda m: wb.classify_pictures(m, limit=8),
+    "complete_picture": lambda m: wb.complete_picture(m, digit(), rows=6, n=2),
+    "draw_digits": lambda m: wb.draw_digits(m, 3, n=2),
+    "picture_attention": lambda m: wb.picture_attention(m, digit(), 3),
+    "position_map": wb.position_map,
+}
+"""Each function of a model of pictures."""
 NO_MODEL = {
     "available",
     "available_probes",
     "compare_results",
+    "digits",
     "flow",
     "read_intervention",
+    "read_picture",
     "read_scores",
     "redact",
     "write_scores",
@@ -176,7 +193,7 @@ def check_way_back(result: Record) -> None:
 
 
 def test_every_public_function_is_swept():
-    assert {*CALLS, *TRAINED, *PAIRS} | NO_MODEL | ELSEWHERE == set(functions())
+    assert {*CALLS, *TRAINED, *PAIRS, *PICTURES} | NO_MODEL | ELSEWHERE == set(functions())
 
 
 def each(names: Iterable[str]) -> list[Any]:
@@ -208,6 +225,15 @@ def test_functions_of_trained_models_too(name):
     assert set(result.provenance.models) == {"shelf-base"} and result.provenance.seed == 0
     if name not in ("circuit", "task_needs"):  # many seconds each: once is enough
         assert comparable(result) == comparable(TRAINED[name](wb.load("shelf-base")))
+
+
+@pytest.mark.parametrize("name", each(PICTURES))
+def test_functions_of_pictures_too(name):
+    result = PICTURES[name]("shelf-digits")
+    check_record(name, result)
+    check_way_back(result)
+    assert set(result.provenance.models) == {"shelf-digits"}
+    assert comparable(result) == comparable(PICTURES[name](wb.load("shelf-digits")))
 
 
 @pytest.mark.parametrize("name", each(PAIRS))

@@ -11,6 +11,7 @@ from workbench.comparison import locate as locate
 from workbench.comparison import locate_activations as locate_activations
 from workbench.comparison import report as report
 from workbench.comparison import transplant as transplant
+from workbench.data.digits import digits as digits
 from workbench.errors import WorkbenchError as WorkbenchError
 from workbench.interp import ablation as ablation
 from workbench.interp import anatomy as anatomy
@@ -47,6 +48,12 @@ from workbench.interp.engine.settings import DIRECTIONS as DIRECTIONS
 from workbench.interp.engine.sites import REPLACEMENTS as REPLACEMENTS
 from workbench.interp.engine.sites import SITES as SITES
 from workbench.interp.interventions.effect import effect_of as effect_of
+from workbench.pictures.drawing import complete_picture as complete_picture
+from workbench.pictures.drawing import draw_digits as draw_digits
+from workbench.pictures.likelihood import classify_pictures as classify_pictures
+from workbench.pictures.looking import picture_attention as picture_attention
+from workbench.pictures.places import position_map as position_map
+from workbench.pictures.reading import read_picture as read_picture
 from workbench.privacy.audit import audit as audit
 from workbench.privacy.exposure import Canary as Canary
 from workbench.privacy.holders import holders as holders
@@ -85,11 +92,15 @@ __all__ = [
     "available",
     "available_probes",
     "circuit",
+    "classify_pictures",
     "compare",
     "compare_results",
+    "complete_picture",
     "composition",
     "copying_scores",
+    "digits",
     "direct",
+    "draw_digits",
     "effect_of",
     "encoding_study",
     "evaluate",
@@ -107,11 +118,14 @@ __all__ = [
     "loss_by_position",
     "needed_heads",
     "patch",
+    "picture_attention",
     "position_encoding",
+    "position_map",
     "position_probe",
     "position_split",
     "probe",
     "read_intervention",
+    "read_picture",
     "read_scores",
     "redact",
     "report",

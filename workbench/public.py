@@ -105,7 +105,8 @@ def _provenance(
     for name in models:
         sources = given[name] if isinstance(given[name], list | tuple) else [given[name]]
         read |= {source.name: source.hash for source in sources if isinstance(source, Subject)}
-    data = {name: data_hash(_shelved(name, given[name])) for name in DATA if given.get(name)}
+    inputs = {name: _listed(given.get(name)) for name in DATA}
+    data = {name: data_hash(_shelved(name, value)) for name, value in inputs.items() if value}
     settings = {
         name: _setting(value) for name, value in given.items() if name not in (*models, *LISTENERS)
     }
@@ -114,6 +115,11 @@ def _provenance(
     return provenance(
         f"workbench.{function}", settings, models=read, data={**data, **known}, seed=seed
     )
+
+
+def _listed(value: Any) -> Any:
+    """An array as lists, whose JSON has every number; any other value unchanged."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _shelved(name: str, value: Any) -> Any:

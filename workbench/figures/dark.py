@@ -66,6 +66,7 @@ def _scales() -> dict[tuple[str, ...], list[list[Any]]]:
         _colours(style.SEQUENTIAL): sequential,
         _colours(get_colorscale(style.DIVERGING)): diverging,
         _colours(style.ATTENTION): attention,
+        _colours(style.INKED): [[0.0, SEQUENTIAL[0]], [1.0, ON_DARK[style.INK]]],
     }
 
 

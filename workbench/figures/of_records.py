@@ -15,6 +15,7 @@ from workbench.figures import (
     heads,
     lens,
     linear,
+    of_pictures,
     patching,
     positions,
     positions_in_use,
@@ -358,4 +359,5 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     ),
     "TunedLens": _tuned_lens,
     "WeightShift": _weight_shift,
+    **of_pictures.DRAWN,
 }

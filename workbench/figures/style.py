@@ -54,6 +54,9 @@ SEQUENTIAL = [
 ]
 """Colour scale of shares and other numbers from 0 up: white is 0."""
 
+INKED = [[0.0, "#ffffff"], [1.0, INK]]
+"""Colour scale of a picture's grey levels, from paper to ink."""
+
 ATTENTION = [
     [float(v), c]
     for v, c in zip(

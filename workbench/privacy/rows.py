@@ -100,8 +100,8 @@ def _rows_of_run(
         same = (drawn == plain).all(1)  # leaves out rows that training made repeat themselves
         trained += [row[:n_ctx].tolist() for row in drawn[same][:rows_a_step]]
     held_out: Rows = []
-    for place in rng.permutation(len(tokens.validation) // n_ctx)[:n]:
-        row = tokens.validation[place * n_ctx : (place + 1) * n_ctx]
+    for start in rng.permutation(tokens.validation_starts(n_ctx))[:n]:
+        row = tokens.validation[start : start + n_ctx]
         held_out.append(row.astype(int).tolist())
     if min(len(trained), len(held_out)) < 2:
         raise WorkbenchError(

@@ -1,4 +1,4 @@
-"""Tokenizers made here: trained byte-level BPE, characters, nanoGPT's, and plain token ids."""
+"""Tokenizers made here: trained byte-level BPE, characters, words, nanoGPT's, plain token ids."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +12,8 @@ from workbench.errors import WorkbenchError
 
 END = "<|endoftext|>"
 UNKNOWN = "<|unknown|>"
+MOST_WORDS = 65_000
+"""Largest vocabulary of words."""
 META = "meta.json"
 """nanoGPT's character vocabulary: the content of its meta.pkl as JSON, as pickles are not read."""
 MOST_META = 10**7
@@ -23,16 +25,17 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """A tokenizer trained on these texts.
 
-    `END` serves as end-of-document, padding and BOS token. In a character tokenizer, characters
-    that the texts do not have become `UNKNOWN`.
+    `END` serves as end-of-document, padding and BOS token. Characters or words that the texts do
+    not have become `UNKNOWN` in a tokenizer of characters or words.
 
     Args:
         texts: Training texts.
-        kind: "bpe" (byte-level, with GPT-2's pre-tokenization) or "char".
+        kind: "bpe" (byte-level, with GPT-2's pre-tokenization), "char", or "word" (what stands
+            between white space).
         d_vocab: Vocabulary size of a BPE tokenizer.
 
     Raises:
-        WorkbenchError: For another kind.
+        WorkbenchError: For another kind, and for more than `MOST_WORDS` words.
     """
     if kind == "bpe":
         tokenizer = _bpe(texts, d_vocab)
@@ -42,9 +45,11 @@ def train_tokenizer(
         tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
         tokenizer.decoder = decoders.Fuse()
+    elif kind == "word":
+        tokenizer = _words(texts)
     else:
-        raise WorkbenchError(f"The tokenizer's kind is {kind!r}; it must be bpe or char.")
-    unknown: Any = {"unk_token": UNKNOWN} if kind == "char" else {}
+        raise WorkbenchError(f"The tokenizer's kind is {kind!r}; it must be bpe, char or word.")
+    unknown: Any = {} if kind == "bpe" else {"unk_token": UNKNOWN}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END,
@@ -53,6 +58,26 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,
         **unknown,
     )
+
+
+def _words(texts: Iterable[str]) -> Tokenizer:
+    words = sorted({word for text in texts for word in text.split()} - {END, UNKNOWN}, key=_natural)
+    if len(words) > MOST_WORDS:
+        raise WorkbenchError(
+            f"The corpus has {len(words):,} different words, and a vocabulary of words may have "
+            f'{MOST_WORDS:,}; set kind = "bpe" in [tokenizer].'
+        )
+    vocab = {word: i for i, word in enumerate([END, *words, UNKNOWN])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+def _natural(word: str) -> tuple[str, int, str]:
+    """Sort key with numbers at the end of words in their order: p2 before p10."""
+    stem = word.rstrip("0123456789")
+    number = word[len(stem) :]
+    return stem, int(number[:18] or 0), word
 
 
 def _bpe(texts: Iterable[str], d_vocab: int) -> Tokenizer:

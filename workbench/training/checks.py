@@ -10,7 +10,7 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.names import stamp
 from workbench.training import resources
 from workbench.training.recipe import Recipe
-from workbench.training.texts import GENERATED, files
+from workbench.training.texts import MADE, files
 
 HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
 """Pattern of a Hugging Face data set id."""
@@ -71,7 +71,7 @@ def _check_size(recipe: Recipe) -> None:
 
 
 def _check_source(source: str) -> None:
-    if source == GENERATED:
+    if source in MADE:
         return
     try:
         files(source)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -137,6 +138,8 @@ class Tokens:
     """A tokenised corpus: memory-mapped token ids of both splits.
 
     - `data_hash`: SHA-256 over texts, split and tokenizer
+    - `end`: of rows that begin with a document, the token that ends one; None for rows that begin
+      anywhere
     - `notes`: how many rows and documents were dropped, and what was assumed about the sources
     """
 
@@ -144,6 +147,7 @@ class Tokens:
     validation: np.ndarray
     data_hash: str
     notes: Notes = field(default_factory=Notes)
+    end: int | None = None
 
     def batch(
         self, step: int, *, size: int, n_ctx: int, seed: int, repeated: float = 0.0
@@ -159,7 +163,10 @@ class Tokens:
                 half of these spans have their tokens shuffled, so that meaning does not help.
         """
         rng = np.random.default_rng((seed, step))
-        starts = rng.integers(0, len(self.train) - n_ctx - 1, size)
+        if self.end is None:
+            starts = rng.integers(0, len(self.train) - n_ctx - 1, size)
+        else:
+            starts = rng.choice(self._documents("train", n_ctx), size)
         rows = np.stack([self.train[s : s + n_ctx + 1] for s in starts]).astype(np.int64)
         for i in np.flatnonzero(rng.random(size) < repeated):
             span = rows[i][: rng.integers(n_ctx // 8, n_ctx // 2)]
@@ -169,8 +176,27 @@ class Tokens:
     def validation_rows(self, n_ctx: int, n_tokens: int) -> Int[Tensor, "row pos"]:
         """Consecutive validation rows of `n_ctx + 1` ids, about `n_tokens` in all, at least one."""
         n = max(1, min(len(self.validation) - 1, n_tokens) // n_ctx)
-        rows = [self.validation[i * n_ctx : (i + 1) * n_ctx + 1] for i in range(n)]
+        starts = self.validation_starts(n_ctx)[:n]
+        rows = [self.validation[start : start + n_ctx + 1] for start in starts]
         return torch.from_numpy(np.stack(rows).astype(np.int64))
+
+    def validation_starts(self, n_ctx: int) -> Int[np.ndarray, " row"]:
+        """Where the rows of the validation split begin: at documents, or one after the other."""
+        if self.end is not None:
+            return self._documents("validation", n_ctx)
+        return np.arange(len(self.validation) // n_ctx) * n_ctx
+
+    def _documents(self, name: str, n_ctx: int) -> Int[np.ndarray, " document"]:
+        """Where the documents of a split begin that have a whole row after them."""
+        if (name, n_ctx) not in self._begin:
+            ids = self.train if name == "train" else self.validation
+            starts = np.concatenate([[0], np.flatnonzero(ids == self.end) + 1])
+            self._begin[name, n_ctx] = starts[starts + n_ctx < len(ids)]
+        return self._begin[name, n_ctx]
+
+    @cached_property
+    def _begin(self) -> dict[tuple[str, int], Int[np.ndarray, " document"]]:
+        return {}
 
 
 def prepare(
@@ -227,7 +253,18 @@ def prepare(
                 f"(validation = {corpus.validation:g})."
             )
         arrays.append(np.memmap(path, dtype=dtype, mode="r"))
-    return Tokens(arrays[0], arrays[1], key.hexdigest(), notes)
+    end = _end(tokenizer) if corpus.aligned else None
+    return Tokens(arrays[0], arrays[1], key.hexdigest(), notes, end)
+
+
+def _end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token that ends every document. Raises `WorkbenchError` where there is none."""
+    if tokenizer.eos_token_id is None:
+        raise WorkbenchError(
+            "[corpus] aligned needs a tokenizer with an end-of-text token, which ends every "
+            "document; set another kind in [tokenizer]."
+        )
+    return cast(int, tokenizer.eos_token_id)
 
 
 def _damage(folder: Path, dtype: np.dtype) -> str | None:

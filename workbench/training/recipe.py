@@ -29,8 +29,8 @@ __all__ = ["Corpus", "Optimisation", "Recipe", "find", "names"]
 class Recipe:
     """A run's full description; `base`, `task` and `lora` belong to `kind = "finetune"`.
 
-    - `tokenizer` has a `kind`: bpe (with `d_vocab`) or char, trained on the corpus, or model, taken
-      from the `source`
+    - `tokenizer` has a `kind`: bpe (with `d_vocab`), char or word, trained on the corpus, or model,
+      taken from the `source`
     - `lora` is None to train every weight; a `[lora]` table, even an empty one, trains adapters
     """
 

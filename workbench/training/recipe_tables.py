@@ -120,13 +120,13 @@ class Shape:
 
 @dataclass(frozen=True)
 class TokenizerTable:
-    """`[tokenizer]`: trained on the corpus (bpe, char), or taken from a model."""
+    """`[tokenizer]`: trained on the corpus (bpe, char, word), or taken from a model."""
 
     __pydantic_config__ = CLOSED
 
     kind: Annotated[
-        Literal["bpe", "char", "model"],
-        Field(description="Byte-level BPE, one token per character, or a model's own."),
+        Literal["bpe", "char", "word", "model"],
+        Field(description="Byte-level BPE, one token per character or per word, or a model's own."),
     ] = "bpe"
     d_vocab: Annotated[
         StrictInt,
@@ -147,6 +147,7 @@ class Corpus:
 
     - `split` is document (each document's own hash decides) or tail (the last characters, for a
       corpus that is one text)
+    - `aligned` is for documents that all have one shape, such as pictures, and fit in the context
     - `repeated` lets a small model learn induction on a small budget; natural text alone teaches it
       only after many more tokens
     """
@@ -158,7 +159,7 @@ class Corpus:
         BeforeValidator(_listed),
         Field(
             title="Corpus",
-            description="Files, folders, set names, Hugging Face ids or `generated`.",
+            description="Files, folders, set names, Hugging Face ids, `generated` or `digits`.",
         ),
     ] = field(default_factory=list)
     validation: Annotated[
@@ -180,6 +181,14 @@ class Corpus:
         Literal["document", "tail"],
         Field(description="Hold out whole documents, or the last characters."),
     ] = "document"
+    aligned: Annotated[
+        StrictBool,
+        Field(
+            description=(
+                "Begin every row with a document, so that a position means the same in all rows."
+            )
+        ),
+    ] = False
     column: Annotated[
         str,
         Field(

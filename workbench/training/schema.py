@@ -177,6 +177,7 @@ def _conflicts(values: dict[str, Any]) -> list[str]:
                 "some out."
             )
         faults += _repeated(values, corpus)
+        faults += _aligned(corpus)
     faults += _tokenizer_conflicts(values.get("tokenizer"))
     return faults
 
@@ -188,6 +189,17 @@ def _repeated(values: dict[str, Any], corpus: dict[str, Any]) -> list[str]:
     if _number(share) and _number(n_ctx) and share > 0 and n_ctx < 8:
         return [f"[corpus] repeated needs a context of 8 tokens or more; [model] n_ctx is {n_ctx}."]
     return []
+
+
+def _aligned(corpus: dict[str, Any]) -> list[str]:
+    if not corpus.get("aligned"):
+        return []
+    faults = []
+    if corpus.get("split", "document") != "document":
+        faults.append('[corpus] aligned goes with split = "document": one text has one beginning.')
+    if corpus.get("repeated"):
+        faults.append("[corpus] aligned keeps documents whole, and repeated does not; choose one.")
+    return faults
 
 
 def _shape_conflicts(values: dict[str, Any]) -> list[str]:
@@ -225,9 +237,9 @@ def _tokenizer_conflicts(table: Any) -> list[str]:
         faults.append(
             '[tokenizer] kind = "model" needs a source: the model whose tokenizer is taken.'
         )
-    if kind in ("bpe", "char") and table.get("source"):
+    if kind in ("bpe", "char", "word") and table.get("source"):
         faults.append(f'[tokenizer] source goes with kind = "model", and the kind is {kind}.')
-    if kind in ("char", "model") and "d_vocab" in table:
+    if kind in ("char", "word", "model") and "d_vocab" in table:
         faults.append(
             f'[tokenizer] d_vocab goes with kind = "bpe"; with {kind} its size follows from the '
             "source."

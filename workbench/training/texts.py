@@ -3,12 +3,13 @@
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from workbench import paths
+from workbench.data import digits
 from workbench.data.columns import column_for, is_missing
 from workbench.data.files import KINDS, format_of, rows
 from workbench.data.notes import Notes
@@ -18,8 +19,8 @@ from workbench.errors import WorkbenchError
 from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
 
-GENERATED = "generated"
-"""The source that needs no file: short generated stories."""
+MADE: dict[str, Callable[[], list[str]]] = {"generated": stories, "digits": digits.texts}
+"""The sources that need no file: short generated stories, and pictures of digits as text."""
 DOCUMENT = 2000
 """Characters after which a long text is cut at the next paragraph, so that a book can be split."""
 LONGEST = 8 * DOCUMENT
@@ -45,7 +46,7 @@ def documents(
     any.
 
     Args:
-        sources: Files, folders, Hugging Face ids, or `generated`.
+        sources: Files, folders, Hugging Face ids, `generated` or `digits`.
         column: Of tables that holds the text; "" for the usual names (text, content, body, ...).
         unwrap: Whether to join the lines of a paragraph in hard-wrapped prose (see `prose`).
         notes: Counts rows without text, duplicates and encodings.
@@ -87,8 +88,8 @@ def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) 
     Raises:
         WorkbenchError: As `documents`, and for `generated`, which has documents only.
     """
-    if GENERATED in sources:
-        raise WorkbenchError('The generated stories are documents; use split = "document".')
+    if made := MADE.keys() & set(sources):
+        raise WorkbenchError(f'The texts of {min(made)} are documents; use split = "document".')
     notes = Notes() if notes is None else notes
     blank = True
     for path in (path for source in sources for path in files(source)):
@@ -123,8 +124,8 @@ def streams(
     """
     notes = Notes() if notes is None else notes
     for source in sources:
-        if source == GENERATED:
-            yield from ((source, True, iter([text])) for text in stories())
+        if source in MADE:
+            yield from ((source, True, iter([text])) for text in MADE[source]())
             continue
         try:
             inside = files(source)
@@ -177,7 +178,7 @@ def files(source: str) -> list[Path]:
     raise WorkbenchError(
         f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet "
         "file or a folder of them, set WORKBENCH_DATA to the folder that holds it, name a data "
-        "set of the Hugging Face hub, or use 'generated'."
+        "set of the Hugging Face hub, or use 'generated' or 'digits'."
     )
 
 
@@ -191,8 +192,8 @@ def _is_text(path: Path, folder: Path) -> bool:
 
 
 def _source(source: str, column: str, unwrap: bool, notes: Notes) -> Iterator[str]:
-    if source == GENERATED:
-        return iter(stories())
+    if source in MADE:
+        return iter(MADE[source]())
     try:
         inside = files(source)
     except WorkbenchError as error:

@@ -25,6 +25,7 @@ PAGES = (
     ("lens", "Lens", ":material/layers:", "Look inside"),
     ("circuits", "Circuits", ":material/hub:", "Look inside"),
     ("linear", "Linear probes", ":material/linear_scale:", "Look inside"),
+    ("pictures", "Pictures", ":material/image:", "Look inside"),
     ("steering", "Steering", ":material/explore:", "Look inside"),
     ("benchmarks", "Benchmarks", ":material/scoreboard:", "Measure"),
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
