@@ -42,7 +42,7 @@ QUICK = [
     ("dynamics", {}),
     ("pictures", {"pixel": "35"}),
     ("pictures", {"pictures_view": "Complete", "rows": "5"}),
-    ("pictures", {"pictures_view": "Positions"}),
+    ("pictures", {"pictures_view": "Places"}),
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),

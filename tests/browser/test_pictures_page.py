@@ -27,7 +27,7 @@ def test_a_broken_png_is_a_sentence_and_a_good_one_is_read(open_page, settle):
     page = open_page("pictures", **{"pictures_view": "Classify", "from": "a PNG of your own"})
     box = page.locator('[data-testid="stFileUploader"] input')
     box.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"\x89PNG and so on"})
-    expect(page.get_by_test_id("stAlert")).to_contain_text("is no PNG file")
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("is no PNG file")
     assert plot(page, "classes").is_visible()  # of a held-out digit
     pixels = np.full((60, 90, 3), 255, np.uint8)
     pixels[10:50, 40:46] = 0

@@ -137,9 +137,9 @@ def head_maps(
     heat = go.Heatmap(
         z=canvas,
         zmin=0,
-        zmax=1,
+        zmax=float(np.nanmax(maps)) or 1.0,
         colorscale=style.ATTENTION,
-        colorbar=style.colour_bar("attention", tickvals=style.SHARES),
+        colorbar=style.colour_bar("attention"),
         hovertemplate="%{z:.3f}<extra></extra>",
         hoverongaps=False,
     )
@@ -329,6 +329,7 @@ def _square(figure: go.Figure, x: list[float], y: list[float]) -> None:
         showgrid=False,
         scaleanchor="x",
         constrain="domain",
+        constraintoward="top",
     )
 
 

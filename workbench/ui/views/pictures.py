@@ -74,7 +74,8 @@ def attention_view(subject: Subject) -> str:
     seen = _attention(subject.hash, chosen.key, digit, subject, chosen.image)
     n_layers, n_heads = seen.pattern.shape[:2]
     names = [head_name(i, j) for i in range(n_layers) for j in range(n_heads)]
-    start = first_index("head", (n_layers, n_heads), names, names[0])
+    sharpest = int(seen.pattern[:, :, PIXEL + 1].max(-1).argmax())
+    start = first_index("head", (n_layers, n_heads), names, names[sharpest])
     with of_head:
         name = str(st.selectbox("Head", names, start, key="head", bind="query-params"))
     layer, head = divmod(names.index(name), n_heads)
@@ -262,14 +263,17 @@ def positions_view(subject: Subject) -> str:
 
 _PLACE_ALT = "Similarity of one position with all others, as a picture"
 VIEWS = {
-    "Attention": attention_view,
+    "Look": attention_view,
     "Classify": classify_view,
     "Complete": complete_view,
     "Draw": draw_view,
-    "Positions": positions_view,
+    "Places": positions_view,
 }
-"""The views by name; each draws itself and returns the Python that does the same."""
-FIRST = "Attention"
+"""The views by name, short enough for a phone.
+
+Each draws itself and returns the Python that does the same.
+"""
+FIRST = "Look"
 """The view of a first visit."""
 
 

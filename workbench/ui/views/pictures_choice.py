@@ -14,6 +14,8 @@ from workbench.ui.parts.history import first_index
 from workbench.ui.parts.notices import fault, note
 
 DIGITS = [str(digit) for digit in range(10)]
+FIRST = "3"
+"""The digit of a first visit."""
 HELD_OUT = "a held-out digit"
 UPLOAD = "a PNG of your own"
 
@@ -39,20 +41,19 @@ def _held_out() -> Digits:
 
 def pick_digit(words: str) -> int:
     """The digit that a control chooses."""
-    chosen = st.segmented_control(
-        words, DIGITS, default="3", key="of", bind="query-params", required=True
-    )
-    return int(str(chosen))
+    start = DIGITS.index(FIRST) if "of" not in st.session_state else 0
+    return int(str(st.selectbox(words, DIGITS, start, key="of", bind="query-params")))
 
 
 def pick_picture() -> Chosen:
     """The picture that the controls choose; an unreadable upload leaves a held-out digit."""
-    kind = st.selectbox("Picture", [HELD_OUT, UPLOAD], key="from", bind="query-params", width=300)
+    of_kind, of_digit, of_which = st.columns(3)
+    with of_kind:
+        kind = st.selectbox("Picture", [HELD_OUT, UPLOAD], key="from", bind="query-params")
     if kind == UPLOAD:
         own = _upload()
         if own is not None:
             return own
-    of_digit, of_which = st.columns([3, 1], vertical_alignment="bottom")
     with of_digit:
         digit = pick_digit("Digit")
     known = _held_out()
