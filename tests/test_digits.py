@@ -53,15 +53,15 @@ def test_the_corpus_holds_the_training_images_alone_and_each_row_is_one_picture(
     for sides in (rows, held.numpy()):
         assert set(sides[:, 0]) <= {vocabulary[word] for word in data.CLASSES}
         assert set(sides[:, -1]) == {vocabulary[END]}
-    seen, kept = (
+    seen, held_images = (
         shown(np.array([[level[i] for i in row[1:-1]] for row in side]))
         for side in (rows, held.numpy())
     )
     tested = shown(digits("test").images)
-    assert not seen & kept and not (seen | kept) & tested
-    assert (seen | kept) <= shown(digits("train").images)
-    assert len(kept) == len(held)  # each validation picture once
-    assert len(seen) + len(kept) > 1300  # the whole corpus is drawn from
+    assert not seen & held_images and not (seen | held_images) & tested
+    assert (seen | held_images) <= shown(digits("train").images)
+    assert len(held_images) == len(held)  # each validation picture once
+    assert len(seen) + len(held_images) > 1300  # the whole corpus is drawn from
 
 
 def test_rows_begin_anywhere_unless_a_recipe_says_otherwise():
@@ -127,9 +127,9 @@ DIGIT = np.array(
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA"])
 def test_a_picture_of_the_right_size_is_read_as_it_is_in_every_mode(mode):
-    found = read_picture(png(ink_on_paper(DIGIT), mode))
-    np.testing.assert_array_equal(found.image, DIGIT)
-    assert found.remarks == ([] if mode == "L" else [f"Converted from {mode} to grey."])
+    result = read_picture(png(ink_on_paper(DIGIT), mode))
+    np.testing.assert_array_equal(result.image, DIGIT)
+    assert result.remarks == ([] if mode == "L" else [f"Converted from {mode} to grey."])
 
 
 def test_light_on_dark_sixteen_bits_and_transparent_paper_are_read_too(tmp_path):
@@ -148,15 +148,15 @@ def test_a_larger_picture_is_cut_to_its_ink_scaled_and_centred(size):
     large = np.full(size, 255, np.uint8)
     block = DIGIT.repeat(8, 0).repeat(8, 1)  # 64 by 64 pixels
     large[10:74, 14:78] = ink_on_paper(block)
-    found = read_picture(png(large))
+    result = read_picture(png(large))
     columns = np.flatnonzero(DIGIT.any(axis=0))
     width = columns[-1] - columns[0] + 1
     cut = DIGIT[:, columns[0] : columns[-1] + 1]
     left = (8 - width) // 2
     wanted = np.zeros((8, 8))
     wanted[:, left : left + width] = cut / cut.max() * 16
-    assert np.abs(found.image - wanted).max() <= 1
-    assert f"{size[1]} by {size[0]} pixels" in found.remarks[-1]
+    assert np.abs(result.image - wanted).max() <= 1
+    assert f"{size[1]} by {size[0]} pixels" in result.remarks[-1]
 
 
 def header(width: int, height: int) -> bytes:

@@ -64,16 +64,16 @@ def plainly(subject: Subject, image: np.ndarray, digit: int, n: int = 64) -> flo
 
 def test_likelihoods_are_those_of_a_loop_over_pixels(subject, images):
     labels = digits("test").labels[:3].tolist()
-    found = classify_pictures(subject, images, labels)
+    result = classify_pictures(subject, images, labels)
     for image, digit in ((0, 0), (1, 7), (2, 9)):
         wanted = plainly(subject, images[image], digit)
-        assert found.log_likelihood[image, digit] == pytest.approx(wanted, abs=1e-9)
-    odds = np.exp(found.log_likelihood[:, 3] - found.log_likelihood[:, 5])
-    np.testing.assert_allclose(found.probability[:, 3] / found.probability[:, 5], odds)
-    np.testing.assert_allclose(found.probability.sum(1), 1)
-    assert found.bits_per_pixel is not None
-    nats = [found.log_likelihood[i, label] for i, label in enumerate(labels)]
-    assert found.bits_per_pixel.value == pytest.approx(-np.mean(nats) / 64 / np.log(2))
+        assert result.log_likelihood[image, digit] == pytest.approx(wanted, abs=1e-9)
+    odds = np.exp(result.log_likelihood[:, 3] - result.log_likelihood[:, 5])
+    np.testing.assert_allclose(result.probability[:, 3] / result.probability[:, 5], odds)
+    np.testing.assert_allclose(result.probability.sum(1), 1)
+    assert result.bits_per_pixel is not None
+    nats = [result.log_likelihood[i, label] for i, label in enumerate(labels)]
+    assert result.bits_per_pixel.value == pytest.approx(-np.mean(nats) / 64 / np.log(2))
 
 
 def test_what_is_no_image_or_label_is_a_sentence(subject, images):
@@ -206,33 +206,33 @@ def test_planted_positions_are_found_to_have_as_many_dimensions_as_they_have():
     flat = np.hstack(
         [np.cos(np.stack([row, column], 1) @ waves + turns), rng.normal(size=(64, 16)) * 0.1]
     )
-    found = position_map(with_positions(flat))
-    assert found.by_distance < -0.7 and found.p <= 0.001 and found.p_beyond <= 0.001
-    assert found.beyond_reading < -0.5 and found.below.low > 0
+    result = position_map(with_positions(flat))
+    assert result.by_distance < -0.7 and result.p <= 0.001 and result.p_beyond <= 0.001
+    assert result.beyond_reading < -0.5 and result.below.low > 0
     line = np.cos(np.arange(64)[:, None] * np.abs(waves[0]) / 8 + turns)
-    found = position_map(with_positions(np.hstack([line, np.zeros((64, 16))])))
-    assert found.by_reading < found.by_distance and found.below.high < 0
-    found = position_map(with_positions(rng.normal(size=(64, 32))))
-    assert abs(found.by_distance) < 0.15 and found.p > 0.01
+    result = position_map(with_positions(np.hstack([line, np.zeros((64, 16))])))
+    assert result.by_reading < result.by_distance and result.below.high < 0
+    result = position_map(with_positions(rng.normal(size=(64, 32))))
+    assert abs(result.by_distance) < 0.15 and result.p > 0.01
 
 
 def test_the_numbers_of_positions_are_those_of_scipy_and_of_least_squares(bundled):
-    found = position_map(bundled)
-    frame = found.to_frame()
+    result = position_map(bundled)
+    frame = result.to_frame()
     assert len(frame) == 64 * 63 / 2
     row, column = np.divmod(frame[["pixel", "other"]].to_numpy(), 8)
     distance = np.hypot(row[:, 0] - row[:, 1], column[:, 0] - column[:, 1])
     reading = (frame["other"] - frame["pixel"]).to_numpy(float)
-    assert found.by_distance == pytest.approx(pearsonr(frame["similarity"], distance)[0])
-    assert found.by_reading == pytest.approx(pearsonr(frame["similarity"], reading)[0])
+    assert result.by_distance == pytest.approx(pearsonr(frame["similarity"], distance)[0])
+    assert result.by_reading == pytest.approx(pearsonr(frame["similarity"], reading)[0])
     against = np.stack([reading, np.ones(len(reading))], 1)
     left = [
         values - against @ np.linalg.lstsq(against, values, rcond=None)[0]
         for values in (frame["similarity"].to_numpy(), distance)
     ]
-    assert found.beyond_reading == pytest.approx(pearsonr(*left)[0])
-    np.testing.assert_allclose(np.diag(found.similarity), 1)
-    np.testing.assert_array_equal(found.of_pixel(27).ravel(), found.similarity[27])
+    assert result.beyond_reading == pytest.approx(pearsonr(*left)[0])
+    np.testing.assert_allclose(np.diag(result.similarity), 1)
+    np.testing.assert_array_equal(result.of_pixel(27).ravel(), result.similarity[27])
 
 
 def test_the_bundled_model_is_as_good_as_its_card_says(bundled):
@@ -240,18 +240,18 @@ def test_the_bundled_model_is_as_good_as_its_card_says(bundled):
     assert sum(file.stat().st_size for file in folder.iterdir()) < 2e6
     card = json.loads((folder / "card.json").read_text())
     assert card["sha256"] == bundled.card.sha256 and card["licence"]
-    found = classify_pictures(bundled)
+    result = classify_pictures(bundled)
     held_out = digits("test")
-    hits = int((found.log_likelihood.argmax(1) == held_out.labels).sum())
+    hits = int((result.log_likelihood.argmax(1) == held_out.labels).sum())
     stated = card["metrics"]["accuracy_held_out"]
-    assert found.accuracy is not None and found.bits_per_pixel is not None
-    assert found.accuracy.value == hits / held_out.n == pytest.approx(stated["mean"], abs=1e-9)
-    assert (found.accuracy.low, found.accuracy.high) == blaker(hits, held_out.n)
+    assert result.accuracy is not None and result.bits_per_pixel is not None
+    assert result.accuracy.value == hits / held_out.n == pytest.approx(stated["mean"], abs=1e-9)
+    assert (result.accuracy.low, result.accuracy.high) == blaker(hits, held_out.n)
     bits = card["metrics"]["bits_per_pixel_held_out"]["mean"]
-    assert found.bits_per_pixel.value == pytest.approx(bits, abs=1e-4)
+    assert result.bits_per_pixel.value == pytest.approx(bits, abs=1e-4)
     wanted = plainly(bundled, held_out.images[5], 4)
-    assert found.log_likelihood[5, 4] == pytest.approx(wanted, abs=1e-3)
-    right = (found.predicted == found.labels).astype(float)
+    assert result.log_likelihood[5, 4] == pytest.approx(wanted, abs=1e-3)
+    right = (result.predicted == result.labels).astype(float)
     for baseline in baselines():
         difference = baseline.against(right)
         assert difference.difference == pytest.approx(right.mean() - baseline.accuracy.value)

@@ -51,9 +51,9 @@ def baselines() -> tuple[Baseline, ...]:
         LOGISTIC: LogisticRegression(max_iter=2000),
         NEAREST: KNeighborsClassifier(1),
     }
-    found = []
+    fitted = []
     for name, classifier in classifiers.items():
         classifier.fit(train.images.reshape(-1, PIXELS) / 16, train.labels)
         right = classifier.predict(test.images.reshape(-1, PIXELS) / 16) == test.labels
-        found.append(Baseline(name, right.astype(float)))
-    return tuple(found)
+        fitted.append(Baseline(name, right.astype(float)))
+    return tuple(fitted)

@@ -106,13 +106,15 @@ def classify_pictures(
     subject = cast(Subject, subject)
     if images is None:
         held_out = digits("test")
-        images, labels = held_out.images, held_out.labels.tolist()
+        images = held_out.images
+        labels = held_out.labels
     stack = checked(images)[:limit]
     if not len(stack):
         raise WorkbenchError(f"limit is {limit}; it must be 1 or more.")
     scores = log_likelihoods(subject, stack, progress=progress)
     true = None if labels is None else _labels(labels, checked(images))[: len(stack)]
-    accuracy = bits = None
+    accuracy = None
+    bits = None
     if true is not None:
         accuracy = estimate_mean((scores.argmax(1) == true).astype(float))
         nats = scores[np.arange(len(true)), true]

@@ -31,10 +31,10 @@ def shelve(run: Run, folder: Path) -> Classified:
     """
     trained = load(f"run:{run.id}")
     save(folder, trained.model, trained.tokenizer, dtype=torch.float16)
-    found = classify_pictures(load(folder))
+    measured = classify_pictures(load(folder))
     result = run.result or {}
-    assert found.accuracy is not None
-    assert found.bits_per_pixel is not None
+    assert measured.accuracy is not None
+    assert measured.bits_per_pixel is not None
     facts = {
         "name": SHELF,
         "source": "bundled",
@@ -46,12 +46,12 @@ def shelve(run: Run, folder: Path) -> Classified:
             "validation_loss_nats": result["validation_loss"],
             "steps": result["steps"],
             "tokens": result["tokens"],
-            "accuracy_held_out": _interval(found.accuracy),
-            "bits_per_pixel_held_out": _interval(found.bits_per_pixel),
+            "accuracy_held_out": _interval(measured.accuracy),
+            "bits_per_pixel_held_out": _interval(measured.bits_per_pixel),
         },
     }
     write_card(folder, {**trained.card.to_dict(), **facts})
-    return found
+    return measured
 
 
 def _interval(estimate: Estimate) -> dict[str, Any]:

@@ -88,8 +88,10 @@ def pieces(sources: list[str], *, column: str = "", notes: Notes | None = None) 
     Raises:
         WorkbenchError: As `documents`, and for `generated`, which has documents only.
     """
-    if made := MADE.keys() & set(sources):
-        raise WorkbenchError(f'The texts of {min(made)} are documents; use split = "document".')
+    if without_file := MADE.keys() & set(sources):
+        raise WorkbenchError(
+            f'The texts of {min(without_file)} are documents; use split = "document".'
+        )
     notes = Notes() if notes is None else notes
     blank = True
     for path in (path for source in sources for path in files(source)):

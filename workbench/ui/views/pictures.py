@@ -121,7 +121,7 @@ _ALT = "The picture, with the attention from one pixel over it"
 def classify_view(subject: Subject) -> str:
     """The probability of each class for one picture, and the accuracy on all held-out digits."""
     chosen = pick_picture()
-    found = _classified(subject.hash, chosen.key, subject, chosen.image)
+    result = _classified(subject.hash, chosen.key, subject, chosen.image)
     left, right = st.columns([2, 3], gap="medium")
     name = "" if chosen.label is None else f"a {chosen.label}"
     with left:
@@ -132,7 +132,7 @@ def classify_view(subject: Subject) -> str:
             alt="The picture",
         )
     bars = draw.class_bars(
-        found.probability[0], label=chosen.label, title="Probability of each class"
+        result.probability[0], label=chosen.label, title="Probability of each class"
     )
     with right:
         chart(bars, key="classes", name="classes", alt="Probability of each class")
@@ -143,7 +143,7 @@ def classify_view(subject: Subject) -> str:
     )
     downloads(
         lambda: [bars],
-        found.to_frame,
+        result.to_frame,
         name=f"classes-{subject.name}",
         title=f"Classes by likelihood, {subject.name}",
     )
@@ -230,35 +230,35 @@ def draw_view(subject: Subject) -> str:
 
 def positions_view(subject: Subject) -> str:
     """How similar one pixel's position is to all others, and every such map."""
-    found = _places(subject.hash, subject)
+    result = _places(subject.hash, subject)
     with st.columns(3)[0]:
         pixel = _pick_pixel()
     figure = draw.place_map(
-        found.of_pixel(pixel), pixel, title=f"Similarity of position {pixel} with all others"
+        result.of_pixel(pixel), pixel, title=f"Similarity of position {pixel} with all others"
     )
-    every = draw.all_places(found.similarity)
+    every = draw.all_places(result.similarity)
     left, right = st.columns(2, gap="medium")
     with left:
         chart(figure, key="place", name=f"position-{pixel}", on_click=_choose, alt=_PLACE_ALT)
     with right:
         chart(every, key="places", name="positions", alt="The same map of every position")
-    below = found.below
+    below = result.below
     st.caption(
-        f"Over all pairs of pixels, similarity correlates **{found.by_distance:+.2f}** with the "
-        f"distance on the picture (permutation test, p = {found.p:.2g}) and "
-        f"**{found.by_reading:+.2f}** with the distance in reading order. With the latter held "
-        f"fixed, **{found.beyond_reading:+.2f}** remain (p = {found.p_beyond:.2g}). The position "
+        f"Over all pairs of pixels, similarity correlates **{result.by_distance:+.2f}** with the "
+        f"distance on the picture (permutation test, p = {result.p:.2g}) and "
+        f"**{result.by_reading:+.2f}** with the distance in reading order. With the latter held "
+        f"fixed, **{result.beyond_reading:+.2f}** remain (p = {result.p_beyond:.2g}). The position "
         f"just below is **{below.value:+.2f}** [{below.low:+.2f}, {below.high:+.2f}] more similar "
         f"than the one half as far on in reading order (n = {below.n}, over columns). Cosine, "
         "after the mean of all positions is subtracted."
     )
     downloads(
         lambda: [figure, every],
-        found.to_frame,
+        result.to_frame,
         name=f"positions-{subject.name}",
         title=f"Learned positions of {subject.name}",
     )
-    return f"found = wb.position_map(subject)\nprint(found, found.of_pixel({pixel}).round(2))\n"
+    return f"result = wb.position_map(subject)\nprint(result, result.of_pixel({pixel}).round(2))\n"
 
 
 _PLACE_ALT = "Similarity of one position with all others, as a picture"

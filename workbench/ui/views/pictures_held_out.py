@@ -25,15 +25,15 @@ def held_out(subject: Subject) -> None:
     cost = "Reads each of the held-out digits under each of the ten classes: a few seconds."
     if not wanted(key, cost, quick=False, button="Classify them all"):
         return
-    found = with_progress(key, lambda report: _all(subject, report))
-    _table(found)
+    result = with_progress(key, lambda report: _all(subject, report))
+    _table(result)
     left, right = st.columns(2, gap="medium")
-    assert found.labels is not None
-    figure = draw.confusion(found.labels, found.predicted, title="Which digit is read as which")
+    assert result.labels is not None
+    figure = draw.confusion(result.labels, result.predicted, title="Which digit is read as which")
     with left:
         chart(figure, key="confusion", name="confusion", alt="Which digit is read as which")
     with right:
-        _misread(found)
+        _misread(result)
 
 
 def _all(subject: Subject, report) -> Classified:
@@ -41,12 +41,12 @@ def _all(subject: Subject, report) -> Classified:
         return classify_pictures(subject, progress=report)
 
 
-def _table(found: Classified) -> None:
+def _table(result: Classified) -> None:
     """The model's accuracy beside that of classifiers, with paired differences."""
-    assert found.accuracy is not None
-    assert found.bits_per_pixel is not None
-    right = (found.predicted == found.labels).astype(float)
-    rows = [_row("this model, by likelihood", found.accuracy)]
+    assert result.accuracy is not None
+    assert result.bits_per_pixel is not None
+    right = (result.predicted == result.labels).astype(float)
+    rows = [_row("this model, by likelihood", result.accuracy)]
     for baseline in baselines():
         difference = baseline.against(right)
         rows.append(
@@ -63,9 +63,9 @@ def _table(found: Classified) -> None:
         Estimated("difference", "from", "to", help="This model minus it, on the same digits."),
     ]
     estimates(pd.DataFrame(rows), columns)
-    bits = found.bits_per_pixel
+    bits = result.bits_per_pixel
     st.caption(
-        f"{found.n} digits that no model here trained on, by writers who wrote training digits "
+        f"{result.n} digits that no model here trained on, by writers who wrote training digits "
         f"too. Under the true class they cost {bits.value:.3f} [{bits.low:.3f}, {bits.high:.3f}] "
         f"bits per pixel; a uniform choice of {LEVELS} levels costs {np.log2(LEVELS):.3f}. The "
         "classifiers were trained on the same images, with their classes as the target."
@@ -81,13 +81,13 @@ def _row(name: str, accuracy) -> dict[str, object]:
     }
 
 
-def _misread(found: Classified) -> None:
+def _misread(result: Classified) -> None:
     """The digits that were read as another one."""
-    assert found.labels is not None
-    wrong = (found.predicted != found.labels).nonzero()[0][:WRONG]
+    assert result.labels is not None
+    wrong = (result.predicted != result.labels).nonzero()[0][:WRONG]
     if not len(wrong):
         st.caption("None was misread.")
         return
-    names = [f"{found.labels[i]} as {found.predicted[i]}" for i in wrong]
-    figure = draw.gallery(found.images[wrong], names, title="Misread digits")
+    names = [f"{result.labels[i]} as {result.predicted[i]}" for i in wrong]
+    figure = draw.gallery(result.images[wrong], names, title="Misread digits")
     chart(figure, key="misread", name="misread", alt="Digits that were read as another one")
