@@ -16,6 +16,7 @@ import torch
 import workbench as wb
 from tests.conftest import subject_of
 from tests.families import make
+from tests.test_public import PICTURES
 from workbench import comparison, interp
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
@@ -223,6 +224,12 @@ def test_a_function_of_a_trained_model_sets_its_own_modes(name, trained_pair):
     check(TRAINED[name], trained_pair, TOGETHER)
 
 
+@pytest.mark.parametrize("name", PICTURES)
+def test_a_function_of_pictures_sets_its_own_modes(name):
+    model = wb.load("shelf-digits")
+    check(lambda one, _: PICTURES[name](one), (model, model), TOGETHER)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", [*TINY, *TRAINED, *DEAR])
@@ -248,7 +255,7 @@ HERE = {
 WITHOUT = {
     *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
     *("apply", "compare_results", "read_intervention", "read_scores", "suites", "write_scores"),
-    *("redact", "scan"),
+    *("redact", "scan", "digits", "read_picture"),
 }
 """Functions that run no model."""
 TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}
@@ -259,7 +266,8 @@ def test_every_public_function_is_called_here_or_decorated():
         name: getattr(home, name) for home in (wb, interp, comparison) for name in home.__all__
     }
     functions = {name for name, value in names.items() if inspect.isfunction(value)}
-    assert functions - set(TINY) - set(TRAINED) - set(DEAR) - HERE - WITHOUT - TRAINING == set()
+    called = {*TINY, *TRAINED, *DEAR, *PICTURES}
+    assert functions - called - HERE - WITHOUT - TRAINING == set()
     assert all(hasattr(names[name], "__wrapped__") for name in HERE)
 
 
