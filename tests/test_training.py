@@ -239,7 +239,7 @@ def test_characters_round_trip():
     tokenizer = train_tokenizer(["to be or not"], "char")
     ids = tokenizer("not to be")["input_ids"]
     assert len(ids) == 9 and tokenizer.decode(ids) == "not to be"
-    with pytest.raises(WorkbenchError, match="bpe or char"):
+    with pytest.raises(WorkbenchError, match="bpe, char or word"):
         train_tokenizer(["x"], "words")
 
 
