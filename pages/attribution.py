@@ -17,6 +17,7 @@ from workbench.interp.prompts.pairs import LengthError, warnings
 from workbench.interp.prompts.probes import available_probes, read_probe
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cost import PROMPT, is_small, time_of
+from workbench.ui.parts.estimates import Estimated, estimates
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices, warn
@@ -166,18 +167,13 @@ def misled(attribution: Attribution) -> list:
         furthest["kind"] = [
             "" if kind == "not shown to mislead" else kind for kind in furthest["kind"]
         ]
-        small = {
-            name: st.column_config.NumberColumn(
-                name.removeprefix("error_"), format="%.2f", width=62
-            )
-            for name in numbers
-        }
-        st.dataframe(
-            furthest,
-            hide_index=True,
-            height=420,
-            column_config={**small, "cell": st.column_config.Column(width=120)},
-        )
+        if several:
+            error = Estimated("error", "error_low", "error_high")
+            estimates(furthest.round(2), [error], rows=11, digits=2)
+        else:
+            two = st.column_config.NumberColumn(format="%.2f")
+            columns = {name: two for name in numbers}
+            st.dataframe(furthest, hide_index=True, height=420, column_config=columns)
     st.caption(
         "; ".join(
             f"**{kind}**: {words}"

@@ -29,6 +29,7 @@ def estimates(
     estimated: Sequence[Estimated],
     titles: Mapping[str, str] | None = None,
     rows: int = 10,
+    digits: int = 3,
 ) -> None:
     """Show a table with one column of text in the place of each pair of ends.
 
@@ -37,14 +38,15 @@ def estimates(
         estimated: The estimates.
         titles: What the heads of other columns say.
         rows: How many are in view at most; the table scrolls to the others.
+        digits: Of estimates and their intervals, after the point.
     """
     shown = frame.drop(columns=[e.high for e in estimated])
     columns: dict = {name: st.column_config.Column(title) for name, title in (titles or {}).items()}
     for e in estimated:
         ends = zip(frame[e.low], frame[e.high], strict=True)
-        shown[e.low] = [bracketed(low, high) for low, high in ends]
+        shown[e.low] = [bracketed(low, high, f".{digits}f") for low, high in ends]
         columns[e.value] = st.column_config.NumberColumn(
-            e.title or e.value, help=e.help or None, format="%.3f"
+            e.title or e.value, help=e.help or None, format=f"%.{digits}f"
         )
         columns[e.low] = st.column_config.TextColumn("95 % interval")
     if "p" in shown:

@@ -15,6 +15,7 @@ from workbench.interp.patching.probe_maps import Probed
 from workbench.statistics.words import bracketed
 from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts, head_link
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.estimates import Estimated, estimates
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.words import p_text
 
@@ -222,15 +223,11 @@ def _strongest(patching: Patching | Probed) -> None:
     for name in ("effect", "low", "high"):
         if name in frame:
             table[name] = frame[name].to_numpy()
-    st.dataframe(
-        table,
-        hide_index=True,
-        height=300,
-        column_config={
-            n: st.column_config.NumberColumn(format="%.2f", width=56)
-            for n in ("effect", "low", "high")
-        },
-    )
+    if "low" in table:
+        estimates(table, [Estimated("effect", "low", "high")], rows=7, digits=2)
+        return
+    number = st.column_config.NumberColumn(format="%.2f")
+    st.dataframe(table, hide_index=True, height=300, column_config={"effect": number})
 
 
 def _cell_in_python(model: str, patching: Patching | Probed) -> str:

@@ -1,5 +1,7 @@
 """The Transplant page's views: gain, weights, heads, activations, the path, and a form."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -10,6 +12,7 @@ from workbench.comparison.measures import METRICS
 from workbench.figures import transplants as draw
 from workbench.statistics.words import bracketed
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.estimates import Estimated, estimates
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.models import both_alone, cached_load
 from workbench.ui.parts.notices import warn
@@ -18,10 +21,7 @@ from workbench.ui.parts.words import p_text, plain_name, signed
 
 COLUMNS = ("name", "value", "share", "low", "high", "p", "random", "p_random")
 
-FORMATS = {
-    name: st.column_config.NumberColumn(format="%.4f" if name.startswith("p") else "%.3f")
-    for name in COLUMNS[1:]
-}
+SHARE = Estimated("share", "low", "high")
 
 
 def gain(located: Located, metric: str) -> None:
@@ -86,12 +86,7 @@ def weights(located: Located, metric: str) -> None:
             f"mean of {located.draws} draws."
         )
         st.markdown("Copied into the base, largest share first")
-        st.dataframe(
-            side[["kind", *COLUMNS]],
-            hide_index=True,
-            height=300,
-            column_config=FORMATS,
-        )
+        _shares(side[["kind", *COLUMNS]])
     downloads(
         lambda: [one, two],
         lambda: table,
@@ -116,11 +111,7 @@ def heads(located: Located, metric: str) -> None:
                 name=f"transplants-heads-{into}",
                 alt="The share of every head",
             )
-            st.dataframe(
-                located.best("head", into, metric)[list(COLUMNS)].head(10),
-                hide_index=True,
-                column_config=FORMATS,
-            )
+            _shares(located.best("head", into, metric)[list(COLUMNS)].head(10))
     st.caption(
         "The query, key, value and output weights of each head. Paired 95 % intervals (Fieller), "
         f"n = {located.n}. p: no effect, corrected over the parts of one direction. random: the "
@@ -333,3 +324,13 @@ def make_one(base: str, tuned: str, first: str) -> None:
         page_link("models", "Generate text with it", icon=":material/deployed_code:", model=saved)
         page_link("compare", "Compare it", icon=":material/compare_arrows:", base=base, tuned=saved)
     st.code(f"workbench export {saved} {plain_name(name)}", language="sh")
+
+
+def _shares(table: Any) -> None:
+    """Show parts with their share of the gain and its interval, beside random sets of weights."""
+    numbers = {
+        "value": "model's value",
+        "random": "random sets",
+        "p_random": "p, random sets",
+    }
+    estimates(table.round(dict.fromkeys(numbers, 3)), [SHARE], numbers, rows=8)
