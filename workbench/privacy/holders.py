@@ -12,7 +12,7 @@ from workbench.modes import own_modes
 from workbench.privacy.exposure import Canary, Exposure, exposure
 from workbench.privacy.neighbours import held_out_rows, neighbours_of
 from workbench.privacy.parts import exchanged
-from workbench.privacy.removal import Head, Removal, means_of, removal
+from workbench.privacy.removal import Head, Removal, losses, means_of, removal
 from workbench.privacy.spelt import log_prob, spelt
 from workbench.progress import Progress
 from workbench.public import public
@@ -158,12 +158,13 @@ def holders(
     cells = cell_statistics(drops[half:])
     ranked_by = ranking.mean(0)
     means = means_of(subject, texts.reference)
+    before = losses(subject, texts.measured)
     removals: list[Removal] = []
     for heads, ranked in _choices(ranked_by[:, :-1], sizes, controls, seed):
         part = _part(report, 2 + len(removals), count)
         removals.append(
             removal(
-                *(subject, canary, heads, means, texts.measured),
+                *(subject, canary, heads, means, texts.measured, before),
                 ranked=ranked,
                 seed=seed,
                 progress=part,

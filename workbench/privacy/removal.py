@@ -68,6 +68,7 @@ def removal(
     heads: Sequence[Head],
     means: Sequence[Float[Tensor, "head d_head"]],
     rows: Rows,
+    before: Sequence[float],
     *,
     ranked: bool = True,
     seed: int = 0,
@@ -81,6 +82,7 @@ def removal(
         heads: The heads to take out.
         means: What the heads of each layer are set to; see `means_of`.
         rows: Held-out rows on which the loss is measured, paired.
+        before: The unedited model's loss of each row; see `losses`.
         ranked: Kept in the result.
         seed: Of the exposure's sample of values.
         progress: Called with the share that is done, from 0 to 1, and a few words.
@@ -95,7 +97,7 @@ def removal(
         ranked,
         exposure(edited, canary, seed=seed, progress=progress),
         float(left[0]),
-        paired_difference(losses(subject, rows), losses(edited, rows)),
+        paired_difference(before, losses(edited, rows)),
     )
 
 
