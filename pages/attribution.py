@@ -167,13 +167,9 @@ def misled(attribution: Attribution) -> list:
         furthest["kind"] = [
             "" if kind == "not shown to mislead" else kind for kind in furthest["kind"]
         ]
-        if several:
-            error = Estimated("error", "error_low", "error_high")
-            estimates(furthest.round(2), [error], rows=11, digits=2)
-        else:
-            two = st.column_config.NumberColumn(format="%.2f")
-            columns = {name: two for name in numbers}
-            st.dataframe(furthest, hide_index=True, height=420, column_config=columns)
+        error = Estimated("error", "error_low", "error_high")
+        shown = [Estimated("exact"), Estimated("estimate"), error]
+        estimates(furthest, shown, rows=11, digits=2)
     st.caption(
         "; ".join(
             f"**{kind}**: {words}"

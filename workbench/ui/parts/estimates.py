@@ -12,14 +12,15 @@ from workbench.statistics.words import bracketed
 class Estimated(NamedTuple):
     """An estimate in a table.
 
-    - `value`, `low`, `high`: the columns with the estimate and the ends of its interval
+    - `value`, `low`, `high`: the columns with the estimate and the ends of its interval, "" for
+        none
     - `title`: what the head of the column says; "" for the column's name
     - `help`: one more sentence, shown at the head
     """
 
     value: str
-    low: str
-    high: str
+    low: str = ""
+    high: str = ""
     title: str = ""
     help: str = ""
 
@@ -33,6 +34,8 @@ def estimates(
 ) -> None:
     """Show a table with one column of text in the place of each pair of ends.
 
+    An estimate whose ends the table does not have gets no such column.
+
     Args:
         frame: The numbers; columns that no estimate names are shown as they are.
         estimated: The estimates.
@@ -40,14 +43,16 @@ def estimates(
         rows: How many are in view at most; the table scrolls to the others.
         digits: Of estimates and their intervals, after the point.
     """
-    shown = frame.drop(columns=[e.high for e in estimated])
+    with_ends = [e for e in estimated if e.low in frame]
+    shown = frame.drop(columns=[e.high for e in with_ends])
     columns: dict = {name: st.column_config.Column(title) for name, title in (titles or {}).items()}
     for e in estimated:
-        ends = zip(frame[e.low], frame[e.high], strict=True)
-        shown[e.low] = [bracketed(low, high, f".{digits}f") for low, high in ends]
         columns[e.value] = st.column_config.NumberColumn(
             e.title or e.value, help=e.help or None, format=f"%.{digits}f"
         )
+    for e in with_ends:
+        ends = zip(frame[e.low], frame[e.high], strict=True)
+        shown[e.low] = [bracketed(low, high, f".{digits}f") for low, high in ends]
         columns[e.low] = st.column_config.TextColumn("95 % interval")
     if "p" in shown:
         columns["p"] = st.column_config.NumberColumn(format="%.3f", width=60)

@@ -223,11 +223,7 @@ def _strongest(patching: Patching | Probed) -> None:
     for name in ("effect", "low", "high"):
         if name in frame:
             table[name] = frame[name].to_numpy()
-    if "low" in table:
-        estimates(table, [Estimated("effect", "low", "high")], rows=7, digits=2)
-        return
-    number = st.column_config.NumberColumn(format="%.2f")
-    st.dataframe(table, hide_index=True, height=300, column_config={"effect": number})
+    estimates(table, [Estimated("effect", "low", "high")], rows=7, digits=2)
 
 
 def _cell_in_python(model: str, patching: Patching | Probed) -> str:
