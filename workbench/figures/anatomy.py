@@ -1,7 +1,5 @@
 """Figures of one attention layer's steps: each step's matrix, one row a position."""
 
-import base64
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image
 from plotly.colors import hex_to_rgb
 
 from workbench.figures import style
+from workbench.figures.attention import png_uri
 
 COLUMNS = 1024
 """Wider matrices are drawn with evenly spaced dimensions, at most this many."""
@@ -106,9 +105,7 @@ def thumbnail(values: Float[np.ndarray, "pos column"], *, over_keys: bool) -> st
     picture[shown < 0, :3] = hex_to_rgb(BELOW)
     picture[..., 3] = strength * 255
     picture[masked] = (*hex_to_rgb(style.SOFT), 50)
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return png_uri(Image.fromarray(picture))
 
 
 def _range(shown: Float[np.ndarray, "pos column"], *, over_keys: bool) -> tuple[bool, float]:

@@ -136,6 +136,11 @@ def _uri(picture: Image.Image, scale: Sequence[Sequence[Any]], panel: str, paper
     palette[: LEVELS + 1] = [unlabel_rgb(shade) for shade in shades]
     palette[FUTURE] = hex_to_rgb(panel)
     picture.putpalette(palette.tobytes())
+    return png_uri(picture)
+
+
+def png_uri(picture: Image.Image) -> str:
+    """A picture as the data URI of a PNG."""
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -166,7 +166,7 @@ def _plain_runs(subject: Subject, question: Pair, settings: Settings) -> _Runs:
 
 def _recorded(plain: Reader, question: Pair) -> list[tuple[Recording, int]]:
     """Each prompt's recording and its row in it; prompts of equal length share a run."""
-    if len(question.clean) == len(question.corrupted):
+    if question.same_length:
         run = plain.record(torch.stack(list(question.prompts)))
         return [(run, 0), (run, 1)]
     return [(plain.record(ids[None]), 0) for ids in question.prompts]

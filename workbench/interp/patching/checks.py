@@ -43,12 +43,8 @@ def plain_model(plain: list[Float[Tensor, "1 _ vocab"]], swept: Swept) -> float:
 
 def both_runs(subject: Subject, question: Pair) -> Recording:
     """The clean and the corrupted run, or the corrupted one twice where lengths differ."""
-    other = question.clean if _same_length(question) else question.corrupted
+    other = question.clean if question.same_length else question.corrupted
     return engine(subject).record(torch.stack([other, question.corrupted]))
-
-
-def _same_length(question: Pair) -> bool:
-    return len(question.clean) == len(question.corrupted)
 
 
 @torch.no_grad()
@@ -77,7 +73,7 @@ def identities(subject: Subject, question: Pair, swept: Swept, run: Recording) -
         value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
         off[branch.key] = max(off[branch.key], abs(value - expected))
     lens = packed.logits(run.resid[-1][:, -1])
-    if not _same_length(question):
+    if not question.same_length:
         del off["full_patch"]  # the positions of the two prompts do not correspond
     return {**off, "lens": float((lens - run.logits[:, -1]).abs().max())}
 
@@ -198,7 +194,7 @@ def run_checks(
         checks |= identities(subject, question, swept, run)
         checks["null_pair"] = null_pair(subject, question, settings, swept, run)
         if question.wrongs:
-            clean_run = run if _same_length(question) else None
+            clean_run = run if question.same_length else None
             checks["direct_sum"] = direct_sum(subject, question, clean_run, plain[0])
         if audit and not settings.several and settings.replacement in ("other", "zero"):
             checks["hooked_cells"] = hooked_cells(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.patterns.attention import each_pattern
+from workbench.interp.patterns.looking import BLOCK
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -36,8 +37,6 @@ SCORES = {
     "mean_distance": "how far back the attention lies on average, in tokens",
 }
 """Each score in words; they lie in 0..1 but for those in `UNITS`."""
-BLOCK = 128
-"""Queries whose entropy is computed at once: these rows stay in the processor's cache."""
 UNITS = {"attention_entropy": "bits", "mean_distance": "tokens"}
 
 

@@ -21,7 +21,7 @@ from workbench.subjects.bridge import CHECKED, HALF_TOLERANCE, TOLERANCE, shared
 
 NAME = "workbench_looking"
 BLOCK = 128
-"""Queries at once on the CPU: their scores stay in its cache, and later keys are left out."""
+"""Queries at once on the CPU: their rows stay in its cache, and later keys are left out."""
 UNREAD = ("s_aux", "sinks", "position_bias", "head_mask", "attention_bias")
 """Additions to attention that are not written out here; TransformerLens's hooks read those."""
 

@@ -5,8 +5,7 @@ import torch
 from jaxtyping import Float
 from torch.nn import functional
 
-ROWS = 128
-"""Queries that are pooled at once: they stay in the processor's cache."""
+from workbench.interp.patterns.looking import BLOCK
 
 
 def pooled(
@@ -26,7 +25,7 @@ def pooled(
     block = torch.searchsorted(starts, torch.arange(n_pos), right=True) - 1
     member = functional.one_hot(block, side).float()  # [position, block]
     by_key_block = torch.empty(len(pattern), n_pos, side)
-    for i in range(0, n_pos, ROWS):
-        rows = torch.from_numpy(pattern[:, i : i + ROWS, : i + ROWS])
-        by_key_block[:, i : i + ROWS] = rows.float() @ member[: i + ROWS]
+    for i in range(0, n_pos, BLOCK):
+        rows = torch.from_numpy(pattern[:, i : i + BLOCK, : i + BLOCK])
+        by_key_block[:, i : i + BLOCK] = rows.float() @ member[: i + BLOCK]
     return (member.T @ by_key_block / member.sum(0)[:, None]).numpy()

@@ -77,6 +77,11 @@ class Pair:
         return self.wrongs[0]
 
     @property
+    def same_length(self) -> bool:
+        """Whether both prompts have as many tokens."""
+        return len(self.clean) == len(self.corrupted)
+
+    @property
     def first_difference(self) -> int:
         """The first position at which the prompts differ."""
         n = min(len(self.clean), len(self.corrupted))
