@@ -6,8 +6,6 @@ if (!window.workbenchHistory) {
   const shared = SHARED; // parameters that several pages have
   const push = history.pushState.bind(history);
   const replace = history.replaceState.bind(history);
-  const DRAWN = 700; // milliseconds after which a run has drawn the first boxes of its page
-  const LATEST = 20000; // milliseconds after which nothing is told any more
   let path = location.pathname;
   let left = null; // the entry that is being left, as it was
 
@@ -26,34 +24,22 @@ if (!window.workbenchHistory) {
     push(state, title, url);
   };
 
-  // After Back, Streamlit's first run of the page drops the parameters that the page before has as
-  // well. So it is told once more: when that run has ended or drawn the first boxes, and again
-  // should that have been too early.
+  // After Back, Streamlit drops the parameters that the page before has as well. So it is told at
+  // once to go back to them in "show", as a link has them.
   const back = () => {
     if (location.pathname === path) return;
     path = location.pathname;
     left = null;
-    const { href } = location;
-    const asked = new URL(href).searchParams;
-    const keys = shared.filter((key) => asked.has(key));
-    if (!keys.length) return;
-    let times = 3;
-    const restore = () => {
-      const now = new URLSearchParams(location.search);
-      if (location.pathname !== path || !times) return watch.disconnect();
-      if (keys.every((key) => now.get(key) === asked.get(key))) return;
-      times -= 1;
-      replace(history.state, "", href);
-      dispatchEvent(new PopStateEvent("popstate", { state: history.state }));
-    };
-    const state = "data-test-script-state";
-    const watch = new MutationObserver(([{ target }]) => {
-      const now = target.getAttribute(state);
-      if (now === "notRunning") restore();
-      if (now === "running") setTimeout(restore, DRAWN);
-    });
-    watch.observe(document.querySelector(`[${state}]`), { attributeFilter: [state] });
-    setTimeout(() => watch.disconnect(), LATEST);
+    const asked = new URL(location.href).searchParams;
+    const carried = {};
+    for (const key of shared.filter((each) => asked.has(each))) {
+      carried[key] = key === "models" ? asked.getAll(key) : asked.getAll(key).at(-1);
+      asked.delete(key);
+    }
+    if (!Object.keys(carried).length) return;
+    asked.set("show", JSON.stringify(carried));
+    replace(history.state, "", `${path}?${asked}`);
+    dispatchEvent(new PopStateEvent("popstate", { state: history.state }));
   };
   addEventListener("popstate", back);
 }

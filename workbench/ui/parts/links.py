@@ -12,6 +12,7 @@ from streamlit.errors import StreamlitAPIException
 
 from workbench import paths
 from workbench.ui.parts.history import arrived
+from workbench.ui.parts.titles import bare
 
 SHOWN = "show"
 """The only parameter of a link; it is removed from the URL when the page opens."""
@@ -46,15 +47,19 @@ def page_link(page: str, label: str, *, icon: str | None = None, **query: str | 
 
 
 def arrive() -> None:
-    """Pass what a link carries to the widgets of the page it opens."""
+    """Pass what a link, or Back, carries to the widgets of the page it opens."""
     text = st.query_params.get(SHOWN)
     if text is None:
         return
     del st.query_params[SHOWN]
+    for key in KEYS:  # of the page that is left
+        st.session_state.pop(key, None)
     for key, value in carried(text).items():
         arrived(key)
+        value = bare(value) if isinstance(value, str) else [*map(bare, value)]
         st.query_params[key] = value
         st.session_state[key] = value == "true" if value in ("true", "false") else value
+    st.rerun()  # in a run that Back asks for, only the URL as it came would count
 
 
 def carried(text: str) -> dict[str, str | list[str]]:
