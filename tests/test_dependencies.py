@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = {
     requirement.name.lower(): requirement
-    for requirement in map(Requirement, PROJECT["dependencies"])
+    for requirement in map(
+        Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["privacy"]]
+    )
 }
 
 

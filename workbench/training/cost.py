@@ -90,9 +90,9 @@ def cost(
         WorkbenchError: For whatever would also stop the run: no text, a wrong key, out of memory.
     """
     recipe = check(recipe)
-    trainee, batch = _work(recipe, progress)
+    trainee, batch, stepper_of = _work(recipe, progress)
     settings = recipe.train
-    stepper = Stepper(trainee, settings)
+    stepper = stepper_of(trainee, settings)
     inputs, _ = batch(0)
     seconds: list[float] = []
     for step in range(STEPS + 1):
@@ -128,12 +128,12 @@ def cost(
 
 def _work(
     recipe: Recipe, progress: Callable[[float, str], None]
-) -> tuple[Trainee, Callable[[int], Batch]]:
+) -> tuple[Trainee, Callable[[int], Batch], Callable[..., Stepper]]:
     if recipe.kind == "pretrain":
         from workbench.training.pretrain import batches, setup
 
         trainee, tokens = setup(recipe, progress=progress)
-        return trainee, batches(recipe, trainee, tokens)[0]
+        return trainee, batches(recipe, trainee, tokens)[0], Stepper
     from workbench.training.finetune import trial
 
     return trial(recipe)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import copy
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,11 @@ from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.store.tracker import Wrapped
 from workbench.subjects import Subject, load
-from workbench.training import checkpoints, evaluation, lora
-from workbench.training.loop import Batch, Trainee, fit, resumed
+from workbench.training import checkpoints, evaluation, lora, private
+from workbench.training.loop import Batch, Stepper, Trainee, fit, resumed
+from workbench.training.private import Budget
 from workbench.training.recipe import Recipe
+from workbench.training.recipe_tables import Privacy
 from workbench.training.rows import Row, check_vocabulary, collate
 from workbench.training.same_data import fingerprint, require_same
 from workbench.training.tasks import Data, Item, Task, make
@@ -56,9 +59,10 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     before = _ask(task, base, rows.held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
-    batch = _batches(recipe, rows.train)
+    batch, stepper_of, spend = _way(recipe, rows.train)
     validation = _capped(rows.validation, recipe.train.eval_tokens)
-    result = fit(trainee, recipe.train, batch, validation, _Stage(tracker, "training"))
+    stage = _Stage(tracker, "training")
+    result = fit(trainee, recipe.train, batch, validation, stage, stepper_of)
     tuned = load(result["checkpoint"])  # from disk, so that what was saved is what is measured
     after = _ask(task, tuned, rows.held_out, tracker, "tuned")
     return {
@@ -72,15 +76,28 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         "trained_parameters": n_trained,
         "parent": recipe.base,
         "parent_sha256": base.hash,
+        **({} if spend is None else {"privacy": asdict(spend)}),
         "changes": [asdict(change) for change in evaluation.changes(task, before, after)],
     }
 
 
-def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch]]:
-    """The model and the batches by step of a fine-tune, to measure a few of its steps."""
+def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch], Callable[..., Stepper]]:
+    """What a measurement of a few steps takes: model, batches by step, what makes a stepper."""
     recipe = _pinned(recipe)
     _, base, rows = _setup(recipe)
-    return _trainee(recipe, base, None), _batches(recipe, rows.train)
+    batch, stepper_of, _ = _way(recipe, rows.train)
+    return _trainee(recipe, base, None), batch, stepper_of
+
+
+def _way(
+    recipe: Recipe, rows: list[Row]
+) -> tuple[Callable[[int], Batch], Callable[..., Stepper], Budget | None]:
+    """How the weights are trained: batches by step, what makes a stepper, and a private budget."""
+    if recipe.privacy is None:
+        return _batches(recipe, rows), Stepper, None
+    spend = private.budget(Privacy(**recipe.privacy), recipe.train, len(rows))
+    stepper_of = partial(private.PrivateStepper, spend=spend)
+    return private.batches(rows, spend.sample_rate), stepper_of, spend
 
 
 class Examples(NamedTuple):

@@ -54,6 +54,7 @@ def fit(
     batch: Callable[[int], Batch],
     validation: list[Batch],
     tracker: Tracker,
+    stepper_of: Callable[..., Stepper] = Stepper,
 ) -> dict[str, Any]:
     """Train up to `settings.steps` and return the run's result.
 
@@ -67,6 +68,7 @@ def fit(
             same data.
         validation: Batches for the validation loss.
         tracker: Of the run.
+        stepper_of: Makes what updates the weights, from what `Stepper` takes.
 
     Returns:
         Steps, the last and the best validation loss, seconds, processes, the last checkpoint.
@@ -76,7 +78,7 @@ def fit(
     """
     # The optimiser's moments: without them a resumed run would not repeat the one that was killed.
     saved = checkpoints.state(trainee.folder) if trainee.folder else None
-    stepper = Stepper(trainee, settings, saved)
+    stepper = stepper_of(trainee, settings, saved)
     # Metrics and checkpoints are written by one process; the others have a silent tracker.
     if stepper.accelerator.is_main_process:
         tracker.forget(trainee.first)  # what a killed run logged after its last checkpoint
@@ -164,7 +166,7 @@ def _log(
     value = float("nan")
     for done, loss, norm, rate in waiting:
         value = float(loss)  # here a GPU is waited for
-        if math.isnan(value) or value == float("inf"):
+        if (math.isnan(value) and len(rows[0])) or value == float("inf"):
             raise WorkbenchError(
                 f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and start "
                 "again. The last checkpoint is from before."
@@ -172,7 +174,8 @@ def _log(
         # Model FLOPs utilisation: what was computed per second over what the machine multiplies.
         mfu = rate * flops / stepper.rate / stepper.accelerator.num_processes
         lr = learning_rate(done - 1, settings)
-        tracker.log(done, loss=value, lr=lr, grad_norm=float(norm), tokens_per_s=rate, mfu=mfu)
+        facts = {"lr": lr, "tokens_per_s": rate, "mfu": mfu, **stepper.facts(done)}
+        tracker.log(done, loss=value, grad_norm=float(norm), **facts)
     waiting.clear()
     return value
 

@@ -16,6 +16,7 @@ from workbench.training.recipe_tables import (
     Corpus,
     Lora,
     Optimisation,
+    Privacy,
     Shape,
     Table,
     TaskTable,
@@ -27,11 +28,12 @@ __all__ = ["Corpus", "Optimisation", "Recipe", "find", "names"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A run's full description; `base`, `task` and `lora` belong to `kind = "finetune"`.
+    """A run's full description; a fine-tune has `base`, `task`, `lora` and `privacy` as well.
 
     - `tokenizer` has a `kind`: bpe (with `d_vocab`), char or word, trained on the corpus, or model,
       taken from the `source`
     - `lora` is None to train every weight; a `[lora]` table, even an empty one, trains adapters
+    - `privacy` is None for ordinary training; a `[privacy]` table, even an empty one, is DP-SGD
     """
 
     __pydantic_config__ = CLOSED
@@ -52,6 +54,7 @@ class Recipe:
     base: Annotated[StrictStr, Field(description="Of a fine-tune: the model to start from.")] = ""
     task: Annotated[dict[str, Any], Table(TaskTable)] = field(default_factory=dict)
     lora: Annotated[dict[str, Any], Table(Lora)] | None = None
+    privacy: Annotated[dict[str, Any], Table(Privacy)] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as nested dictionaries, which `Recipe.from_dict` reads."""
@@ -59,7 +62,8 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The recipe as TOML text, which `read` takes; empty values are left out."""
-        values = {k: v for k, v in self.to_dict().items() if v is not None and (v or k == "lora")}
+        may_be_empty = ("lora", "privacy")
+        values = {k: v for k, v in self.to_dict().items() if v or (v == {} and k in may_be_empty)}
         if self.kind == "finetune":
             values.pop("tokenizer", None)  # the base's own
         tables = {k: v for k, v in values.items() if isinstance(v, dict)}

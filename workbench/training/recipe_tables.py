@@ -357,3 +357,33 @@ class Lora:
         from workbench.training import schema
 
         return schema.checked(cls, values, table="lora")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """`[privacy]` of a fine-tune: DP-SGD, which bounds what a single example can change.
+
+    The guarantee is for the weights and one example more or less. It needs `optimizer = "adamw"`
+    and the package's extra `privacy`.
+    """
+
+    __pydantic_config__ = CLOSED
+
+    epsilon: Annotated[
+        StrictFloat,
+        Field(
+            gt=0,
+            le=10**6,
+            allow_inf_nan=False,
+            title="Privacy budget (epsilon)",
+            description="Of the whole run; the less, the more noise. 8 is weak, 1 is strong.",
+        ),
+    ] = 8.0
+    delta: Annotated[
+        BelowOne,
+        Field(description="Probability that the guarantee fails; 0: half of 1 / examples."),
+    ] = 0.0
+    max_norm: Annotated[
+        Positive,
+        Field(description="Norm to which each example's gradient is clipped."),
+    ] = 1.0

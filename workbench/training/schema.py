@@ -1,6 +1,7 @@
 """The schema of recipes: validation that reports all faults at once, and what each key takes."""
 
 import difflib
+import json
 from functools import cache
 from typing import Any, TypeGuard, TypeVar
 
@@ -11,6 +12,7 @@ from workbench.training.recipe_tables import (
     Corpus,
     Lora,
     Optimisation,
+    Privacy,
     Shape,
     TaskTable,
     TokenizerTable,
@@ -24,6 +26,7 @@ TABLES: dict[str, type] = {
     "train": Optimisation,
     "task": TaskTable,
     "lora": Lora,
+    "privacy": Privacy,
 }
 """The tables of a recipe by name."""
 UNKNOWN = "unexpected_keyword_argument"
@@ -179,6 +182,23 @@ def _conflicts(values: dict[str, Any]) -> list[str]:
         faults += _repeated(values, corpus)
         faults += _aligned(corpus)
     faults += _tokenizer_conflicts(values.get("tokenizer"))
+    if values.get("privacy") is not None:
+        faults += _privacy_conflicts(kind, values.get("train", {}))
+    return faults
+
+
+def _privacy_conflicts(kind: Any, train: Any) -> list[str]:
+    faults = []
+    if kind != "finetune":
+        faults.append('[privacy] goes with kind = "finetune"; pretraining has no single examples.')
+    settings = train if isinstance(train, dict) else {}
+    needed = {"optimizer": "adamw", "sharded": False, "compile": False, "checkpointing": False}
+    for key, value in needed.items():
+        given = settings.get(key, getattr(Optimisation, key))
+        if given != value:
+            faults.append(f"[privacy] needs [train] {key} = {json.dumps(value)}.")
+    if settings.get("precision") == "bf16":
+        faults.append('[privacy] computes in float32; set [train] precision = "auto" or "no".')
     return faults
 
 

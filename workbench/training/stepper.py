@@ -162,6 +162,10 @@ class Stepper:
             self.average.update_parameters(self.accelerator.unwrap_model(self.model))
         return loss, sharding.whole(torch.as_tensor(norm))
 
+    def facts(self, done: int) -> dict[str, float]:
+        """What is logged with the loss after `done` steps; nothing, but for private training."""
+        return {}
+
     def _fitting_gradients(self, batch: Batch) -> Tensor:
         """Gradients of the batch, computed in more parts as long as memory runs out."""
         while True:
