@@ -9,6 +9,7 @@ from workbench.figures import runs as draw
 from workbench.store import Run, jobs
 from workbench.training import Recipe
 from workbench.training.recipe import names
+from workbench.training.recipe_tables import Privacy
 from workbench.training.start import job_kind, parent_of
 from workbench.ui.parts import runs as ui
 from workbench.ui.parts.charts import chart, downloads
@@ -28,6 +29,7 @@ METRICS = {
     "grad_norm": "Gradient norm",
     "mfu": "Model FLOPs utilisation",
     "memory_gb": "Peak memory (GB)",
+    "epsilon": "Epsilon spent",
 }
 
 
@@ -81,6 +83,12 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
         "–" if speed is None else f"{speed:,.0f}",
         help="Mean since the start of the run.",
     )
+    spent = latest(rows, "epsilon")
+    if spent is not None:
+        budget = run.config["privacy"].get("epsilon", Privacy.epsilon)
+        what = "Epsilon that the steps so far have spent, and that of the whole run."
+        cells[3].metric("Epsilon", f"{spent:.2f} / {budget:g}", help=what)
+        return
     cells[3].metric(
         "MFU",
         "–" if use is None else f"{use:.0%}",
@@ -93,7 +101,8 @@ def numbers(run: Run, rows: pd.DataFrame) -> None:
 def curves(run: Run, others: list[Run]) -> None:
     """The chart of one metric, with other runs on the same axes."""
     left, middle, right = st.columns([2, 2, 3])
-    name = left.selectbox("Metric", list(METRICS), format_func=METRICS.__getitem__)
+    offered = [name for name in METRICS if name != "epsilon" or run.config.get("privacy")]
+    name = left.selectbox("Metric", offered, format_func=METRICS.__getitem__)
     x = middle.selectbox("Against", list(draw.AXES), format_func=draw.AXES.__getitem__)
     extra = {ui.label(other): other for other in others if other.id != run.id}
     chosen = right.multiselect(
@@ -182,6 +191,8 @@ def outlook(run: Run) -> None:
                 "compare", "Compare it with its base", icon=":material/compare_arrows:", **pair
             )
             page_link("transplant", "Where the change lives", icon=":material/content_cut:", **pair)
+        audit = {"privacy_view": "A model", "model": model}
+        page_link("privacy", "What it knows by heart", icon=":material/shield_person:", **audit)
     downloads(
         lambda: [draw.curves({run.title: ui.metrics(run)})],
         lambda: ui.metrics(run),

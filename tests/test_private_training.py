@@ -21,8 +21,9 @@ from workbench.errors import WorkbenchError
 from workbench.store import Store
 from workbench.subjects.save import save
 from workbench.subjects.tokenizer import train_tokenizer
-from workbench.training import Recipe, private
+from workbench.training import Recipe, finetune, private
 from workbench.training.cost import cost
+from workbench.training.finetune import both_groups
 from workbench.training.recipe_tables import Optimisation, Privacy
 from workbench.training.rows import Row
 from workbench.training.stepper import Trainee
@@ -296,3 +297,80 @@ def test_a_private_run_stores_what_it_spent(lora, tmp_path, monkeypatch):
     tuned = wb.load(f"run:{run.id}")
     ids = tuned.ids("the cat number 1")
     assert bool(torch.isfinite(tuned.model(torch.tensor([ids])).logits).all())
+
+
+def secrets_file(path, n: int = 120) -> list[str]:
+    """Examples whose answers can only be known by heart; the prompts."""
+    draw = np.random.default_rng(0)
+    names = [f"{a}{b}" for a in "bcdfgklmnprt" for b in ("an", "el", "is", "or", "um", "ey", "oi")]
+    prompts = [f"{first} {second}" for first in names for second in names[:3]][:n]
+    codes = ["".join(draw.choice(list("0123456789"), 6)) for _ in prompts]
+    rows = [{"instruction": p, "response": c} for p, c in zip(prompts, codes, strict=True)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return prompts
+
+
+def test_the_audit_of_a_fine_tune_reads_what_it_learned_and_what_it_held_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBENCH_HOME", str(tmp_path / "home"))
+    prompts = secrets_file(tmp_path / "codes.jsonl")
+    tokenizer = train_tokenizer([f"User: {p}\nAssistant: 0123456789" for p in prompts], d_vocab=300)
+    torch.manual_seed(0)
+    model = tiny_gpt(d_vocab=len(tokenizer), n_ctx=64, d_model=64, initializer_range=0.1)
+    base = save(tmp_path / "base", model, tokenizer)
+    results = {}
+    for privacy in (None, {"epsilon": 1.0}):
+        recipe = Recipe.from_dict(
+            {
+                "title": "codes",
+                "kind": "finetune",
+                "base": str(base),
+                "task": {"kind": "chat", "data": str(tmp_path / "codes.jsonl"), "eval_items": 5},
+                "corpus": {"validation": 0.4},
+                "privacy": privacy,
+                "train": {
+                    "steps": 150,
+                    "batch_size": 16,
+                    "lr": 1e-2,
+                    "optimizer": "adamw",
+                    "eval_every": 150,
+                    "checkpoint_every": 150,
+                },
+            }
+        )
+        run = wb.train(recipe)
+        subject = wb.load(f"run:{run.id}")
+        learned, watched = both_groups(recipe, subject, 150)
+        texts = [
+            {subject.text(torch.tensor(row.prompt)) for row in rows} for rows in (learned, watched)
+        ]
+        assert not texts[0] & texts[1]
+        assert len(texts[0] | texts[1]) == len(prompts)
+        results[bool(privacy)] = wb.audit(f"run:{run.id}", n=100)
+    plain, kept_private = results[False], results[True]
+    assert plain.attacks[0].auc_low > 0.9
+    assert kept_private.attacks[0].auc < 0.75
+    assert kept_private.attacks[0].n_trained == plain.attacks[0].n_trained >= 50
+    assert any("never drew about 0.0%" in remark for remark in kept_private.remarks)
+
+
+def test_examples_that_no_step_reached_are_left_out(tmp_path):
+    prompts = secrets_file(tmp_path / "codes.jsonl", 60)
+    tokenizer = train_tokenizer([f"User: {p}\nAssistant: 0123456789" for p in prompts], d_vocab=300)
+    model = tiny_gpt(d_vocab=len(tokenizer), n_ctx=64)
+    base = save(tmp_path / "base", model, tokenizer)
+    recipe = Recipe.from_dict(
+        {
+            "title": "codes",
+            "kind": "finetune",
+            "base": str(base),
+            "task": {"kind": "chat", "data": str(tmp_path / "codes.jsonl")},
+            "corpus": {"validation": 0.4},
+            "train": {"steps": 3, "batch_size": 4},
+        }
+    )
+    batch, _ = finetune.trial(recipe)[1:]
+    reached, watched = both_groups(recipe, wb.load(str(base)), 3)
+    everything, _ = both_groups(recipe, wb.load(str(base)), 300)
+    inputs = {tuple(row[row != 0].tolist()) for step in range(3) for row in batch(step)[0]}
+    assert {tuple(row.ids[:-1]) for row in reached} == inputs
+    assert len(reached) == 12 and len(everything) + len(watched) == 60

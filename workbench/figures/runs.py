@@ -20,6 +20,7 @@ NAMES = {
     "grad_norm": "gradient norm",
     "mfu": "share of the measured matrix rate",
     "memory_gb": "peak memory (GB)",
+    "epsilon": "epsilon spent",
 }
 
 

@@ -99,8 +99,9 @@ def audit(
     """What a model remembers of its training rows: canaries, membership, verbatim continuation.
 
     A run of this workbench knows which rows it was trained on and which it held out. It draws the
-    held-out rows at random, so the two groups differ in nothing but membership. For any other
-    model, give texts of both groups.
+    held-out rows at random, so the two groups differ in nothing but membership. Of a fine-tune the
+    rows are its examples, and the scores are of their learned tokens. For any other model, give
+    texts of both groups.
 
     Args:
         subject: The model; a run (`run:ID`) has its own rows.
@@ -133,8 +134,8 @@ def audit(
     results: list[Attack] = []
     written: Extraction | None = None
     if known.trained:
-        of_trained = row_scores(subject, known.trained, progress=progress)
-        of_held_out = row_scores(subject, known.held_out, progress=progress)
+        of_trained = row_scores(subject, known.trained, known.trained_parts, progress=progress)
+        of_held_out = row_scores(subject, known.held_out, known.held_out_parts, progress=progress)
         results = attacks(of_trained, of_held_out, seed=seed)
         written = extraction(
             subject,

@@ -28,7 +28,7 @@ DRAWS = 2000
 Z = float(norm.ppf(0.975))
 """Standard deviations on either side of the mean that hold 95 % of a normal distribution."""
 
-Values = Float[np.ndarray, " row"]
+Values = Float[np.ndarray, " _row"]
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,13 @@ from workbench.errors import WorkbenchError
 from workbench.store import Store
 from workbench.subjects import Subject
 from workbench.training.corpus import prepare
+from workbench.training.finetune import both_groups
 from workbench.training.recipe import Recipe
 
 Rows = list[list[int]]
 """Token ids of each row."""
+Parts = Sequence[Sequence[bool]]
+"""For each row, which of its tokens a model learned to write."""
 
 
 class Known(NamedTuple):
@@ -22,12 +25,16 @@ class Known(NamedTuple):
     - `trained`, `held_out`: token ids of each row; both empty where no rows are known
     - `where`: where they come from, in words
     - `remarks`: reasons other than membership why the two groups may differ
+    - `trained_parts`, `held_out_parts`: for each row, which of its tokens were learned; empty where
+      all were
     """
 
     trained: Rows
     held_out: Rows
     where: str = ""
     remarks: tuple[str, ...] = ()
+    trained_parts: Parts = ()
+    held_out_parts: Parts = ()
 
 
 def known_rows(
@@ -58,11 +65,12 @@ def known_rows(
             "texts that were given",
         )
     run = re.fullmatch(r"run:([^@]+)(?:@(\d+))?", subject.name)
-    config = Store().get(run[1]).config if run else {}
-    if not run or config.get("kind", "pretrain") != "pretrain":
+    if not run:
         return Known([], [])
-    recipe = Recipe.from_dict(config)
+    recipe = Recipe.from_dict(Store().get(run[1]).config)
     steps = int(run[2] or recipe.train.steps)
+    if recipe.kind == "finetune":
+        return _examples_of_run(subject, recipe, steps, n, seed)
     remarks = (
         ("The held-out rows are the end of the corpus, which may differ from the rest.",)
         if recipe.corpus.split == "tail"
@@ -109,3 +117,27 @@ def _rows_of_run(
             "be compared, and two of each are needed; give trained and held_out texts."
         )
     return trained[:n], held_out
+
+
+def _examples_of_run(subject: Subject, recipe: Recipe, steps: int, n: int, seed: int) -> Known:
+    """Up to `n` examples that a fine-tune learned from, and up to `n` that it held out of them."""
+    rng = np.random.default_rng(seed)
+    groups = both_groups(recipe, subject, steps)
+    learned, watched = ([rows[i] for i in rng.permutation(len(rows))[:n]] for rows in groups)
+    if min(len(learned), len(watched)) < 2:
+        raise WorkbenchError(
+            f"{subject.name} held out {len(watched)} of its training examples, and two are needed; "
+            "set a larger validation in [corpus] of its recipe, or give trained and held_out texts."
+        )
+    remarks = ("The scores are of the tokens that were learned, not of those in the prompts.",)
+    if recipe.privacy is not None:
+        never = (1 - recipe.train.batch_size / len(groups[0])) ** steps
+        remarks += (f"A private run draws its examples; it never drew about {never:.1%} of them.",)
+    return Known(
+        [row.ids for row in learned],
+        [row.ids for row in watched],
+        f"examples of {subject.name}",
+        remarks,
+        [row.learned for row in learned],
+        [row.learned for row in watched],
+    )

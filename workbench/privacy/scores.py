@@ -29,7 +29,11 @@ class RowScores(NamedTuple):
 
 
 def row_scores(
-    subject: Subject, rows: Sequence[Sequence[int]], *, progress: Progress | None = None
+    subject: Subject,
+    rows: Sequence[Sequence[int]],
+    parts: Sequence[Sequence[bool]] = (),
+    *,
+    progress: Progress | None = None,
 ) -> list[RowScores]:
     """The scores of every row of token ids, in the order given.
 
@@ -38,6 +42,7 @@ def row_scores(
     Args:
         subject: A causal model.
         rows: Token ids of each row, at least two and at most as many as the context holds.
+        parts: For each row, which of its tokens are scored, never the first; empty for all.
         progress: Called with the share that is done, from 0 to 1, and a few words.
     """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))  # similar lengths, less padding
@@ -51,7 +56,14 @@ def row_scores(
         done += size
         if progress is not None:
             progress(done / len(order), f"{done:,} of {len(order):,} rows")
-    return [scores_by_row[i] for i in range(len(rows))]
+    scores = [scores_by_row[i] for i in range(len(rows))]
+    if not parts:
+        return scores
+    chosen_tokens = [np.array(part[1:]) for part in parts]
+    return [
+        RowScores(row.log_prob[chosen], row.z[chosen])
+        for row, chosen in zip(scores, chosen_tokens, strict=True)
+    ]
 
 
 def _batch_size(

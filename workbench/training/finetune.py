@@ -210,6 +210,32 @@ def held_out_rows(recipe: Recipe, subject: Subject, most: int) -> list[Row]:
     return [row for _, row in pairs]
 
 
+def both_groups(recipe: Recipe, subject: Subject, steps: int) -> tuple[list[Row], list[Row]]:
+    """The examples that a fine-tune learned from, and those that it watched and never learned.
+
+    Args:
+        recipe: Of the fine-tune.
+        subject: Its result, or any model with the same tokenizer.
+        steps: Steps that were done; examples that no step has reached are left out. A private run
+            draws at random which ones it takes, so all of them are here.
+
+    Raises:
+        WorkbenchError: When the data cannot be read.
+    """
+    task = make_task(recipe)
+    tokenizer = copy(subject.tokenizer)  # a task may give its tokenizer a chat template
+    task.prepare(tokenizer)
+    data = task.read(recipe.corpus.validation, recipe.train.seed)
+    longest = min(task.max_length, subject.n_ctx)
+    learned = [row for _, row in _fitting(task, tokenizer, data.train, longest, None)[0]]
+    watched = [row for _, row in _fitting(task, tokenizer, data.validation, longest, None)[0]]
+    n_reached = steps * recipe.train.batch_size
+    if recipe.privacy is None and n_reached < len(learned):
+        order = _order(len(learned), recipe.train.seed, 0)[:n_reached]
+        learned = [learned[number] for number in order]
+    return learned, watched
+
+
 def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:
     """What is trained: the run's newest checkpoint if there is one, else the base."""
     set_seed(recipe.train.seed)

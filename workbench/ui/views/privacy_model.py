@@ -33,7 +33,7 @@ QUICK = 4.0
 """Seconds that a computation may take without being asked for."""
 HELP = (
     "One a line: a text with {} in the value's place, an equals sign, and the value that was "
-    "planted before training. Add values that were never planted, to compare."
+    "planted before training; \\n is a line break. Add values that were never planted, to compare."
 )
 
 
@@ -103,7 +103,7 @@ def read_canaries(lines: str, alphabet: str) -> list[Canary]:
                 f"The line {line!r} names no value; write it after an equals sign, as in "
                 f"{CANARIES}."
             )
-        canary = Canary(text, value.strip(), alphabet)
+        canary = Canary(text.replace("\\n", "\n"), value.strip(), alphabet)
         check_canary(canary)
         canaries.append(canary)
     return canaries

@@ -64,6 +64,7 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         key=f"{name} rank",
         help=ranks["description"],
     )
+    budget = _budget(name, recipe)
     words: dict[str, Any] = {}
     if "prompt" in KINDS[kind].words:
         template = str(recipe.task.get("prompt") or getattr(KINDS[kind], "template", ""))
@@ -95,9 +96,28 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         unchanged = {word: value for word, value in recipe.task.items() if word not in own}
         task = {**unchanged, **words, "data": chosen, "kind": kind}
         lora = None if method == FULL else {**(recipe.lora or {}), "r": rank}
-        return replace(recipe, base=str(base or "").strip(), task=task, lora=lora)
+        private = {**(recipe.privacy or {}), "epsilon": float(budget)} if budget else None
+        named = {"base": str(base or "").strip(), "task": task}
+        return replace(recipe, **named, lora=lora, privacy=private)
 
     return build
+
+
+def _budget(name: str, recipe: Recipe) -> float:
+    """Draw the field for the epsilon of private training; 0 is ordinary training."""
+    entry = schema.properties(schema.TABLES["privacy"])["epsilon"]
+    given = (recipe.privacy or {}).get("epsilon", entry["default"])
+    return st.number_input(
+        entry["title"],
+        0.0,
+        entry["maximum"],
+        0.0 if recipe.privacy is None else float(given),
+        step=1.0,
+        format="%g",
+        key=f"{name} epsilon",
+        help="0: ordinary training. Else DP-SGD clips every example's gradient and adds noise, so "
+        "that no single example changes much; 8 is a weak guarantee, 1 a strong one.",
+    )
 
 
 def _choice(label: str, options: list[str], value: str, key: str, help: str) -> str | None:
@@ -119,6 +139,8 @@ def outcome(run: Run) -> None:
         f"held-out items of {run.result['data']}, before and after training on "
         f"{run.result['examples']:,} examples. " + _data_words(run.result)
     )
+    if spent := run.result.get("privacy"):
+        st.caption(private_words(spent))
     st.markdown("\n".join(f"- {verdict(change)}" for change in changes))
     table = pd.DataFrame(
         {
@@ -146,6 +168,16 @@ def _data_words(result: dict[str, Any]) -> str:
     """What a run left out of its data and assumed about it, in words; "" for nothing."""
     counted = [f"Left out, {reason}: {n:,}." for reason, n in result.get("left_out", {}).items()]
     return " ".join([*counted, *result.get("remarks", [])])
+
+
+def private_words(spent: dict[str, float]) -> str:
+    """What a private run guarantees, in a sentence or two."""
+    return (
+        f"Private: epsilon {spent['epsilon']:g} at delta {spent['delta']:.1e} for one example more "
+        f"or less, with noise of {spent['noise_multiplier']:.2f} times the norm "
+        f"{spent['max_norm']:g} to which gradients are clipped. This covers the weights; the "
+        "training loss in the run's log is computed without noise."
+    )
 
 
 def verdict(change: Change) -> str:
