@@ -37,6 +37,20 @@ DAMAGED = (
 )
 """SQLite's messages about a damaged file; this module makes all tables and columns it reads."""
 
+
+class Words(sa.TypeDecorator[str]):
+    """Text in which characters that no database holds are replaced."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        """The text as it is stored: half characters and the null character become "?"."""
+        if value is None:
+            return None
+        return value.encode("utf-8", "replace").decode().replace("\x00", "?")
+
+
 _metadata = sa.MetaData()
 
 meta = sa.Table(
@@ -51,14 +65,14 @@ runs = sa.Table(
     _metadata,
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("title", Words, nullable=False),
     sa.Column("status", sa.String(16), nullable=False, index=True),
     sa.Column("config", sa.Text, nullable=False),  # JSON as text, as JSON columns refuse NaN
     sa.Column("result", sa.Text),
     sa.Column("progress", sa.Double, nullable=False, default=0.0),
-    sa.Column("message", sa.Text, nullable=False, default=""),
-    sa.Column("error", sa.Text),
-    sa.Column("parent", sa.Text),
+    sa.Column("message", Words, nullable=False, default=""),
+    sa.Column("error", Words),
+    sa.Column("parent", Words),
     sa.Column("created", sa.Double, nullable=False, index=True),
     sa.Column("started", sa.Double),
     sa.Column("ended", sa.Double),
@@ -98,9 +112,12 @@ def open_engine(url: str) -> sa.Engine:
     """
     shown = url
     try:
-        parsed = make_url(url)
+        parsed = _with_driver(make_url(url))
         shown = str(parsed.database if _is_sqlite(parsed) else parsed)
-        engine = sa.create_engine(parsed, connect_args=_connect_args(parsed))
+        # A server may have been restarted since a connection was last used.
+        engine = sa.create_engine(
+            parsed, connect_args=_connect_args(parsed), pool_pre_ping=not _is_sqlite(parsed)
+        )
         if _is_sqlite(parsed):
             event.listen(engine, "connect", _on_connect)
         event.listen(
@@ -119,7 +136,12 @@ def open_engine(url: str) -> sa.Engine:
         )
     except UnicodeDecodeError as error:  # SQLite's own message quotes bytes of the file
         raise _damaged(error, shown) from error
-    except (SQLAlchemyError, ImportError) as error:
+    except ModuleNotFoundError as error:
+        raise WorkbenchError(
+            f"cannot open the run store {shown} ({error}); install its driver, for PostgreSQL by "
+            'pip install "gpt-workbench[postgres]"'
+        ) from error
+    except SQLAlchemyError as error:
         _if_damaged(getattr(error, "orig", None) or error, shown)
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         raise WorkbenchError(
@@ -175,6 +197,13 @@ def _what_is_left() -> str:
     )
 
 
+def _with_driver(url: URL) -> URL:
+    """The URL with our driver for PostgreSQL where it names none."""
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    return url
+
+
 def _is_sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
 
@@ -226,7 +255,9 @@ def _make_tables(engine: sa.Engine) -> int:
             if (version := _schema_of(engine)) >= SCHEMA:
                 return version
             # SQLite itself has waited for the lock by now, mostly in vain only for an instant.
-            if time.monotonic() > end or "locked" not in str(error):
+            # On a server, two that make the same table at once collide.
+            passing = "locked" in str(error) or isinstance(error, IntegrityError)
+            if time.monotonic() > end or not passing:
                 raise
             time.sleep(0.02)
         else:
