@@ -19,7 +19,7 @@ $(VENV)/.done: pyproject.toml
 	  $(BIN)/python -m pip install --quiet --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "torch==2.13.0+cpu" 2>/dev/null \
 	  || $(BIN)/python -m pip install --quiet "torch==2.13.0"; \
 	fi
-	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,privacy,postgres]"
+	$(BIN)/python -m pip install --quiet --editable ".[dev,docs,privacy,postgres,cluster]"
 	touch $@
 
 app: setup

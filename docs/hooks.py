@@ -13,6 +13,7 @@ ROOMS = {
     "benchmarks": "Benchmarks",
     "comparison": "Comparing two models",
     "training": "Training",
+    "sweeps": "Many runs from one plan",
     "privacy": "Privacy",
     "pictures": "Pictures",
     "data": "Data",

@@ -16,7 +16,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DECLARED = {
     requirement.name.lower(): requirement
     for requirement in map(
-        Requirement, [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["privacy"]]
+        Requirement,
+        [
+            *PROJECT["dependencies"],
+            *PROJECT["optional-dependencies"]["privacy"],
+            *PROJECT["optional-dependencies"]["cluster"],
+        ],
     )
 }
 

@@ -34,6 +34,7 @@ ALLOWED = {
     "privacy": {  # scans what training reads; finds the heads that hold what was learned by heart
         *("subjects", "training", "store", "generation", "interp"),
     },
+    "sweeps": {"training", "benchmarks", "store"},
     "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them

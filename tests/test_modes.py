@@ -258,7 +258,7 @@ WITHOUT = {
     *("redact", "scan", "digits", "read_picture"),
 }
 """Functions that run no model."""
-TRAINING = {"train", "finetune", "resume", "train_encodings", "load"}
+TRAINING = {"train", "sweep", "finetune", "resume", "train_encodings", "load"}
 
 
 def test_every_public_function_is_called_here_or_decorated():

@@ -108,7 +108,7 @@ NO_MODEL = {
     "scan",
     "suites",
 }
-ELSEWHERE = {"apply", "audit", "load", "resume", "train", "train_encodings"}
+ELSEWHERE = {"sweep", "apply", "audit", "load", "resume", "train", "train_encodings"}
 """Of a model, but tested where it is trained, loaded or edited; `apply` gives a Subject, below."""
 TIMES = ("seconds", "seconds_screen", "seconds_estimate", "seconds_exact", "created", "engine")
 LONG = {"circuit", "encoding_study", "locate", "needed_heads", "report"}

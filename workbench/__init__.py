@@ -79,6 +79,7 @@ _HOMES = {
     "steering": "workbench.interp",
     "strongest_pairs": "workbench.interp",
     "suites": "workbench.benchmarks",
+    "sweep": "workbench.sweeps.sweep",
     "task_needs": "workbench.benchmarks.needs",
     "train": "workbench.training",
     "train_encodings": "workbench.training.study",

@@ -66,6 +66,7 @@ from workbench.subjects.edits import Edit as Edit
 from workbench.subjects.intervention import Intervention as Intervention
 from workbench.subjects.intervention import apply as apply
 from workbench.subjects.intervention import read_intervention as read_intervention
+from workbench.sweeps.sweep import sweep as sweep
 from workbench.training import Recipe as Recipe
 from workbench.training import resume as resume
 from workbench.training import train as train
@@ -136,6 +137,7 @@ __all__ = [
     "steering",
     "strongest_pairs",
     "suites",
+    "sweep",
     "task_needs",
     "train",
     "train_encodings",

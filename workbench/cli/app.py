@@ -13,6 +13,7 @@ from workbench.cli import (
     reading,
     recipes,
     serving,
+    sweeps,
     training,
 )
 from workbench.cli.terminal import err, plain
@@ -41,6 +42,7 @@ for command in (
     serving.key,
     house.models,
     training.train,
+    sweeps.sweep,
     reading.attention,
     reading.heads,
     changes.compare,

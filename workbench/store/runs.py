@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import delete, func, insert, or_, select, update
 
 from workbench.errors import WorkbenchError
 from workbench.provenance import commit, versions
@@ -28,6 +28,8 @@ Runs = list[Run]
 
 DYING = 3.0
 """Seconds to wait for the process of a run that is about to be resumed to exit."""
+ATTEMPT = "attempt"
+"""The metric that counts how often a worker has claimed a run."""
 LOST = 600.0
 """Seconds without heartbeat after which a run on another host counts as dead."""
 
@@ -134,13 +136,21 @@ class Store(Labels):
             )
         return self._select(query)
 
+    def children(self, run_id: str) -> Runs:
+        """All runs whose parent is this one, oldest first."""
+        self.reconcile()
+        query = select(runs).where(runs.c.parent == run_id)
+        return self._select(query.order_by(runs.c.created, runs.c.id))
+
     def metrics(self, run_id: str) -> "pd.DataFrame":
         """Everything the run logged, in order: columns step, name, value, time (unix seconds)."""
         import pandas as pd  # takes a second to import, and most commands never need it
 
         columns = (metrics.c.step, metrics.c.name, metrics.c.value, metrics.c.time)
         query = (
-            select(*columns).where(metrics.c.run_id == self.get(run_id).id).order_by(metrics.c.id)
+            select(*columns)
+            .where(metrics.c.run_id == self.get(run_id).id, metrics.c.name != ATTEMPT)
+            .order_by(metrics.c.id)
         )
         with self._engine.connect() as connection:
             table = pd.read_sql(query, connection)
@@ -179,6 +189,9 @@ class Store(Labels):
                 f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be "
                 "resumed"
             )
+        attempts = (metrics.c.run_id == run.id) & (metrics.c.name == ATTEMPT)
+        with self._engine.begin() as connection:
+            connection.execute(delete(metrics).where(attempts))
         return self.get(run.id)
 
     def _settled(self, run: Run) -> Run:
@@ -255,6 +268,23 @@ class Store(Labels):
             self.finish(run_id, "cancelled")
             raise Stopped(f"run {run_id} was cancelled before it began")
         return self.get(run_id)
+
+    def claim(self, run_id: str) -> bool:
+        """Marks a waiting run as running in this process; False where another was faster."""
+        waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
+        now = time.time()
+        fresh = {"status": "running", "started": now, "heartbeat": now, "ended": None}
+        if not self.set(run_id, waiting, error=None, **fresh, **_here()):
+            return False
+        row = {"run_id": run_id, "step": 0, "name": ATTEMPT, "value": 1.0, "time": now}
+        self.write(run_id, [row], {})
+        return True
+
+    def attempts(self, run_id: str) -> int:
+        """How often a run has been claimed since it was last queued by hand."""
+        query = select(func.count()).where(metrics.c.run_id == run_id, metrics.c.name == ATTEMPT)
+        with self._engine.connect() as connection:
+            return int(connection.scalar(query) or 0)
 
     @contextmanager
     def running(self, run: Run) -> Iterator[Tracker]:

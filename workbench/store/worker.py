@@ -25,7 +25,7 @@ def main(run_id: str) -> int:
     try:
         run = store.begin(run_id)
         with store.running(run) as tracker, sigterm_ends(tracker):
-            tracker.result = _job(run.kind)(run.config, tracker) or tracker.result
+            tracker.result = job_of(run.kind)(run.config, tracker) or tracker.result
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # only the result is still to be written
     except (Exception, Stopped):  # recorded in the store and the log by now
         return 1
@@ -56,7 +56,8 @@ def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     return {"seconds": passed, "steps": steps}
 
 
-def _job(kind: str) -> Job:
+def job_of(kind: str) -> Job:
+    """The function that does a job of this kind."""
     if kind not in KINDS:
         raise WorkbenchError(
             f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}"

@@ -1,0 +1,121 @@
+"""A sweep's workers: each takes the next cell that nobody works on, until all have ended."""
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from workbench.modes import own_modes
+from workbench.store import Run, Stopped, Store
+from workbench.store.signals import sigterm_ends
+from workbench.store.tracker import Terminated
+from workbench.store.worker import job_of
+
+PAUSE = 0.5
+"""Seconds between two looks for a cell whose worker has died."""
+ATTEMPTS = 3
+"""Workers that may die over one cell; then it has failed."""
+LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun and Slurm set to make processes work together; cells are worked on alone."""
+
+
+@own_modes
+def work(sweep_id: str, store: Store) -> int:
+    """Carry out cells of a sweep until all have ended; returns how many this worker did.
+
+    A cell whose worker is gone is taken up from its last checkpoint or finished task.
+
+    Args:
+        sweep_id: Of the sweep's run.
+        store: Where it is recorded.
+
+    Raises:
+        Terminated: This process was told to end; its cell is left to others.
+    """
+    if "LOCAL_RANK" in os.environ:  # torchrun leaves the GPUs to its processes
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ["LOCAL_RANK"])
+    for name in LAUNCHER:
+        os.environ.pop(name, None)
+    n_done = 0
+    while True:
+        cells = store.children(sweep_id)
+        if store.get(sweep_id).status == "cancelled":
+            return n_done
+        run = _next(cells, store)
+        if run is not None:
+            _carry_out(run, store)
+            n_done += 1
+            _note_progress(sweep_id, store)
+        elif any(cell.status in ("queued", "running", "interrupted") for cell in cells):
+            time.sleep(PAUSE)  # a worker may die over a cell that it has now
+        else:
+            return n_done
+
+
+def _next(cells: Sequence[Run], store: Store) -> Run | None:
+    """A cell that this worker has claimed; None where others have all that is left."""
+    for cell in cells:
+        if cell.status not in ("queued", "interrupted"):
+            continue
+        if store.attempts(cell.id) >= ATTEMPTS:
+            words = f"its worker died {ATTEMPTS} times; its log may say why"
+            store.finish(cell.id, "failed", error=words)
+        elif store.claim(cell.id):
+            return store.get(cell.id)
+    return None
+
+
+def _carry_out(run: Run, store: Store) -> None:
+    """Do a cell's job; how it ends is recorded."""
+    try:
+        with store.running(run) as tracker, sigterm_ends(tracker):
+            tracker.result = job_of(run.kind)(run.config, tracker) or tracker.result
+    except Terminated:
+        raise
+    except (Exception, Stopped):  # recorded by now; the other cells go on
+        return
+
+
+def _note_progress(sweep_id: str, store: Store) -> None:
+    """Write how far the sweep is; the worker of the last cell ends it."""
+    cells = store.children(sweep_id)
+    ended = [cell for cell in cells if cell.status in ("done", "failed", "cancelled")]
+    share = len(ended) / len(cells)
+    message = f"{len(ended)} of {len(cells)} cells"
+    with suppress(Stopped):
+        store.write(sweep_id, [], {"progress": share, "message": message, "heartbeat": time.time()})
+    if len(ended) == len(cells):
+        store.finish(sweep_id, "done", progress=1.0)
+
+
+class Worker:
+    """A worker that submitit sends to another process, on this machine or a cluster.
+
+    Args:
+        sweep_id: Of the sweep's run.
+        url: Of the store.
+        home: The workbench's folder, which all workers see.
+        threads: Of each worker; 0 leaves it to torch.
+    """
+
+    def __init__(self, sweep_id: str, url: str, home: str, threads: int = 0) -> None:
+        self.sweep_id = sweep_id
+        self.url = url
+        self.home = home
+        self.threads = threads
+
+    def __call__(self) -> int:
+        """Work until all cells have ended; returns how many this worker did."""
+        os.environ["WORKBENCH_HOME"] = self.home
+        os.environ["WORKBENCH_STORE"] = self.url
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        return work(self.sweep_id, Store(self.url))
+
+    def checkpoint(self) -> object:
+        """What Slurm starts again after a preemption: the same worker."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
