@@ -104,6 +104,24 @@ def test_the_python_on_a_page_runs_as_it_stands(name, query, tmp_path, monkeypat
     its_python_runs(opened(name, query))
 
 
+def recipes_of(kind: str) -> list[str]:
+    """The bundled recipes of a kind."""
+    from workbench.training.recipe import Recipe, names
+
+    return [name for name in names() if Recipe.read(name).kind == kind]
+
+
+@pytest.mark.parametrize("name", recipes_of("finetune"))
+def test_the_form_of_every_fine_tune_takes_a_private_budget(name):
+    app = opened("train", {})
+    app.selectbox[0].set_value(name).run()
+    assert not app.exception and not app.error, [*app.exception, *app.error]
+    (budget,) = [box for box in app.number_input if "epsilon" in box.label]
+    assert budget.value == 0
+    budget.set_value(4.0).run()
+    assert not app.exception and not app.error, [*app.exception, *app.error]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "query"), LONG)
 def test_the_python_of_a_long_study_runs_as_it_stands(name, query, tmp_path, monkeypatch):

@@ -110,7 +110,7 @@ def _budget(name: str, recipe: Recipe) -> float:
     return st.number_input(
         entry["title"],
         0.0,
-        entry["maximum"],
+        float(entry["maximum"]),
         0.0 if recipe.privacy is None else float(given),
         step=1.0,
         format="%g",
