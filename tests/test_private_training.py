@@ -346,7 +346,8 @@ def test_the_audit_of_a_fine_tune_reads_what_it_learned_and_what_it_held_out(tmp
         assert not texts[0] & texts[1]
         assert len(texts[0] | texts[1]) == len(prompts)
         results[bool(privacy)] = wb.audit(f"run:{run.id}", n=100)
-    plain, kept_private = results[False], results[True]
+    plain = results[False]
+    kept_private = results[True]
     assert plain.attacks[0].auc_low > 0.9
     assert kept_private.attacks[0].auc < 0.75
     assert kept_private.attacks[0].n_trained == plain.attacks[0].n_trained >= 50
