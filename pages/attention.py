@@ -10,9 +10,11 @@ from workbench.figures import routes as draw_routes
 from workbench.figures.style import escaped, head_name, visible
 from workbench.interp.interventions.ablation import parse_heads
 from workbench.interp.patterns.attention import Attention
-from workbench.interp.patterns.prompt_scores import PromptScores
+from workbench.interp.patterns.prompt_scores import PartPromptScores, PromptScores
 from workbench.interp.patterns.routes import LONGEST_FLOW, GradientAttention, flow, rollout
+from workbench.interp.stacks.runs import PARTS
 from workbench.subjects import Subject
+from workbench.subjects.kinds import DECODER
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.cut import cut
 from workbench.ui.parts.explorer import explorer
@@ -22,14 +24,15 @@ from workbench.ui.parts.links import page_link
 from workbench.ui.parts.look import PROMPT, look
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import fault, notices
-from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.snippets import loading, same_in_python
+from workbench.ui.parts.stack_texts import Asked, ask
 from workbench.ui.views.attention import subtracted
 
 # Tokens of a prompt; longer ones are cut. (Streamlit would write a string here on the page.)
 MOST = 1024
 
 
-def opened(scores: PromptScores) -> tuple[int, int]:
+def opened(scores: PromptScores | PartPromptScores) -> tuple[int, int]:
     """The layer and number of the head that the URL names, or of the one worth opening first.
 
     The explorer opens heads in the browser and writes them into the URL; no script runs for that.
@@ -45,14 +48,19 @@ def opened(scores: PromptScores) -> tuple[int, int]:
 
 
 @fragment
-def explore(attention: Attention, scores: PromptScores, chosen: tuple[int, int]) -> None:
+def explore(
+    attention: Attention,
+    scores: PromptScores | PartPromptScores,
+    chosen: tuple[int, int],
+    target: str | None = None,
+) -> None:
     """Show the explorer, the choice of what to subtract, and the page to download."""
     pictures = st.container()  # above the controls that say what is subtracted
     below, home = st.columns([4, 1], vertical_alignment="bottom")
     other = None
     try:
         with below:
-            other = subtracted(attention)
+            other = subtracted(attention, target)
     except WorkbenchError as error:
         fault(error)
     with pictures:
@@ -162,29 +170,48 @@ st.title("What does each head look at?")
 st.caption("Every head's attention pattern on your prompt: all heads at a glance, and one in full.")
 choice, box = st.columns([1, 3])
 with choice:
-    model = pick_name()
+    model = pick_name(seq2seq=True, encoder=True)
+subject = cached_load(model, seq2seq=True, encoder=True)
+writes = subject.kind == DECODER
 with box:
-    prompt = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params") or ""
-subject = cached_load(model)
-prompt = cut(subject, prompt, MOST)
-seen = look(subject, prompt)
+    if writes:
+        typed = st.text_area("Prompt", PROMPT, height=84, key="prompt", bind="query-params")
+        reading = Asked(typed or "", "", None)
+    else:
+        reading = ask(subject)
+prompt = cut(subject, reading.prompt, MOST)
+seen = look(subject, prompt, reading.part, reading.target)
 notices(seen.attention.warnings)
+if not writes:
+    st.caption(f"{PARTS[seen.attention.part].capitalize()}.")
 layer, head = opened(seen.scores)
-explore(seen.attention, seen.scores, (layer, head))
-show_routes(subject, seen.attention)
+explore(seen.attention, seen.scores, (layer, head), reading.target)
+if writes:
+    show_routes(subject, seen.attention)
+else:
+    st.caption(
+        "Rollout, flow and gradient-weighted attention follow a next token back through causal "
+        "layers, so they are not offered here; to find causes, use Patching."
+    )
 page_link(
     "heads",
     "What each head does in general: scores, labels, circuits",
     icon=":material/category:",
     model=model,
 )
+given = {
+    name: value
+    for name, value in (("part", reading.part), ("target", reading.target or ""))
+    if value
+}
+more = "".join(f", {name}={value!r}" for name, value in given.items())
+gradient = f"print(wb.gradient_attention(subject, {prompt!r}).to_frame().head(3))"
 same_in_python(f"""\
 import workbench as wb
 
-subject = wb.load({model!r})
-attention = wb.attention(subject, {prompt!r})
+subject = wb.load({model!r}{loading(subject)})
+attention = wb.attention(subject, {prompt!r}{more})
 print(attention.pattern.shape)  # [layer, head, query, key]
 print(attention.value_weighted({layer}, {head}).shape)  # attention times the length of values
 attention.to_html("attention.html", layer={layer}, head={head})
-print(wb.gradient_attention(subject, {prompt!r}).to_frame().head(3))
-""")
+{gradient if writes else ""}""")

@@ -25,6 +25,7 @@ KINDS = {
     "edit": "edited model",
     "transformerlens": "TransformerLens file",
     "seq2seq": "encoder-decoder",
+    "encoder": "encoder",
 }
 HOW = """
 - **a folder** with `config.json` and safetensors: type its path above, or put it into the folder
@@ -121,10 +122,10 @@ left, right = st.columns([1, 2], gap="medium")
 with right:
     shelf()
 with left:
-    name = pick_name(seq2seq=True)
+    name = pick_name(seq2seq=True, encoder=True)
     with st.expander("How to load others", icon=":material/help:"):
         st.markdown(HOW)
-subject = cached_load(name, seq2seq=True)
+subject = cached_load(name, seq2seq=True, encoder=True)
 if subject.model.config.is_encoder_decoder:
     card(subject)
     page_link("anatomy", "Encoder-decoder model: see its three attentions step by step", model=name)

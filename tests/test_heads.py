@@ -14,9 +14,9 @@ from workbench.comparison import head_shift
 from workbench.comparison.heads import distance
 from workbench.errors import WorkbenchError
 from workbench.interp import attention, attention_by_distance, head_scores, position_encoding
-from workbench.interp.patterns.attention import _hooked_patterns
 from workbench.interp.patterns.heads import pattern_scores, repeated_tokens
 from workbench.interp.patterns.looking import look_through
+from workbench.interp.patterns.passing import _hooked_patterns
 from workbench.interp.patterns.prompt_scores import scored_attention
 
 

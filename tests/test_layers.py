@@ -39,16 +39,17 @@ ALLOWED = {
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them
     "interp": {
+        "stacks": set(),
         "prompts": set(),
         "engine": {"prompts"},
-        "patching": {"engine", "prompts"},
+        "patching": {"engine", "prompts", "stacks"},
         "circuits": {"patching", "engine", "prompts"},
         "interventions": {"engine", "prompts"},
-        "patterns": set(),
+        "patterns": {"stacks"},
         "linear": {"patterns"},
-        "lenses": {"patching", "engine", "prompts"},
+        "lenses": {"patching", "engine", "prompts", "stacks"},
         "position": {"patterns", "linear"},
-        "anatomy": {"position"},
+        "anatomy": {"position", "stacks"},
     },
     "benchmarks": {"documents": set(), "engine": set(), "results": {"tasks"}},
     "comparison": {

@@ -10,9 +10,9 @@ from tests.conftest import subject_of
 from tests.families import FAMILIES, make
 from workbench.figures.explorer import payload
 from workbench.interp.patterns import looking
-from workbench.interp.patterns.attention import _hooked_patterns
 from workbench.interp.patterns.heads import text_scores
 from workbench.interp.patterns.looking import BLOCK, look_through, written_out
+from workbench.interp.patterns.passing import _hooked_patterns
 from workbench.interp.patterns.pooling import pooled
 
 N_POS = 2 * BLOCK + 44

@@ -132,8 +132,8 @@ def test_the_anatomy_reads_what_the_model_itself_writes():
     assert worked.next_tokens["token"].tolist()[0] == "</s>" and worked.deviation < 1e-5
 
 
-def test_only_the_anatomy_takes_encoder_decoder_models_and_all_else_says_so():
-    with pytest.raises(WorkbenchError, match="is an encoder-decoder model; the Anatomy page"):
+def test_what_takes_no_encoder_decoder_model_says_what_does():
+    with pytest.raises(WorkbenchError, match="is an encoder-decoder model; Anatomy, Attention"):
         load("shelf-reverse")
     assert {a.name: a.kind for a in available()}["shelf-reverse"] == "seq2seq"
     subject = t5()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench import paths
+from workbench.errors import WorkbenchError
 from workbench.jsonable import plain
 from workbench.modes import modes
 from workbench.provenance import Provenance, data_hash, provenance
@@ -33,7 +34,9 @@ SHORT = 1000
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable[[F], F]:
+def public(
+    *models: str, loads: bool = False, seq2seq: bool = False, encoder: bool = False
+) -> Callable[[F], F]:
     """A decorator that loads models given by name, and records the result's provenance.
 
     The function's signature is kept. A name is loaded anew at each call, so load a model once and
@@ -44,20 +47,23 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
         loads: The function loads its models itself, because it needs their names; paths are passed
             on as text.
         seq2seq: Whether encoder-decoder models are accepted.
+        encoder: Whether encoder-only models are accepted.
     """
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
 
         def subject_of(source: Any) -> Any:
-            from workbench.subjects import load
+            from workbench.subjects import Subject, load
 
+            if isinstance(source, Subject):
+                _check_kind(source, seq2seq=seq2seq, encoder=encoder)
             if not isinstance(source, str | Path):
                 return source
             if loads:
                 return str(source) if isinstance(source, Path) else source
             with modes():  # loading must not depend on the caller's torch state
-                return load(source, seq2seq=seq2seq)
+                return load(source, seq2seq=seq2seq, encoder=encoder)
 
         @wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
@@ -80,6 +86,15 @@ def public(*models: str, loads: bool = False, seq2seq: bool = False) -> Callable
         return called  # pyright: ignore[reportReturnType]
 
     return decorate
+
+
+def _check_kind(subject: Any, *, seq2seq: bool, encoder: bool) -> None:
+    """Raise `WorkbenchError` for a Subject of a kind for which a function has no meaning."""
+    from workbench.subjects.kinds import ENCODER, SEQ2SEQ, refusal
+
+    kind = subject.kind
+    if (kind == SEQ2SEQ and not seq2seq) or (kind == ENCODER and not encoder):
+        raise WorkbenchError(refusal(f"{subject.name} ({subject.card.architecture})", kind))
 
 
 def _keep(result: Any, function: str, given: Mapping[str, Any], models: tuple[str, ...]) -> None:

@@ -43,8 +43,8 @@ def heads_task(
     Raises:
         WorkbenchError: the model shows no attention patterns.
     """
-    from workbench.interp.patterns.attention import each_pattern
     from workbench.interp.patterns.heads import pattern_scores, repeated_tokens
+    from workbench.interp.patterns.passing import each_pattern
 
     score = INSIDE[name]
     half = max(2, min(limit or MOST, MOST))

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.comparison.matching import need, same_ids
-from workbench.interp.patterns.attention import each_pattern
+from workbench.interp.patterns.passing import each_pattern
 from workbench.modes import own_modes
 from workbench.records import Record
 from workbench.statistics import mean_interval

@@ -72,7 +72,7 @@ class Models:
         """The models that requests may name."""
         with self._listing:
             if time.monotonic() - self._listed[0] > LISTED:
-                self._listed = (time.monotonic(), [a for a in available() if a.kind != "seq2seq"])
+                self._listed = (time.monotonic(), [a for a in available() if a.writes])
             listed = self._listed[1]
         if not self.names:
             return listed

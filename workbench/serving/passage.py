@@ -20,7 +20,7 @@ from workbench.errors import WorkbenchError
 from workbench.interp.engine.packed import reader
 from workbench.interp.engine.reader import Reader
 from workbench.interp.patching.direct import answer_direction, heads_at
-from workbench.interp.patterns.attention import each_pattern
+from workbench.interp.patterns.passing import each_pattern
 from workbench.interp.prompts.pairs import Pair
 from workbench.records import Record
 from workbench.subjects import Subject

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -20,6 +21,7 @@ from workbench.subjects import adapter, adapter_weights, gguf_file, gpt, identit
 from workbench.subjects.card import hash_files, make_card, read_card
 from workbench.subjects.claims import NOT_WHOLE
 from workbench.subjects.gguf_header import check_header
+from workbench.subjects.kinds import DECODER, ENCODER, SEQ2SEQ
 from workbench.subjects.loading_report import check_finite, stored_tensors
 from workbench.subjects.modules import moved
 from workbench.subjects.names import UNDER_WAY, available, local_path, run_checkpoint
@@ -39,6 +41,7 @@ def load(
     *,
     device: str | torch.device | None = None,
     seq2seq: bool = False,
+    encoder: bool = False,
 ) -> Subject:
     """A model as a Subject, in float32.
 
@@ -52,7 +55,10 @@ def load(
             intervention (`edit:NAME`), or a file or folder below `WORKBENCH_MODELS`. A LoRA adapter
             gives its base with the adapter merged. A Subject is returned as it is.
         device: Where to put the weights; the default is the GPU where there is one.
-        seq2seq: Accept encoder-decoder models (`shelf-reverse`, T5), which only `anatomy` takes.
+        seq2seq: Accept encoder-decoder models (`shelf-reverse`, T5), which `anatomy`, `attention`,
+            `head_scores`, `lens` and `patch` take.
+        encoder: Accept encoder-only models (BERT), which fill gaps; `attention`, `head_scores`,
+            `lens` and `patch` take them.
 
     Raises:
         WorkbenchError: The model cannot be loaded; the message says what to do.
@@ -66,13 +72,14 @@ def load(
         )
     if name.startswith("edit:"):
         return _edited(name, device)
+    kinds = (DECODER, *([SEQ2SEQ] if seq2seq else []), *([ENCODER] if encoder else []))
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = run_checkpoint(name) if name.startswith("run:") else local_path(name)
     if path is None:
-        return _from_hub(name, device, seq2seq)
+        return _from_hub(name, device, kinds)
     if path.is_dir():
         facts = _run_facts(name) if name.startswith("run:") else {}
-        return _from_folder(path, name, device, facts, seq2seq=seq2seq)
+        return _from_folder(path, name, device, facts, kinds)
     if path.suffix == ".gguf":
         return _from_gguf(path, device)
     if path.suffix in state_dict.SUFFIXES:
@@ -116,7 +123,7 @@ def _run_facts(name: str) -> dict[str, str]:
 
 
 def _from_folder(
-    folder: Path, name: str, device: torch.device, facts: dict[str, str], *, seq2seq: bool = False
+    folder: Path, name: str, device: torch.device, facts: dict[str, str], kinds: Collection[str]
 ) -> Subject:
     weights = sorted(folder.glob("*.safetensors"))
     if adapter.is_adapter(folder):
@@ -135,7 +142,7 @@ def _from_folder(
         )
     for path in weights:
         _check_safetensors(path)
-    model, note = _pretrained(folder, name, seq2seq=seq2seq)
+    model, note = _pretrained(folder, name, kinds=kinds)
     on_shelf = folder.is_relative_to(paths.shelf("models"))
     known_by_name = name.startswith("run:") or (on_shelf and not Path(name).is_absolute())
     shown = name if known_by_name else folder.name
@@ -216,14 +223,14 @@ def _from_state_dict(path: Path, device: torch.device) -> Subject:
     return Subject(card.name, moved(model, device), _folder_tokenizer(path.parent, model), card)
 
 
-def _from_hub(name: str, device: torch.device, seq2seq: bool = False) -> Subject:
+def _from_hub(name: str, device: torch.device, kinds: Collection[str]) -> Subject:
     try:
         cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
     except HFValidationError:
         cached = False
     if not cached and not _hub_answers():
         raise WorkbenchError(_no_model(name))
-    model = _pretrained(name, name, seq2seq=seq2seq).model
+    model = _pretrained(name, name, kinds=kinds).model
     tokenizer = read_tokenizer(name, name)
     revision = str(getattr(model.config, "_commit_hash", "") or "")
     folder = Path(_cached_config(name)).parent
@@ -252,10 +259,14 @@ def _cached_config(name: str) -> str:
 
 
 def _pretrained(
-    where: str | Path, name: str, *, seq2seq: bool = False, was_finite: bool = False
+    where: str | Path,
+    name: str,
+    *,
+    kinds: Collection[str] = (DECODER,),
+    was_finite: bool = False,
 ) -> Read:
     try:
-        return read_model(where, name, seq2seq=seq2seq, was_finite=was_finite)
+        return read_model(where, name, kinds=kinds, was_finite=was_finite)
     except UnreadableError as error:
         if isinstance(where, Path) or not isinstance(error.__cause__, OSError | HFValidationError):
             raise

@@ -13,7 +13,7 @@ from workbench import paths
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter, identity, state_dict
-from workbench.subjects.kinds import says_encoder_decoder
+from workbench.subjects.kinds import DECODER, ENCODER, says_kind
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Available:
     name: str
     kind: str
     path: Path
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a decoder-only model, which goes on from a text."""
+        return self.kind not in ("seq2seq", "encoder")
 
 
 UNDER_WAY: ContextVar[tuple[str, ...]] = ContextVar("edits_being_loaded", default=())
@@ -108,7 +113,7 @@ def available() -> list[Available]:
             models.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
     for path in sorted((paths.home() / "interventions").glob("*.json")):
         models.append(Available(f"edit:{path.stem}", "edit", path))
-    order = ("bundled", "gguf", "folder", "transformerlens", "run", "edit", "seq2seq")
+    order = ("bundled", "gguf", "folder", "transformerlens", "run", "edit", "seq2seq", "encoder")
     return sorted(
         models,
         key=lambda model: (
@@ -133,8 +138,11 @@ def _in_folder(folder: Path) -> list[Available]:
 
 
 def _kind(config: Path, kind: str) -> str:
-    """`seq2seq` for encoder-decoder models, which need `load(..., seq2seq=True)`, else `kind`."""
-    return "seq2seq" if says_encoder_decoder(config) else kind
+    """`seq2seq` or `encoder` for models that `load` takes with that word only, else `kind`."""
+    kind_of_config = says_kind(config)
+    if kind_of_config == DECODER:
+        return kind
+    return "encoder" if kind_of_config == ENCODER else "seq2seq"
 
 
 def local_path(name: str) -> Path | None:

@@ -1,7 +1,7 @@
 """Reads models with transformers' `from_pretrained`, with every tensor accounted for."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from workbench.doors import reading
 from workbench.subjects.claims import MEND, ONE_AT_A_TIME, Held, check_claims, held_in, shapes_in
-from workbench.subjects.kinds import kind_of
+from workbench.subjects.kinds import DECODER, kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -30,7 +30,7 @@ def read_model(
     where: str | Path,
     name: str,
     *,
-    seq2seq: bool = False,
+    kinds: Collection[str] = (DECODER,),
     gguf_file: str | None = None,
     held: Held | None = None,
     was_finite: bool = False,
@@ -43,7 +43,7 @@ def read_model(
     Args:
         where: Folder or Hugging Face id; of a GGUF file its folder.
         name: What the user called the model, for errors.
-        seq2seq: Whether encoder-decoder models are accepted.
+        kinds: The kinds of models that are accepted.
         gguf_file: Name of the GGUF file in the folder.
         held: What a GGUF file holds; of a folder this reads it itself.
         was_finite: Skip the check for NaN, because the weights were checked before.
@@ -52,7 +52,7 @@ def read_model(
         WorkbenchError: The files are not a model, or not the one that the configuration describes;
             an `UnreadableError` where transformers cannot read them.
     """
-    reader, config = kind_of(where, name, seq2seq=seq2seq, gguf_file=gguf_file)
+    reader, config = kind_of(where, name, kinds=kinds, gguf_file=gguf_file)
     shapes = shapes_in(where) if isinstance(where, Path) and not gguf_file else {}
     if held is not None or shapes:
         check_claims(config, reader, held or held_in(shapes), name)

@@ -16,6 +16,7 @@ from workbench.errors import WorkbenchError
 from workbench.records import table_html
 from workbench.subjects import identity, spelling
 from workbench.subjects.card import Card
+from workbench.subjects.kinds import DECODER, kind_of_model
 from workbench.subjects.modules import n_embedding_rows
 
 SHOWN = 5
@@ -76,6 +77,11 @@ class Subject:
         return self.model.device
 
     @property
+    def kind(self) -> str:
+        """What the model is: decoder, encoder or encoder-decoder (see `kinds`)."""
+        return kind_of_model(self.model)
+
+    @property
     def n_ctx(self) -> int:
         """Context length: the longest input in tokens."""
         return self.card.n_ctx
@@ -120,7 +126,7 @@ class Subject:
                 has a token without a row in the embedding.
         """
         self._check_words(text)
-        end = bool(self.model.config.is_encoder_decoder)
+        end = self.kind != DECODER
         ids = spelling.read(self.tokenizer, text, end=end)
         spelling.check_ids(self.tokenizer, ids, self.d_embed, self.name)
         return ids
@@ -256,7 +262,7 @@ class Subject:
         """Notices about special tokens that are left off or not repeated."""
         around = spelling.frame(self.tokenizer)
         sentences = []
-        if around.after and not self.model.config.is_encoder_decoder:
+        if around.after and self.kind == DECODER:
             words = "".join(self.tokens(torch.tensor(around.after)))
             sentences.append(
                 f"The tokenizer of {self.name} ends every text with {words}; it is left off, so "

@@ -1,5 +1,6 @@
 // All heads at a glance: layers down, heads across, deep models continued in further blocks of columns.
 
+import { cells, lastKey, rowAt } from "./block.js";
 import { blockOf, largest } from "./store.js";
 import { paint, paintOver, pixelsOf } from "./colours.js";
 
@@ -11,27 +12,46 @@ export const nameOf = (layer, head) => `L${layer}H${head}`;
 // As many dots as a thumbnail shows: the sum over keys, the mean over queries.
 export function shrink(matrix, side) {
   const { n, values } = matrix;
+  const small = { n: side, square: matrix.square };
   if (n <= side) return matrix;
   const at = new Int32Array(n);
   for (let i = 0; i < side; i++) {
     const [first, last] = blockOf(i, side, n);
     at.fill(i, first, last + 1);
   }
-  const found = new Float32Array((side * (side + 1)) / 2);
+  const found = new Float32Array(cells(small));
   for (let query = 0, from = 0; query < n; query++) {
     const [first, last] = blockOf(at[query], side, n);
-    const row = (at[query] * (at[query] + 1)) / 2;
+    const row = rowAt(small, at[query]);
     const share = 1 / (last - first + 1);
-    for (let key = 0; key <= query; key++, from++) found[row + at[key]] += values[from] * share;
+    for (let key = 0; key <= lastKey(matrix, query); key++, from++)
+      found[row + at[key]] += values[from] * share;
   }
   return { ...matrix, n: side, values: found };
+}
+
+// Dots along a side of what is worth drawing: of cross-attention the longer of its two texts.
+const lookedAt = ({ n, read }) => (read ? Math.max(read, n - read) : n);
+
+// Of cross-attention the rows that look and the columns looked at, as a square.
+function crossed(matrix) {
+  const { n, read, values } = matrix;
+  if (!read) return matrix;
+  const size = lookedAt(matrix);
+  const found = new Float32Array(size * size);
+  for (let query = n - size; query < n; query++) {
+    const from = rowAt(matrix, query);
+    const last = Math.min(size - 1, lastKey(matrix, query));
+    for (let key = 0; key <= last; key++) found[(query - n + size) * size + key] = values[from + key];
+  }
+  return { ...matrix, n: size, square: true, read: 0, values: found };
 }
 
 export class AtlasView {
   constructor(canvas, over, store) {
     Object.assign(this, { canvas, over, store });
     this.sheet = document.createElement("canvas");
-    this.side = Math.min(store.main.side, MOST_SIDE);
+    this.side = Math.min(lookedAt(store.main.tiled), MOST_SIDE);
   }
 
   // Blocks so that the whole comes as near to the wished height as whole layers allow.
@@ -121,14 +141,14 @@ export class AtlasView {
   tile(view, layer, head) {
     const { main, other } = this.store;
     const one = (source, l, h) => {
-      const tile = { n: source.side, values: source.tile(l, h) };
-      return shrink(this.store.weighted(source, l, h, view.by, tile), this.side);
+      const tile = { ...source.tiled, values: source.tile(l, h) };
+      return shrink(crossed(this.store.weighted(source, l, h, view.by, tile)), this.side);
     };
     const shown = one(main, layer, head);
     if (!view.less) return shown;
     const less = view.less === "other" ? one(other, layer, head) : one(main, ...view.less);
     if (less.n !== shown.n) return shown;
-    return { n: shown.n, values: shown.values.map((value, i) => value - less.values[i]) };
+    return { ...shown, values: shown.values.map((value, i) => value - less.values[i]) };
   }
 
   draw(view, theme, ratio) {

@@ -64,7 +64,8 @@ export class Bar {
       [
         ["map", "Map", "Every query and key"],
         ["lines", "Lines", "Tokens on both sides"],
-        ["path", "Path", "Attention followed back through the layers"],
+        // Cross-attention leads from one stack into the other, so there is no path through layers.
+        ...(main.read ? [] : [["path", "Path", "Attention followed back through the layers"]]),
       ],
       (v) => act.set({ shown: v }),
     );

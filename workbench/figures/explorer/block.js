@@ -22,16 +22,20 @@ export async function unzip(base64) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-export const cells = (n) => (n * (n + 1)) / 2;
-export const rowAt = (query) => (query * (query + 1)) / 2;
+// A causal head is a triangle, as no query sees a later key; any other head is a square. These ask
+// anything with `n` and `square`: how many weights it has, where a row begins, and its last key.
+export const cells = ({ n, square }) => (square ? n * n : (n * (n + 1)) / 2);
+export const rowAt = ({ n, square }, query) => (square ? n * query : (query * (query + 1)) / 2);
+export const lastKey = ({ n, square }, query) => (square ? n - 1 : query);
 
-// One triangle of weights from its levels and the scales of its rows.
-export function weights(levels, scale, n, first = 0, firstRow = 0) {
+// One head's weights from their levels and the scales of its rows.
+export function weights(levels, scale, shape, first = 0, firstRow = 0) {
   const top = levels.BYTES_PER_ELEMENT === 2 ? 65535 : 255;
-  const found = new Float32Array(cells(n));
-  for (let query = 0, at = 0; query < n; query++) {
+  const found = new Float32Array(cells(shape));
+  for (let query = 0, at = 0; query < shape.n; query++) {
     const unit = scale[firstRow + query] / top;
-    for (let key = 0; key <= query; key++, at++) found[at] = levels[first + at] * unit;
+    for (let key = 0; key <= lastKey(shape, query); key++, at++)
+      found[at] = levels[first + at] * unit;
   }
   return found;
 }

@@ -1,5 +1,7 @@
 // Colours of weights, in light and in dark, and the words of the theme that the canvases share.
 
+import { lastKey } from "./block.js";
+
 const LIGHT = [
   [0, "#ffffff"],
   [0.15, "#dbe9f6"],
@@ -98,14 +100,14 @@ export function cssOf(theme, value, top, signed) {
   return `rgb(${v & 255},${(v >> 8) & 255},${(v >> 16) & 255})`;
 }
 
-// One triangle into pixels; a weight below the threshold is drawn as none.
+// One head into pixels; a weight below the threshold is drawn as none.
 export function paint(pixels, width, x0, y0, matrix, { top, signed, least, theme }) {
   const colours = lookUp(theme, signed);
   const none = colours[signed ? 128 : 0];
   const { n, values } = matrix;
   for (let query = 0, at = 0; query < n; query++) {
     let to = (y0 + query) * width + x0;
-    for (let key = 0; key <= query; key++, at++, to++) {
+    for (let key = 0; key <= lastKey(matrix, query); key++, at++, to++) {
       const value = values[at];
       pixels[to] = Math.abs(value) < least ? none : colours[shade(value, top, signed)];
     }
@@ -128,11 +130,11 @@ export function blend(theme, shares) {
   return colour;
 }
 
-// Several triangles in one picture.
+// Several heads in one picture.
 export function paintOver(pixels, width, matrices, { tops, least, theme }) {
   const n = matrices[0].n;
   for (let query = 0, at = 0; query < n; query++) {
-    for (let key = 0; key <= query; key++, at++) {
+    for (let key = 0; key <= lastKey(matrices[0], query); key++, at++) {
       const shares = matrices.map(({ values }, m) =>
         values[at] < least ? 0 : values[at] / tops[m],
       );

@@ -259,6 +259,6 @@ export class Drawing {
 
   weight(query, key, matrix = this.matrix) {
     const [q, k] = matrix.pooled ? [this.dotOf(query), this.dotOf(key)] : [query, key];
-    return matrix.values[rowAt(q) + k];
+    return matrix.values[rowAt(matrix, q) + k];
   }
 }

@@ -1,6 +1,6 @@
 // One head, or several in colours, as lines from the tokens that look (left) to the tokens looked at (right).
 
-import { rowAt } from "./block.js";
+import { lastKey, rowAt } from "./block.js";
 import { sized } from "./atlas.js";
 import { short } from "./map.js";
 
@@ -74,12 +74,13 @@ export class LinesView {
 
   lines(context, focus, strength) {
     const { matrices, theme, least, signed } = this.shown;
+    const last = (matrix, query) => Math.min(this.last - 1, lastKey(matrix, query));
     matrices.forEach((matrix, m) => {
       for (let query = this.first; query < this.last; query++) {
         if (focus && focus[0] !== null && focus[0] !== query) continue;
-        for (let key = this.first; key <= query; key++) {
+        for (let key = this.first; key <= last(matrix, query); key++) {
           if (focus && focus[1] !== null && focus[1] !== key) continue;
-          const value = matrix.values[rowAt(query) + key];
+          const value = matrix.values[rowAt(matrix, query) + key];
           const share = Math.min(1, Math.abs(value) / this.tops[m]);
           if (share < FAINT || Math.abs(value) < least) continue;
           context.strokeStyle =
@@ -127,10 +128,10 @@ export class LinesView {
   // Behind a token: how much of the focused token's attention it has, a stripe a head.
   bars(context, focus, side, i, x, matrices, theme) {
     const [query, key] = side ? [focus[0], i] : [i, focus[1]];
-    if (key > query) return;
+    if (key > lastKey(matrices[0], query)) return;
     const height = (this.row - 2) / matrices.length;
     matrices.forEach((matrix, m) => {
-      const share = Math.min(1, Math.abs(matrix.values[rowAt(query) + key]) / this.tops[m]);
+      const share = Math.min(1, Math.abs(matrix.values[rowAt(matrix, query) + key]) / this.tops[m]);
       context.globalAlpha = 0.3;
       context.fillStyle = theme.overlays[m];
       const across = share * (this.width * 0.26);

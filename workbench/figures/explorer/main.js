@@ -45,6 +45,7 @@ function keep(state, { main, other, header }, before) {
   if (!fits) state.less = null;
   if (other && before?.other?.name !== other.name) state.less = "other"; // it was just asked for
   if (!main.hasValues) state.by = "attention";
+  if (main.read && state.shown === "path") state.shown = "map";
 }
 
 class Explorer extends Drawing {

@@ -1,5 +1,6 @@
 // One head in full: queries (destinations) down, keys (sources) across, tokens on both sides.
 
+import { lastKey } from "./block.js";
 import { blockOf } from "./store.js";
 import { paint, paintOver, pixelsOf } from "./colours.js";
 import { sized } from "./atlas.js";
@@ -42,8 +43,15 @@ export class MapView {
     this.width = width;
     this.height = Math.ceil(HEADER + this.side + this.bottom);
     this.n = matrix.n;
-    if (!this.window || this.window.of !== matrix.n)
-      this.window = { of: matrix.n, query: 0, key: 0, size: matrix.n };
+    this.square = matrix.square;
+    if (!this.window || this.window.of !== matrix.n || this.window.read !== matrix.read)
+      this.window = this.whole(matrix);
+  }
+
+  // At first everything; of cross-attention only the rows that look and the columns looked at.
+  whole({ n, read }) {
+    const size = read ? Math.max(read, n - read) : n;
+    return { of: n, read, query: read ? n - size : 0, key: 0, size };
   }
 
   get cell() {
@@ -62,7 +70,10 @@ export class MapView {
     const query = Math.floor((py - this.y0) / this.cell + this.window.query);
     const inside =
       px >= this.x0 && py >= this.y0 && px < this.x0 + this.side && py < this.y0 + this.side;
-    return inside && key >= 0 && query < this.n && key <= query ? [query, key] : null;
+    const shape = { n: this.n, square: this.square };
+    return inside && key >= 0 && query < this.n && key <= lastKey(shape, query)
+      ? [query, key]
+      : null;
   }
 
   get zoomed() {

@@ -24,7 +24,7 @@ export function follow(store, start, { width, skipFirst, by }, missing = []) {
         if (norms) {
           total = row.reduce((sum, weight, key) => sum + weight * norms[key], 0) || 1;
         }
-        for (let key = skipFirst ? 1 : 0; key <= query; key++) {
+        for (let key = skipFirst ? 1 : 0; key < row.length; key++) {
           const weight = norms ? (row[key] * norms[key]) / total : row[key];
           if (weight >= LEAST && key !== query)
             edges.push({ layer, head, query, key, weight, share: share * weight });

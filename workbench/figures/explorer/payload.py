@@ -1,9 +1,12 @@
 """The block of bytes that the explorer is given: the quantised triangles of all heads.
 
+A model whose queries see later keys too (an encoder) has squares in place of triangles; the header
+says so. Cross-attention is a triangle over both texts, with empty rows for the one that is read.
+
 The block holds the length of its header in four bytes, the header as JSON, and arrays one after
 another. The header gives each array's place, type and shape. All numbers are little-endian.
 
-A row of a triangle is sent as whole numbers from 0 to 255 (8 bits) or to 65,535 (16 bits) and as
+A row is sent as whole numbers from 0 to 255 (8 bits) or to 65,535 (16 bits) and as
 one scale, the row's largest weight. So a weight is off by at most 1/510 of the row's largest in 8
 bits and by at most 1/131,070 in 16.
 
@@ -42,7 +45,7 @@ class Heads:
     """The attention of one prompt as the explorer needs it.
 
     Args:
-        pattern: `[layer, head, query, key]`; no query sees a later key.
+        pattern: `[layer, head, query, key]`, square.
         tokens: One string for each position.
         name: What the attention is called on the screen, such as the model's name.
         value_norms: The length of every key's contribution, `|v W_O|`, by head; None where it is
@@ -51,6 +54,8 @@ class Heads:
             before".
         url: The address that the browser asks for whole triangles; "" where there is no server.
         pool: `pooled`, or a faster function for the same; None for `pooled`.
+        causal: Whether no query sees a later key, so that the upper half need not be sent.
+        read: Tokens at the beginning that are only looked at, as in cross-attention.
     """
 
     pattern: Float[np.ndarray, "layer head query key"]
@@ -60,32 +65,41 @@ class Heads:
     scores: Mapping[str, Float[np.ndarray, "layer head"]] | None = None
     url: str = ""
     pool: Pool | None = None
+    causal: bool = True
+    read: int = 0
 
 
 def quantise(
-    rows: Float[np.ndarray, "... query key"], bits: int
-) -> tuple[Integer[np.ndarray, "... triangle"], Float[np.ndarray, "... query"]]:
-    """The lower triangle as whole numbers, row by row, and each row's scale, its largest weight.
+    rows: Float[np.ndarray, "... query key"], bits: int, *, causal: bool = True
+) -> tuple[Integer[np.ndarray, "... cell"], Float[np.ndarray, "... query"]]:
+    """The weights as whole numbers, row by row, and each row's scale, its largest weight.
 
     Args:
-        rows: Weights of 0 or more; what is above the diagonal is left out.
+        rows: Weights of 0 or more.
         bits: Bits of a whole number, 8 or 16.
+        causal: Leave out what is above the diagonal.
     """
-    rows = np.tril(np.asarray(rows, np.float32))
+    rows = np.asarray(rows, np.float32)
+    rows = np.tril(rows) if causal else rows
     scale = rows.max(-1)
     top = 2**bits - 1
     divisor = np.where(scale > 0, scale, 1).astype(np.float32)  # a row of zeros stays zeros
     levels = np.rint(rows / divisor[..., None] * top).astype("<u2" if bits == 16 else "u1")
+    if not causal:
+        return levels.reshape(*levels.shape[:-2], -1), scale.astype("<f4")
     query, key = np.tril_indices(rows.shape[-1])
     return levels[..., query, key], scale.astype("<f4")
 
 
 def restore(
-    levels: Integer[np.ndarray, "... triangle"], scale: Float[np.ndarray, "... query"]
+    levels: Integer[np.ndarray, "... cell"],
+    scale: Float[np.ndarray, "... query"],
+    *,
+    causal: bool = True,
 ) -> Float[np.ndarray, "... query key"]:
-    """The rows that `quantise` was given, up to its rounding; 0 above the diagonal."""
+    """The rows that `quantise` was given, up to its rounding; 0 above a causal diagonal."""
     n_pos = scale.shape[-1]
-    query, key = np.tril_indices(n_pos)
+    query, key = np.tril_indices(n_pos) if causal else np.indices((n_pos, n_pos)).reshape(2, -1)
     top = np.float32(np.iinfo(levels.dtype).max)
     rows = np.zeros((*levels.shape[:-1], n_pos, n_pos), np.float32)
     rows[..., query, key] = levels / top * scale[..., query]
@@ -103,19 +117,25 @@ def pooled(
     return np.add.reduceat(over_queries, starts, axis=2) / sizes[:, None]
 
 
-def resolution(n_heads: int, n_pos: int, budget: int) -> tuple[int, int]:
+def cells(n_pos: int, causal: bool) -> int:
+    """The weights of a head of `n_pos` tokens that are sent."""
+    return n_pos * (n_pos + 1) // 2 if causal else n_pos**2
+
+
+def resolution(n_heads: int, n_pos: int, budget: int, *, causal: bool = True) -> tuple[int, int]:
     """The dots along a side of each head and the bits of a weight, the finest that fit the budget.
 
     Args:
         n_heads: Heads of all layers together.
         n_pos: Tokens of the prompt.
         budget: Bytes that all heads may take; the coarsest resolution may take more.
+        causal: As in `quantise`.
     """
     for bits in (16, 8):
-        if n_heads * n_pos * (n_pos + 1) // 2 * bits // 8 <= budget:
+        if n_heads * cells(n_pos, causal) * bits // 8 <= budget:
             return n_pos, bits
     for side in SIDES:
-        if side < n_pos and n_heads * (side * (side + 1) // 2 + 4 * side) <= budget:
+        if side < n_pos and n_heads * (cells(side, causal) + 4 * side) <= budget:
             return side, 8
     return min(n_pos, SIDES[-1]), 8
 
@@ -153,16 +173,20 @@ def _source(
 ) -> dict[str, Any]:
     """One attention's entries of the header; its arrays are added to `parts`."""
     n_layers, n_heads, n_pos = heads.pattern.shape[:3]
-    side, bits = resolution(n_layers * n_heads, n_pos, budget)
+    causal = heads.causal
+    side, bits = resolution(n_layers * n_heads, n_pos, budget, causal=causal)
     pool = heads.pool or pooled
     quantised = [
-        quantise(layer if side == n_pos else pool(layer, side), bits) for layer in heads.pattern
+        quantise(layer if side == n_pos else pool(layer, side), bits, causal=causal)
+        for layer in heads.pattern
     ]
     parts[f"{prefix}levels"] = np.stack([levels for levels, _ in quantised])
     parts[f"{prefix}scale"] = np.stack([scale for _, scale in quantised])
     if side < n_pos:
         open_head = np.asarray(heads.pattern[chosen], np.float32)
-        parts[f"{prefix}one_levels"], parts[f"{prefix}one_scale"] = quantise(open_head, 16)
+        parts[f"{prefix}one_levels"], parts[f"{prefix}one_scale"] = quantise(
+            open_head, 16, causal=causal
+        )
     if heads.value_norms is not None:
         norms = heads.value_norms
         top = 65535 if norms.size * 2 <= NORMS_BUDGET else 255
@@ -181,15 +205,20 @@ def _source(
         "breaks": [i for i, token in enumerate(heads.tokens) if "\n" in token],
         "scores": scores,
         "url": heads.url,
+        "causal": causal,
+        "read": heads.read,
     }
 
 
-def striking(pattern: Float[np.ndarray, "layer head query key"]) -> tuple[int, int]:
+def striking(
+    pattern: Float[np.ndarray, "layer head query key"], *, causal: bool = True
+) -> tuple[int, int]:
     """The head worth opening first: it looks most at single tokens, the first and its own aside."""
     largest_share = -1.0
     head_to_open = (0, 0)
     for layer, heads in enumerate(pattern):
-        elsewhere = np.tril(np.asarray(heads, np.float32), -1)
+        heads = np.asarray(heads, np.float32)
+        elsewhere = np.tril(heads, -1) if causal else heads * (1 - np.eye(heads.shape[-1]))
         elsewhere[:, :, 0] = 0
         shares = elsewhere.max(-1).mean(-1)
         if shares.max() > largest_share:

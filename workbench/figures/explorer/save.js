@@ -1,5 +1,6 @@
 // What is shown, taken home: the picture as PNG or SVG, the numbers as CSV.
 
+import { lastKey } from "./block.js";
 import { blockOf } from "./store.js";
 import { SvgSheet } from "./svg.js";
 import { element } from "./text.js";
@@ -35,7 +36,7 @@ export function saveCsv(explorer) {
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
   const lines = ["query,key,query_token,key_token,weight"];
   for (let query = 0, at = 0; query < matrix.n; query++) {
-    for (let key = 0; key <= query; key++, at++) {
+    for (let key = 0; key <= lastKey(matrix, query); key++, at++) {
       const [q, k] = matrix.pooled
         ? [query, key].map((dot) => blockOf(dot, matrix.n, tokens.length)[0])
         : [query, key];

@@ -1,6 +1,6 @@
 // Weights of heads: whole where they are known, pooled until then, and what is worked out from them.
 
-import { cells, openBlock, rowAt, weights } from "./block.js";
+import { cells, lastKey, openBlock, rowAt, weights } from "./block.js";
 
 const KEPT = 48; // triangles kept unpacked; at 512 tokens half a megabyte each
 const MOST_FETCHED = 300; // answers of the server kept: triangles, means, rows
@@ -12,6 +12,12 @@ class Source {
     this.levels = this.part("levels");
     this.scale = this.part("scale");
     this.whole = this.side === this.n;
+    this.square = !this.causal;
+    this.tiled = {
+      n: this.side,
+      square: this.square,
+      read: Math.floor((this.read * this.side) / this.n),
+    };
     this.fetched = new Map();
     this.waiting = new Map();
     this.ready = new Map();
@@ -21,10 +27,16 @@ class Source {
 
   tile(layer, head) {
     const place = layer * this.heads + head;
-    return weights(this.levels, this.scale, this.side, place * cells(this.side), place * this.side);
+    return weights(
+      this.levels,
+      this.scale,
+      this.tiled,
+      place * cells(this.tiled),
+      place * this.side,
+    );
   }
 
-  // The whole triangle, or null while it is not here.
+  // The whole triangle or square, or null while it is not here.
   triangle(layer, head) {
     const name = `${layer}/${head}`;
     if (!this.ready.has(name)) {
@@ -43,7 +55,7 @@ class Source {
   takeChosen([layer, head]) {
     const levels = this.part("one_levels");
     if (levels)
-      this.fetched.set(`${layer}/${head}`, weights(levels, this.part("one_scale"), this.n));
+      this.fetched.set(`${layer}/${head}`, weights(levels, this.part("one_scale"), this));
   }
 
   norms(layer, head) {
@@ -59,7 +71,7 @@ class Source {
 
   triangleOf(buffer) {
     const scale = new Float32Array(buffer, 0, this.n);
-    return weights(new Uint16Array(buffer, 4 * this.n), scale, this.n);
+    return weights(new Uint16Array(buffer, 4 * this.n), scale, this);
   }
 
   // One row of every head of a layer.
@@ -146,10 +158,10 @@ export class Store {
     if (mean) return this.mean(source, { layer, by, mean }, wanted, pooled);
     const values = pooled ? null : source.triangle(layer, head);
     if (values)
-      return this.weighted(source, layer, head, by, { n: source.n, values, pooled: false });
+      return this.weighted(source, layer, head, by, { ...shapeOf(source), values, pooled: false });
     if (!pooled && source.url) wanted.push([source, `${layer}/${head}`]);
     return this.weighted(source, layer, head, by, {
-      n: source.side,
+      ...source.tiled,
       values: source.tile(layer, head),
       pooled: !source.whole,
     });
@@ -158,19 +170,20 @@ export class Store {
   mean(source, { layer, by, mean }, wanted, pooled) {
     const name = mean === "all" ? `mean/all/${by}` : `mean/${layer}/${by}`;
     const known = pooled ? null : source.fetched.get(name);
-    if (known) return { n: source.n, values: known, pooled: false };
+    if (known) return { ...shapeOf(source), values: known, pooled: false };
     if (!source.whole && source.url && !pooled) wanted.push([source, name]);
     const layers = mean === "all" ? [...Array(source.layers).keys()] : [layer];
-    const sum = new Float32Array(cells(source.side));
+    const sum = new Float32Array(cells(source.tiled));
     for (const l of layers) {
       for (let head = 0; head < source.heads; head++) {
-        const tile = { n: source.side, values: source.tile(l, head), pooled: !source.whole };
+        const tile = { ...source.tiled, values: source.tile(l, head), pooled: !source.whole };
         const { values } = this.weighted(source, l, head, by, tile);
         for (let i = 0; i < sum.length; i++) sum[i] += values[i];
       }
     }
     const count = layers.length * source.heads;
-    const found = { n: source.side, values: sum.map((v) => v / count), pooled: !source.whole };
+    const values = sum.map((v) => v / count);
+    const found = { ...source.tiled, values, pooled: !source.whole };
     if (source.whole) source.fetched.set(name, found.values);
     return found;
   }
@@ -183,7 +196,8 @@ export class Store {
     const lengths = n === source.n ? norms : blocks(norms, n);
     const found = new Float32Array(values.length);
     for (let query = 0, at = 0; query < n; query++) {
-      for (let key = 0; key <= query; key++, at++) found[at] = values[at] * lengths[key];
+      for (let key = 0; key <= lastKey(matrix, query); key++, at++)
+        found[at] = values[at] * lengths[key];
     }
     return { ...matrix, values: found };
   }
@@ -193,10 +207,14 @@ export class Store {
     const { main } = this;
     if (!main.whole) return main.fetched.get(`row/${layer}/${query}`) ?? null;
     return Array.from({ length: main.heads }, (_, head) =>
-      main.triangle(layer, head).subarray(rowAt(query), rowAt(query) + query + 1),
+      main
+        .triangle(layer, head)
+        .subarray(rowAt(main, query), rowAt(main, query) + lastKey(main, query) + 1),
     );
   }
 }
+
+const shapeOf = ({ n, square, read }) => ({ n, square, read });
 
 const blockStart = (i, side, n) => Math.floor((i * n) / side);
 

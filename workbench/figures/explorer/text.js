@@ -1,6 +1,6 @@
 // The prompt itself, token by token, coloured by what the focused token looks at; and the strongest pairs.
 
-import { rowAt } from "./block.js";
+import { lastKey, rowAt } from "./block.js";
 import { blend, cssOf, shade } from "./colours.js";
 import { blockOf } from "./store.js";
 
@@ -62,7 +62,7 @@ export class TextView {
     const { matrix, cursor, pinned, flip, sought } = shown;
     const cell = placesOf(matrix, this.spans.length);
     this.spans.forEach((span, i) => {
-      const at = place(cell, flip ? i : cursor, flip ? cursor : i);
+      const at = place(matrix, cell, flip ? i : cursor, flip ? cursor : i);
       const [ground, strong] = at === null ? ["transparent", false] : groundOf(shown, at);
       const words = ["token"];
       if (i === cursor) words.push("cursor");
@@ -105,16 +105,17 @@ function placesOf(matrix, n) {
   return found;
 }
 
-function place(cell, query, key) {
-  if (key > query) return null;
-  return cell ? rowAt(cell[query]) + cell[key] : rowAt(query) + key;
+function place(matrix, cell, query, key) {
+  if (!matrix.square && key > query) return null;
+  return cell ? rowAt(matrix, cell[query]) + cell[key] : rowAt(matrix, query) + key;
 }
 
 export function strongest(matrix, cursor, flip, count) {
   const found = [];
   for (let i = 0; i < matrix.n; i++) {
     const [query, key] = flip ? [i, cursor] : [cursor, i];
-    if (key <= query) found.push([matrix.values[rowAt(query) + key], i]);
+    if (key <= lastKey(matrix, query))
+      found.push([matrix.values[rowAt(matrix, query) + key], i]);
   }
   return found.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0]) || a[1] - b[1]).slice(0, count);
 }
@@ -123,7 +124,7 @@ export function strongest(matrix, cursor, flip, count) {
 export function pairs(matrix, { first, least, count }) {
   const found = [];
   for (let query = 0, at = 0; query < matrix.n; query++) {
-    for (let key = 0; key <= query; key++, at++) {
+    for (let key = 0; key <= lastKey(matrix, query); key++, at++) {
       const size = Math.abs(matrix.values[at]);
       if (size > 0 && size >= least && (first || key > 0))
         found.push([matrix.values[at], query, key]);

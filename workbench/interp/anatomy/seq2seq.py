@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
@@ -25,38 +25,16 @@ from workbench.interp.anatomy.steps import (
 )
 from workbench.interp.anatomy.t5 import Seen, SeqBlock
 from workbench.interp.block import normed
+from workbench.interp.stacks.runs import PARTS
+from workbench.interp.stacks.texts import written_ids
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject
-
-PARTS = {
-    "encoder": "encoder self-attention: the text attends to itself, both ways",
-    "decoder": "decoder self-attention: what is written attends to what was written before",
-    "cross": "cross-attention: what is written attends to the text",
-}
-"""The three attentions, by the names that `anatomy` takes."""
-LONGEST_OUTPUT = 64
-"""Tokens of the model's own answer, at most."""
 
 
 def n_layers(subject: Subject, part: str) -> int:
     """The number of layers of the stack that a part is in."""
     model: Any = subject.model
     return len((model.encoder if part == "encoder" else model.decoder).block)
-
-
-def _written(subject: Subject, source: Tensor, target: str | None) -> Int[Tensor, "1 pos"]:
-    """The decoder's input: the start token, then the target or the model's own greedy answer."""
-    config: Any = subject.model.config
-    if target is None:
-        longest = min(LONGEST_OUTPUT, subject.n_ctx - 1)
-        model: Any = subject.model
-        answer = model.generate(source, max_new_tokens=longest, do_sample=False)
-        ids = answer[0, 1:].tolist()
-    else:
-        ids = subject.encode(target, "target")[0].tolist() if target else []
-    ends = (subject.tokenizer.eos_token_id, subject.tokenizer.pad_token_id)
-    ids = [i for i in ids if i not in ends]
-    return torch.tensor([[config.decoder_start_token_id, *ids]], device=subject.device)
 
 
 def _check(subject: Subject, part: str, layer: int, head: int) -> None:
@@ -102,7 +80,7 @@ def seq2seq_anatomy(
     """
     _check(subject, part, layer, head)
     source = subject.encode(prompt)
-    written = _written(subject, source, target)
+    written = written_ids(subject, source, target)
     seen = Seen(subject, source, written)
     block = SeqBlock(subject, part, layer, seen)
     ids = source if part == "encoder" else written
@@ -208,7 +186,7 @@ def anti_diagonal(subject: Subject, texts: Sequence[str]) -> AntiDiagonal:
     shares = []
     for text in texts:
         source = subject.encode(text)
-        written = _written(subject, source, text[::-1])
+        written = written_ids(subject, source, text[::-1])
         seen = Seen(subject, source, written)
         layers = range(n_layers(subject, "cross"))
         pattern = torch.stack(

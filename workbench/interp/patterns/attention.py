@@ -1,8 +1,7 @@
 """Attention patterns of a prompt: every head of every layer, read as the model runs."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -12,13 +11,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.families import any_family
-from workbench.interp.patterns.looking import UnreadableError, look_through
+from workbench.interp.patterns.passing import each_pattern
 from workbench.interp.patterns.pooling import pooled
+from workbench.interp.stacks.runs import stacks_of
+from workbench.interp.stacks.structure import CROSS, DECODER, ENCODER
+from workbench.interp.stacks.texts import texts_of
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -35,12 +36,14 @@ The file has no name and disappears with them: memory stays bounded for any mode
 class Attention(Record):
     """The attention of one prompt.
 
-    - `tokens`: one string per position
+    - `tokens`: one string per query
     - `pattern`: rows (queries, the destinations) sum to 1 over keys (sources), or to less if heads
-        may attend to nothing (the learned sinks of gpt-oss); no query sees a later key
+        may attend to nothing (the learned sinks of gpt-oss); in a decoder no query sees a later key
     - `value_norms`: `|v W_O|`, the length of what each head would write if it attended to one key
         alone; None if the model does not show its values
     - `warnings`: how the prompt was read
+    - `part`: which attention of an encoder or encoder-decoder (`PARTS`); "" for decoders
+    - `key_tokens`: one string per key where keys are other tokens than queries (cross-attention)
     """
 
     subject: str
@@ -50,13 +53,46 @@ class Attention(Record):
     pattern: Float[np.ndarray, "layer head query key"]
     value_norms: Float[np.ndarray, "layer head key"] | None = None
     warnings: list[str] = field(default_factory=list)
+    part: str = ""
+    key_tokens: list[str] = field(default_factory=list)
 
     def headline(self) -> str:
         """The result in a few words."""
         n_layers, n_heads = self.pattern.shape[:2]
         text = self.prompt if len(self.prompt) <= 60 else f"{self.prompt[:59]}…"
+        where = f" ({self.part})" if self.part else ""
         return (
-            f"{n_layers} layers of {n_heads} heads over the {len(self.tokens)} tokens of {text!r}"
+            f"{n_layers} layers of {n_heads} heads over the {len(self.tokens)} tokens of "
+            f"{text!r}{where}"
+        )
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether no query sees a later key: so in decoders only."""
+        return self.part in ("", DECODER)
+
+    @property
+    def is_square(self) -> bool:
+        """Whether every token looks at every token of its own text: so in encoders."""
+        return self.part == ENCODER
+
+    def joined(self) -> "Attention":
+        """Cross-attention as a square over both texts, the one that is read before the written one.
+
+        Rows of the text that is read are empty, as only what is written looks. Attention within one
+        text is returned as it is.
+        """
+        if not self.key_tokens:
+            return self
+        n_layers, n_heads, n_queries, n_keys = self.pattern.shape
+        n_pos = n_queries + n_keys
+        square = np.zeros((n_layers, n_heads, n_pos, n_pos), self.pattern.dtype)
+        square[:, :, n_keys:, :n_keys] = self.pattern
+        norms = None
+        if self.value_norms is not None:
+            norms = np.pad(self.value_norms, ((0, 0), (0, 0), (0, n_queries)))
+        return replace(
+            self, tokens=[*self.key_tokens, *self.tokens], pattern=square, value_norms=norms
         )
 
     def head(self, layer: int, head: int) -> Float[np.ndarray, "query key"]:
@@ -102,13 +138,16 @@ class Attention(Record):
             frame = pd.concat(tables, names=names)
             return frame.reset_index(["layer", "head"]).reset_index(drop=True)
         pattern = self.head(layer, head)
-        query, key = np.tril_indices(len(self.tokens))
+        query, key = np.indices(pattern.shape).reshape(2, -1)
+        if self.is_causal:
+            query, key = np.tril_indices(len(self.tokens))
+        key_tokens = self.key_tokens or self.tokens
         return pd.DataFrame(
             {
                 "query": query,
                 "key": key,
                 "query_token": [self.tokens[i] for i in query],
-                "key_token": [self.tokens[i] for i in key],
+                "key_token": [key_tokens[i] for i in key],
                 "attention": pattern[query, key],
             }
         )
@@ -137,7 +176,9 @@ class Attention(Record):
         """The explorer in a frame, for a notebook; long prompts are pooled, to stay small."""
         from workbench.figures.explorer import files, payload
 
-        block = self._block(payload.striking(self.pattern), payload.BUDGET)
+        square = self.joined()
+        chosen = payload.striking(square.pattern, causal=not self.is_square)
+        block = self._block(chosen, payload.BUDGET)
         return files.frame(block, title=f"Attention of {self.subject}")
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -147,27 +188,51 @@ class Attention(Record):
     def _block(self, chosen: tuple[int, int], budget: int) -> bytes:
         from workbench.figures.explorer.payload import Heads, payload
 
-        shown = Heads(self.pattern, self.tokens, self.subject, self.value_norms, pool=pooled)
+        square = self.joined()
+        shown = Heads(
+            square.pattern,
+            square.tokens,
+            self.subject,
+            square.value_norms,
+            pool=pooled,
+            causal=not self.is_square,
+            read=len(self.key_tokens),
+        )
         return payload(shown, chosen=chosen, budget=budget)
 
 
-@public("subject")
+@public("subject", seq2seq=True, encoder=True)
 @own_modes
 def attention(
-    subject: SubjectOrName, prompt: str, *, each_layer: Callable[[int, Tensor], None] | None = None
+    subject: SubjectOrName,
+    prompt: str,
+    *,
+    part: str = "",
+    target: str | None = None,
+    each_layer: Callable[[int, Tensor], None] | None = None,
 ) -> Attention:
     """The attention patterns of a prompt.
 
     Args:
         subject: The model.
         prompt: The prompt.
+        part: Which attention of an encoder-decoder: encoder, decoder or cross; "" for cross, and
+            for models that have one.
+        target: What the decoder of such a model has written so far; None for its own answer.
         each_layer: Called with each layer's number and pattern `[head, query, key]` as it is read,
             in single precision (the result may be in half precision).
 
     Raises:
-        WorkbenchError: The prompt is empty or too long, or the model has no attention patterns.
+        WorkbenchError: The prompt is empty or too long, the model has no attention patterns, or no
+            such part.
     """
     subject = cast(Subject, subject)
+    if subject.kind != DECODER:
+        return _of_stack(subject, prompt, part, target, each_layer)
+    if part or target is not None:
+        raise WorkbenchError(
+            f"{subject.name} is a decoder-only model: it has no {part or 'target'} to choose."
+        )
     ids = subject.encode(prompt)
     n_pos = ids.shape[1]
     n_layers = subject.card.n_layers
@@ -197,6 +262,52 @@ def attention(
         pattern=patterns,
         value_norms=value_norms if len(measured) == n_layers else None,
         warnings=subject.notices(prompt),
+    )
+
+
+def _of_stack(
+    subject: Subject,
+    prompt: str,
+    part: str,
+    target: str | None,
+    each_layer: Callable[[int, Tensor], None] | None,
+) -> Attention:
+    """The attention of one part of an encoder or encoder-decoder."""
+    stacks = stacks_of(subject)
+    part = stacks.need_part(part)
+    texts = texts_of(subject, prompt, target)
+    n_layers = stacks.n_layers(part)
+    n_heads = subject.card.n_heads
+    n_queries = texts.queries(part).shape[1]
+    n_keys = texts.keys(part).shape[1]
+    patterns = _room((n_layers, n_heads, n_queries, n_keys))
+    room = torch.from_numpy(patterns)
+    norms = np.zeros((n_layers, n_heads, n_keys), np.float32)
+    outputs = [stacks.output(part, layer) for layer in range(n_layers)]
+
+    def keep(layer: int, pattern: Tensor) -> None:
+        room[layer].copy_(pattern[0])
+        if each_layer is not None:
+            each_layer(layer, pattern[0])
+
+    def measure(layer: int, values: Tensor) -> None:
+        output = outputs[layer]
+        if output is not None:
+            each = values[0].repeat_interleave(n_heads // values.shape[1], 0)
+            norms[layer] = (each @ output.float()).norm(dim=-1).cpu().numpy()
+
+    stacks.look(texts, part, keep, measure)
+    crosses = part == CROSS
+    return Attention(
+        subject=subject.name,
+        sha256=subject.hash,
+        prompt=prompt,
+        tokens=subject.tokens(texts.queries(part)),
+        pattern=patterns,
+        value_norms=None if any(output is None for output in outputs) else norms,
+        warnings=subject.notices(prompt),
+        part=part,
+        key_tokens=subject.tokens(texts.keys(part)) if crosses else [],
     )
 
 
@@ -234,76 +345,3 @@ def _value_lengths(subject: Subject) -> _ValueLengths | None:
         except (WorkbenchError, AttributeError, KeyError, ValueError, RuntimeError, TypeError):
             _LENGTHS[subject] = None
     return _LENGTHS[subject]
-
-
-@any_family
-def each_pattern(
-    subject: Subject,
-    ids: Int[Tensor, "batch pos"],
-    look: Callable[[int, Float[Tensor, "batch head query key"]], None],
-    measure: Callable[[int, Float[Tensor, "batch kv_head key d_head"]], None] | None = None,
-) -> None:
-    """Run the model once and pass each layer's pattern to a function; none is kept.
-
-    Args:
-        subject: The model.
-        ids: Token ids.
-        look: Called with each layer's number and pattern. A layer may come twice; the last time
-            counts.
-        measure: Called with each layer's number and values, if the model shows them.
-
-    Raises:
-        WorkbenchError: The model does not show its patterns.
-    """
-
-    def see(layer: int, pattern: Tensor, values: Tensor) -> None:
-        look(layer, pattern.float())
-        if measure is not None:
-            measure(layer, values)
-
-    try:
-        look_through(subject, ids, see)
-    except UnreadableError:
-        _hooked_patterns(subject, ids, look, measure)
-
-
-def _hooked_patterns(
-    subject: Subject, ids: Tensor, look: Callable, measure: Callable | None
-) -> None:
-    """The same through TransformerLens's hooks, for architectures with attention of their own."""
-    names = pattern_hooks(subject)
-    shown: set[int] = set()
-
-    def show(pattern: Tensor, hook: Any, layer: int) -> None:
-        shown.add(layer)
-        look(layer, pattern.detach().float())
-
-    def value(values: Tensor, hook: Any, layer: int) -> None:
-        if measure is not None and values.ndim == 4:
-            measure(layer, values.detach().transpose(1, 2))
-
-    hooks = [(name, partial(show, layer=i)) for i, name in enumerate(names)]
-    hooks += [(f"blocks.{i}.attn.v.hook_out", partial(value, layer=i)) for i in range(len(names))]
-    with torch.no_grad():
-        subject.bridge.run_with_hooks(ids, fwd_hooks=hooks)
-    _check_shown(len(shown), subject)
-
-
-def pattern_hooks(subject: Subject) -> list[str]:
-    """TransformerLens's name of every layer's pattern.
-
-    Raises:
-        WorkbenchError: Some layers have none.
-    """
-    names = [f"blocks.{i}.attn.hook_pattern" for i in range(subject.card.n_layers)]
-    _check_shown(sum(name in subject.bridge.hook_dict for name in names), subject)
-    return names
-
-
-def _check_shown(n: int, subject: Subject) -> None:
-    if n != subject.card.n_layers:
-        raise WorkbenchError(
-            f"{subject.name} ({subject.card.architecture}) shows attention patterns in {n} of "
-            f"{subject.card.n_layers} layers: some have no attention, or one of a kind that cannot "
-            "be read here. Choose a GPT-like model."
-        )

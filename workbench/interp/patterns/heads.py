@@ -5,7 +5,6 @@ the token after its first copy (Elhage et al. 2021, Olsson et al. 2022: prefix m
 copies are the tokens that occurred before.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +17,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.patterns.attention import each_pattern
-from workbench.interp.patterns.looking import BLOCK
+from workbench.interp.patterns.measures import entropy
+from workbench.interp.patterns.part_scores import part_samples
+from workbench.interp.patterns.passing import each_pattern
+from workbench.interp.stacks.runs import stacks_of
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.statistics import mean_interval
 from workbench.subjects import Subject, SubjectOrName
+from workbench.subjects.kinds import DECODER
 
 SCORES = {
     "induction_score": "attention from the second copy of a token to the token after its first "
@@ -47,6 +49,7 @@ class HeadScores(Record):
     - `mean`, `low`, `high`: `[layer, head]` per score, with 95 % intervals over `n` sequences
     - `length`: the tokens that are given twice, or the length of the longest text
     - `text`: on what they were measured
+    - `part`: which attention of an encoder or encoder-decoder; "" for decoders
     """
 
     subject: str
@@ -58,11 +61,14 @@ class HeadScores(Record):
     length: int
     seed: int
     text: str = "random tokens given twice"
+    part: str = ""
 
     def headline(self) -> str:
         """The result in a few words."""
         score = "induction_score" if "induction_score" in self.mean else next(iter(self.mean))
         name, value = self.best(score)
+        if self.part:
+            return f"{self.part}, on {self.text}: most {score} {value:.3f} ({name})"
         return f"on {self.text}: most {score} {value:.3f} ({name})"
 
     def to_frame(self) -> pd.DataFrame:
@@ -174,30 +180,12 @@ def _shape_scores(
     return {
         "previous_token_score": pattern[..., position[1:], position[1:] - 1].mean(-1),
         "first_token_attention": pattern[..., 1:, 0].mean(-1),
-        "attention_entropy": _entropy(pattern).mean(-1),
+        "attention_entropy": entropy(pattern).mean(-1),
         "mean_distance": torch.einsum("bhqk,qk->bhq", pattern, back).mean(-1),
     }
 
 
-def _entropy(
-    pattern: Float[Tensor, "batch head query key"],
-) -> Float[Tensor, "batch head query"]:
-    """The entropy of each row in bits.
-
-    Rows that sum to less than 1 leave the rest to a learned sink, which counts as one more key.
-    """
-    sink = 1 - pattern.sum(-1)
-    rest = torch.special.entr(torch.where(sink > 1e-4, sink, 0.0))  # less is rounding
-    n_pos = pattern.shape[-1]
-    causal = not bool(pattern[:, :, 0, 1:].any())
-    nats = [
-        torch.special.entr(pattern[:, :, i : i + BLOCK, : i + BLOCK if causal else n_pos]).sum(-1)
-        for i in range(0, n_pos, BLOCK)
-    ]
-    return (torch.cat(nats, -1) + rest) / math.log(2)
-
-
-@public("subject")
+@public("subject", seq2seq=True, encoder=True)
 @own_modes
 def head_scores(
     subject: SubjectOrName,
@@ -206,8 +194,12 @@ def head_scores(
     n: int = 8,
     length: int = 50,
     seed: int = 0,
+    part: str = "",
 ) -> HeadScores:
     """The scores of every head, on repeated random tokens or on texts.
+
+    Encoders and encoder-decoders have the scores of `part_scores.PART_SCORES`, as without a causal
+    mask there is no induction.
 
     Args:
         subject: The model.
@@ -216,15 +208,24 @@ def head_scores(
         n: Random sequences.
         length: Random tokens of a sequence, which are given twice; fewer if the context is shorter.
         seed: Of the random tokens.
+        part: Which attention of an encoder-decoder, as in `attention`.
 
     Raises:
-        WorkbenchError: No text is long enough.
+        WorkbenchError: No text is long enough, or there is no such part.
 
     Reference:
         Olsson et al. 2022, arXiv:2209.11895.
     """
     subject = cast(Subject, subject)
-    samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
+    if subject.kind == DECODER:
+        if part:
+            raise WorkbenchError(
+                f"{subject.name} is a decoder-only model: it has no {part} to choose."
+            )
+        samples, length = score_samples(subject, texts=texts, n=n, length=length, seed=seed)
+    else:
+        part = stacks_of(subject).need_part(part)
+        samples, length = part_samples(subject, part, texts=texts, n=n, length=length, seed=seed)
     mean: dict[str, Float[np.ndarray, "layer head"]] = {}
     low: dict[str, Float[np.ndarray, "layer head"]] = {}
     high: dict[str, Float[np.ndarray, "layer head"]] = {}
@@ -232,7 +233,7 @@ def head_scores(
         mean[score], low[score], high[score] = mean_interval(values)
     what = "random tokens given twice" if texts is None else "text"
     count = len(next(iter(samples.values())))
-    return HeadScores(subject.name, subject.hash, mean, low, high, count, length, seed, what)
+    return HeadScores(subject.name, subject.hash, mean, low, high, count, length, seed, what, part)
 
 
 def score_samples(

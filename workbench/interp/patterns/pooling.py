@@ -17,7 +17,7 @@ def pooled(
     precision.
 
     Args:
-        pattern: One layer's heads; no query sees a later key.
+        pattern: One layer's heads; later keys are read where any query sees one.
         side: Blocks of queries, and of keys.
     """
     n_pos = pattern.shape[-1]
@@ -25,7 +25,9 @@ def pooled(
     block = torch.searchsorted(starts, torch.arange(n_pos), right=True) - 1
     member = functional.one_hot(block, side).float()  # [position, block]
     by_key_block = torch.empty(len(pattern), n_pos, side)
+    causal = not bool(pattern[:, 0, 1:].any())
     for i in range(0, n_pos, BLOCK):
-        rows = torch.from_numpy(pattern[:, i : i + BLOCK, : i + BLOCK])
-        by_key_block[:, i : i + BLOCK] = rows.float() @ member[: i + BLOCK]
+        seen = i + BLOCK if causal else n_pos
+        rows = torch.from_numpy(pattern[:, i : i + BLOCK, :seen])
+        by_key_block[:, i : i + BLOCK] = rows.float() @ member[:seen]
     return (member.T @ by_key_block / member.sum(0)[:, None]).numpy()

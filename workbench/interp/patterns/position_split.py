@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import head_frame
+from workbench.interp.patterns.passing import each_pattern
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record

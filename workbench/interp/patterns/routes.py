@@ -16,7 +16,8 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
-from workbench.interp.patterns.attention import Attention, pattern_hooks
+from workbench.interp.patterns.attention import Attention
+from workbench.interp.patterns.passing import pattern_hooks
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
@@ -217,6 +218,11 @@ def gradient_attention(
 
 
 def _check(attention: Attention, position: int) -> None:
+    if attention.part:
+        raise WorkbenchError(
+            f"{attention.subject} is no decoder-only model; rollout and flow follow a next token "
+            "back through causal layers, so they need one, such as shelf-base."
+        )
     n_pos = len(attention.tokens)
     if not 0 <= position < n_pos:
         raise WorkbenchError(f"The prompt has positions 0 to {n_pos - 1}, not {position}.")

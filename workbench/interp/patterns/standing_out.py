@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import repeated_tokens
+from workbench.interp.patterns.passing import each_pattern
 from workbench.subjects import Subject
 
 FLOOR = 0.1

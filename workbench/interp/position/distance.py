@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.errors import WorkbenchError
-from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning, repeated_tokens
+from workbench.interp.patterns.passing import each_pattern
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record

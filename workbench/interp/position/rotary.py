@@ -19,8 +19,8 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.block import Block
 from workbench.interp.families import any_family
-from workbench.interp.patterns.attention import each_pattern
 from workbench.interp.patterns.heads import beginning
+from workbench.interp.patterns.passing import each_pattern
 from workbench.interp.position.encoding import layer_wavelengths
 from workbench.modes import own_modes
 from workbench.public import public

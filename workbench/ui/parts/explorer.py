@@ -6,7 +6,7 @@ whole triangle at `ROUTE`. This is an HTTP request, so the page's script does no
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -23,7 +23,7 @@ from workbench.ui.parts.titles import titled
 
 if TYPE_CHECKING:
     from workbench.interp.patterns.attention import Attention
-    from workbench.interp.patterns.prompt_scores import PromptScores
+    from workbench.interp.patterns.prompt_scores import PartPromptScores, PromptScores
 
 _SECRET = secrets.token_bytes(16)
 _OFFERED: "WeakValueDictionary[str, Attention]" = WeakValueDictionary()
@@ -41,13 +41,13 @@ _component = component(
 
 def explorer(
     attention: "Attention",
-    scores: "PromptScores",
+    scores: "PromptScores | PartPromptScores",
     *,
     chosen: tuple[int, int],
     key: str,
     other: "tuple[Attention, str] | None" = None,
 ) -> None:
-    """Show every head of a prompt.
+    """Show every head of a prompt; cross-attention as a square over both texts (`joined`).
 
     Args:
         attention: The attention of the prompt.
@@ -57,6 +57,8 @@ def explorer(
         key: The element's name on the page.
         other: Attention to subtract, and what it is called.
     """
+    attention = attention.joined()
+    other = None if other is None else (other[0].joined(), other[1])
     names = [offered(attention)]
     label = ""
     if other is not None:
@@ -68,7 +70,8 @@ def explorer(
 
 def offered(attention: "Attention") -> str:
     """The name under which the browser may ask for this attention's triangles from now on."""
-    contents = f"{attention.sha256}\0{attention.prompt}".encode()
+    texts = "\0".join([attention.prompt, attention.part, *attention.tokens])
+    contents = f"{attention.sha256}\0{texts}".encode()
     name = hashlib.blake2b(contents, key=_SECRET, digest_size=16).hexdigest()
     _OFFERED[name] = attention
     return name
@@ -80,7 +83,7 @@ def _block(
     chosen: tuple[int, int],
     label: str,
     _attention: "Attention",
-    _scores: "PromptScores",
+    _scores: "PromptScores | PartPromptScores",
     _other: "tuple[Attention, str] | None",
 ) -> bytes:
     """The payload, made once for each prompt, open head and attention to subtract."""
@@ -96,7 +99,7 @@ def _block(
 def heads_of(
     attention: "Attention",
     *,
-    scores: "PromptScores | None" = None,
+    scores: "PromptScores | PartPromptScores | None" = None,
     name: str = "",
     url: str = "",
     tokens: Sequence[str] = (),
@@ -117,9 +120,11 @@ def heads_of(
         tokens=tokens or attention.tokens,
         name=titled(name or attention.subject),
         value_norms=attention.value_norms,
-        scores={} if scores is None else _described(scores),
+        scores={} if scores is None else scores.described(),
         url=url,
         pool=pooled,
+        causal=not attention.is_square,
+        read=len(attention.key_tokens),
     )
 
 
@@ -127,17 +132,6 @@ def _side_by_side(ours: Sequence[str], theirs: Sequence[str]) -> list[str]:
     """One string for each position of two prompts: both tokens, "one|other", where they differ."""
     pairs = zip(ours, theirs, strict=True)
     return [a if a == b else f"{visible(a)}|{visible(b)}" for a, b in pairs]
-
-
-def _described(scores: "PromptScores") -> Mapping[str, Float[np.ndarray, "layer head"]]:
-    """The scores that the prompt has, under the words that the explorer shows for them."""
-    described = {
-        "to the token before": scores.previous_token,
-        "to the first token": scores.first_token,
-        "to what followed an earlier copy": scores.induction,
-        "entropy in bits": scores.entropy,
-    }
-    return {words: values for words, values in described.items() if values is not None}
 
 
 def triangle(name: str, what: str) -> bytes | None:
@@ -170,13 +164,14 @@ def triangle(name: str, what: str) -> bytes | None:
             return _row(attention, int(layer), int(query))
         case _:
             return None
-    levels, scale = quantise(rows, 16)
+    levels, scale = quantise(rows, 16, causal=not attention.is_square)
     return scale.tobytes() + levels.tobytes()
 
 
 def _row(attention: "Attention", layer: int, query: int) -> bytes:
     """One query's weights in every head of a layer: the heads' scales, then the whole numbers."""
-    rows = np.asarray(attention.pattern[layer, :, query, : query + 1], np.float32)
+    seen = len(attention.tokens) if attention.is_square else query + 1
+    rows = np.asarray(attention.pattern[layer, :, query, :seen], np.float32)
     scale = rows.max(-1)
     levels = np.rint(rows / np.where(scale > 0, scale, 1)[:, None] * 65535)
     return scale.astype("<f4").tobytes() + levels.astype("<u2").tobytes()

@@ -8,7 +8,7 @@ from workbench.ui.parts.models import alone
 
 if TYPE_CHECKING:
     from workbench.interp.patterns.attention import Attention
-    from workbench.interp.patterns.prompt_scores import PromptScores
+    from workbench.interp.patterns.prompt_scores import PartPromptScores, PromptScores
     from workbench.subjects import Subject
 
 PROMPT = (
@@ -24,20 +24,27 @@ class Look(NamedTuple):
     """A prompt's attention, and the heads' scores on it."""
 
     attention: "Attention"
-    scores: "PromptScores"
+    scores: "PromptScores | PartPromptScores"
 
 
-def look(subject: "Subject", prompt: str) -> Look:
-    """The attention of every head; a Subject reads one prompt at a time."""
-    return _look(subject.hash, prompt, subject)
+def look(subject: "Subject", prompt: str, part: str = "", target: str | None = None) -> Look:
+    """The attention of every head; a Subject reads one prompt at a time.
+
+    Args:
+        subject: The model.
+        prompt: The prompt.
+        part: Which attention of an encoder-decoder.
+        target: What its decoder has written so far; None for its own answer.
+    """
+    return _look(subject.hash, prompt, part, target, subject)
 
 
 @st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
-def _look(sha256: str, prompt: str, _subject: "Subject") -> Look:
+def _look(sha256: str, prompt: str, part: str, target: str | None, _subject: "Subject") -> Look:
     from workbench.interp.patterns.prompt_scores import scored_attention
 
     with alone(sha256):
-        return Look(*scored_attention(_subject, prompt))
+        return Look(*scored_attention(_subject, prompt, part, target))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -19,17 +19,17 @@ KEPT = 4
 """Subjects kept in memory at once."""
 
 
-def cached_load(name: str, *, seq2seq: bool = False) -> "Subject":
+def cached_load(name: str, *, seq2seq: bool = False, encoder: bool = False) -> "Subject":
     """The named Subject, loaded once and shared by all sessions; never modify it.
 
     A run without a step means its newest checkpoint. Files that have changed are loaded again.
-    `seq2seq` as in `load`.
+    `seq2seq` and `encoder` as in `load`.
     """
     from workbench.subjects import resolve, stamp
 
     ask_before_a_download(name)
     exact = resolve(name)
-    return _load(exact, seq2seq, stamp(exact))
+    return _load(exact, seq2seq, encoder, stamp(exact))
 
 
 def ask_before_a_download(name: str) -> None:
@@ -49,10 +49,10 @@ def ask_before_a_download(name: str) -> None:
 
 
 @st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
-def _load(name: str, seq2seq: bool, stamp: str) -> "Subject":
+def _load(name: str, seq2seq: bool, encoder: bool, stamp: str) -> "Subject":
     from workbench.subjects import load
 
-    return load(name, seq2seq=seq2seq)
+    return load(name, seq2seq=seq2seq, encoder=encoder)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
@@ -72,11 +72,12 @@ def both_alone(base: "Subject", tuned: "Subject") -> Iterator[None]:
         yield
 
 
-def choices(*, seq2seq: bool = False) -> list[str]:
-    """Names of the models that can be loaded; with `seq2seq` also encoder-decoder models."""
+def choices(*, seq2seq: bool = False, encoder: bool = False) -> list[str]:
+    """Names of the models that can be loaded; encoder-decoders and encoders only if wanted."""
     from workbench.subjects import available
 
-    return [entry.name for entry in available() if seq2seq or entry.kind != "seq2seq"]
+    wanted = {"seq2seq": seq2seq, "encoder": encoder}
+    return [entry.name for entry in available() if wanted.get(entry.kind, True)]
 
 
 def pick_subject(
@@ -93,7 +94,12 @@ def pick_subject(
 
 
 def pick_name(
-    label: str = "Model", *, key: str = "model", default: str = "shelf-base", seq2seq: bool = False
+    label: str = "Model",
+    *,
+    key: str = "model",
+    default: str = "shelf-base",
+    seq2seq: bool = False,
+    encoder: bool = False,
 ) -> str:
     """The select box of `pick_subject` without loading the model; the chosen name.
 
@@ -102,8 +108,9 @@ def pick_name(
         key: Of the widget, and of the choice in the URL.
         default: Name of the model chosen at first.
         seq2seq: Whether encoder-decoder models are offered.
+        encoder: Whether encoder-only models are offered.
     """
-    options = choices(seq2seq=seq2seq)
+    options = choices(seq2seq=seq2seq, encoder=encoder)
     chosen = st.session_state.get(key) or st.query_params.get(key)
     current = bare(chosen or st.session_state.get(f"last {key}") or "")
     options = [*(name for name in (current, default) if name and name not in options), *options]

@@ -16,11 +16,12 @@ MODEL = "another model"
 PROMPT = "another prompt"
 
 
-def subtracted(attention: "Attention") -> "tuple[Attention, str] | None":
+def subtracted(attention: "Attention", target: str | None = None) -> "tuple[Attention, str] | None":
     """The attention that the page's controls choose to subtract, and its name; None for none.
 
     Args:
         attention: The attention to subtract from.
+        target: What the decoder of an encoder-decoder has written; None for its own answer.
 
     Raises:
         WorkbenchError: The two differ in their numbers of tokens, layers or heads.
@@ -37,18 +38,23 @@ def subtracted(attention: "Attention") -> "tuple[Attention, str] | None":
         return None
     with which:
         if kind == MODEL:
-            label = pick_name("Model ", key="other", default="shelf-tuned")
-            other = look(cached_load(label), attention.prompt).attention
+            of_kind = {"seq2seq": bool(attention.part), "encoder": bool(attention.part)}
+            label = pick_name("Model ", key="other", default="shelf-tuned", **of_kind)
+            other_subject = cached_load(label, **of_kind)
+            other = look(other_subject, attention.prompt, attention.part, target).attention
         else:
             text = st.text_input(
                 "Prompt ", attention.prompt, key="other_prompt", bind="query-params"
             )
             label = "the other prompt"
-            other = look(cached_load(str(st.session_state["model"])), text).attention
-    if len(other.tokens) != len(attention.tokens):
+            own = cached_load(str(st.session_state["model"]), seq2seq=True, encoder=True)
+            other = look(own, text, attention.part, target).attention
+    ours = len(attention.joined().tokens)
+    theirs = len(other.joined().tokens)
+    if ours != theirs:
         raise WorkbenchError(
-            f"A difference needs as many tokens on both sides: {len(attention.tokens)} here, "
-            f"{len(other.tokens)} with {label}; choose a prompt or model with as many."
+            f"A difference needs as many tokens on both sides: {ours} here, {theirs} with {label}; "
+            "choose a prompt or model with as many."
         )
     if other.pattern.shape != attention.pattern.shape:
         raise WorkbenchError(

@@ -1,0 +1,1 @@
+"""Runs of encoders and encoder-decoders with every activation in reach."""
