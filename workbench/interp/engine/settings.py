@@ -35,8 +35,13 @@ class Settings:
     memory_gb: float = 1.0
     seed: int = 0
 
-    def check(self, subject: Subject) -> None:
-        """Raise `WorkbenchError` for the first setting that does not fit the model or another."""
+    def check(self, subject: Subject, n_layers: int | None = None) -> None:
+        """Raise `WorkbenchError` for the first setting that does not fit the model or another.
+
+        Args:
+            subject: The model.
+            n_layers: Layers of the part that is swept; None for those of the model.
+        """
         for what, value, known in (
             ("site", self.site, SITES),
             ("direction", self.direction, DIRECTIONS),
@@ -45,7 +50,7 @@ class Settings:
         ):
             if value not in known:
                 raise WorkbenchError(f"The {what} is {value!r}; choose {either(list(known))}.")
-        n_layers = subject.card.n_layers
+        n_layers = subject.card.n_layers if n_layers is None else n_layers
         if self.layer is not None and not 0 <= self.layer < n_layers:
             raise WorkbenchError(
                 f"There is no layer {self.layer}; {subject.name} has layers 0 to {n_layers - 1}."

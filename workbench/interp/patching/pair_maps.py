@@ -29,6 +29,7 @@ from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record, peak
 from workbench.subjects import Subject, SubjectOrName
+from workbench.subjects.kinds import DECODER
 
 __all__ = [
     "DIRECTIONS",
@@ -55,11 +56,14 @@ class Patching(Record):
         `layers[i]`
     - `metric`: the same in the unit of `metric_name`
     - `clean_metric`, `corrupted_metric`: the metric of the two unpatched runs
-    - `clean_tokens`, `corrupted_tokens`: one string per position
+    - `clean_tokens`, `corrupted_tokens`: one string per position; in a decoder's part of an
+        encoder-decoder what is written, the same in both
     - `n`: prompt pairs averaged (1: no interval)
     - `spelt`: the tokens of each answer, then of each wrong one, if one has several
     - `checks`: what was verified on this very map, as differences in the metric's unit
     - `warnings`: known problems of prompts and answers like these
+    - `part`, `target`: of an encoder or encoder-decoder, what was swept and what was written before
+        the answer
     """
 
     subject: str
@@ -89,6 +93,8 @@ class Patching(Record):
     also: str = ""
     layers: list[int] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    part: str = ""
+    target: str = ""
 
     def failed_checks(self) -> list[str]:
         """The checks that failed, in words."""
@@ -99,7 +105,8 @@ class Patching(Record):
         clean = f"{self.metric_name} {self.clean_metric:+.3f} clean"
         corrupted = f"{self.corrupted_metric:+.3f} corrupted"
         largest = peak(self.to_frame(), "effect", self.axes)
-        return f"{self.site}, {self.direction}: {clean}, {corrupted}; {largest}"
+        where = f"{self.part} {self.site}" if self.part else self.site
+        return f"{where}, {self.direction}: {clean}, {corrupted}; {largest}"
 
     def to_frame(self) -> pd.DataFrame:
         """One row per cell: the axes, `effect` and `metric`."""
@@ -122,7 +129,7 @@ def cells(axes: Sequence[str], layers: Sequence[int], **values: Any) -> pd.DataF
     return pd.DataFrame({**columns, **{name: array.ravel() for name, array in arrays.items()}})
 
 
-@public("subject")
+@public("subject", seq2seq=True, encoder=True)
 @own_modes
 def patch(  # noqa: PLR0913
     subject: SubjectOrName,
@@ -139,6 +146,8 @@ def patch(  # noqa: PLR0913
     window: int = 1,
     also: str = "",
     noise: float = 3.0,
+    part: str = "",
+    target: str = "",
     memory_gb: float = 1.0,
     seed: int = 0,
     audit: int = 1,
@@ -151,6 +160,8 @@ def patch(  # noqa: PLR0913
     predicted given those before it (`metrics.SIDES` has the metrics that take such answers).
     Architectures that the packed engine cannot run go through hooks, and the result's `engine` says
     so.
+
+    An encoder's answer is read at its mask token, an encoder-decoder's after `target`.
 
     Args:
         subject: The model.
@@ -167,6 +178,9 @@ def patch(  # noqa: PLR0913
         also: The other of `attn_out` and `mlp_out`, replaced together with the site.
         noise: Standard deviation of the replacement `noise`, in standard deviations of the
             embedding (3, as Meng et al. 2022).
+        part: Which part of an encoder-decoder: encoder, decoder or cross; "" for cross, and for
+            models that have one part.
+        target: What its decoder has written so far, before the answer.
         memory_gb: Limit for the packed rows, in GiB.
         seed: For noise, the resampled text and the audited cells.
         audit: Random cells to recompute by hooks, one run each; the largest difference is in
@@ -184,6 +198,23 @@ def patch(  # noqa: PLR0913
     settings = Settings(
         site, direction, metric, replacement, layer, window, also, noise, memory_gb, seed
     )
+    if subject.kind != DECODER:
+        from workbench.interp.patching.stack_patch import patch_stack
+
+        return patch_stack(
+            subject,
+            (clean, corrupted, answer, wrong),
+            settings,
+            part,
+            target,
+            audit=audit,
+            strict=strict,
+            progress=progress,
+        )
+    if part or target:
+        raise WorkbenchError(
+            f"{subject.name} is a decoder-only model: it has no {part or 'target'} to choose."
+        )
     settings.check(subject)
     if settings.ablates:
         settings = replace(settings, direction="noising")
@@ -212,8 +243,8 @@ def patch(  # noqa: PLR0913
         corrupted_metric=swept.corrupted,
         clean=clean,
         corrupted=corrupted,
-        answer=",".join(_listed(answer)),
-        wrong=",".join(_listed(wrong)),
+        answer=",".join(listed(answer)),
+        wrong=",".join(listed(wrong)),
         clean_tokens=subject.tokens(question.clean),
         corrupted_tokens=subject.tokens(question.corrupted),
         first_difference=question.first_difference,
@@ -226,7 +257,7 @@ def patch(  # noqa: PLR0913
         window=settings.window,
         also=settings.also,
         layers=settings.layers(subject),
-        warnings=warnings(subject, clean, corrupted, [*_listed(answer), *_listed(wrong)]),
+        warnings=warnings(subject, clean, corrupted, [*listed(answer), *listed(wrong)]),
     )
 
 
@@ -260,5 +291,6 @@ def check_span(swept: Swept, metric: str) -> None:
         )
 
 
-def _listed(words: Words) -> list[str]:
+def listed(words: Words) -> list[str]:
+    """The words, of which there may be one."""
     return [words] if isinstance(words, str) else list(words)

@@ -126,7 +126,7 @@ def pair(
     a = subject.encode(clean, "clean prompt")[0]
     b = subject.encode(corrupted, "corrupted prompt")[0]
     if len(a) != len(b) and not places:
-        raise _unequal(subject, (clean, a), (corrupted, b), offer)
+        raise unequal(subject, (clean, a), (corrupted, b), offer)
     if torch.equal(a, b):
         raise WorkbenchError(
             "The clean and the corrupted prompt are the same; change the words the answer hangs on."
@@ -140,7 +140,7 @@ def pair(
     wrongs = ids_of(wrong, "wrong answer")
     if not answers or not wrongs:
         raise WorkbenchError("There is no answer or no wrong answer; give at least one of each.")
-    _told_apart(subject, answers, wrongs)
+    check_told_apart(subject, answers, wrongs)
     longest = max(map(len, [*answers, *wrongs]))
     needed = len(a) + longest - 1
     if needed > subject.n_ctx:
@@ -159,7 +159,7 @@ def pair(
     )
 
 
-def _told_apart(
+def check_told_apart(
     subject: Subject, answers: list[tuple[int, ...]], wrongs: list[tuple[int, ...]]
 ) -> None:
     """Raise `WorkbenchError` if an answer is also a wrong one, or one of them begins the other."""
@@ -184,15 +184,15 @@ def _followed(clean: Tensor, corrupted: Tensor, answer: tuple[int, ...]) -> Pair
     return Pair(torch.cat([clean, fed]), torch.cat([corrupted, fed]), answer, (), fed=len(fed))
 
 
-def _unequal(
+def unequal(
     subject: Subject, first: tuple[str, Tensor], second: tuple[str, Tensor], offer: bool
 ) -> LengthError:
     """The error for prompts of different length, with all that helps to mend them."""
     clean, a = first
     corrupted, b = second
     n = min(len(a), len(b))
-    unequal = (a[:n] != b[:n]).nonzero()
-    differ = int(unequal[0]) if len(unequal) else n
+    parts = (a[:n] != b[:n]).nonzero()
+    differ = int(parts[0]) if len(parts) else n
     shown = [
         " ".join(map(repr, subject.tokens(x[differ : differ + 4]))) or "its end" for x in (a, b)
     ]
