@@ -9,9 +9,13 @@ from workbench.errors import WorkbenchError
 from workbench.interp.engine.sites import WINDOWED
 from workbench.interp.patching.pair_maps import DIRECTIONS, METRICS, REPLACEMENTS, SITES
 from workbench.interp.patching.probe_maps import Probed
+from workbench.interp.patching.stack_maps import OF_CROSS
 from workbench.interp.prompts.able import UnableError
 from workbench.interp.prompts.pairs import LengthError
 from workbench.interp.prompts.probes import available_probes, generate, read_probe
+from workbench.interp.stacks.structure import CROSS
+from workbench.subjects import Subject
+from workbench.subjects.kinds import DECODER, SEQ2SEQ
 from workbench.ui.parts.alignment import alignment
 from workbench.ui.parts.charts import themed
 from workbench.ui.parts.links import page_link
@@ -19,7 +23,9 @@ from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.notices import notices, warn
 from workbench.ui.parts.own_prompts import FIELDS, OWN, prompts, unequal
 from workbench.ui.parts.progress import with_progress
-from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.parts.snippets import loading, same_in_python
+from workbench.ui.parts.stack_prompts import stack_prompts
+from workbench.ui.parts.stack_texts import pick_part
 from workbench.ui.parts.trust import trust
 from workbench.ui.views.patching import explore, numbers, picture, probed_numbers
 
@@ -38,22 +44,34 @@ DIRECTION_HELP = """
 USUAL = "usual"
 
 
-def controls() -> tuple[str, str, int, dict[str, Any]]:
-    """The model, the probe ("" for own prompts), the number of pairs, and the sweep's settings."""
+def controls() -> tuple[str, Subject, str, int, dict[str, Any]]:
+    """Model, Subject, probe ("" for own prompts), number of pairs, and the sweep's settings."""
     choose_model, choose_probe, choose_site, rest = st.columns([6, 7, 4, 7])
     choose_direction = rest.container(horizontal=True, vertical_alignment="bottom")
     with choose_model:
-        model = pick_name()
+        model = pick_name(seq2seq=True, encoder=True)
+    subject = cached_load(model, seq2seq=True, encoder=True)
+    causal = subject.kind == DECODER
     probe = choose_probe.selectbox(
         "Question",
-        [OWN, *available_probes()],
+        [OWN, *(available_probes() if causal else [])],
         key="probe",
         bind="query-params",
         help="A bundled probe generates many prompt pairs, so every cell of the map gets an "
         "interval.",
     )
+    part = ""
+    if subject.kind == SEQ2SEQ:
+        with choose_probe:
+            part = pick_part(subject)
+    sites = [site for site in FLAT if part != CROSS or site in OF_CROSS]
     site = choose_site.selectbox(
-        "What is patched", FLAT, key="site", bind="query-params", help=SITE_HELP
+        "What is patched",
+        sites,
+        sites.index("z") if part else 0,
+        key="site",
+        bind="query-params",
+        help=SITE_HELP,
     )
     direction = choose_direction.segmented_control(
         "Direction",
@@ -70,11 +88,12 @@ def controls() -> tuple[str, str, int, dict[str, Any]]:
             "Prompt pairs", [10, 20, 50, 100], 20, key="pairs", bind="query-params"
         )
     with choose_direction:
-        sweep = {"site": site or "", "direction": direction or "", **more(probe != OWN)}
-    return model, "" if probe == OWN else str(probe), int(pairs), sweep
+        sweep = {"site": site or "", "direction": direction or "", **more(probe != OWN, causal)}
+    sweep |= {"part": part} if part else {}
+    return model, subject, "" if probe == OWN else str(probe), int(pairs), sweep
 
 
-def more(of_probe: bool) -> dict[str, Any]:
+def more(of_probe: bool, causal: bool) -> dict[str, Any]:
     """Settings of the *More* popover that differ from their defaults."""
     usual = "the probe's own" if of_probe else "logit_difference"
     with st.popover("More", icon=":material/tune:"):
@@ -88,7 +107,7 @@ def more(of_probe: bool) -> dict[str, Any]:
         )
         replacement = st.selectbox(
             "Replacement activation",
-            list(REPLACEMENTS),
+            list(REPLACEMENTS) if causal else ["other", "zero"],
             key="replacement",
             bind="query-params",
             help="\n".join(f"- **{name}**: {words}" for name, words in REPLACEMENTS.items()),
@@ -124,9 +143,8 @@ def estimated(model: str, **query: str) -> None:
     )
 
 
-def one_pair(model: str, given: dict[str, Any]) -> None:
+def one_pair(model: str, subject: Subject, given: dict[str, Any]) -> None:
     """The patching map of one prompt pair."""
-    subject = cached_load(model)
     key = ("patch", subject.hash, *given.values())
     try:
         with alone(subject.hash):
@@ -137,11 +155,12 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
         unequal(error)
         return
     notices(patching.warnings)
-    alignment(patching.clean_tokens, patching.corrupted_tokens)
+    both = (patching.clean, patching.corrupted)
+    alignment(*(subject.tokens(subject.encode(text)) for text in both))
     numbers(patching)
     explore(model, patching)
     trust(patching)
-    if not patching.spelt:
+    if not patching.spelt and not patching.part:
         estimated(model, probe=OWN, **{name: given[name] for name in (*FIELDS, "site")})
     settings = "".join(
         f"    {name}={value!r},\n" for name, value in given.items() if name not in FIELDS[:2]
@@ -150,7 +169,7 @@ def one_pair(model: str, given: dict[str, Any]) -> None:
 import workbench as wb
 
 patching = wb.patch(
-    wb.load({model!r}),
+    wb.load({model!r}{loading(subject)}),
     {given["clean"]!r},
     {given["corrupted"]!r},
 {settings})
@@ -228,8 +247,18 @@ st.caption(
     "Take two prompts with different answers. Copy one activation from one run into the other, at "
     "every layer and position (or head) in turn, and see where it changes the answer."
 )
-model, probe, pairs, sweep = controls()
+model, chosen, probe, pairs, sweep = controls()
 if probe:
     many_pairs(model, probe, pairs, sweep)
+elif chosen.kind == DECODER:
+    one_pair(model, chosen, {**prompts(), **sweep})
 else:
-    one_pair(model, {**prompts(), **sweep})
+    gap_pair = stack_prompts(chosen)
+    if all(gap_pair[field] for field in FIELDS):
+        one_pair(model, chosen, {**gap_pair, **sweep})
+    else:
+        st.info(
+            "Enter two prompts of equal length with a gap at the same place, and the word that "
+            "fills it in each.",
+            icon=":material/edit:",
+        )

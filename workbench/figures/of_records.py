@@ -48,7 +48,8 @@ def patch_map(record: Any, shown: np.ndarray | None = None) -> go.Figure | None:
         return None
     names, across, starts = _columns(record, shown.shape[1])
     share = "restored" if record.direction == "denoising" else "kept"
-    what = record.site + (f" and {record.also}" if record.also else "")
+    part = getattr(record, "part", "")
+    what = f"{part} {record.site}".strip() + (f" and {record.also}" if record.also else "")
     what += f" of {record.window} layers" if record.window > 1 else ""
     metric = record.metric_name.replace("_", " ")
     many = f", mean of {record.n} pairs" if record.n > 1 else ""

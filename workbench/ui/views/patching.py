@@ -187,12 +187,19 @@ def _panel(model: str, patching: Patching | Probed) -> None:
         numbers=numbers,
         words=words,
         samples=None if one else patching.samples,
-        links={} if by_position else head_link(model=model, prompt=prompt),
+        links={} if by_position else head_link(model=model, **_shown_there(patching, prompt)),
         python=_cell_in_python(model, patching),
     )
     about = (model, patching.site, patching.axes, prompt, patching.metric_name)
     hint = "Move over the map to read a cell; click one to keep it."
     cell_panel(cells, chart="effects", about=about, key="cell", hint=hint)
+
+
+def _shown_there(patching: Patching | Probed, prompt: str) -> dict[str, str]:
+    """What the Attention page is asked to show beside the head."""
+    if isinstance(patching, Probed) or not patching.part:
+        return {"prompt": prompt}
+    return {"text": prompt, "part": patching.part, "target": patching.target}
 
 
 def _tokens_at(clean: str, corrupted: str) -> str:
@@ -242,7 +249,10 @@ def _cell_in_python(model: str, patching: Patching | Probed) -> str:
     else:
         answers = f"answer={patching.answer!r}, wrong={patching.wrong!r}"
         words = f"{patching.clean!r}, {patching.corrupted!r}, {answers}"
-        call = f"wb.patch(wb.load({model!r}), {words}, {how})"
+        if patching.part:
+            how += f", part={patching.part!r}, target={patching.target!r}"
+        loaded = f"{model!r}{', seq2seq=True, encoder=True' if patching.part else ''}"
+        call = f"wb.patch(wb.load({loaded}), {words}, {how})"
     return (
         f"import workbench as wb\n\npatching = {call}\n"
         f"print(patching.to_frame().query({cell_query!r}))"
