@@ -15,6 +15,7 @@ from workbench.interp.patterns.catalogue import ALL_SCORES, RULES, HeadCatalogue
 from workbench.interp.patterns.composition import COMMON, Composition
 from workbench.interp.patterns.heads import UNITS
 from workbench.statistics.words import bracketed
+from workbench.subjects.kinds import DECODER
 from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts, head_link
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.fragment import fragment
@@ -22,6 +23,7 @@ from workbench.ui.parts.history import first_index
 from workbench.ui.parts.look import PROMPT
 from workbench.ui.parts.models import alone, cached_load, pick_name
 from workbench.ui.parts.snippets import same_in_python
+from workbench.ui.views.heads import heads_of_stack
 
 SAMPLES = 8
 RANDOM = "random tokens"
@@ -258,7 +260,10 @@ st.caption(
 )
 choice, ground = st.columns([1, 3], vertical_alignment="top")
 with choice:
-    model = pick_name()
+    model = pick_name(seq2seq=True, encoder=True)
+if cached_load(model, seq2seq=True, encoder=True).kind != DECODER:
+    heads_of_stack(model)
+    st.stop()
 source = ground.segmented_control(
     "Measured on",
     [RANDOM, REAL, OWN],

@@ -10,6 +10,7 @@ from workbench.interp.lenses.inputs import BASELINES, InputAttribution
 from workbench.interp.lenses.lens import LENSES, Lens
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.interp.patching.checks import TOLERANCE
+from workbench.subjects.kinds import DECODER
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.coloured_text import coloured_text
 from workbench.ui.parts.links import page_link
@@ -19,6 +20,7 @@ from workbench.ui.parts.notices import notices
 from workbench.ui.parts.progress import forget, wanted, with_progress
 from workbench.ui.parts.snippets import same_in_python
 from workbench.ui.parts.words import escaped
+from workbench.ui.views.lens import lens_of_stack
 
 VIEWS = ("By layer", "By part", "By token")
 VIEW_HELP = """
@@ -37,16 +39,19 @@ def controls() -> tuple[str, str, str, str, str]:
     """The model, view, prompt, answer and wrong answer that are chosen."""
     left, right = st.columns([3, 4], vertical_alignment="bottom")
     with left:
-        model = pick_name()
+        model = pick_name(seq2seq=True, encoder=True)
+    causal = cached_load(model, seq2seq=True, encoder=True).kind == DECODER
     view = right.segmented_control(
         "View",
-        VIEWS,
+        VIEWS if causal else VIEWS[:1],
         default=VIEWS[0],
         key="lens_view",
         bind="query-params",
         required=True,
         help=VIEW_HELP,
     )
+    if not causal:
+        return model, str(view), "", "", ""
     words, first, second = st.columns([4, 1, 1])
     prompt = words.text_input("Prompt", PROMPT, key="prompt", bind="query-params")
     answer = first.text_input(
@@ -364,6 +369,9 @@ st.caption(
     "and find the tokens that matter."
 )
 model, view, prompt, answer, wrong = controls()
+if cached_load(model, seq2seq=True, encoder=True).kind != DECODER:
+    lens_of_stack(model)
+    st.stop()
 answer, wrong = answers_of(model, prompt, answer, wrong)
 if view == "By layer":
     by_layer(model, prompt, [word for word in dict.fromkeys((answer, wrong)) if word])

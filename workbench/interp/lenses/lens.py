@@ -18,12 +18,14 @@ from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.packed import reader
+from workbench.interp.lenses.streams import Streams, stack_streams
 from workbench.interp.lenses.tuned import TunedLens, stored_lens
 from workbench.interp.patching.trust import must_hold
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.records import Record
 from workbench.subjects import Subject, SubjectOrName
+from workbench.subjects.kinds import DECODER
 
 LENSES = {
     "logit": "the model's own final norm and unembedding",
@@ -43,6 +45,7 @@ class Lens(Record):
     - `answer_prob`, `answer_rank`: `[answer, row, pos]`, of the `answers`
     - `checks`: the last row against the model's logits
     - `warnings`: how the prompt was read
+    - `place`: position where an answer is read: the last, or an encoder's mask token
     """
 
     subject: str
@@ -59,10 +62,13 @@ class Lens(Record):
     answer_rank: np.ndarray
     checks: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    place: int = -1
 
     def headline(self) -> str:
         """The result in a few words."""
-        end = f"the last position ends on {self.top[-1][-1]!r}, p = {self.prob[-1, -1]:.3f}"
+        where = "the last position" if self.place == -1 else f"position {self.place}"
+        token = self.top[-1][self.place]
+        end = f"{where} ends on {token!r}, p = {self.prob[-1, self.place]:.3f}"
         return (
             f"{self.kind} lens of {len(self.tokens)} tokens after {len(self.top) - 1} layers; {end}"
         )
@@ -79,7 +85,7 @@ class Lens(Record):
         return pd.DataFrame(columns)
 
 
-@public("subject")
+@public("subject", seq2seq=True, encoder=True)
 @own_modes
 @torch.no_grad()
 def lens(
@@ -88,15 +94,20 @@ def lens(
     *,
     kind: str = "logit",
     answer: str | Sequence[str] = (),
+    target: str | None = None,
     strict: bool = False,
 ) -> Lens:
     """A lens's reading of a prompt at every layer and position.
 
+    An encoder's reading at a position is what it would fill in there; an encoder-decoder is read in
+    its decoder.
+
     Args:
         subject: The model.
         prompt: The prompt.
-        kind: One of `LENSES`.
+        kind: One of `LENSES`; of decoder-only models, as the tuned lens is trained for those.
         answer: Tokens to follow through the layers, one token each.
+        target: What the decoder of an encoder-decoder has written; None for its own answer.
         strict: Raise if the last row is not the model's logits.
 
     Raises:
@@ -107,14 +118,24 @@ def lens(
         nostalgebraist 2020; Belrose et al. 2023, arXiv:2303.08112.
     """
     subject = cast(Subject, subject)
-    translate = _translator(subject, kind)
     answers = [answer] if isinstance(answer, str) else list(answer)
-    ids = subject.encode(prompt)
-    answer_ids = [subject.answer_id(word, prompt=prompt) for word in answers]
-    wanted = torch.tensor(answer_ids, dtype=torch.long, device=subject.device)
-    packed = reader(subject)
-    run = packed.record(ids)
-    final = subject.model(ids).logits[0]
+    if subject.kind == DECODER:
+        if target is not None:
+            raise WorkbenchError(
+                f"{subject.name} is a decoder-only model: it has no target to choose."
+            )
+        translate = _translator(subject, kind)
+        streams = _of_decoder(subject, prompt, answers)
+    else:
+        if kind != "logit":
+            raise WorkbenchError(
+                f"{subject.name} has no {kind} lens, which is trained for decoder-only models; "
+                "choose the logit lens."
+            )
+        translate = _unchanged
+        streams = stack_streams(subject, prompt, target, answers)
+    wanted = torch.tensor(streams.answers, dtype=torch.long, device=subject.device)
+    final = streams.final
     log_final = final.log_softmax(-1)
     # The model's own prediction at each position, then the answers: [pos, 1 + answer].
     followed = torch.cat([final.argmax(-1)[:, None], wanted.expand(len(final), -1)], 1)
@@ -124,8 +145,8 @@ def lens(
     rank: list[Tensor] = []
     answer_prob: list[Tensor] = []
     off = 0.0
-    for row, resid in enumerate(run.resid):
-        logits = packed.logits(translate(row, resid[0]))
+    for row, resid in enumerate(streams.resid):
+        logits = streams.read(translate(row, resid))
         off = float((logits - final).abs().max())  # of the last row, in the end
         logs = logits.log_softmax(-1)
         best = logs.max(-1)
@@ -141,7 +162,7 @@ def lens(
         subject=subject.name,
         sha256=subject.hash,
         prompt=prompt,
-        tokens=subject.tokens(ids[0]),
+        tokens=subject.tokens(streams.ids),
         top=top,
         prob=_array(prob),
         kl=_array(kl),
@@ -151,7 +172,24 @@ def lens(
         answer_prob=_array(answer_prob).swapaxes(0, 1),
         answer_rank=ranks[:, 1:].swapaxes(0, 1),
         checks={"lens": off},
-        warnings=subject.notices(prompt, answers=answers),
+        warnings=streams.notices,
+        place=streams.place,
+    )
+
+
+def _of_decoder(subject: Subject, prompt: str, answers: list[str]) -> Streams:
+    """The streams of a decoder-only model."""
+    ids = subject.encode(prompt)
+    answer_ids = [subject.answer_id(word, prompt=prompt) for word in answers]
+    packed = reader(subject)
+    run = packed.record(ids)
+    return Streams(
+        ids=ids[0],
+        resid=[stream[0] for stream in run.resid],
+        read=packed.logits,
+        final=subject.model(ids).logits[0],
+        answers=answer_ids,
+        notices=subject.notices(prompt, answers=answers),
     )
 
 
@@ -159,11 +197,15 @@ def _array(rows: list[Tensor]) -> np.ndarray:
     return torch.stack(rows).float().cpu().numpy()
 
 
+def _unchanged(row: int, resid: Tensor) -> Tensor:
+    return resid
+
+
 def _translator(subject: Subject, kind: str) -> Any:
     if kind not in LENSES:
         raise WorkbenchError(f"The lens is {kind!r}; choose {' or '.join(LENSES)}.")
     if kind == "logit":
-        return lambda row, resid: resid
+        return _unchanged
     tuned: TunedLens | None = stored_lens(subject)
     if tuned is None:
         raise WorkbenchError(
