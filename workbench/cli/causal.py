@@ -30,6 +30,9 @@ Site = Annotated[
 Metric = Annotated[
     str, typer.Option(help="logit_difference, prob_difference, log_prob, prob, rank or kl.")
 ]
+Part = Annotated[
+    str, typer.Option(help="Attention of an encoder-decoder: encoder, decoder or cross (default).")
+]
 Kind = Annotated[str, typer.Option(help="mean, zero or resample.")]
 
 
@@ -48,7 +51,7 @@ def with_failed(record: dict[str, Any], checks: dict[str, float]) -> dict[str, A
     return {**record, "failed_checks": failed(checks)}
 
 
-def patch(
+def patch(  # noqa: PLR0913
     model: Model,
     clean: Annotated[str, typer.Option(help="Clean prompt, with the right answer.")],
     corrupted: Annotated[
@@ -65,6 +68,10 @@ def patch(
     replacement: Annotated[
         str, typer.Option(help="other, zero, mean, resample or noise.")
     ] = "other",
+    part: Part = "",
+    target: Annotated[
+        str, typer.Option(help="What an encoder-decoder has written before the answer.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Exact activation patching over the whole model: where does the answer come from?"""
@@ -74,7 +81,7 @@ def patch(
     site, _, layer = site.partition("@")
     with bar(as_json) as report:
         result = sweep(
-            load(model),
+            load(model, seq2seq=True, encoder=True),
             clean,
             corrupted,
             answer=answer.split(",") if "," in answer else answer,
@@ -84,6 +91,8 @@ def patch(
             metric=metric,
             replacement=replacement,
             layer=int(layer) if layer else None,
+            part=part,
+            target=target,
             progress=report,
         )
     if as_json:

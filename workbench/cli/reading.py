@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from workbench.cli.causal import Site, say_failed, with_failed
+from workbench.cli.causal import Part, Site, say_failed, with_failed
 from workbench.cli.terminal import Json, Model, bar, check_out, out, print_json, show, warn
 from workbench.cli.terminal import warn as _warn
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from workbench.interp.patterns.heads import HeadScores
 
 
 def lens(
@@ -20,6 +22,10 @@ def lens(
     answer: Annotated[
         list[str] | None, typer.Option(help="Token to follow through the layers; repeatable.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="What an encoder-decoder has written; else its own answer."),
+    ] = None,
     train: Annotated[
         bool, typer.Option("--train", help="Train, save and evaluate the tuned lens (minutes).")
     ] = False,
@@ -28,7 +34,7 @@ def lens(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Logit lens or tuned lens: what the last position predicts after each layer."""
+    """Logit lens or tuned lens: the prediction at the last position, or in a gap, by layer."""
     from workbench.errors import WorkbenchError
     from workbench.interp import lens as read
     from workbench.interp import tuned_lens
@@ -38,7 +44,7 @@ def lens(
         raise WorkbenchError(
             "A lens reads a text: give one with --prompt (or --train, to train the tuned lens)."
         )
-    subject = load(model)
+    subject = load(model, seq2seq=not train, encoder=not train)
     if train:
         with bar(as_json) as report:
             trained = tuned_lens(subject, texts, again=True, progress=report)
@@ -50,16 +56,37 @@ def lens(
             )
             show([trained.to_dict()] if as_json else rows, as_json, title=title)
             return
-    reading = read(subject, prompt, kind="tuned" if tuned else "logit", answer=answer or [])
+    kind = "tuned" if tuned else "logit"
+    reading = read(subject, prompt, kind=kind, answer=answer or [], target=target)
     if as_json:
         print_json(with_failed(reading.to_dict(), reading.checks))
         return
     warn(reading.warnings)
     say_failed(reading.checks)
     frame = reading.to_frame()
-    last = cast("pd.DataFrame", frame[frame["pos"] == len(reading.tokens) - 1])
+    place = reading.place % len(reading.tokens)
+    last = cast("pd.DataFrame", frame[frame["pos"] == place])
     last = last.rename(columns={"row": "after layers"}).drop(columns=["pos", "token"])
     show(last.to_dict("records"), False, title=f"{reading.kind} lens: {prompt}")
+
+
+def _heads_of_part(scores: "HeadScores", score: str, top: int, as_json: bool) -> None:
+    """Show the heads of an encoder or encoder-decoder with the highest score."""
+    from workbench.errors import WorkbenchError
+
+    score = score or next(iter(scores.mean))
+    if score not in scores.mean:
+        raise WorkbenchError(
+            f"The {scores.part} of {scores.subject} has no {score}; there are "
+            f"{', '.join(scores.mean)}."
+        )
+    columns = ["name", score, f"{score}_low", f"{score}_high"]
+    rows = scores.to_frame().nlargest(top, score).loc[:, columns].to_dict("records")
+    title = (
+        f"{scores.subject}, {scores.part}: {score}, mean of {scores.n} samples, 95 % interval "
+        f"({scores.text})"
+    )
+    show(rows, as_json, title=title)
 
 
 def attribution(
@@ -181,6 +208,11 @@ def attention(
     ] = None,
     layer: Annotated[int, typer.Option(help="Layer of the head shown in full.")] = 0,
     head: Annotated[int, typer.Option(help="The head shown in full.")] = 0,
+    part: Part = "",
+    target: Annotated[
+        str | None,
+        typer.Option(help="What an encoder-decoder has written; else its own answer."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Attention patterns of a prompt: an overview of all heads, and one head in full."""
@@ -188,7 +220,8 @@ def attention(
     from workbench.subjects import load
 
     check_out(file)
-    patterns = read(load(model), prompt)
+    subject = load(model, seq2seq=True, encoder=True)
+    patterns = read(subject, prompt, part=part, target=target)
     pattern = patterns.head(layer, head)
     written = None if file is None else str(patterns.to_html(file, layer=layer, head=head))
     if as_json:
@@ -198,6 +231,8 @@ def attention(
             "sha256": patterns.sha256,
             "prompt": prompt,
             "tokens": patterns.tokens,
+            "part": patterns.part,
+            "key_tokens": patterns.key_tokens,
         }
         print_json(
             {
@@ -223,7 +258,9 @@ def attention(
 
 def heads(
     model: Model,
-    score: Annotated[str, typer.Option(help="Score to sort by.")] = "induction_score",
+    score: Annotated[
+        str, typer.Option(help="Score to sort by; induction_score for decoder-only models.")
+    ] = "",
     top: Annotated[int, typer.Option(help="Maximum of heads.")] = 10,
     texts: Annotated[
         Path | None,
@@ -231,14 +268,22 @@ def heads(
             help="File of texts to score on, separated by blank lines; else random tokens."
         ),
     ] = None,
+    part: Part = "",
     as_json: Json = False,
 ) -> None:
     """The heads with the highest score, with 95 % interval and labels."""
     from workbench.data.passages import read_passages
-    from workbench.interp import head_catalogue
+    from workbench.interp import head_catalogue, head_scores
     from workbench.subjects import load
+    from workbench.subjects.kinds import DECODER
 
-    catalogue = head_catalogue(load(model), texts=None if texts is None else read_passages(texts))
+    subject = load(model, seq2seq=True, encoder=True)
+    given = None if texts is None else read_passages(texts)
+    if subject.kind != DECODER or part:
+        _heads_of_part(head_scores(subject, texts=given, part=part), score, top, as_json)
+        return
+    score = score or "induction_score"
+    catalogue = head_catalogue(subject, texts=given)
     n = catalogue.scores.n
     rows = catalogue.best(score, top).to_dict("records")
     show(
