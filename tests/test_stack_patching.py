@@ -232,16 +232,14 @@ def test_a_window_over_all_layers_is_all_of_them_replaced(encoder):
     )
     ids = [encoder.encode(text) for text in (CLEAN, CORRUPTED)]
     words = encoder.tokenizer.convert_tokens_to_ids(["mat", "tree"])
-    places = [
-        (m, s)
-        for i in range(3)
-        for s, (m, _) in modules_of_bert(encoder.model, i).items()
-        if s in ("attn_out", "mlp_out")
-    ]
+    places = []
+    for layer in range(3):
+        of_layer = modules_of_bert(encoder.model, layer)
+        places += [of_layer["attn_out"][0], of_layer["mlp_out"][0]]
     taken = {}
     handles = [
         m.register_forward_hook(lambda _m, _a, out, m=m: taken.__setitem__(m, out.clone()))
-        for m, _ in places
+        for m in places
     ]
     with torch.no_grad():
         encoder.model(ids[0])
@@ -253,7 +251,7 @@ def test_a_window_over_all_layers_is_all_of_them_replaced(encoder):
             out[:, 2] = taken[module][:, 2]
             return out
 
-        handles = [m.register_forward_hook(put) for m, _ in places]
+        handles = [m.register_forward_hook(put) for m in places]
         logits = encoder.model(ids[1]).logits[0, 6]
         for handle in handles:
             handle.remove()

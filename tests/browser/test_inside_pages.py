@@ -6,6 +6,8 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from transformers import BertConfig, BertForMaskedLM
 
+from tests.encoders import bert_folder
+
 pytestmark = pytest.mark.browser
 LONG = 180_000
 """Milliseconds that a page may take to measure something, on a busy machine."""
@@ -116,8 +118,14 @@ def encoder(tmp_path_factory):
     return str(folder)
 
 
-@pytest.mark.parametrize("path", ["attention", "heads", "anatomy", "positions"])
-def test_a_model_that_fills_gaps_gets_a_sentence_on_every_page(open_page, encoder, path):
+@pytest.fixture(scope="module")
+def gap_filler(tmp_path_factory):
+    """A folder with a tiny BERT that reads words."""
+    return str(bert_folder(tmp_path_factory.mktemp("models") / "tiny-words"))
+
+
+@pytest.mark.parametrize("path", ["anatomy", "positions", "attribution", "circuits"])
+def test_a_model_that_fills_gaps_gets_a_sentence_where_it_has_no_place(open_page, encoder, path):
     page = open_page(path, model=encoder)
     expect(page.get_by_test_id("stAlert")).to_contain_text("is an encoder-only model")
     expect(page.get_by_role("combobox", name="Model")).to_be_visible()
@@ -159,10 +167,49 @@ def test_anatomy_shows_each_attention_of_an_encoder_decoder_model(open_page, par
 
 
 def test_pages_for_decoders_say_that_an_encoder_decoder_model_is_none(open_page):
-    page = open_page("attention", model="shelf-reverse")
+    page = open_page("attribution", model="shelf-reverse")
     expect(page.get_by_test_id("stAlert")).to_contain_text(
-        "is an encoder-decoder model; the Anatomy page"
+        "is an encoder-decoder model; Anatomy, Attention"
     )
+
+
+def test_an_encoders_attention_is_a_square_and_its_own_text_has_a_gap(open_page, gap_filler):
+    page = open_page("attention", model=gap_filler)
+    expect(page.get_by_text("the text attends to itself, both ways")).to_be_visible()
+    expect(page.locator(".explorer .token", has_text="[MASK]")).to_be_visible()
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder", "cross"])
+def test_each_attention_of_an_encoder_decoder_is_explored(open_page, part):
+    page = open_page("attention", model="shelf-reverse", part=part, text="stressed")
+    expect(page.locator(".explorer .token").first).to_be_visible()
+    tokens = page.locator(".explorer .token")
+    assert tokens.count() == {"encoder": 9, "decoder": 9, "cross": 18}[part]
+    paths = page.get_by_role("button", name="Path")
+    assert paths.count() == (0 if part == "cross" else 1)
+
+
+def test_a_reversed_letter_is_patched_in_the_cross_attention(open_page):
+    page = open_page("patching", model="shelf-reverse", site="v")
+    expect(page.get_by_text("denoising cross v", exact=False).first).to_be_visible()
+    expect(page.get_by_text("patching everything gives the other run")).to_be_visible()
+
+
+def test_a_gap_is_patched_read_by_the_lens_and_its_heads_scored(open_page, gap_filler):
+    page = open_page(
+        "patching",
+        model=gap_filler,
+        gap_clean="the cat sat on the [MASK] .",
+        gap_corrupted="the dog sat on the [MASK] .",
+        gap_answer="mat",
+        gap_wrong="tree",
+    )
+    expect(page.get_by_text("denoising encoder resid_pre", exact=False).first).to_be_visible()
+    page = open_page("lens", model=gap_filler, text="the cat sat on the [MASK] .", follow="mat")
+    expect(page.get_by_text("Read at [MASK] (6).")).to_be_visible()
+    page = open_page("heads", model=gap_filler)
+    expect(page.get_by_text("There is no induction without a causal mask")).to_be_visible()
 
 
 def test_an_unknown_model_gets_a_sentence_and_the_choice_stays(open_page):
