@@ -237,10 +237,11 @@ def test_a_window_over_all_layers_is_all_of_them_replaced(encoder):
         of_layer = modules_of_bert(encoder.model, layer)
         places += [of_layer["attn_out"][0], of_layer["mlp_out"][0]]
     taken = {}
-    handles = [
-        m.register_forward_hook(lambda _m, _a, out, m=m: taken.__setitem__(m, out.clone()))
-        for m in places
-    ]
+
+    def keep(module, _args, out):
+        taken[module] = out.clone()
+
+    handles = [m.register_forward_hook(keep) for m in places]
     with torch.no_grad():
         encoder.model(ids[0])
         for handle in handles:

@@ -5,15 +5,17 @@ against transformers' own outputs.
 import numpy as np
 import pytest
 import torch
+from transformers import BertForPreTraining
 
 import workbench as wb
-from tests.encoders import OTHER, SENTENCE, bert, bert_folder, t5
+from tests.encoders import OTHER, SENTENCE, bert, bert_folder, t5, word_piece
 from workbench.errors import WorkbenchError
 from workbench.figures.explorer.payload import Heads, payload, pooled, quantise, restore, unpack
 from workbench.interp.patterns import pooling
 from workbench.interp.patterns.part_scores import PART_SCORES, part_scores
 from workbench.interp.stacks.runs import PARTS, stacks_of
-from workbench.subjects import Subject, available, load
+from workbench.speed.stack_families import measure_stack
+from workbench.subjects import Subject, available, load, zoo_stacks
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,16 @@ def test_an_encoder_is_loaded_if_it_is_asked_for_and_else_refused_with_the_reaso
     with pytest.raises(WorkbenchError, match="encoder-only model: it fills gaps"):
         load(folder)
     assert load(folder, encoder=True).kind == "encoder"
+
+
+def test_a_bert_with_its_head_for_pairs_of_sentences_is_loaded_without_it(tmp_path, encoder):
+    model = BertForPreTraining(encoder.model.config).eval()
+    model.save_pretrained(tmp_path / "whole")
+    word_piece().save_pretrained(tmp_path / "whole")
+    subject = load(tmp_path / "whole", encoder=True, device="cpu")
+    ids = subject.encode(SENTENCE)
+    with torch.no_grad():
+        torch.testing.assert_close(subject.model(ids).logits, model(ids).prediction_logits)
 
 
 def test_an_encoder_is_refused_by_what_predicts_a_next_token(encoder):
@@ -181,7 +193,27 @@ def test_the_bundled_model_looks_at_the_letter_it_writes_next():
     assert scores.mean["last_written_score"].max() < 0.5
 
 
-def test_the_structure_is_found_in_other_families_too(encoder):
+FAMILIES = ("albert", "bart", "distilbert", "mobilebert", "modernbert", "roberta", "t5")
+"""Families that are built differently: shared layers, bottlenecks, rotary positions, two stacks."""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_gives_transformers_patterns_and_passes_every_check_or_says_why_not(name):
+    family = next(f for f in zoo_stacks.stack_families() if f.name == name)
+    measured = measure_stack(family)
+    assert measured.loads == "" and measured.faults == {}
+    assert measured.outcome["attention"] == "exact"
+    assert measured.outcome["patch z"] == "numbers"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", zoo_stacks.stack_families(), ids=lambda family: family.name)
+def test_no_family_of_encoders_or_encoder_decoders_has_a_fault(family):
+    measured = measure_stack(family)
+    assert not measured.loads.startswith("FAULT") and measured.faults == {}
+
+
+def test_the_structure_is_found_by_a_run_and_not_by_names(encoder):
     names = {module: name for name, module in stacks_of(encoder).model.named_modules()}
     layer = stacks_of(encoder).layer("encoder", 1)
     assert names[layer.block] == "bert.encoder.layer.1"

@@ -128,25 +128,39 @@ def families(
     from dataclasses import asdict
 
     from workbench.speed.families import Family, markdown, measure
-    from workbench.subjects import zoo
+    from workbench.speed.stack_families import measure_stack, stack_markdown
+    from workbench.subjects import zoo, zoo_stacks
 
-    if unknown := [n for n in name or [] if n not in zoo.families()]:
+    writers = [n for n in zoo.families() if not name or n in name]
+    stacks = [f for f in zoo_stacks.stack_families() if not name or f.name in name]
+    known = {*writers, *(f.name for f in stacks)}
+    if unknown := [n for n in name or [] if n not in known]:
         raise WorkbenchError(
-            f"transformers has no causal model type {', '.join(unknown)}; try gpt2, llama or opt."
+            f"transformers has no causal model type {', '.join(unknown)}, nor an encoder of that "
+            "name; try gpt2, llama or opt, bert or t5."
         )
+    n_all = len(writers) + len(stacks)
     measured: list[Family] = []
+    by_kind: dict[str, list[Family]] = {}
     with bar(as_json) as report:
-        for done, each in enumerate(wanted := name or zoo.families()):
-            report(done / len(wanted), each)
+        for done, each in enumerate(writers):
+            report(done / n_all, each)
             measured.append(measure(each))
+        for done, family in enumerate(stacks):
+            report((len(writers) + done) / n_all, family.name)
+            by_kind.setdefault(family.kind, []).append(measure_stack(family))
     if file is not None:
-        write_out(file, markdown(measured))
+        write_out(file, f"{markdown(measured)}\n{stack_markdown(by_kind)}")
     if as_json:
-        print_json([asdict(family) for family in measured])
+        every = [*measured, *(family for families in by_kind.values() for family in families)]
+        print_json([asdict(family) for family in every])
     elif file is not None:
         out.print(f"Wrote {file}")
     else:
         outcomes = {f.name: {"load": f.loads or "yes", **f.outcome} for f in measured}
+        for kind, of_kind in by_kind.items():
+            for f in of_kind:
+                outcomes[f"{f.name} ({kind})"] = {"load": f.loads or "yes", **f.outcome}
         rows = [
             {"family": family, "reading": reading, "outcome": outcome}
             for family, of_family in outcomes.items()

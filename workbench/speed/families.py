@@ -71,7 +71,7 @@ class Family:
 
 def measure(name: str) -> Family:
     """The outcome of every function on a family's tiny model; never raises."""
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         try:
             subject = zoo.subject(name, Path(folder))
         except WorkbenchError as error:
@@ -137,7 +137,7 @@ def _has_bridge(subject: Subject) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the warnings and log lines of loading a hundred architectures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -181,7 +181,7 @@ def markdown(families: list[Family]) -> str:
         "|---|---|" + "---|" * len(names),
     ]
     for family in loaded:
-        marks = [_mark(family.outcome[name]) for name in names]
+        marks = [mark(family.outcome[name]) for name in names]
         lines.append(
             f"| {family.name} | {'yes' if family.bridge else 'no'} | " + " | ".join(marks) + " |"
         )
@@ -194,7 +194,8 @@ def markdown(families: list[Family]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mark(outcome: str) -> str:
+def mark(outcome: str) -> str:
+    """The sign that stands for an outcome in the tables."""
     if outcome == "exact":
         return "="
     if outcome.startswith("numbers"):

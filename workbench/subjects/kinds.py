@@ -7,6 +7,7 @@ the decoder looks at the encoder's output.
 
 import json
 from collections.abc import Collection
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -125,6 +126,24 @@ def is_encoder(config: Any) -> bool:
         "CausalLM" in str(name) or "LMHead" in str(name) for name in config.architectures or []
     )
     return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not causal
+
+
+def start_token(model: PreTrainedModel) -> int:
+    """The token with which the decoder of an encoder-decoder starts; T5's kin start with padding.
+
+    Raises:
+        WorkbenchError: The model does not say.
+    """
+    places = (model.config, getattr(model, "generation_config", None))
+    words = ("decoder_start_token_id", "pad_token_id", "bos_token_id")
+    for word, place in product(words, places):
+        token = getattr(place, word, None)
+        if isinstance(token, int):
+            return token
+    raise WorkbenchError(
+        f"{type(model).__name__} does not say with which token its decoder starts; put "
+        "decoder_start_token_id into its config.json."
+    )
 
 
 def says_kind(config: Path) -> str:

@@ -24,6 +24,9 @@ HARMLESS = (
     r"(^|\.)position_ids$",
     # causal masks and rotary angles of TransformerLens
     r"(^|\.)attn\.(mask|IGNORE|rotary_sin|rotary_cos)$",
+    # what BERT was also trained with: the head that tells whether two sentences follow each other
+    r"^(bert\.)?pooler\.dense\.(weight|bias)$",
+    r"^cls\.seq_relationship\.(weight|bias)$",
 )
 """Name patterns of tensors in files that no model needs."""
 

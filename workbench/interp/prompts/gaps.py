@@ -14,7 +14,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.prompts.pairs import Pair, Words, check_told_apart, unequal
 from workbench.subjects import Subject
-from workbench.subjects.kinds import SEQ2SEQ
+from workbench.subjects.kinds import SEQ2SEQ, start_token
 from workbench.subjects.spelling import bare, continued
 
 
@@ -66,7 +66,7 @@ def gap(
     check_told_apart(subject, [(i,) for i in answers], [(i,) for i in wrongs])
     question = Pair(ids[0], ids[1], tuple(answers), tuple(wrongs))
     if subject.kind == SEQ2SEQ:
-        start = subject.model.config.decoder_start_token_id
+        start = start_token(subject.model)
         so_far = _own_tokens(subject, target)
         written = torch.tensor([start, *so_far], device=subject.device)
         return Gap(question, written, len(written) - 1)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
+from workbench.interp.families import any_family
 from workbench.interp.stacks.attending import FIELDS, UnknownAttentionError, put_in, touched
 from workbench.interp.stacks.structure import (
     CROSS,
@@ -268,6 +269,7 @@ def _leaving(change: Change) -> Any:
 _STACKS: WeakKeyDictionary[Subject, Stacks] = WeakKeyDictionary()
 
 
+@any_family
 def stacks_of(subject: Subject) -> Stacks:
     """The Subject's stacks, found once.
 

@@ -252,8 +252,10 @@ def _adds_up(model: nn.Module, path: str, trial: _Trial) -> bool:
     written = _written(model, path, trial)
     if before is None or after is None or written.mlp is None:
         return False
-    total = before + written.mlp[1]
-    for _, value in written.outs.values():
+    total = before
+    for _, value in (written.mlp, *written.outs.values()):
+        if value.shape != before.shape or after.shape != before.shape:
+            return False
         total = total + value
     return torch.allclose(total, after, atol=NEAR * float(after.abs().max()))
 

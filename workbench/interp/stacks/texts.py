@@ -9,7 +9,7 @@ from torch import Tensor
 from workbench.errors import WorkbenchError
 from workbench.interp.stacks.structure import CROSS, ENCODER
 from workbench.subjects import Subject
-from workbench.subjects.kinds import SEQ2SEQ
+from workbench.subjects.kinds import SEQ2SEQ, start_token
 
 LONGEST_OUTPUT = 64
 """Tokens of the model's own answer, at most."""
@@ -57,15 +57,16 @@ def texts_of(subject: Subject, prompt: str, target: str | None) -> Texts:
 @torch.no_grad()
 def written_ids(subject: Subject, source: Tensor, target: str | None) -> Int[Tensor, "1 pos"]:
     """The decoder's input: the start token, then the target or the model's own greedy answer."""
-    config: Any = subject.model.config
+    start = start_token(subject.model)
     if target is None:
         longest = min(LONGEST_OUTPUT, subject.n_ctx - 1)
         model: Any = subject.model
         # transformers gives the cache as many layers as the encoder has, which may be too few.
-        answer = model.generate(source, max_new_tokens=longest, do_sample=False, use_cache=False)
+        how = {"do_sample": False, "use_cache": False, "decoder_start_token_id": start}
+        answer = model.generate(source, max_new_tokens=longest, **how)
         ids = answer[0, 1:].tolist()
     else:
         ids = subject.encode(target, "target")[0].tolist() if target else []
     ends = (subject.tokenizer.eos_token_id, subject.tokenizer.pad_token_id)
     ids = [i for i in ids if i not in ends]
-    return torch.tensor([[config.decoder_start_token_id, *ids]], device=subject.device)
+    return torch.tensor([[start, *ids]], device=subject.device)
