@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from workbench.data import digits as data
 from workbench.data.digits import digits
 from workbench.errors import WorkbenchError
-from workbench.pictures.reading import MOST_PIXELS, read_picture
+from workbench.pictures.files import MOST_PIXELS
+from workbench.pictures.reading import read_picture
 from workbench.subjects.tokenizer import END, UNKNOWN, train_tokenizer
 from workbench.training.corpus import prepare
 from workbench.training.recipe import Corpus, Recipe

@@ -30,6 +30,7 @@ ALLOWED = {
         *("subjects", "training", "interp", "benchmarks", "store", "figures", "generation"),
     },
     "serving": {"subjects", "generation", "interp", "comparison", "benchmarks", "store"},
+    "encoders": {"subjects", "interp", "pictures", "figures"},
     "pictures": {"subjects", "generation", "interp", "training", "store"},
     "privacy": {  # scans what training reads; finds the heads that hold what was learned by heart
         *("subjects", "training", "store", "generation", "interp"),

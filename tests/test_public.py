@@ -92,6 +92,17 @@ PICTURES = {
     "position_map": wb.position_map,
 }
 """Each function of a model of pictures."""
+ENCODERS = {
+    "encoder_accuracy": lambda m: wb.encoder_accuracy(m, [digit()], [3]),
+    "encoder_attention": lambda m: wb.encoder_attention(m, digit()),
+    "encoder_attribution": lambda m: wb.encoder_attribution(m, digit()),
+    "encoder_classes": lambda m: wb.encoder_classes(m, digit()),
+    "encoder_lens": lambda m: wb.encoder_lens(m, digit()),
+    "encoder_patching": lambda m: wb.encoder_patching(
+        m, digit(), digit()[:, ::-1].copy(), answer=3, wrong=8
+    ),
+}
+"""Each function of an encoder."""
 NO_MODEL = {
     "available",
     "available_probes",
@@ -108,7 +119,10 @@ NO_MODEL = {
     "scan",
     "suites",
 }
-ELSEWHERE = {"sweep", "apply", "audit", "load", "resume", "train", "train_encodings"}
+ELSEWHERE = {
+    *("apply", "audit", "sweep", "load", "load_encoder", "read_signal", "resume"),
+    *("train", "train_encodings"),
+}
 """Of a model, but tested where it is trained, loaded or edited; `apply` gives a Subject, below."""
 TIMES = ("seconds", "seconds_screen", "seconds_estimate", "seconds_exact", "created", "engine")
 LONG = {"circuit", "encoding_study", "locate", "needed_heads", "report"}
@@ -193,7 +207,9 @@ def check_way_back(result: Record) -> None:
 
 
 def test_every_public_function_is_swept():
-    assert {*CALLS, *TRAINED, *PAIRS, *PICTURES} | NO_MODEL | ELSEWHERE == set(functions())
+    assert {*CALLS, *TRAINED, *PAIRS, *PICTURES, *ENCODERS} | NO_MODEL | ELSEWHERE == set(
+        functions()
+    )
 
 
 def each(names: Iterable[str]) -> list[Any]:
@@ -234,6 +250,15 @@ def test_functions_of_pictures_too(name):
     check_way_back(result)
     assert set(result.provenance.models) == {"shelf-digits"}
     assert comparable(result) == comparable(PICTURES[name](wb.load("shelf-digits")))
+
+
+@pytest.mark.parametrize("name", each(ENCODERS))
+def test_functions_of_encoders_too(name):
+    result = ENCODERS[name]("shelf-vit")
+    check_record(name, result)
+    check_way_back(result)
+    assert set(result.provenance.models) == {"shelf-vit"}
+    assert comparable(result) == comparable(ENCODERS[name](wb.load_encoder("shelf-vit")))
 
 
 @pytest.mark.parametrize("name", each(PAIRS))

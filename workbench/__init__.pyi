@@ -12,6 +12,14 @@ from workbench.comparison import locate_activations as locate_activations
 from workbench.comparison import report as report
 from workbench.comparison import transplant as transplant
 from workbench.data.digits import digits as digits
+from workbench.encoders.accuracy import encoder_accuracy as encoder_accuracy
+from workbench.encoders.attribution import encoder_attribution as encoder_attribution
+from workbench.encoders.classes import encoder_classes as encoder_classes
+from workbench.encoders.lens import encoder_lens as encoder_lens
+from workbench.encoders.looking import encoder_attention as encoder_attention
+from workbench.encoders.patching import ENCODER_SITES as ENCODER_SITES
+from workbench.encoders.patching import encoder_patching as encoder_patching
+from workbench.encoders.reading import read_signal as read_signal
 from workbench.errors import WorkbenchError as WorkbenchError
 from workbench.interp import ablation as ablation
 from workbench.interp import anatomy as anatomy
@@ -63,6 +71,8 @@ from workbench.subjects import Subject as Subject
 from workbench.subjects import available as available
 from workbench.subjects import load as load
 from workbench.subjects.edits import Edit as Edit
+from workbench.subjects.encoder import Encoder as Encoder
+from workbench.subjects.encoder_load import load_encoder as load_encoder
 from workbench.subjects.intervention import Intervention as Intervention
 from workbench.subjects.intervention import apply as apply
 from workbench.subjects.intervention import read_intervention as read_intervention
@@ -74,11 +84,13 @@ from workbench.training.study import train_encodings as train_encodings
 
 __all__ = [
     "DIRECTIONS",
+    "ENCODER_SITES",
     "METRICS",
     "REPLACEMENTS",
     "SITES",
     "Canary",
     "Edit",
+    "Encoder",
     "Intervention",
     "Recipe",
     "Subject",
@@ -103,6 +115,12 @@ __all__ = [
     "direct",
     "draw_digits",
     "effect_of",
+    "encoder_accuracy",
+    "encoder_attention",
+    "encoder_attribution",
+    "encoder_classes",
+    "encoder_lens",
+    "encoder_patching",
     "encoding_study",
     "evaluate",
     "flow",
@@ -114,6 +132,7 @@ __all__ = [
     "lens",
     "linear_probe",
     "load",
+    "load_encoder",
     "locate",
     "locate_activations",
     "loss_by_position",
@@ -128,6 +147,7 @@ __all__ = [
     "read_intervention",
     "read_picture",
     "read_scores",
+    "read_signal",
     "redact",
     "report",
     "resume",

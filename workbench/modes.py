@@ -68,12 +68,13 @@ def _models(values: Iterable[Any]) -> list["nn.Module"]:
     Raises:
         WorkbenchError: For a model that was made in inference mode, whose weights can only be read.
     """
+    from workbench.subjects.encoder import Encoder
     from workbench.subjects.subject import Subject
 
     models = []
     for value in values:
         inside = value if isinstance(value, list | tuple) else [value]
-        for subject in (part for part in inside if isinstance(part, Subject)):
+        for subject in (part for part in inside if isinstance(part, Subject | Encoder)):
             if any(parameter.is_inference() for parameter in subject.model.parameters()):
                 raise WorkbenchError(
                     f"{subject.name} was made under torch.inference_mode(), so no gradient or view "

@@ -35,7 +35,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def public(
-    *models: str, loads: bool = False, seq2seq: bool = False, encoder: bool = False
+    *models: str,
+    loads: bool = False,
+    seq2seq: bool = False,
+    encoder: bool = False,
+    signals: bool = False,
 ) -> Callable[[F], F]:
     """A decorator that loads models given by name, and records the result's provenance.
 
@@ -48,6 +52,7 @@ def public(
             on as text.
         seq2seq: Whether encoder-decoder models are accepted.
         encoder: Whether encoder-only models are accepted.
+        signals: Whether the models are `Encoder`s, of pictures or sounds, and not `Subject`s.
     """
 
     def decorate(function: F) -> F:
@@ -55,6 +60,7 @@ def public(
 
         def subject_of(source: Any) -> Any:
             from workbench.subjects import Subject, load
+            from workbench.subjects.encoder_load import load_encoder
 
             if isinstance(source, Subject):
                 _check_kind(source, seq2seq=seq2seq, encoder=encoder)
@@ -63,6 +69,8 @@ def public(
             if loads:
                 return str(source) if isinstance(source, Path) else source
             with modes():  # loading must not depend on the caller's torch state
+                if signals:
+                    return load_encoder(source)
                 return load(source, seq2seq=seq2seq, encoder=encoder)
 
         @wraps(function)

@@ -15,6 +15,7 @@ from workbench.figures import (
     heads,
     lens,
     linear,
+    of_encoders,
     of_pictures,
     patching,
     positions,
@@ -360,5 +361,6 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     ),
     "TunedLens": _tuned_lens,
     "WeightShift": _weight_shift,
+    **of_encoders.DRAWN,
     **of_pictures.DRAWN,
 }

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float, Int
 
 from workbench.figures import style
+from workbench.figures.patches import OVER, small_maps
 
 BLACKEST = 16
 """The darkest grey level."""
@@ -15,12 +16,6 @@ CELL = 44
 """Pixels on the screen of a pixel of a single picture."""
 SMALL = 13
 """The same in a row of pictures."""
-OVER = [
-    [0.0, style.translucent(style.ORANGE, 0.0)],
-    [0.1, style.translucent(style.ORANGE, 0.35)],
-    [1.0, style.translucent(style.ORANGE, 0.95)],
-]
-"""Colour scale of attention that lies over a grey picture: transparent is 0."""
 
 
 def gallery(
@@ -127,42 +122,14 @@ def head_maps(
         chosen: Layer and number of the head that gets a frame.
         title: Of the figure.
     """
-    n_layers, n_heads, side, _ = maps.shape
-    step = side + 1
-    canvas = np.full((n_layers * step - 1, n_heads * step - 1), np.nan)
-    for layer, head in np.ndindex(n_layers, n_heads):
-        top = layer * step
-        left = head * step
-        canvas[top : top + side, left : left + side] = maps[layer, head]
-    heat = go.Heatmap(
-        z=canvas,
-        zmin=0,
-        zmax=float(np.nanmax(maps)) or 1.0,
-        colorscale=style.ATTENTION,
-        colorbar=style.colour_bar("attention"),
-        hovertemplate="%{z:.3f}<extra></extra>",
-        hoverongaps=False,
+    n_layers, n_heads = maps.shape[:2]
+    return small_maps(
+        maps,
+        rows=[f"L{layer}" for layer in range(n_layers)],
+        columns=[f"H{head}" for head in range(n_heads)],
+        chosen=chosen,
+        title=title,
     )
-    top, left = (step * part for part in chosen)
-    frame = {
-        "type": "rect",
-        "x0": left - 0.8,
-        "x1": left + side - 0.2,
-        "y0": top - 0.8,
-        "y1": top + side - 0.2,
-        "line": {"color": style.ORANGE, "width": 2},
-    }
-    figure = style.figure([heat], title=title, height=n_layers * 105 + 70, shapes=[frame])
-    _square(figure, [-1, n_heads * step - 1], [n_layers * step - 1, -1])
-    middle = (side - 1) / 2
-    heads = [head * step + middle for head in range(n_heads)]
-    layers = [layer * step + middle for layer in range(n_layers)]
-    names = [f"H{head}" for head in range(n_heads)]
-    figure.update_xaxes(visible=True, tickvals=heads, ticktext=names)
-    figure.update_yaxes(
-        visible=True, tickvals=layers, ticktext=[f"L{layer}" for layer in range(n_layers)]
-    )
-    return figure
 
 
 def place_map(

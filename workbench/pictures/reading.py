@@ -1,29 +1,21 @@
 """Any PNG as a picture that the model can read: grey, 8 by 8 pixels, 17 levels."""
 
-import io
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from workbench.data.digits import LEVELS, PIXELS, SIDE
-from workbench.doors import UnreadableError, path_of, reading
 from workbench.errors import WorkbenchError
+from workbench.pictures.files import picture_file
 from workbench.public import public
 from workbench.records import Record
 
-LARGEST = 5_000_000
-"""Largest file in bytes."""
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_PIXELS = 4_000_000
-"""Most pixels of a file, which are looked up in its header before anything is decoded."""
 FAINT = 0.1
 """Ink is what is darker than this share of the darkest pixel."""
-MEND = "give a PNG that an image viewer can open"
 
 
 @dataclass(frozen=True)
@@ -61,12 +53,9 @@ def read_picture(source: str | Path | bytes) -> Picture:
     Raises:
         WorkbenchError: It is no PNG, is damaged or too large, or shows a single shade.
     """
-    content, name = _content(source)
-    if len(content) > LARGEST:
-        raise WorkbenchError(
-            f"{name} has {len(content):,} bytes; a picture may have {LARGEST:,}: scale it down."
-        )
-    grey, mode = _decoded(content, name)
+    stored, name = picture_file(source)
+    mode = stored.mode
+    grey = _shades(stored)
     paper = float(np.median(np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]])))
     ink = np.abs(grey - paper)
     if ink.max() < 1 / LEVELS:
@@ -84,40 +73,6 @@ def read_picture(source: str | Path | bytes) -> Picture:
         ink = _fitted(ink)
     levels = np.rint(ink / ink.max() * (LEVELS - 1)).astype(np.int64)
     return Picture(levels, remarks)
-
-
-def _content(source: str | Path | bytes) -> tuple[bytes, str]:
-    """The bytes of a file and what messages call it; no more bytes than are needed to refuse it."""
-    if isinstance(source, bytes):
-        return source, "The picture"
-    path = path_of(source, "picture")
-    with reading(path, "give the path of a PNG file"), path.open("rb") as file:
-        return file.read(LARGEST + 1), path.name
-
-
-def _decoded(content: bytes, name: str) -> tuple[Float[np.ndarray, "row column"], str]:
-    """The shades of a PNG, 0 (black) to 1 (white), and the mode that it is stored in."""
-    if not content.startswith(SIGNATURE):
-        raise WorkbenchError(f"{name} is no PNG file; {MEND}.")
-    if len(content) < len(SIGNATURE) + 16:
-        raise WorkbenchError(f"{name} is a damaged PNG (it ends in its header); {MEND}.")
-    width, height = struct.unpack(">II", content[16:24])  # the first fields of the first chunk
-    if width * height > MOST_PIXELS:
-        raise WorkbenchError(
-            f"{name} has {width:,} by {height:,} pixels, more than the {MOST_PIXELS:,} that are "
-            "read; scale it down."
-        )
-    try:
-        with (
-            reading(name, MEND, "is a damaged PNG"),
-            Image.open(io.BytesIO(content), formats=["PNG"]) as stored,
-        ):
-            stored.load()
-            return _shades(stored), stored.mode
-    except UnreadableError as error:
-        if isinstance(error.__cause__, UnidentifiedImageError):  # whose words are Python's own
-            raise WorkbenchError(f"{name} is a damaged PNG (its first parts); {MEND}.") from error
-        raise
 
 
 def _shades(stored: Image.Image) -> Float[np.ndarray, "row column"]:

@@ -32,6 +32,12 @@ ENCODER = "encoder"
 SEQ2SEQ = "encoder-decoder"
 EVERY = (DECODER, ENCODER, SEQ2SEQ)
 """The kinds of models."""
+MODALITIES = {
+    "vit": "picture",
+    "audio-spectrogram-transformer": "sound",
+    "hubert": "sound",
+}
+"""`model_type` of encoders that read no text -> what they read."""
 
 
 class Kind(NamedTuple):
@@ -65,9 +71,14 @@ def kind_of(
     if gguf_file:
         return Kind(AutoModelForCausalLM, config)
     kind = _described(config)
+    what = f"{name} ({short((config.architectures or [config.model_type])[0], 80)})"
+    if config.model_type in MODALITIES:
+        raise WorkbenchError(
+            f"{what} reads {MODALITIES[config.model_type]}s and no text; the Pictures page and "
+            "load_encoder take it. Choose a model of text, such as shelf-base."
+        )
     if kind not in kinds:
-        what = short((config.architectures or [config.model_type])[0], 80)
-        raise WorkbenchError(refusal(f"{name} ({what})", kind))
+        raise WorkbenchError(refusal(what, kind))
     return Kind(READERS[kind], config)
 
 
@@ -146,10 +157,15 @@ def start_token(model: PreTrainedModel) -> int:
     )
 
 
-def says_kind(config: Path) -> str:
-    """The kind that a `config.json` describes, read without transformers; a decoder if in doubt."""
+def stated_kind(config: Path) -> str:
+    """The kind that a `config.json` describes, read without transformers; a decoder if in doubt.
+
+    Also picture or sound, for models that read no text.
+    """
     try:
         values = json.loads(config.read_text(encoding="utf-8"))
+        if modality := MODALITIES.get(str(values.get("model_type"))):
+            return modality
         if values.get("is_encoder_decoder"):
             return SEQ2SEQ
         return ENCODER if is_encoder(_Said(values)) else DECODER

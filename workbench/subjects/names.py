@@ -13,7 +13,10 @@ from workbench import paths
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 from workbench.subjects import adapter, identity, state_dict
-from workbench.subjects.kinds import DECODER, ENCODER, says_kind
+from workbench.subjects.kinds import DECODER, SEQ2SEQ, stated_kind
+
+OTHERS = ("seq2seq", "encoder", "picture", "sound")
+"""Kinds of models that are not decoders of text, which few pages take."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Available:
     @property
     def writes(self) -> bool:
         """Whether it is a decoder-only model, which goes on from a text."""
-        return self.kind not in ("seq2seq", "encoder")
+        return self.kind not in OTHERS
 
 
 UNDER_WAY: ContextVar[tuple[str, ...]] = ContextVar("edits_being_loaded", default=())
@@ -113,7 +116,7 @@ def available() -> list[Available]:
             models.append(Available(f"run:{run.parent.name}", "run", steps[-1].parent))
     for path in sorted((paths.home() / "interventions").glob("*.json")):
         models.append(Available(f"edit:{path.stem}", "edit", path))
-    order = ("bundled", "gguf", "folder", "transformerlens", "run", "edit", "seq2seq", "encoder")
+    order = ("bundled", "gguf", "folder", "transformerlens", "run", "edit", *OTHERS)
     return sorted(
         models,
         key=lambda model: (
@@ -138,11 +141,11 @@ def _in_folder(folder: Path) -> list[Available]:
 
 
 def _kind(config: Path, kind: str) -> str:
-    """`seq2seq` or `encoder` for models that `load` takes with that word only, else `kind`."""
-    kind_of_config = says_kind(config)
-    if kind_of_config == DECODER:
+    """The kind of models that `load` does not take as they are, one of `OTHERS`, else `kind`."""
+    stated = stated_kind(config)
+    if stated == DECODER:
         return kind
-    return "encoder" if kind_of_config == ENCODER else "seq2seq"
+    return "seq2seq" if stated == SEQ2SEQ else stated
 
 
 def local_path(name: str) -> Path | None:

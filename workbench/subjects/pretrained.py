@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from workbench.doors import reading
 from workbench.subjects.claims import MEND, ONE_AT_A_TIME, Held, check_claims, held_in, shapes_in
-from workbench.subjects.kinds import DECODER, kind_of
+from workbench.subjects.kinds import DECODER, Kind, kind_of
 from workbench.subjects.loading_report import LoadingReport, check_finite, stored_tensors
 
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -34,6 +34,7 @@ def read_model(
     gguf_file: str | None = None,
     held: Held | None = None,
     was_finite: bool = False,
+    kind: Kind | None = None,
 ) -> Read:
     """The float32 model of a folder, a Hugging Face id or a GGUF file.
 
@@ -47,12 +48,13 @@ def read_model(
         gguf_file: Name of the GGUF file in the folder.
         held: What a GGUF file holds; of a folder this reads it itself.
         was_finite: Skip the check for NaN, because the weights were checked before.
+        kind: The class that reads it, and its configuration; None to find them out.
 
     Raises:
         WorkbenchError: The files are not a model, or not the one that the configuration describes;
             an `UnreadableError` where transformers cannot read them.
     """
-    reader, config = kind_of(where, name, kinds=kinds, gguf_file=gguf_file)
+    reader, config = kind or kind_of(where, name, kinds=kinds, gguf_file=gguf_file)
     shapes = shapes_in(where) if isinstance(where, Path) and not gguf_file else {}
     if held is not None or shapes:
         check_claims(config, reader, held or held_in(shapes), name)

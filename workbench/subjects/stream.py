@@ -59,12 +59,15 @@ class Stream:
 
 
 @torch.no_grad()
-def stream_of(model: PreTrainedModel, mapping: Any) -> Stream:
+def stream_of(
+    model: PreTrainedModel, mapping: Any, given: dict[str, Tensor] | None = None
+) -> Stream:
     """How a model writes and reads its residual stream, from one run without hooks.
 
     Args:
-        model: Any causal model; its hooks (edits) are ignored.
+        model: Any model; its hooks (edits) are ignored.
         mapping: Names of the components, from TransformerLens's architecture adapter.
+        given: What the model reads in that run; None for a few tokens.
 
     Raises:
         WorkbenchError: The model has no list of blocks.
@@ -77,7 +80,7 @@ def stream_of(model: PreTrainedModel, mapping: Any) -> Stream:
         layers: Any = bare.get_submodule(mapping["blocks"].name)
     except (AttributeError, KeyError) as error:
         raise WorkbenchError(f"{type(model).__name__} has no list of blocks ({error}).") from error
-    calls, logits = _run(bare, layers)
+    calls, logits = _run(bare, layers, given or _tokens(bare))
     floats = factors_of(bare)
     if calls[-1] and "" not in calls[-1]:  # such as OpenAI's first GPT, whose blocks give a list
         raise WorkbenchError(
@@ -101,7 +104,16 @@ def stream_of(model: PreTrainedModel, mapping: Any) -> Stream:
     return Stream(blocks, parallel, unlike, norm, scale, softcap, unreadable)
 
 
-def _run(model: Any, layers: Any) -> tuple[list[dict[str, Call]], Tensor]:
+def _tokens(model: Any) -> dict[str, Any]:
+    """A few token ids, as a model's arguments."""
+    n_tokens = within_context(model.config, N_TOKENS)
+    ids = (1 + torch.arange(n_tokens, device=model.device)) % n_embedding_rows(model)
+    return {"input_ids": ids[None], "use_cache": False}
+
+
+def _run(
+    model: Any, layers: Any, given: dict[str, Any]
+) -> tuple[list[dict[str, Call]], Tensor | None]:
     """Every call of every module in every block ("" is the block itself), and the run's logits."""
     calls: list[dict[str, Call]] = [{} for _ in layers]
     handles = []
@@ -120,10 +132,8 @@ def _run(model: Any, layers: Any) -> tuple[list[dict[str, Call]], Tensor]:
         for name, module in layer.named_modules():
             hook = recorder(block_calls, name)
             handles.append(module.register_forward_hook(hook, with_kwargs=True))
-    n_tokens = within_context(model.config, N_TOKENS)
-    ids = (1 + torch.arange(n_tokens, device=model.device)) % n_embedding_rows(model)
     try:
-        logits = model(input_ids=ids[None], use_cache=False).logits
+        logits = getattr(model(**given), "logits", None)
     finally:
         for handle in handles:
             handle.remove()
@@ -184,12 +194,12 @@ def _with_norm(block: BlockParts, calls: dict[str, Call], parallel: bool) -> Blo
 
 
 def _end(
-    model: Any, mapping: Any, end: Tensor | None, logits: Tensor, floats: list[float]
+    model: Any, mapping: Any, end: Tensor | None, logits: Tensor | None, floats: list[float]
 ) -> tuple[str, float, float | None, str]:
     """Final norm's path, logits' factor and cap, and why the end cannot be read so ("": it can)."""
     unembed = model.get_output_embeddings()
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    if unembed is None or end is None or end.ndim != 3:
+    if unembed is None or logits is None or end is None or end.ndim != 3:
         return "", 1.0, softcap, "the model has no unembedding that reads its last stream"
     eps = torch.finfo(logits.dtype).eps
     named = [mapping[part].name for part in ("ln_final",) if part in mapping and mapping[part].name]

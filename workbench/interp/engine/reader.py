@@ -34,9 +34,9 @@ class Reader:
     """Records ordinary runs, reads logits off streams, and replaces what one part gives."""
 
     def __init__(self, subject: Subject):
-        mapping: Any = subject.bridge.adapter.component_mapping
+        mapping: Any = self.components(subject)
         self.what = f"{subject.card.architecture} ({subject.name})"
-        self.stream = stream_of(subject.model, mapping)
+        self.stream = stream_of(subject.model, mapping, self.trial(subject))
         self.model: Any = shared_clone(subject.model)
         self.layers: Any = self.model.get_submodule(mapping["blocks"].name)
         self.n_heads = subject.card.n_heads
@@ -56,6 +56,14 @@ class Reader:
         ]
         self.lock = threading.Lock()
         self._final: Norm | None = None
+
+    def components(self, subject: Subject) -> Any:
+        """The names of the model's parts, as TransformerLens's architecture adapter has them."""
+        return subject.bridge.adapter.component_mapping
+
+    def trial(self, subject: Subject) -> dict[str, Tensor] | None:
+        """What the model reads to find out how its blocks write; None for a few tokens."""
+        return None
 
     @property
     def blocks(self) -> tuple[BlockParts, ...]:

@@ -6,7 +6,7 @@ not causes: only patching changes something and sees what happens.
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -31,7 +31,22 @@ STEPS = 10**6
 """Flow capacities are whole numbers: attention in millionths."""
 
 
-def mixed(attention: Attention) -> Float[np.ndarray, "layer query key"]:
+@runtime_checkable
+class Patterned(Protocol):
+    """What a rollout reads: the patterns `[layer, head, query, key]`, and a name a position."""
+
+    @property
+    def pattern(self) -> np.ndarray:
+        """The patterns."""
+        ...
+
+    @property
+    def tokens(self) -> list[str]:
+        """The names."""
+        ...
+
+
+def mixed(attention: Patterned) -> Float[np.ndarray, "layer query key"]:
     """The mean over heads, half and half with the identity for the residual stream."""
     n_pos = len(attention.tokens)
     mean = np.stack([layer.mean(0, dtype=np.float32) for layer in attention.pattern])
@@ -39,7 +54,7 @@ def mixed(attention: Attention) -> Float[np.ndarray, "layer query key"]:
 
 
 @own_modes
-def rollout(attention: Attention, position: int) -> Float[np.ndarray, "layer key"]:
+def rollout(attention: Patterned, position: int) -> Float[np.ndarray, "layer key"]:
     """Attention rollout: a position's attention, multiplied through the layers.
 
     Args:
@@ -217,8 +232,8 @@ def gradient_attention(
     )
 
 
-def _check(attention: Attention, position: int) -> None:
-    if attention.part:
+def _check(attention: Patterned, position: int) -> None:
+    if isinstance(attention, Attention) and attention.part:
         raise WorkbenchError(
             f"{attention.subject} is no decoder-only model; rollout and flow follow a next token "
             "back through causal layers, so they need one, such as shelf-base."

@@ -75,9 +75,12 @@ def both_alone(base: "Subject", tuned: "Subject") -> Iterator[None]:
 def choices(*, seq2seq: bool = False, encoder: bool = False) -> list[str]:
     """Names of the models that can be loaded; encoder-decoders and encoders only if wanted."""
     from workbench.subjects import available
+    from workbench.subjects.names import OTHERS
 
-    wanted = {"seq2seq": seq2seq, "encoder": encoder}
-    return [entry.name for entry in available() if wanted.get(entry.kind, True)]
+    left_out = (
+        set(OTHERS) - ({"seq2seq"} if seq2seq else set()) - ({"encoder"} if encoder else set())
+    )
+    return [entry.name for entry in available() if entry.kind not in left_out]
 
 
 def pick_subject(

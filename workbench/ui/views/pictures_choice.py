@@ -9,7 +9,8 @@ from jaxtyping import Int
 
 from workbench.data.digits import Digits, digits
 from workbench.errors import WorkbenchError
-from workbench.pictures.reading import LARGEST, read_picture
+from workbench.pictures.files import LARGEST
+from workbench.pictures.reading import read_picture
 from workbench.ui.parts.history import first_index
 from workbench.ui.parts.notices import fault, note
 
