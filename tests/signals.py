@@ -1,4 +1,4 @@
-"""Tiny encoders of pictures and sounds with random weights, and tones that they hear."""
+"""Tiny encoders of pictures and sounds with random weights, and files that they hear."""
 
 import io
 import json
@@ -72,7 +72,8 @@ def tiny_hubert(*, classifies: bool = True, stable: bool = False) -> Encoder:
         conv_kernel=(10, 8),
         num_conv_pos_embeddings=16,
         num_conv_pos_embedding_groups=4,
-        num_labels=3,
+        id2label={0: "low", 1: "middle", 2: "high"},
+        label2id={"low": 0, "middle": 1, "high": 2},
         classifier_proj_size=8,
         do_stable_layer_norm=stable,
         feat_extract_norm="layer" if stable else "group",
@@ -86,15 +87,6 @@ def folder_of(encoder: Encoder, folder: Path) -> Path:
     encoder.model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(encoder.settings))
     return folder
-
-
-def tone(pitch: float, seconds: float = 0.33, seed: int = 0, noise: float = 0.02) -> np.ndarray:
-    """A tone with two overtones, noise and a random loudness; pitch in hertz."""
-    chance = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE + chance.uniform(0, 1)
-    waves = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in (1, 2, 3))
-    loud = chance.uniform(0.1, 0.4)
-    return (loud * waves / 2 + noise * chance.normal(size=len(time))).clip(-1, 1)
 
 
 def wav(samples: np.ndarray, *, rate: int = RATE, width: int = 2, channels: int = 1) -> bytes:

@@ -43,6 +43,8 @@ QUICK = [
     ("pictures", {"pixel": "35"}),
     ("pictures", {"pictures_view": "Complete", "rows": "5"}),
     ("pictures", {"pictures_view": "Places"}),
+    ("pictures", {"picture_model": "shelf-vit", "head": "rollout", "position": "6"}),
+    ("pictures", {"picture_model": "shelf-vit", "pictures_view": "Patch", "site": "z"}),
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
@@ -69,6 +71,10 @@ LONG = [
     ("compare", {"compare_view": "Behaviour"}),
     *(("transplant", {"transplant_view": view}) for view in ("Weights", "Make one", "Report")),
     *(("pictures", {"pictures_view": view}) for view in ("Classify", "Draw")),
+    *(
+        ("pictures", {"picture_model": "shelf-vit", "pictures_view": view})
+        for view in ("Classify", "Lens", "Attribute", "Draw")
+    ),
     ("train", {}),
 ]
 """These score, train or benchmark for up to a minute each."""

@@ -118,6 +118,7 @@ NO_MODEL = {
     "rollout",
     "scan",
     "suites",
+    "tone",
 }
 ELSEWHERE = {
     *("apply", "audit", "sweep", "load", "load_encoder", "read_signal", "resume"),

@@ -91,6 +91,7 @@ _HOMES = {
     "suites": "workbench.benchmarks",
     "sweep": "workbench.sweeps.sweep",
     "task_needs": "workbench.benchmarks.needs",
+    "tone": "workbench.data.tones",
     "train": "workbench.training",
     "train_encodings": "workbench.training.study",
     "transplant": "workbench.comparison",

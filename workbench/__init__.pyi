@@ -12,6 +12,7 @@ from workbench.comparison import locate_activations as locate_activations
 from workbench.comparison import report as report
 from workbench.comparison import transplant as transplant
 from workbench.data.digits import digits as digits
+from workbench.data.tones import tone as tone
 from workbench.encoders.accuracy import encoder_accuracy as encoder_accuracy
 from workbench.encoders.attribution import encoder_attribution as encoder_attribution
 from workbench.encoders.classes import encoder_classes as encoder_classes
@@ -159,6 +160,7 @@ __all__ = [
     "suites",
     "sweep",
     "task_needs",
+    "tone",
     "train",
     "train_encodings",
     "transplant",

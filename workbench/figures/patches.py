@@ -9,10 +9,8 @@ from jaxtyping import Float
 
 from workbench.figures import style
 
-LONGEST = 460
+LONGEST = 400
 """Pixels on the screen of a picture's longer side."""
-WIDEST = 640
-"""The same of a spectrogram's time."""
 OVER = [
     [0.0, style.translucent(style.ORANGE, 0.0)],
     [0.1, style.translucent(style.ORANGE, 0.35)],
@@ -224,7 +222,9 @@ def small_maps(
                 "line": {"color": style.ORANGE, "width": 2},
             }
         ]
-    figure = style.figure([heat], title=title, height=n_down * 105 + 70, shapes=shapes)
+    figure = style.figure(
+        [heat], title=title, height=n_down * (105 if n_down > 1 else 150) + 70, shapes=shapes
+    )
     middle = ((height - 1) / 2, (width - 1) / 2)
     figure.update_xaxes(
         visible=True,

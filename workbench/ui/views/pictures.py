@@ -6,19 +6,16 @@ import numpy as np
 import streamlit as st
 
 from workbench.data.digits import PIXELS, SIDE
-from workbench.errors import WorkbenchError
 from workbench.figures import pictures as draw
 from workbench.figures.style import head_name
 from workbench.pictures.drawing import Drawn, complete_picture, draw_digits
 from workbench.pictures.likelihood import Classified, classify_pictures
 from workbench.pictures.looking import PictureAttention, picture_attention
-from workbench.pictures.palette import picture_models
 from workbench.pictures.places import PositionMap, position_map
 from workbench.subjects import Subject
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.history import first_index
 from workbench.ui.parts.models import alone
-from workbench.ui.parts.titles import bare, option
 from workbench.ui.views.pictures_choice import DIGITS, Chosen, pick_digit, pick_picture
 from workbench.ui.views.pictures_held_out import held_out
 
@@ -27,42 +24,6 @@ PIXEL = 27
 BY_ROWS = "what the rows leave likely"
 DRAWN = 10
 COMPLETED = 5
-
-
-def pick_model() -> str:
-    """The model of pictures that a select box chooses.
-
-    Raises:
-        WorkbenchError: A link names another model.
-    """
-    names = picture_models()
-    linked = bare(st.query_params.get("picture_model") or "")
-    if linked and linked not in names:
-        raise WorkbenchError(
-            f"{linked} is no model of pictures on this machine; choose from {', '.join(names)}."
-        )
-    return bare(
-        str(
-            st.selectbox(
-                "Model", names, key="picture_model", bind="query-params", format_func=option
-            )
-        )
-    )
-
-
-def pick_view() -> str:
-    """The name of the view that a control chooses."""
-    return str(
-        st.segmented_control(
-            "View",
-            list(VIEWS),
-            default=FIRST,
-            key="pictures_view",
-            bind="query-params",
-            required=True,
-            label_visibility="collapsed",
-        )
-    )
 
 
 def attention_view(subject: Subject) -> str:
@@ -273,8 +234,6 @@ VIEWS = {
 
 Each draws itself and returns the Python that does the same.
 """
-FIRST = "Look"
-"""The view of a first visit."""
 
 
 def _stated(subject: Subject, chosen: Chosen) -> int:

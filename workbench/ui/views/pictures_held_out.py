@@ -8,6 +8,7 @@ from workbench.data.digits import LEVELS
 from workbench.figures import pictures as draw
 from workbench.pictures.baselines import baselines
 from workbench.pictures.likelihood import Classified, classify_pictures
+from workbench.statistics import Estimate
 from workbench.subjects import Subject
 from workbench.ui.parts.charts import chart
 from workbench.ui.parts.estimates import Estimated, estimates
@@ -45,8 +46,26 @@ def _table(result: Classified) -> None:
     """The model's accuracy beside that of classifiers, with paired differences."""
     assert result.accuracy is not None
     assert result.bits_per_pixel is not None
-    right = (result.predicted == result.labels).astype(float)
-    rows = [_row("this model, by likelihood", result.accuracy)]
+    baselines_table("this model, by likelihood", result.accuracy, result.predicted == result.labels)
+    bits = result.bits_per_pixel
+    st.caption(
+        f"{result.n} digits that no model here trained on, by writers who wrote training digits "
+        f"too. Under the true class they cost {bits.value:.3f} [{bits.low:.3f}, {bits.high:.3f}] "
+        f"bits per pixel; a uniform choice of {LEVELS} levels costs {np.log2(LEVELS):.3f}. The "
+        "classifiers were trained on the same images, with their classes as the target."
+    )
+
+
+def baselines_table(name: str, accuracy: Estimate, hits: np.ndarray) -> None:
+    """A model's accuracy on the held-out digits beside that of classifiers, paired.
+
+    Args:
+        name: What the table calls the model.
+        accuracy: Its accuracy.
+        hits: Whether it names each digit.
+    """
+    right = hits.astype(float)
+    rows = [_row(name, accuracy)]
     for baseline in baselines():
         difference = baseline.against(right)
         rows.append(
@@ -63,13 +82,6 @@ def _table(result: Classified) -> None:
         Estimated("difference", "from", "to", help="This model minus it, on the same digits."),
     ]
     estimates(pd.DataFrame(rows), columns)
-    bits = result.bits_per_pixel
-    st.caption(
-        f"{result.n} digits that no model here trained on, by writers who wrote training digits "
-        f"too. Under the true class they cost {bits.value:.3f} [{bits.low:.3f}, {bits.high:.3f}] "
-        f"bits per pixel; a uniform choice of {LEVELS} levels costs {np.log2(LEVELS):.3f}. The "
-        "classifiers were trained on the same images, with their classes as the target."
-    )
 
 
 def _row(name: str, accuracy) -> dict[str, object]:
