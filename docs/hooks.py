@@ -16,6 +16,7 @@ ROOMS = {
     "sweeps": "Many runs from one plan",
     "privacy": "Privacy",
     "pictures": "Pictures",
+    "encoders": "Encoders of pictures and sounds",
     "data": "Data",
     "errors": "Errors",
 }

@@ -49,6 +49,13 @@ QUESTIONS = (
         "without them.",
     ),
     (
+        "pictures",
+        ":material/image:",
+        "How does a model see?",
+        "Pictures and sounds: attention drawn on them, digits completed and drawn, two pictures "
+        "patched.",
+    ),
+    (
         "benchmarks",
         ":material/scoreboard:",
         "How good is it, and is the difference real?",

@@ -9,6 +9,7 @@ from workbench.cli import (
     changes,
     evaluation,
     house,
+    pictures,
     privacy,
     reading,
     recipes,
@@ -71,3 +72,4 @@ for command in (
 app.command("app")(house.serve_app)
 app.command("eval")(evaluation.evaluate)
 app.add_typer(recipes.app, name="recipe")
+app.add_typer(pictures.app, name="pictures")
