@@ -45,6 +45,7 @@ QUICK = [
     ("pictures", {"pictures_view": "Places"}),
     ("pictures", {"picture_model": "shelf-vit", "head": "rollout", "position": "6"}),
     ("pictures", {"picture_model": "shelf-vit", "pictures_view": "Patch", "site": "z"}),
+    ("pictures", {"picture_model": "shelf-tones"}),
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
@@ -74,6 +75,10 @@ LONG = [
     *(
         ("pictures", {"picture_model": "shelf-vit", "pictures_view": view})
         for view in ("Classify", "Lens", "Attribute", "Draw")
+    ),
+    *(
+        ("pictures", {"picture_model": "shelf-tones", "pictures_view": view})
+        for view in ("Classify", "Patch", "Lens", "Attribute")
     ),
     ("train", {}),
 ]

@@ -1,47 +1,28 @@
-"""The bundled vision transformer: `python -m workbench.encoders.shelve` trains it anew.
+"""The bundled encoders: `python -m workbench.encoders.shelve shelf-vit` trains one anew.
 
-Its settings stand beside its weights, in `training.toml`. It is measured as it is stored, in half
+Settings stand beside the weights, in `training.toml`. A model is measured as it is stored, in half
 precision, and the numbers go into its card.
 """
 
 import json
-import shutil
 import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import ViTConfig, ViTForImageClassification
-
 from workbench import paths
-from workbench.data.digits import CLASSES, Digits, digits
 from workbench.doors import read_toml
 from workbench.encoders.accuracy import EncoderAccuracy, encoder_accuracy
+from workbench.encoders.lessons import Lesson, lesson
 from workbench.encoders.reading import stacked
-from workbench.encoders.training import Settings, fit, shifted
+from workbench.encoders.training import Settings, fit
 from workbench.progress import Progress
 from workbench.subjects.card import hash_files, write_card
 from workbench.subjects.encoder import Encoder
 from workbench.subjects.encoder_load import PREPROCESSOR, encoder_card, load_encoder
 from workbench.subjects.save import write_folder
 
-SHELF = "shelf-vit"
 RECIPE = "training.toml"
-SCALING = {
-    "image_processor_type": "ViTImageProcessor",
-    "do_resize": True,
-    "size": {"height": 8, "width": 8},
-    "resample": 2,
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": [0.5],
-    "image_std": [0.5],
-}
-"""As transformers' own image processor has it; ink is bright."""
-PAPER = -1.0
-"""Paper after `SCALING`."""
 
 
 def shelve(folder: Path, *, progress: Progress | None = None) -> EncoderAccuracy:
@@ -52,52 +33,47 @@ def shelve(folder: Path, *, progress: Progress | None = None) -> EncoderAccuracy
         progress: Called with the share that is done, and a few words.
     """
     recipe = read_toml(folder / RECIPE, "write it anew")
-    train: dict[str, Any] = dict(recipe["train"])
-    shift = train.pop("shift")
-    settings = Settings(**train)
-    known = digits("train")
-    encoder = untrained(recipe["model"], settings.seed)
-    _, values = stacked(encoder, known.images)
-    labels = torch.from_numpy(known.labels)
-    change = shifted(shift, PAPER)
+    settings = Settings(**recipe["train"])
+    to_learn = lesson(recipe, settings.seed)
+    encoder = untrained(to_learn, folder.name)
+    _, values = stacked(encoder, to_learn.sources)
     losses = fit(
         encoder.model,
         encoder.family.given,
         values,
-        labels,
+        to_learn.labels,
         settings,
-        change=change,
+        change=to_learn.change,
         progress=progress,
     )
     _save(folder, encoder, {})
-    measured = encoder_accuracy(load_encoder(folder), digits("test").images, digits("test").labels)
-    _save(folder, encoder, _facts(folder, recipe, known, losses, measured))
+    measured = encoder_accuracy(load_encoder(folder), to_learn.held_out, to_learn.true)
+    _save(folder, encoder, _facts(folder, recipe, to_learn, losses, measured))
     return measured
 
 
-def untrained(model: dict[str, Any], seed: int) -> Encoder:
-    """A vision transformer of digits with random weights.
+def untrained(to_learn: Lesson, name: str) -> Encoder:
+    """A lesson's model with random weights.
 
     Args:
-        model: Fields of its configuration.
-        seed: Of the weights.
+        to_learn: The lesson.
+        name: The model's.
     """
-    torch.manual_seed(seed)
-    names = {i: name.removeprefix("d") for i, name in enumerate(CLASSES)}
-    ids = {name: i for i, name in names.items()}
-    config = ViTConfig(id2label=names, label2id=ids, **model)
-    built = ViTForImageClassification(config)
-    return Encoder(SHELF, built, encoder_card(built, SHELF, Path(), "0" * 64, ""), SCALING)
+    card = encoder_card(to_learn.model, name, Path(), "0" * 64, "")
+    return Encoder(name, to_learn.model, card, to_learn.settings)
 
 
 def _save(folder: Path, encoder: Encoder, facts: dict[str, Any]) -> None:
-    """Save the model in half precision with its recipe, how it scales pictures, and its card."""
+    """Save the model in half precision with its recipe, its preprocessing, and its card."""
     recipe = (folder / RECIPE).read_text(encoding="utf-8")
     half = {name: value.half() for name, value in encoder.model.state_dict().items()}
+    settings = json.dumps(encoder.settings, indent=2) + "\n"
 
     def write(part: Path) -> None:
         encoder.model.save_pretrained(part, state_dict=half)
-        (part / PREPROCESSOR).write_text(json.dumps(SCALING, indent=2) + "\n", encoding="utf-8")
+        for path in part.iterdir():
+            path.chmod(0o644)
+        (part / PREPROCESSOR).write_text(settings, encoding="utf-8")
         (part / RECIPE).write_text(recipe, encoding="utf-8")
         write_card(part, facts)
 
@@ -107,23 +83,21 @@ def _save(folder: Path, encoder: Encoder, facts: dict[str, Any]) -> None:
 def _facts(
     folder: Path,
     recipe: dict[str, Any],
-    known: Digits,
+    learned: Lesson,
     losses: list[float],
     measured: EncoderAccuracy,
 ) -> dict[str, Any]:
     """The card's fields."""
-    encoder = load_encoder(folder)
     accuracy = measured.accuracy
     return {
-        **encoder.card.to_dict(),
-        "name": SHELF,
+        **load_encoder(folder).card.to_dict(),
         "source": "bundled",
         "sha256": hash_files(folder.glob("*.safetensors")),
         "licence": recipe["licence"],
         "notes": recipe["notes"],
         "created": date.today().isoformat(),
-        "command": "python -m workbench.encoders.shelve",
-        "data": f"digits, the part train ({known.n} images)",
+        "command": f"python -m workbench.encoders.shelve {folder.name}",
+        "data": learned.data,
         "metrics": {
             "training_loss_nats": losses[-1],
             "epochs": recipe["train"]["epochs"],
@@ -137,9 +111,9 @@ def _facts(
     }
 
 
+def _tell(done: float, words: str) -> None:
+    print(f"{done:4.0%} {words}", flush=True)
+
+
 if __name__ == "__main__":
-    target = Path(*sys.argv[1:]) if sys.argv[1:] else paths.shelf("models") / SHELF
-    if not (target / RECIPE).is_file():
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(paths.shelf("models") / SHELF / RECIPE, target)
-    print(shelve(target, progress=lambda done, words: print(f"{done:4.0%} {words}", flush=True)))
+    print(shelve(paths.shelf("models") / sys.argv[1], progress=_tell))
