@@ -43,7 +43,7 @@ QUICK = [
     ("pictures", {"pixel": "35"}),
     ("pictures", {"pictures_view": "Complete", "rows": "5"}),
     ("pictures", {"pictures_view": "Places"}),
-    ("pictures", {"picture_model": "shelf-vit", "head": "rollout", "position": "6"}),
+    ("pictures", {"picture_model": "shelf-vit", "head": "rollout", "position": "r1 c1"}),
     ("pictures", {"picture_model": "shelf-vit", "pictures_view": "Patch", "site": "z"}),
     ("pictures", {"picture_model": "shelf-tones"}),
     ("privacy", {}),

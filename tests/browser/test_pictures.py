@@ -42,6 +42,17 @@ SHOTS = {
     "compare-weights": ("compare", {"compare_view": "Weights"}, 1000, None),
     "transplant": ("transplant", {"n": "8", "on": "intents"}, 1200, "parts"),
     "positions": ("positions", {"model": "shelf-positions/sinusoidal"}, 1000, None),
+    "pictures": ("pictures", {"head": "L1H2"}, 900, "on_picture"),
+    "patches": (
+        "pictures",
+        {
+            "picture_model": "shelf-vit",
+            "pictures_view": "Patch",
+            "pairs": "many pairs of these two digits",
+        },
+        1200,
+        "patched",
+    ),
 }
 """By a picture's name: its page, the query of its URL, its height in pixels, and what to wait for.
 

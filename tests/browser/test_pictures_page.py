@@ -9,6 +9,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.test_inside_pages import click, plot
+from tests.signals import wav
+from workbench.data.tones import tone
 
 pytestmark = pytest.mark.browser
 
@@ -38,3 +40,28 @@ def test_a_broken_png_is_a_sentence_and_a_good_one_is_read(open_page, settle):
     settle()
     expect(page.get_by_text("Cut out of 90 by 60 pixels")).to_be_visible()
     assert plot(page, "classes").is_visible()
+
+
+def test_a_clicked_patch_is_looked_from_and_another_model_has_other_views(open_page, settle):
+    page = open_page("pictures", picture_model="shelf-vit", head="L1H3")
+    expect(page.locator(".gtitle").first).to_have_text("L1H3 from class")
+    click(page, "on_patches", 2, 4)  # row 2 and column 1 of patches of 2 by 2 pixels
+    settle()
+    expect(page.locator(".gtitle").first).to_have_text("L1H3 from r2 c1")
+    expect(page).to_have_url(re.compile(r"position=r2\+c1"))
+    expect(page.get_by_text("to the class token; with the patches that makes 1")).to_be_visible()
+    page = open_page("pictures", picture_model="shelf-vit", pictures_view="Draw")
+    expect(page.locator(".gtitle").first).to_have_text("L3H3 from class")
+
+
+def test_a_wav_is_heard_and_a_broken_one_is_a_sentence(open_page, settle):
+    query = {"picture_model": "shelf-tones", "sound": "a WAV of your own"}
+    page = open_page("pictures", pictures_view="Classify", **query)
+    box = page.locator('[data-testid="stFileUploader"] input')
+    box.set_input_files({"name": "a.wav", "mimeType": "audio/wav", "buffer": b"RIFF and so on"})
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("is no WAV file")
+    content = wav(tone(220, seconds=0.5))
+    box.set_input_files({"name": "b.wav", "mimeType": "audio/wav", "buffer": content})
+    settle()
+    expect(page.get_by_text("The first 0.32 seconds are heard")).to_be_visible()
+    expect(page.get_by_text(re.compile("A3")).first).to_be_attached()

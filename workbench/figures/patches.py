@@ -87,11 +87,13 @@ def over_canvas(
     )
     y, x = (part.ravel() for part in np.meshgrid(down, across, indexing="ij"))
     number = "{:+.3f}" if signed else "{:.3f}"
+    # A point takes a click anywhere on a square patch.
+    size = max(8, 0.8 * LONGEST * min(canvas.step) / max(canvas.image.shape[:2]))
     points = go.Scatter(
         x=x,
         y=y,
         mode="markers",
-        marker={"size": 16, "opacity": 0, "symbol": "square", "color": style.ORANGE},
+        marker={"size": size, "opacity": 0, "symbol": "square", "color": style.ORANGE},
         selected={"marker": {"opacity": 0}},
         unselected={"marker": {"opacity": 0}},
         customdata=list(range(first, first + values.size)),

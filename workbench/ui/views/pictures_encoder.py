@@ -180,8 +180,9 @@ def attribute_view(encoder: Encoder) -> str:
     )
     chart(figure, key="attributed", name="attribution", alt="What each patch adds")
     edge = f", {record.outside:+.3f} of them outside all patches" if record.outside else ""
+    blank = "silence" if encoder.modality == "sound" else "an empty picture"
     st.caption(
-        f"From {record.start:+.3f} (an empty {encoder.modality}) to {record.value:+.3f}: the "
+        f"From {record.start:+.3f} ({blank}) to {record.value:+.3f}: the "
         f"patches add up to {record.scores.sum() + record.outside:+.3f}{edge}, which misses the "
         f"difference by {record.checks['completeness']:.1e} (integrated gradients, "
         f"{record.gradients} gradients). Blue speaks for {record.answer}, red for {record.wrong}."

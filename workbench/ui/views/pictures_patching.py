@@ -112,14 +112,7 @@ def _show(encoder: Encoder, shown: Shown, other: Shown, result: EncoderPatching)
         small = draw.small_maps(
             maps[None],
             rows=["patches"],
-            columns=[
-                f"L{i}"
-                + "".join(
-                    f", {token} {result.effect[i, j]:.2f}"
-                    for j, token in enumerate(result.tokens[: result.special])
-                )
-                for i in range(n_layers)
-            ],
+            columns=[_column(result, layer) for layer in range(n_layers)],
             signed=True,
             rising=shown.signal.canvas.rising,
             label="effect",
@@ -144,6 +137,13 @@ def _show(encoder: Encoder, shown: Shown, other: Shown, result: EncoderPatching)
         name=f"patching-{encoder.name}-{result.site}",
         title=f"Patching of {encoder.name}",
     )
+
+
+def _column(result: EncoderPatching, layer: int) -> str:
+    """A layer's name, with the effect of its special token where there is one."""
+    if result.special != 1:
+        return f"L{layer}"
+    return f"L{layer}, {result.tokens[0]} {result.effect[layer, 0]:.2f}"
 
 
 def _of(result: EncoderPatching) -> str:
