@@ -177,6 +177,10 @@ def markdown(families: list[Family]) -> str:
             "in TransformerLens that computes the model's own logits (column TL)."
         ),
         "",
+        "Encoders of pictures and sounds (ViT, AST, HuBERT) are no language models; what works on "
+        "them stands in",
+        "[Encoders that see and hear](concepts/vision.md).",
+        "",
         "| family | TL | " + " | ".join(names) + " |",
         "|---|---|" + "---|" * len(names),
     ]
