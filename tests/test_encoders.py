@@ -104,6 +104,12 @@ def test_preprocessing_that_is_not_known_is_a_sentence(vit, change, words):
         read_signal(other, photo())
 
 
+def catching(caught: dict, part: str) -> Any:
+    """A hook that keeps a module's output under a name."""
+    return lambda _m, _a, out: caught.update({part: out})
+
+
+@pytest.mark.quick
 def test_attention_sums_to_one_over_patches_and_special_tokens_and_is_the_softmax_of_q_and_k(vit):
     for encoder, source in ((vit, photo()), (tiny_ast(), tone(440)), (tiny_hubert(), sound())):
         seen = encoder_attention(encoder, source)
@@ -120,9 +126,7 @@ def test_attention_sums_to_one_over_patches_and_special_tokens_and_is_the_softma
         caught: dict = {}
         for part in ("q", "k"):
             module = getattr(blocks[1].attention, f"{part}_proj")
-            module.register_forward_hook(
-                lambda _m, _a, out, part=part, caught=caught: caught.update({part: out})
-            )
+            module.register_forward_hook(catching(caught, part))
         encoder.model(**encoder.given(signal.values[None]))
         d_head = encoder.card.d_head
         q, k = (caught[part][0, :, d_head : 2 * d_head] for part in ("q", "k"))  # of head 1
@@ -132,6 +136,7 @@ def test_attention_sums_to_one_over_patches_and_special_tokens_and_is_the_softma
             getattr(blocks[1].attention, f"{part}_proj")._forward_hooks.clear()
 
 
+@pytest.mark.quick
 def test_rollout_is_the_product_of_the_layers(vit):
     seen = encoder_attention(vit, photo())
     layers = [0.5 * layer.mean(0) + 0.5 * np.eye(25) for layer in seen.pattern]
@@ -215,6 +220,7 @@ def different(encoder: Encoder, make) -> tuple:
     raise AssertionError("the model gives all inputs one class")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("site", [site for site in ENCODER_SITES if site != "resid_mid"])
 def test_every_cell_of_a_map_is_a_run_by_plain_hooks(vit, site):
     clean, corrupted = different(vit, photo)

@@ -215,7 +215,7 @@ def lens(file: File, model: Seer = VIT, out_file: Page = None, as_json: Json = F
             for i, (name, row) in enumerate(zip(record.top, record.probability, strict=True))
         ]
         show(rows, False, title=f"{model} on {file}")
-    _finish(record, out_file, as_json, said=True)
+    _finish(record, out_file, as_json, shown=True)
 
 
 @app.command()
@@ -237,7 +237,7 @@ def attribute(
         out.print(record.headline(), highlight=False)
         for row in record.scores:
             out.print(" ".join(f"{value:+7.3f}" for value in row), highlight=False)
-    _finish(record, out_file, as_json, said=True)
+    _finish(record, out_file, as_json, shown=True)
 
 
 def _encoder(model: str) -> "Encoder | None":
@@ -288,11 +288,11 @@ def _held_out(name: str) -> "np.ndarray":
     return images[int(number)]
 
 
-def _finish(record: "Record", path: Path | None, as_json: bool, *, said: bool = False) -> None:
-    """Print a record as JSON or in one line (unless `said`), and write its figure."""
+def _finish(record: "Record", path: Path | None, as_json: bool, *, shown: bool = False) -> None:
+    """Print a record as JSON or in one line (unless `shown` already), and write its figure."""
     if as_json:
         print_json(record.to_dict())
-    elif not said:
+    elif not shown:
         out.print(record.headline(), highlight=False)
     _write(record, path)
     if path is not None and not as_json:
