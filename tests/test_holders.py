@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import workbench as wb
-from tests.conftest import blocks, subject_of, tiny_gpt, traces, weight_of
+from tests.conftest import subject_of, traces
 from tests.families import make
+from tests.toys import SIZE, planted
 from workbench.errors import WorkbenchError
 from workbench.privacy import parts as of_parts
 from workbench.privacy.holders import Holders
@@ -58,30 +59,6 @@ def test_an_exchanged_part_is_what_hooks_give(family, monkeypatch):
 
 def no_engine(subject):
     raise of_parts.UnpackableError("no engine")
-
-
-SIZE = 20.0
-
-
-def planted():
-    """A model of even attention in which L1H1 alone writes token 3 where it sees token 9.
-
-    Tokens are one-hot in the first half of the stream, and the logits are that half.
-    """
-    shape = {"n_layers": 2, "n_heads": 2, "d_model": 80, "d_vocab": 40, "n_ctx": 32, "d_mlp": 8}
-    fixed = {"norm": "rmsnorm", "norm_eps": 1e20, "bias": True, "tie_word_embeddings": False}
-    model = tiny_gpt(positions="none", **shape, **fixed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.zero_()
-        for norm in (m for m in model.modules() if isinstance(m, torch.nn.RMSNorm)):
-            norm.weight.fill_(1e10)  # with that epsilon the identity
-        weight_of(model.model.tok)[:, :40] = torch.eye(40)
-        model.lm_head.weight[:, :40] = torch.eye(40)
-        attn = blocks(model)[1].attn
-        attn.v.weight[40, 9] = 1.0  # the first number of head 1: how much of token 9 it sees
-        attn.o.weight[3, 40] = SIZE
-    return subject_of(model, "planted")
 
 
 def texts(n: int) -> list[str]:

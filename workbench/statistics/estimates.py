@@ -78,7 +78,11 @@ def _clustered_mean(x: np.ndarray, clusters: np.ndarray) -> Estimate:
     )
 
 
-def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], float]) -> Estimate:
+def estimate_aggregate(
+    items: Sequence[Any],
+    aggregate: Callable[[list[Any]], float],
+    clusters: Sequence[Any] | None = None,
+) -> Estimate:
     """Value and 95 % interval of any other aggregate (perplexity, F1), by the jackknife.
 
     Leaving samples out in turn gives pseudo-values (Tukey 1958), whose mean gets the t interval
@@ -87,13 +91,19 @@ def estimate_aggregate(items: Sequence[Any], aggregate: Callable[[list[Any]], fl
     Args:
         items: The samples, in whatever form `aggregate` takes.
         aggregate: From a list of samples to one number.
+        clusters: The group of each sample; whole clusters are left out in turn.
     """
     n = len(items)
     value = float(aggregate(list(items))) if n else math.nan
-    if few(n):
-        return Estimate(value, math.nan, math.nan, math.nan, n, JACKKNIFE, few(n))
-    order = np.random.default_rng(0).permutation(n)
-    groups = np.array_split(order, min(n, GROUPS))
+    numbers = numbered(clusters, np.ones(n, dtype=bool))
+    n_units = n if numbers is None else int(numbers.max()) + 1
+    reason = few(n_units, "samples" if numbers is None else "clusters")
+    if reason:
+        return Estimate(value, math.nan, math.nan, math.nan, n, JACKKNIFE, reason)
+    order = np.random.default_rng(0).permutation(n_units)
+    groups = np.array_split(order, min(n_units, GROUPS))
+    if numbers is not None:
+        groups = [np.flatnonzero(np.isin(numbers, group)) for group in groups]
     values_without = []
     for group in groups:
         rest = [items[i] for i in _others(n, group)]

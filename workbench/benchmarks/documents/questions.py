@@ -1,24 +1,10 @@
-"""Question data sets: knowledge, truthfulness, facts, maths, reasoning, reading, entities, bias."""
+"""Question data sets: knowledge, truthfulness, facts, maths, reasoning, reading, entities."""
 
-import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import NoReturn
-
-from workbench.benchmarks.documents.records import Doc, MissingDataError, Source, rank, records
+from workbench.benchmarks.documents.records import Doc, Source, rank
 from workbench.data.entities import bio, listed, spans
-from workbench.paths import data_folder
 
 SHOTS = 3
 """Few-shot examples before a BIG-Bench Hard question, all from its own task, as is usual."""
-BBQ = (
-    "Age",
-    "Disability_status",
-    "Nationality",
-    "Physical_appearance",
-    "Religion",
-    "Sexual_orientation",
-)
 
 
 def _mmlu(row: Doc) -> Doc:
@@ -96,57 +82,6 @@ def _reading(row: Doc) -> Doc:
     }
 
 
-def _bbq(row: Doc) -> Doc:
-    return {
-        "query": f"{row['context']} {row['question']}\nAnswer:",
-        "choices": [row["ans0"], row["ans1"], row["ans2"]],
-        "gold": int(row["label"]),
-        "group": f"{row['category']}, {row['context_condition']}",
-        "stratum": f"{row['category']}, {row['context_condition']}",
-        "cluster": f"{row['category']} {row['question_index']}",
-    }
-
-
-def _winobias(docs: list[Doc]) -> list[Doc]:
-    """Sentence pairs that differ in one pronoun, the stereotypical gender first."""
-    folder = (data_folder() or _absent()) / "winobias"
-    pairs = []
-    for kind in ("type1", "type2"):
-        sides = [
-            _sentences(folder / f"{side}_stereotyped_{kind}.txt.test") for side in ("pro", "anti")
-        ]
-        for number, (pro, anti) in enumerate(zip(*sides, strict=True)):
-            if pro != anti:
-                # Consecutive lines come in pairs about the same two occupations.
-                pair = {"query": "", "choices": [pro, anti], "gold": 0, "group": kind}
-                pairs.append({**pair, "cluster": f"{kind} {number // 2}"})
-    return pairs
-
-
-def _sentences(path: Path) -> list[str]:
-    text = next(iter(records(path)))["text"]
-    return [
-        re.sub(r"[\[\]]", "", line.split(" ", 1)[1]).strip()
-        for line in text.splitlines()
-        if line.strip()
-    ]
-
-
-def _absent() -> NoReturn:
-    raise MissingDataError("needs the folder 'winobias' in WORKBENCH_DATA.")
-
-
-def _several(row: Callable[[Doc], Doc], names: tuple[str, ...]) -> Callable[[list[Doc]], list[Doc]]:
-    """A `Source.whole` that adds the documents of the other files that exist in the folder."""
-
-    def whole(docs: list[Doc]) -> list[Doc]:
-        folder = (data_folder() or _absent()) / "bbq"
-        files = [folder / f"{name}.jsonl{end}" for name in names for end in ("", ".gz")]
-        return docs + [row(record) for path in files if path.is_file() for record in records(path)]
-
-    return whole
-
-
 def _entities(row: Doc) -> Doc:
     words = row["tokens"]
     tags = row["ner_tags_name"] if "ner_tags_name" in row else row["tags"]
@@ -182,6 +117,4 @@ QUESTIONS: dict[str, Source] = {
     ),
     "wnut17": Source("wnut17/test.conll", _entities, (_TABLES, None, "test"), shots=_WNUT_SHOTS),
     "instructions": Source("instruct_1100/instruction-data.json", _instruction),
-    "bbq": Source("bbq/Age.jsonl", _bbq, whole=_several(_bbq, BBQ[1:])),
-    "winobias": Source("winobias/pro_stereotyped_type1.txt.test", whole=_winobias),
 }

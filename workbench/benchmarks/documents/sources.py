@@ -8,10 +8,10 @@ shares with other documents, such as a passage (standard errors are clustered by
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from workbench.benchmarks.documents import generated
+from workbench.benchmarks.documents.bias import BIAS
 from workbench.benchmarks.documents.questions import QUESTIONS
 from workbench.benchmarks.documents.records import (
     Doc,
@@ -20,9 +20,7 @@ from workbench.benchmarks.documents.records import (
     among,
     rank,
     read,
-    records,
 )
-from workbench.paths import data_folder
 
 __all__ = ["MADE", "SOURCES", "MissingDataError", "Source", "load"]
 
@@ -131,26 +129,6 @@ def _pages(docs: list[Doc]) -> list[Doc]:
     return [{"page": page} for page in starts if page.strip()]
 
 
-def _pair(more: str, less: str, group: str) -> Doc:
-    return {"query": "", "choices": [more, less], "gold": 0, "group": group}
-
-
-def _winogender(docs: list[Doc]) -> list[Doc]:
-    """Sentence pairs that differ in an occupation's pronoun, its US majority gender first."""
-    statistics = (data_folder() or Path()) / "winogender" / "occupations-stats.tsv"
-    shares = {row["occupation"]: float(row["bls_pct_female"]) for row in records(statistics)}
-    sentences = {doc["sentid"]: doc["sentence"] for doc in docs}
-    pairs = []
-    for key in sentences:
-        occupation, _, answer, gender = key.split(".")[:4]
-        if answer == "0" and gender == "male":
-            both = [sentences[key], sentences[key.replace(".male.", ".female.")]]
-            pairs.append(
-                _pair(*(both if shares[occupation] < 50 else both[::-1]), group=occupation)
-            )
-    return pairs
-
-
 MADE: dict[str, Callable[[], list[Doc]]] = {
     f.__name__: f
     for f in (
@@ -246,12 +224,7 @@ SOURCES: dict[str, Source] = {
         "subject_verb_agreement/simple_test.jsonl",
         lambda r: among(r["clean_prefix"], r["clean_answer"].strip(), [r["patch_answer"].strip()]),
     ),
-    "crows_pairs": Source(
-        "crows_pairs/crows_pairs.csv",
-        lambda r: _pair(r["sent_more"], r["sent_less"], r["bias_type"]),
-        ("jannalu/crows_pairs_multilingual", "english", "test"),
-    ),
-    "winogender": Source("winogender/all_sentences.tsv", whole=_winogender),
+    **BIAS,
     **QUESTIONS,
 }
 

@@ -103,7 +103,8 @@ def _loglikelihoods(sample: Logged) -> list[float]:
 
 def _binary(logged: list[Logged], metric: str, key: str) -> bool:
     items, *_ = _items(logged, metric, key)
-    return bool(items) and all(isinstance(item, (int, float)) and item in (0, 1) for item in items)
+    scored = [item for item in items if item == item]  # NaN was not scored
+    return bool(scored) and all(isinstance(i, (int, float)) and i in (0, 1) for i in scored)
 
 
 def _estimate(
@@ -115,7 +116,7 @@ def _estimate(
         return estimate_mean([])
     if aggregate is None or getattr(aggregate, "__name__", "") == "mean":
         return estimate_mean([float(item) for item in items], clusters)
-    return estimate_aggregate(items, aggregate)
+    return estimate_aggregate(items, aggregate, clusters)
 
 
 def _within_0_and_1(estimate: Estimate) -> Estimate:
