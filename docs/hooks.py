@@ -15,6 +15,7 @@ ROOMS = {
     "training": "Training",
     "sweeps": "Many runs from one plan",
     "privacy": "Privacy",
+    "bias": "Fairness",
     "pictures": "Pictures",
     "encoders": "Encoders of pictures and sounds",
     "data": "Data",

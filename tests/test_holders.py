@@ -12,7 +12,7 @@ from tests.conftest import subject_of, traces
 from tests.families import make
 from tests.toys import SIZE, planted
 from workbench.errors import WorkbenchError
-from workbench.privacy import parts as of_parts
+from workbench.interp.patching import parts as of_parts
 from workbench.privacy.holders import Holders
 from workbench.privacy.parts import exchanged
 from workbench.privacy.removal import losses, means_of

@@ -36,6 +36,7 @@ ALLOWED = {
         *("subjects", "training", "store", "generation", "interp"),
     },
     "sweeps": {"training", "benchmarks", "store"},
+    "bias": {"subjects", "interp", "benchmarks"},  # finds the heads that carry a suite's pairs
     "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them

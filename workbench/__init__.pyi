@@ -6,6 +6,8 @@ from workbench.benchmarks import suites as suites
 from workbench.benchmarks.needs import task_needs as task_needs
 from workbench.benchmarks.results.files import read_scores as read_scores
 from workbench.benchmarks.results.files import write_scores as write_scores
+from workbench.bias.by_category import fairness as fairness
+from workbench.bias.carriers import bias_heads as bias_heads
 from workbench.comparison import compare as compare
 from workbench.comparison import locate as locate
 from workbench.comparison import locate_activations as locate_activations
@@ -105,6 +107,7 @@ __all__ = [
     "audit",
     "available",
     "available_probes",
+    "bias_heads",
     "circuit",
     "classify_pictures",
     "compare",
@@ -124,6 +127,7 @@ __all__ = [
     "encoder_patching",
     "encoding_study",
     "evaluate",
+    "fairness",
     "flow",
     "gradient_attention",
     "head_catalogue",

@@ -154,7 +154,7 @@ def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:
         return None
     features = getattr(docs, "features", {})
     column = next((name for name in ("stratum", "group") if name in features), None)
-    strata = docs[column] if column else [""] * len(docs)
+    strata = docs[column][:] if column else [""] * len(docs)  # a lazy column is slow by item
     rng = Random(f"{task.task_name}/{seed}")
     order = rng.sample(range(len(docs)), len(docs))
     seen: dict[str, int] = {}

@@ -8,6 +8,7 @@ from workbench.cli import (
     causal,
     changes,
     evaluation,
+    fairness,
     house,
     pictures,
     privacy,
@@ -67,6 +68,7 @@ for command in (
     changes.report,
     privacy.scan,
     privacy.audit,
+    fairness.fairness,
 ):
     app.command()(command)
 app.command("app")(house.serve_app)

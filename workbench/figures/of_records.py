@@ -12,6 +12,7 @@ from workbench.figures import (
     change,
     circuits,
     composition,
+    fairness,
     heads,
     lens,
     linear,
@@ -35,6 +36,15 @@ def figure_of(record: Any) -> go.Figure | None:
     draw = DRAWN.get(type(record).__name__)
     figure = None if draw is None else draw(record)
     return figure if figure is None else patching.distrusted(figure, record.failed_checks())
+
+
+def by_category(record: Any) -> go.Figure | None:
+    """The first metric of the first task by category."""
+    if not record.scores:
+        return None
+    first = record.scores[0]
+    shown = [one for one in record.scores if (one.task, one.metric) == (first.task, first.metric)]
+    return fairness.by_category(shown, record.base, record.tuned)
 
 
 def patch_map(record: Any, shown: np.ndarray | None = None) -> go.Figure | None:
@@ -331,6 +341,10 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "HeadCatalogue": _catalogue,
     "HeadScores": _head_scores,
     "HeadShift": lambda record: change.head_map(record.mean, record.low, record.high, n=record.n),
+    "Carriers": lambda record: fairness.carrier_map(
+        record.effect, record.preference.value, record.n
+    ),
+    "Fairness": lambda record: by_category(record),
     "Holders": lambda record: privacy.holder_map(record.drop, record.log_prob, record.n),
     "InputAttribution": _inputs,
     "LayerShift": _layer_shift,

@@ -76,6 +76,35 @@ def effect_map(
     return figure
 
 
+def part_map(
+    effect: Float[np.ndarray, "layer part"],
+    left: Float[np.ndarray, "layer part"],
+    *,
+    title: str,
+    label: str,
+    measured: str,
+) -> go.Figure:
+    """What is lost without each head, and without each layer's MLP, which is the last column.
+
+    Args:
+        effect: What is lost.
+        left: What is left, for the hover.
+        title: Of the figure.
+        label: Of the colour bar.
+        measured: Name of what is left.
+    """
+    heads = [f"H{i}" for i in range(effect.shape[1] - 1)]
+    return effect_map(
+        effect,
+        left,
+        [*heads, "MLP"],
+        across="part",
+        title=title,
+        label=label,
+        measured=measured,
+    )
+
+
 def _points(
     values: Float[np.ndarray, "layer column"],
     logits: Float[np.ndarray, "layer column"],

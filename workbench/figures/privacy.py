@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 
 from workbench.figures import style
-from workbench.figures.patching import effect_map
+from workbench.figures.patching import part_map
 
 ROW = 30
 """Height of a canary in pixels."""
@@ -102,12 +102,9 @@ def holder_map(drop: Float[np.ndarray, "layer part"], log_prob: float, n: int) -
         log_prob: Of the value in the whole model.
         n: Neighbours of which the map is the mean.
     """
-    heads = [f"H{i}" for i in range(drop.shape[1] - 1)]
-    return effect_map(
+    return part_map(
         drop,
         log_prob - drop,
-        [*heads, "MLP"],
-        across="part",
         title=f"Nats that the value loses without each part, mean of {n} neighbours",
         label="nats lost",
         measured="log-probability left",

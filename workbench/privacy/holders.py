@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from workbench.interp.patching.parts import FEWEST, head_sets, log_prob, part_table, ranking
 from workbench.modes import own_modes
 from workbench.privacy.exposure import Canary, Exposure, exposure
 from workbench.privacy.neighbours import held_out_rows, neighbours_of
 from workbench.privacy.parts import exchanged
-from workbench.privacy.removal import Head, Removal, losses, means_of, removal
-from workbench.privacy.spelt import log_prob, spelt
+from workbench.privacy.removal import Removal, losses, means_of, removal
+from workbench.privacy.spelt import spelt
 from workbench.progress import Progress
 from workbench.public import public
 from workbench.records import Record
@@ -21,8 +22,6 @@ from workbench.statistics import Estimate, cell_statistics, estimate_mean
 from workbench.statistics.words import bracketed
 from workbench.subjects import Subject, SubjectOrName
 
-FEWEST = 12
-"""The fewest neighbours of which one half ranks the parts and the other half measures them."""
 UNEXPOSED = 3.0
 """Bits of exposure below which a canary may as well never have been seen."""
 
@@ -85,13 +84,8 @@ class Holders(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """One row for each part, ranked by `ranked_by`; `drop` is over the other neighbours."""
-        layer, part = np.indices(self.drop.shape).reshape(2, -1)
-        mlp = self.drop.shape[1] - 1
-        names = [f"L{i} MLP" if j == mlp else f"L{i}H{j}" for i, j in zip(layer, part, strict=True)]
         columns = ("drop", "low", "high", "p", "ranked_by")
-        maps = {name: getattr(self, name).ravel() for name in columns}
-        table = pd.DataFrame({"part": names, "layer": layer, **maps})
-        return table.sort_values("ranked_by", ascending=False, ignore_index=True)
+        return part_table({name: getattr(self, name) for name in columns})
 
     def removed_frame(self) -> pd.DataFrame:
         """One row for each edited model: its heads, the canary's exposure, and the loss."""
@@ -153,14 +147,14 @@ def holders(
             for ids in (own, *prompts)
         ]
     drops = ends[0] - maps
-    half = len(drops) // 2 if len(drops) >= FEWEST else 0
-    ranking = drops[:half] if half else drops
+    half = ranking(len(drops))
+    first = drops[:half] if half else drops
     cells = cell_statistics(drops[half:])
-    ranked_by = ranking.mean(0)
+    ranked_by = first.mean(0)
     means = means_of(subject, texts.reference)
     before = losses(subject, texts.measured)
     removals: list[Removal] = []
-    for heads, ranked in _choices(ranked_by[:, :-1], sizes, controls, seed):
+    for heads, ranked in head_sets(ranked_by[:, :-1], sizes, controls, seed):
         part = _part(report, 2 + len(removals), count)
         removals.append(
             removal(
@@ -186,28 +180,11 @@ def holders(
         removals=removals,
         rows=texts.where,
         n=len(drops) - half,
-        n_ranked=len(ranking),
+        n_ranked=len(first),
         seed=seed,
         engine=how,
         remarks=_remarks(intact, half, len(drops)),
     )
-
-
-def _choices(
-    ranked_by: np.ndarray, sizes: Sequence[int], controls: int, seed: int
-) -> list[tuple[list[Head], bool]]:
-    """The heads of each edited model, and whether they are ranked ones or drawn at random."""
-    order = [divmod(int(i), ranked_by.shape[1]) for i in np.argsort(-ranked_by, axis=None)]
-    sizes = [size for size in sizes if 0 < size <= len(order)]
-    chosen = [(order[:size], True) for size in sizes]
-    largest = max(sizes, default=0)
-    rest = order[largest:]
-    rng = np.random.default_rng(seed)
-    if 0 < largest <= len(rest):
-        for _ in range(controls):
-            drawn = rng.choice(len(rest), largest, replace=False)
-            chosen.append((sorted(rest[i] for i in drawn), False))
-    return chosen
 
 
 def _remarks(intact: Exposure, half: int, n: int) -> list[str]:

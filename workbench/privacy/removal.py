@@ -9,17 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from workbench.interp.engine.packed import reader
+from workbench.interp.patching.parts import Head, log_prob
 from workbench.privacy.exposure import Canary, Exposure, exposure
 from workbench.privacy.rows import Rows
 from workbench.privacy.scores import row_scores
-from workbench.privacy.spelt import log_prob, spelt
+from workbench.privacy.spelt import spelt
 from workbench.progress import Progress
 from workbench.statistics import Difference, paired_difference
 from workbench.subjects import Subject
 from workbench.subjects.intervention import Edit, Intervention, apply
-
-Head = tuple[int, int]
-"""Layer and number of a head, both counted from 0."""
 
 
 @dataclass(frozen=True)

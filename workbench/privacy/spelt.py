@@ -1,11 +1,6 @@
 """A canary in tokens: those that lead to its value, those of the value, and its likelihood."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from workbench.errors import WorkbenchError
 from workbench.privacy.exposure import Canary, check_canary
@@ -54,15 +49,3 @@ def spelt(subject: Subject, canary: Canary) -> Spelt:
             "{} and choose a value that the model can read."
         )
     return Spelt(tuple(whole[:n]), tuple(whole[n:]))
-
-
-def log_prob(logits: Float[Tensor, "n read vocab"], value: Sequence[int]) -> Float[Tensor, " n"]:
-    """The log-probability of the value in nats, summed over its tokens.
-
-    Args:
-        logits: At the positions that predict the tokens of the value, which are the last ones.
-        value: Its tokens.
-    """
-    logs = logits[:, -len(value) :].float().log_softmax(-1)
-    tokens = torch.tensor(list(value), device=logits.device)
-    return logs.gather(-1, tokens.expand(len(logs), -1).unsqueeze(-1)).sum((1, 2))

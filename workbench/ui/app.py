@@ -31,6 +31,7 @@ PAGES = (
     ("compare", "Compare", ":material/compare_arrows:", "Measure"),
     ("transplant", "Transplant", ":material/content_cut:", "Measure"),
     ("privacy", "Privacy", ":material/shield_person:", "Measure"),
+    ("fairness", "Fairness", ":material/balance:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
     ("runs", "Runs", ":material/lists:", "Make"),
     ("dynamics", "Dynamics", ":material/show_chart:", "Make"),

@@ -150,10 +150,11 @@ class SubjectLM(TemplateLM):
         """
         self._count_unspelt([r.args[0] + r.args[1] for r in requests])
         return self._loglikelihood_tokens(
-            [(r.args[:2], *self._encode(*r.args[:2])) for r in requests]
+            [(r.args[:2], *self.encode(*r.args[:2])) for r in requests]
         )
 
-    def _encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    def encode(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Token ids of a context, a start token where it is empty, and of what continues it."""
         if context:
             return self._encode_pair(context, continuation)
         tokens = self.tok_encode(continuation, add_special_tokens=False)
@@ -163,7 +164,7 @@ class SubjectLM(TemplateLM):
 
     def key(self, context: str, continuation: str) -> Key | None:
         """(inputs, targets) as token ids; None if the continuation is empty or too long."""
-        return self._key(*self._encode(context, continuation))
+        return self._key(*self.encode(context, continuation))
 
     def _key(self, context: list[int], continuation: list[int]) -> Key | None:
         if not continuation or len(continuation) > self.max_length:
