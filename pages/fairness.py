@@ -13,10 +13,10 @@ st.caption(
     "offensive by design, and none is shown here."
 )
 try:
-    asked = view.controls()
-    result = view.measured(asked)
+    choice = view.controls()
+    result = view.measured(choice)
     view.scores(result)
-    view.heads(asked)
-    view.same_as(asked)
+    view.heads(choice)
+    view.same_as(choice)
 except WorkbenchError as error:
     fault(error)

@@ -49,6 +49,7 @@ def whole_log_prob(subject, text: str, hooks=()) -> float:
     return sum(float(logs[i - 1, ids[i]]) for i in range(1, len(ids)))
 
 
+@pytest.mark.quick
 def test_what_a_part_carries_is_what_hooks_on_whole_sentences_give(data):
     """The engine scores from the first difference on; here every token is, as the rest cancels."""
     texts = of_ids(2)
@@ -161,6 +162,7 @@ def test_a_model_against_itself_differs_nowhere(data):
     assert set(frame["difference"]) == {0} and set(frame["p"].dropna()) == {1}
 
 
+@pytest.mark.quick
 def test_a_difference_of_bias_scores_counts_each_cluster_once():
     """Two answers of one cluster count as one; the value is by the formula."""
     import pandas as pd

@@ -49,6 +49,7 @@ QUICK = [
     ("privacy", {}),
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
+    ("fairness", {"task": "winobias_resolution", "limit": "12"}),
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [
@@ -81,6 +82,7 @@ LONG = [
         for view in ("Classify", "Patch", "Lens", "Attribute")
     ),
     ("train", {}),
+    ("fairness", {"limit": "12", "tuned": "shelf-tuned"}),
 ]
 """These score, train or benchmark for up to a minute each."""
 
@@ -163,6 +165,7 @@ def test_the_python_of_a_trained_lens_runs_as_it_stands(tmp_path, monkeypatch):
         ("privacy", {"corpus": "/etc/passwd"}, "a page takes only names"),
         ("privacy", {"corpus": "nothing"}, "no corpus 'nothing'"),
         ("privacy", {"privacy_view": "A model", "canaries": "code {} 31"}, "names no value"),
+        ("fairness", {"task": "nothing"}, "no task 'nothing' on bias"),
     ],
 )
 def test_what_a_part_of_a_page_cannot_show_is_a_sentence_there(name, query, words, tmp_path):

@@ -121,10 +121,22 @@ NO_MODEL = {
     "tone",
 }
 ELSEWHERE = {
-    *("apply", "audit", "sweep", "load", "load_encoder", "read_signal", "resume"),
+    *(
+        "apply",
+        "audit",
+        "bias_heads",
+        "fairness",
+        "sweep",
+        "load",
+        "load_encoder",
+        "read_signal",
+        "resume",
+    ),
     *("train", "train_encodings"),
 }
-"""Of a model, but tested where it is trained, loaded or edited; `apply` gives a Subject, below."""
+"""Of a model, but tested where it is trained, loaded or edited, or where there is a set of pairs;
+`apply` gives a Subject, below.
+"""
 TIMES = ("seconds", "seconds_screen", "seconds_estimate", "seconds_exact", "created", "engine")
 LONG = {"circuit", "encoding_study", "locate", "needed_heads", "report"}
 

@@ -143,5 +143,5 @@ def _sums(items: list[Any], clusters: list[Any]) -> np.ndarray:
 def _bias_of_sums(sums: np.ndarray, *, ambiguous: bool) -> np.ndarray:
     """The bias scores of summed counts `[..., 4]`."""
     right, biased, named, every = np.moveaxis(np.asarray(sums, dtype=float), -1, 0)
-    told = 2 * np.divide(biased, named, out=np.full_like(named, 0.5), where=named > 0) - 1
-    return (1 - right / every) * told if ambiguous else told
+    lean = 2 * np.divide(biased, named, out=np.full_like(named, 0.5), where=named > 0) - 1
+    return (1 - right / every) * lean if ambiguous else lean

@@ -83,7 +83,7 @@ def _pair(number: int, sides: Sequence[tuple[list[int], list[int]]]) -> TokenPai
     # and the other's last shared token is scored in both.
     shared = min(shared, *(len(ids) - 1 for ids in whole))
     starts = [max(shared, len(context)) for context, _ in sides]
-    made = [
+    parted = [
         Side(tuple(ids[:-1]), tuple(ids[start:])) for ids, start in zip(whole, starts, strict=True)
     ]
-    return TokenPair(number, *made)
+    return TokenPair(number, *parted)

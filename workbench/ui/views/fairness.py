@@ -39,8 +39,8 @@ NAMES = {
 """What a metric is, in words; others are named by themselves."""
 
 
-class Asked(NamedTuple):
-    """What the page was asked for; `tuned` is "" where there is one model."""
+class Choice(NamedTuple):
+    """What was chosen; `tuned` is "" where there is one model."""
 
     base: str
     tuned: str
@@ -48,7 +48,7 @@ class Asked(NamedTuple):
     limit: int
 
 
-def controls() -> Asked:
+def controls() -> Choice:
     """Show the choice of models, task and number of documents.
 
     Raises:
@@ -72,7 +72,7 @@ def controls() -> Asked:
     most = columns[3].number_input(
         "Documents", 12, 30_000, LIMIT, key="limit", bind="query-params", help="At most, balanced."
     )
-    return Asked(base, "" if tuned == NONE else str(tuned), str(chosen), int(most))
+    return Choice(base, "" if tuned == NONE else str(tuned), str(chosen), int(most))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)
@@ -85,25 +85,25 @@ def n_documents(task: str) -> int:
     return len(read(SOURCES[task]))
 
 
-def measured(asked: Asked) -> Fairness:
+def measured(choice: Choice) -> Fairness:
     """The scores, once they are quick or asked for; else the page stops at the button."""
-    subject = cached_load(asked.base)
-    other = cached_load(asked.tuned) if asked.tuned else None
-    n = min(asked.limit, n_documents(asked.task))
+    subject = cached_load(choice.base)
+    other = cached_load(choice.tuned) if choice.tuned else None
+    n = min(choice.limit, n_documents(choice.task))
     models = [subject] if other is None else [subject, other]
-    tokens = n * TOKENS.get(asked.task, 40)
+    tokens = n * TOKENS.get(choice.task, 40)
     seconds = sum(tokens * seconds_a_token(model.hash, model) for model in models)
-    key = ("fairness", *(model.hash for model in models), asked)
+    key = ("fairness", *(model.hash for model in models), choice)
     names = " and ".join(called(model.name) for model in models)
-    cost = f"{names} score {n:,} documents of {asked.task}: about {roughly(seconds)}."
+    cost = f"{names} score {n:,} documents of {choice.task}: about {roughly(seconds)}."
     if not wanted(key, cost, quick=seconds < QUICK):
-        same_as(asked)
+        same_as(choice)
         st.stop()
     with both_alone(subject, other or subject):
         return with_progress(
             key,
             lambda report: fairness(
-                subject, other, [asked.task], limit=asked.limit, progress=report
+                subject, other, [choice.task], limit=choice.limit, progress=report
             ),
         )
 
@@ -139,9 +139,13 @@ def scores(result: Fairness) -> None:
     with right:
         columns = [Estimated("base", "low", "high", result.base)]
         if result.tuned:
-            rows = rows.drop(columns=["tuned_low", "tuned_high"])
-            columns.append(Estimated("tuned", title=result.tuned))
-            columns.append(Estimated("difference", "difference_low", "difference_high"))
+            names = ["category", "base", "tuned", "difference", "difference_low"]
+            rows = rows.loc[:, [*names, "difference_high", "p", "n"]]
+            columns = [
+                Estimated("base", title=result.base),
+                Estimated("tuned", title=result.tuned),
+                Estimated("difference", "difference_low", "difference_high"),
+            ]
         estimates(rows, columns, rows=14)
         if result.tuned:
             st.caption(
@@ -153,39 +157,39 @@ def scores(result: Fairness) -> None:
     )
 
 
-def heads(asked: Asked) -> None:
+def heads(choice: Choice) -> None:
     """Show which heads carry a task of pairs, or say that this one has no pairs."""
     st.subheader("Which heads carry it?")
-    if asked.task not in PAIRED_TASKS:
+    if choice.task not in PAIRED_TASKS:
         st.caption(
-            f"{asked.task} has no pairs of sentences to compare; choose {', '.join(PAIRED_TASKS)}."
+            f"{choice.task} has no pairs of sentences to compare; choose {', '.join(PAIRED_TASKS)}."
         )
         return
-    name = asked.base
-    if asked.tuned:
-        both = [asked.base, asked.tuned]
+    name = choice.base
+    if choice.tuned:
+        both = [choice.base, choice.tuned]
         name = str(st.selectbox("Of", both, key="of", bind="query-params"))
-    fairness_heads.carried(cached_load(name), asked.task, asked.limit)
+    fairness_heads.carried(cached_load(name), choice.task, choice.limit)
 
 
-def same_as(asked: Asked) -> None:
+def same_as(choice: Choice) -> None:
     """Offer the Python that does the same."""
-    models = f"wb.load({asked.base!r})"
-    models += f", wb.load({asked.tuned!r})" if asked.tuned else ""
+    models = f"wb.load({choice.base!r})"
+    models += f", wb.load({choice.tuned!r})" if choice.tuned else ""
     code = f"""\
 import workbench as wb
 
-result = wb.fairness({models}, tasks=[{asked.task!r}], limit={asked.limit})
+result = wb.fairness({models}, tasks=[{choice.task!r}], limit={choice.limit})
 print(result.to_frame())
 """
-    if asked.task in PAIRED_TASKS:
-        pairs = min(fairness_heads.PAIRS, asked.limit)
+    if choice.task in PAIRED_TASKS:
+        pairs = min(fairness_heads.PAIRS, choice.limit)
         code += f"""\
 carriers = wb.bias_heads(
-    {asked.base!r},
-    {asked.task!r},
+    {choice.base!r},
+    {choice.task!r},
     pairs={pairs},
-    limit={asked.limit},
+    limit={choice.limit},
     core_limit={fairness_heads.CORE},
 )
 print(carriers.to_frame().head(10), carriers.removed_frame(), carriers.cost_frame())
