@@ -129,6 +129,7 @@ ELSEWHERE = {
         "sweep",
         "load",
         "load_encoder",
+        "model_card",
         "read_signal",
         "resume",
     ),

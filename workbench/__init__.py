@@ -70,6 +70,7 @@ _HOMES = {
     "locate": "workbench.comparison",
     "locate_activations": "workbench.comparison",
     "loss_by_position": "workbench.interp",
+    "model_card": "workbench.subjects.model_card",
     "needed_heads": "workbench.interp",
     "patch": "workbench.interp",
     "picture_attention": "workbench.pictures.looking",

@@ -79,6 +79,7 @@ from workbench.subjects.encoder_load import load_encoder as load_encoder
 from workbench.subjects.intervention import Intervention as Intervention
 from workbench.subjects.intervention import apply as apply
 from workbench.subjects.intervention import read_intervention as read_intervention
+from workbench.subjects.model_card import model_card as model_card
 from workbench.sweeps.sweep import sweep as sweep
 from workbench.training import Recipe as Recipe
 from workbench.training import resume as resume
@@ -141,6 +142,7 @@ __all__ = [
     "locate",
     "locate_activations",
     "loss_by_position",
+    "model_card",
     "needed_heads",
     "patch",
     "picture_attention",

@@ -49,6 +49,7 @@ for command in (
     reading.heads,
     changes.compare,
     house.export,
+    house.card,
     house.runs,
     training.dynamics,
     house.doctor,

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from workbench.cli import serving
-from workbench.cli.terminal import Json, Model, bar, err, out, plain, print_json, show, write_out
+from workbench.cli.terminal import (
+    Json,
+    Model,
+    bar,
+    check_out,
+    err,
+    out,
+    plain,
+    print_json,
+    show,
+    write_out,
+)
 from workbench.errors import WorkbenchError
 
 
@@ -61,6 +72,32 @@ def export(
     path = write(subject, target, form=chosen, half=half)
     row = {"model": subject.name, "written": str(path), "form": chosen, "sha256": load(path).hash}
     show([row], as_json, title="Exported")
+
+
+def card(
+    model: Model,
+    target: Annotated[
+        Path | None, typer.Option("--out", help="Write it here; else it is printed.")
+    ] = None,
+    watts: Annotated[
+        float | None,
+        typer.Option(help="Watts of a process that trained; else WORKBENCH_WATTS, else 65."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a model card in Hugging Face's form: data, intended use, scores, energy, limits."""
+    from workbench.subjects import load
+    from workbench.subjects.model_card import model_card
+
+    check_out(target)
+    subject = load(model)
+    text = model_card(subject, watts=watts)
+    if target is not None:
+        write_out(target, text)
+    if as_json:
+        print_json({"model": subject.name, "sha256": subject.hash, "card": text})
+    elif target is None:
+        out.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def runs(

@@ -14,6 +14,7 @@ from workbench.subjects.convert import to_gpt2, to_llama
 from workbench.subjects.gguf_writer import write_gguf
 from workbench.subjects.gpt import WorkbenchGPTForCausalLM
 from workbench.subjects.intervention import has_hooks
+from workbench.subjects.model_card import model_card, write_model_card
 from workbench.subjects.nanogpt_writer import nanogpt_state
 from workbench.subjects.save import save, write_folder
 from workbench.subjects.subject import Subject
@@ -120,32 +121,6 @@ def _save_state_dict(path: Path, subject: Subject, form: str, *, half: bool) -> 
 
 def _readme(subject: Subject, form: str) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        (folder / "README.md").write_text(model_card(subject, form), encoding="utf-8")
+        write_model_card(folder, model_card(subject, form))
 
     return write
-
-
-def model_card(subject: Subject, form: str) -> str:
-    """The text of a README.md about a model, in the form of Hugging Face's model cards."""
-    card = subject.card
-    front = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    if card.parent:
-        front.append(f"base_model: {json.dumps(card.parent)}")
-    facts = [
-        ("Parameters", f"{card.n_params:,}"),
-        ("Layers, heads, width", f"{card.n_layers}, {card.n_heads}, {card.d_model}"),
-        ("Context", f"{card.n_ctx} tokens"),
-        ("Vocabulary", f"{card.d_vocab:,}"),
-        ("Made from", card.parent or "not stated"),
-        ("Licence and data", card.licence or "not stated"),
-        ("Hash", card.sha256),
-    ]
-    rows = "\n".join(f"| {what} | {value} |" for what, value in facts)
-    imports = "import workbench  # knows this architecture\n" if form == "workbench" else ""
-    return (
-        "\n".join([*front, "---"])
-        + f"\n\n# {card.name}\n\n{card.notes}\n\n| | |\n|---|---|\n{rows}\n\n```python\n{imports}"
-        + "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        + 'model = AutoModelForCausalLM.from_pretrained("this folder")\n'
-        + 'tokenizer = AutoTokenizer.from_pretrained("this folder")\n```\n'
-    )

@@ -15,6 +15,7 @@ from workbench.store import Tracker
 from workbench.store.tracker import Wrapped
 from workbench.subjects import Subject, load
 from workbench.training import checkpoints, evaluation, lora, private
+from workbench.training.cards import with_card
 from workbench.training.loop import Batch, Stepper, Trainee, fit, resumed
 from workbench.training.private import Budget
 from workbench.training.recipe import Recipe
@@ -65,7 +66,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     result = fit(trainee, recipe.train, batch, validation, stage, stepper_of)
     tuned = load(result["checkpoint"])  # from disk, so that what was saved is what is measured
     after = _ask(task, tuned, rows.held_out, tracker, "tuned")
-    return {
+    ended = {
         **result,
         "task": task.kind,
         "data": task.source,
@@ -79,6 +80,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         **({} if spend is None else {"privacy": asdict(spend)}),
         "changes": [asdict(change) for change in evaluation.changes(task, before, after)],
     }
+    return with_card(config, ended, tracker)
 
 
 def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch], Callable[..., Stepper]]:

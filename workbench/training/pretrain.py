@@ -12,6 +12,7 @@ from workbench.store import Tracker
 from workbench.subjects import load
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.subjects.tokenizer import train_tokenizer
+from workbench.training.cards import with_card
 from workbench.training.corpus import Tokens, prepare, training_texts
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
@@ -38,7 +39,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     require_same(tracker.folder, going_on=trainee.first > 0, writes=main, corpus=tokens.data_hash)
     batch, validation = batches(recipe, trainee, tokens)
     result = fit(trainee, recipe.train, batch, validation, tracker)
-    return {
+    ended = {
         **result,
         "tokens": recipe.train.steps * recipe.train.batch_size * trainee.model.config.n_ctx,
         "corpus_tokens": len(tokens.train),
@@ -46,6 +47,7 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
         "left_out": dict(tokens.notes.counts),
         "remarks": list(tokens.notes.remarks),
     }
+    return with_card(config, ended, tracker)
 
 
 def setup(
