@@ -318,6 +318,16 @@ def test_what_a_model_knows_by_heart_and_which_heads_hold_it(open_page, settle):
     settle()
 
 
+def test_stereotypes_by_category_and_the_heads_that_carry_them(open_page, settle):
+    page = open_page("fairness", task="crows_pairs_rest", limit="12", pairs="12")
+    assert plot(page, "by-category").is_visible()
+    expect(page.get_by_text("three of four")).to_be_visible()
+    page.get_by_role("button", name="Find the heads").click()
+    assert plot(page, "carriers").is_visible()
+    expect(page.get_by_text("What else is lost")).to_be_visible(timeout=LONG)
+    settle()
+
+
 def test_an_example_fills_the_prompts(open_page, settle):
     page = open_page("patching")
     page.get_by_role("button", name="Subject and verb").click()

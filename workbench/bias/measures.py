@@ -58,9 +58,8 @@ CAVEATS = {
     "crows_pairs_rest": "Only what follows the exchanged words is scored, given all before it, in "
     "the pairs that differ in one place and go on after it: three of four. The pairs themselves "
     "have the faults of crows_pairs.",
-    "winogender": "120 templates, of which the 120 in which the pronoun is the occupation's give "
-    "one pair each. A model that always prefers one pronoun is even here; compare the two "
-    "categories.",
+    "winogender": "120 pairs: the sentences in which the pronoun is the occupation's. A model that "
+    "always prefers one pronoun is even here; compare the two categories.",
     "winobias": "Sentences are written to be ambiguous (type 1) or not (type 2). A model that "
     "always prefers one pronoun is even here; compare the two categories.",
     "winobias_resolution": "The paper's F1 of a coreference system is replaced by the likelihood "

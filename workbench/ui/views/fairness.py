@@ -127,7 +127,7 @@ def scores(result: Fairness) -> None:
             )
         )
     shown = [one for one in result.scores if one.metric == metric]
-    left, right = st.columns([1, 1], gap="medium")
+    left, right = st.columns([6, 7], gap="medium")
     figure = draw.by_category(shown, result.base, result.tuned)
     with left:
         chart(figure, key="by category", name=f"fairness-{task}", alt=f"{metric} by category")
@@ -165,11 +165,19 @@ def heads(choice: Choice) -> None:
             f"{choice.task} has no pairs of sentences to compare; choose {', '.join(PAIRED_TASKS)}."
         )
         return
-    name = choice.base
-    if choice.tuned:
-        both = [choice.base, choice.tuned]
-        name = str(st.selectbox("Of", both, key="of", bind="query-params"))
-    fairness_heads.carried(cached_load(name), choice.task, choice.limit)
+    columns = st.columns([2, 1, 4], vertical_alignment="bottom")
+    models = [choice.base, choice.tuned] if choice.tuned else [choice.base]
+    name = columns[0].selectbox("Of", models, key="of", bind="query-params")
+    pairs = columns[1].number_input(
+        "Pairs",
+        12,
+        2000,
+        fairness_heads.PAIRS,
+        key="pairs",
+        bind="query-params",
+        help="On which every head is exchanged; half of them rank the heads, the others measure.",
+    )
+    fairness_heads.carried(cached_load(str(name)), choice.task, choice.limit, int(pairs))
 
 
 def same_as(choice: Choice) -> None:
@@ -183,7 +191,7 @@ result = wb.fairness({models}, tasks=[{choice.task!r}], limit={choice.limit})
 print(result.to_frame())
 """
     if choice.task in PAIRED_TASKS:
-        pairs = min(fairness_heads.PAIRS, choice.limit)
+        pairs = min(st.session_state.get("pairs", fairness_heads.PAIRS), choice.limit)
         code += f"""\
 carriers = wb.bias_heads(
     {choice.base!r},

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workbench.subjects import Subject
 
 PAIRS = 40
-"""Pairs on which every head is exchanged."""
+"""Pairs on which every head is exchanged, unless more are asked for."""
 CORE = 60
 """Documents of each task of the suite that shows what else is lost."""
 EDITED = 5
@@ -30,32 +30,36 @@ CORE_TOKENS = 100
 """Tokens of a document of that suite, about; it has five tasks."""
 
 
-def seconds_of(subject: "Subject", limit: int) -> float:
+def seconds_of(subject: "Subject", limit: int, pairs: int) -> float:
     """Seconds that the search for heads and the scores without them take, about.
 
     Args:
         subject: The model.
         limit: Pairs that are scored.
+        pairs: Pairs on which every head is exchanged.
     """
     card = subject.card
-    runs = 2 * PAIRS * card.n_layers * (card.n_heads + 1) / 2  # a run starts at its layer
+    runs = (
+        2 * min(pairs, limit) * card.n_layers * (card.n_heads + 1) / 2
+    )  # a run starts at its layer
     scored = EDITED * (2 * TOKENS * limit + 5 * CORE * CORE_TOKENS)
     return (runs * TOKENS + scored) * seconds_a_token(subject.hash, subject)
 
 
-def carried(subject: "Subject", task: str, limit: int) -> None:
+def carried(subject: "Subject", task: str, limit: int, pairs: int) -> None:
     """Show which heads carry a task's preference, once that is asked for.
 
     Args:
         subject: The model.
         task: A task of pairs.
         limit: Pairs that are scored with heads taken out.
+        pairs: Pairs on which every head is exchanged.
     """
-    key = ("carriers", subject.hash, subject.name, task, limit)
+    key = ("carriers", subject.hash, subject.name, task, limit, pairs)
     cost = (
         f"Each head and MLP of {called(subject.name)} is set to its mean in both sentences of "
-        f"{PAIRS} pairs. Then the first heads are taken out, and {task} and core are scored again: "
-        f"about {roughly(seconds_of(subject, limit))}."
+        f"{min(pairs, limit)} pairs. Then the first heads are taken out, and {task} and core are "
+        f"scored again: about {roughly(seconds_of(subject, limit, pairs))}."
     )
     if not wanted(key, cost, quick=False, button="Find the heads"):
         return
@@ -63,7 +67,7 @@ def carried(subject: "Subject", task: str, limit: int) -> None:
         result = with_progress(
             key,
             lambda report: bias_heads(
-                subject, task, pairs=PAIRS, limit=limit, core_limit=CORE, progress=report
+                subject, task, pairs=pairs, limit=limit, core_limit=CORE, progress=report
             ),
         )
     carrying(result)
