@@ -17,7 +17,6 @@ from workbench.serving.limits import ApiError, Limits
 from workbench.subjects import Available, Subject, available, load, stamp
 from workbench.subjects.intervention import Intervention, apply, read_intervention
 from workbench.subjects.modules import moved
-from workbench.subjects.names import OTHERS
 
 CHECKPOINT = re.compile(r"(run:[\w.-]+)@\d+")
 MOST_MADE = 4
