@@ -17,7 +17,7 @@ from workbench.interp import attention, attention_by_distance, head_scores, posi
 from workbench.interp.patterns.heads import pattern_scores, repeated_tokens
 from workbench.interp.patterns.looking import look_through
 from workbench.interp.patterns.passing import _hooked_patterns
-from workbench.interp.patterns.prompt_scores import scored_attention
+from workbench.interp.patterns.prompt_scores import PromptScores, scored_attention
 
 
 def looking_back(n_pos: int, back: int) -> torch.Tensor:
@@ -207,6 +207,7 @@ def test_a_model_without_the_interface_is_read_through_hooks(tiny, monkeypatch):
 
 def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
     seen, scores = scored_attention(tiny, "1 2 3 1 2")
+    assert isinstance(scores, PromptScores)
     pattern = seen.pattern
     assert scores.duplicate is not None and scores.induction is not None
     np.testing.assert_allclose(
@@ -219,4 +220,5 @@ def test_scores_on_a_prompt_are_those_of_its_pattern(tiny):
         scores.induction, (pattern[..., 3, 1] + pattern[..., 4, 2]) / 2, atol=1e-6
     )
     _, once = scored_attention(tiny, "7")
+    assert isinstance(once, PromptScores)
     assert once.induction is None and (once.previous_token == 0).all() and (once.entropy == 0).all()

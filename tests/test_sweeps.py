@@ -202,6 +202,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("values", "words"), FAULTS)
 def test_a_plan_that_is_none_is_refused(values, words):
     with pytest.raises(WorkbenchError, match=words):
