@@ -35,7 +35,9 @@ def test_the_ten_lines_run(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        pytest.param(
+            name, marks=[pytest.mark.slow, pytest.mark.timeout(3000)] if name in SLOW else []
+        )
         for name, text in sorted(PAGES.items())
         if PYTHON.search(text)
     ],
