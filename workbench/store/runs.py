@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, insert, or_, select, update
 
 from workbench.errors import WorkbenchError
-from workbench.provenance import commit, versions
 from workbench.store import processes
 from workbench.store.labels import Labels
 from workbench.store.run import ACTIVE, Run, make_folder, one_line, read_run, runs_folder, to_json
+from workbench.store.shares import ATTEMPT, Shares, here
 from workbench.store.tables import metrics, open_engine, runs
 from workbench.store.tables import tags as tag_table
 from workbench.store.tracker import Stopped, Terminated, Tracker
@@ -28,13 +28,11 @@ Runs = list[Run]
 
 DYING = 3.0
 """Seconds to wait for the process of a run that is about to be resumed to exit."""
-ATTEMPT = "attempt"
-"""The metric that counts how often a worker has claimed a run."""
 LOST = 600.0
 """Seconds without heartbeat after which a run on another host counts as dead."""
 
 
-class Store(Labels):
+class Store(Labels, Shares):
     """The database of runs; cheap to open, safe to share between threads, processes and pages.
 
     Args:
@@ -77,7 +75,7 @@ class Store(Labels):
             "title": title,
             "config": to_json(config),
             "parent": parent,
-            **_here(),
+            **here(),
         }
         folder, now = make_folder()
         row = {"id": folder.name, "status": "queued", "created": now, "heartbeat": now, **values}
@@ -136,12 +134,6 @@ class Store(Labels):
             )
         return self._select(query)
 
-    def children(self, run_id: str) -> Runs:
-        """All runs whose parent is this one, oldest first."""
-        self.reconcile()
-        query = select(runs).where(runs.c.parent == run_id)
-        return self._select(query.order_by(runs.c.created, runs.c.id))
-
     def metrics(self, run_id: str) -> "pd.DataFrame":
         """Everything the run logged, in order: columns step, name, value, time (unix seconds)."""
         import pandas as pd  # takes a second to import, and most commands never need it
@@ -184,14 +176,12 @@ class Store(Labels):
             "ended": None,
             "heartbeat": time.time(),
         }
-        if not self.set(run.id, ended, **fresh, **_here()):
+        if not self.set(run.id, ended, **fresh, **here()):
             raise WorkbenchError(
                 f"run {run.id} is {self.get(run.id).status}; only a run that was cut short can be "
                 "resumed"
             )
-        attempts = (metrics.c.run_id == run.id) & (metrics.c.name == ATTEMPT)
-        with self._engine.begin() as connection:
-            connection.execute(delete(metrics).where(attempts))
+        self.forget_attempts(run.id)
         return self.get(run.id)
 
     def _settled(self, run: Run) -> Run:
@@ -262,29 +252,12 @@ class Store(Labels):
             "heartbeat": now,
             "ended": None,
             "error": None,
-            **_here(),
+            **here(),
         }
         if not self.set(run_id, waiting, **values):
             self.finish(run_id, "cancelled")
             raise Stopped(f"run {run_id} was cancelled before it began")
         return self.get(run_id)
-
-    def claim(self, run_id: str) -> bool:
-        """Marks a waiting run as running in this process; False where another was faster."""
-        waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
-        now = time.time()
-        fresh = {"status": "running", "started": now, "heartbeat": now, "ended": None}
-        if not self.set(run_id, waiting, error=None, **fresh, **_here()):
-            return False
-        row = {"run_id": run_id, "step": 0, "name": ATTEMPT, "value": 1.0, "time": now}
-        self.write(run_id, [row], {})
-        return True
-
-    def attempts(self, run_id: str) -> int:
-        """How often a run has been claimed since it was last queued by hand."""
-        query = select(func.count()).where(metrics.c.run_id == run_id, metrics.c.name == ATTEMPT)
-        with self._engine.connect() as connection:
-            return int(connection.scalar(query) or 0)
 
     @contextmanager
     def running(self, run: Run) -> Iterator[Tracker]:
@@ -384,12 +357,6 @@ class Store(Labels):
             for run_id, tag in connection.execute(wanted):
                 tags_of.setdefault(run_id, []).append(tag)
         return [read_run(row, tags_of.get(row["id"], ())) for row in rows]
-
-
-def _here() -> dict[str, Any]:
-    """The columns that say which process and which version of the code a run has."""
-    code = {"commit": commit(), "versions": to_json(versions())}
-    return {**processes.identity(os.getpid()), **code}
 
 
 def _lives(run: Any) -> bool:
