@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -50,11 +51,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(text):  # noqa: F811
         wb.resume(run.id)
 
 
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+ONE_NODE = ("--standalone", "--nproc-per-node", "2")
 
 
-def on_two_processes(words: Recipe, folder) -> dict:
-    """What `workbench train` says of a recipe under torchrun, with gloo."""
+def two_nodes() -> tuple[str, ...]:
+    """Options of torchrun for a node of two with a process each, which meet at a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", where, "--rdzv-id", "both")
+    return ("--nnodes", "2", "--nproc-per-node", "1", *meeting)
+
+
+def on_two_processes(words: Recipe, folder, *, nodes: int = 1) -> dict:
+    """What `workbench train` says of a recipe under torchrun on one node or two, with gloo."""
     values = words.to_dict()
     lines = ['title = "two"']
     for table in ("model", "tokenizer", "corpus", "train"):
@@ -63,15 +74,24 @@ def on_two_processes(words: Recipe, folder) -> dict:
             *(f"{k} = {json.dumps(v)}" for k, v in values[table].items() if v is not None),
         ]
     (folder / "two.toml").write_text("\n".join(lines))
-    done = subprocess.run(
-        [*TORCHRUN, "-m", "workbench", "train", str(folder / "two.toml"), "--json"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        timeout=400,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)[0]
+    options = ONE_NODE if nodes == 1 else two_nodes()
+    command = [*TORCHRUN, *options, "-m", "workbench", "train", str(folder / "two.toml"), "--json"]
+    started = [
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
+        for _ in range(nodes)
+    ]
+    ended = [(node.communicate(timeout=400), node.returncode) for node in started]
+    assert all(code == 0 for _, code in ended), [output[1][-2000:] for output, _ in ended]
+    (printed,) = [
+        output[0] for output, _ in ended if output[0].strip()
+    ]  # by the first process alone
+    return json.loads(printed)[0]
 
 
 @pytest.mark.parametrize("sharded", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -96,6 +116,16 @@ def test_two_processes_train_like_one(text, tmp_path, sharded):  # noqa: F811
     )
     moments = [s["optimizers"][1]["state"][0]["momentum"] for s in (old, new)]
     assert torch.allclose(*moments, atol=1e-5)  # so that either can be resumed as the other
+
+
+def test_two_nodes_train_like_one_process(text, tmp_path):  # noqa: F811
+    """Two launches that know each other by an address only, as on two machines."""
+    one = wb.train(recipe(text, steps=20))
+    result = on_two_processes(recipe(text, steps=20), tmp_path, nodes=2)
+    assert result["processes"] == 2
+    here = losses(one.id)
+    there = losses(result["run"])
+    assert here.keys() == there.keys() and max(abs(here[s] - there[s]) for s in here) < 1e-4
 
 
 def test_checkpoints_are_kept_by_policy(text):  # noqa: F811
