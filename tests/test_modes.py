@@ -16,7 +16,7 @@ import torch
 import workbench as wb
 from tests.conftest import subject_of
 from tests.families import make
-from tests.test_public import PICTURES
+from tests.test_public import ENCODERS, PICTURES
 from workbench import comparison, interp
 from workbench.errors import WorkbenchError
 from workbench.subjects import Subject
@@ -230,6 +230,29 @@ def test_a_function_of_pictures_sets_its_own_modes(name):
     check(lambda one, _: PICTURES[name](one), (model, model), TOGETHER)
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_function_of_encoders_sets_its_own_modes(name):
+    model: Any = wb.load_encoder("shelf-vit")
+    check(lambda one, _: ENCODERS[name](one), (model, model), TOGETHER)
+
+
+REVERSED = {
+    "attention": lambda m: wb.attention(m, "stressed", target="des"),
+    "head_scores": lambda m: wb.head_scores(m, n=2, length=8),
+    "lens": lambda m: wb.lens(m, "stressed", target="des", answer="s"),
+    "patch": lambda m: wb.patch(
+        m, "stressed", "stretsed", target="des", answer="s", wrong="t", part="cross", site="z"
+    ),
+}
+"""Functions of an encoder-decoder."""
+
+
+@pytest.mark.parametrize("name", REVERSED)
+def test_a_function_of_an_encoder_decoder_sets_its_own_modes(name):
+    model = wb.load("shelf-reverse", seq2seq=True)
+    check(lambda one, _: REVERSED[name](one), (model, model), TOGETHER)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", [*TINY, *TRAINED, *DEAR])
@@ -247,7 +270,7 @@ HERE = {
         "checkpoint_series",
         "behaviour_series",
         "task_needs",
-        "audit",
+        *("audit", "bias_heads", "fairness", "read_signal"),
     ),
     "effect_of",
 }
@@ -255,10 +278,10 @@ HERE = {
 WITHOUT = {
     *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
     *("apply", "compare_results", "read_intervention", "read_scores", "suites", "write_scores"),
-    *("redact", "scan", "digits", "read_picture"),
+    *("redact", "scan", "digits", "read_picture", "tone", "model_card"),
 }
 """Functions that run no model."""
-TRAINING = {"train", "sweep", "finetune", "resume", "train_encodings", "load"}
+TRAINING = {"train", "sweep", "finetune", "resume", "train_encodings", "load", "load_encoder"}
 
 
 def test_every_public_function_is_called_here_or_decorated():
@@ -266,7 +289,7 @@ def test_every_public_function_is_called_here_or_decorated():
         name: getattr(home, name) for home in (wb, interp, comparison) for name in home.__all__
     }
     functions = {name for name, value in names.items() if inspect.isfunction(value)}
-    called = {*TINY, *TRAINED, *DEAR, *PICTURES}
+    called = {*TINY, *TRAINED, *DEAR, *PICTURES, *ENCODERS}
     assert functions - called - HERE - WITHOUT - TRAINING == set()
     assert all(hasattr(names[name], "__wrapped__") for name in HERE)
 
