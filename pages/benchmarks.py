@@ -34,7 +34,8 @@ def compared(
 
 def controls() -> tuple[list[str], str, int, dict[str, Any]]:
     """Models, suite, limit, and a dict of seed, shots and variants; all in the URL."""
-    options = list(dict.fromkeys([*choices(), *st.query_params.get_all("models")]))
+    chosen_suite = str(st.session_state.get("suite") or st.query_params.get("suite", "core"))
+    options = ev.offered(chosen_suite, st.query_params.get_all("models"))
     default = [name for name in ev.PAIR if name in options] or options[:1]
     known = [name for name, suite in suites().items() if not suite.problem]
     left, middle, limit_box, seed_box = st.columns([6, 3, 2, 2])
@@ -311,12 +312,13 @@ def boards() -> None:
 
 def show(run: Run) -> None:
     """The results of a run that has ended, in the chosen view."""
-    results = {name: result for name, result in ev.results_of(run).items() if result.rows}
-    for name, result in results.items():
+    every = ev.results_of(run)
+    for name, result in every.items():
         for task, why in result.skipped:
             st.caption(f":material/cloud_off: {plain(f'{name}: {task} was skipped. {why}')}")
+    results = {name: result for name, result in every.items() if result.rows}
     if not results:
-        st.caption("This run ended before its first task was scored.")
+        st.caption("No task of this run was scored.")
         return
     views = {
         "Scores": scores,
@@ -372,7 +374,7 @@ settings = dict(
     num_fewshot={more["shots"]},
     variants={more["variants"]!r},
 )
-results = [wb.evaluate(wb.load(name), {suite!r}, **settings) for name in {models!r}]
+results = [wb.evaluate(name, {suite!r}, **settings) for name in {models!r}]
 print(results[0].table()[["task", "metric", "value", "low", "high", "n"]])
 if len(results) > 1:
     print(compare_results(results[0], results[1]))

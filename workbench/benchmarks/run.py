@@ -33,7 +33,7 @@ GROWING = ("data", "task_versions", "seconds")
 """Entries of a result's config that grow with every task."""
 
 
-@public("subject")
+@public("subject", seq2seq=True)
 @own_modes
 def evaluate(
     subject: "SubjectOrName",
@@ -50,7 +50,8 @@ def evaluate(
     """Scores of a Subject on a suite.
 
     Args:
-        subject: The model.
+        subject: The model; an encoder-decoder is asked the tasks of generation, the others are
+            skipped.
         suite: A suite's name or YAML file, a task's name (ours or any of lm-eval's), or a list of
             task names.
         limit: At most this many documents a task: a random subset fixed by (task, seed), the same
@@ -137,9 +138,9 @@ def each_task(
     Raises:
         WorkbenchError: no task could run, and the file of at least one is broken.
     """
-    from workbench.benchmarks.engine.lm import SubjectLM
+    from workbench.benchmarks.engine.rewriting import lm_of
 
-    lm = SubjectLM(subject, cache=cache)
+    lm = lm_of(subject, cache)
     finished = set(done.config.get("finished", []))
     results = replace(done, skipped=[])
     count = len(suite.tasks)
@@ -188,10 +189,13 @@ def _none_ran(suite: Suite, results: Results) -> str:
 
 def _grown(results: Results, subject: "Subject", lm: "SubjectLM", name: str) -> Results:
     """The results with every task that a name stands for, as a group is several."""
+    from workbench.benchmarks.engine.rewriting import why_no_heads
     from workbench.benchmarks.tasks import load_tasks
 
     config = results.config
     if name in INSIDE:
+        if reason := why_no_heads(subject, name):
+            raise MissingDataError(reason)
         try:
             rows, records, digest = heads_task(
                 subject, name, limit=config["limit"], seed=config["seed"], report=lm.progress
@@ -210,9 +214,12 @@ def _with_task(results: Results, lm: "SubjectLM", name: str, task: Any) -> Resul
     from jinja2 import TemplateError
     from lm_eval.evaluator import evaluate as harness_evaluate
 
+    from workbench.benchmarks.engine.rewriting import why_skipped
     from workbench.benchmarks.results.scores import rows_and_records
     from workbench.benchmarks.tasks import data_hash, is_users, pick
 
+    if reason := why_skipped(lm.subject, name, task):
+        raise MissingDataError(reason)
     lm.n_truncated = 0
     lm.n_unspelt = 0
     lm.n_spoilt = 0
@@ -307,7 +314,7 @@ def run_job(config: dict[str, Any], tracker: "Tracker") -> dict[str, Any]:
     by_model: dict[str, Results] = {}
     for number, source in enumerate(sources):
         tracker.progress(number / len(sources), f"loading {source}")
-        subject = load(source)
+        subject = load(source, seq2seq=True)
         name = _folder_name(subject.name, by_model)
 
         def report(fraction: float, message: str, number: int = number) -> None:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import logging
+import re
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,6 +19,8 @@ from workbench.paths import home
 
 FOLDER = Path(__file__).parent / "tasks"
 HARNESS = "harness:"
+GENERATES = re.compile(r"(?m)^output_type:\s*generate_until\b")
+"""The line of a task's file that says so."""
 PROMPTS = {
     "instructed": {"description": "Answer as well as you can.\n\n"},
     "next line": {"target_delimiter": "\n"},
@@ -136,6 +139,18 @@ def _vary(name: str, task: Any, variant: str, *, fixed: bool) -> None:
             f"{variant!r} is no way to ask; there are shots=N and "
             f"prompt={', prompt='.join(PROMPTS)}."
         )
+
+
+def generates(name: str) -> bool:
+    """Whether a task's answers are generated, by its file; False for lm-eval's own tasks.
+
+    Args:
+        name: Of a task, or the path of its file; no data is read.
+    """
+    name = name.partition("@")[0]
+    files = [Path(name), *(folder / f"{name}.yaml" for folder in (FOLDER, home() / "tasks"))]
+    file = next((f for f in files if f.suffix in (".yaml", ".yml") and f.is_file()), None)
+    return file is not None and bool(GENERATES.search(file.read_text(errors="replace")))
 
 
 def pick(task: Any, limit: int | None, seed: int) -> list[int] | None:

@@ -99,9 +99,9 @@ def refusal(what: str, kind: str) -> str:
     """
     if kind == SEQ2SEQ:
         return (
-            f"{what} is an encoder-decoder model; Anatomy, Attention, Heads, Lens, Patching and "
-            "load(..., seq2seq=True) take it, all else here needs a decoder-only model such as "
-            "shelf-base."
+            f"{what} is an encoder-decoder model; Anatomy, Attention, Heads, Lens, Patching, "
+            "Benchmarks, Train and load(..., seq2seq=True) take it, all else here needs a "
+            "decoder-only model such as shelf-base."
         )
     if kind == ENCODER:
         return (

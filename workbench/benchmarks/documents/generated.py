@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase
 from typing import Any
 
 FOLDER = Path(__file__).parent.parent / "tasks"
@@ -127,6 +128,16 @@ def intents() -> list[dict[str, Any]]:
         )
         for intent, text in pairs
     ]
+
+
+def reverse() -> list[dict[str, Any]]:
+    """Strings of 6 to 14 random letters, to be written backwards.
+
+    Shorter ones are left out: a model trained on random strings may have seen them.
+    """
+    rng = Random("reverse")
+    texts = ["".join(rng.choices(ascii_lowercase, k=rng.randint(6, 14))) for _ in range(COUNT)]
+    return [{"query": text, "answer": text[::-1]} for text in texts]
 
 
 def passage() -> list[dict[str, Any]]:

@@ -137,6 +137,7 @@ MADE: dict[str, Callable[[], list[Doc]]] = {
         generated.ioi,
         generated.intents,
         generated.passage,
+        generated.reverse,
     )
 }
 

@@ -7,15 +7,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from workbench.benchmarks import Results, Suite, compare_results
+from workbench.benchmarks import Results, Suite, compare_results, suites
 from workbench.benchmarks.documents.sources import MADE, SOURCES
-from workbench.benchmarks.tasks import PROMPTS
+from workbench.benchmarks.tasks import PROMPTS, generates
 from workbench.paths import data_folder
 from workbench.statistics import minimal_detectable_difference, too_few
 from workbench.statistics.words import bracketed
 from workbench.store import Run, jobs
 from workbench.subjects import resolve
 from workbench.ui.parts import runs as ui
+from workbench.ui.parts.models import choices
 from workbench.ui.parts.registered import registered
 from workbench.ui.parts.words import interval_text, p_text, short_names, signed
 
@@ -116,6 +117,18 @@ def spread(scores: Any) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def offered(suite: str, more: Sequence[str]) -> list[str]:
+    """The models that the box offers: encoder-decoders if a task of the suite is generated.
+
+    Args:
+        suite: Name of the suite.
+        more: Names that are chosen already.
+    """
+    known = suites().get(suite)
+    written = known is not None and any(map(generates, known.tasks))
+    return list(dict.fromkeys([*choices(seq2seq=written), *more]))
 
 
 def missing(suite: Suite) -> list[str]:
