@@ -24,6 +24,8 @@ USUAL: dict[str, tuple[str, ...]] = {
     "context": ("context", "passage", "paragraph"),
     "question": ("question", "query"),
     "answers": ("answers", "answer", "answer_text"),
+    "source": ("source", "src"),
+    "target": ("target", "tgt"),
 }
 """Usual column names of each part, most specific first, in lower case."""
 

@@ -25,7 +25,7 @@ def with_card(config: dict[str, Any], result: dict[str, Any], tracker: Tracker) 
     if not PartialState().is_main_process:
         return result
     try:
-        card = load(result["checkpoint"]).card
+        card = load(result["checkpoint"], seq2seq=True).card
         words = {"parent": config.get("base"), **{k: config.get(k) for k in ("licence", "notes")}}
         card = replace(
             card,

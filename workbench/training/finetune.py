@@ -1,6 +1,6 @@
 """Fine-tuning a Subject on a task, fully or by LoRA, with each metric before and after."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,6 +14,7 @@ from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.store.tracker import Wrapped
 from workbench.subjects import Subject, load
+from workbench.subjects.kinds import SEQ2SEQ, start_token
 from workbench.training import checkpoints, evaluation, lora, private
 from workbench.training.cards import with_card
 from workbench.training.loop import Batch, Stepper, Trainee, fit, resumed
@@ -23,10 +24,13 @@ from workbench.training.recipe_tables import Privacy
 from workbench.training.rows import Row, check_vocabulary, collate
 from workbench.training.same_data import fingerprint, require_same
 from workbench.training.tasks import Data, Item, Task, make
+from workbench.training.two_texts import collate_two
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Together = Callable[[Sequence[Row]], Batch]
+"""Makes a batch of rows."""
 SHARES = {"base": (0.0, 0.1), "training": (0.1, 0.9), "tuned": (0.9, 1.0)}
 """The part of the progress bar that each stage fills."""
 ROWS_AT_ONCE = 16
@@ -60,11 +64,13 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     before = _ask(task, base, rows.held_out, tracker, "base")
     trainee = _trainee(recipe, base, tracker)
     n_trained = sum(p.numel() for p in trainee.model.parameters() if p.requires_grad)
-    batch, stepper_of, spend = _way(recipe, rows.train)
-    validation = _capped(rows.validation, recipe.train.eval_tokens)
+    together = _together(task, base)
+    batch, stepper_of, spend = _way(recipe, rows.train, together)
+    validation = _capped(rows.validation, recipe.train.eval_tokens, together)
     stage = _Stage(tracker, "training")
     result = fit(trainee, recipe.train, batch, validation, stage, stepper_of)
-    tuned = load(result["checkpoint"])  # from disk, so that what was saved is what is measured
+    # From disk, so that what was saved is what is measured.
+    tuned = load(result["checkpoint"], seq2seq=task.seq2seq)
     after = _ask(task, tuned, rows.held_out, tracker, "tuned")
     ended = {
         **result,
@@ -86,17 +92,17 @@ def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
 def trial(recipe: Recipe) -> tuple[Trainee, Callable[[int], Batch], Callable[..., Stepper]]:
     """What a measurement of a few steps takes: model, batches by step, what makes a stepper."""
     recipe = _pinned(recipe)
-    _, base, rows = _setup(recipe)
-    batch, stepper_of, _ = _way(recipe, rows.train)
+    task, base, rows = _setup(recipe)
+    batch, stepper_of, _ = _way(recipe, rows.train, _together(task, base))
     return _trainee(recipe, base, None), batch, stepper_of
 
 
 def _way(
-    recipe: Recipe, rows: list[Row]
+    recipe: Recipe, rows: list[Row], together: Together
 ) -> tuple[Callable[[int], Batch], Callable[..., Stepper], Budget | None]:
     """How the weights are trained: batches by step, what makes a stepper, and a private budget."""
     if recipe.privacy is None:
-        return _batches(recipe, rows), Stepper, None
+        return _batches(recipe, rows, together), Stepper, None
     spend = private.budget(Privacy(**recipe.privacy), recipe.train, len(rows))
     stepper_of = partial(private.PrivateStepper, spend=spend)
     return private.batches(rows, spend.sample_rate), stepper_of, spend
@@ -130,7 +136,27 @@ def make_task(recipe: Recipe) -> Task:
         )
     if recipe.lora is not None:
         lora.Lora.from_dict(recipe.lora)
-    return make(recipe.task)
+    task = make(recipe.task)
+    if task.seq2seq:
+        _check_rewriting(recipe)
+    return task
+
+
+def _check_rewriting(recipe: Recipe) -> None:
+    """Raise for what is done with decoders only."""
+    decoders_only = {
+        "[lora]": recipe.lora is not None,
+        "[privacy]": recipe.privacy is not None,
+        "[train] sharded": recipe.train.sharded,
+        '[train] optimizer = "muon"': recipe.train.optimizer == "muon",
+    }
+    for what, asked in decoders_only.items():
+        if asked:
+            mend = 'set optimizer = "adamw"' if "muon" in what else "leave it out"
+            raise WorkbenchError(
+                f"{what} is for decoder-only models, and the task rewriting is for "
+                f"encoder-decoders; {mend}."
+            )
 
 
 def _pinned(recipe: Recipe) -> Recipe:
@@ -141,9 +167,28 @@ def _pinned(recipe: Recipe) -> Recipe:
 def _setup(recipe: Recipe) -> tuple[Task, Subject, Examples]:
     """The task, the base model and the examples of a recipe."""
     task = make_task(recipe)
-    base = load(recipe.base)
+    base = load(recipe.base, seq2seq=True)
+    if task.seq2seq != (base.kind == SEQ2SEQ):
+        raise WorkbenchError(_wrong_base(task, base))
     task.prepare(base.tokenizer)
     return task, base, _examples(task, task.read(recipe.corpus.validation, recipe.train.seed), base)
+
+
+def _wrong_base(task: Task, base: Subject) -> str:
+    if task.seq2seq:
+        return (
+            f"The task rewriting needs an encoder-decoder, and {base.name} is a {base.kind}-only "
+            "model; choose shelf-blank, shelf-reverse or a T5 folder as base."
+        )
+    return (
+        f"{base.name} is an encoder-decoder, which learns the task rewriting only; choose it as "
+        f"kind of [task] instead of {task.kind}, or a decoder-only base such as shelf-base."
+    )
+
+
+def _together(task: Task, base: Subject) -> Together:
+    """What makes a batch of rows: padded rows, or two texts for an encoder-decoder."""
+    return partial(collate_two, start=start_token(base.model)) if task.seq2seq else collate
 
 
 def _examples(task: Task, data: Data, base: Subject) -> Examples:
@@ -269,7 +314,7 @@ def _ask(
     return frame
 
 
-def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
+def _batches(recipe: Recipe, rows: list[Row], together: Together) -> Callable[[int], Batch]:
     """The batch of each step: every row once per epoch, each epoch in an order of its own."""
     size = recipe.train.batch_size
     seed = recipe.train.seed
@@ -280,7 +325,7 @@ def _batches(recipe: Recipe, rows: list[Row]) -> Callable[[int], Batch]:
         for number in range(step * size, (step + 1) * size):
             epoch, at = divmod(number, len(rows))
             chosen.append(rows[_order(len(rows), seed, epoch)[at]])
-        return collate(chosen)
+        return together(chosen)
 
     return batch
 
@@ -299,7 +344,7 @@ def _order(n: int, seed: int, epoch: int) -> np.ndarray:
     return _ORDERS[key]
 
 
-def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
+def _capped(rows: list[Row], eval_tokens: int, together: Together) -> list[Batch]:
     """Batches of the first rows: at most `eval_tokens` tokens, but at least one batch."""
     n_tokens = 0
     n_rows = 0
@@ -309,7 +354,7 @@ def _capped(rows: list[Row], eval_tokens: int) -> list[Batch]:
         n_tokens += len(row.ids)
         n_rows += 1
     return [
-        collate(rows[i : min(i + ROWS_AT_ONCE, n_rows)]) for i in range(0, n_rows, ROWS_AT_ONCE)
+        together(rows[i : min(i + ROWS_AT_ONCE, n_rows)]) for i in range(0, n_rows, ROWS_AT_ONCE)
     ]
 
 

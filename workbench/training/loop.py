@@ -16,12 +16,14 @@ from transformers import PreTrainedModel
 
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
+from workbench.subjects.kinds import DECODER, SEQ2SEQ
 from workbench.subjects.pretrained import read_model
 from workbench.subjects.tokenizer_files import read_tokenizer
 from workbench.training import checkpoints, resources
 from workbench.training.optim import learning_rate
 from workbench.training.recipe import Optimisation
 from workbench.training.stepper import IGNORED, Batch, Stepper, Trainee, summed_loss
+from workbench.training.two_texts import logits_of
 
 __all__ = ["Batch", "Stepper", "Trainee", "fit", "mean_loss", "resumed"]
 
@@ -34,7 +36,8 @@ def resumed(tracker: Tracker) -> Trainee | None:
     checkpoint = checkpoints.newest_whole(tracker.folder)
     if checkpoint is None:
         return None
-    model = read_model(checkpoint, f"The checkpoint {checkpoint}").model
+    kinds = (DECODER, SEQ2SEQ)
+    model = read_model(checkpoint, f"The checkpoint {checkpoint}", kinds=kinds).model
     tokenizer = read_tokenizer(checkpoint, str(checkpoint))
     return Trainee(model, tokenizer, checkpoints.step_of(checkpoint), checkpoint)
 
@@ -199,7 +202,7 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
         inputs, targets = batches[min(at, len(batches) - 1)]
         targets = targets.to(accelerator.device)
         with accelerator.autocast():
-            logits = model(inputs.to(accelerator.device), use_cache=False).logits
+            logits = logits_of(model, inputs.to(accelerator.device))
         if at < len(batches):
             total[0] += summed_loss(logits, targets)
             total[1] += (targets != IGNORED).sum()

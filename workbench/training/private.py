@@ -203,11 +203,12 @@ class PrivateStepper(Stepper):
         """The epsilon that the first `done` steps have spent."""
         return {"epsilon": self.spend.spent(done)}
 
-    def _parts(self, batch: Batch) -> list[Batch]:
+    def _parts(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """The rows in as many parts as the recipe says: per-example gradients need memory."""
-        if not len(batch[0]):
-            return [batch]
-        return list(zip(batch[0].chunk(self.parts), batch[1].chunk(self.parts), strict=True))
+        inputs, targets = cast(tuple[Tensor, Tensor], batch)  # of decoders only
+        if not len(inputs):
+            return [(inputs, targets)]
+        return list(zip(inputs.chunk(self.parts), targets.chunk(self.parts), strict=True))
 
     def _part(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " row"]:
         """The rows' losses; adds their clipped gradients to the sum."""
@@ -242,7 +243,7 @@ class PrivateStepper(Stepper):
 
     def _check(self, batch: Batch) -> None:
         """Raise unless two rows' gradients equal those of each row alone."""
-        inputs = batch[0][:2].to(self.device)
+        inputs = cast(Tensor, batch[0])[:2].to(self.device)
         targets = batch[1][:2].to(self.device)
         # Without dropout, which would differ. Opacus looks at layers in training only.
         self.model.eval()

@@ -301,7 +301,7 @@ class TaskTable:
     __pydantic_config__ = CLOSED
 
     kind: Annotated[
-        Literal["classification", "entities", "questions", "chat"],
+        Literal["classification", "entities", "questions", "chat", "rewriting"],
         Field(description="Kind of task; if missing, the data set's own, else classification."),
     ] = "classification"
     data: Annotated[Text, Field(description="A set's name, a Hugging Face id or a file.")] = ""
@@ -333,6 +333,8 @@ class TaskTable:
     answers: Annotated[str, Field(description="Questions: the column with the answers.")] = ""
     messages: Annotated[str, Field(description="Chat: the column with whole conversations.")] = ""
     response: Annotated[str, Field(description="Chat: the column with the reply.")] = ""
+    source: Annotated[str, Field(description="Rewriting: the column with the text to read.")] = ""
+    target: Annotated[str, Field(description="Rewriting: the column with the text to write.")] = ""
 
 
 @dataclass(frozen=True)

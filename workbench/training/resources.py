@@ -45,9 +45,10 @@ def flops_per_token(model: nn.Module, n_ctx: int) -> float:
 
     N counts the parameters that multiply, so without embeddings that are only looked up. The
     attention term counts all T positions, as the reference does, though a causal model needs half.
+    In an encoder-decoder a token passes one of the two stacks, so half of N.
 
     Args:
-        model: Any causal model of transformers.
+        model: Any causal or encoder-decoder model of transformers.
         n_ctx: Length T of the rows.
 
     Reference:
@@ -62,6 +63,8 @@ def flops_per_token(model: nn.Module, n_ctx: int) -> float:
     if head is not None:
         tables.pop(id(head.weight), None)  # tied: looked up and multiplied
     multiplied = n_parameters(model) - sum(tables.values())
+    if config.is_encoder_decoder:
+        multiplied //= 2
     d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return (
         6 * multiplied + 12 * config.num_hidden_layers * config.num_attention_heads * d_head * n_ctx

@@ -69,9 +69,9 @@ def strings(n: int, seed: int, *, held: bool) -> list[str]:
     return texts
 
 
-def letters_tokenizer() -> PreTrainedTokenizerBase:
+def letters_tokenizer(letters: str = LETTERS) -> PreTrainedTokenizerBase:
     """A tokenizer with one token per letter; `END` follows every text, as T5 expects."""
-    vocab = {token: i for i, token in enumerate([PAD, END, UNKNOWN, *LETTERS])}
+    vocab = {token: i for i, token in enumerate([PAD, END, UNKNOWN, *letters])}
     tokenizer = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.decoder = decoders.Fuse()

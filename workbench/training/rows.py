@@ -5,11 +5,12 @@ from itertools import groupby
 from typing import NamedTuple, cast
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
 from workbench.subjects.spelling import bare, read, unknown_ids
-from workbench.training.loop import Batch
 
 IGNORED = -100
 
@@ -67,7 +68,7 @@ def encode(
     return Row(ids, learned)
 
 
-def collate(rows: Sequence[Row]) -> Batch:
+def collate(rows: Sequence[Row]) -> tuple[Int[Tensor, "batch pos"], Int[Tensor, "batch pos"]]:
     """A batch of rows padded on the right; targets are the next tokens, -100 where not learned."""
     width = max(len(row.ids) for row in rows) - 1
     inputs = torch.zeros(len(rows), width, dtype=torch.long)

@@ -22,9 +22,12 @@ from workbench.errors import WorkbenchError
 from workbench.training import resources, sharding
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
+from workbench.training.two_texts import TwoTexts, logits_of
 
-Batch = tuple[Int[Tensor, "_batch _pos"], Int[Tensor, "_batch _pos"]]
-"""Inputs, and the target of each position (-100: not scored). Batches may differ in size."""
+Batch = tuple[Int[Tensor, "_batch _pos"] | TwoTexts, Int[Tensor, "_batch _pos"]]
+"""Inputs (of an encoder-decoder both texts), and the target of each position (-100: not scored).
+Batches may differ in size.
+"""
 
 IGNORED = -100
 """The target that `F.cross_entropy` skips."""
@@ -176,7 +179,7 @@ class Stepper:
                     raise
                 self._use_less_memory(len(batch[0]))
 
-    def _gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def _gradients(self, inputs: Tensor | TwoTexts, targets: Tensor) -> Tensor:
         """Accumulate the gradient of the batch's mean loss in `.grad`; returns that loss."""
         self.model.train()
         acc = self.accelerator
@@ -190,7 +193,7 @@ class Stepper:
         total = torch.zeros((), device=acc.device)
         for i, (x, y) in enumerate(parts):
             with self._synchronising(last=i == len(parts) - 1), acc.autocast():
-                logits = self.model(x.to(acc.device, non_blocking=True), use_cache=False).logits
+                logits = logits_of(self.model, x.to(acc.device, non_blocking=True))
                 loss = summed_loss(logits, y.to(acc.device, non_blocking=True)) / n_scored.to(
                     acc.device
                 )

@@ -8,12 +8,13 @@ from workbench.training.tasks.chat import Chat
 from workbench.training.tasks.classification import Classification
 from workbench.training.tasks.entities import Entities
 from workbench.training.tasks.questions import Questions
+from workbench.training.tasks.rewriting import Rewriting
 from workbench.training.tasks.task import Data, Item, Task
 
 __all__ = ["KINDS", "SETS", "Data", "Item", "Task", "make"]
 
 KINDS: dict[str, type[Task]] = {
-    kind.kind: kind for kind in (Classification, Entities, Questions, Chat)
+    kind.kind: kind for kind in (Classification, Entities, Questions, Chat, Rewriting)
 }
 
 

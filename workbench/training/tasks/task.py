@@ -54,13 +54,15 @@ class Task(ABC):
     it.
 
     A subclass sets `kind`, `parts` and, besides the common ones, the `words` of `[task]` that it
-    takes; it implements the abstract methods below.
+    takes; `seq2seq` says that it is for encoder-decoders, whose rows are two texts; it implements
+    the abstract methods below.
     """
 
     kind: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[tuple[str, ...]]
     higher_is_better: ClassVar[bool] = True
+    seq2seq: ClassVar[bool] = False
 
     def __init__(self, options: dict[str, Any]) -> None:
         unknown = sorted(set(options) - {*COMMON, *self.words, *self.parts})

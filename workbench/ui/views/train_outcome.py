@@ -31,7 +31,7 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
     kind = str(recipe.task.get("kind") or (known.kind if known else "classification"))
     base = _choice(
         "Base",
-        choices(),
+        _bases(kind),
         recipe.base,
         f"{name} base",
         "A bundled model, a file or a run; or type a name.",
@@ -101,6 +101,14 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
         return replace(recipe, **named, lora=lora, privacy=private)
 
     return build
+
+
+def _bases(kind: str) -> list[str]:
+    """The models that a kind of task may start from."""
+    if not KINDS[kind].seq2seq:
+        return choices()
+    decoders = set(choices())
+    return [name for name in choices(seq2seq=True) if name not in decoders]
 
 
 def _budget(name: str, recipe: Recipe) -> float:
