@@ -178,28 +178,44 @@ def study(run: Run) -> None:
 def outlook(run: Run) -> None:
     """Links to the other pages with the run's newest checkpoint, and downloads."""
     model = f"run:{run.id}"
+    rewrites = train_outcome.rewrites(run)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown("**Open its newest checkpoint in**", width="content")
         page_link("attention", "Attention", icon=":material/grid_on:", model=model)
-        page_link("positions", "Positions", icon=":material/timeline:", model=model)
-        page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=[model])
-        if run.kind == "train":
-            page_link("dynamics", "Dynamics", icon=":material/show_chart:", run=run.id)
-        if run.kind == "finetune":
-            pair = {"base": run.config["base"], "tuned": model}
-            page_link(
-                "compare", "Compare it with its base", icon=":material/compare_arrows:", **pair
-            )
-            page_link("transplant", "Where the change lives", icon=":material/content_cut:", **pair)
-        audit = {"privacy_view": "A model", "model": model}
-        page_link("privacy", "What it knows by heart", icon=":material/shield_person:", **audit)
+        if rewrites:
+            query = {"models": [model], "suite": "rewriting"}
+            page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", **query)
+        else:
+            further(run, model)
     downloads(
         lambda: [draw.curves({run.title: ui.metrics(run)})],
         lambda: ui.metrics(run),
         name=f"metrics-{run.id}",
         title=f"{run.title} ({run.id})",
     )
-    same_in_python(f'import workbench as wb\n\nsubject = wb.load("{model}")\nprint(subject.card)')
+    how = ", seq2seq=True" if rewrites else ""
+    same_in_python(
+        f'import workbench as wb\n\nsubject = wb.load("{model}"{how})\nprint(subject.card)'
+    )
+
+
+def further(run: Run, model: str) -> None:
+    """Links to the pages that take a decoder only.
+
+    Args:
+        run: The run.
+        model: Its name, as for `load`.
+    """
+    page_link("positions", "Positions", icon=":material/timeline:", model=model)
+    page_link("benchmarks", "Benchmarks", icon=":material/scoreboard:", models=[model])
+    if run.kind == "train":
+        page_link("dynamics", "Dynamics", icon=":material/show_chart:", run=run.id)
+    if run.kind == "finetune":
+        pair = {"base": run.config["base"], "tuned": model}
+        page_link("compare", "Compare it with its base", icon=":material/compare_arrows:", **pair)
+        page_link("transplant", "Where the change lives", icon=":material/content_cut:", **pair)
+    audit = {"privacy_view": "A model", "model": model}
+    page_link("privacy", "What it knows by heart", icon=":material/shield_person:", **audit)
 
 
 def before_the_first_run() -> None:

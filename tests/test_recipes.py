@@ -48,7 +48,7 @@ FAULTS = [
     ("model", "d_model", 1_000_000, "a whole number at least 1 and at most 131,072"),
     ("tokenizer", "d_vocab", 10, "a whole number at least 257"),
     ("lora", "dropout", 1.0, "a number at least 0 and below 1"),
-    ("task", "kind", "poetry", "classification, entities, questions or chat"),
+    ("task", "kind", "poetry", "classification, entities, questions, chat or rewriting"),
 ]
 
 

@@ -214,13 +214,13 @@ def test_the_loss_of_a_batch_is_that_of_each_row_alone_by_transformers():
     ours = summed_loss(logits_of(model, inputs), targets)
     theirs = 0.0
     for row in rows:
-        source, target = torch.tensor([row.prompt]), torch.tensor([row.ids[len(row.prompt) :]])
+        source = torch.tensor([row.prompt])
+        target = torch.tensor([row.ids[len(row.prompt) :]])
         theirs += float(model(input_ids=source, labels=target).loss) * row.n_learned
     assert float(ours) == pytest.approx(theirs, rel=1e-5)
     halves = inputs.chunk(2)
-    assert [len(half) for half in halves] == [1, 1] and inputs.numel() == sum(
-        map(TwoTexts.numel, halves)
-    )
+    assert [len(half) for half in halves] == [1, 1]
+    assert inputs.numel() == sum(map(TwoTexts.numel, halves)) == 2 * 3 + 2 * 4
 
 
 def test_what_is_for_decoders_only_is_refused_in_a_sentence(rule):

@@ -26,7 +26,7 @@ class Source:
     - `hub`: Hugging Face id, configuration and revision; None where it is not on the hub
     - `columns`: our column names for the numbered columns of a file without a header
     - `names`: the hub's name of each of our splits
-    - `made`: makes the records of a split; such a set needs no file
+    - `maker`: makes the records of a split; such a set needs no file
     - `only`: where one file holds all splits, the column that says which one a record is of
     """
 
@@ -36,7 +36,7 @@ class Source:
     columns: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
     only: str = ""
-    made: Callable[[str], list[Record]] | None = None
+    maker: Callable[[str], list[Record]] | None = None
 
 
 CONVERTED = "refs/convert/parquet"
@@ -85,7 +85,7 @@ SETS = {
         {"train": "sgd_dialogues/train.jsonl.gz", "test": "sgd_dialogues/test.jsonl.gz"},
         ("google-research-datasets/schema_guided_dstc8", "dialogues", CONVERTED),
     ),
-    "dates": Source("rewriting", {}, made=dates.records),
+    "dates": Source("rewriting", {}, maker=dates.records),
 }
 """Data sets to fine-tune on."""
 KNOWN = {
@@ -129,8 +129,8 @@ def is_hub_id(data: str) -> bool:
 
 
 def _known(name: str, known: Source, split: str) -> list[Record] | None:
-    if known.made is not None:
-        return known.made(split)
+    if known.maker is not None:
+        return known.maker(split)
     if split not in known.files:
         return None
     folder = paths.data_folder()

@@ -150,8 +150,8 @@ def _check_rewriting(recipe: Recipe) -> None:
         "[train] sharded": recipe.train.sharded,
         '[train] optimizer = "muon"': recipe.train.optimizer == "muon",
     }
-    for what, asked in decoders_only.items():
-        if asked:
+    for what, is_there in decoders_only.items():
+        if is_there:
             mend = 'set optimizer = "adamw"' if "muon" in what else "leave it out"
             raise WorkbenchError(
                 f"{what} is for decoder-only models, and the task rewriting is for "

@@ -21,7 +21,7 @@ KEYS = frozenset(
     (
         *("model", "models", "base", "tuned", "run", "probe", "site", "prompt", "head"),
         *("clean", "corrupted", "answer", "wrong", "more", "measure"),
-        "privacy_view",
+        *("privacy_view", "suite"),
     )
 )
 """What a link may set: keys of widgets, or parameters that a page reads from the URL itself."""

@@ -103,6 +103,14 @@ def fields(name: str, recipe: Recipe) -> Callable[[], Recipe]:
     return build
 
 
+def rewrites(run: Run) -> bool:
+    """Whether a run trains an encoder-decoder, which few pages take."""
+    task = run.config.get("task") or {}
+    known = SETS.get(str(task.get("data", "")))
+    kind = task.get("kind") or (known.kind if known else "")
+    return kind in KINDS and KINDS[kind].seq2seq
+
+
 def _bases(kind: str) -> list[str]:
     """The models that a kind of task may start from."""
     if not KINDS[kind].seq2seq:
