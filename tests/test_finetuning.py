@@ -549,8 +549,8 @@ def test_an_empty_set_says_so(tmp_path, kind):
             PETS,
             {"colour": 1},
             r"^\[task\] does not know colour; it knows answers, context, data, eval_items, kind, "
-            r"label, labels, max_length, messages, prompt, question, response, tags, test, text, "
-            r"tokens\.$",
+            r"label, labels, max_length, messages, prompt, question, response, source, tags, "
+            r"target, test, text, tokens\.$",
         ),
         (PETS, {"kind": "poetry"}, "kind is 'poetry'; it must be classification"),
     ],

@@ -56,6 +56,7 @@ UPLOADS = {
         "x.jsonl",
         json.dumps({"context": "It is red.", "question": "Colour?", "answers": ["red"]}) + "\n",
     ),
+    "rewriting": ("x.csv", "source,target\n3 May 1984,1984-05-03\n4 May 1984,1984-05-04\n"),
 }
 
 
