@@ -10,7 +10,7 @@ from workbench.benchmarks.engine.lm import GENERATION, Prompts, SubjectLM
 from workbench.doors import reading
 from workbench.generation import end_tokens
 from workbench.generation.rewriting import AT_ONCE, reading_ids, rewrite
-from workbench.subjects.kinds import SEQ2SEQ
+from workbench.subjects.kinds import SEQ2SEQ, kind_of_model
 
 if TYPE_CHECKING:
     from workbench.subjects import Subject
@@ -28,12 +28,14 @@ def lm_of(subject: "Subject", cache: Cache | None) -> SubjectLM:
         subject: The model.
         cache: Its earlier answers; None for none.
     """
-    return (RewritingLM if subject.kind == SEQ2SEQ else SubjectLM)(subject, cache=cache)
+    return (RewritingLM if kind_of_model(subject.model) == SEQ2SEQ else SubjectLM)(
+        subject, cache=cache
+    )
 
 
 def why_no_heads(subject: "Subject", name: str) -> str:
     """Why a task that scores heads is not asked an encoder-decoder; "" for a decoder."""
-    if subject.kind != SEQ2SEQ:
+    if kind_of_model(subject.model) != SEQ2SEQ:
         return ""
     return (
         f"{name} scores the heads of a decoder; the Heads page shows the scores that have a "
@@ -49,7 +51,7 @@ def why_skipped(subject: "Subject", name: str, task: Any) -> str:
         name: The task's name.
         task: The lm-eval task.
     """
-    if subject.kind != SEQ2SEQ:
+    if kind_of_model(subject.model) != SEQ2SEQ:
         return ""
     if task.OUTPUT_TYPE != "generate_until":
         return (
