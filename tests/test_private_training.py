@@ -205,7 +205,7 @@ def test_a_budget_that_cannot_be_kept_is_refused(privacy: Privacy, n: int, words
 
 def test_each_row_is_drawn_with_the_same_probability():
     rows = [Row([i + 1, 1, 2], [False, True, True]) for i in range(40)]
-    batch = private.batches(rows, 0.2)
+    batch: Any = private.batches(rows, 0.2)
     n_steps = 2000
     counts = np.zeros(40)
     sizes = []
@@ -369,7 +369,7 @@ def test_examples_that_no_step_reached_are_left_out(tmp_path):
             "train": {"steps": 3, "batch_size": 4},
         }
     )
-    batch, _ = finetune.trial(recipe)[1:]
+    batch: Any = finetune.trial(recipe)[1]
     reached, watched = both_groups(recipe, wb.load(str(base)), 3)
     everything, _ = both_groups(recipe, wb.load(str(base)), 300)
     inputs = {tuple(row[row != 0].tolist()) for step in range(3) for row in batch(step)[0]}

@@ -106,7 +106,8 @@ def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     first: dict[str, float] = {}
     for step in range(n + 5):
-        inputs, targets = (x.to(stepper.accelerator.device) for x in batch(step))
+        rows: Any = batch(step)  # two tensors: a decoder's inputs are one text
+        inputs, targets = (x.to(stepper.accelerator.device) for x in rows)
         for side in times:
             began = time.perf_counter()
             if side == "ours":
