@@ -4,10 +4,9 @@ reverses strings.
 
 import numpy as np
 import pytest
-import torch
-from transformers import BertConfig, BertForMaskedLM, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertForMaskedLM, T5ForConditionalGeneration
 
-from tests.conftest import subject_of
+from tests.encoders import t5
 from workbench.errors import WorkbenchError
 from workbench.interp.anatomy.decoder import anatomy
 from workbench.interp.anatomy.seq2seq import PARTS, anti_diagonal
@@ -17,29 +16,6 @@ from workbench.training.reverse import right, strings
 
 SHARE = 0.9
 """Of the best cross-attention head on the anti-diagonal, at the low end of the interval."""
-
-
-def t5(kind: str = "relu", **changes):
-    """Two and three layers of three heads, weights large enough that attention is not flat; ids as
-    text.
-    """
-    torch.manual_seed(0)
-    shape = {
-        "vocab_size": 40,
-        "d_model": 24,
-        "d_kv": 8,
-        "d_ff": 32,
-        "num_heads": 3,
-        "num_layers": 2,
-    }
-    more = {"num_decoder_layers": 3, "feed_forward_proj": kind, "relative_attention_num_buckets": 8}
-    ends = {
-        "decoder_start_token_id": 0,
-        "initializer_factor": 3.0,
-        "relative_attention_max_distance": 12,
-    }
-    model = T5ForConditionalGeneration(T5Config(**{**shape, **more, **ends, **changes}))
-    return subject_of(model.double().eval(), "t5")
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -35,9 +35,9 @@ def sweep(
     """Carry out a plan of many runs; whoever is free takes the next, also that of a dead worker."""
     from workbench.store import Store
     from workbench.store.followers import follower
-    from workbench.sweeps import Plan, result_of
-    from workbench.sweeps.submit import Resources, check_place, joined, submit
-    from workbench.sweeps.sweep import begin, carry_out, go_on
+    from workbench.sweeps import result_of
+    from workbench.sweeps.submit import Resources, check_place, submit
+    from workbench.sweeps.sweep import begin_or_join, carry_out, go_on
 
     if sum(given is not None for given in (plan, resume, result)) != 1:
         raise WorkbenchError("Give a plan, or --resume or --result with the id of a sweep.")
@@ -47,12 +47,7 @@ def sweep(
     else:
         check_place(on, workers)
         resources = Resources(minutes, gpus=gpus, partition=partition)
-        if resume is not None:
-            run = go_on(resume, store)
-        elif on == "torchrun" and follower():
-            run = joined(store)
-        else:
-            run = begin(Plan.read(plan or ""), store)
+        run = begin_or_join(plan or "", store, on) if resume is None else go_on(resume, store)
         if background:
             if on != "slurm":
                 raise WorkbenchError("--background goes with --on slurm.")

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,24 +71,46 @@ class Family:
 
 def measure(name: str) -> Family:
     """The outcome of every function on a family's tiny model; never raises."""
+    return try_all(name, lambda folder: zoo.subject(name, folder), functions(), _words, _has_bridge)
+
+
+def try_all(
+    name: str,
+    make: Callable[[Path], Subject],
+    readings: Mapping[str, Callable[[Subject], Any]],
+    words: Callable[[str, Any, Subject], str],
+    bridge: Callable[[Subject], bool],
+) -> Family:
+    """The outcome of some functions on a model that is made for them; never raises.
+
+    Args:
+        name: Of the family.
+        make: Makes its model in an empty folder.
+        readings: The functions by name.
+        words: What is said of a result, from the function's name, the result and the model.
+        bridge: Whether TransformerLens can wrap the model.
+    """
     with tempfile.TemporaryDirectory() as folder, quiet():
         try:
-            subject = zoo.subject(name, Path(folder))
+            subject = make(Path(folder))
         except WorkbenchError as error:
             return Family(name, loads=str(error).replace(folder + "/", ""))
         except Exception as error:
             return Family(name, loads=f"FAULT {type(error).__name__}: {error}")
-        outcome = {what: _outcome(what, ask, subject) for what, ask in functions().items()}
-        return Family(name, "", subject.card.architecture, _has_bridge(subject), outcome)
+
+        def outcome(what: str, ask: Callable[[Subject], Any]) -> str:
+            try:
+                return words(what, ask(subject), subject)
+            except WorkbenchError as error:
+                return str(error)
+            except Exception as error:  # a bug of ours: the table shows it, and the tests fail
+                return f"FAULT {type(error).__name__}: {str(error)[:120]}"
+
+        outcomes = {what: outcome(what, ask) for what, ask in readings.items()}
+        return Family(name, "", subject.card.architecture, bridge(subject), outcomes)
 
 
-def _outcome(what: str, ask: Callable[[Subject], Any], subject: Subject) -> str:
-    try:
-        result = ask(subject)
-    except WorkbenchError as error:
-        return str(error)
-    except Exception as error:  # a bug of ours: the table shows it, and the tests fail
-        return f"FAULT {type(error).__name__}: {str(error)[:120]}"
+def _words(what: str, result: Any, subject: Subject) -> str:
     if what == "attention":
         return _against_eager(subject, result.pattern)
     if what == "anatomy":

@@ -1,15 +1,12 @@
 """Which reading works on which encoder or encoder-decoder: each on a tiny random model."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from workbench.errors import WorkbenchError
-from workbench.speed.families import CLOSE, Family, mark, quiet
+from workbench.speed.families import CLOSE, Family, mark, try_all
 from workbench.subjects import Subject, zoo_stacks
 from workbench.subjects.kinds import ENCODER
 
@@ -46,24 +43,16 @@ def _target(subject: Subject) -> str | None:
 
 def measure_stack(family: zoo_stacks.StackFamily) -> Family:
     """The outcome of every reading on a family's tiny model; never raises."""
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        try:
-            subject = zoo_stacks.stack_subject(family, Path(folder))
-        except WorkbenchError as error:
-            return Family(family.name, loads=str(error).replace(folder + "/", ""))
-        except Exception as error:
-            return Family(family.name, loads=f"FAULT {type(error).__name__}: {error}")
-        outcome = {what: _outcome(what, ask, subject) for what, ask in functions().items()}
-        return Family(family.name, "", subject.card.architecture, False, outcome)
+    return try_all(
+        family.name,
+        lambda folder: zoo_stacks.stack_subject(family, folder),
+        functions(),
+        _words,
+        lambda _: False,
+    )
 
 
-def _outcome(what: str, ask: Callable[[Subject], Any], subject: Subject) -> str:
-    try:
-        result = ask(subject)
-    except WorkbenchError as error:
-        return str(error)
-    except Exception as error:  # a bug of ours: the table shows it, and the tests fail
-        return f"FAULT {type(error).__name__}: {str(error)[:120]}"
+def _words(what: str, result: Any, subject: Subject) -> str:
     return _against_eager(subject, result.pattern) if what == "attention" else "numbers"
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ACTIVE = ("queued", "running")
+UNENDED = (*ACTIVE, "interrupted")
+"""Statuses of runs that may still come to an end; the process of an interrupted one is gone."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,16 @@ from sqlalchemy import delete, insert, or_, select, update
 from workbench.errors import WorkbenchError
 from workbench.store import processes
 from workbench.store.labels import Labels
-from workbench.store.run import ACTIVE, Run, make_folder, one_line, read_run, runs_folder, to_json
+from workbench.store.run import (
+    ACTIVE,
+    UNENDED,
+    Run,
+    make_folder,
+    one_line,
+    read_run,
+    runs_folder,
+    to_json,
+)
 from workbench.store.shares import ATTEMPT, Shares, here
 from workbench.store.tables import metrics, open_engine, runs
 from workbench.store.tables import tags as tag_table
@@ -243,18 +252,7 @@ class Store(Labels, Shares):
         Raises:
             Stopped: The run was cancelled before it began, or has ended.
         """
-        # A run is marked interrupted when the app that queued it dies before its worker starts.
-        waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
-        now = time.time()
-        values = {
-            "status": "running",
-            "started": now,
-            "heartbeat": now,
-            "ended": None,
-            "error": None,
-            **here(),
-        }
-        if not self.set(run_id, waiting, **values):
+        if not self.take(run_id):
             self.finish(run_id, "cancelled")
             raise Stopped(f"run {run_id} was cancelled before it began")
         return self.get(run_id)
@@ -287,7 +285,7 @@ class Store(Labels, Shares):
 
     def finish(self, run_id: str, status: str, **values: Any) -> None:
         """Ends a run with this status; one that has ended already is left unchanged."""
-        unfinished = runs.c.status.in_((*ACTIVE, "interrupted"))
+        unfinished = runs.c.status.in_(UNENDED)
         self.set(run_id, unfinished, status=status, ended=time.time(), **values)
 
     def ask_to_stop(self, run_id: str) -> None:

@@ -31,14 +31,19 @@ class Shares:
         query = select(runs).where(runs.c.parent == run_id)
         return self._select(query.order_by(runs.c.created, runs.c.id))
 
-    def claim(self, run_id: str) -> bool:
-        """Marks a waiting run as running in this process; False where another was faster."""
+    def take(self, run_id: str) -> bool:
+        """Marks a waiting run as running in this process; False where it is not waiting."""
+        # A run is marked interrupted when the app that queued it dies before its worker starts.
         waiting = runs.c.status.in_(("queued", "interrupted")) & runs.c.stop.is_(False)
         now = time.time()
         fresh = {"status": "running", "started": now, "heartbeat": now, "ended": None}
-        if not self.set(run_id, waiting, error=None, **fresh, **here()):
+        return self.set(run_id, waiting, error=None, **fresh, **here())
+
+    def claim(self, run_id: str) -> bool:
+        """Takes a waiting run and counts the attempt; False where another was faster."""
+        if not self.take(run_id):
             return False
-        row = {"run_id": run_id, "step": 0, "name": ATTEMPT, "value": 1.0, "time": now}
+        row = {"run_id": run_id, "step": 0, "name": ATTEMPT, "value": 1.0, "time": time.time()}
         self.write(run_id, [row], {})
         return True
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.errors import WorkbenchError
-from workbench.store import Stopped, Store, Tracker
+from workbench.store import Run, Stopped, Store, Tracker
 from workbench.store.jobs import KINDS
 from workbench.store.signals import sigterm_ends
 
@@ -23,13 +23,17 @@ def main(run_id: str) -> int:
     _step_back()
     store = Store()
     try:
-        run = store.begin(run_id)
-        with store.running(run) as tracker, sigterm_ends(tracker):
-            tracker.result = job_of(run.kind)(run.config, tracker) or tracker.result
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # only the result is still to be written
+        carry_out(store.begin(run_id), store)
     except (Exception, Stopped):  # recorded in the store and the log by now
         return 1
     return 0
+
+
+def carry_out(run: Run, store: Store) -> None:
+    """Do the job of a running run and record how it ends; exceptions are passed on."""
+    with store.running(run) as tracker, sigterm_ends(tracker):
+        tracker.result = _job(run.kind)(run.config, tracker) or tracker.result
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # only the result is still to be written
 
 
 def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
@@ -56,8 +60,7 @@ def sleep(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
     return {"seconds": passed, "steps": steps}
 
 
-def job_of(kind: str) -> Job:
-    """The function that does a job of this kind."""
+def _job(kind: str) -> Job:
     if kind not in KINDS:
         raise WorkbenchError(
             f"there is no job of kind {kind!r}; the kinds are {', '.join(sorted(KINDS))}"

@@ -21,13 +21,11 @@ class Cell(NamedTuple):
     """One run of a sweep.
 
     - `kind`, `title`, `config`: of the run
-    - `settings`: what sets the cell apart from the others, by its name in the plan
     """
 
     kind: str
     title: str
     config: dict[str, Any]
-    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -94,14 +92,11 @@ class Plan:
         Raises:
             WorkbenchError: For more than `MOST` cells, and for one that could not be carried out.
         """
-        n = math.prod(map(len, self.vary.values())) if self.recipe else self._n_evaluations
+        varied = self.vary.values() if self.recipe else (self.models, self.suites)
+        n = math.prod(map(len, varied))
         if n > MOST:
             raise WorkbenchError(f"The plan has {n:,} cells and may have {MOST:,}; vary less.")
         return self._trainings() if self.recipe else self._evaluations()
-
-    @property
-    def _n_evaluations(self) -> int:
-        return len(self.models) * len(self.suites)
 
     def _trainings(self) -> list[Cell]:
         start = Recipe.read(self.recipe).to_dict()
@@ -111,7 +106,7 @@ class Plan:
             words = ", ".join(f"{name.rpartition('.')[2]} {v}" for name, v in settings.items())
             recipe = check(Recipe.from_dict({**_with(start, settings), "title": self.title}))
             config = {**recipe.to_dict(), "title": f"{self.title}: {words}"}
-            cells.append(Cell(job_kind(recipe), config["title"], config, settings))
+            cells.append(Cell(job_kind(recipe), config["title"], config))
         return cells
 
     def _evaluations(self) -> list[Cell]:
@@ -129,8 +124,7 @@ class Plan:
                 "num_fewshot": None,
                 "variants": [],
             }
-            settings = {"model": model, "suite": suite}
-            cells.append(Cell("eval", f"{self.title}: {suite}, {model}", config, settings))
+            cells.append(Cell("eval", f"{self.title}: {suite}, {model}", config))
         return cells
 
 

@@ -11,6 +11,7 @@ from workbench import paths
 from workbench.errors import WorkbenchError
 from workbench.progress import Progress
 from workbench.store import Run, Store
+from workbench.store.run import UNENDED
 from workbench.sweeps.work import Worker
 
 PLACES = ("here", "local", "slurm", "torchrun")
@@ -96,7 +97,7 @@ def wait(
     try:
         while True:
             cells = store.children(sweep_id)
-            n_open = sum(cell.status in ("queued", "running", "interrupted") for cell in cells)
+            n_open = sum(cell.status in UNENDED for cell in cells)
             if progress is not None:
                 share = sum(cell.progress for cell in cells) / len(cells)
                 progress(share, f"{len(cells) - n_open} of {len(cells)} cells")
@@ -115,7 +116,7 @@ def wait(
 def _if_left(sweep_id: str, store: Store, jobs: Sequence[Any]) -> None:
     """Raise where cells are left and no worker is."""
     cells = store.children(sweep_id)
-    left = [cell for cell in cells if cell.status in ("queued", "running", "interrupted")]
+    left = [cell for cell in cells if cell.status in UNENDED]
     if left:
         raise WorkbenchError(
             f"All {len(jobs)} workers are gone and {len(left)} of {len(cells)} cells are left; "

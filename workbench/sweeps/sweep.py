@@ -76,9 +76,15 @@ def sweep(
     """
     check_place(on, workers)
     store = Store()
-    drawn = plan if isinstance(plan, Plan) else Plan.read(plan)
-    run = joined(store) if on == "torchrun" and follower() else begin(drawn, store)
+    run = begin_or_join(plan, store, on)
     return carry_out(run, store, on=on, workers=workers, resources=resources, progress=progress)
+
+
+def begin_or_join(plan: "str | Path | Plan", store: Store, on: str) -> Run:
+    """A new run of the sweep; under torchrun, the one that the first process records."""
+    if on == "torchrun" and follower():
+        return joined(store)
+    return begin(plan if isinstance(plan, Plan) else Plan.read(plan), store)
 
 
 def begin(plan: Plan, store: Store) -> Run:

@@ -3,13 +3,12 @@
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
 from workbench.modes import own_modes
 from workbench.store import Run, Stopped, Store
-from workbench.store.signals import sigterm_ends
+from workbench.store.run import UNENDED
 from workbench.store.tracker import Terminated
-from workbench.store.worker import job_of
+from workbench.store.worker import carry_out
 
 PAUSE = 0.5
 """Seconds between two looks for a cell whose worker has died."""
@@ -46,7 +45,7 @@ def work(sweep_id: str, store: Store) -> int:
             _carry_out(run, store)
             n_done += 1
             _note_progress(sweep_id, store)
-        elif any(cell.status in ("queued", "running", "interrupted") for cell in cells):
+        elif any(cell.status in UNENDED for cell in cells):
             time.sleep(PAUSE)  # a worker may die over a cell that it has now
         else:
             return n_done
@@ -68,8 +67,7 @@ def _next(cells: Sequence[Run], store: Store) -> Run | None:
 def _carry_out(run: Run, store: Store) -> None:
     """Do a cell's job; how it ends is recorded."""
     try:
-        with store.running(run) as tracker, sigterm_ends(tracker):
-            tracker.result = job_of(run.kind)(run.config, tracker) or tracker.result
+        carry_out(run, store)
     except Terminated:
         raise
     except (Exception, Stopped):  # recorded by now; the other cells go on
@@ -79,12 +77,11 @@ def _carry_out(run: Run, store: Store) -> None:
 def _note_progress(sweep_id: str, store: Store) -> None:
     """Write how far the sweep is; the worker of the last cell ends it."""
     cells = store.children(sweep_id)
-    ended = [cell for cell in cells if cell.status in ("done", "failed", "cancelled")]
-    share = len(ended) / len(cells)
-    message = f"{len(ended)} of {len(cells)} cells"
-    with suppress(Stopped):
-        store.write(sweep_id, [], {"progress": share, "message": message, "heartbeat": time.time()})
-    if len(ended) == len(cells):
+    n_ended = sum(cell.status not in UNENDED for cell in cells)
+    share = n_ended / len(cells)
+    message = f"{n_ended} of {len(cells)} cells"
+    store.write(sweep_id, [], {"progress": share, "message": message, "heartbeat": time.time()})
+    if n_ended == len(cells):
         store.finish(sweep_id, "done", progress=1.0)
 
 

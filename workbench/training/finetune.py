@@ -249,12 +249,8 @@ def held_out_rows(recipe: Recipe, subject: Subject, most: int) -> list[Row]:
     Raises:
         WorkbenchError: When the data cannot be read.
     """
-    task = make_task(recipe)
-    tokenizer = copy(subject.tokenizer)  # a task may give its tokenizer a chat template
-    task.prepare(tokenizer)
-    items = task.read(recipe.corpus.validation, recipe.train.seed).held_out
-    pairs, _ = _fitting(task, tokenizer, items, min(task.max_length, subject.n_ctx), most)
-    return [row for _, row in pairs]
+    data, rows_of = _read_again(recipe, subject)
+    return rows_of(data.held_out, most)
 
 
 def both_groups(recipe: Recipe, subject: Subject, steps: int) -> tuple[list[Row], list[Row]]:
@@ -269,18 +265,28 @@ def both_groups(recipe: Recipe, subject: Subject, steps: int) -> tuple[list[Row]
     Raises:
         WorkbenchError: When the data cannot be read.
     """
-    task = make_task(recipe)
-    tokenizer = copy(subject.tokenizer)  # a task may give its tokenizer a chat template
-    task.prepare(tokenizer)
-    data = task.read(recipe.corpus.validation, recipe.train.seed)
-    longest = min(task.max_length, subject.n_ctx)
-    learned = [row for _, row in _fitting(task, tokenizer, data.train, longest, None)[0]]
-    watched = [row for _, row in _fitting(task, tokenizer, data.validation, longest, None)[0]]
+    data, rows_of = _read_again(recipe, subject)
+    learned = rows_of(data.train, None)
     n_reached = steps * recipe.train.batch_size
     if recipe.privacy is None and n_reached < len(learned):
         order = _order(len(learned), recipe.train.seed, 0)[:n_reached]
         learned = [learned[number] for number in order]
-    return learned, watched
+    return learned, rows_of(data.validation, None)
+
+
+def _read_again(
+    recipe: Recipe, subject: Subject
+) -> tuple[Data, Callable[[list[Item], int | None], list[Row]]]:
+    """The data of a fine-tune as its run drew them, and what makes rows of the first that fit."""
+    task = make_task(recipe)
+    tokenizer = copy(subject.tokenizer)  # a task may give its tokenizer a chat template
+    task.prepare(tokenizer)
+    longest = min(task.max_length, subject.n_ctx)
+
+    def rows_of(items: list[Item], most: int | None) -> list[Row]:
+        return [row for _, row in _fitting(task, tokenizer, items, longest, most)[0]]
+
+    return task.read(recipe.corpus.validation, recipe.train.seed), rows_of
 
 
 def _trainee(recipe: Recipe, base: Subject, tracker: Tracker | None) -> Trainee:

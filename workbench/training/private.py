@@ -12,8 +12,10 @@ import secrets
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,13 +55,27 @@ class Budget:
 
     def spent(self, steps: int) -> float:
         """Epsilon at `delta` after so many steps, by Renyi accounting."""
-        from opacus.accountants import RDPAccountant
+        from opacus.accountants.analysis.rdp import get_privacy_spent
 
         if not steps:
             return 0.0
-        accountant = RDPAccountant()
-        accountant.history = [(self.noise_multiplier, self.sample_rate, steps)]
-        return float(accountant.get_epsilon(self.delta))
+        orders, of_a_step = self._of_a_step
+        epsilon, _ = get_privacy_spent(
+            orders=orders, rdp=(of_a_step * steps).tolist(), delta=self.delta
+        )
+        return float(epsilon)
+
+    @cached_property
+    def _of_a_step(self) -> tuple[list[float], Float[np.ndarray, " order"]]:
+        """Opacus's orders, and the Renyi divergence of one step at each; steps add up."""
+        from opacus.accountants import RDPAccountant
+        from opacus.accountants.analysis.rdp import compute_rdp
+
+        orders = RDPAccountant.DEFAULT_ALPHAS
+        of_a_step = compute_rdp(
+            q=self.sample_rate, noise_multiplier=self.noise_multiplier, steps=1, orders=orders
+        )
+        return orders, np.asarray(of_a_step)
 
 
 def budget(settings: Privacy, train: Optimisation, n: int) -> Budget:

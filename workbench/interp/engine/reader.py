@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
 from workbench.interp.engine.branches import Recording
+from workbench.interp.hooks import entering
 from workbench.interp.norms import Norm, norm_of
 from workbench.subjects import Subject
 from workbench.subjects.bridge import shared_clone
@@ -171,7 +172,7 @@ class Reader:
         """
         block = self.layers[layer]
         if site == "resid_pre":
-            handles = [block.register_forward_pre_hook(_change_entering(change), with_kwargs=True)]
+            handles = [block.register_forward_pre_hook(entering(change), with_kwargs=True)]
         elif site == "resid_post":
             handles = [
                 block.register_forward_hook(
@@ -313,16 +314,6 @@ def _keep_entered(where: list[Any], resid: list[Tensor], heads: int | None) -> A
 
 def _keep_none(where: list[Any], resid: list[Tensor]) -> Any:
     return lambda _module, _args, _out: where.append(resid[-1].new_zeros(*resid[-1].shape[:2], 0))
-
-
-def _change_entering(change: Callable[[Tensor], Tensor]) -> Any:
-    def hook(_module: nn.Module, args: tuple, kwargs: dict) -> Any:
-        if args and isinstance(args[0], Tensor):
-            return (change(args[0]), *args[1:]), kwargs
-        name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-        return args, {**kwargs, name: change(kwargs[name])}
-
-    return hook
 
 
 def _keep_stream(entered: list[Tensor]) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from workbench.errors import WorkbenchError
 from workbench.interp.families import any_family
+from workbench.interp.hooks import entering
 from workbench.interp.stacks.attending import FIELDS, UnknownAttentionError, put_in, touched
 from workbench.interp.stacks.structure import (
     CROSS,
@@ -200,7 +201,7 @@ class Stacks:
         layer = self.layer(place.part, place.layer)
         module = self.module(place)
         if place.field == "resid_pre":
-            return module.register_forward_pre_hook(_entering(change), with_kwargs=True)
+            return module.register_forward_pre_hook(entering(change), with_kwargs=True)
         if place.field == "post":
             return module.register_forward_pre_hook(
                 lambda _module, args: (change(args[0]), *args[1:])
@@ -246,16 +247,6 @@ class Stacks:
                 "here, so there is no lens; choose a BERT or a T5."
             )
         return self.model.get_output_embeddings()(end.norm(resid) * end.scale)
-
-
-def _entering(change: Change) -> Any:
-    def hook(_module: nn.Module, args: tuple, kwargs: dict) -> Any:
-        if args and isinstance(args[0], Tensor):
-            return (change(args[0]), *args[1:]), kwargs
-        name = next(name for name, value in kwargs.items() if isinstance(value, Tensor))
-        return args, {**kwargs, name: change(kwargs[name])}
-
-    return hook
 
 
 def _leaving(change: Change) -> Any:

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from workbench.ui.parts.stack_texts import GAP
+
 if TYPE_CHECKING:
     from workbench.subjects import Subject
 
@@ -17,7 +19,7 @@ def stack_prompts(subject: "Subject") -> dict[str, str]:
 
     writes = subject.kind == SEQ2SEQ
     mask = subject.tokenizer.mask_token or ""
-    first = REVERSED if writes else (f"The cat sat on the {mask} .", "", "", "", "")
+    first = REVERSED if writes else (GAP.format(mask=mask), "", "", "", "")
     words, answers = st.columns([4, 1])
     where = "that comes next" if writes else f"that fills the gap {mask}"
     given = {

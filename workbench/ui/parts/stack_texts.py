@@ -30,16 +30,23 @@ def ask(subject: "Subject") -> Asked:
         return Asked(prompt or "", "", None)
     words, so_far, which = st.columns([2, 2, 3], vertical_alignment="bottom")
     prompt = words.text_input("Text", WORD, key="text", bind="query-params")
-    target = so_far.text_input(
+    with so_far:
+        target = written_so_far()
+    with which:
+        part = pick_part(subject)
+    return Asked(prompt or "", part, target)
+
+
+def written_so_far() -> str | None:
+    """The field for what a decoder has written; None for the model's own answer."""
+    target = st.text_input(
         "Written so far",
         key="target",
         bind="query-params",
         placeholder="its own answer",
         help="What the decoder has written. Empty: the model's own answer to the text.",
     )
-    with which:
-        part = pick_part(subject)
-    return Asked(prompt or "", part, target or None)
+    return target or None
 
 
 def pick_part(subject: "Subject", *, key: str = "part") -> str:

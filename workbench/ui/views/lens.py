@@ -13,7 +13,7 @@ from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.models import alone, cached_load
 from workbench.ui.parts.notices import notices
 from workbench.ui.parts.snippets import loading, same_in_python
-from workbench.ui.parts.stack_texts import WORD, gap
+from workbench.ui.parts.stack_texts import WORD, gap, written_so_far
 
 
 def lens_of_stack(model: str) -> None:
@@ -73,13 +73,8 @@ def _asked(subject: Subject) -> tuple[str, str | None, list[str]]:
     prompt = words.text_input("Text", first, key="text", bind="query-params")
     target = None
     if writes:
-        target = second.text_input(
-            "Written so far",
-            key="target",
-            bind="query-params",
-            placeholder="its own answer",
-            help="What the decoder has written. Empty: the model's own answer to the text.",
-        )
+        with second:
+            target = written_so_far()
     follow = third.text_input(
         "Follow",
         key="follow",
@@ -87,7 +82,7 @@ def _asked(subject: Subject) -> tuple[str, str | None, list[str]]:
         placeholder="a word or two",
         help="Words of one token each, with spaces between them, to follow through the layers.",
     )
-    return prompt or "", target or None, (follow or "").split()
+    return prompt or "", target, (follow or "").split()
 
 
 def _lines(lens: Lens) -> list:
