@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.postgres_server import programs, server
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 from workbench.store import Store
 from workbench.sweeps import Plan
@@ -174,6 +176,7 @@ def test_torchrun_processes_share_one_sweep(home):
     command += ["--nproc-per-node", "2", "-m", "workbench", "sweep", str(file), "--on", "torchrun"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("validation loss") == 4  # one table, by the first process
     store = Store()
     (run,) = store.list("sweep")
     pd.testing.assert_frame_equal(numbers(wb.sweep(plan)), numbers(result_of(run.id, store)))
@@ -221,6 +224,14 @@ def test_a_plan_that_is_none_is_refused(values, words):
 def test_a_cell_that_cannot_be_is_refused_before_anything_is_recorded(home, vary, words):
     with pytest.raises(WorkbenchError, match=words):
         wb.sweep(plan_of(home, vary=vary))
+    assert Store().list() == []
+
+
+def test_a_background_without_a_cluster_is_refused_before_anything_is_recorded(home):
+    file = home / "plan.toml"
+    file.write_text('title = "x"\nmodels = ["shelf-base"]\nsuites = ["repeat"]\n')
+    with pytest.raises(WorkbenchError, match="--background goes with --on slurm"):
+        CliRunner().invoke(app, ["sweep", str(file), "--background"], catch_exceptions=False)
     assert Store().list() == []
 
 

@@ -41,6 +41,9 @@ def sweep(
 
     if sum(given is not None for given in (plan, resume, result)) != 1:
         raise WorkbenchError("Give a plan, or --resume or --result with the id of a sweep.")
+    if background and on != "slurm":
+        raise WorkbenchError("--background goes with --on slurm.")
+    follows = follower()  # the work itself forgets the launcher
     store = Store()
     if result is not None:
         table = result_of(result, store)
@@ -49,8 +52,6 @@ def sweep(
         resources = Resources(minutes, gpus=gpus, partition=partition)
         run = begin_or_join(plan or "", store, on) if resume is None else go_on(resume, store)
         if background:
-            if on != "slurm":
-                raise WorkbenchError("--background goes with --on slurm.")
             submit(run.id, store, on, workers, resources)
             out.print(f"Submitted. Look with: workbench sweep --result {run.id}", highlight=False)
             return
@@ -58,7 +59,7 @@ def sweep(
             table = carry_out(
                 run, store, on=on, workers=workers, resources=resources, progress=report
             )
-    if follower():
+    if follows:
         return
     if as_json:
         print_json(table.to_dict())
