@@ -11,9 +11,10 @@ import torch
 from tests.conftest import blocks, subject_of, tiny_gpt
 from tests.families import FAMILIES, NORMED_TOGETHER, make
 from workbench.errors import WorkbenchError
+from workbench.interp.engine.prepare import prepare
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
-from workbench.interp.engine.sweep import prepare, run_sweep
+from workbench.interp.engine.sweep import run_sweep
 from workbench.interp.patching.attribution import attribution
 from workbench.interp.patching.gradients import (
     ESTIMATED,
@@ -33,9 +34,7 @@ STEP = 1e-3
 
 def exact(ready):
     values = ready.blank()
-    for branch, finals in ready.map.packed.carry(
-        ready.map.run, ready.map.target, list(ready.map.branches())
-    ):
+    for branch, finals in ready.map.packed.carry(ready.map.run, list(ready.map.branches())):
         values[branch.key] = ready.metric.of(ready.map.packed.logits(finals, ready.metric.tokens))
     return values
 

@@ -136,7 +136,7 @@ def test_maps_of_continuations_carry_their_checks(tiny, more):
 
 def test_an_ablation_takes_the_same_mean_for_answers_of_different_lengths(tiny):
     """Else a wrong answer of more tokens would be judged in another model than the answer."""
-    from workbench.interp.engine.sweep import prepare
+    from workbench.interp.engine.prepare import prepare
 
     question = pair(tiny, CLEAN, CORRUPTED, "7 12 3", "8 4", spelt=True)
     for replacement in ("mean", "noise"):

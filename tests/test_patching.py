@@ -306,8 +306,8 @@ def broken(monkeypatch, part: str) -> None:
     """
     own = getattr(PackedEngine, part)
 
-    def carry(self, run, prompt, branches, **given):
-        return own(self, run, prompt, branches, **given)[:-1]
+    def carry(self, run, branches, **given):
+        return own(self, run, branches, **given)[:-1]
 
     def block(self, *args, **given):
         x = own(self, *args, **given)

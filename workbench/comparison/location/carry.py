@@ -247,7 +247,7 @@ def _map(
     k = len(read.answer)
     final = run.resid[-1]
     for chunk in split(branches, run, 1.0):  # as many in one pass as memory allows
-        for branch, patched in read.packed.carry(run, 0, chunk, last=k):
+        for branch, patched in read.packed.carry(run, chunk, last=k):
             if patched.shape[1] < k:  # positions before the patch are as in the unpatched run
                 unchanged = final[:, final.shape[1] - k : branch.pos]
                 patched = torch.cat([unchanged, patched], 1)

@@ -231,7 +231,7 @@ def edge_effects(
             return _after_edge(packed, graph, run, layer, part, moved, everywhere)
 
         branches.append(Branches(layer + 1, 0, len(which), make, which))
-    for branch, carried in packed.carry(run, 0, branches):
+    for branch, carried in packed.carry(run, branches):
         final[branch.key] = carried
     return final
 

@@ -22,12 +22,16 @@ from workbench.interp.engine.branches import Recording
 
 NAME = "workbench_packed"
 
+Group = tuple[int, list[int]]
+"""Runs of a packed row that start at one position: the position, and the prompt of each run."""
+
 
 @dataclass
 class Pass:
     """The state of the pass under way: recording, or packed rows against a recorded target.
 
-    - `groups`: (position, number of runs) in the order of the packed row
+    - `groups`: the runs in the order of the packed row
+    - `prompt`: of a pass over one block, which prompt of the target it belongs to
     - `z`: attention's output where it is known already, `[1, row, head, d_head]`
     - `only_projects`: stop once queries, keys and values are there
     """
@@ -36,7 +40,7 @@ class Pass:
     target: Recording | None = None
     prompt: int = 0
     layer: int = 0
-    groups: list[tuple[int, int]] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
     z: Tensor | None = None
     only_projects: bool = False
 
@@ -102,27 +106,36 @@ def _packed_attention(
 ) -> Float[Tensor, "1 row head d_value"]:
     """Each run of the packed row attends to the recorded prefix and to its own rows, no others."""
     assert state.target is not None
-    keys = state.target.keys[state.layer][state.prompt]  # [kv_head, pos, d_head]
-    values = state.target.values[state.layer][state.prompt]
+    keys = state.target.keys[state.layer]  # [prompt, kv_head, pos, d_head]
+    values = state.target.values[state.layer]
     mask = state.target.arguments[state.layer].get("attention_mask")
     n_pos = keys.shape[-2]
     parts = []
     start = 0
-    for pos, n in state.groups:
+    for pos, prompts in state.groups:
         # Runs that branch off at one position have rows of one length, so they make a batch.
+        n = len(prompts)
         rows = slice(start, start + n * (n_pos - pos))
         start = rows.stop
         q, k, v = (x[0, :, rows].unflatten(1, (n, -1)).transpose(0, 1) for x in (query, key, value))
-        # [n, head, n_pos - pos, d_head]: before them the keys and values that all runs share.
-        k = torch.cat([keys[:, :pos].expand(n, -1, -1, -1), k], dim=2)
-        v = torch.cat([values[:, :pos].expand(n, -1, -1, -1), v], dim=2)
-        own_mask = None
-        if mask is not None:
-            # A mask without a batch of its own (length 1) serves every prompt.
-            own_mask = mask[min(state.prompt, len(mask) - 1), :, pos:, :n_pos].unsqueeze(0)
+        # [n, head, n_pos - pos, d_head]: before them the recorded keys and values of its prompt.
+        k = torch.cat([_of_each(keys, prompts)[:, :, :pos], k], dim=2)
+        v = torch.cat([_of_each(values, prompts)[:, :, :pos], v], dim=2)
+        own_mask = None if mask is None else _of_each(mask, prompts)[:, :, pos:, :n_pos]
         out = attend(q, k, v, own_mask, *how)
         parts.append(out.transpose(1, 2).flatten(0, 1))  # [n * (n_pos - pos), head, d_head]
     return torch.cat(parts).unsqueeze(0)
+
+
+def _of_each(recorded: Tensor, prompts: list[int]) -> Tensor:
+    """What was recorded `[prompt, ...]` of the prompt of each run, `[n, ...]`."""
+    first = prompts[0]
+    if len(recorded) == 1:
+        # A mask without a batch of its own serves every prompt.
+        return recorded.expand(len(prompts), *recorded.shape[1:])
+    if all(prompt == first for prompt in prompts):
+        return recorded[first].expand(len(prompts), *recorded.shape[1:])
+    return recorded[torch.tensor(prompts, device=recorded.device)]
 
 
 def attend(

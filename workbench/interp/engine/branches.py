@@ -69,6 +69,7 @@ class Branches:
     - `make`: computes their stream there `[n, n_pos - pos, d_model]`, called when it is needed
     - `key`: the caller's own label
     - `edits`: activations that are replaced in layers above
+    - `prompt`: which prompt of the target run they differ from
     """
 
     layer: int
@@ -77,3 +78,4 @@ class Branches:
     make: Callable[[], Float[Tensor, "n suffix d_model"]]
     key: Any = None
     edits: list[Edit] = field(default_factory=list)
+    prompt: int = 0

@@ -109,7 +109,7 @@ class Map:
             if enters == n_layers and p < len(stream) - 1 - self.fed:
                 continue  # after the last block nothing moves from here to where the answer is read
             key = (row, slice(None), p) if self.site == "z_by_pos" else (row, slice(p, p + 1))
-            yield Branches(enters, p, n, rows_from(p), key)
+            yield Branches(enters, p, n, rows_from(p), key, prompt=self.target)
 
     def _windows(self, row: int, layer: int) -> Iterator[Branches]:
         """Runs with several layers' or sites' outputs replaced at a position (Meng et al. 2022)."""
@@ -127,7 +127,8 @@ class Map:
                 for i in range(low, high)
                 for s in sites
             ]
-            yield Branches(low, p, 1, unpatched_from(p), (row, slice(p, p + 1)), edits)
+            key = (row, slice(p, p + 1))
+            yield Branches(low, p, 1, unpatched_from(p), key, edits, self.target)
 
     def _all_pos(self, row: int, layer: int) -> Iterator[Branches]:
         """Runs with one head (or neuron) replaced at every position that can change."""
@@ -140,7 +141,8 @@ class Map:
         for start in range(0, n_other, size):
             part = range(start, min(start + size, n_other))
             key = (row, slice(part.start, part.stop))
-            yield Branches(layer + 1, self.first, len(part), changed_in(part), key)
+            make = changed_in(part)
+            yield Branches(layer + 1, self.first, len(part), make, key, prompt=self.target)
 
     def changed(self, layer: int, part: range | None = None) -> Float[Tensor, "n row d_model"]:
         """The patched stream: before the layer for `resid_pre`, after it for all other sites.

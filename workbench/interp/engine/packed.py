@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from workbench.interp.engine.attend import NAME, Pass, ProjectedError, active
+from workbench.interp.engine.attend import NAME, Group, Pass, ProjectedError, active
 from workbench.interp.engine.branches import Branches, Edit, Recording
 from workbench.interp.engine.reader import Reader, UnpackableError, plain_reader
 from workbench.subjects import Subject
@@ -107,12 +107,12 @@ class PackedEngine(Reader):
         self.gated = not torch.equal(run.attended[0].flatten(), run.z[0].flatten())
         half = len(self.layers) // 2
         # Keys 0 and 1 name the prompt whose logits each run must give; rows are [1, pos - 2, d].
-        whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0)
-        itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1)
+        whole = Branches(0, 2, 1, lambda: run.resid[0][:1, 2:], 0, prompt=1)
+        itself = Branches(half, 2, 1, lambda: run.resid[half][1:, 2:], 1, prompt=1)
         everywhere = torch.arange(ids.shape[1], device=ids.device)
         after = self.block(run, 0, half, everywhere, z=run.z[half][:1])
         off = float((after - run.resid[half + 1][:1]).abs().max() / after.abs().max())
-        carried = self.carry(run, 1, [whole, itself])
+        carried = self.carry(run, [whole, itself])
         if len(carried) != 2:
             raise UnpackableError(f"Packed runs of {self.what} are lost on their way.")
         for branch, final in carried:
@@ -256,13 +256,12 @@ class PackedEngine(Reader):
 
     @torch.no_grad()
     def carry(
-        self, target: Recording, prompt: int, branches: list[Branches], *, last: int = 1
+        self, target: Recording, branches: list[Branches], *, last: int = 1
     ) -> list[tuple[Branches, Float[Tensor, "n last d_model"]]]:
         """The residual stream of every branch after the last layer, before the final norm.
 
         Args:
-            target: The recorded run that all branches start from.
-            prompt: Which prompt of it.
+            target: The recorded run that all branches start from, each from its own prompt.
             branches: The patched runs; each joins at its own layer.
             last: Positions to give, from the end; a branch that has fewer gives all.
         """
@@ -278,7 +277,7 @@ class PackedEngine(Reader):
                 if joining:
                     rows[pos] = torch.cat([rows[pos], *joining] if pos in rows else joining)
             if layer < len(self.layers) and rows:
-                rows = self._through_layer(target, prompt, layer, rows, by_pos)
+                rows = self._through_layer(target, layer, rows, by_pos)
         # Siblings were sorted by layer, so they joined in this very order and split in it.
         carried = []
         for pos, siblings in by_pos.items():
@@ -289,7 +288,6 @@ class PackedEngine(Reader):
     def _through_layer(
         self,
         target: Recording,
-        prompt: int,
         layer: int,
         rows: dict[int, Tensor],
         by_pos: dict[int, list[Branches]],
@@ -297,17 +295,17 @@ class PackedEngine(Reader):
         """The rows `[n, n_pos - pos, d_model]` of every start position after one more layer."""
         n_pos = target.resid[0].shape[1]
         device = target.resid[0].device
-        groups = [(pos, len(x)) for pos, x in rows.items()]  # (position, number of runs)
-        state = Pass(target=target, prompt=prompt, layer=layer, groups=groups)
+        groups = [(pos, _prompts(by_pos[pos], len(x))) for pos, x in rows.items()]
+        state = Pass(target=target, layer=layer, groups=groups)
         # One long row of tokens, `where` holding the position that each of them stands at.
         packed = torch.cat([x.flatten(0, 1) for x in rows.values()]).unsqueeze(0)
-        where = torch.cat([torch.arange(pos, n_pos, device=device).repeat(n) for pos, n in groups])
+        spans = [torch.arange(pos, n_pos, device=device).repeat(len(x)) for pos, x in rows.items()]
+        where = torch.cat(spans)
         edits = _edits_here(by_pos, groups, n_pos, layer)
         with self.lock, active(state), self._edited(layer, edits):
             packed = self._layer(state, packed, where)[0]  # [all rows, d_model]
-        sizes = [n * (n_pos - pos) for pos, n in groups]
-        parts = zip(groups, packed.split(sizes), strict=True)
-        return {pos: part.unflatten(0, (n, -1)) for (pos, n), part in parts}
+        parts = zip(rows, packed.split([len(span) for span in spans]), strict=True)
+        return {pos: part.unflatten(0, (-1, n_pos - pos)) for pos, part in parts}
 
     def _layer(
         self, state: Pass, rows: Float[Tensor, "1 row d_model"], where: Int[Tensor, " row"]
@@ -330,12 +328,12 @@ class PackedEngine(Reader):
 
 
 def _edits_here(
-    by_pos: dict[int, list[Branches]], groups: list[tuple[int, int]], n_pos: int, layer: int
+    by_pos: dict[int, list[Branches]], groups: list[Group], n_pos: int, layer: int
 ) -> list[tuple[Tensor, Edit]]:
     """The edits that branches under way have at this layer, with their rows in the packed row."""
     edits: list[tuple[Tensor, Edit]] = []
     group_start = 0
-    for pos, n in groups:
+    for pos, prompts in groups:
         length = n_pos - pos  # rows of one run
         start = group_start
         for branch in by_pos[pos]:
@@ -347,8 +345,13 @@ def _edits_here(
                     rows = starts.unsqueeze(1) + edit.pos - pos  # [n, position of the edit]
                     edits.append((rows.flatten(), edit))
             start += branch.n * length
-        group_start += n * length
+        group_start += len(prompts) * length
     return edits
+
+
+def _prompts(siblings: list[Branches], n: int) -> list[int]:
+    """The prompt of each of the first `n` runs of branches that are sorted as they join."""
+    return [branch.prompt for branch in siblings for _ in range(branch.n)][:n]
 
 
 # Failures are remembered too: the trial of a model that cannot be packed is not repeated.

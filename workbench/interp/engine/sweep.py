@@ -1,6 +1,6 @@
 """All cells of one map, by the packed engine in one go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,18 +13,22 @@ from workbench.interp.engine.branches import Branches, Recording
 from workbench.interp.engine.map import Map
 from workbench.interp.engine.metrics import SIDES, Metric, metric_of
 from workbench.interp.engine.packed import PackedEngine, engine
-from workbench.interp.engine.reader import Reader
+from workbench.interp.engine.prepare import prepare_all
 from workbench.interp.engine.settings import Settings, either
 from workbench.interp.engine.sites import SITES
-from workbench.interp.engine.sources import (
-    ablation_source,
-    noised_input,
-    source_by_name,
-    source_of_run,
-)
+from workbench.interp.engine.sources import source_by_name
 from workbench.interp.prompts.pairs import Pair
-from workbench.progress import Progress
+from workbench.progress import Progress, within
 from workbench.subjects import Subject
+
+TOGETHER = 8
+"""Pairs whose patched runs share their passes: more are no faster."""
+
+TOGETHER_TOKENS = 1024
+"""Tokens of all prompts that share passes, since everything of them is recorded."""
+
+READ_OUT = 2**24
+"""Logits that are computed at once."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Swept:
     - `clean`, `corrupted`: the metric of the two unpatched runs
     - `first`: the first position whose cells were computed; before it a patch changes nothing
     - `parts`: one map per answer, if answers have several tokens
+    - `run`: the recorded clean and corrupted run (of the logits, the end), where it was this map's
+        alone
     """
 
     values: Float[Tensor, "*axes"]
@@ -42,92 +48,12 @@ class Swept:
     first: int
     metric: Metric = field(repr=False)
     parts: tuple["Swept", ...] = ()
+    run: Recording | None = field(default=None, repr=False, compare=False)
 
     @property
     def effect(self) -> Float[Tensor, "*axes"]:
         """Normalised: 0 is the corrupted run, 1 the clean run."""
         return (self.values - self.corrupted) / (self.clean - self.corrupted)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What a map needs before its first patch.
-
-    - `map`: the cells to sweep, with the recorded runs
-    - `clean`, `corrupted`: the metric of the two unpatched runs
-    - `embeddings`: of the two runs, `[2, pos, d_model]`
-    """
-
-    map: Map
-    metric: Metric
-    clean: float
-    corrupted: float
-    embeddings: Float[Tensor, "run pos d_model"]
-
-    @property
-    def unpatched(self) -> float:
-        """The metric of the run that is patched."""
-        return (self.clean, self.corrupted)[self.map.target]
-
-    def blank(self) -> Float[Tensor, "*axes"]:
-        """A map on which no patch changes anything."""
-        return torch.full(self.map.shape(), self.unpatched, dtype=self.map.run.resid[0].dtype)
-
-    def swept(self, values: Float[Tensor, "*axes"]) -> "Swept":
-        """The finished map with these values."""
-        return Swept(values, self.clean, self.corrupted, self.map.first, self.metric)
-
-
-def prepare(
-    subject: Subject, question: Pair, settings: Settings, packed: Reader | None = None
-) -> Prepared:
-    """Both runs recorded, and all else that a map needs.
-
-    Args:
-        subject: The model.
-        question: The prompts and their answers.
-        settings: What is swept.
-        packed: What records the runs; None for the packed engine.
-
-    Raises:
-        UnpackableError: The engine cannot run the model, and no other reader is given.
-    """
-    packed = packed or engine(subject)
-    for layer in settings.layers(subject) if settings.site == "neurons" else ():
-        packed.need_neurons(layer)
-    ids = torch.stack([question.clean, question.corrupted])
-    embed: Any = subject.model.get_input_embeddings()
-    with torch.no_grad():
-        embeddings = embed(ids)
-    run = packed.record(ids)
-    metric = metric_of(settings.metric, question, run.logits[0, -1])
-    clean, corrupted = metric(run.logits).tolist()
-    first = question.first_difference
-    if settings.replacement == "noise":
-        noised, embeddings = noised_input(subject, question, settings)
-        run = packed.record(noised, embeddings)
-        corrupted = float(metric(run.logits)[1])
-    # Denoising puts clean activations (prompt 0) into the corrupted run (prompt 1).
-    target = 1 if settings.direction == "denoising" else 0
-    replacement = source_of_run(run, 1 - target)
-    if settings.ablates:
-        target = 0
-        first = 0  # an ablation changes every position, not only those where the prompts differ
-        replacement = ablation_source(subject, run, settings, question.fed)
-    run.logits = torch.empty(0)  # by far the largest part of it
-    cells = Map(
-        packed,
-        run,
-        target,
-        replacement,
-        settings.site,
-        first,
-        tuple(settings.layers(subject)),
-        window=settings.window,
-        also=settings.also,
-        fed=question.fed,
-    )
-    return Prepared(cells, metric, clean, corrupted, embeddings)
 
 
 def run_sweep(
@@ -150,10 +76,74 @@ def run_sweep(
         return together(
             question, settings, lambda part, how: run_sweep(subject, part, how, progress)
         )
-    ready = prepare(subject, question, settings)
-    values = _carry_all(ready.map, ready.metric, ready.unpatched, settings, progress)
+    return run_sweeps(subject, [question], settings, progress)[0]
+
+
+def run_sweeps(
+    subject: Subject,
+    questions: Sequence[Pair],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> list[Swept]:
+    """The maps of several questions by the packed engine, in shared passes where lengths agree.
+
+    Args:
+        subject: The model.
+        questions: The prompts and their answers.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+
+    Raises:
+        UnpackableError: The engine cannot run the model.
+    """
+    maps: list[Swept] = []
+    for batch in _batches(questions):
+        report = within(progress, len(maps) / len(questions), len(batch) / len(questions))
+        if batch[0].places or batch[0].parts:
+            maps.append(run_sweep(subject, batch[0], settings, report))
+        else:
+            maps += _run_together(subject, batch, settings, report)
+    return maps
+
+
+def _batches(questions: Sequence[Pair]) -> Iterator[list[Pair]]:
+    """Neighbours that can be carried in one pass, at most `TOGETHER` of them."""
+
+    def kind(question: Pair) -> tuple[int, int]:
+        return len(question.clean), question.fed
+
+    batch: list[Pair] = []
+    for question in questions:
+        alone = bool(question.places or question.parts)
+        full = len(batch) == min(TOGETHER, max(1, TOGETHER_TOKENS // len(question.clean)))
+        if batch and (alone or full or kind(batch[0]) != kind(question)):
+            yield batch
+            batch = []
+        batch.append(question)
+        if alone:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _run_together(
+    subject: Subject, questions: list[Pair], settings: Settings, progress: Progress | None
+) -> list[Swept]:
+    """The maps of questions of one length, every pass shared by all of them."""
+    ready = prepare_all(subject, questions, settings)
+    maps = [(one.map, one.metric, one.unpatched) for one in ready]
     by_pos = SITES[settings.site][-1] == "pos"
-    return ready.swept(values[..., : values.shape[-1] - question.fed] if by_pos else values)
+    swept = []
+    carried = _carry_all(maps, settings, progress)
+    for one, values in zip(ready, carried, strict=True):
+        fed = one.map.fed
+        values = values[..., : values.shape[-1] - fed] if by_pos else values
+        ends = (one.clean, one.corrupted)
+        # A lone question's checks go on with the run that is recorded.
+        run = one.map.run if len(ready) == 1 and settings.replacement != "noise" else None
+        swept.append(Swept(values, *ends, one.map.first, one.metric, run=run))
+    return swept
 
 
 def together(question: Pair, settings: Settings, run: Callable[[Pair, Settings], Swept]) -> Swept:
@@ -210,26 +200,55 @@ def _run_named(
     first = question.first_difference
     cells = Map(packed, runs[target], 0, replacement, settings.site, first, layers, at=at)
     unpatched = (clean, corrupted)[target]
-    values = _carry_all(cells, metric, unpatched, settings, progress)[..., list(at)]
+    values = _carry_all([(cells, metric, unpatched)], settings, progress)[0][..., list(at)]
     begins = next((i for i, here in enumerate(at) if here >= first), len(at))
     return Swept(values, clean, corrupted, begins, metric)
 
 
 def _carry_all(
-    swept: Map, metric: Metric, unpatched: float, settings: Settings, progress: Progress | None
-) -> Tensor:
-    """Every cell of a map, in parts that fit the memory; NaN where no patch came."""
-    values = swept.start(unpatched)
-    packed = swept.packed
+    maps: Sequence[tuple[Map, Metric, float]], settings: Settings, progress: Progress | None
+) -> list[Tensor]:
+    """Every cell of maps of one recording, in parts that fit the memory; NaN where no patch came.
+
+    Args:
+        maps: Each map with its metric and the metric of its unpatched run.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+    """
+    values = [swept.start(unpatched) for swept, _, unpatched in maps]
+    packed = maps[0][0].packed
+    run = maps[0][0].run
     assert isinstance(packed, PackedEngine)
-    chunks = split(list(swept.branches()), swept.run, settings.memory_gb)
-    for i, chunk in enumerate(chunks):
-        for branch, finals in packed.carry(swept.run, swept.target, chunk, last=metric.reads):
-            measured = metric.of(packed.logits(finals, metric.tokens))
-            values[branch.key] = measured.cpu().to(values.dtype)
+    branches = []
+    for i, (swept, _, _) in enumerate(maps):
+        branches += [replace(branch, key=(i, branch.key)) for branch in swept.branches()]
+    chunks = split(branches, run, settings.memory_gb)
+    reads = maps[0][1].reads
+    for done, chunk in enumerate(chunks):
+        by_map: dict[int, list[tuple[Any, Tensor]]] = {}
+        for branch, finals in packed.carry(run, chunk, last=reads):
+            i, key = branch.key
+            by_map.setdefault(i, []).append((key, finals))
+        for i, ends in by_map.items():
+            _read_off(packed, maps[i][1], ends, values[i])
         if progress is not None:
-            progress((i + 1) / len(chunks), f"{settings.site}: part {i + 1} of {len(chunks)}")
+            words = f"{settings.site}: part {done + 1} of {len(chunks)}"
+            progress((done + 1) / len(chunks), words)
     return values
+
+
+def _read_off(
+    packed: PackedEngine, metric: Metric, ends: list[tuple[Any, Tensor]], values: Tensor
+) -> None:
+    """Put the metric of every carried run into its cell; all runs are read at once."""
+    finals = torch.cat([final for _, final in ends])  # [run, read, d_model]
+    n_tokens = packed.unembed.weight.shape[0] if metric.tokens is None else len(metric.tokens)
+    # Whole vocabularies are read some runs at a time: 64 MB of logits in float32.
+    parts = finals.split(max(1, READ_OUT // (n_tokens * finals.shape[1])))
+    measured = torch.cat([metric.of(packed.logits(part, metric.tokens)) for part in parts])
+    sizes = [len(final) for _, final in ends]
+    for (key, _), value in zip(ends, measured.cpu().to(values.dtype).split(sizes), strict=True):
+        values[key] = value
 
 
 def split(branches: list[Branches], run: Recording, memory_gb: float) -> list[list[Branches]]:

@@ -185,7 +185,7 @@ def _packed_without_each(
     values = torch.empty(len(given), len(given[0]), dtype=torch.float64)
     branches = [_without_each(packed, run, layer, given[layer]) for layer in range(len(given))]
     for chunk in split(branches, run, 1.0):
-        for branch, finals in packed.carry(run, 0, chunk, last=metric.reads):
+        for branch, finals in packed.carry(run, chunk, last=metric.reads):
             values[branch.key] = metric.of(packed.logits(finals, metric.tokens)).double().cpu()
     return float(metric(run.logits)[0]), values.numpy()
 

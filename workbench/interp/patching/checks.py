@@ -1,5 +1,6 @@
 """Checks that are run on every map: the panel "Can this be trusted?"."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 
@@ -12,6 +13,7 @@ from workbench.interp.engine.branches import Branches, Recording
 from workbench.interp.engine.hooked import hooked
 from workbench.interp.engine.map import Map
 from workbench.interp.engine.packed import engine
+from workbench.interp.engine.reader import Reader
 from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
 from workbench.interp.engine.sources import source_of_run
@@ -27,6 +29,8 @@ __all__ = ["TOLERANCE", "WORDS", "failed", "run_checks"]
 @torch.no_grad()
 def plain_logits(subject: Subject, question: Pair) -> list[Float[Tensor, "1 _ vocab"]]:
     """The plain model's logits on the clean and the corrupted prompt."""
+    if question.same_length:
+        return list(subject.model(torch.stack(question.prompts)).logits.split(1))
     return [subject.model(ids[None]).logits for ids in question.prompts]
 
 
@@ -48,12 +52,19 @@ def both_runs(subject: Subject, question: Pair) -> Recording:
 
 
 @torch.no_grad()
-def identities(subject: Subject, question: Pair, swept: Swept, run: Recording) -> dict[str, float]:
-    """The checks `identity_patch`, `full_patch` and `lens`, by the engine that made the map.
+def carried_checks(
+    subject: Subject, question: Pair, settings: Settings, swept: Swept, run: Recording
+) -> dict[str, float]:
+    """The checks `identity_patch`, `full_patch`, `lens` and `null_pair`, by the map's own engine.
+
+    Runs that must change nothing, or everything, are carried in one pass: the corrupted run put
+    into itself at two depths, the clean run put into it whole, and a few patches of the site with
+    the prompt's own values, which show any error in the site's own arithmetic.
 
     Args:
         subject: The model.
         question: The prompts.
+        settings: What is swept.
         swept: The map.
         run: From `both_runs`.
     """
@@ -61,43 +72,36 @@ def identities(subject: Subject, question: Pair, swept: Swept, run: Recording) -
     first = min(question.first_difference, len(question.corrupted) - 1)
     half = len(packed.layers) // 2
     clean_end, corrupted_end = swept.metric(run.logits).tolist()
-    # All three are carried through the corrupted run, prompt 1.
-    itself = Branches(0, first, 1, lambda: run.resid[0][1, first:].unsqueeze(0), "identity_patch")
-    middle = Branches(
-        half, first, 1, lambda: run.resid[half][1, first:].unsqueeze(0), "identity_patch"
-    )
-    whole = Branches(0, first, 1, lambda: run.resid[0][0, first:].unsqueeze(0), "full_patch")
-    off = {"identity_patch": 0.0, "full_patch": 0.0}
-    for branch, final in packed.carry(run, 1, [itself, middle, whole], last=swept.metric.reads):
+
+    def rows(layer: int, prompt: int) -> Callable[[], Tensor]:
+        return lambda: run.resid[layer][prompt, first:].unsqueeze(0)
+
+    # All are carried through the corrupted run, prompt 1.
+    branches = [
+        Branches(0, first, 1, rows(0, 1), "identity_patch", prompt=1),
+        Branches(half, first, 1, rows(half, 1), "identity_patch", prompt=1),
+        Branches(0, first, 1, rows(0, 0), "full_patch", prompt=1),
+    ]
+    same = _with_itself(packed, question, settings, run)
+    branches += [replace(branch, key="null_pair") for branch in islice(same.branches(), 4)]
+    carried = packed.carry(run, branches, last=swept.metric.reads)
+    ends = packed.logits(torch.cat([final for _, final in carried]), swept.metric.tokens)
+    values = swept.metric.of(ends).split([branch.n for branch, _ in carried])
+    off = {"identity_patch": 0.0, "full_patch": 0.0, "null_pair": 0.0}
+    for (branch, _), value in zip(carried, values, strict=True):
         expected = clean_end if branch.key == "full_patch" else corrupted_end
-        value = float(swept.metric.of(packed.logits(final, swept.metric.tokens))[0])
-        off[branch.key] = max(off[branch.key], abs(value - expected))
-    lens = packed.logits(run.resid[-1][:, -1])
+        off[branch.key] = max(off[branch.key], float((value - expected).abs().max()))
     if not question.same_length:
         del off["full_patch"]  # the positions of the two prompts do not correspond
+    lens = packed.logits(run.resid[-1][:, -1])
     return {**off, "lens": float((lens - run.logits[:, -1]).abs().max())}
 
 
-@torch.no_grad()
-def null_pair(
-    subject: Subject, question: Pair, settings: Settings, swept: Swept, run: Recording
-) -> float:
-    """The largest change by patches of a prompt with itself, which should change nothing.
-
-    A few patches of the middle layer (or of the one that is swept) show any error in the site's own
-    arithmetic.
-
-    Args:
-        subject: The model.
-        question: The prompts, of which the corrupted one is used.
-        settings: What is swept.
-        swept: The map.
-        run: From `both_runs`.
-    """
-    packed = engine(subject)
+def _with_itself(packed: Reader, question: Pair, settings: Settings, run: Recording) -> Map:
+    """The middle layer's map (or that of the layer that is swept) of the corrupted run, itself."""
     layers = (len(packed.layers) // 2 if settings.layer is None else settings.layer,)
     first = 0 if settings.ablates else min(question.first_difference, len(question.corrupted) - 1)
-    same = Map(
+    return Map(
         packed,
         run,
         1,
@@ -109,13 +113,6 @@ def null_pair(
         also=settings.also,
         fed=question.fed,
     )
-    unpatched = float(swept.metric(run.logits[1:2])[0])
-    off = 0.0
-    patches = list(islice(same.branches(), 4))
-    for _, finals in packed.carry(run, 1, patches, last=swept.metric.reads):
-        values = swept.metric.of(packed.logits(finals, swept.metric.tokens))
-        off = max(off, float((values - unpatched).abs().max()))
-    return off
 
 
 def direct_sum(
@@ -190,9 +187,8 @@ def run_checks(
     if settings.replacement != "noise":
         checks["plain_model"] = plain_model(plain, swept)
     if packed:
-        run = both_runs(subject, question)
-        checks |= identities(subject, question, swept, run)
-        checks["null_pair"] = null_pair(subject, question, settings, swept, run)
+        run = swept.run or both_runs(subject, question)
+        checks |= carried_checks(subject, question, settings, swept, run)
         if question.wrongs:
             clean_run = run if question.same_length else None
             checks["direct_sum"] = direct_sum(subject, question, clean_run, plain[0])

@@ -19,9 +19,10 @@ from workbench.interp.engine.branches import Recording
 from workbench.interp.engine.map import Map
 from workbench.interp.engine.metrics import Metric
 from workbench.interp.engine.packed import engine, reader
+from workbench.interp.engine.prepare import Prepared, prepare
 from workbench.interp.engine.reader import Reader
 from workbench.interp.engine.settings import Settings
-from workbench.interp.engine.sweep import Prepared, Swept, prepare
+from workbench.interp.engine.sweep import Swept
 from workbench.interp.prompts.pairs import Pair
 from workbench.subjects import Subject
 
@@ -129,7 +130,8 @@ def estimate_sweep(
     how.check(settings)
     packed = engine(subject) if settings.site in ("q", "k", "v", "pattern") else reader(subject)
     ready = prepare(subject, question, settings, packed)
-    return ready.swept(ready.blank() + estimates(ready, question, how).cpu())
+    values = ready.blank() + estimates(ready, question, how).cpu()
+    return Swept(values, ready.clean, ready.corrupted, ready.map.first, ready.metric)
 
 
 def estimates(ready: Prepared, question: Pair, how: Approximation) -> Float[Tensor, "*axes"]:

@@ -20,12 +20,12 @@ from workbench.interp.engine.metrics import METRICS, SIDES
 from workbench.interp.engine.packed import UnpackableError
 from workbench.interp.engine.settings import DIRECTIONS, Settings
 from workbench.interp.engine.sites import REPLACEMENTS, SITES
-from workbench.interp.engine.sweep import Swept, run_sweep, sweep
+from workbench.interp.engine.sweep import Swept, run_sweeps, sweep
 from workbench.interp.patching.checks import failed, run_checks
 from workbench.interp.patching.trust import must_hold
 from workbench.interp.prompts.pairs import Pair, Words, pair, warnings
 from workbench.modes import own_modes
-from workbench.progress import Progress
+from workbench.progress import Progress, within
 from workbench.public import public
 from workbench.records import Record, peak
 from workbench.subjects import Subject, SubjectOrName
@@ -275,10 +275,33 @@ def sweep_anyhow(
     Returns:
         The map, and which of the two it was: `packed`, or `hooks` with the reason.
     """
+    maps, how = sweeps_anyhow(subject, [question], settings, progress)
+    return maps[0], how
+
+
+def sweeps_anyhow(
+    subject: Subject,
+    questions: Sequence[Pair],
+    settings: Settings,
+    progress: Progress | None = None,
+) -> tuple[list[Swept], str]:
+    """The maps of several questions, as `sweep_anyhow` gives one.
+
+    Args:
+        subject: The model.
+        questions: The prompts and their answers.
+        settings: What is swept.
+        progress: Called with the share done and a word about it.
+    """
     try:
-        return run_sweep(subject, question, settings, progress), "packed"
+        return run_sweeps(subject, questions, settings, progress), "packed"
     except UnpackableError as error:
-        return hooked(subject, question, settings, progress=progress), f"hooks ({error})"
+        n = len(questions)
+        maps = [
+            hooked(subject, question, settings, progress=within(progress, i / n, 1 / n))
+            for i, question in enumerate(questions)
+        ]
+        return maps, f"hooks ({error})"
 
 
 def check_span(swept: Swept, metric: str) -> None:

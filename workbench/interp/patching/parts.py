@@ -110,7 +110,7 @@ def _packed(
     values = np.empty((len(run.z), n_parts))
     branches = [_branches(packed, run, instead, layer) for layer in range(len(run.z))]
     for chunk in split(branches, run, 1.0):
-        for branch, finals in packed.carry(run, 0, chunk, last=len(targets)):
+        for branch, finals in packed.carry(run, chunk, last=len(targets)):
             values[branch.key] = log_prob(packed.logits(finals), targets).double().cpu().numpy()
     return values
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -13,16 +14,19 @@ from workbench.interp.engine.settings import Settings
 from workbench.interp.engine.sites import SITES
 from workbench.interp.engine.sweep import Swept
 from workbench.interp.patching.checks import failed, run_checks
-from workbench.interp.patching.pair_maps import SMALLEST_SPAN, cells, sweep_anyhow
+from workbench.interp.patching.pair_maps import SMALLEST_SPAN, cells, sweeps_anyhow
 from workbench.interp.patching.trust import must_hold
 from workbench.interp.prompts.able import require
 from workbench.interp.prompts.probes import Item, Items, generate, read_probe
 from workbench.modes import own_modes
-from workbench.progress import Progress
+from workbench.progress import Progress, within
 from workbench.public import public
 from workbench.records import Record, peak
 from workbench.statistics import Cells, Estimate, cell_statistics, estimate_mean
 from workbench.subjects import Subject, SubjectOrName
+
+LOOKS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Numbers of pairs after which the map so far is shown."""
 
 ALPHA = 0.05
 """Share of false discoveries at which a cell counts as significant."""
@@ -188,21 +192,21 @@ def sweep_items(
     maps: list[Swept] = []
     result: Probed | None = None
     first_checks: dict[str, float] = {}
-    for i, item in enumerate(pairs.items):
-        swept, how = sweep_anyhow(subject, item.pair, settings)
-        if not i:
+    n = len(pairs.items)
+    looks = [*(i for i in LOOKS if i < n and seen is not None), n]
+    for low, high in pairwise([0, *looks]):
+        batch = [item.pair for item in pairs.items[low:high]]
+        report = within(progress, low / n, (high - low) / n)
+        swept, how = sweeps_anyhow(subject, batch, settings, report)
+        if not maps:
             first_checks = run_checks(
-                subject, item.pair, settings, swept, audit=1, packed=how == "packed"
+                subject, batch[0], settings, swept[0], audit=1, packed=how == "packed"
             )
-        maps.append(swept)
-        last = i + 1 == len(pairs.items)
-        if progress is not None:
-            progress((i + 1) / len(pairs.items), f"pair {i + 1} of {len(pairs.items)}")
-        if last or (seen is not None and i + 1 in (1, 2, 4, 8, 16, 32, 64, 128)):
-            seconds = time.perf_counter() - began
-            result = summary(subject, pairs, settings, maps, (seconds, how), first_checks)
-            if seen is not None:
-                seen(result)
+        maps += swept
+        seconds = time.perf_counter() - began
+        result = summary(subject, pairs, settings, maps, (seconds, how), first_checks)
+        if seen is not None:
+            seen(result)
     assert result is not None, "no pairs"
     return result
 
