@@ -3,9 +3,12 @@
 import json
 import time
 
+import pandas as pd
 import pytest
 
 from workbench.errors import WorkbenchError
+from workbench.figures.growth import growth as draw
+from workbench.speed import growth
 from workbench.speed import run as speed
 from workbench.speed.compare import UNKNOWN, compared, read
 from workbench.speed.timing import in_turn
@@ -93,3 +96,22 @@ def test_what_is_no_document_is_refused_before_anything_runs(text, words, tmp_pa
         read(file)
     with pytest.raises(WorkbenchError, match="cannot be read"):
         read(tmp_path / "none.json")
+
+
+@pytest.mark.quick
+def test_the_growth_bench_measures_every_axis_and_draws_it(monkeypatch):
+    """On small sizes; that pairs together equal pairs alone is part of the bench."""
+    monkeypatch.setattr(growth, "TOKENS", (4, 8))
+    monkeypatch.setattr(growth, "LAYERS", (1, 2))
+    monkeypatch.setattr(growth, "WIDTHS", (32, 64))
+    monkeypatch.setattr(growth, "PAIRS", (1, 3))
+    rows = pd.DataFrame(growth.bench(lambda words: None, n=1))
+    assert rows.groupby("axis").size().to_dict() == dict.fromkeys(
+        ("tokens", "layers", "width", "pairs"), 2
+    )
+    assert (rows["ours_s"] > rows["floor_s"]).all()
+    assert rows["max_abs_diff"].max() < 1e-4
+    figure = draw(rows)
+    names = {trace.name for trace in figure.data}
+    assert names == {"measured", "one pair after the other", "its arithmetic alone"}
+    assert len(figure.data) == 9

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from workbench.interp.engine.packed import engine
 from workbench.interp.engine.settings import Settings
-from workbench.interp.engine.sweep import run_sweep
+from workbench.interp.engine.sweep import run_sweep, run_sweeps
 from workbench.interp.patching.pair_maps import SITES
 from workbench.interp.prompts.pairs import Pair, pair
+from workbench.interp.prompts.probes import generate, read_probe
+from workbench.speed.shapes import random_gpt2, random_pairs
 from workbench.subjects import Subject, load
 
 SAMPLE = 40
@@ -38,9 +40,29 @@ def bench(progress: Callable[[str], None], model: str) -> list[dict[str, Any]]:
         _against(subject, "differs from its first word on", early, site, progress)
         for site in ("resid_pre", "z")
     ]
+    rows.append(_many(subject, progress))
+    if torch.cuda.is_available():
+        rows += bench_medium(progress)
     rows += _growth(subject, LENGTHS[:2], progress)
     rows += _growth(load("shelf-base"), LENGTHS, progress)
     return rows
+
+
+def bench_medium(progress: Callable[[str], None], n_tokens: int = 16) -> list[dict[str, Any]]:
+    """The rows of GPT-2 medium's shape with random weights, of which all tokens differ.
+
+    Args:
+        progress: Called with what is being measured.
+        n_tokens: Tokens of each prompt.
+    """
+    subject = random_gpt2(24, 16, 1024)
+    question = random_pairs(subject, n_tokens, 1)[0]
+    run_sweep(subject, question, Settings())  # warm up
+    words = f"{n_tokens} tokens that all differ"
+    return [
+        _against(subject, words, question, site, progress)
+        for site in ("resid_pre", "z", "z_by_pos")
+    ]
 
 
 def _against(
@@ -64,6 +86,28 @@ def _against(
         "ratio": reference_s / ours_s,
         "reference_cells_run": len(cells),
         "max_abs_diff": max(abs(float(ours[c] - t)) for c, t in zip(cells, theirs, strict=True)),
+    }
+
+
+def _many(subject: Subject, progress: Callable[[str], None]) -> dict[str, Any]:
+    """The row of the 50 pairs of a probe: in shared passes, and one after the other."""
+    questions = [item.pair for item in generate(subject, read_probe("ioi"), 50, 0).items]
+    progress(f"{subject.name}: {len(questions)} IOI pairs")
+    began = time.perf_counter()
+    ours = run_sweeps(subject, questions, Settings())
+    ours_s = time.perf_counter() - began
+    began = time.perf_counter()
+    alone = [run_sweep(subject, question, Settings()) for question in questions]
+    alone_s = time.perf_counter() - began
+    return {
+        "case": f"{subject.name}, {len(questions)} IOI pairs in shared passes, resid_pre",
+        "cells": sum(swept.values.numel() for swept in ours),
+        "ours_s": ours_s,
+        "reference_s": alone_s,
+        "ratio": alone_s / ours_s,
+        "max_abs_diff": max(
+            float((a.values - b.values).abs().max()) for a, b in zip(ours, alone, strict=True)
+        ),
     }
 
 

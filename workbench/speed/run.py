@@ -42,9 +42,17 @@ def bench_serve(progress: Progress) -> list[dict[str, Any]]:
     return bench(progress)
 
 
+def bench_growth(progress: Progress) -> list[dict[str, Any]]:
+    """A patching map's time over tokens, layers, width and pairs, against its arithmetic."""
+    from workbench.speed.growth import bench
+
+    return bench(progress)
+
+
 BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
     "attention": bench_attention,
     "patching": bench_patching,
+    "growth": bench_growth,
     "eval": bench_eval,
     "serve": bench_serve,
     "training": bench_training,
