@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -109,9 +110,9 @@ def test_the_growth_bench_measures_every_axis_and_draws_it(monkeypatch):
     assert rows.groupby("axis").size().to_dict() == dict.fromkeys(
         ("tokens", "layers", "width", "pairs"), 2
     )
-    assert (rows["ours_s"] > rows["floor_s"]).all()
-    assert rows["max_abs_diff"].max() < 1e-4
+    assert all(row.ours_s > row.floor_s for row in rows.itertuples())
+    assert max(rows["max_abs_diff"].dropna().tolist()) < 1e-4
     figure = draw(rows)
-    names = {trace.name for trace in figure.data}
+    names = {trace.name for trace in cast(Any, figure).data}
     assert names == {"measured", "one pair after the other", "its arithmetic alone"}
-    assert len(figure.data) == 9
+    assert len(cast(Any, figure).data) == 9
