@@ -110,7 +110,7 @@ def test_the_growth_bench_measures_every_axis_and_draws_it(monkeypatch):
     assert rows.groupby("axis").size().to_dict() == dict.fromkeys(
         ("tokens", "layers", "width", "pairs"), 2
     )
-    assert all(row.ours_s > row.floor_s for row in rows.itertuples())
+    assert min(rows["over_floor"].tolist()) > 1
     assert max(rows["max_abs_diff"].dropna().tolist()) < 1e-4
     figure = draw(rows)
     names = {trace.name for trace in cast(Any, figure).data}
