@@ -185,8 +185,9 @@ class Attention(nn.Module):
         # "sdpa" and "flex_attention" are registered; "eager" is not, so it is ours.
         name = cast("str", self.config._attn_implementation)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, explicit_attention)
+        dropout = self.config.dropout if self.training else 0.0
         z, pattern = attend(
-            self, q, k, v, attention_mask, scaling=self.scaling, dropout=0.0, **kwargs
+            self, q, k, v, attention_mask, scaling=self.scaling, dropout=dropout, **kwargs
         )
         # z: b p h e, concatenated over heads before the output projection
         return self.o(z.reshape(*x.shape[:-1], -1)), pattern
@@ -236,12 +237,16 @@ class Block(GradientCheckpointingLayer):
         self.attn = Attention(config, layer_idx)
         self.ln2 = _norm(config, config.d_model)
         self.mlp = MLP(config)
+        self.dropout = config.dropout
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         """The residual stream after the block, `[batch, pos, d_model]`."""
         attn_out, _ = self.attn(self.ln1(hidden_states), **kwargs)
-        hidden_states = hidden_states + attn_out  # resid_mid
-        return hidden_states + self.mlp(self.ln2(hidden_states))  # resid_post
+        hidden_states = hidden_states + self._dropped(attn_out)  # resid_mid
+        return hidden_states + self._dropped(self.mlp(self.ln2(hidden_states)))  # resid_post
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
 class WorkbenchGPTPreTrainedModel(PreTrainedModel):
@@ -286,6 +291,7 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
             self.pos = nn.Embedding(config.n_ctx, config.d_model)
         self.layers = nn.ModuleList([Block(config, i) for i in range(config.n_layers)])
         self.ln_out = _norm(config, config.d_model)
+        self.rotations: Rotation | None = None
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -297,8 +303,12 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         """Replace the token embedding."""
         self.tok = value
 
-    def position_vectors(self, position_ids: Tensor) -> Tensor | None:
+    def position_vectors(self, position_ids: Tensor, last: int | None = None) -> Tensor | None:
         """Vectors added to the embedding, `[*, pos, d_model]`; None for encodings that add none.
+
+        Args:
+            position_ids: Position of each token.
+            last: The greatest of them where it is known; else it is read, which waits for a GPU.
 
         Raises:
             WorkbenchError: A position is beyond the end of learned ones.
@@ -307,13 +317,43 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
             return encoding.sinusoidal(position_ids, self.config.d_model)
         if self.pos is None:
             return None
-        if int(position_ids.max()) >= self.config.n_ctx:
+        last = int(position_ids.max()) if last is None else last
+        if last >= self.config.n_ctx:
             raise WorkbenchError(
                 f"Learned positions end at {self.config.n_ctx}; the input has "
-                f"{int(position_ids.max()) + 1} tokens. Shorten it, or use a model with another "
+                f"{last + 1} tokens. Shorten it, or use a model with another "
                 "position encoding."
             )
         return self.pos(position_ids)
+
+    def keep_rotations(self) -> None:
+        """Compute the rotary angles of the context once, for all steps of training."""
+        if self.config.positions == "rotary":
+            positions = torch.arange(self.config.n_ctx, device=self.device).unsqueeze(0)
+            d_head = self.config.sizes.d_head
+            self.rotations = encoding.rotary_cos_sin(positions, d_head, self.config.rotary_base)
+
+    def _rotation(self, position_ids: Tensor, *, plain: bool) -> Rotation | None:
+        """Cosine and sine of the rotary angles of all layers, in double precision until the end."""
+        if self.config.positions != "rotary":
+            return None
+        n = position_ids.shape[1]
+        if plain and self.rotations is not None:
+            cos, sin = self.rotations
+            if n <= cos.shape[1] and cos.device == position_ids.device:
+                return cos[:, :n], sin[:, :n]
+        d_head = self.config.sizes.d_head
+        return encoding.rotary_cos_sin(position_ids, d_head, self.config.rotary_base)
+
+    @property
+    def _needs_no_mask(self) -> bool:
+        """Whether attention to whole rows is told that it is causal, and gets no mask."""
+        config = self.config
+        return (
+            config._attn_implementation == "sdpa"
+            and config.positions != "alibi"  # whose biases are in the mask
+            and getattr(config, "is_causal", True)
+        )
 
     def _attention_mask(
         self, x: Tensor, mask: Tensor | None, position_ids: Tensor, cache: Cache | None
@@ -332,7 +372,8 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         if not alibi:
             return causal
         causal = cast("Tensor", causal)  # b 1 q k
-        bias = encoding.alibi_bias(self.config.n_heads, *causal.shape[-2:]).to(x)  # h q k
+        # h q k
+        bias = encoding.alibi_bias(self.config.n_heads, *causal.shape[-2:], device=x.device).to(x)
         if causal.dtype == torch.bool:
             return bias.masked_fill(~causal, torch.finfo(x.dtype).min)
         return bias + causal
@@ -364,20 +405,25 @@ class WorkbenchGPTModel(WorkbenchGPTPreTrainedModel):
         x = self.tok(input_ids) if inputs_embeds is None else inputs_embeds  # b p d
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
+        last = None
+        plain = position_ids is None and attention_mask is None and cache is None
         if position_ids is None:
             n_past = cache.get_seq_length() if cache is not None else 0
             position_ids = (torch.arange(x.shape[1], device=x.device) + n_past).unsqueeze(0)
-        mask = self._attention_mask(x, attention_mask, position_ids, cache)
+            last = n_past + x.shape[1] - 1 if isinstance(n_past, int) else None
+        mask = None
+        # Whole rows in order: attention is told that it is causal, as the fastest kernels take no
+        # mask. transformers would find out by reading the positions, which waits for a GPU, and
+        # would always make a mask in a compiled graph.
+        if not (plain and self._needs_no_mask):
+            mask = self._attention_mask(x, attention_mask, position_ids, cache)
         # Each encoding enters in one place: learned and sinusoidal vectors are added here, rotary
         # angles go to every attention layer, and ALiBi is in the mask.
-        vectors = self.position_vectors(position_ids)
+        vectors = self.position_vectors(position_ids, last)
         if vectors is not None:
             x = x + vectors.to(x.dtype)
-        rotation = None
-        if self.config.positions == "rotary":
-            # Computed once, in double precision, for all layers.
-            d_head = self.config.sizes.d_head
-            rotation = encoding.rotary_cos_sin(position_ids, d_head, self.config.rotary_base)
+        x = F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
+        rotation = self._rotation(position_ids, plain=plain)
         for layer in self.layers:
             x = layer(
                 x,

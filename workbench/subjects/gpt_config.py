@@ -33,6 +33,8 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     - `bias`: whether linear layers have biases, all but the unembedding (`unembed_bias`)
     - `zero_init`: start the projections into the residual stream at zero, so that every block
       starts as the identity
+    - `dropout`: the share of the embedding, of patterns and of what layers add to the stream that
+      is set to zero in training
 
     Raises:
         WorkbenchError: The model cannot be built.
@@ -70,6 +72,7 @@ class WorkbenchGPTConfig(PreTrainedConfig):
     rotary_base: float = 10000.0
     norm_eps: float = 1e-5
     zero_init: bool = False
+    dropout: float = 0.0
     initializer_range: float = 0.02
     use_cache: bool = True
     bos_token_id: int | None = None

@@ -34,9 +34,11 @@ def sinusoidal(positions: Int[Tensor, "*pos"], d_model: int) -> Float[Tensor, "*
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[..., :d_model].float()
 
 
-def rotary_frequencies(d_head: int, base: float = 10000.0) -> Float[Tensor, " pair"]:
+def rotary_frequencies(
+    d_head: int, base: float = 10000.0, device: torch.device | None = None
+) -> Float[Tensor, " pair"]:
     """Angle per token, in radians, of each of the `d_head / 2` dimension pairs of rotary."""
-    return base ** (-torch.arange(0, d_head, 2, dtype=torch.float64) / d_head)
+    return base ** (-torch.arange(0, d_head, 2, dtype=torch.float64, device=device) / d_head)
 
 
 def rotary_cos_sin(
@@ -49,7 +51,7 @@ def rotary_cos_sin(
         d_head: Even number of dimensions.
         base: Larger bases make the slowest pairs rotate slower; 10000 as in RoFormer.
     """
-    frequency = rotary_frequencies(d_head, base).to(positions.device)
+    frequency = rotary_frequencies(d_head, base, positions.device)
     angle = positions.to(torch.float64).unsqueeze(-1) * frequency  # [*pos, d_head / 2]
     # Twice, because the two dimensions of a pair are i and i + d_head/2 (Llama's layout).
     angle = torch.cat([angle, angle], dim=-1)
@@ -74,26 +76,32 @@ def rotate(
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def alibi_slopes(n_heads: int) -> Float[Tensor, " head"]:
+def alibi_slopes(n_heads: int, device: torch.device | None = None) -> Float[Tensor, " head"]:
     """The slope of each head: `2^(-8h/n)` for h = 1..n.
 
     Where n is not a power of two, the paper takes the slopes of the next lower power, then every
     other slope of the next higher one.
     """
     power = 2 ** math.floor(math.log2(n_heads))
-    slopes = [2 ** (-8 * h / power) for h in range(1, power + 1)]
-    extra = [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)]
-    return torch.tensor((slopes + extra)[:n_heads])
+    # Made where they are needed: a copy to a GPU would wait for it.
+    first = torch.arange(2, 2 * power + 1, 2, dtype=torch.float64, device=device)
+    extra = torch.arange(1, 2 * power + 1, 2, dtype=torch.float64, device=device)
+    halves = torch.cat([first, extra])[:n_heads]
+    return torch.exp2(-8 * halves / (2 * power)).float()
 
 
-def alibi_bias(n_heads: int, n_queries: int, n_keys: int) -> Float[Tensor, "head query key"]:
+def alibi_bias(
+    n_heads: int, n_queries: int, n_keys: int, device: torch.device | None = None
+) -> Float[Tensor, "head query key"]:
     """The bias that ALiBi adds to the scores: `-slope * (query - key)`.
 
     Args:
         n_heads: Number of query heads.
         n_queries: Number of queries; the last one stands at the last key.
         n_keys: Number of keys; more than queries where earlier keys are cached.
+        device: Where it is made.
     """
-    query = torch.arange(n_keys - n_queries, n_keys).unsqueeze(1)  # [query, 1]
-    distance = (query - torch.arange(n_keys)).clamp(min=0)  # [query, key]; later keys are masked
-    return -alibi_slopes(n_heads)[:, None, None] * distance
+    query = torch.arange(n_keys - n_queries, n_keys, device=device).unsqueeze(1)  # [query, 1]
+    key = torch.arange(n_keys, device=device)
+    distance = (query - key).clamp(min=0)  # [query, key]; later keys are masked
+    return -alibi_slopes(n_heads, device)[:, None, None] * distance

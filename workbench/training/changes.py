@@ -28,7 +28,7 @@ class Changes(TypedDict, total=False):
     ema: float
     accumulate: int
     precision: str
-    compile: bool
+    compile: bool | None
     checkpointing: bool
     sharded: bool
     eval_every: int

@@ -163,15 +163,34 @@ class Tokens:
                 half of these spans have their tokens shuffled, so that meaning does not help.
         """
         rng = np.random.default_rng((seed, step))
-        if self.end is None:
-            starts = rng.integers(0, len(self.train) - n_ctx - 1, size)
-        else:
-            starts = rng.choice(self._documents("train", n_ctx), size)
+        starts = self.starts(rng, size, n_ctx)
         rows = np.stack([self.train[s : s + n_ctx + 1] for s in starts]).astype(np.int64)
-        for i in np.flatnonzero(rng.random(size) < repeated):
-            span = rows[i][: rng.integers(n_ctx // 8, n_ctx // 2)]
-            rows[i] = np.resize(rng.permutation(span) if rng.random() < 0.5 else span, n_ctx + 1)
+        for row, ids in self.repeat_spans(rng, starts, n_ctx, repeated).items():
+            rows[row] = ids
         return torch.from_numpy(rows)
+
+    def starts(self, rng: np.random.Generator, size: int, n_ctx: int) -> Int[np.ndarray, " row"]:
+        """Where the training rows of a step begin, drawn by its generator."""
+        if self.end is None:
+            return rng.integers(0, len(self.train) - n_ctx - 1, size)
+        return rng.choice(self._documents("train", n_ctx), size)
+
+    def repeat_spans(
+        self,
+        rng: np.random.Generator,
+        starts: Int[np.ndarray, " row"],
+        n_ctx: int,
+        repeated: float,
+    ) -> dict[int, Int[np.ndarray, " pos"]]:
+        """The rows that are made of one repeated span, by their number; see `batch`."""
+        changed = {}
+        for row in np.flatnonzero(rng.random(len(starts)) < repeated).tolist():
+            n = rng.integers(n_ctx // 8, n_ctx // 2)
+            span = self.train[starts[row] :][:n].astype(np.int64)
+            changed[row] = np.resize(
+                rng.permutation(span) if rng.random() < 0.5 else span, n_ctx + 1
+            )
+        return changed
 
     def validation_rows(self, n_ctx: int, n_tokens: int) -> Int[Tensor, "row pos"]:
         """Consecutive validation rows of `n_ctx + 1` ids, about `n_tokens` in all, at least one."""

@@ -20,6 +20,7 @@ from workbench.subjects.kinds import DECODER, SEQ2SEQ
 from workbench.subjects.pretrained import read_model
 from workbench.subjects.tokenizer_files import read_tokenizer
 from workbench.training import checkpoints, resources
+from workbench.training.feeding import moved
 from workbench.training.optim import learning_rate
 from workbench.training.recipe import Optimisation
 from workbench.training.stepper import IGNORED, Batch, Stepper, Trainee, summed_loss
@@ -27,8 +28,10 @@ from workbench.training.two_texts import logits_of
 
 __all__ = ["Batch", "Stepper", "Trainee", "fit", "mean_loss", "resumed"]
 
-FLUSH = {"cuda": 16}
-"""Steps between two looks at the loss, by device: each look makes a GPU wait for its queue."""
+FLUSH = 16
+"""Steps between two looks at the loss where several processes train, which must look together."""
+EVERY = 1.0
+"""Seconds between two looks at the loss elsewhere: each look makes a GPU wait for its queue."""
 
 
 def resumed(tracker: Tracker) -> Trainee | None:
@@ -91,6 +94,7 @@ def fit(
     shown = float("nan")  # training loss
     best = saved["best"] if saved else float("inf")
     waiting: list[_Pending] = []
+    looked = began
     for step in range(trainee.first, settings.steps):
         rows = batch(step)  # inputs and targets, [batch, pos] each
         loss, norm = stepper.step(rows, step)
@@ -100,8 +104,9 @@ def fit(
         waiting.append(_Pending(done, loss, norm, n_tokens / (time.perf_counter() - began)))
         evaluates = done % settings.eval_every == 0 or done == settings.steps
         saves = checkpoints.due(done, settings)
-        if evaluates or saves or done % FLUSH.get(stepper.device, 1) == 0:
+        if evaluates or saves or _looks(stepper, done, looked):
             shown = _log(waiting, stepper, rows, settings, tracker)
+            looked = time.perf_counter()
         # Stored beside a checkpoint, so that the best one can be told without the log.
         facts: dict[str, float] = {"tokens": done * rows[0].numel()}
         if evaluates:
@@ -133,6 +138,15 @@ def fit(
         "processes": stepper.accelerator.num_processes,
         "checkpoint": str(checkpoints.saved(tracker.folder)[-1]),
     }
+
+
+def _looks(stepper: Stepper, done: int, looked: float) -> bool:
+    """Whether the loss is looked at after a step that is neither evaluated nor saved."""
+    if stepper.device == "cpu":
+        return True
+    if stepper.accelerator.num_processes > 1:
+        return done % FLUSH == 0
+    return time.perf_counter() - looked >= EVERY
 
 
 def _save(
@@ -167,8 +181,9 @@ def _log(
     """Log the steps since the last look and empty the list; returns the newest loss."""
     flops = stepper.flops_per_token(rows[0].shape[1])
     value = float("nan")
-    for done, loss, norm, rate in waiting:
-        value = float(loss)  # here a GPU is waited for
+    # Here a GPU is waited for, once for all steps.
+    read = torch.stack([torch.stack([p.loss.float(), p.norm.float()]) for p in waiting]).tolist()
+    for (done, _, _, rate), (value, norm) in zip(waiting, read, strict=True):
         if (math.isnan(value) and len(rows[0])) or value == float("inf"):
             raise WorkbenchError(
                 f"The loss became {value} at step {done - 1}; lower lr ({settings.lr:g}) and start "
@@ -178,7 +193,7 @@ def _log(
         mfu = rate * flops / stepper.rate / stepper.accelerator.num_processes
         lr = learning_rate(done - 1, settings)
         facts = {"lr": lr, "tokens_per_s": rate, "mfu": mfu, **stepper.facts(done)}
-        tracker.log(done, loss=value, grad_norm=float(norm), **facts)
+        tracker.log(done, loss=value, grad_norm=norm, **facts)
     waiting.clear()
     return value
 
@@ -200,12 +215,13 @@ def mean_loss(accelerator: Accelerator, model: PreTrainedModel, batches: list[Ba
         # Every process runs every turn, as shards are gathered by all; one without a batch of its
         # own repeats the last and does not count it.
         inputs, targets = batches[min(at, len(batches) - 1)]
-        targets = targets.to(accelerator.device)
+        targets = moved(targets, accelerator.device)
         with accelerator.autocast():
-            logits = logits_of(model, inputs.to(accelerator.device))
+            logits = logits_of(model, moved(inputs, accelerator.device))
         if at < len(batches):
             total[0] += summed_loss(logits, targets)
             total[1] += (targets != IGNORED).sum()
     if accelerator.num_processes > 1:
         total = cast(Tensor, accelerator.reduce(total, "sum"))
-    return float(total[0] / total[1].clamp(min=1))
+    loss, n_scored = total.tolist()
+    return loss / max(1, n_scored)

@@ -84,15 +84,26 @@ class Muon(torch.optim.Optimizer):
                 if p.grad is not None:
                     shapes[p.shape].append(p)
             for shape, parameters in shapes.items():
-                ahead = []  # Nesterov: the gradient blended with the updated momentum
-                for p in parameters:
-                    gradient = cast(Tensor, p.grad)
-                    moment = self.state[p].setdefault("momentum", torch.zeros_like(p))
-                    moment.lerp_(gradient, 1 - group["momentum"])
-                    ahead.append(whole(torch.lerp(gradient, moment, group["momentum"])))
+                ahead = self._ahead(parameters, group["momentum"])
                 size = group["lr"] * 0.2 * max(shape) ** 0.5
                 updates = orthogonal(torch.stack(ahead))  # [matrix, row, column]
-                for p, update in zip(parameters, updates, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
-                        like(update, p), alpha=-size
-                    )
+                each: Any = torch  # whose functions of many tensors have no types
+                keep = 1 - group["lr"] * group["weight_decay"]
+                # One kernel for all matrices of a shape, not one for each.
+                each._foreach_mul_(parameters, keep)
+                each._foreach_add_(
+                    parameters,
+                    [like(update, p) for p, update in zip(parameters, updates, strict=True)],
+                    alpha=-size,
+                )
+
+    def _ahead(self, parameters: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """The gradients blended with their updated running means (Nesterov), whole."""
+        gradients = [cast(Tensor, p.grad) for p in parameters]
+        for p in parameters:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        moments = [self.state[p]["momentum"] for p in parameters]
+        each: Any = torch
+        each._foreach_lerp_(moments, gradients, 1 - momentum)
+        return [whole(x) for x in each._foreach_lerp(gradients, moments, momentum)]

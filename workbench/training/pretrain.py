@@ -1,8 +1,9 @@
 """Pretraining a small GPT from scratch: recipe in, checkpoints and metrics out."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,7 @@ from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
 from workbench.subjects.tokenizer import train_tokenizer
 from workbench.training.cards import with_card
 from workbench.training.corpus import Tokens, prepare, training_texts
+from workbench.training.feeding import OnDevice, fits, moved
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
 from workbench.training.same_data import require_same
@@ -85,9 +87,11 @@ def batches(
     """
     settings = recipe.train
     n_ctx = trainee.model.config.n_ctx
+    device = cast(torch.device, PartialState().device)
+    source = OnDevice(tokens, device) if fits(tokens, device) else tokens
 
     def batch(step: int) -> Batch:
-        rows = tokens.batch(
+        rows = source.batch(
             step,
             size=settings.batch_size,
             n_ctx=n_ctx,
@@ -98,7 +102,8 @@ def batches(
 
     # About 8,192 tokens per validation batch, whatever the context.
     held = tokens.validation_rows(n_ctx, settings.eval_tokens).split(max(1, 8192 // n_ctx))
-    return batch, [(rows[:, :-1], rows[:, 1:]) for rows in held]
+    there = [moved(rows, device) for rows in held]  # once, not for each evaluation
+    return batch, [(rows[:, :-1], rows[:, 1:]) for rows in there]
 
 
 def _tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase:

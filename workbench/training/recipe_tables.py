@@ -110,6 +110,9 @@ class Shape:
     zero_init: Annotated[StrictBool, Field(description="Start every block as the identity.")] = (
         False
     )
+    dropout: Annotated[
+        BelowOne, Field(description="Share of activations that training sets to zero.")
+    ] = 0.0
     initializer_range: Annotated[
         Positive, Field(description="Standard deviation of the initial weights.")
     ] = 0.02
@@ -257,7 +260,10 @@ class Optimisation:
         Literal["auto", "no", "bf16"],
         Field(description="Mixed precision; auto is bf16 if the hardware has it."),
     ] = "auto"
-    compile: Annotated[StrictBool, Field(description="torch.compile the model.")] = False
+    compile: Annotated[
+        StrictBool | None,
+        Field(description="torch.compile model and loss; if missing, in pretraining on a GPU."),
+    ] = None
     checkpointing: Annotated[
         StrictBool,
         Field(description="Gradient checkpointing: recompute activations to save memory."),

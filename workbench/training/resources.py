@@ -3,6 +3,8 @@
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -11,6 +13,20 @@ from torch import nn
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 """Width of the square matrices multiplied to measure the matrix rate, by device."""
+DATASHEET = {
+    "GH200": 989.4e12,
+    "B200": 2250e12,
+    "H200 NVL": 835.5e12,
+    "H200": 989.4e12,
+    "H100 PCIe": 756.5e12,
+    "H100 NVL": 835.5e12,
+    "H100": 989.4e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165.2e12,
+    "RTX 3090": 71e12,
+}
+"""Dense bfloat16 FLOP/s with float32 sums, as NVIDIA's datasheets say, by a part of the name."""
 
 
 def n_parameters(model: nn.Module) -> int:
@@ -90,6 +106,32 @@ def synchronize(device: str) -> None:
     """Wait until the device has finished all queued work."""
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+@contextmanager
+def matrices(device: str, precision: str) -> Iterator[None]:
+    """Lets a GPU multiply float32 matrices by TF32 while training, unless the recipe says "no".
+
+    TF32 keeps ten bits of each factor, bfloat16 seven; sums stay float32.
+    """
+    if device != "cuda" or precision == "no":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def datasheet_rate(name: str) -> float | None:
+    """Dense bfloat16 FLOP/s that a GPU's datasheet promises; None for a card not in the list.
+
+    Args:
+        name: As `torch.cuda.get_device_name` gives it.
+    """
+    return next((rate for part, rate in DATASHEET.items() if part in name), None)
 
 
 def peak_memory_gb(device: str) -> float:

@@ -192,11 +192,13 @@ def _privacy_conflicts(kind: Any, train: Any) -> list[str]:
     if kind != "finetune":
         faults.append('[privacy] goes with kind = "finetune"; pretraining has no single examples.')
     settings = train if isinstance(train, dict) else {}
-    needed = {"optimizer": "adamw", "sharded": False, "compile": False, "checkpointing": False}
+    needed = {"optimizer": "adamw", "sharded": False, "checkpointing": False}
     for key, value in needed.items():
         given = settings.get(key, getattr(Optimisation, key))
         if given != value:
             faults.append(f"[privacy] needs [train] {key} = {json.dumps(value)}.")
+    if settings.get("compile"):
+        faults.append("[privacy] needs [train] compile = false.")
     if settings.get("precision") == "bf16":
         faults.append('[privacy] computes in float32; set [train] precision = "auto" or "no".')
     return faults

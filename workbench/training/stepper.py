@@ -14,23 +14,25 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.subjects.gpt import WorkbenchGPTModel
 from workbench.training import resources, sharding
+from workbench.training.compiling import PartLoss, summed_loss
+from workbench.training.feeding import moved
 from workbench.training.optim import learning_rate, optimizers
 from workbench.training.recipe import Optimisation
-from workbench.training.two_texts import TwoTexts, logits_of
+from workbench.training.rows import IGNORED
+from workbench.training.two_texts import TwoTexts
+
+__all__ = ["IGNORED", "Batch", "Stepper", "Trainee", "precision", "summed_loss"]
 
 Batch = tuple[Int[Tensor, "_batch _pos"] | TwoTexts, Int[Tensor, "_batch _pos"]]
 """Inputs (of an encoder-decoder both texts), and the target of each position (-100: not scored).
 Batches may differ in size.
 """
-
-IGNORED = -100
-"""The target that `F.cross_entropy` skips."""
 
 
 @dataclass
@@ -88,7 +90,11 @@ class Stepper:
         self.average = self._averaged(model, saved)
         if settings.checkpointing:
             model.gradient_checkpointing_enable()
-        if settings.compile:
+        for module in model.modules():
+            if isinstance(module, WorkbenchGPTModel):
+                module.keep_rotations()
+        several = self.accelerator.num_processes > 1
+        if settings.compile and several:
             model.compile()  # in place, so that the names of parameters stay as they are
         # Optimisers hold references to parameters, so sharding must replace those first.
         self.sharded = self._shard(model)
@@ -98,8 +104,11 @@ class Stepper:
                 opt.load_state_dict(old)
                 # Checkpoints hold full moments, so that any number of processes can resume.
                 sharding.scatter(opt)
-        # FSDP2 has wrapped a sharded model already; accelerate would wrap it in DDP once more.
-        self.model: Any = model if self.sharded else self.accelerator.prepare(model)
+        # FSDP2 has wrapped a sharded model already; accelerate would wrap it in DDP once more. In
+        # one process it would only copy all logits to float32, which the loss does as it reads.
+        wraps = several and not self.sharded
+        self.model: Any = self.accelerator.prepare(model) if wraps else model
+        self._loss = PartLoss(device.type, settings, alone=not several)
         self.opts = [self.accelerator.prepare(opt) for opt in opts]
         self.device = device.type
         dtype = torch.bfloat16 if self.accelerator.mixed_precision == "bf16" else torch.float32
@@ -151,6 +160,11 @@ class Stepper:
         """
         # Dropout of a resumed run must be what it would have been: seed by the step's number.
         torch.manual_seed((self.settings.seed << 32) + number)
+        with resources.matrices(self.device, self.settings.precision):
+            return self._update(batch, number)
+
+    def _update(self, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+        self._loss.begin(number)
         loss = self._fitting_gradients(batch)
         # One norm over all parameters: their relative sizes stay, only the step gets shorter.
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.settings.clip)
@@ -183,6 +197,8 @@ class Stepper:
         """Accumulate the gradient of the batch's mean loss in `.grad`; returns that loss."""
         self.model.train()
         acc = self.accelerator
+        inputs = moved(inputs, acc.device)
+        targets = moved(targets, acc.device)
         # The mean is over all scored tokens of the batch, so parts may hold different numbers.
         n_scored = (targets != IGNORED).sum().clamp(min=1)
         # Process p of P takes rows p, p + P, ...: [batch / P, pos]
@@ -193,10 +209,7 @@ class Stepper:
         total = torch.zeros((), device=acc.device)
         for i, (x, y) in enumerate(parts):
             with self._synchronising(last=i == len(parts) - 1), acc.autocast():
-                logits = logits_of(self.model, x.to(acc.device, non_blocking=True))
-                loss = summed_loss(logits, y.to(acc.device, non_blocking=True)) / n_scored.to(
-                    acc.device
-                )
+                loss = self._loss(self.model, x, y) / n_scored
                 # Processes average their gradients, but the sum over them is wanted.
                 acc.backward(loss * acc.num_processes)
             total += loss.detach()  # kept on the device: float() would wait for it
@@ -247,12 +260,3 @@ class Stepper:
             state["averaged"] = int(self.average.n_averaged)
             state["weights"] = self.accelerator.unwrap_model(self.model).state_dict()
         return state
-
-
-def summed_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy in nats, in float32, of logits `[batch, pos, d_vocab]`."""
-    # [batch * pos, d_vocab] against [batch * pos]. In bfloat16 the sum of exponentials over the
-    # vocabulary would keep three digits only.
-    return F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), reduction="sum", ignore_index=IGNORED
-    )

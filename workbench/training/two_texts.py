@@ -1,6 +1,6 @@
 """What an encoder-decoder learns from: rows of a text that is read and one that is written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,10 +43,9 @@ class TwoTexts:
         pieces = (tensor.chunk(parts) for tensor in (self.source, self.mask, self.written))
         return [TwoTexts(*piece) for piece in zip(*pieces, strict=True)]
 
-    def to(self, device: Any, *, non_blocking: bool = False) -> "TwoTexts":
-        """The same rows on a device."""
-        tensors = (self.source, self.mask, self.written)
-        return TwoTexts(*(tensor.to(device, non_blocking=non_blocking) for tensor in tensors))
+    def map(self, change: Callable[[Tensor], Tensor]) -> "TwoTexts":
+        """The rows with each of the three tensors changed, such as moved to a device."""
+        return TwoTexts(change(self.source), change(self.mask), change(self.written))
 
 
 def logits_of(model: Any, inputs: Tensor | TwoTexts) -> Float[Tensor, "batch pos d_vocab"]:
