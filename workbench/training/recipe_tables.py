@@ -162,7 +162,9 @@ class Corpus:
         BeforeValidator(_listed),
         Field(
             title="Corpus",
-            description="Files, folders, set names, Hugging Face ids, `generated` or `digits`.",
+            description=(
+                "Files, folders, set names, Hugging Face ids, `generated`, `digits` or `grammar`."
+            ),
         ),
     ] = field(default_factory=list)
     validation: Annotated[

@@ -18,9 +18,16 @@ from workbench.doors import path_of
 from workbench.errors import WorkbenchError
 from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
+from workbench.training.grammar import grammar
 
-MADE: dict[str, Callable[[], list[str]]] = {"generated": stories, "digits": digits.texts}
-"""The sources that need no file: short generated stories, and pictures of digits as text."""
+MADE: dict[str, Callable[[], list[str]]] = {
+    "generated": stories,
+    "digits": digits.texts,
+    "grammar": grammar,
+}
+"""The sources that need no file: short generated stories, pictures of digits as text, and text
+made to teach grammar.
+"""
 DOCUMENT = 2000
 """Characters after which a long text is cut at the next paragraph, so that a book can be split."""
 LONGEST = 8 * DOCUMENT
@@ -46,7 +53,7 @@ def documents(
     any.
 
     Args:
-        sources: Files, folders, Hugging Face ids, `generated` or `digits`.
+        sources: Files, folders, Hugging Face ids, `generated`, `digits` or `grammar`.
         column: Of tables that holds the text; "" for the usual names (text, content, body, ...).
         unwrap: Whether to join the lines of a paragraph in hard-wrapped prose (see `prose`).
         notes: Counts rows without text, duplicates and encodings.
@@ -180,7 +187,7 @@ def files(source: str) -> list[Path]:
     raise WorkbenchError(
         f"No text found for corpus source {source!r}; give a .txt, .md, .jsonl, .csv or .parquet "
         "file or a folder of them, set WORKBENCH_DATA to the folder that holds it, name a data "
-        "set of the Hugging Face hub, or use 'generated' or 'digits'."
+        "set of the Hugging Face hub, or use 'generated', 'digits' or 'grammar'."
     )
 
 
