@@ -73,6 +73,7 @@ COMMON = {
         "provenance",
         "public",
         "records",
+        "remote",
         "statistics",
     ),
 }

@@ -117,12 +117,18 @@ def runs(
     delete: Annotated[
         str | None, typer.Option(help="Delete this run and its checkpoints for good.")
     ] = None,
+    copy: Annotated[
+        str | None, typer.Option(help="Copy this run's files to WORKBENCH_ARTEFACTS.")
+    ] = None,
+    fetch: Annotated[
+        str | None, typer.Option(help="Fetch this run's files from WORKBENCH_ARTEFACTS.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List runs, newest first; name, tag, cancel or delete one."""
+    """List runs, newest first; name, tag, cancel, copy, fetch or delete one."""
     from dataclasses import asdict
 
-    from workbench.store import Store, jobs
+    from workbench.store import Store, copies, jobs
 
     store = Store()
     if cancel is not None:
@@ -131,6 +137,10 @@ def runs(
         store.rename(*rename)
     if tags is not None:
         store.tag(tags[0], [word for word in tags[1].split(",") if word.strip()])
+    if copy is not None:
+        copies.copy(store.get(copy))
+    if fetch is not None:
+        copies.fetch_run(store.get(fetch))
     if delete is not None:
         store.delete(delete)
     rows = [asdict(run) for run in store.list(kind, search=search, tag=tag)]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert, or_, select, update
 
 from workbench.errors import WorkbenchError
-from workbench.store import processes
+from workbench.store import copies, processes
+from workbench.store.copier import Copier
 from workbench.store.labels import Labels
 from workbench.store.run import (
     ACTIVE,
@@ -191,6 +192,7 @@ class Store(Labels, Shares):
                 "resumed"
             )
         self.forget_attempts(run.id)
+        run.folder.mkdir(exist_ok=True)  # the run may be another machine's
         return self.get(run.id)
 
     def _settled(self, run: Run) -> Run:
@@ -216,6 +218,7 @@ class Store(Labels, Shares):
         run = self.get(run_id)
         if run.active:
             raise WorkbenchError(f"run {run.id} is {run.status}; cancel it before you delete it")
+        copies.delete(run)
         if run.folder.exists():
             shutil.rmtree(run.folder)
         with self._engine.begin() as connection:
@@ -261,21 +264,30 @@ class Store(Labels, Shares):
     def running(self, run: Run) -> Iterator[Tracker]:
         """Records how the block of a running run ends; exceptions are passed on."""
         tracker = Tracker(self, run.id, run.folder)
+        copier = Copier(run)
         try:
+            if copier.copies:
+                tracker.should_stop()  # from now on it gives signs of life, however long files take
+            copier.start()
             yield tracker
+            copier.close()
             tracker.close()
-            self.finish(run.id, "done", result=to_json(tracker.result), progress=1.0)
+            where = copier.outcome()
+            result = {**(tracker.result or {}), **where} if where else tracker.result
+            self.finish(run.id, "done", result=to_json(result), progress=1.0)
         except Exception as error:
-            tracker.close()
-            self.finish(run.id, "failed", error=one_line(error))
             with (run.folder / "log.txt").open("a") as log:
                 log.write(
                     one_line(error) + "\n"
                     if isinstance(error, WorkbenchError)
                     else traceback.format_exc()
                 )
+            copier.close()
+            tracker.close()
+            self.finish(run.id, "failed", error=one_line(error))
             raise
         except BaseException as error:
+            copier.close()
             tracker.close()
             if isinstance(error, Terminated) and not tracker.should_stop():
                 self.finish(run.id, "interrupted", error=one_line(error))

@@ -174,17 +174,16 @@ def run_checkpoint(name: str) -> Path:
     Raises:
         WorkbenchError: There is no such run or checkpoint.
     """
-    from workbench.store import Store
+    from workbench.store import Store, copies
 
     run_id, _, step = name.removeprefix("run:").partition("@")
-    checkpoints = Store().get(run_id).checkpoints
-    if not checkpoints:
+    run = Store().get(run_id)
+    steps = copies.steps_of(run)
+    if not steps:
         raise WorkbenchError(
             f"Run {run_id} has no checkpoint yet; wait for its first, or choose another run."
         )
-    if not step:
-        return checkpoints[max(checkpoints)]
-    if not step.isdigit() or int(step) not in checkpoints:
-        steps = ", ".join(map(str, sorted(checkpoints)))
-        raise WorkbenchError(f"Run {run_id} has no checkpoint {step}; it has {steps}.")
-    return checkpoints[int(step)]
+    if step and (not step.isdigit() or int(step) not in steps):
+        shown = ", ".join(map(str, steps))
+        raise WorkbenchError(f"Run {run_id} has no checkpoint {step}; it has {shown}.")
+    return copies.checkpoint(run, int(step or steps[-1]))
