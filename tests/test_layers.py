@@ -67,6 +67,7 @@ COMMON = {
         "doors",
         "errors",
         "jsonable",
+        "memory",
         "modes",
         "paths",
         "progress",
@@ -74,6 +75,8 @@ COMMON = {
         "public",
         "records",
         "statistics",
+        "storages",
+        "threads",
     ),
 }
 
