@@ -11,6 +11,7 @@ from workbench.ui.parts.charts import chart
 from workbench.ui.parts.fragment import fragment
 from workbench.ui.parts.generation import MOST, continuation
 from workbench.ui.parts.links import page_link
+from workbench.ui.parts.memory_panel import memory_panel
 from workbench.ui.parts.models import cached_load, pick_name
 from workbench.ui.parts.notices import fault
 from workbench.ui.parts.snippets import same_in_python
@@ -125,6 +126,7 @@ with left:
     name = pick_name(seq2seq=True, encoder=True)
     with st.expander("How to load others", icon=":material/help:"):
         st.markdown(HOW)
+    memory_panel()
 subject = cached_load(name, seq2seq=True, encoder=True)
 if subject.model.config.is_encoder_decoder:
     card(subject)

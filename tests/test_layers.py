@@ -67,6 +67,7 @@ COMMON = {
         "doors",
         "errors",
         "jsonable",
+        "memory",
         "modes",
         "paths",
         "progress",
@@ -75,6 +76,8 @@ COMMON = {
         "records",
         "remote",
         "statistics",
+        "storages",
+        "threads",
     ),
 }
 

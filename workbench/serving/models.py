@@ -4,19 +4,20 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from workbench import memory
 from workbench.errors import WorkbenchError
 from workbench.generation import Engine
 from workbench.serving.limits import ApiError, Limits
-from workbench.subjects import Available, Subject, available, load, stamp
-from workbench.subjects.intervention import Intervention, apply, read_intervention
-from workbench.subjects.modules import moved
+from workbench.subjects import Available, Subject, available, stamp
+from workbench.subjects.intervention import Intervention, apply
+from workbench.subjects.shared import shared
 
 CHECKPOINT = re.compile(r"(run:[\w.-]+)@\d+")
 MOST_MADE = 4
@@ -33,6 +34,7 @@ class Served:
     - `temporary`: edited by the intervention of one request
     - `replaced`: no longer given to new requests
     - `users`: how many requests hold it
+    - `used`: when a request took it last
     """
 
     subject: Subject
@@ -41,18 +43,27 @@ class Served:
     temporary: bool = False
     replaced: bool = False
     users: int = 0
+    used: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held by a reading of the model; generation does not need it."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request holds it, or its engine has work."""
+        return bool(self.users or self.engine.n_open)
+
 
 class Models:
-    """The models of a service by name.
+    """The models of a service by name; a holder of `workbench.memory`.
 
     Args:
         limits: The memory budget, and the limits of engines.
         names: Serve only these; without any, all that can be loaded offline.
         dtype: Of the weights; one other than float32 has another hash.
     """
+
+    name = "models of the service"
+    weights = True
 
     def __init__(
         self, limits: Limits, names: Sequence[str] = (), dtype: torch.dtype = torch.float32
@@ -67,6 +78,7 @@ class Models:
         self._counting = threading.Lock()  # held briefly only: the event loop takes it too
         self._listing = threading.Lock()
         self._listed: tuple[float, list[Available]] = (-LISTED, [])
+        memory.register(self)
 
     def available(self) -> list[Available]:
         """The models that requests may name."""
@@ -130,6 +142,7 @@ class Models:
     def _count(self, served: Served, change: int) -> None:
         with self._counting:
             served.users += change
+            served.used = time.monotonic()
             if served.replaced and not served.users:
                 served.engine.close(wait=False)
 
@@ -145,16 +158,9 @@ class Models:
         return served
 
     def _load(self, name: str) -> Subject:
-        """Load a model; an edit shares the weights of its base if that is served too."""
+        """Load a model; its weights are those that pages and edits of it use."""
         self.loads += 1
-        if name.startswith("edit:"):
-            change = read_intervention(name.removeprefix("edit:"))
-            if change.base != name and change.base in {a.name for a in self.available()}:
-                return apply(self._get(change.base).subject, change)
-        subject = load(name)
-        if self.dtype != torch.float32:  # which all models are loaded in
-            moved(subject.model, self.dtype)
-        return subject
+        return shared(name, dtype=self.dtype, user=f"service {id(self)}")
 
     def _changed(self, name: str, change: Intervention) -> Served:
         key = _key(name, change)
@@ -184,11 +190,7 @@ class Models:
     def _make_room(self, wanted: Served, name: str) -> None:
         """Unload unused models, least recently used first, until the rest fits the budget."""
         while (used := self.memory()) > self.limits.memory:
-            idle = [
-                key
-                for key, s in self._served.items()
-                if s is not wanted and not s.users and not s.engine.n_open
-            ]
+            idle = [key for key, s in self._served.items() if s is not wanted and not s.busy]
             if not idle:
                 self._count(wanted, -1)
                 if not wanted.users:
@@ -210,6 +212,26 @@ class Models:
             served.replaced = True
             if not served.users:
                 served.engine.close(wait=False)
+
+    def entries(self) -> list[memory.Entry]:
+        """The loaded models, for the process's account of memory."""
+        return [
+            memory.Entry(
+                key, served.used, memory.storages(served.subject.model), in_use=served.busy
+            )
+            for key, served in self.loaded().items()
+        ]
+
+    def drop(self, key: Hashable) -> None:
+        """Unload a model that nobody uses; one in use stays."""
+        if not self._loading.acquire(blocking=False):  # a model is being loaded
+            return
+        try:
+            served = self._served.get(str(key))
+            if served is not None and not served.busy:
+                self._drop(str(key))
+        finally:
+            self._loading.release()
 
     def memory(self) -> int:
         """Bytes of all weights in memory, with the engines' copies; shared ones count once."""

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from workbench import memory
 from workbench.errors import WorkbenchError
 from workbench.serving.jobs import Jobs
 from workbench.serving.limits import ApiError, Limits
@@ -171,6 +172,8 @@ class Endpoint:
         finally:
             service.at_once -= 1
             service.answers[self.name, state["status"]] += 1
+        if memory.due():
+            await to_thread.run_sync(memory.settle)
 
     async def _answer(self, request: Request) -> Response:
         service = self.service

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -95,6 +96,14 @@ def _edited(name: str, device: str | torch.device | None) -> Subject:
     """A saved intervention, applied to its base; one that is made from itself is refused."""
     from workbench.subjects.intervention import apply, read_intervention
 
+    with loading_edit(name):
+        change = read_intervention(name.removeprefix("edit:"))
+        return apply(load(change.base, device=device), change)
+
+
+@contextmanager
+def loading_edit(name: str) -> Iterator[None]:
+    """A context for loading an edit's base; raises `WorkbenchError` if it is made from itself."""
     under_way = UNDER_WAY.get()
     if name in under_way:
         raise WorkbenchError(
@@ -103,8 +112,7 @@ def _edited(name: str, device: str | torch.device | None) -> Subject:
         )
     token = UNDER_WAY.set((*under_way, name))
     try:
-        change = read_intervention(name.removeprefix("edit:"))
-        return apply(load(change.base, device=device), change)
+        yield
     finally:
         UNDER_WAY.reset(token)
 

@@ -4,7 +4,7 @@ import logging
 
 import streamlit as st
 
-from workbench import paths
+from workbench import memory, paths
 from workbench.errors import WorkbenchError
 from workbench.ui import shipped, warm
 from workbench.ui.parts import history, links
@@ -101,6 +101,8 @@ def main() -> None:
             "The log has the details; please report it.",
             icon=":material/bug_report:",
         )
+    finally:  # a page that ends itself is a page run too
+        memory.settle()
     warm.start()  # after the page, so that Home does not share the processor with it
 
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from workbench import memory
 from workbench.serving.guard import Guard
 from workbench.serving.keys import Keys
 from workbench.serving.routes import routes
@@ -43,10 +44,12 @@ def serve(host: str, port: int, key_file: Path | None = None) -> None:
         key_file: File with the keys that clients must send; needed for other than local addresses.
 
     Raises:
-        WorkbenchError: The port is taken, or the address is open to other machines without a key.
+        WorkbenchError: The port is taken, the address is open to other machines without a key, or
+            `WORKBENCH_MEMORY` is no size.
     """
     # Waiting threads that spin would take the cores from background runs, and from each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    memory.budget()  # says now what is wrong with it
     keys = keys_for(host, key_file)
     check_port(host, port)
     from streamlit import config

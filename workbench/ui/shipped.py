@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from functools import cache
 
 from workbench import paths
@@ -16,10 +17,20 @@ CONFIG = {
     "num_fewshot": None,
 }
 
+_LOCK = threading.Lock()
+
+
+def ensure() -> None:
+    """Add the shipped evaluation to a store without evaluations, as a finished run.
+
+    Of many sessions that begin at once, one does it, and the others wait.
+    """
+    with _LOCK:
+        _ensured(str(paths.home()))
+
 
 @cache
-def ensure() -> None:
-    """Add the shipped evaluation to a store without evaluations, as a finished run."""
+def _ensured(home: str) -> None:  # `home` is there for the cache's key
     source = paths.shelf("models") / FOLDER
     store = Store()
     if not (source / "run.json").is_file() or store.list("eval", limit=1):

@@ -7,14 +7,20 @@ from functools import cache
 DEFAULT = "shelf-base"
 _imported = threading.Event()
 _loaded = threading.Event()
+_STARTING = threading.Lock()
 
 
-@cache
 def start() -> threading.Thread:
-    """Start the thread, once per process.
+    """Start the thread, once per process, however many sessions begin at once.
 
     Torch and transformers take seconds to import, and Home needs neither.
     """
+    with _STARTING:
+        return _started()
+
+
+@cache
+def _started() -> threading.Thread:
     thread = threading.Thread(target=_warm, name="warm", daemon=True)
     thread.start()
     return thread

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
-import streamlit as st
 from jaxtyping import Float
 from streamlit.components.v2 import component
 
@@ -19,6 +18,7 @@ from workbench.figures.explorer import files
 from workbench.figures.explorer.payload import Heads, payload, quantise
 from workbench.figures.style import visible
 from workbench.ui.parts.explorer_route import ROUTE
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.titles import titled
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def offered(attention: "Attention") -> str:
     return name
 
 
-@st.cache_resource(max_entries=8, show_spinner=False)
+@kept("pages of the attention explorer", 8)
 def _block(
     names: tuple[str, ...],
     chosen: tuple[int, int],

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import streamlit as st
 
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def look(subject: "Subject", prompt: str, part: str = "", target: str | None = N
     return _look(subject.hash, prompt, part, target, subject)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Reading the attention of every head")
+@kept("attention of prompts", 4, "Reading the attention of every head")
 def _look(sha256: str, prompt: str, part: str, target: str | None, _subject: "Subject") -> Look:
     from workbench.interp.patterns.prompt_scores import scored_attention
 

@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.notices import note
 from workbench.ui.parts.titles import bare, option, titled
 
@@ -48,11 +49,11 @@ def ask_before_a_download(name: str) -> None:
     wanted.add(name)
 
 
-@st.cache_resource(max_entries=KEPT, show_spinner="Loading the model")
+@kept("models of pages", KEPT, "Loading the model", weights=True)
 def _load(name: str, seq2seq: bool, encoder: bool, stamp: str) -> "Subject":
-    from workbench.subjects import load
+    from workbench.subjects.shared import shared
 
-    return load(name, seq2seq=seq2seq, encoder=encoder)
+    return shared(name, seq2seq=seq2seq, encoder=encoder)
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)

@@ -3,14 +3,13 @@
 A link cannot press a button, so what takes long starts only after `wanted` has asked.
 """
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import streamlit as st
 
+from workbench import memory
 from workbench.ui.parts.words import roughly
 
 T = TypeVar("T")
@@ -22,25 +21,17 @@ SURE = 0.03
 """Share of the work after which the time left can be estimated."""
 
 
-class _Kept:
-    def __init__(self) -> None:
-        self.results: OrderedDict[Hashable, object] = OrderedDict()
-        self.lock = threading.Lock()
-
-
-@st.cache_resource(show_spinner=False)
-def _kept() -> _Kept:
-    return _Kept()
+_RESULTS = memory.Kept("results of long computations", KEPT)
 
 
 def known(key: Hashable) -> bool:
     """Whether `with_progress` has a result for this key already."""
-    return key in _kept().results
+    return key in _RESULTS
 
 
 def kept(key: Hashable) -> Any:
     """The cached result for this key; None where there is none."""
-    return _kept().results.get(key)
+    return _RESULTS.get(key)
 
 
 def wanted(
@@ -88,11 +79,10 @@ def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], 
     its next report. After it, what `start` or `wanted` started waits for them again; what started
     by itself has a button to start again.
     """
-    cache = _kept()
-    with cache.lock:
-        if key in cache.results:
-            cache.results.move_to_end(key)
-            return cache.results[key]  # pyright: ignore[reportReturnType]
+    nothing = object()
+    known_already = _RESULTS.get(key, nothing)
+    if known_already is not nothing:
+        return known_already
     if key in _keys("stopped"):
         _stopped(key)
     bar = st.empty()
@@ -120,17 +110,13 @@ def with_progress(key: Hashable, work: Callable[[Callable[[float, str], None]], 
     finally:
         bar.empty()
         button.empty()
-    with cache.lock:
-        cache.results[key] = result
-        while len(cache.results) > KEPT:
-            cache.results.popitem(last=False)
+    _RESULTS.put(key, result)
     return result
 
 
 def forget(key: Hashable) -> None:
     """Leave a result out of the cache, because it is stored elsewhere."""
-    with _kept().lock:
-        _kept().results.pop(key, None)
+    _RESULTS.drop(key)
     _keys("started").discard(key)
 
 

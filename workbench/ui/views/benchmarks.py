@@ -16,6 +16,7 @@ from workbench.statistics.words import bracketed
 from workbench.store import Run, jobs
 from workbench.subjects import resolve
 from workbench.ui.parts import runs as ui
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import choices
 from workbench.ui.parts.registered import registered
 from workbench.ui.parts.words import interval_text, p_text, short_names, signed
@@ -184,7 +185,7 @@ def results_of(run: Run) -> dict[str, Results]:
     return dict(zip(run.config["models"], read, strict=False))
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@kept("results of benchmarks", 64)
 def _read(folder: str, written: int) -> Results:  # `written` is there for the cache's key
     return Results.read(folder)
 

@@ -20,6 +20,7 @@ from workbench.serving.passage import (
 from workbench.serving.talk import Reply
 from workbench.ui.parts.bars import Bar, bars
 from workbench.ui.parts.engines import TOP, held
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.links import page_link
 from workbench.ui.parts.notices import fault, note
 from workbench.ui.views.chat import EVERY, FIRST, close, pick
@@ -175,7 +176,7 @@ def heads(reply: Reply, query: PassageQuery, places: tuple[Span, ...], served: S
     return _heads(reply.sha256, tuple(reply.prompt), tuple(reply.ids), query, places, served)
 
 
-@st.cache_data(max_entries=64, show_spinner="Computing every head's contribution")
+@kept("contributions of heads", 64, "Computing every head's contribution")
 def _heads(
     sha256: str,
     prompt: tuple[int, ...],

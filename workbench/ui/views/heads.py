@@ -14,6 +14,7 @@ from workbench.subjects import Subject
 from workbench.subjects.kinds import SEQ2SEQ
 from workbench.ui.parts.cell_panel import Cells, cell_panel, cell_texts, head_link
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone, cached_load
 from workbench.ui.parts.snippets import loading, same_in_python
 from workbench.ui.parts.stack_texts import pick_part
@@ -25,7 +26,7 @@ OWN = "your own text"
 STRINGS = "stressed\n\nreversal\n\nworkbench\n\nattention\n\npatching\n\ndecoders"
 
 
-@st.cache_resource(max_entries=8, show_spinner="Scoring every head")
+@kept("scores of heads", 8, "Scoring every head")
 def _scores(sha256: str, part: str, texts: tuple[str, ...] | None, _subject: Subject) -> HeadScores:
     """The scores of one part, cached by model and texts (None: random tokens)."""
     with alone(sha256):

@@ -15,6 +15,7 @@ from workbench.pictures.places import PositionMap, position_map
 from workbench.subjects import Subject
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.history import first_index
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone
 from workbench.ui.views.pictures_choice import DIGITS, Chosen, pick_digit, pick_picture
 from workbench.ui.views.pictures_held_out import held_out
@@ -274,7 +275,7 @@ def _seed() -> int:
     return int(st.number_input("Seed", 0, 10_000, 0, key="seed", bind="query-params"))
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading the picture")
+@kept("attention of pictures", 32, "Reading the picture")
 def _attention(
     sha256: str, key: str, digit: int, _subject: Subject, _image: np.ndarray
 ) -> PictureAttention:
@@ -282,13 +283,13 @@ def _attention(
         return picture_attention(_subject, _image, digit)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Putting each class before the picture")
+@kept("classes of pictures", 64, "Putting each class before the picture")
 def _classified(sha256: str, key: str, _subject: Subject, _image: np.ndarray) -> Classified:
     with alone(sha256):
         return classify_pictures(_subject, _image)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Drawing")
+@kept("drawn pictures", 32, "Drawing")
 def _completed(
     sha256: str,
     key: str,
@@ -302,13 +303,13 @@ def _completed(
         return complete_picture(_subject, _image, rows=rows, digit=digit, n=COMPLETED, seed=seed)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Drawing")
+@kept("drawn pictures", 32, "Drawing")
 def _new(sha256: str, digit: int, temperature: float, seed: int, _subject: Subject) -> Drawn:
     with alone(sha256):
         return draw_digits(_subject, digit, DRAWN, temperature=temperature, seed=seed)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Comparing positions")
+@kept("maps of positions", 8, "Comparing positions")
 def _places(sha256: str, _subject: Subject) -> PositionMap:
     with alone(sha256):
         return position_map(_subject)

@@ -16,6 +16,7 @@ from workbench.figures.style import head_name
 from workbench.subjects.encoder import Encoder
 from workbench.ui.parts.charts import chart, downloads
 from workbench.ui.parts.history import first_index
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone
 from workbench.ui.parts.progress import wanted, with_progress
 from workbench.ui.views.pictures_held_out import baselines_table
@@ -289,25 +290,25 @@ def _all(encoder: Encoder, report) -> EncoderAccuracy:
         return encoder_accuracy(encoder, known.images, known.labels, progress=report)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading")
+@kept("readings of encoders", 32, "Reading")
 def _attention(sha256: str, key: str, _encoder: Encoder, _signal: Signal) -> EncoderAttention:
     with alone(sha256):
         return encoder_attention(_encoder, _signal)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Reading")
+@kept("readings of encoders", 64, "Reading")
 def _classes(sha256: str, key: str, _encoder: Encoder, _signal: Signal) -> EncoderClasses:
     with alone(sha256):
         return encoder_classes(_encoder, _signal)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Reading")
+@kept("readings of encoders", 32, "Reading")
 def _lens(sha256: str, key: str, _encoder: Encoder, _signal: Signal) -> EncoderLens:
     with alone(sha256):
         return encoder_lens(_encoder, _signal)
 
 
-@st.cache_resource(max_entries=32, show_spinner="Taking gradients")
+@kept("readings of encoders", 32, "Taking gradients")
 def _attributed(
     sha256: str, key: str, one: int, two: int, _encoder: Encoder, _signal: Signal
 ) -> EncoderAttribution:

@@ -10,6 +10,7 @@ from workbench.pictures.palette import picture_models
 from workbench.subjects import Subject, stamp
 from workbench.subjects.encoder import Encoder
 from workbench.subjects.encoder_load import encoders, load_encoder
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.titles import bare, option
 from workbench.ui.views.pictures import VIEWS
 from workbench.ui.views.pictures_encoder import (
@@ -81,7 +82,7 @@ def cached_encoder(name: str) -> Encoder:
     return _loaded(name, stamp(name))
 
 
-@st.cache_resource(max_entries=4, show_spinner="Loading the model")
+@kept("models of pictures", 4, "Loading the model", weights=True)
 def _loaded(name: str, files: str) -> Encoder:
     return load_encoder(name)
 

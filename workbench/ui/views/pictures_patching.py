@@ -13,6 +13,7 @@ from workbench.figures.patching import distrusted
 from workbench.interp.engine.settings import DIRECTIONS
 from workbench.subjects.encoder import Encoder
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone
 from workbench.ui.parts.notices import fault
 from workbench.ui.parts.progress import wanted, with_progress
@@ -160,7 +161,7 @@ def _certain(result: EncoderPatching) -> str:
     return f"Largest: {row['effect']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}] ({where})."
 
 
-@st.cache_resource(max_entries=32, show_spinner="Patching")
+@kept("readings of encoders", 32, "Patching")
 def _pair(
     sha256: str,
     key: str,

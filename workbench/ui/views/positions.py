@@ -6,6 +6,7 @@ import numpy as np
 import streamlit as st
 
 from workbench.ui.parts.charts import chart, downloads
+from workbench.ui.parts.kept import kept
 from workbench.ui.parts.models import alone, cached_load, choices
 from workbench.ui.parts.notices import note
 
@@ -30,7 +31,7 @@ BESIDE = (
 """The head scores by which models are compared."""
 
 
-@st.cache_resource(max_entries=8, show_spinner="Computing queries and keys on eight texts")
+@kept("use of positions", 8, "Computing queries and keys on eight texts")
 def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
     from workbench.data.passages import TEXTS
     from workbench.interp.position.rotary import rotary_use
@@ -39,7 +40,7 @@ def _rotary(sha256: str, _subject: "Subject") -> "RotaryUse":
         return rotary_use(_subject, TEXTS)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Running the same tokens in many orders")
+@kept("use of positions", 8, "Running the same tokens in many orders")
 def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
     from workbench.interp.patterns.position_split import position_split
 
@@ -47,7 +48,7 @@ def _split(sha256: str, _subject: "Subject") -> "PositionSplit":
         return position_split(_subject)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Fitting a linear probe before every layer")
+@kept("use of positions", 8, "Fitting a linear probe before every layer")
 def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
     from workbench.interp.position.probe import position_probe
 
@@ -55,7 +56,7 @@ def _probe(sha256: str, _subject: "Subject") -> "PositionProbe":
         return position_probe(_subject)
 
 
-@st.cache_resource(max_entries=8, show_spinner="Running texts of up to twice the context")
+@kept("use of positions", 8, "Running texts of up to twice the context")
 def _loss(sha256: str, _subject: "Subject") -> "PositionLoss":
     from workbench.data.passages import TEXTS
     from workbench.interp.position.loss import loss_by_position
@@ -64,7 +65,7 @@ def _loss(sha256: str, _subject: "Subject") -> "PositionLoss":
         return loss_by_position(_subject, TEXTS)
 
 
-@st.cache_resource(max_entries=2 * MOST_MODELS, show_spinner=False)
+@kept("use of positions", 2 * MOST_MODELS)
 def _study(sha256: str, _subject: "Subject") -> "EncodingStudy":
     from workbench.data.passages import TEXTS
     from workbench.interp.position.study import encoding_study
