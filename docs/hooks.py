@@ -14,6 +14,7 @@ ROOMS = {
     "comparison": "Comparing two models",
     "training": "Training",
     "sweeps": "Many runs from one plan",
+    "budget": "Costs and scaling",
     "privacy": "Privacy",
     "bias": "Fairness",
     "pictures": "Pictures",

@@ -37,7 +37,17 @@ ALLOWED = {
     },
     "sweeps": {"training", "benchmarks", "store"},
     "bias": {"subjects", "interp", "benchmarks"},  # finds the heads that carry a suite's pairs
-    "speed": {"subjects", "training", "interp", "benchmarks", "figures", "generation", "serving"},
+    "budget": {"subjects", "training", "interp", "benchmarks", "store", "sweeps"},
+    "speed": {
+        "budget",
+        "subjects",
+        "training",
+        "interp",
+        "benchmarks",
+        "figures",
+        "generation",
+        "serving",
+    },
 }
 ROOMS = {  # rooms of a room; what stands beside them in its folder is for all of them
     "interp": {

@@ -278,6 +278,7 @@ HERE = {
 WITHOUT = {
     *("available", "available_probes", "relatives", "obstacles", "what_remains", "flow", "rollout"),
     *("apply", "compare_results", "read_intervention", "read_scores", "suites", "write_scores"),
+    *("costs", "machine", "scaling_law", "usage"),
     *("redact", "scan", "digits", "read_picture", "tone", "model_card"),
 }
 """Functions that run no model."""

@@ -104,6 +104,10 @@ ENCODERS = {
 }
 """Each function of an encoder."""
 NO_MODEL = {
+    "costs",
+    "machine",
+    "scaling_law",
+    "usage",
     "available",
     "available_probes",
     "compare_results",

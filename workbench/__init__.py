@@ -44,6 +44,7 @@ _HOMES = {
     "complete_picture": "workbench.pictures.drawing",
     "composition": "workbench.interp",
     "copying_scores": "workbench.interp",
+    "costs": "workbench.budget.costs",
     "digits": "workbench.data.digits",
     "direct": "workbench.interp",
     "draw_digits": "workbench.pictures.drawing",
@@ -70,6 +71,7 @@ _HOMES = {
     "locate": "workbench.comparison",
     "locate_activations": "workbench.comparison",
     "loss_by_position": "workbench.interp",
+    "machine": "workbench.budget.machine",
     "model_card": "workbench.subjects.model_card",
     "needed_heads": "workbench.interp",
     "patch": "workbench.interp",
@@ -88,6 +90,7 @@ _HOMES = {
     "resume": "workbench.training",
     "rollout": "workbench.interp",
     "rotary_use": "workbench.interp",
+    "scaling_law": "workbench.budget.scaling",
     "scan": "workbench.privacy.scan",
     "steering": "workbench.interp",
     "strongest_pairs": "workbench.interp",
@@ -99,6 +102,7 @@ _HOMES = {
     "train_encodings": "workbench.training.study",
     "transplant": "workbench.comparison",
     "tuned_lens": "workbench.interp",
+    "usage": "workbench.budget.usage",
     "write_scores": "workbench.benchmarks.results.files",
 }
 """The module of each public name."""

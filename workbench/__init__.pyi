@@ -8,6 +8,10 @@ from workbench.benchmarks.results.files import read_scores as read_scores
 from workbench.benchmarks.results.files import write_scores as write_scores
 from workbench.bias.by_category import fairness as fairness
 from workbench.bias.carriers import bias_heads as bias_heads
+from workbench.budget.costs import costs as costs
+from workbench.budget.machine import machine as machine
+from workbench.budget.scaling import scaling_law as scaling_law
+from workbench.budget.usage import usage as usage
 from workbench.comparison import compare as compare
 from workbench.comparison import locate as locate
 from workbench.comparison import locate_activations as locate_activations
@@ -116,6 +120,7 @@ __all__ = [
     "complete_picture",
     "composition",
     "copying_scores",
+    "costs",
     "digits",
     "direct",
     "draw_digits",
@@ -142,6 +147,7 @@ __all__ = [
     "locate",
     "locate_activations",
     "loss_by_position",
+    "machine",
     "model_card",
     "needed_heads",
     "patch",
@@ -160,6 +166,7 @@ __all__ = [
     "resume",
     "rollout",
     "rotary_use",
+    "scaling_law",
     "scan",
     "steering",
     "strongest_pairs",
@@ -171,5 +178,6 @@ __all__ = [
     "train_encodings",
     "transplant",
     "tuned_lens",
+    "usage",
     "write_scores",
 ]

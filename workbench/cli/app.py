@@ -5,6 +5,7 @@ import sys
 import typer
 
 from workbench.cli import (
+    budget,
     causal,
     changes,
     evaluation,
@@ -45,6 +46,9 @@ for command in (
     house.models,
     training.train,
     sweeps.sweep,
+    budget.costs,
+    budget.usage,
+    budget.scaling,
     reading.attention,
     reading.heads,
     changes.compare,

@@ -17,6 +17,7 @@ def checks() -> list[dict[str, Any]]:
         "offline folders": _folders,
         "bundled models": _bundled,
         "background runs": _background,
+        "speed": _speed,
     }
     return [_checked(name, check) for name, check in by_name.items()]
 
@@ -88,3 +89,9 @@ def _background() -> dict[str, Any]:
     return _row(
         "background runs", False, f"a test run ended as {run.status}: {jobs.tail(run.id, 3)}"
     )
+
+
+def _speed() -> dict[str, Any]:
+    from workbench.budget.machine import machine
+
+    return _row("speed", True, machine().headline())

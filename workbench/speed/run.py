@@ -49,8 +49,16 @@ def bench_growth(progress: Progress) -> list[dict[str, Any]]:
     return bench(progress)
 
 
+def bench_costs(progress: Progress) -> list[dict[str, Any]]:
+    """The time that `workbench costs` predicts against the time that was taken."""
+    from workbench.speed.costs import bench
+
+    return bench(progress)
+
+
 BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
     "attention": bench_attention,
+    "costs": bench_costs,
     "patching": bench_patching,
     "growth": bench_growth,
     "eval": bench_eval,
