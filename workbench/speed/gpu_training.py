@@ -147,7 +147,7 @@ def race(
             progress(f"{side}: step {end[0]}, {end[1]:.2f} s, validation loss {end[2]:.4f}")
             if end[2] <= target or end[1] > most:
                 break
-        run.close()
+        del run
         ends[side] = (*end, ready)
         progress(f"{side}: {time.perf_counter() - before:.0f} s in all, {ready:.1f} s to be ready")
     own, *others = ends.items()
@@ -183,14 +183,11 @@ def training(
     trainee, tokens = setup(recipe)
     batch, held = batches(recipe, trainee, tokens)
     settings = replace(recipe.train, compile=recipe.train.compile if compiles is None else compiles)
-    if compiles:
-        # Steps of a copy compile what the run itself then takes.
-        copy = type(trainee.model)(trainee.model.config)
-        copy.load_state_dict(trainee.model.state_dict())
+    first = {name: value.clone() for name, value in trainee.model.state_dict().items()}
     stepper = Stepper(trainee, settings)
     wait = partial(resources.synchronize, stepper.device)
     if compiles:
-        _warm(stepper, batch, copy)
+        _warm(stepper, batch, first)
     wait()
     ready = time.perf_counter() - began
     run = segments(
@@ -203,12 +200,11 @@ def training(
     return run, ready
 
 
-def _warm(stepper: Stepper, batch: Callable[[int], Any], copy: Any) -> None:
+def _warm(stepper: Stepper, batch: Callable[[int], Any], first: dict[str, Any]) -> None:
     """Do the steps that compile, and put weights and optimisers back to the beginning."""
     for number in range(WARM):
         stepper.step(batch(number), number)
-    model = stepper.best_model
-    model.load_state_dict(copy.state_dict())
+    stepper.best_model.load_state_dict(first)
     for opt in stepper.opts:
         opt.optimizer.state.clear()
 
