@@ -218,7 +218,7 @@ def families(
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="attention, patching, eval, serve, training, or all of them.")
+        str, typer.Argument(help="attention, patching, eval, serve, training, gpu, or all.")
     ],
     compare: Annotated[
         Path | None,

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from workbench.errors import WorkbenchError
 from workbench.speed.timing import machine
 from workbench.speed.training import bench_training
@@ -56,6 +58,13 @@ def bench_costs(progress: Progress) -> list[dict[str, Any]]:
     return bench(progress)
 
 
+def bench_gpu(progress: Progress) -> list[dict[str, Any]]:
+    """Training on a GPU: its arithmetic that is used, and time to nanoGPT's loss."""
+    from workbench.speed.gpu_training import bench
+
+    return bench(progress)
+
+
 BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
     "attention": bench_attention,
     "costs": bench_costs,
@@ -64,7 +73,10 @@ BENCHES: dict[str, Callable[[Progress], list[dict[str, Any]]]] = {
     "eval": bench_eval,
     "serve": bench_serve,
     "training": bench_training,
+    "gpu": bench_gpu,
 }
+NEED_GPU = ("gpu",)
+"""Benches that `all` leaves out where there is none."""
 
 
 def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
@@ -81,6 +93,7 @@ def run(name: str, progress: Progress = lambda message: None) -> dict[str, Any]:
         rows = [
             {"bench": bench, **row}
             for bench, measure in BENCHES.items()
+            if bench not in NEED_GPU or torch.cuda.is_available()
             for row in measure(progress)
         ]
         return {"bench": name, "machine": machine(), "rows": rows}

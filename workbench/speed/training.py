@@ -3,14 +3,17 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
+from workbench.speed.bare import segments
 from workbench.training.loop import Stepper, Trainee, mean_loss
 from workbench.training.pretrain import batches, setup
 from workbench.training.recipe import Recipe
+from workbench.training.resources import synchronize
 
 TARGET = 1.88
 """Nats per character on Tiny Shakespeare's last tenth: nanoGPT's CPU settings after 2,000 steps."""
@@ -72,14 +75,13 @@ def _training(recipe: Recipe) -> Iterator[tuple[int, float, float]]:
     trainee, tokens = setup(recipe)
     batch, held = batches(recipe, trainee, tokens)
     stepper = Stepper(trainee, recipe.train)
-    seconds = 0.0
-    for step in range(recipe.train.steps):
-        began = time.perf_counter()
-        loss, _ = stepper.step(batch(step), step)
-        float(loss)
-        seconds += time.perf_counter() - began
-        if (step + 1) % recipe.train.eval_every == 0 or step + 1 == recipe.train.steps:
-            yield step + 1, seconds, mean_loss(stepper.accelerator, stepper.best_model, held)
+    yield from segments(
+        lambda number: stepper.step(batch(number), number),
+        lambda: mean_loss(stepper.accelerator, stepper.best_model, held),
+        partial(synchronize, stepper.device),
+        recipe.train.steps,
+        recipe.train.eval_every,
+    )
 
 
 def _step(progress: Progress, name: str, n: int = 60) -> dict[str, Any]:
