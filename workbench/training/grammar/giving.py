@@ -107,7 +107,7 @@ def giving(draw: random.Random) -> str:
 
 def people(draw: random.Random, n: int) -> list[str]:
     """`n` different names: known ones, and some that are made of syllables."""
-    names = draw.sample(NAMES, n)
+    names: list[str] = [*draw.sample(NAMES, n)]
     for i in range(n):
         if draw.random() < INVENTED:
             parts = [draw.choice(words.SYLLABLES) for _ in range(draw.randint(1, 2))]
