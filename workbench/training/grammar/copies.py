@@ -8,7 +8,7 @@ import random
 from workbench.training.grammar import words
 from workbench.training.grammar.agreement import sentence
 from workbench.training.grammar.expand import expand, one, pair
-from workbench.training.grammar.giving import NAMES
+from workbench.training.grammar.giving import NAMES, people
 
 FRAMES = (
     "List: {x}\nAgain: {x}\n",
@@ -28,7 +28,7 @@ def copies(draw: random.Random) -> str:
     """One to three short texts, each with a span that is said twice or more."""
     parts = []
     for _ in range(draw.randint(1, 3)):
-        who, other = draw.sample(NAMES, 2)
+        who, other = people(draw, 2)
         parts.append(draw.choice(FRAMES).format(x=_span(draw), who=who, other=other))
     return "".join(parts)
 

@@ -4,7 +4,7 @@ import random
 
 from workbench.training.grammar import words
 from workbench.training.grammar.expand import capital, expand, one, pair
-from workbench.training.grammar.giving import NAMES
+from workbench.training.grammar.giving import people
 
 ASKED = (
     "(The capital of {land} is {city}.|{city} is the capital of {land}.|{city} is a city in "
@@ -45,7 +45,7 @@ def facts(draw: random.Random) -> str:
 
 
 def _fact(draw: random.Random) -> str:
-    a, b, c = draw.sample(NAMES, 3)
+    a, b, c = people(draw, 3)
     land, city = pair(words.CAPITALS, draw)
     hot, cold = pair(words.OPPOSITES, draw)
     turned = draw.random() < 0.5

@@ -7,9 +7,11 @@ the published set are not among these; `tests/test_grammar.py` holds them out.
 import random
 
 from workbench.training.grammar import words
-from workbench.training.grammar.expand import expand
+from workbench.training.grammar.expand import capital, expand
 
 NAMES = words.WOMEN + words.MEN
+INVENTED = 0.15
+"""The share of names made of syllables: without end, and of several tokens each."""
 
 SCENES = (
     "As {a} and {b} walked (to|through|past) the {place}, ",
@@ -103,8 +105,18 @@ def giving(draw: random.Random) -> str:
     return " ".join(_story(draw) for _ in range(draw.randint(1, 4))) + "\n"
 
 
+def people(draw: random.Random, n: int) -> list[str]:
+    """`n` different names: known ones, and some that are made of syllables."""
+    names: list[str] = [*draw.sample(NAMES, n)]
+    for i in range(n):
+        if draw.random() < INVENTED:
+            parts = [draw.choice(words.SYLLABLES) for _ in range(draw.randint(1, 2))]
+            names[i] = capital("".join(parts) + draw.choice(words.ENDINGS))
+    return names if len(set(names)) == n else people(draw, n)
+
+
 def _story(draw: random.Random) -> str:
-    a, b, c = draw.sample(NAMES, 3)
+    a, b, c = people(draw, 3)
     slots = {"a": a, "b": b, "c": c} | _setting(draw)
     text = expand(draw.choice(SCENES), draw, slots)
     if text.endswith(". ") and draw.random() < 0.12:

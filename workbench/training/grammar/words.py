@@ -27,6 +27,11 @@ Lewis Louis Luke Malcolm Marcus Matthew Max Michael Miles Neil Nicholas Nigel No
 Oliver Oscar Otto Owen Patrick Percy Ralph Ray Raymond Rex Richard Roger Roland
 Ronald Roy Rupert Samuel Scott Sidney Stanley Stephen Steven Stuart Ted Theodore
 Thomas Tim Timothy Toby Tony Victor Vincent Walter Warren Wayne Will""".split()
+SYLLABLES = """ma ri lo ta ne sa ve do ka li ro be ju al ber dor el fran gar har il jor ken lor mar
+nor or per ran stel tor ul van wil yol zan char gin hei jac kath lu mel phi ros she vir""".split()
+ENDINGS = """na nie la ra lyn line ry dy ta sa cy mond ton bert ward mer nan vin son lia nor dra
+die mas rick fred rin don ley""".split()
+"""Parts of invented names."""
 
 PEOPLE = """teacher/teachers farmer/farmers student/students pilot/pilots
 neighbor/neighbors painter/painters driver/drivers nurse/nurses boy/boys girl/girls
