@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from workbench.doors import path_of, reason, short
+from workbench.doors import LONGEST_PART, path_of, reason, short
 from workbench.errors import WorkbenchError
 
 URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.I | re.S)
@@ -30,9 +30,11 @@ TRANSPORT = (
     "urllib3",
 )
 """Packages whose own exceptions say that a store does not answer or does not let in."""
+NO_BUCKET = "bucket does not exist"
+"""What S3 answers where it is no file that is missing."""
 MENDS = (
     (
-        ("bucket does not exist", "NoSuchBucket"),
+        (NO_BUCKET, "NoSuchBucket"),
         "make the bucket first, or check its name",
     ),
     (
@@ -144,6 +146,15 @@ def asking(url: str, what: str = "cannot be used") -> Iterator[None]:
 def shown(url: str) -> str:
     """A URL without the name and password that it may carry, cut where it is long."""
     return short(re.sub(r"://[^/@]*@", "://…@", url), 120)
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name that a store gives lies below its folder, and can be one here."""
+    path = PurePosixPath(name)
+    parts = path.parts
+    inside = bool(parts) and not path.is_absolute() and ".." not in parts
+    plain = "\\" not in name and "\0" not in name and len(name) < 1000
+    return inside and plain and all(len(part.encode()) <= LONGEST_PART for part in parts)
 
 
 def write_bytes(system: Any, path: str, content: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from workbench import paths
 from workbench.data import dates
+from workbench.data.fetched import file_at
 from workbench.data.files import Record, read
 from workbench.data.notes import Notes
 from workbench.doors import path_of
@@ -107,7 +108,7 @@ def records(
     A file counts as a training split.
 
     Args:
-        data: A known set, a Hugging Face id or a file.
+        data: A known set, a Hugging Face id, a file or its fsspec URL.
         split: "train" or "test".
         notes: Where the reader of a file writes what it dropped or guessed.
         names: Columns that the user named.
@@ -120,7 +121,7 @@ def records(
         return _known(data, known, split)
     if is_hub_id(data):
         return list(_hub(data, (data, None, None), split))
-    return read(path_of(data), notes, names) if split == "train" else None
+    return read(file_at(data), notes, names) if split == "train" else None
 
 
 def is_hub_id(data: str) -> bool:

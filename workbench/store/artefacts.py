@@ -211,7 +211,7 @@ class Artefacts:
             try:
                 entries: list[dict[str, Any]] = self.system.ls(f"{self.path}/{folder}", detail=True)
             except FileNotFoundError as error:
-                if "bucket" in str(error):
+                if remote.NO_BUCKET in str(error):
                     raise
                 return
         for entry in entries:
@@ -231,9 +231,7 @@ class Artefacts:
 
 def _is_plain(name: str, file: Stored) -> bool:
     """Whether a file of a manifest lies below its unit and its hash is one."""
-    path = PurePosixPath(name)
-    inside = not path.is_absolute() and ".." not in path.parts and name not in ("", ".")
-    plain = inside and "\\" not in name and "\0" not in name and len(name) < 1000
+    plain = remote.is_plain_name(name)
     right_types = isinstance(file.sha256, str) and type(file.bytes) is int and file.bytes >= 0
     return plain and right_types and re.fullmatch(r"[0-9a-f]{64}", file.sha256) is not None
 

@@ -3,14 +3,15 @@
 import re
 from pathlib import Path
 
-from workbench.data import sets
+from workbench.data import fetched, sets
 from workbench.data.files import rows
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
+from workbench.remote import is_url
 from workbench.subjects.names import stamp
 from workbench.training import resources
 from workbench.training.recipe import Recipe
-from workbench.training.texts import MADE, files
+from workbench.training.texts import MADE, check_url, files
 
 HUB = r"[\w-][\w.-]*(/[\w.-]+)?"
 """Pattern of a Hugging Face data set id."""
@@ -73,6 +74,9 @@ def _check_size(recipe: Recipe) -> None:
 def _check_source(source: str) -> None:
     if source in MADE:
         return
+    if is_url(source):
+        check_url(source)
+        return
     try:
         files(source)
     except WorkbenchError as error:
@@ -82,6 +86,9 @@ def _check_source(source: str) -> None:
 
 def _check_data(name: str) -> None:
     """Raise for a missing file; the task checks sets and ids, as it knows their splits."""
+    if is_url(name):
+        next(rows(fetched.file_at(name)), None)
+        return
     if name in sets.KNOWN or path_of(name).is_file():
         return
     if name.endswith(FILE_ENDINGS) or not re.fullmatch(HUB, name):

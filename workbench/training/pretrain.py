@@ -9,6 +9,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedTokenizerBase
 
 from workbench.errors import WorkbenchError
+from workbench.remote import is_url
 from workbench.store import Tracker
 from workbench.subjects import load
 from workbench.subjects.gpt import WorkbenchGPTConfig, WorkbenchGPTForCausalLM
@@ -19,6 +20,7 @@ from workbench.training.feeding import OnDevice, fits, moved
 from workbench.training.loop import Batch, Trainee, fit, resumed
 from workbench.training.recipe import Recipe
 from workbench.training.same_data import require_same
+from workbench.training.texts import files
 
 
 def run_recipe(config: dict[str, Any], tracker: Tracker) -> dict[str, Any]:
@@ -66,6 +68,8 @@ def setup(
     """
     set_seed(recipe.train.seed)
     with PartialState().main_process_first():
+        for url in filter(is_url, recipe.corpus.sources):
+            files(url, lambda share, words: progress(0.0, words))
         trainee = trainee or _fresh(recipe)
         return trainee, prepare(
             recipe.corpus,

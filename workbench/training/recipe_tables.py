@@ -163,7 +163,8 @@ class Corpus:
         Field(
             title="Corpus",
             description=(
-                "Files, folders, set names, Hugging Face ids, `generated`, `digits` or `grammar`."
+                "Files, folders, their URLs (`s3://bucket/folder`), set names, Hugging Face ids, "
+                "`generated`, `digits` or `grammar`."
             ),
         ),
     ] = field(default_factory=list)
@@ -312,7 +313,9 @@ class TaskTable:
         Literal["classification", "entities", "questions", "chat", "rewriting"],
         Field(description="Kind of task; if missing, the data set's own, else classification."),
     ] = "classification"
-    data: Annotated[Text, Field(description="A set's name, a Hugging Face id or a file.")] = ""
+    data: Annotated[
+        Text, Field(description="A set's name, a Hugging Face id, a file or its URL.")
+    ] = ""
     test: Annotated[
         Text, Field(description="Held-out data instead of the set's own: a set, an id or a file.")
     ] = ""

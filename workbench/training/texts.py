@@ -4,18 +4,19 @@ import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from statistics import median
 from typing import Any
 
-from workbench import paths
-from workbench.data import digits
+from workbench import paths, remote
+from workbench.data import digits, fetched
 from workbench.data.columns import column_for, is_missing
 from workbench.data.files import KINDS, format_of, rows
 from workbench.data.notes import Notes
 from workbench.data.opening import kind_of, open_text
 from workbench.doors import path_of
 from workbench.errors import WorkbenchError
+from workbench.progress import Progress
 from workbench.subjects.tokenizer import END
 from workbench.training.generated import stories
 from workbench.training.grammar import grammar
@@ -53,7 +54,7 @@ def documents(
     any.
 
     Args:
-        sources: Files, folders, Hugging Face ids, `generated`, `digits` or `grammar`.
+        sources: Files, folders, fsspec URLs, Hugging Face ids, `generated`, `digits` or `grammar`.
         column: Of tables that holds the text; "" for the usual names (text, content, body, ...).
         unwrap: Whether to join the lines of a paragraph in hard-wrapped prose (see `prose`).
         notes: Counts rows without text, duplicates and encodings.
@@ -169,15 +170,19 @@ def _at_lines(stream: Iterable[str]) -> Iterator[str]:
         yield held
 
 
-def files(source: str) -> list[Path]:
+def files(source: str, progress: Progress | None = None) -> list[Path]:
     """The files of a source: a file, or all texts of a folder without the hidden ones.
 
     Args:
-        source: A path, absolute, relative to the working folder or to `WORKBENCH_DATA`.
+        source: A path, absolute, relative to the working folder or to `WORKBENCH_DATA`; or an
+            fsspec URL, from which files are fetched once.
+        progress: Called with the share of a URL's files that is fetched.
 
     Raises:
         WorkbenchError: When there is no such file, or no text in the folder.
     """
+    if remote.is_url(source):
+        return fetched.files_at(source, _is_named_like_text, progress)
     data = paths.data_folder()
     for path in (path_of(source), *([data / source] if data is not None else [])):
         if path.is_file():
@@ -191,13 +196,27 @@ def files(source: str) -> list[Path]:
     )
 
 
+def check_url(source: str) -> None:
+    """Check that there is something to read at a URL; nothing is fetched.
+
+    Raises:
+        WorkbenchError: There is not, or the store does not let in.
+    """
+    fetched.look(source, _is_named_like_text)
+
+
+def _is_named_like_text(name: PurePosixPath) -> bool:
+    """Whether a file, by its name below its folder, is a text or table and not hidden."""
+    hidden = any(part.startswith(".") for part in name.parts)
+    return not hidden and (kind_of(Path(name)) in PLAIN or format_of(Path(name)) in TABLES)
+
+
 def _is_text(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    known = kind_of(path) in PLAIN or format_of(path) in TABLES
+    known = _is_named_like_text(PurePosixPath(path.relative_to(folder)))
     data = paths.data_folder()
     # Below WORKBENCH_DATA a README.md describes the set; elsewhere it is a text like others.
     described = path.name == "README.md" and data is not None and path.is_relative_to(data)
-    return known and not hidden and not described and path.is_file()
+    return known and not described and path.is_file()
 
 
 def _source(source: str, column: str, unwrap: bool, notes: Notes) -> Iterator[str]:
