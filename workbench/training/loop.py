@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from workbench import threads
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.subjects.kinds import DECODER, SEQ2SEQ
@@ -92,6 +93,7 @@ def fit(
     best = saved["best"] if saved else float("inf")
     waiting: list[_Pending] = []
     for step in range(trainee.first, settings.steps):
+        threads.fit()
         rows = batch(step)  # inputs and targets, [batch, pos] each
         loss, norm = stepper.step(rows, step)
         done = step + 1
