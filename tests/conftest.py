@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("WORKBENCH_THREADS", "keep")  # another number may round otherwise
 
 import pytest
 import torch

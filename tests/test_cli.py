@@ -201,7 +201,10 @@ def test_a_process_ends_with_the_same_sentence_and_code(home):
 
 def test_doctor_finds_this_machine_ready(run):
     done = run("doctor", "--json")
-    assert done.returncode == 0 and all(row["ok"] for row in json.loads(done.stdout))
+    rows = {row["check"]: row for row in json.loads(done.stdout)}
+    assert done.returncode == 0 and all(row["ok"] for row in rows.values())
+    assert "WORKBENCH_THREADS=keep" in rows["threads"]["found"]
+    assert rows["memory"]["found"] == "caches may hold 2 GB over the weights"
 
 
 def test_the_patching_bench_reports_ratio_and_exactness(run, smollm):

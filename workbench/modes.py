@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from workbench import threads
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def own_modes(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def inside(*args: P.args, **kwargs: P.kwargs) -> R:
         with modes(_models([*args, *kwargs.values()])):
+            threads.fit()
             return function(*args, **kwargs)
 
     return inside

@@ -13,6 +13,8 @@ def checks() -> list[dict[str, Any]]:
     """One row per check: `check`, `ok`, `found`."""
     by_name = {
         "device": _device,
+        "threads": _threads,
+        "memory": _memory,
         "home": _home,
         "offline folders": _folders,
         "bundled models": _bundled,
@@ -43,6 +45,21 @@ def _device() -> dict[str, Any]:
         else f"CPU, {os.cpu_count()} cores"
     )
     return _row("device", True, f"{name}, torch {torch.__version__}")
+
+
+def _threads() -> dict[str, Any]:
+    from workbench import threads
+
+    threads.fit()
+    time.sleep(threads.WINDOW + 0.1)  # over which the load of others shows
+    choice = threads.fit(again=True)
+    return _row("threads", True, f"{choice.threads} of {choice.most}: {choice.why}")
+
+
+def _memory() -> dict[str, Any]:
+    from workbench import memory
+
+    return _row("memory", True, f"caches may hold {memory.budget() / 1e9:g} GB over the weights")
 
 
 def _home() -> dict[str, Any]:

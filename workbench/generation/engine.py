@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any
 
+from workbench import threads
 from workbench.errors import WorkbenchError
 from workbench.generation.batch import Batch, check
 from workbench.generation.request import Completion, Request, Token
@@ -204,6 +205,7 @@ class Engine:
         try:
             for generation in arrived:
                 self._begin(generation)
+            threads.fit()
             self._batch.step()
         except Exception as error:  # the thread serves other callers too: report, and carry on
             self._start_afresh(error)

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 
+from workbench import threads
 from workbench.modes import own_modes
 from workbench.store import Run, Stopped, Store
 from workbench.store.run import UNENDED
@@ -106,9 +107,8 @@ class Worker:
         os.environ["WORKBENCH_HOME"] = self.home
         os.environ["WORKBENCH_STORE"] = self.url
         if self.threads:
-            import torch
-
-            torch.set_num_threads(self.threads)
+            os.environ[threads.VARIABLE] = str(self.threads)
+            threads.fit()
         return work(self.sweep_id, Store(self.url))
 
     def checkpoint(self) -> object:

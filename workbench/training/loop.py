@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from workbench import threads
 from workbench.errors import WorkbenchError
 from workbench.store import Tracker
 from workbench.subjects.kinds import DECODER, SEQ2SEQ
@@ -96,6 +97,7 @@ def fit(
     waiting: list[_Pending] = []
     looked = began
     for step in range(trainee.first, settings.steps):
+        threads.fit()
         rows = batch(step)  # inputs and targets, [batch, pos] each
         loss, norm = stepper.step(rows, step)
         done = step + 1

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from workbench import threads
 from workbench.benchmarks.engine.onednn import Layout
 
 LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
@@ -171,7 +172,7 @@ class Scorer:
         # On a CPU larger batches leave the cache: measured on a 135 M model, 256 tokens a thread
         # are fastest.
         self.token_budget = token_budget or (
-            256 * torch.get_num_threads() if self.device.type == "cpu" else 32768
+            256 * threads.most() if self.device.type == "cpu" else 32768
         )
         self.vocabulary, d_model = model.get_input_embeddings().weight.shape
         self.worth = ATTENTION_COST * d_model
@@ -212,6 +213,7 @@ class Scorer:
 
     def run(self, batch: Sequence[Row]) -> dict[int, Score]:
         """The scores of one batch of `plan`, by request index."""
+        threads.fit()
         with self._laid_out(self.works.get("laid out", False)):
             return self._run(batch, hidden=self.works["hidden"])
 
