@@ -50,6 +50,9 @@ QUICK = [
     ("privacy", {"corpus": "tinyshakespeare", "kinds": ["email", "phone"]}),
     ("privacy", {"privacy_view": "A model", "canaries": "The code of Anna is {}=31"}),
     ("fairness", {"task": "winobias_resolution", "limit": "12"}),
+    ("resources", {"what": "tiny", "gpus": ["H100"]}),
+    ("resources", {"resources_view": "Now"}),
+    ("resources", {"resources_view": "Scaling law"}),
 ]
 """A page and what its URL asks for, on the bundled models."""
 LONG = [

@@ -106,7 +106,8 @@ def _of_run(run: "Run", remarks: list[str]) -> Point:
     from workbench.subjects import load
 
     subject = load(f"run:{run.id}", device="cpu")
-    table = subject.model.get_input_embeddings().weight.numel()
+    embedding: Any = subject.model.get_input_embeddings()
+    table = embedding.weight.numel()
     tokens = float((run.result or {}).get("tokens") or math.nan)
     remarks.append("Parameters are counted without the token embedding, as by Kaplan et al.")
     return Point(float(subject.card.n_params - table), tokens, float(loss))

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from workbench.figures import (
     attention,
     attribution,
+    budget,
     change,
     circuits,
     composition,
@@ -332,6 +333,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     "Carried": _carried,
     "Circuit": lambda record: circuits.size_curve(record.curve, record.chosen),
     "Comparison": _comparison,
+    "Costs": lambda record: budget.costs(record.to_frame()),
     "Composition": _composition,
     "Direct": _direct,
     "Distances": _distances,
@@ -375,6 +377,7 @@ DRAWN: Mapping[str, Callable[[Any], go.Figure | None]] = {
     ),
     "TunedLens": _tuned_lens,
     "WeightShift": _weight_shift,
+    "ScalingLaw": budget.scaling,
     **of_encoders.DRAWN,
     **of_pictures.DRAWN,
 }

@@ -56,6 +56,12 @@ def _load(name: str, seq2seq: bool, encoder: bool, stamp: str) -> "Subject":
     return shared(name, seq2seq=seq2seq, encoder=encoder)
 
 
+def forget() -> None:
+    """Unload all models and empty the caches of all sessions; locks stay, as they may be held."""
+    _load.clear()
+    st.cache_data.clear()
+
+
 @st.cache_resource(max_entries=64, show_spinner=False)
 def alone(sha256: str) -> threading.RLock:
     """The lock to hold while running hooks on the Subject with this hash.
