@@ -29,6 +29,9 @@ from workbench.interp.engine.packed import engine
 from workbench.store import Store
 from workbench.subjects.save import save
 from workbench.subjects.tokenizer import train_tokenizer
+from workbench.training.finetune import trial
+from workbench.training.loop import Stepper
+from workbench.training.pretrain import batches, setup
 from workbench.training.start import carry_out, start
 
 FOLDER = Path()
@@ -184,7 +187,77 @@ def resuming(device: str) -> Any:
     return outcomes
 
 
+def late(device: str) -> Any:
+    """A copy that is not waited for is noticed, and so is each wait; else the next says nothing."""
+    there = torch.ones(3, device=pretend_accelerator.DEVICE)
+    here = there.to("cpu", non_blocking=True)
+    into = torch.zeros(3)
+    into.copy_(there, non_blocking=True)
+    assert bool(here.isnan().all()) and bool(into.isnan().all())
+    pretend_accelerator.synchronize()
+    assert here.tolist() == into.tolist() == [1, 1, 1]
+    for number, wait in enumerate(
+        (
+            lambda: float(there.sum()),
+            there.tolist,
+            there.cpu,
+            lambda: bool((there > 0).all()),
+            lambda: there[there > 0],
+            lambda: torch.zeros(3).copy_(there),
+        )
+    ):
+        pretend_accelerator.WAITS.clear()
+        wait()
+        assert pretend_accelerator.WAITS, number
+    pretend_accelerator.WAITS.clear()
+    assert (there + 1).sum().shape == () and not pretend_accelerator.WAITS
+    return 0
+
+
+def waits(**words: Any) -> Callable[[str], Any]:
+    """Steps of pretraining after the first make nobody wait."""
+
+    def begin() -> Any:
+        plan = recipe(**words)
+        trainee, tokens = setup(plan)
+        return Stepper(trainee, plan.train), batches(plan, trainee, tokens)[0]
+
+    return unawaited(begin)
+
+
+def waits_tuning(lora: dict[str, Any] | None) -> Callable[[str], Any]:
+    """Nor do those of fine-tuning, whose rows come from ordinary memory."""
+
+    def begin() -> Any:
+        task = {"kind": "classification", "eval_items": 4}
+        tuned = test_finetuning.recipe(base(), str(FOLDER / "pets.jsonl"), lora, task, steps=4)
+        trainee, batch, stepper_of = trial(tuned)
+        return stepper_of(trainee, tuned.train), batch
+
+    return unawaited(begin)
+
+
+def unawaited(begin: Callable[[], Any]) -> Callable[[str], Any]:
+    """Four steps, of which the first alone may wait; returns their losses."""
+
+    def run(device: str) -> Any:
+        stepper, batch = begin()
+        losses = []
+        for number in range(4):
+            pretend_accelerator.WAITS.clear()
+            losses.append(stepper.step(batch(number), number)[0])
+            if number:
+                assert not pretend_accelerator.WAITS, pretend_accelerator.WAITS
+        return [float(loss) for loss in losses]
+
+    return run
+
+
 TRAINING = {
+    "no waits": waits(),
+    "no waits in fine-tuning": waits_tuning(None),
+    "no waits by LoRA": waits_tuning(LORA),
+    "no waits with adamw": waits(optimizer="adamw", ema=0.9, accumulate=2),
     "train": pretraining(steps=4),
     "train with adamw": pretraining(ema=0.9, optimizer="adamw", accumulate=2),
     "train with checkpointing": pretraining(checkpointing=True),
@@ -194,6 +267,7 @@ TRAINING = {
 }
 ITSELF = {
     "mixing": mixing,
+    "late": late,
     "logits": logits,
     "packed engine": packed,
     "generation": generation,

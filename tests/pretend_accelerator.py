@@ -34,6 +34,14 @@ LOOKUPS = {
     ops._index_put_impl_.default,
 }
 """As on CUDA, whose tensors can be indexed by tensors of the CPU."""
+READERS = {
+    ops._local_scalar_dense.default,
+    ops.nonzero.default,
+    ops.masked_select.default,
+    ops.equal.default,
+    ops.is_nonzero.default,
+}
+"""What gives the processor a number, or a tensor whose size depends on the values."""
 MAKERS = (
     "empty_strided",
     "arange",
@@ -48,6 +56,32 @@ MAKERS = (
 """What makes a tensor of a size that torch would else settle later, which a wrapper cannot follow.
 """
 _LIBRARIES: list[Any] = []
+WAITS: list[str] = []
+"""What made the processor wait for the accelerator: each operation that gave it a number, or a
+tensor on the CPU.
+"""
+_LATE: list[tuple[Tensor, Tensor]] = []
+"""Tensors on the CPU that a copy which is not waited for has yet to fill, with what comes."""
+
+
+def synchronize() -> None:
+    """Wait for the accelerator, as `torch.cuda.synchronize` does."""
+    WAITS.append("synchronize")
+    _arrive()
+
+
+def _arrive() -> None:
+    for target, values in _LATE:
+        target.copy_(values)
+    _LATE.clear()
+
+
+def _late(values: Tensor) -> Tensor:
+    """What is on the CPU before an unawaited copy is there: numbers that nothing can be made of."""
+    poison = values.clone()
+    poison.fill_(float("nan") if values.is_floating_point() else -(2**7) + 1)
+    _LATE.append((poison, values.clone()))
+    return poison
 
 
 class PretendTensor(Tensor):
@@ -85,6 +119,8 @@ class PretendTensor(Tensor):
         return f"PretendTensor({self.held})"
 
     def tolist(self):
+        WAITS.append("tolist")
+        _arrive()
         return self.held.tolist()
 
     def numpy(self, *args, **kwargs):
@@ -106,11 +142,22 @@ def carry_out(operation, *args, **kwargs):
     )
     if device is not None:
         plain_kwargs["device"] = torch.device("cpu") if stays else device
-    result = operation(*plain_args, **plain_kwargs)
+    leaves = bool(ours) and not stays
     if operation is ops.copy_.default:
+        leaves = len(ours) == 1 and isinstance(args[1], PretendTensor)
+    later = bool(kwargs.get("non_blocking")) or (leaves and args[2:] == (True,))
+    if (leaves and not later) or _reads(operation, args):
+        WAITS.append(str(operation))
+        _arrive()
+    if operation is ops.copy_.default:
+        operation(*plain_args, **plain_kwargs)
+        if leaves and later:
+            args[0].copy_(_late(args[0]))
+            _LATE[-1] = (args[0], _LATE[-1][1])
         return args[0]
+    result = operation(*plain_args, **plain_kwargs)
     if not stays:
-        return result
+        return _late(result) if leaves and later else result
     wrapped = tree_map_only(Tensor, PretendTensor, result)
     if _aliases(operation):
         wrapped = return_and_correct_aliasing(operation, args, kwargs, wrapped)
@@ -134,6 +181,14 @@ def _check(operation, args, tensors: Sequence[Tensor], ours: Sequence[Tensor]) -
             raise RuntimeError(
                 f"{operation}: a tensor on {DEVICE} meets one of {tuple(tensor.shape)} on the cpu"
             )
+
+
+def _reads(operation, args) -> bool:
+    """Whether an operation waits for values: to hand out a number, or to know a size."""
+    if operation in LOOKUPS and isinstance(args[0], PretendTensor):
+        masks = (torch.bool, torch.uint8)
+        return any(isinstance(index, PretendTensor) and index.dtype in masks for index in args[1])
+    return operation in READERS and any(isinstance(arg, PretendTensor) for arg in args)
 
 
 def _aliases(operation) -> bool:

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.skipif(
 )
 QUICK = [
     "mixing",
+    "late",
+    "no waits",
     "logits",
     "packed engine",
     "generation",

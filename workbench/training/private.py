@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from workbench.errors import WorkbenchError
+from workbench.training.feeding import moved
 from workbench.training.optim import learning_rate
 from workbench.training.recipe import Optimisation
 from workbench.training.recipe_tables import Privacy
@@ -228,7 +229,8 @@ class PrivateStepper(Stepper):
 
     def _part(self, inputs: Tensor, targets: Tensor) -> Float[Tensor, " row"]:
         """The rows' losses; adds their clipped gradients to the sum."""
-        losses = self._row_losses(inputs.to(self.device), targets.to(self.device))
+        device = self.accelerator.device
+        losses = self._row_losses(moved(inputs, device), moved(targets, device))
         if len(losses):
             losses.sum().backward()
         else:
