@@ -52,6 +52,10 @@ class Server:
         """Make a bucket."""
         self._client.create_bucket(Bucket=name)
 
+    def delete_bucket(self, name: str) -> None:
+        """Delete an empty bucket."""
+        self._client.delete_bucket(Bucket=name)
+
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
         """The keys that begin so, in order."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 import workbench as wb
 from tests.postgres_server import programs
 from tests.postgres_server import server as postgres
 from tests.s3_server import Server, forget, server
+from workbench.cli.app import app
 from workbench.errors import WorkbenchError
 from workbench.store import Run, Store, copier, copies, jobs
-from workbench.store.artefacts import Artefacts
+from workbench.store.tracker import Terminated
 from workbench.training import checkpoints
 
 WORDS = {
@@ -222,17 +224,21 @@ def test_a_store_that_does_not_let_in_or_answer_is_told_with_the_mend(bucket, mo
     assert ("AWS_ACCESS_KEY_ID" if lack == "keys" else "check the network") in words
 
 
-def test_a_run_whose_copy_fails_at_the_end_is_done_and_says_so(bucket, s3, monkeypatch):
-    """The bucket goes away under way; later the run is copied by hand."""
+def test_a_run_whose_copy_fails_at_the_end_is_done_says_so_and_is_copied_later(bucket, s3):
+    """The bucket goes away under way."""
     store = Store()
     with store.record("eval", "copied late", {}) as tracker:
         (tracker.folder / "results.json").write_text("{}")
-        monkeypatch.setattr(Artefacts, "_manifest_path", lambda self, unit: "no-such-bucket/x")
+        for key in s3.keys(bucket):
+            s3.delete(bucket, key)
+        s3.delete_bucket(bucket)
         tracker.result = {"acc": 0.5}
     run = store.get(tracker.run_id)
     assert run.status == "done" and run.result is not None and run.result["acc"] == 0.5
     assert "does not exist); make the bucket first" in run.result["not_copied"]
-    monkeypatch.undo()
+    s3.new_bucket(bucket)
+    assert CliRunner().invoke(app, ["runs", "--copy", run.id]).exit_code == 0
+    assert at_url(s3, bucket, run) == files_of(run.folder) != {}
 
 
 def test_files_are_copied_to_a_folder_that_machines_share(tmp_path, monkeypatch):
@@ -244,6 +250,53 @@ def test_files_are_copied_to_a_folder_that_machines_share(tmp_path, monkeypatch)
     move(monkeypatch, tmp_path / "b")
     assert wb.load(f"run:{run.id}").hash == weights
     assert not list((tmp_path / "shared").rglob("*.part"))
+
+
+def test_the_same_line_begins_a_run_goes_on_with_it_and_finds_it_done(
+    bucket, tmp_path, monkeypatch
+):
+    """As a job that is started again on another machine whenever its own is taken away."""
+    toml = tmp_path / "recipe.toml"
+    tables = {name: values for name, values in WORDS.items() if isinstance(values, dict)}
+    lines = [
+        f"[{name}]\n" + "\n".join(map(line, values.items())) for name, values in tables.items()
+    ]
+    toml.write_text("\n".join(['title = "copied"', *lines]))
+
+    def start_machine(home: str) -> dict:
+        move(monkeypatch, tmp_path / home)
+        arguments = ["train", str(toml), "--once", "my-job", "--json"]
+        ran = CliRunner().invoke(app, arguments)
+        if ran.exit_code == 0:
+            return json.loads(ran.stdout)[0]
+        return {"code": ran.exit_code, "error": str(ran.exception)}
+
+    with monkeypatch.context() as patch:
+        # The machine is taken away once the fourth step is saved.
+        write = checkpoints.write
+
+        def taken_away(folder, step, *args, **named):
+            write(folder, step, *args, **named)
+            if step == 4:
+                raise Terminated("taken away")
+
+        patch.setattr(checkpoints, "write", taken_away)
+        assert start_machine("a")["code"] == 143
+    (run,) = Store().list()
+    assert run.status == "interrupted" and run.tags == ("my-job",)
+    again = start_machine("b")
+    assert again["run"] == run.id and again["status"] == "done"
+    assert sorted(losses(run.id, "loss")) == [*range(1, 7)]
+    weights = wb.load(f"run:{run.id}").hash
+    third = start_machine("c")
+    assert third["run"] == run.id and len(Store().list()) == 1
+    assert wb.load(f"run:{run.id}").hash == weights == wb.load(f"run:{wb.train(recipe()).id}").hash
+    toml.write_text(toml.read_text().replace("steps = 6", "steps = 8"))
+    assert "which has another recipe" in start_machine("d")["error"]
+
+
+def line(item: tuple) -> str:
+    return f"{item[0]} = {json.dumps(item[1])}"
 
 
 @pytest.mark.slow

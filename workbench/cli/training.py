@@ -19,6 +19,12 @@ def train(
     resume: Annotated[
         str | None, typer.Option(help="Resume this interrupted run exactly where it was.")
     ] = None,
+    once: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin a run of this name, or go on with it: the same line after a preemption."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print the cost, measured on this machine.")
     ] = False,
@@ -37,6 +43,7 @@ def train(
     from workbench.training import Recipe, processes
     from workbench.training.changes import changed
     from workbench.training.start import TRAINING, start, work_of
+    from workbench.training.start import once as begin_once
 
     if (recipe is None) == (resume is None):
         raise WorkbenchError(
@@ -54,8 +61,13 @@ def train(
     if followers.follower():
         processes.follow(store)
         return
-    run = start(plan, store) if plan is not None else store.reopen(str(resume), TRAINING)
-    if background:
+    if plan is None:
+        run = store.reopen(str(resume), TRAINING)
+    else:
+        run = begin_once(plan, once, store) if once else start(plan, store)
+    if run.status == "done":  # by an earlier call with the same name
+        pass
+    elif background:
         run = jobs.launch(run, store)
     else:
         work = work_of(run)

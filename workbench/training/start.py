@@ -1,8 +1,11 @@
 """Starting, resuming and carrying out training runs."""
 
+import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from workbench.errors import WorkbenchError
 from workbench.modes import own_modes
 from workbench.public import public
 from workbench.training.changes import Changes, changed, with_changes
@@ -58,6 +61,39 @@ def start(recipe: Recipe, store: "Store", parent: str | None = None) -> "Run":
     return store.create(
         job_kind(recipe), recipe.title, recipe.to_dict(), parent or parent_of(recipe)
     )
+
+
+def once(recipe: Recipe, name: str, store: "Store", pause: float = 5.0) -> "Run":
+    """The run with this tag: begun where there is none, else queued again, or as it ended.
+
+    A machine that is started again after a preemption so goes on with what it began. While the run
+    is under way elsewhere this waits, until it has ended or gives no sign of life any more.
+
+    Args:
+        recipe: What is trained; the run's own, where there is one.
+        name: The tag.
+        store: Records the run.
+        pause: Seconds between two looks at a run that is under way.
+
+    Raises:
+        WorkbenchError: The tag is on a run of another recipe.
+    """
+    from workbench.store.run import to_json
+
+    runs = [run for run in store.list(tag=name) if run.kind in TRAINING]
+    if not runs:
+        run = start(recipe, store)
+        return store.tag(run.id, [name])
+    run = runs[0]
+    if run.config != json.loads(to_json(recipe.to_dict())):
+        raise WorkbenchError(
+            f"{name!r} is already the tag of run {run.id}, which has another recipe; choose "
+            "another name."
+        )
+    while run.active:
+        time.sleep(pause)
+        run = store.get(run.id)
+    return run if run.status == "done" else store.reopen(run.id, TRAINING)
 
 
 @public()
