@@ -65,17 +65,18 @@ def test_the_load_of_others_is_the_time_that_they_ran(neighbours):
     time.sleep(0.3)
     before = threads.read_load()
     ran = [sum(process.cpu_times()[:2]) for process in neighbours]
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end:  # our own load is not that of others
-        sum(range(1000))
+    now = ran
+    end = time.monotonic() + 30
+    while sum(now) - sum(ran) < 0.8 and time.monotonic() < end:  # on a full machine that takes long
+        sum(range(100_000))  # our own load is not that of others
+        now = [sum(process.cpu_times()[:2]) for process in neighbours]
     after = threads.read_load()
-    now = [sum(process.cpu_times()[:2]) for process in neighbours]
     theirs = (sum(now) - sum(ran)) / (after.at - before.at)
     cores = psutil.cpu_count() or 1
     own = (after.own - before.own) / (after.at - before.at)
     # Whoever else runs on this machine is another, too; none can have more than there is.
-    assert theirs - 0.15 <= threads.others(before, after) <= cores - own + 0.2
-    assert theirs > 0.2
+    assert sum(now) - sum(ran) >= 0.8
+    assert 0.8 * theirs <= threads.others(before, after) <= cores - own + 0.2
 
 
 def test_what_is_chosen_beside_busy_processes_is_not_slower_than_all_threads(neighbours):

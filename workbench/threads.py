@@ -25,7 +25,7 @@ WINDOW = 0.2
 """Seconds over which the load of others must be known; the system counts in hundredths."""
 ALIKE = 0.3
 """Cores by which the load of others may change before threads are measured again."""
-AGAIN = 30.0
+AGAIN = 10.0
 """Seconds after which they are measured again though it has not changed."""
 TURN = 0.012
 """Seconds of one turn of a measurement: longer than the system's time slices."""
