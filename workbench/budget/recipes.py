@@ -107,8 +107,8 @@ def _trained(recipe: Recipe, size: Size, rows: int, width: int, evaluation: Work
 
 
 def _needed_parts(rows: int, width: int) -> int:
-    """Parts of a batch of so many tokens that memory is assumed to force: about 65,536 each."""
-    return max(1, rows * width // 2**16)
+    """Parts of a batch of so many tokens that memory is assumed to force: about 32,768 each."""
+    return max(1, rows * width // 2**15)
 
 
 def _auto() -> str:

@@ -2,6 +2,7 @@
 
 import functools
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workbench.benchmarks.engine.lm import SubjectLM
@@ -106,7 +107,7 @@ def of_suite(suite: str, subject: "Subject", limit: int | None = None) -> Asked:
     assumed = [f"all documents of a task are like {SAMPLE} of them"]
     if left_out:
         assumed.append(f"without {', '.join(left_out)}")
-    return Asked(whole, assumed)
+    return Asked(replace(whole, python=preparing), assumed)
 
 
 @functools.lru_cache(maxsize=64)
@@ -128,7 +129,7 @@ def _of_task(name: str, subject: "Subject", size: Size, limit: int | None) -> tu
     for task in _tasks(name).values():
         documents = len(task.eval_docs)
         n = documents if limit is None else min(limit, documents)
-        began = time.perf_counter()
+        began = time.process_time()
         indices = pick(task, min(n, SAMPLE), 0) or list(range(documents))
         counter = Counter(subject)
         task.build_all_requests(
@@ -144,7 +145,7 @@ def _of_task(name: str, subject: "Subject", size: Size, limit: int | None) -> tu
         for kind, instances in asked.items():
             getattr(counter, kind)(instances)
         times = n / max(1, len(indices))
-        seconds += (time.perf_counter() - began) * times
+        seconds += (time.process_time() - began) * times
         whole = whole + _work(counter.counted, size, times)
     return whole, seconds
 

@@ -38,6 +38,7 @@ class Work:
     - `calls`: operations started; `learned`: how many of them have a backward pass
     - `memory_gb`: GiB needed beyond Python's libraries
     - `width`: of the matrices, which decides the rate
+    - `python`: seconds of preparing in Python, measured, which no GPU shares
     - `precision`: of products on a GPU, or on a processor that has it: fp32 or bf16
     """
 
@@ -48,6 +49,7 @@ class Work:
     memory_gb: float = 0.0
     width: float = 1024.0
     precision: str = "fp32"
+    python: float = 0.0
 
     def __add__(self, other: "Work") -> "Work":
         """Both, one after the other."""
@@ -60,6 +62,7 @@ class Work:
             max(self.memory_gb, other.memory_gb),
             wider.width,
             wider.precision,
+            self.python + other.python,
         )
 
     def __mul__(self, times: float) -> "Work":
@@ -70,6 +73,7 @@ class Work:
             moved=self.moved * times,
             calls=self.calls * times,
             learned=self.learned * times,
+            python=self.python * times,
         )
 
     def seconds_on(self, machine: Machine) -> float:
@@ -79,6 +83,7 @@ class Work:
             + self.moved / machine.elementwise_gbs / 1e9
             + (self.calls - self.learned) * machine.call_us / 1e6
             + self.learned * machine.call_learned_us / 1e6
+            + self.python
         )
 
     def seconds_on_gpus(self, gpu: Gpu, n: int = 1, precision: str = "bf16") -> float:
@@ -94,7 +99,7 @@ class Work:
         computing = self.flops / (tflops * USED) / 1e12
         moving = self.moved / (gpu.bandwidth_gbs * STREAMED) / 1e9
         starting = (self.calls + BACK * self.learned) * LAUNCH_US / 1e6
-        return max((computing + moving) * share, starting)
+        return max((computing + moving) * share, starting) + self.python
 
 
 @dataclass(frozen=True)

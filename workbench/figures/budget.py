@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from workbench.figures import style
 
 ROW = 22
-"""Height of a bar in pixels."""
+"""Height of a thing in pixels."""
 POINTS = 80
 """Of a law's line."""
 BEYOND = 1.3
@@ -25,7 +25,7 @@ UNITS = (
 
 
 def costs(lines: Any) -> go.Figure | None:
-    """A bar of seconds for each thing and place, on an axis by powers; None where none is known.
+    """A dot at the seconds of each thing and place, on an axis by powers; None where none is known.
 
     Args:
         lines: Columns what, on, seconds.
@@ -35,22 +35,20 @@ def costs(lines: Any) -> go.Figure | None:
         return None
     names = list(dict.fromkeys(known["what"]))
     places = list(dict.fromkeys(known["on"]))
-    bars = []
+    dots = []
     for number, place in enumerate(places):
         part = known[known["on"] == place]
-        bars.append(
-            go.Bar(
+        dots.append(
+            go.Scatter(
                 x=part["seconds"],
                 y=[style.escaped(name) for name in part["what"]],
                 name=place,
-                orientation="h",
-                marker={"color": style.LINES[number % len(style.LINES)]},
+                mode="markers",
+                marker={"color": style.LINES[number % len(style.LINES)], "size": 10},
                 hovertemplate="%{y}, " + place + ": %{x:.3~g} s<extra></extra>",
             )
         )
-    figure = style.figure(
-        bars, height=110 + ROW * len(names) * max(2, len(places)), barmode="group", bargap=0.35
-    )
+    figure = style.figure(dots, height=130 + ROW * len(names))
     figure.update_xaxes(
         type="log",
         title="time (estimated)",

@@ -34,8 +34,8 @@ PAGES = (
     ("fairness", "Fairness", ":material/balance:", "Measure"),
     ("train", "Train", ":material/model_training:", "Make"),
     ("runs", "Runs", ":material/lists:", "Make"),
-    ("resources", "Resources", ":material/memory:", "Make"),
     ("dynamics", "Dynamics", ":material/show_chart:", "Make"),
+    ("resources", "Resources", ":material/memory:", "Make"),
 )
 
 STYLE = """<style>

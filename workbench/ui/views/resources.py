@@ -121,7 +121,7 @@ def results(result: Costs) -> None:
             "memory": frame["memory_gb"],
             "fits": [{True: "yes", False: "no"}.get(fits, "") for fits in frame["fits"]],
             "energy": frame["kwh"],
-            "operations": frame["flops"],
+            "operations": frame["flops"] / 1e9,
             "assumed": frame["note"],
         }
     )
@@ -132,7 +132,7 @@ def results(result: Costs) -> None:
         column_config={
             "memory": st.column_config.NumberColumn("memory (GiB)", format="%.2f"),
             "energy": st.column_config.NumberColumn("energy (kWh, estimate)", format="%.2g"),
-            "operations": st.column_config.NumberColumn("operations", format="scientific"),
+            "operations": st.column_config.NumberColumn("operations (10⁹)", format="compact"),
         },
     )
     figure = draw.costs(frame)
@@ -277,9 +277,9 @@ def law(result: ScalingLaw) -> None:
     columns[2].caption(f"a run differs by {result.error:.4f}")
     held = result.held_out
     columns[3].metric(
-        "Largest run, from the others",
+        "Held-out check",
         "too few" if held is None else f"{held.predicted:.3f}",
-        help="The law fitted without the largest run, and what it predicts for it.",
+        help="What the law predicts for the largest run if it is fitted without it.",
     )
     if held is not None:
         inside = "inside" if held.inside else "OUTSIDE"
