@@ -29,10 +29,12 @@ def moved(rows: Rows, device: torch.device) -> Rows:
     here: Any = rows
     if isinstance(here, TwoTexts):
         return cast(Any, here.map(lambda x: moved(x, device)))
-    if here.device == device:
-        return rows
+    if here.device.type == device.type and device.index in (None, here.device.index):
+        return rows  # "cuda" names the card that a tensor on "cuda:0" lies on
     # From ordinary memory a copy waits for all that the GPU has still to do.
-    return (here.pin_memory() if device.type == "cuda" else here).to(device, non_blocking=True)
+    return (here.pin_memory() if here.device.type == "cpu" and device.type == "cuda" else here).to(
+        device, non_blocking=True
+    )
 
 
 def fits(tokens: Tokens, device: torch.device) -> bool:
